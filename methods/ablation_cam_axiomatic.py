@@ -1,0 +1,13 @@
+"""Ablation-CAM on the score's scale, the sensitivity axiom solved for w: Fu et al., BMVC 2020, arXiv:2008.02312."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.division import guarded_divide
+from bench.trace import Trace
+
+
+def ablation_cam_axiomatic(trace: Trace) -> Tensor:
+    """w_k = (S - S_k) / sum(F_k), S_k the score with map k set to zero -> (B, K, 1, 1)."""
+    return guarded_divide(trace.ablation_drops, trace.activations)

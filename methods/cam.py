@@ -1,0 +1,17 @@
+"""CAM: Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, arXiv:1512.04150."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.trace import Trace
+
+
+def cam(trace: Trace) -> Tensor:
+    """w_k = W_ck / (H W), W the linear layer after global average pooling, c the target -> (B, K, 1, 1).
+
+    Divided by H W it is on the score's scale. Raises BenchError where the head is anything else.
+    """
+    H, W = trace.activations.shape[-2:]
+    weights = trace.linear_head()[trace.targets] / (H * W)
+    return weights[..., None, None]

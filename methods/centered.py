@@ -1,0 +1,22 @@
+"""A centre Gaussian, a baseline: Choe et al., Evaluating WSOL Methods Right, CVPR 2020, arXiv:2001.07437."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.heatmap import Map
+from bench.trace import Trace
+
+
+def centered(trace: Trace, sigma: float = 0.25) -> Map:
+    """exp(-(x^2 + y^2) / (2 sigma^2)), x and y from the centre in units of the sides -> (B, H', W')."""
+    height, width = trace.images.shape[-2:]
+    y, x = (_offsets(size).to(trace.activations) for size in (height, width))
+    gaussian = torch.exp(-(y[:, None] ** 2 + x**2) / (2 * sigma**2))
+    return Map(gaussian.expand(len(trace), -1, -1))
+
+
+def _offsets(size: int) -> Tensor:
+    """The pixels' centres along one side, from -1/2 to 1/2: (size,)."""
+    return (torch.arange(size, dtype=torch.float64) + 0.5) / size - 0.5

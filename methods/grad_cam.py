@@ -1,0 +1,13 @@
+"""Grad-CAM: Selvaraju et al., Visual Explanations from Deep Networks, ICCV 2017, arXiv:1610.02391."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.division import XY
+from bench.trace import Trace
+
+
+def grad_cam(trace: Trace) -> Tensor:
+    """w_k = mean(g_k), the mean over x and y -> (B, K, 1, 1)."""
+    return trace.gradients.mean(XY, keepdim=True)

@@ -1,0 +1,12 @@
+"""HiResCAM: Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations, 2020, arXiv:2011.08891."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.trace import Trace
+
+
+def hires_cam(trace: Trace) -> Tensor:
+    """w_k(x, y) = g_k(x, y) -> (B, K, H, W)."""
+    return trace.gradients

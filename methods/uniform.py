@@ -1,0 +1,13 @@
+"""Uniform weights, a baseline: what the layer highlights before any class is asked for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.trace import Trace
+
+
+def uniform(trace: Trace) -> Tensor:
+    """w_k = 1 -> (B, K, 1, 1)."""
+    return torch.ones_like(trace.activations[..., :1, :1])

@@ -1,0 +1,14 @@
+"""XGrad-CAM: Fu et al., Axiom-based Grad-CAM, BMVC 2020, arXiv:2008.02312."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.division import XY, guarded_divide
+from bench.trace import Trace
+
+
+def xgrad_cam(trace: Trace) -> Tensor:
+    """w_k = sum(g_k F_k) / sum(F_k), sums over x and y -> (B, K, 1, 1)."""
+    F, g = trace.activations, trace.gradients  # (B, K, H, W)
+    return guarded_divide((g * F).sum(XY), F)
