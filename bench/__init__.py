@@ -1,0 +1,13 @@
+"""axiom-bench: which CAM method explains a CNN faithfully."""
+
+from __future__ import annotations
+
+from bench import torchvision_import as _torchvision_import  # noqa: F401 - first, for a CPU-only torch
+from bench.batch import Annotation, Batch
+from bench.cut import Cut, cut, trace
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.heatmap import Map, heatmap
+from bench.trace import Trace
+
+__all__ = ["Annotation", "Batch", "BenchError", "Cut", "Explanation", "Map", "Trace", "cut", "heatmap", "trace"]

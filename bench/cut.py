@@ -1,0 +1,246 @@
+"""The cut: a model, once, at one layer. Its Trace is all that methods and metrics see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bench import precision as arithmetics
+from bench.errors import BenchError, unknown
+from bench.hooked import HookedParts
+from bench.shared_copy import shared_copy
+from bench.sides import SideKind, cast, kinds_of
+from bench.split import CannotSplit, GraphParts, split
+from bench.trace import Trace
+
+GIBIBYTE = 2**30
+
+
+class Parts(Protocol):
+    """The two halves of a cut model."""
+
+    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Images (B, 3, H', W') -> activations and the values that cross the cut beside them."""
+
+    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """Activations and side values -> logits (B, C)."""
+
+
+@dataclass
+class Passes:
+    """Counted passes, in images (rows of a batch)."""
+
+    trunk_forward: int = 0
+    trunk_backward: int = 0
+    head_forward: int = 0
+    head_backward: int = 0
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The parts that a first image has shown to equal the model, and what their side values are."""
+
+    parts: Parts
+    side_kinds: list[SideKind]
+
+
+class Cut:
+    """A model cut at a layer: `trunk -> activations -> head`. The user's model is never edited.
+
+    model: any nn.Module that maps (B, 3, H', W') to logits (B, C). layer: a dotted module name.
+    precision: fp32, tf32 or bf16, for the trunk; head_precision likewise, for the head and the ablations.
+    ablation_memory: bytes that the ablations may take beside the trace.
+    Raises BenchError for an unknown layer (with the nearest names) or precision.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        precision: str = "fp32",
+        head_precision: str = "fp32",
+        ablation_memory: int = GIBIBYTE,
+    ) -> None:
+        if layer not in dict(model.named_modules()) or not layer:
+            raise unknown("layer", layer, (name for name, _ in model.named_modules() if name))
+        self.layer = layer
+        self.precision = arithmetics.check(precision)
+        self.head_precision = arithmetics.check(head_precision)
+        self.ablation_memory = ablation_memory
+        self.model = shared_copy(model)
+        self.passes = Passes()
+        self._halves: Halves | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's first parameter is."""
+        return self._first_tensor().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's first parameter: what images are cast to, and what the head computes in."""
+        return self._first_tensor().dtype
+
+    def trace(self, images: Tensor, targets: Tensor | None = None) -> Trace:
+        """One trunk pass, one head pass and its gradient.
+
+        images: (B, 3, H', W'). targets: (B,) class indices; None means each image's predicted class.
+        Raises BenchError for a layer without H x W maps, a model without (B, C) logits, targets out of range.
+        """
+        images = self._checked(images)
+        with torch.inference_mode(False):
+            images = images.clone() if images.is_inference() else images.detach()
+            halves = self._halves_for(images)
+            with torch.no_grad(), self._trunk_arithmetic():
+                activations, sides = halves.parts.trunk(images)
+            self.passes.trunk_forward += len(images)
+            activations = activations.to(self.dtype).detach().requires_grad_()
+            sides = cast(sides, self.dtype)
+            with torch.enable_grad():
+                logits = self.head(activations, sides)
+            targets = logits.argmax(1) if targets is None else self._checked_targets(targets, logits)
+            scores = logits.gather(1, targets[:, None])[:, 0]
+            (gradients,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
+            if gradients is None:
+                raise BenchError(
+                    f"The scores don't depend on the layer {self.layer!r}; choose one nearer to the output."
+                )
+        return Trace(
+            images=images,
+            activations=activations.detach(),
+            gradients=gradients,
+            scores=scores.detach(),
+            logits=logits.detach(),
+            targets=targets,
+            cut=self,
+            sides=sides,
+        )
+
+    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """Logits (R, C) for activations (R, K, H, W) with one row of side values each; counted."""
+        with arithmetics.arithmetic(self.head_precision, activations.device):
+            logits = self.halves.parts.head(activations, sides)
+        self.passes.head_forward += len(activations)
+        if logits.requires_grad:
+            logits.register_hook(_Counting(self.passes, "head_backward", len(activations)))
+        return logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of the whole model in eval mode, differentiable in the images; counted as trunk and head."""
+        with self._trunk_arithmetic():
+            logits = self.model(images.to(self.device, self.dtype))
+        self.passes.trunk_forward += len(images)
+        self.passes.head_forward += len(images)
+        if logits.requires_grad:
+            logits.register_hook(_Counting(self.passes, "head_backward", len(images)))
+            logits.register_hook(_Counting(self.passes, "trunk_backward", len(images)))
+        return logits.to(self.dtype)  # type: ignore[no-any-return]
+
+    @property
+    def halves(self) -> Halves:
+        """The checked parts; they exist from the first trace on."""
+        if self._halves is None:
+            raise BenchError("A cut knows its parts after its first trace; call trace(images) first.")
+        return self._halves
+
+    def on(self, model: nn.Module) -> Cut:
+        """The same cut of another model."""
+        return Cut(model, self.layer, self.precision, self.head_precision, self.ablation_memory)
+
+    def _halves_for(self, images: Tensor) -> Halves:
+        if self._halves is None:
+            with torch.no_grad(), arithmetics.arithmetic("fp32", self.device):
+                self._halves = _halves(self.model, self.layer, images[:1])
+        return self._halves
+
+    @contextmanager
+    def _trunk_arithmetic(self) -> Iterator[None]:
+        with arithmetics.arithmetic(self.precision, self.device):
+            yield
+
+    def _first_tensor(self) -> Tensor:
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+        return torch.zeros(())
+
+    def _checked(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or len(images) == 0:
+            raise BenchError(
+                f"Images are a batch (B, 3, H, W) with B >= 1, not a tensor of shape {tuple(images.shape)}."
+            )
+        return images.to(self.device, self.dtype)
+
+    def _checked_targets(self, targets: Tensor, logits: Tensor) -> Tensor:
+        targets = torch.as_tensor(targets, device=logits.device).long()
+        classes = logits.shape[1]
+        if targets.shape != (len(logits),):
+            raise BenchError(f"Targets are one class index per image, ({len(logits)},), not {tuple(targets.shape)}.")
+        outside = targets[(targets < 0) | (targets >= classes)]
+        if len(outside):
+            raise BenchError(f"The target {int(outside[0])} is no class of this model, which has {classes} (from 0).")
+        return targets
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """A gradient hook that counts a backward pass and changes nothing."""
+
+    passes: Passes
+    name: str
+    rows: int
+
+    def __call__(self, gradient: Tensor) -> None:
+        setattr(self.passes, self.name, getattr(self.passes, self.name) + self.rows)
+
+
+def _halves(model: nn.Module, layer: str, image: Tensor) -> Halves:
+    """Graph parts where they equal the model on this image, hooked parts else."""
+    expected = model(image)
+    if not isinstance(expected, Tensor) or expected.ndim != 2:
+        raise BenchError(f"{type(model).__name__} must return logits (B, C), not {_described(expected)}.")
+    try:
+        return _proven(split(model, layer), layer, image, expected)
+    except CannotSplit:
+        return _proven(HookedParts(model, layer), layer, image, expected)
+
+
+def _proven(parts: Parts, layer: str, image: Tensor, expected: Tensor) -> Halves:
+    activations, sides = parts.trunk(image)
+    if not isinstance(activations, Tensor) or activations.ndim != 4:
+        raise BenchError(
+            f"The layer {layer!r} gives {_described(activations)}, not maps (B, K, H, W); "
+            "choose a convolution, activation or pooling layer before the maps are flattened."
+        )
+    kinds = kinds_of(sides, parts.trunk(image.repeat(2, 1, 1, 1))[1]) if sides else []
+    if isinstance(parts, GraphParts):
+        if kinds is None:
+            raise CannotSplit("a value that crosses the cut doesn't travel with its image")
+        if not torch.allclose(parts.head(activations, sides), expected, rtol=1e-4, atol=1e-6, equal_nan=True):
+            raise CannotSplit("the split model doesn't equal the model")
+    return Halves(parts, kinds or [])
+
+
+def _described(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def cut(
+    model: nn.Module,
+    layer: str,
+    precision: str = "fp32",
+    head_precision: str = "fp32",
+    ablation_memory: int = GIBIBYTE,
+) -> Cut:
+    """Cuts a model once at a layer; see Cut."""
+    return Cut(model, layer, precision, head_precision, ablation_memory)
+
+
+def trace(model: nn.Module, layer: str, images: Tensor, targets: Tensor | None = None) -> Trace:
+    """Cut and trace in one, for notebooks; see Cut.trace."""
+    return Cut(model, layer).trace(images, targets)

@@ -1,0 +1,36 @@
+"""The one guarded division: three public XGrad-CAMs add three epsilons to a sum that may be negative; this adds none."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+XY = (-2, -1)
+TOLERANCE = {torch.float64: 1e-12}
+DEFAULT_TOLERANCE = 1e-6
+
+
+def dead_channels(activations: Tensor) -> Tensor:
+    """Channels that are zero everywhere: (B, K, H, W) -> bool (B, K). Their ablation changes nothing."""
+    return (activations == 0).all(-1).all(-1)
+
+
+def guarded_channels(activations: Tensor) -> Tensor:
+    """Channels whose sum says nothing: not all zero, and |sum F_k| <= tol * sum |F_k|. (B, K, H, W) -> bool (B, K).
+
+    tol is 1e-6, in float64 1e-12: a few times the rounding of the sum itself.
+    """
+    tolerance = TOLERANCE.get(activations.dtype, DEFAULT_TOLERANCE)
+    vanishing = activations.sum(XY).abs() <= tolerance * activations.abs().sum(XY)
+    return vanishing & ~dead_channels(activations)
+
+
+def guarded_divide(totals: Tensor, activations: Tensor) -> Tensor:
+    """totals_k / sum_xy F_k, and 0 where channel k is dead or guarded.
+
+    totals: (B, K). activations: (B, K, H, W). Returns weights (B, K, 1, 1).
+    """
+    sums = activations.sum(XY)
+    silent = guarded_channels(activations) | dead_channels(activations)
+    weights = torch.where(silent, torch.zeros_like(sums), totals / sums.masked_fill(silent, 1))
+    return weights[..., None, None]

@@ -1,0 +1,88 @@
+"""An Explanation: what one method says about a batch, and all that a metric may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from bench.division import XY
+from bench.heatmap import Map, heatmap
+
+if TYPE_CHECKING:
+    from bench.batch import Batch
+    from bench.trace import Trace
+
+Method = Callable[["Trace"], "Tensor | Map"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A metric reads some of these fields; `Explanation(heatmap=h, boxes=b)` is enough for one that needs no more.
+
+    trace: the Trace that was explained. contributions: (B, K, H, W), M = w F, signed, or None for a `Map`.
+    raw_map: (B, h, w), signed. heatmap: (B, H', W') in [0, 1]. images: (B, 3, H', W').
+    boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive. masks: (B, H', W') bool.
+    Boxes and masks are of the explained class only.
+    """
+
+    trace: Trace | None = None
+    contributions: Tensor | None = None
+    raw_map: Tensor | None = None
+    heatmap: Tensor | None = None
+    images: Tensor | None = None
+    boxes: tuple[Tensor, ...] | None = None
+    masks: Tensor | None = None
+    method: Method | None = None
+    normalise: str = "maximum"
+
+    @staticmethod
+    def of(
+        trace: Trace,
+        answer: Tensor | Map,
+        batch: Batch | None = None,
+        method: Method | None = None,
+        normalise: str = "maximum",
+    ) -> Explanation:
+        """What a method answered (weights that broadcast to the activations, or a Map), made ready for metrics."""
+        contributions = None if isinstance(answer, Map) else answer * trace.activations
+        raw_map = answer.raw if isinstance(answer, Map) else contributions.sum(1)  # type: ignore[union-attr]
+        height, width = trace.images.shape[-2:]
+        return Explanation(
+            trace=trace,
+            contributions=contributions,
+            raw_map=raw_map,
+            heatmap=heatmap(raw_map, (height, width), normalise),
+            images=trace.images,
+            boxes=None if batch is None else batch.boxes(trace.targets),
+            masks=None if batch is None else batch.masks(trace.targets),
+            method=method,
+            normalise=normalise,
+        )
+
+    def __len__(self) -> int:
+        known = next(field for field in (self.heatmap, self.raw_map, self.contributions, self.images, self.trace)
+                     if field is not None)  # fmt: skip
+        return len(known)
+
+    @property
+    def channel_totals(self) -> Tensor:
+        """m_k = sum over x, y of M_k: (B, K)."""
+        if self.contributions is None:
+            raise ValueError("This explanation is a Map: it has no contributions per channel.")
+        return self.contributions.sum(XY)
+
+    def again(
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | None = None
+    ) -> Explanation:
+        """The same method on other images, other classes or another model (cut at the same layer); boxes and masks stay.
+
+        What is None stays as it was. Raises ValueError where the method isn't known.
+        """
+        if self.trace is None or self.method is None:
+            raise ValueError("Only an explanation that knows its trace and its method can be made again.")
+        trace = self.trace.again(images=images, targets=targets, model=model)
+        fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
+        return replace(fresh, boxes=self.boxes, masks=self.masks)

@@ -1,0 +1,114 @@
+"""Methods and metrics are found in conf/: the folder is the registry, one YAML file an entry.
+
+A plug-in's YAML holds `_target_` (a dotted path to a function) and `params` (its keyword arguments); every other key is
+metadata. A user's own entry may come from the command line instead: `+method.mine._target_=my_module.my_cam`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.errors import BenchError, unknown
+
+
+def conf_folder() -> Path:
+    """Where the YAML files are: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A named function with its keyword arguments bound and its metadata beside it."""
+
+    name: str
+    target: str
+    call: Callable[..., Any]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.call(*args)
+
+    @property
+    def description(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.call.func if isinstance(self.call, partial) else self.call) or "").split("\n")[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides this plug-in's values: its target, parameters, metadata and module's source."""
+        function = self.call.func if isinstance(self.call, partial) else self.call
+        module = inspect.getmodule(function)
+        try:
+            source = inspect.getsource(module) if module else ""
+        except (OSError, TypeError):  # a function typed into a notebook has no file
+            source = repr(getattr(getattr(function, "__code__", None), "co_code", function))
+        said = json.dumps([self.name, self.target, dict(self.params), dict(self.about), source], default=str)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+
+def names(kind: str) -> list[str]:
+    """All entries of conf/<kind>/, sorted. kind: "method" or "metric"."""
+    return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml"))
+
+
+@cache
+def load(kind: str, name: str) -> Plugin:
+    """The entry conf/<kind>/<name>.yaml. Raises BenchError, with the nearest names, where there is none."""
+    path = conf_folder() / kind / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown(kind, name, names(kind))
+    return from_config(kind, name, yaml.safe_load(path.read_text())[name])
+
+
+def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
+    """A plug-in from its mapping. Raises BenchError for a target that can't be imported or a wrong parameter."""
+    about = dict(config)
+    target = about.pop("_target_", None)
+    params = dict(about.pop("params", None) or {})
+    if not target:
+        raise BenchError(f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function.")
+    function = _import(kind, name, target)
+    try:
+        inspect.signature(function).bind_partial(**params)
+    except TypeError as error:
+        raise BenchError(f"The {kind} {name!r} ({target}) can't take its params: {error}.") from error
+    except ValueError:  # a compiled function has no signature to check
+        pass
+    return Plugin(name, target, partial(function, **params), params, about)
+
+
+def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
+    """A plug-in from a name, or from a user's own callable, which is its own entry without metadata."""
+    if isinstance(entry, Plugin):
+        return entry
+    if isinstance(entry, str):
+        return load(kind, entry)
+    name = getattr(entry, "__name__", type(entry).__name__)
+    return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry)
+
+
+def _import(kind: str, name: str, target: str) -> Callable[..., Any]:
+    module_name, _, attribute = target.rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BenchError(
+            f"The {kind} {name!r} names {target!r}, which can't be imported ({error}); "
+            "give a dotted path to a function, with its folder on PYTHONPATH or the current folder."
+        ) from error
+    if not callable(function):
+        raise BenchError(f"The {kind} {name!r} names {target!r}, which isn't callable.")
+    return function  # type: ignore[no-any-return]

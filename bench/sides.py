@@ -1,0 +1,61 @@
+"""Values that cross the cut beside the activations: each travels with its image."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+class SideKind(Enum):
+    """How a side value depends on the batch."""
+
+    PER_IMAGE = "per image"  # a tensor with a batch as its first dimension
+    SHARED = "shared"  # the same whatever the batch
+    BATCH_SIZE = "batch size"  # a number that counts images
+
+
+def kinds_of(sides_of_one: Any, sides_of_two: Any) -> list[SideKind] | None:
+    """From the sides of one image and of the same image twice; None where a value follows neither pattern."""
+    kinds = []
+    for one, two in zip(pytree.tree_leaves(sides_of_one), pytree.tree_leaves(sides_of_two), strict=True):
+        if isinstance(one, Tensor):
+            if one.shape == two.shape:
+                kinds.append(SideKind.SHARED)
+            elif one.shape[1:] == two.shape[1:] and two.shape[0] == 2 * one.shape[0]:
+                kinds.append(SideKind.PER_IMAGE)
+            else:
+                return None
+        elif one == two:
+            kinds.append(SideKind.SHARED)
+        elif isinstance(one, int) and two == 2 * one:
+            kinds.append(SideKind.BATCH_SIZE)
+        else:
+            return None
+    return kinds
+
+
+def select(sides: Any, kinds: list[SideKind], rows: Tensor, batch: int) -> Any:
+    """The sides of a batch made of the given rows. rows: (R,) image indices into a batch of `batch` images."""
+    values, structure = pytree.tree_flatten(sides)
+    chosen = [_select_one(value, kind, rows, batch) for value, kind in zip(values, kinds, strict=True)]
+    return pytree.tree_unflatten(chosen, structure)
+
+
+def _select_one(value: Any, kind: SideKind, rows: Tensor, batch: int) -> Any:
+    if kind is SideKind.PER_IMAGE:
+        per_image = value.unflatten(0, (batch, -1))
+        return per_image.index_select(0, rows.to(value.device)).flatten(0, 1)
+    if kind is SideKind.BATCH_SIZE:
+        return value // batch * len(rows)
+    return value
+
+
+def cast(sides: Any, dtype: torch.dtype) -> Any:
+    """The same sides with their floating tensors in another precision."""
+    return pytree.tree_map(
+        lambda value: value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value, sides
+    )

@@ -1,0 +1,118 @@
+"""The Trace: what one pass through a cut model leaves behind, enough for every method and both axioms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.ablation import ablation_drops
+from bench.sides import select
+
+if TYPE_CHECKING:
+    from bench.cut import Cut, Passes
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Detached tensors of one batch; it knows no method.
+
+    images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
+    scores: S, the explained class's pre-softmax logit, (B,). logits: (B, C). targets: (B,).
+    `trace[i:j]` is the trace of some of its images.
+    """
+
+    images: Tensor
+    activations: Tensor
+    gradients: Tensor
+    scores: Tensor
+    logits: Tensor
+    targets: Tensor
+    cut: Cut
+    sides: Any = ()
+    output_scale: float = 1.0
+    input_scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> Trace:
+        index = torch.arange(len(self))[rows]
+        part = replace(
+            self,
+            images=self.images[rows],
+            activations=self.activations[rows],
+            gradients=self.gradients[rows],
+            scores=self.scores[rows],
+            logits=self.logits[rows],
+            targets=self.targets[rows],
+            sides=select(self.sides, self.cut.halves.side_kinds, index, len(self)),
+        )
+        if "ablation_drops" in self.__dict__:
+            part.__dict__["ablation_drops"] = self.ablation_drops[rows]
+        return part
+
+    @property
+    def layer(self) -> str:
+        """The dotted name of the target layer."""
+        return self.cut.layer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of activations and scores."""
+        return self.activations.dtype
+
+    @property
+    def passes(self) -> Passes:
+        """Passes counted since the cut was made, in images; shared by all traces of a cut."""
+        return self.cut.passes
+
+    def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Logits (R, C) for any activations (R, K, H, W) at the layer.
+
+        rows: (R,) the image that each row of activations belongs to; None for one row per image, in order.
+        """
+        sides = self.sides
+        if rows is not None:
+            sides = select(sides, self.cut.halves.side_kinds, rows, len(self))
+        return self.output_scale * self.cut.head(activations / self.input_scale, sides)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of the whole model for other images, differentiable in them."""
+        return self.output_scale * self.cut.forward(images)
+
+    @cached_property
+    def ablation_drops(self) -> Tensor:
+        """S - S_k for each channel k set to zero: (B, K), exact; 0 for a dead channel. Computed on first use."""
+        return self.output_scale * ablation_drops(
+            self.cut, self.activations / self.input_scale, self.sides, self.targets
+        )
+
+    def linear_head(self) -> Tensor:
+        """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
+        from bench.ablation.linear_head import linear_head_weight
+
+        return self.output_scale * linear_head_weight(self.cut)
+
+    def again(
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | None = None
+    ) -> Trace:
+        """The trace of other images, other classes or another model at the same layer; None keeps what is there."""
+        cut = self.cut if model is None else self.cut.on(model)
+        return cut.trace(self.images if images is None else images, self.targets if targets is None else targets)
+
+    def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
+        """The trace of the same network with its scores times `output`, and its activations times `inputs` with the
+        head's input divided by it: what a method on the score's scale must follow, and must not see."""
+        return replace(
+            self,
+            activations=self.activations * inputs,
+            gradients=self.gradients * (output / inputs),
+            scores=self.scores * output,
+            logits=self.logits * output,
+            output_scale=self.output_scale * output,
+            input_scale=self.input_scale * inputs,
+        )

@@ -1,0 +1,15 @@
+"""CAM methods: pure functions of a Trace. One file and one YAML in conf/method/ each."""
+
+from __future__ import annotations
+
+from bench import plugins
+
+
+def get(name: str) -> plugins.Plugin:
+    """The method of that name with its parameters bound. Raises BenchError, with the nearest names, for another."""
+    return plugins.load("method", name)
+
+
+def names() -> list[str]:
+    """All method names, sorted."""
+    return plugins.names("method")
