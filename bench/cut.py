@@ -139,7 +139,7 @@ class Cut:
         if logits.requires_grad:
             logits.register_hook(_Counting(self.passes, "head_backward", len(images)))
             logits.register_hook(_Counting(self.passes, "trunk_backward", len(images)))
-        return logits.to(self.dtype)  # type: ignore[no-any-return]
+        return logits.to(self.dtype)
 
     @property
     def halves(self) -> Halves:

@@ -1,4 +1,4 @@
-"""The one guarded division: three public XGrad-CAMs add three epsilons to a sum that may be negative; this adds none."""
+"""The one guarded division: public XGrad-CAMs add an epsilon each to a sum that may be negative; this adds none."""
 
 from __future__ import annotations
 

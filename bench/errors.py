@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake the user can mend: the command line prints its sentence and exits with 2."""
+"""The exception for a mistake that the user can mend: the command line prints its sentence and exits with 2."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Explanation:
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | None = None
     ) -> Explanation:
-        """The same method on other images, other classes or another model (cut at the same layer); boxes and masks stay.
+        """The same method on other images, classes or another model, cut at the same layer; boxes and masks stay.
 
         What is None stays as it was. Raises ValueError where the method isn't known.
         """

@@ -57,7 +57,7 @@ class HookedParts:
             count += 1
             return activations.clone() if count == call else output
 
-        return self._run(image, replace)  # type: ignore[no-any-return]
+        return self._run(image, replace)
 
     def _run(self, image: Tensor, hook: Hook) -> Any:
         handle = self.model.get_submodule(self.layer).register_forward_hook(hook)

@@ -111,4 +111,4 @@ def _import(kind: str, name: str, target: str) -> Callable[..., Any]:
         ) from error
     if not callable(function):
         raise BenchError(f"The {kind} {name!r} names {target!r}, which isn't callable.")
-    return function  # type: ignore[no-any-return]
+    return function

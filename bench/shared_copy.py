@@ -1,4 +1,4 @@
-"""A copy of a model that shares its parameters and buffers: what the engine works on, so that the user's stays as it is."""
+"""A copy of a model over the same parameters: what the engine works on, so that the user's model stays as it is."""
 
 from __future__ import annotations
 

@@ -49,12 +49,12 @@ class GraphParts:
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and the values that travel beside them."""
-        return self.trunk_graph(images)  # type: ignore[no-any-return]
+        return self.trunk_graph(images)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Logits (B, C). Works on copies, so that an in-place first operation overwrites nothing."""
         kept = tuple(side.clone() if isinstance(side, Tensor) else side for side in sides)
-        return self.head_graph(activations.clone(), *kept)  # type: ignore[no-any-return]
+        return self.head_graph(activations.clone(), *kept)
 
 
 class CannotSplit(Exception):
@@ -67,7 +67,7 @@ def split(model: nn.Module, layer: str) -> GraphParts:
     tracer = _Tracer(model.get_submodule(layer))
     try:
         graph = tracer.trace(root)
-    except Exception as error:  # noqa: BLE001 - tracing runs the user's code on proxies: anything may come out of it
+    except Exception as error:  # tracing runs the user's code on proxies: anything may come out of it
         raise CannotSplit(f"torch.fx can't trace {type(model).__name__}: {error}") from error
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
         raise CannotSplit(f"{layer} isn't called, or returns no tensor")
