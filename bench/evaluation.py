@@ -1,0 +1,221 @@
+"""From a trace to rows: every method explains it, every metric measures each explanation.
+
+`bench.evaluate` and `bench.explain` are this loop for a notebook; a run is the same loop with records on disk.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from bench import plugins
+from bench.batch import Batch
+from bench.cut import cut
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.heatmap import Map, heatmap
+from bench.plugins import Plugin
+from bench.preconditions import NOT_APPLICABLE, NOT_FINITE, OK, given, statuses
+from bench.score_scale import on_score_scale
+from bench.trace import Trace
+
+Columns = dict[str, np.ndarray]
+Measured = dict[str, tuple[Tensor, tuple[str, ...]]]
+LAYER = "-"  # the method column of what is a property of the layer, no method's
+RECORD_COLUMNS = (
+    "experiment", "model", "layer", "data", "image_id", "target_class", "predicted_class",
+    "method", "metric", "value", "status",
+)  # fmt: skip
+
+
+def evaluate(
+    model: nn.Module,
+    layer: str,
+    batches: Iterable[Batch | tuple[Tensor, Tensor | None]],
+    methods: Sequence[str | Callable],
+    metrics: Sequence[str | Callable],
+) -> pd.DataFrame:
+    """Measure methods on a model: one row per image x method x metric, in the columns of the records.
+
+    layer: dotted module name. batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or
+    `bench.Batch`es with image ids, boxes and masks. methods, metrics: names or callables. status says why a value is
+    NaN; a method that doesn't apply to the model has "not_applicable". Raises BenchError for an unknown name or layer.
+    """
+    known = [plugins.of("method", method) for method in methods]
+    measures = [plugins.of("metric", metric) for metric in metrics]
+    whole = cut(model, layer)
+    rows: list[Columns] = []
+    for batch in _named(batches):
+        trace = whole.trace(batch.images, batch.targets)
+        known = with_score_scale(known, trace)
+        rows += rows_of(trace, batch, known, measures)
+    facts = {"experiment": "-", "model": type(model).__name__, "layer": layer, "data": "-"}
+    return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
+
+
+def explain(
+    model: nn.Module,
+    layer: str,
+    images: Tensor,
+    methods: Sequence[str | Callable],
+    targets: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+) -> dict[str, Tensor]:
+    """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
+
+    targets: (B,), None for the predicted class. A method that doesn't apply to the model is left out, with a warning.
+    """
+    trace = cut(model, layer).trace(images, targets)
+    answers = ((plugin.name, _answer(plugin, trace)) for plugin in (plugins.of("method", one) for one in methods))
+    shown = size or (images.shape[-2], images.shape[-1])
+    maps = {name: Explanation.of(trace, answer).raw_map for name, answer in answers if answer is not None}
+    return {name: heatmap(given(raw_map, "raw_map"), shown) for name, raw_map in maps.items()}
+
+
+def rows_of(trace: Trace, batch: Batch, methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> Iterator[Columns]:
+    """The loop of the benchmark. Yields the columns of one method at a time, first those of the layer (method "-").
+
+    Columns: image_id target_class predicted_class method metric value status; B rows per metric value.
+    Raises BenchError where a method or a metric answers in a wrong shape.
+    """
+    of_layer = [metric for metric in metrics if metric.about.get("of") == "layer"]
+    of_method = [metric for metric in metrics if metric.about.get("of") != "layer"]
+    if of_layer:
+        yield columns(trace, batch, LAYER, measured(of_layer, Explanation(trace=trace), True))
+    for method in methods:
+        yield columns(trace, batch, method.name, method_values(trace, batch, method, of_method))
+
+
+def method_values(trace: Trace, batch: Batch, method: Plugin, metrics: Sequence[Plugin]) -> Measured:
+    """All values of one method on one trace; status "not_applicable" where the method can't explain this model."""
+    answer = _answer(method, trace)
+    if answer is None:
+        nothing, why = torch.full((len(trace),), torch.nan, dtype=torch.float64), (NOT_APPLICABLE,) * len(trace)
+        return {name: (nothing, why) for metric in metrics for name in value_names(metric)}
+    on_scale = is_on_score_scale(method, trace)
+    return measured(metrics, Explanation.of(trace, answer, batch, method), on_scale)
+
+
+def measured(metrics: Iterable[Plugin], explanation: Explanation, on_score_scale: bool) -> Measured:
+    """The values of several metrics, in their order."""
+    values: Measured = {}
+    for metric in metrics:
+        values |= measure(metric, explanation, on_score_scale)
+    return values
+
+
+def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> Measured:
+    """One metric with its preconditions: {value name: (float64 CPU tensor (B,), B statuses)}, NaN where not "ok".
+
+    The metric isn't called where no row meets its needs; else it sees all rows, and what it says of the others is
+    dropped. NaN or infinity where its needs are met has status "not_finite". Raises BenchError for another shape than (B,).
+    """
+    met = statuses(metric.about.get("needs", ()), explanation, on_score_scale)
+    if not (met == OK).any():
+        nothing = torch.full((len(met),), torch.nan, dtype=torch.float64)
+        return {name: (nothing, tuple(met)) for name in value_names(metric)}
+    answer = metric(explanation)
+    answers = answer if isinstance(answer, Mapping) else {metric.name: answer}
+    return {name: _judged(metric, values, met) for name, values in answers.items()}
+
+
+def _judged(metric: Plugin, values: Any, met: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
+    if not isinstance(values, Tensor) or values.shape != met.shape:
+        raise BenchError(
+            f"The metric {metric.name!r} returned {_described(values)}; a metric returns one value per image, "
+            f"a tensor of shape ({len(met)},), or a dict of such tensors."
+        )
+    exact = values.detach().to("cpu", torch.float64)
+    status = np.where((met == OK) & ~exact.isfinite().numpy(), NOT_FINITE, met)
+    return exact.masked_fill(torch.from_numpy(status != OK), torch.nan), tuple(status)
+
+
+def _described(answer: Any) -> str:
+    return str(tuple(answer.shape)) if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+
+
+def value_names(metric: Plugin) -> tuple[str, ...]:
+    """What the metric's values are called in the records: its own name, or the keys of its YAML's `values`."""
+    return tuple(metric.about.get("values", ())) or (metric.name,)
+
+
+def is_on_score_scale(method: Plugin, trace: Trace) -> bool:
+    """What the method's YAML claims; for a method that claims nothing, what a check on this trace finds."""
+    claimed = method.about.get("on_score_scale")
+    return on_score_scale(method, trace) if claimed is None else bool(claimed)
+
+
+def with_score_scale(methods: Iterable[Plugin], trace: Trace) -> list[Plugin]:
+    """The methods with `on_score_scale` decided, once for a whole run. One that doesn't apply to the model: False."""
+
+    def decided(method: Plugin) -> Plugin:
+        if "on_score_scale" in method.about:
+            return method
+        claim = _answer(method, trace[:1]) is not None and is_on_score_scale(method, trace)
+        return replace(method, about={**method.about, "on_score_scale": claim})
+
+    return [decided(method) for method in methods]
+
+
+def _answer(method: Plugin, trace: Trace) -> Tensor | Map | None:
+    """The method's weights or Map, detached; None, with a warning, where it says that it doesn't fit this model."""
+    try:
+        answer = method(trace)
+    except BenchError as error:
+        warnings.warn(f"The method {method.name!r} is left out: {error}", stacklevel=2)
+        return None
+    if isinstance(answer, Map) and answer.raw.ndim == 3 and len(answer.raw) == len(trace):
+        return Map(answer.raw.detach())
+    if isinstance(answer, Tensor) and _broadcasts(answer.shape, trace.activations.shape):
+        return answer.detach()
+    said = _described(answer.raw if isinstance(answer, Map) else answer)
+    raise BenchError(
+        f"The method {method.name!r} returned {said}; a method returns weights that broadcast to the activations "
+        f"{tuple(trace.activations.shape)}, or a bench.Map of (B, h, w)."
+    )
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    return len(shape) == len(to) and all(mine in (1, theirs) for mine, theirs in zip(shape, to, strict=True))
+
+
+def columns(trace: Trace, batch: Batch, method: str, values: Measured) -> Columns:
+    """The records' columns of one method's values: B rows per value, value by value."""
+    size, count = len(trace), len(values)
+    return {
+        "image_id": np.tile(np.array(batch.image_ids, dtype=object), count),
+        "target_class": np.tile(trace.targets.cpu().numpy(), count),
+        "predicted_class": np.tile(trace.logits.argmax(1).cpu().numpy(), count),
+        "method": np.full(size * count, method, dtype=object),
+        "metric": np.repeat(np.array(list(values), dtype=object), size),
+        "value": np.concatenate([value.numpy() for value, _ in values.values()]) if values else np.zeros(0),
+        "status": np.array([status for _, row in values.values() for status in row], dtype=object),
+    }
+
+
+def frame(parts: Iterable[Columns]) -> pd.DataFrame:
+    """Columns after each other in one table; without any, the empty table of the records' columns."""
+    parts = [part for part in parts if len(part["value"])]
+    if not parts:
+        return pd.DataFrame(columns=list(RECORD_COLUMNS))
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _named(batches: Iterable[Batch | tuple[Tensor, Tensor | None]]) -> Iterator[Batch]:
+    """Batches with image ids; bare (images, targets) are numbered in their order."""
+    first = 0
+    for entry in batches:
+        if isinstance(entry, Batch):
+            batch = entry
+        else:
+            images, targets = entry
+            batch = Batch(images, tuple(str(first + row) for row in range(len(images))), targets)
+        first += len(batch)
+        yield batch

@@ -1,0 +1,21 @@
+"""Average drop: Chattopadhay et al., Grad-CAM++, WACV 2018, arXiv:1710.11063, section 4.1."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.perturbation import logits_of, perturb, probabilities
+
+
+def average_drop(explanation: Explanation, fill: str = "zero", blur: float = 0.05) -> Tensor:
+    """max(0, p - p') / p, where p' sees only what the map highlights: image h + fill (1 - h) -> (B,) in [0, 1].
+
+    p: softmax probability of the class. Lower is better. A fraction per image, not x 100; the average is the table's.
+    fill and blur: see `metrics.perturbation.perturb`; "zero" is the published image x map, in normalised pixels.
+    """
+    trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
+    kept = perturb(given(explanation.images, "images"), 1 - heatmap, "soft", fill=fill, blur=blur)
+    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, logits_of(trace, kept)))
+    return (p - p_kept).clamp(min=0) / p

@@ -1,0 +1,22 @@
+"""Distance to the axiom floor: what no choice of channel totals can undercut, taken off the sum of both errors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.explanation import Explanation
+from bench.preconditions import given
+
+
+def axiom_floor_distance(explanation: Explanation) -> Tensor:
+    """(sum_k |d_k - m_k| + |S - sum m_k| - |S - sum d_k|) / (sum_k |d_k| + |S|) -> (B,), never negative. 0 is best.
+
+    With m_k free, |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|: the best pairs of sensitivity and conservation
+    error are the segment from (0, |S - sum d_k| / |S|) to (|S - sum d_k| / sum |d_k|, 0), where this is 0.
+    In float64, because it is the difference of two sums that nearly cancel on the floor.
+    """
+    trace = given(explanation.trace, "trace")
+    S = trace.scores.double()  # (B,)
+    d, m = trace.ablation_drops.double(), explanation.channel_totals.double()  # (B, K)
+    above = (d - m).abs().sum(1) + (S - m.sum(1)).abs() - (S - d.sum(1)).abs()
+    return above.clamp(min=0) / (d.abs().sum(1) + S.abs())

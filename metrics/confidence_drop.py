@@ -1,0 +1,40 @@
+"""Confidence drop under perturbation: Fu et al., Axiom-based Grad-CAM, BMVC 2020, arXiv:2008.02312, Fig. 4(b)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.perturbation import logits_of, perturb, probabilities
+
+
+def confidence_drop(
+    explanation: Explanation,
+    mode: str = "soft",
+    fraction: float = 0.1,
+    fill: str = "mean",
+    blur: float = 0.05,
+    output: str = "probability",
+    relative: bool = False,
+) -> Tensor:
+    """p - p': what the class loses when the highlighted pixels are replaced -> (B,), higher is better, may be negative.
+
+    mode, fraction, fill and blur: see `metrics.perturbation.perturb`. output "probability": p is the softmax
+    probability, the drop is in [-1, 1]. "logit": p is the class's score. relative: (p - p') / |p| instead.
+    Raises BenchError for another output.
+    """
+    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+    perturbed = logits_of(trace, perturb(images, given(explanation.heatmap, "heatmap"), mode, fraction, fill, blur))
+    before, after = (_confidence(logits, trace.targets, output) for logits in (trace.logits, perturbed))
+    return (before - after) / before.abs() if relative else before - after
+
+
+def _confidence(logits: Tensor, targets: Tensor, output: str) -> Tensor:
+    """(B, C), (B,) -> (B,)."""
+    if output == "probability":
+        return probabilities(logits, targets)
+    if output == "logit":
+        return logits.double().gather(1, targets[:, None])[:, 0]
+    raise BenchError(f"confidence_drop's output is 'probability' or 'logit', not {output!r}.")

@@ -1,0 +1,19 @@
+"""Normalised epsilon: Fu et al., Axiom-based Grad-CAM, BMVC 2020, arXiv:2008.02312, Fig. 2(b)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.division import XY
+from bench.explanation import Explanation
+from bench.preconditions import given
+
+
+def epsilon(explanation: Explanation) -> Tensor:
+    """|S - sum_k sum_xy g_k F_k| / |S| -> (B,): in a ReLU network, the share of the later layers' bias terms.
+
+    A property of the layer, no method's: XGrad-CAM's and HiResCAM's conservation error equals it.
+    """
+    trace = given(explanation.trace, "trace")
+    S = trace.scores  # (B,)
+    return (S - (trace.gradients * trace.activations).sum(XY).sum(1)).abs() / S.abs()

@@ -1,0 +1,18 @@
+"""Guarded channels: how many weights the guarded division of XGrad-CAM and axiomatic Ablation-CAM sets to zero."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench import division
+from bench.explanation import Explanation
+from bench.preconditions import given
+
+
+def guarded_channels(explanation: Explanation) -> Tensor:
+    """The number of channels that aren't all zero but whose sum vanishes against its terms -> (B,).
+
+    |sum F_k| <= tol * sum |F_k|, tol 1e-6 in float32 and 1e-12 in float64. A property of the layer, no method's; it
+    says how much of the layer those weights leave out, and is neither good nor bad.
+    """
+    return division.guarded_channels(given(explanation.trace, "trace").activations).sum(1).double()

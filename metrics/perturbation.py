@@ -1,0 +1,75 @@
+"""Images perturbed along a map, and the model's answer to them: what the perturbation metrics and the report share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.trace import Trace
+from metrics.rounding import rounded
+
+
+def perturb(
+    images: Tensor, heatmap: Tensor, mode: str = "soft", fraction: float = 0.1, fill: str = "mean", blur: float = 0.05
+) -> Tensor:
+    """Images with what the map highlights replaced: (B, 3, H', W'), (B, H', W') in [0, 1] -> (B, 3, H', W').
+
+    mode "soft": image (1 - h) + fill h. mode "hard": the highest `fraction` of the pixels, the same number for every
+    map, at least one, ties to the first pixel of the map rounded to 1e-6.
+    fill "mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
+    "blur": the image under a Gaussian with sigma = `blur` x the shorter side.
+    Raises BenchError for another mode or fill, and for a fraction outside [0, 1].
+    """
+    h = _highlighted(heatmap, mode, fraction)[:, None].to(images.dtype)
+    return images * (1 - h) + _filling(images, fill, blur) * h
+
+
+def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    """The softmax probability of each row's target class, in float64: (B, C), (B,) -> (B,)."""
+    return logits.double().softmax(1).gather(1, targets[:, None])[:, 0]
+
+
+@torch.no_grad()
+def logits_of(trace: Trace, images: Tensor) -> Tensor:
+    """The model's logits for other images of the trace's rows: (B, 3, H', W') -> (B, C)."""
+    return trace.forward(images)
+
+
+def _highlighted(heatmap: Tensor, mode: str, fraction: float) -> Tensor:
+    """How much of each pixel is replaced, in [0, 1]: (B, H', W')."""
+    if mode == "soft":
+        return heatmap
+    if mode != "hard":
+        raise BenchError(f"A perturbation's mode is 'soft' or 'hard', not {mode!r}.")
+    if not 0 <= fraction <= 1:
+        raise BenchError(f"A perturbation's fraction of pixels lies in [0, 1]; it is {fraction}.")
+    pixels = rounded(heatmap).flatten(1)
+    count = max(1, round(fraction * pixels.shape[1]))
+    highest = pixels.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return torch.zeros_like(pixels).scatter(1, highest, 1.0).view_as(heatmap)
+
+
+def _filling(images: Tensor, fill: str, blur: float) -> Tensor:
+    """What replaces the pixels; broadcasts to the images."""
+    if fill == "mean":
+        return images.mean((2, 3), keepdim=True)
+    if fill == "zero":
+        return images.new_zeros(())
+    if fill == "blur":
+        return _blurred(images, blur * min(images.shape[-2:]))
+    raise BenchError(f"A perturbation's fill is 'mean', 'blur' or 'zero', not {fill!r}.")
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    """A Gaussian cut off at three sigma, in pixels, with the border's pixels repeated outside."""
+    reach = math.ceil(3 * sigma)
+    steps = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-(steps**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
+    for across, padding in ((kernel[:, :, None], (reach, reach, 0, 0)), (kernel[..., None], (0, 0, reach, reach))):
+        images = functional.conv2d(functional.pad(images, padding, "replicate"), across, groups=images.shape[1])
+    return images

@@ -1,0 +1,19 @@
+"""Normalised zeta: Fu et al., Axiom-based Grad-CAM, BMVC 2020, arXiv:2008.02312, Fig. 2(a)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.division import XY
+from bench.explanation import Explanation
+from bench.preconditions import given
+
+
+def zeta(explanation: Explanation) -> Tensor:
+    """sum_k |d_k - sum_xy g_k F_k| / sum_k |d_k| -> (B,): what gradient x activation misses of the drops. 0 is linear.
+
+    A property of the layer, no method's: XGrad-CAM's and HiResCAM's sensitivity error equals it.
+    """
+    trace = given(explanation.trace, "trace")
+    d = trace.ablation_drops  # (B, K)
+    return (d - (trace.gradients * trace.activations).sum(XY)).abs().sum(1) / d.abs().sum(1)
