@@ -1,0 +1,59 @@
+"""Data sets by their configuration: `load(cfg)`, then `subset`, `check_labels` and `batches`.
+
+To add one: a module with a `DataSet`, its line in KINDS, and a file in conf/data/.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bench import plugins
+from bench.data.base import BadImage, DataSet, Sample, check_labels, subset
+from bench.data.folder import Folder
+from bench.data.imagenet import ImageNet
+from bench.data.loading import TARGET_RULES, batches
+from bench.data.preprocessing import Preprocessing
+from bench.data.scenes import Scenes
+from bench.data.voc import Voc
+from bench.errors import BenchError, unknown
+
+__all__ = [
+    "TARGET_RULES",
+    "BadImage",
+    "DataSet",
+    "Preprocessing",
+    "Sample",
+    "batches",
+    "check_labels",
+    "load",
+    "names",
+    "subset",
+]
+
+KINDS: Mapping[str, Callable[..., DataSet]] = {"scenes": Scenes, "imagenet": ImageNet, "voc": Voc, "folder": Folder}
+LOADING = frozenset({"kind", "size", "seed", "target", "batch_size", "workers"})  # what the runner reads itself
+
+
+def names() -> list[str]:
+    """All entries of conf/data/, sorted."""
+    return plugins.names("data")
+
+
+def load(cfg: Mapping[str, Any]) -> DataSet:
+    """The data set of one conf/data/ file: `kind` names the class, and it takes the keys that its constructor has.
+
+    Raises BenchError for an unknown kind or key, a root that isn't there, or labels that can't be read.
+    """
+    kind = str(cfg.get("kind"))
+    if kind not in KINDS:
+        raise unknown("kind of data set", kind, KINDS)
+    parameters = inspect.signature(KINDS[kind]).parameters
+    strange = sorted(str(key) for key in cfg if key not in LOADING and key not in parameters)
+    if strange:
+        raise unknown(f"setting of data set kind {kind!r}", strange[0], {*LOADING, *parameters})
+    missing = [key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in cfg]
+    if missing:
+        raise BenchError(f"A data set of kind {kind!r} needs data.{missing[0]}.")
+    return KINDS[kind](**{key: cfg[key] for key in parameters if key in cfg})

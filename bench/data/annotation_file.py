@@ -1,0 +1,57 @@
+"""Boxes from the XML files of ImageNet and Pascal VOC: a missing or malformed one is a sentence, never a crash."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+from bench.data.base import Box, Objects
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_objects(
+    path: Path | None, class_index: Mapping[str, int], first_pixel: int, size: tuple[int, int] | None = None
+) -> tuple[Objects, tuple[str, ...]]:
+    """(objects with 0-based boxes, x1 and y1 exclusive; problems).
+
+    class_index: by the name that the file uses. first_pixel: the number of the first pixel in the file, 0 or 1; the
+    file's xmax and ymax are the last pixel inside the box. size: (width, height) of the stored image; boxes that were
+    drawn on an image of another size are not used, and boxes are clipped to it.
+    """
+    if path is None or not path.is_file():
+        return (), (f"there is no annotation {path}",)
+    try:
+        root = ElementTree.parse(path).getroot()
+        drawn_on = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+        found = [(item.findtext("name") or "", _box(item, first_pixel)) for item in root.iter("object")]
+    except (ElementTree.ParseError, ValueError, OSError) as error:
+        return (), (f"the annotation {path.name} is malformed: {error}",)
+    if size is not None and all(drawn_on) and drawn_on != size:
+        return (), (f"the annotation {path.name} is for {drawn_on} pixels (width, height), the image has {size}",)
+    problems = [f"{path.name}: unknown class {name!r}" for name, _ in found if name not in class_index]
+    objects = [(class_index[name], _clipped(box, size)) for name, box in found if name in class_index]
+    problems += [f"{path.name}: empty box {box}" for _, box in objects if _empty(box)]
+    problems += [] if found else [f"{path.name} has no object"]
+    return tuple((label, box) for label, box in objects if not _empty(box)), tuple(problems)
+
+
+def _box(item: ElementTree.Element, first_pixel: int) -> Box:
+    values = [float(item.findtext(f"bndbox/{corner}") or "nan") for corner in CORNERS]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"a box of {values}")
+    x0, y0, x1, y1 = values
+    return x0 - first_pixel, y0 - first_pixel, x1 - first_pixel + 1, y1 - first_pixel + 1
+
+
+def _clipped(box: Box, size: tuple[int, int] | None) -> Box:
+    width, height = size or (math.inf, math.inf)
+    x0, y0, x1, y1 = box
+    return max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
+
+
+def _empty(box: Box) -> bool:
+    x0, y0, x1, y1 = box
+    return x0 >= x1 or y0 >= y1

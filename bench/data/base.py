@@ -1,0 +1,103 @@
+"""What every data set offers: samples by index, ids in ascending order, and a fingerprint of what was read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.errors import BenchError
+
+Box = tuple[float, float, float, float]
+Objects = tuple[tuple[int, Box], ...]
+
+
+class BadImage(Exception):
+    """An image that can't be explained. It is raised where it is read, and yielded by the loader: never dropped."""
+
+    def __init__(self, image_id: str, message: str, status: str = "bad_image") -> None:
+        super().__init__(image_id, message, status)
+        self.image_id, self.message, self.status = image_id, message, status
+
+    def __str__(self) -> str:
+        return f"{self.image_id}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as it is stored, decoded.
+
+    image: RGB. label: the class index of the image, or None. objects: (class index, box), box = x0, y0, x1, y1 in
+    stored pixels, x1 and y1 exclusive. mask: (h, w) int64, class index per pixel, -1 for background and border.
+    problems: sentences about annotations that are missing or malformed; the image counts all the same.
+    """
+
+    image: Image.Image
+    image_id: str
+    label: int | None = None
+    objects: Objects = ()
+    mask: NDArray[np.int64] | None = None
+    problems: tuple[str, ...] = field(default=())
+
+
+class DataSet(ABC):
+    """name: as it stands in the records. classes: by class index. ids: ascending, one per image, each once."""
+
+    name: str
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes as people call them, by class index; the same as `classes` where nothing else is known."""
+        return self.classes
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """The sample at this place of `ids`. Raises BadImage where the image is missing or can't be decoded."""
+
+    @abstractmethod
+    def labels(self, index: int) -> tuple[int, ...]:
+        """All classes that the image is labelled with, ascending, without decoding it."""
+
+    @abstractmethod
+    def fingerprint(self, index: int) -> str:
+        """SHA-256 over the image's and its annotation's bytes, in hexadecimal."""
+
+
+def largest(objects: Objects) -> int | None:
+    """The class of the object with the largest box, the first of equals: the label of an image of several objects."""
+    area = {place: (x1 - x0) * (y1 - y0) for place, (_, (x0, y0, x1, y1)) in enumerate(objects)}
+    return objects[max(area, key=area.__getitem__)][0] if objects else None
+
+
+def subset(dataset: DataSet, size: int | None, seed: int) -> tuple[int, ...]:
+    """`size` indices chosen by seed without replacement, ascending; all where size is None.
+
+    Raises BenchError where the data set is smaller than that.
+    """
+    if size is None:
+        return tuple(range(len(dataset)))
+    if not 1 <= size <= len(dataset):
+        raise BenchError(
+            f"data.size={size} of {len(dataset)} images in {dataset.name!r}: give 1 to {len(dataset)}, or null for all."
+        )
+    return tuple(sorted(np.random.default_rng(seed).permutation(len(dataset))[:size].tolist()))
+
+
+def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: int) -> None:
+    """Raises BenchError where an image is labelled with a class that the model doesn't have; decodes nothing."""
+    for index in indices:
+        beyond = [label for label in dataset.labels(index) if not 0 <= label < number_of_classes]
+        if beyond:
+            raise BenchError(
+                f"{dataset.name!r} labels {dataset.ids[index]!r} with class {beyond[0]}, but the model has only the "
+                f"classes 0 to {number_of_classes - 1}; set data.classes to the model's own classes, in its order."
+            )

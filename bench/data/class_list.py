@@ -1,0 +1,46 @@
+"""Which classes there are, and in which order: from a list in the configuration, or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import BenchError
+
+MAPPING = "LOC_synset_mapping.txt"
+
+
+def class_list(classes: Sequence[str] | str) -> dict[str, str]:
+    """{class: the name people call it}, in order of class index.
+
+    classes: a list, or a file of one class a line, its first word the class and the rest the name ("n01440764 tench").
+    Raises BenchError where the file isn't there, or a class occurs twice.
+    """
+    if isinstance(classes, str):
+        path = Path(classes)
+        if not path.is_file():
+            raise BenchError(
+                f"data.classes names {classes!r}, which is no file; give a list, or a file of one class a line."
+            )
+        lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+    else:
+        lines = [[str(name)] for name in classes]
+    names = {words[0]: words[-1].strip() for words in lines}
+    if not names or len(names) != len(lines):
+        raise BenchError("data.classes must hold at least one class, and each only once.")
+    return names
+
+
+def synsets(root: Path, classes: Sequence[str] | str | None) -> dict[str, str]:
+    """{synset id: name} in the order of class indices: from `classes`, else from the root's LOC_synset_mapping.txt.
+
+    Never from the folders that happen to exist: a subset of ImageNet would number its classes anew.
+    """
+    if classes is not None:
+        return class_list(classes)
+    if not (root / MAPPING).is_file():
+        raise BenchError(
+            f"The order of the classes isn't known: there is no {root / MAPPING}. Put it there, a line such as "
+            "'n01440764 tench' for each class in the model's order, or set data.classes to the synset ids in that order."
+        )
+    return class_list(str(root / MAPPING))

@@ -1,0 +1,51 @@
+"""What data sets of image files have in common: finding them, decoding them, and their annotations beside them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from bench.data.base import DataSet, Sample
+from bench.data.decoding import SUFFIXES, open_rgb, sha256
+from bench.errors import BenchError
+
+
+class ImageFiles(DataSet):
+    """Images that are files: a subclass says where each lies and what is known about it."""
+
+    def read(self, index: int) -> Sample:
+        image = open_rgb(self.path(index), self.ids[index])
+        return self.annotate(index, image)
+
+    def fingerprint(self, index: int) -> str:
+        return sha256(self.path(index), *self.annotation_paths(index))
+
+    @abstractmethod
+    def path(self, index: int) -> Path:
+        """The image's file, which may be missing."""
+
+    @abstractmethod
+    def annotate(self, index: int, image: Image.Image) -> Sample:
+        """The decoded image with its label, objects and mask."""
+
+    def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
+        """The files that the annotation comes from, which may be missing."""
+        return ()
+
+
+def image_files(folder: Path) -> Iterator[str]:
+    """The images below a folder, by their path relative to it, with slashes; ascending."""
+    return iter(sorted(path.relative_to(folder).as_posix()
+                       for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES))  # fmt: skip
+
+
+def existing(folder: Path, layout: str) -> Path:
+    """The folder. Raises BenchError, which says what layout was expected, where it isn't there."""
+    if not folder.is_dir():
+        raise BenchError(
+            f"There is no folder {folder}; expected {layout}. Set data.root, or AXIOM_BENCH_REAL for real_root."
+        )
+    return folder

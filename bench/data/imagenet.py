@@ -1,0 +1,86 @@
+"""ImageNet (ILSVRC2012) as it comes: val/<synset>/*.JPEG, or a flat val/ with a file of labels, and boxes as XML.
+
+The boxes are 0-based and inclusive: in the validation files xmin reaches 0 and xmax the width minus 1, never the width,
+and the challenge's own evaluation measures a side as xmax - xmin + 1. So x1 = xmax + 1 here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from bench.data.annotation_file import read_objects
+from bench.data.base import Sample
+from bench.data.class_list import synsets
+from bench.data.files import ImageFiles, existing, image_files
+from bench.data.imagenet_labels import flat_labels
+from bench.errors import BenchError
+
+LAYOUT = (
+    "the ImageNet layout <root>/<split>/<synset>/*.JPEG, or <root>/<split>/*.JPEG with a file of labels, "
+    "and boxes in <root>/Annotations/CLS-LOC/<split>/*.xml"
+)
+
+
+class ImageNet(ImageFiles):
+    """ids: the path below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or the file name where it is flat.
+
+    classes: synset ids in the order of the model's classes (a list or a file), which also picks the images: those of
+    other synsets are left out. None: the standard order, from <root>/LOC_synset_mapping.txt.
+    labels: the flat layout's file of labels; None looks for the usual names (see `flat_labels`).
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "val",
+        classes: Sequence[str] | str | None = None,
+        labels: str | None = None,
+        name: str = "imagenet",
+    ) -> None:
+        self.root, self.name = existing(Path(root), LAYOUT), name
+        self.folder = existing(self.root / split, LAYOUT)
+        self.boxes = self.root / "Annotations" / "CLS-LOC" / split
+        self._names = synsets(self.root, classes)
+        self.classes = tuple(self._names)
+        self._index = {synset: index for index, synset in enumerate(self.classes)}
+        found = list(image_files(self.folder))
+        self._synset = {path: path.partition("/")[0] for path in found if "/" in path}
+        flat = [path for path in found if "/" not in path]
+        if flat:
+            self._synset |= flat_labels(self.root, labels, flat, self.classes)
+        self.ids = self._chosen(found, everything=classes is None)
+
+    def _chosen(self, found: list[str], everything: bool) -> tuple[str, ...]:
+        unknown = [path for path in found if self._synset[path] not in self._index]
+        if unknown and everything:
+            raise BenchError(
+                f"{self.folder / unknown[0]} is of class {self._synset[unknown[0]]!r}, which the class list lacks."
+            )
+        chosen = tuple(path for path in found if self._synset[path] in self._index)
+        if not chosen:
+            raise BenchError(f"There are no images of the classes asked for in {self.folder}; expected {LAYOUT}.")
+        return chosen
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self._names.values())
+
+    def path(self, index: int) -> Path:
+        return self.folder / self.ids[index]
+
+    def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
+        """Validation boxes lie flat, training boxes in a folder for each synset."""
+        below = Path(self.ids[index]).with_suffix(".xml")
+        nested = self.boxes / below
+        return (nested if nested.is_file() else self.boxes / below.name,)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._index[self._synset[self.ids[index]]],)
+
+    def annotate(self, index: int, image: Image.Image) -> Sample:
+        (path,) = self.annotation_paths(index)
+        objects, problems = read_objects(path, self._index, first_pixel=0, size=image.size)
+        return Sample(image, self.ids[index], self.labels(index)[0], objects, problems=problems)

@@ -1,0 +1,74 @@
+"""Labels of a flat ImageNet folder: from Kaggle's solution file, from lines "image label", or from the devkit."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from scipy.io import loadmat
+
+from bench.errors import BenchError
+
+USUAL = ("LOC_val_solution.csv", "val.txt", "ILSVRC2012_validation_ground_truth.txt")
+DEVKIT = ("meta.mat", "data/meta.mat", "ILSVRC2012_devkit_t12/data/meta.mat")
+
+
+def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
+    """{image file: synset id}. name: the file of labels below the root, or None for the first usual one that exists.
+
+    Raises BenchError where there is no such file, a line can't be read, or an image has no label.
+    """
+    candidates = [name] if name else [*USUAL, f"ILSVRC2012_devkit_t12/data/{USUAL[2]}"]
+    path = next((root / candidate for candidate in candidates if (root / candidate).is_file()), None)
+    if path is None:
+        raise BenchError(
+            f"The images in {root} lie in no class folders, and there is no file of labels; expected one of "
+            f"{', '.join(candidates)} below it, or data.labels naming a file of lines 'image label'."
+        )
+    try:
+        if path.suffix == ".csv":
+            by_stem = _from_csv(path)
+        elif path.name == USUAL[2]:
+            by_stem = _from_devkit(root, path, images)
+        else:
+            by_stem = _from_lines(path, classes)
+    except (ValueError, IndexError, KeyError) as error:
+        raise BenchError(f"The file of labels {path} can't be read: {error}.") from error
+    missing = [image for image in images if Path(image).stem not in by_stem]
+    if missing:
+        raise BenchError(f"{path} has no label for {missing[0]} ({len(missing)} images in all).")
+    return {image: by_stem[Path(image).stem] for image in images}
+
+
+def _from_csv(path: Path) -> dict[str, str]:
+    """Kaggle's columns: ImageId, and PredictionString whose first word is the synset id (its boxes follow)."""
+    with path.open(newline="") as file:
+        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+
+
+def _from_lines(path: Path, classes: Sequence[str]) -> dict[str, str]:
+    """Lines "image label"; a label is a synset id, or a class index from 0 in the order of the classes."""
+    words = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    for line in words:
+        if line[1].isdigit() and int(line[1]) >= len(classes):
+            raise ValueError(f"class {line[1]} of {line[0]}, but there are {len(classes)} classes")
+    return {Path(image).stem: classes[int(label)] if label.isdigit() else label for image, label in words}
+
+
+def _from_devkit(root: Path, path: Path, images: Sequence[str]) -> dict[str, str]:
+    """One ILSVRC2012_ID (1 to 1000) a line, for the validation images in order of their names.
+
+    These numbers are not the usual class indices: the devkit's meta.mat says which synset each stands for. The
+    image's own number, at the end of its name, says which line is its: a subset of the images works too.
+    """
+    meta = next((root / candidate for candidate in DEVKIT if (root / candidate).is_file()), None)
+    if meta is None:
+        raise BenchError(
+            f"{path.name} numbers the classes in its own way: put the devkit's meta.mat beside it, in {root}."
+        )
+    synset = {int(entry.ILSVRC2012_ID): str(entry.WNID)
+              for entry in loadmat(meta, squeeze_me=True, struct_as_record=False)["synsets"]}  # fmt: skip
+    numbers = path.read_text().split()
+    stems = [Path(image).stem for image in images]
+    return {stem: synset[int(numbers[int(stem.rpartition("_")[2]) - 1])] for stem in stems}

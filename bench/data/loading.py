@@ -1,0 +1,139 @@
+"""Batches of rows to explain: decoded and preprocessed in worker processes, in order, bad images among them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench.batch import Annotation, Batch
+from bench.data.base import BadImage, DataSet
+from bench.data.preprocessing import Preprocessing
+from bench.errors import BenchError, unknown
+
+TARGET_RULES = ("label", "predicted", "each_label")
+CHUNK = 16  # images that travel together from a worker: shared memory holds a few chunks for each worker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image as a worker sends it: all that is small as numpy, since each tensor would cost a file descriptor.
+
+    targets: the classes to explain, one row each; (None,) for the predicted class.
+    """
+
+    image_id: str
+    targets: tuple[int | None, ...]
+    labels: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    mask: NDArray[np.int64] | None
+    problems: tuple[str, ...]
+
+    def annotation(self) -> Annotation:
+        mask = None if self.mask is None else torch.from_numpy(self.mask)
+        return Annotation(torch.from_numpy(self.labels), torch.from_numpy(self.boxes), mask)
+
+
+Item = tuple[Tensor | None, "Prepared | BadImage"]  # an image (3, H', W') and what is known about it
+Row = tuple[Tensor, int | None, str, Annotation]  # image, target, image id, annotation
+
+
+def batches(
+    dataset: DataSet,
+    indices: Sequence[int],
+    preprocessing: Preprocessing,
+    target_rule: str = "label",
+    batch_size: int = 32,
+    workers: int = 0,
+) -> Iterator[Batch | BadImage]:
+    """Batches of `batch_size` rows (the last one may have fewer), and each bad image where it was met.
+
+    target_rule: "label", one row an image; "predicted", the same with `targets` None; "each_label", one row per image
+    and class present after the crop, classes ascending. An image without any such class is yielded as a BadImage of
+    status "no_annotation". Rows don't depend on `workers` (0: this process). A batch holds images of one size.
+    """
+    if target_rule not in TARGET_RULES:
+        raise unknown("target rule", target_rule, TARGET_RULES)
+    if batch_size < 1 or workers < 0:
+        raise BenchError(f"data.batch_size={batch_size} must be at least 1, and data.workers={workers} at least 0.")
+    return _batches(_loader(_Images(dataset, indices, preprocessing, target_rule), workers), batch_size)
+
+
+class _Images(Dataset[Item]):
+    """Picklable, so that workers may be forked or spawned."""
+
+    def __init__(self, dataset: DataSet, indices: Sequence[int], preprocessing: Preprocessing, rule: str) -> None:
+        self.dataset, self.indices, self.preprocessing, self.rule = dataset, tuple(indices), preprocessing, rule
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> Item:
+        try:
+            sample = self.dataset.read(self.indices[place])
+            image, note = self.preprocessing(sample)
+            targets = _targets(self.rule, sample.image_id, sample.label, note.labels.tolist())
+        except BadImage as bad:
+            return None, bad
+        mask = None if note.mask is None else note.mask.numpy()
+        return image, Prepared(sample.image_id, targets, note.labels.numpy(), note.boxes.numpy(), mask, sample.problems)
+
+
+def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]) -> tuple[int | None, ...]:
+    if rule == "predicted":
+        return (None,)
+    labels = [] if label is None else [label]
+    targets = tuple(labels) if rule == "label" else tuple(sorted({*labels, *present}))
+    if not targets:
+        raise BadImage(image_id, f"has no class to explain with target={rule}", status="no_annotation")
+    return targets
+
+
+def _loader(images: _Images, workers: int) -> Iterable[tuple[Sequence[Tensor], Sequence[Item]]]:
+    """torch's DataLoader keeps the order, and sets each worker to one thread."""
+    return DataLoader(images, batch_size=CHUNK, num_workers=workers, collate_fn=_pack)
+
+
+def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
+    """Images of one size after another as one tensor: one piece of shared memory instead of one for each image."""
+    runs: list[list[Tensor]] = []
+    for image, _ in items:
+        if image is not None:
+            if not runs or runs[-1][-1].shape != image.shape:
+                runs.append([])
+            runs[-1].append(image)
+    return [torch.stack(run) for run in runs], [(None, note) for _, note in items]
+
+
+def _batches(chunks: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_size: int) -> Iterator[Batch | BadImage]:
+    rows: list[Row] = []
+    for stacks, items in chunks:
+        images = (image for stack in stacks for image in stack)
+        for _, note in items:
+            if isinstance(note, BadImage):
+                yield note
+                continue
+            for problem in note.problems:
+                log.warning("%s: %s", note.image_id, problem)
+            image, annotation = next(images), note.annotation()
+            for target in note.targets:
+                if rows and (len(rows) == batch_size or rows[-1][0].shape != image.shape):
+                    yield _batch(rows)
+                    rows = []
+                rows.append((image, target, note.image_id, annotation))
+    if rows:
+        yield _batch(rows)
+
+
+def _batch(rows: Sequence[Row]) -> Batch:
+    images, targets, image_ids, annotations = zip(*rows, strict=True)
+    known = None if None in targets else torch.tensor(targets, dtype=torch.long)
+    return Batch(torch.stack(images), image_ids, known, annotations)

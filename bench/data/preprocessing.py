@@ -1,0 +1,116 @@
+"""What weights expect of their input: resize, centre crop, mean and std; boxes and masks follow the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from bench.batch import Annotation
+from bench.data.base import BadImage, Objects, Sample
+from bench.errors import unknown
+from bench.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
+
+from torchvision.transforms import functional as transforms  # isort: skip
+
+INTERPOLATIONS = {
+    "nearest": transforms.InterpolationMode.NEAREST,
+    "bilinear": transforms.InterpolationMode.BILINEAR,
+    "bicubic": transforms.InterpolationMode.BICUBIC,
+    "lanczos": transforms.InterpolationMode.LANCZOS,
+}
+MOST_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """resize: the shorter side in pixels, or exactly (height, width), or None. crop: side of the centre crop, or None.
+
+    mean, std: per RGB channel, of values in [0, 1]. interpolation: nearest, bilinear, bicubic or lanczos.
+    Equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize on a PIL image.
+    """
+
+    resize: int | tuple[int, int] | None
+    crop: int | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+
+    def __call__(self, sample: Sample) -> tuple[Tensor, Annotation]:
+        """(image (3, H', W') float32, its annotation in the same H' x W' pixels).
+
+        Raises BadImage where the resized image would not fit into memory.
+        """
+        picture = self.picture(sample.image, sample.image_id)
+        tensor = transforms.normalize(transforms.to_tensor(picture), self.mean, self.std)
+        return tensor, self._annotation(sample)
+
+    def picture(self, image: Image.Image, image_id: str = "image") -> Image.Image:
+        """The image resized and cropped, before its values are scaled: what a heatmap is laid over."""
+        height, width = self._resized(image.height, image.width)
+        if height * width > MOST_PIXELS:
+            raise BadImage(
+                image_id, f"{image.width} x {image.height} pixels would become {width} x {height} by the resize"
+            )
+        if self.resize is not None:
+            image = transforms.resize(image, [height, width], INTERPOLATIONS[self.interpolation], antialias=True)
+        return image if self.crop is None else transforms.center_crop(image, [self.crop])
+
+    def denormalise(self, images: Tensor) -> NDArray[np.uint8]:
+        """(B, 3, H', W') as the model sees them -> (B, H', W', 3) pictures."""
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (self.mean, self.std))
+        pictures = (images.detach().cpu().float() * std + mean).clamp(0, 1) * 255
+        return pictures.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) after the resize; the longer side is truncated, as torchvision does."""
+        if self.resize is None:
+            return height, width
+        if not isinstance(self.resize, int):
+            return self.resize
+        short, long = sorted((height, width))
+        longer = int(self.resize * long / short)
+        return (self.resize, longer) if height <= width else (longer, self.resize)
+
+    def _annotation(self, sample: Sample) -> Annotation:
+        stored = (sample.image.height, sample.image.width)
+        resized = self._resized(*stored)
+        labels, boxes = self._boxes(sample.objects, stored, resized)
+        mask = None if sample.mask is None else self._mask(sample.mask, resized)
+        return Annotation(torch.tensor(labels, dtype=torch.long), torch.tensor(boxes).reshape(-1, 4), mask)
+
+    def _boxes(
+        self, objects: Objects, stored: tuple[int, int], resized: tuple[int, int]
+    ) -> tuple[list[int], list[list[float]]]:
+        """Boxes scaled, moved and clipped to the picture; those that the crop cuts away are left out."""
+        (high, wide), (height, width) = stored, resized
+        seen_height, seen_width = (height, width) if self.crop is None else (self.crop, self.crop)
+        top, left = (0, 0) if self.crop is None else (crop_start(height, self.crop), crop_start(width, self.crop))
+        labels, boxes = [], []
+        for label, (x0, y0, x1, y1) in objects:
+            xs = [min(max(x * width / wide - left, 0), seen_width) for x in (x0, x1)]
+            ys = [min(max(y * height / high - top, 0), seen_height) for y in (y0, y1)]
+            if xs[0] < xs[1] and ys[0] < ys[1]:
+                labels.append(label)
+                boxes.append([xs[0], ys[0], xs[1], ys[1]])
+        return labels, boxes
+
+    def _mask(self, mask: NDArray[np.int64], resized: tuple[int, int]) -> Tensor:
+        """The nearest stored pixel's class; where the crop is larger than the image, background."""
+        picture = Image.fromarray(mask.astype(np.int32)).resize(resized[::-1], Image.Resampling.NEAREST)
+        classes = torch.from_numpy(np.asarray(picture).astype(np.int64))
+        # center_crop pads with 0, which is a class: shift by one around it.
+        return classes if self.crop is None else transforms.center_crop(classes + 1, [self.crop]) - 1
+
+
+def crop_start(side: int, crop: int) -> int:
+    """Where torchvision's centre crop begins along one side; negative where it pads, since the crop is larger."""
+    return -((crop - side) // 2) if crop > side else round((side - crop) / 2)

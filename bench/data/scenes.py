@@ -1,0 +1,40 @@
+"""The embedded scenes as a data set: drawn when they are read, so that nothing is downloaded or stored."""
+
+from __future__ import annotations
+
+import hashlib
+
+from PIL import Image
+
+from bench.data.base import DataSet, Sample
+from bench.embedded import scenes
+from bench.errors import BenchError, unknown
+
+
+class Scenes(DataSet):
+    """ids: "evaluation-0-000000": split, seed and number, all that a scene depends on. label: the largest object."""
+
+    classes = scenes.CLASSES
+
+    def __init__(self, size: int | None, seed: int = 0, split: str = "evaluation", name: str = "scenes") -> None:
+        if split not in scenes.SPLITS:
+            raise unknown("split of the scenes", split, scenes.SPLITS)
+        if not isinstance(size, int) or size < 1:
+            raise BenchError(f"data.size={size}: scenes are drawn without end; set data.size to how many you want.")
+        self.name, self.split, self.seed = name, split, seed
+        self.ids = tuple(f"{split}-{seed}-{number:06d}" for number in range(size))
+
+    def draw(self, index: int) -> scenes.Scene:
+        """The scene as drawn."""
+        return scenes.draw(self.split, self.seed, index)
+
+    def read(self, index: int) -> Sample:
+        scene = self.draw(index)
+        return Sample(Image.fromarray(scene.image), self.ids[index], scene.label, scene.objects, scene.mask)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return tuple(sorted(digit for digit, _ in self.draw(index).objects))
+
+    def fingerprint(self, index: int) -> str:
+        scene = self.draw(index)
+        return hashlib.sha256(scene.image.tobytes() + scene.mask.tobytes()).hexdigest()

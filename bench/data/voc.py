@@ -1,0 +1,90 @@
+"""Pascal VOC as the devkit lays it out: JPEGImages, Annotations, SegmentationClass, ImageSets.
+
+Boxes in the XML are 1-based and inclusive (xmin from 1, xmax up to the width), so x0 = xmin - 1 and x1 = xmax here.
+Objects marked `difficult` count like any other: the masks show them too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.data.annotation_file import read_objects
+from bench.data.base import Sample, largest
+from bench.data.files import ImageFiles, existing
+from bench.errors import BenchError
+
+# fmt: off
+CLASSES = (  # in the alphabetical order of the challenge: a mask's value is the place in it, from 1
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+# fmt: on
+BACKGROUND, BORDER = 0, 255
+LAYOUT = (
+    "the VOC layout <root>/JPEGImages, Annotations, SegmentationClass and ImageSets/{Main,Segmentation}/<split>.txt, "
+    "or <root>/VOCdevkit/VOC2012 with these"
+)
+
+
+class Voc(ImageFiles):
+    """ids: the names in ImageSets/<image_set>/<split>.txt. label: the class of the largest box.
+
+    image_set: "Main" (all images with boxes) or "Segmentation" (those with masks).
+    """
+
+    classes = CLASSES
+
+    def __init__(self, root: str | Path, split: str = "val", image_set: str = "Main", name: str = "voc") -> None:
+        self.name, self.root = name, devkit(Path(root))
+        listed = self.root / "ImageSets" / image_set / f"{split}.txt"
+        if not listed.is_file():
+            raise BenchError(f"There is no list of images {listed}; expected {LAYOUT}.")
+        self.ids = tuple(sorted({line.split()[0] for line in listed.read_text().splitlines() if line.strip()}))
+        if not self.ids:
+            raise BenchError(f"The list of images {listed} is empty.")
+        self._index = {name: index for index, name in enumerate(CLASSES)}
+
+    def path(self, index: int) -> Path:
+        return self.root / "JPEGImages" / f"{self.ids[index]}.jpg"
+
+    def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
+        return (
+            self.root / "Annotations" / f"{self.ids[index]}.xml",
+            self.root / "SegmentationClass" / f"{self.ids[index]}.png",
+        )
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        objects, _ = read_objects(self.annotation_paths(index)[0], self._index, first_pixel=1)
+        return tuple(sorted({label for label, _ in objects}))
+
+    def annotate(self, index: int, image: Image.Image) -> Sample:
+        boxes_file, mask_file = self.annotation_paths(index)
+        objects, problems = read_objects(boxes_file, self._index, first_pixel=1, size=image.size)
+        mask, problem = read_mask(mask_file, image.size)
+        return Sample(image, self.ids[index], largest(objects), objects, mask, problems + problem)
+
+
+def devkit(root: Path) -> Path:
+    """The folder that holds JPEGImages: the root itself, or what the devkit's archive unpacks to."""
+    candidates = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]
+    return next((path for path in candidates if (path / "JPEGImages").is_dir()), None) or existing(
+        root / "JPEGImages", LAYOUT
+    )
+
+
+def read_mask(path: Path | None, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """(classes (h, w), -1 for background and border, or None; problems). No file is no problem: most have none."""
+    if path is None or not path.is_file():
+        return None, ()
+    try:
+        with Image.open(path) as picture:
+            values = np.array(picture).astype(np.int64)  # the palette's numbers, not its colours
+    except (OSError, ValueError, SyntaxError) as error:
+        return None, (f"the mask {path.name} can't be decoded: {error}",)
+    if values.shape != size[::-1] or not set(np.unique(values)) <= {*range(len(CLASSES) + 1), BORDER}:
+        return None, (f"the mask {path.name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
+    return np.where(values == BORDER, BACKGROUND, values) - 1, ()

@@ -1,0 +1,96 @@
+"""The two embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 240,000 parameters each.
+
+`scenes_vgg` ends in a fully connected ReLU head, where gradients times activations miss the score and the axioms bite;
+`scenes_resnet` ends in global average pooling and one linear layer, where the CAM methods coincide.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+LAYERS = {"scenes_vgg": "features.13", "scenes_resnet": "layer4"}  # the last spatial layer: (64, 6, 6) and (72, 12, 12)
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the input, RGB in [0, 1]
+
+
+def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
+    """Five 3 x 3 convolutions and four max-pools, then 2304-64-64-10 with ReLUs.
+
+    batch_norm: as it is trained; the committed weights have it folded into the convolutions (`fold_batch_norm`).
+    """
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, pool in ((16, True), (32, True), (48, True), (64, False), (64, True)):
+        layers += [nn.Conv2d(channels, width, 3, padding=1)]
+        layers += [nn.BatchNorm2d(width)] if batch_norm else []
+        layers += [nn.ReLU(inplace=True)]
+        layers += [nn.MaxPool2d(2)] if pool else []
+        channels = width
+    head = [
+        nn.Linear(64 * 6 * 6, 64),
+        nn.ReLU(inplace=True),
+        nn.Linear(64, 64),
+        nn.ReLU(inplace=True),
+        nn.Linear(64, 10),
+    ]
+    return nn.Sequential(
+        OrderedDict(features=nn.Sequential(*layers), flatten=nn.Flatten(), classifier=nn.Sequential(*head))
+    )
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions with batch norm, and a shortcut: the identity, or 1 x 1 where the shape changes."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        same = stride == 1 and channels == width
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, width, H / stride, W / stride)."""
+        hidden = self.relu(self.bn1(self.conv1(images)))
+        return self.relu(self.bn2(self.conv2(hidden)) + self.shortcut(images))
+
+
+def scenes_resnet() -> nn.Sequential:
+    """A strided stem and four residual blocks, then global average pooling and 72-10."""
+    stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, padding=1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        OrderedDict(
+            stem=stem,
+            layer1=Block(24, 24, 1),
+            layer2=Block(24, 48, 2),
+            layer3=Block(48, 72, 2),
+            layer4=Block(72, 72, 1),
+            avgpool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(72, 10),
+        )
+    )
+
+
+BUILDERS = {"scenes_vgg": scenes_vgg, "scenes_resnet": scenes_resnet}
+
+
+def weights_file(name: str) -> Path:
+    """Where the committed weights of an embedded network lie."""
+    return Path(__file__).with_name(f"{name}.safetensors")
+
+
+def load(name: str) -> nn.Sequential:
+    """An embedded network by name, trained, in eval mode, float32."""
+    network = BUILDERS[name]()
+    network.load_state_dict(load_file(weights_file(name)))
+    return network.eval()

@@ -1,0 +1,128 @@
+"""Scenes: one to three handwritten digits of different classes on a textured ground, with exact boxes and masks.
+
+A scene depends on its split, seed and number alone. The digits are scikit-learn's bundled ones (1,797 of 8 x 8 pixels);
+digits and textures are split before drawing, so that nothing training saw is ever evaluated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from bench.embedded import textures
+
+SIDE = 96
+SPLITS = ("train", "evaluation")
+CLASSES = tuple(f"digit {digit}" for digit in range(10))
+SMALLEST, LARGEST = 28, 46  # pixels of a digit's 8 x 8 cells, before the cut to what is drawn
+INK = 0.45  # a pixel is drawn where the enlarged digit exceeds this share of its maximum
+PLACES = 24  # tries to place a digit without touching another; after that the scene has one object less
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """image: (96, 96, 3) uint8 RGB. mask: (96, 96) int64, the class of each pixel, -1 for the ground.
+
+    objects: (class, box) with the largest first, by drawn pixels; box = x0, y0, x1, y1, x1 and y1 exclusive, tight
+    around the drawn pixels. Classes differ; no pixel belongs to two objects.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.int64]
+    objects: tuple[tuple[int, Box], ...]
+
+    @property
+    def label(self) -> int:
+        """The class of the largest object."""
+        return self.objects[0][0]
+
+
+@cache
+def digits(split: str) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+    """(numbers in scikit-learn's set, pictures (n, 8, 8) in 0..240, classes); a quarter is for evaluation."""
+    bundled = load_digits()
+    order = np.random.default_rng(8).permutation(len(bundled.target))
+    cut = len(order) * 3 // 4
+    numbers = np.sort(order[:cut] if split == "train" else order[cut:])
+    return numbers, (bundled.images[numbers] * 15).astype(np.uint8), bundled.target[numbers]
+
+
+def draw(split: str, seed: int, number: int) -> Scene:
+    """The scene of this number. split: "train" or "evaluation"."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
+    ground, brightness = _ground(rng, split)
+    mask = np.full((SIDE, SIDE), -1)
+    for glyph, digit in _glyphs(rng, split):
+        place = _place(rng, mask, glyph)
+        if place is None:
+            continue
+        mask[place][glyph] = digit
+        ground[place][glyph] = _ink(rng, brightness)
+    noisy = ground + rng.normal(0, 0.02, (SIDE, SIDE, 1))
+    image = (np.clip(noisy, 0, 1) * 255).round().astype(np.uint8)
+    return Scene(image, mask, _objects(mask))
+
+
+def _ground(rng: np.random.Generator, split: str) -> tuple[NDArray[np.float64], float]:
+    """A window of a texture, turned, tinted and lit from one side: ((96, 96, 3), its mean brightness)."""
+    bank = textures.bank(split)
+    texture = bank[rng.integers(len(bank))]
+    top, left = rng.integers(textures.SIDE - SIDE + 1, size=2)
+    window = np.rot90(texture[top : top + SIDE, left : left + SIDE], int(rng.integers(4)))
+    brightness = rng.uniform(0.15, 0.85)
+    colour = brightness + rng.uniform(-0.12, 0.12, 3)
+    contrast = rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1, 3)
+    light = np.linspace(-1, 1, SIDE)[:, None] * rng.uniform(-0.08, 0.08)
+    return colour + (window[..., None] - 0.5) * contrast + light[..., None], brightness
+
+
+def _glyphs(rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_], int]]:
+    """One to three digits of different classes, enlarged, cut to their drawn pixels: ((h, w) bool, class)."""
+    _, pictures, classes = digits(split)
+    glyphs = []
+    for digit in rng.permutation(10)[: rng.integers(1, 4)]:
+        picture = pictures[rng.choice(np.flatnonzero(classes == digit))]
+        height = int(rng.integers(SMALLEST, LARGEST + 1))
+        width = round(height * rng.uniform(0.85, 1.15))
+        large = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+        drawn = large > INK * large.max()
+        x0, y0, x1, y1 = tight_box(drawn)
+        glyphs.append((drawn[y0:y1, x0:x1], int(digit)))
+    return glyphs
+
+
+def _place(rng: np.random.Generator, mask: NDArray[np.int64], glyph: NDArray[np.bool_]) -> tuple[slice, slice] | None:
+    """Where the glyph touches no pixel drawn before, or None where no try found room."""
+    height, width = glyph.shape
+    for top, left in rng.integers((SIDE - height + 1, SIDE - width + 1), size=(PLACES, 2)):
+        place = (slice(top, top + height), slice(left, left + width))
+        if not (mask[place] >= 0).any():
+            return place
+    return None
+
+
+def _ink(rng: np.random.Generator, brightness: float) -> NDArray[np.float64]:
+    """A colour clearly darker or brighter than the ground: (3,)."""
+    steps = [side * rng.uniform(0.35, 0.6) for side in (-1, 1)]
+    inside = [step for step in steps if 0 <= brightness + step <= 1]
+    step = rng.choice(inside or [max(steps, key=lambda step: -abs(brightness + step - 0.5))])
+    return np.asarray(brightness + step + rng.uniform(-0.12, 0.12, 3))
+
+
+def _objects(mask: NDArray[np.int64]) -> tuple[tuple[int, Box], ...]:
+    present = [int(digit) for digit in np.unique(mask) if digit >= 0]
+    present.sort(key=lambda digit: (-int((mask == digit).sum()), digit))
+    return tuple((digit, tight_box(mask == digit)) for digit in present)
+
+
+def tight_box(drawn: NDArray[np.bool_]) -> Box:
+    """The smallest box around the True pixels: x0, y0, x1, y1, x1 and y1 exclusive."""
+    rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
