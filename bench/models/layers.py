@@ -1,0 +1,189 @@
+"""The target layer: found in one forward pass, for any network, or checked where the user names it.
+
+The rule for the default: the last module, in the order of execution, that puts out a feature map (B, K, H, W) with
+H W > 1, before the layer that makes the class scores (which puts out maps of classes in SqueezeNet) and without
+counting dropout and adaptive pooling, which belong to the head. Where containers end in that map, the outermost one
+that doesn't hold the network's first layer gives the name: `layer4` in a ResNet, but `features.30` in VGG-16.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BenchError, unknown
+from bench.shared_copy import shared_copy
+
+HEAD_TYPES = (
+    nn.Identity,
+    nn.modules.dropout._DropoutNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+RELU_TYPES = (nn.ReLU, nn.ReLU6)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One finished call of a module: its dotted name ("" for the network) and what it put out."""
+
+    name: str
+    module: nn.Module
+    output: object
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The output's shape; empty where it isn't a tensor."""
+        return tuple(self.output.shape) if isinstance(self.output, Tensor) else ()
+
+    @property
+    def is_tokens(self) -> bool:
+        """Whether the output is a transformer's: a sequence (B, N, K), or a grid with channels last (B, H, W, K)."""
+        sequence = len(self.shape) == 3 and self.shape[1] > 1
+        channels_last = len(self.shape) == 4 and 1 < self.shape[1] == self.shape[2] != self.shape[3]
+        return sequence or channels_last
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the output is a feature map: (B, K, H, W) with H W > 1."""
+        return len(self.shape) == 4 and self.shape[2] * self.shape[3] > 1 and not self.is_tokens
+
+    @property
+    def said(self) -> str:
+        """The output in words, for an error."""
+        return str(self.shape) if self.shape else f"a {type(self.output).__name__}"
+
+
+def record(module: nn.Module, input_size: tuple[int, int]) -> tuple[Call, ...]:
+    """Every call of one forward pass over one black image, in the order in which the calls end; the network is last.
+
+    The pass runs on a parameter-sharing copy in eval mode, where the module is (on the meta device too).
+    """
+    network = shared_copy(module)
+    calls: list[Call] = []
+    for name, child in network.named_modules():
+        child.register_forward_hook(partial(_note, name, calls))
+    like = next((p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()), torch.zeros(()))
+    image = torch.zeros(1, 3, *input_size, device=like.device, dtype=like.dtype)
+    try:
+        with torch.no_grad():
+            network(image)
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        raise BenchError(
+            f"The network can't run on one RGB image of {input_size[0]}x{input_size[1]} pixels ({error}); "
+            "set model.resize and model.crop to the size that it expects."
+        ) from error
+    if len(calls[-1].shape) != 2:
+        raise BenchError(
+            f"The network puts out {calls[-1].said}, not class scores (B, C): there is no class to explain."
+        )
+    return tuple(calls)
+
+
+def choose(module: nn.Module, layer: str, calls: Sequence[Call]) -> str:
+    """The dotted name of the target layer, from the module's recorded calls.
+
+    layer: `default`, `last_relu`, or a dotted name, which is checked. Raises BenchError where the network has no such
+    layer, or the layer puts out no maps (B, K, H, W).
+    """
+    if layer == "default":
+        return last_spatial(calls)
+    if layer == "last_relu":
+        return last_relu(calls)
+    return _checked(module, layer, calls)
+
+
+def last_spatial(calls: Sequence[Call]) -> str:
+    """The default layer by the rule at the top of this file. Raises BenchError where the features are tokens."""
+    body = calls[: _scorer(calls)]
+    return _name(_ends(body)[_last_map(body)], body)
+
+
+def last_relu(calls: Sequence[Call]) -> str:
+    """The last ReLU module with a map at or before the default layer: `features.29` in VGG-16.
+
+    Raises BenchError where there is none: a ReLU that is a function, as in Inception_V3, has no name to cut at.
+    """
+    body = calls[: _scorer(calls)]
+    for end in reversed(_ends(body)[: _last_map(body) + 1]):
+        if isinstance(end[0].module, RELU_TYPES) and end[0].is_map:
+            return _name(end, body)
+    raise BenchError(
+        f"The network has no ReLU module up to {last_spatial(calls)!r}, its default layer; name a layer instead."
+    )
+
+
+def _ends(calls: Sequence[Call]) -> list[list[Call]]:
+    """The calls grouped by output: a module, and the containers that put out the very same, innermost first."""
+    ends: list[list[Call]] = []
+    for call in calls:
+        inner = ends[-1][-1] if ends else None
+        if inner and call.output is inner.output and _holds(call, inner):
+            ends[-1].append(call)
+        else:
+            ends.append([call])
+    return ends
+
+
+def _last_map(body: Sequence[Call]) -> int:
+    """Which of the ends is the last feature map, the head's own left out."""
+    ends = _ends(body)
+    maps = [i for i, end in enumerate(ends) if end[0].is_map and not isinstance(end[0].module, HEAD_TYPES)]
+    tokens_after = sum(end[0].is_tokens for end in ends[maps[-1] if maps else 0 :])
+    if tokens_after >= len(maps):  # a token head on a convolutional body (attention pooling) has fewer
+        raise BenchError(
+            "The network's features are tokens or vectors, not H x W maps (a vision transformer?), so it has no "
+            "default layer; choose a convolutional network, or name a module that puts out maps (B, K, H, W)."
+        )
+    return maps[-1]
+
+
+def _name(end: Sequence[Call], body: Sequence[Call]) -> str:
+    """The outermost module of one end that doesn't hold the network's first layer; the innermost where all do."""
+    first = next(call for call in body if any(True for _ in call.module.parameters(recurse=False)))
+    return next((call.name for call in reversed(end) if call is not first and not _holds(call, first)), end[0].name)
+
+
+def _holds(outer: Call, inner: Call) -> bool:
+    return inner.name.startswith(f"{outer.name}." if outer.name else "")
+
+
+def _scorer(calls: Sequence[Call]) -> int:
+    """The index of the call that makes the class scores: the last one with a weight matrix, if its outputs are C.
+
+    Where they aren't (the scores come from a function), it is the end of the list: every module belongs to the body.
+    """
+    with_matrix = [i for i, call in enumerate(calls) if any(p.ndim > 1 for p in call.module.parameters(recurse=False))]
+    if not with_matrix:
+        return len(calls)
+    shape = calls[with_matrix[-1]].shape
+    channels = shape[1] if len(shape) == 4 else shape[-1]
+    return with_matrix[-1] if channels == calls[-1].shape[1] else len(calls)
+
+
+def _checked(module: nn.Module, layer: str, calls: Sequence[Call]) -> str:
+    """The layer as the user named it, if it is there, runs, and puts out maps (at its last call, which is the cut)."""
+    names = [name for name, _ in module.named_modules() if name]
+    if layer not in names:
+        near = difflib.get_close_matches(layer, names, n=1, cutoff=0.5)
+        raise unknown("layer", layer, names if near else [name for name, _ in module.named_children()])
+    outputs = [call for call in calls if call.name == layer]
+    if not outputs:
+        raise BenchError(f"The layer {layer!r} isn't called in a forward pass; name a module that is.")
+    if not outputs[-1].is_map:
+        maps = [call.name for call in calls if call.is_map and call.name]
+        example = f", as {maps[-1]!r} is" if maps else ""
+        raise BenchError(
+            f"The layer {layer!r} puts out {outputs[-1].said}, not maps (B, K, H, W); name a spatial one{example}."
+        )
+    return layer
+
+
+def _note(name: str, calls: list[Call], module: nn.Module, _inputs: object, output: object) -> None:
+    calls.append(Call(name, module, output))

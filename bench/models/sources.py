@@ -1,0 +1,159 @@
+"""Where networks come from: embedded ones, torchvision's, timm's and a user's own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.data.preprocessing import Preprocessing
+from bench.embedded import networks, scenes
+from bench.errors import BenchError, unknown
+from bench.models import weights
+from bench.models.spec import ModelSpec
+from bench.models.user import import_function
+from bench.models.weights import Weights
+from bench.torchvision_import import torchvision
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One network before its weights: how to build it, what it expects, and its published weights by name."""
+
+    build: Callable[[], nn.Module]
+    preprocessing: Preprocessing
+    published: Callable[[str], Weights]
+    classes: tuple[str, ...] | None = None
+
+
+def find(spec: ModelSpec) -> Source:
+    """The network that a spec names. Raises BenchError, with the nearest names, where there is none."""
+    sources = {"embedded": _embedded, "torchvision": _torchvision, "timm": _timm, "user": _user}
+    if spec.source not in sources:
+        raise unknown("model source", spec.source, sources)
+    return sources[spec.source](spec)
+
+
+def _embedded(spec: ModelSpec) -> Source:
+    if spec.architecture not in networks.BUILDERS:
+        raise unknown("embedded model", spec.architecture, networks.BUILDERS)
+
+    def published(name: str) -> Weights:
+        if name != "default":
+            raise unknown(f"weights of {spec.architecture}", name, ["default"])
+        return weights.read(networks.weights_file(spec.architecture))
+
+    build = partial(networks.BUILDERS[spec.architecture], **spec.kwargs)
+    return Source(build, Preprocessing(96, 96, networks.MEAN, networks.STD), published, scenes.CLASSES)
+
+
+def _torchvision(spec: ModelSpec) -> Source:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if spec.architecture not in known:
+        raise unknown("torchvision classifier", spec.architecture, known)
+    members = torchvision.models.get_model_weights(spec.architecture)
+
+    def member(name: str) -> Any:
+        if name == "default":
+            return members.DEFAULT
+        if name not in members.__members__:
+            raise unknown(
+                f"set of weights of {spec.architecture}", name, ["default", *(entry.name for entry in members)]
+            )
+        return members[name]
+
+    # A file from elsewhere, and random weights, take the standard input: that of the architecture's first weights.
+    is_published = spec.weights is not None and spec.weights_file is None
+    expects = (member(str(spec.weights)) if is_published else next(iter(members))).transforms()
+    return Source(
+        partial(torchvision.models.get_model, spec.architecture, weights=None, **_torchvision_kwargs(spec)),
+        Preprocessing(
+            expects.resize_size[0],
+            expects.crop_size[0],
+            tuple(expects.mean),
+            tuple(expects.std),
+            expects.interpolation.value,
+        ),
+        lambda name: _download(member(name), spec.architecture),
+    )
+
+
+def _torchvision_kwargs(spec: ModelSpec) -> Mapping[str, Any]:
+    """What torchvision's builders switch on by themselves for published weights, which we load ourselves.
+
+    Its two Inceptions rescale their input inside the network, and their files hold auxiliary heads (idle in eval mode).
+    """
+    inception = {"transform_input": True, "aux_logits": True, "init_weights": spec.weights is None}
+    return {**(inception if spec.architecture in ("googlenet", "inception_v3") else {}), **spec.kwargs}
+
+
+def _download(member: Any, architecture: str) -> Weights:
+    """torchvision's published weights, from its cache or the network, with the hash in their name checked."""
+    try:
+        state = member.get_state_dict(map_location="cpu", check_hash=True, progress=False)
+    except (OSError, RuntimeError, HTTPException) as error:
+        raise _no_download(architecture, member.url, error) from error
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(member.url).name)
+    return Weights(state, str(member), weights.file_sha256(file))
+
+
+def _no_download(architecture: str, origin: str, error: Exception) -> BenchError:
+    return BenchError(
+        f"The weights of {architecture} can't be downloaded from {origin} ({str(error).splitlines()[0]}); "
+        "set model.weights to a local .safetensors or .pth file, or model.weights=null for random weights."
+    )
+
+
+def _timm(spec: ModelSpec) -> Source:
+    try:
+        import timm
+    except ImportError as error:
+        raise BenchError("timm's models need timm: pip install 'axiom-bench[timm]'.") from error
+    if not timm.is_model(spec.architecture.split(".")[0]):
+        near = difflib.get_close_matches(spec.architecture, timm.list_models(), n=3, cutoff=0.5)
+        said = f"did you mean {' or '.join(map(repr, near))}?" if near else "timm.list_models() names them all."
+        raise BenchError(f"There is no timm model {spec.architecture!r}; {said}")
+
+    def published(name: str) -> Weights:
+        architecture = spec.architecture if name == "default" else f"{spec.architecture}.{name}"
+        try:
+            state = timm.create_model(architecture, pretrained=True, **spec.kwargs).state_dict()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _no_download(architecture, "timm's hub", error) from error
+        return Weights(state, f"timm {architecture}", weights.state_sha256(state))
+
+    expects = timm.get_pretrained_cfg(spec.architecture)
+    height, width = expects.input_size[1:]
+    resize = floor(height / expects.crop_pct), floor(width / expects.crop_pct)
+    return Source(
+        partial(timm.create_model, spec.architecture, pretrained=False, **spec.kwargs),
+        Preprocessing(
+            resize if expects.crop_mode == "squash" else resize[0],
+            height,
+            expects.mean,
+            expects.std,
+            expects.interpolation,
+        ),
+        published,
+    )
+
+
+def _user(spec: ModelSpec) -> Source:
+    def published(name: str) -> Weights:
+        raise BenchError(
+            f"Your own network {spec.name!r} has no weights called {name!r}; set model.weights to a .safetensors, "
+            ".pth or .pt file, or model.weights=null for random weights."
+        )
+
+    build = partial(import_function(spec.architecture), **spec.kwargs)
+    return Source(build, Preprocessing(None, None, IMAGENET_MEAN, IMAGENET_STD), published)

@@ -1,0 +1,122 @@
+"""What conf/model/*.yaml may say: the one place that names its keys and checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench.errors import BenchError, unknown
+
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_list(value: object, length: int, kind: Callable[[object], bool]) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length and all(map(kind, value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
+    "seed": (lambda value: isinstance(value, int), "a whole number"),
+    "kwargs": (lambda value: isinstance(value, Mapping), "a mapping of keyword arguments"),
+    "classes": (lambda value: isinstance(value, list | tuple), "a list of names"),
+    "resize": (lambda value: _is_side(value) or _is_list(value, 2, _is_side), "pixels: a side, or [height, width]"),
+    "crop": (_is_side, "a side in pixels"),
+    "mean": (lambda value: _is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
+    "std": (lambda value: _is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
+}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as configured. None means "as the weights say" for all that concerns the input.
+
+    source: embedded | torchvision | timm | user. architecture: its name there; for `user`, module:function or
+    path.py:function. weights: `default`, the name of published weights (IMAGENET1K_V1), a file, or None for random
+    weights drawn with `seed`. weights_folder: a folder whose <architecture>.safetensors (.pth, .pt) stands in for
+    published weights. layer: default | last_relu | a dotted name. resize: the shorter side, or exactly (H, W); crop:
+    the side of the centre crop; in pixels.
+    """
+
+    name: str
+    source: str
+    architecture: str
+    weights: str | None = "default"
+    weights_folder: str | None = None
+    layer: str = "default"
+    seed: int = 0
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    resize: int | tuple[int, int] | None = None
+    crop: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: str | None = None
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> ModelSpec:
+        """The checked spec of a mapping. Raises BenchError for a key that is unknown, missing or of a wrong value."""
+        said = _resolved(config)
+        known = [entry.name for entry in fields(ModelSpec)]
+        for key in said:
+            if key not in known:
+                raise unknown("model setting", str(key), known)
+        said["name"] = said.get("name") or said.get("architecture")
+        said["architecture"] = said.get("architecture") or said["name"]
+        absent = [key for key in ("name", "source") if not said.get(key)]
+        if absent:
+            raise BenchError(f"The model has no {' and no '.join(absent)}; set model.{absent[0]}.")
+        for key, (fits, expected) in EXPECTED.items():
+            if said.get(key) is not None and not fits(said[key]):
+                raise BenchError(f"model.{key} must be {expected}, not {said[key]!r}.")
+        for key in ("classes", "resize", "mean", "std"):
+            if isinstance(said.get(key), list):
+                said[key] = tuple(map(str, said[key])) if key == "classes" else tuple(said[key])
+        return ModelSpec(**{**said, "kwargs": said.get("kwargs") or {}, "layer": said.get("layer") or "default"})
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The local file to read the weights from, if there is to be one. Raises BenchError where it isn't there."""
+        if self.weights is None:
+            return None
+        if self.weights.endswith(WEIGHTS_SUFFIXES):
+            return _existing(self.weights, [Path(self.weights).expanduser()])
+        if self.weights_folder is None:
+            return None
+        folder = Path(self.weights_folder).expanduser()
+        return _existing(self.name, [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES])
+
+
+def _existing(what: str, candidates: list[Path]) -> Path:
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise BenchError(
+        f"There are no weights for {what!r}: {candidates[0]} is not a file; set model.weights to a local file, "
+        "model.weights_folder to the folder that holds it, or model.weights=null for random weights."
+    )
+
+
+def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain dict, every ${...} filled in and no ??? left."""
+    node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
+    try:
+        missing = sorted(OmegaConf.missing_keys(node))
+        if missing:
+            raise BenchError(f"The model's {', '.join(missing)} must be given; set model.{missing[0]}=...")
+        said = OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException as error:
+        raise BenchError(f"The model's settings can't be read: {str(error).splitlines()[0]}") from error
+    assert isinstance(said, dict)
+    return {str(key): value for key, value in said.items()}

@@ -1,0 +1,43 @@
+"""A user's own network, by import path: `module:function`, `module.function`, or `path/to/file.py:function`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from bench.errors import BenchError, unknown
+
+EXPECTED = "give module:function or path/to/file.py:function, where function(**kwargs) returns an nn.Module"
+
+
+def import_function(path: str) -> Callable[..., nn.Module]:
+    """The function (or class) that builds the network. Raises BenchError where there is none at that path."""
+    where, colon, name = path.rpartition(":")
+    if not colon:
+        where, _, name = path.rpartition(".")
+    if not where or not name:
+        raise BenchError(f"model.architecture={path!r} names no function; {EXPECTED}.")
+    try:
+        module = _from_file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
+    except (ImportError, SyntaxError, OSError, ValueError) as error:
+        raise BenchError(f"model.architecture={path!r} can't be imported ({error}); {EXPECTED}.") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise unknown(f"function in {where}", name, [key for key in vars(module) if not key.startswith("_")])
+    return function
+
+
+def _from_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"axiom_bench_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look their own module up there
+    spec.loader.exec_module(module)
+    return module
