@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from bench import precision as arithmetics
+from bench.ablation.graph import HeadGraph, head_graph
 from bench.errors import BenchError, unknown
 from bench.hooked import HookedParts
 from bench.shared_copy import shared_copy
-from bench.sides import SideKind, cast, kinds_of
+from bench.sides import SideKind, cast, kinds_of, select
 from bench.split import CannotSplit, GraphParts, split
 from bench.trace import Trace
 
@@ -75,6 +76,8 @@ class Cut:
         self.model = shared_copy(model)
         self.passes = Passes()
         self._halves: Halves | None = None
+        self._head_graph: HeadGraph | None = None
+        self._head_graph_known = False
 
     @property
     def device(self) -> torch.device:
@@ -147,6 +150,16 @@ class Cut:
         if self._halves is None:
             raise BenchError("A cut knows its parts after its first trace; call trace(images) first.")
         return self._halves
+
+    def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
+        """The head as a graph for the ablations, looked at once; None where only whole passes are safe."""
+        if not self._head_graph_known:
+            parts, kinds = self.halves.parts, self.halves.side_kinds
+            if isinstance(parts, GraphParts) and len(kinds) == len(sides):
+                one = select(sides, kinds, torch.zeros(1, dtype=torch.long), len(activations))
+                self._head_graph = head_graph(parts.head_graph, kinds, activations[:1], one)
+            self._head_graph_known = True
+        return self._head_graph
 
     def on(self, model: nn.Module) -> Cut:
         """The same cut of another model."""

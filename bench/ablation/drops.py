@@ -1,0 +1,171 @@
+"""All K drops of a batch: the channelwise stretch, the first product for all images at once, the rest row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from bench.ablation.channelwise import Channelwise, Differences, channelwise_stretch
+from bench.ablation.graph import HeadGraph, Values
+from bench.ablation.operations import AVERAGE_POOL, CLAMP, IDENTITY, MEAN, RESHAPE, clamp_difference
+from bench.ablation.rows import Rows
+from bench.division import dead_channels
+from bench.sides import SideKind, select
+
+# Tensors of a node's size that are alive at once while rows pass it: the difference before and after, and two for work.
+TENSORS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images whose values fit in memory together."""
+
+    head: HeadGraph
+    values: Values
+    stretch: Differences
+    side_kinds: dict[fx.Node, SideKind]
+    targets: Tensor
+    live: Tensor
+    memory: int
+
+
+def differences_of_scores(
+    head: HeadGraph, kinds: list[SideKind], activations: Tensor, sides: Any, targets: Tensor, memory: int
+) -> Tensor:
+    """S - S_k: (B, K), without ever subtracting two scores. memory: bytes for everything beside the arguments."""
+    at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
+    placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
+    parts = []
+    for images in torch.arange(len(activations)).split(at_once):
+        values = head.evaluate(activations[images], select(sides, kinds, images, len(activations)))
+        live = ~dead_channels(activations[images])
+        group = Group(
+            head=head,
+            values=values,
+            stretch=channelwise_stretch(head, values),
+            side_kinds=dict(zip(placeholders, kinds, strict=True)),
+            targets=targets[images],
+            live=live,
+            memory=memory,
+        )
+        parts.append(-_score_differences(group) * live)
+    return torch.cat(parts)
+
+
+def _score_differences(group: Group) -> Tensor:
+    """S_k - S of a group: (G, K)."""
+    scorer = group.head.scorer
+    if scorer is not None and scorer.args[0] in group.stretch:
+        return _tail(group, _class_row(group, group.stretch[scorer.args[0]]), slice(None))  # type: ignore[index]
+    transposed = cache(lambda layer: layer.weight.t().contiguous())
+    found = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
+    for image, channels, first_products in _chunks(group):
+        rows = Rows(
+            group.head, group.values, group.stretch, group.side_kinds, image, channels, first_products, transposed
+        )
+        found[image, channels] = _scores_of_rows(group, rows)
+    return found
+
+
+def _scores_of_rows(group: Group, rows: Rows) -> Tensor:
+    """S_k - S of some ablations of one image: (n,)."""
+    scorer, image = group.head.scorer, slice(rows.image, rows.image + 1)
+    if scorer is None:
+        return rows.until(group.head.logits)[:, group.targets[rows.image]]
+    source: fx.Node = scorer.args[0]  # type: ignore[assignment]
+    before = rows.until(source)
+    layer = group.head.layer(scorer)
+    weight = layer.weight[group.targets[image]]
+    if isinstance(layer, nn.Conv2d):
+        row = layer._conv_forward(before, weight, None)[:, 0]
+    else:
+        row = before @ weight[0]
+    return _tail(group, row[None], image)[0]
+
+
+def _class_row(group: Group, before: Channelwise) -> Tensor:
+    """The scorer's difference in the explained class's row alone, for all ablations: (G, K, ...)."""
+    layer = group.head.layer(group.head.scorer)  # type: ignore[arg-type]
+    weight = layer.weight[group.targets]
+    difference = before.difference
+    if isinstance(layer, nn.Linear):
+        return (weight.reshape(difference.shape) * difference).sum(-1)
+    # One depthwise convolution: every channel of every image has its own kernel.
+    kernels = weight.flatten(0, 1)[:, None]
+    maps = difference.flatten(0, 1)[None]
+    row = nn.functional.conv2d(maps, kernels, None, layer.stride, layer.padding, layer.dilation, len(kernels))
+    return row[0].unflatten(0, difference.shape[:2])
+
+
+def _tail(group: Group, difference: Tensor, images: slice) -> Tensor:
+    """From the class's row to its score: (G, n, ...) -> (G, n)."""
+    values, targets = group.values, group.targets[images]
+    for node in group.head.tail:
+        name = group.head.operation(node)
+        own = values[node.args[0]][images]  # type: ignore[index]
+        own = own[torch.arange(len(own)), targets][:, None]
+        if name in CLAMP:
+            difference = clamp_difference(own, difference, *CLAMP[name])
+        elif name in RESHAPE:
+            difference = difference.flatten(2).squeeze(2) if difference.ndim == 4 else difference
+        elif name in MEAN:
+            difference = difference.mean((-2, -1), keepdim=True)
+        elif name in AVERAGE_POOL:
+            difference = group.head.apply(node, lambda source, now=difference: now)  # type: ignore[misc]
+        elif name not in IDENTITY:
+            moved, still = (group.head.apply(node, lambda source, now=now: now) for now in (own + difference, own))
+            difference = moved - still
+    return difference.reshape(difference.shape[:2])
+
+
+def _chunks(group: Group) -> Iterator[tuple[int, Tensor, dict[fx.Node, Tensor]]]:
+    """(image, its live channels, their first products), a part of the channels at a time."""
+    batch, channels = group.live.shape
+    element = group.values[group.head.activations].element_size()
+    first = _first_linear_layers(group)
+    widths = sum(group.head.layer(node).out_features for node in first)  # type: ignore[misc]
+    per_product = max(1, widths * element)
+    images_at_once = max(1, group.memory // (2 * per_product * channels)) if first else batch
+    row_bytes = TENSORS_AT_ONCE * group.head.widest
+    channels_at_once = max(1, min(channels, group.memory // (2 * max(row_bytes, per_product))))
+    for images in range(0, batch, images_at_once):
+        some = slice(images, images + images_at_once)
+        for start in range(0, channels, channels_at_once):
+            span = slice(start, start + channels_at_once)
+            products = {node: _first_product(group, node, some, span) for node in first}
+            for image in range(batch)[some]:
+                live = group.live[image, span].nonzero()[:, 0]
+                if len(live):
+                    yield (
+                        image,
+                        live + start,
+                        {node: product[live, image - images] for node, product in products.items()},
+                    )
+
+
+def _first_linear_layers(group: Group) -> list[fx.Node]:
+    """Linear layers whose input is the flattened end of the channelwise stretch."""
+    found = []
+    for node in group.head.nodes:
+        source = node.args[0] if node.args else None
+        if (
+            group.head.operation(node) is nn.Linear
+            and node is not group.head.scorer
+            and isinstance(source, fx.Node)
+            and source in group.stretch
+            and group.stretch[source].flat
+        ):
+            found.append(node)
+    return found
+
+
+def _first_product(group: Group, node: fx.Node, images: slice, channels: slice) -> Tensor:
+    """dz = W_k d_k for a span of channels: (n, G, N). All together they cost what the layer itself costs."""
+    difference = group.stretch[node.args[0]].difference  # type: ignore[index]
+    weight = group.head.layer(node).weight.unflatten(1, difference.shape[1:])
+    return torch.bmm(difference[images, channels].transpose(0, 1), weight[:, channels].permute(1, 2, 0))

@@ -1,0 +1,205 @@
+"""The rest of the head, once channels have mixed: one row per ablation of one image, as differences.
+
+A row holds how a value changes when its channel is ablated. Linear operations take the difference alone, ReLU takes it
+by `clamp_difference`, and any other operation is evaluated at x + d and at x. The image's own value x broadcasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from bench.ablation.channelwise import Channelwise, Differences
+from bench.ablation.graph import HeadGraph, Values
+from bench.ablation.operations import (
+    ADD,
+    CLAMP,
+    LINEAR_IN_ITS_INPUT,
+    MULTIPLY,
+    SHAPE_ONLY,
+    batch_norm_scale,
+    clamp_difference,
+)
+from bench.sides import SideKind, select
+
+# Below this share of hidden units that any ablation moves, gathering their weights is cheaper than a full product.
+WORTH_GATHERING = 0.9
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some ablations of one image.
+
+    image: its index in the batch. channels: (n,) the ablated channels. first_products: for linear layers right behind
+    the channelwise stretch, the differences that were computed for all images at once, (n, N).
+    transposed: the weight of a linear layer as (features in, features out).
+    """
+
+    head: HeadGraph
+    values: Values
+    stretch: Differences
+    side_kinds: dict[fx.Node, SideKind]
+    image: int
+    channels: Tensor
+    first_products: dict[fx.Node, Tensor]
+    transposed: Callable[[nn.Linear], Tensor]
+
+    def until(self, last: fx.Node) -> Tensor:
+        """The difference of the last node, (n, ...), all nodes before it included."""
+        differences: dict[fx.Node, Any] = {}
+        for node in self._needed(last):
+            differences[node] = self._difference(node, differences)
+            for source in self._last_uses.get(node, ()):
+                differences.pop(source, None)
+        return self.difference_of(last, differences)  # type: ignore[no-any-return]
+
+    def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+        """Rows (n, ...) of a node's difference; None for a value that no ablation changes."""
+        if node in differences:
+            return differences[node]
+        if node in self.stretch:
+            return self._embedded(self.stretch[node])
+        return None
+
+    def own(self, node: fx.Node) -> Any:
+        """The image's own value (1, ...), which broadcasts against rows."""
+        value = self.values[node]
+        if node.op == "get_attr" or self.side_kinds.get(node) is SideKind.SHARED:
+            return value
+        return pytree.tree_map(
+            lambda leaf: leaf[self.image : self.image + 1] if isinstance(leaf, Tensor) else leaf, value
+        )
+
+    def _difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+        name = self.head.operation(node)
+        if name in SHAPE_ONLY and not _floating(self.values[node]):
+            return self.head.apply(node, lambda source: self.difference_of(source, differences))
+        if node in self.first_products:
+            return self.first_products[node]
+        source = node.args[0] if node.args else None
+        difference = self.difference_of(source, differences) if isinstance(source, fx.Node) else None
+        if not _floating(self.values[node]) or difference is None:
+            return self._twice(node, differences)
+        if name in ADD and not node.kwargs:
+            return sum(part for part in (self._part(arg, differences) for arg in node.args) if part is not None)
+        if name in MULTIPLY and len(node.all_input_nodes) == 2:
+            return self._product(node, differences)
+        if name in CLAMP:
+            return clamp_difference(self.own(source), difference, *CLAMP[name])
+        if name in LINEAR_IN_ITS_INPUT:
+            return self.head.apply(node, lambda arg: self._part(arg, differences))
+        if name is torch.cat:
+            return self.head.apply(node, lambda arg: self._part_or_zeros(arg, differences))
+        linear = self._linear(node, difference) if node.op == "call_module" else None
+        return self._twice(node, differences) if linear is None else linear
+
+    def _linear(self, node: fx.Node, difference: Tensor) -> Tensor | None:
+        """The linear part of a layer; None for a layer that has no such form here."""
+        layer = self.head.layer(node)
+        if type(layer) is nn.Linear:
+            if difference.ndim != 2:
+                return functional.linear(difference, layer.weight)
+            return sparse_product(difference, self.transposed(layer))
+        if type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
+            return layer._conv_forward(difference, layer.weight, None)
+        if type(layer) is nn.BatchNorm2d:
+            scale = batch_norm_scale(layer)
+            return None if scale is None else difference * scale
+        return None
+
+    def _product(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
+        """(x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
+        first, second = node.all_input_nodes
+        dx, dy = (self.difference_of(part, differences) for part in (first, second))
+        if dy is None:
+            return dx * self._on_rows(second)
+        if dx is None:
+            return self._on_rows(first) * dy
+        return dx * self.own(second) + (self.own(first) + dx) * dy
+
+    def _part(self, arg: Any, differences: dict[fx.Node, Any]) -> Any:
+        """What stands for an argument where only differences count: its rows; a size as the rows see it."""
+        if not isinstance(arg, fx.Node):
+            return None
+        difference = self.difference_of(arg, differences)
+        return self._on_rows(arg) if difference is None and not _floating(self.values[arg]) else difference
+
+    def _part_or_zeros(self, arg: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+        part = self._part(arg, differences)
+        return torch.zeros_like(self._on_rows(arg)) if part is None else part
+
+    def _twice(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+        """f(x + d) - f(x) for whatever f; for values that aren't floating point, f(x + d) itself."""
+
+        def moved(source: fx.Node) -> Any:
+            difference = self.difference_of(source, differences)
+            if difference is None or not _floating(self.values[source]):
+                return self._on_rows(source) if difference is None else difference
+            return pytree.tree_map(lambda x, d: x + d, self.own(source), difference)
+
+        after = self.head.apply(node, moved)
+        if not _floating(self.values[node]):
+            return after
+        return pytree.tree_map(lambda now, before: now - before, after, self.own(node))
+
+    def _on_rows(self, node: fx.Node) -> Any:
+        """An unchanged value, repeated for every row."""
+        kind = self.side_kinds.get(node)
+        if node.op == "get_attr":
+            return self.values[node]
+        if kind is not None:
+            batch = len(self.values[self.head.activations])
+            return select(self.values[node], [kind], self._image_of_each_row, batch)
+        return pytree.tree_map(
+            lambda leaf: leaf.expand(len(self.channels), *leaf.shape[1:]) if isinstance(leaf, Tensor) else leaf,
+            self.own(node),
+        )
+
+    def _embedded(self, channelwise: Channelwise) -> Tensor:
+        """A channelwise difference as rows: zero but for the ablated channel."""
+        own = channelwise.difference[self.image, self.channels]
+        rows = own.new_zeros(len(own), *channelwise.difference.shape[1:])
+        rows[torch.arange(len(own)), self.channels] = own
+        return rows.flatten(1) if channelwise.flat else rows
+
+    def _needed(self, last: fx.Node) -> list[fx.Node]:
+        """Nodes behind the channelwise stretch, up to the last one."""
+        nodes = self.head.nodes
+        upto = nodes[: nodes.index(last) + 1]
+        return [node for node in upto if node.op.startswith("call") and node not in self.stretch]
+
+    @cached_property
+    def _last_uses(self) -> dict[fx.Node, list[fx.Node]]:
+        """For each node, the values that nothing needs after it."""
+        freed: dict[fx.Node, list[fx.Node]] = {}
+        order = {node: place for place, node in enumerate(self.head.nodes)}
+        for node in self.head.nodes:
+            if node.users:
+                freed.setdefault(max(node.users, key=order.__getitem__), []).append(node)
+        return freed
+
+    @cached_property
+    def _image_of_each_row(self) -> Tensor:
+        return torch.full((len(self.channels),), self.image)
+
+
+def sparse_product(rows: Tensor, weight: Tensor) -> Tensor:
+    """rows @ weight, leaving out the units that are zero in every row. rows: (n, units), weight: (units, N)."""
+    moved = (rows != 0).any(0)
+    units = moved.nonzero()[:, 0]
+    if len(units) > WORTH_GATHERING * len(moved):
+        return rows @ weight
+    return rows[:, units] @ weight[units]
+
+
+def _floating(value: Any) -> bool:
+    """Whether a value is made of floating-point tensors."""
+    leaves = pytree.tree_leaves(value)
+    return bool(leaves) and all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves)
