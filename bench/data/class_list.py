@@ -41,6 +41,6 @@ def synsets(root: Path, classes: Sequence[str] | str | None) -> dict[str, str]:
     if not (root / MAPPING).is_file():
         raise BenchError(
             f"The order of the classes isn't known: there is no {root / MAPPING}. Put it there, a line such as "
-            "'n01440764 tench' for each class in the model's order, or set data.classes to the synset ids in that order."
+            "'n01440764 tench' for each class in the model's order, or set data.classes to the synset ids in it."
         )
     return class_list(str(root / MAPPING))

@@ -1,0 +1,86 @@
+"""Small data sets in every layout, built in a temporary folder; and the real ones, where they are."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REAL = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).parents[2].parent / "shared"))
+MAPPING = "n01 tench, Tinca tinca\nn02 goldfish\nn03 great white shark\n"
+
+
+def save(path, width=40, height=30, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def xml(path, objects, width=40, height=30):
+    """objects: (name, xmin, ymin, xmax, ymax) as the file numbers its pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    items = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>"
+        f"<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
+        for name, *box in objects
+    )
+    path.write_text(f"<annotation><size><width>{width}</width><height>{height}</height></size>{items}</annotation>")
+    return path
+
+
+@pytest.fixture
+def build():
+    """The two writers, for tests that build their own layout."""
+    return save, xml
+
+
+@pytest.fixture
+def imagenet_root(tmp_path):
+    """Two images of class n03, one of n01; the first with two boxes; none of n02, whose index is 1 all the same."""
+    (tmp_path / "LOC_synset_mapping.txt").write_text(MAPPING)
+    for seed, (synset, number) in enumerate((("n03", 1), ("n01", 2), ("n03", 3))):
+        stem = f"ILSVRC2012_val_0000000{number}"
+        save(tmp_path / "val" / synset / f"{stem}.JPEG", seed=seed)
+        boxes = [(synset, 0, 0, 39, 29), (synset, 4, 5, 6, 7)] if number == 1 else [(synset, 10, 10, 19, 14)]
+        xml(tmp_path / "Annotations/CLS-LOC/val" / f"{stem}.xml", boxes)
+    return tmp_path
+
+
+@pytest.fixture
+def voc_root(tmp_path):
+    """Three images: one of a dog and a larger person with a mask, one of a cat without a mask, one without boxes."""
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for seed, name in enumerate(("2007_1", "2007_2", "2007_3")):
+        save(root / "JPEGImages" / f"{name}.jpg", seed=seed)
+    xml(root / "Annotations/2007_1.xml", [("dog", 1, 1, 10, 20), ("person", 11, 1, 40, 30)])
+    xml(root / "Annotations/2007_2.xml", [("cat", 5, 6, 7, 8)])
+    mask = np.zeros((30, 40), dtype=np.uint8)
+    mask[0:20, 0:10] = 12  # dog
+    mask[0:30, 10:40] = 15  # person
+    mask[29, :] = 255
+    picture = Image.fromarray(mask)  # grey; a palette makes it what VOC stores: numbers that only look coloured
+    picture.putpalette([value for number in range(256) for value in (number, 255 - number, 7)])
+    (root / "SegmentationClass").mkdir()
+    picture.save(root / "SegmentationClass/2007_1.png")
+    for image_set, names in (("Main", ["2007_3", "2007_1", "2007_2"]), ("Segmentation", ["2007_1"])):
+        (root / "ImageSets" / image_set).mkdir(parents=True)
+        (root / "ImageSets" / image_set / "val.txt").write_text("\n".join(names) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def folder_root(tmp_path):
+    """The same file name in two classes, and a class that sorts between them."""
+    for seed, name in enumerate(("cat/1.jpg", "dog/1.jpg", "cow/2.png")):
+        save(tmp_path / name, seed=seed)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+@pytest.fixture
+def real_root():
+    """The folder of real input; tests that ask for it are marked `real`, and skip where it is absent."""
+    if not REAL.is_dir():
+        pytest.skip(f"real input is not at {REAL}; set AXIOM_BENCH_REAL to its folder")
+    return REAL

@@ -1,0 +1,130 @@
+"""Images equal torchvision's transforms bit by bit; boxes and masks follow them, checked on rectangles worked by hand."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.data import BadImage, Preprocessing, Sample
+from bench.errors import BenchError
+from bench.torchvision_import import torchvision
+
+transforms = torchvision.transforms
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MODES = {
+    "bilinear": transforms.InterpolationMode.BILINEAR,
+    "bicubic": transforms.InterpolationMode.BICUBIC,
+    "nearest": transforms.InterpolationMode.NEAREST,
+}
+
+
+def noise(width, height, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def plain(resize=None, crop=None):
+    return Preprocessing(resize, crop, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (256, 256), (257, 300), (301, 223), (31, 640), (40, 30)])
+@pytest.mark.parametrize("resize", [256, 200, (144, 150)])
+@pytest.mark.parametrize("interpolation", MODES)
+def test_image_equals_torchvision_bit_by_bit(size, resize, interpolation):
+    image = noise(*size)
+    ours, _ = Preprocessing(resize, 224, MEAN, STD, interpolation)(Sample(image, "image"))
+    theirs = transforms.Compose([
+        transforms.Resize(resize, MODES[interpolation], antialias=True),
+        transforms.CenterCrop(224),
+        transforms.ToTensor(),
+        transforms.Normalize(MEAN, STD),
+    ])(image)  # fmt: skip
+    assert ours.dtype == torch.float32
+    assert torch.equal(ours, theirs)
+
+
+def test_without_resize_and_crop_values_are_only_scaled():
+    image = noise(7, 5)
+    ours, _ = plain()(Sample(image, "image"))
+    assert torch.equal(ours, torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255)
+
+
+def test_boxes_through_resize_and_crop_by_hand():
+    """400 x 200, shorter side to 100: halves to 200 x 100. A crop of 100 starts at x = 50, y = 0."""
+    objects = (
+        (3, (120.0, 20.0, 260.0, 180.0)),  # halves to 60..130, 10..90, moves left by 50
+        (4, (0.0, 0.0, 160.0, 40.0)),  # halves to 0..80: the crop cuts the left 50 away
+        (5, (0.0, 0.0, 100.0, 200.0)),  # ends exactly where the crop starts: gone
+        (6, (380.0, 0.0, 400.0, 200.0)),  # right of the crop: gone
+        (3, (0.0, 0.0, 400.0, 200.0)),  # everything: the crop itself
+    )
+    _, note = plain(100, 100)(Sample(noise(400, 200), "image", objects=objects))
+    assert note.labels.tolist() == [3, 4, 3]
+    assert note.boxes.tolist() == [[10, 10, 80, 90], [0, 0, 30, 20], [0, 0, 100, 100]]
+
+
+def test_boxes_follow_an_exact_size_per_axis():
+    _, note = plain((50, 300))(Sample(noise(100, 200), "image", objects=((1, (10.0, 20.0, 30.0, 60.0)),)))
+    assert note.boxes.tolist() == [[30, 5, 90, 15]]
+
+
+def test_boxes_move_with_the_padding_of_a_crop_larger_than_the_image():
+    sample = Sample(noise(10, 20), "image", objects=((1, (0.0, 0.0, 10.0, 20.0)),), mask=np.zeros((20, 10), dtype=int))
+    image, note = plain(crop=15)(sample)
+    assert image.shape == (3, 15, 15)
+    assert note.boxes.tolist() == [[2, 0, 12, 15]]  # 5 columns of padding: 2 left, 3 right
+    assert (note.mask[:, 2:12] == 0).all()
+    assert (note.mask[:, :2] == -1).all()
+    assert (note.mask[:, 12:] == -1).all()
+
+
+@pytest.mark.parametrize("size", [(403, 201), (203, 407), (150, 150)])
+@pytest.mark.parametrize(("resize", "crop"), [(128, 97), (64, 63), ((90, 120), 80), (None, 101), (150, None)])
+def test_image_box_and_mask_of_a_rectangle_stay_together(size, resize, crop):
+    """A white rectangle on black: after any resize and crop, box and mask lie on its white pixels (to one pixel)."""
+    width, height = size
+    x0, y0, x1, y1 = width // 2 - 40, height // 2 - 30, width // 2 + 25, height // 2 + 45
+    picture = np.zeros((height, width, 3), dtype=np.uint8)
+    picture[y0:y1, x0:x1] = 255
+    mask = np.where(picture[..., 0] > 0, 7, -1)
+    image, note = plain(resize, crop)(Sample(Image.fromarray(picture), "image", 7, ((7, (x0, y0, x1, y1)),), mask))
+    rows, columns = torch.nonzero(image[0] > 0.5, as_tuple=True)
+    seen = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert (note.boxes[0] - seen).abs().max() <= 1
+    assert note.mask.shape == image.shape[1:]
+    assert set(note.mask.unique().tolist()) == {-1, 7}
+    unlike = ((note.mask == 7) != (image[0] > 0.5)).sum()
+    assert unlike <= len(rows.unique()) + len(columns.unique())  # at most half of the rectangle's outline
+
+
+def test_mask_takes_the_nearest_class_never_a_mean():
+    mask = np.array([[0, 0, 9, 9], [0, 0, 9, 9]])
+    _, note = plain((1, 2))(Sample(noise(4, 2), "image", mask=mask))
+    assert note.mask.tolist() == [[0, 9]]
+
+
+def test_denormalise_gives_the_picture_back():
+    preprocessing = Preprocessing(64, 48, MEAN, STD)
+    image = noise(100, 80)
+    tensor, _ = preprocessing(Sample(image, "image"))
+    pictures = preprocessing.denormalise(tensor[None])
+    assert pictures.dtype == np.uint8
+    assert np.array_equal(pictures[0], np.asarray(preprocessing.picture(image)))
+
+
+@pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (10_000, 40), (30, 10_000)])
+def test_extreme_shapes_work(size):
+    image, note = Preprocessing(256, 224, MEAN, STD)(Sample(noise(*size), "image", objects=((0, (0.0, 0.0, *size)),)))
+    assert image.shape == (3, 224, 224)
+    assert torch.isfinite(image).all()
+    assert note.boxes.tolist() == [[0, 0, 224, 224]]
+
+
+def test_a_resize_beyond_memory_is_a_bad_image():
+    with pytest.raises(BadImage, match="10000 x 1 pixels") as caught:
+        Preprocessing(256, 224, MEAN, STD)(Sample(noise(10_000, 1), "thin"))
+    assert (caught.value.image_id, caught.value.status) == ("thin", "bad_image")
+
+
+def test_unknown_interpolation_names_the_nearest():
+    with pytest.raises(BenchError, match="bilinear"):
+        Preprocessing(256, 224, MEAN, STD, "bilinaer")
