@@ -1,4 +1,4 @@
-"""Every layout, built in a temporary folder: ids, class indices, boxes, masks, and clear errors where it isn't there."""
+"""Every layout, built in a temporary folder: ids, class indices, boxes, masks, and clear errors without it."""
 
 import numpy as np
 import pytest

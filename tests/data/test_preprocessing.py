@@ -1,4 +1,4 @@
-"""Images equal torchvision's transforms bit by bit; boxes and masks follow them, checked on rectangles worked by hand."""
+"""Images equal torchvision's transforms bit by bit; boxes and masks follow them, on rectangles worked by hand."""
 
 import numpy as np
 import pytest

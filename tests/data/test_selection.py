@@ -1,0 +1,84 @@
+"""From a configuration to the images chosen: load, subset, check_labels and the files of conf/data."""
+
+import pytest
+import yaml
+
+from bench import data, plugins
+from bench.errors import BenchError
+
+
+def scenes(size=50):
+    return data.load({"kind": "scenes", "size": size})
+
+
+def test_subset_is_chosen_by_seed_without_replacement_in_order():
+    first = data.subset(scenes(), 10, 0)
+    assert first == data.subset(scenes(), 10, 0)
+    assert first != data.subset(scenes(), 10, 1)
+    assert len(set(first)) == 10
+    assert list(first) == sorted(first)
+    assert set(first) < set(range(50))
+    assert data.subset(scenes(), None, 0) == data.subset(scenes(), 50, 3) == tuple(range(50))
+
+
+def test_every_image_can_be_chosen():
+    assert set().union(*(data.subset(scenes(), 10, seed) for seed in range(40))) == set(range(50))
+
+
+@pytest.mark.parametrize("size", [0, -1, 51])
+def test_subset_of_a_size_that_is_not_there(size):
+    with pytest.raises(BenchError, match="50 images"):
+        data.subset(scenes(), size, 0)
+
+
+def test_labels_out_of_range_stop_before_computing(imagenet_root):
+    dataset = data.load({"kind": "imagenet", "root": str(imagenet_root)})
+    data.check_labels(dataset, range(3), 3)
+    data.check_labels(dataset, [0], 1)  # only the images asked for
+    with pytest.raises(BenchError, match=r"class 2, but .* 0 to 1; set data\.classes"):
+        data.check_labels(dataset, range(3), 2)
+
+
+def test_labels_of_every_object_are_checked(voc_root):
+    dataset = data.load({"kind": "voc", "root": str(voc_root)})
+    with pytest.raises(BenchError, match="class 14"):
+        data.check_labels(dataset, range(3), 14)
+
+
+def test_names_are_the_files_of_conf():
+    assert data.names() == ["folder", "imagenet", "scenes", "voc"]
+
+
+@pytest.mark.parametrize("name", data.names())
+def test_conf_file_names_every_setting_there_is(name, request):
+    """Every parameter is written down, so that an override of a key that isn't there is an error."""
+    import inspect
+
+    config = yaml.safe_load((plugins.conf_folder() / "data" / f"{name}.yaml").read_text())
+    parameters = inspect.signature(data.KINDS[config["kind"]]).parameters
+    assert set(config) == {*data.LOADING, *parameters}
+    assert config["target"] in data.TARGET_RULES
+    if name != "scenes":
+        config |= {"root": str(request.getfixturevalue(f"{name}_root")), "classes": None}
+        config = {key: value for key, value in config.items() if key in {*data.LOADING, *parameters}}
+    assert len(data.load(config)) > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"kind": "imagnet"}, "imagenet"),
+        ({}, "kind of data set"),
+        ({"kind": "scenes", "size": 3, "sede": 1}, "seed"),
+        ({"kind": "voc"}, r"data\.root"),
+    ],
+)
+def test_configuration_mistakes_are_one_sentence(config, says):
+    with pytest.raises(BenchError, match=says):
+        data.load(config)
+
+
+@pytest.mark.parametrize("classes", [[], ["n01", "n01"], "nowhere.txt"])
+def test_class_lists_that_cannot_be_used(imagenet_root, classes):
+    with pytest.raises(BenchError, match=r"data\.classes"):
+        data.load({"kind": "imagenet", "root": str(imagenet_root), "classes": classes})
