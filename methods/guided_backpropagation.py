@@ -13,16 +13,7 @@ from torch.overrides import TorchFunctionMode
 from bench.errors import BenchError
 from bench.trace import Trace
 
-RECTIFIERS = {
-    torch.relu,
-    torch.relu_,
-    Tensor.relu,
-    Tensor.relu_,
-    functional.relu,
-    functional.relu_,
-    functional.relu6,
-    functional.hardtanh,  # what nn.ReLU6 calls
-}  # fmt: skip
+RECTIFIERS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu, functional.relu6}
 
 
 class GuidedRectifiers(TorchFunctionMode):
@@ -42,8 +33,9 @@ class GuidedRectifiers(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func in RECTIFIERS:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if func in RECTIFIERS or (func is functional.hardtanh and kwargs["min_val"] == 0):  # what nn.ReLU6 calls
             self.count += 1
             if output.requires_grad:
                 output.register_hook(torch.relu)  # on the way back, before the rectifier's own derivative
@@ -60,8 +52,6 @@ def guided_gradient(trace: Trace) -> Tensor:
         with GuidedRectifiers() as rectifiers:
             logits = trace.forward(images.clone())  # a copy: the network may start with an in-place step
         if not rectifiers.count:
-            raise BenchError(
-                "Guided backpropagation needs a network with ReLUs; leave guided_xgrad_cam out for this one."
-            )
+            raise BenchError("Guided backpropagation needs a network with ReLUs: leave guided_xgrad_cam out here.")
         scores = logits.gather(1, trace.targets[:, None].clone())
         return torch.autograd.grad(scores.sum(), images)[0]
