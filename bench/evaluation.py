@@ -115,7 +115,7 @@ def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> M
     """One metric with its preconditions: {value name: (float64 CPU tensor (B,), B statuses)}, NaN where not "ok".
 
     The metric isn't called where no row meets its needs; else it sees all rows, and what it says of the others is
-    dropped. NaN or infinity where its needs are met has status "not_finite". Raises BenchError for another shape than (B,).
+    dropped. NaN or infinity where its needs are met has status "not_finite". Raises BenchError for another shape.
     """
     met = statuses(metric.about.get("needs", ()), explanation, on_score_scale)
     if not (met == OK).any():

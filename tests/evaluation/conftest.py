@@ -1,0 +1,38 @@
+"""A tiny float64 network and four annotated images."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import bench
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    """Six channels at layer "1", a ReLU head: `cam` doesn't apply to it."""
+    torch.manual_seed(5)
+    return (
+        nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
+            nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
+        )
+        .double()
+        .eval()
+    )  # fmt: skip
+
+
+@pytest.fixture
+def batch() -> bench.Batch:
+    """Images a, b, c, d; c has no object of its class."""
+    generator = torch.Generator().manual_seed(5)
+    targets, box = torch.tensor([0, 1, 2, 3]), torch.tensor([[2.0, 3.0, 9.0, 11.0]])
+    notes = [bench.Annotation(torch.tensor([label]), box) for label in (0, 1, 4, 3)]
+    images = torch.randn(4, 3, 12, 12, generator=generator, dtype=torch.float64)
+    return bench.Batch(images, ("a", "b", "c", "d"), targets, tuple(notes))
+
+
+@pytest.fixture
+def trace(net: nn.Module, batch: bench.Batch) -> bench.Trace:
+    return bench.trace(net, "1", batch.images, batch.targets)

@@ -1,0 +1,80 @@
+"""Each need has a predicate and a status; the first unmet one is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import bench
+from bench.explanation import Explanation
+from bench.preconditions import PRECONDITIONS, given, statuses
+
+
+@pytest.fixture
+def explanation(trace, batch):
+    return Explanation.of(trace, trace.gradients, batch)
+
+
+def only_row_0(tensor, number):
+    tensor = tensor.clone()
+    tensor[0] = number
+    return tensor
+
+
+def test_rows_that_meet_every_need_are_ok(explanation):
+    needs = [need for need in PRECONDITIONS if need not in ("boxes", "masks")]
+    assert list(statuses(needs, explanation, True)) == ["ok"] * 4
+
+
+def test_each_need_is_judged_row_by_row(trace, explanation):
+    found = {
+        "nonzero_score": replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, 0))),
+        "nonzero_drops": replace(explanation, trace=replace(trace, activations=only_row_0(trace.activations, 0))),
+        "nonzero_map": replace(explanation, heatmap=only_row_0(explanation.heatmap, 0)),
+        "masks": replace(explanation, masks=only_row_0(torch.ones(4, 12, 12, dtype=torch.bool), False)),
+    }
+    for need, broken in found.items():
+        assert list(statuses([need], broken, True)) == [PRECONDITIONS[need].status, "ok", "ok", "ok"], need
+    assert list(statuses(["boxes"], explanation, True)) == ["ok", "ok", "no_annotation", "ok"]
+
+
+def test_needs_of_the_whole_explanation(trace, explanation):
+    assert set(statuses(["contributions"], replace(explanation, contributions=None), True)) == {"no_contributions"}
+    assert set(statuses(["score_scale"], explanation, False)) == {"not_on_score_scale"}
+    bare = Explanation(heatmap=explanation.heatmap)
+    for need in ("nonzero_score", "nonzero_drops", "boxes", "masks"):
+        assert set(statuses([need], bare, True)) == {PRECONDITIONS[need].status}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_comes_first(trace, explanation, number):
+    for broken in (
+        replace(explanation, raw_map=only_row_0(explanation.raw_map, number)),
+        replace(explanation, heatmap=only_row_0(explanation.heatmap, number)),
+        replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, number))),
+    ):
+        assert list(statuses(["score_scale"], broken, False)) == ["not_finite"] + ["not_on_score_scale"] * 3
+
+
+def test_activations_that_are_not_finite_make_the_row_not_finite(trace, batch):
+    broken = replace(trace, activations=only_row_0(trace.activations, float("nan")))
+    explained = Explanation.of(broken, torch.ones(4, 6, 1, 1).double(), batch)
+    assert list(statuses([], explained, True)) == ["not_finite", "ok", "ok", "ok"]
+
+
+def test_drops_are_not_computed_for_a_map(trace):
+    explained = Explanation.of(trace, bench.Map(torch.ones(4, 3, 3)))
+    assert set(statuses(["contributions", "nonzero_drops"], explained, True)) == {"no_contributions"}
+    assert "ablation_drops" not in vars(trace)
+
+
+def test_an_unknown_need_is_named_with_its_neighbours(explanation):
+    with pytest.raises(bench.BenchError, match="did you mean 'boxes'"):
+        statuses(["boxs"], explanation, True)
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(bench.BenchError, match="needs an explanation with images"):
+        given(None, "images")

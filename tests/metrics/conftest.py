@@ -1,0 +1,56 @@
+"""Explanations to measure: one of numbers that a test chooses, one of a tiny float64 network with biases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench.explanation import Explanation
+
+
+@pytest.fixture(scope="session")
+def axiom_explanation() -> Callable[[Tensor, Tensor, Tensor], Explanation]:
+    """Of scores S (B,), drops d (B, K) and channel totals m (B, K), each spread over two pixels of opposite signs."""
+
+    def build(S: Tensor, d: Tensor, m: Tensor) -> Explanation:
+        contributions = torch.stack([m + 1, -torch.ones_like(m)], dim=-1)[:, :, None]  # (B, K, 1, 2), sums to m
+        return Explanation(trace=SimpleNamespace(scores=S, ablation_drops=d), contributions=contributions)  # type: ignore[arg-type]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def trace() -> bench.Trace:
+    """Four images of 12 x 12 pixels, six channels, a ReLU head."""
+    torch.manual_seed(3)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
+    )  # fmt: skip
+    images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
+    return bench.trace(net.double().eval(), "1", images, torch.tensor([0, 1, 2, 3]))
+
+
+@pytest.fixture(scope="session")
+def explain() -> Callable[[bench.Trace], Explanation]:
+    """HiResCAM's contributions, with one box per image."""
+
+    def build(trace: bench.Trace) -> Explanation:
+        box = torch.tensor([[2.0, 3.0, 9.0, 11.0]])
+        notes = tuple(bench.Annotation(target[None], box) for target in trace.targets)
+        batch = bench.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
+        return Explanation.of(trace, trace.gradients, batch)
+
+    return build
+
+
+@pytest.fixture
+def explanation(trace: bench.Trace, explain: Callable[[bench.Trace], Explanation]) -> Explanation:
+    built = explain(trace)
+    assert (built.heatmap.amax((1, 2)) > 0).all()  # type: ignore[union-attr]
+    return built

@@ -1,0 +1,132 @@
+"""What holds for every metric that conf/metric names: a new one is tested because its YAML exists."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import metrics
+from bench.evaluation import measure, value_names
+from bench.plugins import Plugin
+from bench.preconditions import OK, PRECONDITIONS
+
+SAID = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "forwards"}
+
+
+def values(metric, explanation) -> Mapping[str, Tensor]:
+    answer = metric(explanation)
+    return answer if isinstance(answer, Mapping) else {metric.name: answer}
+
+
+def tensors(explanation) -> list[Tensor]:
+    trace = explanation.trace
+    return [explanation.contributions, explanation.raw_map, explanation.heatmap, explanation.images,
+            trace.activations, trace.gradients, trace.scores, trace.logits, trace.ablation_drops]  # fmt: skip
+
+
+def poked(explanation, row: int, number: float):
+    """The explanation with one row's contributions, maps and score set to a number, and its boxes taken away."""
+
+    def poke(tensor: Tensor) -> Tensor:
+        tensor = tensor.clone()
+        tensor[row] = number
+        return tensor
+
+    boxes = tuple(torch.zeros(0, 4) if i == row else boxes for i, boxes in enumerate(explanation.boxes))
+    fields = {name: poke(getattr(explanation, name)) for name in ("contributions", "raw_map", "heatmap")}
+    return replace(
+        explanation, boxes=boxes, trace=replace(explanation.trace, scores=poke(explanation.trace.scores)), **fields
+    )
+
+
+def one_float_per_image(metric, explanation, explain):
+    for name, value in values(metric, explanation).items():
+        assert name in value_names(metric)
+        assert value.shape == (len(explanation),)
+        assert value.is_floating_point()
+        assert value.isfinite().all()
+
+
+def leaves_no_trace_and_has_no_state(metric, explanation, explain):
+    before = [tensor.clone() for tensor in tensors(explanation)]
+    first, second = values(metric, explanation), values(metric, explanation)
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
+    for old, new in zip(before, tensors(explanation), strict=True):
+        torch.testing.assert_close(old, new, rtol=0, atol=0)
+
+
+def needs_no_other_image(metric, explanation, explain):
+    together = values(metric, explanation)
+    for row in range(len(explanation)):
+        alone = values(metric, explain(explanation.trace[row : row + 1]))
+        for name in together:
+            torch.testing.assert_close(together[name][row : row + 1], alone[name], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def other_rows_bear_a_broken_one(metric, explanation, explain):
+    clean = measure(metric, explanation, True)
+    for number in (0.0, float("nan"), float("-inf")):
+        for name, (found, statuses) in measure(metric, poked(explanation, 1, number), True).items():
+            others = [0, 2, 3]
+            torch.testing.assert_close(found[others], clean[name][0][others], rtol=1e-11, atol=1e-12)
+            assert [statuses[i] for i in others] == [OK] * 3
+            assert (statuses[1] == OK) == bool(found[1].isfinite())
+            if number != 0:
+                assert statuses[1] == "not_finite"
+
+
+def every_unmet_need_has_its_status(metric, explanation, explain):
+    zero = poked(explanation, 1, 0.0)
+    broken = {
+        "contributions": replace(explanation, contributions=None),
+        "nonzero_score": zero,
+        "nonzero_map": zero,
+        "boxes": zero,
+        "masks": explanation,
+    }
+    for need in metric.about["needs"]:
+        if need in broken:
+            only = Plugin(metric.name, metric.target, metric.call, metric.params, {**metric.about, "needs": [need]})
+            for value, statuses in measure(only, broken[need], True).values():
+                assert statuses[1] == PRECONDITIONS[need].status
+                assert value[1].isnan()
+
+
+def says_all_about_itself(metric, explanation, explain):
+    assert set(metric.about) >= SAID
+    assert metric.about["better"] in ("lower", "higher", "none")
+    assert metric.about["of"] in ("method", "layer")
+    assert set(metric.about["needs"]) <= set(PRECONDITIONS)
+    assert metric.description
+
+
+def writes_down_every_parameter_at_its_default(metric, explanation, explain):
+    _, *parameters = inspect.signature(metric.call.func).parameters.values()
+    assert dict(metric.params) == {parameter.name: parameter.default for parameter in parameters}
+
+
+def costs_the_passes_it_claims(metric, explanation, explain):
+    values(metric, explanation)  # what is lazy is computed now
+    before = replace(explanation.trace.passes)
+    values(metric, explanation)
+    assert explanation.trace.passes.trunk_forward - before.trunk_forward == metric.about["forwards"] * len(explanation)
+
+
+CHECKS = [
+    one_float_per_image, leaves_no_trace_and_has_no_state, needs_no_other_image, other_rows_bear_a_broken_one,
+    every_unmet_need_has_its_status, says_all_about_itself, writes_down_every_parameter_at_its_default,
+    costs_the_passes_it_claims,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", metrics.names())
+def test_metric(name, check, explanation, explain):
+    check(metrics.get(name), explanation, explain)

@@ -1,0 +1,104 @@
+"""Boxes and points by hand-made rectangles."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import metrics
+from bench import BenchError, Explanation
+from metrics.box_iou import box_iou
+from metrics.pointing_game import pointing_game
+
+
+def picture(*rectangles: tuple[int, int, int, int, float], size: tuple[int, int] = (10, 12)) -> Tensor:
+    """A map (1, H', W') with x0 y0 x1 y1 value drawn into it."""
+    canvas = torch.zeros(size)
+    for x0, y0, x1, y1, level in rectangles:
+        canvas[y0:y1, x0:x1] = level
+    return canvas[None]
+
+
+def explained(heatmap: Tensor, *boxes: tuple[float, ...]) -> Explanation:
+    return Explanation(heatmap=heatmap, boxes=(torch.tensor(boxes).reshape(-1, 4),) * len(heatmap))
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((2, 1, 6, 4), 1.0),  # x1 and y1 exclusive: the region itself
+        ((4, 1, 8, 4), 6 / 18),  # shifted by half its width
+        ((2, 1, 7, 5), 12 / 20),  # contains it
+        ((6, 1, 9, 4), 0.0),  # touches it: no shared pixel
+        ((2.5, 1, 6, 4), 10.5 / 12),  # boxes may end inside a pixel
+        ((1, 2, 4, 6), 4 / 20),  # x and y swapped
+    ],
+)
+def test_iou_of_one_rectangle(box, expected):
+    assert float(box_iou(explained(picture((2, 1, 6, 4, 1.0)), box))) == pytest.approx(expected, abs=1e-12)
+
+
+def test_iou_takes_the_largest_region_not_the_brightest():
+    heatmap = picture((0, 0, 2, 2, 1.0), (4, 4, 9, 9, 0.5))
+    assert float(box_iou(explained(heatmap, (4, 4, 9, 9)))) == 1
+    assert float(box_iou(explained(heatmap, (4, 4, 9, 9)), fraction=0.6)) == 0  # now only the bright one is left
+
+
+def test_equally_large_regions_the_first_in_reading_order():
+    heatmap = picture((8, 0, 10, 2, 0.5), (0, 5, 2, 7, 1.0))
+    assert float(box_iou(explained(heatmap, (8, 0, 10, 2)))) == 1
+
+
+def test_iou_is_the_best_over_several_boxes():
+    assert float(box_iou(explained(picture((2, 1, 6, 4, 1.0)), (9, 9, 10, 10), (2, 1, 6, 4), (0, 0, 9, 9)))) == 1
+
+
+def test_threshold_is_strict_and_relative_to_the_maximum():
+    heatmap = picture((0, 0, 4, 4, 0.3), (0, 0, 2, 2, 2.0))  # 0.3 is exactly 15 % of 2
+    assert float(box_iou(explained(heatmap, (0, 0, 2, 2)))) == 1
+    assert float(box_iou(explained(heatmap, (0, 0, 4, 4)), fraction=0.1499)) == 1
+
+
+def test_diagonals_touch_unless_told_otherwise():
+    heatmap = picture((0, 0, 2, 2, 1.0), (2, 2, 4, 4, 1.0))
+    assert float(box_iou(explained(heatmap, (0, 0, 4, 4)))) == 1
+    assert float(box_iou(explained(heatmap, (0, 0, 2, 2)), connectivity=4)) == 1
+    with pytest.raises(BenchError, match="4 or 8"):
+        box_iou(explained(heatmap, (0, 0, 4, 4)), connectivity=6)
+
+
+def test_constant_map_is_the_whole_image():
+    assert float(box_iou(explained(torch.ones(1, 10, 12), (0, 0, 6, 10)))) == pytest.approx(0.5, abs=1e-12)
+
+
+def test_point_is_the_first_of_equal_maxima():
+    heatmap = picture((7, 2, 8, 3, 1.0), (3, 5, 4, 6, 1.0 + 1e-7))  # equal once rounded to 1e-6
+    assert float(pointing_game(explained(heatmap, (7, 2, 8, 3)))) == 1
+    assert float(pointing_game(explained(heatmap, (3, 5, 4, 6)))) == 0
+    assert float(pointing_game(explained(heatmap, (2, 7, 3, 8)))) == 0  # x and y swapped
+
+
+def test_point_may_lie_in_any_box_whose_far_edge_is_exclusive():
+    heatmap = picture((7, 2, 8, 3, 1.0))
+    assert float(pointing_game(explained(heatmap, (0, 0, 3, 3), (5, 0, 8, 3)))) == 1
+    assert float(pointing_game(explained(heatmap, (5, 0, 7, 3)))) == 0
+
+
+def test_tolerance_is_the_distance_of_the_pixels_centre():
+    heatmap = picture((7, 2, 8, 3, 1.0))  # centre (7.5, 2.5); the box's corner (4.5, 6.5) is a 3-4-5 triangle away
+    box = (0.0, 6.5, 4.5, 10.0)
+    assert float(pointing_game(explained(heatmap, box), tolerance=5.0)) == 1
+    assert float(pointing_game(explained(heatmap, box), tolerance=4.9)) == 0
+
+
+@given(st.integers(0, 2**16), st.floats(1e-4, 1e4))
+def test_localization_ignores_a_positive_factor_and_stays_in_bounds(seed, factor):
+    heatmap = torch.rand(2, 9, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    for name in ("box_iou", "pointing_game"):
+        metric = metrics.get(name)
+        found = metric(explained(heatmap, (1, 1, 5, 6)))
+        torch.testing.assert_close(metric(explained(factor * heatmap, (1, 1, 5, 6))), found, rtol=0, atol=0)
+        assert ((found >= 0) & (found <= 1)).all()
