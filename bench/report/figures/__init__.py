@@ -1,0 +1,17 @@
+"""The report's figures, one idea a file: each draws from the run alone, or says in one sentence why it can't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.report.figures import axiom_plane, by_depth, by_method, map_grid, over_models, pair, perturbed
+from bench.report.figures.drawing import Drawing, LeftOut
+from bench.report.run_folder import RunFolder
+
+FIGURES = (over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw, pair.draw, perturbed.draw, map_grid.draw)
+
+
+def all_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """In the order of the report; drawn one at a time, so that only one is in memory."""
+    for draw in FIGURES:
+        yield from draw(run)

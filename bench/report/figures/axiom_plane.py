@@ -1,0 +1,115 @@
+"""The axiom plane: mean sensitivity against mean conservation error, one point a method, above the axiom floor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.report.figures.boxes import axis_label
+from bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
+from bench.report.floor import Floats, floor_of_means
+from bench.report.run_folder import METHOD_FREE, WHOLE_SET, RunFolder, Setting
+
+TITLE = "Axiom plane"
+ROW = ["image_id", "target_class"]
+SPREAD = 20.0  # of the points' largest to smallest coordinate: from here on a linear axis hides the small ones
+
+
+class Plane(NamedTuple):
+    """points: method -> (mean x, mean y), over the n of the images where every drawn method has both values."""
+
+    points: pd.DataFrame
+    floor: tuple[Floats, Floats] | None
+    n: int
+    images: int
+
+
+def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """A panel for each setting where a method on the score's scale has both errors."""
+    x, y = run.options.figures.plane
+    planes = {setting: plane for setting in run.settings if (plane := _plane(run, setting)) is not None}
+    if not planes:
+        yield LeftOut(TITLE, f"No method on the score's scale has values of both {x} and {y}.")
+        return
+    drawn = {method for plane in planes.values() for method in plane.points.index}
+    methods = [method for method in run.records["method"].cat.categories if method in drawn]
+    looks = {m: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, m in enumerate(methods)}
+    with style():
+        columns = min(3, len(planes))
+        figure = canvas(2.2 + 3.3 * columns, 3.6 * -(-len(planes) // columns))
+        for axes, (setting, plane) in zip(panels(figure, len(planes)), planes.items(), strict=True):
+            _panel(axes, plane, looks)
+            axes.set_title(run.label(setting))
+            axes.set(xlabel=f"{axis_label(run.value(x))}, mean", ylabel=f"{axis_label(run.value(y))}, mean")
+        _legend(figure)
+    yield Drawing("axiom_plane", TITLE, " ".join(_caption(run, planes)), figure)
+
+
+def _plane(run: RunFolder, setting: Setting) -> Plane | None:
+    x, y = run.options.figures.plane
+    rows = run.at(setting)
+    rows = rows[(rows["image_id"] != WHOLE_SET) & (rows["status"] == "ok")]
+    on_scale = [name for name in rows["method"].cat.categories if run.method(name).get("on_score_scale")]
+    errors = rows[rows["metric"].isin([x, y]) & rows["method"].isin(on_scale)]
+    table = errors.pivot_table(index=ROW, columns=["method", "metric"], values="value", observed=True)
+    both = [name for name in on_scale if (name, x) in table.columns and (name, y) in table.columns]
+    table = table[[(name, metric) for name in both for metric in (x, y)]].dropna()
+    if table.empty:
+        return None
+    free = rows[(rows["method"] == METHOD_FREE) & rows["metric"].isin(run.options.figures.floor)]
+    gaps = free.pivot_table(index=ROW, columns="metric", values="value", observed=True).reindex(table.index).dropna()
+    floor = None
+    if len(gaps) == len(table) and set(run.options.figures.floor) <= set(gaps.columns):
+        floor = floor_of_means(*(gaps[name].to_numpy(float) for name in run.options.figures.floor))
+    means = table.mean().unstack().loc[both, [x, y]]
+    return Plane(means, floor, len(table), rows.groupby(ROW, observed=True).ngroups)
+
+
+def _panel(axes: Any, plane: Plane, looks: dict[str, Any]) -> None:
+    if plane.floor is not None:
+        axes.plot(*plane.floor, color="0.25", linewidth=1.6, label="axiom floor", zorder=2)
+        axes.fill_between(*plane.floor, color="0.5", alpha=0.15, linewidth=0, zorder=1)
+    rings: dict[tuple[str, ...], int] = {}
+    for method, (x, y) in zip(plane.points.index, plane.points.to_numpy(), strict=True):
+        # Methods that tie in theory lie on one spot: each later one is a wider ring around the first.
+        spot = (f"{x:.2g}", f"{y:.2g}")
+        rings[spot] = ring = rings.get(spot, -1) + 1
+        colour, marker = looks[method]
+        face = "none" if ring else colour
+        how = {"marker": marker, "markersize": 6 + 5 * ring, "markeredgecolor": colour, "markerfacecolor": face}
+        axes.plot(x, y, label=method, markeredgewidth=1.6, linestyle="none", zorder=4, **how)
+    ends = (0.0, 0.0) if plane.floor is None else (plane.floor[0].max(), plane.floor[1].max())
+    _scale(axes.set_xscale, axes.set_xlim, plane.points.iloc[:, 0], ends[0])
+    _scale(axes.set_yscale, axes.set_ylim, plane.points.iloc[:, 1], ends[1])
+
+
+def _scale(set_scale: Callable[..., Any], set_limits: Callable[..., Any], points: pd.Series, end: float) -> None:
+    """From 0 up, so that the floor's ends are seen; logarithmic beyond the smallest value where they spread wide."""
+    values = [value for value in (*points, end) if value > 0] or [1.0]
+    if max(values) > SPREAD * min(values):
+        set_scale("symlog", linthresh=min(values), linscale=0.5)
+    set_limits(0, 1.15 * max(values))
+
+
+def _legend(figure: Figure) -> None:
+    """One legend for all panels, each method once, in the order of the manifest."""
+    pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    entries = {label: handle for handle, label in pairs}
+    legend = figure.legend(list(entries.values()), list(entries), loc="outside right center")
+    for handle in legend.legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_markersize(6)
+
+
+def _caption(run: RunFolder, planes: dict[Setting, Plane]) -> Iterator[str]:
+    n = ", ".join(f"{run.label(setting)} {plane.n:,} of {plane.images:,}" for setting, plane in planes.items())
+    yield f"Each method on the score's scale: means over the images where all of them have both errors (n: {n})."
+    yield "Methods on one spot are rings around it."
+    if all(plane.floor is None for plane in planes.values()):
+        yield "Without the axiom floor: its values aren't in this run for these images."
+    else:
+        yield "No method can lie below the axiom floor, the line."

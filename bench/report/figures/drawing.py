@@ -1,0 +1,92 @@
+"""What a figure's file hands back: a drawing with its caption, or the sentence that says why it is left out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import seaborn
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bench.run import files
+
+DPI = 150
+PALETTE = seaborn.color_palette("colorblind")
+MARKERS = "osD^vP*Xdp<>"
+# Fonts are embedded whole (type 42), so that text in a PDF stays text; no time or version goes into a file.
+_STYLE: Any = {
+    **seaborn.axes_style("whitegrid"),
+    **seaborn.plotting_context("paper", font_scale=1.1),
+    "font.sans-serif": ["DejaVu Sans"],
+    "pdf.fonttype": 42,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+}
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """name: of the files. caption: what is shown, with n. figure: to be saved."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+    def save(self, folder: Path) -> bytes:
+        """Write PNG and PDF; the PNG's bytes. Raises BenchError where the folder can't be written."""
+        png, pdf = (self._bytes(kind) for kind in ("png", "pdf"))
+        files.write(folder / f"{self.name}.png", png)
+        files.write(folder / f"{self.name}.pdf", pdf)
+        return png
+
+    def _bytes(self, kind: str) -> bytes:
+        buffer = io.BytesIO()
+        with style():
+            self.figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind])
+            self.figure.set_layout_engine("none")  # the first of the two laid it out; again costs as much as drawing
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A figure that can't be drawn, and why, in one sentence."""
+
+    title: str
+    reason: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The one look of all figures; matplotlib's own settings are as before afterwards."""
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, in inches, apart from pyplot: nothing global to close."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(figure: Figure, count: int, most: int = 3, **how: Any) -> list[Any]:
+    """`count` axes in rows of at most `most`; the rest of the last row is empty."""
+    columns = min(count, most)
+    axes = figure.subplots(-(-count // columns), columns, squeeze=False, **how).ravel()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return list(axes[:count])

@@ -1,0 +1,45 @@
+"""Fig 4(b) of the paper: an image, its map, and the image perturbed along the map, with the confidence drop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.report.figures.drawing import Drawing, LeftOut, canvas, style
+from bench.report.figures.pictures import Pictures, load, overlay, show, wrapped
+from bench.report.run_folder import RunFolder
+
+TITLE = "Perturbed along the map"
+MOST = 4
+SIDE = 1.7
+
+
+def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """One figure for each model, of the method that `config.report.figures.perturbed` names."""
+    method = run.options.figures.perturbed
+    if not method:
+        yield LeftOut(TITLE, "config.report.figures.perturbed names no method.")
+        return
+    drawn = False
+    for pictures in load(run):
+        if method in pictures.methods and len(pictures.images):
+            drawn = True
+            yield _drawing(pictures, method)
+    if not drawn:
+        yield LeftOut(TITLE, f"The run stored no pictures of {method}.")
+
+
+def _drawing(pictures: Pictures, method: str) -> Drawing:
+    m, count = pictures.methods.index(method), min(MOST, len(pictures.images))
+    with style():
+        figure = canvas(3 * SIDE + 1.3, count * (SIDE + 0.25) + 0.2)
+        grid = figure.subplots(count, 3, squeeze=False)
+        for i, (left, middle, right) in enumerate(grid):
+            before, after = float(pictures.confidence[i]), float(pictures.confidence_perturbed[m, i])
+            show(left, pictures.images[i], f"confidence {before:.2f}", wrapped(pictures.class_names[i]))
+            show(middle, overlay(pictures.images[i], pictures.heatmaps[m, i]), method)
+            show(right, pictures.perturbed[m, i], f"confidence {after:.2f}, drop {before - after:.2f}")
+    caption = (
+        f"{pictures.model} at {pictures.layer}: image, map of {method}, and the image with what the map highlights "
+        f"perturbed; confidence is the explained class's probability. Images: {', '.join(pictures.image_ids[:count])}."
+    )
+    return Drawing(f"perturbed_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, figure)

@@ -1,0 +1,93 @@
+"""The pictures that a run stored: images, every method's map, and the images that the maps perturb."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+from zipfile import BadZipFile
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import BenchError
+from bench.report.run_folder import RunFolder
+
+COLOURS = "turbo"  # the familiar blue to red of jet, with an even lightness
+ENDS = (0.07, 0.9)  # without the dark ends, which read as shadow
+OPACITY = 0.5
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """N images of one model, M methods. images (N, H, W, 3); heatmaps (M, N, H, W) in [0, 1]; perturbed
+    (M, N, H, W, 3); confidence (N,), confidence_perturbed (M, N): the explained class's probability."""
+
+    model: str
+    layer: str
+    images: Pixels
+    image_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    methods: tuple[str, ...]
+    heatmaps: NDArray[np.floating[Any]]
+    perturbed: Pixels
+    confidence: NDArray[np.floating[Any]]
+    confidence_perturbed: NDArray[np.floating[Any]]
+
+    @property
+    def slug(self) -> str:
+        """For a file's name: the model and the layer."""
+        return f"{self.model}-{self.layer}".replace("/", "_")
+
+
+def load(run: RunFolder) -> Iterator[Pictures]:
+    """One model's pictures after the other. Raises BenchError for a file that can't be read."""
+    for file in run.manifest.get("pictures") or []:
+        try:
+            with np.load(run.path / file) as arrays:
+                yield _pictures(dict(arrays))
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise BenchError(
+                f"The pictures {run.path / file} can't be read ({error}); delete it and run again."
+            ) from error
+
+
+def _pictures(arrays: dict[str, Any]) -> Pictures:
+    said: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
+    said |= {name: tuple(map(str, said[name])) for name in ("image_ids", "class_names", "methods")}
+    said |= {name: str(said[name]) for name in ("model", "layer")}
+    return Pictures(**said)
+
+
+def overlay(image: Pixels, heatmap: NDArray[np.floating[Any]]) -> Pixels:
+    """The map in colour over the grey image: (H, W, 3) uint8. NaN is shown as no heat."""
+    grey = image.astype(float).mean(-1, keepdims=True)
+    heat = np.nan_to_num(heatmap.astype(float)).clip(0, 1)
+    colours = 255 * matplotlib.colormaps[COLOURS](ENDS[0] + (ENDS[1] - ENDS[0]) * heat)[..., :3]
+    return np.asarray((1 - OPACITY) * grey + OPACITY * colours).round().astype(np.uint8)
+
+
+def show(axes: Any, image: Pixels, title: str = "", beside: str = "") -> None:
+    """An image without ticks, its title above and a word beside it."""
+    axes.imshow(image, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    if title:
+        axes.set_title(title, loc="center", fontsize=8, fontweight="normal")
+    if beside:
+        axes.set_ylabel(beside, fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
+
+
+def wrapped(name: str, width: int = 14) -> str:
+    """A name in short lines; a method's breaks after its underscores.
+
+    >>> wrapped("ablation_cam_axiomatic")
+    'ablation_cam_\\naxiomatic'
+    """
+    parts = textwrap.wrap(name.replace("_", "_ "), width + 2, break_long_words=True)
+    return "\n".join(part.replace("_ ", "_") for part in parts)

@@ -1,0 +1,121 @@
+"""report.html: one self-contained file with what was run, the tables and the figures."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from bench.report.figures.drawing import Drawing, LeftOut
+from bench.report.numbers import share
+from bench.report.run_folder import WHOLE_SET, RunFolder
+from bench.report.summary import classified
+from bench.report.table import Table
+
+TEMPLATE = "report.html.j2"
+CSS_DPI = 96  # an inch on a page, by definition
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A saved figure as the page needs it. png: its bytes, in base64. width: on the page, in CSS pixels."""
+
+    name: str
+    title: str
+    caption: str
+    png: str
+    width: int
+
+
+def shown(drawing: Drawing, folder: Path) -> Shown:
+    """Save a drawing and keep what the page shows of it."""
+    png = drawing.save(folder)
+    width = round(CSS_DPI * drawing.figure.get_figwidth())
+    return Shown(drawing.name, drawing.title, drawing.caption, base64.b64encode(png).decode(), width)
+
+
+def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[Shown | LeftOut], lines: Sequence[str]) -> str:
+    """The whole page; lines: the headline's. The same run gives the same text."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["typeset"] = typeset
+    figures = list(figures)
+    return environment.get_template(TEMPLATE).render(
+        manifest=run.manifest,
+        headline=lines,
+        models=_models(run),
+        data=_data(run),
+        precision=_precision(run.manifest.get("precision")),
+        overview=tables[0],
+        tables=tables[1:],
+        figures=[figure for figure in figures if isinstance(figure, Shown)],
+        left_out=[figure for figure in figures if isinstance(figure, LeftOut)],
+        empty=run.records.empty,
+        command=_command(run),
+    )
+
+
+def typeset(text: str) -> Markup:
+    """Escaped, with a true minus, powers of ten, and lines broken where the text breaks them."""
+    said = str(escape(text))
+    said = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", said)
+    said = re.sub(r"(\d)e(-?)(\d+)\b", _power, said)
+    return Markup(said.replace("\n", "<br>"))
+
+
+def _power(found: re.Match[str]) -> str:
+    sign = "\N{MINUS SIGN}" if found[2] else ""
+    return f"{found[1]}\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}10<sup>{sign}{found[3]}</sup>"
+
+
+def _models(run: RunFolder) -> list[dict[str, str]]:
+    rows = []
+    for name, about in (run.manifest.get("models") or {}).items():
+        layers = about.get("layers") or [about.get("layer", "")]
+        said = {"name": name, "layers": ", ".join(layers), "weights": str(about.get("weights", ""))}
+        rows.append({**said, "sha256": str(about.get("weights_sha256") or "")[:12], "correct": _correct(run, name)})
+    return rows
+
+
+def _correct(run: RunFolder, model: str) -> str:
+    """How many of a model's images it names as labelled: "108 of 120 (90 %)"; empty where the rule tells nothing."""
+    rows = run.records[(run.records["model"] == model) & (run.records["image_id"] != WHOLE_SET)]
+    if run.config.get("target") != "label" or rows.empty:
+        return ""
+    images = classified(rows.drop_duplicates(["data", "image_id"]))
+    known = int((images != "unknown").sum())
+    correct = int((images == "correct").sum())
+    return f"{correct:,} of {known:,} ({share(correct, known)})"
+
+
+def _data(run: RunFolder) -> list[dict[str, str]]:
+    """Each data set's images, and how many of them have records that aren't of a bad image."""
+    rows = []
+    for name, about in (run.manifest.get("data") or {}).items():
+        here = run.records[(run.records["data"] == name) & (run.records["image_id"] != WHOLE_SET)]
+        bad = here.loc[here["target_class"] == -1, "image_id"].nunique()
+        counts = {
+            "ids": f"{len(about.get('ids') or []):,}",
+            "seen": f"{here['image_id'].nunique():,}",
+            "bad": f"{bad:,}",
+        }
+        rows.append({"name": name, **counts, "fingerprint": str(about.get("fingerprint") or "")[:12]})
+    return rows
+
+
+def _precision(said: Any) -> str:
+    """ "trunk fp32, head fp32", or what else the manifest says."""
+    return ", ".join(f"{part} {kind}" for part, kind in said.items()) if isinstance(said, dict) else str(said or "")
+
+
+def _command(run: RunFolder) -> str:
+    name = run.manifest.get("run", "default")
+    return f"axiom-bench experiment={run.manifest.get('experiment')}" + ("" if name == "default" else f" run={name}")

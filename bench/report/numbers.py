@@ -1,0 +1,52 @@
+"""How a number is written for a reader: three significant digits, the same everywhere."""
+
+from __future__ import annotations
+
+import math
+
+NOTHING = "\N{EN DASH}"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+
+
+def number(value: float) -> str:
+    """Three significant digits; whole from 1,000 on; powers of ten where there would be too many zeros; a dash
+    for what isn't finite.
+
+    >>> [number(x) for x in (0.012345, 12.0, 4321.5, 1.2e-7, 0.0)]
+    ['0.0123', '12.0', '4,322', '1.20e-7', '0']
+    """
+    if not math.isfinite(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    if not 1e-4 <= abs(rounded) < 1e6:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    if abs(rounded) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{2 - math.floor(math.log10(abs(rounded)))}f}"
+
+
+def with_error(mean: float, error: float) -> str:
+    """A mean with its standard error, to the same decimals; the mean alone where there is no error (n = 1).
+
+    >>> with_error(0.50227, 0.02321)
+    '0.502 \u00b1 0.023'
+    """
+    text = number(mean)
+    if not math.isfinite(error):
+        return text
+    decimals = len(text.partition(".")[2])
+    same = f"{error:.{decimals}f}"
+    return f"{text} {PLUS_MINUS} {number(error) if 'e' in text or float(same) == 0 else same}"
+
+
+def share(part: int, whole: int) -> str:
+    """A percentage without decimals that never rounds something to nothing, or nearly all to all."""
+    percent = 100 * part / whole if whole else 0.0
+    if 0 < percent < 1:
+        return "<1 %"
+    if 99 < percent < 100:
+        return ">99 %"
+    return f"{percent:.0f} %"

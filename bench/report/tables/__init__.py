@@ -1,0 +1,46 @@
+"""The report's tables: pure functions of the run's summary, each with its n and the statuses that aren't ok."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from bench.report.latex import latex
+from bench.report.markdown import markdown
+from bench.report.run_folder import RunFolder
+from bench.report.summary import by_correctness, summarise
+from bench.report.table import Table
+from bench.report.tables.by_metric import metric_tables
+from bench.report.tables.correctness import correctness_tables
+from bench.report.tables.frames import long_frame, wide_frame
+from bench.report.tables.overview import overview
+from bench.report.tables.runtime import runtime_table
+from bench.report.tables.statuses import status_table
+from bench.run import files
+
+
+def write_tables(run: RunFolder, folder: Path) -> list[Table]:
+    """Write every table as Markdown and LaTeX; summary.csv (long), overview.csv (wide) and runtime.csv for programs.
+
+    Raises BenchError where the folder can't be written.
+    """
+    summary, split = summarise(run.records), by_correctness(run.records)
+    tables = list(all_tables(run, summary, split))
+    for table in tables:
+        files.write(folder / f"{table.name}.md", markdown(table).encode())
+        files.write(folder / f"{table.name}.tex", latex(table).encode())
+    frames = {"summary": long_frame(run, summary, split), "overview": wide_frame(run, summary), "runtime": run.runtime}
+    for name, frame in frames.items():
+        files.write(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+    return tables
+
+
+def all_tables(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> Iterator[Table]:
+    """In the order of the report."""
+    yield overview(run, summary)
+    yield from metric_tables(run, summary)
+    yield from correctness_tables(run, split)
+    yield status_table(run, summary)
+    yield runtime_table(run)

@@ -1,0 +1,44 @@
+"""The tables that a program reads: full precision, long and wide."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bench.report.run_folder import RunFolder, Setting
+from bench.report.summary import KEYS
+from bench.report.times import milliseconds
+
+_NUMBERS = ("n", "rows", "mean", "median", "standard_error")
+_PLACE = ["model", "layer", "data"]
+
+
+def long_frame(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
+    """One row for each setting, method, metric and split (all, correct, wrong, unknown)."""
+    both = pd.concat([summary.assign(split="all"), split], ignore_index=True)
+    values = {name: run.value(name) for name in run.metrics}
+    both["unit"] = [values[name].unit for name in both["metric"]]
+    both["better"] = [values[name].better for name in both["metric"]]
+    return both[[*KEYS, "split", "unit", "better", *_NUMBERS, "statuses"]]
+
+
+def wide_frame(run: RunFolder, summary: pd.DataFrame) -> pd.DataFrame:
+    """One row for each setting and method: "<metric> mean", "<metric> median", "<metric> n", ..., and the method's
+    milliseconds beyond the trace (of the trace itself in the row of method "-")."""
+    keys = [*_PLACE, "method"]
+    if summary.empty:
+        return pd.DataFrame(columns=keys)
+    table = summary[keys].drop_duplicates().reset_index(drop=True)
+    for name in run.metrics:
+        for whole_set in (False, True):
+            rows = summary[(summary["metric"] == name) & (summary["whole_set"] == whole_set)]
+            title = f"{name} (whole set)" if whole_set else name
+            columns = {statistic: f"{title} {statistic}" for statistic in ("mean", "median", "n")}
+            if len(rows):
+                table = table.merge(rows[[*keys, *columns]].rename(columns=columns), on=keys, how="left")
+    return table.assign(milliseconds_per_image=_times(run, table)).convert_dtypes()
+
+
+def _times(run: RunFolder, table: pd.DataFrame) -> list[float]:
+    times = {setting: milliseconds(run, setting) for setting in run.settings}
+    places = (Setting(*map(str, row)) for row in table[_PLACE].to_numpy())
+    return [times[place].get(method, float("nan")) for place, method in zip(places, table["method"], strict=True)]

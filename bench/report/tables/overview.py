@@ -1,0 +1,63 @@
+"""The paper-like table: methods as rows; axiom errors, confidence drop, localization and run time as columns."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bench.report.numbers import number
+from bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
+from bench.report.summary import at, best
+from bench.report.table import Cell, Group, Table
+from bench.report.tables.text import heading, metric_notes, statistic, status_notes
+from bench.report.times import TRACE, milliseconds
+
+TIME = Value("time", "Run time", better="lower")
+LEGEND = (
+    "Bold: best in the arrow's direction, within a group. n: rows with status ok, the fewest and the most over the "
+    "columns. s.e.: standard error."
+)
+
+
+def overview(run: RunFolder, summary: pd.DataFrame) -> Table:
+    """The metrics are those of `config.report.columns` that the run has; the others are named in a note."""
+    values = [run.value(name) for name in run.options.columns if name in run.metrics]
+    shown = summary[summary["metric"].isin([value.name for value in values]) & ~summary["whole_set"].astype(bool)]
+    shown = shown[shown["method"] != METHOD_FREE]
+    groups = [Group(run.label(setting), _rows(run, setting, at(shown, setting), values)) for setting in run.settings]
+    time = ("Run time\nms/image \N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
+    header = ("Method", "n", *map(heading, values), *time)
+    notes = (LEGEND, *_time_notes(run), *metric_notes(values), *status_notes(run, shown), *_absent(run))
+    return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
+
+
+def _rows(run: RunFolder, setting: Setting, here: pd.DataFrame, values: list[Value]) -> tuple[tuple[Cell, ...], ...]:
+    methods = list(dict.fromkeys(here["method"]))
+    columns = [_counts(here, methods)]
+    for value in values:
+        rows = here[here["metric"] == value.name].set_index("method").reindex(methods)
+        texts = [statistic(one, value.lead) for _, one in rows.iterrows()]
+        columns.append([Cell(*pair) for pair in zip(texts, best(rows[value.lead], value), strict=True)])
+    if len(run.runtime):
+        times = milliseconds(run, setting)
+        total = times.reindex(methods) + times.get(TRACE, float("nan"))
+        columns.append([Cell(number(ms), bold) for ms, bold in zip(total, best(total, TIME), strict=True)])
+    return tuple((Cell(method), *cells) for method, *cells in zip(methods, *columns, strict=True))
+
+
+def _counts(here: pd.DataFrame, methods: list[str]) -> list[Cell]:
+    n = here.groupby("method")["n"].agg(["min", "max"]).astype(int).reindex(methods)
+    pairs = zip(n["min"], n["max"], strict=True)
+    return [Cell(f"{low}" if low == high else f"{low}\N{EN DASH}{high}") for low, high in pairs]
+
+
+def _time_notes(run: RunFolder) -> list[str]:
+    if run.runtime.empty:
+        return ["Run time wasn't measured in this run."]
+    traces = {run.label(setting): milliseconds(run, setting).get(TRACE) for setting in run.settings}
+    said = ", ".join(f"{label} {number(ms)} ms" for label, ms in traces.items() if ms is not None)
+    return [f"Run time: one trace ({said}), which all methods share, plus the method itself."]
+
+
+def _absent(run: RunFolder) -> list[str]:
+    absent = [name for name in run.options.columns if name not in run.metrics]
+    return [f"Not in this run: {', '.join(absent)}."] if absent else []
