@@ -1,0 +1,186 @@
+"""The checks themselves: each catches a method that breaks its promise, and passes one that keeps it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+import methods
+from bench import testing
+from bench.division import XY
+from bench.errors import BenchError
+from bench.heatmap import Map
+from bench.plugins import Plugin
+from bench.testing import CASES, check_method
+from methods.grad_cam import grad_cam
+
+
+def a_users_cam(trace):
+    """LayerCAM, from outside of the project."""
+    return trace.gradients.relu()
+
+
+def nan_weights(trace):
+    return torch.full_like(trace.gradients, float("nan"))
+
+
+def without_spatial_axes(trace):
+    return trace.gradients.mean(XY)
+
+
+def map_without_batch(trace):
+    return Map(trace.gradients[0].sum(0))
+
+
+def always_float32(trace):
+    return trace.gradients.float()
+
+
+def with_a_graph(trace):
+    return (trace.gradients.clone().requires_grad_()) * 2
+
+
+def overwrites_gradients(trace):
+    return trace.gradients.relu_()
+
+
+def overwrites_the_model(trace):
+    with torch.no_grad():
+        next(trace.cut.model.parameters()).zero_()
+    return trace.gradients
+
+
+def draws_from_the_global_state(trace):
+    return torch.rand_like(trace.gradients)
+
+
+def counting(counter=itertools.count(1)):  # noqa: B008 - a state that outlives the call is what this method is for
+    return lambda trace: trace.gradients * next(counter)
+
+
+def normalised_over_the_batch(trace):
+    return trace.gradients.softmax(0)
+
+
+def by_row_number(trace):
+    return trace.gradients * torch.arange(len(trace))[:, None, None, None]
+
+
+def by_channel_number(trace):
+    return trace.gradients * torch.arange(trace.gradients.shape[1])[:, None, None]
+
+
+def normalised_over_channels(trace):
+    weights = grad_cam(trace)
+    return weights / weights.abs().sum(1, keepdim=True)
+
+
+def unguarded(trace):
+    return (trace.gradients * trace.activations).sum(XY, keepdim=True) / trace.activations.sum(XY, keepdim=True)
+
+
+def root_of_the_score(trace):
+    return trace.gradients * trace.scores.sqrt()[:, None, None, None]
+
+
+def squeezing(trace):
+    return grad_cam(trace).squeeze()[..., None, None]
+
+
+def per_spread(trace):
+    return grad_cam(trace) / (trace.gradients - grad_cam(trace)).abs().amax(XY, keepdim=True)
+
+
+def own_gradient(trace):
+    images = trace.images.clone().requires_grad_()
+    return Map(torch.autograd.grad(trace.forward(images).sum(), images)[0].sum(1))
+
+
+def claiming(**about):
+    return Plugin("mine", "mine.mine", grad_cam, about=about)
+
+
+def one_more_pass(trace):
+    trace.head(trace.activations)
+    return grad_cam(trace)
+
+
+NO_PASSES = {"trunk_forward": 0, "trunk_backward": 0, "head_forward": 0, "head_backward": 0}
+BROKEN = [
+    ("finite", nan_weights),
+    ("shape_is_declared", without_spatial_axes),
+    ("shape_is_declared", map_without_batch),
+    ("dtype_follows", always_float32),
+    ("is_detached", with_a_graph),
+    ("leaves_trace_alone", overwrites_gradients),
+    ("leaves_model_alone", overwrites_the_model),
+    ("deterministic", draws_from_the_global_state),
+    ("deterministic", counting()),
+    ("batch_invariant", normalised_over_the_batch),
+    ("order_invariant", by_row_number),
+    ("channel_equivariant", by_channel_number),
+    ("dead_channel_is_silent", unguarded),
+    ("dead_channel_is_silent", normalised_over_channels),
+    ("takes_zero_activations", unguarded),
+    ("takes_negative_scores", root_of_the_score),
+    ("takes_one_channel", squeezing),
+    ("takes_one_pixel", per_spread),
+    ("works_without_autograd", own_gradient),
+    ("score_scale_claim_holds", claiming(on_score_scale=False)),
+    ("passes_claim_holds", Plugin("mine", "mine.mine", one_more_pass, about={"passes": NO_PASSES})),
+    ("passes_claim_holds", claiming(passes={**NO_PASSES, "head_forward": 1})),
+    ("needs_drops_claim_holds", claiming(needs_drops=True)),
+]
+
+
+@pytest.mark.parametrize(("check", "method"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_promise_is_caught(check, method):
+    with pytest.raises((AssertionError, RuntimeError)):
+        getattr(testing, check)(method, CASES["dense"])
+    getattr(testing, check)(grad_cam, CASES["dense"])
+
+
+def test_every_check_has_its_broken_method():
+    assert {check for check, _ in BROKEN} == {check.__name__ for check in testing.CHECKS}
+
+
+def test_a_users_function_passes():
+    check_method(a_users_cam)
+
+
+def test_a_name_passes():
+    check_method("xgrad_cam")
+
+
+def test_the_message_names_method_check_and_network():
+    with pytest.raises(AssertionError, match=r"by_channel_number fails channel_equivariant on the pooled network"):
+        check_method(by_channel_number)
+
+
+def test_an_error_of_the_method_passes_through_with_a_note():
+    with pytest.raises(RuntimeError) as caught:
+        check_method(own_gradient)
+    assert caught.value.__notes__ == ["in works_without_autograd, on the pooled network"]
+
+
+def test_an_exemption_needs_a_reason_to_be_there():
+    check_method(by_channel_number, exempt={"channel_equivariant": "weights count the channels"})
+    with pytest.raises(AssertionError, match="passes it: take the exemption away"):
+        check_method(a_users_cam, exempt={"finite": "none"})
+    with pytest.raises(BenchError, match="did you mean 'finite'"):
+        check_method(a_users_cam, exempt={"finit": "none"})
+
+
+def test_a_method_that_refuses_every_network_has_shown_nothing():
+    def refusing(trace):
+        raise BenchError("Only for transformers.")
+
+    with pytest.raises(AssertionError, match="refuses all of the tiny networks: pooled, dense, signed"):
+        check_method(refusing)
+
+
+def test_checks_are_named_like_the_functions_users_can_call():
+    assert all(getattr(testing, check.__name__) is check and check.__doc__ for check in testing.CHECKS)
+    assert methods.get("random").about["exempt"].keys() == {"channel_equivariant"}

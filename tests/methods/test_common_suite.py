@@ -1,0 +1,63 @@
+"""Every method that conf/method names goes through the checks that users run on theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import methods
+from bench.errors import BenchError
+from bench.testing import CASES, CHECKS, accepted_cases, exemptions
+
+ROOT = Path(__file__).parents[2]
+REFUSES = {"cam": {"dense", "signed"}}  # CAM's weights are those of one linear layer after global average pooling
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", methods.names())
+def test_method(name, check, request):
+    method = methods.get(name)
+    if check.__name__ in exemptions(method):
+        reason = exemptions(method)[check.__name__]
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
+    for case in accepted_cases(method).values():
+        check(method, case)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_only_the_listed_networks_are_refused(name):
+    assert set(CASES) - set(accepted_cases(methods.get(name))) == REFUSES.get(name, set())
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_yaml_says_all_that_the_engine_and_the_tables_read(name):
+    method = methods.get(name)
+    assert method.target == f"methods.{name}.{name}"
+    assert method.description
+    assert method.about["title"]
+    assert isinstance(method.about["on_score_scale"], bool)
+    reference = method.about["reference"]
+    assert reference is None or f"{{{reference},\n" in (ROOT / "docs" / "references.bib").read_text()
+
+
+def test_the_documents_table_has_every_method():
+    table = (ROOT / "docs" / "methods.md").read_text()
+    assert [name for name in methods.names() if f"| `{name}` |" not in table] == []
+
+
+def test_an_unknown_method_names_the_nearest():
+    with pytest.raises(BenchError, match="did you mean 'xgrad_cam'"):
+        methods.get("xgradcam")
+
+
+def test_the_networks_are_what_the_checks_think_they_are():
+    """Without dead channels or zero scores, with both signs where the layer is signed, and with hidden units off."""
+    for name, case in CASES.items():
+        trace = case.trace()
+        assert (trace.activations.sum((2, 3)) != 0).all()
+        assert (trace.scores != 0).all()
+        assert (trace.activations.min() < 0) == (name == "signed")
+        assert trace.gradients.abs().amax((2, 3)).min() > 0
+        assert torch.equal(trace.activations, case.trace().activations)

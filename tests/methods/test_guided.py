@@ -1,0 +1,175 @@
+"""Guided backpropagation against modules swapped by hand, on every way in which a network can call a ReLU."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+import bench
+import methods
+from bench.errors import BenchError
+from bench.testing import CASES
+from methods.guided_backpropagation import guided_gradient
+
+
+class GuidedReLU(nn.Module):
+    """The replica: ReLU or ReLU6 by hand, with its guided derivative by hand."""
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, ceiling):
+            ctx.save_for_backward((x > 0) & (x < ceiling))
+            return torch.where(x > 0, x, 0 * x).clamp(max=ceiling)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            (passing,) = ctx.saved_tensors
+            return torch.where(passing & (gradient > 0), gradient, 0 * gradient), None
+
+    def __init__(self, ceiling: float = float("inf")) -> None:
+        super().__init__()
+        self.ceiling = ceiling
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.Function.apply(x, self.ceiling)
+
+
+class Called(nn.Module):
+    """A rectifier called as a function, so that there is no module to swap."""
+
+    def __init__(self, call) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(x)
+
+
+def ignoring_the_result(x: Tensor) -> Tensor:
+    x = x + 0
+    x.relu_()
+    return x
+
+
+RECTIFIERS = {
+    "nn.ReLU": nn.ReLU(),
+    "nn.ReLU(inplace)": nn.ReLU(inplace=True),
+    "nn.ReLU6": nn.ReLU6(),
+    "nn.ReLU6(inplace)": nn.ReLU6(inplace=True),
+    "nn.Hardtanh(0, 6)": nn.Hardtanh(0, 6),
+    "F.relu": Called(functional.relu),
+    "F.relu(inplace)": Called(lambda x: functional.relu(x + 0, inplace=True)),
+    "F.relu6": Called(functional.relu6),
+    "torch.relu": Called(torch.relu),
+    "torch.relu_": Called(lambda x: torch.relu_(x + 0)),
+    "Tensor.relu": Called(lambda x: x.relu()),
+    "Tensor.relu_, result ignored": Called(ignoring_the_result),
+}
+
+
+def network(first: nn.Module, second: nn.Module) -> nn.Sequential:
+    """Large weights, so that a ReLU6 saturates too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), first, nn.Conv2d(6, 4, 3, padding=1), second, nn.Flatten(), nn.Linear(48, 3)
+        ).double()
+    with torch.no_grad():
+        model[0].weight *= 8
+    return model
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(2, 3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+
+
+def gradient_by_hand(model: nn.Module, images: Tensor, targets: list[int]) -> Tensor:
+    rows = []
+    for image, target in zip(images, targets, strict=True):
+        leaf = image[None].clone().requires_grad_()
+        model(leaf)[0, target].backward()
+        rows.append(leaf.grad)
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_every_rectifier_is_guided(name, images):
+    rectifier = RECTIFIERS[name]
+    ceiling = 6.0 if "6" in name else float("inf")
+    model = network(rectifier, copy.deepcopy(rectifier))
+    expected = gradient_by_hand(network(GuidedReLU(ceiling), GuidedReLU(ceiling)), images, [2, 0])
+    plain = gradient_by_hand(model, images, [2, 0])
+    assert (expected - plain).abs().max() > 0.1 * plain.abs().max()  # guiding makes a difference here
+    found = guided_gradient(bench.trace(model, "3", images, torch.tensor([2, 0])))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+
+
+def test_other_activation_functions_keep_their_gradient(images):
+    """Hardtanh clips at -1 here: no rectifier. The one ReLU beside it is guided."""
+    model = network(nn.Hardtanh(), nn.ReLU())
+    expected = gradient_by_hand(network(nn.Hardtanh(), GuidedReLU()), images, [2, 0])
+    found = guided_gradient(bench.trace(model, "3", images, torch.tensor([2, 0])))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+
+
+def test_a_network_without_relu_is_refused(images):
+    trace = bench.trace(network(nn.SiLU(), nn.GELU()), "3", images)
+    with pytest.raises(BenchError, match="needs a network with ReLUs"):
+        methods.get("guided_xgrad_cam")(trace)
+
+
+def test_by_hand():
+    """S = relu(x) - 3 relu(2 x) at x = 1: the gradient is 1 - 6; guided, the negative path is cut, and 1 is left."""
+    model = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1, bias=False)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1, 0, 0], [2, 0, 0]])[..., None, None])
+        model[3].weight.copy_(torch.tensor([[1, -3]]))
+    trace = bench.trace(model, "1", torch.ones(1, 3, 1, 1))
+    assert guided_gradient(trace).flatten().tolist() == [1, 0, 0]
+    assert trace.gradients.flatten().tolist() == [1, -3]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_it_works_for_any_caller_and_leaves_the_model_alone(mode, frozen, images):
+    model = network(nn.ReLU(inplace=True), nn.ReLU(inplace=True)).train().requires_grad_(not frozen)
+    expected = guided_gradient(bench.trace(model, "3", images))
+    with mode():
+        found = guided_gradient(bench.trace(model, "3", images))
+    assert torch.equal(found, expected)
+    assert not found.requires_grad
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(parameter.requires_grad is not frozen for parameter in model.parameters())
+    assert all(module.training and not module._forward_hooks for module in model.modules())
+
+
+def test_guiding_ends_with_the_call(images):
+    model = network(nn.ReLU(), nn.ReLU())
+    before = gradient_by_hand(model, images, [2, 0])
+    guided_gradient(bench.trace(model, "3", images))
+    assert torch.equal(gradient_by_hand(model, images, [2, 0]), before)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_guided_xgrad_cam_is_the_product_with_the_upsampled_map(case):
+    """The positive part of the XGrad-CAM map, resized bilinearly and scaled to 1, times sum over RGB of |gradient|."""
+    trace = case.trace()
+    swapped = case.model()
+    for parent in (swapped.features, swapped.head):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, nn.ReLU):
+                setattr(parent, name, GuidedReLU())
+    gradient = gradient_by_hand(swapped, case.images(), [0, 1, 2])
+    F, g = trace.activations, trace.gradients
+    raw_map = ((g * F).sum((2, 3)) / F.sum((2, 3)))[..., None, None] * F
+    positive = raw_map.sum(1, keepdim=True).relu()
+    upsampled = functional.interpolate(positive, case.size, mode="bilinear", align_corners=False)[:, 0]
+    expected = gradient.abs().sum(1) * upsampled / upsampled.amax((1, 2), keepdim=True)
+    found = methods.get("guided_xgrad_cam")(trace).raw
+    assert found.shape == (3, *case.size)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

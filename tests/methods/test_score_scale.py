@@ -1,0 +1,106 @@
+"""The check that decides to which methods the axioms apply."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import methods
+from bench.heatmap import Map
+from bench.score_scale import on_score_scale
+from bench.testing import CASES, accepted_cases
+
+ON_SCORE_SCALE = {"cam", "grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"}
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method(name):
+    for case in accepted_cases(methods.get(name)).values():
+        assert on_score_scale(methods.get(name), case.trace()) == (name in ON_SCORE_SCALE)
+
+
+def layer_cam(trace):
+    return trace.gradients.relu()
+
+
+def opposite(trace):
+    return -trace.gradients
+
+
+def squared(trace):
+    return trace.gradients**2
+
+
+def normalised(trace):
+    weights = trace.gradients.mean((2, 3), keepdim=True)
+    return weights / weights.abs().amax(1, keepdim=True)
+
+
+def shares_of_the_score(trace):
+    """Ignores the input's unit, and the output's too."""
+    return trace.gradients / trace.scores[:, None, None, None]
+
+
+def gradient_times_input(trace):
+    """Follows the output, and the input's unit too: the activations enter twice."""
+    return trace.gradients * trace.activations
+
+
+def silent(trace):
+    return torch.zeros_like(trace.gradients)
+
+
+def undefined(trace):
+    return torch.full_like(trace.gradients, float("nan"))
+
+
+def a_map(trace):
+    return Map((trace.gradients * trace.activations).sum(1))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (layer_cam, True),
+        (opposite, True),
+        (squared, False),
+        (normalised, False),
+        (shares_of_the_score, False),
+        (gradient_times_input, False),
+        (silent, False),
+        (undefined, False),
+        (a_map, False),
+    ],
+)
+def test_a_callable_without_yaml(method, expected, case):
+    assert on_score_scale(method, case.trace()) is expected
+
+
+def test_float32_is_enough():
+    trace = CASES["dense"].trace().again()
+    for name in ("ablation_cam_axiomatic", "xgrad_cam"):
+        assert on_score_scale(methods.get(name), trace)
+
+
+def test_one_image_off_the_scale_is_enough():
+    def only_the_first(trace):
+        followed = torch.arange(len(trace))[:, None, None, None] == 0
+        return torch.where(followed, trace.gradients, trace.gradients.sign())
+
+    assert not on_score_scale(only_the_first, CASES["dense"].trace())
+    assert on_score_scale(only_the_first, CASES["dense"].trace()[:1])
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_scaled_trace_is_the_trace_of_a_scaled_network(case):
+    """Scores, gradients and drops of the check's two networks, against the same networks written down."""
+    trace = case.trace()
+    grown = trace.scaled(output=4.0)
+    torch.testing.assert_close(grown.scores, 4 * trace.scores)
+    torch.testing.assert_close(grown.ablation_drops, 4 * trace.ablation_drops)
+    moved = trace.scaled(inputs=4.0)
+    torch.testing.assert_close(moved.activations, 4 * trace.activations)
+    torch.testing.assert_close(moved.head(moved.activations), trace.logits)
+    torch.testing.assert_close(moved.ablation_drops, trace.ablation_drops)
+    torch.testing.assert_close(moved.gradients, trace.gradients / 4)
