@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-LAYERS = {"scenes_vgg": "features.13", "scenes_resnet": "layer4"}  # the last spatial layer: (64, 6, 6) and (72, 12, 12)
+LAYERS = {"scenes_vgg": "features.13", "scenes_resnet": "layer4"}  # the last spatial layer: (64, 6, 6) and (64, 12, 12)
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the input, RGB in [0, 1]
 
 
@@ -65,18 +65,18 @@ class Block(nn.Module):
 
 
 def scenes_resnet() -> nn.Sequential:
-    """A strided stem and four residual blocks, then global average pooling and 72-10."""
-    stem = nn.Sequential(nn.Conv2d(3, 24, 3, 2, padding=1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True))
+    """A strided stem and four residual blocks, then global average pooling and 64-10."""
+    stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
     return nn.Sequential(
         OrderedDict(
             stem=stem,
-            layer1=Block(24, 24, 1),
-            layer2=Block(24, 48, 2),
-            layer3=Block(48, 72, 2),
-            layer4=Block(72, 72, 1),
+            layer1=Block(16, 16, 1),
+            layer2=Block(16, 32, 2),
+            layer3=Block(32, 64, 2),
+            layer4=Block(64, 64, 1),
             avgpool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
-            fc=nn.Linear(72, 10),
+            fc=nn.Linear(64, 10),
         )
     )
 

@@ -1,0 +1,136 @@
+"""Train the two embedded CNNs on drawn scenes and write their weights: minutes on two cores, seeded.
+
+    python scripts/train_embedded.py [scenes_vgg scenes_resnet]
+
+Prints the accuracy on held-out scenes (digits and textures that training never saw): the share whose predicted class
+is an object of the scene. Writes bench/embedded/<name>.safetensors and, with the numbers measured, training.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from bench.embedded import networks, scenes
+
+TRAIN, HELD_OUT = 12_000, 2_000  # scenes
+EPOCHS, BATCH = 14, 64
+SEED = 0
+THREADS = 2
+
+
+def drawn(split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(images (n, 3, 96, 96) uint8, which classes are present (n, 10) float)."""
+    images = torch.empty(count, 3, scenes.SIDE, scenes.SIDE, dtype=torch.uint8)
+    present = torch.zeros(count, len(scenes.CLASSES))
+    with ProcessPoolExecutor(THREADS) as pool:
+        for row, scene in enumerate(pool.map(partial(scenes.draw, split, seed), range(count), chunksize=200)):
+            images[row] = torch.from_numpy(scene.image).permute(2, 0, 1)
+            present[row, [digit for digit, _ in scene.objects]] = 1
+    return images, present
+
+
+def normalised(images: Tensor) -> Tensor:
+    """(n, 3, H, W) uint8 -> float32 as the networks expect."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (networks.MEAN, networks.STD))
+    return (images.float() / 255 - mean) / std
+
+
+def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image with its channels in another order, and half of them as negatives: colours carry no class."""
+    order = torch.rand(len(images), 3, generator=generator).argsort(1)
+    shuffled = images.gather(1, order[:, :, None, None].expand_as(images))
+    negative = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(negative, 255 - shuffled, shuffled)
+
+
+def train(network: nn.Module, images: Tensor, present: Tensor) -> None:
+    """AdamW on a one-cycle rate; the loss is the cross-entropy against equal shares of the classes present."""
+    generator = torch.Generator().manual_seed(SEED)
+    steps = EPOCHS * (len(images) // BATCH)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=steps, pct_start=0.2)
+    network.train()
+    for epoch in range(EPOCHS):
+        losses = []
+        order = torch.randperm(len(images), generator=generator)
+        for rows in order.split(BATCH)[: steps // EPOCHS]:
+            shares = present[rows] / present[rows].sum(1, keepdim=True)
+            loss = cross_entropy(network(normalised(augmented(images[rows], generator))), shares)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        print(f"  epoch {epoch + 1:2d} loss {np.mean(losses):.3f}", flush=True)
+    network.eval()
+
+
+def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
+    """The trained scenes_vgg with each batch norm folded into the convolution before it."""
+    folded = networks.scenes_vgg()
+    pairs = [pair for pair in pairwise(network.features) if isinstance(pair[1], nn.BatchNorm2d)]
+    convolutions = [layer for layer in folded.features if isinstance(layer, nn.Conv2d)]
+    for convolution, (trained, norm) in zip(convolutions, pairs, strict=True):
+        convolution.load_state_dict(fuse_conv_bn_eval(trained, norm).state_dict())
+    folded.classifier.load_state_dict(network.classifier.state_dict())
+    return folded.eval()
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, images: Tensor, present: Tensor) -> tuple[float, float]:
+    """(share of scenes whose predicted class is an object of it, median logit of the classes present)."""
+    logits = torch.cat([network(normalised(part)) for part in images.split(250)])
+    named = present.gather(1, logits.argmax(1, keepdim=True)).mean().item()
+    return named, logits[present.bool()].median().item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=list(networks.BUILDERS))
+    names = parser.parse_args().names
+    torch.set_num_threads(THREADS)
+    start = time.perf_counter()
+    images, present = drawn("train", TRAIN, SEED)
+    held_out = drawn("evaluation", HELD_OUT, SEED + 1)
+    print(f"{TRAIN + HELD_OUT} scenes drawn in {time.perf_counter() - start:.0f} s", flush=True)
+    record_file = Path(networks.__file__).with_name("training.json")
+    record = json.loads(record_file.read_text()) if record_file.is_file() else {}
+    for name in names:
+        torch.manual_seed(SEED)
+        start = time.perf_counter()
+        network = networks.scenes_vgg(batch_norm=True) if name == "scenes_vgg" else networks.BUILDERS[name]()
+        train(network, images, present)
+        network = fold_batch_norm(network) if name == "scenes_vgg" else network
+        seconds = time.perf_counter() - start
+        named, score = accuracy(network, *held_out)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        save_file(network.state_dict(), networks.weights_file(name))
+        print(
+            f"{name}: accuracy {named:.4f}, median score {score:.1f}, {parameters} parameters, {seconds:.0f} s",
+            flush=True,
+        )
+        record[name] = {
+            "accuracy": named,
+            "held_out_scenes": HELD_OUT,
+            "parameters": parameters,
+            "seconds": round(seconds),
+        }
+    command = "python scripts/train_embedded.py"
+    record_file.write_text(json.dumps({"command": command, **record}, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
