@@ -162,20 +162,15 @@ def manifest_of(
         "metrics": {name: {"tolerance": "median:0.5%", "metric": name, **about} for name, about in METRICS.items()},
         "models": {
             model: {
-                "layer": names[0] if len(names) == 1 else list(names),
-                "weights": "embedded",
-                "weights_sha256": "ab" * 32,
+                **{"layer": names[0], "layers": list(names)},
+                **{"weights": "embedded", "weights_sha256": "ab" * 32},
             }
             for model, names in layers.items()
         },
         "data": {"scenes": {"ids": sorted(records["image_id"].unique()), "fingerprint": "cd" * 32}},
         "versions": {"python": "3.12.3", "torch": "2.13.0", "pandas": "3.1.1"},
-        **{
-            "device": "cpu",
-            "precision": {"trunk": "fp32", "head": "fp32"},
-            "git_commit": "0123456789abcdef",
-            "failures": [],
-        },
+        **{"device": "cpu", "precision": {"trunk": "fp32", "head": "fp32"}},
+        **{"git_commit": "0123456789abcdef", "failures": []},
     }
 
 

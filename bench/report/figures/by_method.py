@@ -51,7 +51,7 @@ def _caption(value: Value, rows: pd.DataFrame, known: pd.DataFrame, methods: lis
     direction = f", {value.better} is better" if value.better in ("lower", "higher") else ""
     counts = known.groupby(["model", "layer", "data", "method"], observed=True).size()
     n = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
-    yield f"{value.title} by method{direction}; n = {n} images in a box."
+    yield f"{value.title} by method{direction}; n = {n} image{'' if counts.max() == 1 else 's'} in a box."
     absent = [method for method in dict.fromkeys(rows["method"].sort_values()) if method not in methods]
     if absent:
         statuses = sorted(set(rows.loc[rows["method"].isin(absent), "status"]))

@@ -1,0 +1,67 @@
+"""Small run folders with two models, three methods and three metrics: what the gate compares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.run import records as schemas
+
+N = 40
+METHODS = ("grad_cam", "xgrad_cam", "uniform")
+TOLERANCES = {"error": "median:0.5%", "iou": "mean:0.002", "drop": "mean:1% median:1%"}
+
+
+def records_of() -> pd.DataFrame:
+    """Positive values with a spread, as errors have; every name at least once with status zero_map."""
+    generator = np.random.default_rng(0)
+    frames = []
+    for model in ("one", "two"):
+        for method in METHODS:
+            for metric in TOLERANCES:
+                names = {"experiment": "quick", "model": model, "layer": "last", "data": "scenes"}
+                ids = [f"{i:03d}" for i in range(N)]
+                classes = {"image_id": ids, "target_class": 1, "predicted_class": 1}
+                value = generator.uniform(0.2, 0.8, N)
+                frame = pd.DataFrame({**names, **classes, "method": method, "metric": metric, "value": value})
+                frame["status"] = "ok"
+                frame.loc[N - 1, ["value", "status"]] = [np.nan, "zero_map"]
+                frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def write_run(folder: Path, records: pd.DataFrame, **changes: Any) -> Path:
+    """A run folder of these records; changes: keys of the manifest."""
+    metrics = {name: {"title": name, "tolerance": tolerance} for name, tolerance in TOLERANCES.items()}
+    manifest = {
+        **{"experiment": "quick", "run": "default", "config": {"target": "label"}, "records": ["records/a.parquet"]},
+        **{"metrics": metrics, "methods": {name: {} for name in METHODS}, "models": {}, "precision": "fp32"},
+        "data": {"scenes": {"ids": [f"{i:03d}" for i in range(N)], "fingerprint": "ab"}},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+    schemas.write(folder / "records/a.parquet", records)
+    return folder
+
+
+@pytest.fixture
+def records() -> pd.DataFrame:
+    return records_of()
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """(records, **changes of the manifest) -> another run folder each time."""
+    made: list[Path] = []
+
+    def make(records: pd.DataFrame, **changes: Any) -> Path:
+        made.append(write_run(tmp_path / f"run_{len(made)}", records, **changes))
+        return made[-1]
+
+    return make

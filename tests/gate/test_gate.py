@@ -1,0 +1,225 @@
+"""The gate holds on itself and fails on every change, both ways: values, zeros, NaN, n, statuses, names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.errors import BenchError
+from bench.gate import ROUNDING, Limit, baseline_of, gate, tolerance, write_baseline
+
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def of(records: pd.DataFrame, method: str = "xgrad_cam", metric: str = "error") -> pd.Series:
+    return (records["method"] == method) & (records["metric"] == metric)
+
+
+def times(factor: float, method: str = "xgrad_cam", metric: str = "error") -> Change:
+    """Every value of one method's metric times a factor."""
+
+    def change(records: pd.DataFrame) -> pd.DataFrame:
+        value = records["value"]
+        return records.assign(value=value.where(~of(records, method, metric), value * factor))
+
+    return change
+
+
+def some_nan(records: pd.DataFrame, status: str = "not_finite") -> pd.DataFrame:
+    """10 % of all rows turned NaN."""
+    rows = np.random.default_rng(1).permutation(len(records))[: len(records) // 10]
+    changed = records.copy()
+    changed.loc[rows, "value"] = np.nan
+    changed.loc[rows, "status"] = status
+    return changed
+
+
+def compare(make_run: Any, before: pd.DataFrame, after: pd.DataFrame, **changes: Any) -> tuple[int, str]:
+    baseline = write_baseline(make_run(before), Path(make_run(before)) / "baseline.csv")
+    result = gate(make_run(after, **changes), baseline)
+    return result.exit_code, "\n".join(result.lines)
+
+
+def test_holds_on_itself(make_run: Any, records: pd.DataFrame) -> None:
+    code, said = compare(make_run, records, records)
+    assert code == 0
+    assert "18 rows" in said
+
+
+def test_order_of_records_does_not_matter(make_run: Any, records: pd.DataFrame) -> None:
+    assert compare(make_run, records, records.sample(frac=1, random_state=2))[0] == 0
+
+
+CHANGES = {
+    "factor 1.01": times(1.01),
+    "zeros": times(0.0),
+    "NaN": some_nan,
+    "NaN that call themselves ok": lambda records: some_nan(records, "ok"),
+    "a method gone": lambda records: records[records["method"] != "uniform"],
+    "a metric gone": lambda records: records[records["metric"] != "iou"],
+    "a model gone": lambda records: records[records["model"] != "two"],
+    "one row gone": lambda records: records.drop(index=5),
+    "another status": lambda records: records.replace({"status": {"zero_map": "bad_image"}}),
+    "a pair gone": lambda records: records[~of(records) | (records["model"] == "one")],
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_change_moves_it_both_ways(make_run: Any, records: pd.DataFrame, name: str) -> None:
+    other = CHANGES[name](records)
+    assert compare(make_run, records, other)[0] == 1, "from the baseline to the change"
+    assert compare(make_run, other, records)[0] == 1, "and back"
+
+
+def test_each_moved_value_is_named_and_no_other(make_run: Any, records: pd.DataFrame) -> None:
+    code, said = compare(make_run, records, times(1.01)(records))
+    moved = said.splitlines()[:-1]
+    assert code == 1
+    assert [line.split(":")[0] for line in moved] == [
+        f"{model} last scenes xgrad_cam error" for model in ("one", "two")
+    ]
+    assert all("median was" in line and "+1 %" in line and "allowed 0.5 %" in line for line in moved)
+
+
+def test_names_that_come_and_go_are_told_once(make_run: Any, records: pd.DataFrame) -> None:
+    renamed = records.replace({"method": {"uniform": "uniform_2"}})
+    lines = compare(make_run, records, renamed)[1].splitlines()
+    assert lines[:2] == [
+        "method uniform: missing from the run, 6 rows of the baseline.",
+        "method uniform_2: not in the baseline, 6 rows of the run.",
+    ]
+    assert len(lines) == 3
+
+
+def test_within_the_tolerance_holds_beyond_it_moves(make_run: Any, records: pd.DataFrame) -> None:
+    for factor, code in ((1.004, 0), (0.996, 0), (1.006, 1), (0.994, 1)):
+        assert compare(make_run, records, times(factor)(records))[0] == code, factor
+
+
+def test_the_absolute_tolerance(make_run: Any, records: pd.DataFrame) -> None:
+    for step, code in ((0.0019, 0), (-0.0019, 0), (0.0021, 1), (-0.0021, 1)):
+        moved = records.assign(value=records["value"] + step * of(records, metric="iou"))
+        assert compare(make_run, records, moved)[0] == code, step
+
+
+def test_the_mean_alone_moves_a_metric_that_watches_it(make_run: Any, records: pd.DataFrame) -> None:
+    """One far outlier leaves the median where it is."""
+    worst = records.loc[of(records, metric="drop"), "value"].idxmax()
+    moved = records.copy()
+    moved.loc[worst, "value"] = 50.0
+    code, said = compare(make_run, records, moved)
+    assert code == 1
+    assert "mean was" in said
+    assert "median was" not in said
+
+
+def test_rounding_of_an_exact_zero_holds(make_run: Any, records: pd.DataFrame) -> None:
+    exact = times(1e-7)(records)
+    assert compare(make_run, exact, times(3.0)(exact))[0] == 0
+    assert compare(make_run, exact, records)[0] == 1
+
+
+def test_a_changed_tolerance_is_told(make_run: Any, records: pd.DataFrame) -> None:
+    metrics = {
+        "error": {"tolerance": "median:50%"},
+        "iou": {"tolerance": "mean:0.002"},
+        "drop": {"tolerance": "mean:1%"},
+    }
+    code, said = compare(make_run, records, records, metrics=metrics)
+    assert code == 1
+    assert "tolerance was median:0.5%, is median:50%" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"experiment": "real"},
+        {"config": {"target": "predicted"}},
+        {"precision": "tf32"},
+        {"data": {"scenes": {"ids": ["000"], "fingerprint": "ab"}}},
+        {"data": {}},
+    ],
+)
+def test_another_configuration_cannot_be_compared(make_run: Any, records: pd.DataFrame, changes: Any) -> None:
+    code, said = compare(make_run, records, records, **changes)
+    assert code == 2
+    assert "another configuration" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not a baseline",
+        "# experiment: quick\n",
+        "# experiment: quick\nmodel,layer\none,last\n",
+        "model,layer,data,method,metric,n,mean,median,statuses,tolerance\na,b,c,d,e,many,1,1,ok:1,median:1%\n",
+        "model,layer,data,method,metric,n,mean,median,statuses,tolerance\na,b,c,d,e,1\n",
+        "model,layer,data,method,metric,n,mean,median,statuses,tolerance\na,b,c,d,e,1,1,1,ok:1,x,y\n",
+        "model,layer,data,method,metric,n,mean,median,statuses,tolerance\n" + 2 * "a,b,c,d,e,1,1,1,ok:1,median:1%\n",
+    ],
+)
+def test_a_damaged_baseline_cannot_be_compared(make_run: Any, records: pd.DataFrame, tmp_path: Path, text: str) -> None:
+    (tmp_path / "baseline.csv").write_text(text)
+    result = gate(make_run(records), tmp_path / "baseline.csv")
+    assert result.exit_code == 2
+    assert len(result.lines) == 1
+    assert "damaged" in result.lines[0] or "another configuration" in result.lines[0]
+
+
+def test_a_missing_baseline_or_run_cannot_be_compared(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    assert gate(make_run(records), tmp_path / "none.csv").exit_code == 2
+    assert gate(tmp_path / "none", write_baseline(make_run(records), tmp_path / "baseline.csv")).exit_code == 2
+    assert gate(make_run(records.head(0)), tmp_path / "baseline.csv").exit_code == 2
+
+
+def test_baseline_is_sorted_rounded_and_the_same_again(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    one = write_baseline(make_run(records), tmp_path / "a.csv").read_text()
+    other = write_baseline(make_run(records.sample(frac=1, random_state=4)), tmp_path / "b.csv").read_text()
+    assert one == other
+    lines = [line for line in one.splitlines() if not line.startswith("#")]
+    assert lines[0] == "model,layer,data,method,metric,n,mean,median,statuses,tolerance"
+    assert lines[1:] == sorted(lines[1:])
+    value = records.loc[of(records, "grad_cam", "drop") & (records["model"] == "one"), "value"]
+    assert lines[1] == (
+        f"one,last,scenes,grad_cam,drop,39,{value.mean():.6g},{value.median():.6g},ok:39 zero_map:1,mean:1% median:1%"
+    )
+
+
+def test_a_metric_without_a_tolerance_is_refused(make_run: Any, records: pd.DataFrame) -> None:
+    with pytest.raises(BenchError, match=r"'iou' has the tolerance ''; write median:0\.5%"):
+        baseline_of(make_run(records, metrics={"error": {"tolerance": "median:1%"}, "drop": {"tolerance": "mean:1"}}))
+
+
+def test_tolerances_are_parsed() -> None:
+    assert tolerance("median:0.5%", "x") == (Limit("median", 0.005, True),)
+    assert tolerance("mean:0.01 median:2%", "x") == (Limit("mean", 0.01, False), Limit("median", 0.02, True))
+    assert tolerance("mean:1e-3", "x") == (Limit("mean", 0.001, False),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "median", "median:", "median:5 %", "mode:1%", "median:-1%", "1%", "median:1%,mean:1%", "mean:1% mean:2%"],
+)
+def test_another_tolerance_is_refused(text: str) -> None:
+    with pytest.raises(BenchError, match="has the tolerance"):
+        tolerance(text, "x")
+
+
+def test_limits_are_two_sided_and_know_nan() -> None:
+    limit = Limit("median", 0.01, True)
+    assert limit.holds(1.0, 1.0099)
+    assert limit.holds(1.0, 0.9901)
+    assert not limit.holds(1.0, 1.0101)
+    assert not limit.holds(1.0, 0.9899)
+    assert not limit.holds(-1.0, 1.0)
+    assert limit.holds(0.0, ROUNDING / 2)
+    assert limit.holds(float("nan"), float("nan"))
+    assert not limit.holds(1.0, float("nan"))
+    assert not limit.holds(float("nan"), 1.0)

@@ -1,0 +1,199 @@
+"""The figures: what is drawn where, and a sentence for each that can't be drawn."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.report.figures import all_figures, axiom_plane, by_depth, by_method, map_grid, over_models, pair, perturbed
+from bench.report.figures.axis import fit
+from bench.report.figures.drawing import Drawing, LeftOut, canvas
+from bench.report.figures.pictures import load, overlay, wrapped
+from bench.report.run_folder import RunFolder
+
+
+def drawn(draw: Any, run: RunFolder) -> list[Drawing]:
+    return [figure for figure in draw(run) if isinstance(figure, Drawing)]
+
+
+def texts(drawing: Drawing) -> list[str]:
+    return [text.get_text() for axes in drawing.figure.axes for text in axes.texts]
+
+
+@pytest.fixture(scope="module")
+def run(usual_run: Path) -> RunFolder:
+    return RunFolder.read(usual_run)
+
+
+def test_the_mean_is_above_each_box(run: RunFolder) -> None:
+    zeta, epsilon = drawn(over_models.draw, run)
+    rows = run.records[run.records["metric"] == "epsilon"]
+    means = [rows.loc[rows["model"] == model, "value"].mean() for model in ("scenes_fc", "scenes_residual")]
+    assert texts(epsilon) == [f"mean\n{mean:.2f}" for mean in means]
+    assert (zeta.name, epsilon.name) == ("over_models_zeta", "over_models_epsilon")
+    assert [tick.get_text() for tick in epsilon.figure.axes[0].get_xticklabels()] == ["scenes_fc", "scenes_residual"]
+    assert epsilon.figure.axes[0].get_yscale() == "log"
+    assert "n: scenes_fc 120, scenes_residual 120" in epsilon.caption
+
+
+def test_every_metric_of_methods_has_boxes(run: RunFolder) -> None:
+    figures = {figure.name: figure for figure in drawn(by_method.draw, run)}
+    names = ("sensitivity_error", "conservation_error", "conservation_error_raw", "confidence_drop", "box_iou")
+    assert list(figures) == [f"by_method_{name}" for name in names]
+    caption = figures["by_method_sensitivity_error"].caption
+    assert "Without a value: guided_xgrad_cam, random (not_on_score_scale)." in caption
+    assert "n = 112 to 120 images" in figures["by_method_confidence_drop"].caption
+
+
+def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: RunFolder) -> None:
+    (drawing,) = drawn(axiom_plane.draw, run)
+    axes = drawing.figure.axes[0]
+    points = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() != "None"}
+    assert list(points) == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
+    rows = run.at(run.settings[0])
+    rows = rows[rows["method"] == "xgrad_cam"]
+    expected = [
+        rows.loc[rows["metric"] == name, "value"].mean() for name in ("sensitivity_error", "conservation_error")
+    ]
+    np.testing.assert_allclose(points["xgrad_cam"], expected, rtol=1e-12)  # x is sensitivity, y conservation
+    floor = next(line for line in axes.lines if line.get_label() == "axiom floor").get_xydata()
+    free = run.at(run.settings[0])
+    ends = [
+        free.loc[free["metric"] == name, "value"].mean()
+        for name in ("axiom_floor_conservation", "axiom_floor_sensitivity")
+    ]
+    np.testing.assert_allclose([floor[0, 1], floor[-1, 0]], ends, rtol=1e-12)
+    assert floor[0, 0] == 0
+
+
+def test_the_plane_does_without_the_floor_and_says_so(make_run: Any, make_records: Any) -> None:
+    records = make_records(20)
+    records = records[~records["metric"].str.startswith("axiom_floor")]
+    (drawing,) = drawn(axiom_plane.draw, RunFolder.read(make_run(records, pictures=False)))
+    assert "Without the axiom floor" in drawing.caption
+
+
+def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
+    records = make_records(20)
+    records = records[records["metric"] != "sensitivity_error"]
+    (left_out,) = axiom_plane.draw(RunFolder.read(make_run(records, pictures=False)))
+    assert isinstance(left_out, LeftOut)
+    assert "sensitivity_error" in left_out.reason
+
+
+def test_depth_is_in_the_order_of_the_layers(make_run: Any, make_records: Any) -> None:
+    layers = {"net": ("features.2", "features.9", "features.12")}
+    run = RunFolder.read(make_run(make_records(20, layers), layers=layers, pictures=False))
+    (drawing,) = drawn(by_depth.draw, run)
+    axes = drawing.figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == list(layers["net"])
+    rows = run.records[run.records["metric"] == "zeta"]
+    medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in layers["net"]]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), medians, rtol=1e-12)
+
+
+def test_one_layer_has_no_depth(run: RunFolder) -> None:
+    assert list(by_depth.draw(run)) == []
+
+
+def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
+    (first, _) = drawn(perturbed.draw, run)
+    pictures = next(load(run))
+    before, after = pictures.confidence[1], pictures.confidence_perturbed[pictures.methods.index("xgrad_cam"), 1]
+    titles = [axes.get_title() for axes in first.figure.axes]
+    assert titles[3:6] == [
+        f"confidence {before:.2f}",
+        "xgrad_cam",
+        f"confidence {after:.2f}, drop {before - after:.2f}",
+    ]
+    (one, _) = drawn(pair.draw, run)
+    assert [axes.get_title() for axes in one.figure.axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
+    (grid, _) = drawn(map_grid.draw, run)
+    assert len(grid.figure.axes) == 4 * (1 + 6)
+    shown = grid.figure.axes[7 + 2].images[0].get_array()
+    np.testing.assert_array_equal(shown, overlay(pictures.images[1], pictures.heatmaps[1, 1]))
+
+
+@pytest.mark.parametrize("draw", [perturbed.draw, pair.draw, map_grid.draw])
+def test_no_pictures_is_a_sentence(make_run: Any, make_records: Any, draw: Any) -> None:
+    (left_out,) = draw(RunFolder.read(make_run(make_records(3), pictures=False)))
+    assert isinstance(left_out, LeftOut)
+    assert left_out.reason.endswith(".")
+
+
+def test_no_choice_is_a_sentence(make_run: Any, make_records: Any, edit_manifest: Any) -> None:
+    folder = make_run(make_records(3))
+    edit_manifest(folder, config={"target": "label"})
+    for draw in (perturbed.draw, pair.draw):
+        (left_out,) = draw(RunFolder.read(folder))
+        assert "config.report.figures" in left_out.reason
+
+
+def test_overlay_is_hot_where_the_map_is() -> None:
+    heat = np.zeros((4, 6))
+    heat[1, 4] = 1
+    shown = overlay(np.full((4, 6, 3), 128, np.uint8), heat).astype(int)
+    redness = shown[..., 0] - shown[..., 2]
+    assert np.unravel_index(redness.argmax(), redness.shape) == (1, 4)
+    assert (overlay(np.zeros((2, 2, 3), np.uint8), np.full((2, 2), np.nan)) >= 0).all()
+
+
+def test_names_break_at_underscores() -> None:
+    assert wrapped("ablation_cam_axiomatic") == "ablation_cam_\naxiomatic"
+    assert wrapped("xgrad_cam") == "xgrad_cam"
+    assert wrapped("a striped ground with nine") == "a striped ground\nwith nine"
+
+
+def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted() -> None:
+    groups = pd.Series(["a"] * 100)
+    even = pd.Series(np.linspace(-1, 1, 100))
+    assert (fit(even, groups).low, fit(even, groups).high, fit(even, groups).outside) == (-1, 1, 0)
+    signed = even.copy()
+    signed.iloc[[3, 7]] = [500.0, -500.0]
+    cut = fit(signed, groups)
+    assert (cut.log, cut.outside, cut.count) == (False, 2, 100)
+    assert "2 of 100 values (2 %) lie outside" in cut.note
+    positive = pd.Series(np.logspace(-2, 3, 100))
+    assert fit(positive, groups).log
+    zeros = pd.concat([positive, pd.Series([0.0] * 3)], ignore_index=True)
+    assert fit(zeros, pd.Series(["a"] * 103)).outside == 3
+    assert fit(pd.Series([2.0]), pd.Series(["a"])).high == 2.0
+
+
+def test_files_are_the_same_again_without_time_or_version(tmp_path: Path) -> None:
+    contents = []
+    for folder in ("a", "b"):
+        figure = canvas(2, 1)
+        figure.subplots().set_title("some text")
+        Drawing("one", "One", "caption", figure).save(tmp_path / folder)
+        contents.append([(tmp_path / folder / f"one.{kind}").read_bytes() for kind in ("png", "pdf")])
+    assert contents[0] == contents[1]
+    png, pdf = contents[0]
+    assert b"CreationDate" not in pdf
+    assert b"/FontFile2" in pdf  # TrueType, embedded
+    assert b"Software" not in png
+    assert matplotlib.image.imread(io.BytesIO(png)).shape[:2] == (150, 300)
+
+
+def test_no_label_is_cut_off_or_overlaps(run: RunFolder) -> None:
+    """Every text lies inside its figure, and tick labels of one axis don't touch."""
+    for drawing in all_figures(run):
+        if isinstance(drawing, LeftOut) or drawing.name.startswith(("maps", "pair", "perturbed")):
+            continue
+        drawing.figure.draw_without_rendering()
+        page = drawing.figure.bbox
+        for axes in drawing.figure.axes:
+            if not axes.axison:
+                continue
+            box = axes.get_tightbbox()
+            assert min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1) > -1, drawing.name
+            for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+                boxes = [label.get_window_extent() for label in labels if label.get_text() and label.get_visible()]
+                assert all(not a.overlaps(b) for a, b in pairwise(boxes)), drawing.name

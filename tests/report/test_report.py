@@ -1,0 +1,176 @@
+"""The report as a whole: from records alone, the same bytes again, and sensible where a run is thin or failed."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench import report
+from bench.errors import BenchError
+
+FEW = ("conservation_error", "box_iou")
+
+
+class Page(HTMLParser):
+    """Tags that open and close in order, and what the page would load from elsewhere."""
+
+    VOID = frozenset({"meta", "img", "br", "link"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def few(make_records: Any) -> pd.DataFrame:
+    """One model, two methods, two metrics, twelve images."""
+    records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}})
+    return records[records["metric"].isin(FEW)]
+
+
+@pytest.fixture
+def thin(make_run: Any) -> Any:
+    """(records, **how) -> a run folder of one model, without pictures."""
+
+    def make(records: pd.DataFrame, **how: Any) -> Path:
+        return make_run(records, **{"layers": {"scenes_fc": ("features.9",)}, "pictures": False, **how})
+
+    return make
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    files = [path for name in ("tables", "figures") for path in (folder / name).iterdir()]
+    return {path.name: path.read_bytes() for path in [*files, folder / "report.html"]}
+
+
+def test_the_page_is_whole_and_stands_alone(make_run: Any, few: pd.DataFrame) -> None:
+    folder = make_run(few, layers={"scenes_fc": ("features.9",)})
+    path = report.write(folder)
+    text = path.read_text()
+    page = Page(text)
+    assert path == folder / "report.html"
+    assert page.open == []
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", text)
+    images = page.all("img")
+    assert len(images) == len(list((folder / "figures").glob("*.png"))) == len(list((folder / "figures").glob("*.pdf")))
+    assert all(image["alt"] and image["width"] for image in images)
+    assert all("scope" in head for head in page.all("th"))
+    assert page.all("html") == [{"lang": "en"}]
+    assert "axiom-bench experiment=synthetic" in text
+    assert "torch 2.13.0" in text
+
+
+def test_again_gives_the_same_bytes_and_leaves_nothing_old(thin: Any, few: pd.DataFrame) -> None:
+    folder = thin(few)
+    report.write(folder)
+    first = written(folder)
+    (folder / "figures" / "by_method_of_yesterday.png").write_bytes(b"old")
+    (folder / "tables" / "of_yesterday.csv").write_bytes(b"old")
+    report.write(folder)
+    assert written(folder) == first
+
+
+def test_names_are_text_not_markup(thin: Any, few: pd.DataFrame) -> None:
+    evil = "<script>alert(1)</script>"
+    folder = thin(few.replace({"method": {"random": evil}}), methods={"grad_cam": {}, evil: {}})
+    text = report.write(folder).read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_headline_names_the_best(usual_run: Path) -> None:
+    conservation, iou = report.headline(usual_run)
+    assert conservation.startswith("Conservation error (median, lower is better): scenes_fc: grad_cam 0.")
+    assert "scenes_residual: grad_cam" in conservation
+    assert iou.startswith("Box IoU (mean, higher is better): scenes_fc: ")
+    assert "(n = 114)" in iou
+
+
+def test_headline_names_all_that_tie(make_records: Any, thin: Any, edit_manifest: Any) -> None:
+    records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"xgrad_cam": {}, "hires_cam": {}})
+    folder = thin(records)
+    config = {"target": "label", "report": {"headline": ["conservation_error", "zeta", "nothing"]}}
+    edit_manifest(folder, config=config)
+    ties, free, absent = report.headline(folder)
+    assert ": xgrad_cam = hires_cam " in ties
+    assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12\)", free)
+    assert absent == "nothing: not in this run."
+
+
+def test_failed_jobs_are_named(thin: Any, few: pd.DataFrame, edit_manifest: Any) -> None:
+    folder = thin(few)
+    edit_manifest(folder, failures=[{"job": "model=vgg16", "message": "No such file: <here>."}])
+    text = report.write(folder).read_text()
+    assert "1 job failed" in text
+    assert "model=vgg16" in text
+    assert "No such file: &lt;here&gt;." in text
+
+
+def test_failures_only(thin: Any, few: pd.DataFrame, edit_manifest: Any) -> None:
+    folder = thin(few)
+    empty = {"records": [], "runtime": [], "models": {}, "methods": {}, "metrics": {}, "data": {}, "versions": {}}
+    edit_manifest(folder, failures=[{"job": "model=a", "message": "m"}, {"job": "model=b", "message": "n"}], **empty)
+    text = report.write(folder).read_text()
+    assert "2 jobs failed" in text
+    assert "This run has no records" in text
+    assert report.headline(folder) == ["conservation_error: not in this run.", "box_iou: not in this run."]
+
+
+def test_a_metric_without_any_value(thin: Any, few: pd.DataFrame) -> None:
+    records = few.assign(value=few["value"].where(few["metric"] != "box_iou"))
+    records["status"] = records["status"].mask(records["metric"] == "box_iou", "no_annotation")
+    folder = thin(records)
+    text = report.write(folder).read_text()
+    assert "No row of box_iou has status ok." in text
+    assert "no_annotation 12 of 12" in text
+    assert not re.search(r">[^<]*\bnan\b", text)
+    assert report.headline(folder)[1] == "Box IoU (mean, higher is better): scenes_fc: no value"
+
+
+def test_one_image_of_one_method(thin: Any, few: pd.DataFrame) -> None:
+    one = few[(few["image_id"] == "scene_00003") & (few["method"] == "grad_cam")]
+    text = report.write(thin(one, methods={"grad_cam": {"on_score_scale": True}})).read_text()
+    assert "n = 1 image in a box" in text
+
+
+def test_without_run_time(thin: Any, few: pd.DataFrame) -> None:
+    text = report.write(thin(few, runtime=False)).read_text()
+    assert "Run time wasn't measured in this run." in text.replace("&#39;", "'")
+
+
+def test_a_bad_image_is_counted(thin: Any, few: pd.DataFrame) -> None:
+    bad = few["image_id"] == "scene_00000"
+    records = few.assign(value=few["value"].where(~bad), status=few["status"].mask(bad, "bad_image"))
+    records.loc[bad, ["target_class", "predicted_class"]] = -1
+    text = report.write(thin(records)).read_text()
+    assert "bad_image 1 of 12" in text
+    assert re.search(r"\d+ of 11 \(", text)
+
+
+def test_a_folder_that_cannot_be_written_is_told(thin: Any, few: pd.DataFrame) -> None:
+    folder = thin(few)
+    (folder / "tables").write_text("a file where a folder should be")
+    with pytest.raises(BenchError, match="Can't write"):
+        report.write(folder)

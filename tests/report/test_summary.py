@@ -1,0 +1,113 @@
+"""The statistics behind every table, by hand and against a loop."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.report.run_folder import Setting, Value
+from bench.report.summary import KEYS, at, best, by_correctness, classified, counts_of, summarise
+
+
+def rows(**columns: Any) -> pd.DataFrame:
+    """Records of one model, method and metric, but for what is said."""
+    n = max(len(column) for column in columns.values())
+    usual = {"model": "m", "layer": "l", "data": "d", "method": "a", "metric": "e", "status": "ok"}
+    classes = {"target_class": 1, "predicted_class": 1, "image_id": [str(i) for i in range(n)]}
+    return pd.DataFrame({**usual, **classes, **columns})
+
+
+def test_statistics_by_hand() -> None:
+    one = summarise(rows(value=[1.0, 2.0, 6.0, float("nan")], status=["ok", "ok", "ok", "zero_map"])).iloc[0]
+    assert (one["n"], one["rows"], one["mean"], one["median"]) == (3, 4, 3.0, 2.0)
+    # Sample variance ((1-3)^2 + (2-3)^2 + (6-3)^2) / 2 = 7; the error of the mean is sqrt(7 / 3).
+    assert one["standard_error"] == pytest.approx(math.sqrt(7 / 3), rel=1e-15)
+    assert one["statuses"] == "ok:3 zero_map:1"
+
+
+def test_one_value_has_no_standard_error() -> None:
+    one = summarise(rows(value=[2.5])).iloc[0]
+    assert (one["n"], one["mean"], one["median"]) == (1, 2.5, 2.5)
+    assert math.isnan(one["standard_error"])
+
+
+def test_no_ok_value_is_no_number() -> None:
+    one = summarise(rows(value=[float("nan")] * 2, status=["zero_score"] * 2)).iloc[0]
+    assert one["n"] == 0
+    assert math.isnan(one["mean"])
+    assert math.isnan(one["median"])
+    assert one["statuses"] == "zero_score:2"
+
+
+def test_a_number_under_another_status_is_not_counted() -> None:
+    one = summarise(rows(value=[1.0, 99.0], status=["ok", "zero_score"])).iloc[0]
+    assert (one["n"], one["mean"]) == (1, 1.0)
+
+
+def test_every_group_as_a_loop_has_it(make_records: Any) -> None:
+    records = make_records(7)
+    table = summarise(records).set_index(list(KEYS))
+    assert len(table) == records.groupby(["model", "method", "metric"]).ngroups
+    for key, one in table.iterrows():
+        names = dict(zip(KEYS, key, strict=True))  # type: ignore[call-overload]
+        group = [row for row in records.to_dict("records") if all(row[k] == names[k] for k in KEYS[:-1])]
+        values = [row["value"] for row in group if row["status"] == "ok"]
+        assert one["n"] == len(values)
+        assert one["rows"] == len(group)
+        if values:
+            assert one["mean"] == pytest.approx(sum(values) / len(values), rel=1e-12)
+            assert one["median"] == pytest.approx(statistics.median(values), rel=1e-12)
+
+
+def test_values_of_the_whole_set_stay_apart() -> None:
+    table = summarise(rows(value=[1.0, 3.0, 100.0], image_id=["a", "b", "*"]))
+    assert table.sort_values("whole_set")["mean"].tolist() == [2.0, 100.0]
+
+
+def test_order_of_rows_does_not_matter(make_records: Any) -> None:
+    records = make_records(15)
+    shuffled = records.sample(frac=1, random_state=3)
+    one, other = summarise(records), summarise(shuffled)
+    pd.testing.assert_frame_equal(one, other, rtol=1e-12)
+
+
+def test_classes_split_rows() -> None:
+    records = rows(value=[1.0, 2.0, 4.0, 8.0], target_class=[1, 1, 2, -1], predicted_class=[1, 2, 2, 3])
+    assert classified(records).tolist() == ["correct", "wrong", "correct", "unknown"]
+    means = by_correctness(records).set_index("split")["mean"]
+    assert means.to_dict() == {"correct": 2.5, "wrong": 2.0, "unknown": 8.0}
+
+
+def test_split_leaves_values_of_the_whole_set_out() -> None:
+    assert by_correctness(rows(value=[1.0, 9.0], image_id=["a", "*"]))["rows"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("better", "values", "expected"),
+    [
+        ("lower", [0.2, 0.1, 0.3], [False, True, False]),
+        ("higher", [0.2, 0.1, 0.3], [False, False, True]),
+        ("none", [0.2, 0.1, 0.3], [False, False, False]),
+        ("lower", [0.10001, 0.10002, 0.11], [True, True, False]),  # what prints the same ties
+        ("lower", [np.nan, 0.5, np.nan], [False, True, False]),
+        ("higher", [np.nan, np.nan], [False, False]),
+        ("higher", [-0.2, -0.1], [False, True]),
+    ],
+)
+def test_best(better: str, values: list[float], expected: list[bool]) -> None:
+    assert best(pd.Series(values), Value("x", "X", better=better)).tolist() == expected
+
+
+def test_counts_of_a_status_text() -> None:
+    assert counts_of("ok:120 zero_map:3") == {"ok": 120, "zero_map": 3}
+    assert counts_of("") == {}
+
+
+def test_at_takes_one_setting() -> None:
+    table = pd.concat([rows(value=[1.0]), rows(value=[2.0], layer="k"), rows(value=[3.0], data="c")])
+    assert at(table, Setting("m", "k", "d"))["value"].tolist() == [2.0]
