@@ -6,8 +6,22 @@ from bench import torchvision_import as _torchvision_import  # noqa: F401 - firs
 from bench.batch import Annotation, Batch
 from bench.cut import Cut, cut, trace
 from bench.errors import BenchError
+from bench.evaluation import evaluate, explain
 from bench.explanation import Explanation
 from bench.heatmap import Map, heatmap
 from bench.trace import Trace
 
-__all__ = ["Annotation", "Batch", "BenchError", "Cut", "Explanation", "Map", "Trace", "cut", "heatmap", "trace"]
+__all__ = [
+    "Annotation",
+    "Batch",
+    "BenchError",
+    "Cut",
+    "Explanation",
+    "Map",
+    "Trace",
+    "cut",
+    "evaluate",
+    "explain",
+    "heatmap",
+    "trace",
+]

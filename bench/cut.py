@@ -134,15 +134,17 @@ class Cut:
         return logits
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of the whole model in eval mode, differentiable in the images; counted as trunk and head."""
+        """Logits (B, C) of the whole model in eval mode, differentiable in the images; counted as trunk and head.
+
+        Trunk and head run in their own precisions, so that these logits are those of a trace of the same images.
+        """
+        images = images.to(self.device, self.dtype)
         with self._trunk_arithmetic():
-            logits = self.model(images.to(self.device, self.dtype))
+            activations, sides = self.halves.parts.trunk(images)
         self.passes.trunk_forward += len(images)
-        self.passes.head_forward += len(images)
-        if logits.requires_grad:
-            logits.register_hook(_Counting(self.passes, "head_backward", len(images)))
-            logits.register_hook(_Counting(self.passes, "trunk_backward", len(images)))
-        return logits.to(self.dtype)
+        if activations.requires_grad:
+            activations.register_hook(_Counting(self.passes, "trunk_backward", len(images)))
+        return self.head(activations.to(self.dtype), cast(sides, self.dtype))
 
     @property
     def halves(self) -> Halves:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 
 
+@torch.inference_mode(False)
 def shared_copy(model: nn.Module) -> nn.Module:
     """The same structure over the same parameter memory, in eval mode, with requires_grad off.
 

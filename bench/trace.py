@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.ablation import ablation_drops
+from bench.ablation.linear_head import linear_head_weight
 from bench.sides import select
 
 if TYPE_CHECKING:
@@ -93,9 +94,8 @@ class Trace:
 
     def linear_head(self) -> Tensor:
         """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
-        from bench.ablation.linear_head import linear_head_weight
-
-        return self.output_scale * linear_head_weight(self.cut)
+        activations = self.activations / self.input_scale
+        return self.output_scale * linear_head_weight(self.cut, activations, self.sides)
 
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | None = None

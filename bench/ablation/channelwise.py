@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from bench.ablation.graph import HeadGraph, Values
+from bench.ablation.graph import HeadGraph, Values, first_input
 from bench.ablation.operations import (
     ADD,
     AVERAGE_POOL,
@@ -63,7 +63,7 @@ def _pass(head: HeadGraph, node: fx.Node, sources: list[Channelwise], values: Va
     name = head.operation(node)
     if name in ADD:
         return _add(node, sources, values)
-    if len(sources) > 1 or node.args[:1] != (node.all_input_nodes[0],):
+    if len(sources) > 1 or first_input(node) is not node.all_input_nodes[0]:
         return None
     (source,) = sources
     x = values[node.all_input_nodes[0]]
@@ -91,10 +91,10 @@ def _spatial(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> C
         means = difference.mean((2, 3), keepdim=True)
         return Channelwise(means if node.kwargs.get("keepdim") or True in node.args[2:] else means.flatten(2))
     if name is nn.BatchNorm2d:
-        scale = batch_norm_scale(head.layer(node))  # type: ignore[arg-type]
+        scale = batch_norm_scale(head.layer(node))
         return None if scale is None else Channelwise(difference * scale)
     if name is nn.Conv2d:
-        conv: nn.Conv2d = head.layer(node)  # type: ignore[assignment]
+        conv = head.layer(node)
         if conv.groups == conv.in_channels == conv.out_channels and conv.padding_mode == "zeros":
             return Channelwise(conv._conv_forward(difference, conv.weight, None))
     return None
@@ -123,8 +123,8 @@ def _reshape(source: Channelwise, value: Tensor) -> Channelwise | None:
 
 
 def _twice(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> Tensor:
-    moved, still = (head.apply(node, lambda source, value=value: value) for value in (x + difference, x))
-    return moved - still
+    moved = x + difference
+    return head.apply(node, lambda source: moved) - head.apply(node, lambda source: x)
 
 
 def _moves(node: fx.Node, values: Values) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bench.ablation.channelwise import Channelwise, Differences, channelwise_stretch
-from bench.ablation.graph import HeadGraph, Values
+from bench.ablation.graph import HeadGraph, Values, first_input
 from bench.ablation.operations import AVERAGE_POOL, CLAMP, IDENTITY, MEAN, RESHAPE, clamp_difference
 from bench.ablation.rows import Rows
 from bench.division import dead_channels
@@ -60,8 +60,9 @@ def differences_of_scores(
 def _score_differences(group: Group) -> Tensor:
     """S_k - S of a group: (G, K)."""
     scorer = group.head.scorer
-    if scorer is not None and scorer.args[0] in group.stretch:
-        return _tail(group, _class_row(group, group.stretch[scorer.args[0]]), slice(None))  # type: ignore[index]
+    if scorer is not None and scorer.all_input_nodes[0] in group.stretch:
+        before = group.stretch[scorer.all_input_nodes[0]]
+        return _tail(group, _class_row(group, scorer, before), slice(None))
     transposed = cache(lambda layer: layer.weight.t().contiguous())
     found = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     for image, channels, first_products in _chunks(group):
@@ -77,20 +78,17 @@ def _scores_of_rows(group: Group, rows: Rows) -> Tensor:
     scorer, image = group.head.scorer, slice(rows.image, rows.image + 1)
     if scorer is None:
         return rows.until(group.head.logits)[:, group.targets[rows.image]]
-    source: fx.Node = scorer.args[0]  # type: ignore[assignment]
-    before = rows.until(source)
+    before = rows.until(scorer.all_input_nodes[0])
     layer = group.head.layer(scorer)
     weight = layer.weight[group.targets[image]]
-    if isinstance(layer, nn.Conv2d):
-        row = layer._conv_forward(before, weight, None)[:, 0]
-    else:
-        row = before @ weight[0]
+    convolution = isinstance(layer, nn.Conv2d)
+    row = layer._conv_forward(before, weight, None)[:, 0] if convolution else before @ weight[0]
     return _tail(group, row[None], image)[0]
 
 
-def _class_row(group: Group, before: Channelwise) -> Tensor:
+def _class_row(group: Group, scorer: fx.Node, before: Channelwise) -> Tensor:
     """The scorer's difference in the explained class's row alone, for all ablations: (G, K, ...)."""
-    layer = group.head.layer(group.head.scorer)  # type: ignore[arg-type]
+    layer = group.head.layer(scorer)
     weight = layer.weight[group.targets]
     difference = before.difference
     if isinstance(layer, nn.Linear):
@@ -107,7 +105,7 @@ def _tail(group: Group, difference: Tensor, images: slice) -> Tensor:
     values, targets = group.values, group.targets[images]
     for node in group.head.tail:
         name = group.head.operation(node)
-        own = values[node.args[0]][images]  # type: ignore[index]
+        own = values[node.all_input_nodes[0]][images]
         own = own[torch.arange(len(own)), targets][:, None]
         if name in CLAMP:
             difference = clamp_difference(own, difference, *CLAMP[name])
@@ -116,11 +114,14 @@ def _tail(group: Group, difference: Tensor, images: slice) -> Tensor:
         elif name in MEAN:
             difference = difference.mean((-2, -1), keepdim=True)
         elif name in AVERAGE_POOL:
-            difference = group.head.apply(node, lambda source, now=difference: now)  # type: ignore[misc]
+            difference = group.head.apply(node, _always(difference))
         elif name not in IDENTITY:
-            moved, still = (group.head.apply(node, lambda source, now=now: now) for now in (own + difference, own))
-            difference = moved - still
+            difference = group.head.apply(node, _always(own + difference)) - group.head.apply(node, _always(own))
     return difference.reshape(difference.shape[:2])
+
+
+def _always(value: Tensor) -> Callable[[fx.Node], Tensor]:
+    return lambda source: value
 
 
 def _chunks(group: Group) -> Iterator[tuple[int, Tensor, dict[fx.Node, Tensor]]]:
@@ -128,7 +129,7 @@ def _chunks(group: Group) -> Iterator[tuple[int, Tensor, dict[fx.Node, Tensor]]]
     batch, channels = group.live.shape
     element = group.values[group.head.activations].element_size()
     first = _first_linear_layers(group)
-    widths = sum(group.head.layer(node).out_features for node in first)  # type: ignore[misc]
+    widths = sum(group.head.layer(node).out_features for node in first)
     per_product = max(1, widths * element)
     images_at_once = max(1, group.memory // (2 * per_product * channels)) if first else batch
     row_bytes = TENSORS_AT_ONCE * group.head.widest
@@ -152,20 +153,14 @@ def _first_linear_layers(group: Group) -> list[fx.Node]:
     """Linear layers whose input is the flattened end of the channelwise stretch."""
     found = []
     for node in group.head.nodes:
-        source = node.args[0] if node.args else None
-        if (
-            group.head.operation(node) is nn.Linear
-            and node is not group.head.scorer
-            and isinstance(source, fx.Node)
-            and source in group.stretch
-            and group.stretch[source].flat
-        ):
+        before = group.stretch.get(first_input(node)) if node is not group.head.scorer else None  # type: ignore[arg-type]
+        if group.head.operation(node) is nn.Linear and before is not None and before.flat:
             found.append(node)
     return found
 
 
 def _first_product(group: Group, node: fx.Node, images: slice, channels: slice) -> Tensor:
     """dz = W_k d_k for a span of channels: (n, G, N). All together they cost what the layer itself costs."""
-    difference = group.stretch[node.args[0]].difference  # type: ignore[index]
+    difference = group.stretch[node.all_input_nodes[0]].difference
     weight = group.head.layer(node).weight.unflatten(1, difference.shape[1:])
     return torch.bmm(difference[images, channels].transpose(0, 1), weight[:, channels].permute(1, 2, 0))

@@ -57,6 +57,7 @@ class HeadGraph:
         """One node's operation on any values."""
         if node.op == "get_attr":
             return _attribute(self.module, str(node.target))
+        args: Any
         args, kwargs = fx.map_arg((node.args, node.kwargs), value_of)
         if self._in_place(node):
             args = (args[0].clone(), *args[1:])
@@ -66,13 +67,13 @@ class HeadGraph:
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
-    def layer(self, node: fx.Node) -> nn.Module:
+    def layer(self, node: fx.Node) -> Any:
         """The module that a call_module node calls."""
         return self.module.get_submodule(str(node.target))
 
     def operation(self, node: fx.Node) -> Any:
         """The name of a node's operation in the tables of `operations`."""
-        return operation(node, self.module) if node.op.startswith("call") else None
+        return operation(node, self.module)
 
     def _in_place(self, node: fx.Node) -> bool:
         if node.op == "call_module":
@@ -104,13 +105,14 @@ def head_graph(module: fx.GraphModule, kinds: list[SideKind], activations: Tenso
 
 def _scorer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
     """Walks back from the logits through what keeps classes apart, to the layer whose rows are the classes."""
-    node, tail = head.logits, []
+    tail: list[fx.Node] = []
+    node = head.logits
     while node.op != "placeholder":
         name = head.operation(node)
-        if name is nn.Linear or (name is nn.Conv2d and head.layer(node).groups == 1):  # type: ignore[comparison-overlap]
+        if name is nn.Linear or (name is nn.Conv2d and head.layer(node).groups == 1):
             return node, tuple(reversed(tail))
-        source = node.args[0] if node.args else None
-        if not isinstance(source, fx.Node) or not _keeps_classes_apart(head, node, source, values):
+        source = first_input(node)
+        if source is None or not _keeps_classes_apart(head, node, source, values):
             break
         tail.append(node)
         node = source
@@ -124,6 +126,12 @@ def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values
     if name in RESHAPE:
         return values[source].shape[2:].numel() == 1 and values[node].shape == values[source].shape[:2]
     return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys() or (name in MEAN and spatial_mean(node))
+
+
+def first_input(node: fx.Node) -> fx.Node | None:
+    """The node that is a node's first argument."""
+    source = node.args[0] if node.args else None
+    return source if isinstance(source, fx.Node) else None
 
 
 def _floating(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What the ablation engine knows of torch's operations: which work channel by channel, and how a difference passes them.
+"""What the ablation engine knows of torch's operations: which keep channels apart, and how a difference passes them.
 
 An operation is named by a module's class, a function, or a method's name without the underscore of its in-place form.
 Whatever isn't listed is still exact: it is evaluated at x + d and at x.
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, fx, nn
 
-IN_PLACE_FORMS = {
+IN_PLACE_FORMS: dict[Any, Any] = {
     operator.iadd: operator.add,
     operator.imul: operator.mul,
     operator.isub: operator.sub,
@@ -69,12 +69,15 @@ SHAPE_ONLY = {"size", "dim", getattr, len}
 
 
 def operation(node: fx.Node, root: nn.Module) -> Any:
-    """The name under which a node's operation stands in the tables above."""
+    """The name under which a node's operation stands in the tables above; None where they may not speak for it."""
+    target: Any = node.target
     if node.op == "call_module":
-        return type(root.get_submodule(str(node.target)))
+        module = root.get_submodule(target)
+        altered = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        return None if altered else type(module)
     if node.op == "call_method":
-        return str(node.target).removesuffix("_")
-    return IN_PLACE_FORMS.get(node.target, node.target)  # type: ignore[call-overload]
+        return target.removesuffix("_")
+    return IN_PLACE_FORMS.get(target, target) if node.op == "call_function" else None
 
 
 def clamp_difference(x: Tensor, difference: Tensor, low: float, high: float | None) -> Tensor:
@@ -84,8 +87,8 @@ def clamp_difference(x: Tensor, difference: Tensor, low: float, high: float | No
     """
     y = x.clamp(low, high)
     moved = difference + (x - y)
-    moved = torch.maximum(moved, low - y)
-    return moved if high is None else torch.minimum(moved, high - y)
+    torch.maximum(moved, low - y, out=moved)
+    return moved if high is None else torch.minimum(moved, high - y, out=moved)
 
 
 def batch_norm_scale(norm: nn.BatchNorm2d) -> Tensor | None:
@@ -99,4 +102,4 @@ def batch_norm_scale(norm: nn.BatchNorm2d) -> Tensor | None:
 def spatial_mean(node: fx.Node) -> bool:
     """Whether a mean runs over x and y only."""
     dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-    return isinstance(dims, (list, tuple)) and {int(dim) % 4 for dim in dims} == {2, 3}  # type: ignore[arg-type]
+    return isinstance(dims, (list, tuple)) and {int(dim) % 4 for dim in dims} == {2, 3}

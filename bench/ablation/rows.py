@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from bench.ablation.channelwise import Channelwise, Differences
-from bench.ablation.graph import HeadGraph, Values
+from bench.ablation.graph import HeadGraph, Values, first_input
 from bench.ablation.operations import (
     ADD,
     CLAMP,
@@ -58,7 +58,7 @@ class Rows:
             differences[node] = self._difference(node, differences)
             for source in self._last_uses.get(node, ()):
                 differences.pop(source, None)
-        return self.difference_of(last, differences)  # type: ignore[no-any-return]
+        return self.difference_of(last, differences)
 
     def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """Rows (n, ...) of a node's difference; None for a value that no ablation changes."""
@@ -83,9 +83,11 @@ class Rows:
             return self.head.apply(node, lambda source: self.difference_of(source, differences))
         if node in self.first_products:
             return self.first_products[node]
-        source = node.args[0] if node.args else None
-        difference = self.difference_of(source, differences) if isinstance(source, fx.Node) else None
-        if not _floating(self.values[node]) or difference is None:
+        source = first_input(node)
+        if name is nn.Conv2d and source in self.stretch and _separable(self.head.layer(node)):
+            return self._first_convolution(self.head.layer(node), self.stretch[source], self.own(node).shape[2:])
+        difference = None if source is None else self.difference_of(source, differences)
+        if source is None or difference is None or not _floating(self.values[node]):
             return self._twice(node, differences)
         if name in ADD and not node.kwargs:
             return sum(part for part in (self._part(arg, differences) for arg in node.args) if part is not None)
@@ -97,22 +99,31 @@ class Rows:
             return self.head.apply(node, lambda arg: self._part(arg, differences))
         if name is torch.cat:
             return self.head.apply(node, lambda arg: self._part_or_zeros(arg, differences))
-        linear = self._linear(node, difference) if node.op == "call_module" else None
+        linear = self._linear(node, difference)
         return self._twice(node, differences) if linear is None else linear
 
     def _linear(self, node: fx.Node, difference: Tensor) -> Tensor | None:
         """The linear part of a layer; None for a layer that has no such form here."""
+        name = self.head.operation(node)
+        if name not in (nn.Linear, nn.Conv2d, nn.BatchNorm2d):
+            return None
         layer = self.head.layer(node)
-        if type(layer) is nn.Linear:
+        if name is nn.Linear:
             if difference.ndim != 2:
                 return functional.linear(difference, layer.weight)
             return sparse_product(difference, self.transposed(layer))
-        if type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
-            return layer._conv_forward(difference, layer.weight, None)
-        if type(layer) is nn.BatchNorm2d:
-            scale = batch_norm_scale(layer)
-            return None if scale is None else difference * scale
-        return None
+        if name is nn.Conv2d:
+            zeros = layer.padding_mode == "zeros"
+            return layer._conv_forward(difference, layer.weight, None) if zeros else None
+        scale = batch_norm_scale(layer)
+        return None if scale is None else difference * scale
+
+    def _first_convolution(self, layer: nn.Conv2d, before: Channelwise, size: tuple[int, int]) -> Tensor:
+        """Each ablation changes one input channel, so that channel's kernels are all it needs: (n, C, h, w)."""
+        maps = before.difference[self.image, self.channels][:, None]
+        columns = functional.unfold(maps, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+        kernels = layer.weight[:, self.channels].transpose(0, 1).flatten(2)
+        return torch.bmm(kernels, columns).unflatten(2, size)
 
     def _product(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
         """(x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
@@ -196,7 +207,12 @@ def sparse_product(rows: Tensor, weight: Tensor) -> Tensor:
     units = moved.nonzero()[:, 0]
     if len(units) > WORTH_GATHERING * len(moved):
         return rows @ weight
-    return rows[:, units] @ weight[units]
+    return rows.index_select(1, units) @ weight.index_select(0, units)
+
+
+def _separable(layer: nn.Conv2d) -> bool:
+    """Whether each input channel has kernels of its own, and the padding is given in pixels of zeros."""
+    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
 def _floating(value: Any) -> bool:

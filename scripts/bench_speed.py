@@ -1,0 +1,181 @@
+"""Speed as ratios: trace, exact ablations, methods and axioms against one forward pass of the same batch.
+
+    python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32] [--peers]
+
+All cases of a network run in turn in one process, repeat after repeat, so that whatever else the machine does falls on
+all of them; a ratio is the median over the repeats of a case's time divided by the forward pass's of the same repeat.
+--peers (extra `peers`) runs grad-cam's AblationCAM on a tenth of the channels and scales; it takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+import bench
+import methods
+import metrics
+from bench import data, models
+from bench.explanation import Explanation
+from bench.precision import PRECISIONS, arithmetic
+from bench.torchvision_import import torchvision
+
+FIVE = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam")
+AXIOMS = ("sensitivity_error", "conservation_error")
+FORWARD = "one forward pass"
+PEER_SHARE = 10  # grad-cam's AblationCAM runs on one channel in ten
+REAL_ROOT = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network in eval mode, its target layer and a batch."""
+
+    title: str
+    model: nn.Module
+    layer: str
+    images: Tensor
+
+
+def vgg16(batch: int, device: torch.device) -> Network:
+    """VGG-16 with random weights at its last pool, the paper's layer."""
+    torch.manual_seed(0)
+    model = torchvision.models.vgg16(weights=None).eval().to(device)
+    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    return Network("VGG-16 (random weights) at features.30", model, "features.30", images.to(device))
+
+
+def trained(name: str, root: str, layer: str, batch: int, device: torch.device) -> Network:
+    """A trained network below real_root, and photographs of its data set."""
+    settings = OmegaConf.create({"real_root": str(REAL_ROOT), "model": models.config(name)})
+    if settings.model.source == "torchvision":
+        settings.model.weights_folder = "${real_root}/weights"
+    settings.model.layer = layer
+    loaded = models.load(OmegaConf.to_container(settings.model, resolve=True))
+    classes = settings.model.classes and list(settings.model.classes)
+    photographs = data.load({"kind": "imagenet", "root": str(REAL_ROOT / root), "classes": classes})
+    chosen = data.subset(photographs, batch, 0)
+    (images,) = data.batches(photographs, chosen, loaded.preprocessing, "label", batch, 0)
+    return Network(
+        f"{name} (trained) at {loaded.layer}", loaded.module.to(device), loaded.layer, images.to(device).images
+    )
+
+
+def networks(batch: int, device: torch.device) -> Iterator[Network]:
+    """VGG-16, and the trained networks where real_root is there."""
+    yield vgg16(batch, device)
+    if not REAL_ROOT.is_dir():
+        print(f"no trained networks: {REAL_ROOT} is not there (set AXIOM_BENCH_REAL)")
+        return
+    yield trained("own_model", "own_model/images", "features.12", batch, device)
+    yield trained("squeezenet1_1", "data/imagenet", "features.12", batch, device)
+
+
+def everything(cut: bench.Cut, images: Tensor) -> list[Tensor]:
+    """The trace, five methods, and both axioms of each."""
+    trace = cut.trace(images)
+    explanations = [Explanation.of(trace, methods.get(name)(trace)) for name in FIVE]
+    return [metrics.get(axiom)(explanation) for explanation in explanations for axiom in AXIOMS]
+
+
+def cases(network: Network, precision: str) -> dict[str, Callable[[], object]]:
+    """What is timed, by the name that is printed; the plain forward pass first."""
+    cut = bench.cut(network.model, network.layer, precision=precision)
+
+    def forward() -> Tensor:
+        with torch.inference_mode(), arithmetic(precision, network.images.device):
+            return network.model(network.images)
+
+    return {
+        FORWARD: forward,
+        "trace": lambda: cut.trace(network.images),
+        "trace + all drops": lambda: cut.trace(network.images).ablation_drops,
+        "trace + 5 methods + both axioms": lambda: everything(cut, network.images),
+    }
+
+
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, the device synchronised before and after."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure(calls: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds by case, interleaved; the first round warms up and isn't counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for counted in (False, *[True] * repeats):
+        for name, call in calls.items():
+            taken = timed(call, device)
+            if counted:
+                seconds[name].append(taken)
+    return seconds
+
+
+def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
+    """One line a case: median milliseconds an image, and the median ratio to the forward pass of the same round."""
+    print(f"\n{title}, batch {batch}", flush=True)
+    for name, taken in seconds.items():
+        ratios = [one / base for one, base in zip(taken, seconds[FORWARD], strict=True)]
+        milliseconds = 1000 * statistics.median(taken) / batch
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        print(
+            f"  {name:33s} {milliseconds:9.2f} ms/image {statistics.median(ratios):7.2f}x one forward ({spread})",
+            flush=True,
+        )
+
+
+def show_peer(network: Network, precision: str, device: torch.device) -> None:
+    """grad-cam's AblationCAM against `ablation_cam`, one image each, in turn."""
+    from pytorch_grad_cam import AblationCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    image = network.images[:1]
+    cut = bench.cut(network.model, network.layer, precision=precision)
+    model = copy.deepcopy(network.model)
+    share = 1 / PEER_SHARE
+    peer = AblationCAM(model, [model.get_submodule(network.layer)], batch_size=32, ratio_channels_to_ablate=share)
+    calls = {
+        "ours": lambda: methods.get("ablation_cam")(cut.trace(image)),
+        "peer": lambda: peer(image, [ClassifierOutputTarget(0)]),
+    }
+    with arithmetic(precision, device):
+        seconds = measure(calls, 2, device)
+    ours, theirs = statistics.median(seconds["ours"]), PEER_SHARE * statistics.median(seconds["peer"])
+    print(f"\n{network.title}, one image: grad-cam's AblationCAM on one channel in {PEER_SHARE}, times {PEER_SHARE}")
+    print(f"  ablation_cam {ours:.3f} s, AblationCAM {theirs:.1f} s: {theirs / ours:.0f} times slower")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of forward pass and trunk")
+    parser.add_argument("--peers", action="store_true", help="also grad-cam's AblationCAM (minutes)")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"torch {torch.__version__}, {where}, {options.precision} (head in fp32), median of {options.repeats} rounds")
+    for network in networks(options.batch, device):
+        show(network.title, measure(cases(network, options.precision), options.repeats, device), options.batch)
+    if options.peers:
+        show_peer(vgg16(1, device), options.precision, device)
+
+
+if __name__ == "__main__":
+    main()
