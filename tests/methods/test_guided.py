@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -146,6 +147,18 @@ def test_it_works_for_any_caller_and_leaves_the_model_alone(mode, frozen, images
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(parameter.requires_grad is not frozen for parameter in model.parameters())
     assert all(module.training and not module._forward_hooks for module in model.modules())
+
+
+def test_a_network_that_starts_in_place(images):
+    """Its first step may not overwrite the image that the gradient is taken at."""
+    model = nn.Sequential(nn.ReLU(inplace=True), *network(nn.ReLU(), nn.ReLU()))
+    before = images.clone()
+    trace = bench.trace(model, "4", images.clone(), torch.tensor([2, 0]))
+    found = guided_gradient(replace(trace, images=images))
+    replica = nn.Sequential(GuidedReLU(), *network(GuidedReLU(), GuidedReLU()))
+    expected = gradient_by_hand(replica, before, [2, 0])
+    assert torch.equal(images, before)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
 
 
 def test_guiding_ends_with_the_call(images):
