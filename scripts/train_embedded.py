@@ -21,12 +21,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from bench.embedded import networks, scenes
 
-TRAIN, HELD_OUT = 12_000, 2_000  # scenes
-EPOCHS, BATCH = 14, 64
+TRAIN, HELD_OUT = 24_000, 2_000  # scenes
+EPOCHS, BATCH = 8, 64
 SEED = 0
 THREADS = 2
 
@@ -61,7 +61,7 @@ def train(network: nn.Module, images: Tensor, present: Tensor) -> None:
     generator = torch.Generator().manual_seed(SEED)
     steps = EPOCHS * (len(images) // BATCH)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.2)
     network.train()
     for epoch in range(EPOCHS):
         losses = []
@@ -79,13 +79,15 @@ def train(network: nn.Module, images: Tensor, present: Tensor) -> None:
 
 
 def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
-    """The trained scenes_vgg with each batch norm folded into the convolution before it."""
+    """The trained scenes_vgg with each batch norm folded into the convolution or linear layer before it."""
     folded = networks.scenes_vgg()
-    pairs = [pair for pair in pairwise(network.features) if isinstance(pair[1], nn.BatchNorm2d)]
-    convolutions = [layer for layer in folded.features if isinstance(layer, nn.Conv2d)]
-    for convolution, (trained, norm) in zip(convolutions, pairs, strict=True):
-        convolution.load_state_dict(fuse_conv_bn_eval(trained, norm).state_dict())
-    folded.classifier.load_state_dict(network.classifier.state_dict())
+    fuse = {nn.Conv2d: fuse_conv_bn_eval, nn.Linear: fuse_linear_bn_eval}
+    weighted = [layer for layer in folded.modules() if type(layer) in fuse]
+    layers = [*network.features, *network.classifier, None]
+    trained = [(layer, after) for layer, after in pairwise(layers) if type(layer) in fuse]
+    for target, (layer, norm) in zip(weighted, trained, strict=True):
+        normed = isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+        target.load_state_dict((fuse[type(layer)](layer, norm) if normed else layer).state_dict())
     return folded.eval()
 
 
@@ -97,6 +99,15 @@ def accuracy(network: nn.Module, images: Tensor, present: Tensor) -> tuple[float
     return named, logits[present.bool()].median().item()
 
 
+def record(name: str, **measured: float) -> None:
+    """Writes what was measured beside the weights."""
+    path = Path(networks.__file__).with_name("training.json")
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    known |= {"command": "python scripts/train_embedded.py", name: measured}
+    path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    print(name, measured, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(networks.BUILDERS))
@@ -106,30 +117,18 @@ def main() -> None:
     images, present = drawn("train", TRAIN, SEED)
     held_out = drawn("evaluation", HELD_OUT, SEED + 1)
     print(f"{TRAIN + HELD_OUT} scenes drawn in {time.perf_counter() - start:.0f} s", flush=True)
-    record_file = Path(networks.__file__).with_name("training.json")
-    record = json.loads(record_file.read_text()) if record_file.is_file() else {}
     for name in names:
         torch.manual_seed(SEED)
         start = time.perf_counter()
         network = networks.scenes_vgg(batch_norm=True) if name == "scenes_vgg" else networks.BUILDERS[name]()
         train(network, images, present)
         network = fold_batch_norm(network) if name == "scenes_vgg" else network
-        seconds = time.perf_counter() - start
+        seconds = round(time.perf_counter() - start)
+        save_file(network.state_dict(), networks.weights_file(name))
+        networks.weights_file(name).chmod(0o644)  # safetensors writes for the owner alone
         named, score = accuracy(network, *held_out)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        save_file(network.state_dict(), networks.weights_file(name))
-        print(
-            f"{name}: accuracy {named:.4f}, median score {score:.1f}, {parameters} parameters, {seconds:.0f} s",
-            flush=True,
-        )
-        record[name] = {
-            "accuracy": named,
-            "held_out_scenes": HELD_OUT,
-            "parameters": parameters,
-            "seconds": round(seconds),
-        }
-    command = "python scripts/train_embedded.py"
-    record_file.write_text(json.dumps({"command": command, **record}, indent=2, sort_keys=True) + "\n")
+        record(name, accuracy=round(named, 4), median_score=round(score, 1), parameters=parameters, seconds=seconds)
 
 
 if __name__ == "__main__":

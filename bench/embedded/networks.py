@@ -19,7 +19,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the input, RGB in [0, 1]
 def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
     """Five 3 x 3 convolutions and four max-pools, then 2304-64-64-10 with ReLUs.
 
-    batch_norm: as it is trained; the committed weights have it folded into the convolutions (`fold_batch_norm`).
+    batch_norm: as it is trained; in the committed weights it is folded into the layer before it.
     """
     layers: list[nn.Module] = []
     channels = 3
@@ -29,13 +29,12 @@ def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
         layers += [nn.ReLU(inplace=True)]
         layers += [nn.MaxPool2d(2)] if pool else []
         channels = width
-    head = [
-        nn.Linear(64 * 6 * 6, 64),
-        nn.ReLU(inplace=True),
-        nn.Linear(64, 64),
-        nn.ReLU(inplace=True),
-        nn.Linear(64, 10),
-    ]
+    head: list[nn.Module] = []
+    for inputs in (64 * 6 * 6, 64):
+        head += [nn.Linear(inputs, 64)]
+        head += [nn.BatchNorm1d(64)] if batch_norm else []
+        head += [nn.ReLU(inplace=True)]
+    head += [nn.Linear(64, 10)]
     return nn.Sequential(
         OrderedDict(features=nn.Sequential(*layers), flatten=nn.Flatten(), classifier=nn.Sequential(*head))
     )

@@ -1,0 +1,90 @@
+"""The embedded networks: small, trained, and able to name an object in scenes that training never saw."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench.data import Preprocessing, batches, load
+from bench.embedded import networks
+
+NAMES = sorted(networks.BUILDERS)
+SCENES = Preprocessing(None, None, networks.MEAN, networks.STD)
+
+
+@pytest.fixture(scope="module")
+def fresh_scenes():
+    """300 scenes of the evaluation split, of a seed that neither training nor its own report used."""
+    return list(batches(load({"kind": "scenes", "size": 300, "seed": 99}), range(300), SCENES, "label", 100))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_predicted_class_is_an_object_of_the_scene(name, fresh_scenes):
+    network = networks.load(name)
+    hits, scores = [], []
+    with torch.inference_mode():
+        for batch in fresh_scenes:
+            logits = network(batch.images)
+            for row, (predicted, note) in enumerate(zip(logits.argmax(1), batch.annotations, strict=True)):
+                hits.append(int(predicted) in note.labels.tolist())
+                scores.append(logits[row, batch.targets[row]].item())
+    assert sum(hits) / len(hits) >= 0.95
+    # Scores are well away from zero, so that errors normalised by |S| mean something.
+    assert torch.tensor(scores).median() > 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_small_and_measured(name):
+    assert networks.weights_file(name).stat().st_size < 1_000_000
+    record = json.loads(networks.weights_file(name).with_name("training.json").read_text())[name]
+    assert record["accuracy"] >= 0.97
+    assert record["parameters"] == sum(parameter.numel() for parameter in networks.load(name).parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_layer_is_the_last_with_maps(name):
+    network = networks.load(name)
+    seen = []
+    for module in network.modules():
+        module.register_forward_hook(lambda module, inputs, output: seen.append((module, output.shape)))
+    network(torch.zeros(1, 3, 96, 96))
+    spatial = [module for module, shape in seen if len(shape) == 4 and shape[-1] > 1]
+    assert spatial[-1] in (network.get_submodule(networks.LAYERS[name]), network.get_submodule("features")
+                           if name == "scenes_vgg" else None)  # fmt: skip
+
+
+def test_vgg_has_a_fully_connected_relu_head_and_no_batch_norm():
+    network = networks.load("scenes_vgg")
+    assert sum(isinstance(module, nn.Linear) for module in network.classifier) == 3
+    assert any(isinstance(module, nn.ReLU) for module in network.classifier)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def test_resnet_ends_in_global_average_pooling_and_one_linear_layer():
+    network = networks.load("scenes_resnet")
+    images = torch.randn(2, 3, 96, 96)
+    maps = network[: list(network._modules).index("layer4") + 1](images)
+    assert torch.allclose(network(images), network.fc(maps.mean((2, 3))), atol=1e-5)
+
+
+def test_folding_batch_norm_changes_nothing():
+    """The script's fold, on untrained layers with statistics far from (0, 1); float64, so only rounding may differ."""
+    spec = importlib.util.spec_from_file_location(
+        "train_embedded", Path(__file__).parents[2] / "scripts" / "train_embedded.py"
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    torch.manual_seed(0)
+    network = networks.scenes_vgg(batch_norm=True).double().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    images = torch.randn(2, 3, 96, 96, dtype=torch.float64)
+    folded = script.fold_batch_norm(network).double()
+    assert torch.allclose(network(images), folded(images), rtol=1e-5)  # the fold is loaded into float32 layers
