@@ -46,14 +46,15 @@ def test_weights_are_small_and_measured(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_layer_is_the_last_with_maps(name):
-    network = networks.load(name)
-    seen = []
-    for module in network.modules():
-        module.register_forward_hook(lambda module, inputs, output: seen.append((module, output.shape)))
+    network, layer = networks.load(name), networks.LAYERS[name]
+    spatial = []
+    for path, module in network.named_modules():
+        if not layer.startswith(f"{path}.") and path:  # not the network itself, nor what the layer lies in
+            module.register_forward_hook(
+                lambda module, inputs, output, path=path: spatial.append(path) if output.shape[2:].numel() > 1 else None
+            )
     network(torch.zeros(1, 3, 96, 96))
-    spatial = [module for module, shape in seen if len(shape) == 4 and shape[-1] > 1]
-    assert spatial[-1] in (network.get_submodule(networks.LAYERS[name]), network.get_submodule("features")
-                           if name == "scenes_vgg" else None)  # fmt: skip
+    assert spatial[-1] == layer
 
 
 def test_vgg_has_a_fully_connected_relu_head_and_no_batch_norm():
