@@ -128,7 +128,8 @@ def main() -> None:
         networks.weights_file(name).chmod(0o644)  # safetensors writes for the owner alone
         named, score = accuracy(network, *held_out)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        record(name, accuracy=round(named, 4), median_score=round(score, 1), parameters=parameters, seconds=seconds)
+        shown = {"accuracy": round(named, 4), "median_score": round(score, 1), "parameters": parameters}
+        record(name, **shown, seconds=seconds, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":
