@@ -120,13 +120,18 @@ def last_relu(calls: Sequence[Call]) -> str:
 
 
 def _ends(calls: Sequence[Call]) -> list[list[Call]]:
-    """The calls grouped by output: a module, and the containers that put out the very same, innermost first."""
+    """The calls grouped by output: a module, and the containers that put out the very same, innermost first.
+
+    What only hands its input on (an identity, dropout in eval mode) is left out.
+    """
     ends: list[list[Call]] = []
     for call in calls:
         inner = ends[-1][-1] if ends else None
-        if inner and call.output is inner.output and _holds(call, inner):
+        if inner is None or call.output is not inner.output:
+            ends.append([call])
+        elif _holds(call, inner):
             ends[-1].append(call)
-        else:
+        elif not isinstance(call.module, HEAD_TYPES):  # an in-place ReLU puts out its input, but has changed it
             ends.append([call])
     return ends
 

@@ -112,7 +112,7 @@ def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     """A plain dict, every ${...} filled in and no ??? left."""
     node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
     try:
-        missing = sorted(OmegaConf.missing_keys(node))
+        missing = sorted(key.removeprefix("model.") for key in OmegaConf.missing_keys(node))
         if missing:
             raise BenchError(f"The model's {', '.join(missing)} must be given; set model.{missing[0]}=...")
         said = OmegaConf.to_container(node, resolve=True)

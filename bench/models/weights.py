@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 
 # torchvision's DenseNet files are older than its module: norm.1.weight there is norm1.weight here.
-OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
 
 @dataclass(frozen=True)

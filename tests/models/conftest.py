@@ -1,0 +1,61 @@
+"""Networks with random weights, cheap enough for a suite that builds all of torchvision's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.torchvision_import import torchvision
+
+INITIALISERS = [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]
+
+
+def build(name: str) -> nn.Module:
+    """A torchvision classifier without its initialisation, which takes seconds; its memory isn't touched yet."""
+    kwargs = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}  # unsaid, it is a warning
+    with ExitStack() as patches:
+        for initialiser in INITIALISERS:
+            patches.enter_context(mock.patch.object(nn.init, initialiser, lambda tensor, *args, **kwargs: tensor))
+        return torchvision.models.get_model(name, weights=None, **kwargs).eval()
+
+
+def fill(module: nn.Module) -> nn.Module:
+    """Uniform weights that keep a signal's scale, so that no output is NaN, zero or the same for every image."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():
+                fan_in = tensor[0].numel() if tensor.ndim > 1 else 4
+                tensor.uniform_(-1, 1, generator=generator).mul_((6 / fan_in) ** 0.5)
+        for child in module.modules():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                child.reset_running_stats()
+                assert isinstance(child.weight, Tensor)
+                child.weight.fill_(1)
+    return module
+
+
+@pytest.fixture(scope="session")
+def unfilled() -> Callable[[str], nn.Module]:
+    """build(name)."""
+    return build
+
+
+@pytest.fixture(scope="session")
+def filled() -> Callable[[str], nn.Module]:
+    """fill(build(name)): random weights, not torchvision's distribution."""
+    return lambda name: fill(build(name))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Small networks gain nothing from threads, and two test workers with two each wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,142 @@
+"""The rule for the target layer, on small networks where the right answer can be read off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.models import layers
+
+
+def conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def chosen(module: nn.Module, layer: str = "default", size: int = 16) -> str:
+    return layers.choose(module, layer, layers.record(module, (size, size)))
+
+
+def head(channels: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5)]
+
+
+class Residual(nn.Module):
+    """A ReLU that is called twice, and whose last output is the block's own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second, self.relu = conv(channels, channels), conv(channels, channels), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.second(self.relu(self.first(x))) + x)
+
+
+class Tokens(nn.Module):
+    """A patch embedding and layers over tokens; maps before them where `stem` says so."""
+
+    def __init__(self, stem: int, tokens: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*(conv(3, 3) for _ in range(stem)))
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.mixing = nn.Sequential(*(nn.Linear(8, 8) for _ in range(tokens)))
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(self.stem(x)).flatten(2).transpose(1, 2)
+        return self.fc(self.mixing(tokens).mean(1))
+
+
+class Functional(nn.Module):
+    """Scores made by a function: no module makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 8), nn.ReLU())
+        self.prototypes = nn.Parameter(torch.ones(5, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).mean((2, 3)) @ self.prototypes.T
+
+
+def vgg() -> nn.Sequential:
+    features = nn.Sequential(conv(3, 4), nn.ReLU(True), nn.MaxPool2d(2), conv(4, 8), nn.ReLU(True), nn.MaxPool2d(2))
+    return nn.Sequential(features, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(), nn.Linear(72, 5))
+
+
+def resnet() -> nn.Sequential:
+    return nn.Sequential(conv(3, 4), nn.Sequential(Residual(4), Residual(4)), *head(4))
+
+
+def squeezenet() -> nn.Sequential:
+    classifier = nn.Sequential(nn.Dropout(), nn.Conv2d(4, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(conv(3, 4), nn.Sequential(conv(4, 4), nn.Tanh()), classifier, nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("build", "default", "last_relu"),
+    [
+        (vgg, "0.5", "0.4"),  # the pool, not the container (it holds the first layer), the adaptive pool or the dropout
+        (resnet, "1", "1"),  # the stage: the last output of the ReLU that is called four times
+        (Functional, "body.3", "body.3"),  # the last weight matrix makes features, not scores
+    ],
+)
+def test_default_and_last_relu(build: Callable[[], nn.Module], default: str, last_relu: str) -> None:
+    assert chosen(build()) == default
+    assert chosen(build(), "last_relu") == last_relu
+
+
+def test_maps_of_classes_are_not_features() -> None:
+    assert chosen(squeezenet()) == "1"
+    with pytest.raises(BenchError, match=r"no ReLU module up to '1'"):
+        chosen(squeezenet(), "last_relu")
+
+
+def test_a_last_layer_that_holds_everything_keeps_its_own_name() -> None:
+    assert chosen(nn.Sequential(nn.Sequential(conv(3, 4)), *head(4))) == "0.0"
+
+
+def test_tokens_have_no_layer_but_a_token_head_on_a_convolutional_body_has() -> None:
+    with pytest.raises(BenchError, match="tokens or vectors"):
+        chosen(Tokens(stem=0, tokens=4))
+    with pytest.raises(BenchError, match="tokens or vectors"):
+        chosen(nn.Sequential(nn.Flatten(), nn.Linear(768, 5)))
+    assert chosen(Tokens(stem=4, tokens=2)) == "patches"
+
+
+def test_a_layer_by_name_is_checked() -> None:
+    network = resnet()
+    assert chosen(network, "1.0.second") == "1.0.second"
+    with pytest.raises(BenchError, match=r"no layer '1\.0\.secnd'; did you mean '1\.0\.second'"):
+        chosen(network, "1.0.secnd")
+    with pytest.raises(BenchError, match=r"no layer 'zz'; there are: 0, 1, 2, 3, 4\."):
+        chosen(network, "zz")
+    with pytest.raises(BenchError, match=r"'4' puts out \(1, 5\), not maps .* as '1' is"):
+        chosen(network, "4")
+    with pytest.raises(BenchError, match=r"'2' puts out \(1, 4, 1, 1\), not maps"):
+        chosen(network, "2")
+
+
+def test_a_layer_that_never_runs_is_refused() -> None:
+    network = Functional()
+    network.idle = conv(3, 3)
+    with pytest.raises(BenchError, match="'idle' isn't called"):
+        chosen(network, "idle")
+
+
+def test_recording_leaves_the_network_as_it_was() -> None:
+    network = vgg().train()
+    network[0].eval()
+    state = [(m.training, len(m._forward_hooks)) for m in network.modules()]
+    layers.record(network, (16, 16))
+    with pytest.raises(BenchError, match="can't run on one RGB image of 1x1 pixels"):
+        layers.record(network, (1, 1))
+    assert [(m.training, len(m._forward_hooks)) for m in network.modules()] == state
+
+
+def test_a_network_without_class_scores_is_refused() -> None:
+    with pytest.raises(BenchError, match=r"puts out \(1, 4, 16, 16\), not class scores"):
+        layers.record(conv(3, 4), (16, 16))

@@ -1,0 +1,197 @@
+"""bench.models.load: four sources, their weights and preprocessing, and every mistake in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from bench import models
+from bench.data.preprocessing import Preprocessing
+from bench.errors import BenchError
+from bench.models.weights import state_sha256
+from bench.torchvision_import import torchvision
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+OWN = """
+from __future__ import annotations
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class Shape:
+    width: int = 4
+
+def build(width: int = 4, classes: int = 3) -> nn.Module:
+    shape = Shape(width)
+    return nn.Sequential(nn.Conv2d(3, shape.width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(shape.width, classes))
+
+def nothing() -> int:
+    return 3
+"""
+
+
+def squeezenet(**said: Any) -> models.LoadedModel:
+    return models.load({"name": "squeezenet1_1", "source": "torchvision", "weights": None, **said})
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> dict[str, Any]:
+    """A user's own network, as a file."""
+    (tmp_path / "mine.py").write_text(OWN)
+    return {"name": "mine", "source": "user", "architecture": f"{tmp_path / 'mine.py'}:build", "weights": None}
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of torch's downloads, empty, and no connection behind it."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path / "hub" / "checkpoints"
+
+
+def test_random_weights_follow_the_seed_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = squeezenet()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    again, other = squeezenet(), squeezenet(seed=1)
+    assert first.weights_sha256 == again.weights_sha256 == state_sha256(again.module.state_dict())
+    assert other.weights_sha256 != first.weights_sha256
+    assert (first.weights, other.weights) == ("random, seed 0", "random, seed 1")
+    assert (first.layer, first.number_of_classes, first.classes) == ("features.12", 1000, None)
+    assert not any(module.training for module in first.module.modules())
+
+
+def test_preprocessing_follows_the_weights_and_the_configuration_over_them() -> None:
+    assert squeezenet().preprocessing == Preprocessing(256, 224, MEAN, STD, "bilinear")
+    changed = squeezenet(resize=[128, 96], crop=96, interpolation="bicubic", mean=[0.5, 0.5, 0.5]).preprocessing
+    assert changed == Preprocessing((128, 96), 96, (0.5, 0.5, 0.5), STD, "bicubic")
+
+
+def test_published_weights_and_files_from_elsewhere_differ_in_their_input(no_network: Path, tmp_path: Path) -> None:
+    """MobileNetV2's second weights want 232 pixels, its first 256: the standard that a file from elsewhere gets."""
+    state = torchvision.models.mobilenet_v2().state_dict()
+    file = tmp_path / "mobilenet_v2.pth"
+    torch.save(state, file)
+    no_network.mkdir(parents=True)
+    for member in torchvision.models.MobileNet_V2_Weights:
+        shutil.copy(file, no_network / Path(member.url).name)
+    cfg = {"name": "v2", "source": "torchvision", "architecture": "mobilenet_v2", "crop": 64}
+    expected = {
+        "MobileNet_V2_Weights.IMAGENET1K_V2": ({}, 232),
+        "MobileNet_V2_Weights.IMAGENET1K_V1": ({"weights": "IMAGENET1K_V1"}, 256),
+        "mobilenet_v2.pth": ({"weights_folder": str(tmp_path)}, 256),
+    }
+    for weights, (said, resize) in expected.items():
+        loaded = models.load({**cfg, **said})
+        assert (loaded.weights, loaded.preprocessing.resize) == (weights, resize)
+        assert loaded.weights_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert state_sha256(loaded.module.state_dict()) == state_sha256(state)
+    assert models.load({**cfg, "weights": str(file)}).preprocessing.resize == 256
+
+
+def test_a_failed_download_says_what_to_do(no_network: Path) -> None:
+    with pytest.raises(
+        BenchError, match=r"squeezenet1_1 can't be downloaded .*no route.* local .* or model\.weights=null"
+    ):
+        squeezenet(weights="default")
+
+
+def test_inceptions_published_weights_come_with_their_rescaled_input() -> None:
+    """torchvision switches it on only for weights that it loads itself; a local copy of its file needs it as well."""
+    loaded = models.load({"name": "inception_v3", "source": "torchvision", "weights": None})
+    assert loaded.module.transform_input
+    assert "AuxLogits.fc.weight" in loaded.module.state_dict()
+    assert (loaded.layer, loaded.preprocessing.resize, loaded.preprocessing.crop) == ("Mixed_7c", 342, 299)
+
+
+def test_a_users_own_network_from_a_file_and_from_a_module(
+    own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = models.load({**own, "kwargs": {"width": 6}, "classes": ["a", "b", "c"], "resize": 20})
+    assert (loaded.layer, loaded.number_of_classes, loaded.classes) == ("1", 3, ("a", "b", "c"))
+    assert loaded.preprocessing == Preprocessing(20, None, MEAN, STD)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    for architecture in ("mine:build", "mine.build"):
+        by_module = models.load({**own, "architecture": architecture, "kwargs": {"width": 6}})
+        assert by_module.weights_sha256 == loaded.weights_sha256
+
+
+def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    cfg = {"name": "t", "source": "timm", "architecture": "mobilenetv3_small_050", "weights": None}
+    loaded = models.load(cfg)
+    assert loaded.preprocessing == Preprocessing(256, 224, MEAN, STD, "bicubic")
+    assert (loaded.layer, loaded.number_of_classes) == ("blocks", 1000)
+    with pytest.raises(BenchError, match=r"no timm model 'resnett26d'; did you mean 'resnet26d'"):
+        models.load({**cfg, "architecture": "resnett26d"})
+    with pytest.raises(BenchError, match="tokens or vectors"):
+        models.load({**cfg, "architecture": "vit_tiny_patch16_224"})
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(BenchError, match=r"pip install 'axiom-bench\[timm\]'"):
+        models.load(cfg)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"architecture": "squeezenet1_2"}, r"no torchvision classifier 'squeezenet1_2'; did you mean 'squeezenet1_1'"),
+        ({"source": "torchvison"}, "no model source 'torchvison'; did you mean 'torchvision'"),
+        ({"weight": "x.pth"}, "no model setting 'weight'; did you mean 'weights'"),
+        ({"weights": "IMAGENET1K_V9"}, "did you mean 'IMAGENET1K_V1'"),
+        ({"weights": "absent.pth"}, r"absent\.pth is not a file; set model\.weights"),
+        ({"weights": "default", "weights_folder": "absent"}, r"absent/squeezenet1_1\.safetensors is not a file"),
+        ({"weights": "???"}, r"weights must be given; set model\.weights"),
+        ({"weights": "${absent}"}, "settings can't be read"),
+        ({"source": None}, r"no source; set model\.source"),
+        ({"crop": "large"}, "crop must be a side in pixels, not 'large'"),
+        ({"resize": [1, 2, 3]}, "resize must be pixels"),
+        ({"mean": [0.5]}, "mean must be three numbers"),
+        ({"interpolation": "cubic"}, "no interpolation 'cubic'"),
+        ({"classes": ["tench"]}, "names 1 classes, and squeezenet1_1 has 1000 logits"),
+        ({"kwargs": {"depth": 3}}, "can't be built with model.kwargs"),
+        ({"layer": "features.13"}, "no layer 'features.13'; did you mean .*'features.12'"),
+        ({"crop": 8}, "can't run on one RGB image of 8x8 pixels"),
+        ({"source": "embedded", "architecture": "scenes_vg"}, "no embedded model 'scenes_vg'"),
+    ],
+)
+def test_mistakes(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        squeezenet(**said)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("{folder}/mine.py:biuld", "no function in .* 'biuld'; did you mean 'build'"),
+        ("{folder}/other.py:build", "can't be imported"),
+        ("no_such_module:build", "can't be imported"),
+        ("build", "names no function"),
+        ("{folder}/mine.py:nothing", "gives a int; it must return an nn.Module"),
+    ],
+)
+def test_mistakes_in_a_users_own_network(own: dict[str, Any], tmp_path: Path, architecture: str, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        models.load({**own, "architecture": architecture.format(folder=tmp_path)})
+    with pytest.raises(BenchError, match=r"no weights called 'default'; set model\.weights"):
+        models.load({**own, "weights": "default"})
+
+
+def test_a_hydra_node_is_taken_as_well_as_a_mapping() -> None:
+    root = OmegaConf.create({"size": 64, "model": {"name": "s", "source": "torchvision", "weights": None}})
+    root.model.merge_with({"architecture": "squeezenet1_1", "crop": "${size}"})
+    assert models.load(root.model).preprocessing.crop == 64

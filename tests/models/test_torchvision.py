@@ -1,0 +1,94 @@
+"""Every classifier of torchvision: its default layer, and the model cut there, bit by bit equal to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import bench
+from bench.models import layers
+from bench.torchvision_import import torchvision
+
+NAMES = torchvision.models.list_models(module=torchvision.models)
+TOKENS = "a vision transformer: after the patch embedding its features are tokens (B, N, K), not maps (B, K, H, W)"
+NOT_SPATIAL = dict.fromkeys(("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32"), TOKENS)
+TOO_HEAVY = {"regnet_y_128gf": "2.6 GB of weights; regnet_y_32gf has the same modules in the same order, and is cut"}
+# By the beginning of the name; the longest that fits counts.
+DEFAULT_LAYERS = {
+    "alexnet": "features.12",
+    "convnext": "features.7",
+    "densenet": "features.norm5",
+    "efficientnet": "features.8",
+    "efficientnet_v2_s": "features.7",
+    "googlenet": "inception5b",
+    "inception_v3": "Mixed_7c",
+    "maxvit": "blocks.3",
+    "mnasnet": "layers.16",
+    "mobilenet_v2": "features.18",
+    "mobilenet_v3_large": "features.16",
+    "mobilenet_v3_small": "features.12",
+    "regnet": "trunk_output",
+    "resnet": "layer4",
+    "resnext": "layer4",
+    "shufflenet": "conv5",
+    "squeezenet": "features.12",
+    "swin": "permute",
+    "vgg11": "features.20",
+    "vgg11_bn": "features.28",
+    "vgg13": "features.24",
+    "vgg13_bn": "features.34",
+    "vgg16": "features.30",
+    "vgg16_bn": "features.43",
+    "vgg19": "features.36",
+    "vgg19_bn": "features.52",
+    "wide_resnet": "layer4",
+}
+LAST_RELU = {"alexnet": "features.11", "vgg16": "features.29", "vgg19_bn": "features.51", "resnet101": "layer4"}
+SMALLEST_SIDE = {"alexnet": 96, "inception_v3": 128, "maxvit_t": 224}  # 64 pixels leave no map there, or aren't taken
+
+
+def default_layer(name: str) -> str:
+    return DEFAULT_LAYERS[max((family for family in DEFAULT_LAYERS if name.startswith(family)), key=len)]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_SPATIAL and name not in TOO_HEAVY])
+def test_cut_at_its_default_layer_a_classifier_equals_itself(name: str, filled: Callable[[str], nn.Module]) -> None:
+    model, side = filled(name), SMALLEST_SIDE.get(name, 64)
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    layer = layers.last_spatial(layers.record(model, (side, side)))
+    assert layer == default_layer(name)
+    trace = bench.trace(model, layer, images)
+    with torch.no_grad():
+        logits = model(images)
+    assert torch.equal(trace.logits, logits)
+    assert trace.activations.shape[-2:].numel() > 1
+    assert logits.isfinite().all()
+    assert not torch.equal(logits[0], logits[1])  # the weights let the image through, so equal says something
+
+
+@pytest.mark.parametrize("name", NOT_SPATIAL)
+def test_a_transformer_of_tokens_is_refused_with_the_reason(name: str, unfilled: Callable[[str], nn.Module]) -> None:
+    calls = layers.record(unfilled(name).to("meta"), (224, 224))
+    with pytest.raises(bench.BenchError, match=r"tokens .*, not H x W maps"):
+        layers.last_spatial(calls)
+
+
+@pytest.mark.parametrize("name", TOO_HEAVY)
+def test_the_heaviest_still_have_their_layer(name: str, unfilled: Callable[[str], nn.Module]) -> None:
+    """On the meta device, which computes shapes alone."""
+    calls = layers.record(unfilled(name).to("meta"), (64, 64))
+    assert layers.last_spatial(calls) == default_layer(name)
+
+
+@pytest.mark.parametrize(("name", "layer"), LAST_RELU.items())
+def test_the_last_relu(name: str, layer: str, unfilled: Callable[[str], nn.Module]) -> None:
+    calls = layers.record(unfilled(name).to("meta"), (224, 224))
+    assert layers.last_relu(calls) == layer
+
+
+def test_every_family_has_a_member() -> None:
+    families = {max((f for f in DEFAULT_LAYERS if name.startswith(f)), key=len, default="vit") for name in NAMES}
+    assert families == {*DEFAULT_LAYERS, "vit"}
