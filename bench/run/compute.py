@@ -1,0 +1,129 @@
+"""The loop: a job's shards, one trace per batch, and the record files that weren't there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.batch import Batch
+from bench.cut import Cut, cut
+from bench.data import BadImage, batches
+from bench.evaluation import LAYER, Columns, frame, rows_of, value_names, with_score_scale
+from bench.plugins import Plugin
+from bench.run import fingerprint, records
+from bench.run.job import Job
+from bench.run.shards import Shard
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A shard and, for each method ("-" for the layer's own metrics), the file of its records."""
+
+    shard: Shard
+    files: dict[str, str]
+
+    def missing(self, folder: Path) -> dict[str, str]:
+        """The files that are still to be computed."""
+        return {method: file for method, file in self.files.items() if not (folder / file).is_file()}
+
+
+def cut_of(job: Job) -> Cut:
+    """The job's model on its device, cut at its layer."""
+    device = job.device
+    model = job.model.module.to(device.device)
+    return cut(model, job.model.layer, device.precision, device.head_precision, device.ablation_memory)
+
+
+def decided(job: Job, whole: Cut) -> Job:
+    """The job with every method's scale known: where a YAML doesn't claim it, a check on the first batch decides."""
+    if all("on_score_scale" in method.about for method in job.methods):
+        return job
+    first = next((batch for batch in rows(job, job.indices) if isinstance(batch, Batch)), None)
+    if first is None:  # no image can be read, so no method will be called
+        return job
+    return replace(job, methods=tuple(with_score_scale(job.methods, whole.trace(first.images, first.targets))))
+
+
+def todo(job: Job) -> tuple[Todo, ...]:
+    """Every shard with the files that its records belong in."""
+    common = fingerprint.of_job(job)
+    layer = {LAYER: None} if any(_of_layer(metric) for metric in job.metrics) else {}
+    columns: dict[str, Plugin | None] = layer | {method.name: method for method in job.methods}
+    return tuple(
+        Todo(shard, {name: fingerprint.file_name(job, common, shard, method) for name, method in columns.items()})
+        for shard in job.shards
+    )
+
+
+def compute(job: Job, whole: Cut, shard: Shard, files: dict[str, str], folder: Path) -> None:
+    """Computes one shard for the methods of `files` and writes a file for each."""
+    constants = {"experiment": job.experiment, "model": job.model.name, "layer": job.model.layer, "data": job.data.name}
+    parts: dict[str, list[Columns]] = {method: [] for method in files}
+    for part in shard_rows(job, whole, shard, list(files)):
+        if len(part["method"]):
+            parts[part["method"][0]].append(part)
+    for method, file in files.items():
+        records.write(folder / file, frame(parts[method]).assign(**constants))
+
+
+def shard_rows(job: Job, whole: Cut, shard: Shard, names: Sequence[str]) -> Iterator[Columns]:
+    """The records' columns of a shard for some methods, batch after batch; a bad image has rows that say so."""
+    methods = [method for method in job.methods if method.name in names]
+    metrics = [metric for metric in job.metrics if not _of_layer(metric) or LAYER in names]
+    for batch in rows(job, shard.indices):
+        if isinstance(batch, BadImage):
+            yield from (bad_rows(batch, name, metrics) for name in names)
+            continue
+        full = padded(batch, job.batch_size)
+        trace = whole.trace(full.images, full.targets)
+        for part in rows_of(trace, full, methods, metrics):
+            yield trimmed(part, len(full), len(batch))
+
+
+def rows(job: Job, indices: Sequence[int]) -> Iterator[Batch | BadImage]:
+    """Batches on the job's device; decoding goes on beside the computation."""
+    device = job.device.device
+    for batch in batches(job.data, indices, job.model.preprocessing, job.target, job.batch_size, job.workers):
+        yield batch.to(device) if isinstance(batch, Batch) else batch
+
+
+def padded(batch: Batch, size: int) -> Batch:
+    """The batch with its last row repeated up to `size` rows.
+
+    A product's rounding may depend on how many rows it has; with all batches of one size, a value is the same bit by
+    bit however the images are cut into shards.
+    """
+    index = torch.arange(size).clamp(max=len(batch) - 1)
+    return Batch(
+        images=batch.images[index.to(batch.images.device)],
+        image_ids=tuple(batch.image_ids[row] for row in index.tolist()),
+        targets=None if batch.targets is None else batch.targets[index.to(batch.targets.device)],
+        annotations=tuple(batch.annotations[row] for row in index.tolist()) if batch.annotations else (),
+    )
+
+
+def trimmed(part: Columns, size: int, count: int) -> Columns:
+    """The first `count` of every `size` rows."""
+    keep = np.arange(len(part["value"])) % size < count
+    return {name: values[keep] for name, values in part.items()}
+
+
+def bad_rows(image: BadImage, method: str, metrics: Sequence[Plugin]) -> Columns:
+    """An image that can't be read, in every value of a method: NaN, with the reason as status."""
+    names = [name for metric in metrics if _of_layer(metric) == (method == LAYER) for name in value_names(metric)]
+    texts = {"image_id": image.image_id, "method": method, "status": image.status}
+    return {
+        **{column: np.full(len(names), text, dtype=object) for column, text in texts.items()},
+        "target_class": np.full(len(names), -1),
+        "predicted_class": np.full(len(names), -1),
+        "metric": np.array(names, dtype=object),
+        "value": np.full(len(names), np.nan),
+    }
+
+
+def _of_layer(metric: Plugin) -> bool:
+    return metric.about.get("of") == "layer"

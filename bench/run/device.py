@@ -1,0 +1,63 @@
+"""Where and how precisely to compute: conf/device/ as a checked value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench import precision
+from bench.errors import BenchError, unknown
+
+NAMES = ("auto", "cpu", "cuda")
+UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+@dataclass(frozen=True)
+class Device:
+    """torch's device, the precision of trunk and head, the bytes ablation may hold, the same bits every time or not."""
+
+    device: torch.device
+    precision: str
+    head_precision: str
+    ablation_memory: int
+    deterministic: bool
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> Device:
+        """From conf/device/<name>.yaml. Raises BenchError for a value that can't be, and for a GPU that isn't there."""
+        return Device(
+            device=_device(str(config["name"])),
+            precision=precision.check(config["precision"]),
+            head_precision=precision.check(config["head_precision"]),
+            ablation_memory=bytes_of(config["ablation_memory"]),
+            deterministic=bool(config["deterministic"]),
+        )
+
+    def prepare(self) -> None:
+        """Asks the device's libraries for kernels that give the same bits every time, if that is wanted."""
+        torch.backends.cudnn.deterministic = self.deterministic
+        torch.backends.cudnn.benchmark = not self.deterministic
+
+
+def bytes_of(size: int | str) -> int:
+    """A number of bytes from "1GiB", "512 MiB", "2GB" or a plain number. Raises BenchError for another text.
+
+    >>> bytes_of("1.5 KiB")
+    1536
+    """
+    found = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", str(size).strip())
+    if not found or found[2] not in UNITS or found[1].count(".") > 1 or float(found[1]) <= 0:
+        raise BenchError(f"{size!r} is no size; give bytes or a number with a unit, such as 512MiB or 1GiB.")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def _device(name: str) -> torch.device:
+    if name not in NAMES:
+        raise unknown("device", name, NAMES)
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BenchError("device=cuda needs an NVIDIA GPU that torch can use, and there is none; use device=cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

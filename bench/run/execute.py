@@ -1,0 +1,90 @@
+"""One job of a sweep, from its configuration to what it leaves in the run folder."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from bench.errors import BenchError
+from bench.run import compute, manifest, pictures, timing
+from bench.run.job import Job
+from bench.run.manifest import Failure, Outcome
+from bench.run.progress import progress
+from bench.run.user_code import add_current_folder
+
+SKIPPED = "is left out: "  # what a warning about a method that doesn't apply says
+
+
+def execute(config: DictConfig) -> Outcome:
+    """Runs a job. It never raises: a failure is an outcome too, so that the other jobs of the sweep go on."""
+    add_current_folder()
+    name = str(OmegaConf.select(config, "model.name"))
+    try:
+        resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return _run(resolved)
+    except BenchError as error:
+        return Outcome(name, {}, failure=Failure(name, str(error), mendable=True))
+    except OmegaConfBaseException as error:
+        return Outcome(name, {}, failure=Failure(name, str(error).split("\n")[0], mendable=True))
+    except Exception as error:  # noqa: BLE001 - one job's defect must not take the sweep's other jobs with it
+        message = f"{type(error).__name__}: {error}"
+        return Outcome(name, {}, failure=Failure(name, message, mendable=False, trace=traceback.format_exc()))
+
+
+def _run(config: dict[str, Any]) -> Outcome:
+    start = time.perf_counter()
+    folder = run_folder(config)
+    job = Job.of(config)
+    job.device.prepare()
+    whole = compute.cut_of(job)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        job = compute.decided(job, whole)
+        shards = compute.todo(job)
+        computed = _compute_missing(job, whole, shards, folder)
+        runtime = timing.ensure(job, whole, config["runtime"], computed > 0, folder)
+        shown = pictures.ensure(job, whole, config["pictures"], folder)
+    return Outcome(
+        job=job.name,
+        config=config,
+        facts=manifest.facts(job),
+        records=tuple(file for shard in shards for file in shard.files.values()),
+        runtime=runtime,
+        pictures=shown,
+        images=len(job.indices),
+        shards=len(shards),
+        shards_computed=computed,
+        seconds=time.perf_counter() - start,
+        notes=tuple(dict.fromkeys(str(warning.message) for warning in caught if SKIPPED in str(warning.message))),
+    )
+
+
+def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, ...], folder: Path) -> int:
+    """Computes what isn't there; says how many shards that were."""
+    missing = [(one.shard, files) for one in shards if (files := one.missing(folder))]
+    images, console, start = sum(len(shard) for shard, _ in missing), Console(), time.perf_counter()
+    if missing:
+        with progress(job.name, images, console) as advance:
+            for shard, files in missing:
+                compute.compute(job, whole, shard, files, folder)
+                advance(len(shard))
+        rate = images / (time.perf_counter() - start)
+        console.print(f"{job.name}: {images} images, {rate:.1f} images/s", highlight=False, soft_wrap=True)
+    if len(missing) < len(shards):
+        there = len(shards) - len(missing)
+        console.print(
+            f"{job.name}: {there} of {len(shards)} shards were already there", highlight=False, soft_wrap=True
+        )
+    return len(missing)
+
+
+def run_folder(config: dict[str, Any]) -> Path:
+    """Where a run's files are: <results>/<experiment>/<run>."""
+    return Path(config["results"]) / config["experiment"] / config["run"]

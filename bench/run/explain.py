@@ -1,0 +1,78 @@
+"""`axiom-bench explain`: one picture, the maps of many methods beside it, in a PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import methods
+from bench.data.base import BadImage, Sample
+from bench.data.decoding import open_rgb
+from bench.errors import BenchError
+from bench.evaluation import explain as heatmaps_of
+from bench.models import LoadedModel, load
+from bench.run import files
+from bench.run.pictures import pixels
+from bench.run.sweep import configuration
+
+COLUMNS = 4
+INCHES = 2.6
+
+
+def explain(
+    image: Path, model: str, weights: str | None, layer: str | None, names: Sequence[str] | None, output: Path
+) -> Path:
+    """Writes the picture and returns its path. names: methods; None for all that apply.
+
+    Raises BenchError for an image that can't be read, and an unknown model, layer or method.
+    """
+    chosen = [methods.get(name) for name in (methods.names() if names is None else names)]
+    said = {"weights": weights, "layer": layer}
+    config = configuration([f"model={model}"])["model"] | {
+        key: value for key, value in said.items() if value is not None
+    }
+    loaded = load(config)
+    try:
+        pixels_in, _ = loaded.preprocessing(Sample(open_rgb(image, str(image)), str(image)))
+    except BadImage as error:
+        raise BenchError(f"The image {error}.") from error
+    batch = pixels_in[None]
+    with warnings.catch_warnings(action="ignore" if names is None else "default"):
+        maps = heatmaps_of(loaded.module, loaded.layer, batch, chosen)
+    titles = {method.name: str(method.about.get("title", method.name)) for method in chosen}
+    shown = {titles[name]: heatmap[0].numpy() for name, heatmap in maps.items()}
+    files.write(output, _png(pixels(batch, loaded.preprocessing)[0], shown, _caption(loaded, batch)))
+    return output
+
+
+def _caption(model: LoadedModel, batch: torch.Tensor) -> str:
+    """The model, and the class that it sees: the one explained."""
+    with torch.no_grad():
+        target = int(model.module(batch).argmax(1))
+    name = model.classes[target] if model.classes else f"class {target}"
+    return f"{model.name} at {model.layer}: {name}"
+
+
+def _png(image: np.ndarray, maps: Mapping[str, np.ndarray], caption: str) -> bytes:
+    """The image (H, W, 3) and each map (H, W) over it, in rows of COLUMNS."""
+    panels = 1 + len(maps)
+    rows, columns = math.ceil(panels / COLUMNS), min(panels, COLUMNS)
+    figure = Figure(figsize=(columns * INCHES, rows * (INCHES + 0.3) + 0.3), layout="constrained")
+    figure.suptitle(caption, fontsize=10)
+    for number, (title, heatmap) in enumerate({"": None, **maps}.items(), start=1):
+        axis = figure.add_subplot(rows, columns, number)
+        axis.set_axis_off()
+        axis.imshow(image)
+        axis.set_title(title, fontsize=9)
+        if heatmap is not None:
+            axis.imshow(heatmap, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()

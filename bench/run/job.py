@@ -1,0 +1,96 @@
+"""A job: one model, cut at one layer, on one data set, with the methods and metrics that one trace serves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bench import data, models, plugins
+from bench.data import TARGET_RULES, DataSet
+from bench.errors import BenchError, unknown
+from bench.models import LoadedModel
+from bench.plugins import Plugin
+from bench.run.device import Device
+from bench.run.shards import Shard, shards
+
+
+@dataclass(frozen=True)
+class Job:
+    """indices: the chosen images, positions in `data`. target: the rule that names the class to explain."""
+
+    experiment: str
+    model: LoadedModel
+    data: DataSet
+    indices: tuple[int, ...]
+    target: str
+    methods: tuple[Plugin, ...]
+    metrics: tuple[Plugin, ...]
+    device: Device
+    shard_size: int
+    batch_size: int
+    workers: int
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> Job:
+        """Everything loaded and checked. Raises BenchError where something is missing or doesn't fit."""
+        if config["target"] not in TARGET_RULES:
+            raise unknown("target rule", str(config["target"]), TARGET_RULES)
+        dataset = data.load(config["data"])
+        job = Job(
+            experiment=config["experiment"],
+            model=models.load(config["model"]),
+            data=dataset,
+            indices=tuple(data.subset(dataset, config["data"]["size"], config["data"]["seed"])),
+            target=config["target"],
+            methods=chosen("method", config),
+            metrics=chosen("metric", config),
+            device=Device.of(config["device"]),
+            shard_size=config["shard_size"],
+            batch_size=config["data"]["batch_size"],
+            workers=config["data"]["workers"],
+        )
+        job.check()
+        return job
+
+    def check(self) -> None:
+        """Raises BenchError where labels of the data can't be classes of the model."""
+        mine, theirs = self.model.number_of_classes, len(self.data.classes)
+        if self.target == "predicted":
+            return
+        data.check_labels(self.data, self.indices, mine)
+        if mine != theirs:
+            raise BenchError(
+                f"The model {self.model.name} has {mine} classes and the data set {self.data.name} {theirs}, so "
+                "labels don't name the model's classes; choose data that fits, set data.classes, or target=predicted."
+            )
+
+    @property
+    def name(self) -> str:
+        """What a reader calls this job."""
+        return f"{self.model.name} at {self.model.layer} on {self.data.name}"
+
+    @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """The images in slices."""
+        return shards(self.indices, self.shard_size)
+
+    @cached_property
+    def contents(self) -> dict[int, str]:
+        """For each chosen image its id and the SHA-256 of its content."""
+        return {index: f"{self.data.ids[index]} {self.data.fingerprint(index)}" for index in self.indices}
+
+    @property
+    def data_fingerprint(self) -> str:
+        """SHA-256 over the ids and the content of the chosen images, in order."""
+        return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
+
+
+def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
+    """The configured methods or metrics. Raises BenchError for one that can't be imported, or where there is none."""
+    entries = config[kind]
+    if not entries:
+        raise BenchError(f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}].")
+    return tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())

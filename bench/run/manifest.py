@@ -1,0 +1,134 @@
+"""manifest.json: what a run did, with what, and which files count. Tables, figures and the gate read nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import plugins
+from bench.evaluation import value_names
+from bench.plugins import Plugin
+from bench.run import files, fingerprint
+from bench.run.job import Job
+
+RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
+OF_A_METRIC = ("title", "unit", "better", "tolerance", "of")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that ended early. mendable: by the user (a BenchError). trace: where it happened, for a bug report."""
+
+    job: str
+    message: str
+    mendable: bool
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job hands back, plain enough to travel between processes; the paths are relative to the run folder."""
+
+    job: str
+    config: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    records: tuple[str, ...] = ()
+    runtime: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
+    images: int = 0
+    shards: int = 0
+    shards_computed: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+
+def facts(job: Job) -> dict[str, Any]:
+    """A job's share of the manifest."""
+    model = job.model
+    of_model = {"layer": model.layer, "weights": model.weights, "weights_sha256": model.weights_sha256}
+    ids = [job.data.ids[index] for index in job.indices]
+    return {
+        "methods": {method.name: _about(method) for method in job.methods},
+        "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},
+        "models": {model.name: of_model},
+        "data": {job.data.name: {"ids": ids, "fingerprint": job.data_fingerprint}},
+        "device": str(job.device.device),
+        "precision": {"trunk": job.device.precision, "head": job.device.head_precision},
+    }
+
+
+def assemble(outcomes: Sequence[Outcome], experiment: str, run: str) -> dict[str, Any]:
+    """The manifest of a sweep, from what its jobs handed back, in their order."""
+    done = [outcome.facts for outcome in outcomes if outcome.facts]
+    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
+    for facts_of_job in done:
+        for key, into in merged.items():
+            for name, about in facts_of_job[key].items():
+                into[name] = _with_layers(into[name], about) if key == "models" and name in into else about
+    for about in merged["models"].values():
+        about.setdefault("layers", [about["layer"]])
+    return {
+        "experiment": experiment,
+        "run": run,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": outcomes[0].config if outcomes else {},
+        **merged,
+        "device": _one(facts_of_job["device"] for facts_of_job in done),
+        "precision": _one(facts_of_job["precision"] for facts_of_job in done),
+        "versions": {name: fingerprint.version_of(name) for name in RECORDED},
+        "git_commit": _commit(),
+        "records": [path for outcome in outcomes for path in outcome.records],
+        "runtime": [path for outcome in outcomes for path in outcome.runtime],
+        "pictures": [path for outcome in outcomes for path in outcome.pictures],
+        "jobs": [{"job": outcome.job, "config": outcome.config, "images": outcome.images} for outcome in outcomes],
+        "failures": [
+            {"job": outcome.failure.job, "message": outcome.failure.message}
+            for outcome in outcomes
+            if outcome.failure is not None
+        ],
+    }
+
+
+def write(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes manifest.json, whole or not at all. Raises BenchError where it can't."""
+    files.write(folder / "manifest.json", (json.dumps(manifest, indent=1, default=str) + "\n").encode())
+
+
+def _about(method: Plugin) -> dict[str, Any]:
+    return {**method.about, "target": method.target, "params": dict(method.params)}
+
+
+def _values(metric: Plugin) -> dict[str, dict[str, Any]]:
+    """Each value of a metric with what its YAML says of it; a value's own words before the metric's."""
+    own = metric.about.get("values") or {}
+    shared = {key: metric.about[key] for key in OF_A_METRIC if key in metric.about}
+    return {
+        name: {"title": name, **shared, **(own.get(name) or {}), "metric": metric.name} for name in value_names(metric)
+    }
+
+
+def _with_layers(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    layers = [*one.get("layers", [one["layer"]]), other["layer"]]
+    return {**one, "layers": list(dict.fromkeys(layers))}
+
+
+def _one(said: Iterable[Any]) -> Any:
+    """What all jobs say, or the list of what they say where they differ."""
+    different = list({json.dumps(one): one for one in said}.values())
+    return different[0] if len(different) == 1 else different
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this code runs from; None for an installed package."""
+    top = plugins.conf_folder().parent
+    if not (top / ".git").exists() or shutil.which("git") is None:
+        return None
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=top, capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or None

@@ -1,0 +1,109 @@
+"""What the report's picture figures need: some images with every method's map and the image that it perturbs."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench import plugins
+from bench.batch import Batch
+from bench.cut import Cut
+from bench.data import batches
+from bench.data.preprocessing import Preprocessing
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.plugins import Plugin
+from bench.run import files, fingerprint
+from bench.run.job import Job
+from bench.trace import Trace
+from metrics.perturbation import logits_of, perturb, probabilities
+
+
+def ensure(job: Job, whole: Cut, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """The file with the job's pictures, relative to the run folder; made where it isn't there yet.
+
+    config: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown).
+    """
+    if not config["rows"]:
+        return ()
+    how = perturbation(job, config["perturbation"])
+    identity = [f"{config['rows']} {sorted(how.items())}", *job.contents.values()]
+    name = fingerprint.of_file(fingerprint.of_job(job), identity, None, job.methods)
+    path = f"pictures/{job.model.name}-{job.model.layer}-{name[:12]}.npz"
+    if not (folder / path).is_file():
+        batch = first_rows(job, config["rows"])
+        if batch is None:
+            return ()
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays(job, whole, batch, how))  # type: ignore[arg-type]
+        files.write(folder / path, buffer.getvalue())
+    return (path,)
+
+
+def perturbation(job: Job, metric: str) -> dict[str, Any]:
+    """The keyword arguments of `perturb` among a metric's parameters, as this run configures it."""
+    chosen = {entry.name: entry for entry in job.metrics}
+    entry = chosen.get(metric) or plugins.load("metric", metric)
+    return {name: value for name, value in entry.params.items() if name in inspect.signature(perturb).parameters}
+
+
+def first_rows(job: Job, count: int) -> Batch | None:
+    """The first rows whose images can be read; None where there are none."""
+    found = batches(job.data, job.indices, job.model.preprocessing, job.target, count, 0)
+    batch = next((batch for batch in found if isinstance(batch, Batch)), None)
+    return None if batch is None else batch.to(job.device.device)
+
+
+def arrays(job: Job, whole: Cut, batch: Batch, how: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What a file holds, of N rows and the M methods that apply.
+
+    images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) float16,
+    perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer.
+    """
+    trace = whole.trace(batch.images, batch.targets)
+    maps = {method.name: shown for method in job.methods if (shown := _heatmap(method, trace)) is not None}
+    perturbed = {name: perturb(trace.images, heatmap, **how) for name, heatmap in maps.items()}
+    confidences = [
+        probabilities(logits_of(trace, images), trace.targets).cpu().numpy() for images in perturbed.values()
+    ]
+    return {
+        "images": pixels(trace.images, job.model.preprocessing),
+        "image_ids": np.array(batch.image_ids),
+        "class_names": np.array([_class_name(job, target) for target in trace.targets.tolist()]),
+        "confidence": probabilities(trace.logits, trace.targets).cpu().numpy(),
+        "methods": np.array(list(maps)),
+        "heatmaps": np.array([heatmap.cpu().numpy() for heatmap in maps.values()], dtype=np.float16),
+        "perturbed": np.array(
+            [pixels(images, job.model.preprocessing) for images in perturbed.values()], dtype=np.uint8
+        ),
+        "confidence_perturbed": np.array(confidences),
+        "model": np.array(job.model.name),
+        "layer": np.array(job.model.layer),
+    }
+
+
+def _heatmap(method: Plugin, trace: Trace) -> Tensor | None:
+    """(N, H, W) in [0, 1]; None where the method doesn't apply to the model, which the records say."""
+    try:
+        return Explanation.of(trace, method(trace)).heatmap
+    except BenchError:
+        return None
+
+
+def pixels(images: Tensor, preprocessing: Preprocessing) -> np.ndarray:
+    """Normalised (N, 3, H, W) back to what is seen: (N, H, W, 3) uint8."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    seen = images.detach().float().cpu() * std + mean
+    return (seen.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def _class_name(job: Job, target: int) -> str:
+    names = job.data.class_names
+    return names[target] if target < len(names) else str(target)

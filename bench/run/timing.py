@@ -1,0 +1,32 @@
+"""The runtime step of a job: measured in one go, so that no table mixes seconds of two moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.cut import Cut
+from bench.run import fingerprint, records
+from bench.run.job import Job
+from bench.run.pictures import first_rows
+from bench.runtime import measure_runtime
+
+
+def ensure(job: Job, whole: Cut, config: Mapping[str, Any], fresh: bool, folder: Path) -> tuple[str, ...]:
+    """The job's file of run times, relative to the run folder.
+
+    config: repeats (0: no file) and batch_size. fresh: some of the job was computed just now, so measure all of it.
+    """
+    if not config["repeats"]:
+        return ()
+    identity = [f"{config['repeats']} x {config['batch_size']}", *job.contents.values()]
+    name = fingerprint.of_file(fingerprint.of_job(job), identity, None, job.methods)
+    path = f"runtime/{job.model.name}-{job.model.layer}-{name[:12]}.parquet"
+    if fresh or not (folder / path).is_file():
+        batch = first_rows(job, config["batch_size"])
+        if batch is None:
+            return ()
+        table = measure_runtime(whole, batch.images, batch.targets, job.methods, repeats=config["repeats"])
+        records.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
+    return (path,)

@@ -1,0 +1,13 @@
+"""A user's own modules: the current folder is last on sys.path, so it hides no installed package."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def add_current_folder() -> None:
+    """A console script lacks the current folder on sys.path; `+method.mine._target_=my_module.my_cam` needs it."""
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)

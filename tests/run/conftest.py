@@ -1,0 +1,74 @@
+"""Small runs of the embedded models with random weights, into a folder of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from bench.run import records
+from bench.run.job import Job
+from bench.run.manifest import Outcome
+from bench.run.sweep import configuration, sweep
+
+TINY = (
+    "model=scenes_vgg",
+    "model.weights=null",
+    "data.size=5",
+    "data.batch_size=4",
+    "shard_size=2",
+    "device=cpu",
+    "method=[grad_cam,xgrad_cam]",
+    "metric=[sensitivity_error,confidence_drop,zeta]",
+    "runtime.repeats=0",
+    "pictures.rows=0",
+)
+Run = Callable[..., list[Outcome]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tests share two cores; many threads on tiny products only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+def tiny(overrides: tuple[str, ...]) -> list[str]:
+    """These overrides, over those of a tiny run."""
+    said = {override.partition("=")[0] for override in overrides}
+    return [*(override for override in TINY if override.partition("=")[0] not in said), *overrides]
+
+
+@pytest.fixture
+def run(results: Path) -> Run:
+    """Runs a tiny sweep with further overrides; its outcomes."""
+    return lambda *overrides: sweep([*tiny(overrides), f"results={results}"])[1]
+
+
+@pytest.fixture
+def job() -> Callable[..., Job]:
+    """A tiny job with further overrides, not run."""
+    return lambda *overrides: Job.of(configuration(tiny(overrides)))
+
+
+@pytest.fixture
+def rows(results: Path) -> Callable[[list[Outcome]], pd.DataFrame]:
+    """The records of a run, sorted."""
+
+    def read(outcomes: list[Outcome]) -> pd.DataFrame:
+        files = [file for outcome in outcomes for file in outcome.records]
+        table = records.read(results / "quick" / "default", files).astype({"value": float})
+        table = table.astype({name: str for name in table.columns if table[name].dtype == "category"})
+        return table.sort_values(["model", "layer", "image_id", "target_class", "method", "metric"], ignore_index=True)
+
+    return read

@@ -1,0 +1,185 @@
+"""Bad input: a bad image is a row that says so; a bad configuration stops before any computation."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from bench.embedded import networks, scenes
+from bench.errors import BenchError
+from bench.run.finish import finish
+from bench.run.manifest import Outcome
+from bench.run.sweep import sweep
+
+Run = Callable[..., list[Outcome]]
+Rows = Callable[[list[Outcome]], pd.DataFrame]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A user's folder of pictures: good ones of many kinds, and bad ones, of the ten classes."""
+    root = tmp_path / "pictures"
+    for digit in range(10):
+        (root / str(digit)).mkdir(parents=True)
+    picture = Image.fromarray(scenes.draw("evaluation", 0, 0).image)
+    picture.save(root / "0" / "good.jpg")
+    picture.convert("L").save(root / "1" / "grey.png")
+    picture.convert("CMYK").save(root / "2" / "cmyk.jpg")
+    picture.convert("RGBA").save(root / "3" / "rgba.png")
+    picture.resize((1, 96)).save(root / "4" / "narrow.png")
+    picture.resize((10_000, 4)).save(root / "5" / "wide.png")
+    (root / "6" / "truncated.jpg").write_bytes((root / "0" / "good.jpg").read_bytes()[:700])
+    (root / "7" / "text.png").write_text("no picture")
+    (root / "8" / "empty.png").write_bytes(b"")
+    return root
+
+
+@pytest.fixture
+def of_folder(folder: Path) -> tuple[str, ...]:
+    return ("data=folder", f"data.root={folder}", "data.classes=null", "data.size=null", "data.workers=0")
+
+
+def test_bad_images_are_rows_and_are_counted(run: Run, rows: Rows, of_folder: tuple[str, ...]):
+    (outcome,) = run(*of_folder)
+    assert outcome.failure is None
+    table = rows([outcome])
+    assert len(table) == 9 * 5  # every image x (two methods x two metrics, and the layer's)
+    bad = table[table["status"] == "bad_image"]
+    assert set(bad["image_id"]) == {"6/truncated.jpg", "7/text.png", "8/empty.png"}
+    assert bad["value"].isna().all()
+    assert (bad[["target_class", "predicted_class"]] == -1).all(axis=None)
+    good = table[table["status"] != "bad_image"]
+    assert set(good["image_id"]) == {
+        "0/good.jpg",
+        "1/grey.png",
+        "2/cmyk.jpg",
+        "3/rgba.png",
+        "4/narrow.png",
+        "5/wide.png",
+    }
+    assert good.groupby("image_id")["target_class"].first().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_last_lines_count_them(
+    run: Run, of_folder: tuple[str, ...], results: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bench.report.write", lambda folder: folder / "report.html")
+    monkeypatch.setattr("bench.report.headline", lambda _: ["one number"])
+    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, run(*of_folder))
+    assert code == 0
+    assert "images left out: 3 (6/truncated.jpg, 7/text.png, 8/empty.png)" in lines
+    assert any(line.startswith("values: ") and "15 bad_image" in line for line in lines)
+    assert lines[-2:] == ["one number", f"report: {results}/quick/default/report.html"]
+
+
+def test_only_bad_images(run: Run, rows: Rows, of_folder: tuple[str, ...], folder: Path):
+    for path in folder.glob("[0-5]/*"):
+        path.unlink()
+    outcomes = run(*of_folder, "runtime.repeats=1", "pictures.rows=2")
+    assert outcomes[0].failure is None
+    assert set(rows(outcomes)["status"]) == {"bad_image"}
+    assert outcomes[0].runtime == outcomes[0].pictures == ()
+
+
+def failure(outcomes: list[Outcome]) -> str:
+    (outcome,) = outcomes
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    return outcome.failure.message
+
+
+@pytest.mark.parametrize("data", ["imagenet", "voc", "folder"])
+def test_a_data_root_that_is_not_there(run: Run, tmp_path: Path, data: str):
+    message = failure(run(f"data={data}", f"data.root={tmp_path}/nowhere", "data.size=null"))
+    assert f"{tmp_path}/nowhere" in message
+
+
+def test_labels_that_are_no_classes_of_the_model(run: Run, of_folder: tuple[str, ...], folder: Path):
+    (folder / "99").mkdir()
+    Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(folder / "99" / "a.png")
+    assert "'99/a.png' with class 10, but the model has only the classes 0 to 9" in failure(run(*of_folder))
+
+
+def test_fewer_classes_than_the_model_has(run: Run, of_folder: tuple[str, ...], folder: Path):
+    (folder / "9").rmdir()
+    assert "has 10 classes and the data set folder 9" in failure(run(*of_folder))
+
+
+def test_weights_with_nan(run: Run, tmp_path: Path):
+    state = networks.scenes_vgg().state_dict()
+    state["features.0.weight"][0, 0, 0, 0] = torch.nan
+    torch.save(state, tmp_path / "nan.pth")
+    assert "NaN" in failure(run(f"model.weights={tmp_path}/nan.pth"))
+
+
+def test_an_unknown_layer(run: Run):
+    assert "features.13" in failure(run("model.layer=featurs.13"))
+
+
+def test_a_layer_without_maps(run: Run):
+    assert "maps" in failure(run("model.layer=classifier.0"))
+
+
+def test_a_job_that_fails_leaves_the_others_alone(run: Run):
+    good, bad = run("model=scenes_vgg", "model.layer=features.13,layer4")
+    assert good.failure is None
+    assert bad.failure is not None
+    assert "layer4" in bad.failure.message
+
+
+def test_a_defect_is_no_mistake_of_the_user(run: Run, monkeypatch: pytest.MonkeyPatch, results: Path):
+    monkeypatch.setattr("bench.run.compute.todo", lambda _: 1 / 0)
+    outcomes = run()
+    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
+    assert code == 1
+    assert lines == ["failed: scenes_vgg: ZeroDivisionError: division by zero"]
+    assert outcomes[0].failure is not None
+    assert "test_bad_input.py" in outcomes[0].failure.trace
+
+
+def test_no_permission_stops_before_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
+    with pytest.raises(BenchError, match=f"Can't write results to {tmp_path}/file"):
+        sweep([f"results={tmp_path}/file"])
+
+
+def test_a_disk_that_fills_up_keeps_what_is_done(run: Run, results: Path, monkeypatch: pytest.MonkeyPatch):
+    replace, written = os.replace, []
+
+    def full(draft: str, path: Path) -> None:
+        if str(path).endswith(".parquet"):
+            if len(written) == 4:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written.append(path)
+        replace(draft, path)
+
+    monkeypatch.setattr(os, "replace", full)
+    message = failure(run())
+    assert f"{results}/quick/default/records: the disk is full" in message
+    assert "goes on from there" in message
+    assert sorted(path.name for path in (results / "quick/default/records").iterdir()) == sorted(
+        path.name for path in written
+    )
+    monkeypatch.setattr(os, "replace", replace)
+    assert run()[0].shards_computed == 2  # one of three was whole
+
+
+def test_activations_that_are_not_finite(run: Run, rows: Rows, tmp_path: Path):
+    """Finite weights can still overflow on the way."""
+    state = networks.scenes_vgg().state_dict()
+    for name in state:
+        if name.startswith("features"):
+            state[name] = torch.full_like(state[name], 1e20)
+    torch.save(state, tmp_path / "huge.pth")
+    table = rows(run(f"model.weights={tmp_path}/huge.pth"))
+    assert set(table["status"]) == {"not_finite"}
+    assert table["value"].isna().all()

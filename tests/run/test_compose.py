@@ -1,0 +1,133 @@
+"""Every experiment composes; a command line's axes replace the file's; wrong words become one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import methods
+import metrics
+from bench import plugins
+from bench.errors import BenchError
+from bench.run import sweep as sweeps
+from bench.run.manifest import Outcome
+
+EXPERIMENTS = plugins.names("experiment")
+QUICK = ("experiment=quick", "real_root=/somewhere")
+Jobs = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    """The configurations of a command line's jobs, none of them run."""
+    results = tmp_path_factory.mktemp("results")
+
+    @cache
+    def compose(*overrides: str) -> list[dict[str, Any]]:
+        return [outcome.config for outcome in sweeps.sweep([*overrides, f"results={results}"])[1]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeps, "execute", lambda config: Outcome("", sweeps.plain(config)))
+        yield compose
+
+
+def test_the_experiments_are_these():
+    assert EXPERIMENTS == ["layers", "paper", "quick", "real"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes(jobs: Jobs, experiment: str):
+    found = jobs(f"experiment={experiment}", "real_root=/somewhere")
+    assert len(found) > 1  # each is a sweep, without -m
+    for config in found:
+        assert config["experiment"] == experiment
+        assert config["method"]
+        assert config["metric"]
+        assert "???" not in [value for _, value in sweeps.settings(config)]
+
+
+def test_without_a_choice_the_folders_are_the_choice(jobs: Jobs):
+    config = jobs(*QUICK)[0]
+    assert list(config["method"]) == methods.names()
+    assert list(config["metric"]) == metrics.names()
+
+
+def test_quick_is_the_default(jobs: Jobs):
+    choices = sweeps.configuration([])
+    assert choices["experiment"] == "quick"
+    assert [config["model"]["name"] for config in jobs(*QUICK)] == ["scenes_vgg", "scenes_resnet"]
+
+
+def test_paper_has_its_five_networks_and_methods(jobs: Jobs):
+    found = jobs("experiment=paper", "real_root=/somewhere")
+    assert [config["model"]["name"] for config in found] == ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
+    assert {"grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam", "guided_xgrad_cam"} < set(found[0]["method"])
+
+
+def test_real_gives_the_own_model_its_own_photographs(jobs: Jobs):
+    found = {config["model"]["name"]: config for config in jobs("experiment=real", "real_root=/somewhere")}
+    assert len(found) == 6
+    assert found["resnet18"]["data"]["root"] == "/somewhere/data/imagenet"
+    assert found["resnet18"]["data"]["classes"] is None
+    assert found["resnet18"]["model"]["weights_folder"] == "/somewhere/weights"
+    own = found["own_model"]
+    assert own["data"]["root"] == "/somewhere/own_model/images"
+    assert own["data"]["name"] == "own_images"
+    assert own["data"]["classes"] == own["model"]["classes"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "models"),
+    [
+        (["model=resnet18", "data=imagenet"], ["resnet18"]),
+        (["experiment=real", "model=own_model"], ["own_model"]),
+        (["model=resnet18,vgg16", "data=imagenet"], ["resnet18", "vgg16"]),
+        (["model=vgg11_bn", "data=imagenet"], ["vgg11_bn"]),  # a torchvision name without a file
+    ],
+)
+def test_the_command_line_replaces_a_swept_axis(jobs: Jobs, overrides: list[str], models: list[str]):
+    assert [config["model"]["name"] for config in jobs(*overrides)] == models
+
+
+def test_layers_sweeps_layers(jobs: Jobs):
+    found = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2")
+    assert [config["model"]["layer"] for config in found] == ["layer1", "layer2"]
+
+
+def test_a_user_s_own_method_stands_beside_the_others(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "users_module.py").write_text("def my_cam(trace, power=1.0):\n    return trace.gradients**power\n")
+    monkeypatch.chdir(tmp_path)
+    config = jobs("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")[0]
+    assert set(config["method"]) == {*methods.names(), "mine"}
+    (mine,) = [method for method in sweeps.chosen("method", config) if method.name == "mine"]
+    assert mine.params == {"power": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("method=[xgradcam]", "There is no method 'xgradcam'; did you mean 'xgrad_cam'"),
+        ("metric=[box_iuo]", "There is no metric 'box_iuo'; did you mean 'box_iou'"),
+        ("model=resnt18", "There is no model 'resnt18'; did you mean 'resnet18'"),
+        ("data=imagnet", "There is no data 'imagnet'; did you mean 'imagenet'"),
+        ("device=gpu", "There is no device 'gpu'; did you mean 'cpu'"),
+        ("experiment=papr", "There is no experiment 'papr'; did you mean 'paper'"),
+        ("data.sise=4", "There is no setting 'data.sise'; did you mean 'data.size'"),
+        ("modle=resnet18", "There is no setting 'modle'; did you mean 'model'"),
+        ("method=[", "The command line can't be understood"),
+        ("method=[]", "No method is chosen"),
+        ("+method.mine._target_=no_such.module", "can't be imported"),
+        ("method.grad_cam.params={power:2}", "The setting 'method.grad_cam.params' can't take that: Key 'power'"),
+        ("+method.grad_cam.params.power=2", "can't take its params"),
+        ("model=user", "model.architecture has no default: say model.architecture=VALUE"),
+    ],
+)
+def test_a_wrong_word_is_one_sentence(jobs: Jobs, override: str, sentence: str):
+    with pytest.raises(BenchError) as error:
+        jobs(override)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,147 @@
+"""What a run leaves: manifest, pictures and run times, from one sweep of two models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.run import manifest
+from bench.run.finish import finish
+from bench.run.manifest import Failure, Outcome
+from bench.run.sweep import sweep
+
+SMALL = (
+    "model=scenes_vgg,scenes_resnet",
+    "data.size=4",
+    "data.batch_size=4",
+    "method=[grad_cam,cam,centered]",
+    "metric=[conservation_error,confidence_drop,zeta]",
+    "runtime.repeats=1",
+    "runtime.batch_size=2",
+    "pictures.rows=3",
+    "device=cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run folder for two models; the report is others' business."""
+    results = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.report.write", lambda path: path / "report.html")
+        code, _ = finish(*sweep([*SMALL, f"results={results}"]))
+    assert code == 0
+    return results / "quick" / "default"
+
+
+@pytest.fixture(scope="module")
+def written(folder: Path) -> dict:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def test_both_models_are_in_one_manifest(written: dict, folder: Path):
+    assert list(written["models"]) == ["scenes_vgg", "scenes_resnet"]
+    assert written["models"]["scenes_vgg"]["layers"] == ["features.13"]
+    assert len(written["models"]["scenes_resnet"]["weights_sha256"]) == 64
+    assert [job["job"] for job in written["jobs"]] == [
+        "scenes_vgg at features.13 on scenes",
+        "scenes_resnet at layer4 on scenes",
+    ]
+    assert len(written["records"]) == 2 * (3 + 1)
+    assert all((folder / path).is_file() for key in ("records", "runtime", "pictures") for path in written[key])
+    assert written["failures"] == []
+    assert written["data"]["scenes"]["ids"] == [f"evaluation-0-{number:06d}" for number in range(4)]
+    assert written["config"]["report"]["headline"]
+    assert {"torch", "torchvision", "Pillow", "numpy"} <= set(written["versions"])
+    assert (written["device"], written["precision"]) == ("cpu", {"trunk": "fp32", "head": "fp32"})
+
+
+def test_what_yaml_says_of_methods_and_metrics_is_there(written: dict):
+    assert written["methods"]["cam"]["reference"] == "zhou2016cam"
+    about = written["metrics"]["conservation_error"]
+    assert (about["unit"], about["better"], about["of"], about["metric"]) == (
+        "ratio",
+        "lower",
+        "method",
+        "conservation_error",
+    )
+    assert written["metrics"]["zeta"]["of"] == "layer"
+
+
+def test_the_order_is_the_command_line_s(written: dict):
+    assert list(written["methods"]) == ["grad_cam", "cam", "centered"]
+    assert list(written["metrics"]) == ["conservation_error", "confidence_drop", "zeta"]
+
+
+def test_nothing_else_is_left_behind(folder: Path):
+    assert {path.name for path in folder.iterdir()} == {
+        "manifest.json",
+        "multirun.yaml",
+        "pictures",
+        "records",
+        "runtime",
+    }
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_pictures(written: dict, folder: Path):
+    vgg, resnet = (np.load(folder / path) for path in written["pictures"])
+    assert str(vgg["model"]), str(vgg["layer"]) == ("scenes_vgg", "features.13")
+    assert vgg["methods"].tolist() == ["grad_cam", "centered"]  # cam needs another head
+    assert resnet["methods"].tolist() == ["grad_cam", "cam", "centered"]
+    assert vgg["images"].shape == (3, 96, 96, 3)
+    assert vgg["images"].dtype == vgg["perturbed"].dtype == np.uint8
+    assert vgg["heatmaps"].shape == (2, 3, 96, 96)
+    assert vgg["perturbed"].shape == (2, 3, 96, 96, 3)
+    assert vgg["confidence"].shape == (3,)
+    assert vgg["confidence_perturbed"].shape == (2, 3)
+    assert vgg["image_ids"].tolist()[0] == "evaluation-0-000000"
+    assert vgg["class_names"].shape == (3,)
+    assert np.ptp(vgg["images"]) > 100  # a picture as people see it, not normalised pixels
+
+
+def test_the_pictures_show_what_was_measured(written: dict, folder: Path):
+    """The drop of confidence in the picture is the one in the records."""
+    vgg = np.load(folder / written["pictures"][0])
+    table = pd.concat(pd.read_parquet(folder / path) for path in written["records"])
+    table = table[(table["metric"] == "confidence_drop") & (table["model"] == "scenes_vgg")]
+    for place, method in enumerate(vgg["methods"]):
+        measured = table[table["method"] == method].head(3)
+        assert measured["image_id"].tolist() == vgg["image_ids"].tolist()
+        shown = vgg["confidence"] - vgg["confidence_perturbed"][place]
+        np.testing.assert_allclose(shown, measured["value"], atol=1e-5)  # batches of 3 and of 4 round apart
+
+
+def test_run_times(written: dict, folder: Path):
+    table = pd.concat(pd.read_parquet(folder / path) for path in written["runtime"])
+    assert set(table["model"]) == {"scenes_vgg", "scenes_resnet"}
+    assert set(table["data"]) == {"scenes"}
+    assert set(table["batch_size"]) == {2}
+    assert (table["milliseconds_per_image"] > 0).all()
+    assert {"trace", "ablation_drops", "method"} <= set(table["step"])
+
+
+def test_layers_of_one_model_are_listed_and_failures_are_named():
+    facts = {
+        "methods": {},
+        "metrics": {},
+        "data": {},
+        "device": "cpu",
+        "precision": {"trunk": "fp32", "head": "fp32"},
+    }
+    one, other = (Outcome("a", {}, {**facts, "models": {"net": {"layer": layer}}}) for layer in ("layer1", "layer2"))
+    failed = Outcome("b", {}, failure=Failure("b", "no weights", mendable=True))
+    found = manifest.assemble([one, other, failed], "quick", "default")
+    assert found["models"]["net"]["layers"] == ["layer1", "layer2"]
+    assert found["failures"] == [{"job": "b", "message": "no weights"}]
+
+
+def test_a_repeated_run_measures_no_time_again(folder: Path, written: dict):
+    before = {path: (folder / path).stat().st_mtime_ns for path in written["runtime"]}
+    _, outcomes = sweep([*SMALL, f"results={folder.parent.parent}"])
+    assert [outcome.shards_computed for outcome in outcomes] == [0, 0]
+    assert {path: (folder / path).stat().st_mtime_ns for path in written["runtime"]} == before

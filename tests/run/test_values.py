@@ -1,0 +1,68 @@
+"""A value depends on nothing but what it is a value of: not on order, shards, workers, or the company it keeps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.evaluation import method_values
+from bench.run.compute import cut_of
+from bench.run.compute import rows as batches_of
+from bench.run.job import Job
+from bench.run.manifest import Outcome
+
+Run = Callable[..., list[Outcome]]
+Rows = Callable[[list[Outcome]], pd.DataFrame]
+
+
+def test_the_rows_are_those_of_the_loop(run: Run, rows: Rows, job: Callable[..., Job]):
+    """Once more by hand: cut, trace, explain, measure, without shards, files or padding."""
+    found = rows(run())
+    tiny = job("data.batch_size=100")
+    (batch,) = batches_of(tiny, tiny.indices)
+    trace = cut_of(tiny).trace(batch.images, batch.targets)
+    assert len(found) == len(batch) * (2 * 2 + 1)
+    assert set(found["experiment"]) == {"quick"}
+    assert set(found["layer"]) == {"features.13"}
+    assert set(found["method"]) == {"-", "grad_cam", "xgrad_cam"}
+    method = next(method for method in tiny.methods if method.name == "xgrad_cam")
+    metric = next(metric for metric in tiny.metrics if metric.name == "sensitivity_error")
+    value, status = method_values(trace, batch, method, [metric])["sensitivity_error"]
+    mine = found[(found["method"] == "xgrad_cam") & (found["metric"] == "sensitivity_error")]
+    expected = pd.DataFrame(
+        {"image_id": batch.image_ids, "target_class": batch.targets, "value": value, "status": status}
+    )
+    expected = expected.sort_values(["image_id", "target_class"], ignore_index=True)
+    assert mine["image_id"].tolist() == expected["image_id"].tolist()
+    assert mine["target_class"].tolist() == expected["target_class"].tolist()
+    assert mine["status"].tolist() == expected["status"].tolist()
+    np.testing.assert_allclose(mine["value"], expected["value"], rtol=1e-4)  # batches of 4 and of 100 round apart
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [("shard_size=3",), ("shard_size=64", "data.workers=2"), ("method=[uniform,xgrad_cam,grad_cam]",)],
+    ids=["shards", "workers", "methods"],
+)
+def test_bit_by_bit_at_a_fixed_batch_size(run: Run, rows: Rows, results: Path, overrides: tuple[str, ...]):
+    other = rows(run(*overrides))
+    other = other[other["method"] != "uniform"].reset_index(drop=True)
+    clear(results)
+    pd.testing.assert_frame_equal(rows(run()), other, check_exact=True)
+
+
+def test_another_batch_size_moves_rounding_alone(run: Run, rows: Rows):
+    fours, ones = rows(run()), rows(run("data.batch_size=1"))
+    pd.testing.assert_frame_equal(fours.drop(columns="value"), ones.drop(columns="value"))
+    scale = fours.groupby("metric")["value"].transform(lambda values: np.ptp(values) or 1)
+    assert ((fours["value"] - ones["value"]).abs() / scale).max() < 1e-5  # of its range, in float32
+
+
+def clear(results: Path) -> None:
+    """Forget what was computed: nothing may come from a file."""
+    shutil.rmtree(results)
