@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 from bench import models
+from bench.embedded.scenes import CLASSES
 from bench.errors import BenchError
 from bench.models.spec import ModelSpec
 from bench.plugins import conf_folder
@@ -65,6 +66,13 @@ def test_a_named_model_loads_with_random_weights(name: str) -> None:
     loaded = models.load({**models.config(name), "weights": None})
     assert (loaded.name, loaded.layer) == (name, LAYERS[name])
     assert loaded.number_of_classes == (10 if name.startswith("scenes") else 1000)
+
+
+@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet"])
+def test_an_embedded_model_loads_with_its_committed_weights(name: str) -> None:
+    loaded = models.load(models.config(name))
+    assert (loaded.layer, loaded.weights, loaded.classes) == (LAYERS[name], f"{name}.safetensors", CLASSES)
+    assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (96, (0.5, 0.5, 0.5))
 
 
 def test_every_torchvision_name_works_on_the_command_line() -> None:
