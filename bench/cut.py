@@ -192,7 +192,7 @@ class Cut:
         return images.to(self.device, self.dtype)
 
     def _checked_targets(self, targets: Tensor, logits: Tensor) -> Tensor:
-        targets = torch.as_tensor(targets, device=logits.device).long()
+        targets = torch.as_tensor(targets, device=logits.device).long().clone()
         classes = logits.shape[1]
         if targets.shape != (len(logits),):
             raise BenchError(f"Targets are one class index per image, ({len(logits)},), not {tuple(targets.shape)}.")
@@ -216,7 +216,7 @@ class _Counting:
 
 def _halves(model: nn.Module, layer: str, image: Tensor) -> Halves:
     """Graph parts where they equal the model on this image, hooked parts else."""
-    expected = model(image)
+    expected = model(image.clone())
     if not isinstance(expected, Tensor) or expected.ndim != 2:
         raise BenchError(f"{type(model).__name__} must return logits (B, C), not {_described(expected)}.")
     try:

@@ -62,6 +62,6 @@ class HookedParts:
     def _run(self, image: Tensor, hook: Hook) -> Any:
         handle = self.model.get_submodule(self.layer).register_forward_hook(hook)
         try:
-            return self.model(image)
+            return self.model(image.clone())
         finally:
             handle.remove()

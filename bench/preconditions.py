@@ -39,6 +39,13 @@ def _finite(explanation: Explanation, _: bool) -> Tensor | bool:
     return torch.stack(rows).all(0) if rows else True
 
 
+def _score_to_divide_by(explanation: Explanation, on_score_scale: bool) -> Tensor | bool:
+    # A method that divides by S has no weights where S = 0: that isn't a network's NaN, and gets a name of its own.
+    if explanation.trace is None:
+        return True
+    return (explanation.trace.scores != 0) | _finite(explanation, on_score_scale)
+
+
 def _contributions(explanation: Explanation, _: bool) -> bool:
     return explanation.contributions is not None
 
@@ -67,7 +74,7 @@ def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.masks is not None and explanation.masks.flatten(1).any(1)
 
 
-FINITE = Precondition(NOT_FINITE, _finite)
+ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
 PRECONDITIONS = {
     "contributions": Precondition("no_contributions", _contributions),
     "score_scale": Precondition("not_on_score_scale", _score_scale),
@@ -86,7 +93,7 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
     Raises BenchError for a need that has no predicate.
     """
     answer = np.full(len(explanation), OK, dtype=object)
-    for condition in (FINITE, *map(_named, needs)):
+    for condition in (*ALWAYS, *map(_named, needs)):
         if not (answer == OK).any():
             break
         holds = condition.holds(explanation, on_score_scale)

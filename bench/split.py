@@ -48,8 +48,8 @@ class GraphParts:
     head_graph: fx.GraphModule
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Activations (B, K, H, W) and the values that travel beside them."""
-        return self.trunk_graph(images)
+        """Activations (B, K, H, W) and the values that travel beside them. The images are never written to."""
+        return self.trunk_graph(images.clone())
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Logits (B, C). Works on copies, so that an in-place first operation overwrites nothing."""

@@ -95,7 +95,7 @@ class Trace:
     def linear_head(self) -> Tensor:
         """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
         activations = self.activations / self.input_scale
-        return self.output_scale * linear_head_weight(self.cut, activations, self.sides)
+        return self.output_scale / self.input_scale * linear_head_weight(self.cut, activations, self.sides)
 
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | None = None

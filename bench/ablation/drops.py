@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -63,12 +62,9 @@ def _score_differences(group: Group) -> Tensor:
     if scorer is not None and scorer.all_input_nodes[0] in group.stretch:
         before = group.stretch[scorer.all_input_nodes[0]]
         return _tail(group, _class_row(group, scorer, before), slice(None))
-    transposed = cache(lambda layer: layer.weight.t().contiguous())
     found = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     for image, channels, first_products in _chunks(group):
-        rows = Rows(
-            group.head, group.values, group.stretch, group.side_kinds, image, channels, first_products, transposed
-        )
+        rows = Rows(group.head, group.values, group.stretch, group.side_kinds, image, channels, first_products)
         found[image, channels] = _scores_of_rows(group, rows)
     return found
 
@@ -142,11 +138,13 @@ def _chunks(group: Group) -> Iterator[tuple[int, Tensor, dict[fx.Node, Tensor]]]
             for image in range(batch)[some]:
                 live = group.live[image, span].nonzero()[:, 0]
                 if len(live):
-                    yield (
-                        image,
-                        live + start,
-                        {node: product[live, image - images] for node, product in products.items()},
-                    )
+                    own = {node: product[:, image - images] for node, product in products.items()}
+                    yield image, live + start, {node: _rows(product, live) for node, product in own.items()}
+
+
+def _rows(table: Tensor, chosen: Tensor) -> Tensor:
+    """Some rows of a table; the table itself where all are chosen."""
+    return table if len(chosen) == len(table) else table.index_select(0, chosen)
 
 
 def _first_linear_layers(group: Group) -> list[fx.Node]:

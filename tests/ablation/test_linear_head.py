@@ -31,7 +31,7 @@ def test_linear_heads_of_torchvision(build, layer, fc):
             trace.linear_head()
     else:
         assert torch.equal(trace.linear_head(), model.get_submodule(fc).weight)
-        assert torch.equal(trace.scaled(output=2.0, inputs=4.0).linear_head(), 2 * model.get_submodule(fc).weight)
+        assert torch.equal(trace.scaled(output=2.0, inputs=4.0).linear_head(), 0.5 * model.get_submodule(fc).weight)
 
 
 @pytest.mark.parametrize(("between", "linear"), [

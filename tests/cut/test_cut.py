@@ -147,9 +147,9 @@ def test_a_changed_weight_shows_in_the_cut(network, images):
 
 def test_works_inside_inference_mode(network, images):
     model, layer = network
-    expected = bench.trace(model, layer, images)
+    expected = bench.trace(model, layer, images, torch.tensor([0, 3, 4]))
     with torch.inference_mode():
-        inside = bench.trace(copy.deepcopy(model), layer, images.clone())
+        inside = bench.trace(copy.deepcopy(model), layer, images.clone(), torch.tensor([0, 3, 4]))
         drops = inside.ablation_drops
     assert torch.equal(inside.gradients, expected.gradients)
     assert torch.equal(drops, expected.ablation_drops)
@@ -267,3 +267,12 @@ def test_not_finite_images_stay_alone(network, images):
     )
     assert trace.scores[1].isnan()
     torch.testing.assert_close(trace.ablation_drops[[0, 2]], clean.ablation_drops[[0, 2]], rtol=0, atol=1e-14)
+
+
+def test_a_first_step_in_place_leaves_the_images_alone(images):
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 5)).double()
+    before = images.clone()
+    trace = bench.trace(model, "1", images)
+    trace.forward(images)
+    assert torch.equal(images, before)
+    assert torch.equal(trace.images, before)
