@@ -64,10 +64,12 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[Shown | Left
 
 
 def typeset(text: str) -> Markup:
-    """Escaped, with a true minus, powers of ten, and lines broken where the text breaks them."""
+    """Escaped, with a true minus, powers of ten, no break inside "n = 3", and the text's own line breaks."""
     said = str(escape(text))
     said = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", said)
+    said = said.replace("&lt;1e-6", "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>")
     said = re.sub(r"(\d)e(-?)(\d+)\b", _power, said)
+    said = re.sub(r"\bn = (?=\d)", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", said)
     return Markup(said.replace("\n", "<br>"))
 
 
@@ -86,14 +88,14 @@ def _models(run: RunFolder) -> list[dict[str, str]]:
 
 
 def _correct(run: RunFolder, model: str) -> str:
-    """How many of a model's images it names as labelled: "108 of 120 (90 %)"; empty where the rule tells nothing."""
+    """How many images have a label that the model predicts: "108 of 120 (90 %)"; empty where no label is known."""
     rows = run.records[(run.records["model"] == model) & (run.records["image_id"] != WHOLE_SET)]
-    if run.config.get("target") != "label" or rows.empty:
+    if run.config.get("target") == "predicted" or rows.empty:
         return ""
-    images = classified(rows.drop_duplicates(["data", "image_id"]))
-    known = int((images != "unknown").sum())
-    correct = int((images == "correct").sum())
-    return f"{correct:,} of {known:,} ({share(correct, known)})"
+    rows = rows.drop_duplicates(["data", "image_id", "target_class"])
+    split = classified(rows)
+    images = (split[split != "unknown"] == "correct").groupby([rows["data"], rows["image_id"]], observed=True).any()
+    return f"{images.sum():,} of {len(images):,} ({share(int(images.sum()), len(images))})" if len(images) else ""
 
 
 def _data(run: RunFolder) -> list[dict[str, str]]:

@@ -58,7 +58,7 @@ def _heading(column: tuple[str, str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = escape(cell.text)
+    text = escape(cell.text).replace("$<$1e-6", "$<10^{-6}$")
     text = re.sub(r"(\d)e(-?\d+)", r"\1$\\cdot10^{\2}$", text)
     text = re.sub(r"(^|[( ])-(?=\d)", r"\1$-$", text)
     return f"\\textbf{{{text}}}" if cell.bold else text

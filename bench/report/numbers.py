@@ -6,19 +6,23 @@ import math
 
 NOTHING = "\N{EN DASH}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+# Below this a metric's value is float32's rounding: a method that is exact in theory has such errors, and no method
+# is better than another by them. They all print, and so tie, the same.
+ROUNDING = 1e-6
 
 
 def number(value: float) -> str:
-    """Three significant digits; whole from 1,000 on; powers of ten where there would be too many zeros; a dash
-    for what isn't finite.
+    """Three significant digits; whole from 1,000 on; a dash for what isn't finite; "<1e-6" for float32's rounding.
 
-    >>> [number(x) for x in (0.012345, 12.0, 4321.5, 1.2e-7, 0.0)]
-    ['0.0123', '12.0', '4,322', '1.20e-7', '0']
+    >>> [number(x) for x in (0.012345, 12.0, 4321.5, 2.5e9, 1.2e-7, 0.0)]
+    ['0.0123', '12.0', '4,322', '2.50e9', '<1e-6', '0']
     """
     if not math.isfinite(value):
         return NOTHING
     if value == 0:
         return "0"
+    if abs(value) < ROUNDING:
+        return "<1e-6"
     rounded = float(f"{value:.3g}")
     if not 1e-4 <= abs(rounded) < 1e6:
         mantissa, exponent = f"{value:.2e}".split("e")
@@ -29,17 +33,19 @@ def number(value: float) -> str:
 
 
 def with_error(mean: float, error: float) -> str:
-    """A mean with its standard error, to the same decimals; the mean alone where there is no error (n = 1).
+    """A mean and its standard error to the same decimals, three digits of the larger; the mean alone for n = 1.
 
     >>> with_error(0.50227, 0.02321)
     '0.502 \u00b1 0.023'
     """
-    text = number(mean)
-    if not math.isfinite(error):
-        return text
-    decimals = len(text.partition(".")[2])
+    if not (math.isfinite(error) and math.isfinite(mean)):
+        return number(mean)
+    larger = number(max(abs(mean), error))
+    if "e" in larger:
+        return f"{number(mean)} {PLUS_MINUS} {number(error)}"
+    decimals = len(larger.partition(".")[2])
     same = f"{error:.{decimals}f}"
-    return f"{text} {PLUS_MINUS} {number(error) if 'e' in text or float(same) == 0 else same}"
+    return f"{mean:,.{decimals}f} {PLUS_MINUS} {same if float(same) or not error else number(error)}"
 
 
 def share(part: int, whole: int) -> str:

@@ -49,7 +49,7 @@ def test_every_metric_of_methods_has_boxes(run: RunFolder) -> None:
     assert list(figures) == [f"by_method_{name}" for name in names]
     caption = figures["by_method_sensitivity_error"].caption
     assert "Without a value: guided_xgrad_cam, random (not_on_score_scale)." in caption
-    assert "n = 112 to 120 images" in figures["by_method_confidence_drop"].caption
+    assert "n = 112 to 120 in a box" in figures["by_method_confidence_drop"].caption
 
 
 def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: RunFolder) -> None:
@@ -111,7 +111,7 @@ def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
     assert titles[3:6] == [
         f"confidence {before:.2f}",
         "xgrad_cam",
-        f"confidence {after:.2f}, drop {before - after:.2f}",
+        f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", "\N{MINUS SIGN}"),
     ]
     (one, _) = drawn(pair.draw, run)
     assert [axes.get_title() for axes in one.figure.axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
@@ -162,8 +162,16 @@ def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted() -> None:
     assert "2 of 100 values (2 %) lie outside" in cut.note
     positive = pd.Series(np.logspace(-2, 3, 100))
     assert fit(positive, groups).log
-    zeros = pd.concat([positive, pd.Series([0.0] * 3)], ignore_index=True)
-    assert fit(zeros, pd.Series(["a"] * 103)).outside == 3
+    zeros = pd.concat([positive, pd.Series([0.0, 1e-8, 1e-8])], ignore_index=True)
+    three = fit(zeros, pd.Series(["a"] * 103))
+    assert (three.log, three.outside) == (True, 3)
+    assert 0.01 <= three.low < 0.02
+    assert "3 of 103 values (3 %) below its low end are drawn there" in three.note
+    assert three.drawn(zeros).min() == three.low
+    mostly_zero = pd.Series([0.0] * 50 + [1e-4, 1e-3] * 20 + [1.0] * 10)
+    assert not fit(mostly_zero, pd.Series(["a"] * 100)).log
+    rounding = fit(pd.Series([1e-8, 2e-8]), pd.Series(["a", "a"]))
+    assert (rounding.log, rounding.high) == (False, 1e-6)
     assert fit(pd.Series([2.0]), pd.Series(["a"])).high == 2.0
 
 

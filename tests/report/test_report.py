@@ -152,7 +152,7 @@ def test_a_metric_without_any_value(thin: Any, few: pd.DataFrame) -> None:
 def test_one_image_of_one_method(thin: Any, few: pd.DataFrame) -> None:
     one = few[(few["image_id"] == "scene_00003") & (few["method"] == "grad_cam")]
     text = report.write(thin(one, methods={"grad_cam": {"on_score_scale": True}})).read_text()
-    assert "n = 1 image in a box" in text
+    assert "n = 1 in a box" in text
 
 
 def test_without_run_time(thin: Any, few: pd.DataFrame) -> None:
@@ -174,3 +174,15 @@ def test_a_folder_that_cannot_be_written_is_told(thin: Any, few: pd.DataFrame) -
     (folder / "tables").write_text("a file where a folder should be")
     with pytest.raises(BenchError, match="Can't write"):
         report.write(folder)
+
+
+def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(
+    thin: Any, few: pd.DataFrame, edit_manifest: Any
+) -> None:
+    right = few.assign(target_class=1, predicted_class=1)
+    other = few.assign(target_class=2, predicted_class=1)
+    folder = thin(pd.concat([right, other], ignore_index=True))
+    edit_manifest(folder, config={"target": "each_label"})
+    text = report.write(folder).read_text()
+    assert "12 of 12 (100 %)" in text
+    assert "one row for every class" in text

@@ -30,7 +30,9 @@ TABLE = Table(
         (4321.5, "4,322"),
         (0.00009996, "0.000100"),
         (0.00009, "9.00e-5"),
-        (1.2e-7, "1.20e-7"),
+        (1.2e-7, "<1e-6"),
+        (-1e-9, "<1e-6"),
+        (2.5e-6, "2.50e-6"),
         (-0.25, "-0.250"),
         (2.5e9, "2.50e9"),
         (0.0, "0"),
@@ -49,6 +51,10 @@ def test_number(value: float, text: str) -> None:
         (1.98, 0.0648, "1.98 ± 0.06"),
         (0.5, float("nan"), "0.500"),
         (0.5, 1e-5, "0.500 ± 1.00e-5"),
+        (0.000511, 0.017859, "0.0005 ± 0.0179"),
+        (-0.25, 0.01, "-0.250 ± 0.010"),
+        (2.0, 0.0, "2.00 ± 0.00"),
+        (4321.5, 12.0, "4,322 ± 12"),
     ],
 )
 def test_with_error(mean: float, error: float, text: str) -> None:
@@ -97,4 +103,5 @@ def test_every_special_character_of_latex() -> None:
 def test_html_text() -> None:
     assert typeset("<b> -0.5\nx") == "&lt;b&gt; \N{MINUS SIGN}0.5<br>x"
     assert "10<sup>\N{MINUS SIGN}7</sup>" in typeset("1.20e-7")
+    assert typeset("<1e-6") == "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>"
     assert typeset("0-12 grad-cam-2") == "0-12 grad-cam-2"  # no minus inside a name or a range

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from bench.report.figures.boxes import axis_label
 from bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
 from bench.report.floor import Floats, floor_of_means
+from bench.report.numbers import ROUNDING, number
 from bench.report.run_folder import METHOD_FREE, WHOLE_SET, RunFolder, Setting
 
 TITLE = "Axiom plane"
+FLOOR = "axiom floor"
+SMALLEST = 0.01  # the least that an axis shows: below lie methods that are exact but for rounding
 ROW = ["image_id", "target_class"]
 SPREAD = 20.0  # of the points' largest to smallest coordinate: from here on a linear axis hides the small ones
 
@@ -45,7 +49,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
             _panel(axes, plane, looks)
             axes.set_title(run.label(setting))
             axes.set(xlabel=f"{axis_label(run.value(x))}, mean", ylabel=f"{axis_label(run.value(y))}, mean")
-        _legend(figure)
+        _legend(figure, methods)
     yield Drawing("axiom_plane", TITLE, " ".join(_caption(run, planes)), figure)
 
 
@@ -71,35 +75,39 @@ def _plane(run: RunFolder, setting: Setting) -> Plane | None:
 
 def _panel(axes: Any, plane: Plane, looks: dict[str, Any]) -> None:
     if plane.floor is not None:
-        axes.plot(*plane.floor, color="0.25", linewidth=1.6, label="axiom floor", zorder=2)
+        axes.plot(*plane.floor, color="0.25", linewidth=1.6, label=FLOOR, zorder=2)
         axes.fill_between(*plane.floor, color="0.5", alpha=0.15, linewidth=0, zorder=1)
     rings: dict[tuple[str, ...], int] = {}
     for method, (x, y) in zip(plane.points.index, plane.points.to_numpy(), strict=True):
         # Methods that tie in theory lie on one spot: each later one is a wider ring around the first.
-        spot = (f"{x:.2g}", f"{y:.2g}")
+        spot = (number(x), number(y))
         rings[spot] = ring = rings.get(spot, -1) + 1
         colour, marker = looks[method]
         face = "none" if ring else colour
         how = {"marker": marker, "markersize": 6 + 5 * ring, "markeredgecolor": colour, "markerfacecolor": face}
-        axes.plot(x, y, label=method, markeredgewidth=1.6, linestyle="none", zorder=4, **how)
+        axes.plot(x, y, label=method, markeredgewidth=1.6, linestyle="none", zorder=4, clip_on=False, **how)
     ends = (0.0, 0.0) if plane.floor is None else (plane.floor[0].max(), plane.floor[1].max())
-    _scale(axes.set_xscale, axes.set_xlim, plane.points.iloc[:, 0], ends[0])
-    _scale(axes.set_yscale, axes.set_ylim, plane.points.iloc[:, 1], ends[1])
+    for which, points, end in zip("xy", plane.points.to_numpy().T, ends, strict=True):
+        _scale(axes, which, points, end)
 
 
-def _scale(set_scale: Callable[..., Any], set_limits: Callable[..., Any], points: pd.Series, end: float) -> None:
+def _scale(axes: Any, which: str, points: Floats, end: float) -> None:
     """From 0 up, so that the floor's ends are seen; logarithmic beyond the smallest value where they spread wide."""
-    values = [value for value in (*points, end) if value > 0] or [1.0]
+    values = [value for value in (*points, end) if value > ROUNDING] or [SMALLEST]
+    upper = max(1.15 * max(values), SMALLEST)
     if max(values) > SPREAD * min(values):
-        set_scale("symlog", linthresh=min(values), linscale=0.5)
-    set_limits(0, 1.15 * max(values))
+        getattr(axes, f"set_{which}scale")("symlog", linthresh=max(min(values), upper / 1000))
+    else:
+        getattr(axes, f"{which}axis").set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    getattr(axes, f"set_{which}lim")(0, upper)
 
 
-def _legend(figure: Figure) -> None:
-    """One legend for all panels, each method once, in the order of the manifest."""
+def _legend(figure: Figure, methods: list[str]) -> None:
+    """One legend for all panels: the floor where it is drawn, then each method once, in the order of the manifest."""
     pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     entries = {label: handle for handle, label in pairs}
-    legend = figure.legend(list(entries.values()), list(entries), loc="outside right center")
+    order = [label for label in (FLOOR, *methods) if label in entries]
+    legend = figure.legend([entries[label] for label in order], order, loc="outside right center")
     for handle in legend.legend_handles:
         if isinstance(handle, Line2D):
             handle.set_markersize(6)
@@ -107,7 +115,7 @@ def _legend(figure: Figure) -> None:
 
 def _caption(run: RunFolder, planes: dict[Setting, Plane]) -> Iterator[str]:
     n = ", ".join(f"{run.label(setting)} {plane.n:,} of {plane.images:,}" for setting, plane in planes.items())
-    yield f"Each method on the score's scale: means over the images where all of them have both errors (n: {n})."
+    yield f"Each method on the score's scale: means over the rows where all of them have both errors (n: {n})."
     yield "Methods on one spot are rings around it."
     if all(plane.floor is None for plane in planes.values()):
         yield "Without the axiom floor: its values aren't in this run for these images."

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator
 
-from bench.report.numbers import share
+from bench.report.numbers import ROUNDING, share
 
-WIDE = 30.0  # times the median: a ratio from which a linear axis squeezes the bulk into a line
+WIDE = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
+FEW = 0.05  # of the values may be 0, for which a logarithmic axis has no place
 FENCE = 3.0  # interquartile ranges beyond the quartiles: far out, after Tukey
 
 
 @dataclass(frozen=True)
 class Axis:
-    """limits of what is shown; log: a logarithmic axis; outside: how many of the values the limits cut off."""
+    """limits of what is shown; log: a logarithmic axis, on whose low end smaller values are drawn; outside: how many of
+    the values the limits cut off (linear) or are drawn on the low end (logarithmic)."""
 
     low: float
     high: float
@@ -26,26 +29,32 @@ class Axis:
 
     @property
     def note(self) -> str:
-        """For the caption; empty where all is shown."""
-        kind = "Logarithmic axis. " if self.log else ""
-        if not self.outside:
-            return kind.strip()
+        """For the caption; empty where all is shown as it is."""
         said = f"{self.outside:,} of {self.count:,} values ({share(self.outside, self.count)})"
-        return f"{kind}{said} lie outside the axis; the boxes count them."
+        if self.log:
+            return "Logarithmic axis" + (f"; {said} below its low end are drawn there." if self.outside else ".")
+        return f"{said} lie outside the axis; the boxes count them." if self.outside else ""
+
+    def drawn(self, values: pd.Series) -> pd.Series:
+        """The values as they are drawn: a logarithmic axis has no place for 0."""
+        return values.clip(lower=self.low) if self.log else values
 
 
 def fit(values: pd.Series, groups: pd.Series | list[pd.Series]) -> Axis:
-    """The axis for box-plots of `values` by `groups`: all of it if the tails are short, logarithmic if everything is
-    positive and spreads wide, else cut at FENCE interquartile ranges around the groups' quartiles."""
+    """The axis for box-plots of `values` by `groups`: all of it if the tails are short; logarithmic if the values
+    spread wide and nearly none is rounding; else cut at FENCE interquartile ranges around the groups' quartiles."""
     low, high = float(values.min()), float(values.max())
-    quartiles = values.groupby(groups, observed=True).quantile(np.array([0.25, 0.75])).unstack()
-    reach = FENCE * (quartiles[0.75] - quartiles[0.25])
-    fences = float((quartiles[0.25] - reach).min()), float((quartiles[0.75] + reach).max())
-    middle = float(values.median())
-    if low >= 0 and middle > 0 and high > WIDE * middle:
-        bottom = max(float(values[values > 0].min()), float(quartiles[0.25][quartiles[0.25] > 0].min()) / WIDE)
+    if low >= 0 and high < ROUNDING:
+        return Axis(0.0, ROUNDING, False, 0, len(values))
+    quartiles = values.groupby(groups, observed=True).quantile(np.array([0.25, 0.5, 0.75])).unstack()
+    above = quartiles.where(quartiles >= ROUNDING).min()  # of each quartile the smallest that isn't rounding, or NaN
+    bulk = values[values >= ROUNDING]
+    if low >= 0 and high > WIDE * above[0.5] and len(values) - len(bulk) <= FEW * len(values):
+        bottom = float(max(bulk.min(), above[0.25] / WIDE))
         return Axis(bottom, high, True, int((values < bottom).sum()), len(values))
-    low, high = max(low, fences[0]), min(high, fences[1])
+    reach = FENCE * (quartiles[0.75] - quartiles[0.25])
+    low = max(low, float((quartiles[0.25] - reach).min()))
+    high = min(high, float((quartiles[0.75] + reach).max()))
     return Axis(low, high, False, int(((values < low) | (values > high)).sum()), len(values))
 
 
@@ -54,6 +63,7 @@ def apply(axis: Axis, axes: Any, which: str = "y") -> None:
     if axis.log:
         getattr(axes, f"set_{which}scale")("log")
         getattr(axes, f"set_{which}lim")(axis.low / 1.3, axis.high * 1.3)
+        getattr(axes, f"{which}axis").set_major_locator(LogLocator(numticks=7))
     else:
         margin = 0.04 * (axis.high - axis.low) or 0.5 * abs(axis.high) or 0.5
         getattr(axes, f"set_{which}lim")(axis.low - margin, axis.high + margin)

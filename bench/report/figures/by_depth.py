@@ -37,7 +37,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
             axes.set_title(model)
     n = rows.groupby(["model", "layer", "data", "metric"], observed=True).size()
     count = f"{n.min():,}" if n.min() == n.max() else f"{n.min():,} to {n.max():,}"
-    caption = f"Layers in the order of the run; medians with the band between the quartiles. n = {count} images each."
+    caption = f"Layers in the order of the run; medians, and the band between the quartiles. n = {count} a median."
     yield Drawing("by_depth", TITLE, caption, figure)
 
 

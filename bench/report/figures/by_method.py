@@ -37,7 +37,8 @@ def _drawing(run: RunFolder, value: Value, rows: pd.DataFrame) -> Drawing:
     with style():
         figure = canvas(2.2 + 2.9 * columns, lines * (0.9 + 0.3 * len(methods)))
         for axes, setting in zip(panels(figure, len(settings), sharey=True, sharex=True), settings, strict=True):
-            boxes(axes, at(known, setting).astype({"method": str}), "value", "method", methods)
+            here = at(known, setting).astype({"method": str})
+            boxes(axes, here.assign(value=fitted.drawn(here["value"])), "value", "method", methods, means=True)
             axis.apply(fitted, axes, "x")
             axes.set(ylabel="")
             axes.set_title(run.label(setting))
@@ -51,7 +52,7 @@ def _caption(value: Value, rows: pd.DataFrame, known: pd.DataFrame, methods: lis
     direction = f", {value.better} is better" if value.better in ("lower", "higher") else ""
     counts = known.groupby(["model", "layer", "data", "method"], observed=True).size()
     n = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
-    yield f"{value.title} by method{direction}; n = {n} image{'' if counts.max() == 1 else 's'} in a box."
+    yield f"{value.title} by method{direction}; n = {n} in a box; diamonds are means."
     absent = [method for method in dict.fromkeys(rows["method"].sort_values()) if method not in methods]
     if absent:
         statuses = sorted(set(rows.loc[rows["method"].isin(absent), "status"]))

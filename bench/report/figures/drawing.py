@@ -89,4 +89,6 @@ def panels(figure: Figure, count: int, most: int = 3, **how: Any) -> list[Any]:
     axes = figure.subplots(-(-count // columns), columns, squeeze=False, **how).ravel()
     for unused in axes[count:]:
         unused.set_axis_off()
+    for lowest in axes[max(0, count - columns) : count]:  # shared axes label the last row alone, which may be empty
+        lowest.tick_params(labelbottom=True)
     return list(axes[:count])

@@ -37,6 +37,6 @@ def _drawing(pictures: Pictures, methods: list[str]) -> Drawing:
                 show(axes, overlay(image, heat), wrapped(method) if i == 0 else "")
     caption = (
         f"{pictures.model} at {pictures.layer}: each map, scaled to its maximum, over the grey image; beside a row its "
-        f"explained class. Images: {', '.join(pictures.image_ids)}."
+        f"explained class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
     )
     return Drawing(f"maps_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, figure)

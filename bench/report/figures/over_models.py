@@ -39,8 +39,8 @@ def _drawing(run: RunFolder, name: str, title: str, rows: pd.DataFrame) -> Drawi
     with style():
         figure = canvas(max(4.5, 1.2 + max(1.0, 0.1 * min(longest, LONG)) * len(order)), 4.2)
         axes = figure.subplots()
-        boxes(axes, shown, "where", "value", order)
         fitted = axis.fit(shown["value"], shown["where"])
+        boxes(axes, shown.assign(value=fitted.drawn(shown["value"])), "where", "value", order)
         axis.apply(fitted, axes)
         axes.set(xlabel="", ylabel=axis_label(value))
         for place, label in enumerate(order):
@@ -49,5 +49,7 @@ def _drawing(run: RunFolder, name: str, title: str, rows: pd.DataFrame) -> Drawi
         if longest > LONG:
             axes.set_xticks(range(len(order)), order, rotation=30, ha="right", rotation_mode="anchor")
     n = ", ".join(f"{label} {count}" for label, count in groups.size().loc[order].items())
-    caption = f"{title}, one value per image; the mean over all images above each box. n: {n}. {fitted.note}".strip()
+    caption = (
+        f"{title}, one value for each image and explained class; above each box the mean. n: {n}. {fitted.note}".strip()
+    )
     return Drawing(f"over_models_{name}", title, caption, figure)

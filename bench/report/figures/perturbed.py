@@ -11,6 +11,7 @@ from bench.report.run_folder import RunFolder
 TITLE = "Perturbed along the map"
 MOST = 4
 SIDE = 1.7
+MINUS = "\N{MINUS SIGN}"
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
@@ -37,9 +38,14 @@ def _drawing(pictures: Pictures, method: str) -> Drawing:
             before, after = float(pictures.confidence[i]), float(pictures.confidence_perturbed[m, i])
             show(left, pictures.images[i], f"confidence {before:.2f}", wrapped(pictures.class_names[i]))
             show(middle, overlay(pictures.images[i], pictures.heatmaps[m, i]), method)
-            show(right, pictures.perturbed[m, i], f"confidence {after:.2f}, drop {before - after:.2f}")
+            show(
+                right,
+                pictures.perturbed[m, i],
+                f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", MINUS),
+            )
+    images = ", ".join(dict.fromkeys(pictures.image_ids[:count]))
     caption = (
         f"{pictures.model} at {pictures.layer}: image, map of {method}, and the image with what the map highlights "
-        f"perturbed; confidence is the explained class's probability. Images: {', '.join(pictures.image_ids[:count])}."
+        f"perturbed; confidence is the explained class's probability. Images: {images}."
     )
     return Drawing(f"perturbed_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, figure)
