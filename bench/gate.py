@@ -146,7 +146,7 @@ def _read(file: Path) -> tuple[dict[str, str], pd.DataFrame]:
     try:
         lines = file.read_text().splitlines(keepends=True)
     except FileNotFoundError as error:
-        raise BenchError(f"there is no baseline {file}; write it with scripts/refresh_baseline.py.") from error
+        raise BenchError(f"there is no baseline {file}; write it from a run with --write.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"the baseline {file} can't be read ({error}).") from error
     about = [line[1:].strip().partition(": ") for line in lines if line.startswith("#")]

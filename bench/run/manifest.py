@@ -18,7 +18,7 @@ from bench.run import files, fingerprint
 from bench.run.job import Job
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
-OF_A_METRIC = ("title", "unit", "better", "tolerance", "of")
+OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "note")
 
 
 @dataclass(frozen=True)

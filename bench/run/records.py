@@ -49,5 +49,5 @@ def read(folder: Path, paths: Iterable[str]) -> pd.DataFrame:
 def _read_one(path: Path) -> pa.Table:
     try:
         return pq.read_table(path).cast(SCHEMA)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError) as error:  # Arrow says ValueError for columns of another name or order
         raise BenchError(f"The record file {path} can't be read ({error}); delete it and run again.") from error

@@ -107,6 +107,20 @@ def test_floor_distance_is_zero_exactly_on_the_segment(axiom_explanation, drawn,
     assert value("axiom_floor_distance", off_floor) > 1e-3
 
 
+def test_the_axiom_floor_ends_where_methods_on_it_end(axiom_explanation):
+    """By hand: S = 10, d = (3, 4, -1): S - sum d = 4, sum |d| = 8. m = d is one end, m that sum to S the other."""
+    S, d = torch.tensor([10.0]).double(), torch.tensor([[3.0, 4.0, -1.0]]).double()
+    exact, whole = axiom_explanation(S, d, d), axiom_explanation(S, d, d + torch.tensor([[1.0, 3.0, 0.0]]).double())
+    ends = metrics.get("axiom_floor")(exact)
+    assert {name: float(end) for name, end in ends.items()} == {
+        "axiom_floor_sensitivity": 0.5,
+        "axiom_floor_conservation": 0.4,
+    }
+    assert value("conservation_error", exact) == pytest.approx(0.4)
+    assert value("sensitivity_error", exact) == value("conservation_error", whole) == 0
+    assert value("sensitivity_error", whole) == pytest.approx(0.5)
+
+
 def test_xgrad_and_hires_cam_have_the_errors_zeta_and_epsilon(trace, explanation):
     """Their channel totals are sum g_k F_k, wherever sum F_k isn't 0; the explanation fixture is HiResCAM's."""
     assert (trace.activations.sum((2, 3)) > 0).all()

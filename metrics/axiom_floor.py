@@ -1,0 +1,23 @@
+"""The axiom floor of an image: the two ends of the best pairs of errors that any channel totals can reach."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.explanation import Explanation
+from bench.preconditions import given
+
+
+def axiom_floor(explanation: Explanation) -> dict[str, Tensor]:
+    """{sensitivity: |S - sum d_k| / sum |d_k|, conservation: |S - sum d_k| / |S|} -> (B,) each, of the layer alone.
+
+    With m_k free, the best reachable pairs (sensitivity, conservation error) are the segment from (0, the second) to
+    (the first, 0): |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|.
+    """
+    trace = given(explanation.trace, "trace")
+    S, d = trace.scores.double(), trace.ablation_drops.double()  # (B,), (B, K)
+    gap = (S - d.sum(1)).abs()
+    return {
+        "axiom_floor_sensitivity": gap / d.abs().sum(1),
+        "axiom_floor_conservation": gap / S.abs(),
+    }
