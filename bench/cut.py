@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import precision as arithmetics
-from bench.ablation.graph import HeadGraph, head_graph
+from bench.ablation.graph import HeadGraph, Values, head_graph
 from bench.errors import BenchError, unknown
 from bench.hooked import HookedParts
 from bench.shared_copy import shared_copy
@@ -105,7 +105,7 @@ class Cut:
             activations = activations.to(self.dtype).detach().requires_grad_()
             sides = cast(sides, self.dtype)
             with torch.enable_grad():
-                logits = self.head(activations, sides)
+                logits, values = self._head_with_values(activations, sides)
             targets = logits.argmax(1) if targets is None else self._checked_targets(targets, logits)
             scores = logits.gather(1, targets[:, None])[:, 0]
             (gradients,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
@@ -122,16 +122,14 @@ class Cut:
             targets=targets,
             cut=self,
             sides=sides,
+            head_values=values,
         )
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Logits (R, C) for activations (R, K, H, W) with one row of side values each; counted."""
         with arithmetics.arithmetic(self.head_precision, activations.device):
             logits = self.halves.parts.head(activations, sides)
-        self.passes.head_forward += len(activations)
-        if logits.requires_grad:
-            logits.register_hook(_Counting(self.passes, "head_backward", len(activations)))
-        return logits
+        return self._counted_head(logits)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of the whole model in eval mode, differentiable in the images; counted as trunk and head.
@@ -166,6 +164,25 @@ class Cut:
     def on(self, model: nn.Module) -> Cut:
         """The same cut of another model."""
         return Cut(model, self.layer, self.precision, self.head_precision, self.ablation_memory)
+
+    def _counted_head(self, logits: Tensor) -> Tensor:
+        self.passes.head_forward += len(logits)
+        if logits.requires_grad:
+            logits.register_hook(_Counting(self.passes, "head_backward", len(logits)))
+        return logits
+
+    def _head_with_values(self, activations: Tensor, sides: tuple[Any, ...]) -> tuple[Tensor, Values | None]:
+        """Logits and, once an ablation has shown that they are wanted, what the head's nodes hold.
+
+        They spare the ablations a head pass, and are kept where they are small beside what ablations may take.
+        """
+        head = self._head_graph
+        if head is None or head.bytes_per_image * len(activations) > self.ablation_memory // 4:
+            return self.head(activations, sides), None
+        with arithmetics.arithmetic(self.head_precision, activations.device):
+            values = head.evaluate(activations, sides)
+        kept = {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
+        return self._counted_head(values[head.logits]), kept
 
     def _halves_for(self, images: Tensor) -> Halves:
         if self._halves is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.ablation import ablation_drops
+from bench.ablation.graph import Values
 from bench.ablation.linear_head import linear_head_weight
 from bench.sides import select
 
@@ -34,6 +35,7 @@ class Trace:
     targets: Tensor
     cut: Cut
     sides: Any = ()
+    head_values: Values | None = None
     output_scale: float = 1.0
     input_scale: float = 1.0
 
@@ -51,6 +53,7 @@ class Trace:
             logits=self.logits[rows],
             targets=self.targets[rows],
             sides=select(self.sides, self.cut.halves.side_kinds, index, len(self)),
+            head_values=self.head_values if len(index) == len(self) else None,
         )
         if "ablation_drops" in self.__dict__:
             part.__dict__["ablation_drops"] = self.ablation_drops[rows]
@@ -89,7 +92,7 @@ class Trace:
     def ablation_drops(self) -> Tensor:
         """S - S_k for each channel k set to zero: (B, K), exact; 0 for a dead channel. Computed on first use."""
         return self.output_scale * ablation_drops(
-            self.cut, self.activations / self.input_scale, self.sides, self.targets
+            self.cut, self.activations / self.input_scale, self.sides, self.targets, self.head_values
         )
 
     def linear_head(self) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bench.ablation.brute_force import brute_force_drops
 from bench.ablation.drops import differences_of_scores
+from bench.ablation.graph import Values
 from bench.precision import arithmetic
 
 if TYPE_CHECKING:
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["ablation_drops", "brute_force_drops"]
 
 
-def ablation_drops(cut: Cut, activations: Tensor, sides: Any, targets: Tensor) -> Tensor:
+def ablation_drops(cut: Cut, activations: Tensor, sides: Any, targets: Tensor, values: Values | None = None) -> Tensor:
     """S - S_k for every channel k set to zero: (B, K); exactly 0 for a dead channel (F_k = 0).
 
-    Through the head's graph where it can be read, by batched head passes else; within `cut.ablation_memory` bytes.
+    values: those of the head's nodes, where the trace has kept them. Through the head's graph where it can be read, by
+    batched head passes else; within `cut.ablation_memory` bytes.
     """
     with torch.inference_mode(False), torch.no_grad(), arithmetic(cut.head_precision, activations.device):
         head = cut.head_graph(activations, sides)
         if head is None:
             return brute_force_drops(cut, activations, sides, targets, cut.ablation_memory)
         kinds = cut.halves.side_kinds
-        return differences_of_scores(head, kinds, activations, sides, targets, cut.ablation_memory)
+        return differences_of_scores(head, kinds, activations, sides, targets, cut.ablation_memory, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,14 +35,24 @@ class Group:
 
 
 def differences_of_scores(
-    head: HeadGraph, kinds: list[SideKind], activations: Tensor, sides: Any, targets: Tensor, memory: int
+    head: HeadGraph,
+    kinds: list[SideKind],
+    activations: Tensor,
+    sides: Any,
+    targets: Tensor,
+    memory: int,
+    values: Values | None = None,
 ) -> Tensor:
-    """S - S_k: (B, K), without ever subtracting two scores. memory: bytes for everything beside the arguments."""
+    """S - S_k: (B, K), without ever subtracting two scores.
+
+    memory: bytes for everything beside the arguments. values: the head's values, where the trace has kept them.
+    """
     at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
     placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
     parts = []
     for images in torch.arange(len(activations)).split(at_once):
-        values = head.evaluate(activations[images], select(sides, kinds, images, len(activations)))
+        if values is None or len(images) < len(activations):
+            values = head.evaluate(activations[images], select(sides, kinds, images, len(activations)))
         live = ~dead_channels(activations[images])
         group = Group(
             head=head,
@@ -62,9 +73,12 @@ def _score_differences(group: Group) -> Tensor:
     if scorer is not None and scorer.all_input_nodes[0] in group.stretch:
         before = group.stretch[scorer.all_input_nodes[0]]
         return _tail(group, _class_row(group, scorer, before), slice(None))
+    transposed = cache(lambda layer: layer.weight.t().contiguous())
     found = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     for image, channels, first_products in _chunks(group):
-        rows = Rows(group.head, group.values, group.stretch, group.side_kinds, image, channels, first_products)
+        rows = Rows(
+            group.head, group.values, group.stretch, group.side_kinds, image, channels, first_products, transposed
+        )
         found[image, channels] = _scores_of_rows(group, rows)
     return found
 

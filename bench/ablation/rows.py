@@ -6,6 +6,7 @@ by `clamp_difference`, and any other operation is evaluated at x + d and at x. T
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,8 +31,6 @@ from bench.sides import SideKind, select
 
 # Below this share of a layer's units, gathering their weights is cheaper than a full product.
 WORTH_GATHERING = 0.9
-# Norms and products round, so a bound counts only with this much to spare.
-ROUNDING_MARGIN = 1.001
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Rows:
 
     image: its index in the batch. channels: (n,) the ablated channels. first_products: for linear layers right behind
     the channelwise stretch, the differences that were computed for all images at once, (n, N).
+    transposed: a linear layer's weight as (units in, units out), whose rows are cheap to gather.
     """
 
     head: HeadGraph
@@ -49,6 +49,7 @@ class Rows:
     image: int
     channels: Tensor
     first_products: dict[fx.Node, Tensor]
+    transposed: Callable[[nn.Linear], Tensor]
 
     def until(self, last: fx.Node) -> Tensor:
         """The difference of the last node, (n, ...), all nodes before it included."""
@@ -110,23 +111,12 @@ class Rows:
         if name is nn.Linear:
             if difference.ndim != 2:
                 return functional.linear(difference, layer.weight)
-            return sparse_product(difference, layer.weight, self._within_reach(node, difference))
+            return sparse_product(difference, self.transposed(layer))
         if name is nn.Conv2d:
             zeros = layer.padding_mode == "zeros"
             return layer._conv_forward(difference, layer.weight, None) if zeros else None
         scale = batch_norm_scale(layer)
         return None if scale is None else difference * scale
-
-    def _within_reach(self, node: fx.Node, rows: Tensor) -> Tensor | None:
-        """The outputs of a linear layer that some row can leave positive; None if its user isn't a lone ReLU.
-
-        |w_j d| <= |w_j| |d|, so where z_j + |w_j| max|d| <= 0 the ReLU gives 0 before and after every ablation.
-        """
-        users = list(node.users)
-        if len(users) != 1 or CLAMP.get(self.head.operation(users[0])) != (0.0, None):
-            return None
-        reach = self.head.layer(node).weight.norm(dim=1) * rows.norm(dim=1).max()
-        return (~(self.own(node)[0] + ROUNDING_MARGIN * reach <= 0)).nonzero()[:, 0]
 
     def _first_convolution(self, layer: nn.Conv2d, before: Channelwise, size: tuple[int, int]) -> Tensor:
         """Each ablation changes one input channel, so that channel's kernels are all it needs: (n, C, h, w)."""
@@ -211,18 +201,12 @@ class Rows:
         return torch.full((len(self.channels),), self.image)
 
 
-def sparse_product(rows: Tensor, weight: Tensor, outputs: Tensor | None) -> Tensor:
-    """rows @ weight.T without the units that are zero in every row, and zero but for the given outputs.
-
-    rows: (n, units). weight: (N, units). outputs: indices into N, or None for all.
-    """
+def sparse_product(rows: Tensor, weight: Tensor) -> Tensor:
+    """rows @ weight without the units that are zero in every row. rows: (n, units), weight: (units, N)."""
     units = rows.abs().amax(0).nonzero()[:, 0]
-    if len(units) < WORTH_GATHERING * rows.shape[1]:
-        rows, weight = rows.index_select(1, units), weight.index_select(1, units)
-    if outputs is None or len(outputs) > WORTH_GATHERING * len(weight):
-        return rows @ weight.t()
-    product = rows.new_zeros(len(rows), len(weight))
-    return product.index_copy_(1, outputs, rows @ weight.index_select(0, outputs).t())
+    if len(units) > WORTH_GATHERING * rows.shape[1]:
+        return rows @ weight
+    return rows.index_select(1, units) @ weight.index_select(0, units)
 
 
 def _separable(layer: nn.Conv2d) -> bool:
