@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.run import compute, manifest, pictures, timing
+from bench.run import compute, manifest, notes, pictures, timing
 from bench.run.job import Job
 from bench.run.manifest import Failure, Outcome
 from bench.run.progress import progress
 from bench.run.user_code import add_current_folder
-
-SKIPPED = "is left out: "  # what a warning about a method that doesn't apply says
 
 
 def execute(config: DictConfig) -> Outcome:
@@ -44,8 +41,7 @@ def _run(config: dict[str, Any]) -> Outcome:
     job = Job.of(config)
     job.device.prepare()
     whole = compute.cut_of(job)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with notes.taken() as said:
         job = compute.decided(job, whole)
         shards = compute.todo(job)
         computed = _compute_missing(job, whole, shards, folder)
@@ -62,7 +58,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         shards=len(shards),
         shards_computed=computed,
         seconds=time.perf_counter() - start,
-        notes=tuple(dict.fromkeys(str(warning.message) for warning in caught if SKIPPED in str(warning.message))),
+        notes=said.lines(),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 # missing here computes once more than it must, and one that is here by mistake would keep values of old code.
 SHOWS = frozenset({"cli.py", "conf", "gate.py", "report", "runtime.py", "testing.py", "torchvision_import.py"})
 SHOWS_IN_RUN = frozenset(
-    {"execute", "explain", "files", "fingerprint", "finish", "hydra_errors", "listing", "manifest", "pictures"}
+    {"execute", "explain", "files", "fingerprint", "finish", "hydra_errors", "listing", "manifest", "notes", "pictures"}
     | {"progress", "shards", "sources", "sweep", "timing", "user_code"}
 )
 

@@ -1,0 +1,60 @@
+"""What a job has to say beside its values, said once at its end and not in the middle of a progress bar."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+LEFT_OUT = "is left out: "  # what the engine's warning about a method that doesn't apply says
+NO_TIME = "No run time for "  # follows from it
+DATA = logging.getLogger("bench.data")
+
+
+@dataclass
+class Notes:
+    """left_out: sentences about methods. problems: about annotations, one for each image."""
+
+    left_out: dict[str, None] = field(default_factory=dict)
+    problems: dict[str, None] = field(default_factory=dict)
+
+    def lines(self) -> tuple[str, ...]:
+        """Each sentence once; of the annotations' problems the count and the first."""
+        first = next(iter(self.problems), None)
+        count = f"{len(self.problems)} images have annotations that can't be used, the first: {first}"
+        return (*self.left_out, *([count] if first else []))
+
+
+@contextmanager
+def taken() -> Iterator[Notes]:
+    """Collects the notes of what is done inside; other warnings go on as they were."""
+    notes, handler = Notes(), _Handler()
+    DATA.addHandler(handler)
+    propagate, DATA.propagate = DATA.propagate, False
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            yield notes
+    finally:
+        DATA.removeHandler(handler)
+        DATA.propagate = propagate
+        notes.problems.update(dict.fromkeys(handler.messages))
+        for warning in caught:
+            text = str(warning.message)
+            if LEFT_OUT in text:
+                notes.left_out[text] = None
+            elif NO_TIME not in text:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+class _Handler(logging.Handler):
+    """Keeps messages."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())

@@ -1,0 +1,42 @@
+"""What a job says once at its end."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import pytest
+
+from bench.run import notes
+
+
+def test_each_sentence_once_and_problems_counted():
+    with notes.taken() as said:
+        for _ in range(3):
+            warnings.warn("The method 'cam' is left out: no pooling", stacklevel=1)
+            warnings.warn("No run time for the method 'cam': no pooling", stacklevel=1)
+            logging.getLogger("bench.data.loading").warning("%s: %s", "a.jpg", "no file")
+        logging.getLogger("bench.data.loading").warning("%s: %s", "b.jpg", "no file")
+    assert said.lines() == (
+        "The method 'cam' is left out: no pooling",
+        "2 images have annotations that can't be used, the first: a.jpg: no file",
+    )
+
+
+def test_nothing_to_say():
+    with notes.taken() as said:
+        pass
+    assert said.lines() == ()
+
+
+def test_other_warnings_go_on():
+    with pytest.warns(RuntimeWarning, match="overflow"), notes.taken():
+        warnings.warn("overflow", RuntimeWarning, stacklevel=1)
+
+
+def test_logging_is_as_before():
+    logger = logging.getLogger("bench.data")
+    before = (logger.propagate, list(logger.handlers))
+    with pytest.raises(ValueError, match="stop"), notes.taken():
+        raise ValueError("stop")
+    assert (logger.propagate, list(logger.handlers)) == before
