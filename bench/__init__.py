@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench import torchvision_import as _torchvision_import  # noqa: F401 - first, for a CPU-only torch
+from bench import threads as _threads  # noqa: F401 - before torch is loaded
+from bench import torchvision_import as _torchvision_import  # noqa: F401 - before torchvision, for a CPU-only torch
 from bench.batch import Annotation, Batch
 from bench.cut import Cut, cut, trace
 from bench.errors import BenchError

@@ -13,7 +13,9 @@ from pathlib import Path
 
 # What shows values, or decides when and where they are computed. All else of the engine counts: a file that is
 # missing here computes once more than it must, and one that is here by mistake would keep values of old code.
-SHOWS = frozenset({"cli.py", "conf", "gate.py", "report", "runtime.py", "testing.py", "torchvision_import.py"})
+SHOWS = frozenset(
+    {"cli.py", "conf", "gate.py", "report", "runtime.py", "testing.py", "threads.py", "torchvision_import.py"}
+)
 SHOWS_IN_RUN = frozenset(
     {"execute", "explain", "files", "fingerprint", "finish", "hydra_errors", "listing", "manifest", "notes", "pictures"}
     | {"progress", "shards", "sources", "sweep", "timing", "user_code"}
