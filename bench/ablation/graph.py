@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class HeadGraph:
     bytes_per_image: int
     widest: int
 
-    @property
+    @cached_property
     def nodes(self) -> list[fx.Node]:
         """Every node in order, the output node too."""
         return list(self.module.graph.nodes)
@@ -35,9 +36,19 @@ class HeadGraph:
     @property
     def activations(self) -> fx.Node:
         """The placeholder of the layer's activations."""
-        return next(iter(self.module.graph.nodes))
+        return self.nodes[0]
 
-    @property
+    @cached_property
+    def last_uses(self) -> dict[fx.Node, list[fx.Node]]:
+        """For each node, the values that nothing needs after it."""
+        freed: dict[fx.Node, list[fx.Node]] = {}
+        order = {node: place for place, node in enumerate(self.nodes)}
+        for node in self.nodes:
+            if node.users:
+                freed.setdefault(max(node.users, key=order.__getitem__), []).append(node)
+        return freed
+
+    @cached_property
     def logits(self) -> fx.Node:
         """The node that the graph returns."""
         return _returned(self.module.graph)
@@ -69,11 +80,19 @@ class HeadGraph:
 
     def layer(self, node: fx.Node) -> Any:
         """The module that a call_module node calls."""
-        return self.module.get_submodule(str(node.target))
+        return self._layers[node]
 
     def operation(self, node: fx.Node) -> Any:
         """The name of a node's operation in the tables of `operations`."""
-        return operation(node, self.module)
+        return self._operations[node]
+
+    @cached_property
+    def _layers(self) -> dict[fx.Node, Any]:
+        return {node: self.module.get_submodule(str(node.target)) for node in self.nodes if node.op == "call_module"}
+
+    @cached_property
+    def _operations(self) -> dict[fx.Node, Any]:
+        return {node: operation(node, self.module) for node in self.nodes}
 
     def _in_place(self, node: fx.Node) -> bool:
         if node.op == "call_module":

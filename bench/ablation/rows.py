@@ -56,7 +56,7 @@ class Rows:
         differences: dict[fx.Node, Any] = {}
         for node in self._needed(last):
             differences[node] = self._difference(node, differences)
-            for source in self._last_uses.get(node, ()):
+            for source in self.head.last_uses.get(node, ()):
                 differences.pop(source, None)
         return self.difference_of(last, differences)
 
@@ -185,16 +185,6 @@ class Rows:
         nodes = self.head.nodes
         upto = nodes[: nodes.index(last) + 1]
         return [node for node in upto if node.op.startswith("call") and node not in self.stretch]
-
-    @cached_property
-    def _last_uses(self) -> dict[fx.Node, list[fx.Node]]:
-        """For each node, the values that nothing needs after it."""
-        freed: dict[fx.Node, list[fx.Node]] = {}
-        order = {node: place for place, node in enumerate(self.head.nodes)}
-        for node in self.head.nodes:
-            if node.users:
-                freed.setdefault(max(node.users, key=order.__getitem__), []).append(node)
-        return freed
 
     @cached_property
     def _image_of_each_row(self) -> Tensor:
