@@ -9,6 +9,9 @@ all of them; a ratio is the median over the repeats of a case's time divided by 
 
 from __future__ import annotations
 
+import bench  # before torch, whose idle threads would otherwise take a core from the ones that work
+
+# isort: split
 import argparse
 import copy
 import os
@@ -22,7 +25,6 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-import bench
 import methods
 import metrics
 from bench import data, models
