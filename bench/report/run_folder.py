@@ -19,7 +19,7 @@ from bench.report.options import Options
 from bench.run import records
 from bench.runtime import RUNTIME_COLUMNS
 
-NAMES = ("experiment", "model", "layer", "data", "image_id", "method", "metric", "status")
+NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = "-"
 WHOLE_SET = "*"
 
@@ -51,7 +51,7 @@ class Value:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """manifest: the parsed manifest.json. records, runtime: the listed rows; names are categories in its order."""
+    """manifest: the parsed manifest.json. records, runtime: the listed rows; NAMES are categories in its order, image ids plain text."""
 
     path: Path
     manifest: Mapping[str, Any]

@@ -80,6 +80,14 @@ def test_the_plane_does_without_the_floor_and_says_so(make_run: Any, make_record
     assert "Without the axiom floor" in drawing.caption
 
 
+def test_the_plane_of_many_images_without_the_floor(make_run: Any, make_records: Any) -> None:
+    """More than 127 ids, of which the absent floor has none: as categories they had codes of two widths."""
+    records = make_records(400)
+    records = records[~records["metric"].str.startswith("axiom_floor")]
+    (drawing,) = drawn(axiom_plane.draw, RunFolder.read(make_run(records, pictures=False)))
+    assert "scenes_fc 400 of 400" in drawing.caption
+
+
 def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
     records = make_records(20)
     records = records[records["metric"] != "sensitivity_error"]
