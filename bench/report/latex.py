@@ -16,6 +16,7 @@ _SPECIAL = {
     ">": "$>$",
     "\N{EN DASH}": "--",
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{NO-BREAK SPACE}": "~",
     "\N{DOWNWARDS ARROW}": r"$\downarrow$",
     "\N{UPWARDS ARROW}": r"$\uparrow$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",

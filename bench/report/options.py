@@ -33,6 +33,7 @@ class Options:
     columns: tuple[str, ...] = (
         "sensitivity_error",
         "conservation_error",
+        "sensitivity_error_raw",
         "conservation_error_raw",
         "confidence_drop",
         "box_iou",

@@ -39,7 +39,7 @@ def test_overview_has_the_papers_columns(run: RunFolder) -> None:
         *("Method", "n", "Sensitivity error", "Conservation error", "Conservation error, raw"),
         *("Confidence drop", "Box IoU", "Run time"),
     ]
-    assert table.header[2] == "Sensitivity error\nmedian (mean) \N{DOWNWARDS ARROW}"
+    assert table.header[2] == "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
     assert table.header[4] == "Conservation error, raw\nmean ± s.e."
     assert [group.title for group in table.groups] == ["scenes_fc", "scenes_residual"]
 

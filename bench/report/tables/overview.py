@@ -24,7 +24,7 @@ def overview(run: RunFolder, summary: pd.DataFrame) -> Table:
     shown = summary[summary["metric"].isin([value.name for value in values]) & ~summary["whole_set"].astype(bool)]
     shown = shown[shown["method"] != METHOD_FREE]
     groups = [Group(run.label(setting), _rows(run, setting, at(shown, setting), values)) for setting in run.settings]
-    time = ("Run time\nms/image \N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
+    time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
     header = ("Method", "n", *map(heading, values), *time)
     notes = (LEGEND, *_time_notes(run), *metric_notes(values), *status_notes(run, shown), *_absent(run))
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)

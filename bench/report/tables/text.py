@@ -10,7 +10,7 @@ from bench.report.numbers import NOTHING, PLUS_MINUS, number, with_error
 from bench.report.run_folder import METHOD_FREE, RunFolder, Value
 from bench.report.summary import at, counts_of
 
-ARROWS = {"lower": " \N{DOWNWARDS ARROW}", "higher": " \N{UPWARDS ARROW}"}
+ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
 LAYER = "(layer alone)"
 MOST_NOTES = 8
 
