@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,11 @@ def test_depth_is_in_the_order_of_the_layers(make_run: Any, make_records: Any) -
     rows = run.records[run.records["metric"] == "zeta"]
     medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in layers["net"]]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), medians, rtol=1e-12)
+
+
+def test_drawing_warns_of_nothing(run: RunFolder) -> None:
+    with warnings.catch_warnings(action="error"):
+        assert list(all_figures(run))
 
 
 def test_one_layer_has_no_depth(run: RunFolder) -> None:
