@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from bench.division import XY
@@ -66,6 +68,13 @@ class Explanation:
         known = next(field for field in (self.heatmap, self.raw_map, self.contributions, self.images, self.trace)
                      if field is not None)  # fmt: skip
         return len(known)
+
+    @cached_property
+    def finite(self) -> Tensor:
+        """(B,) bool: where raw map, heatmap and score have neither NaN nor infinity. Every metric asks for it."""
+        fields = (self.raw_map, self.heatmap, None if self.trace is None else self.trace.scores)
+        rows = [field.reshape(len(field), -1).isfinite().all(1) for field in fields if field is not None]
+        return torch.stack(rows).all(0) if rows else torch.ones(len(self), dtype=torch.bool)
 
     @property
     def channel_totals(self) -> Tensor:

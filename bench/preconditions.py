@@ -32,18 +32,15 @@ class Precondition:
     holds: Callable[[Explanation, bool], Tensor | bool]
 
 
-def _finite(explanation: Explanation, _: bool) -> Tensor | bool:
-    trace = explanation.trace
-    fields = (explanation.raw_map, explanation.heatmap, None if trace is None else trace.scores)
-    rows = [field.reshape(len(field), -1).isfinite().all(1) for field in fields if field is not None]
-    return torch.stack(rows).all(0) if rows else True
+def _finite(explanation: Explanation, _: bool) -> Tensor:
+    return explanation.finite
 
 
-def _score_to_divide_by(explanation: Explanation, on_score_scale: bool) -> Tensor | bool:
+def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
     # A method that divides by S has no weights where S = 0: that isn't a network's NaN, and gets a name of its own.
     if explanation.trace is None:
         return True
-    return (explanation.trace.scores != 0) | _finite(explanation, on_score_scale)
+    return (explanation.trace.scores != 0) | explanation.finite
 
 
 def _contributions(explanation: Explanation, _: bool) -> bool:

@@ -64,6 +64,18 @@ def test_activations_that_are_not_finite_make_the_row_not_finite(trace, batch):
     assert list(statuses([], explained, True)) == ["not_finite", "ok", "ok", "ok"]
 
 
+def test_maps_are_searched_once_for_all_metrics(explanation, monkeypatch):
+    searched, isfinite = [], torch.Tensor.isfinite
+    monkeypatch.setattr(torch.Tensor, "isfinite", lambda tensor: searched.append(len(tensor)) or isfinite(tensor))
+    for needs in ([], ["score_scale"], ["contributions"]):
+        statuses(needs, explanation, True)
+    assert searched == [4, 4, 4]  # raw map, heatmap, scores
+
+
+def test_an_explanation_of_images_alone_is_finite():
+    assert list(statuses([], Explanation(images=torch.zeros(2, 3, 4, 4)), True)) == ["ok", "ok"]
+
+
 def test_drops_are_not_computed_for_a_map(trace):
     explained = Explanation.of(trace, bench.Map(torch.ones(4, 3, 3)))
     assert set(statuses(["contributions", "nonzero_drops"], explained, True)) == {"no_contributions"}
