@@ -51,7 +51,8 @@ class Value:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """manifest: the parsed manifest.json. records, runtime: the listed rows; NAMES are categories in its order, image ids plain text."""
+    """manifest: the parsed manifest.json. records, runtime: the listed rows; NAMES are categories in its order, but
+    image ids plain text: there may be many, and no order of them is needed."""
 
     path: Path
     manifest: Mapping[str, Any]
