@@ -1,12 +1,13 @@
 """The command line: `axiom-bench [run] [OVERRIDES]`, and report, gate, explain, list.
 
 Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate that can't compare;
-130 Ctrl-C.
+130 Ctrl-C; 141 the reader of the output has gone.
 What needs torch is imported by the command that needs it, so that --help answers at once.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from bench.errors import BenchError, unknown
 
-INTERRUPTED = 130
+INTERRUPTED, UNREAD = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
 EXAMPLES = """\
 examples:
   axiom-bench                                    the embedded models on the embedded scenes
@@ -32,12 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parser().parse_args(_with_command(said))
         code: int = options.command(options)
+        sys.stdout.flush()
     except BenchError as error:
         print(f"axiom-bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\naxiom-bench: stopped. Finished shards are kept: the same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough: Python's own flush at the end must not say so again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     return code
 
 
@@ -88,7 +93,7 @@ def _with_command(arguments: list[str]) -> list[str]:
     commands = ("run", "report", "gate", "explain", "list")
     if arguments and (arguments[0] in commands or arguments[0] in ("-h", "--help", "--version")):
         return arguments
-    if arguments and arguments[0][0].isalpha() and "=" not in arguments[0]:
+    if arguments and arguments[0][:1].isalpha() and "=" not in arguments[0]:
         raise unknown("command", arguments[0], commands)
     return ["run", *arguments]
 

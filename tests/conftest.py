@@ -1,8 +1,11 @@
-"""Shared by all tests: where the real photographs and weights are, and one thread a process."""
+"""Shared by all tests: the command as a user types it, the real photographs and weights, one thread a process."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,3 +25,16 @@ def real_root() -> Path:
     if not (root / "data" / "imagenet").is_dir():
         pytest.skip(f"no real images: {root}/data/imagenet is not there (set AXIOM_BENCH_REAL)")
     return root
+
+
+@pytest.fixture(scope="session")
+def typed() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """(folder, *arguments, stdout=PIPE): `axiom-bench` in that folder, in a process of its own, with nothing set."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLUMNS")}
+    command = Path(sys.executable).with_name("axiom-bench")
+
+    def run(folder: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+        how = {"cwd": folder, "env": environment, "text": True, "check": False}
+        return subprocess.run([command, *arguments], stdout=stdout, stderr=subprocess.PIPE, **how)
+
+    return run

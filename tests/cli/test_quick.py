@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import methods
 import metrics
 
-COMMAND = Path(sys.executable).with_name("axiom-bench")
 
-
-def typed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLUMNS")}
-    return subprocess.run(
-        [COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def test_quick(tmp_path: Path):
+def test_quick(tmp_path: Path, typed: Callable):
     first = typed(tmp_path, "data.size=6")
     assert first.returncode == 0, first.stderr
     assert "Traceback" not in first.stderr
@@ -43,3 +33,13 @@ def test_quick(tmp_path: Path):
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("axiom-bench: There is no method 'xgradcam'; did you mean")
     assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_stops_early_is_no_defect(tmp_path: Path, typed: Callable):
+    """`axiom-bench list | head -1`, where head has gone before anything is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stopped = typed(tmp_path, "list", stdout=writer)
+    os.close(writer)
+    assert stopped.stderr == ""
+    assert stopped.returncode == 141  # 128 + SIGPIPE, as a shell has it
