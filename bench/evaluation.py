@@ -79,10 +79,13 @@ def explain(
     return {name: heatmap(given(raw_map, "raw_map"), shown) for name, raw_map in maps.items()}
 
 
-def rows_of(trace: Trace, batch: Batch, methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> Iterator[Columns]:
+def rows_of(
+    trace: Trace, batch: Batch, methods: Sequence[Plugin], metrics: Sequence[Plugin], normalise: str = "maximum"
+) -> Iterator[Columns]:
     """The loop of the benchmark. Yields the columns of one method at a time, first those of the layer (method "-").
 
     Columns: image_id target_class predicted_class method metric value status; B rows per metric value.
+    normalise: of the heatmaps, see bench.heatmap.
     Raises BenchError where a method or a metric answers in a wrong shape.
     """
     of_layer = [metric for metric in metrics if metric.about.get("of") == "layer"]
@@ -90,17 +93,19 @@ def rows_of(trace: Trace, batch: Batch, methods: Sequence[Plugin], metrics: Sequ
     if of_layer:
         yield columns(trace, batch, LAYER, measured(of_layer, Explanation(trace=trace), True))
     for method in methods:
-        yield columns(trace, batch, method.name, method_values(trace, batch, method, of_method))
+        yield columns(trace, batch, method.name, method_values(trace, batch, method, of_method, normalise))
 
 
-def method_values(trace: Trace, batch: Batch, method: Plugin, metrics: Sequence[Plugin]) -> Measured:
+def method_values(
+    trace: Trace, batch: Batch, method: Plugin, metrics: Sequence[Plugin], normalise: str = "maximum"
+) -> Measured:
     """All values of one method on one trace; status "not_applicable" where the method can't explain this model."""
     answer = _answer(method, trace)
     if answer is None:
         nothing, why = torch.full((len(trace),), torch.nan, dtype=torch.float64), (NOT_APPLICABLE,) * len(trace)
         return {name: (nothing, why) for metric in metrics for name in value_names(metric)}
     on_scale = is_on_score_scale(method, trace)
-    return measured(metrics, Explanation.of(trace, answer, batch, method), on_scale)
+    return measured(metrics, Explanation.of(trace, answer, batch, method, normalise), on_scale)
 
 
 def measured(metrics: Iterable[Plugin], explanation: Explanation, on_score_scale: bool) -> Measured:

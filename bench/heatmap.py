@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.errors import unknown
+
+NORMALISATIONS = ("maximum", "minmax")
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,17 @@ def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") 
     (what pytorch-grad-cam does). A map without a positive value stays all zero. NaN stays NaN.
     Raises BenchError for another normalise.
     """
+    check_normalise(normalise)
     positive = raw_map.clamp(min=0)
     resized = functional.interpolate(positive[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     if normalise == "minmax":
         resized = resized - resized.amin((1, 2), keepdim=True)
-    elif normalise != "maximum":
-        raise BenchError(f"normalise is 'maximum' or 'minmax', not {normalise!r}.")
     maximum = resized.amax((1, 2), keepdim=True)
     return resized / torch.where(maximum == 0, torch.ones_like(maximum), maximum)
+
+
+def check_normalise(name: str) -> str:
+    """The name itself. Raises BenchError for one that isn't in NORMALISATIONS."""
+    if name not in NORMALISATIONS:
+        raise unknown("normalisation of heatmaps", name, NORMALISATIONS)
+    return name

@@ -80,7 +80,7 @@ def shard_rows(job: Job, whole: Cut, shard: Shard, names: Sequence[str]) -> Iter
             continue
         full = padded(batch, job.batch_size)
         trace = whole.trace(full.images, full.targets)
-        for part in rows_of(trace, full, methods, metrics):
+        for part in rows_of(trace, full, methods, metrics, job.normalise):
             yield trimmed(part, len(full), len(batch))
 
 

@@ -19,7 +19,6 @@ from bench.errors import BenchError
 from bench.evaluation import explain as heatmaps_of
 from bench.models import LoadedModel, load
 from bench.run import files
-from bench.run.pictures import pixels
 from bench.run.sweep import configuration
 
 COLUMNS = 4
@@ -28,10 +27,11 @@ INCHES = 2.6
 
 def explain(
     image: Path, model: str, weights: str | None, layer: str | None, names: Sequence[str] | None, output: Path
-) -> Path:
-    """Writes the picture and returns its path. names: methods; None for all that apply.
+) -> tuple[Path, list[str]]:
+    """Writes the picture: its path, and sentences about methods that were named and don't apply to the model.
 
-    Raises BenchError for an image that can't be read, and an unknown model, layer or method.
+    names: methods; None for all that apply. Raises BenchError for an image that can't be read, an unknown model, layer
+    or method, and where no method applies.
     """
     chosen = [methods.get(name) for name in (methods.names() if names is None else names)]
     said = {"weights": weights, "layer": layer}
@@ -44,12 +44,15 @@ def explain(
     except BadImage as error:
         raise BenchError(f"The image {error}.") from error
     batch = pixels_in[None]
-    with warnings.catch_warnings(action="ignore" if names is None else "default"):
+    with warnings.catch_warnings(record=True, action="always") as caught:
         maps = heatmaps_of(loaded.module, loaded.layer, batch, chosen)
+    left_out = [str(warning.message) for warning in caught]
+    if not maps:
+        raise BenchError(left_out[0])
     titles = {method.name: str(method.about.get("title", method.name)) for method in chosen}
     shown = {titles[name]: heatmap[0].numpy() for name, heatmap in maps.items()}
-    files.write(output, _png(pixels(batch, loaded.preprocessing)[0], shown, _caption(loaded, batch)))
-    return output
+    files.write(output, _png(loaded.preprocessing.denormalise(batch)[0], shown, _caption(loaded, batch)))
+    return output, [] if names is None else left_out
 
 
 def _caption(model: LoadedModel, batch: torch.Tensor) -> str:

@@ -25,6 +25,7 @@ def of_job(job: Job) -> str:
         model=[model.name, model.layer, model.weights_sha256, network(model.module)],
         preprocessing=repr(model.preprocessing),
         target=job.target,
+        normalise=job.normalise,
         batch_size=job.batch_size,
         computed=[device.device.type, device.precision, device.head_precision, device.deterministic],
         versions=versions(),

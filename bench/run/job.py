@@ -11,6 +11,7 @@ from typing import Any
 from bench import data, models, plugins
 from bench.data import TARGET_RULES, DataSet
 from bench.errors import BenchError, unknown
+from bench.heatmap import check_normalise
 from bench.models import LoadedModel
 from bench.plugins import Plugin
 from bench.run.device import Device
@@ -19,13 +20,16 @@ from bench.run.shards import Shard, shards
 
 @dataclass(frozen=True)
 class Job:
-    """indices: the chosen images, positions in `data`. target: the rule that names the class to explain."""
+    """indices: the chosen images, positions in `data`. target: the rule that names the class to explain.
+    normalise: how heatmaps are scaled.
+    """
 
     experiment: str
     model: LoadedModel
     data: DataSet
     indices: tuple[int, ...]
     target: str
+    normalise: str
     methods: tuple[Plugin, ...]
     metrics: tuple[Plugin, ...]
     device: Device
@@ -45,6 +49,7 @@ class Job:
             data=dataset,
             indices=tuple(data.subset(dataset, config["data"]["size"], config["data"]["seed"])),
             target=config["target"],
+            normalise=check_normalise(config["normalise"]),
             methods=chosen("method", config),
             metrics=chosen("metric", config),
             device=Device.of(config["device"]),

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from bench import plugins
 from bench.batch import Batch
 from bench.cut import Cut
 from bench.data import batches
-from bench.data.preprocessing import Preprocessing
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.plugins import Plugin
@@ -68,20 +66,20 @@ def arrays(job: Job, whole: Cut, batch: Batch, how: Mapping[str, Any]) -> dict[s
     perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer.
     """
     trace = whole.trace(batch.images, batch.targets)
-    maps = {method.name: shown for method in job.methods if (shown := _heatmap(method, trace)) is not None}
+    maps = {method.name: shown for method in job.methods if (shown := _heatmap(job, method, trace)) is not None}
     perturbed = {name: perturb(trace.images, heatmap, **how) for name, heatmap in maps.items()}
     confidences = [
         probabilities(logits_of(trace, images), trace.targets).cpu().numpy() for images in perturbed.values()
     ]
     return {
-        "images": pixels(trace.images, job.model.preprocessing),
+        "images": job.model.preprocessing.denormalise(trace.images),
         "image_ids": np.array(batch.image_ids),
         "class_names": np.array([_class_name(job, target) for target in trace.targets.tolist()]),
         "confidence": probabilities(trace.logits, trace.targets).cpu().numpy(),
         "methods": np.array(list(maps)),
         "heatmaps": np.array([heatmap.cpu().numpy() for heatmap in maps.values()], dtype=np.float16),
         "perturbed": np.array(
-            [pixels(images, job.model.preprocessing) for images in perturbed.values()], dtype=np.uint8
+            [job.model.preprocessing.denormalise(images) for images in perturbed.values()], dtype=np.uint8
         ),
         "confidence_perturbed": np.array(confidences),
         "model": np.array(job.model.name),
@@ -89,19 +87,12 @@ def arrays(job: Job, whole: Cut, batch: Batch, how: Mapping[str, Any]) -> dict[s
     }
 
 
-def _heatmap(method: Plugin, trace: Trace) -> Tensor | None:
+def _heatmap(job: Job, method: Plugin, trace: Trace) -> Tensor | None:
     """(N, H, W) in [0, 1]; None where the method doesn't apply to the model, which the records say."""
     try:
-        return Explanation.of(trace, method(trace)).heatmap
+        return Explanation.of(trace, method(trace), normalise=job.normalise).heatmap
     except BenchError:
         return None
-
-
-def pixels(images: Tensor, preprocessing: Preprocessing) -> np.ndarray:
-    """Normalised (N, 3, H, W) back to what is seen: (N, H, W, 3) uint8."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-    seen = images.detach().float().cpu() * std + mean
-    return (seen.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
 def _class_name(job: Job, target: int) -> str:

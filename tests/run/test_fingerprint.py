@@ -27,6 +27,7 @@ def files(job: Job) -> set[str]:
         ("data.seed=1", 9),  # other images
         ("data.batch_size=3", 9),  # the same values but for rounding
         ("target=label", 9),
+        ("normalise=minmax", 9),
         ("device.head_precision=bf16", 9),
         ("metric.confidence_drop.params.fill=zero", 6),  # both methods, but not the layer's own file
         ("metric=[sensitivity_error,confidence_drop,zeta,epsilon]", 3),  # the layer's own file alone

@@ -1,0 +1,58 @@
+"""The folder is the registry, and a wrong entry is one sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+import methods
+import metrics
+from bench import BenchError, plugins
+
+
+@pytest.mark.parametrize("kind", ["method", "metric"])
+def test_every_file_is_an_entry_of_its_own_name(kind):
+    assert plugins.names(kind)
+    for name in plugins.names(kind):
+        entry = plugins.load(kind, name)
+        assert entry.name == name
+        assert entry.description
+
+
+def test_an_unknown_name_has_neighbours():
+    with pytest.raises(BenchError, match=r"There is no method 'xgradcam'; did you mean 'xgrad_cam'"):
+        methods.get("xgradcam")
+    with pytest.raises(BenchError, match=r"There is no metric 'box_iuo'; did you mean 'box_iou'"):
+        metrics.get("box_iuo")
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({}, "has no _target_; set method.mine._target_=module.function"),
+        ({"_target_": "no_such_module.cam"}, "can't be imported"),
+        ({"_target_": "methods.xgrad_cam.no_such_function"}, "can't be imported"),
+        ({"_target_": "cam"}, "can't be imported"),
+        ({"_target_": "math.pi"}, "isn't callable"),
+        ({"_target_": "methods.xgrad_cam.xgrad_cam", "params": {"epsilon": 1}}, "can't take its params"),
+    ],
+)
+def test_a_wrong_entry_is_one_sentence(config, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        plugins.from_config("method", "mine", config)
+
+
+def test_the_fingerprint_follows_whatever_can_change_a_value():
+    target = "methods.random.random"
+    one = plugins.from_config("method", "random", {"_target_": target, "params": {"seed": 0}})
+    same = plugins.from_config("method", "random", {"_target_": target, "params": {"seed": 0}})
+    other = plugins.from_config("method", "random", {"_target_": target, "params": {"seed": 1}})
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+def test_a_callable_is_its_own_entry():
+    def mine(trace):
+        """My map."""
+
+    entry = plugins.of("method", mine)
+    assert (entry.name, entry.description) == ("mine", "My map.")
+    assert plugins.of("method", entry) is entry
