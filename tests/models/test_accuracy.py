@@ -1,0 +1,35 @@
+"""Published networks on 400 photographs: their accuracy is known, so weights, classes and preprocessing are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import data, models
+from bench.batch import Batch
+from bench.data import Preprocessing
+
+pytestmark = pytest.mark.real
+STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+ACCURACY = {"squeezenet1_1": 0.655, "resnet18": 0.7125, "resnet50": 0.735, "mobilenet_v2": 0.750}
+
+
+@pytest.fixture(scope="module")
+def photographs(real_root: Path) -> list[Batch]:
+    """Decoded once for all networks, whose weights all expect the same."""
+    dataset = data.load({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
+    found = list(data.batches(dataset, range(len(dataset)), STANDARD, "label", batch_size=32))
+    assert sum(len(batch) for batch in found) == 400
+    return found
+
+
+@pytest.mark.parametrize("name", ACCURACY)
+def test_top_1_accuracy(real_root: Path, photographs: list[Batch], name: str) -> None:
+    """To 0.01, four images: kernels of another machine may turn a close call."""
+    model = models.load({**models.config(name), "weights_folder": str(real_root / "weights")})
+    assert model.preprocessing == STANDARD
+    with torch.inference_mode():
+        hits = [int((model.module(batch.images).argmax(1) == batch.targets).sum()) for batch in photographs]
+    assert sum(hits) / 400 == pytest.approx(ACCURACY[name], abs=0.01)
