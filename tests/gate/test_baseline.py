@@ -1,0 +1,77 @@
+"""The committed baseline: the default command holds it, and no fault of a method or of the records gets past it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.cli import main
+from bench.run import records
+
+BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "quick.csv"
+FAULTS = {"one_percent_more": 1.01, "zeros": 0.0}
+SOURCE = "from methods.xgrad_cam import xgrad_cam\n\n\ndef faulty(trace):\n    return {factor} * xgrad_cam(trace)\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, typed: Callable) -> Path:
+    """The run of the default command, as a user types it. Read only: a test that changes it takes a copy."""
+    folder = tmp_path_factory.mktemp("quick")
+    done = typed(folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "results/quick/default"
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy where the same command in tmp_path would look for it."""
+    return shutil.copytree(finished, tmp_path / "results/quick/default")
+
+
+def gate(run: Path, baseline: Path = BASELINE) -> int:
+    return main(["gate", str(run), "--baseline", str(baseline)])
+
+
+def test_the_default_run_holds(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = gate(finished)
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert said.startswith("Holds: 230 rows")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_a_method_moves(
+    copy: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """XGrad-CAM is computed again with its weights times a factor; the other methods' records are already there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{name}.py").write_text(SOURCE.format(factor=FAULTS[name]))
+    before = set(copy.glob("records/*"))
+    assert main([f"method.xgrad_cam._target_={name}.faulty", "runtime.repeats=0", "pictures.rows=0"]) == 0
+    assert len(set(copy.glob("records/*")) - before) == 2  # one method's, of two models
+    capsys.readouterr()
+    assert gate(copy) == 1
+    moved = capsys.readouterr().out.splitlines()[:-1]
+    where = {tuple(line.split(":")[0].split()) for line in moved}
+    assert {method for _, _, _, method, _ in where} == {"xgrad_cam"}
+    assert {model for model, *_, metric in where if metric == "sensitivity_error"} == {"scenes_vgg", "scenes_resnet"}
+
+
+def test_values_turned_nan_move(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A tenth of all rows, though they still call themselves ok."""
+    generator = np.random.default_rng(0)
+    for file in json.loads((copy / "manifest.json").read_text())["records"]:
+        rows = records.read(copy, [file])
+        rows.loc[generator.random(len(rows)) < 0.1, "value"] = np.nan
+        records.write(copy / file, rows)
+    assert gate(copy) == 1
+    assert "not_finite" in capsys.readouterr().out
+
+
+def test_a_missing_baseline_cannot_be_compared(finished: Path, tmp_path: Path) -> None:
+    assert gate(finished, tmp_path / "quick.csv") == 2
