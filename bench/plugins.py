@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -39,7 +40,15 @@ class Plugin:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, *args: Any) -> Any:
-        return self.call(*args)
+        """The function's answer; what it raises gets a note that says whose mistake it is, and where."""
+        try:
+            return self.call(*args)
+        except BenchError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__, limit=2)[-1]  # after this frame, the function's own
+            error.add_note(f"raised by {self.name!r} ({self.target}) at {place.filename}:{place.lineno}")
+            raise
 
     @property
     def description(self) -> str:
@@ -75,11 +84,15 @@ def load(kind: str, name: str) -> Plugin:
 
 def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
     """A plug-in from its mapping. Raises BenchError for a target that can't be imported or a wrong parameter."""
+    if not isinstance(config, Mapping):
+        raise BenchError(f"The {kind} {name!r} is {config!r}; set {kind}.{name}._target_=module.function.")
     about = dict(config)
     target = about.pop("_target_", None)
     params = dict(about.pop("params", None) or {})
     if not target:
         raise BenchError(f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function.")
+    if about.get("on_score_scale") not in (None, True, False):
+        raise BenchError(f"{kind}.{name}.on_score_scale must be true or false, not {about['on_score_scale']!r}.")
     function = _import(kind, name, target)
     try:
         inspect.signature(function).bind_partial(**params)
@@ -104,9 +117,9 @@ def _import(kind: str, name: str, target: str) -> Callable[..., Any]:
     module_name, _, attribute = target.rpartition(".")
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # importing runs the user's code, which may raise anything
         raise BenchError(
-            f"The {kind} {name!r} names {target!r}, which can't be imported ({error}); "
+            f"The {kind} {name!r} names {target!r}, which can't be imported ({type(error).__name__}: {error}); "
             "give a dotted path to a function, with its folder on PYTHONPATH or the current folder."
         ) from error
     if not callable(function):
