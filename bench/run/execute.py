@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.run import compute, manifest, notes, pictures, timing
+from bench.run import compute, manifest, notes, pictures, settings, timing
 from bench.run.job import Job
 from bench.run.manifest import Failure, Outcome
 from bench.run.progress import progress
@@ -31,12 +31,14 @@ def execute(config: DictConfig) -> Outcome:
     except OmegaConfBaseException as error:
         return Outcome(name, {}, failure=Failure(name, str(error).split("\n")[0], mendable=True))
     except Exception as error:  # noqa: BLE001 - one job's defect must not take the sweep's other jobs with it
-        message = f"{type(error).__name__}: {error}"
-        return Outcome(name, {}, failure=Failure(name, message, mendable=False, trace=traceback.format_exc()))
+        whose = getattr(error, "__notes__", [])  # a plug-in's own mistake says so, and can be mended
+        message = ", ".join([f"{type(error).__name__}: {error}", *whose])
+        return Outcome(name, {}, failure=Failure(name, message, bool(whose), trace=traceback.format_exc()))
 
 
 def _run(config: dict[str, Any]) -> Outcome:
     start = time.perf_counter()
+    settings.check(config)
     folder = run_folder(config)
     job = Job.of(config)
     job.device.prepare()
@@ -83,4 +85,4 @@ def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, .
 
 def run_folder(config: dict[str, Any]) -> Path:
     """Where a run's files are: <results>/<experiment>/<run>."""
-    return Path(config["results"]) / config["experiment"] / config["run"]
+    return Path(str(config["results"]), config["experiment"], str(config["run"]))

@@ -45,12 +45,14 @@ def _counts(folder: Path, done: Sequence[Outcome]) -> Iterator[str]:
 
 
 def _failed(failures: Sequence[Failure]) -> Iterator[str]:
-    """Each failed job by name; the same sentence once, with all the jobs that it stopped."""
-    messages: dict[str, list[str]] = {}
+    """Each failed job by name; the same sentence once, with all the jobs that it stopped. A defect says where it is."""
+    messages: dict[str, list[Failure]] = {}
     for failure in failures:
-        messages.setdefault(failure.message, []).append(failure.job)
-    for message, names in messages.items():
-        yield f"failed: {', '.join(dict.fromkeys(names))}: {message}"
+        messages.setdefault(failure.message, []).append(failure)
+    for message, same in messages.items():
+        yield f"failed: {', '.join(dict.fromkeys(failure.job for failure in same))}: {message}"
+        if not same[0].mendable:
+            yield f"This is a defect of axiom-bench; please report it with these lines:\n{same[0].trace}"
 
 
 def _exit_code(failures: Sequence[Failure]) -> int:

@@ -20,6 +20,8 @@ def sentence(error: Exception, keys: Iterable[str]) -> BenchError:
         if key[1] not in known:
             return unknown("setting", key[1], known)
         return BenchError(f"The setting {key[1]!r} can't take that: {_cause(error)}.")
+    if "'${data}_${model}'" in text:
+        return BenchError("model and data take one name each, or several with commas between them: model=a,b.")
     if key := re.search(r"full_key: (\S+)", text):
         return BenchError(f"The setting {key[1]!r} can't be used: {_first_line(text)}.")
     return BenchError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import models, plugins
-from bench.errors import BenchError
-from bench.run import files, hydra_errors
+from bench.run import files, hydra_errors, settings
 from bench.run.execute import execute, run_folder
 from bench.run.job import chosen
 from bench.run.manifest import Outcome
@@ -65,22 +64,13 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _check(config: dict[str, Any]) -> None:
-    """What concerns all jobs: the methods, the metrics, and the folder they write to."""
+    """What concerns all jobs: the settings, the methods, the metrics, and the folder they write to."""
     add_current_folder()
-    for key, value in settings(config):
-        if value == "???":
-            raise BenchError(f"{key} has no default: say {key}=VALUE.")
+    settings.check_keys(config, _keys(()))
+    settings.check(config)
     for kind in PLUGIN_GROUPS:
         chosen(kind, config)
     files.ensure_writable(run_folder(config))
-
-
-def settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting as it is written on the command line, and its value."""
-    for key, value in config.items():
-        yield f"{prefix}{key}", value
-        if isinstance(value, Mapping):
-            yield from settings(value, f"{prefix}{key}.")
 
 
 @contextmanager
@@ -107,6 +97,6 @@ def _keys(overrides: Sequence[str]) -> list[str]:
     groups = [path.name for path in plugins.conf_folder().iterdir() if path.is_dir()]
     choices = [override for override in overrides if override.partition("=")[0] in groups]
     try:
-        return [key for key, _ in settings(plain(compose(with_plugins(choices))))]
+        return [key for key, _ in settings.settings(plain(compose(with_plugins(choices))))]
     except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about
         return []

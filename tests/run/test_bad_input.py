@@ -135,14 +135,47 @@ def test_a_job_that_fails_leaves_the_others_alone(run: Run):
     assert "layer4" in bad.failure.message
 
 
+@pytest.mark.parametrize("kind", ["method", "metric"])
+def test_an_exception_in_a_user_s_function_names_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """It can be mended, says where, and takes no other job with it."""
+    module = f"raising_{kind}"
+    (tmp_path / f"{module}.py").write_text("def mine(given):\n    return 1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = failure(run(f"+{kind}.mine._target_={module}.mine"))
+    assert message == (
+        f"ZeroDivisionError: division by zero, raised by 'mine' ({module}.mine) at {tmp_path}/{module}.py:2"
+    )
+
+
+def test_a_user_s_method_of_nan(run: Run, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "all_nan.py").write_text("def mine(trace):\n    return trace.gradients * float('nan')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    table = rows(run("+method.mine._target_=all_nan.mine", "+method.mine.on_score_scale=true"))
+    assert set(table.loc[table["method"] == "mine", "status"]) == {"not_finite"}
+    assert "not_finite" not in set(table.loc[table["method"] != "mine", "status"])
+
+
+def test_a_run_may_be_a_number(run: Run, results: Path):
+    assert run("run=3")[0].failure is None
+    assert (results / "quick" / "3" / "records").is_dir()
+
+
+def test_a_setting_that_is_swept_over_is_checked_in_its_job(run: Run):
+    good, bad = run("data.batch_size=4,0")
+    assert good.failure is None
+    assert "data.batch_size must be" in failure([bad])
+
+
 def test_a_defect_is_no_mistake_of_the_user(run: Run, monkeypatch: pytest.MonkeyPatch, results: Path):
     monkeypatch.setattr("bench.run.compute.todo", lambda _: 1 / 0)
     outcomes = run()
     code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
     assert code == 1
-    assert lines == ["failed: scenes_vgg: ZeroDivisionError: division by zero"]
-    assert outcomes[0].failure is not None
-    assert "test_bad_input.py" in outcomes[0].failure.trace
+    assert lines[0] == "failed: scenes_vgg: ZeroDivisionError: division by zero"
+    assert "please report it" in lines[1]
+    assert "test_bad_input.py" in lines[1]  # where it happened
 
 
 def test_no_permission_stops_before_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -13,6 +13,7 @@ import methods
 import metrics
 from bench import plugins
 from bench.errors import BenchError
+from bench.run import settings
 from bench.run import sweep as sweeps
 from bench.run.manifest import Outcome
 
@@ -47,7 +48,7 @@ def test_every_experiment_composes(jobs: Jobs, experiment: str):
         assert config["experiment"] == experiment
         assert config["method"]
         assert config["metric"]
-        assert "???" not in [value for _, value in sweeps.settings(config)]
+        assert "???" not in [value for _, value in settings.settings(config)]
 
 
 def test_without_a_choice_the_folders_are_the_choice(jobs: Jobs):
@@ -107,6 +108,17 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs: Jobs, tmp_path: Path
     assert mine.params == {"power": 2.0}
 
 
+@pytest.mark.parametrize("line", ["1 / 0", "def f(:", "import no_such_library"])
+def test_a_user_s_module_that_cannot_be_imported(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+):
+    name = f"broken_{abs(hash(line))}"
+    (tmp_path / f"{name}.py").write_text(line + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BenchError, match="can't be imported"):
+        jobs(f"+method.mine._target_={name}.my_cam")
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -123,6 +135,25 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs: Jobs, tmp_path: Path
         ("+method.mine._target_=no_such.module", "can't be imported"),
         ("method.grad_cam.params={power:2}", "The setting 'method.grad_cam.params' can't take that: Key 'power'"),
         ("+method.grad_cam.params.power=2", "can't take its params"),
+        ("+method.mine=3", "The method 'mine' is 3; set method.mine._target_=module.function"),
+        ("method.grad_cam.on_score_scale=no", "on_score_scale must be true or false, not 'no'"),
+        ("+methods.mine._target_=my_module.my_cam", "There is no setting 'methods'; did you mean 'method'"),
+        ("+runtime.repeat=3", "There is no setting 'runtime.repeat'; did you mean 'runtime.repeats'"),
+        ("+report.headlines=[zeta]", "There is no report key 'headlines'; did you mean 'headline'"),
+        ("model=[scenes_vgg,scenes_resnet]", "with commas between them: model=a,b"),
+        ("run=null", "run must be the name of a folder, not None"),
+        ("run=", "run must be the name of a folder, not ''"),
+        ("shard_size=0", "shard_size must be a number of images, 1 or more, not 0"),
+        ("shard_size=abc", "shard_size must be"),
+        ("data.size=abc", "data.size must be a number of images, 1 or more, or null for all, not 'abc'"),
+        ("data.seed=-1", "data.seed must be"),
+        ("data.batch_size=2.5", "data.batch_size must be"),
+        ("data.workers=x", "data.workers must be"),
+        ("runtime.repeats=-1", "runtime.repeats must be"),
+        ("runtime.batch_size=0", "runtime.batch_size must be"),
+        ("pictures.rows=-1", "pictures.rows must be"),
+        ("report.headline=zeta", "report.headline must be a list of metrics"),
+        ("device.deterministic=no", "device.deterministic must be true or false, not 'no'"),
         ("model=user", "model.architecture has no default: say model.architecture=VALUE"),
     ],
 )
