@@ -78,9 +78,12 @@ def _built(spec: ModelSpec, source: Source) -> nn.Module:
         torch.manual_seed(spec.seed)
         try:
             module = source.build()
-        except (TypeError, ValueError) as error:
+        except BenchError:
+            raise
+        except Exception as error:
             raise BenchError(
-                f"{spec.architecture} can't be built with model.kwargs={dict(spec.kwargs)} ({error})."
+                f"{spec.architecture} can't be built with model.kwargs={dict(spec.kwargs)}: "
+                f"{type(error).__name__}: {error}."
             ) from error
     if not isinstance(module, nn.Module):
         raise BenchError(f"{spec.architecture} gives a {type(module).__name__}; it must return an nn.Module.")

@@ -90,8 +90,9 @@ class ModelSpec:
         """The local file to read the weights from, if there is to be one. Raises BenchError where it isn't there."""
         if self.weights is None:
             return None
-        if self.weights.endswith(WEIGHTS_SUFFIXES):
-            return _existing(self.weights, [Path(self.weights).expanduser()])
+        file = Path(self.weights).expanduser()
+        if self.weights.endswith(WEIGHTS_SUFFIXES) or (file.suffix and file.is_file()):  # such as best.ckpt
+            return _existing(self.weights, [file])
         if self.weights_folder is None:
             return None
         folder = Path(self.weights_folder).expanduser()

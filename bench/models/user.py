@@ -25,8 +25,10 @@ def import_function(path: str) -> Callable[..., nn.Module]:
         raise BenchError(f"model.architecture={path!r} names no function; {EXPECTED}.")
     try:
         module = _from_file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
-    except (ImportError, SyntaxError, OSError, ValueError) as error:
-        raise BenchError(f"model.architecture={path!r} can't be imported ({error}); {EXPECTED}.") from error
+    except Exception as error:  # importing runs the user's code, which may raise anything
+        raise BenchError(
+            f"model.architecture={path!r} can't be imported ({type(error).__name__}: {error}); {EXPECTED}."
+        ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise unknown(f"function in {where}", name, [key for key in vars(module) if not key.startswith("_")])

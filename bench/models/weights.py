@@ -42,7 +42,8 @@ def read(path: Path) -> Weights:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).split("\n")[0]
+        told = isinstance(error, OSError | SafetensorError)  # torch's own words are no help: "101", or nothing
+        reason = str(error).split("\n")[0] if told else "it is no whole file of tensors alone"
         raise BenchError(
             f"The weights {path} can't be read ({reason}); "
             "save them with safetensors, or with torch.save(model.state_dict(), ...)."

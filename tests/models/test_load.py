@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from bench import models
 from bench.data.preprocessing import Preprocessing
 from bench.errors import BenchError
+from bench.models.user import import_function
 from bench.models.weights import state_sha256
 from bench.torchvision_import import torchvision
 
@@ -36,6 +37,9 @@ def build(width: int = 4, classes: int = 3) -> nn.Module:
 
 def nothing() -> int:
     return 3
+
+def raises() -> nn.Module:
+    raise RuntimeError("not today")
 """
 
 
@@ -47,6 +51,7 @@ def squeezenet(**said: Any) -> models.LoadedModel:
 def own(tmp_path: Path) -> dict[str, Any]:
     """A user's own network, as a file."""
     (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "raises.py").write_text("1 / 0")
     return {"name": "mine", "source": "user", "architecture": f"{tmp_path / 'mine.py'}:build", "weights": None}
 
 
@@ -181,6 +186,8 @@ def test_mistakes(said: dict[str, Any], message: str) -> None:
         ("{folder}/other.py:build", "can't be imported"),
         ("no_such_module:build", "can't be imported"),
         ("build", "names no function"),
+        ("{folder}/raises.py:build", "can't be imported .ZeroDivisionError"),
+        ("{folder}/mine.py:raises", "can't be built with model.kwargs={}: RuntimeError: not today"),
         ("{folder}/mine.py:nothing", "gives a int; it must return an nn.Module"),
     ],
 )
@@ -189,6 +196,12 @@ def test_mistakes_in_a_users_own_network(own: dict[str, Any], tmp_path: Path, ar
         models.load({**own, "architecture": architecture.format(folder=tmp_path)})
     with pytest.raises(BenchError, match=r"no weights called 'default'; set model\.weights"):
         models.load({**own, "weights": "default"})
+
+
+def test_weights_may_have_any_suffix(own: dict[str, Any], tmp_path: Path) -> None:
+    build = import_function(f"{tmp_path}/mine.py:build")
+    torch.save(build().state_dict(), tmp_path / "best.ckpt")
+    assert models.load({**own, "kwargs": {}, "weights": str(tmp_path / "best.ckpt")}).weights == "best.ckpt"
 
 
 def test_a_hydra_node_is_taken_as_well_as_a_mapping() -> None:

@@ -88,13 +88,13 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
 @pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])
 def test_a_broken_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not weights at all")
-    with pytest.raises(BenchError, match="can't be read"):
+    with pytest.raises(BenchError, match=r"can't be read \([^()]{12,}"):  # torch's own reason would be "101"
         weights.read(tmp_path / name)
 
 
 def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
     torch.save(network(), tmp_path / "whole.pth")  # a pickled module, which only code could restore
-    with pytest.raises(BenchError, match="can't be read"):
+    with pytest.raises(BenchError, match="it is no whole file of tensors alone"):
         weights.read(tmp_path / "whole.pth")
     torch.save({"epoch": 3}, tmp_path / "none.pth")
     with pytest.raises(BenchError, match="hold no state dict"):
