@@ -129,7 +129,8 @@ def _explain(options: Namespace) -> int:
     from bench.run.explain import explain
 
     methods = options.methods.split(",") if options.methods else None
-    print(f"picture: {explain(options.image, options.model, options.weights, options.layer, methods, options.output)}")
+    picture, notes = explain(options.image, options.model, options.weights, options.layer, methods, options.output)
+    print("\n".join([*notes, f"picture: {picture}"]))
     return 0
 
 

@@ -98,6 +98,25 @@ def test_explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert Image.open("explanation.png").size > two  # all methods that apply, in several rows
 
 
+def test_explain_says_which_method_does_not_apply(capsys: pytest.CaptureFixture[str]):
+    """`cam` needs a linear head: beside another method it is a note, alone there is no picture to write."""
+    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
+    assert main(["explain", "scene.png", "--model", "scenes_vgg", "--methods", "cam,xgrad_cam"]) == 0
+    note, picture = capsys.readouterr().out.splitlines()
+    assert note.startswith("The method 'cam' is left out: ")
+    assert picture == "picture: explanation.png"
+    Path("explanation.png").unlink()
+    assert main(["explain", "scene.png", "--model", "scenes_vgg", "--methods", "cam"]) == 2
+    assert "The method 'cam' is left out: " in capsys.readouterr().err
+    assert not Path("explanation.png").exists()
+
+
+def test_a_file_is_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "file").write_text("")
+    assert main(["report", "file"]) == 2
+    assert "file is no run folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -105,6 +124,7 @@ def test_explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["model=resnt18"], "There is no model 'resnt18'; did you mean 'resnet18'"),
         (["run", "method=[xgradcam]"], "did you mean 'xgrad_cam'"),
         (["report", "nowhere"], "nowhere is no run folder"),
+        ([""], "The command line can't be understood"),
         (["explain", "nowhere.png", "--model", "scenes_vgg"], "there is no file nowhere.png"),
         (["explain", "nowhere.png", "--model", "scenes_vg"], "did you mean 'scenes_vgg'"),
         (["explain", "nowhere.png", "--model", "scenes_vgg", "--methods", "gradcam"], "did you mean 'grad_cam'"),
