@@ -166,6 +166,7 @@ class Cut:
         return Cut(model, self.layer, self.precision, self.head_precision, self.ablation_memory)
 
     def _counted_head(self, logits: Tensor) -> Tensor:
+        logits = logits.to(self.dtype)
         self.passes.head_forward += len(logits)
         if logits.requires_grad:
             logits.register_hook(_Counting(self.passes, "head_backward", len(logits)))

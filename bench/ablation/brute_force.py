@@ -27,7 +27,7 @@ def brute_force_drops(cut: Cut, activations: Tensor, sides: Any, targets: Tensor
     row_bytes = TENSORS_IN_A_PASS * activations[0].numel() * activations.element_size()
     for rows, ablated in zip(*(index.split(max(1, memory // row_bytes)) for index in (image, channel)), strict=True):
         maps = activations[rows]
-        maps[torch.arange(len(rows)), ablated] = 0
+        maps[torch.arange(len(rows), device=maps.device), ablated] = 0
         logits = cut.head(maps, select(sides, kinds, rows, batch))
         drops[rows, ablated] = scores[rows] - logits.gather(1, targets[rows, None])[:, 0]
     return drops

@@ -64,7 +64,7 @@ def differences_of_scores(
             memory=memory,
         )
         parts.append(-_score_differences(group) * live)
-    return torch.cat(parts)
+    return torch.cat(parts).to(activations.dtype)
 
 
 def _score_differences(group: Group) -> Tensor:
@@ -79,7 +79,7 @@ def _score_differences(group: Group) -> Tensor:
         rows = Rows(
             group.head, group.values, group.stretch, group.side_kinds, image, channels, first_products, transposed
         )
-        found[image, channels] = _scores_of_rows(group, rows)
+        found[image, channels] = _scores_of_rows(group, rows).to(found.dtype)  # bf16 where the head runs in it
     return found
 
 
@@ -116,7 +116,7 @@ def _tail(group: Group, difference: Tensor, images: slice) -> Tensor:
     for node in group.head.tail:
         name = group.head.operation(node)
         own = values[node.all_input_nodes[0]][images]
-        own = own[torch.arange(len(own)), targets][:, None]
+        own = own[torch.arange(len(own), device=own.device), targets][:, None]
         if name in CLAMP:
             difference = clamp_difference(own, difference, *CLAMP[name])
         elif name in RESHAPE:

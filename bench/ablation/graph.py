@@ -117,7 +117,7 @@ def head_graph(module: fx.GraphModule, kinds: list[SideKind], activations: Tenso
     expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
     if not torch.allclose(two[bare.logits][:1], expected, rtol=1e-4, atol=1e-6, equal_nan=True):
         return None
-    sizes = [two[node].numel() * two[node].element_size() // 2 for node in floats]
+    sizes = [two[node].numel() * two[node].element_size() // 2 for node in (bare.activations, *floats)]
     scorer, tail = _scorer(bare, two)
     return HeadGraph(module, scorer, tail, sum(sizes), max(sizes))
 
@@ -128,7 +128,7 @@ def _scorer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.N
     node = head.logits
     while node.op != "placeholder":
         name = head.operation(node)
-        if name is nn.Linear or (name is nn.Conv2d and head.layer(node).groups == 1):
+        if (name is nn.Linear and values[node].ndim == 2) or (name is nn.Conv2d and head.layer(node).groups == 1):
             return node, tuple(reversed(tail))
         source = first_input(node)
         if source is None or not _keeps_classes_apart(head, node, source, values):

@@ -177,7 +177,7 @@ class Rows:
         """A channelwise difference as rows: zero but for the ablated channel."""
         own = channelwise.difference[self.image, self.channels]
         rows = own.new_zeros(len(own), *channelwise.difference.shape[1:])
-        rows[torch.arange(len(own)), self.channels] = own
+        rows[torch.arange(len(own), device=own.device), self.channels] = own
         return rows.flatten(1) if channelwise.flat else rows
 
     def _needed(self, last: fx.Node) -> list[fx.Node]:

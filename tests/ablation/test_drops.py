@@ -341,6 +341,20 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     assert error.median() <= rough_error.median()
 
 
+@pytest.mark.parametrize("head", ["fully_connected_relu", "class_maps", "convolutions", "pool_linear"])
+def test_a_head_in_bf16_answers_in_float32(head):
+    torch.manual_seed(3)
+    model = lively(Head(HEADS[head]())).float()
+    images = torch.randn(3, 3, 6, 6)
+    exact = bench.cut(model, "maps").trace(images).ablation_drops
+    cut = bench.cut(model, "maps", head_precision="bf16")
+    first, second = cut.trace(images).ablation_drops, cut.trace(images).ablation_drops
+    assert first.dtype == torch.float32
+    assert torch.equal(first, second)  # with the head's values kept in the trace, or evaluated again
+    # bf16 keeps 8 bits, and a drop is a sum of some dozen rounded terms.
+    torch.testing.assert_close(first, exact, rtol=0, atol=float(0.05 * exact.abs().max()))
+
+
 def test_a_batch_is_its_images():
     torch.manual_seed(0)
     model = lively(models.mobilenet_v3_small(weights=None))
