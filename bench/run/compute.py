@@ -17,6 +17,7 @@ from bench.plugins import Plugin
 from bench.run import fingerprint, records
 from bench.run.job import Job
 from bench.run.shards import Shard
+from bench.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def decided(job: Job, whole: Cut) -> Job:
     first = next((batch for batch in rows(job, job.indices) if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
         return job
-    return replace(job, methods=tuple(with_score_scale(job.methods, whole.trace(first.images, first.targets))))
+    return replace(job, methods=tuple(with_score_scale(job.methods, traced(whole, first))))
 
 
 def todo(job: Job) -> tuple[Todo, ...]:
@@ -79,9 +80,19 @@ def shard_rows(job: Job, whole: Cut, shard: Shard, names: Sequence[str]) -> Iter
             yield from (bad_rows(batch, name, metrics) for name in names)
             continue
         full = padded(batch, job.batch_size)
-        trace = whole.trace(full.images, full.targets)
+        trace = traced(whole, full)
         for part in rows_of(trace, full, methods, metrics, job.normalise):
             yield trimmed(part, len(full), len(batch))
+
+
+def traced(whole: Cut, batch: Batch) -> Trace:
+    """The batch's trace; what the network itself raises gets a note, since its input's size is the usual cause."""
+    try:
+        return whole.trace(batch.images, batch.targets)
+    except RuntimeError as error:
+        height, width = batch.images.shape[-2:]
+        error.add_note(f"raised by the network on images of {height} x {width} pixels; model.resize sets their size")
+        raise
 
 
 def rows(job: Job, indices: Sequence[int]) -> Iterator[Batch | BadImage]:

@@ -149,6 +149,17 @@ def test_an_exception_in_a_user_s_function_names_it(
     )
 
 
+def test_an_image_too_small_for_the_network(run: Run, of_folder: tuple[str, ...], tmp_path: Path):
+    """A network without model.resize takes images as they are."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))\n"
+    )
+    own = ("model=user", f"model.architecture={tmp_path}/net.py:build", "model.weights=null")
+    assert "raised by the network on images of 96 x 1 pixels; model.resize" in failure(run(*own, *of_folder))
+
+
 def test_a_user_s_method_of_nan(run: Run, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "all_nan.py").write_text("def mine(trace):\n    return trace.gradients * float('nan')\n")
     monkeypatch.syspath_prepend(tmp_path)
