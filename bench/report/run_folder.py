@@ -121,14 +121,14 @@ def _manifest(path: Path) -> Mapping[str, Any]:
     file = path / "manifest.json"
     try:
         manifest = json.loads(file.read_text())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise BenchError(
             f"{path} is no run folder: it has no manifest.json; give results/<experiment>/<run>."
         ) from error
     except (OSError, ValueError) as error:
         raise BenchError(f"{file} can't be read ({error}); run the same command again to write it anew.") from error
-    if not isinstance(manifest, dict):
-        raise BenchError(f"{file} isn't a mapping; run the same command again to write it anew.")
+    if not isinstance(manifest, dict) or not {"experiment", "run"} <= manifest.keys():
+        raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
     return manifest
 
 
