@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -73,7 +73,7 @@ def _score_differences(group: Group) -> Tensor:
     if scorer is not None and scorer.all_input_nodes[0] in group.stretch:
         before = group.stretch[scorer.all_input_nodes[0]]
         return _tail(group, _class_row(group, scorer, before), slice(None))
-    transposed = cache(lambda layer: layer.weight.t().contiguous())
+    transposed = cache(partial(_transposed, memory=group.memory))
     found = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     for image, channels, first_products in _chunks(group):
         rows = Rows(
@@ -81,6 +81,11 @@ def _score_differences(group: Group) -> Tensor:
         )
         found[image, channels] = _scores_of_rows(group, rows).to(found.dtype)  # bf16 where the head runs in it
     return found
+
+
+def _transposed(layer: nn.Linear, memory: int) -> Tensor | None:
+    """A linear layer's weight as (units in, units out), if it and what is gathered from it are small beside memory."""
+    return layer.weight.t().contiguous() if 4 * layer.weight.nbytes <= memory else None
 
 
 def _scores_of_rows(group: Group, rows: Rows) -> Tensor:

@@ -39,7 +39,7 @@ class Rows:
 
     image: its index in the batch. channels: (n,) the ablated channels. first_products: for linear layers right behind
     the channelwise stretch, the differences that were computed for all images at once, (n, N).
-    transposed: a linear layer's weight as (units in, units out), whose rows are cheap to gather.
+    transposed: a linear layer's weight as (units in, units out), whose rows are cheap to gather; None if too large.
     """
 
     head: HeadGraph
@@ -49,7 +49,7 @@ class Rows:
     image: int
     channels: Tensor
     first_products: dict[fx.Node, Tensor]
-    transposed: Callable[[nn.Linear], Tensor]
+    transposed: Callable[[nn.Linear], Tensor | None]
 
     def until(self, last: fx.Node) -> Tensor:
         """The difference of the last node, (n, ...), all nodes before it included."""
@@ -109,9 +109,8 @@ class Rows:
             return None
         layer = self.head.layer(node)
         if name is nn.Linear:
-            if difference.ndim != 2:
-                return functional.linear(difference, layer.weight)
-            return sparse_product(difference, self.transposed(layer))
+            weight = self.transposed(layer) if difference.ndim == 2 else None
+            return functional.linear(difference, layer.weight) if weight is None else sparse_product(difference, weight)
         if name is nn.Conv2d:
             zeros = layer.padding_mode == "zeros"
             return layer._conv_forward(difference, layer.weight, None) if zeros else None

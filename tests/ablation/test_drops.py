@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -238,6 +240,37 @@ def test_the_memory_limit_changes_nothing(head, memory):
     drops = bench.cut(model, "maps", ablation_memory=memory).trace(images).ablation_drops
     expected = naive_drops(bench.trace(model, "maps", images))
     assert_exact(drops, expected, torch.ones(1))
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most that was allocated at once beyond what was there before, as torch's profiler saw it."""
+    with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
+        call()
+    changes = torch.tensor([event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"])
+    return int(changes.cumsum(0).max())
+
+
+@pytest.mark.parametrize("head", ["wide", "deep"])
+def test_the_memory_limit_is_kept(head, monkeypatch):
+    monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
+    heads = {
+        "wide": lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(96 * 64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 7)
+        ),
+        "deep": lambda: nn.Sequential(
+            nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 7),
+        ),
+    }  # fmt: skip
+    model = Head(heads[head](), channels=96)
+    images = torch.randn(4, 3, 8, 8)
+    peaks = []
+    for limit in (2 * MEBIBYTE, 64 * MEBIBYTE):
+        trace = bench.cut(model, "maps", ablation_memory=limit).trace(images)
+        trace.cut.head_graph(trace.activations, trace.sides)
+        peaks.append(peak_bytes(lambda trace=trace: trace.ablation_drops))
+        assert peaks[-1] <= limit
+    assert peaks[1] > 2 * MEBIBYTE, "with more memory it takes more, or the lower limit would show nothing"
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 12])
