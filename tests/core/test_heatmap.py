@@ -51,5 +51,5 @@ def test_nan_is_not_hidden():
 
 
 def test_an_unknown_normalisation_is_one_sentence():
-    with pytest.raises(bench.BenchError, match="no normalisation of heatmaps .min_max.; did you mean .minmax."):
+    with pytest.raises(bench.BenchError, match=r"no normalisation of heatmaps .min_max.; did you mean .minmax."):
         bench.heatmap(torch.ones(1, 2, 2), (2, 2), "min_max")
