@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import precision as arithmetics
-from bench.ablation.graph import HeadGraph, Values, head_graph
+from bench.ablation import HeadGraph, Values, ablation_drops, head_graph, linear_head_weight
 from bench.errors import BenchError, unknown
 from bench.hooked import HookedParts
 from bench.shared_copy import shared_copy
@@ -151,15 +151,19 @@ class Cut:
             raise BenchError("A cut knows its parts after its first trace; call trace(images) first.")
         return self._halves
 
-    def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
-        """The head as a graph for the ablations, looked at once; None where only whole passes are safe."""
-        if not self._head_graph_known:
-            parts, kinds = self.halves.parts, self.halves.side_kinds
-            if isinstance(parts, GraphParts) and len(kinds) == len(sides):
-                one = select(sides, kinds, torch.zeros(1, dtype=torch.long), len(activations))
-                self._head_graph = head_graph(parts.head_graph, kinds, activations[:1], one)
-            self._head_graph_known = True
-        return self._head_graph
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def ablation_drops(self, activations: Tensor, sides: Any, targets: Tensor, values: Values | None = None) -> Tensor:
+        """S - S_k for every channel k set to zero: (B, K), exact; see bench.ablation."""
+        head = self.head_graph(activations, sides) or self.head
+        kinds, memory = self.halves.side_kinds, self.ablation_memory
+        with arithmetics.arithmetic(self.head_precision, activations.device):
+            return ablation_drops(head, kinds, activations, sides, targets, memory, values)
+
+    def linear_head(self, activations: Tensor, sides: Any) -> Tensor:
+        """The weight (C, K) of a head that is global average pooling + linear. Raises BenchError for any other."""
+        graph = self.head_graph(activations, sides)
+        return linear_head_weight(graph, activations[:1], self._first(sides, len(activations)))
 
     def on(self, model: nn.Module) -> Cut:
         """The same cut of another model."""
@@ -184,6 +188,19 @@ class Cut:
             values = head.evaluate(activations, sides)
         kept = {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
         return self._counted_head(values[head.logits]), kept
+
+    def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
+        """The head as a graph for the ablations, looked at once; None where only whole passes are safe."""
+        if not self._head_graph_known:
+            parts, kinds = self.halves.parts, self.halves.side_kinds
+            if isinstance(parts, GraphParts) and len(kinds) == len(sides):
+                one = self._first(sides, len(activations))
+                self._head_graph = head_graph(parts.head_graph, kinds, activations[:1], one)
+            self._head_graph_known = True
+        return self._head_graph
+
+    def _first(self, sides: Any, batch: int) -> Any:
+        return select(sides, self.halves.side_kinds, torch.zeros(1, dtype=torch.long), batch)
 
     def _halves_for(self, images: Tensor) -> Halves:
         if self._halves is None:

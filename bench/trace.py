@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from bench.ablation import ablation_drops
-from bench.ablation.graph import Values
-from bench.ablation.linear_head import linear_head_weight
+from bench.ablation import Values
 from bench.sides import select
 
 if TYPE_CHECKING:
@@ -91,14 +89,14 @@ class Trace:
     @cached_property
     def ablation_drops(self) -> Tensor:
         """S - S_k for each channel k set to zero: (B, K), exact; 0 for a dead channel. Computed on first use."""
-        return self.output_scale * ablation_drops(
-            self.cut, self.activations / self.input_scale, self.sides, self.targets, self.head_values
+        return self.output_scale * self.cut.ablation_drops(
+            self.activations / self.input_scale, self.sides, self.targets, self.head_values
         )
 
     def linear_head(self) -> Tensor:
         """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
         activations = self.activations / self.input_scale
-        return self.output_scale / self.input_scale * linear_head_weight(self.cut, activations, self.sides)
+        return self.output_scale / self.input_scale * self.cut.linear_head(activations, self.sides)
 
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | None = None

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from bench.ablation.brute_force import brute_force_drops
+from bench.ablation.brute_force import HeadPass, brute_force_drops
 from bench.ablation.drops import differences_of_scores
-from bench.ablation.graph import Values
-from bench.precision import arithmetic
+from bench.ablation.graph import HeadGraph, Values, head_graph
+from bench.ablation.linear_head import linear_head_weight
+from bench.sides import SideKind
 
-if TYPE_CHECKING:
-    from bench.cut import Cut
-
-__all__ = ["ablation_drops", "brute_force_drops"]
+__all__ = ["HeadGraph", "Values", "ablation_drops", "brute_force_drops", "head_graph", "linear_head_weight"]
 
 
-def ablation_drops(cut: Cut, activations: Tensor, sides: Any, targets: Tensor, values: Values | None = None) -> Tensor:
+def ablation_drops(
+    head: HeadGraph | HeadPass,
+    kinds: list[SideKind],
+    activations: Tensor,
+    sides: Any,
+    targets: Tensor,
+    memory: int,
+    values: Values | None = None,
+) -> Tensor:
     """S - S_k for every channel k set to zero: (B, K); exactly 0 for a dead channel (F_k = 0).
 
-    values: those of the head's nodes, where the trace has kept them. Through the head's graph where it can be read, by
-    batched head passes else; within `cut.ablation_memory` bytes.
+    head: its graph where that can be read, else a function that runs a whole pass. memory: bytes to stay within.
+    values: those of the graph's nodes, where the trace has kept them.
     """
-    with torch.inference_mode(False), torch.no_grad(), arithmetic(cut.head_precision, activations.device):
-        head = cut.head_graph(activations, sides)
-        if head is None:
-            return brute_force_drops(cut, activations, sides, targets, cut.ablation_memory)
-        kinds = cut.halves.side_kinds
-        return differences_of_scores(head, kinds, activations, sides, targets, cut.ablation_memory, values)
+    if isinstance(head, HeadGraph):
+        return differences_of_scores(head, kinds, activations, sides, targets, memory, values)
+    return brute_force_drops(head, kinds, activations, sides, targets, memory)

@@ -28,6 +28,11 @@ def naive_drops(trace: bench.Trace) -> Tensor:
     return drops
 
 
+def brute_force(cut: bench.Cut, activations: Tensor, sides: object, targets: Tensor, memory: int) -> Tensor:
+    """Batched whole passes through a cut's head."""
+    return brute_force_drops(cut.head, cut.halves.side_kinds, activations, sides, targets, memory)
+
+
 def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:
     """Within 1e-12 of max|drop|, and of what brute force itself can resolve.
 
@@ -86,7 +91,7 @@ def test_drops_equal_brute_force(name, layer, size):
     # One image of a network whose head is 4096 wide takes seconds in float64; the others come in pairs.
     batch = 1 if name in ("alexnet", "vgg11_bn") else 2
     trace = a_trace(lively(getattr(models, name)(weights=None, **options)), layer, size, batch)
-    expected = brute_force_drops(trace.cut, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
+    expected = brute_force(trace.cut, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
     assert trace.cut.head_graph(trace.activations, trace.sides) is not None
     assert_exact(trace.ablation_drops, expected, trace.logits)
 
@@ -94,7 +99,7 @@ def test_drops_equal_brute_force(name, layer, size):
 def test_an_inner_resnet50_convolution_equals_brute_force():
     torch.manual_seed(0)
     trace = a_trace(lively(models.resnet50(weights=None)), "layer3.2.conv2", size=32, batch=1)
-    expected = brute_force_drops(trace.cut, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
+    expected = brute_force(trace.cut, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
     assert_exact(trace.ablation_drops, expected, trace.logits)
 
 
@@ -278,7 +283,7 @@ def test_brute_force_equals_the_double_loop_in_chunks(chunk):
     torch.manual_seed(3)
     trace = a_trace(lively(Head(HEADS["convolutions"]())), "maps", 6)
     row_bytes = 32 * 6 * 36 * 8
-    drops = brute_force_drops(trace.cut, trace.activations, trace.sides, trace.targets, chunk * row_bytes)
+    drops = brute_force(trace.cut, trace.activations, trace.sides, trace.targets, chunk * row_bytes)
     assert_exact(drops, naive_drops(trace), trace.logits)
 
 
@@ -365,10 +370,10 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     head = bench.cut(model.double(), layer)
     head.trace(exact.images)
     sides = tuple(side.double() if isinstance(side, Tensor) else side for side in single.sides)
-    expected = brute_force_drops(head, maps.double(), sides, exact.targets, 256 * MEBIBYTE)
+    expected = brute_force(head, maps.double(), sides, exact.targets, 256 * MEBIBYTE)
     brute = bench.cut(model.float(), layer)
     brute.trace(exact.images.float())
-    rough = brute_force_drops(brute, maps, single.sides, exact.targets, 256 * MEBIBYTE)
+    rough = brute_force(brute, maps, single.sides, exact.targets, 256 * MEBIBYTE)
     error, rough_error = (single.ablation_drops - expected).abs(), (rough - expected).abs()
     assert error.max() <= 1e-4 * expected.abs().max()
     assert error.median() <= rough_error.median()
