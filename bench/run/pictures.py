@@ -36,7 +36,7 @@ def ensure(job: Job, whole: Cut, config: Mapping[str, Any], folder: Path) -> tup
     name = fingerprint.of_file(fingerprint.of_job(job), identity, None, job.methods)
     path = f"pictures/{job.model.name}-{job.model.layer}-{name[:12]}.npz"
     if not (folder / path).is_file():
-        batch = first_rows(job, config["rows"])
+        batch = spread_rows(job, config["rows"])
         if batch is None:
             return ()
         buffer = io.BytesIO()
@@ -52,9 +52,13 @@ def perturbation(job: Job, metric: str) -> dict[str, Any]:
     return {name: value for name, value in entry.params.items() if name in inspect.signature(perturb).parameters}
 
 
-def first_rows(job: Job, count: int) -> Batch | None:
-    """The first rows whose images can be read; None where there are none."""
-    found = batches(job.data, job.indices, job.model.preprocessing, job.target, count, 0)
+def spread_rows(job: Job, count: int) -> Batch | None:
+    """Rows of images spread over the chosen ones, which often stand in the order of their classes.
+
+    Images that can't be read give their place to the first that can; None where there are none.
+    """
+    spread = job.indices[:: max(1, len(job.indices) // count)]
+    found = batches(job.data, (*spread, *job.indices), job.model.preprocessing, job.target, count, 0)
     batch = next((batch for batch in found if isinstance(batch, Batch)), None)
     return None if batch is None else batch.to(job.device.device)
 

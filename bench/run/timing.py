@@ -9,7 +9,7 @@ from typing import Any
 from bench.cut import Cut
 from bench.run import fingerprint, records
 from bench.run.job import Job
-from bench.run.pictures import first_rows
+from bench.run.pictures import spread_rows
 from bench.runtime import measure_runtime
 
 
@@ -24,7 +24,7 @@ def ensure(job: Job, whole: Cut, config: Mapping[str, Any], fresh: bool, folder:
     name = fingerprint.of_file(fingerprint.of_job(job), identity, None, job.methods)
     path = f"runtime/{job.model.name}-{job.model.layer}-{name[:12]}.parquet"
     if fresh or not (folder / path).is_file():
-        batch = first_rows(job, config["batch_size"])
+        batch = spread_rows(job, config["batch_size"])
         if batch is None:
             return ()
         table = measure_runtime(whole, batch.images, batch.targets, job.methods, repeats=config["repeats"])
