@@ -1,4 +1,4 @@
-"""All K drops of a batch: the channelwise stretch, the first product for all images at once, the rest row by row."""
+"""All K drops of a batch: the channelwise stretch, then a closed form, a chain of linear layers, or rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from bench.ablation.channelwise import Channelwise, Differences, channelwise_stretch
-from bench.ablation.graph import HeadGraph, Values, first_input
+from bench.ablation.fully_connected import TENSORS_AT_ONCE, chain_of, transposed
+from bench.ablation.graph import HeadGraph, Values
 from bench.ablation.operations import AVERAGE_POOL, CLAMP, IDENTITY, MEAN, RESHAPE, clamp_difference
 from bench.ablation.rows import Rows
 from bench.division import dead_channels
 from bench.sides import SideKind, select
-
-# Tensors of a node's size that are alive at once while rows pass it: the difference before and after, and two for work.
-TENSORS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -73,19 +71,15 @@ def _score_differences(group: Group) -> Tensor:
     if scorer is not None and scorer.all_input_nodes[0] in group.stretch:
         before = group.stretch[scorer.all_input_nodes[0]]
         return _tail(group, _class_row(group, scorer, before), slice(None))
-    transposed = cache(partial(_transposed, memory=group.memory))
+    chain = chain_of(group.head, group.stretch)
+    if chain is not None:
+        return chain.scores(group.values, group.targets, group.live, group.memory)
+    weight_of = cache(partial(transposed, memory=group.memory))
     found = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
-    for image, channels, first_products in _chunks(group):
-        rows = Rows(
-            group.head, group.values, group.stretch, group.side_kinds, image, channels, first_products, transposed
-        )
+    for image, channels in _chunks(group):
+        rows = Rows(group.head, group.values, group.stretch, group.side_kinds, image, channels, weight_of)
         found[image, channels] = _scores_of_rows(group, rows).to(found.dtype)  # bf16 where the head runs in it
     return found
-
-
-def _transposed(layer: nn.Linear, memory: int) -> Tensor | None:
-    """A linear layer's weight as (units in, units out), if it and what is gathered from it are small beside memory."""
-    return layer.weight.t().contiguous() if 4 * layer.weight.nbytes <= memory else None
 
 
 def _scores_of_rows(group: Group, rows: Rows) -> Tensor:
@@ -139,45 +133,9 @@ def _always(value: Tensor) -> Callable[[fx.Node], Tensor]:
     return lambda source: value
 
 
-def _chunks(group: Group) -> Iterator[tuple[int, Tensor, dict[fx.Node, Tensor]]]:
-    """(image, its live channels, their first products), a part of the channels at a time."""
-    batch, channels = group.live.shape
-    element = group.values[group.head.activations].element_size()
-    first = _first_linear_layers(group)
-    widths = sum(group.head.layer(node).out_features for node in first)
-    per_product = max(1, widths * element)
-    images_at_once = max(1, group.memory // (2 * per_product * channels)) if first else batch
+def _chunks(group: Group) -> Iterator[tuple[int, Tensor]]:
+    """(image, some of its live channels), as many at a time as half of the memory holds."""
     row_bytes = TENSORS_AT_ONCE * group.head.widest
-    channels_at_once = max(1, min(channels, group.memory // (2 * max(row_bytes, per_product))))
-    for images in range(0, batch, images_at_once):
-        some = slice(images, images + images_at_once)
-        for start in range(0, channels, channels_at_once):
-            span = slice(start, start + channels_at_once)
-            products = {node: _first_product(group, node, some, span) for node in first}
-            for image in range(batch)[some]:
-                live = group.live[image, span].nonzero()[:, 0]
-                if len(live):
-                    own = {node: product[:, image - images] for node, product in products.items()}
-                    yield image, live + start, {node: _rows(product, live) for node, product in own.items()}
-
-
-def _rows(table: Tensor, chosen: Tensor) -> Tensor:
-    """Some rows of a table; the table itself where all are chosen."""
-    return table if len(chosen) == len(table) else table.index_select(0, chosen)
-
-
-def _first_linear_layers(group: Group) -> list[fx.Node]:
-    """Linear layers whose input is the flattened end of the channelwise stretch."""
-    found = []
-    for node in group.head.nodes:
-        before = group.stretch.get(first_input(node)) if node is not group.head.scorer else None  # type: ignore[arg-type]
-        if group.head.operation(node) is nn.Linear and before is not None and before.flat:
-            found.append(node)
-    return found
-
-
-def _first_product(group: Group, node: fx.Node, images: slice, channels: slice) -> Tensor:
-    """dz = W_k d_k for a span of channels: (n, G, N). All together they cost what the layer itself costs."""
-    difference = group.stretch[node.all_input_nodes[0]].difference
-    weight = group.head.layer(node).weight.unflatten(1, difference.shape[1:])
-    return torch.bmm(difference[images, channels].transpose(0, 1), weight[:, channels].permute(1, 2, 0))
+    for image, live in enumerate(group.live):
+        for channels in live.nonzero()[:, 0].split(max(1, group.memory // (2 * row_bytes))):
+            yield image, channels

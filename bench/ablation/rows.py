@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from bench.ablation.channelwise import Channelwise, Differences
+from bench.ablation.fully_connected import sparse_product
 from bench.ablation.graph import HeadGraph, Values, first_input
 from bench.ablation.operations import (
     ADD,
@@ -29,17 +30,13 @@ from bench.ablation.operations import (
 )
 from bench.sides import SideKind, select
 
-# Below this share of a layer's units, gathering their weights is cheaper than a full product.
-WORTH_GATHERING = 0.9
-
 
 @dataclass(frozen=True)
 class Rows:
     """Some ablations of one image.
 
-    image: its index in the batch. channels: (n,) the ablated channels. first_products: for linear layers right behind
-    the channelwise stretch, the differences that were computed for all images at once, (n, N).
-    transposed: a linear layer's weight as (units in, units out), whose rows are cheap to gather; None if too large.
+    image: its index in the batch. channels: (n,) the ablated channels.
+    transposed: a linear layer's weight as (units in, units out).
     """
 
     head: HeadGraph
@@ -48,8 +45,7 @@ class Rows:
     side_kinds: dict[fx.Node, SideKind]
     image: int
     channels: Tensor
-    first_products: dict[fx.Node, Tensor]
-    transposed: Callable[[nn.Linear], Tensor | None]
+    transposed: Callable[[nn.Linear], Tensor]
 
     def until(self, last: fx.Node) -> Tensor:
         """The difference of the last node, (n, ...), all nodes before it included."""
@@ -81,11 +77,11 @@ class Rows:
         name = self.head.operation(node)
         if name in SHAPE_ONLY and not _floating(self.values[node]):
             return self.head.apply(node, lambda source: self.difference_of(source, differences))
-        if node in self.first_products:
-            return self.first_products[node]
         source = first_input(node)
         if name is nn.Conv2d and source in self.stretch and _separable(self.head.layer(node)):
             return self._first_convolution(self.head.layer(node), self.stretch[source], self.own(node).shape[2:])
+        if name is nn.Linear and source in self.stretch and self.stretch[source].flat:
+            return self._first_product(self.head.layer(node), self.stretch[source])
         difference = None if source is None else self.difference_of(source, differences)
         if source is None or difference is None or not _floating(self.values[node]):
             return self._twice(node, differences)
@@ -109,13 +105,20 @@ class Rows:
             return None
         layer = self.head.layer(node)
         if name is nn.Linear:
-            weight = self.transposed(layer) if difference.ndim == 2 else None
-            return functional.linear(difference, layer.weight) if weight is None else sparse_product(difference, weight)
+            if difference.ndim != 2:
+                return functional.linear(difference, layer.weight)
+            return sparse_product(difference, self.transposed(layer), difference.abs().amax(0) != 0)
         if name is nn.Conv2d:
             zeros = layer.padding_mode == "zeros"
             return layer._conv_forward(difference, layer.weight, None) if zeros else None
         scale = batch_norm_scale(layer)
         return None if scale is None else difference * scale
+
+    def _first_product(self, layer: nn.Linear, before: Channelwise) -> Tensor:
+        """Each ablation changes the features of one channel, so their weights are all it needs: (n, N)."""
+        features = before.difference[self.image, self.channels][:, None]
+        weight = layer.weight.unflatten(1, before.difference.shape[1:])[:, self.channels]
+        return torch.bmm(features, weight.permute(1, 2, 0))[:, 0]
 
     def _first_convolution(self, layer: nn.Conv2d, before: Channelwise, size: tuple[int, int]) -> Tensor:
         """Each ablation changes one input channel, so that channel's kernels are all it needs: (n, C, h, w)."""
@@ -188,14 +191,6 @@ class Rows:
     @cached_property
     def _image_of_each_row(self) -> Tensor:
         return torch.full((len(self.channels),), self.image)
-
-
-def sparse_product(rows: Tensor, weight: Tensor) -> Tensor:
-    """rows @ weight without the units that are zero in every row. rows: (n, units), weight: (units, N)."""
-    units = rows.abs().amax(0).nonzero()[:, 0]
-    if len(units) > WORTH_GATHERING * rows.shape[1]:
-        return rows @ weight
-    return rows.index_select(1, units) @ weight.index_select(0, units)
 
 
 def _separable(layer: nn.Conv2d) -> bool:
