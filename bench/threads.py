@@ -1,8 +1,8 @@
 """Lets idle threads of torch sleep soon: a spinning one takes a core from whoever would use it.
 
 By default GNU's OpenMP spins for milliseconds, which made a run on two shared cores ten times slower; without any
-spinning each small operation waits for a thread to wake. Ten thousand turns, some microseconds, avoid both. OpenMP reads
-this once, as torch is loaded: a setting of the user's own wins, and where torch is already loaded nothing changes.
+spinning each small operation waits for a thread to wake. Ten thousand turns, some microseconds, avoid both. It is read
+once, as torch is loaded: a setting of the user's own wins, and where torch is already loaded nothing changes.
 """
 
 from __future__ import annotations
