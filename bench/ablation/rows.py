@@ -86,7 +86,7 @@ class Rows:
         if source is None or difference is None or not _floating(self.values[node]):
             return self._twice(node, differences)
         if name in ADD and not node.kwargs:
-            return sum(part for part in (self._part(arg, differences) for arg in node.args) if part is not None)
+            return self._total(node, differences)
         if name in MULTIPLY and len(node.all_input_nodes) == 2:
             return self._product(node, differences)
         if name in CLAMP:
@@ -126,6 +126,12 @@ class Rows:
         columns = functional.unfold(maps, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
         kernels = layer.weight[:, self.channels].transpose(0, 1).flatten(2)
         return torch.bmm(kernels, columns).unflatten(2, size)
+
+    def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
+        """The sum of what changed, in the shape of the node: a part may broadcast to an unchanged one."""
+        summands = [arg for arg in node.args if isinstance(arg, fx.Node) and _floating(self.values[arg])]
+        changed = [part for arg in summands if (part := self.difference_of(arg, differences)) is not None]
+        return torch.stack(torch.broadcast_tensors(*changed)).sum(0).expand(-1, *self.own(node).shape[1:])
 
     def _product(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
         """(x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
