@@ -14,6 +14,7 @@ from bench import precision as arithmetics
 from bench.ablation import HeadGraph, Values, ablation_drops, head_graph, linear_head_weight
 from bench.errors import BenchError, unknown
 from bench.hooked import HookedParts
+from bench.max_pool import pool_by_views
 from bench.shared_copy import shared_copy
 from bench.sides import SideKind, cast, kinds_of, select
 from bench.split import CannotSplit, GraphParts, split
@@ -73,11 +74,12 @@ class Cut:
         self.precision = arithmetics.check(precision)
         self.head_precision = arithmetics.check(head_precision)
         self.ablation_memory = ablation_memory
-        self.model = shared_copy(model)
+        self.model = pool_by_views(shared_copy(model))
         self.passes = Passes()
         self._halves: Halves | None = None
         self._head_graph: HeadGraph | None = None
         self._head_graph_known = False
+        self._at: dict[str, Cut] = {layer: self}
 
     @property
     def device(self) -> torch.device:
@@ -169,6 +171,14 @@ class Cut:
         """The same cut of another model."""
         return Cut(model, self.layer, self.precision, self.head_precision, self.ablation_memory)
 
+    def at(self, layer: str) -> Cut:
+        """This model cut at another layer, once; passes are counted in the same `passes`."""
+        if layer not in self._at:
+            other = Cut(self.model, layer, self.precision, self.head_precision, self.ablation_memory)
+            other.passes, other._at = self.passes, self._at
+            self._at[layer] = other
+        return self._at[layer]
+
     def _counted_head(self, logits: Tensor) -> Tensor:
         logits = logits.to(self.dtype)
         self.passes.head_forward += len(logits)
@@ -177,18 +187,21 @@ class Cut:
         return logits
 
     def _head_with_values(self, activations: Tensor, sides: tuple[Any, ...]) -> tuple[Tensor, Values | None]:
-        """Logits and, once an ablation has shown that they are wanted, what the head's nodes hold.
+        """Logits and what the head's nodes hold, which spares the ablations a head pass.
 
-        They spare the ablations a head pass, and are kept where they are small beside what ablations may take.
+        The values are kept where they are small beside what ablations may take.
         """
-        head = self._head_graph
-        if head is None or head.bytes_per_image * len(activations) > self.ablation_memory // 4:
+        head = self.head_graph(activations.detach(), sides)
+        if head is None:
             return self.head(activations, sides), None
         with arithmetics.arithmetic(self.head_precision, activations.device):
             values = head.evaluate(activations, sides)
-        kept = {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
-        return self._counted_head(values[head.logits]), kept
+        logits = self._counted_head(values[head.logits])
+        if head.bytes_per_image * len(activations) > self.ablation_memory // 4:
+            return logits, None
+        return logits, {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
 
+    @torch.no_grad()
     def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
         """The head as a graph for the ablations, looked at once; None where only whole passes are safe."""
         if not self._head_graph_known:

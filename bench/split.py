@@ -28,6 +28,10 @@ class _Tracer(fx.Tracer):
         self.layer = layer
         self.outputs: list[Any] = []
 
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Our pooling is as much one operation as torch's."""
+        return isinstance(m, nn.MaxPool2d) or super().is_leaf_module(m, module_qualified_name)
+
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class Trace:
     head_values: Values | None = None
     output_scale: float = 1.0
     input_scale: float = 1.0
+    _shared: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -55,6 +57,7 @@ class Trace:
         )
         if "ablation_drops" in self.__dict__:
             part.__dict__["ablation_drops"] = self.ablation_drops[rows]
+        part._shared.update({key: value[rows] for key, value in self._shared.items()})
         return part
 
     @property
@@ -80,7 +83,7 @@ class Trace:
         sides = self.sides
         if rows is not None:
             sides = select(sides, self.cut.halves.side_kinds, rows, len(self))
-        return self.output_scale * self.cut.head(activations / self.input_scale, sides)
+        return self.output_scale * self.cut.head(self._unscaled(activations), sides)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of the whole model for other images, differentiable in them."""
@@ -90,13 +93,30 @@ class Trace:
     def ablation_drops(self) -> Tensor:
         """S - S_k for each channel k set to zero: (B, K), exact; 0 for a dead channel. Computed on first use."""
         return self.output_scale * self.cut.ablation_drops(
-            self.activations / self.input_scale, self.sides, self.targets, self.head_values
+            self._unscaled(self.activations), self.sides, self.targets, self.head_values
         )
+
+    def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """What several methods need of this trace, computed by the first that asks: compute() -> (B, ...).
+
+        key: names the quantity and all parameters that it depends on. A scaled trace computes its own.
+        """
+        if key not in self._shared:
+            self._shared[key] = compute()
+        return self._shared[key]
+
+    def at(self, layer: str) -> Trace:
+        """The trace of the same images and targets at another layer of the same model; passes are counted together."""
+        other = self.cut.at(layer).trace(self.images, self.targets)
+        return other if self.output_scale == 1 else other.scaled(output=self.output_scale)
 
     def linear_head(self) -> Tensor:
         """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
-        activations = self.activations / self.input_scale
-        return self.output_scale / self.input_scale * self.cut.linear_head(activations, self.sides)
+        weight = self.cut.linear_head(self._unscaled(self.activations), self.sides)
+        return self.output_scale / self.input_scale * weight
+
+    def _unscaled(self, activations: Tensor) -> Tensor:
+        return activations if self.input_scale == 1 else activations / self.input_scale
 
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | None = None

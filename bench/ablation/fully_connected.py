@@ -16,7 +16,7 @@ from bench.ablation.channelwise import Channelwise, Differences
 from bench.ablation.graph import HeadGraph, Values, first_input
 from bench.ablation.operations import CLAMP, ELEMENTWISE, IDENTITY, clamp_difference
 
-# Below this share of a layer's units, gathering their weights is cheaper than a full product.
+# Below this share of a layer's units, or of the channels, gathering them is cheaper than a full product.
 WORTH_GATHERING = 0.9
 # Tensors of a layer's width that are alive at once: differences before and after, and two for work.
 TENSORS_AT_ONCE = 4
@@ -102,13 +102,18 @@ def transposed(layer: nn.Linear, memory: int) -> Tensor:
 
 
 def products(rows: Tensor, live: Tensor, weight: Tensor) -> Tensor:
-    """rows[g] @ weight for each image, only for its live channels. rows: (G, n, units), live: (G, n) -> (G, n, N)."""
-    answer = rows.new_zeros(*rows.shape[:2], weight.shape[1])
+    """rows[g] @ weight for each image. rows: (G, n, units), zero where live, (G, n), is False -> (G, n, N)."""
     moved = rows.abs().amax(1) != 0
-    for image, (alive, units) in enumerate(zip(live, moved, strict=True)):
-        which = slice(None) if alive.all() else alive
-        answer[image, which] = sparse_product(rows[image, which], weight, units).to(answer.dtype)
-    return answer
+    return torch.stack([_product(*image, weight) for image in zip(rows, live, moved, strict=True)])
+
+
+def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor) -> Tensor:
+    """One image's product, without its dead channels' rows where leaving them out pays: (n, units) -> (n, N)."""
+    alive = live.nonzero()[:, 0]
+    if len(alive) > WORTH_GATHERING * len(live):
+        return sparse_product(rows, weight, moved)
+    found = sparse_product(rows[alive], weight, moved)
+    return found.new_zeros(len(rows), weight.shape[1]).index_copy(0, alive, found)
 
 
 def sparse_product(rows: Tensor, weight: Tensor, moved: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from bench.ablation.operations import AVERAGE_POOL, CLAMP, ELEMENTWISE, IDENTITY, MEAN, RESHAPE, operation, spatial_mean
 from bench.sides import SideKind, select
+from bench.wide_linear import apply_linear
 
 Values = dict[fx.Node, Any]
 
@@ -72,6 +73,8 @@ class HeadGraph:
         args, kwargs = fx.map_arg((node.args, node.kwargs), value_of)
         if self._in_place(node):
             args = (args[0].clone(), *args[1:])
+        if self.operation(node) is nn.Linear:
+            return apply_linear(self.layer(node), args[0])
         if node.op == "call_module":
             return self.layer(node)(*args, **kwargs)
         if node.op == "call_method":

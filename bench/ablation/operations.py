@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, fx, nn
 
+from bench.max_pool import MaxPool2dByViews
+
 IN_PLACE_FORMS: dict[Any, Any] = {
     operator.iadd: operator.add,
     operator.imul: operator.mul,
@@ -42,7 +44,10 @@ RESHAPE = {
 }
 MEAN = {torch.mean, "mean"}
 AVERAGE_POOL = {nn.AvgPool2d, nn.AdaptiveAvgPool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d}
-MAX_POOL = {nn.MaxPool2d, nn.AdaptiveMaxPool2d, functional.max_pool2d, functional.adaptive_max_pool2d}
+MAX_POOL = {
+    *(nn.MaxPool2d, MaxPool2dByViews, nn.AdaptiveMaxPool2d),
+    *(functional.max_pool2d, functional.adaptive_max_pool2d),
+}
 CLAMP = {
     nn.ReLU: (0.0, None),
     functional.relu: (0.0, None),
