@@ -64,8 +64,15 @@ class Plugin:
             source = inspect.getsource(module) if module else ""
         except (OSError, TypeError):  # a function typed into a notebook has no file
             source = repr(getattr(getattr(function, "__code__", None), "co_code", function))
-        said = json.dumps([self.name, self.target, dict(self.params), dict(self.about), source], default=str)
+        inner = self.inner.fingerprint if self.inner else None
+        said = json.dumps([self.name, self.target, dict(self.params), dict(self.about), source, inner], default=str)
         return hashlib.sha256(said.encode()).hexdigest()
+
+    @property
+    def inner(self) -> Plugin | None:
+        """The method that a wrapper wraps: what its parameter `wrapped` names."""
+        wrapped = self.params.get("wrapped")
+        return of("method", wrapped) if isinstance(wrapped, str) else None
 
 
 def names(kind: str) -> list[str]:
@@ -103,12 +110,23 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
     return Plugin(name, target, partial(function, **params), params, about)
 
 
+def passes_of(method: Plugin, channels: int, live_channels: int) -> dict[str, float]:
+    """What a method's YAML says it costs an image beyond the trace: {"trunk_forward": 1, ...}.
+
+    An entry is a number, or an expression over the method's own parameters, `channels` (K), `live_channels` (those
+    that aren't zero all over) and min and max, as "min(top, live_channels) + 1".
+    """
+    known = {**method.params, "channels": channels, "live_channels": live_channels, "min": min, "max": max}
+    claims = method.about.get("passes", {})
+    return {name: eval(str(claim), {"__builtins__": {}}, known) for name, claim in claims.items()}
+
+
 def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
-    """A plug-in from a name, or from a user's own callable, which is its own entry without metadata."""
+    """A plug-in from a name, from a dotted path to a function, or from a user's own callable, which has no metadata."""
     if isinstance(entry, Plugin):
         return entry
     if isinstance(entry, str):
-        return load(kind, entry)
+        return load(kind, entry) if "." not in entry else from_config(kind, entry, {"_target_": entry})
     name = getattr(entry, "__name__", type(entry).__name__)
     return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry)
 

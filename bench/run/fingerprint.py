@@ -53,9 +53,10 @@ def file_name(job: Job, common: str, shard: Shard, method: Plugin | None) -> str
 
 
 def plugin(entry: Plugin) -> str:
-    """A method's or metric's call, metadata and source, with the source of what it imports."""
+    """A method's or metric's call, metadata and source, with the source of what it imports and of what it wraps."""
     module = entry.target.rpartition(".")[0]
-    return _sha256(entry=entry.fingerprint, sources=sources.module(module) if module else None)
+    inner = plugin(entry.inner) if entry.inner else None
+    return _sha256(entry=entry.fingerprint, sources=sources.module(module) if module else None, inner=inner)
 
 
 def network(module: nn.Module) -> str:

@@ -7,8 +7,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import methods
 import metrics
+
+PAPERS_METHODS = {
+    *("ablation_cam", "ablation_cam_axiomatic", "cam", "centered", "grad_cam", "grad_cam_pp", "guided_xgrad_cam"),
+    *("hires_cam", "random", "uniform", "xgrad_cam"),
+}
 
 
 def test_quick(tmp_path: Path, typed: Callable):
@@ -21,7 +25,7 @@ def test_quick(tmp_path: Path, typed: Callable):
     assert "images/s" in first.stdout
     manifest = json.loads((folder / "manifest.json").read_text())
     assert list(manifest["models"]) == ["scenes_vgg", "scenes_resnet"]
-    assert list(manifest["methods"]) == methods.names()
+    assert set(manifest["methods"]) == PAPERS_METHODS
     assert {about["metric"] for about in manifest["metrics"].values()} == set(metrics.names())
 
     again = typed(tmp_path, "data.size=6")

@@ -34,7 +34,7 @@ def test_only_the_listed_networks_are_refused(name):
 @pytest.mark.parametrize("name", methods.names())
 def test_yaml_says_all_that_the_engine_and_the_tables_read(name):
     method = methods.get(name)
-    assert method.target == f"methods.{name}.{name}"
+    assert method.target.startswith("methods.")
     assert method.description
     assert method.about["title"]
     assert isinstance(method.about["on_score_scale"], bool)

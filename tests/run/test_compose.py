@@ -37,7 +37,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 
 def test_the_experiments_are_these():
-    assert EXPERIMENTS == ["layers", "paper", "quick", "real"]
+    assert EXPERIMENTS == ["layers", "methods", "paper", "quick", "real"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -52,7 +52,7 @@ def test_every_experiment_composes(jobs: Jobs, experiment: str):
 
 
 def test_without_a_choice_the_folders_are_the_choice(jobs: Jobs):
-    config = jobs(*QUICK)[0]
+    config = jobs("experiment=methods", "real_root=/somewhere")[0]
     assert list(config["method"]) == methods.names()
     assert list(config["metric"]) == metrics.names()
 
@@ -103,7 +103,7 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs: Jobs, tmp_path: Path
     (tmp_path / "users_module.py").write_text("def my_cam(trace, power=1.0):\n    return trace.gradients**power\n")
     monkeypatch.chdir(tmp_path)
     config = jobs("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")[0]
-    assert set(config["method"]) == {*methods.names(), "mine"}
+    assert {"xgrad_cam", "guided_xgrad_cam", "mine"} < set(config["method"])
     (mine,) = [method for method in sweeps.chosen("method", config) if method.name == "mine"]
     assert mine.params == {"power": 2.0}
 
