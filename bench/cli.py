@@ -78,7 +78,7 @@ def parser() -> ArgumentParser:
         "--weights", metavar="FILE", help="a .safetensors or .pth file; default: the published weights"
     )
     explain.add_argument("--layer", help="dotted name of the target layer; default: the last spatial one")
-    explain.add_argument("--methods", metavar="A,B", help="default: all")
+    explain.add_argument("--methods", metavar="A,B", help="names, or all; default: the quick experiment's")
     explain.add_argument("--output", type=Path, default=Path("explanation.png"), metavar="FILE")
     explain.set_defaults(command=_explain)
 

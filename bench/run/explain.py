@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,17 @@ import torch
 from matplotlib.figure import Figure
 
 import methods
+from bench import plugins
 from bench.data.base import BadImage, Sample
 from bench.data.decoding import open_rgb
 from bench.errors import BenchError
 from bench.evaluation import explain as heatmaps_of
 from bench.models import LoadedModel, load
+from bench.plugins import Plugin
 from bench.run import files
 from bench.run.sweep import configuration
 
+ALL = ["all"]
 COLUMNS = 4
 INCHES = 2.6
 
@@ -30,15 +33,13 @@ def explain(
 ) -> tuple[Path, list[str]]:
     """Writes the picture: its path, and sentences about methods that were named and don't apply to the model.
 
-    names: methods; None for all that apply. Raises BenchError for an image that can't be read, an unknown model, layer
+    names: methods, or ["all"]; None for those of the quick experiment. Raises BenchError for an image that can't be read, an unknown model, layer
     or method, and where no method applies.
     """
-    chosen = [methods.get(name) for name in (methods.names() if names is None else names)]
     said = {"weights": weights, "layer": layer}
-    config = configuration([f"model={model}"])["model"] | {
-        key: value for key, value in said.items() if value is not None
-    }
-    loaded = load(config)
+    quick = configuration([f"model={model}"])
+    chosen = _chosen(names, quick["method"])
+    loaded = load(quick["model"] | {key: value for key, value in said.items() if value is not None})
     try:
         pixels_in, _ = loaded.preprocessing(Sample(open_rgb(image, str(image)), str(image)))
     except BadImage as error:
@@ -52,7 +53,13 @@ def explain(
     titles = {method.name: str(method.about.get("title", method.name)) for method in chosen}
     shown = {titles[name]: heatmap[0].numpy() for name, heatmap in maps.items()}
     files.write(output, _png(loaded.preprocessing.denormalise(batch)[0], shown, _caption(loaded, batch)))
-    return output, [] if names is None else left_out
+    return output, [] if names in (None, ALL) else left_out
+
+
+def _chosen(names: Sequence[str] | None, otherwise: Iterable[str]) -> list[Plugin]:
+    if names == ALL:
+        return [methods.get(name) for name in methods.names()]
+    return [plugins.of("method", name) for name in (otherwise if names is None else names)]
 
 
 def _caption(model: LoadedModel, batch: torch.Tensor) -> str:
