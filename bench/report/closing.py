@@ -10,15 +10,14 @@ from bench.report.summary import at, best, summarise
 
 
 def closing_lines(run: RunFolder) -> list[str]:
-    """One line for each metric of `config.report.headline`, every setting in it; a sentence where there is no value."""
+    """One line for each metric of `config.report.headline` that was measured, every setting in it."""
     chosen = run.records[run.records["metric"].isin(run.options.headline)]
     summary = summarise(chosen)
-    return [_line(run, run.value(name), summary[summary["metric"] == name]) for name in run.options.headline]
+    measured = [name for name in run.options.headline if name in set(summary["metric"])]
+    return [_line(run, run.value(name), summary[summary["metric"] == name]) for name in measured]
 
 
 def _line(run: RunFolder, value: Value, rows: pd.DataFrame) -> str:
-    if rows.empty:
-        return f"{value.title}: not in this run."
     parts = [f"{run.label(setting)}: {_winner(at(rows, setting), value)}" for setting in run.settings]
     direction = f", {value.better} is better" if value.better in ("lower", "higher") else ""
     return f"{value.title} ({value.lead}{direction}): {'; '.join(parts)}"
