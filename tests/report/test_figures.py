@@ -219,3 +219,10 @@ def test_no_label_is_cut_off_or_overlaps(run: RunFolder) -> None:
             for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
                 boxes = [label.get_window_extent() for label in labels if label.get_text() and label.get_visible()]
                 assert all(not a.overlaps(b) for a, b in pairwise(boxes)), drawing.name
+
+
+@pytest.mark.parametrize(("count", "widths"), [(1, [1]), (14, [14]), (15, [8, 7]), (39, [13, 13, 13])])
+def test_many_methods_stand_in_bands(count: int, widths: list[int]) -> None:
+    bands = map_grid._bands([str(number) for number in range(count)])
+    assert [len(band) for band in bands] == widths
+    assert sum(bands, []) == [str(number) for number in range(count)]
