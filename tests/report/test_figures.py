@@ -225,4 +225,4 @@ def test_no_label_is_cut_off_or_overlaps(run: RunFolder) -> None:
 def test_many_methods_stand_in_bands(count: int, widths: list[int]) -> None:
     bands = map_grid._bands([str(number) for number in range(count)])
     assert [len(band) for band in bands] == widths
-    assert sum(bands, []) == [str(number) for number in range(count)]
+    assert [name for band in bands for name in band] == [str(number) for number in range(count)]
