@@ -33,8 +33,8 @@ def explain(
 ) -> tuple[Path, list[str]]:
     """Writes the picture: its path, and sentences about methods that were named and don't apply to the model.
 
-    names: methods, or ["all"]; None for those of the quick experiment. Raises BenchError for an image that can't be read, an unknown model, layer
-    or method, and where no method applies.
+    names: methods, or ["all"]; None for those of the quick experiment. Raises BenchError for an image that can't be
+    read, an unknown model, layer or method, and where no method applies.
     """
     said = {"weights": weights, "layer": layer}
     quick = configuration([f"model={model}"])
