@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -83,7 +83,11 @@ class Rows:
         if name is nn.Linear and source in self.stretch and self.stretch[source].flat:
             return self._first_product(self.head.layer(node), self.stretch[source])
         difference = None if source is None else self.difference_of(source, differences)
-        if source is None or difference is None or not _floating(self.values[node]):
+        if (
+            source is None
+            or difference is None
+            or not (_floating(self.values[node]) and _floating(self.values[source]))
+        ):
             return self._twice(node, differences)
         if name in ADD and not node.kwargs:
             return self._total(node, differences)
@@ -155,8 +159,10 @@ class Rows:
         return torch.zeros_like(self._on_rows(arg)) if part is None else part
 
     def _twice(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
-        """f(x + d) - f(x) for whatever f; for values that aren't floating point, f(x + d) itself."""
+        """f(x + d) - f(x) for whatever f; for values that aren't floating point alone (as attention's output and its
+        absent weights), f(x + d) itself."""
 
+        @cache  # attention takes one node three times
         def moved(source: fx.Node) -> Any:
             difference = self.difference_of(source, differences)
             if difference is None or not _floating(self.values[source]):
