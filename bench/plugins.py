@@ -21,6 +21,8 @@ import yaml
 
 from bench.errors import BenchError, unknown
 
+PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
+
 
 def conf_folder() -> Path:
     """Where the YAML files are: inside the installed package, or at the top of a checkout."""
@@ -70,22 +72,29 @@ class Plugin:
 
     @property
     def inner(self) -> Plugin | None:
-        """The method that a wrapper wraps: what its parameter `wrapped` names."""
-        wrapped = self.params.get("wrapped")
+        """The method that a wrapper wraps: what its parameter `wrapped` names, said or by default."""
+        try:
+            wrapped = inspect.signature(self.call).parameters["wrapped"].default
+        except (KeyError, ValueError):  # no such parameter, or a compiled function, which has no signature
+            return None
         return of("method", wrapped) if isinstance(wrapped, str) else None
 
 
 def names(kind: str) -> list[str]:
-    """All entries of conf/<kind>/, sorted. kind: "method" or "metric"."""
+    """All entries of conf/<kind>/, sorted. kind: "method", "metric", or "peers", other libraries' methods."""
     return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml"))
 
 
 @cache
 def load(kind: str, name: str) -> Plugin:
-    """The entry conf/<kind>/<name>.yaml. Raises BenchError, with the nearest names, where there is none."""
-    path = conf_folder() / kind / f"{name}.yaml"
+    """The entry conf/<kind>/<name>.yaml, of a method@library conf/peers/<name>.yaml.
+
+    Raises BenchError, with the nearest names, where there is none.
+    """
+    folder = PEERS if kind == "method" and "@" in name else kind
+    path = conf_folder() / folder / f"{name}.yaml"
     if not path.is_file():
-        raise unknown(kind, name, names(kind))
+        raise unknown(kind, name, names(folder))
     return from_config(kind, name, yaml.safe_load(path.read_text())[name])
 
 
@@ -102,9 +111,10 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
         raise BenchError(f"{kind}.{name}.on_score_scale must be true or false, not {about['on_score_scale']!r}.")
     function = _import(kind, name, target)
     try:
-        inspect.signature(function).bind_partial(**params)
+        inspect.signature(function).bind(None, **params)  # None for the Trace or Explanation, the one argument
     except TypeError as error:
-        raise BenchError(f"The {kind} {name!r} ({target}) can't take its params: {error}.") from error
+        hint = f"they are set by {kind}.{name}.params.KEY=VALUE"
+        raise BenchError(f"The {kind} {name!r} ({target}) can't take its params: {error}; {hint}.") from error
     except ValueError:  # a compiled function has no signature to check
         pass
     return Plugin(name, target, partial(function, **params), params, about)
@@ -114,9 +124,10 @@ def passes_of(method: Plugin, channels: int, live_channels: int) -> dict[str, fl
     """What a method's YAML says it costs an image beyond the trace: {"trunk_forward": 1, ...}.
 
     An entry is a number, or an expression over the method's own parameters, `channels` (K), `live_channels` (those
-    that aren't zero all over) and min and max, as "min(top, live_channels) + 1".
+    that aren't zero all over), len, min and max, as "min(top, live_channels) + 1".
     """
-    known = {**method.params, "channels": channels, "live_channels": live_channels, "min": min, "max": max}
+    functions = {"len": len, "min": min, "max": max}
+    known = {**method.params, **functions, "channels": channels, "live_channels": live_channels}
     claims = method.about.get("passes", {})
     return {name: eval(str(claim), {"__builtins__": {}}, known) for name, claim in claims.items()}
 
@@ -135,6 +146,8 @@ def _import(kind: str, name: str, target: str) -> Callable[..., Any]:
     module_name, _, attribute = target.rpartition(".")
     try:
         function = getattr(importlib.import_module(module_name), attribute)
+    except BenchError:  # the module says itself what it lacks
+        raise
     except Exception as error:  # importing runs the user's code, which may raise anything
         raise BenchError(
             f"The {kind} {name!r} names {target!r}, which can't be imported ({type(error).__name__}: {error}); "
