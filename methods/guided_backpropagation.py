@@ -52,6 +52,6 @@ def guided_gradient(trace: Trace) -> Tensor:
         with GuidedRectifiers() as rectifiers:
             logits = trace.forward(images.clone())  # a copy: the network may start with an in-place step
         if not rectifiers.count:
-            raise BenchError("Guided backpropagation needs a network with ReLUs: leave guided_xgrad_cam out here.")
+            raise BenchError("Guided backpropagation needs a network with ReLUs: leave the guided methods out here.")
         scores = logits.gather(1, trace.targets[:, None].clone())
         return torch.autograd.grad(scores.sum(), images)[0]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
 from bench.trace import Trace
+from methods.seeding import generators
 
 
 def random(trace: Trace, seed: int = 0) -> Tensor:
@@ -16,11 +15,5 @@ def random(trace: Trace, seed: int = 0) -> Tensor:
     The image's pixels and `seed` decide the draw: neither batch, order nor device changes it.
     """
     channels = trace.activations.shape[1]
-    weights = torch.stack([_draw(image, channels, seed) for image in trace.images.detach().float().cpu()])
-    return weights.to(trace.activations)[..., None, None]
-
-
-def _draw(image: Tensor, channels: int, seed: int) -> Tensor:
-    digest = hashlib.sha256(f"{seed} ".encode() + image.contiguous().numpy().tobytes()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
-    return torch.randn(channels, generator=generator, dtype=torch.float64)
+    draws = [torch.randn(channels, generator=one, dtype=torch.float64) for one in generators(trace.images, seed)]
+    return torch.stack(draws).to(trace.activations)[..., None, None]

@@ -1,0 +1,35 @@
+"""Maps of several layers in one: Jiang et al., LayerCAM, IEEE TIP 2021, doi:10.1109/TIP.2021.3089943."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from bench.errors import BenchError, unknown
+from bench.explanation import Method
+from bench.heatmap import Map
+from bench.trace import Trace
+from methods.wrapping import heatmap_of
+
+FUSIONS = ("mean", "maximum")
+
+
+def fused(trace: Trace, layers: Sequence[str], wrapped: str | Method = "layer_cam", fusion: str = "mean") -> Map:
+    """The mean over layers of the wrapped method's heatmaps, each at the image's size with maximum 1 -> (B, H', W').
+
+    layers: dotted names; the trace's own layer is always one of the fused, and each counts once. fusion: "maximum"
+    takes the largest at each pixel, as LayerCAM does (without its tanh scaling of shallow layers); pytorch-grad-cam
+    takes the mean. Costs a trace for each further layer.
+    Raises BenchError where no layer or another fusion is named, and for a layer that isn't there.
+    """
+    if isinstance(layers, str) or not layers:
+        raise BenchError(
+            "Fusing needs a list of layers: set params.layers=[LAYER,LAYER] of the method that is `fused`."
+        )
+    if fusion not in FUSIONS:
+        raise unknown("fusion", fusion, FUSIONS)
+    others = sorted(set(layers) - {trace.layer})
+    heatmaps = [heatmap_of(wrapped, trace), *(heatmap_of(wrapped, trace.at(layer)) for layer in others)]
+    stack = torch.stack(heatmaps)
+    return Map(stack.mean(0) if fusion == "mean" else stack.amax(0))

@@ -1,0 +1,19 @@
+"""Guided variants: Selvaraju et al., Guided Grad-CAM, ICCV 2017, arXiv:1610.02391; Fu et al., arXiv:2008.02312."""
+
+from __future__ import annotations
+
+from bench.explanation import Method
+from bench.heatmap import Map
+from bench.trace import Trace
+from methods.guided_backpropagation import guided_gradient
+from methods.wrapping import heatmap_of
+
+
+def guided(trace: Trace, wrapped: str | Method = "xgrad_cam") -> Map:
+    """sum over RGB of |guided gradient|, times the wrapped method's heatmap at the image's size -> (B, H', W').
+
+    The paper multiplies each colour; this is the sum over the three of the product's absolute value.
+    Raises BenchError where the network has no ReLU to guide.
+    """
+    gradient = trace.once("guided_gradient", lambda: guided_gradient(trace))
+    return Map(gradient.abs().sum(1) * heatmap_of(wrapped, trace))

@@ -1,0 +1,326 @@
+"""Methods that take another method: each against loops over numbers, and whatever a composition must keep."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bench
+import methods
+from bench import plugins
+from bench.errors import BenchError
+from bench.run import fingerprint
+from bench.testing import CASES, check_method
+from methods.augmented import augmented
+from methods.fused import fused
+from methods.grad_cam import grad_cam
+from methods.guided import guided
+from methods.guided_backpropagation import guided_gradient
+from methods.smoothed import smoothed
+from methods.wrapping import heatmap_of, raw_map_of
+
+ROUNDING = 1e-12  # of maps whose maximum is about 1: float64, over sums of some hundred terms
+POOLED = CASES["pooled"]  # takes images of any size
+
+Lines = list[list[float]]
+
+
+def xgrad_map(image: Tensor, target: int, layer: int = 3) -> Lines:
+    """The XGrad-CAM map of one image at `features.<layer>`, by the formula, from autograd on the plain network."""
+    model = POOLED.model()
+    steps = list(model.features) + list(model.head)
+    F = nn.Sequential(*steps[: layer + 1])(image[None]).detach().clone().requires_grad_()
+    score = nn.Sequential(*steps[layer + 1 :])(F.clone())[0, target]
+    (g,) = torch.autograd.grad(score, F)
+    maps, gradients = F[0].tolist(), g[0].tolist()
+    raw = [[0.0] * len(maps[0][0]) for _ in maps[0]]
+    for map_k, gradient_k in zip(maps, gradients, strict=True):
+        weighted = sum(a * b for u, v in zip(map_k, gradient_k, strict=True) for a, b in zip(u, v, strict=True))
+        total = sum(map(sum, map_k))
+        weight = weighted / total if total else 0.0  # a small copy may leave a channel dead
+        for y, line in enumerate(map_k):
+            for x, value in enumerate(line):
+                raw[y][x] += weight * value
+    return raw
+
+
+def resized(raw: Lines, height: int, width: int) -> Lines:
+    """Bilinear, pixel centres at halves, clamped at the border."""
+
+    def taps(position: int, size: int, source: int) -> tuple[int, int, float]:
+        at = min(max((position + 0.5) * source / size - 0.5, 0.0), source - 1)
+        low = int(at)
+        return low, min(low + 1, source - 1), at - low
+
+    lines = []
+    for y in range(height):
+        top, bottom, down = taps(y, height, len(raw))
+        line = []
+        for x in range(width):
+            left, right, across = taps(x, width, len(raw[0]))
+            upper = raw[top][left] * (1 - across) + raw[top][right] * across
+            lower = raw[bottom][left] * (1 - across) + raw[bottom][right] * across
+            line.append(upper * (1 - down) + lower * down)
+        lines.append(line)
+    return lines
+
+
+def heated(raw: Lines, height: int, width: int) -> Lines:
+    """ReLU, resize, divide by the maximum."""
+    lines = resized([[max(value, 0.0) for value in line] for line in raw], height, width)
+    maximum = max(map(max, lines))
+    return [[value / maximum for value in line] for line in lines] if maximum > 0 else lines
+
+
+def mean(maps: list[Lines]) -> Lines:
+    shape = range(len(maps[0])), range(len(maps[0][0]))
+    return [[sum(one[y][x] for one in maps) / len(maps) for x in shape[1]] for y in shape[0]]
+
+
+def assert_rows(found: Tensor, expected: list[Lines]) -> None:
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=ROUNDING)
+
+
+def test_smoothed_is_the_mean_of_signed_maps_over_noisy_copies():
+    found = smoothed(POOLED.trace(), wrapped="xgrad_cam", samples=3, sigma=0.2, seed=5).raw
+    expected = []
+    for i, image in enumerate(POOLED.images()):
+        pixels = b"".join(
+            torch.tensor(number, dtype=torch.float32).numpy().tobytes() for number in image.flatten().tolist()
+        )
+        digest = hashlib.sha256(b"5 " + pixels).hexdigest()[:16]
+        generator = torch.Generator().manual_seed(int(digest, 16))
+        spread = max(image.flatten().tolist()) - min(image.flatten().tolist())
+        copies = []
+        for _ in range(3):
+            noise = torch.randn(image.shape, generator=generator, dtype=torch.float64)
+            copies.append(xgrad_map(image + 0.2 * spread * noise, i))
+        expected.append(mean(copies))
+    assert_rows(found, expected)
+
+
+def test_augmented_is_the_mean_of_heatmaps_brought_back():
+    """Sizes 8 x 12, 4 x 6 and 12 x 18, each mirrored too."""
+    found = augmented(POOLED.trace(), wrapped="xgrad_cam", scales=(0.5, 1.0, 1.5)).raw
+    expected = []
+    for i, image in enumerate(POOLED.images()):
+        copies = []
+        for height, width in ((4, 6), (8, 12), (12, 18)):
+            channels = [resized(channel, height, width) for channel in image.tolist()]
+            for mirrored in (False, True):
+                pixels = [[line[::-1] for line in channel] if mirrored else channel for channel in channels]
+                lines = heated(xgrad_map(torch.tensor(pixels, dtype=torch.float64), i), height, width)
+                back = [line[::-1] for line in lines] if mirrored else lines
+                copies.append(resized(back, 8, 12))
+        expected.append(mean(copies))
+    assert_rows(found, expected)
+
+
+def test_fused_is_the_mean_or_the_maximum_of_the_layers_heatmaps():
+    trace = POOLED.trace()
+    layers = [[heated(xgrad_map(image, i, layer), 8, 12) for layer in (1, 3)]
+              for i, image in enumerate(POOLED.images())]  # fmt: skip
+    assert_rows(fused(trace, ["features.1"], "xgrad_cam").raw, [mean(maps) for maps in layers])
+    largest = [[[max(pair) for pair in zip(*lines, strict=True)] for lines in zip(*maps, strict=True)]
+               for maps in layers]  # fmt: skip
+    assert_rows(fused(trace, ["features.1"], "xgrad_cam", fusion="maximum").raw, largest)
+
+
+@pytest.mark.parametrize("layers", [["features.3", "features.1"], ["features.1", "features.1"], ("features.1",)])
+def test_fused_counts_each_layer_once_and_the_trace_s_own_always(layers):
+    expected = fused(POOLED.trace(), ["features.1"], "xgrad_cam").raw
+    assert torch.equal(fused(POOLED.trace(), layers, "xgrad_cam").raw, expected)
+
+
+@pytest.mark.parametrize("name", ["xgrad_cam", "grad_cam"])
+def test_guided_is_the_product_with_the_heatmap(name):
+    trace = POOLED.trace()
+    gradient = guided_gradient(trace).tolist()
+    heat = heatmap_of(name, trace).tolist()
+    expected = [
+        [[sum(abs(rgb[c][y][x]) for c in range(3)) * lines[y][x] for x in range(12)] for y in range(8)]
+        for rgb, lines in zip(gradient, heat, strict=True)
+    ]
+    assert_rows(methods.get(f"guided_{name}")(trace).raw, expected)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_wrapped_becomes_a_signed_map(case):
+    """Weights of a layer and maps of pixels alike, by name, dotted path, callable or plug-in."""
+    trace = case.trace()
+    expected = (trace.gradients.mean((2, 3), keepdim=True) * trace.activations).sum(1)
+    for wrapped in ("grad_cam", "methods.grad_cam.grad_cam", grad_cam, methods.get("grad_cam")):
+        assert torch.equal(raw_map_of(wrapped, trace), expected)
+    assert torch.equal(raw_map_of("centered", trace), methods.get("centered")(trace).raw)
+
+
+def test_a_mirrored_image_has_the_mirrored_map():
+    trace = POOLED.trace()
+    found = augmented(trace.again(images=trace.images.flip(-1)), scales=(1.0, 0.5)).raw
+    torch.testing.assert_close(found, augmented(trace, scales=(1.0, 0.5)).raw.flip(-1), rtol=0, atol=ROUNDING)
+
+
+def test_one_copy_is_the_wrapped_method_itself():
+    trace = POOLED.trace()
+    before = asdict(trace.passes)
+    assert torch.equal(augmented(trace, mirrored=False).raw, heatmap_of("xgrad_cam", trace))
+    assert asdict(trace.passes) == before
+    torch.testing.assert_close(
+        smoothed(trace, samples=2, sigma=0).raw, raw_map_of("xgrad_cam", trace), rtol=0, atol=ROUNDING
+    )
+
+
+def test_every_seed_and_image_has_its_own_noise():
+    trace = POOLED.trace()
+    same = trace.again(images=trace.images[:1].repeat(3, 1, 1, 1), targets=torch.zeros(3, dtype=torch.long))
+    rows = smoothed(same, samples=1).raw
+    torch.testing.assert_close(rows[1:], rows[:-1], rtol=0, atol=ROUNDING)
+    assert not torch.allclose(smoothed(trace, samples=1).raw, smoothed(trace, samples=1, seed=1).raw)
+
+
+def test_every_copy_explains_the_image_s_own_class():
+    """Also where the copy's prediction is another one."""
+    seen = []
+
+    def spy(trace):
+        seen.append(trace.targets.tolist())
+        return trace.gradients
+
+    trace = POOLED.trace()
+    smoothed(trace, spy, samples=2, sigma=5.0)
+    augmented(trace, spy, scales=(0.5,))
+    fused(trace, ["features.1"], spy)
+    assert seen == [[0, 1, 2]] * 6
+
+
+def test_a_copy_of_another_size_has_its_own_exact_ablations():
+    """The cut has looked at the head with maps of one size; copies bring others."""
+    trace = POOLED.trace()
+    _ = trace.ablation_drops
+    smaller = torch.nn.functional.interpolate(trace.images, size=(4, 6), mode="bilinear", align_corners=False)
+    alone = bench.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
+    expected = torch.nn.functional.interpolate(
+        heatmap_of("ablation_cam", alone)[:, None], size=(8, 12), mode="bilinear", align_corners=False
+    )[:, 0]
+    found = augmented(trace, "ablation_cam", mirrored=False, scales=(0.5,)).raw
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)  # drops are differences of scores
+
+
+PARTIALS = {
+    "fused": partial(fused, layers=["features.1"], wrapped="xgrad_cam"),
+    "augmented": partial(augmented, wrapped="hires_cam", scales=(1.0, 2.0)),
+    "guided over augmented": partial(guided, wrapped="augmented_xgrad_cam"),
+    "augmented over smoothed": partial(augmented, wrapped=partial(smoothed, samples=2)),
+    "smoothed over fused": partial(
+        smoothed, wrapped=partial(fused, layers=["features.1"], wrapped="grad_cam"), samples=2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTIALS)
+def test_wrappers_and_wrapped_wrappers_pass_the_common_suite(name):
+    check_method(PARTIALS[name])
+
+
+def test_a_wrapper_of_a_wrapper_is_both():
+    trace = POOLED.trace()
+    product = guided_gradient(trace).abs().sum(1) * bench.heatmap(augmented(trace).raw, (8, 12))
+    assert torch.equal(guided(trace, "augmented_xgrad_cam").raw, product)
+
+
+@pytest.mark.parametrize(
+    ("name", "traces"),
+    [("fused", 1), ("augmented", 3), ("augmented over smoothed", 5), ("smoothed over fused", 4)],
+)
+def test_passes_of_compositions(name, traces):
+    """Each further trace is a trunk pass, a head pass and the head's gradient; the trace itself is there already."""
+    trace = POOLED.trace()
+    before = asdict(trace.passes)
+    PARTIALS[name](trace)
+    found = {key: (count - before[key]) / len(trace) for key, count in asdict(trace.passes).items()}
+    assert found == {"trunk_forward": traces, "trunk_backward": 0, "head_forward": traces, "head_backward": traces}
+
+
+def test_guided_methods_share_the_guided_gradient():
+    trace = POOLED.trace()
+    methods.get("guided_xgrad_cam")(trace)
+    before = asdict(trace.passes)
+    methods.get("guided_grad_cam")(trace)
+    assert asdict(trace.passes) == before
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda trace: fused(trace, []), "Fusing needs a list of layers"),
+        (lambda trace: fused(trace, "features.1"), "Fusing needs a list of layers"),
+        (lambda trace: fused(trace, ["feature.1"], "grad_cam"), "no layer 'feature.1'; did you mean 'features.1'"),
+        (lambda trace: fused(trace, ["features.1"], "grad_cam", "max"), "no fusion 'max'"),
+        (lambda trace: fused(trace, ["features.1"], "gradcam"), "did you mean 'grad_cam'"),
+        (lambda trace: smoothed(trace, samples=0), "at least one sample"),
+        (lambda trace: augmented(trace, scales=[]), "positive scales"),
+        (lambda trace: augmented(trace, scales=[0.5, 0]), "positive scales"),
+        (lambda trace: augmented(CASES["dense"].trace(), scales=[0.5]), r"doesn't take images of 4 x 6 pixels \(mat1"),
+    ],
+)
+def test_a_mistake_is_one_sentence(call, sentence):
+    with pytest.raises(BenchError, match=sentence) as caught:
+        call(POOLED.trace())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_is_told_at_once_that_layers_are_missing():
+    with pytest.raises(BenchError, match=r"missing a required argument: 'layers'; .* method\.fused\.params\.KEY=VALUE"):
+        plugins.from_config("method", "fused", {"_target_": "methods.fused.fused"})
+
+
+def entry(target: str = "methods.guided.guided", **params: object) -> plugins.Plugin:
+    return plugins.from_config("method", "mine", {"_target_": target, "params": params})
+
+
+def test_the_fingerprint_follows_what_is_wrapped():
+    names = ("xgrad_cam", "grad_cam", "methods.grad_cam.grad_cam", "augmented_xgrad_cam", "smoothed_xgrad_cam")
+    fingerprints = [fingerprint.plugin(entry(wrapped=name)) for name in names]
+    assert len(set(fingerprints)) == len(names)
+    assert fingerprint.plugin(entry(wrapped="grad_cam")) == fingerprints[1]
+    assert entry().inner == methods.get("xgrad_cam")  # a default counts as said
+
+
+@pytest.mark.parametrize("wrapped", ["random", "smoothed_random", "default"])
+def test_the_fingerprint_follows_the_parameters_of_what_is_wrapped(wrapped, monkeypatch):
+    """Directly, through another wrapper, and where it is the wrapper's default."""
+    load, changed = plugins.load, False
+
+    def loaded(kind: str, name: str) -> plugins.Plugin:
+        if name == "smoothed_random":
+            return plugins.from_config(
+                kind, name, {"_target_": "methods.smoothed.smoothed", "params": {"wrapped": "random"}}
+            )
+        found = load(kind, name)
+        return (
+            replace(found, params={**found.params, "seed": 1}) if changed and name in ("random", "xgrad_cam") else found
+        )
+
+    monkeypatch.setattr(plugins, "load", loaded)
+    mine = entry() if wrapped == "default" else entry(wrapped=wrapped)
+    before = fingerprint.plugin(mine)
+    assert fingerprint.plugin(mine) == before
+    changed = True
+    assert fingerprint.plugin(mine) != before
+
+
+def test_the_fingerprint_follows_the_source_of_what_is_wrapped(monkeypatch):
+    """Of its module and of all that this imports; another module's change leaves it alone."""
+    mine = entry("methods.smoothed.smoothed", wrapped="guided_grad_cam")
+    before = fingerprint.plugin(mine)
+    source = fingerprint.sources.module
+    for module, same in (("methods.grad_cam", False), ("methods.guided", False), ("methods.cam", True)):
+        monkeypatch.setattr(
+            fingerprint.sources, "module", lambda name, m=module: source(name) + ("!" if name == m else "")
+        )
+        assert (fingerprint.plugin(mine) == before) == same
