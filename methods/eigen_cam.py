@@ -1,0 +1,29 @@
+"""Eigen-CAM: Muhammad and Yeasin, Class Activation Map using Principal Components, IJCNN 2020, arXiv:2008.00299."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.trace import Trace
+from methods.principal import principal_direction
+
+
+def eigen_cam(trace: Trace) -> Tensor:
+    """w_k = v_k, the first right singular vector of F as an H W x K matrix -> (B, K, 1, 1).
+
+    The map sum_k v_k F_k is the paper's projection of F on its first principal component. As in the paper F isn't
+    centred (pytorch-grad-cam centres it). An SVD leaves the sign open: here sum_k v_k > 0. Behind a ReLU all v_k >= 0.
+    """
+    F = trace.activations
+    return principal_direction(F).to(F)[..., None, None]
+
+
+def eigen_grad_cam(trace: Trace) -> Tensor:
+    """w_k(x, y) = v_k g_k(x, y), v the first right singular vector of g F -> (B, K, H, W).
+
+    pytorch-grad-cam's variant, without a paper: Eigen-CAM of g F, which knows the class. That project centres g F
+    first, and leaves the sign open; here, as in `eigen_cam`, it is neither centred nor open: with sum_k v_k > 0 the
+    map correlates positively with HiResCAM's, sum_k g_k F_k.
+    """
+    F, g = trace.activations, trace.gradients
+    return principal_direction(g.double() * F.double()).to(F)[..., None, None] * g

@@ -1,0 +1,75 @@
+"""KPCA-CAM: Karmani et al., Visual Explainability of Deep Vision Models using Kernel PCA, 2024, arXiv:2410.00267."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError, unknown
+from bench.heatmap import Map
+from bench.trace import Trace
+from methods.principal import leading_vector
+
+MOST_POSITIONS = 4096  # their kernel matrix takes 128 MiB an image, and its eigenvectors many seconds
+
+
+def kpca_cam(trace: Trace, kernel: str = "sigmoid", gamma: float | None = None) -> Map:
+    """sqrt(lambda) u, the first kernel principal component of the K-vectors at the H W positions -> (B, H, W).
+
+    kernel: "sigmoid" tanh(gamma x.y + 1), "rbf" exp(-gamma |x - y|^2), "polynomial" (gamma x.y + 1)^3, or "linear" x.y.
+    gamma: None means 1 / K. lambda, u: the largest eigenvalue of the H W x H W kernel matrix, centred in feature space,
+    and its unit eigenvector. Kernels and defaults are those of the authors' code (in pytorch-grad-cam, by
+    scikit-learn), which also centres each channel first: the sigmoid and the polynomial kernel depend on it.
+    The sign, which they leave open, is the one that correlates positively with sum_k F_k. Linear is centred Eigen-CAM.
+    Raises BenchError for another kernel, and for a layer of more than 4096 positions.
+    """
+    F = trace.activations
+    K, H, W = F.shape[1:]
+    if kernel not in KERNELS:
+        raise unknown("kernel of KPCA-CAM", kernel, KERNELS)
+    if H * W > MOST_POSITIONS:
+        raise BenchError(
+            f"KPCA-CAM needs a kernel matrix over all {H} x {W} positions of {trace.layer!r}; "
+            f"choose a layer of at most {MOST_POSITIONS}."
+        )
+    x = F.double().flatten(2).mT  # (B, H W, K)
+    x = x - x.mean(1, keepdim=True)
+    similarity = _centred(KERNELS[kernel](x, 1 / K if gamma is None else gamma))
+    u = leading_vector(similarity, x.sum(2))
+    variance = torch.einsum("bi,bij,bj->b", u, similarity, u).clamp(min=0)
+    return Map((variance.sqrt()[:, None] * u).to(F).unflatten(1, (H, W)))
+
+
+def _sigmoid(x: Tensor, gamma: float) -> Tensor:
+    return (gamma * (x @ x.mT) + 1).tanh()
+
+
+def _rbf(x: Tensor, gamma: float) -> Tensor:
+    products = x @ x.mT
+    squares = products.diagonal(dim1=1, dim2=2)
+    distances = (squares[:, :, None] + squares[:, None] - 2 * products).clamp(min=0)
+    return (-gamma * distances).exp()
+
+
+def _polynomial(x: Tensor, gamma: float) -> Tensor:
+    return (gamma * (x @ x.mT) + 1) ** 3
+
+
+def _linear(x: Tensor, gamma: float) -> Tensor:
+    return x @ x.mT
+
+
+KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "sigmoid": _sigmoid,
+    "rbf": _rbf,
+    "polynomial": _polynomial,
+    "linear": _linear,
+}
+
+
+def _centred(similarity: Tensor) -> Tensor:
+    """The kernel matrix of the feature vectors minus their mean: (B, n, n) -> (B, n, n)."""
+    rows = similarity.mean(2, keepdim=True)
+    return similarity - rows - rows.mT + rows.mean(1, keepdim=True)

@@ -1,0 +1,164 @@
+"""Eigen-CAM, Eigen-Grad-CAM and KPCA-CAM against a full SVD and scikit-learn's kernel PCA; sign, ties, zero maps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import KernelPCA
+from torch import Tensor, nn
+
+import methods
+from bench.errors import BenchError
+from bench.testing import CASES, Case
+from methods.kpca_cam import KERNELS, kpca_cam
+from methods.principal import leading_vector, principal_direction
+
+WIDE = Case(channels=30, size=(6, 8))  # 30 channels at 12 positions: the Gram matrix is that of the positions
+ALL = {**CASES, "wide": WIDE, "wide and signed": replace(WIDE, layer="features.2")}
+ROUNDING = 1e-10  # an eigenvector's rounding is that of its matrix, 1e-15, over the relative gap of its eigenvalue
+
+
+@pytest.fixture(params=ALL.values(), ids=ALL)
+def case(request) -> Case:
+    return request.param
+
+
+def by_full_svd(maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """One image's (K, H, W) as an H W x K matrix: its first right singular vector and its projection (H, W) on it."""
+    matrix = maps.flatten(1).T.numpy()
+    v = np.linalg.svd(matrix, full_matrices=True)[2][0]
+    v = v if v.sum() > 0 else -v
+    return v, (matrix @ v).reshape(maps.shape[1:])
+
+
+def raw_map(name: str, trace) -> Tensor:
+    return (methods.get(name)(trace) * trace.activations).sum(1)
+
+
+def test_eigen_cam_is_the_first_right_singular_vector(case):
+    trace = case.trace()
+    for i, maps in enumerate(trace.activations):
+        v, projection = by_full_svd(maps)
+        assert methods.get("eigen_cam")(trace)[i].flatten().numpy() == pytest.approx(v, abs=ROUNDING)
+        assert raw_map("eigen_cam", trace)[i].numpy() == pytest.approx(projection, abs=ROUNDING)
+
+
+def test_eigen_grad_cam_projects_gradient_times_activation(case):
+    trace = case.trace()
+    for i, (F, g) in enumerate(zip(trace.activations, trace.gradients, strict=True)):
+        v, projection = by_full_svd(F * g)
+        weights = methods.get("eigen_grad_cam")(trace)[i]
+        for k, y, x in np.ndindex(*F.shape):
+            assert weights[k, y, x].item() == pytest.approx(v[k] * g[k, y, x].item(), abs=ROUNDING)
+        assert raw_map("eigen_grad_cam", trace)[i].numpy() == pytest.approx(projection, abs=ROUNDING)
+
+
+@pytest.mark.parametrize(("name", "reference"), [("eigen_cam", "uniform"), ("eigen_grad_cam", "hires_cam")])
+def test_the_sign_is_that_of_the_sum_of_the_maps(name, reference, case):
+    trace = case.trace()
+    products = (raw_map(name, trace) * raw_map(reference, trace)).sum((1, 2))
+    assert (products > 0).all()
+
+
+def test_behind_a_relu_no_weight_is_negative():
+    """Perron and Frobenius: the Gram matrix has no negative entry, so neither has its first eigenvector."""
+    for case in (CASES["dense"], WIDE):
+        assert methods.get("eigen_cam")(case.trace()).min() >= -ROUNDING
+
+
+def test_maps_of_one_pattern():
+    """F_k = a_k P has v = a / |a|, on either side of the choice between the two Gram matrices."""
+    a = torch.tensor([3.0, -1.0, 2.0], dtype=torch.float64)
+    for positions in (2, 5):
+        pattern = torch.arange(1.0, positions + 1, dtype=torch.float64)
+        found = principal_direction((a[:, None] * pattern)[None, :, None])
+        torch.testing.assert_close(found[0], a / a.norm(), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("positions", [2, 3])
+def test_maps_that_tie_are_taken_alike(positions):
+    """Two maps of one size that don't overlap: every mixture is an eigenvector, and the even one is nearest the sum."""
+    maps = torch.eye(2, positions, dtype=torch.float64)[None, :, None]
+    expected = torch.full((1, 2), 0.5**0.5, dtype=torch.float64)
+    torch.testing.assert_close(principal_direction(maps), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("positions", [1, 4])
+def test_maps_that_cancel_have_no_sign_and_give_no_map(positions):
+    """F_1 = -F_2: v and -v are the same explanation with the channels renamed."""
+    pattern = torch.arange(1.0, positions + 1, dtype=torch.float64)
+    maps = torch.stack([pattern, -pattern])[None, :, None]
+    assert not principal_direction(maps).any()
+
+
+def test_an_image_that_is_not_finite_spoils_no_other():
+    maps = CASES["dense"].trace().activations
+    spoilt = maps.clone()
+    spoilt[1, 0, 0, 0] = torch.nan
+    found = principal_direction(spoilt)
+    assert found[1].isnan().all()
+    torch.testing.assert_close(found[[0, 2]], principal_direction(maps)[[0, 2]], rtol=0, atol=ROUNDING)
+
+
+def test_no_positive_eigenvalue_gives_zero():
+    """The kernel matrix of the sigmoid isn't positive, so this may happen."""
+    negative = -torch.eye(3, dtype=torch.float64)[None]
+    assert not leading_vector(negative, torch.ones(1, 3, dtype=torch.float64)).any()
+
+
+@pytest.mark.parametrize("name", ["eigen_cam", "eigen_grad_cam"])
+def test_float32_is_as_good_as_its_input(name, case):
+    """Products and eigenvectors are taken in float64; what is left is the trace's own rounding, 1e-6 or so."""
+    trace, rounded = case.trace(), replace(case, dtype=torch.float32).trace()
+    expected = raw_map(name, trace)
+    found = raw_map(name, rounded).double()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("gamma", [None, 0.3])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kpca_cam_is_kernel_pca_of_the_positions(kernel, gamma, case):
+    trace = case.trace()
+    raw = kpca_cam(trace, kernel, gamma).raw
+    for found, maps in zip(raw, trace.activations, strict=True):
+        x = maps.flatten(1).T.numpy()
+        x = x - x.mean(0)
+        name = {"polynomial": "poly"}.get(kernel, kernel)
+        replica = KernelPCA(1, kernel=name, gamma=gamma, eigen_solver="dense").fit_transform(x)[:, 0]
+        replica = replica if replica @ x.sum(1) > 0 else -replica
+        assert found.flatten().numpy() == pytest.approx(replica, abs=1e-9)  # the root of an eigenvalue
+
+
+def test_the_sigmoid_kernel_by_hand(readout):
+    """At two positions the centred kernel matrix is c [[1, -1], [-1, 1]]: the map is (r, -r), r^2 = c, 2c = lambda."""
+    maps = torch.tensor([[[[4.0, 1.0]], [[0.0, 1.0]], [[0.0, 0.0]]]])
+    x = [[1.5, -0.5, 0.0], [-1.5, 0.5, 0.0]]
+    kernel = np.array([[np.tanh(sum(a * b for a, b in zip(p, q, strict=True)) / 3 + 1) for q in x] for p in x])
+    half = (kernel[0, 0] - kernel[0, 1] - kernel[1, 0] + kernel[1, 1]) / 4
+    raw = kpca_cam(readout(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)), maps)).raw
+    assert raw.flatten().tolist() == pytest.approx([half**0.5, -(half**0.5)], rel=1e-12)
+
+
+def test_linear_kpca_cam_is_centred_eigen_cam(case):
+    trace = case.trace()
+    centred = trace.activations - trace.activations.mean((2, 3), keepdim=True)
+    expected = torch.einsum("bk,bkhw->bhw", principal_direction(centred), centred)
+    torch.testing.assert_close(kpca_cam(trace, "linear").raw, expected, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_constant_maps_have_no_component(kernel, readout):
+    maps = torch.full((2, 3, 2, 3), 0.7)
+    trace = readout(nn.Sequential(nn.Flatten(), nn.Linear(18, 2)), maps)
+    assert kpca_cam(trace, kernel).raw.abs().max() < 1e-7  # the root of an eigenvalue of 1e-16
+
+
+def test_what_kpca_cam_refuses(readout):
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    with pytest.raises(BenchError, match="did you mean 'sigmoid'"):
+        kpca_cam(readout(head, torch.rand(1, 3, 4, 4)), "sigmoide")
+    with pytest.raises(BenchError, match="at most 4096"):
+        kpca_cam(readout(head, torch.rand(1, 3, 80, 60)))
