@@ -1,0 +1,131 @@
+"""FullGrad: Srinivas and Fleuret, Full-Gradient Representation, NeurIPS 2019, arXiv:1905.00780."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from bench.heatmap import Map
+from bench.trace import Trace
+
+Reduction = Callable[[Tensor], Tensor]
+
+
+def full_grad(trace: Trace) -> Map:
+    """psi(x dS/dx) + sum over convolutions and batch norms of psi(b dS/dz), each summed over channels -> (B, H', W').
+
+    x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value, scaled from minimum and
+    maximum to [0, 1], bilinear resize to the image. The paper's formula can be read as scaling each channel, which
+    would make a channel without influence equal to the strongest (pytorch-grad-cam does so); here, as in the authors'
+    code, a layer is scaled as a whole. Linear layers have no place in the image and are left out, as there. The
+    trace's layer plays no part.
+    """
+    height, width = trace.images.shape[-2:]
+
+    def saliency(term: Tensor) -> Tensor:
+        """A term -> (B, H', W'). The resize is linear, so it may follow the sum over channels."""
+        if term.ndim != 4:
+            return term.new_zeros(len(term), height, width)
+        layer = _min_max(term.abs()).sum(1, keepdim=True)
+        return functional.interpolate(layer, (height, width), mode="bilinear", align_corners=False)[:, 0]
+
+    return Map(full_gradients(trace, saliency))
+
+
+def full_gradients(trace: Trace, reduce: Reduction) -> Tensor:
+    """reduce(x dS/dx) + sum over layers of reduce(b dS/dz), the paper's equation 3 where reduce sums -> (B, ...).
+
+    reduce: term, (B, C, h, w) or (B, n) of a linear layer -> (B, ...), called as soon as the backward pass gets there,
+    so that no term is kept. Layers are convolutions, linear layers, and batch norms, whose bias is
+    beta - gamma mean / sqrt(variance + eps). Where all other operations are piecewise linear through 0 (ReLU, pooling,
+    sums) the terms add up to S. The implicit biases of other activation functions are not taken.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        images = trace.images.clone().requires_grad_()
+        with BiasedLayers(reduce) as layers:
+            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place step
+        if len(trace) > 1 and layers.batches - {len(trace)}:  # a model that runs its images one by one
+            return torch.cat([full_gradients(trace[i : i + 1], reduce) for i in range(len(trace))])
+        scores = logits.gather(1, trace.targets[:, None].clone())
+        (gradient,) = torch.autograd.grad(scores.sum(), images)
+    return sum(layers.terms, reduce((images * gradient).detach()))
+
+
+class BiasedLayers(TorchFunctionMode):
+    """While active, every layer with a bias b and output z leaves reduce(b dS/dz) in `terms` on the way back.
+
+    It acts on the calls, not on modules, so the network stays as it is.
+    """
+
+    def __init__(self, reduce: Reduction) -> None:
+        super().__init__()
+        self.reduce = reduce
+        self.terms: list[Tensor] = []
+        self.batches: set[int] = set()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if func in BIASES and output.requires_grad:
+            bias = BIASES[func](*args, **kwargs)
+            if bias is not None:
+                self.batches.add(len(output))
+                # The hook belongs to z itself: an in-place step that follows gets another gradient.
+                output.register_hook(lambda gradient: self._take(bias, gradient))
+        return output
+
+    def _take(self, bias: Tensor, gradient: Tensor) -> None:
+        term = bias * gradient
+        self.terms.append(self.reduce(term if bias.ndim == 3 else term.flatten(1)))
+
+
+def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor | None:
+    return None if bias is None else bias[:, None, None]
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    return bias
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    if training or running_mean is None or running_var is None:  # then the batch decides, and it isn't linear
+        return None
+    shift = running_mean / (running_var + eps).sqrt()
+    shift = shift if weight is None else shift * weight
+    return (-shift if bias is None else bias - shift)[:, None, None]
+
+
+# What is called -> its bias, in the shape that multiplies the output.
+BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
+    functional.conv2d: _convolution,
+    functional.conv_transpose2d: _convolution,
+    functional.linear: _linear,
+    functional.batch_norm: _batch_norm,
+}
+
+
+def _min_max(term: Tensor) -> Tensor:
+    """Each image of (B, C, h, w) scaled from its minimum and maximum to [0, 1]; a constant one becomes 0."""
+    shifted = term - term.amin((1, 2, 3), keepdim=True)
+    largest = shifted.amax((1, 2, 3), keepdim=True)
+    return shifted / largest.where(largest > 0, 1)

@@ -1,0 +1,161 @@
+"""FullGrad against hooks on a plain network, and the completeness of its decomposition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+import bench
+import methods
+from bench.testing import CASES
+from methods.full_grad import full_gradients
+
+
+class Block(nn.Module):
+    """Everything that is piecewise linear and has a bias: a residual branch, batch norms, transposed convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.plain_norm = nn.BatchNorm2d(6, affine=False)
+        self.branch = nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect", groups=2)
+        self.up = nn.ConvTranspose2d(6, 4, 2, stride=2)
+        self.layer = nn.ReLU(inplace=True)
+        self.head = nn.Sequential(nn.Linear(4 * 8 * 10, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = functional.relu(self.norm(self.first(images)), inplace=True)
+        x = x + self.plain_norm(self.branch(x)).relu_()
+        x = self.layer(self.up(functional.max_pool2d(x, 2)))
+        return self.head(x.flatten(1))
+
+
+class OneByOne(Block):
+    """torch.fx can't follow it: it looks at its data, so the engine runs its images alone."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images if images.sum() < 1e9 else -images)
+
+
+def network(kind: type[Block] = Block) -> Block:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = kind().double()
+        for norm in (model.norm, model.plain_norm):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            if norm.affine:
+                nn.init.normal_(norm.weight)
+                nn.init.normal_(norm.bias)
+    return model.eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(3, 3, 8, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+
+
+def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
+    """x dS/dx and each layer's b dS/dz for one image, by forward hooks that return a copy of z and keep z."""
+    outputs = []
+
+    def keep(module, inputs, output):
+        outputs.append((module, output))
+        return output.clone()
+
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
+    handles = [module.register_forward_hook(keep) for module in model.modules() if isinstance(module, kinds)]
+    leaf = image[None].clone().requires_grad_()
+    score = model(leaf)[0, target]
+    for handle in handles:
+        handle.remove()
+    gradient, *rest = torch.autograd.grad(score, [leaf, *(output for _, output in outputs)])
+    terms = [leaf.detach() * gradient]
+    for (module, output), g in zip(outputs, rest, strict=True):
+        zero = torch.zeros_like(output[:, :, :1, :1] if output.ndim == 4 else output)
+        if isinstance(module, nn.BatchNorm2d):
+            bias = module(torch.zeros(1, output.shape[1], 1, 1, dtype=output.dtype))  # what it makes of nothing
+        else:
+            bias = module.bias.detach().reshape(zero.shape)
+        terms.append(bias.detach() * g)
+    return terms
+
+
+def map_by_hand(terms: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """Each layer with a place: |.|, scaled as a whole, its channels resized one by one and summed."""
+    total = torch.zeros(size, dtype=torch.float64)
+    for term in terms:
+        if term.ndim == 4:
+            scaled = term.abs() - term.abs().min()
+            scaled = scaled / scaled.max()
+            for channel in scaled[0]:
+                total += functional.interpolate(channel[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+    return total
+
+
+def total_of(term: Tensor) -> Tensor:
+    return term.flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("kind", [Block, OneByOne])
+@pytest.mark.parametrize("layer", ["layer", "first"])
+def test_the_map_is_the_definition(kind, layer, images):
+    model = network(kind)
+    found = methods.get("full_grad")(bench.trace(model, layer, images, torch.tensor([2, 0, 1]))).raw
+    for raw, image, target in zip(found, images, [2, 0, 1], strict=True):
+        expected = map_by_hand(terms_by_hand(model, image, target), (8, 10))
+        torch.testing.assert_close(raw, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_map_on_the_tiny_networks(case):
+    found = methods.get("full_grad")(case.trace()).raw
+    for i, image in enumerate(case.images()):
+        expected = map_by_hand(terms_by_hand(case.model(), image, i % 3), case.size)
+        torch.testing.assert_close(found[i], expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", [Block, OneByOne])
+def test_completeness(kind, images):
+    """S = sum x dS/dx + sum of all b dS/dz, since all else is piecewise linear through 0."""
+    trace = bench.trace(network(kind), "layer", images)
+    found = full_gradients(trace, total_of)
+    torch.testing.assert_close(found, trace.scores, rtol=0, atol=1e-11)
+    gradient_part = (trace.gradients * trace.activations).sum((1, 2, 3))
+    assert ((trace.scores - gradient_part).abs() > 1e-3).all()  # biases matter, so that equal says something
+
+
+@pytest.mark.parametrize("case", [*CASES.values(), replace(CASES["dense"], dtype=torch.float32)])
+def test_completeness_on_the_tiny_networks(case):
+    trace = case.trace()
+    rounding = 1e-12 if case.dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(full_gradients(trace, total_of), trace.scores, rtol=0, atol=rounding)
+
+
+def test_the_order_of_images_and_their_number_do_not_matter(images):
+    for kind in (Block, OneByOne):
+        cut = bench.cut(network(kind), "layer")
+        whole = methods.get("full_grad")(cut.trace(images)).raw
+        for i in range(len(images)):
+            alone = methods.get("full_grad")(cut.trace(images[i : i + 1])).raw
+            torch.testing.assert_close(alone[0], whole[i], rtol=0, atol=1e-11)
+
+
+def test_a_layer_without_influence_adds_nothing(readout):
+    """The only bias is that of a linear layer, and the image is black: an all-zero map, not NaN."""
+    trace = readout(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.zeros(2, 3, 2, 2))
+    assert not methods.get("full_grad")(trace).raw.any()
+
+
+def test_the_model_is_left_alone(images):
+    model = network().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    methods.get("full_grad")(bench.trace(model, "layer", images))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(module.training and not module._forward_hooks for module in model.modules())
