@@ -17,7 +17,7 @@ Reduction = Callable[[Tensor], Tensor]
 
 
 def full_grad(trace: Trace) -> Map:
-    """psi(x dS/dx) + sum over convolutions and batch norms of psi(b dS/dz), each summed over channels -> (B, H', W').
+    """psi(x dS/dx) + sum over layers with H x W maps of psi(b dS/dz), each summed over channels -> (B, H', W').
 
     x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value, scaled from minimum and
     maximum to [0, 1], bilinear resize to the image. The paper's formula can be read as scaling each channel, which
@@ -41,9 +41,10 @@ def full_gradients(trace: Trace, reduce: Reduction) -> Tensor:
     """reduce(x dS/dx) + sum over layers of reduce(b dS/dz), the paper's equation 3 where reduce sums -> (B, ...).
 
     reduce: term, (B, C, h, w) or (B, n) of a linear layer -> (B, ...), called as soon as the backward pass gets there,
-    so that no term is kept. Layers are convolutions, linear layers, and batch norms, whose bias is
-    beta - gamma mean / sqrt(variance + eps). Where all other operations are piecewise linear through 0 (ReLU, pooling,
-    sums) the terms add up to S. The implicit biases of other activation functions are not taken.
+    so that no term is kept. Layers are convolutions, linear layers, batch norms, whose bias is
+    beta - gamma mean / sqrt(variance + eps), and ReLU6, whose implicit bias is 6 where it clips. Where all other
+    operations are piecewise linear through 0 (ReLU, pooling, sums) the terms add up to S. The implicit biases of
+    curved activation functions are not taken.
     """
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
@@ -78,7 +79,7 @@ class BiasedLayers(TorchFunctionMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if func in BIASES and output.requires_grad:
-            bias = BIASES[func](*args, **kwargs)
+            bias = BIASES[func](output.detach(), *args, **kwargs)
             if bias is not None:
                 self.batches.add(len(output))
                 # The hook belongs to z itself: an in-place step that follows gets another gradient.
@@ -87,18 +88,31 @@ class BiasedLayers(TorchFunctionMode):
 
     def _take(self, bias: Tensor, gradient: Tensor) -> None:
         term = bias * gradient
-        self.terms.append(self.reduce(term if bias.ndim == 3 else term.flatten(1)))
+        self.terms.append(self.reduce(term if bias.ndim > 1 else term.flatten(1)))
 
 
-def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor | None:
+def _convolution(
+    z: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any
+) -> Tensor | None:
     return None if bias is None else bias[:, None, None]
 
 
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+def _linear(z: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
     return bias
 
 
+def _clipped(
+    z: Tensor, input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor | None:
+    return z.where((z == min_val) | (z == max_val), 0)
+
+
+def _relu6(z: Tensor, input: Tensor, inplace: bool = False) -> Tensor | None:
+    return _clipped(z, input, 0, 6)
+
+
 def _batch_norm(
+    z: Tensor,
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -115,12 +129,14 @@ def _batch_norm(
     return (-shift if bias is None else bias - shift)[:, None, None]
 
 
-# What is called -> its bias, in the shape that multiplies the output.
+# What is called -> its bias, from its output z and its arguments, in a shape that multiplies z.
 BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     functional.conv2d: _convolution,
     functional.conv_transpose2d: _convolution,
     functional.linear: _linear,
     functional.batch_norm: _batch_norm,
+    functional.hardtanh: _clipped,
+    functional.relu6: _relu6,
 }
 
 

@@ -130,6 +130,21 @@ def test_completeness(kind, images):
     assert ((trace.scores - gradient_part).abs() > 1e-3).all()  # biases matter, so that equal says something
 
 
+@pytest.mark.parametrize(
+    "clip", [nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(-0.5, 0.7), functional.relu6], ids=repr
+)
+def test_completeness_with_clipped_activations(clip, images):
+    """Where ReLU6 clips, its output doesn't depend on its input: 6 is a bias."""
+
+    class Clipped(Block):
+        def forward(self, images: Tensor) -> Tensor:
+            x = clip(self.norm(self.first(20 * images)))
+            return self.head(clip(self.up(functional.avg_pool2d(x, 2))).flatten(1))
+
+    trace = bench.trace(network(Clipped), "first", images)
+    torch.testing.assert_close(full_gradients(trace, total_of), trace.scores, rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize("case", [*CASES.values(), replace(CASES["dense"], dtype=torch.float32)])
 def test_completeness_on_the_tiny_networks(case):
     trace = case.trace()
