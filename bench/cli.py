@@ -83,7 +83,7 @@ def parser() -> ArgumentParser:
     explain.set_defaults(command=_explain)
 
     listing = commands.add_parser("list", help="the names there are, with one line each")
-    listing.add_argument("kind", nargs="?", choices=("methods", "metrics", "models", "data"))
+    listing.add_argument("kind", nargs="?", choices=("methods", "peers", "metrics", "models", "data"))
     listing.set_defaults(command=_list)
     return top
 

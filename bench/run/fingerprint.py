@@ -53,10 +53,15 @@ def file_name(job: Job, common: str, shard: Shard, method: Plugin | None) -> str
 
 
 def plugin(entry: Plugin) -> str:
-    """A method's or metric's call, metadata and source, with the source of what it imports and of what it wraps."""
+    """A method's or metric's call, metadata and source, with the source of what it imports and of what it wraps.
+
+    Of a method that runs another library's code, also the version of that `library`.
+    """
     module = entry.target.rpartition(".")[0]
     inner = plugin(entry.inner) if entry.inner else None
-    return _sha256(entry=entry.fingerprint, sources=sources.module(module) if module else None, inner=inner)
+    library = entry.about.get("library")
+    version = {"library": version_of(library)} if library else {}
+    return _sha256(entry=entry.fingerprint, sources=sources.module(module) if module else None, inner=inner, **version)
 
 
 def network(module: nn.Module) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import models, plugins
+import yaml
 
-KINDS = ("methods", "metrics", "models", "data")
+from bench import models, plugins
+from bench.run.fingerprint import version_of
+
+KINDS = ("methods", "peers", "metrics", "models", "data")
 
 
 def listing(kind: str | None) -> list[str]:
@@ -29,6 +32,14 @@ def _plugins(kind: str) -> Iterator[tuple[str, str]]:
         yield name, entry.description + (f" [{reference}]" if reference else "")
 
 
+def _peers() -> Iterator[tuple[str, str]]:
+    """Told without importing a library, which may be absent."""
+    for name in plugins.names(plugins.PEERS):
+        about = yaml.safe_load((plugins.conf_folder() / plugins.PEERS / f"{name}.yaml").read_text())[name]
+        version = version_of(about["library"])
+        yield name, f"{about['title']}, {'pip install axiom-bench[peers]' if version == 'absent' else version}"
+
+
 def _models() -> Iterator[tuple[str, str]]:
     yield from ((name, models.describe(name)) for name in models.names())
 
@@ -44,6 +55,7 @@ def _comment(path: Path) -> str:
 
 LISTED: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "methods": lambda: _plugins("method"),
+    "peers": _peers,
     "metrics": lambda: _plugins("metric"),
     "models": _models,
     "data": _data,

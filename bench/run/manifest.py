@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,7 +82,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str) -> dict[str
         **merged,
         "device": _one(facts_of_job["device"] for facts_of_job in done),
         "precision": _one(facts_of_job["precision"] for facts_of_job in done),
-        "versions": {name: fingerprint.version_of(name) for name in RECORDED},
+        "versions": {name: fingerprint.version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
         "records": [path for outcome in outcomes for path in outcome.records],
         "runtime": [path for outcome in outcomes for path in outcome.runtime],
@@ -103,6 +103,11 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
 
 def _about(method: Plugin) -> dict[str, Any]:
     return {**method.about, "target": method.target, "params": dict(method.params)}
+
+
+def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The distributions whose code the methods run, as their YAML files say."""
+    return sorted({about["library"] for about in methods.values() if "library" in about})
 
 
 def _values(metric: Plugin) -> dict[str, dict[str, Any]]:

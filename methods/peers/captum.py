@@ -1,0 +1,31 @@
+"""captum: Kokhlikyan et al., Captum, 2020, arXiv:2009.07896."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from bench.heatmap import Map
+from bench.trace import Trace
+from methods.peers.sandbox import missing, sandbox
+
+try:
+    from captum import attr as library
+except ImportError as error:
+    raise missing("captum", error) from error
+
+
+def captum(trace: Trace, extractor: str) -> Map:
+    """captum's attributions, summed over channels: signed and at the layer's size, or of the pixels -> (B, h, w).
+
+    extractor: LayerGradCam, LayerGradientXActivation, or GuidedGradCam, whose absolute values over RGB are summed.
+    Raises BenchError where the library fails on the network.
+    """
+    with sandbox(trace, f"captum's {extractor}") as (model, layer, images):
+        maps = extract(model, layer, images, trace.targets, extractor)
+    return Map(maps.detach().to(trace.activations))
+
+
+def extract(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, extractor: str) -> Tensor:
+    """What the library's documentation says to call, summed over the first dimension after the images'."""
+    attributions = getattr(library, extractor)(model, layer).attribute(images, target=targets)
+    return (attributions.abs() if extractor == "GuidedGradCam" else attributions).sum(1)

@@ -1,0 +1,51 @@
+"""grad-cam (package pytorch_grad_cam): Gildenblat and contributors, https://github.com/jacobgil/pytorch-grad-cam."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.heatmap import Map
+from bench.trace import Trace
+from methods.peers.sandbox import missing, sandbox
+
+try:
+    import pytorch_grad_cam as library
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+except ImportError as error:
+    raise missing("grad-cam", error) from error
+
+
+def pytorch_grad_cam(trace: Trace, extractor: str, options: Mapping[str, Any] | None = None) -> Map:
+    """grad-cam's map: after its own ReLU, min-max scaling and resizing -> (B, H', W').
+
+    extractor: the name of its class. options: more keyword arguments of that class.
+    Raises BenchError where the library fails on the network.
+    """
+    with sandbox(trace, f"grad-cam's {extractor}") as (model, layer, images):
+        maps = torch.from_numpy(extract(model, layer, images, trace.targets, extractor, options))
+    return Map(maps.to(trace.activations))
+
+
+def extract(
+    model: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    extractor: str,
+    options: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """What the library's documentation says to call: float32 maps (B, H', W'). It leaves hooks on the model.
+
+    FinerCAM takes one class for a whole batch, so it is called image by image. There is no `with`: at its end the
+    library swallows an IndexError, and ShapleyCAM fails behind a flattening head.
+    """
+    cam = getattr(library, extractor)(model, [layer], **(options or {}))
+    if extractor == "FinerCAM":
+        pairs = zip(images.split(1), targets.tolist(), strict=True)
+        return np.concatenate([cam(image, target_idx=target) for image, target in pairs])
+    return cam(images, [ClassifierOutputTarget(target) for target in targets.tolist()])

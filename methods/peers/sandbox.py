@@ -1,0 +1,84 @@
+"""Where another library may work: a copy of the network, its own random state, and nothing that reaches the user."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+import torch
+from torch import Tensor, nn
+
+from bench.cut import Passes
+from bench.errors import BenchError
+from bench.max_pool import MaxPool2dByViews
+from bench.shared_copy import shared_copy
+from bench.trace import Trace
+
+
+def missing(distribution: str, error: ImportError) -> BenchError:
+    """What a user reads whose environment lacks the library."""
+    return BenchError(f"{distribution} can't be imported ({error}): pip install 'axiom-bench[peers]'.")
+
+
+@contextmanager
+def sandbox(trace: Trace, library: str) -> Iterator[tuple[nn.Module, nn.Module, Tensor]]:
+    """The network as its user would hand it to a library, the target layer in it, and the images (B, 3, H', W').
+
+    The copy is made for one call: hooks, modes, gradients and replaced modules end with it; only the memory of the
+    weights is shared, which no CAM writes to. Its pooling is torch's own, its parameters require gradients, its passes
+    are counted. Random draws start from seed 0; what is printed and warned is dropped. An error of the library becomes
+    a BenchError, so that its rows are `not_applicable` and a run goes on.
+    """
+    devices = [trace.images.device] if trace.images.is_cuda else []
+    quiet = io.StringIO()
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.random.fork_rng(devices),
+        redirect_stdout(quiet),
+        redirect_stderr(quiet),
+        warnings.catch_warnings(action="ignore"),
+    ):
+        torch.manual_seed(0)
+        model = _copy(trace.cut.model)
+        layer = model.get_submodule(trace.layer)
+        _count(model, layer, trace.passes)
+        try:
+            yield model, layer, trace.images.clone()
+        except Exception as error:
+            raise BenchError(f"{library} fails on this network ({type(error).__name__}: {error}).") from error
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    own = shared_copy(model).requires_grad_(True)
+    for module in own.modules():
+        if type(module) is MaxPool2dByViews:
+            module.__class__ = nn.MaxPool2d  # type: ignore[assignment]
+    return own
+
+
+def _count(model: nn.Module, layer: nn.Module, passes: Passes) -> None:
+    """Counts whole forward passes, and backward passes through the head and down to the network's first operation."""
+
+    def forward(_: nn.Module, __: object, logits: Tensor) -> None:
+        passes.trunk_forward += len(logits)
+        passes.head_forward += len(logits)
+        if logits.requires_grad:
+            logits.register_hook(head_backward)
+
+    def head_backward(gradient: Tensor) -> None:
+        passes.head_backward += len(gradient)
+
+    def first_operation(_: nn.Module, __: object, output: Tensor) -> None:
+        if output.requires_grad:
+            output.register_hook(trunk_backward)
+
+    def trunk_backward(gradient: Tensor) -> None:
+        passes.trunk_backward += len(gradient)
+
+    model.register_forward_hook(forward)
+    first = next(module for module in model.modules() if not list(module.children()))
+    if first is not layer:
+        first.register_forward_hook(first_operation)

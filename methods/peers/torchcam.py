@@ -1,0 +1,42 @@
+"""torchcam: Fernandez and contributors, https://github.com/frgfm/torch-cam."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from bench.heatmap import Map
+from bench.trace import Trace
+from methods.peers.sandbox import missing, sandbox
+
+try:
+    from torchcam import methods as library
+except ImportError as error:
+    raise missing("torchcam", error) from error
+
+
+def torchcam(trace: Trace, extractor: str, options: Mapping[str, Any] | None = None) -> Map:
+    """torchcam's map: after its own ReLU and min-max scaling, at the layer's size -> (B, H, W).
+
+    extractor: the name of its class. options: more keyword arguments of that class.
+    Raises BenchError where the library fails on the network.
+    """
+    with sandbox(trace, f"torchcam's {extractor}") as (model, layer, images):
+        maps = extract(model, layer, images, trace.targets, extractor, options)
+    return Map(maps.detach().to(trace.activations))
+
+
+def extract(
+    model: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    extractor: str,
+    options: Mapping[str, Any] | None = None,
+    normalized: bool = True,
+) -> Tensor:
+    """What the library's documentation says to call: (B, H, W). normalized False: before min-max scaling."""
+    with getattr(library, extractor)(model, layer, **(options or {})) as cam:
+        return cam(targets.tolist(), model(images), normalized=normalized)[0]

@@ -1,0 +1,179 @@
+"""Other libraries beside ours: chosen by name, isolated, counted, with their versions; one sentence where absent."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import asdict
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import bench
+import methods
+from bench import BenchError, plugins, testing
+from bench.cut import Cut
+from bench.run import fingerprint, listing, manifest, sweep
+from bench.run.manifest import Outcome
+from bench.testing import CASES, Case
+
+NAMES = plugins.names(plugins.PEERS)
+LIBRARIES = ("pytorch_grad_cam", "torchcam", "captum")
+CHECKS = (
+    testing.finite,
+    testing.shape_is_declared,
+    testing.dtype_follows,
+    testing.is_detached,
+    testing.leaves_trace_alone,
+    testing.leaves_model_alone,
+    testing.deterministic,
+    testing.works_without_autograd,
+    testing.needs_drops_claim_holds,
+)
+EXACT = 1e-12  # float64: sums of some dozen terms
+EPSILONS = 1e-3  # they add 1e-7 or 1e-8 to what they divide by, here down to 1e-4; grad-cam resizes in float32
+
+
+def is_there(library: str) -> bool:
+    return importlib.util.find_spec(library) is not None
+
+
+def peer(name: str) -> plugins.Plugin:
+    """The method; skips where its library is absent."""
+    library = name.partition("@")[2]
+    if not is_there(library):
+        pytest.skip(f"{library} isn't installed: make peers")
+    return methods.get(name)
+
+
+def minmax(maps: torch.Tensor) -> torch.Tensor:
+    """ReLU, then each map (B, h, w) from 0 to 1."""
+    maps = maps.clamp(min=0)
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / maps.amax((1, 2), keepdim=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_names_its_method_and_its_library(name):
+    method, _, library = name.partition("@")
+    about = yaml.safe_load((plugins.conf_folder() / "peers" / f"{name}.yaml").read_text())[name]
+    assert method
+    assert library in LIBRARIES
+    assert about["_target_"] == f"methods.peers.{library}.{library}"
+    assert about["library"] in about["title"]
+    assert about["on_score_scale"] is False  # their maps are scaled, so the axioms can't apply
+
+
+def test_peers_are_no_default():
+    assert not set(NAMES) & set(methods.names())
+    assert not set(NAMES) & set(sweep.configuration([])["method"])
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_an_absent_library_is_one_sentence(library, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)  # what makes Python's import fail
+    monkeypatch.delitem(sys.modules, f"methods.peers.{library}", raising=False)
+    with pytest.raises(BenchError, match=r"can't be imported .*: pip install 'axiom-bench\[peers\]'\.$") as error:
+        plugins.from_config("method", "theirs", {"_target_": f"methods.peers.{library}.{library}"})
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_peer_names_the_nearest():
+    with pytest.raises(BenchError, match="did you mean 'xgrad_cam@torchcam'"):
+        methods.get("xgradcam@torchcam")
+
+
+def test_the_command_line_adds_them_to_the_methods():
+    chosen = sweep.configuration(["method=[xgrad_cam]", "peers=[grad_cam@torchcam,xgrad_cam@pytorch_grad_cam]"])
+    assert list(chosen["method"]) == ["xgrad_cam", "grad_cam@torchcam", "xgrad_cam@pytorch_grad_cam"]
+    beside_all = sweep.configuration(["peers=[grad_cam@torchcam]"])["method"]
+    assert set(beside_all) == {*sweep.configuration([])["method"], "grad_cam@torchcam"}
+
+
+def test_the_list_tells_versions_without_importing(monkeypatch):
+    for library in LIBRARIES:
+        monkeypatch.setitem(sys.modules, library, None)
+    lines = listing.listing("peers")
+    assert len(lines) == len(NAMES)
+    monkeypatch.setattr(listing, "version_of", lambda library: "absent")
+    assert all(line.endswith("pip install axiom-bench[peers]") for line in listing.listing("peers"))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_isolation(name, check):
+    check(peer(name), CASES["pooled"])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("grad_cam@captum", "grad_cam"), ("hires_cam@captum", "hires_cam")]
+)  # signed maps at the layer
+def test_raw_maps_are_the_formula(theirs, ours):
+    trace = CASES["dense"].trace()
+    expected = (methods.get(ours)(trace) * trace.activations).sum(1)
+    torch.testing.assert_close(peer(theirs)(trace).raw, expected, rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize("name", ["grad_cam", "xgrad_cam"])
+def test_scaled_maps_are_the_formula_scaled(name):
+    trace = CASES["dense"].trace()
+    expected = minmax((methods.get(name)(trace) * trace.activations).sum(1))
+    torch.testing.assert_close(peer(f"{name}@torchcam")(trace).raw, expected, rtol=0, atol=EPSILONS)
+    resized = nn.functional.interpolate(expected[:, None], (8, 12), mode="bilinear", align_corners=False)[:, 0]
+    theirs = peer(f"{name}@pytorch_grad_cam")(trace).raw
+    torch.testing.assert_close(theirs, minmax(resized), rtol=0, atol=EPSILONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("grad_cam@pytorch_grad_cam", (1, 1, 1, 1)),  # down to the first layer: loss.backward()
+        ("grad_cam@torchcam", (1, 0, 1, 1)),
+        ("grad_cam@captum", (1, 0, 1, 1)),
+        ("eigen_cam@pytorch_grad_cam", (1, 0, 1, 0)),
+        ("ablation_cam@pytorch_grad_cam", (6, 0, 6, 0)),  # for the activations, for the scores, for each of 4 channels
+    ],
+)
+def test_their_passes_are_counted(name, passes):
+    method, trace = peer(name), Case().trace()
+    before = asdict(trace.passes)
+    method(trace)
+    assert tuple((after - before[kind]) / 3 for kind, after in asdict(trace.passes).items()) == passes
+
+
+def test_they_get_torch_s_own_pooling_and_leave_no_hook():
+    method = peer("grad_cam@torchcam")
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)).double().eval()
+    cut = Cut(model, "1")
+    trace = cut.trace(torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    kinds, seen = [type(module) for module in cut.model], []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module)))
+    try:
+        method(trace)
+    finally:
+        handle.remove()
+    assert nn.MaxPool2d in seen
+    assert [type(module) for module in cut.model] == kinds
+    assert not any(module._forward_hooks for module in cut.model.modules())
+
+
+def test_where_a_library_fails_its_rows_are_not_applicable():
+    peer("cam@torchcam")
+    case = CASES["dense"]  # two linear layers
+    with pytest.warns(UserWarning, match="torchcam's CAM fails on this network"):
+        rows = bench.evaluate(case.model(), case.layer, [(case.images(), None)], ["cam@torchcam"], ["confidence_drop"])
+    assert set(rows["status"]) == {"not_applicable"}
+
+
+def test_a_library_s_version_is_in_the_manifest_and_names_the_files(monkeypatch):
+    method = peer("grad_cam@torchcam")
+    facts = {"methods": {method.name: manifest._about(method)}, "metrics": {}, "models": {}, "data": {}}
+    outcome = Outcome("job", {}, facts={**facts, "device": "cpu", "precision": {}})
+    assert manifest.assemble([outcome], "quick", "default")["versions"]["torchcam"] == fingerprint.version_of(
+        "torchcam"
+    )
+    before = fingerprint.plugin(method)
+    monkeypatch.setattr(fingerprint, "version_of", lambda library: "999")
+    assert fingerprint.plugin(method) != before
