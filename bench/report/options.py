@@ -27,7 +27,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class Options:
-    """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in order."""
+    """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in order.
+    compare: the method that the paired tests hold against every other; None: no such tests."""
 
     headline: tuple[str, ...] = ("conservation_error", "confidence_drop", "box_iou")
     columns: tuple[str, ...] = (
@@ -38,6 +39,7 @@ class Options:
         "confidence_drop",
         "box_iou",
     )
+    compare: str | None = None
     figures: Figures = Figures()
 
     @classmethod

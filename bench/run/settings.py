@@ -38,14 +38,16 @@ EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Raises BenchError for a value that can't be, and for a key of the report that means nothing."""
+    """Raises BenchError for a value that can't be, and for a key or method of the report that means nothing."""
     for key, value in settings(config):
         if value == "???":
             raise BenchError(f"{key} has no default: say {key}=VALUE.")
         fits, expected = EXPECTED.get(key, (None, ""))
         if fits and not fits(value):
             raise BenchError(f"{key} must be {expected}, not {value!r}.")
-    Options.of(config)
+    compare = Options.of(config).compare
+    if compare is not None and compare not in config["method"]:
+        raise unknown("method in this run", str(compare), config["method"])
 
 
 def check_keys(config: Mapping[str, Any], known: Iterable[str]) -> None:

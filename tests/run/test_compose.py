@@ -140,6 +140,7 @@ def test_a_user_s_module_that_cannot_be_imported(
         ("+methods.mine._target_=my_module.my_cam", "There is no setting 'methods'; did you mean 'method'"),
         ("+runtime.repeat=3", "There is no setting 'runtime.repeat'; did you mean 'runtime.repeats'"),
         ("+report.headlines=[zeta]", "There is no report key 'headlines'; did you mean 'headline'"),
+        ("report.compare=xgradcam", "There is no method in this run 'xgradcam'; did you mean 'xgrad_cam'"),
         ("model=[scenes_vgg,scenes_resnet]", "with commas between them: model=a,b"),
         ("run=null", "run must be the name of a folder, not None"),
         ("run=", "run must be the name of a folder, not ''"),

@@ -16,6 +16,7 @@ from bench.report.tables.by_metric import metric_tables
 from bench.report.tables.correctness import correctness_tables
 from bench.report.tables.frames import long_frame, wide_frame
 from bench.report.tables.overview import overview
+from bench.report.tables.paired import paired_tables
 from bench.report.tables.runtime import runtime_table
 from bench.report.tables.statuses import status_table
 from bench.run import files
@@ -40,6 +41,7 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 def all_tables(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> Iterator[Table]:
     """In the order of the report."""
     yield overview(run, summary)
+    yield from paired_tables(run)
     yield from metric_tables(run, summary)
     yield from correctness_tables(run, split)
     yield status_table(run, summary)

@@ -1,0 +1,75 @@
+"""Is one method better than another, image by image? The paired statistics behind the table of comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.stats import wilcoxon
+
+from bench.report.numbers import ROUNDING
+from bench.report.run_folder import WHOLE_SET
+
+COLUMNS = ("method", "metric", "n", "better", "same", "worse", "difference", "p", "adjusted")
+ROW = ["image_id", "target_class"]
+TIE = 1e-5  # of the larger value: what another batch size may change in float32
+
+
+def compare(records: pd.DataFrame, control: str, better: Mapping[str, str]) -> pd.DataFrame:
+    """`control` against every other method of one setting's records, metric by metric: one row for each pair.
+
+    better: metric -> "lower" or "higher"; others are left out. n: images where both methods have a value; an image
+    with rows of several classes counts once, by its mean difference. better, same, worse: on how many of them `control`
+    is; values closer than float32's rounding are the same. difference: the median of control - other. p: of Wilcoxon's
+    signed-rank test, two-sided, 1 where all are the same. adjusted: p times Holm's factor, over a metric's methods.
+    """
+    ok = records[(records["status"] == "ok") & (records["image_id"] != WHOLE_SET)]
+    rows = []
+    for metric, direction in better.items():
+        here = ok[ok["metric"] == metric].astype({"method": object})
+        values = here.pivot_table("value", ROW, "method", observed=True, sort=False)
+        others = [name for name in values if name != control] if control in values else []
+        tests = [_pair(values[control], values[other], direction) for other in others]
+        adjusted = holm([test["p"] for test in tests])
+        names = ({"method": other, "metric": metric} for other in others)
+        rows += [{**name, **test, "adjusted": p} for name, test, p in zip(names, tests, adjusted, strict=True)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def holm(p_values: Iterable[float]) -> list[float]:
+    """Holm's step-down adjustment, Scand. J. Statist. 1979: p for all of a family at once.
+
+    Sorted, p_i becomes the largest of (m - j) p_j over j <= i (j from 0), at most 1; NaN stays NaN and isn't counted.
+    """
+    p = np.array(list(p_values), dtype=float)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)) if len(order) else p[order]
+    p[order] = np.minimum(stepped, 1)
+    return p.tolist()
+
+
+def _pair(mine: pd.Series, other: pd.Series, direction: str) -> dict[str, float]:
+    """One test. mine, other: values by (image, class), NaN where there is none."""
+    both = pd.DataFrame({"mine": mine, "other": other}).dropna()
+    gap = both["mine"] - both["other"]
+    close = gap.abs() <= np.maximum(ROUNDING, TIE * both.abs().max(axis=1))
+    images = gap.mask(close, 0.0).groupby(level="image_id", observed=True).mean()
+    gain = images if direction == "higher" else -images
+    return {
+        "n": len(images),
+        "better": int((gain > 0).sum()),
+        "same": int((gain == 0).sum()),
+        "worse": int((gain < 0).sum()),
+        "difference": float(images.median()),
+        "p": _signed_rank(images.to_numpy()),
+    }
+
+
+def _signed_rank(differences: np.ndarray) -> float:
+    """Two-sided p of the signed ranks of what isn't 0; NaN without a difference to test."""
+    if len(differences) == 0:
+        return float("nan")
+    moved = differences[differences != 0]  # without zeros scipy can be exact for few images
+    return float(wilcoxon(moved).pvalue) if len(moved) else 1.0
