@@ -1,0 +1,125 @@
+"""Relevance-CAM: Lee et al., Your Model Already Knows Where to Look, CVPR 2021."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from bench.division import XY
+from bench.errors import BenchError
+from bench.trace import Trace
+
+
+def relevance_cam(trace: Trace) -> Tensor:
+    """w_k = sum_xy R_k, the relevance that reaches map k by contrastive layer-wise propagation -> (B, K, 1, 1).
+
+    The explained class starts with relevance 1, each of the N - 1 others with -1 / (N - 1), so that what all classes
+    share cancels. (The authors' code starts the others with -1 / 1000; their conv rule counts the bias twice, their
+    batch norm squares the variance: here neither.) See `relevances` for the rules.
+    """
+    logits = trace.logits
+    others = -1 / max(logits.shape[1] - 1, 1)
+    start = torch.full_like(logits, others).scatter(1, trace.targets[:, None], 1)
+    return relevances(trace, start).sum(XY, keepdim=True)
+
+
+def relevances(trace: Trace, start: Tensor) -> Tensor:
+    """Relevance at the layer, from relevance `start` (B, N) at the logits -> (B, K, H, W).
+
+    z+ rule at linear layers and convolutions: R_j = sum_i (x_j w_ji)+ / sum_j' (x_j' w_j'i)+ R_i, which keeps the
+    total as long as each unit with relevance has a positive input. Batch norms and activation functions hand
+    relevance on unit by unit; pooling and sums share it in proportion to what each input adds.
+    Raises BenchError where the head holds an operation without a rule.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        F = trace.activations.clone().requires_grad_()
+        with RelevanceRules():
+            logits = trace.head(F)
+        seeds = _ratio(start.to(logits), logits.detach())
+        (gradient,) = torch.autograd.grad(logits, F, seeds)
+    return gradient * F.detach()
+
+
+class RelevanceRules(TorchFunctionMode):
+    """While active, each operation has its value, and a gradient that makes input times gradient its relevance.
+
+    It acts on the calls, not on modules, so the network stays as it is.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        name = getattr(func, "__name__", "").strip("_")
+        rule = RULES.get(name)
+        output = func(*args, **(kwargs or {})) if rule is None else rule(func, *args, **(kwargs or {}))
+        if rule is None and name not in PROPORTIONAL and _is_differentiated(output) and not _by_a_number(name, args):
+            raise BenchError(
+                f"Relevance-CAM has no rule for {name!r}, which the head calls; choose a layer behind it, or leave "
+                "relevance_cam out here."
+            )
+        return output
+
+
+def _z_plus(
+    func: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Any = None, *rest: Any, **named: Any
+) -> Tensor:
+    output = func(input, weight, bias, *rest, **named)
+    if not output.requires_grad:
+        return output
+    positive = func(input.clamp(min=0), weight.clamp(min=0), None, *rest, **named)
+    if (input < 0).any():  # behind a ReLU there is nothing to add
+        positive = positive + func(input.clamp(max=0), weight.clamp(max=0), None, *rest, **named)
+    return _with_gradient_of(output, positive)
+
+
+def _unit_by_unit(func: Callable[..., Tensor], input: Tensor, *rest: Any, **named: Any) -> Tensor:
+    output = func(input.clone(), *rest, **named)  # a copy: it may work in place
+    return _with_gradient_of(output, input) if output.requires_grad else output
+
+
+def _with_gradient_of(output: Tensor, share: Tensor) -> Tensor:
+    """The output's value y, and of its inputs x the gradient y / s ds/dx, so that x dy/dx is (x ds/dx) / s of y."""
+    ratio = _ratio(output.detach(), share.detach())
+    return output.detach() + (share - share.detach()) * ratio
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """The quotient; 0 where the denominator is 0, or so small that the quotient may not be finite."""
+    smallest = torch.finfo(denominator.dtype).tiny ** 0.5
+    usable = denominator.abs() > smallest
+    return (numerator / denominator.where(usable, 1)).where(usable, 0)
+
+
+def _is_differentiated(output: Any) -> bool:
+    parts = output if isinstance(output, tuple | list) else (output,)
+    return any(isinstance(part, Tensor) and part.requires_grad for part in parts)
+
+
+def _by_a_number(name: str, args: tuple[Any, ...]) -> bool:
+    return name in SCALINGS and sum(isinstance(part, Tensor) for part in args) == 1
+
+
+RULES: dict[str, Callable[..., Tensor]] = {
+    **dict.fromkeys(("linear", "conv2d", "conv_transpose2d"), _z_plus),
+    **dict.fromkeys(
+        ("batch_norm", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "mish"), _unit_by_unit
+    ),
+}
+# Their own gradient times their input is their relevance already.
+PROPORTIONAL = frozenset(
+    {
+        *("relu", "threshold", "dropout", "mean", "sum", "add", "iadd", "radd"),
+        *("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
+        *("cat", "concat", "stack", "chunk", "split", "getitem", "get", "clone", "contiguous", "to", "float", "double"),
+        *("flatten", "unflatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "expand"),
+    }
+)
+SCALINGS = frozenset({"mul", "rmul", "imul", "div", "truediv", "itruediv"})

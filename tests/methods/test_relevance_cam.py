@@ -1,0 +1,175 @@
+"""Relevance-CAM against the rules in loops over units, and relevance as a quantity that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+import bench
+import methods
+from bench.errors import BenchError
+from bench.testing import CASES, Case
+from methods.relevance_cam import relevances
+
+
+def z_plus(x: list[float], weight: list[list[float]], relevance: list[float]) -> list[float]:
+    """R_j = sum_i (x_j w_ij)+ / sum_j' (x_j' w_ij')+ R_i."""
+    shared = [0.0] * len(x)
+    for row, R in zip(weight, relevance, strict=True):
+        parts = [max(a * w, 0.0) for a, w in zip(x, row, strict=True)]
+        if sum(parts) > 0:
+            shared = [before + part / sum(parts) * R for before, part in zip(shared, parts, strict=True)]
+    return shared
+
+
+def by_hand(case: Case, maps: Tensor, target: int) -> list[float]:
+    """w_k of one image: relevance unit by unit, down to maps (K, H, W)."""
+    head = case.model().head
+    K, H, W = maps.shape
+    behind_relu = maps.clamp(min=0)
+    start = [1.0 if n == target else -0.5 for n in range(3)]
+    if case.head == "pooled":
+        means = behind_relu.mean((1, 2)).tolist()
+        at_means = z_plus(means, head[2].weight.tolist(), start)
+        shares = [behind_relu[k] / behind_relu[k].sum() * at_means[k] for k in range(K)]
+        return [share.sum().item() for share in shares]
+    x = behind_relu.flatten()
+    hidden = (head[1].weight @ x + head[1].bias).clamp(min=0).tolist()
+    at_hidden = z_plus(hidden, head[3].weight.tolist(), start)
+    at_maps = z_plus(x.tolist(), head[1].weight.tolist(), at_hidden)
+    return torch.tensor(at_maps, dtype=torch.float64).view(K, H * W).sum(1).tolist()
+
+
+def total(relevance: Tensor) -> Tensor:
+    return relevance.sum((1, 2, 3))
+
+
+@pytest.fixture
+def positive() -> Tensor:
+    """Maps (2, 3, 4, 6) without a negative value."""
+    return torch.rand(2, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+
+
+def seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(8)
+        return build().double().eval()
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_weights_are_relevance_unit_by_unit(case):
+    trace = case.trace()
+    weights = methods.get("relevance_cam")(trace)
+    for i, maps in enumerate(trace.activations):
+        assert weights[i].flatten().tolist() == pytest.approx(by_hand(case, maps, i % 3), rel=1e-9, abs=1e-12)
+
+
+def test_signed_inputs_count_where_their_product_is_positive(readout):
+    """x w = (-2)(-3), 1 (-1), 2 (1) = 6, -1, 2: shares 6/8, 0, 2/8."""
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3, 1))
+    with torch.no_grad():
+        head[1].weight.copy_(torch.tensor([[-3.0, -1.0, 1.0]]))
+        head[1].bias.fill_(100.0)  # a bias takes no relevance
+    trace = readout(head, torch.tensor([-2.0, 1.0, 2.0]).view(1, 3, 1, 1))
+    assert relevances(trace, torch.ones(1, 1)).flatten().tolist() == pytest.approx([0.75, 0, 0.25])
+
+
+def test_a_convolution_is_a_sparse_linear_layer(positive, readout):
+    convolution = seeded(lambda: nn.Conv2d(3, 2, 3, stride=2, padding=1))
+    basis = torch.eye(72, dtype=torch.float64).view(72, 3, 4, 6)
+    linear = nn.Linear(72, 12).double()
+    with torch.no_grad():
+        linear.weight.copy_(functional.conv2d(basis, convolution.weight, stride=2, padding=1).flatten(1).T)
+        linear.bias.copy_(convolution.bias.repeat_interleave(6))
+    last = seeded(lambda: nn.Linear(12, 2))
+    sparse = readout(nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), last), positive)
+    dense = readout(nn.Sequential(nn.Flatten(), linear, nn.ReLU(), last), positive)
+    torch.testing.assert_close(sparse.logits, dense.logits, rtol=0, atol=1e-13)
+    expected = methods.get("relevance_cam")(dense)
+    torch.testing.assert_close(methods.get("relevance_cam")(sparse), expected, rtol=0, atol=1e-13)
+
+
+class Mixed(nn.Module):
+    """Every kind of rule: residual sum, batch norm, concatenation, pooling, clipped and curved activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 1, bias=False)
+        self.up = nn.ConvTranspose2d(8, 2, 2, stride=2)
+        self.last = nn.Linear(2, 3)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        x = functional.relu6(4 * self.norm(self.first(maps)), inplace=True)
+        x = torch.cat([functional.max_pool2d(x, 2), functional.avg_pool2d(x, 2)], 1)
+        left, right = x.chunk(2, 1)
+        left = left + functional.silu(self.second(right))
+        x = functional.hardswish(self.up(torch.cat([left, right], 1))).relu_()
+        return self.last(x.mean((2, 3)).view(len(x), 2))
+
+
+def test_relevance_is_kept(positive, readout):
+    """What one class starts with arrives at the layer, through every rule, where each unit has a positive input."""
+    head = seeded(Mixed)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.abs_()
+    trace = readout(head, positive)
+    start = torch.tensor([[1.0, 0.0, 0.0], [0.0, -2.0, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(total(relevances(trace, start)), start.sum(1), rtol=0, atol=1e-12)
+
+
+def test_the_classes_cancel(positive, readout):
+    trace = readout(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 4))), positive)
+    weights = methods.get("relevance_cam")(trace)
+    assert weights.sum(1).abs().max() < 1e-13
+    assert weights.abs().max() > 0.01
+
+
+def test_values_are_those_of_the_network(positive, readout):
+    """The rules change gradients only."""
+    head = seeded(Mixed)
+    trace = readout(head, positive)
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    methods.get("relevance_cam")(trace)
+    torch.testing.assert_close(trace.head(trace.activations), trace.logits, rtol=0, atol=0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())
+
+
+def test_a_unit_without_positive_input_passes_nothing_on(readout):
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+    with torch.no_grad():
+        head[1].weight.copy_(-torch.ones(2, 3))
+    trace = readout(head, torch.ones(1, 3, 1, 1))
+    assert not methods.get("relevance_cam")(trace).any()
+
+
+class Gated(nn.Module):
+    """Squeeze and excitation: a product of two values, which has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        x = maps.mean((2, 3))
+        return self.last(x * x.sigmoid())
+
+
+def test_an_operation_without_a_rule_is_named(positive, readout):
+    with pytest.raises(BenchError, match="no rule for 'sigmoid'"):
+        methods.get("relevance_cam")(readout(seeded(Gated), positive))
+
+
+@pytest.mark.parametrize("layer", ["features.0", "features.2"])
+def test_any_layer_of_a_plain_network(layer):
+    """Behind the first layer the head holds convolutions too."""
+    case = CASES["dense"]
+    weights = methods.get("relevance_cam")(bench.trace(case.model(), layer, case.images()))
+    assert weights.isfinite().all()
+    assert weights.abs().flatten(1).amax(1).min() > 0
