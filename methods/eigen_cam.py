@@ -27,3 +27,14 @@ def eigen_grad_cam(trace: Trace) -> Tensor:
     """
     F, g = trace.activations, trace.gradients
     return principal_direction(g.double() * F.double()).to(F)[..., None, None] * g
+
+
+def seg_eigen_cam(trace: Trace) -> Tensor:
+    """w_k(x, y) = v_k |g_k(x, y)|, v the first right singular vector of |g| F -> (B, K, H, W).
+
+    Chung and Ying, Seg-Eigen-CAM, Applied Sciences 15(13), 2025, doi:10.3390/app15137562, equation 10; made for
+    segmentation, here of a class's score. Not centred and with sum_k v_k > 0, as above; pytorch-grad-cam centres. The
+    paper flips maps whose minimum is further from 0 than the maximum: behind a ReLU no value is negative, here or there.
+    """
+    F, g = trace.activations, trace.gradients.abs()
+    return principal_direction(g.double() * F.double()).to(F)[..., None, None] * g

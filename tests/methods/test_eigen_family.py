@@ -1,4 +1,4 @@
-"""Eigen-CAM, Eigen-Grad-CAM and KPCA-CAM against a full SVD and scikit-learn's kernel PCA; sign, ties, zero maps."""
+"""Eigen-CAM, its two variants with gradients, and KPCA-CAM against a full SVD and scikit-learn's kernel PCA; sign, ties, zero maps."""
 
 from __future__ import annotations
 
@@ -46,14 +46,16 @@ def test_eigen_cam_is_the_first_right_singular_vector(case):
         assert raw_map("eigen_cam", trace)[i].numpy() == pytest.approx(projection, abs=ROUNDING)
 
 
-def test_eigen_grad_cam_projects_gradient_times_activation(case):
+@pytest.mark.parametrize("name", ["eigen_grad_cam", "seg_eigen_cam"])
+def test_the_gradient_times_the_activation_is_projected(name, case):
     trace = case.trace()
-    for i, (F, g) in enumerate(zip(trace.activations, trace.gradients, strict=True)):
+    gradients = trace.gradients if name == "eigen_grad_cam" else trace.gradients.abs()
+    for i, (F, g) in enumerate(zip(trace.activations, gradients, strict=True)):
         v, projection = by_full_svd(F * g)
-        weights = methods.get("eigen_grad_cam")(trace)[i]
+        weights = methods.get(name)(trace)[i]
         for k, y, x in np.ndindex(*F.shape):
             assert weights[k, y, x].item() == pytest.approx(v[k] * g[k, y, x].item(), abs=ROUNDING)
-        assert raw_map("eigen_grad_cam", trace)[i].numpy() == pytest.approx(projection, abs=ROUNDING)
+        assert raw_map(name, trace)[i].numpy() == pytest.approx(projection, abs=ROUNDING)
 
 
 @pytest.mark.parametrize(("name", "reference"), [("eigen_cam", "uniform"), ("eigen_grad_cam", "hires_cam")])
@@ -63,10 +65,11 @@ def test_the_sign_is_that_of_the_sum_of_the_maps(name, reference, case):
     assert (products > 0).all()
 
 
-def test_behind_a_relu_no_weight_is_negative():
+@pytest.mark.parametrize("name", ["eigen_cam", "seg_eigen_cam"])
+def test_behind_a_relu_no_weight_is_negative(name):
     """Perron and Frobenius: the Gram matrix has no negative entry, so neither has its first eigenvector."""
     for case in (CASES["dense"], WIDE):
-        assert methods.get("eigen_cam")(case.trace()).min() >= -ROUNDING
+        assert methods.get(name)(case.trace()).min() >= -ROUNDING
 
 
 def test_maps_of_one_pattern():
@@ -109,7 +112,7 @@ def test_no_positive_eigenvalue_gives_zero():
     assert not leading_vector(negative, torch.ones(1, 3, dtype=torch.float64)).any()
 
 
-@pytest.mark.parametrize("name", ["eigen_cam", "eigen_grad_cam"])
+@pytest.mark.parametrize("name", ["eigen_cam", "eigen_grad_cam", "seg_eigen_cam"])
 def test_float32_is_as_good_as_its_input(name, case):
     """Products and eigenvectors are taken in float64; what is left is the trace's own rounding, 1e-6 or so."""
     trace, rounded = case.trace(), replace(case, dtype=torch.float32).trace()
