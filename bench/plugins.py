@@ -120,14 +120,15 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
     return Plugin(name, target, partial(function, **params), params, about)
 
 
-def passes_of(method: Plugin, channels: int, live_channels: int) -> dict[str, float]:
+def passes_of(method: Plugin, channels: int, live_channels: int, positions: int) -> dict[str, float]:
     """What a method's YAML says it costs an image beyond the trace: {"trunk_forward": 1, ...}.
 
     An entry is a number, or an expression over the method's own parameters, `channels` (K), `live_channels` (those
-    that aren't zero all over), len, min and max, as "min(top, live_channels) + 1".
+    that aren't zero all over), `positions` (H W), len, min and max, as "min(top, live_channels) + 1".
     """
     functions = {"len": len, "min": min, "max": max}
-    known = {**method.params, **functions, "channels": channels, "live_channels": live_channels}
+    layer = {"channels": channels, "live_channels": live_channels, "positions": positions}
+    known = {**method.params, **functions, **layer}
     claims = method.about.get("passes", {})
     return {name: eval(str(claim), {"__builtins__": {}}, known) for name, claim in claims.items()}
 

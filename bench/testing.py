@@ -261,7 +261,7 @@ def passes_claim_holds(method: Method, case: Case) -> None:
         method(trace)
         found = {name: (count - before[name]) / len(trace) for name, count in asdict(trace.passes).items()}
         live = int((~dead_channels(trace.activations)).sum(1).float().mean())
-        claimed = passes_of(plugins.of("method", method), case.channels, live)
+        claimed = passes_of(plugins.of("method", method), case.channels, live, trace.activations[0, 0].numel())
         assert claimed == found, f"passes is {claimed} for each image, and {found} were counted"
 
 
