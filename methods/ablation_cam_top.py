@@ -1,0 +1,20 @@
+"""Ablation-CAM of the top channels: Desai and Ramaswamy, WACV 2020, with Faster Score-CAM's choice of channels."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.trace import Trace
+from methods.ablation_cam import ablation_cam
+from methods.masking import top_channels
+
+
+def ablation_cam_top(trace: Trace, top: int = 10, ranking: str = "variance") -> Tensor:
+    """w_k = (S - S_k) / S for the `top` channels of largest variance, 0 for all others -> (B, K, 1, 1).
+
+    ranking: "variance" or "mean" of F_k over positions; the channels are `score_cam_top`'s, so that the two compare.
+    pytorch-grad-cam's share of channels is ranked by their projection on the first principal component. Nothing is
+    saved here: the drops of all channels come at once. Raises BenchError for another ranking, or top < 1.
+    """
+    channels = top_channels(trace.activations, top, ranking)
+    return ablation_cam(trace).masked_fill(~channels[..., None, None], 0)

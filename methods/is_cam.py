@@ -1,0 +1,27 @@
+"""IS-CAM: Naidu et al., Integrated Score-CAM for axiomatic-based explanations, 2020, arXiv:2010.03023."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.trace import Trace
+from methods.masking import column, scores_of_all_channels, varying_channels
+from methods.score_cam import weights_of
+
+
+def is_cam(
+    trace: Trace, steps: int = 10, score: str = "logit", baseline: bool = True, channel_softmax: bool = True
+) -> Tensor:
+    """w_k = softmax_k of the mean over i = 1..N of f(i/N X H_k) - f(X_0) -> (B, K, 1, 1); N = `steps`.
+
+    The integral over the mask's strength, from the image of zeros to Score-CAM's masked image, whose scores are shared
+    with `score_cam`. torchcam adds the strengths up, so that its last image is (N + 1) / 2 times the masked one, which
+    is no integral. X, H_k and the forms are `score_cam`'s. Raises BenchError for another score, or for steps < 1.
+    """
+    if steps < 1:
+        raise BenchError(f"An integral needs at least one step, not steps={steps}.")
+    tables = [scores_of_all_channels(trace, step / steps)[..., column(score)] for step in range(1, steps + 1)]
+    scores = torch.stack(tables).mean(0)
+    return weights_of(trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax)

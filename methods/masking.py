@@ -1,0 +1,133 @@
+"""What all methods share that mask the image and run the whole network again: masks, masked passes, weights of scores.
+
+The rows of a pass are masked copies of one image, as many at a time as `trace.cut.ablation_memory` allows, so an
+image's values depend on nothing else in its batch, in float32 not by a bit. What scores a set of channels is kept in
+the trace (`trace.once`): Score-CAM and IS-CAM's last step run the same masked images once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from bench.division import XY
+from bench.errors import BenchError, unknown
+from bench.trace import Trace
+
+# What a forward pass holds of an image beside it, in images: VGG-16's widest layer takes 43, with its output.
+IMAGES_HELD = 64
+SCORES = ("logit", "probability")
+RANKINGS = ("variance", "mean")
+
+
+def varying_channels(activations: Tensor) -> Tensor:
+    """Channels that aren't the same everywhere, which min-max could not scale: (B, K, H, W) -> bool (B, K)."""
+    return activations.amax(XY) != activations.amin(XY)
+
+
+def top_channels(activations: Tensor, top: int, ranking: str = "variance") -> Tensor:
+    """The `top` channels of each image that vary, ranked over positions: (B, K, H, W) -> bool (B, K).
+
+    ranking: "variance" or "mean" of the activations; ties go to the first channel.
+    Raises BenchError for another ranking, or for less than one channel.
+    """
+    if ranking not in RANKINGS:
+        raise unknown("ranking of channels", ranking, RANKINGS)
+    if top < 1:
+        raise BenchError(f"At least one channel must stay, not top={top}.")
+    merit = activations.var(XY, correction=0) if ranking == "variance" else activations.mean(XY)
+    varying = varying_channels(activations)
+    order = merit.masked_fill(~varying, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return torch.zeros_like(varying).scatter(1, order[:, :top], True) & varying
+
+
+def masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps as masks: bilinear at the image's size (align_corners=False), then scaled to [0, 1], a constant one to 0.
+
+    maps: (n, H, W). Returns (n, H', W').
+    """
+    return minmax(functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0])
+
+
+def minmax(maps: Tensor) -> Tensor:
+    """(maps - minimum) / (maximum - minimum), each its own; a constant map becomes 0. (n, H, W) -> (n, H, W)."""
+    low, high = (bound[:, None, None] for bound in maps.flatten(1).aminmax(dim=1))
+    span = high - low
+    return (maps - low) / torch.where(span == 0, 1, span)
+
+
+def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice], Tensor]) -> Tensor:
+    """The explained class's logit and probability for each of `count` changed copies of one image: (count, 2).
+
+    image: its index in the batch. masked: rows of the copies -> (rows, 3, H', W').
+    """
+    target = int(trace.targets[image])
+    parts = [of_class(trace.forward(masked(rows)), target) for rows in chunks(trace, count)]
+    return torch.cat(parts) if parts else trace.activations.new_zeros(0, 2)
+
+
+def chunks(trace: Trace, count: int, held: int = IMAGES_HELD) -> Iterator[slice]:
+    """Slices of range(count), equal but for one row, each small enough for the memory of the cut.
+
+    held: what a row holds, in images.
+    """
+    image = trace.images[0]
+    at_once = max(1, trace.cut.ablation_memory // (held * image.numel() * image.element_size()))
+    pieces = -(-count // at_once)
+    bounds = [count * piece // pieces for piece in range(pieces + 1)] if pieces else []
+    return (slice(*pair) for pair in pairwise(bounds))
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def channel_scores(trace: Trace, channels: Tensor, strength: float = 1.0) -> Tensor:
+    """Logit and probability of the class for the image times `strength` times each channel's mask: (B, K, 2).
+
+    channels: bool (B, K), those to run; all others are 0.
+    """
+    table = trace.activations.new_zeros(*channels.shape, 2)
+    size = (trace.images.shape[-2], trace.images.shape[-1])
+    for i, image in enumerate(trace.images):
+        maps = trace.activations[i, channels[i]]
+
+        def masked(rows: slice, image: Tensor = image, maps: Tensor = maps) -> Tensor:
+            return strength * image * masks(maps[rows], size)[:, None]
+
+        table[i, channels[i]] = masked_scores(trace, i, len(maps), masked)
+    return table
+
+
+def scores_of_all_channels(trace: Trace, strength: float = 1.0) -> Tensor:
+    """`channel_scores` of all channels that vary, computed once for all methods: (B, K, 2)."""
+    return trace.once(
+        ("masked image", strength), lambda: channel_scores(trace, varying_channels(trace.activations), strength)
+    )
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def baseline_scores(trace: Trace) -> Tensor:
+    """Logit and probability of each image's class for an image of zeros, which no mask lets through: (B, 1, 2)."""
+    logits = trace.forward(torch.zeros_like(trace.images[:1]))
+    return torch.cat([of_class(logits, int(target)) for target in trace.targets])[:, None]
+
+
+def column(score: str) -> int:
+    """Where `masked_scores` keeps a score: 0 for "logit", 1 for "probability". Raises BenchError for another."""
+    if score not in SCORES:
+        raise unknown("score", score, SCORES)
+    return SCORES.index(score)
+
+
+def softmax_over(scores: Tensor, channels: Tensor) -> Tensor:
+    """Softmax over the chosen channels, 0 for the others: (B, K), bool (B, K) -> (B, K)."""
+    return scores.masked_fill(~channels, -torch.inf).softmax(1).masked_fill(~channels, 0)
+
+
+def of_class(logits: Tensor, target: int) -> Tensor:
+    """Logit and probability of one class: (n, C) -> (n, 2); `column` says which is where."""
+    return torch.stack([logits[:, target], logits.softmax(1)[:, target]], 1)
