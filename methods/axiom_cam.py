@@ -1,0 +1,53 @@
+"""Axiom-CAM, this project's own: every point of the axiom floor, from exact sensitivity to exact conservation.
+
+The axioms are those of Fu et al., BMVC 2020, arXiv:2008.02312; derivation and measurements in docs/axiom-cam.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bench.division import XY, dead_channels, guarded_channels, guarded_divide
+from bench.errors import BenchError, unknown
+from bench.trace import Trace
+
+# What a channel's share of the gap is proportional to: Trace -> (B, K), at least 0. Any unit will do, since only
+# shares count: none of them moves when the score or the activations are measured in another one.
+SPLITS: dict[str, Callable[[Trace], Tensor]] = {
+    "positive_drops": lambda trace: trace.ablation_drops.clamp(min=0),
+    "drops": lambda trace: trace.ablation_drops.abs(),
+    "gradients": lambda trace: (trace.gradients * trace.activations).sum(XY).abs(),
+    "activations": lambda trace: trace.activations.sum(XY).abs(),
+    "uniform": lambda trace: torch.ones_like(trace.ablation_drops),
+}
+
+
+def axiom_cam(trace: Trace, t: float = 1.0, split: str = "positive_drops") -> Tensor:
+    """w_k = m_k / sum(F_k) with m_k = d_k + t a_k (S - sum_j d_j), d_k = S - S_k -> (B, K, 1, 1).
+
+    t: in [0, 1]. 0 is ablation_cam_axiomatic (m_k = d_k, sensitivity exact), 1 gives sum m_k = S (conservation exact).
+    split: what a_k, the channel's share of the gap, is proportional to: "positive_drops" (relu d_k), "drops" (|d_k|),
+    "gradients" (|sum g_k F_k|, XGrad-CAM's total), "activations" (|sum F_k|) or "uniform". Shares are uniform where all
+    of these are 0. A dead or guarded channel has weight 0, takes no share, and isn't in sum d_j: what the guard leaves
+    out is shared too, so that t = 1 stays exact. Without any other channel all weights are 0.
+    Raises BenchError for t outside [0, 1] and for an unknown split.
+    """
+    if not 0 <= t <= 1:
+        raise BenchError(f"axiom_cam's t is {t}; it must be between 0 (exact sensitivity) and 1 (exact conservation).")
+    if split not in SPLITS:
+        raise unknown("split of axiom_cam", split, SPLITS)
+    F = trace.activations
+    open_channels = ~(dead_channels(F) | guarded_channels(F))
+    d = trace.ablation_drops * open_channels  # (B, K)
+    gap = trace.scores[:, None] - d.sum(1, keepdim=True)
+    return guarded_divide(d + t * gap * _shares(SPLITS[split](trace), open_channels), F)
+
+
+def _shares(parts: Tensor, open_channels: Tensor) -> Tensor:
+    """parts / their sum over the open channels, which share alike where all parts are 0; else 0. (B, K), (B, K)."""
+    parts = parts * open_channels
+    parts = torch.where((parts > 0).any(1, keepdim=True), parts, open_channels.to(parts))
+    return parts / parts.sum(1, keepdim=True).clamp(min=torch.finfo(parts.dtype).tiny)
