@@ -1,0 +1,209 @@
+"""Does Axiom-CAM help? Its points on the axiom floor against XGrad-CAM and both Ablation-CAMs, on every metric.
+
+    python scripts/study_axiom_cam.py [--size 120] [OVERRIDE ...]
+
+Prints Markdown for each network: the metrics of each point (t, split), then its paired comparison with each reference.
+Two controls stand beside the metrics of conf/metric, because a map that highlights more also replaces and keeps more:
+the heatmap's mean, and the confidence drop when the same number of pixels is replaced for all.
+Networks: the embedded ones on their scenes, and the user's own one on its photographs where real_root is there.
+Overrides are those of `axiom-bench`, for all networks; the explained class is the labelled one, so that every row is
+another image and the test's rows are independent.
+"""
+
+from __future__ import annotations
+
+import bench  # before torch, whose idle threads would otherwise take a core from the ones that work
+
+# isort: split
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from torch import Tensor
+
+from bench import plugins
+from bench.batch import Batch
+from bench.evaluation import value_names
+from bench.explanation import Explanation
+from bench.plugins import Plugin
+from bench.preconditions import given
+from bench.report.markdown import markdown
+from bench.report.numbers import NOTHING, ROUNDING, number
+from bench.report.run_folder import METHOD_FREE, Value
+from bench.report.summary import best, summarise
+from bench.report.table import Cell, Group, Table
+from bench.report.tables.text import ARROWS, methods_by_status
+from bench.run import compute
+from bench.run.job import Job
+from bench.run.sweep import configuration
+from methods.axiom_cam import SPLITS
+
+NETWORKS = (
+    ("experiment=quick", "model=scenes_vgg"),
+    ("experiment=quick", "model=scenes_resnet"),
+    ("experiment=real", "model=own_model"),
+)
+REFERENCES = ("xgrad_cam", "ablation_cam", "ablation_cam_axiomatic")
+BASELINE = "uniform"  # shown, not compared: what a metric gives a map that knows no class
+STEPS = (0.25, 0.5, 0.75, 1.0)
+LEVEL = 0.05  # of the tests, after Holm's correction
+FRACTION = 0.25  # of the pixels, in the control's confidence drop
+
+
+def candidates() -> Iterator[Plugin]:
+    """Axiom-CAM at t = 0, which all splits share, and each split at each step."""
+    method = plugins.load("method", "axiom_cam")
+    points = [(0.0, "uniform"), *((t, split) for split in SPLITS for t in STEPS)]
+    for t, split in points:
+        name = "axiom_cam t=0" if t == 0 else f"{split} t={t:g}"
+        yield plugins.from_config(
+            "method", name, {"_target_": method.target, "params": {"t": t, "split": split}, **method.about}
+        )
+
+
+def heatmap_mean(explanation: Explanation) -> Tensor:
+    """The share of the image that a soft mask replaces or keeps -> (B,)."""
+    return given(explanation.heatmap, "heatmap").double().mean((1, 2))
+
+
+def gap(explanation: Explanation) -> Tensor:
+    """(S - sum_k d_k) / |S| -> (B,): what t shares out, with its sign."""
+    trace = given(explanation.trace, "trace")
+    return (trace.scores - trace.ablation_drops.sum(1)).double() / trace.scores.abs()
+
+
+def controls() -> tuple[Plugin, ...]:
+    """What is measured beside conf/metric."""
+    area = {"title": "Mean of the heatmap", "unit": "fraction", "better": "none", "needs": ["nonzero_map"]}
+    soft = plugins.load("metric", "confidence_drop")
+    about = {**soft.about, "title": f"Confidence drop, {FRACTION:.0%} of the pixels"}
+    hard = {**about, "_target_": soft.target, "params": {**soft.params, "mode": "hard", "fraction": FRACTION}}
+    return (
+        Plugin("heatmap_mean", __name__, heatmap_mean, about=area),
+        plugins.from_config("metric", "confidence_drop_hard", hard),
+        Plugin("gap", __name__, gap, about={"of": "layer", "needs": ["nonzero_score"]}),
+    )
+
+
+def measured(job: Job) -> pd.DataFrame:
+    """The records of references, baseline and candidates on a job's images."""
+    rows = (batch for batch in compute.rows(job, job.indices) if isinstance(batch, Batch))
+    methods: list[str | Plugin] = [*REFERENCES, BASELINE, *candidates()]
+    return bench.evaluate(job.model.module, job.model.layer, rows, methods, job.metrics)
+
+
+def values_of(metrics: Sequence[Plugin]) -> list[Value]:
+    """What a method is judged by: the values that say which direction is better, and the controls."""
+    own = {metric.name for metric in controls()}
+    values = []
+    for metric in metrics:
+        for name in value_names(metric):
+            about = {**metric.about, **((metric.about.get("values") or {}).get(name) or {})}
+            value = Value(name, *(str(about.get(key, "none")) for key in ("title", "unit", "better")))
+            if about.get("of") != "layer" and (value.better in ARROWS or name in own):
+                values.append(value)
+    return values
+
+
+def wide(records: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One metric's values, images as rows and methods as columns; NaN where the status isn't ok."""
+    return records[records["metric"] == metric].pivot(index="image_id", columns="method", values="value")
+
+
+def levels(summary: pd.DataFrame, names: Sequence[str], values: Sequence[Value]) -> Group:
+    """Median of ratios, mean of all else; the best in bold."""
+    columns = []
+    for value in values:
+        rows = summary[summary["metric"] == value.name].set_index("method").reindex(list(names))[value.lead]
+        rows = rows.mask(rows.abs() < ROUNDING, 0.0)
+        columns.append([Cell(number(one), bold) for one, bold in zip(rows, best(rows, value), strict=True)])
+    return Group("Median of ratios, mean of all else", tuple(zip(map(Cell, names), *columns, strict=True)))
+
+
+def comparison(records: pd.DataFrame, names: Sequence[str], reference: str, values: Sequence[Value]) -> Group:
+    """How often each method is better than the reference, bold where Wilcoxon's signed-rank test tells them apart."""
+    tables = {value: wide(records, value.name) for value in values if value.better in ARROWS}
+    gains = {
+        (name, value): _gains(table[name], table[reference], value) for value, table in tables.items() for name in names
+    }
+    p = dict(zip(gains, holm([_wilcoxon(gain) for gain in gains.values()]), strict=True))
+    none = np.zeros(0)
+    rows = (
+        (Cell(name), *(Cell(_rate(gains.get((name, value), none)), p.get((name, value), 1.0) < LEVEL)
+                       for value in values))
+        for name in names
+    )  # fmt: skip
+    return Group(f"Better than {reference} / worse", tuple(rows))
+
+
+def _gains(mine: pd.Series, theirs: pd.Series, value: Value) -> np.ndarray:
+    """By how much each image is better; a difference of float32's rounding is none."""
+    difference = (mine - theirs if value.better == "higher" else theirs - mine).dropna().to_numpy()
+    return np.where(np.abs(difference) < ROUNDING, 0.0, difference)
+
+
+def _rate(gains: np.ndarray) -> str:
+    """Wins and losses in percent of the images; the rest are ties."""
+    return f"{np.mean(gains > 0):.0%} / {np.mean(gains < 0):.0%}" if len(gains) else NOTHING
+
+
+def _wilcoxon(gains: np.ndarray) -> float:
+    """The two-sided p; 1 where there is no difference to rank."""
+    return float(stats.wilcoxon(gains).pvalue) if gains.any() else 1.0
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's step-down correction: the i-th smallest of n times n - i, never falling, at most 1."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(np.asarray(p)[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = stepped.clip(max=1)
+    return corrected
+
+
+def missing(summary: pd.DataFrame, values: Sequence[Value]) -> Iterator[str]:
+    """What isn't ok, and of how many images, by metric."""
+    for value in values:
+        for (status, count), methods in methods_by_status(summary[summary["metric"] == value.name]).items():
+            yield f"{value.title}, {status} {count}: {', '.join(methods)}."
+
+
+def study(job: Job) -> str:
+    """One network's tables, as Markdown."""
+    records, values = measured(job), values_of(job.metrics)
+    summary, names = summarise(records), [method.name for method in candidates()]
+    layer = summary[summary["method"] == METHOD_FREE].set_index("metric")["median"]
+    notes = (
+        "a / b: better on a of the images, worse on b. Bold: the two differ by Wilcoxon's signed-rank test, p < "
+        f"{LEVEL} after Holm's correction over all tests of the same group.",
+        "Of the layer, medians: " + ", ".join(f"{name} {number(value)}" for name, value in layer.items()) + ".",
+        *missing(summary, values),
+    )
+    groups = [levels(summary, [*REFERENCES, BASELINE, *names], values)]
+    groups += [comparison(records, names, reference, values) for reference in REFERENCES]
+    header = ("Method", *(value.title + ARROWS.get(value.better, "") for value in values))
+    title = f"{job.name}, {records['image_id'].nunique()} images"
+    return markdown(Table("axiom_cam", title, header, tuple(groups), notes))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=120, help="images of each network")
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    common = ("method=[xgrad_cam]", "data.target=label", f"data.size={options.size}", *options.overrides)
+    for network in NETWORKS:
+        config = configuration([*network, *common])
+        if "experiment=real" in network and not Path(config["real_root"]).is_dir():
+            print(f"{network[1]} is left out: {config['real_root']} is not there (set AXIOM_BENCH_REAL).")
+            continue
+        job = Job.of(config)
+        print(study(replace(job, metrics=(*job.metrics, *controls()))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
