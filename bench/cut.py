@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from bench import precision as arithmetics
 from bench.ablation import HeadGraph, Values, ablation_drops, head_graph, linear_head_weight
 from bench.errors import BenchError, unknown
 from bench.hooked import HookedParts
 from bench.max_pool import pool_by_views
+from bench.reshaped import ReshapedParts, check_inverse
 from bench.shared_copy import shared_copy
 from bench.sides import SideKind, cast, kinds_of, select
-from bench.split import CannotSplit, GraphParts, split
+from bench.split import CannotSplit, split
+from bench.tokens import AnyReshape, layout
+from bench.tokens import check as checked_reshape
 from bench.trace import Trace
 
 GIBIBYTE = 2**30
@@ -25,6 +28,10 @@ GIBIBYTE = 2**30
 
 class Parts(Protocol):
     """The two halves of a cut model."""
+
+    @property
+    def head_graph(self) -> fx.GraphModule | None:
+        """The head as a graph (activations, *sides) -> logits; None where only whole passes are safe."""
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Images (B, 3, H', W') -> activations and the values that cross the cut beside them."""
@@ -56,8 +63,9 @@ class Cut:
 
     model: any nn.Module that maps (B, 3, H', W') to logits (B, C). layer: a dotted module name.
     precision: fp32, tf32 or bf16, for the trunk; head_precision likewise, for the head and the ablations.
-    ablation_memory: bytes that the ablations may take beside the trace.
-    Raises BenchError for an unknown layer (with the nearest names) or precision.
+    ablation_memory: bytes that the ablations may take beside the trace. reshape: for a transformer's layer, how its
+    output becomes maps: "tokens", a grid (H, W), or an object with to_maps and from_maps; see bench.tokens.
+    Raises BenchError for an unknown layer (with the nearest names), precision or reshape.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class Cut:
         precision: str = "fp32",
         head_precision: str = "fp32",
         ablation_memory: int = GIBIBYTE,
+        reshape: AnyReshape | None = None,
     ) -> None:
         if layer not in dict(model.named_modules()) or not layer:
             raise unknown("layer", layer, (name for name, _ in model.named_modules() if name))
@@ -74,6 +83,7 @@ class Cut:
         self.precision = arithmetics.check(precision)
         self.head_precision = arithmetics.check(head_precision)
         self.ablation_memory = ablation_memory
+        self.reshape = checked_reshape(reshape)
         self.model = pool_by_views(shared_copy(model))
         self.passes = Passes()
         self._halves: Halves | None = None
@@ -169,12 +179,12 @@ class Cut:
 
     def on(self, model: nn.Module) -> Cut:
         """The same cut of another model."""
-        return Cut(model, self.layer, self.precision, self.head_precision, self.ablation_memory)
+        return Cut(model, self.layer, self.precision, self.head_precision, self.ablation_memory, self.reshape)
 
     def at(self, layer: str) -> Cut:
         """This model cut at another layer, once; passes are counted in the same `passes`."""
         if layer not in self._at:
-            other = Cut(self.model, layer, self.precision, self.head_precision, self.ablation_memory)
+            other = Cut(self.model, layer, self.precision, self.head_precision, self.ablation_memory, self.reshape)
             other.passes, other._at = self.passes, self._at
             self._at[layer] = other
         return self._at[layer]
@@ -205,10 +215,10 @@ class Cut:
     def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
         """The head as a graph for the ablations, looked at once; None where only whole passes are safe."""
         if not self._head_graph_known:
-            parts, kinds = self.halves.parts, self.halves.side_kinds
-            if isinstance(parts, GraphParts) and len(kinds) == len(sides):
+            graph, kinds = self.halves.parts.head_graph, self.halves.side_kinds
+            if graph is not None and len(kinds) == len(sides):
                 one = self._first(sides, len(activations))
-                self._head_graph = head_graph(parts.head_graph, kinds, activations[:1], one)
+                self._head_graph = head_graph(graph, kinds, activations[:1], one)
             self._head_graph_known = True
         return self._head_graph
 
@@ -218,7 +228,7 @@ class Cut:
     def _halves_for(self, images: Tensor) -> Halves:
         if self._halves is None:
             with torch.no_grad(), arithmetics.arithmetic("fp32", self.device):
-                self._halves = _halves(self.model, self.layer, images[:1])
+                self._halves = _halves(self.model, self.layer, self.reshape, images[:1])
         return self._halves
 
     @contextmanager
@@ -262,15 +272,26 @@ class _Counting:
         setattr(self.passes, self.name, getattr(self.passes, self.name) + self.rows)
 
 
-def _halves(model: nn.Module, layer: str, image: Tensor) -> Halves:
+def _halves(model: nn.Module, layer: str, reshape: AnyReshape | None, image: Tensor) -> Halves:
     """Graph parts where they equal the model on this image, hooked parts else."""
     expected = model(image.clone())
     if not isinstance(expected, Tensor) or expected.ndim != 2:
         raise BenchError(f"{type(model).__name__} must return logits (B, C), not {_described(expected)}.")
     try:
-        return _proven(split(model, layer), layer, image, expected)
+        return _proven(_with_maps(split(model, layer), layer, reshape, image), layer, image, expected)
     except CannotSplit:
-        return _proven(HookedParts(model, layer), layer, image, expected)
+        return _proven(_with_maps(HookedParts(model, layer), layer, reshape, image), layer, image, expected)
+
+
+def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
+    """The parts themselves where the layer puts out maps, else with a reshape between them."""
+    output, _ = parts.trunk(image)
+    size = (image.shape[-2], image.shape[-1])
+    found = layout(reshape, layer, output, size) if isinstance(output, Tensor) else None
+    if found is None:
+        return parts
+    check_inverse(found, layer, output, size)
+    return ReshapedParts(parts, found)
 
 
 def _proven(parts: Parts, layer: str, image: Tensor, expected: Tensor) -> Halves:
@@ -281,7 +302,7 @@ def _proven(parts: Parts, layer: str, image: Tensor, expected: Tensor) -> Halves
             "choose a convolution, activation or pooling layer before the maps are flattened."
         )
     kinds = kinds_of(sides, parts.trunk(image.repeat(2, 1, 1, 1))[1]) if sides else []
-    if isinstance(parts, GraphParts):
+    if parts.head_graph is not None:
         if kinds is None:
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
         if not torch.allclose(parts.head(activations, sides), expected, rtol=1e-4, atol=1e-6, equal_nan=True):
@@ -299,11 +320,18 @@ def cut(
     precision: str = "fp32",
     head_precision: str = "fp32",
     ablation_memory: int = GIBIBYTE,
+    reshape: AnyReshape | None = None,
 ) -> Cut:
     """Cuts a model once at a layer; see Cut."""
-    return Cut(model, layer, precision, head_precision, ablation_memory)
+    return Cut(model, layer, precision, head_precision, ablation_memory, reshape)
 
 
-def trace(model: nn.Module, layer: str, images: Tensor, targets: Tensor | None = None) -> Trace:
-    """Cut and trace in one, for notebooks; see Cut.trace."""
-    return Cut(model, layer).trace(images, targets)
+def trace(
+    model: nn.Module,
+    layer: str,
+    images: Tensor,
+    targets: Tensor | None = None,
+    reshape: AnyReshape | None = None,
+) -> Trace:
+    """Cut and trace in one, for notebooks; see Cut and Cut.trace."""
+    return Cut(model, layer, reshape=reshape).trace(images, targets)

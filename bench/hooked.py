@@ -23,6 +23,8 @@ class HookedParts:
     The sides are the images and, per image, which call of the layer is cut: the last one.
     """
 
+    head_graph: None = None
+
     def __init__(self, model: nn.Module, layer: str) -> None:
         self.model = model
         self.layer = layer

@@ -15,6 +15,8 @@ from bench.models import layers, sources, weights
 from bench.models.sources import Source
 from bench.models.spec import ModelSpec
 from bench.models.store import config, describe, names, register
+from bench.models.user import import_function
+from bench.tokens import AnyReshape, check
 
 __all__ = ["LoadedModel", "ModelSpec", "config", "describe", "load", "names", "register"]
 
@@ -25,7 +27,7 @@ class LoadedModel:
 
     module: in eval mode, on the CPU, float32. layer: the dotted name of the target layer. classes: one name per logit,
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
-    state dict.
+    state dict. reshape: of a transformer's layer, as `bench.cut` takes it.
     """
 
     name: str
@@ -36,6 +38,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     weights: str
     weights_sha256: str
+    reshape: AnyReshape | None = None
 
 
 def load(cfg: Mapping[str, Any]) -> LoadedModel:
@@ -49,7 +52,8 @@ def load(cfg: Mapping[str, Any]) -> LoadedModel:
     found = _weights(spec, source, module)
     preprocessing = _preprocessing(spec, source)
     calls = layers.record(module, input_size(preprocessing))
-    layer = layers.choose(module, spec.layer, calls)
+    reshape = _reshape(spec)
+    layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
     number_of_classes = calls[-1].shape[1]
     classes = spec.classes or source.classes
     if classes is not None and len(classes) != number_of_classes:
@@ -58,7 +62,7 @@ def load(cfg: Mapping[str, Any]) -> LoadedModel:
             "name each logit once, in the order of the logits."
         )
     return LoadedModel(
-        spec.name, module, layer, number_of_classes, classes, preprocessing, found.description, found.sha256
+        spec.name, module, layer, number_of_classes, classes, preprocessing, found.description, found.sha256, reshape
     )
 
 
@@ -88,6 +92,14 @@ def _built(spec: ModelSpec, source: Source) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise BenchError(f"{spec.architecture} gives a {type(module).__name__}; it must return an nn.Module.")
     return module.eval()
+
+
+def _reshape(spec: ModelSpec) -> AnyReshape | None:
+    """What `bench.cut` takes: an object of the user's own is built from its class. Raises BenchError."""
+    if not isinstance(spec.reshape, str) or not set(spec.reshape) & set(":."):
+        return check(spec.reshape)
+    expected = "give module:class or path/to/file.py:class, a class with to_maps and from_maps"
+    return check(import_function(spec.reshape, "model.reshape", expected)())
 
 
 def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weights:

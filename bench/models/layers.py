@@ -86,17 +86,17 @@ def record(module: nn.Module, input_size: tuple[int, int]) -> tuple[Call, ...]:
     return tuple(calls)
 
 
-def choose(module: nn.Module, layer: str, calls: Sequence[Call]) -> str:
+def choose(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool = False) -> str:
     """The dotted name of the target layer, from the module's recorded calls.
 
-    layer: `default`, `last_relu`, or a dotted name, which is checked. Raises BenchError where the network has no such
-    layer, or the layer puts out no maps (B, K, H, W).
+    layer: `default`, `last_relu`, or a dotted name, which is checked. reshaped: whether a reshape makes maps of what
+    the layer puts out. Raises BenchError where the network has no such layer, or it puts out no maps (B, K, H, W).
     """
     if layer == "default":
         return last_spatial(calls)
     if layer == "last_relu":
         return last_relu(calls)
-    return _checked(module, layer, calls)
+    return _checked(module, layer, calls, reshaped)
 
 
 def last_spatial(calls: Sequence[Call]) -> str:
@@ -144,7 +144,7 @@ def _last_map(body: Sequence[Call]) -> int:
     if tokens_after >= len(maps):  # a token head on a convolutional body (attention pooling) has fewer
         raise BenchError(
             "The network's features are tokens or vectors, not H x W maps (a vision transformer?), so it has no "
-            "default layer; choose a convolutional network, or name a module that puts out maps (B, K, H, W)."
+            "default layer; name a layer of tokens and set model.reshape=tokens, or choose a convolutional network."
         )
     return maps[-1]
 
@@ -172,7 +172,7 @@ def _scorer(calls: Sequence[Call]) -> int:
     return with_matrix[-1] if channels == calls[-1].shape[1] else len(calls)
 
 
-def _checked(module: nn.Module, layer: str, calls: Sequence[Call]) -> str:
+def _checked(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool) -> str:
     """The layer as the user named it, if it is there, runs, and puts out maps (at its last call, which is the cut)."""
     names = [name for name, _ in module.named_modules() if name]
     if layer not in names:
@@ -181,7 +181,11 @@ def _checked(module: nn.Module, layer: str, calls: Sequence[Call]) -> str:
     outputs = [call for call in calls if call.name == layer]
     if not outputs:
         raise BenchError(f"The layer {layer!r} isn't called in a forward pass; name a module that is.")
-    if not outputs[-1].is_map:
+    if outputs[-1].is_tokens and not reshaped:
+        raise BenchError(
+            f"The layer {layer!r} puts out tokens {outputs[-1].said}, not maps (B, K, H, W); set model.reshape=tokens."
+        )
+    if not (outputs[-1].is_map or (reshaped and len(outputs[-1].shape) > 2)):
         maps = [call.name for call in calls if call.is_map and call.name]
         example = f", as {maps[-1]!r} is" if maps else ""
         raise BenchError(

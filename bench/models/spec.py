@@ -32,6 +32,10 @@ EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     "kwargs": (lambda value: isinstance(value, Mapping), "a mapping of keyword arguments"),
     "classes": (lambda value: isinstance(value, list | tuple), "a list of names"),
     "resize": (lambda value: _is_side(value) or _is_list(value, 2, _is_side), "pixels: a side, or [height, width]"),
+    "reshape": (
+        lambda value: isinstance(value, str) or _is_list(value, 2, _is_side),
+        "tokens, [rows, columns] or a class",
+    ),
     "crop": (_is_side, "a side in pixels"),
     "mean": (lambda value: _is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
     "std": (lambda value: _is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
@@ -45,8 +49,9 @@ class ModelSpec:
     source: embedded | torchvision | timm | user. architecture: its name there; for `user`, module:function or
     path.py:function. weights: `default`, the name of published weights (IMAGENET1K_V1), a file, or None for random
     weights drawn with `seed`. weights_folder: a folder whose <architecture>.safetensors (.pth, .pt) stands in for
-    published weights. layer: default | last_relu | a dotted name. resize: the shorter side, or exactly (H, W); crop:
-    the side of the centre crop; in pixels.
+    published weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps:
+    `tokens`, a grid (H, W), or module:class or path.py:class of a bench.tokens.Reshape. resize: the shorter side, or
+    exactly (H, W); crop: the side of the centre crop; in pixels.
     """
 
     name: str
@@ -55,6 +60,7 @@ class ModelSpec:
     weights: str | None = "default"
     weights_folder: str | None = None
     layer: str = "default"
+    reshape: str | tuple[int, int] | None = None
     seed: int = 0
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
@@ -80,7 +86,7 @@ class ModelSpec:
         for key, (fits, expected) in EXPECTED.items():
             if said.get(key) is not None and not fits(said[key]):
                 raise BenchError(f"model.{key} must be {expected}, not {said[key]!r}.")
-        for key in ("classes", "resize", "mean", "std"):
+        for key in ("classes", "reshape", "resize", "mean", "std"):
             if isinstance(said.get(key), list):
                 said[key] = tuple(map(str, said[key])) if key == "classes" else tuple(said[key])
         return ModelSpec(**{**said, "kwargs": said.get("kwargs") or {}, "layer": said.get("layer") or "default"})

@@ -1,4 +1,4 @@
-"""A user's own network, by import path: `module:function`, `module.function`, or `path/to/file.py:function`."""
+"""A user's own network or reshape, by path: `module:function`, `module.function` or `path/to/file.py:function`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-
-from torch import nn
+from typing import Any
 
 from bench.errors import BenchError, unknown
 
 EXPECTED = "give module:function or path/to/file.py:function, where function(**kwargs) returns an nn.Module"
 
 
-def import_function(path: str) -> Callable[..., nn.Module]:
-    """The function (or class) that builds the network. Raises BenchError where there is none at that path."""
+def import_function(path: str, setting: str = "model.architecture", expected: str = EXPECTED) -> Callable[..., Any]:
+    """The function (or class) that builds what a setting names. Raises BenchError where there is none at that path."""
     where, colon, name = path.rpartition(":")
     if not colon:
         where, _, name = path.rpartition(".")
     if not where or not name:
-        raise BenchError(f"model.architecture={path!r} names no function; {EXPECTED}.")
+        raise BenchError(f"{setting}={path!r} names no function; {expected}.")
     try:
         module = _from_file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
     except Exception as error:  # importing runs the user's code, which may raise anything
         raise BenchError(
-            f"model.architecture={path!r} can't be imported ({type(error).__name__}: {error}); {EXPECTED}."
+            f"{setting}={path!r} can't be imported ({type(error).__name__}: {error}); {expected}."
         ) from error
     function = getattr(module, name, None)
     if not callable(function):

@@ -36,7 +36,9 @@ def cut_of(job: Job) -> Cut:
     """The job's model on its device, cut at its layer."""
     device = job.device
     model = job.model.module.to(device.device)
-    return cut(model, job.model.layer, device.precision, device.head_precision, device.ablation_memory)
+    return cut(
+        model, job.model.layer, device.precision, device.head_precision, device.ablation_memory, job.model.reshape
+    )
 
 
 def decided(job: Job, whole: Cut) -> Job:

@@ -46,7 +46,7 @@ def explain(
         raise BenchError(f"The image {error}.") from error
     batch = pixels_in[None]
     with warnings.catch_warnings(record=True, action="always") as caught:
-        maps = heatmaps_of(loaded.module, loaded.layer, batch, chosen)
+        maps = heatmaps_of(loaded.module, loaded.layer, batch, chosen, reshape=loaded.reshape)
     left_out = [str(warning.message) for warning in caught]
     if not maps:
         raise BenchError(left_out[0])

@@ -14,6 +14,7 @@ from bench.plugins import Plugin
 from bench.run import sources
 from bench.run.job import Job
 from bench.run.shards import Shard
+from bench.tokens import AnyReshape, Reshape
 
 LIBRARIES = ("torch", "torchvision", "Pillow", "numpy")
 
@@ -23,6 +24,7 @@ def of_job(job: Job) -> str:
     model, device = job.model, job.device
     return _sha256(
         model=[model.name, model.layer, model.weights_sha256, network(model.module)],
+        reshape=reshape(model.reshape),
         preprocessing=repr(model.preprocessing),
         target=job.target,
         normalise=job.normalise,
@@ -68,6 +70,14 @@ def network(module: nn.Module) -> str:
     """A network's layers as torch prints them, and its source where that isn't an installed library's."""
     defined_in = sorted({type(part).__module__ for part in module.modules()})
     return _sha256(layers=repr(module), sources=[sources.module(name) for name in defined_in])
+
+
+def reshape(said: AnyReshape | None) -> str:
+    """What makes maps of a layer's output: in words, or the class and source of an object of the user's own."""
+    if not isinstance(said, Reshape):
+        return repr(said)
+    kind = type(said)
+    return _sha256(name=kind.__qualname__, source=sources.module(kind.__module__))
 
 
 @cache

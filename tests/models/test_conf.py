@@ -28,6 +28,8 @@ LAYERS = PAPER | {
     "scenes_resnet": "layer4",
     "resnet18": "layer4",
     "resnet50": "layer4",
+    "swin_t": "norm",
+    "vit_b_16": "encoder.layers.encoder_layer_11.ln_1",
     "squeezenet1_1": "features.12",
     "mobilenet_v2": "features.18",
     "shufflenet_v2_x0_5": "conv5",
