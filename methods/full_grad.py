@@ -10,6 +10,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from bench.errors import BenchError
 from bench.heatmap import Map
 from bench.trace import Trace
 
@@ -23,7 +24,7 @@ def full_grad(trace: Trace) -> Map:
     maximum to [0, 1], bilinear resize to the image. The paper's formula can be read as scaling each channel, which
     would make a channel without influence equal to the strongest (pytorch-grad-cam does so); here, as in the authors'
     code, a layer is scaled as a whole. Linear layers have no place in the image and are left out, as there. The
-    trace's layer plays no part.
+    trace's layer plays no part. Raises BenchError for a transformer, whose linear layers act on tokens.
     """
     height, width = trace.images.shape[-2:]
 
@@ -98,6 +99,8 @@ def _convolution(
 
 
 def _linear(z: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    if z.ndim != 2:
+        raise BenchError("FullGrad has no rule for linear layers over tokens: leave full_grad out for a transformer.")
     return bias
 
 
