@@ -276,8 +276,8 @@ def needs_drops_claim_holds(method: Method, case: Case) -> None:
 
 
 CHECKS: tuple[Callable[[Method, Case], None], ...] = (
+    shape_is_declared,  # first: the others take it for granted
     finite,
-    shape_is_declared,
     dtype_follows,
     is_detached,
     leaves_trace_alone,
@@ -313,7 +313,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
         if name not in names:
             raise unknown("check", name, names)
     cases = accepted_cases(plugin)
-    assert cases, f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}"
+    assert cases, f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}: {_refusal(plugin, Case())}"
     for check in CHECKS:
         failures = [failure for name, case in cases.items() if (failure := _failure(check, plugin, name, case))]
         if check.__name__ in known:
@@ -333,18 +333,24 @@ def accepted_cases(method: Method) -> dict[str, Case]:
 
 
 def _accepts(method: Method, case: Case) -> bool:
+    return _refusal(method, case) is None
+
+
+def _refusal(method: Method, case: Case) -> BenchError | None:
+    """What the method says of a network that it doesn't take."""
     try:
         method(case.trace())
-    except BenchError:
-        return False
-    return True
+    except BenchError as error:
+        return error
+    return None
 
 
 def _failure(check: Callable[[Method, Case], None], plugin: Plugin, name: str, case: Case) -> str | None:
     try:
         check(plugin, case)
     except AssertionError as error:
-        return f"{plugin.name} fails {check.__name__} on the {name} network: {error or check.__doc__}"
+        expected = " ".join((check.__doc__ or "").split())
+        return f"{plugin.name} fails {check.__name__} on the {name} network: {expected} {error}".rstrip()
     except Exception as error:
         error.add_note(f"in {check.__name__}, on the {name} network")
         raise
@@ -365,6 +371,7 @@ def _raw_map(answer: Tensor | Map, trace: Trace) -> Tensor:
 
 def _assert_shape(answer: Tensor | Map, trace: Trace) -> None:
     B, K, H, W = trace.activations.shape
+    assert isinstance(_values(answer), Tensor), f"a {type(answer).__name__} is neither a tensor nor a bench.Map of one"
     found = tuple(_values(answer).shape)
     if isinstance(answer, Map):
         assert (len(found), found[0]) == (3, B), f"the map is {found}, not ({B}, h, w)"

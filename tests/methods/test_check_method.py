@@ -155,8 +155,22 @@ def test_a_name_passes():
 
 
 def test_the_message_names_method_check_and_network():
-    with pytest.raises(AssertionError, match=r"by_channel_number fails channel_equivariant on the pooled network"):
+    with pytest.raises(AssertionError, match=r"by_channel_number fails channel_equivariant on the pooled network: \w+"):
         check_method(by_channel_number)
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (nan_weights, r"fails finite on the pooled network: Weights, map and heatmap hold no NaN"),
+        (without_spatial_axes, r"fails shape_is_declared .* the weights are \(3, 4\), not \(3, 4, 1, 1\)"),
+        (lambda trace: None, r"fails shape_is_declared .* a NoneType is neither a tensor nor a bench\.Map"),
+        (lambda trace: trace.gradients.numpy(), r"fails shape_is_declared .* a ndarray is neither"),
+    ],
+)
+def test_the_message_says_what_was_expected_and_what_was_found(method, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_method(method)
 
 
 def test_an_error_of_the_method_passes_through_with_a_note():
@@ -179,7 +193,7 @@ def test_a_method_that_refuses_every_network_has_shown_nothing():
     def refusing(trace):
         raise BenchError("Only for transformers.")
 
-    with pytest.raises(AssertionError, match="refuses all of the tiny networks: pooled, dense, signed"):
+    with pytest.raises(AssertionError, match="networks: pooled, dense, signed: Only for transformers"):
         check_method(refusing)
 
 
