@@ -34,7 +34,7 @@ def seg_eigen_cam(trace: Trace) -> Tensor:
 
     Chung and Ying, Seg-Eigen-CAM, Applied Sciences 15(13), 2025, doi:10.3390/app15137562, equation 10; made for
     segmentation, here of a class's score. Not centred and with sum_k v_k > 0, as above; pytorch-grad-cam centres. The
-    paper flips maps whose minimum is further from 0 than the maximum: behind a ReLU no value is negative, here or there.
+    paper flips maps whose minimum is further from 0 than their maximum: here no value is negative behind a ReLU.
     """
     F, g = trace.activations, trace.gradients.abs()
     return principal_direction(g.double() * F.double()).to(F)[..., None, None] * g

@@ -1,4 +1,4 @@
-"""Eigen-CAM, its two variants with gradients, and KPCA-CAM against a full SVD and scikit-learn's kernel PCA; sign, ties, zero maps."""
+"""The Eigen-CAM family against a full SVD and scikit-learn's kernel PCA; sign, ties, zero maps."""
 
 from __future__ import annotations
 
