@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -121,7 +122,7 @@ def test_augmented_is_the_mean_of_heatmaps_brought_back():
     assert_rows(found, expected)
 
 
-def test_fused_is_the_mean_or_the_maximum_of_the_layers_heatmaps():
+def test_fused_is_the_mean_the_maximum_or_the_product_of_the_layers_heatmaps():
     trace = POOLED.trace()
     layers = [[heated(xgrad_map(image, i, layer), 8, 12) for layer in (1, 3)]
               for i, image in enumerate(POOLED.images())]  # fmt: skip
@@ -129,6 +130,9 @@ def test_fused_is_the_mean_or_the_maximum_of_the_layers_heatmaps():
     largest = [[[max(pair) for pair in zip(*lines, strict=True)] for lines in zip(*maps, strict=True)]
                for maps in layers]  # fmt: skip
     assert_rows(fused(trace, ["features.1"], "xgrad_cam", fusion="maximum").raw, largest)
+    products = [[[math.prod(pair) for pair in zip(*lines, strict=True)] for lines in zip(*maps, strict=True)]
+                for maps in layers]  # fmt: skip
+    assert_rows(fused(trace, ["features.1"], "xgrad_cam", fusion="product").raw, products)
 
 
 @pytest.mark.parametrize("layers", [["features.3", "features.1"], ["features.1", "features.1"], ("features.1",)])
