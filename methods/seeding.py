@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,3 +17,10 @@ def generators(images: Tensor, seed: int) -> list[torch.Generator]:
 def _generator(image: Tensor, seed: int) -> torch.Generator:
     digest = hashlib.sha256(f"{seed} ".encode() + image.contiguous().numpy().tobytes()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
+
+
+def noisy(images: Tensor, sigma: float, draws: Sequence[torch.Generator]) -> Tensor:
+    """images + normal noise, `sigma` times each image's range, the next draw of its generator: (B, 3, H', W')."""
+    noise = [torch.randn(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
+    spread = images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True)
+    return images + sigma * spread * torch.stack(noise).to(images)

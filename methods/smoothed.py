@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import reduce
 
 import torch
-from torch import Tensor
 
 from bench.errors import BenchError
 from bench.explanation import Method
 from bench.heatmap import Map
 from bench.trace import Trace
-from methods.seeding import generators
+from methods.seeding import generators, noisy
 from methods.wrapping import raw_map_of
 
 
@@ -29,12 +27,5 @@ def smoothed(
     if samples < 1:
         raise BenchError(f"Smoothing needs at least one sample, not samples={samples}.")
     draws = generators(trace.images, seed)
-    maps = (raw_map_of(wrapped, trace.again(images=_noisy(trace.images, sigma, draws))) for _ in range(samples))
+    maps = (raw_map_of(wrapped, trace.again(images=noisy(trace.images, sigma, draws))) for _ in range(samples))
     return Map(reduce(torch.add, maps) / samples)
-
-
-def _noisy(images: Tensor, sigma: float, draws: Sequence[torch.Generator]) -> Tensor:
-    """images + noise, the next draw of each image's generator: (B, 3, H', W')."""
-    noise = [torch.randn(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
-    spread = images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True)
-    return images + sigma * spread * torch.stack(noise).to(images)
