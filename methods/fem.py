@@ -1,0 +1,20 @@
+"""FEM: Fuad et al., Features Understanding in 3D CNNs for Actions Recognition in Video, IPTA 2020."""
+
+from __future__ import annotations
+
+from bench.division import XY
+from bench.heatmap import Map
+from bench.trace import Trace
+
+
+def fem(trace: Trace, deviations: float = 2.0) -> Map:
+    """sum_k mean(F_k) [F_k > mean(F_k) + deviations std(F_k)], a channel's rare strong positions -> (B, H, W).
+
+    No class and no gradient. The standard deviation is that of the H W values, not an estimate from them.
+    pytorch-grad-cam's FEM weights F_k itself with the share of such positions.
+    """
+    F = trace.activations
+    mean = F.mean(XY, keepdim=True)
+    distance = F - mean
+    threshold = deviations * distance.square().mean(XY, keepdim=True).sqrt()
+    return Map((mean * (distance > threshold)).sum(1))

@@ -1,0 +1,38 @@
+"""Finer-CAM: Zhang et al., Spotting the Difference Reveals Finer Details, CVPR 2025, arXiv:2501.11309."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.division import XY
+from bench.errors import BenchError
+from bench.trace import Trace
+
+
+def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3) -> Tensor:
+    """w_k = mean(d(S_c - gamma S_d) / dF_k), S_d the mean score of the classes most like c -> (B, K, 1, 1).
+
+    Grad-CAM of what tells class c from its `references` neighbours: the classes whose logits are nearest to S_c, above
+    or below, all others where there are fewer; ties go to the first. The maps of the comparisons are averaged before
+    the ReLU, as in the paper, with gamma as in the authors' script. pytorch-grad-cam has gamma 1, weights the classes
+    by their softmax and differentiates these weights too. Contributions sum to about S_c - gamma S_d, not to S_c.
+    Raises BenchError for a network of one class, and for less than one reference.
+    """
+    if references < 1:
+        raise BenchError(f"Finer-CAM compares with at least one class, not references={references}.")
+    if trace.logits.shape[1] < 2:
+        raise BenchError("Finer-CAM needs a second class to compare with: leave finer_cam out for this network.")
+    nearest = nearest_classes(trace, references)
+    with torch.inference_mode(False), torch.enable_grad():
+        F = trace.activations.clone().requires_grad_()
+        compared = trace.head(F).gather(1, nearest.clone()).mean(1)
+        (gradient,) = torch.autograd.grad(compared.sum(), F)
+    return (trace.gradients - gamma * gradient).mean(XY, keepdim=True)
+
+
+def nearest_classes(trace: Trace, count: int) -> Tensor:
+    """The classes other than the target with the nearest logits, nearest first: (B, min(count, C - 1))."""
+    distance = (trace.logits - trace.scores[:, None]).abs()
+    distance = distance.scatter(1, trace.targets[:, None], torch.inf)
+    return distance.sort(dim=1, stable=True).indices[:, : min(count, distance.shape[1] - 1)]

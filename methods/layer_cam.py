@@ -1,0 +1,15 @@
+"""LayerCAM: Jiang et al., Exploring Hierarchical Class Activation Maps for Localization, IEEE TIP 2021."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.trace import Trace
+
+
+def layer_cam(trace: Trace) -> Tensor:
+    """w_k(x, y) = relu(g_k(x, y)) -> (B, K, H, W).
+
+    The paper's tanh(2 M / max M) scales finished maps of shallow layers, to add them to deep ones: it is left out.
+    """
+    return trace.gradients.relu()

@@ -1,0 +1,33 @@
+"""ShapleyCAM: Cai, CAMs as Shapley Value-based Explainers, 2025, arXiv:2501.06261."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bench.division import XY
+from bench.trace import Trace
+
+
+def shapley_cam(trace: Trace) -> Tensor:
+    """w_k = mean(g_k - (H F)_k / 2), H the score's Hessian in F, the mean over x and y -> (B, K, 1, 1).
+
+    The Shapley value of each activation under the score's second-order expansion, in closed form, per channel as in
+    Grad-CAM. The utility is the logit; the paper's other one, ReST, takes the log of the softmax in. One product H F is
+    the gradient of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it is Grad-CAM.
+    """
+    return (trace.gradients - _hessian_product(trace) / 2).mean(XY, keepdim=True)
+
+
+def _hessian_product(trace: Trace) -> Tensor:
+    """H F, the Hessian of S in the activations times the activations -> (B, K, H, W)."""
+    # Of torch's attention kernels, only the plain one can be differentiated twice.
+    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        F = trace.activations.clone().requires_grad_()
+        scores = trace.head(F).gather(1, trace.targets[:, None].clone())
+        (g,) = torch.autograd.grad(scores.sum(), F, create_graph=True)
+        if not g.requires_grad:  # the score is linear in F
+            return torch.zeros_like(g)
+        (product,) = torch.autograd.grad(g, F, grad_outputs=F.detach(), materialize_grads=True)
+    return product
