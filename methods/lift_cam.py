@@ -1,0 +1,19 @@
+"""LIFT-CAM: Jung and Oh, Towards Better Explanations of Class Activation Mapping, ICCV 2021, arXiv:2102.05228."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.division import XY
+from bench.trace import Trace
+from methods.deep_lift import attributions
+
+
+def lift_cam(trace: Trace) -> Tensor:
+    """w_k = sum of DeepLIFT's attributions of F_k, with all maps zero as the baseline -> (B, K, 1, 1).
+
+    An estimate of map k's SHAP value in the game of which maps are there: sum_k w_k = S(F) - S(0). The weight is a
+    part of the score already, and multiplies F_k once more, as published: contributions are off the score's scale.
+    Raises BenchError where the head has an operation without a DeepLIFT rule (see methods/deep_lift.py).
+    """
+    return attributions(trace).sum(XY, keepdim=True)

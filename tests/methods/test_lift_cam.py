@@ -1,0 +1,303 @@
+"""LIFT-CAM: DeepLIFT's Rescale rule against loops, a peer and its own completeness, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as functional
+import torchvision
+from torch import Tensor, nn
+from torch.overrides import _len_torch_function_stack
+
+import bench
+import methods
+from bench.division import XY
+from bench.errors import BenchError
+from bench.testing import CASES
+from methods.deep_lift import attributions
+from methods.lift_cam import lift_cam
+
+ROUNDING = 1e-10  # of all that is summed: float64, ratios of differences that may be small
+
+
+class Calls(nn.Module):
+    """A head of functions and methods instead of modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(48, 10), nn.Linear(10, 2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        pooled = functional.max_pool2d(maps * 2 - 1, 3, stride=1, padding=1)
+        joined = torch.cat([pooled, functional.avg_pool2d(maps, 3, 1, 1)], 1)[:, 1:5] / 3
+        hidden = self.first(functional.relu(joined.reshape(len(maps), -1)))
+        hidden = torch.tanh(hidden) - 0.5 * hidden.sigmoid()
+        hidden.clamp_(-0.4, 0.6)
+        return self.second(1 - functional.leaky_relu(-hidden, 0.2, inplace=True))
+
+
+class Residual(nn.Module):
+    """Batch norm, an in-place ReLU and an in-place sum, twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1, bias=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(2))
+        self.relu = nn.ReLU(inplace=True)
+        self.classes = nn.Linear(3, 2)
+        for norm in self.norms:
+            nn.init.normal_(norm.bias)
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            branch = norm(convolution(maps))
+            branch += maps
+            maps = self.relu(branch)
+        return self.classes(maps.mean((2, 3)))
+
+
+def dense(activation: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), activation, nn.Linear(8, 5), activation, nn.Linear(5, 2))
+
+
+ACTIVATIONS = (
+    *(nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.LeakyReLU(0.1), nn.PReLU(1), nn.ELU(inplace=True), nn.SELU()),
+    *(nn.CELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Softplus(), nn.Sigmoid(), nn.Tanh(), nn.Hardswish(inplace=True)),
+    *(nn.Hardsigmoid(), nn.Hardtanh()),
+)
+HEADS: dict[str, Callable[[], nn.Module]] = {
+    **{str(activation): lambda activation=activation: dense(activation) for activation in ACTIVATIONS},
+    "calls": Calls,
+    "residual": Residual,
+    "max pooling": lambda: nn.Sequential(
+        nn.MaxPool2d(2, stride=1), nn.Conv2d(3, 4, 1), nn.MaxPool2d((2, 3), 1), nn.Flatten(), nn.Linear(4, 2)
+    ),
+    "adaptive max pooling": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 2), nn.ReLU(), nn.AdaptiveMaxPool2d((1, 2)), nn.Flatten(), nn.Linear(8, 2)
+    ),
+}
+
+
+@pytest.fixture
+def maps() -> Tensor:
+    """(3, 3, 3, 4), of both signs; the second image's are positive, the third's zero in one channel."""
+    maps = 4 * torch.randn(3, 3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(11))
+    maps[1] = maps[1].abs()
+    maps[2, 1] = 0
+    return maps
+
+
+def built(build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(12)
+        return build().double().eval()
+
+
+def assert_complete(trace: bench.Trace, rounding: float = ROUNDING) -> None:
+    """sum of attributions = S(F) - S(0), for every image."""
+    found = attributions(trace)
+    empty = trace.head(torch.zeros_like(trace.activations)).gather(1, trace.targets[:, None])[:, 0]
+    error = (found.sum((1, 2, 3)) - (trace.scores - empty)).abs()
+    assert (error <= rounding * (found.abs().sum((1, 2, 3)) + trace.scores.abs() + empty.abs())).all(), error
+
+
+@pytest.mark.parametrize("build", HEADS.values(), ids=HEADS)
+def test_attributions_are_complete(build, maps, readout):
+    trace = readout(built(build), maps, target=1)
+    assert_complete(trace)
+    gradients = trace.gradients * trace.activations
+    assert (attributions(trace) - gradients).abs().max() > 1e-3 * gradients.abs().max()  # the rule makes a difference
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_attributions_are_complete_on_the_tiny_networks(case):
+    assert_complete(case.trace())
+    assert_complete(replace(case, dtype=torch.float32).trace(), 1e-5)
+
+
+REAL_HEADS = {
+    "resnet18": "layer3",
+    "vgg11_bn": "features.20",
+    "squeezenet1_1": "features.7",
+    "mobilenet_v2": "features.17",
+    "densenet121": "features.denseblock4.denselayer15",
+    "googlenet": "inception4e",
+    "shufflenet_v2_x0_5": "stage4.2",
+}
+
+
+@pytest.mark.parametrize(("name", "layer"), REAL_HEADS.items(), ids=REAL_HEADS)
+def test_attributions_are_complete_on_real_networks(name, layer):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(13)
+        extra = {"init_weights": False} if name == "googlenet" else {}
+        model = getattr(torchvision.models, name)(weights=None, **extra).double()
+        images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    assert_complete(bench.trace(model, layer, images), 1e-8)  # products of many ratios
+
+
+def test_in_float32_a_deep_head_is_complete_too():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(13)
+        model, images = torchvision.models.resnet18(weights=None), torch.randn(2, 3, 64, 64)
+    assert_complete(bench.trace(model, "layer2", images), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["dense", "signed"])
+def test_weights_in_loops(name):
+    """Linear, ReLU, linear: a_i = sum_h w2_h (relu(z_h) - relu(z0_h)) / (z_h - z0_h) w1_hi F_i, z0 the biases."""
+    case = CASES[name]
+    model, trace = case.model(), case.trace()
+    first, second = model.head[1], model.head[3]
+    found = lift_cam(trace)
+    ratios = set()
+    for row in range(case.rows):
+        seen = trace.activations[row].flatten().tolist()
+        F = [max(value, 0.0) for value in seen] if name == "signed" else seen  # a ReLU stands before the flattening
+        weights = [0.0] * case.channels
+        for h in range(first.out_features):
+            terms = [first.weight[h, i].item() * F[i] for i in range(len(F))]
+            empty = first.bias[h].item()
+            z = sum(terms) + empty
+            ratio = (max(z, 0.0) - max(empty, 0.0)) / (z - empty)
+            ratios.add("cut" if 0 < ratio < 1 else ratio)
+            for i, term in enumerate(terms):
+                weights[i * case.channels // len(F)] += second.weight[row % 3, h].item() * ratio * term
+        assert found[row].flatten().tolist() == pytest.approx(weights, rel=1e-9, abs=1e-13)
+    assert "cut" in ratios  # units that the zero baseline switches: where the gradient would say 0 or 1
+
+
+def test_by_hand(readout):
+    """S = relu(F_1 - F_2 + 1) at F = (3, 1): from 1 to 3 for 2 of input, a ratio of 1. At (1, 3): 1 to 0 for -2."""
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3, 1), nn.ReLU())
+    with torch.no_grad():
+        head[1].weight.copy_(torch.tensor([[1.0, -1.0, 0.0]]))
+        head[1].bias.fill_(1)
+    trace = readout(head, torch.tensor([[3.0, 1.0, 5.0], [1.0, 3.0, 5.0]])[..., None, None])
+    assert trace.gradients[1].abs().sum() == 0
+    assert lift_cam(trace)[:, :, 0, 0].tolist() == [[3, -1, 0], [0.5, -1.5, 0]]
+
+
+def test_max_pooling_by_hand(readout):
+    """max(F_1, F_2 + 2) of pixels (5, 1), zero's maximum 2 at the second: 3 more to the first, which wins now.
+
+    At (1, -4): from 2 to 1, a fall, which is the second's, who lost the maximum.
+    """
+
+    class Shift(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.tensor([0.0, 2.0]))
+
+        def forward(self, maps: Tensor) -> Tensor:
+            return functional.max_pool2d(maps + self.shift, (1, 2)).flatten(1)
+
+    images = torch.zeros(2, 3, 1, 2)
+    images[:, 0, 0] = torch.tensor([[5.0, 1.0], [1.0, -4.0]])
+    trace = readout(Shift(), images)
+    assert attributions(trace)[:, 0, 0].tolist() == [[3, 0], [0, -1]]
+    assert trace.scores.tolist() == [5, 1]
+
+
+def test_on_a_linear_head_weights_are_the_drops(maps, readout):
+    trace = readout(built(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2))), maps)
+    torch.testing.assert_close(lift_cam(trace)[..., 0, 0], trace.ablation_drops, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(attributions(trace).sum(XY), (trace.gradients * maps).sum(XY), rtol=1e-12, atol=1e-14)
+
+
+def perceptron(activation: Callable[[], nn.Module]) -> nn.Sequential:
+    """captum needs each module to be called once."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), activation(), nn.Linear(8, 5), activation(), nn.Linear(5, 2))
+
+
+def pooling(stride: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, stride), nn.Flatten(), nn.Linear(4 * (8 - 3 * stride), 2))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "build",
+    [lambda: perceptron(nn.ReLU), lambda: perceptron(nn.Sigmoid), lambda: perceptron(nn.Softplus), lambda: pooling(2)],
+    ids=["relu", "sigmoid", "softplus", "max pooling"],
+)
+def test_captum_agrees(build, maps, readout):
+    attr = pytest.importorskip("captum.attr", reason="the extra `peers` is not installed")
+    head = built(build)
+    expected = attr.DeepLift(head).attribute(maps, torch.zeros_like(maps), target=1)
+    found = attributions(readout(head, maps, target=1))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * expected.abs().max().item())
+
+
+class Function(nn.Module):
+    """A head of one function and a linear layer."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.classes = function, nn.Linear(36, 2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.classes(self.function(maps).flatten(1))
+
+
+REFUSED = {
+    "softmax": lambda x: x.softmax(1),
+    "layer_norm": lambda x: functional.layer_norm(x, x.shape[1:]),
+    "mul": lambda x: x * x.mean((2, 3), keepdim=True),
+    "matmul": lambda x: x.mT @ x @ x.mT,
+    "truediv|div": lambda x: 1 / (x + 10),
+    "batch_norm": lambda x: functional.batch_norm(x, None, None, training=True),
+    "exp": torch.exp,
+}
+
+
+@pytest.mark.parametrize(("word", "function"), REFUSED.items(), ids=REFUSED)
+def test_a_head_without_a_rule_is_refused(word, function, maps, readout):
+    trace = readout(built(lambda: Function(function)), maps)
+    with pytest.raises(BenchError, match=f"no rule for .*({word})") as error:
+        methods.get("lift_cam")(trace)
+    assert "leave lift_cam out for this layer" in str(error.value)
+    assert _len_torch_function_stack() == 0
+
+
+class Deciding(nn.Module):
+    """Takes another way where the layer is empty, so that hooks must cut it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.linear, self.classes = nn.Conv2d(3, 3, 1), nn.Linear(36, 5), nn.Linear(5, 2)
+        self.decides = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.layer(images)
+        hidden = self.linear(maps.flatten(1))
+        if maps.sum() > 1e9:  # what torch.fx can't trace
+            return self.classes(hidden)
+        return self.classes(torch.tanh(hidden) if self.decides and not maps.any() else hidden.relu())
+
+
+def test_a_model_that_hooks_cut(maps):
+    model = built(Deciding)
+    model.decides = False
+    trace = bench.trace(model, "layer", maps, torch.tensor([0, 1, 1]))
+    assert_complete(trace)
+    rows = [lift_cam(bench.trace(model, "layer", maps[i : i + 1], torch.tensor([min(i, 1)]))) for i in range(3)]
+    torch.testing.assert_close(lift_cam(trace), torch.cat(rows), rtol=0, atol=1e-14)
+
+
+def test_a_model_that_goes_another_way_for_an_empty_layer_is_refused(maps):
+    with pytest.raises(BenchError, match="another way for an empty layer"):
+        lift_cam(bench.trace(built(Deciding), "layer", maps))
+
+
+def test_an_almost_empty_channel_of_inputs_gives_no_rounding():
+    """A hidden unit that hardly moves has a ratio of two tiny differences: there the derivative is taken."""
+    trace = replace(CASES["dense"], dtype=torch.float32).trace()
+    small = replace(trace, activations=trace.activations * 1e-6)
+    double = CASES["dense"].trace()
+    expected = attributions(replace(double, activations=double.activations * 1e-6))
+    torch.testing.assert_close(attributions(small).double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
