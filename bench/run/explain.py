@@ -22,6 +22,7 @@ from bench.models import LoadedModel, load
 from bench.plugins import Plugin
 from bench.run import files
 from bench.run.sweep import configuration
+from bench.run.user_code import add_current_folder
 
 ALL = ["all"]
 COLUMNS = 4
@@ -33,9 +34,10 @@ def explain(
 ) -> tuple[Path, list[str]]:
     """Writes the picture: its path, and sentences about methods that were named and don't apply to the model.
 
-    names: methods, or ["all"]; None for those of the quick experiment. Raises BenchError for an image that can't be
-    read, an unknown model, layer or method, and where no method applies.
+    names: methods, a user's own as dotted paths, or ["all"]; None for those of the quick experiment. Raises BenchError
+    for an image that can't be read, an unknown model, layer or method, and where no method applies.
     """
+    add_current_folder()
     said = {"weights": weights, "layer": layer}
     quick = configuration([f"model={model}"])
     chosen = _chosen(names, quick["method"])

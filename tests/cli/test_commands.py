@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -165,3 +166,19 @@ def test_a_user_s_own_method(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main([*TINY, "metric=[confidence_drop,sensitivity_error]", "+method.mine._target_=my_module.my_cam"]) == 0
     table = (tmp_path / "results/quick/default/tables").glob("*.csv")
     assert any("mine" in path.read_text() for path in table)
+
+
+def test_a_user_s_own_method_is_explained_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """As docs/your-method.md walks through it: one picture, and paired tests of it against the others."""
+    (tmp_path / "my_own.py").write_text("def my_cam(trace, power=1.0):\n    return trace.gradients.relu() ** power\n")
+    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
+    monkeypatch.setattr("sys.path", [folder for folder in sys.path if folder not in ("", str(tmp_path))])
+    assert main(["explain", "scene.png", "--model", "scenes_vgg", "--methods", "xgrad_cam,my_own.my_cam"]) == 0
+    mine = ["+method.mine._target_=my_own.my_cam", "+method.mine.params.power=2"]
+    assert main([*TINY, "metric=[confidence_drop]", *mine, "report.compare=mine"]) == 0
+    table = (tmp_path / "results/quick/default/tables/paired_1.md").read_text()
+    assert all(f"| {name} | " in table for name in ("grad_cam", "xgrad_cam"))
+    assert main([*TINY, "metric=[confidence_drop]", *mine, "report.compare=my"]) == 2
+    assert "There is no method in this run 'my'" in capsys.readouterr().err
