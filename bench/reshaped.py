@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from bench.errors import BenchError
-from bench.tokens import Reshape
+from bench.tokens import ChannelsLast, Reshape
 
 if TYPE_CHECKING:
     from bench.cut import Parts
@@ -49,9 +49,18 @@ class ReshapedParts:
         copies = {side: graph.node_copy(side) for side in sides}
         copies[activations] = graph.call_function(self.reshape.from_maps, (maps, rest))
         for node in inner:
-            if node.op != "placeholder":
+            if self._undoes_from_maps(node, activations):
+                copies[node] = maps
+            elif node.op != "placeholder":
                 copies[node] = graph.node_copy(node, copies.__getitem__)
+        if not copies[activations].users:
+            graph.erase_node(copies[activations])
         return fx.GraphModule(self.parts.head_graph, graph, "Head")
+
+    def _undoes_from_maps(self, node: fx.Node, activations: fx.Node) -> bool:
+        """Whether the head itself makes maps of a grid, as Swin's does: then both steps are left out."""
+        is_permutation = node.target is torch.permute and node.args == (activations, [0, 3, 1, 2])
+        return is_permutation and isinstance(self.reshape, ChannelsLast)
 
 
 def check_inverse(reshape: Reshape, layer: str, output: Tensor, image_size: tuple[int, int]) -> None:

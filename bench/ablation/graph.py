@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from bench.ablation.one_token import for_one_token
 from bench.ablation.operations import AVERAGE_POOL, CLAMP, ELEMENTWISE, IDENTITY, MEAN, RESHAPE, operation, spatial_mean
 from bench.sides import SideKind, select
 from bench.wide_linear import apply_linear
@@ -113,16 +114,18 @@ def head_graph(module: fx.GraphModule, kinds: list[SideKind], activations: Tenso
     """
     bare = HeadGraph(module, None, (), 0, 0)
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
-    two, three = (bare.evaluate(activations[index], select(sides, kinds, index, 1)) for index in rows)
+    given = [(activations[index], select(sides, kinds, index, 1)) for index in rows]
+    expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
+    bare = HeadGraph(for_one_token(bare, bare.evaluate(*given[0])), None, (), 0, 0)
+    two, three = (bare.evaluate(*some) for some in given)
     floats = [node for node, value in two.items() if _floating(value) and node.op.startswith("call")]
     if any(two[node].shape[0] != 2 or three[node].shape != (3, *two[node].shape[1:]) for node in floats):
         return None
-    expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
     if not torch.allclose(two[bare.logits][:1], expected, rtol=1e-4, atol=1e-6, equal_nan=True):
         return None
     sizes = [two[node].numel() * two[node].element_size() // 2 for node in (bare.activations, *floats)]
     scorer, tail = _scorer(bare, two)
-    return HeadGraph(module, scorer, tail, sum(sizes), max(sizes))
+    return HeadGraph(bare.module, scorer, tail, sum(sizes), max(sizes))
 
 
 def _scorer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
