@@ -7,25 +7,17 @@ of its output's and its input's difference between the runs in place of its deri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from bench.errors import BenchError
 from bench.trace import Trace
+from methods.nonlinear import MAX_POOLING, PIECEWISE_LINEAR, SMOOTH, Call, NonlinearCalls, differentiable
 
-# Functions and methods by their name, without the underscores of in-place and operator forms.
-ELEMENTWISE = {
-    *("relu", "relu6", "hardtanh", "clamp", "clip", "threshold", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu"),
-    *("gelu", "silu", "mish", "softplus", "sigmoid", "tanh", "hardswish", "hardsigmoid", "logsigmoid", "log_sigmoid"),
-    *("softsign", "tanhshrink", "hardshrink", "softshrink", "abs"),
-}
-MAX_POOLING = {"max_pool2d", "adaptive_max_pool2d"}
 # Linear in all their tensors together.
 SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "cat", "concat", "concatenate", "stack"}
 # Linear in any one of their tensors, if the others don't depend on the activations.
@@ -39,64 +31,31 @@ LINEAR = {
     *("clone", "contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16"),
 }
 QUOTIENTS = {"div", "truediv", "true_divide", "divide", "itruediv"}
-# Below this share of the input the ratio of differences is mostly rounding, and the derivative as good.
-ALMOST_EQUAL = {torch.float64: 1e-8}
-DEFAULT_ALMOST_EQUAL = 1e-4
 
 
-@dataclass(frozen=True)
-class Call:
-    """One nonlinear call: its name, input and output, and where each maximum was found if it pools."""
-
-    name: str
-    x: Tensor
-    y: Tensor
-    winners: Tensor | None
-
-
-class Baseline(TorchFunctionMode):
+class Baseline(NonlinearCalls):
     """While active, notes every nonlinear call whose input depends on the activations.
 
     Raises BenchError for a call that is neither linear nor known.
     """
 
+    names = frozenset(PIECEWISE_LINEAR | SMOOTH | MAX_POOLING)
+
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Call] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").strip("_")
-        if name in ELEMENTWISE | MAX_POOLING and _differentiable(args[:1]):
-            return self._nonlinear(func, name, args, kwargs)
+    def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The answer of a call that must be linear in the activations."""
         linear = _is_linear(name, args, kwargs)  # asked first: an in-place sum changes what its arguments depend on
         output = func(*args, **kwargs)
-        if _differentiable(output) and not linear:
+        if differentiable(output) and not linear:
             raise BenchError(f"DeepLIFT has no rule for {name!r} in the head: leave lift_cam out for this layer.")
         return output
 
-    def _nonlinear(
-        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Tensor:
-        x, *rest = args
-        before, winners = x.clone(), None
-        if name in MAX_POOLING:
-            y, winners = getattr(functional, name)(before, *rest, **{**kwargs, "return_indices": True})
-            return self.passed(x, Call(name, x.detach(), y, winners))
-        y = func(before, *rest, **kwargs)
-        in_place = y is before
-        found = self.passed(x, Call(name, x.detach().clone(), y, None))
-        return x.copy_(found) if in_place else found
-
     def passed(self, x: Tensor, call: Call) -> Tensor:
         """The call's output, whatever it may pass back."""
-        self.calls.append(Call(call.name, call.x, call.y.detach().clone(), call.winners))
+        self.calls.append(replace(call, source=call.x, y=call.y.detach().clone()))  # without the graph's memory
         return call.y
 
 
@@ -138,10 +97,12 @@ def attributions(trace: Trace) -> Tensor:
 
 
 def _rescaled(x: Tensor, call: Call, reference: Call) -> Tensor:
-    """y, with dy/dx = (y - y0) / (x - x0), and the derivative itself where x is almost x0."""
+    """y, with dy/dx = (y - y0) / (x - x0), and the derivative itself where x is almost x0.
+
+    Within sqrt(eps) of each other the two differ by no more than the rounding of the ratio.
+    """
     change = call.x - reference.x
-    share = ALMOST_EQUAL.get(x.dtype, DEFAULT_ALMOST_EQUAL)
-    same = change.abs() <= share * torch.maximum(call.x.abs(), reference.x.abs())
+    same = change.abs() <= torch.finfo(x.dtype).eps ** 0.5 * torch.maximum(call.x.abs(), reference.x.abs())
     ratio = (call.y.detach() - reference.y) / change.masked_fill(same, 1)
     return torch.where(same, call.y, call.y.detach() + ratio * (x - call.x))
 
@@ -163,10 +124,6 @@ def _is_linear(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> b
     if name == "batch_norm" and kwargs.get("training"):
         return False
     if name in QUOTIENTS:
-        return not _differentiable(args[1:])
-    several = sum(_differentiable(value) for value in pytree.tree_leaves((args, dict(kwargs)))) > 1
+        return not differentiable(args[1:])
+    several = sum(differentiable(value) for value in pytree.tree_leaves((args, dict(kwargs)))) > 1
     return name in SUMS or (name in LINEAR and not several)
-
-
-def _differentiable(values: Any) -> bool:
-    return any(isinstance(value, Tensor) and value.requires_grad for value in pytree.tree_leaves(values))

@@ -8,6 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.division import XY
 from bench.trace import Trace
+from methods.nonlinear import MAX_POOLING, PIECEWISE_LINEAR, Call, NonlinearCalls
 
 
 def shapley_cam(trace: Trace) -> Tensor:
@@ -20,14 +21,32 @@ def shapley_cam(trace: Trace) -> Tensor:
     return (trace.gradients - _hessian_product(trace) / 2).mean(XY, keepdim=True)
 
 
+class ConstantSlopes(NonlinearCalls):
+    """While active, what is linear piece by piece is differentiated as the piece that it is on.
+
+    torch would carry its zero second derivative through the whole head, and has none for hardsigmoid.
+    """
+
+    names = frozenset(PIECEWISE_LINEAR | MAX_POOLING)
+
+    def passed(self, x: Tensor, call: Call) -> Tensor:
+        """y as a linear function of x."""
+        if call.winners is not None:
+            return x.flatten(2).gather(2, call.winners.flatten(2)).view_as(call.y)
+        (slope,) = torch.autograd.grad(call.y.sum(), call.source)
+        return call.y.detach() + slope * (x - call.x)
+
+
 def _hessian_product(trace: Trace) -> Tensor:
     """H F, the Hessian of S in the activations times the activations -> (B, K, H, W)."""
     # Of torch's attention kernels, only the plain one can be differentiated twice.
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         F = trace.activations.clone().requires_grad_()
-        scores = trace.head(F).gather(1, trace.targets[:, None].clone())
+        with ConstantSlopes():
+            logits = trace.head(F)
+        scores = logits.gather(1, trace.targets[:, None].clone())
         (g,) = torch.autograd.grad(scores.sum(), F, create_graph=True)
-        if not g.requires_grad:  # the score is linear in F
+        if not g.requires_grad:  # the score is linear around F
             return torch.zeros_like(g)
         (product,) = torch.autograd.grad(g, F, grad_outputs=F.detach(), materialize_grads=True)
     return product

@@ -161,6 +161,19 @@ SMOOTH_HEADS: dict[str, Callable[[], nn.Module]] = {
         nn.Conv2d(3, 5, 2), nn.GELU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2)
     ),
     "silu in place": lambda: nn.Sequential(nn.SiLU(inplace=True), nn.Flatten(), nn.Linear(36, 2)),
+    "with relu, relu6 and max pooling": lambda: nn.Sequential(
+        nn.MaxPool2d(2, 1),
+        nn.Conv2d(3, 5, 2),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(10, 6),
+        nn.GELU(),
+        nn.Linear(6, 4),
+        nn.ReLU6(),
+        nn.Linear(4, 4),
+        nn.Tanh(),
+        nn.Linear(4, 2),
+    ),
     "quadratic": lambda: Quadratic(36),
     "attention": Attention,
 }
@@ -223,6 +236,27 @@ def test_shapley_cam_gives_the_shapley_values_of_a_quadratic_game(readout):
 def test_shapley_cam_is_grad_cam_where_the_head_is_piecewise_linear(case):
     trace = case.trace()
     assert torch.equal(shapley_cam(trace), methods.get("grad_cam")(trace))
+
+
+class Clamped(nn.Module):
+    """Hardsigmoid by another function, which torch differentiates twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x / 6 + 0.5).clamp(0, 1)
+
+
+def test_shapley_cam_takes_what_torch_differentiates_only_once(maps, readout):
+    """As MobileNetV3's hardsigmoid."""
+
+    def head(gate: nn.Module) -> nn.Module:
+        return built(
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 6), gate, nn.Linear(6, 5), nn.SiLU(), nn.Linear(5, 2))
+        )
+
+    found, expected = (readout(head(gate), 3 * maps) for gate in (nn.Hardsigmoid(), Clamped()))
+    # 1e-7: torch's hardsigmoid multiplies by a sixth in float32, whatever its input.
+    torch.testing.assert_close(shapley_cam(found), shapley_cam(expected), rtol=1e-7, atol=1e-15)
+    assert not torch.allclose(shapley_cam(found), found.gradients.mean(XY, keepdim=True), rtol=1e-3)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
