@@ -16,6 +16,7 @@ import torch.nn.functional as functional
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from bench.ablation.attention import attention_difference, is_plain
 from bench.ablation.channelwise import Channelwise, Differences
 from bench.ablation.fully_connected import sparse_product
 from bench.ablation.graph import HeadGraph, Values, first_input
@@ -82,6 +83,8 @@ class Rows:
             return self._first_convolution(self.head.layer(node), self.stretch[source], self.own(node).shape[2:])
         if name is nn.Linear and source in self.stretch and self.stretch[source].flat:
             return self._first_product(self.head.layer(node), self.stretch[source])
+        if name is nn.MultiheadAttention and (moved := self._attention(node, differences)) is not None:
+            return moved, None
         difference = None if source is None else self.difference_of(source, differences)
         if (
             source is None
@@ -130,6 +133,25 @@ class Rows:
         columns = functional.unfold(maps, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
         kernels = layer.weight[:, self.channels].transpose(0, 1).flatten(2)
         return torch.bmm(kernels, columns).unflatten(2, size)
+
+    def _attention(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor | None:
+        """Attention's output (n, L, K) where of its tokens only the ablated channel's feature moves.
+
+        None where the query or another feature moves too, or where a query of many tokens makes the other way cheaper.
+        """
+        layer = self.head.layer(node)
+        if not is_plain(node, layer):
+            return None
+        sources = [source for source in node.args[:2] if isinstance(source, fx.Node)]
+        query, tokens = map(self.own, sources)
+        of_query, of_tokens = (self.difference_of(source, differences) for source in sources)
+        few = query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
+        if of_tokens is None or not few or (of_query is not None and of_query.any()):
+            return None
+        change = of_tokens[torch.arange(len(of_tokens), device=of_tokens.device), :, self.channels]
+        if of_tokens.count_nonzero() > change.count_nonzero():
+            return None
+        return self.own(node)[0] + attention_difference(layer, query, tokens, change, self.channels)
 
     def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
         """The sum of what changed, in the shape of the node: a part may broadcast to an unchanged one."""
