@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from bench.report.numbers import number
+from bench.report.paired import LEVEL, compare
 from bench.report.run_folder import METHOD_FREE, RunFolder, Value
 from bench.report.summary import at, best, summarise
 
 
 def closing_lines(run: RunFolder) -> list[str]:
-    """One line for each metric of `config.report.headline` that was measured, every setting in it."""
+    """One line for each metric of `config.report.headline` that was measured, every setting in it; with
+    `config.report.compare`, one more for each that has a direction."""
     chosen = run.records[run.records["metric"].isin(run.options.headline)]
     summary = summarise(chosen)
     measured = [name for name in run.options.headline if name in set(summary["metric"])]
-    return [_line(run, run.value(name), summary[summary["metric"] == name]) for name in measured]
+    lines = [_line(run, run.value(name), summary[summary["metric"] == name]) for name in measured]
+    return [*lines, *(_compared(run, run.options.compare, measured) if run.options.compare else ())]
 
 
 def _line(run: RunFolder, value: Value, rows: pd.DataFrame) -> str:
@@ -35,3 +40,20 @@ def _winner(rows: pd.DataFrame, value: Value) -> str:
     low, high = number(known[value.lead].min()), number(known[value.lead].max())
     name = "" if set(known["method"]) == {METHOD_FREE} else f" over {len(known)} methods"
     return f"{low if low == high else f'{low} to {high}'}{name} (n = {known['n'].min()})"
+
+
+def _compared(run: RunFolder, control: str, names: list[str]) -> Iterator[str]:
+    """ "mine, Box IoU (paired, p < 0.05 after Holm): scenes_vgg: better than random, worse than cam, grad_cam"."""
+    values = [value for value in map(run.value, names) if value.better in ("lower", "higher")]
+    better = {value.name: value.better for value in values}
+    found = [(run.label(setting), compare(run.at(setting), control, better)) for setting in run.settings]
+    for value in values:
+        parts = [f"{label}: {_verdict(rows[rows['metric'] == value.name])}" for label, rows in found]
+        yield f"{control}, {value.title} (paired, p < {LEVEL:g} after Holm): {'; '.join(parts)}"
+
+
+def _verdict(rows: pd.DataFrame) -> str:
+    sure = rows[rows["adjusted"] < LEVEL]
+    sides = {"better than": sure[sure["ahead"] > 0.5], "worse than": sure[sure["ahead"] < 0.5]}
+    said = [f"{word} {', '.join(side['method'])}" for word, side in sides.items() if len(side)]
+    return ", ".join(said) or ("no difference is sure" if len(rows) else "no value to compare")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.report.closing import closing_lines
 from bench.report.markdown import markdown
 from bench.report.paired import compare, holm
 from bench.report.run_folder import RunFolder
@@ -52,12 +53,17 @@ def test_p_counts_all_signs(n: int, seed: int) -> None:
     assert one["p"] == pytest.approx(by_all_signs((mine - other).tolist()), rel=1e-12)
     assert (one["n"], one["better"], one["same"], one["worse"]) == (n, (mine > other).sum(), 0, (mine < other).sum())
     assert one["difference"] == pytest.approx(np.median(mine - other), rel=1e-12)
+    ranked = sorted((mine - other).tolist(), key=abs)
+    assert one["ahead"] == pytest.approx(
+        sum(i for i, d in enumerate(ranked, 1) if d > 0) / (n * (n + 1) / 2), rel=1e-12
+    )
 
 
 def test_the_direction_is_the_metric_s() -> None:
     values = records(mine=[1.0, 2.0, 5.0], other=[2.0, 4.0, 4.0])
     lower, higher = (only(compare(values, "mine", {"e": direction})) for direction in ("lower", "higher"))
     assert (lower["better"], lower["worse"]) == (2, 1) == (higher["worse"], higher["better"])
+    assert (lower["ahead"], higher["ahead"]) == (3 / 4, 1 / 4)  # -1 and 1 share rank 1.5, -2 has rank 3
     assert lower["difference"] == higher["difference"] == -1
     assert compare(values, "mine", {}).empty
 
@@ -66,7 +72,7 @@ def test_rounding_is_no_difference() -> None:
     """Two formulas of one quantity, in float32; and an error that is 0 in theory."""
     one = only(compare(records(mine=[1.0, 3e-8, 2.0], other=[1.000001, 4e-7, 2.0]), "mine", {"e": "lower"}))
     assert (one["n"], one["better"], one["same"], one["worse"]) == (3, 0, 3, 0)
-    assert (one["difference"], one["p"], one["adjusted"]) == (0, 1, 1)
+    assert (one["difference"], one["ahead"], one["p"], one["adjusted"]) == (0, 0.5, 1, 1)
 
 
 def test_only_images_with_both_values_count() -> None:
@@ -131,5 +137,24 @@ def test_a_table_for_each_setting(compared: RunFolder, tmp_path: Path) -> None:
     assert (tmp_path / "paired_1.md").read_text() == markdown(tables[0])
 
 
+def test_the_closing_lines_say_who_is_better(compared: RunFolder, edit_manifest: Any) -> None:
+    report = {"compare": "xgrad_cam", "headline": ["sensitivity_error", "box_iou", "zeta"]}
+    edit_manifest(compared.path, config={"target": "label", "report": report})
+    *_, first, last = closing_lines(RunFolder.read(compared.path))
+    assert first.startswith("xgrad_cam, Sensitivity error (paired, p < 0.05 after Holm): scenes_fc: ")
+    assert first.endswith("scenes_residual: better than ablation_cam_axiomatic, worse than grad_cam")  # hires_cam ties
+    assert last.startswith("xgrad_cam, Box IoU (paired, p < 0.05 after Holm): scenes_fc: ")
+
+
+def test_nothing_sure_is_said_so(make_run: Any, make_records: Any, edit_manifest: Any) -> None:
+    folder = make_run(make_records(2), pictures=False)
+    for control, said in (("grad_cam", "no difference is sure"), ("random", "no value to compare")):
+        report = {"compare": control, "headline": ["sensitivity_error"]}
+        edit_manifest(folder, config={"target": "label", "report": report})
+        assert closing_lines(RunFolder.read(folder))[-1].endswith(f"scenes_residual: {said}")
+
+
 def test_nothing_is_compared_unasked(usual_run: Path) -> None:
-    assert list(paired_tables(RunFolder.read(usual_run))) == []
+    run = RunFolder.read(usual_run)
+    assert list(paired_tables(run)) == []
+    assert not any("paired" in line for line in closing_lines(run))

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 import pandas as pd
 
 from bench.report.numbers import number
-from bench.report.paired import compare
+from bench.report.paired import LEVEL, compare
 from bench.report.run_folder import METHOD_FREE, RunFolder
 from bench.report.table import Cell, Group, Table, row
 from bench.report.tables.text import ARROWS, group_title
-
-LEVEL = 0.05
 
 
 def paired_tables(run: RunFolder) -> Iterator[Table]:
