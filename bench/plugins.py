@@ -30,6 +30,8 @@ def conf_folder() -> Path:
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
 
+ALL = "all"  # no entry, but a choice: method=all
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -82,7 +84,7 @@ class Plugin:
 
 def names(kind: str) -> list[str]:
     """All entries of conf/<kind>/, sorted. kind: "method", "metric", or "peers", other libraries' methods."""
-    return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml"))
+    return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml") if path.stem != ALL)
 
 
 @cache
@@ -93,7 +95,7 @@ def load(kind: str, name: str) -> Plugin:
     """
     folder = PEERS if kind == "method" and "@" in name else kind
     path = conf_folder() / folder / f"{name}.yaml"
-    if not path.is_file():
+    if name == ALL or not path.is_file():
         raise unknown(kind, name, names(folder))
     return from_config(kind, name, yaml.safe_load(path.read_text())[name])
 

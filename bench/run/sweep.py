@@ -44,12 +44,14 @@ def configuration(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def with_plugins(overrides: Sequence[str]) -> list[str]:
-    """The overrides, and every file of conf/method/ and conf/metric/ where neither they nor the experiment choose."""
+    """The overrides, with every file of conf/method/ or conf/metric/ in the place of `all`, whoever says it."""
     experiment = [override for override in overrides if override.startswith("experiment=")]
-    choices = compose(experiment).hydra.runtime.choices  # None: nothing is chosen; a list isn't told there
+    choices = compose(experiment).hydra.runtime.choices  # a list isn't told there
     said = {override.partition("=")[0] for override in overrides}
-    open_groups = [group for group in PLUGIN_GROUPS if choices.get(group, "a list") is None and group not in said]
-    return [*(f"{group}=[{','.join(plugins.names(group))}]" for group in open_groups), *overrides]
+    every = {group: f"{group}=[{','.join(plugins.names(group))}]" for group in PLUGIN_GROUPS}
+    of_experiment = [every[group] for group in every if choices.get(group) == plugins.ALL and group not in said]
+    written = {f"{group}={plugins.ALL}": override for group, override in every.items()}
+    return [*of_experiment, *(written.get(override, override) for override in overrides)]
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:

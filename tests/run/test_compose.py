@@ -54,6 +54,7 @@ def test_every_experiment_composes(jobs: Jobs, experiment: str):
 def test_without_a_choice_the_folders_are_the_choice(jobs: Jobs):
     config = jobs("experiment=methods", "real_root=/somewhere")[0]
     assert list(config["method"]) == methods.names()
+    config = jobs("metric=all", *QUICK)[0]
     assert list(config["metric"]) == metrics.names()
 
 
