@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import gcd
 from typing import Any, Protocol, runtime_checkable
 
@@ -108,6 +109,8 @@ def layout(reshape: AnyReshape | None, layer: str, output: Tensor, image_size: S
                 "set reshape=tokens (model.reshape=tokens on the command line)."
             )
         return None
+    if len(found) == 2:
+        found = [reading for reading in found if _aspect(reading, shape) == Fraction(*image_size)] or found
     if len(found) != 1:
         said = "may be maps (B, K, H, W) as well as (B, H, W, K)" if found else "are no maps of the images"
         raise BenchError(
@@ -142,6 +145,11 @@ def _readings(shape: tuple[int, ...], grid: Size | None, image_size: Size) -> li
         return []
     four: tuple[tuple[Reshape | None, tuple[int, ...]], ...] = ((None, shape[2:]), (ChannelsLast(), shape[1:3]))
     return [reading for reading, sides in four if (_fits(sides, image_size) if grid is None else sides == grid)]
+
+
+def _aspect(reading: Reshape | None, shape: tuple[int, ...]) -> Fraction:
+    """H : W of four dimensions that are read so."""
+    return Fraction(*(shape[2:] if reading is None else shape[1:3]))
 
 
 def _fits(sides: tuple[int, ...], image_size: Size) -> bool:

@@ -110,6 +110,7 @@ NETS = {
     "vit_block": Net(vit, "encoder.layers.encoder_layer_0", (32, 32), (4, 4), 1),
     "swin": Net(swin, "norm", (32, 48), (4, 6), None),
     "swin_block": Net(swin, "features.3", (32, 48), (4, 6), None),
+    "swin_early": Net(swin, "features.1", (32, 48), (8, 12), None),  # (8, 12, 16): 12 x 16 is nearly the aspect too
     "swin_padded": Net(swin, "features.1", (36, 24), (9, 6), None),
     "registers": Net(Registers, "norm", (16, 32), (2, 4), 3),
     "deciding": Net(Deciding, "norm", (16, 32), (2, 4), 3),
