@@ -342,3 +342,10 @@ def test_no_grid_or_two_are_refused():
         grid_of(213, (224, 224))
     with pytest.raises(BenchError, match=r"17 tokens of an image of 24x24 pixels fill each of the grids 4x4 and 3x3;"):
         grid_of(17, (24, 24))
+
+
+def test_behind_the_last_attention_patches_count_for_nothing():
+    net = NETS["vit"]
+    trace = bench.trace(net.model(), "encoder.layers.encoder_layer_1", net.images(), reshape="tokens")
+    assert not trace.gradients.any()
+    assert not trace.ablation_drops.any()
