@@ -28,6 +28,7 @@ from bench.ablation.operations import (
     SHAPE_ONLY,
     batch_norm_scale,
     clamp_difference,
+    log_sum_exp_difference,
 )
 from bench.sides import SideKind, select
 
@@ -98,6 +99,9 @@ class Rows:
             return self._product(node, differences)
         if name in CLAMP:
             return clamp_difference(self.own(source), difference, *CLAMP[name])
+        if name is torch.logsumexp:
+            options: Any = (node.args[1:], node.kwargs)
+            return log_sum_exp_difference(self.own(source), difference, *options[0], **options[1])
         if name in LINEAR_IN_ITS_INPUT:
             return self.head.apply(node, lambda arg: self._part(arg, differences))
         if name is torch.cat:

@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.data.preprocessing import Preprocessing
 from bench.errors import BenchError
-from bench.models import layers, sources, weights
+from bench.models import layers, outputs, sources, weights
 from bench.models.sources import Source
 from bench.models.spec import ModelSpec
 from bench.models.store import config, describe, names, register
@@ -61,8 +61,22 @@ def load(cfg: Mapping[str, Any]) -> LoadedModel:
             f"model.classes names {len(classes)} classes, and {spec.name} has {number_of_classes} logits; "
             "name each logit once, in the order of the logits."
         )
-    return LoadedModel(
+    loaded = LoadedModel(
         spec.name, module, layer, number_of_classes, classes, preprocessing, found.description, found.sha256, reshape
+    )
+    output = outputs.find(spec.output)
+    return loaded if output is None else _with_output(loaded, spec.output, output)
+
+
+def _with_output(loaded: LoadedModel, name: str, output: outputs.Output) -> LoadedModel:
+    """The same model with a module behind it; its name and its layer's tell it from the model itself."""
+    return replace(
+        loaded,
+        name=f"{loaded.name}+{name}",
+        module=outputs.WithOutput(loaded.module, output.build(loaded.number_of_classes)).eval(),
+        layer=f"network.{loaded.layer}",
+        number_of_classes=len(output.classes) if output.classes else loaded.number_of_classes,
+        classes=output.classes or loaded.classes,
     )
 
 

@@ -50,8 +50,9 @@ class ModelSpec:
     path.py:function. weights: `default`, the name of published weights (IMAGENET1K_V1), a file, or None for random
     weights drawn with `seed`. weights_folder: a folder whose <architecture>.safetensors (.pth, .pt) stands in for
     published weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps:
-    `tokens`, a grid (H, W), or module:class or path.py:class of a bench.tokens.Reshape. resize: the shorter side, or
-    exactly (H, W); crop: the side of the centre crop; in pixels.
+    `tokens`, a grid (H, W), or module:class or path.py:class of a bench.tokens.Reshape. output: what is explained,
+    a name of bench.models.outputs. resize: the shorter side, or exactly (H, W); crop: the side of the centre crop;
+    in pixels.
     """
 
     name: str
@@ -61,6 +62,7 @@ class ModelSpec:
     weights_folder: str | None = None
     layer: str = "default"
     reshape: str | tuple[int, int] | None = None
+    output: str = "logits"
     seed: int = 0
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None

@@ -1,0 +1,103 @@
+"""Output modules: what a network's logits become before a class is explained, as a module behind the network.
+
+The cut sees one network, so that traces, gradients and ablations of what the module puts out need nothing of their own.
+To add one: an `Output` and its line in OUTPUTS.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.data.voc import CLASSES
+from bench.errors import BenchError, unknown
+
+GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
+IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Output:
+    """build: from the network's number of classes to the module (B, C) -> (B, C'). classes: one name for each of the
+    C', None where they are the network's own.
+    """
+
+    build: Callable[[int], nn.Module]
+    classes: tuple[str, ...] | None = None
+
+
+class WithOutput(nn.Module):
+    """A network, (B, 3, H', W') to logits (B, C), and what is made of its logits: (B, C').
+
+    Layers of the network have their names behind `network.`, as `network.layer4`.
+    """
+
+    def __init__(self, network: nn.Module, output: nn.Module) -> None:
+        super().__init__()
+        self.network, self.output = network, output
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.output(self.network(images))
+
+
+class LogSumExpGroups(nn.Module):
+    """Logits (B, C) -> (B, G): of each group of classes the logarithm of its sum of exponentials.
+
+    Its exponential is the group's unnormalised probability, so that a softmax over the groups is the network's
+    probability of each, given that the class is in one of them. groups: class indices, each group not empty.
+    """
+
+    members: Tensor
+    absent: Tensor
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        widest = max(map(len, groups))
+        members = [[*group, *[group[0]] * (widest - len(group))] for group in groups]
+        absent = [[0.0] * len(group) + [-torch.inf] * (widest - len(group)) for group in groups]
+        self.register_buffer("members", torch.tensor(members), persistent=False)
+        self.register_buffer("absent", torch.tensor(absent), persistent=False)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.logsumexp(logits[:, self.members] + self.absent, 2)
+
+    def extra_repr(self) -> str:
+        """Sizes, and a checksum of the members: this text is part of what names a run's record files."""
+        checksum = hashlib.sha256(repr(self.members.tolist()).encode()).hexdigest()
+        return f"groups={self.absent.isfinite().sum(1).tolist()}, members={checksum[:16]}"
+
+
+@cache
+def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
+    """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md for the rule."""
+    found: dict[str, list[int]] = {name: [] for name in CLASSES}
+    with GROUPS.open(newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            found[row["voc"]].append(int(row["index"]))
+    return {name: tuple(indices) for name, indices in found.items()}
+
+
+def _voc_groups(classes: int) -> nn.Module:
+    if classes != IMAGENET_CLASSES:
+        raise BenchError(
+            f"model.output=voc_groups needs the {IMAGENET_CLASSES} ImageNet classes in the standard order, and this "
+            f"model has {classes} logits; set model.output=logits for a model that knows VOC's own classes."
+        )
+    return LogSumExpGroups(list(voc_in_imagenet().values()))
+
+
+OUTPUTS: Mapping[str, Output | None] = {"logits": None, "voc_groups": Output(_voc_groups, CLASSES)}
+
+
+def find(name: str) -> Output | None:
+    """The output of this name; None for the logits as they are. Raises BenchError for an unknown one."""
+    if name not in OUTPUTS:
+        raise unknown("model output", name, OUTPUTS)
+    return OUTPUTS[name]
