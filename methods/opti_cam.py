@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.trace import Trace
-from methods.masking import IMAGES_HELD, chunks, minmax
+from methods.masking import HELD, chunks, minmax
 
 # A pass that is differentiated keeps the values of all layers; one that isn't holds a layer's at a time.
 LAYERS_HELD = 4
@@ -29,7 +29,7 @@ def opti_cam(trace: Trace, iterations: int = 100, learning_rate: float = 0.1) ->
         raise BenchError(f"An optimisation needs at least one iteration, not iterations={iterations}.")
     parts = [
         _optimised(trace, rows, iterations, learning_rate)
-        for rows in chunks(trace, len(trace), IMAGES_HELD * LAYERS_HELD)
+        for rows in chunks(trace, len(trace), trace.images[0], HELD * LAYERS_HELD)
     ]
     return torch.cat(parts)
 

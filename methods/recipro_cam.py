@@ -42,7 +42,7 @@ def _of_image(trace: Trace, image: int, windows: Tensor, column: int) -> Tensor:
     """(H W,) scores of one image."""
     maps, target = trace.activations[image], int(trace.targets[image])
     parts = []
-    for rows in chunks(trace, len(windows)):
+    for rows in chunks(trace, len(windows), maps):
         seen = windows[rows, None] * maps
         parts.append(of_class(trace.head(seen, torch.full((len(seen),), image)), target)[:, column])
     return torch.cat(parts)
