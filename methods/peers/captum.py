@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bench.errors import BenchError
 from bench.heatmap import Map
 from bench.trace import Trace
 from methods.peers.sandbox import missing, sandbox
@@ -18,10 +19,12 @@ def captum(trace: Trace, extractor: str) -> Map:
     """captum's attributions, summed over channels: signed and at the layer's size, or of the pixels -> (B, h, w).
 
     extractor: LayerGradCam, LayerGradientXActivation, or GuidedGradCam, whose absolute values over RGB are summed.
-    Raises BenchError where the library fails on the network.
+    Raises BenchError where the library fails on the network, and for tokens, of which it can't be told to make maps.
     """
-    with sandbox(trace, f"captum's {extractor}") as (model, layer, images):
-        maps = extract(model, layer, images, trace.targets, extractor)
+    with sandbox(trace, f"captum's {extractor}") as loan:
+        if loan.reshape is not None:
+            raise BenchError(f"captum's {extractor} can't see tokens as maps: leave it out at {trace.layer!r}.")
+        maps = extract(loan.model, loan.layer, loan.images, trace.targets, extractor)
     return Map(maps.detach().to(trace.activations))
 
 

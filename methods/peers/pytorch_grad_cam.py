@@ -26,8 +26,9 @@ def pytorch_grad_cam(trace: Trace, extractor: str, options: Mapping[str, Any] | 
     extractor: the name of its class. options: more keyword arguments of that class.
     Raises BenchError where the library fails on the network.
     """
-    with sandbox(trace, f"grad-cam's {extractor}") as (model, layer, images):
-        maps = torch.from_numpy(extract(model, layer, images, trace.targets, extractor, options))
+    with sandbox(trace, f"grad-cam's {extractor}") as loan:
+        more = {**loan.options, **(options or {})}
+        maps = torch.from_numpy(extract(loan.model, loan.layer, loan.images, trace.targets, extractor, more))
     return Map(maps.to(trace.activations))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from bench.cut import Passes
 from bench.errors import BenchError
 from bench.max_pool import MaxPool2dByViews
+from bench.reshaped import ReshapedParts
 from bench.shared_copy import shared_copy
 from bench.trace import Trace
 
@@ -22,9 +25,27 @@ def missing(distribution: str, error: ImportError) -> BenchError:
     return BenchError(f"{distribution} can't be imported ({error}): pip install 'axiom-bench[peers]'.")
 
 
-@contextmanager
-def sandbox(trace: Trace, library: str) -> Iterator[tuple[nn.Module, nn.Module, Tensor]]:
+@dataclass(frozen=True)
+class Loan:
     """The network as its user would hand it to a library, the target layer in it, and the images (B, 3, H', W').
+
+    reshape: what makes maps (B, K, H, W) of the layer's output where that holds tokens; None where it holds maps.
+    """
+
+    model: nn.Module
+    layer: nn.Module
+    images: Tensor
+    reshape: Callable[[Tensor], Tensor] | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What grad-cam and torchcam call the reshape, where there is one."""
+        return {} if self.reshape is None else {"reshape_transform": self.reshape}
+
+
+@contextmanager
+def sandbox(trace: Trace, library: str) -> Iterator[Loan]:
+    """What a library may work on for one call.
 
     The copy is made for one call: hooks, modes, gradients and replaced modules end with it; only the memory of the
     weights is shared, which no CAM writes to. Its pooling is torch's own, its parameters require gradients, its passes
@@ -46,9 +67,16 @@ def sandbox(trace: Trace, library: str) -> Iterator[tuple[nn.Module, nn.Module, 
         layer = model.get_submodule(trace.layer)
         _count(model, layer, trace.passes)
         try:
-            yield model, layer, trace.images.clone()
+            yield Loan(model, layer, trace.images.clone(), _reshape(trace))
+        except BenchError:
+            raise
         except Exception as error:
             raise BenchError(f"{library} fails on this network ({type(error).__name__}: {error}).") from error
+
+
+def _reshape(trace: Trace) -> Callable[[Tensor], Tensor] | None:
+    parts, height_width = trace.cut.halves.parts, (trace.images.shape[-2], trace.images.shape[-1])
+    return (lambda output: parts.reshape.to_maps(output, height_width)[0]) if isinstance(parts, ReshapedParts) else None
 
 
 def _copy(model: nn.Module) -> nn.Module:

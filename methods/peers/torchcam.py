@@ -23,8 +23,9 @@ def torchcam(trace: Trace, extractor: str, options: Mapping[str, Any] | None = N
     extractor: the name of its class. options: more keyword arguments of that class.
     Raises BenchError where the library fails on the network.
     """
-    with sandbox(trace, f"torchcam's {extractor}") as (model, layer, images):
-        maps = extract(model, layer, images, trace.targets, extractor, options)
+    with sandbox(trace, f"torchcam's {extractor}") as loan:
+        more = {**loan.options, **(options or {})}
+        maps = extract(loan.model, loan.layer, loan.images, trace.targets, extractor, more)
     return Map(maps.detach().to(trace.activations))
 
 

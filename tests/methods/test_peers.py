@@ -159,6 +159,33 @@ def test_they_get_torch_s_own_pooling_and_leave_no_hook():
     assert not any(module._forward_hooks for module in cut.model.modules())
 
 
+class Tokens(nn.Module):
+    """A convolution whose 3 x 4 positions are handed on as tokens (B, 12, 5)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.tokens = nn.Conv2d(3, 5, 2, stride=2), nn.Identity()
+        self.last = nn.Sequential(nn.Flatten(), nn.Linear(60, 4), nn.ReLU(), nn.Linear(4, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(self.tokens(self.convolution(images).flatten(2).transpose(1, 2)))
+
+
+@pytest.mark.parametrize("name", ["grad_cam@pytorch_grad_cam", "grad_cam@torchcam"])
+def test_tokens_are_seen_as_maps(name):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, images = Tokens().double().eval(), torch.randn(2, 3, 6, 8, dtype=torch.float64)
+    trace = bench.trace(model, "tokens", images, reshape="tokens")
+    expected = minmax((methods.get("grad_cam")(trace) * trace.activations).sum(1))
+    found = peer(name)(trace).raw
+    if found.shape != expected.shape:
+        expected = minmax(nn.functional.interpolate(expected[:, None], (6, 8), mode="bilinear")[:, 0])
+    torch.testing.assert_close(found, expected, rtol=0, atol=EPSILONS)
+    with pytest.raises(BenchError, match="can't see tokens as maps"):
+        peer("grad_cam@captum")(trace)
+
+
 def test_where_a_library_fails_its_rows_are_not_applicable():
     peer("cam@torchcam")
     case = CASES["dense"]  # two linear layers
