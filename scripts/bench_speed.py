@@ -17,7 +17,7 @@ import copy
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,20 @@ from bench.precision import PRECISIONS, arithmetic
 from bench.torchvision_import import torchvision
 
 FIVE = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam")
+ONE_PASS = (
+    *("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam", "ablation_cam_axiomatic", "layer_cam"),
+    *(
+        "eigen_cam",
+        "eigen_grad_cam",
+        "kpca_cam",
+        "shapley_cam",
+        "finer_cam",
+        "lift_cam",
+        "axiom_cam",
+        "uniform",
+        "random",
+    ),
+)
 AXIOMS = ("sensitivity_error", "conservation_error")
 FORWARD = "one forward pass"
 PEER_SHARE = 10  # grad-cam's AblationCAM runs on one channel in ten
@@ -83,11 +97,12 @@ def networks(batch: int, device: torch.device) -> Iterator[Network]:
     yield trained("squeezenet1_1", "data/imagenet", "features.12", batch, device)
 
 
-def everything(cut: bench.Cut, images: Tensor) -> list[Tensor]:
-    """The trace, five methods, and both axioms of each."""
+def everything(cut: bench.Cut, images: Tensor, names: Sequence[str]) -> list[Tensor]:
+    """The trace, the methods, and both axioms of each that has contributions."""
     trace = cut.trace(images)
-    explanations = [Explanation.of(trace, methods.get(name)(trace)) for name in FIVE]
-    return [metrics.get(axiom)(explanation) for explanation in explanations for axiom in AXIOMS]
+    explanations = [Explanation.of(trace, methods.get(name)(trace)) for name in names]
+    weighted = [explanation for explanation in explanations if explanation.contributions is not None]
+    return [metrics.get(axiom)(explanation) for explanation in weighted for axiom in AXIOMS]
 
 
 def cases(network: Network, precision: str) -> dict[str, Callable[[], object]]:
@@ -102,7 +117,8 @@ def cases(network: Network, precision: str) -> dict[str, Callable[[], object]]:
         FORWARD: forward,
         "trace": lambda: cut.trace(network.images),
         "trace + all drops": lambda: cut.trace(network.images).ablation_drops,
-        "trace + 5 methods + both axioms": lambda: everything(cut, network.images),
+        "trace + 5 methods + both axioms": lambda: everything(cut, network.images, FIVE),
+        f"trace + {len(ONE_PASS)} methods + both axioms": lambda: everything(cut, network.images, ONE_PASS),
     }
 
 

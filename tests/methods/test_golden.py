@@ -1,0 +1,80 @@
+"""Golden values: every method's map of three scenes on both embedded networks, in float64.
+
+A change that moves a value on purpose writes them anew: `python tests/methods/test_golden.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+import bench
+import methods
+from bench import models
+from bench.data import batches, load, subset
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.trace import Trace
+
+FILE = Path(__file__).with_name("golden.json")
+NETWORKS = ("scenes_vgg", "scenes_resnet")
+CELLS = 3  # maps are averaged over 3 x 3 cells
+
+
+@cache
+def trace_of(network: str) -> Trace:
+    """Three scenes, each explained as its label, in float64."""
+    loaded = models.load({**models.config(network), "name": network})
+    scenes = load({"kind": "scenes", "size": 3, "seed": 0})
+    (batch,) = batches(scenes, subset(scenes, 3, 0), loaded.preprocessing, "label", 3, 0)
+    return bench.trace(loaded.module.double(), loaded.layer, batch.images.double(), batch.targets)
+
+
+def found(method: str, network: str) -> list[list[float]] | str:
+    """The mean of the raw map in each cell, per scene; the sentence where the method refuses the network."""
+    trace = trace_of(network)
+    try:
+        answer = methods.get(method)(trace)
+    except BenchError as error:
+        return str(error)
+    raw_map = Explanation.of(trace, answer).raw_map
+    assert raw_map is not None
+    cells: Tensor = adaptive_avg_pool2d(raw_map[:, None], CELLS).flatten(1)
+    return [[float(f"{value:.10g}") for value in row] for row in cells.tolist()]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("method", methods.names())
+def test_the_values_are_the_golden_ones(method, network):
+    golden = json.loads(FILE.read_text())[network].get(method)
+    assert golden is not None, f"{method} has no golden values: run `python {FILE.parent.name}/{Path(__file__).name}`"
+    values = found(method, network)
+    if isinstance(golden, str) or isinstance(values, str):
+        assert values == golden
+        return
+    # 1e-6 of the largest cell: float64 rounds at 1e-16, and iterations (an optimiser's, an eigensolver's) enlarge it.
+    expected = torch.tensor(golden, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.tensor(values, dtype=torch.float64), expected, rtol=0, atol=1e-6 * expected.abs().max().item()
+    )
+
+
+def test_every_golden_method_is_there():
+    golden = json.loads(FILE.read_text())
+    assert set(golden) == set(NETWORKS)
+    assert all(set(golden[network]) == set(methods.names()) for network in NETWORKS)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    blocks = []
+    for network in NETWORKS:
+        lines = [f"{json.dumps(method)}: {json.dumps(found(method, network))}" for method in methods.names()]
+        blocks.append(json.dumps(network) + ": {\n" + ",\n".join(lines) + "\n}")
+    FILE.write_text("{\n" + ",\n".join(blocks) + "\n}\n")
