@@ -12,7 +12,7 @@ from typing import Any
 from bench import plugins
 from bench.data.base import BadImage, DataSet, Sample, check_labels, subset
 from bench.data.folder import Folder
-from bench.data.imagenet import ImageNet
+from bench.data.imagenet_archives import imagenet
 from bench.data.loading import TARGET_RULES, batches
 from bench.data.preprocessing import Preprocessing
 from bench.data.scenes import Scenes
@@ -32,7 +32,7 @@ __all__ = [
     "subset",
 ]
 
-KINDS: Mapping[str, Callable[..., DataSet]] = {"scenes": Scenes, "imagenet": ImageNet, "voc": Voc, "folder": Folder}
+KINDS: Mapping[str, Callable[..., DataSet]] = {"scenes": Scenes, "imagenet": imagenet, "voc": Voc, "folder": Folder}
 LOADING = frozenset({"kind", "size", "seed", "target", "batch_size", "workers"})  # what the runner reads itself
 
 

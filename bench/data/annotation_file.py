@@ -15,26 +15,37 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 def read_objects(
     path: Path | None, class_index: Mapping[str, int], first_pixel: int, size: tuple[int, int] | None = None
 ) -> tuple[Objects, tuple[str, ...]]:
-    """(objects with 0-based boxes, x1 and y1 exclusive; problems).
+    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of a file; see `parse_objects`."""
+    if path is None or not path.is_file():
+        return (), (f"there is no annotation {path}",)
+    return parse_objects(path.read_bytes(), path.name, class_index, first_pixel, size)
+
+
+def parse_objects(
+    content: bytes,
+    name: str,
+    class_index: Mapping[str, int],
+    first_pixel: int,
+    size: tuple[int, int] | None = None,
+) -> tuple[Objects, tuple[str, ...]]:
+    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation's XML, called `name` in problems.
 
     class_index: by the name that the file uses. first_pixel: the number of the first pixel in the file, 0 or 1; the
     file's xmax and ymax are the last pixel inside the box. size: (width, height) of the stored image; boxes that were
     drawn on an image of another size are not used, and boxes are clipped to it.
     """
-    if path is None or not path.is_file():
-        return (), (f"there is no annotation {path}",)
     try:
-        root = ElementTree.parse(path).getroot()
+        root = ElementTree.fromstring(content)
         drawn_on = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
         found = [(item.findtext("name") or "", _box(item, first_pixel)) for item in root.iter("object")]
-    except (ElementTree.ParseError, ValueError, OSError) as error:
-        return (), (f"the annotation {path.name} is malformed: {error}",)
+    except (ElementTree.ParseError, ValueError) as error:
+        return (), (f"the annotation {name} is malformed: {error}",)
     if size is not None and all(drawn_on) and drawn_on != size:
-        return (), (f"the annotation {path.name} is for {drawn_on} pixels (width, height), the image has {size}",)
-    problems = [f"{path.name}: unknown class {name!r}" for name, _ in found if name not in class_index]
-    objects = [(class_index[name], _clipped(box, size)) for name, box in found if name in class_index]
-    problems += [f"{path.name}: empty box {box}" for _, box in objects if _empty(box)]
-    problems += [] if found else [f"{path.name} has no object"]
+        return (), (f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",)
+    problems = [f"{name}: unknown class {label!r}" for label, _ in found if label not in class_index]
+    objects = [(class_index[label], _clipped(box, size)) for label, box in found if label in class_index]
+    problems += [f"{name}: empty box {box}" for _, box in objects if _empty(box)]
+    problems += [] if found else [f"{name} has no object"]
     return tuple((label, box) for label, box in objects if not _empty(box)), tuple(problems)
 
 

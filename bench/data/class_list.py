@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.data.devkit import ARCHIVE, Devkit
 from bench.errors import BenchError
 
 MAPPING = "LOC_synset_mapping.txt"
@@ -32,15 +33,20 @@ def class_list(classes: Sequence[str] | str) -> dict[str, str]:
 
 
 def synsets(root: Path, classes: Sequence[str] | str | None) -> dict[str, str]:
-    """{synset id: name} in the order of class indices: from `classes`, else from the root's LOC_synset_mapping.txt.
+    """{synset id: name} in the order of class indices: from `classes`, else from the root's LOC_synset_mapping.txt,
+    else from the devkit.
 
     Never from the folders that happen to exist: a subset of ImageNet would number its classes anew.
     """
     if classes is not None:
         return class_list(classes)
-    if not (root / MAPPING).is_file():
+    if (root / MAPPING).is_file():
+        return class_list(str(root / MAPPING))
+    kit = Devkit.find(root)
+    if kit is None:
         raise BenchError(
             f"The order of the classes isn't known: there is no {root / MAPPING}. Put it there, a line such as "
-            "'n01440764 tench' for each class in the model's order, or set data.classes to the synset ids in it."
+            f"'n01440764 tench' for each class in the model's order, or the devkit ({ARCHIVE}), or set data.classes to "
+            "the synset ids in the model's order."
         )
-    return class_list(str(root / MAPPING))
+    return kit.classes

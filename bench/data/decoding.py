@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from bench.data.base import BadImage
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 
 
-def open_rgb(path: Path, image_id: str) -> Image.Image:
-    """The decoded image. Raises BadImage where it is missing, truncated, no image, or far too large.
+def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
+    """The decoded image of a file, or of a file's bytes. Raises BadImage where it is missing, truncated, no image, or
+    far too large.
 
     The EXIF orientation is not applied: boxes and masks of ImageNet and VOC are in pixels as stored, and torchvision's
     readers, which the weights were trained and measured with, don't turn images either.
@@ -23,10 +26,10 @@ def open_rgb(path: Path, image_id: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(source) as image:
                 return as_rgb(image)
     except FileNotFoundError as error:
-        raise BadImage(image_id, f"there is no file {path}") from error
+        raise BadImage(image_id, f"there is no file {source}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise BadImage(image_id, f"too many pixels to decode: {error}") from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:  # what Pillow's readers raise
@@ -48,8 +51,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 def sha256(*paths: Path | None) -> str:
     """Over the bytes of the files in this order; one that isn't there counts as such."""
+    return sha256_of(path.read_bytes() if path is not None and path.is_file() else None for path in paths)
+
+
+def sha256_of(contents: Iterable[bytes | None]) -> str:
+    """The same over the files' contents themselves, None for one that isn't there."""
     digest = hashlib.sha256()
-    for path in paths:
-        content = path.read_bytes() if path is not None and path.is_file() else None
+    for content in contents:
         digest.update(b"absent" if content is None else b"%d:" % len(content) + content)
     return digest.hexdigest()

@@ -20,7 +20,8 @@ from bench.errors import BenchError
 
 LAYOUT = (
     "the ImageNet layout <root>/<split>/<synset>/*.JPEG, or <root>/<split>/*.JPEG with a file of labels, "
-    "and boxes in <root>/Annotations/CLS-LOC/<split>/*.xml"
+    "and boxes in <root>/Annotations/CLS-LOC/<split>/*.xml, or the official ILSVRC2012_img_val.tar with the devkit's "
+    "tar.gz below <root>"
 )
 
 

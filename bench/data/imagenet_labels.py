@@ -6,12 +6,10 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from scipy.io import loadmat
-
+from bench.data.devkit import ARCHIVE, META, TRUTH, Devkit
 from bench.errors import BenchError
 
-USUAL = ("LOC_val_solution.csv", "val.txt", "ILSVRC2012_validation_ground_truth.txt")
-DEVKIT = ("meta.mat", "data/meta.mat", "ILSVRC2012_devkit_t12/data/meta.mat")
+USUAL = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", ARCHIVE)
 
 
 def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
@@ -19,7 +17,7 @@ def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Se
 
     Raises BenchError where there is no such file, a line can't be read, or an image has no label.
     """
-    candidates = [name] if name else [*USUAL, f"ILSVRC2012_devkit_t12/data/{USUAL[2]}"]
+    candidates = [name] if name else [*USUAL]
     path = next((root / candidate for candidate in candidates if (root / candidate).is_file()), None)
     if path is None:
         raise BenchError(
@@ -29,7 +27,7 @@ def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Se
     try:
         if path.suffix == ".csv":
             by_stem = _from_csv(path)
-        elif path.name == USUAL[2]:
+        elif path.name in (TRUTH, ARCHIVE):
             by_stem = _from_devkit(root, path, images)
         else:
             by_stem = _from_lines(path, classes)
@@ -57,18 +55,12 @@ def _from_lines(path: Path, classes: Sequence[str]) -> dict[str, str]:
 
 
 def _from_devkit(root: Path, path: Path, images: Sequence[str]) -> dict[str, str]:
-    """One ILSVRC2012_ID (1 to 1000) a line, for the validation images in order of their names.
-
-    These numbers are not the usual class indices: the devkit's meta.mat says which synset each stands for. The
-    image's own number, at the end of its name, says which line is its: a subset of the images works too.
-    """
-    meta = next((root / candidate for candidate in DEVKIT if (root / candidate).is_file()), None)
-    if meta is None:
+    """The kit's numbers are not the usual class indices: its meta.mat says which synset each stands for."""
+    kit = Devkit.find(root)
+    if kit is None:
         raise BenchError(
-            f"{path.name} numbers the classes in its own way: put the devkit's meta.mat beside it, in {root}."
+            f"{path.name} numbers the classes in its own way: put the devkit's {META} beside it, in {root}."
         )
-    synset = {int(entry.ILSVRC2012_ID): str(entry.WNID)
-              for entry in loadmat(meta, squeeze_me=True, struct_as_record=False)["synsets"]}  # fmt: skip
-    numbers = path.read_text().split()
-    stems = [Path(image).stem for image in images]
-    return {stem: synset[int(numbers[int(stem.rpartition("_")[2]) - 1])] for stem in stems}
+    if kit.truth is None:
+        raise BenchError(f"{path} holds no {TRUTH}; it isn't the whole devkit.")
+    return kit.labels([Path(image).stem for image in images])

@@ -1,0 +1,74 @@
+"""The development kit of ILSVRC2012, unpacked or as its tar.gz: its own numbers of the classes, and the ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from scipy.io import loadmat
+
+from bench.data.archive import read_compressed
+from bench.errors import BenchError
+
+ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
+META, TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
+FOLDERS = ("", "data", "ILSVRC2012_devkit_t12/data")  # below the root of the data set
+CLASSES = 1000  # the numbers 1 to 1000 are the challenge's classes; inner nodes of the hierarchy come after
+
+
+@dataclass(frozen=True)
+class Devkit:
+    """meta: the content of meta.mat. truth: that of the ground truth, where it is there. where: of meta, for errors."""
+
+    meta: bytes
+    truth: bytes | None
+    where: str
+
+    @staticmethod
+    def find(root: Path) -> Devkit | None:
+        """The kit below a root, or in its archive there; None where there is neither. Raises BenchError."""
+        meta, truth = (_first(root, name) for name in (META, TRUTH))
+        if meta is not None:
+            return Devkit(meta.read_bytes(), None if truth is None else truth.read_bytes(), str(meta))
+        if not (root / ARCHIVE).is_file():
+            return None
+        members = read_compressed(root / ARCHIVE, (META, TRUTH))
+        if META not in members:
+            raise BenchError(f"{root / ARCHIVE} holds no {META}; it isn't the kit of ILSVRC2012's tasks 1 and 2.")
+        return Devkit(members[META], members.get(TRUTH), f"{root / ARCHIVE}:{META}")
+
+    @cached_property
+    def synsets(self) -> Mapping[int, tuple[str, str]]:
+        """{the kit's number of a class, from 1: (synset id, name)}. Raises BenchError for a file of another form."""
+        try:
+            entries = loadmat(BytesIO(self.meta), squeeze_me=True, struct_as_record=False)["synsets"]
+            found = {int(entry.ILSVRC2012_ID): (str(entry.WNID), _words(entry)) for entry in entries}
+        except Exception as error:  # noqa: BLE001 -- what scipy raises for a file of another form isn't documented
+            raise BenchError(f"{self.where} can't be read as the kit's table of classes ({error}).") from error
+        return {number: entry for number, entry in sorted(found.items()) if number <= CLASSES}
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """{synset id: name} in the standard order, which is that of the ids: what networks are trained with."""
+        return dict(sorted(self.synsets.values()))
+
+    def labels(self, stems: list[str]) -> dict[str, str]:
+        """{image: synset id} for images called by their number, as ILSVRC2012_val_00000001.
+
+        The ground truth has one number a line, for the images in order; a subset of the images works too. Raises
+        ValueError, IndexError or KeyError where it doesn't fit.
+        """
+        numbers = (self.truth or b"").split()
+        return {stem: self.synsets[int(numbers[int(stem.rpartition("_")[2]) - 1])][0] for stem in stems}
+
+
+def _first(root: Path, name: str) -> Path | None:
+    return next((root / folder / name for folder in FOLDERS if (root / folder / name).is_file()), None)
+
+
+def _words(entry: Any) -> str:
+    return str(getattr(entry, "words", entry.WNID))

@@ -1,0 +1,101 @@
+"""ImageNet's validation set straight from the official tar files, nothing unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+from bench.data.annotation_file import parse_objects
+from bench.data.archive import Archive, read_compressed
+from bench.data.base import DataSet, Sample
+from bench.data.class_list import synsets
+from bench.data.decoding import SUFFIXES, open_rgb, sha256_of
+from bench.data.devkit import ARCHIVE
+from bench.data.imagenet import ImageNet
+from bench.data.imagenet_labels import flat_labels
+from bench.errors import BenchError
+
+IMAGES = "ILSVRC2012_img_{split}.tar"
+BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
+FILES = f"{IMAGES.format(split='val')} and {ARCHIVE} (and {BOXES[0].format(split='val')} for boxes) below <root>"
+
+
+class ImageNetArchives(DataSet):
+    """ids: the file names, "ILSVRC2012_val_00000001.JPEG". classes and labels: as in `ImageNet`.
+
+    The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,
+    which is unpacked into memory (it has no places to jump to), where it is there.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "val",
+        classes: Sequence[str] | str | None = None,
+        labels: str | None = None,
+        name: str = "imagenet",
+    ) -> None:
+        self.root, self.name = Path(root), name
+        self.archive = Archive.of(self.root / IMAGES.format(split=split))
+        images = sorted(file for file in self.archive.members if Path(file).suffix.lower() in SUFFIXES)
+        if not images:
+            some = next(iter(self.archive.members), "nothing")
+            raise BenchError(f"{self.archive.path} holds no images but {some}; expected {FILES}.")
+        self._names = synsets(self.root, classes)
+        self.classes = tuple(self._names)
+        self._index = {synset: index for index, synset in enumerate(self.classes)}
+        self._synset = flat_labels(self.root, labels, images, self.classes)
+        unknown = [image for image in images if self._synset[image] not in self._index]
+        if unknown and classes is None:
+            raise BenchError(f"{unknown[0]} is of class {self._synset[unknown[0]]!r}, which the class list lacks.")
+        self.ids = tuple(image for image in images if self._synset[image] in self._index)
+        if not self.ids:
+            raise BenchError(f"There are no images of the classes asked for in {self.archive.path}.")
+        names = (self.root / name.format(split=split) for name in BOXES)
+        self.boxes_file = next((path for path in names if path.is_file()), None)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self._names.values())
+
+    def read(self, index: int) -> Sample:
+        image_id = self.ids[index]
+        image = open_rgb(BytesIO(self.archive.read(image_id) or b""), image_id)
+        label = self.labels(index)[0]
+        content, file = self._boxes_of(index), f"{Path(image_id).stem}.xml"
+        if content is None:
+            return Sample(image, image_id, label, problems=(f"there is no annotation {file} in {self.boxes_file}",))
+        objects, problems = parse_objects(content, file, self._index, first_pixel=0, size=image.size)
+        return Sample(image, image_id, label, objects, problems=problems)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._index[self._synset[self.ids[index]]],)
+
+    def fingerprint(self, index: int) -> str:
+        return sha256_of((self.archive.read(self.ids[index]), self._boxes_of(index)))
+
+    def _boxes_of(self, index: int) -> bytes | None:
+        return self._boxes.get(f"{Path(self.ids[index]).stem}.xml")
+
+    @cached_property
+    def _boxes(self) -> dict[str, bytes]:
+        return {} if self.boxes_file is None else read_compressed(self.boxes_file, ".xml")
+
+
+def imagenet(
+    root: str | Path,
+    split: str = "val",
+    classes: Sequence[str] | str | None = None,
+    labels: str | None = None,
+    name: str = "imagenet",
+) -> DataSet:
+    """ImageNet as it lies below the root: a folder <root>/<split>, or else the official tar of its images.
+
+    Raises BenchError where there is neither, and for all that the two data sets raise.
+    """
+    folder, tar = Path(root, split), Path(root, IMAGES.format(split=split))
+    if tar.is_file() and not folder.is_dir():
+        return ImageNetArchives(root, split, classes, labels, name)
+    return ImageNet(root, split, classes, labels, name)

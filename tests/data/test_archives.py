@@ -1,0 +1,180 @@
+"""The official tar files, built small: the same data set as their unpacked form, and clear errors for broken ones."""
+
+import io
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from bench import data
+from bench.data import BadImage, Preprocessing
+from bench.data.archive import Archive
+from bench.errors import BenchError
+
+SYNSETS = ("n03", "n02", "n01")  # by the devkit's numbers, from 1: not the standard order
+TRUTH = {1: "n03", 2: "n01", 3: "n03"}
+PLAIN = Preprocessing(32, 32, (0, 0, 0), (1, 1, 1))
+
+
+def add(tar, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def write_devkit(path, truth=True, meta=True):
+    entries = [(number, synset, f"{synset} by name") for number, synset in enumerate(SYNSETS, start=1)]
+    entries.append((1001, "n00", "an inner node"))
+    table = io.BytesIO()
+    kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")]
+    savemat(table, {"synsets": np.array(entries, dtype=kinds)[:, None]})
+    numbers = "".join(f"{SYNSETS.index(synset) + 1}\n" for synset in TRUTH.values())
+    with tarfile.open(path, "w:gz") as tar:
+        if meta:
+            add(tar, "ILSVRC2012_devkit_t12/data/meta.mat", table.getvalue())
+        if truth:
+            add(tar, "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", numbers.encode())
+
+
+def pack(unpacked, root, boxes=True):
+    """The images and boxes of an unpacked root as the official files."""
+    with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as tar:
+        for path in sorted(unpacked.glob("val/*/*.JPEG"), key=lambda path: path.name):
+            add(tar, path.name, path.read_bytes())
+    if boxes:
+        with tarfile.open(root / "ILSVRC2012_bbox_val_v3.tgz", "w:gz") as tar:
+            for path in (unpacked / "Annotations/CLS-LOC/val").glob("*.xml"):
+                add(tar, f"val/{path.name}", path.read_bytes())
+    write_devkit(root / "ILSVRC2012_devkit_t12.tar.gz")
+    return root
+
+
+@pytest.fixture
+def archives(imagenet_root, tmp_path_factory):
+    return pack(imagenet_root, tmp_path_factory.mktemp("archives"))
+
+
+def load(root, **settings):
+    return data.load({"kind": "imagenet", "root": str(root), **settings})
+
+
+def test_archives_are_the_unpacked_data_set(archives, imagenet_root):
+    packed, unpacked = load(archives), load(imagenet_root)
+    assert packed.ids == tuple(f"ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2, 3))
+    assert packed.classes == unpacked.classes == ("n01", "n02", "n03")
+    assert packed.class_names == ("n01 by name", "n02 by name", "n03 by name")
+    place = {image_id.partition("/")[2]: index for index, image_id in enumerate(unpacked.ids)}
+    for index, image_id in enumerate(packed.ids):
+        ours, theirs = packed.read(index), unpacked.read(place[image_id])
+        assert np.array_equal(np.asarray(ours.image), np.asarray(theirs.image))
+        assert (ours.label, ours.objects, ours.problems) == (theirs.label, theirs.objects, theirs.problems)
+        assert packed.labels(index) == (theirs.label,)
+        assert packed.fingerprint(index) == unpacked.fingerprint(place[image_id])
+    assert [path.name for path in archives.iterdir()].count("val") == 0  # nothing was unpacked
+
+
+def test_archives_with_a_class_list_and_labels_of_the_usual_names(archives):
+    dataset = load(archives, classes=["n03", "n07"])
+    assert dataset.ids == ("ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000003.JPEG")
+    assert [dataset.read(index).label for index in range(2)] == [0, 0]
+    (archives / "val.txt").write_text("\n".join(f"ILSVRC2012_val_0000000{number}.JPEG 1" for number in (1, 2, 3)))
+    assert [load(archives).labels(index) for index in range(3)] == [(1,)] * 3
+
+
+def test_without_boxes_each_image_says_so(imagenet_root, tmp_path_factory):
+    sample = load(pack(imagenet_root, tmp_path_factory.mktemp("bare"), boxes=False)).read(0)
+    assert sample.objects == ()
+    assert "there is no annotation ILSVRC2012_val_00000001.xml" in sample.problems[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_truncated_image_in_the_tar_is_a_bad_image(imagenet_root, tmp_path_factory, workers):
+    path = next(imagenet_root.glob("val/*/ILSVRC2012_val_00000002.JPEG"))
+    path.write_bytes(path.read_bytes()[:300])
+    dataset = load(pack(imagenet_root, tmp_path_factory.mktemp("truncated")))
+    found = list(data.batches(dataset, range(3), PLAIN, "label", 8, workers))
+    bad = [part for part in found if isinstance(part, BadImage)]
+    assert [(part.image_id, part.status) for part in bad] == [("ILSVRC2012_val_00000002.JPEG", "bad_image")]
+    assert torch.cat([part.targets for part in found if not isinstance(part, BadImage)]).tolist() == [2, 2]
+
+
+def test_an_archive_travels_to_other_processes(archives):
+    archive = Archive.of(archives / "ILSVRC2012_img_val.tar")
+    there = pickle.loads(pickle.dumps(archive))
+    name = "ILSVRC2012_val_00000003.JPEG"
+    assert there.read(name) == archive.read(name) != b""
+    assert there.read("ILSVRC2012_val_00000009.JPEG") is None
+
+
+def cut(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+def train_tar(root):
+    with tarfile.open(root / "ILSVRC2012_img_val.tar", "w") as tar:
+        add(tar, "n01440764.tar", b"inside")
+
+
+BROKEN = {
+    "no devkit": (lambda root: (root / "ILSVRC2012_devkit_t12.tar.gz").unlink(), r"ILSVRC2012_devkit_t12\.tar\.gz"),
+    "devkit without meta": (
+        lambda root: write_devkit(root / "ILSVRC2012_devkit_t12.tar.gz", meta=False),
+        "holds no meta.mat",
+    ),
+    "devkit without truth": (
+        lambda root: write_devkit(root / "ILSVRC2012_devkit_t12.tar.gz", truth=False),
+        "holds no ILSVRC2012_validation_ground_truth",
+    ),
+    "devkit cut short": (lambda root: cut(root / "ILSVRC2012_devkit_t12.tar.gz", 200), "download it again"),
+    "images cut inside a member": (lambda root: cut(root / "ILSVRC2012_img_val.tar", 2000), "download it again"),
+    "images cut inside a header": (lambda root: cut(root / "ILSVRC2012_img_val.tar", 700 + 512), "download it again"),
+    "no tar": (lambda root: (root / "ILSVRC2012_img_val.tar").write_text("<html>404</html>"), "download it again"),
+    "empty": (lambda root: cut(root / "ILSVRC2012_img_val.tar", 0), "download it again"),
+    "the tar of another part": (train_tar, r"holds no images but n01440764\.tar"),
+    "nothing": (lambda root: (root / "ILSVRC2012_img_val.tar").unlink(), r"ILSVRC2012_img_val\.tar"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_archives_are_one_sentence(archives, kind):
+    breaks, says = BROKEN[kind]
+    breaks(archives)
+    with pytest.raises(BenchError, match=says) as caught:
+        load(archives)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_boxes_cut_short_stop_at_the_first_fingerprint(archives):
+    cut(archives / "ILSVRC2012_bbox_val_v3.tgz", 100)
+    with pytest.raises(BenchError, match="download it again"):
+        load(archives).fingerprint(0)
+
+
+@pytest.mark.parametrize("whole_members", [1, 2])
+def test_a_tar_cut_between_two_members_is_seen(archives, whole_members):
+    path = archives / "ILSVRC2012_img_val.tar"
+    ends = sorted(start + length for start, length in Archive.of(path).members.values())
+    cut(path, -(-ends[whole_members - 1] // 512) * 512)
+    with pytest.raises(BenchError, match="its end is missing"):
+        load(archives)
+
+
+@pytest.mark.real
+def test_photographs_from_a_tar_are_those_of_the_folder(real_root, tmp_path):
+    unpacked = load(real_root / "data/imagenet")
+    chosen = data.subset(unpacked, 12, 0)
+    with tarfile.open(tmp_path / "ILSVRC2012_img_val.tar", "w") as tar:
+        for index in chosen:
+            tar.add(unpacked.path(index), unpacked.path(index).name)
+    lines = [f"{unpacked.path(index).name} {unpacked.labels(index)[0]}" for index in chosen]
+    (tmp_path / "val.txt").write_text("\n".join(lines))
+    packed = load(tmp_path, classes=str(real_root / "data/imagenet/LOC_synset_mapping.txt"))
+    place = {unpacked.path(index).name: index for index in chosen}
+    assert set(packed.ids) == set(place)
+    for index, image_id in enumerate(packed.ids):
+        ours, theirs = packed.read(index), unpacked.read(place[image_id])
+        assert np.array_equal(np.asarray(ours.image), np.asarray(theirs.image))
+        assert ours.label == theirs.label
