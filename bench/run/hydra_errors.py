@@ -14,7 +14,7 @@ def sentence(error: Exception, keys: Iterable[str]) -> BenchError:
     """What is wrong with the command line or a configuration file. keys: the dotted keys that can be set."""
     text = str(error)
     if group := re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text):
-        return unknown(group[1], group[2], choices(group[1]))
+        return unknown(group[1].removesuffix("s"), group[2], choices(group[1]))  # "peers" is the one plural
     if key := re.search(r"Could not override '([^'@]+)'", text):
         known = set(keys)
         if key[1] not in known:

@@ -92,6 +92,11 @@ def test_the_command_line_adds_them_to_the_methods():
     assert set(beside_all) == {*sweep.configuration([])["method"], "grad_cam@torchcam"}
 
 
+def test_an_unknown_word_on_the_command_line_is_one_sentence():
+    with pytest.raises(BenchError, match="There is no peer 'xgradcam@torchcam'; did you mean 'xgrad_cam@torchcam'"):
+        sweep.configuration(["peers=[xgradcam@torchcam]"])
+
+
 def test_the_list_tells_versions_without_importing(monkeypatch):
     for library in LIBRARIES:
         monkeypatch.setitem(sys.modules, library, None)
