@@ -1,4 +1,4 @@
-"""The development kit of ILSVRC2012, unpacked or as its tar.gz: its own numbers of the classes, and the ground truth."""
+"""The development kit of ILSVRC2012, unpacked or as its tar.gz: its own class numbers, and the ground truth."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Devkit:
         try:
             entries = loadmat(BytesIO(self.meta), squeeze_me=True, struct_as_record=False)["synsets"]
             found = {int(entry.ILSVRC2012_ID): (str(entry.WNID), _words(entry)) for entry in entries}
-        except Exception as error:  # noqa: BLE001 -- what scipy raises for a file of another form isn't documented
+        except Exception as error:  # what scipy raises for a file of another form is not documented
             raise BenchError(f"{self.where} can't be read as the kit's table of classes ({error}).") from error
         return {number: entry for number, entry in sorted(found.items()) if number <= CLASSES}
 
