@@ -59,7 +59,7 @@ def measure_runtime(
             "method": step.method,
             "step": step.name,
             **(passes[step] or {}),
-            "peak_memory_bytes": _peak_memory(step, whole),
+            "peak_memory_bytes": peak_memory(partial(step.run, _fresh(whole)), whole.images.device),
         }
         for step in steps
     ]
@@ -126,18 +126,17 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(step: Step, trace: Trace) -> float:
-    """Bytes that one run held at most, beyond what was allocated when it started."""
-    fresh, device = _fresh(trace), trace.images.device
+def peak_memory(run: Callable[[], object], device: torch.device) -> float:
+    """Bytes that one run held at most, beyond what was allocated when it started; NaN where that can't be told."""
     if device.type == "cuda":
         _synchronise(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        step.run(fresh)
+        run()
         return float(torch.cuda.max_memory_allocated(device) - before)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs each start and stop on stderr otherwise
     with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
-        step.run(fresh)
+        run()
     if profile.kineto_results is None:
         return float("nan")
     sizes = [event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"]
