@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bench.trace import Trace
 
 Method = Callable[["Trace"], "Tensor | Map"]
+Shared = TypeVar("Shared")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Explanation:
     masks: Tensor | None = None
     method: Method | None = None
     normalise: str = "maximum"
+    _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def of(
@@ -75,6 +77,16 @@ class Explanation:
         fields = (self.raw_map, self.heatmap, None if self.trace is None else self.trace.scores)
         rows = [field.reshape(len(field), -1).isfinite().all(1) for field in fields if field is not None]
         return torch.stack(rows).all(0) if rows else torch.ones(len(self), dtype=torch.bool)
+
+    def once(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
+        """What several metrics need of this explanation, computed by the first that asks; see `Trace.once`.
+
+        key: names the quantity and all parameters that it depends on. A changed explanation computes its own.
+        """
+        if key not in self._shared:
+            self._shared[key] = compute()
+        shared: Shared = self._shared[key]
+        return shared
 
     @property
     def channel_totals(self) -> Tensor:

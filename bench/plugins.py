@@ -30,6 +30,7 @@ def conf_folder() -> Path:
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
 
+
 ALL = "all"  # no entry, but a choice: method=all
 
 
@@ -128,10 +129,25 @@ def passes_of(method: Plugin, channels: int, live_channels: int, positions: int)
     An entry is a number, or an expression over the method's own parameters, `channels` (K), `live_channels` (those
     that aren't zero all over), `positions` (H W), len, min and max, as "min(top, live_channels) + 1".
     """
-    functions = {"len": len, "min": min, "max": max}
     layer = {"channels": channels, "live_channels": live_channels, "positions": positions}
-    known = {**method.params, **functions, **layer}
-    claims = method.about.get("passes", {})
+    return _evaluated(method.about.get("passes", {}), {**method.params, **layer})
+
+
+def forwards_of(metric: Plugin) -> dict[str, float]:
+    """What a metric's YAML says it costs an image, in forward passes of the whole model: {"insertion": 224, ...}.
+
+    `forwards` is a number or an expression over the metric's own parameters, len, min and max, as "2 * steps"; or a
+    mapping of names to such, where metrics of equal parameters share passes: what two of them name is run once.
+    A number without a name has the metric's. Each costs an image and method; an image alone with `forwards_for: image`,
+    where the passes know no map, and all methods share them.
+    """
+    claims = metric.about.get("forwards", 0)
+    return _evaluated(claims if isinstance(claims, Mapping) else {metric.name: claims}, metric.params)
+
+
+def _evaluated(claims: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, float]:
+    """Each claim's value: a number, or an expression over names, len, min and max."""
+    known = {**names, "len": len, "min": min, "max": max}
     return {name: eval(str(claim), {"__builtins__": {}}, known) for name, claim in claims.items()}
 
 

@@ -6,16 +6,15 @@ from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import logits_of, perturb, probabilities
+from metrics.perturbation import Fill, kept_logits, probabilities
 
 
-def average_drop(explanation: Explanation, fill: str = "zero", blur: float = 0.05) -> Tensor:
+def average_drop(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
     """max(0, p - p') / p, where p' sees only what the map highlights: image h + fill (1 - h) -> (B,) in [0, 1].
 
     p: softmax probability of the class. Lower is better. A fraction per image, not x 100; the average is the table's.
-    fill and blur: see `metrics.perturbation.perturb`; "zero" is the published image x map, in normalised pixels.
+    fill and blur: see `metrics.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
     """
-    trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
-    kept = perturb(given(explanation.images, "images"), 1 - heatmap, "soft", fill=fill, blur=blur)
-    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, logits_of(trace, kept)))
+    trace, seen = given(explanation.trace, "trace"), kept_logits(explanation, fill, blur)
+    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, seen))
     return (p - p_kept).clamp(min=0) / p

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import logits_of, perturb, probabilities
+from metrics.perturbation import Fill, confidence, logits_of, perturb
 
 
 def confidence_drop(
     explanation: Explanation,
     mode: str = "soft",
     fraction: float = 0.1,
-    fill: str = "mean",
+    fill: Fill = "mean",
     blur: float = 0.05,
     output: str = "probability",
     relative: bool = False,
@@ -22,19 +21,11 @@ def confidence_drop(
     """p - p': what the class loses when the highlighted pixels are replaced -> (B,), higher is better, may be negative.
 
     mode, fraction, fill and blur: see `metrics.perturbation.perturb`. output "probability": p is the softmax
-    probability, the drop is in [-1, 1]. "logit": p is the class's score. relative: (p - p') / |p| instead.
+    probability, the drop is in [-1, 1]. "logit": p is the class's score; see `metrics.perturbation.confidence`.
+    relative: (p - p') / |p| instead.
     Raises BenchError for another output.
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     perturbed = logits_of(trace, perturb(images, given(explanation.heatmap, "heatmap"), mode, fraction, fill, blur))
-    before, after = (_confidence(logits, trace.targets, output) for logits in (trace.logits, perturbed))
+    before, after = (confidence(logits, trace.targets, output) for logits in (trace.logits, perturbed))
     return (before - after) / before.abs() if relative else before - after
-
-
-def _confidence(logits: Tensor, targets: Tensor, output: str) -> Tensor:
-    """(B, C), (B,) -> (B,)."""
-    if output == "probability":
-        return probabilities(logits, targets)
-    if output == "logit":
-        return logits.double().gather(1, targets[:, None])[:, 0]
-    raise BenchError(f"confidence_drop's output is 'probability' or 'logit', not {output!r}.")

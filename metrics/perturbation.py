@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.errors import BenchError, unknown
+from bench.explanation import Explanation
+from bench.preconditions import given
 from bench.trace import Trace
 from metrics.rounding import rounded
 
+OUTPUTS = ("probability", "logit", "accuracy")
+Fill = str | Sequence[float]
+
 
 def perturb(
-    images: Tensor, heatmap: Tensor, mode: str = "soft", fraction: float = 0.1, fill: str = "mean", blur: float = 0.05
+    images: Tensor, heatmap: Tensor, mode: str = "soft", fraction: float = 0.1, fill: Fill = "mean", blur: float = 0.05
 ) -> Tensor:
     """Images with what the map highlights replaced: (B, 3, H', W'), (B, H', W') in [0, 1] -> (B, 3, H', W').
 
     mode "soft": image (1 - h) + fill h. mode "hard": the highest `fraction` of the pixels, the same number for every
     map, at least one, ties to the first pixel of the map rounded to 1e-6.
-    fill "mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
-    "blur": the image under a Gaussian with sigma = `blur` x the shorter side.
+    fill and blur: see `filling`.
     Raises BenchError for another mode or fill, and for a fraction outside [0, 1].
     """
     h = _highlighted(heatmap, mode, fraction)[:, None].to(images.dtype)
-    return images * (1 - h) + _filling(images, fill, blur) * h
+    return images * (1 - h) + filling(images, fill, blur) * h
 
 
 def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
@@ -33,10 +38,42 @@ def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.double().softmax(1).gather(1, targets[:, None])[:, 0]
 
 
+def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
+    """What a perturbation is judged by: (R, C), (R,) -> (R,), float64.
+
+    output "probability": the softmax probability of each row's class. "logit": its score. "accuracy": 1 where it is
+    the predicted class, else 0. Raises BenchError for another output.
+    """
+    if output not in OUTPUTS:
+        raise unknown("output", str(output), OUTPUTS)
+    if output == "probability":
+        return probabilities(logits, targets)
+    if output == "logit":
+        return logits.double().gather(1, targets[:, None])[:, 0]
+    return (logits.argmax(1) == targets).double()
+
+
 @torch.no_grad()
 def logits_of(trace: Trace, images: Tensor) -> Tensor:
     """The model's logits for other images of the trace's rows: (B, 3, H', W') -> (B, C)."""
     return trace.forward(images)
+
+
+def kept_images(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
+    """What only the map's eyes see: image h + fill (1 - h), (B, 3, H', W')."""
+    heatmap = given(explanation.heatmap, "heatmap")
+    return perturb(given(explanation.images, "images"), 1 - heatmap, "soft", fill=fill, blur=blur)
+
+
+def kept_logits(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
+    """The model's logits for `kept_images`, (B, C), run once for all metrics that ask."""
+    trace = given(explanation.trace, "trace")
+    return explanation.once(kept(fill, blur), lambda: logits_of(trace, kept_images(explanation, fill, blur)))
+
+
+def kept(fill: Fill, blur: float) -> tuple[str, str, float]:
+    """The name of `kept_logits` among what an explanation holds once."""
+    return ("kept", str(fill), blur)
 
 
 def _highlighted(heatmap: Tensor, mode: str, fraction: float) -> Tensor:
@@ -53,15 +90,25 @@ def _highlighted(heatmap: Tensor, mode: str, fraction: float) -> Tensor:
     return torch.zeros_like(pixels).scatter(1, highest, 1.0).view_as(heatmap)
 
 
-def _filling(images: Tensor, fill: str, blur: float) -> Tensor:
-    """What replaces the pixels; broadcasts to the images."""
+def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
+    """What replaces pixels of images (B, 3, H', W'); broadcasts to them.
+
+    fill "mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
+    "blur": the image under a Gaussian with sigma = `blur` x the shorter side. Or a colour: a number per channel, in
+    normalised pixels; black is -mean / std, for ImageNet [-2.118, -2.036, -1.804].
+    Raises BenchError for another fill.
+    """
     if fill == "mean":
         return images.mean((2, 3), keepdim=True)
     if fill == "zero":
         return images.new_zeros(())
     if fill == "blur":
         return _blurred(images, blur * min(images.shape[-2:]))
-    raise BenchError(f"A perturbation's fill is 'mean', 'blur' or 'zero', not {fill!r}.")
+    if not isinstance(fill, str) and len(fill) == images.shape[1]:
+        return images.new_tensor(list(fill))[:, None, None]
+    raise BenchError(
+        f"A perturbation's fill is 'mean', 'blur', 'zero' or a colour of {images.shape[1]} numbers, not {fill!r}."
+    )
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.run import compute, manifest, notes, pictures, settings, timing
+from bench.run import compute, costs, manifest, notes, pictures, settings, timing
 from bench.run.job import Job
 from bench.run.manifest import Failure, Outcome
 from bench.run.progress import progress
@@ -69,6 +69,7 @@ def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, .
     missing = [(one.shard, files) for one in shards if (files := one.missing(folder))]
     images, console, start = sum(len(shard) for shard, _ in missing), Console(), time.perf_counter()
     if missing:
+        _say_cost(job, images, console)
         with progress(job.name, images, console) as advance:
             for shard, files in missing:
                 compute.compute(job, whole, shard, files, folder)
@@ -81,6 +82,13 @@ def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, .
             f"{job.name}: {there} of {len(shards)} shards were already there", highlight=False, soft_wrap=True
         )
     return len(missing)
+
+
+def _say_cost(job: Job, images: int, console: Console) -> None:
+    """What is about to be computed, in forward passes; nothing where the metrics need none."""
+    cost = costs.Cost.of(job.metrics, len(job.methods))
+    if cost.per_image:
+        console.print(f"{job.name}: {cost.line(images)}", highlight=False, soft_wrap=True)
 
 
 def run_folder(config: dict[str, Any]) -> Path:

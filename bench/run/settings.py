@@ -29,6 +29,10 @@ EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     "data.seed": (_whole(0), "a whole number, 0 or more"),
     "data.batch_size": (_whole(1), "a number of rows, 1 or more"),
     "data.workers": (_whole(0), "a number of processes, 0 or more"),
+    "metrics.max_forwards_per_image": (
+        lambda value: value is None or _whole(0)(value),
+        "a number of forward passes, or null for no budget",
+    ),
     "runtime.repeats": (_whole(0), "a whole number, 0 for no timing"),
     "runtime.batch_size": (_whole(1), "a number of rows, 1 or more"),
     "pictures.rows": (_whole(0), "a number of rows, 0 for no pictures"),

@@ -18,7 +18,7 @@ SHOWS = frozenset(
 )
 SHOWS_IN_RUN = frozenset(
     {"execute", "explain", "files", "fingerprint", "finish", "hydra_errors", "listing", "manifest", "notes", "pictures"}
-    | {"progress", "settings", "shards", "sources", "sweep", "timing", "user_code"}
+    | {"costs", "progress", "settings", "shards", "sources", "sweep", "timing", "user_code"}
 )
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import models, plugins
-from bench.run import files, hydra_errors, settings
+from bench.run import costs, files, hydra_errors, settings
 from bench.run.execute import execute, run_folder
 from bench.run.job import chosen
 from bench.run.manifest import Outcome
@@ -70,8 +70,8 @@ def _check(config: dict[str, Any]) -> None:
     add_current_folder()
     settings.check_keys(config, _keys(()))
     settings.check(config)
-    for kind in PLUGIN_GROUPS:
-        chosen(kind, config)
+    methods, metrics = (chosen(kind, config) for kind in PLUGIN_GROUPS)
+    costs.check(metrics, len(methods), config["metrics"]["max_forwards_per_image"])
     files.ensure_writable(run_folder(config))
 
 

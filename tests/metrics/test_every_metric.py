@@ -12,7 +12,7 @@ from torch import Tensor
 
 import metrics
 from bench.evaluation import measure, value_names
-from bench.plugins import Plugin
+from bench.plugins import Plugin, forwards_of
 from bench.preconditions import OK, PRECONDITIONS
 
 SAID = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "forwards"}
@@ -64,7 +64,7 @@ def leaves_no_trace_and_has_no_state(metric, explanation, explain):
 def needs_no_other_image(metric, explanation, explain):
     together = values(metric, explanation)
     for row in range(len(explanation)):
-        alone = values(metric, explain(explanation.trace[row : row + 1]))
+        alone = values(metric, explain(replace(explanation.trace[row : row + 1])))  # what it holds once, afresh
         for name in together:
             torch.testing.assert_close(together[name][row : row + 1], alone[name], rtol=1e-11, atol=1e-12)
 
@@ -113,16 +113,25 @@ def writes_down_every_parameter_at_its_default(metric, explanation, explain):
 
 
 def costs_the_passes_it_claims(metric, explanation, explain):
-    values(metric, explanation)  # what is lazy is computed now
+    fresh = explain(replace(explanation.trace))
+    before = replace(fresh.trace.passes)
+    values(metric, fresh)
+    counted = (fresh.trace.passes.trunk_forward - before.trunk_forward) / len(fresh)
+    assert counted == sum(forwards_of(metric).values())
+
+
+def costs_other_methods_nothing_where_the_image_pays(metric, explanation, explain):
+    values(metric, explain(explanation.trace))
     before = replace(explanation.trace.passes)
-    values(metric, explanation)
-    assert explanation.trace.passes.trunk_forward - before.trunk_forward == metric.about["forwards"] * len(explanation)
+    values(metric, explain(explanation.trace))
+    if metric.about.get("forwards_for") == "image":
+        assert explanation.trace.passes == before
 
 
 CHECKS = [
     one_float_per_image, leaves_no_trace_and_has_no_state, needs_no_other_image, other_rows_bear_a_broken_one,
     every_unmet_need_has_its_status, says_all_about_itself, writes_down_every_parameter_at_its_default,
-    costs_the_passes_it_claims,
+    costs_the_passes_it_claims, costs_other_methods_nothing_where_the_image_pays,
 ]  # fmt: skip
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from scipy import ndimage
 
 from bench import BenchError
+from bench.explanation import Explanation
+from methods import masking
 from metrics.average_drop import average_drop
+from metrics.average_gain import average_gain
 from metrics.confidence_drop import confidence_drop
-from metrics.perturbation import perturb, probabilities
+from metrics.increase_in_confidence import increase_in_confidence
+from metrics.perturbation import confidence, perturb, probabilities
+from metrics.perturbed_passes import perturbed_scores
 
 IMAGE = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]] * 2 + [[[0.0, 0.0], [0.0, 4.0]]]]).double()  # (1, 3, 2, 2)
 MAP = torch.tensor([[[1.0, 0.25], [0.0, 0.5]]]).double()
@@ -85,7 +91,7 @@ def test_confidence_drop_is_before_minus_after(trace, explanation, output, relat
 
 
 def test_confidence_drop_names_a_wrong_output(explanation):
-    with pytest.raises(BenchError, match="'probability' or 'logit'"):
+    with pytest.raises(BenchError, match="accuracy, logit, probability"):
         confidence_drop(explanation, output="softmax")
 
 
@@ -103,3 +109,73 @@ def test_a_map_of_ones_keeps_everything_and_loses_everything(trace, explanation)
     lost = confidence_drop(ones, fill="zero")
     blank = probabilities(trace.forward(torch.zeros_like(trace.images)), trace.targets)
     torch.testing.assert_close(lost, probabilities(trace.logits, trace.targets) - blank, **EXACT)
+
+
+def test_a_colour_of_ones_own_replaces_what_is_highlighted():
+    found = perturb(IMAGE, torch.ones(1, 2, 2).double(), fill=[-2.0, 0.5, 1.0])
+    torch.testing.assert_close(found.amax((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
+    torch.testing.assert_close(found.amin((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
+    with pytest.raises(BenchError, match="3 numbers"):
+        perturb(IMAGE, MAP, fill=[0.0])
+
+
+def test_accuracy_is_whether_the_class_is_predicted():
+    logits = torch.tensor([[0.0, 2.0], [3.0, 1.0]])
+    assert confidence(logits, torch.tensor([1, 1]), "accuracy").tolist() == [1, 0]
+
+
+def test_gain_and_increase_are_the_drops_counterparts(trace, explanation):
+    kept = trace.images * explanation.heatmap[:, None]
+    for row in range(len(trace)):
+        p, seen = probability(trace, trace.images, row), probability(trace, kept, row)
+        assert float(average_gain(explanation)[row]) == pytest.approx(max(0, seen - p) / (1 - p), abs=1e-12)
+        assert float(increase_in_confidence(explanation)[row]) == (seen > p)
+        assert float(average_drop(explanation)[row] * average_gain(explanation)[row]) == 0
+    assert set(increase_in_confidence(explanation).tolist()) == {0, 1}
+
+
+def test_gain_keeps_its_digits_where_the_class_is_nearly_certain():
+    """By hand: p = 1 - 3e-20, p' = 1 - 1e-20, which float64 can't tell from 1: the gain is 2/3."""
+    logits, seen = (torch.tensor([[0.0, math.log(rest)]], dtype=torch.float64) for rest in (3e-20, 1e-20))
+    answer = {"forward": lambda _: seen, "forward_logits": lambda _: seen}
+    trace = SimpleNamespace(logits=logits, targets=torch.zeros(1, dtype=torch.long), **answer)
+    found = average_gain(Explanation(trace=trace, heatmap=MAP, images=IMAGE))
+    assert float(found) == pytest.approx(2 / 3, rel=1e-9)
+
+
+def test_one_pass_over_what_is_kept_serves_three_metrics(trace, explanation):
+    before = replace(trace.passes)
+    for metric in (average_drop, average_gain, increase_in_confidence, average_drop):
+        metric(explanation)
+    assert trace.passes.trunk_forward - before.trunk_forward == len(trace)
+    average_drop(explanation, fill="mean")
+    average_drop(replace(explanation))
+    assert trace.passes.trunk_forward - before.trunk_forward == 3 * len(trace)
+
+
+ROW = 3 * 12 * 12 * 8  # bytes of one of the trace's images
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 6, 12, 100])
+def test_perturbed_scores_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
+    """Five copies of each image, faded: whatever fits into a pass, the same values and as many passes."""
+    sizes = []
+
+    def faded(images, copies):
+        strengths = torch.arange(1.0, 6.0)[copies].double()
+        found = trace.images[images, None] * strengths[:, None, None, None]
+        sizes.append(found.shape[0] * found.shape[1])
+        return found
+
+    expected = torch.stack(
+        [confidence(trace.forward(trace.images * s), trace.targets, "logit") for s in range(1, 6)], dim=1
+    )
+    monkeypatch.setattr(trace.cut, "ablation_memory", rows * masking.HELD * ROW)
+    before = replace(trace.passes)
+    found = perturbed_scores(trace, 5, faded, "logit")
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert trace.passes.trunk_forward - before.trunk_forward == 5 * len(trace) == sum(sizes)
+    assert max(sizes) <= rows
+    assert len(set(sizes)) <= 2  # alike for every image
+    if rows == 12:
+        assert sizes == [10, 10]

@@ -1,0 +1,26 @@
+"""Average gain: Zhang et al., Opti-CAM, CVIU 2024, arXiv:2301.07002, AG."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.perturbation import Fill, kept_logits
+
+
+def average_gain(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
+    """max(0, p' - p) / (1 - p), where p' sees only what the map highlights -> (B,) in [0, 1]; higher is better.
+
+    p: softmax probability of the class; p': of image h + fill (1 - h). A fraction per image, not x 100; the
+    counterpart of `average_drop`. fill and blur: see `metrics.perturbation.filling`; "zero" is image x map, in
+    normalised pixels.
+    """
+    trace, seen = given(explanation.trace, "trace"), kept_logits(explanation, fill, blur)
+    missing, missing_kept = (_missing(logits, trace.targets) for logits in (trace.logits, seen))
+    return (missing - missing_kept).clamp(min=0) / missing
+
+
+def _missing(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 - p as the sum of all other probabilities, which keeps its digits where p is nearly 1: (B, C), (B,) -> (B,)."""
+    return logits.double().softmax(1).scatter(1, targets[:, None], 0).sum(1)

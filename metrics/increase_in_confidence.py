@@ -1,0 +1,20 @@
+"""Increase in confidence: Chattopadhay et al., Grad-CAM++, WACV 2018, arXiv:1710.11063, section 4.1."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.perturbation import Fill, kept_logits, probabilities
+
+
+def increase_in_confidence(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
+    """1 where the class gains when only what the map highlights is seen, p' > p, else 0 -> (B,); higher is better.
+
+    p: softmax probability of the class; p': of image h + fill (1 - h). The mean is the published rate, not x 100.
+    fill and blur: see `metrics.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
+    """
+    trace, seen = given(explanation.trace, "trace"), kept_logits(explanation, fill, blur)
+    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, seen))
+    return (p_kept > p).double()

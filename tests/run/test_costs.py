@@ -1,0 +1,79 @@
+"""What metrics declare to cost, merged where they share passes, and the budget that refuses a run."""
+
+from __future__ import annotations
+
+import pytest
+
+import metrics
+from bench import BenchError
+from bench.evaluation import measure
+from bench.explanation import Explanation
+from bench.plugins import Plugin, forwards_of
+from bench.preconditions import OK
+from bench.run.costs import Cost, check
+from bench.testing import Case
+
+
+def metric(name: str, forwards: object, params: dict | None = None, **about: object) -> Plugin:
+    return Plugin(name, f"m.{name}", lambda _: None, params or {}, {"forwards": forwards, **about})
+
+
+def test_forwards_are_numbers_expressions_or_named_passes():
+    assert forwards_of(metric("one", 3)) == {"one": 3}
+    assert forwards_of(metric("free", 0)) == {"free": 0}
+    assert forwards_of(metric("curve", "2 * steps + len(at)", {"steps": 10, "at": [1, 2]})) == {"curve": 22}
+    assert forwards_of(metric("both", {"up": "steps", "down": 1}, {"steps": 5})) == {"up": 5, "down": 1}
+    assert forwards_of(Plugin("mine", "m.mine", lambda _: None)) == {"mine": 0}
+
+
+def test_shared_passes_and_passes_of_the_image_count_once():
+    several = [
+        metric("a", {"kept": 1}),
+        metric("b", {"kept": 1}),
+        metric("c", 10),
+        metric("d", 100, forwards_for="image"),
+        metric("e", 5, of="layer"),
+    ]
+    cost = Cost.of(several, methods=3)
+    assert (cost.per_image_and_method, cost.per_image) == (11, 3 * 11 + 105)
+    line = cost.line(images=20)
+    assert "11 per image and method (c 10, kept 1)" in line
+    assert "105 per image for all methods (d 100, e 5)" in line
+    assert "2,760 for 20 images x 3 methods" in line
+
+
+def test_budget_names_the_metrics_their_cost_and_the_way_out():
+    several = [metric("cheap", 1), metric("dear", 50)]
+    check(several, 2, None)
+    check(several, 2, 102)
+    with pytest.raises(BenchError, match=r"102 forward passes.*is 101: dear 100, cheap 2\..*~metric\.dear"):
+        check(several, 2, 101)
+
+
+def test_all_metrics_together_cost_no_more_than_is_said():
+    """Of one method: every metric of conf/metric/ that applies, on one explanation, counted."""
+    trace = Case().trace()
+    one = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
+    before, measures = trace.passes.trunk_forward, []
+    for entry in (metrics.get(name) for name in metrics.names()):
+        explanation = one if entry.about["of"] == "method" else Explanation(trace=trace)
+        if any(OK in statuses for _, statuses in measure(entry, explanation, True).values()):
+            measures.append(entry)
+    counted = (trace.passes.trunk_forward - before) / len(trace)
+    assert counted == Cost.of(measures, 1).per_image > 3
+
+
+def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, results):
+    with pytest.raises(BenchError, match=r"max_forwards_per_image is 1: confidence_drop 2\."):
+        run("metrics.max_forwards_per_image=1")
+    assert not results.exists()
+    assert run("metrics.max_forwards_per_image=1", "~metric.confidence_drop")[0].failure is None
+    with pytest.raises(BenchError, match="or null for no budget"):
+        run("metrics.max_forwards_per_image=-1")
+
+
+def test_the_cost_is_said_before_a_run_and_not_where_nothing_is_left_to_do(run, capsys):
+    run()
+    assert "at most: 1 per image and method (confidence_drop 1), 10 for 5 images x 2 methods" in capsys.readouterr().out
+    run()
+    assert "forward passes" not in capsys.readouterr().out
