@@ -11,8 +11,10 @@ from typing import Any
 
 from bench import plugins
 from bench.data.base import BadImage, DataSet, Sample, check_labels, subset
+from bench.data.coco import Coco
 from bench.data.folder import Folder
 from bench.data.imagenet_archives import imagenet
+from bench.data.imagenet_s import ImageNetS
 from bench.data.loading import TARGET_RULES, batches
 from bench.data.preprocessing import Preprocessing
 from bench.data.scenes import Scenes
@@ -32,8 +34,17 @@ __all__ = [
     "subset",
 ]
 
-KINDS: Mapping[str, Callable[..., DataSet]] = {"scenes": Scenes, "imagenet": imagenet, "voc": Voc, "folder": Folder}
-LOADING = frozenset({"kind", "size", "seed", "target", "batch_size", "workers"})  # what the runner reads itself
+KINDS: Mapping[str, Callable[..., DataSet]] = {
+    "scenes": Scenes,
+    "imagenet": imagenet,
+    "imagenet_s": ImageNetS,
+    "voc": Voc,
+    "coco": Coco,
+    "folder": Folder,
+}
+LOADING = frozenset(  # what the runner reads itself
+    {"kind", "size", "seed", "only_classes", "only_correct", "target", "batch_size", "workers"}
+)
 
 
 def names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.errors import BenchError
+from bench.errors import BenchError, unknown
 
 Box = tuple[float, float, float, float]
 Objects = tuple[tuple[int, Box], ...]
+MOST_NAMED = 100  # in an error; a thousand names are no help
 
 
 class BadImage(Exception):
@@ -34,6 +36,7 @@ class Sample:
     image: RGB. label: the class index of the image, or None. objects: (class index, box), box = x0, y0, x1, y1 in
     stored pixels, x1 and y1 exclusive. mask: (h, w) int64, class index per pixel, -1 for background and border.
     problems: sentences about annotations that are missing or malformed; the image counts all the same.
+    crowd: (class index, box) of regions that hold many objects in one box; they count in the mask, not as objects.
     """
 
     image: Image.Image
@@ -42,6 +45,7 @@ class Sample:
     objects: Objects = ()
     mask: NDArray[np.int64] | None = None
     problems: tuple[str, ...] = field(default=())
+    crowd: Objects = ()
 
 
 class DataSet(ABC):
@@ -78,18 +82,43 @@ def largest(objects: Objects) -> int | None:
     return objects[max(area, key=area.__getitem__)][0] if objects else None
 
 
-def subset(dataset: DataSet, size: int | None, seed: int) -> tuple[int, ...]:
+def subset(
+    dataset: DataSet, size: int | None, seed: int, only_classes: Sequence[str | int] | None = None
+) -> tuple[int, ...]:
     """`size` indices chosen by seed without replacement, ascending; all where size is None.
 
-    Raises BenchError where the data set is smaller than that.
+    only_classes: an image must be labelled with one of these (a class, its name or its index); None: any.
+    Raises BenchError where the data set has fewer such images, or no such class.
     """
+    among: Sequence[int] = range(len(dataset))
+    said = f"{len(dataset)} images in {dataset.name!r}"
+    if only_classes is not None:
+        wanted = {class_index(dataset, name) for name in only_classes}
+        among = [index for index in among if wanted.intersection(dataset.labels(index))]
+        said = f"{len(among)} images of data.only_classes in {dataset.name!r}"
+    if not among:
+        raise BenchError(f"There are no images of data.only_classes={list(only_classes or ())} in {dataset.name!r}.")
     if size is None:
-        return tuple(range(len(dataset)))
-    if not 1 <= size <= len(dataset):
+        return tuple(among)
+    if not 1 <= size <= len(among):
+        raise BenchError(f"data.size={size} of {said}: give 1 to {len(among)}, or null for all.")
+    return tuple(sorted(among[place] for place in np.random.default_rng(seed).permutation(len(among))[:size]))
+
+
+def class_index(dataset: DataSet, said: str | int) -> int:
+    """The class index of a class, of its name, or of itself. Raises BenchError, with the nearest, for no such class."""
+    if isinstance(said, int) and 0 <= said < len(dataset.classes):
+        return said
+    for names in (dataset.classes, dataset.class_names):
+        if said in names:
+            return names.index(str(said))
+    names = {*dataset.classes, *dataset.class_names}
+    if len(names) > MOST_NAMED and not difflib.get_close_matches(str(said), names, n=1, cutoff=0.5):
         raise BenchError(
-            f"data.size={size} of {len(dataset)} images in {dataset.name!r}: give 1 to {len(dataset)}, or null for all."
+            f"There is no class {said!r} among the {len(dataset.classes)} of {dataset.name!r}; "
+            f"name them as {dataset.classes[0]!r}, by their names or by their indices."
         )
-    return tuple(sorted(np.random.default_rng(seed).permutation(len(dataset))[:size].tolist()))
+    raise unknown(f"class of {dataset.name!r}", str(said), names)
 
 
 def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: int) -> None:

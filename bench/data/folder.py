@@ -10,23 +10,39 @@ from PIL import Image
 from bench.data.base import Sample
 from bench.data.class_list import class_list
 from bench.data.files import ImageFiles, existing, image_files
-from bench.errors import BenchError
+from bench.errors import BenchError, unknown
 
 LAYOUT = "the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
+FOLDERS = ("name", "index")
 
 
 class Folder(ImageFiles):
     """ids: "class/image.jpg". Without `classes` the class index is the place among the sorted folder names.
 
     With `classes` (a list or a file, see `class_list`) their order is the index, and other folders are left out.
+    folders: whether a folder is called by its class's name, or by its class's index from 0, as ImageNet-V2's are; their
+    classes must then be given, since "10" sorts before "2", and a missing class would number the others anew.
+    Raises BenchError where there are no images, or a folder of indices is called otherwise.
     """
 
-    def __init__(self, root: str | Path, classes: Sequence[str] | str | None = None, name: str = "folder") -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        classes: Sequence[str] | str | None = None,
+        folders: str = "name",
+        name: str = "folder",
+    ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
-        folders = sorted(path.name for path in self.root.iterdir() if path.is_dir())
-        self._names = class_list(classes) if classes is not None else dict(zip(folders, folders, strict=True))
+        if folders not in FOLDERS:
+            raise unknown("naming of folders", folders, FOLDERS)
+        there = sorted(path.name for path in self.root.iterdir() if path.is_dir())
+        if folders == "index" and classes is None:
+            raise BenchError("data.folders=index needs data.classes, the classes in the order of their indices.")
+        self._names = class_list(classes) if classes is not None else dict(zip(there, there, strict=True))
         self.classes = tuple(self._names)
         self._index = {name: index for index, name in enumerate(self.classes)}
+        if folders == "index":
+            self._index = _indices(self.root, there, len(self.classes))
         self.ids = tuple(path for path in image_files(self.root) if path.partition("/")[0] in self._index)
         if not self.ids:
             raise BenchError(
@@ -45,3 +61,14 @@ class Folder(ImageFiles):
 
     def annotate(self, index: int, image: Image.Image) -> Sample:
         return Sample(image, self.ids[index], label=self.labels(index)[0])
+
+
+def _indices(root: Path, folders: Sequence[str], number_of_classes: int) -> dict[str, int]:
+    """{folder: the class index it is called by}. Raises BenchError for a folder that is no index of a class."""
+    strange = [folder for folder in folders if not (folder.isdecimal() and int(folder) < number_of_classes)]
+    if strange:
+        raise BenchError(
+            f"{root / strange[0]} is no class index from 0 to {number_of_classes - 1}; "
+            "set data.folders=name for folders that are called by their classes."
+        )
+    return {folder: int(folder) for folder in folders}

@@ -15,7 +15,7 @@ from PIL import Image
 from bench.data.annotation_file import read_objects
 from bench.data.base import Sample, largest
 from bench.data.files import ImageFiles, existing
-from bench.errors import BenchError
+from bench.errors import BenchError, unknown
 
 # fmt: off
 CLASSES = (  # in the alphabetical order of the challenge: a mask's value is the place in it, from 1
@@ -24,22 +24,31 @@ CLASSES = (  # in the alphabetical order of the challenge: a mask's value is the
 )
 # fmt: on
 BACKGROUND, BORDER = 0, 255
+YEARS = (2012, 2007)  # in the order in which they are looked for
 LAYOUT = (
     "the VOC layout <root>/JPEGImages, Annotations, SegmentationClass and ImageSets/{Main,Segmentation}/<split>.txt, "
-    "or <root>/VOCdevkit/VOC2012 with these"
+    "or <root>/VOCdevkit/VOC2012 (or VOC2007) with these"
 )
 
 
 class Voc(ImageFiles):
     """ids: the names in ImageSets/<image_set>/<split>.txt. label: the class of the largest box.
 
-    image_set: "Main" (all images with boxes) or "Segmentation" (those with masks).
+    image_set: "Main" (all images with boxes) or "Segmentation" (those with masks). year: which of the years below the
+    root, 2012 or 2007; None takes the one there is, 2012 before 2007. VOC 2007 has a `test` split with annotations.
     """
 
     classes = CLASSES
 
-    def __init__(self, root: str | Path, split: str = "val", image_set: str = "Main", name: str = "voc") -> None:
-        self.name, self.root = name, devkit(Path(root))
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "val",
+        image_set: str = "Main",
+        year: int | None = None,
+        name: str = "voc",
+    ) -> None:
+        self.name, self.root = name, devkit(Path(root), year)
         listed = self.root / "ImageSets" / image_set / f"{split}.txt"
         if not listed.is_file():
             raise BenchError(f"There is no list of images {listed}; expected {LAYOUT}.")
@@ -68,12 +77,18 @@ class Voc(ImageFiles):
         return Sample(image, self.ids[index], largest(objects), objects, mask, problems + problem)
 
 
-def devkit(root: Path) -> Path:
-    """The folder that holds JPEGImages: the root itself, or what the devkit's archive unpacks to."""
-    candidates = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]
-    return next((path for path in candidates if (path / "JPEGImages").is_dir()), None) or existing(
-        root / "JPEGImages", LAYOUT
-    )
+def devkit(root: Path, year: int | None = None) -> Path:
+    """The folder that holds JPEGImages: the root itself, or what the devkit's archive unpacks to.
+
+    Raises BenchError where it isn't there, or isn't of the year asked for.
+    """
+    if year is not None and year not in YEARS:
+        raise unknown("year of VOC's two with twenty classes", str(year), map(str, YEARS))
+    years = [year] if year else YEARS
+    below = [folder / f"VOC{year}" for year in years for folder in (root, root / "VOCdevkit")]
+    itself = [root] if year is None or root.name == f"VOC{year}" else []
+    found = next((path for path in (*itself, *below) if (path / "JPEGImages").is_dir()), None)
+    return found or existing((below[0] if year else root) / "JPEGImages", LAYOUT)
 
 
 def read_mask(path: Path | None, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:

@@ -1,0 +1,147 @@
+"""COCO by its annotation JSON: boxes, masks and crowds; polygons and run lengths become pixels by pycocotools alone.
+
+A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is a region of many
+objects in one box: it is no object here, it counts in the mask, and `Sample.crowd` names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.data.base import Box, Sample, largest
+from bench.data.decoding import sha256
+from bench.data.files import ImageFiles, existing
+from bench.errors import BenchError
+
+LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
+Entry = Mapping[str, Any]
+
+
+class Coco(ImageFiles):
+    """ids: the file names in the JSON. classes: its categories by ascending id, from 0. label: the largest box's class.
+
+    annotations: the JSON below the root; None: annotations/instances_<split>.json. Raises BenchError where a file isn't
+    there or is of another form, and where pycocotools isn't installed.
+    """
+
+    def __init__(
+        self, root: str | Path, split: str = "val2017", annotations: str | None = None, name: str = "coco"
+    ) -> None:
+        self.root, self.name = existing(Path(root), LAYOUT), name
+        self.folder = existing(self.root / split, LAYOUT)
+        self.rasteriser = _pycocotools()
+        path = self.root / (annotations or f"annotations/instances_{split}.json")
+        images, self._objects, categories = _read(path)
+        self.classes = tuple(categories.values())
+        self._index = {category: index for index, category in enumerate(categories)}
+        self._entries = {str(entry["file_name"]): entry for entry in images}
+        self.ids = tuple(sorted(self._entries))
+        if not self.ids:
+            raise BenchError(f"{path} names no images; expected {LAYOUT}.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "rasteriser": None}  # a module doesn't travel to other processes
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, rasteriser=_pycocotools())
+
+    def path(self, index: int) -> Path:
+        return self.folder / self.ids[index]
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        known = (self._index.get(entry.get("category_id"), -1) for entry in self._of(index) if not entry.get("iscrowd"))
+        return tuple(sorted(set(known) - {-1}))
+
+    def fingerprint(self, index: int) -> str:
+        said = json.dumps([*self._of(index), list(self.classes)], sort_keys=True)
+        return hashlib.sha256(f"{sha256(self.path(index))} {said}".encode()).hexdigest()
+
+    def annotate(self, index: int, image: Image.Image) -> Sample:
+        image_id, entry = self.ids[index], self._entries[self.ids[index]]
+        said = (entry.get("width"), entry.get("height"))
+        if said != image.size:
+            problem = f"{image_id}: the annotations are for {said} pixels (width, height), the image has {image.size}"
+            return Sample(image, image_id, problems=(problem,))
+        objects: list[tuple[int, Box]] = []
+        crowd: list[tuple[int, Box]] = []
+        problems, regions = [], []
+        for annotation in self._of(index):
+            try:
+                label, box = self._index[annotation["category_id"]], _box(annotation["bbox"], image.size)
+                regions.append((label, box, self._pixels(annotation["segmentation"], image.size)))
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                problems.append(f"{image_id}: annotation {annotation.get('id')} is malformed: {error!r}")
+                continue
+            (crowd if annotation.get("iscrowd") else objects).append((label, box))
+        found, mask = tuple(objects), _mask(regions, image.size)
+        return Sample(image, image_id, largest(found), found, mask, tuple(problems), tuple(crowd))
+
+    def _of(self, index: int) -> list[Entry]:
+        return self._objects.get(self._entries[self.ids[index]]["id"], [])
+
+    def _pixels(self, segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """(h, w): polygons [[x, y, ...], ...], or run lengths {counts, size}, compressed or not."""
+        width, height = size
+        if isinstance(segmentation, list):
+            runs = self.rasteriser.merge(self.rasteriser.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation["counts"], list):
+            runs = self.rasteriser.frPyObjects(segmentation, height, width)
+        else:
+            runs = segmentation
+        pixels = np.asarray(self.rasteriser.decode(runs), dtype=bool)
+        if pixels.shape != (height, width):
+            raise ValueError(f"a region of {pixels.shape} pixels (height, width) in an image of {(height, width)}")
+        return pixels
+
+
+def _pycocotools() -> ModuleType:
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise BenchError("COCO's regions need pycocotools: pip install 'axiom-bench[coco]'.") from error
+    return mask
+
+
+def _read(path: Path) -> tuple[list[Entry], dict[Any, list[Entry]], dict[Any, str]]:
+    """(images, {image id: annotations}, {category id: name} ascending) of an annotation JSON."""
+    if not path.is_file():
+        raise BenchError(f"There is no annotation file {path}; expected {LAYOUT}, or data.annotations naming it.")
+    try:
+        said = json.loads(path.read_bytes())
+        categories = {entry["id"]: str(entry["name"]) for entry in said["categories"]}
+        by_image: dict[Any, list[Entry]] = defaultdict(list)
+        for annotation in said["annotations"]:
+            by_image[annotation["image_id"]].append(annotation)
+        images = [entry for entry in said["images"] if (entry["id"], entry["file_name"])]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(
+            f"{path} isn't COCO's form of instances ({error!r}); it must hold images, annotations and categories."
+        ) from error
+    return images, dict(by_image), dict(sorted(categories.items()))
+
+
+def _box(values: Any, size: tuple[int, int]) -> Box:
+    """x, y, width, height as x0, y0, x1, y1, clipped to the image. Raises ValueError for an empty one."""
+    x, y, width, height = map(float, values)
+    x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + width, float(size[0])), min(y + height, float(size[1]))
+    if not (x0 < x1 and y0 < y1):
+        raise ValueError(f"an empty box {values}")
+    return x0, y0, x1, y1
+
+
+def _mask(regions: list[tuple[int, Box, NDArray[np.bool_]]], size: tuple[int, int]) -> NDArray[np.int64]:
+    """(h, w) class per pixel; of regions that overlap, the smaller lies on top."""
+    mask = np.full(size[::-1], -1)
+    for label, _, pixels in sorted(regions, key=lambda region: -int(region[2].sum())):
+        mask[pixels] = label
+    return mask

@@ -1,0 +1,96 @@
+"""ImageNet-S (Gao et al., arXiv:2106.03149): ImageNet images with a mask of their classes, and no boxes.
+
+A mask is an RGB PNG of the image's size; red + 256 green is the set's own number of a class, from 1 in the order of the
+sorted synset ids of its categories (50, 300 or 919 of them), 0 is anything else and 1000 is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.data.base import Sample
+from bench.data.class_list import class_list, synsets
+from bench.data.files import ImageFiles, existing, image_files
+from bench.errors import BenchError
+
+SIZES = (50, 300, 919)
+OTHER, IGNORED = 0, 1000
+LAYOUT = (
+    "the ImageNet-S layout <root>/<split>/<synset>/*.JPEG and <root>/<split>-segmentation/<synset>/*.png, where root "
+    "is ImageNetS50, ImageNetS300 or ImageNetS919"
+)
+
+
+class ImageNetS(ImageFiles):
+    """ids: the path below the split, "n01443537/ILSVRC2012_val_00000236.JPEG".
+
+    classes: synset ids in the order of the model's classes (a list or a file); None: <root>/LOC_synset_mapping.txt.
+    categories: the set's own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
+    the split, which must then be all of them. Raises BenchError where any of this isn't there.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "validation",
+        classes: Sequence[str] | str | None = None,
+        categories: Sequence[str] | str | None = None,
+        name: str = "imagenet_s",
+    ) -> None:
+        self.root, self.name = existing(Path(root), LAYOUT), name
+        self.folder = existing(self.root / split, LAYOUT)
+        self.masks = existing(self.root / f"{split}-segmentation", LAYOUT)
+        self._names = synsets(self.root, classes)
+        self.classes = tuple(self._names)
+        self._index = {synset: index for index, synset in enumerate(self.classes)}
+        self._of_value = self._classes_of_values(categories)
+        self.ids = tuple(path for path in image_files(self.folder) if path.partition("/")[0] in self._index)
+        if not self.ids:
+            raise BenchError(f"There are no images of the classes asked for in {self.folder}; expected {LAYOUT}.")
+
+    def _classes_of_values(self, categories: Sequence[str] | str | None) -> NDArray[np.int64]:
+        """(n + 1,) the class index of each value of a mask up to the last category; -1 for no class of the model."""
+        found = class_list(categories) if categories else [path.name for path in self.folder.iterdir() if path.is_dir()]
+        if not categories and len(found) not in SIZES:
+            raise BenchError(
+                f"{self.folder} has {len(found)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
+                "or 919; set data.categories to the list of its synset ids (ImageNetS_categories_im919.txt)."
+            )
+        return np.array([-1, *(self._index.get(synset, -1) for synset in sorted(found))])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self._names.values())
+
+    def path(self, index: int) -> Path:
+        return self.folder / self.ids[index]
+
+    def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
+        return ((self.masks / self.ids[index]).with_suffix(".png"),)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._index[self.ids[index].partition("/")[0]],)
+
+    def annotate(self, index: int, image: Image.Image) -> Sample:
+        mask, problems = self._mask((self.masks / self.ids[index]).with_suffix(".png"), image.size)
+        return Sample(image, self.ids[index], self.labels(index)[0], mask=mask, problems=problems)
+
+    def _mask(self, path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+        """(class per pixel (h, w), -1 for what is no class or is ignored, or None; problems)."""
+        try:
+            with Image.open(path) as picture:
+                colours = np.asarray(picture.convert("RGB")).astype(np.int64)
+        except FileNotFoundError:
+            return None, (f"there is no mask {path}",)
+        except (OSError, ValueError, SyntaxError) as error:
+            return None, (f"the mask {path.name} can't be decoded: {error}",)
+        values = colours[..., 0] + 256 * colours[..., 1]
+        known = (values < len(self._of_value)) | (values == IGNORED)
+        if values.shape != size[::-1] or not known.all():
+            return None, (f"the mask {path.name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
+        return self._of_value[np.where(values == IGNORED, OTHER, values)], ()
