@@ -3,10 +3,10 @@
     python scripts/bench_methods.py [--network squeezenet1_1] [--methods score_cam,is_cam] [--images 1] [--channels 64]
                                     [--batches 2,4,8,16,32] [--repeats 3] [--device cpu] [--processor-time] [--peers]
 
-The yardstick is the fastest plain forward pass per image: of the user's model or of its cut, at the best of --batches.
-A method's ratio is its seconds against as many of those as the passes that it counts. All cases run in turn in one
-process, repeat after repeat; seconds are medians over the repeats. --processor-time counts the seconds of this process
-alone, all threads together: with OMP_NUM_THREADS=1 the measure for a machine that others use too.
+A method's ratio is its seconds against as many plain forward passes as it counts passes, at the best of --batches: of
+the user's model, and of its cut, whose pooling is faster on a CPU. All cases run in turn in one process, repeat after
+repeat; seconds are medians over the repeats. --processor-time counts the seconds of this process alone, all threads
+together: with OMP_NUM_THREADS=1 the measure for a machine that others use too.
 --channels leaves only that many live channels of each image, the others are set to zero. --peers (extra `peers`) runs
 grad-cam's ScoreCAM on the same images and channels.
 """
@@ -134,16 +134,20 @@ def main() -> None:
     clock = time.process_time if options.processor_time else time.perf_counter
     taken = medians(plain | ours | peers, options.repeats, clock, device)
 
-    best = min(plain, key=taken.__getitem__)
+    best = {kind: min(taken[name] for name in plain if kind in name) / most for kind in ("model", "cut")}
     live = int((~dead_channels(trace.activations)).sum())
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {where}; {one.title}, {len(trace)} images with {live} live channels in all")
     for name in plain:
-        print(f"  {name:44s} {1000 * taken[name] / most:9.2f} ms/pass{'  <- yardstick' if name == best else ''}")
+        print(f"  {name:44s} {1000 * taken[name] / most:9.2f} ms/pass")
     for name in ours:
-        ratio = f"{taken[name] / rows[name] / taken[best] * most:6.3f}x" if rows[name] else "      -"
+        ratios = [
+            f"{taken[name] / rows[name] / one_pass:.3f}x the {kind}'s, "
+            for kind, one_pass in best.items()
+            if rows[name]
+        ]
         peak = peak_memory(ours[name], device) / MEBIBYTE
-        print(f"  {name:20s} {taken[name]:9.3f} s  {rows[name]:6d} passes  {ratio} as many plain  {peak:7.0f} MiB peak")
+        print(f"  {name:20s} {taken[name]:9.3f} s, {rows[name]:5d} passes, {''.join(ratios)}{peak:.0f} MiB peak")
     for name in peers:
         print(f"  {name:20s} {taken[name]:9.3f} s  {taken[name] / taken[options.methods[0]]:.2f}x {options.methods[0]}")
 
