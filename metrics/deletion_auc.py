@@ -1,0 +1,27 @@
+"""Deletion: Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421, section 4."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.explanation import Explanation
+from metrics.perturbation import Fill
+from metrics.pixel_curves import area, deletion_curve
+
+
+def deletion_auc(
+    explanation: Explanation,
+    steps: int = 224,
+    fill: Fill = "zero",
+    blur: float = 0.0223,
+    output: str = "probability",
+    first: str = "highest",
+) -> dict[str, Tensor]:
+    """Area under the class's probability as pixels are removed, highest first -> (B,); lower is better.
+
+    {deletion_auc: (B,), deletion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224 are
+    the published 224 pixels each. fill "zero": 0 in normalised pixels, as the published code has it, the data set's
+    mean colour and not black. fill, output and first: see `metrics.pixel_curves.insertion_curve`.
+    """
+    curve = deletion_curve(explanation, steps, fill, blur, output, first)
+    return {"deletion_auc": area(curve), "deletion": curve}

@@ -1,0 +1,27 @@
+"""Insertion minus deletion: both areas of Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421, in one number."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.explanation import Explanation
+from metrics.perturbation import Fill
+from metrics.pixel_curves import area, deletion_curve, insertion_curve
+
+
+def insertion_minus_deletion(
+    explanation: Explanation,
+    steps: int = 224,
+    insertion_fill: Fill = "blur",
+    deletion_fill: Fill = "zero",
+    blur: float = 0.0223,
+    output: str = "probability",
+    first: str = "highest",
+) -> Tensor:
+    """insertion_auc - deletion_auc -> (B,); higher is better.
+
+    At the parameters of those two metrics it costs no pass of its own.
+    """
+    inserted = insertion_curve(explanation, steps, insertion_fill, blur, output, first)
+    deleted = deletion_curve(explanation, steps, deletion_fill, blur, output, first)
+    return area(inserted) - area(deleted)

@@ -1,0 +1,72 @@
+"""Insertion and deletion curves: Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421, section 4 and algorithm 1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError, unknown
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.perturbation import Fill, confidence, filling
+from metrics.perturbed_passes import perturbed_scores
+from metrics.rounding import rounded
+
+ORDERS = ("highest", "lowest")
+
+
+def insertion_curve(explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str) -> Tensor:
+    """What the model says as the image's pixels appear on what fills it, in the map's order: (B, steps + 1), float64.
+
+    Entry j: with round(j / steps x pixels) of them. The last is the image itself, which is no pass of its own.
+    first: "highest" or "lowest" pixels of the map; see `pixel_ranks`. fill and blur: see
+    `metrics.perturbation.filling`. output: see `metrics.perturbation.confidence`.
+    """
+    key = ("insertion", steps, str(fill), blur, output, first)
+    return explanation.once(key, lambda: _curve(explanation, steps, fill, blur, output, first, inserts=True))
+
+
+def deletion_curve(explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str) -> Tensor:
+    """The same as the image's pixels are filled in, in the map's order: (B, steps + 1). The first is the image."""
+    key = ("deletion", steps, str(fill), blur, output, first)
+    return explanation.once(key, lambda: _curve(explanation, steps, fill, blur, output, first, inserts=False))
+
+
+def area(curve: Tensor) -> Tensor:
+    """The area under a curve over fractions from 0 to 1, by trapezoids: (B, n) -> (B,)."""
+    return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
+
+
+def pixel_ranks(heatmap: Tensor, first: str = "highest") -> Tensor:
+    """The place of each pixel in the map's order, 0 for the first: (B, H', W') -> int64 (B, H', W').
+
+    The map is rounded to 1e-6, ties go to the first pixel in reading order, whichever comes first.
+    Raises BenchError for another `first`.
+    """
+    if first not in ORDERS:
+        raise unknown("order of pixels (first)", str(first), ORDERS)
+    order = rounded(heatmap).flatten(1).sort(dim=1, descending=first == "highest", stable=True).indices
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view_as(heatmap)
+
+
+def _curve(
+    explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str, inserts: bool
+) -> Tensor:
+    if steps < 1:
+        raise BenchError(f"A curve needs at least one step, not steps={steps}.")
+    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+    heatmap = given(explanation.heatmap, "heatmap")
+    ranks, filled = pixel_ranks(heatmap, first), filling(images, fill, blur).expand_as(images)
+    start, end = (filled, images) if inserts else (images, filled)
+    # The image itself is one end of the curve, and its logits are in the trace.
+    passed = torch.arange(steps + 1, device=ranks.device)[:-1] if inserts else torch.arange(1, steps + 1).to(ranks)
+    counts = (passed.double() * heatmap[0].numel() / steps).round()
+
+    def perturbed(some: slice, copies: slice) -> Tensor:
+        changed = ranks[some, None, None] < counts[copies, None, None, None]
+        return torch.where(changed, end[some, None], start[some, None])
+
+    scores = perturbed_scores(trace, steps, perturbed, output)
+    whole = confidence(trace.logits, trace.targets, output)[:, None]
+    return torch.cat([scores, whole] if inserts else [whole, scores], dim=1)
