@@ -1,0 +1,29 @@
+"""ADCC: Poppi et al., Revisiting the Evaluation of Class Activation Mapping, CVPRW 2021, arXiv:2104.10252."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.average_drop import average_drop
+from metrics.perturbation import Fill, kept, kept_images
+from metrics.similarity import pearson
+
+
+def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> dict[str, Tensor]:
+    """{adcc, coherency, complexity} -> (B,) each, in [0, 1]; higher is better, of complexity lower.
+
+    coherency: (1 + Pearson's correlation of h and h') / 2, h' the same method's map of what h keeps, image h +
+    fill (1 - h). complexity: the mean of h, its L1 norm a pixel. adcc: the harmonic mean of coherency, 1 - complexity
+    and 1 - average drop, 0 where one of them is. Coherency is NaN where h or h' is the same everywhere.
+    fill and blur: see `metrics.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
+    """
+    heatmap = given(explanation.heatmap, "heatmap")
+    seen = explanation.again(images=kept_images(explanation, fill, blur))
+    explanation.once(kept(fill, blur), lambda: given(seen.trace, "trace").logits)  # spares average drop its pass
+    coherency = (1 + pearson(heatmap, given(seen.heatmap, "heatmap"))) / 2
+    complexity = heatmap.double().mean((1, 2))
+    drop = average_drop(explanation, fill, blur)
+    harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
+    return {"adcc": harmonic, "coherency": coherency, "complexity": complexity}

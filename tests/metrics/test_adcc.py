@@ -1,0 +1,71 @@
+"""ADCC against its parts by numpy, and where they are undefined."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import bench
+import metrics
+from bench.evaluation import measure
+from bench.explanation import Explanation
+from metrics.adcc import adcc
+from metrics.average_drop import average_drop
+
+
+def grad_cam(trace: bench.Trace) -> torch.Tensor:
+    return trace.gradients.mean((2, 3), keepdim=True)
+
+
+def test_adcc_is_the_harmonic_mean_of_its_parts(trace):
+    explanation = Explanation.of(trace, grad_cam(trace), method=grad_cam)
+    found = adcc(explanation)
+    for row in range(len(trace)):
+        h = explanation.heatmap[row].numpy()
+        kept = trace.images[row : row + 1] * explanation.heatmap[row]
+        masked = bench.trace(trace.cut.model, trace.layer, kept, trace.targets[row : row + 1])
+        again = Explanation.of(masked, grad_cam(masked)).heatmap[0].numpy()
+        coherency = (1 + np.corrcoef(h.ravel(), again.ravel())[0, 1]) / 2
+        p, seen = (float(one.logits.softmax(1)[0, trace.targets[row]]) for one in (trace[row : row + 1], masked))
+        parts = [coherency, 1 - h.mean(), 1 - max(0, p - seen) / p]
+        assert float(found["coherency"][row]) == pytest.approx(coherency, abs=1e-12)
+        assert float(found["complexity"][row]) == pytest.approx(h.mean(), abs=1e-12)
+        assert float(found["adcc"][row]) == pytest.approx(3 / sum(1 / part for part in parts), abs=1e-12)
+    assert 0 < found["adcc"].min() <= found["adcc"].max() <= 1
+
+
+def test_by_hand_a_map_that_stays_and_one_that_turns_around():
+    """h = (1, 0): coherency 1 and 0 for h' = h and its mirror; complexity 1/2; p = p', so no drop: ADCC 3/4 and 0."""
+    logits, h = torch.zeros(2, 2).double(), torch.tensor([[[1.0, 0.0]]] * 2).double()
+    trace = SimpleNamespace(logits=logits, targets=torch.zeros(2, dtype=torch.long))
+    again = SimpleNamespace(trace=trace, heatmap=torch.stack([h[0], h[0].flip(1)]))
+
+    class Stub(Explanation):
+        def again(self, **_):
+            return again
+
+    found = adcc(Stub(trace=trace, heatmap=h, images=torch.ones(2, 3, 1, 2).double()))
+    assert found["coherency"].tolist() == pytest.approx([1, 0])
+    assert found["complexity"].tolist() == [0.5, 0.5]
+    assert found["adcc"].tolist() == pytest.approx([3 / (1 + 2 + 1), 0])
+
+
+def test_a_constant_map_has_complexity_and_no_coherency(trace):
+    explanation = Explanation.of(trace, bench.Map(torch.ones(4, 3, 3).double()), method=lambda again: bench.Map(
+        torch.ones(len(again), 3, 3).double()
+    ))  # fmt: skip
+    found = measure(metrics.get("adcc"), explanation, True)
+    assert found["complexity"][0].tolist() == [1, 1, 1, 1]
+    assert found["adcc"][1] == found["coherency"][1] == ("constant_map",) * 4
+
+
+def test_average_drop_costs_nothing_after_adcc(trace):
+    explanation = Explanation.of(trace, grad_cam(trace), method=grad_cam)
+    before = replace(trace.passes)
+    adcc(explanation)
+    average_drop(explanation)
+    assert trace.passes.trunk_forward - before.trunk_forward == len(trace)
