@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.run import compute, costs, manifest, notes, pictures, settings, timing
+from bench.run import compute, correct, costs, manifest, notes, pictures, settings, timing
 from bench.run.job import Job
 from bench.run.manifest import Failure, Outcome
 from bench.run.progress import progress
@@ -40,10 +41,11 @@ def _run(config: dict[str, Any]) -> Outcome:
     start = time.perf_counter()
     settings.check(config)
     folder = run_folder(config)
-    job = Job.of(config)
+    chosen = job = Job.of(config)
     job.device.prepare()
     whole = compute.cut_of(job)
     with notes.taken() as said:
+        job, left_out = correct.only_correct(job, whole, folder) if config["data"].get("only_correct") else (job, ())
         job = compute.decided(job, whole)
         shards = compute.todo(job)
         computed = _compute_missing(job, whole, shards, folder)
@@ -52,15 +54,16 @@ def _run(config: dict[str, Any]) -> Outcome:
     return Outcome(
         job=job.name,
         config=config,
-        facts=manifest.facts(job),
+        facts=manifest.facts(replace(job, indices=chosen.indices)),
         records=tuple(file for shard in shards for file in shard.files.values()),
         runtime=runtime,
         pictures=shown,
         images=len(job.indices),
+        left_out=left_out,
         shards=len(shards),
         shards_computed=computed,
         seconds=time.perf_counter() - start,
-        notes=said.lines(),
+        notes=(*said.lines(), *correct.said(left_out, len(chosen.indices))),
     )
 
 

@@ -47,7 +47,7 @@ class Job:
             experiment=config["experiment"],
             model=models.load(config["model"]),
             data=dataset,
-            indices=tuple(data.subset(dataset, config["data"]["size"], config["data"]["seed"])),
+            indices=_indices(dataset, config["data"]),
             target=config["target"],
             normalise=check_normalise(config["normalise"]),
             methods=chosen("method", config),
@@ -69,7 +69,8 @@ class Job:
         if mine != theirs:
             raise BenchError(
                 f"The model {self.model.name} has {mine} classes and the data set {self.data.name} {theirs}, so "
-                "labels don't name the model's classes; choose data that fits, set data.classes, or target=predicted."
+                "labels don't name the model's classes; choose data that fits, set data.classes, target=predicted, or, "
+                "for an ImageNet model on VOC, model.output=voc_groups."
             )
 
     @property
@@ -91,6 +92,11 @@ class Job:
     def data_fingerprint(self) -> str:
         """SHA-256 over the ids and the content of the chosen images, in order."""
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
+
+
+def _indices(dataset: DataSet, config: Mapping[str, Any]) -> tuple[int, ...]:
+    """The images that the configuration chooses, before any prediction."""
+    return data.subset(dataset, config["size"], config["seed"], config.get("only_classes"))
 
 
 def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:

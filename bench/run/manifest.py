@@ -42,6 +42,7 @@ class Outcome:
     runtime: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     images: int = 0
+    left_out: tuple[str, ...] = ()
     shards: int = 0
     shards_computed: int = 0
     seconds: float = 0.0
@@ -87,7 +88,15 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str) -> dict[str
         "records": [path for outcome in outcomes for path in outcome.records],
         "runtime": [path for outcome in outcomes for path in outcome.runtime],
         "pictures": [path for outcome in outcomes for path in outcome.pictures],
-        "jobs": [{"job": outcome.job, "config": outcome.config, "images": outcome.images} for outcome in outcomes],
+        "jobs": [
+            {
+                "job": outcome.job,
+                "config": outcome.config,
+                "images": outcome.images,
+                "left_out": list(outcome.left_out),  # by data.only_correct
+            }
+            for outcome in outcomes
+        ],
         "failures": [
             {"job": outcome.failure.job, "message": outcome.failure.message}
             for outcome in outcomes

@@ -27,6 +27,8 @@ EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     "data.classes": (lambda value: value is None or isinstance(value, str | list), "a list, a file or null"),
     "data.size": (lambda value: value is None or _whole(1)(value), "a number of images, 1 or more, or null for all"),
     "data.seed": (_whole(0), "a whole number, 0 or more"),
+    "data.only_classes": (lambda value: value is None or isinstance(value, list), "a list of classes, or null for all"),
+    "data.only_correct": (lambda value: isinstance(value, bool), "true or false"),
     "data.batch_size": (_whole(1), "a number of rows, 1 or more"),
     "data.workers": (_whole(0), "a number of processes, 0 or more"),
     "metrics.max_forwards_per_image": (

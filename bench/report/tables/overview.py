@@ -26,7 +26,8 @@ def overview(run: RunFolder, summary: pd.DataFrame) -> Table:
     groups = [Group(run.label(setting), _rows(run, setting, at(shown, setting), values)) for setting in run.settings]
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
     header = ("Method", "n", *map(heading, values), *time)
-    notes = (LEGEND, *_time_notes(run), *metric_notes(values), *status_notes(run, shown), *_absent(run))
+    about_rows = (*metric_notes(values), *status_notes(run, shown), *_absent(run), *_left_out(run))
+    notes = (LEGEND, *_time_notes(run), *about_rows)
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
 
 
@@ -56,6 +57,16 @@ def _time_notes(run: RunFolder) -> list[str]:
     traces = {run.label(setting): milliseconds(run, setting).get(TRACE) for setting in run.settings}
     said = ", ".join(f"{label} {number(ms)} ms" for label, ms in traces.items() if ms is not None)
     return [f"Run time: one trace ({said}), which all methods share, plus the method itself."]
+
+
+def _left_out(run: RunFolder) -> list[str]:
+    """Images that data.only_correct left out, for each job that has such."""
+    return [
+        f"{job['job']}: {len(job['left_out'])} of {len(job['left_out']) + job['images']} images are left out, since "
+        "the model doesn't name them correctly."
+        for job in run.manifest.get("jobs", ())
+        if job.get("left_out")
+    ]
 
 
 def _absent(run: RunFolder) -> list[str]:
