@@ -49,8 +49,12 @@ class Sample:
 
 
 class DataSet(ABC):
-    """name: as it stands in the records. classes: by class index. ids: ascending, one per image, each once."""
+    """name: as it stands in the records. classes: by class index. ids: ascending, one per image, each once.
 
+    drawn: whether data.size has already said how many images there are, instead of how many to choose.
+    """
+
+    drawn = False
     name: str
     classes: tuple[str, ...]
     ids: tuple[str, ...]
@@ -87,7 +91,8 @@ def subset(
 ) -> tuple[int, ...]:
     """`size` indices chosen by seed without replacement, ascending; all where size is None.
 
-    only_classes: an image must be labelled with one of these (a class, its name or its index); None: any.
+    only_classes: an image must be labelled with one of these (a class, its name or its index); None: any. Of a data set
+    that draws its images, all such are chosen, whatever the size.
     Raises BenchError where the data set has fewer such images, or no such class.
     """
     among: Sequence[int] = range(len(dataset))
@@ -98,7 +103,7 @@ def subset(
         said = f"{len(among)} images of data.only_classes in {dataset.name!r}"
     if not among:
         raise BenchError(f"There are no images of data.only_classes={list(only_classes or ())} in {dataset.name!r}.")
-    if size is None:
+    if size is None or (dataset.drawn and only_classes is not None):
         return tuple(among)
     if not 1 <= size <= len(among):
         raise BenchError(f"data.size={size} of {said}: give 1 to {len(among)}, or null for all.")
@@ -109,9 +114,9 @@ def class_index(dataset: DataSet, said: str | int) -> int:
     """The class index of a class, of its name, or of itself. Raises BenchError, with the nearest, for no such class."""
     if isinstance(said, int) and 0 <= said < len(dataset.classes):
         return said
-    for names in (dataset.classes, dataset.class_names):
-        if said in names:
-            return names.index(str(said))
+    for known in (dataset.classes, dataset.class_names):
+        if said in known:
+            return known.index(str(said))
     names = {*dataset.classes, *dataset.class_names}
     if len(names) > MOST_NAMED and not difflib.get_close_matches(str(said), names, n=1, cutoff=0.5):
         raise BenchError(

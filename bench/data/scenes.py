@@ -15,6 +15,7 @@ class Scenes(DataSet):
     """ids: "evaluation-0-000000": split, seed and number, all that a scene depends on. label: the largest object."""
 
     classes = scenes.CLASSES
+    drawn = True
 
     def __init__(self, size: int | None, seed: int = 0, split: str = "evaluation", name: str = "scenes") -> None:
         if split not in scenes.SPLITS:
