@@ -5,39 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from bench import precision as arithmetics
 from bench.ablation import HeadGraph, Values, ablation_drops, head_graph, linear_head_weight
 from bench.errors import BenchError, unknown
-from bench.hooked import HookedParts
+from bench.halves import Halves, halves_of
 from bench.max_pool import pool_by_views
-from bench.reshaped import ReshapedParts, check_inverse
+from bench.output import Output
+from bench.output import checked as checked_output
 from bench.shared_copy import shared_copy
-from bench.sides import SideKind, cast, kinds_of, select
-from bench.split import CannotSplit, split
-from bench.tokens import AnyReshape, layout
+from bench.sides import cast, select
+from bench.tokens import AnyReshape
 from bench.tokens import check as checked_reshape
 from bench.trace import Trace
 
 GIBIBYTE = 2**30
-
-
-class Parts(Protocol):
-    """The two halves of a cut model."""
-
-    @property
-    def head_graph(self) -> fx.GraphModule | None:
-        """The head as a graph (activations, *sides) -> logits; None where only whole passes are safe."""
-
-    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Images (B, 3, H', W') -> activations and the values that cross the cut beside them."""
-
-    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Activations and side values -> logits (B, C)."""
 
 
 @dataclass
@@ -50,14 +36,6 @@ class Passes:
     head_backward: int = 0
 
 
-@dataclass(frozen=True)
-class Halves:
-    """The parts that a first image has shown to equal the model, and what their side values are."""
-
-    parts: Parts
-    side_kinds: list[SideKind]
-
-
 class Cut:
     """A model cut at a layer: `trunk -> activations -> head`. The user's model is never edited.
 
@@ -65,7 +43,8 @@ class Cut:
     precision: fp32, tf32 or bf16, for the trunk; head_precision likewise, for the head and the ablations.
     ablation_memory: bytes that the ablations may take beside the trace. reshape: for a transformer's layer, how its
     output becomes maps: "tokens", a grid (H, W), or an object with to_maps and from_maps; see bench.tokens.
-    Raises BenchError for an unknown layer (with the nearest names), precision or reshape.
+    output: what is explained: "logits", "probability", "margin" (z_c - the highest other logit), a bench.output.Output.
+    Raises BenchError for an unknown layer (with the nearest names), precision, reshape or output.
     """
 
     def __init__(
@@ -76,6 +55,7 @@ class Cut:
         head_precision: str = "fp32",
         ablation_memory: int = GIBIBYTE,
         reshape: AnyReshape | None = None,
+        output: str | Output = "logits",
     ) -> None:
         if layer not in dict(model.named_modules()) or not layer:
             raise unknown("layer", layer, (name for name, _ in model.named_modules() if name))
@@ -84,6 +64,7 @@ class Cut:
         self.head_precision = arithmetics.check(head_precision)
         self.ablation_memory = ablation_memory
         self.reshape = checked_reshape(reshape)
+        self.output = checked_output(output)
         self.model = pool_by_views(shared_copy(model))
         self.passes = Passes()
         self._halves: Halves | None = None
@@ -118,8 +99,9 @@ class Cut:
             sides = cast(sides, self.dtype)
             with torch.enable_grad():
                 logits, values = self._head_with_values(activations, sides)
+                outputs, logits = self._behind(logits), self._class_logits(logits)
             targets = logits.argmax(1) if targets is None else self._checked_targets(targets, logits)
-            scores = logits.gather(1, targets[:, None])[:, 0]
+            scores = outputs.gather(1, targets[:, None])[:, 0]
             (gradients,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
             if gradients is None:
                 raise BenchError(
@@ -138,23 +120,53 @@ class Cut:
         )
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Logits (R, C) for activations (R, K, H, W) with one row of side values each; counted."""
+        """Outputs (R, C) for activations (R, K, H, W) with one row of side values each; counted.
+
+        An output is a class's logit unless the cut has another `output`.
+        """
+        return self._behind(self._head(activations, sides))
+
+    def head_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """As `head`, but logits (R, C), whose softmax is the probability of each class."""
+        return self._class_logits(self._head(activations, sides))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Outputs (B, C) of the whole model in eval mode, differentiable in the images; counted as trunk and head.
+
+        Trunk and head run in their own precisions, so that these outputs are those of a trace of the same images.
+        """
+        return self._behind(self._forward(images))
+
+    def forward_logits(self, images: Tensor) -> Tensor:
+        """As `forward`, but logits (B, C), whose softmax is the probability of each class."""
+        return self._class_logits(self._forward(images))
+
+    def explained(self, logits: Tensor) -> Tensor:
+        """The outputs (R, C) that belong to logits (R, C)."""
+        return logits if self.output.are_logits else self._behind(logits)
+
+    def _head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         with arithmetics.arithmetic(self.head_precision, activations.device):
             logits = self.halves.parts.head(activations, sides)
         return self._counted_head(logits)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of the whole model in eval mode, differentiable in the images; counted as trunk and head.
-
-        Trunk and head run in their own precisions, so that these logits are those of a trace of the same images.
-        """
+    def _forward(self, images: Tensor) -> Tensor:
         images = images.to(self.device, self.dtype)
         with self._trunk_arithmetic():
             activations, sides = self.halves.parts.trunk(images)
         self.passes.trunk_forward += len(images)
         if activations.requires_grad:
             activations.register_hook(_Counting(self.passes, "trunk_backward", len(images)))
-        return self.head(activations.to(self.dtype), cast(sides, self.dtype))
+        return self._head(activations.to(self.dtype), cast(sides, self.dtype))
+
+    def _behind(self, logits: Tensor) -> Tensor:
+        """From the network's own logits to outputs."""
+        module = self.halves.output
+        return logits if module is None else module(logits).to(self.dtype)
+
+    def _class_logits(self, logits: Tensor) -> Tensor:
+        """From the network's own logits to those of the classes that are explained, which may be groups of its own."""
+        return self._behind(logits) if self.output.are_logits else logits
 
     @property
     def halves(self) -> Halves:
@@ -179,15 +191,19 @@ class Cut:
 
     def on(self, model: nn.Module) -> Cut:
         """The same cut of another model."""
-        return Cut(model, self.layer, self.precision, self.head_precision, self.ablation_memory, self.reshape)
+        return self._like(model, self.layer)
 
     def at(self, layer: str) -> Cut:
         """This model cut at another layer, once; passes are counted in the same `passes`."""
         if layer not in self._at:
-            other = Cut(self.model, layer, self.precision, self.head_precision, self.ablation_memory, self.reshape)
+            other = self._like(self.model, layer)
             other.passes, other._at = self.passes, self._at
             self._at[layer] = other
         return self._at[layer]
+
+    def _like(self, model: nn.Module, layer: str) -> Cut:
+        settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
+        return Cut(model, layer, *settings)
 
     def _counted_head(self, logits: Tensor) -> Tensor:
         logits = logits.to(self.dtype)
@@ -197,16 +213,17 @@ class Cut:
         return logits
 
     def _head_with_values(self, activations: Tensor, sides: tuple[Any, ...]) -> tuple[Tensor, Values | None]:
-        """Logits and what the head's nodes hold, which spares the ablations a head pass.
+        """The network's logits and what the head's nodes hold, which spares the ablations a head pass.
 
         The values are kept where they are small beside what ablations may take.
         """
         head = self.head_graph(activations.detach(), sides)
         if head is None:
-            return self.head(activations, sides), None
+            return self._head(activations, sides), None
         with arithmetics.arithmetic(self.head_precision, activations.device):
             values = head.evaluate(activations, sides)
-        logits = self._counted_head(values[head.logits])
+        before = head.logits if self.halves.output is None else head.logits.all_input_nodes[0]
+        logits = self._counted_head(values[before])
         if head.bytes_per_image * len(activations) > self.ablation_memory // 4:
             return logits, None
         return logits, {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
@@ -215,7 +232,7 @@ class Cut:
     def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
         """The head as a graph for the ablations, looked at once; None where only whole passes are safe."""
         if not self._head_graph_known:
-            graph, kinds = self.halves.parts.head_graph, self.halves.side_kinds
+            graph, kinds = self.halves.head_graph, self.halves.side_kinds
             if graph is not None and len(kinds) == len(sides):
                 one = self._first(sides, len(activations))
                 self._head_graph = head_graph(graph, kinds, activations[:1], one)
@@ -228,7 +245,7 @@ class Cut:
     def _halves_for(self, images: Tensor) -> Halves:
         if self._halves is None:
             with torch.no_grad(), arithmetics.arithmetic("fp32", self.device):
-                self._halves = _halves(self.model, self.layer, self.reshape, images[:1])
+                self._halves = halves_of(self.model, self.layer, self.reshape, self.output, images[:1])
         return self._halves
 
     @contextmanager
@@ -272,48 +289,6 @@ class _Counting:
         setattr(self.passes, self.name, getattr(self.passes, self.name) + self.rows)
 
 
-def _halves(model: nn.Module, layer: str, reshape: AnyReshape | None, image: Tensor) -> Halves:
-    """Graph parts where they equal the model on this image, hooked parts else."""
-    expected = model(image.clone())
-    if not isinstance(expected, Tensor) or expected.ndim != 2:
-        raise BenchError(f"{type(model).__name__} must return logits (B, C), not {_described(expected)}.")
-    try:
-        return _proven(_with_maps(split(model, layer), layer, reshape, image), layer, image, expected)
-    except CannotSplit:
-        return _proven(_with_maps(HookedParts(model, layer), layer, reshape, image), layer, image, expected)
-
-
-def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
-    """The parts themselves where the layer puts out maps, else with a reshape between them."""
-    output, _ = parts.trunk(image)
-    size = (image.shape[-2], image.shape[-1])
-    found = layout(reshape, layer, output, size) if isinstance(output, Tensor) else None
-    if found is None:
-        return parts
-    check_inverse(found, layer, output, size)
-    return ReshapedParts(parts, found)
-
-
-def _proven(parts: Parts, layer: str, image: Tensor, expected: Tensor) -> Halves:
-    activations, sides = parts.trunk(image)
-    if not isinstance(activations, Tensor) or activations.ndim != 4:
-        raise BenchError(
-            f"The layer {layer!r} gives {_described(activations)}, not maps (B, K, H, W); "
-            "choose a convolution, activation or pooling layer before the maps are flattened."
-        )
-    kinds = kinds_of(sides, parts.trunk(image.repeat(2, 1, 1, 1))[1]) if sides else []
-    if parts.head_graph is not None:
-        if kinds is None:
-            raise CannotSplit("a value that crosses the cut doesn't travel with its image")
-        if not torch.allclose(parts.head(activations, sides), expected, rtol=1e-4, atol=1e-6, equal_nan=True):
-            raise CannotSplit("the split model doesn't equal the model")
-    return Halves(parts, kinds or [])
-
-
-def _described(value: Any) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-
-
 def cut(
     model: nn.Module,
     layer: str,
@@ -321,9 +296,10 @@ def cut(
     head_precision: str = "fp32",
     ablation_memory: int = GIBIBYTE,
     reshape: AnyReshape | None = None,
+    output: str | Output = "logits",
 ) -> Cut:
     """Cuts a model once at a layer; see Cut."""
-    return Cut(model, layer, precision, head_precision, ablation_memory, reshape)
+    return Cut(model, layer, precision, head_precision, ablation_memory, reshape, output)
 
 
 def trace(
@@ -332,6 +308,7 @@ def trace(
     images: Tensor,
     targets: Tensor | None = None,
     reshape: AnyReshape | None = None,
+    output: str | Output = "logits",
 ) -> Trace:
     """Cut and trace in one, for notebooks; see Cut and Cut.trace."""
-    return Cut(model, layer, reshape=reshape).trace(images, targets)
+    return Cut(model, layer, reshape=reshape, output=output).trace(images, targets)

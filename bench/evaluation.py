@@ -21,6 +21,7 @@ from bench.cut import cut
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.heatmap import Map, heatmap
+from bench.output import Output
 from bench.plugins import Plugin
 from bench.preconditions import NOT_APPLICABLE, NOT_FINITE, OK, given, statuses
 from bench.score_scale import on_score_scale
@@ -43,23 +44,25 @@ def evaluate(
     methods: Sequence[str | Callable],
     metrics: Sequence[str | Callable],
     reshape: AnyReshape | None = None,
+    output: str | Output = "logits",
 ) -> pd.DataFrame:
     """Measure methods on a model: one row per image x method x metric, in the columns of the records.
 
     layer: dotted module name. batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or
     `bench.Batch`es with image ids, boxes and masks. methods, metrics: names or callables. reshape: "tokens" for a
-    transformer, see Cut. status says why a value is NaN; a method that doesn't apply to the model has "not_applicable".
+    transformer; output: what is explained; see Cut. status says why a value is NaN; a method that doesn't apply to the
+    model has "not_applicable".
     Raises BenchError for an unknown name or layer.
     """
     known = [plugins.of("method", method) for method in methods]
     measures = [plugins.of("metric", metric) for metric in metrics]
-    whole = cut(model, layer, reshape=reshape)
+    whole = cut(model, layer, reshape=reshape, output=output)
     rows: list[Columns] = []
     for batch in _named(batches):
         trace = whole.trace(batch.images, batch.targets)
         known = with_score_scale(known, trace)
         rows += rows_of(trace, batch, known, measures)
-    facts = {"experiment": "-", "model": type(model).__name__, "layer": layer, "data": "-"}
+    facts = {"experiment": "-", "model": whole.output.name_of(type(model).__name__), "layer": layer, "data": "-"}
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
 
 
@@ -71,13 +74,14 @@ def explain(
     targets: Tensor | None = None,
     size: tuple[int, int] | None = None,
     reshape: AnyReshape | None = None,
+    output: str | Output = "logits",
 ) -> dict[str, Tensor]:
     """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
 
-    targets: (B,), None for the predicted class. reshape: "tokens" for a transformer, see Cut. A method that doesn't
-    apply to the model is left out, with a warning.
+    targets: (B,), None for the predicted class. reshape and output: see Cut. A method that doesn't apply to the model
+    is left out, with a warning.
     """
-    trace = cut(model, layer, reshape=reshape).trace(images, targets)
+    trace = cut(model, layer, reshape=reshape, output=output).trace(images, targets)
     answers = ((plugin.name, _answer(plugin, trace)) for plugin in (plugins.of("method", one) for one in methods))
     shown = size or (images.shape[-2], images.shape[-1])
     maps = {name: Explanation.of(trace, answer).raw_map for name, answer in answers if answer is not None}

@@ -13,7 +13,7 @@ from bench.errors import BenchError
 from bench.tokens import ChannelsLast, Reshape
 
 if TYPE_CHECKING:
-    from bench.cut import Parts
+    from bench.halves import Parts
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ class Trace:
     """Detached tensors of one batch; it knows no method.
 
     images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
-    scores: S, the explained class's pre-softmax logit, (B,). logits: (B, C). targets: (B,).
+    scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
+    probability. logits: (B, C), whose softmax is the probability of each class. targets: (B,).
     `trace[i:j]` is the trace of some of its images.
     """
 
@@ -76,18 +77,29 @@ class Trace:
         return self.cut.passes
 
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits (R, C) for any activations (R, K, H, W) at the layer.
+        """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
 
         rows: (R,) the image that each row of activations belongs to; None for one row per image, in order.
         """
-        sides = self.sides
-        if rows is not None:
-            sides = select(sides, self.cut.halves.side_kinds, rows, len(self))
-        return self.output_scale * self.cut.head(self._unscaled(activations), sides)
+        return self.output_scale * self.cut.head(self._unscaled(activations), self._sides_of(rows))
+
+    def head_logits(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Logits (R, C) for any activations at the layer, whose softmax is the probability of each class; as `head`."""
+        return self._logit_scale * self.cut.head_logits(self._unscaled(activations), self._sides_of(rows))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of the whole model for other images, differentiable in them."""
+        """Outputs (B, C) of the whole model for other images, differentiable in them: column c is their S."""
         return self.output_scale * self.cut.forward(images)
+
+    def forward_logits(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of the whole model for other images, whose softmax is the probability of each class."""
+        return self._logit_scale * self.cut.forward_logits(images)
+
+    def explained(self, logits: Tensor) -> Tensor:
+        """The outputs (R, C) that belong to logits (R, C), as `forward_logits` gives them."""
+        if self.cut.output.are_logits:
+            return logits
+        return self.output_scale * self.cut.explained(logits)
 
     @cached_property
     def ablation_drops(self) -> Tensor:
@@ -115,6 +127,14 @@ class Trace:
         weight = self.cut.linear_head(self._unscaled(self.activations), self.sides)
         return self.output_scale / self.input_scale * weight
 
+    def _sides_of(self, rows: Tensor | None) -> Any:
+        kinds = self.cut.halves.side_kinds
+        return self.sides if rows is None else select(self.sides, kinds, rows, len(self))
+
+    @property
+    def _logit_scale(self) -> float:
+        return self.output_scale if self.cut.output.are_logits else 1.0
+
     def _unscaled(self, activations: Tensor) -> Tensor:
         return activations if self.input_scale == 1 else activations / self.input_scale
 
@@ -133,7 +153,7 @@ class Trace:
             activations=self.activations * inputs,
             gradients=self.gradients * (output / inputs),
             scores=self.scores * output,
-            logits=self.logits * output,
+            logits=self.logits * output if self.cut.output.are_logits else self.logits,
             output_scale=self.output_scale * output,
             input_scale=self.input_scale * inputs,
         )

@@ -33,6 +33,6 @@ def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3) -> Tensor:
 
 def nearest_classes(trace: Trace, count: int) -> Tensor:
     """The classes other than the target with the nearest logits, nearest first: (B, min(count, C - 1))."""
-    distance = (trace.logits - trace.scores[:, None]).abs()
+    distance = (trace.logits - trace.logits.gather(1, trace.targets[:, None])).abs()
     distance = distance.scatter(1, trace.targets[:, None], torch.inf)
     return distance.sort(dim=1, stable=True).indices[:, : min(count, distance.shape[1] - 1)]

@@ -70,7 +70,7 @@ def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice]
     """
     target = int(trace.targets[image])
     pieces = chunks(trace, count, trace.images[image])
-    parts = [of_class(trace.forward(masked(rows)), target) for rows in pieces]
+    parts = [of_class(trace, trace.forward_logits(masked(rows)), target) for rows in pieces]
     return torch.cat(parts) if parts else trace.activations.new_zeros(0, 2)
 
 
@@ -118,8 +118,8 @@ def scores_of_all_channels(trace: Trace, strength: float = 1.0) -> Tensor:
 @torch.no_grad()
 def baseline_scores(trace: Trace) -> Tensor:
     """Logit and probability of each image's class for an image of zeros, which no mask lets through: (B, 1, 2)."""
-    logits = trace.forward(torch.zeros_like(trace.images[:1]))
-    return torch.cat([of_class(logits, int(target)) for target in trace.targets])[:, None]
+    logits = trace.forward_logits(torch.zeros_like(trace.images[:1]))
+    return torch.cat([of_class(trace, logits, int(target)) for target in trace.targets])[:, None]
 
 
 def column(score: str) -> int:
@@ -134,6 +134,9 @@ def softmax_over(scores: Tensor, channels: Tensor) -> Tensor:
     return scores.masked_fill(~channels, -torch.inf).softmax(1).masked_fill(~channels, 0)
 
 
-def of_class(logits: Tensor, target: int) -> Tensor:
-    """Logit and probability of one class: (n, C) -> (n, 2); `column` says which is where."""
-    return torch.stack([logits[:, target], logits.softmax(1)[:, target]], 1)
+def of_class(trace: Trace, logits: Tensor, target: int) -> Tensor:
+    """Logit and probability of one class: (n, C) -> (n, 2); `column` says which is where.
+
+    "Logit" is what the trace explains: where that is another output, as a margin, the class's value of that.
+    """
+    return torch.stack([trace.explained(logits)[:, target], logits.softmax(1)[:, target]], 1)

@@ -44,5 +44,6 @@ def _of_image(trace: Trace, image: int, windows: Tensor, column: int) -> Tensor:
     parts = []
     for rows in chunks(trace, len(windows), maps):
         seen = windows[rows, None] * maps
-        parts.append(of_class(trace.head(seen, torch.full((len(seen),), image)), target)[:, column])
+        logits = trace.head_logits(seen, torch.full((len(seen),), image))
+        parts.append(of_class(trace, logits, target)[:, column])
     return torch.cat(parts)

@@ -56,7 +56,7 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
 @torch.no_grad()
 def logits_of(trace: Trace, images: Tensor) -> Tensor:
     """The model's logits for other images of the trace's rows: (B, 3, H', W') -> (B, C)."""
-    return trace.forward(images)
+    return trace.forward_logits(images)
 
 
 def kept_images(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:

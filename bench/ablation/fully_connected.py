@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from bench.ablation.channelwise import Channelwise, Differences
 from bench.ablation.graph import HeadGraph, Values, first_input
-from bench.ablation.operations import CLAMP, ELEMENTWISE, IDENTITY, clamp_difference
+from bench.ablation.operations import CLAMP, ELEMENTWISE, IDENTITY, clamp_difference, is_output
 
 # Below this share of a layer's units, or of the channels, gathering them is cheaper than a full product.
 WORTH_GATHERING = 0.9
@@ -24,7 +24,8 @@ TENSORS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Chain:
-    """The nodes behind the channelwise stretch: a linear layer, activations and linear layers, and the scorer.
+    """The nodes behind the channelwise stretch: a linear layer, activations and linear layers, the last of them the
+    scorer, unless the module of another output follows.
 
     before: the differences that reach the first layer, (G, K, features).
     """
@@ -36,15 +37,26 @@ class Chain:
     def scores(self, values: Values, targets: Tensor, live: Tensor, memory: int) -> Tensor:
         """S_k - S of every channel: (G, K). live: (G, K), the channels to ablate. memory: bytes to stay within."""
         weights = {node: transposed(self.head.layer(node), memory) for node in self._inner_linear()}
-        row = self.head.layer(self.nodes[-1]).weight[targets]  # (G, units), the explained classes' rows
-        found = torch.zeros_like(live, dtype=row.dtype)
+        found = torch.zeros_like(live, dtype=self.before.difference.dtype)
         for images, channels in self._parts(live, memory):
             difference = self._first_product(images, channels)
             for node in self.nodes[1:-1]:
                 x = values[node.all_input_nodes[0]][images, None]
                 difference = self._pass(node, x, difference, live[images, channels], weights)
-            found[images, channels] = torch.bmm(difference, row[images, :, None])[..., 0].to(found.dtype)
+            found[images, channels] = self._of_class(values, images, difference, targets[images]).to(found.dtype)
         return found
+
+    def _of_class(self, values: Values, images: slice, difference: Tensor, targets: Tensor) -> Tensor:
+        """The last node's differences in the explained classes alone: (G, n, units) -> (G, n)."""
+        last = self.nodes[-1]
+        layer = self.head.layer(last)
+        if not is_output(self.head.operation(last)):
+            return torch.bmm(difference, layer.weight[targets, :, None])[..., 0]
+        logits = values[last.all_input_nodes[0]][images, None]
+        return torch.stack([
+            layer.difference(*one)[:, target]
+            for *one, target in zip(logits, difference, targets.tolist(), strict=True)
+        ])  # fmt: skip
 
     def _pass(
         self, node: fx.Node, x: Tensor, difference: Tensor, live: Tensor, weights: dict[fx.Node, Tensor]
@@ -81,10 +93,12 @@ class Chain:
 
 
 def chain_of(head: HeadGraph, stretch: Differences) -> Chain | None:
-    """The chain from the end of the channelwise stretch to the scorer; None where something else lies between."""
+    """The chain from the end of the channelwise stretch to the scores; None where something else lies between."""
     known = {nn.Linear, *CLAMP, *ELEMENTWISE, *IDENTITY}
     nodes: list[fx.Node] = []
     node = None if head.tail else head.scorer
+    if is_output(head.operation(head.logits)):
+        nodes, node = [head.logits], first_input(head.logits)
     while node is not None and node not in stretch:
         if head.operation(node) not in known or len(node.all_input_nodes) != 1:
             return None

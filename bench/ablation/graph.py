@@ -52,7 +52,7 @@ class HeadGraph:
 
     @cached_property
     def logits(self) -> fx.Node:
-        """The node that the graph returns."""
+        """The node that the graph returns: the logits, or the outputs made of them."""
         return _returned(self.module.graph)
 
     def evaluate(self, activations: Tensor, sides: Any) -> Values:

@@ -14,6 +14,7 @@ import torch.nn.functional as functional
 from torch import Tensor, fx, nn
 
 from bench.max_pool import MaxPool2dByViews
+from bench.output import OutputModule
 
 IN_PLACE_FORMS: dict[Any, Any] = {
     operator.iadd: operator.add,
@@ -85,15 +86,9 @@ def operation(node: fx.Node, root: nn.Module) -> Any:
     return IN_PLACE_FORMS.get(target, target) if node.op == "call_function" else None
 
 
-def log_sum_exp_difference(own: Tensor, difference: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
-    """logsumexp(x + d) - logsumexp(x) over dim, with x the value itself: log(1 + sum softmax(x) (exp(d) - 1)).
-
-    Where the sum isn't small, the logarithm loses what the two log-sum-exps keep, so they are subtracted there.
-    """
-    moved = (own.softmax(dim) * difference.clamp(max=1).expm1()).sum(dim, keepdim)
-    apart = (own + difference).logsumexp(dim, keepdim) - own.logsumexp(dim, keepdim)
-    small = (moved.abs() < 0.5) & (difference.amax(dim, keepdim) < 1)
-    return torch.where(small, moved.clamp(min=-0.5).log1p(), apart)
+def is_output(name: Any) -> bool:
+    """Whether an operation is the module behind the logits, which says itself how it changes with them."""
+    return isinstance(name, type) and issubclass(name, OutputModule)
 
 
 def clamp_difference(x: Tensor, difference: Tensor, low: float, high: float | None) -> Tensor:

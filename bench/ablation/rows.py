@@ -28,7 +28,7 @@ from bench.ablation.operations import (
     SHAPE_ONLY,
     batch_norm_scale,
     clamp_difference,
-    log_sum_exp_difference,
+    is_output,
 )
 from bench.sides import SideKind, select
 
@@ -99,9 +99,8 @@ class Rows:
             return self._product(node, differences)
         if name in CLAMP:
             return clamp_difference(self.own(source), difference, *CLAMP[name])
-        if name is torch.logsumexp:
-            options: Any = (node.args[1:], node.kwargs)
-            return log_sum_exp_difference(self.own(source), difference, *options[0], **options[1])
+        if is_output(name):
+            return self.head.layer(node).difference(self.own(source), difference)
         if name in LINEAR_IN_ITS_INPUT:
             return self.head.apply(node, lambda arg: self._part(arg, differences))
         if name is torch.cat:

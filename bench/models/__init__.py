@@ -16,6 +16,7 @@ from bench.models.sources import Source
 from bench.models.spec import ModelSpec
 from bench.models.store import config, describe, names, register
 from bench.models.user import import_function
+from bench.output import LOGITS, Output, OutputModule
 from bench.tokens import AnyReshape, check
 
 __all__ = ["LoadedModel", "ModelSpec", "config", "describe", "load", "names", "register"]
@@ -27,7 +28,8 @@ class LoadedModel:
 
     module: in eval mode, on the CPU, float32. layer: the dotted name of the target layer. classes: one name per logit,
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
-    state dict. reshape: of a transformer's layer, as `bench.cut` takes it.
+    state dict. reshape: of a transformer's layer, and output, what is explained, as `bench.cut` takes them; the name
+    tells an output that isn't the logits, and output_module is what it puts behind this network.
     """
 
     name: str
@@ -39,6 +41,8 @@ class LoadedModel:
     weights: str
     weights_sha256: str
     reshape: AnyReshape | None = None
+    output: Output = LOGITS
+    output_module: OutputModule | None = None
 
 
 def load(cfg: Mapping[str, Any]) -> LoadedModel:
@@ -61,22 +65,19 @@ def load(cfg: Mapping[str, Any]) -> LoadedModel:
             f"model.classes names {len(classes)} classes, and {spec.name} has {number_of_classes} logits; "
             "name each logit once, in the order of the logits."
         )
-    loaded = LoadedModel(
-        spec.name, module, layer, number_of_classes, classes, preprocessing, found.description, found.sha256, reshape
-    )
     output = outputs.find(spec.output)
-    return loaded if output is None else _with_output(loaded, spec.output, output)
-
-
-def _with_output(loaded: LoadedModel, name: str, output: outputs.Output) -> LoadedModel:
-    """The same model with a module behind it; its name and its layer's tell it from the model itself."""
-    return replace(
-        loaded,
-        name=f"{loaded.name}+{name}",
-        module=outputs.WithOutput(loaded.module, output.build(loaded.number_of_classes)).eval(),
-        layer=f"network.{loaded.layer}",
-        number_of_classes=len(output.classes) if output.classes else loaded.number_of_classes,
-        classes=output.classes or loaded.classes,
+    return LoadedModel(
+        name=output.name_of(spec.name),
+        module=module,
+        layer=layer,
+        number_of_classes=len(output.classes or ()) or number_of_classes,
+        classes=output.classes or classes,
+        preprocessing=preprocessing,
+        weights=found.description,
+        weights_sha256=found.sha256,
+        reshape=reshape,
+        output=output,
+        output_module=output.module(number_of_classes),
     )
 
 

@@ -1,6 +1,5 @@
-"""Output modules: what a network's logits become before a class is explained, as a module behind the network.
+"""What a run may explain of a network, by name: those of bench/output.py, and outputs with classes of their own.
 
-The cut sees one network, so that traces, gradients and ablations of what the module puts out need nothing of their own.
 To add one: an `Output` and its line in OUTPUTS.
 """
 
@@ -8,47 +7,24 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from bench import output
 from bench.data.voc import CLASSES
 from bench.errors import BenchError, unknown
+from bench.output import Output, OutputModule
 
 GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
 IMAGENET_CLASSES = 1000
 
 
-@dataclass(frozen=True)
-class Output:
-    """build: from the network's number of classes to the module (B, C) -> (B, C'). classes: one name for each of the
-    C', None where they are the network's own.
-    """
-
-    build: Callable[[int], nn.Module]
-    classes: tuple[str, ...] | None = None
-
-
-class WithOutput(nn.Module):
-    """A network, (B, 3, H', W') to logits (B, C), and what is made of its logits: (B, C').
-
-    Layers of the network have their names behind `network.`, as `network.layer4`.
-    """
-
-    def __init__(self, network: nn.Module, output: nn.Module) -> None:
-        super().__init__()
-        self.network, self.output = network, output
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.output(self.network(images))
-
-
-class LogSumExpGroups(nn.Module):
-    """Logits (B, C) -> (B, G): of each group of classes the logarithm of its sum of exponentials.
+class LogSumExpGroups(OutputModule):
+    """Logits (..., C) -> (..., G): of each group of classes the logarithm of its sum of exponentials.
 
     Its exponential is the group's unnormalised probability, so that a softmax over the groups is the network's
     probability of each, given that the class is in one of them. groups: class indices, each group not empty.
@@ -66,7 +42,7 @@ class LogSumExpGroups(nn.Module):
         self.register_buffer("absent", torch.tensor(absent), persistent=False)
 
     def forward(self, logits: Tensor) -> Tensor:
-        return torch.logsumexp(logits[:, self.members] + self.absent, 2)
+        return torch.logsumexp(logits.double()[..., self.members] + self.absent, -1)
 
     def extra_repr(self) -> str:
         """Sizes, and a checksum of the members: this text is part of what names a run's record files."""
@@ -84,7 +60,7 @@ def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
     return {name: tuple(indices) for name, indices in found.items()}
 
 
-def _voc_groups(classes: int) -> nn.Module:
+def _voc_groups(classes: int) -> OutputModule:
     if classes != IMAGENET_CLASSES:
         raise BenchError(
             f"model.output=voc_groups needs the {IMAGENET_CLASSES} ImageNet classes in the standard order, and this "
@@ -93,11 +69,11 @@ def _voc_groups(classes: int) -> nn.Module:
     return LogSumExpGroups(list(voc_in_imagenet().values()))
 
 
-OUTPUTS: Mapping[str, Output | None] = {"logits": None, "voc_groups": Output(_voc_groups, CLASSES)}
+OUTPUTS = {**output.OUTPUTS, "voc_groups": Output("voc_groups", _voc_groups, are_logits=True, classes=CLASSES)}
 
 
-def find(name: str) -> Output | None:
-    """The output of this name; None for the logits as they are. Raises BenchError for an unknown one."""
+def find(name: str) -> Output:
+    """The output of this name. Raises BenchError for an unknown one."""
     if name not in OUTPUTS:
         raise unknown("model output", name, OUTPUTS)
     return OUTPUTS[name]

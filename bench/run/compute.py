@@ -37,7 +37,13 @@ def cut_of(job: Job) -> Cut:
     device = job.device
     model = job.model.module.to(device.device)
     return cut(
-        model, job.model.layer, device.precision, device.head_precision, device.ablation_memory, job.model.reshape
+        model,
+        job.model.layer,
+        device.precision,
+        device.head_precision,
+        device.ablation_memory,
+        job.model.reshape,
+        job.model.output,
     )
 
 

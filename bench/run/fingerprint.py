@@ -25,6 +25,7 @@ def of_job(job: Job) -> str:
     return _sha256(
         model=[model.name, model.layer, model.weights_sha256, network(model.module)],
         reshape=reshape(model.reshape),
+        output=[model.output.name, repr(model.output_module)],
         preprocessing=repr(model.preprocessing),
         target=job.target,
         normalise=job.normalise,

@@ -54,6 +54,7 @@ def facts(job: Job) -> dict[str, Any]:
     """A job's share of the manifest."""
     model = job.model
     of_model = {"layer": model.layer, "weights": model.weights, "weights_sha256": model.weights_sha256}
+    of_model |= {"output": model.output.name}
     ids = [job.data.ids[index] for index in job.indices]
     return {
         "methods": {method.name: _about(method) for method in job.methods},

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.cut import Passes
 from bench.errors import BenchError
 from bench.max_pool import MaxPool2dByViews
+from bench.output import WithOutput
 from bench.reshaped import ReshapedParts
 from bench.shared_copy import shared_copy
 from bench.trace import Trace
@@ -65,6 +66,8 @@ def sandbox(trace: Trace, library: str) -> Iterator[Loan]:
         torch.manual_seed(0)
         model = _copy(trace.cut.model)
         layer = model.get_submodule(trace.layer)
+        if (output := trace.cut.halves.output) is not None:
+            model = WithOutput(model, output)
         _count(model, layer, trace.passes)
         try:
             yield Loan(model, layer, trace.images.clone(), _reshape(trace))

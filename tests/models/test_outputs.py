@@ -1,20 +1,33 @@
-"""Output modules: the groups of ImageNet classes under a VOC class, behind a network, and the cut through both."""
+"""What is explained of a network besides its logits: a probability, a margin, groups of classes.
+
+Each against loops over classes, and the drops through it against ablations one at a time.
+"""
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bench import cut, models
+import methods
+import metrics
+from bench import cut, evaluate, explain, models, trace
+from bench.ablation import brute_force_drops
 from bench.data.voc import CLASSES
 from bench.errors import BenchError
+from bench.explanation import Explanation
 from bench.models import outputs
+from bench.output import Output
+from bench.score_scale import on_score_scale
 from bench.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
+from methods.recipro_cam import recipro_cam
+from methods.score_cam import score_cam
 
 from torchvision.models._meta import _IMAGENET_CATEGORIES  # isort: skip
 
@@ -71,12 +84,17 @@ def test_softmax_over_groups_is_the_conditional_probability() -> None:
 def test_a_model_of_voc_groups() -> None:
     bare = models.load({**models.config("resnet18"), "weights": None})
     loaded = models.load({**models.config("resnet18"), "weights": None, "output": "voc_groups"})
-    assert (loaded.name, loaded.layer, loaded.classes) == ("resnet18+voc_groups", "network.layer4", CLASSES)
+    assert (loaded.name, loaded.layer, loaded.classes) == ("resnet18+voc_groups", "layer4", CLASSES)
     assert (loaded.number_of_classes, loaded.weights_sha256) == (20, bare.weights_sha256)
     images = torch.randn(2, 3, 64, 64)
     logits = bare.module(images)
     dogs = logits[:, list(outputs.voc_in_imagenet()["dog"])].logsumexp(1)
-    assert torch.allclose(loaded.module(images)[:, CLASSES.index("dog")], dogs)
+    trace = cut(loaded.module, loaded.layer, output=loaded.output).trace(
+        images, torch.tensor([CLASSES.index("dog")] * 2)
+    )
+    assert torch.allclose(trace.scores, dogs)
+    assert trace.logits.shape == (2, 20)
+    torch.testing.assert_close(trace.forward_logits(images), trace.logits)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +102,7 @@ def test_a_model_of_voc_groups() -> None:
     [
         ({**models.config("scenes_vgg"), "output": "voc_groups"}, "1000 ImageNet classes.*10 logits"),
         ({**models.config("scenes_vgg"), "output": "voc_group"}, "did you mean 'voc_groups'"),
+        ({**models.config("scenes_vgg"), "output": "margins"}, "did you mean 'margin'"),
     ],
 )
 def test_mistakes(config: dict[str, object], says: str) -> None:
@@ -91,43 +110,227 @@ def test_mistakes(config: dict[str, object], says: str) -> None:
         models.load(config)
 
 
-def small(head: nn.Module) -> nn.Module:
-    torch.manual_seed(0)
-    body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), head)
-    return outputs.WithOutput(body, outputs.LogSumExpGroups([[0, 4], [1], [2, 3, 5, 7]])).eval()
+def softmax_by_hand(logits: Tensor) -> Tensor:
+    return torch.stack([row.exp() / row.exp().sum() for row in logits])
 
 
+def margin_by_hand(logits: Tensor) -> Tensor:
+    rows = [[z - max(row[:c] + row[c + 1 :]) for c, z in enumerate(row)] for row in logits.tolist()]
+    return torch.tensor(rows, dtype=logits.dtype)
+
+
+def groups_by_hand(logits: Tensor) -> Tensor:
+    return torch.stack([logits[:, group].exp().sum(1).log() for group in ([0, 4], [1], [2, 3, 5, 7])], 1)
+
+
+GROUPS = Output("groups", lambda _: outputs.LogSumExpGroups([[0, 4], [1], [2, 3, 5, 7]]), are_logits=True)
+BY_HAND: dict[str | Output, Callable[[Tensor], Tensor]] = {
+    "logits": lambda logits: logits,
+    "probability": softmax_by_hand,
+    "margin": margin_by_hand,
+    GROUPS: groups_by_hand,
+}
 HEADS = {
     "pooled": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 8)),
-    "fully connected": lambda: nn.Sequential(nn.Flatten(), nn.Linear(216, 10), nn.ReLU(), nn.Linear(10, 8)),
+    "fully connected": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(216, 10), nn.ReLU(), nn.Dropout(), nn.Linear(10, 8)
+    ),
+    "one linear layer": lambda: nn.Sequential(nn.Flatten(), nn.Linear(216, 8)),
+    "convolution": lambda: nn.Sequential(nn.Conv2d(6, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "scores by pooling": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "clamped logits": lambda: nn.Sequential(nn.Flatten(), nn.Linear(216, 8), nn.ReLU()),
 }
 
 
-def drops_by_hand(network: nn.Module, layer: str, images: torch.Tensor, targets: list[int]) -> torch.Tensor:
-    """S - S_k of a network whose layer is the second module: each channel set to zero in turn."""
-    body = network.get_submodule(layer.rpartition(".")[0])
-    assert isinstance(body, nn.Sequential)
-    assert isinstance(network, outputs.WithOutput)
-    maps = body[:2](images)
-    scores = torch.tensor([])
+class Undecided(nn.Module):
+    """A head that torch.fx can't follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(216, 8)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        logits: Tensor = self.layer(maps.flatten(1))
+        return logits if logits.sum() > -1e9 else logits * 0
+
+
+def network(head: nn.Module) -> nn.Sequential:
+    channels = 6
+    return nn.Sequential(nn.Conv2d(3, channels, 3), nn.ReLU(), head).double().eval()
+
+
+def images_for(dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def drops_by_hand(net: nn.Sequential, output: str | Output, targets: list[int]) -> Tensor:
+    """S - S_k in float64, each channel set to zero in turn."""
+    head = net[2]
+    maps = net[:2](images_for())
+    of_class = BY_HAND[output](head(maps))[range(4), targets]
     drops = []
-    for channel in range(-1, maps.shape[1]):
+    for channel in range(maps.shape[1]):
         ablated = maps.clone()
-        if channel >= 0:
-            ablated[:, channel] = 0
-        found = network.output(body[2:](ablated))[range(len(images)), targets]
-        scores = found if channel < 0 else scores
-        drops.append(scores - found)
-    return torch.stack(drops[1:], 1)
+        ablated[:, channel] = 0
+        drops.append(of_class - BY_HAND[output](head(ablated))[range(4), targets])
+    return torch.stack(drops, 1)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("output", BY_HAND, ids=lambda output: output if isinstance(output, str) else output.name)
+@pytest.mark.parametrize("head", [*HEADS, "data decides"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.no_grad()
-def test_ablations_through_the_groups_are_exact(head: str, dtype: torch.dtype) -> None:
-    network, targets = small(HEADS[head]()).to(dtype), [0, 1, 2, 2]
-    images = torch.randn(4, 3, 8, 8, dtype=dtype, generator=torch.Generator().manual_seed(1))
-    drops = cut(network, "network.1").trace(images, torch.tensor(targets)).ablation_drops.double()
-    expected = drops_by_hand(network.double(), "network.1", images.double(), targets)
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+def test_ablations_of_every_output_are_exact(head: str, output: str | Output, dtype: torch.dtype) -> None:
+    net, targets = network(Undecided() if head == "data decides" else HEADS[head]()), [0, 1, 2, 2]
+    if head == "scores by pooling" and output is GROUPS:
+        pytest.skip("six maps are six classes, and the groups want eight")
+    expected = drops_by_hand(net, output, targets)
+    trace = cut(net.to(dtype), "1", output=output).trace(images_for(dtype), torch.tensor(targets))
+    drops = trace.ablation_drops.double()
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5 if head == "data decides" else 1e-6
     assert (drops - expected).abs().max() <= tolerance * expected.abs().max()
+    by_passes = brute_force_drops(trace.cut.head, trace.cut.halves.side_kinds, trace.activations, trace.sides,
+                                  trace.targets, 2**20)  # fmt: skip
+    assert (by_passes.double() - expected).abs().max() <= 1e-6 * trace.scores.abs().max()
+
+
+@pytest.mark.parametrize("output", ["probability", "margin"])
+def test_scores_and_gradients_are_those_of_the_output(output: str) -> None:
+    net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
+    found = trace(net, "1", images_for(), targets, output=output)
+    maps = found.activations.clone().requires_grad_()
+    logits = net[2](maps)
+    if output == "probability":
+        scores = logits.softmax(1)[range(4), targets]
+    else:
+        others = logits.scatter(1, targets[:, None], -torch.inf).amax(1)
+        scores = logits[range(4), targets] - others
+    (gradients,) = torch.autograd.grad(scores.sum(), maps)
+    torch.testing.assert_close(found.scores, scores, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(found.gradients, gradients, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(found.logits, logits, rtol=1e-12, atol=1e-15)  # the network's own stay reachable
+    torch.testing.assert_close(found.forward_logits(images_for()), logits, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(found.forward(images_for())[range(4), targets], scores, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(found.explained(found.logits), found.head(found.activations), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(found.head_logits(found.activations), logits, rtol=1e-12, atol=1e-15)
+
+
+def test_without_targets_the_predicted_class_is_explained_whatever_the_output() -> None:
+    net = network(HEADS["fully connected"]())
+    predicted = net(images_for()).argmax(1)
+    for output in ("logits", "probability", "margin"):
+        assert trace(net, "1", images_for(), output=output).targets.equal(predicted)
+    assert (trace(net, "1", images_for(), output="margin").scores > 0).all()
+
+
+@pytest.mark.parametrize("head", ["pooled", "fully connected"])
+def test_drops_of_a_probability_near_one_keep_their_digits_in_float32(head: str) -> None:
+    """With 1 - p = 1e-9, p itself is 1 in float32 and so is each ablated one: two scores would leave no drop at all."""
+    net = network(HEADS[head]())
+    last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
+    last.bias.data[0] += 22
+    targets = [0] * 4
+    expected = drops_by_hand(net, "probability", targets).detach()
+    assert 1e-12 < expected.abs().max() < 1e-8
+    drops = trace(
+        net.float(), "1", images_for(torch.float32), torch.tensor(targets), output="probability"
+    ).ablation_drops
+    # What is left is the rounding of logits of about 22, in float32.
+    torch.testing.assert_close(drops.double(), expected, rtol=2e-5, atol=2e-5 * float(expected.abs().max()))
+
+
+def test_margins_of_equal_logits_and_of_two_classes() -> None:
+    margin = outputs.OUTPUTS["margin"].module(3)
+    assert margin is not None
+    assert margin(torch.tensor([[2.0, 2.0, 1.0], [5.0, 1.0, 3.0]])).tolist() == [[0, 0, -1], [2, -4, -2]]
+    assert margin(torch.tensor([[2.0, -1.0]])).tolist() == [[3, -3]]
+
+
+def test_a_margin_needs_a_second_class() -> None:
+    net = network(nn.Sequential(nn.Flatten(), nn.Linear(216, 1)))
+    with pytest.raises(BenchError, match="second class"):
+        trace(net, "1", images_for(), output="margin")
+
+
+def test_an_unknown_output_is_told() -> None:
+    with pytest.raises(BenchError, match="did you mean 'margin'"):
+        cut(network(HEADS["pooled"]()), "1", output="margins")
+
+
+@pytest.mark.parametrize("output", ["probability", "margin"])
+def test_parts_of_a_trace_another_layer_and_other_images_keep_the_output(output: str) -> None:
+    net = network(HEADS["fully connected"]())
+    whole = trace(net, "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
+    torch.testing.assert_close(whole[1:3].ablation_drops, whole.ablation_drops[1:3], rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(whole.at("0").scores, whole.scores)
+    torch.testing.assert_close(whole.again(images=images_for()).scores, whole.scores)
+    torch.testing.assert_close(whole.again(model=net).scores, whole.scores)
+    larger = whole.scaled(output=4.0)
+    torch.testing.assert_close(larger.ablation_drops, 4 * whole.ablation_drops)
+    torch.testing.assert_close(larger.head(whole.activations), 4 * whole.head(whole.activations))
+    torch.testing.assert_close(larger.logits, whole.logits)  # the probability of a class isn't four times as high
+
+
+@pytest.mark.parametrize("output", ["probability", "margin"])
+@pytest.mark.parametrize("head", ["fully connected", "pooled"])
+@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_method_claims_of_its_scale_holds_for_every_output(name: str, head: str, output: str) -> None:
+    method = methods.get(name)
+    found = trace(network(HEADS[head]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
+    with suppress(BenchError):  # not_applicable: it has no rule for a softmax, or for the highest of the others
+        assert on_score_scale(method, found) == method.about["on_score_scale"]
+
+
+def test_cam_does_not_take_a_softmax_for_a_linear_head() -> None:
+    found = trace(network(HEADS["pooled"]()), "1", images_for(), output="probability")
+    with pytest.raises(BenchError, match="global average pooling"):
+        methods.get("cam")(found)
+
+
+@pytest.mark.parametrize("output", ["probability", "margin"])
+def test_masked_methods_still_ask_for_the_class_and_its_true_probability(output: str) -> None:
+    net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
+    mine, plain = (trace(net, "1", images_for(), targets, output=said) for said in (output, "logits"))
+    torch.testing.assert_close(recipro_cam(mine).raw, recipro_cam(plain).raw)  # scores by probability
+    of_masks = [score_cam(found, "probability", baseline=False, channel_softmax=False) for found in (mine, plain)]
+    torch.testing.assert_close(*of_masks)
+    by_output = score_cam(mine, "logit", baseline=False, channel_softmax=False)
+    assert by_output.equal(of_masks[0]) == (output == "probability")
+
+
+@pytest.mark.parametrize("output", ["probability", "margin"])
+def test_confidence_is_the_probability_whatever_is_explained(output: str) -> None:
+    """The same maps give the same drops: nothing takes a softmax of a probability, or of margins."""
+    net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
+    heatmap = torch.rand(4, 8, 8, dtype=torch.float64)
+    mine, plain = (
+        Explanation(trace=trace(net, "1", images_for(), targets, output=said), heatmap=heatmap, images=images_for())
+        for said in (output, "logits")
+    )
+    for name in ("confidence_drop", "average_drop"):
+        torch.testing.assert_close(metrics.get(name)(mine), metrics.get(name)(plain), rtol=1e-12, atol=1e-15)
+
+
+def test_evaluate_says_the_output_in_the_models_name() -> None:
+    net = network(HEADS["fully connected"]())
+    table = evaluate(net, "1", [(images_for(), None)], ["xgrad_cam"], ["sensitivity_error", "zeta"], output="margin")
+    assert set(table["model"]) == {"Sequential+margin"}
+    assert (table["status"] == "ok").all()
+    of = table.set_index("metric")["value"]
+    assert of["sensitivity_error"].tolist() == pytest.approx(of["zeta"].tolist())
+    heatmaps = explain(net, "1", images_for(), ["grad_cam"], output="probability")
+    assert heatmaps["grad_cam"].shape == (4, 8, 8)
+
+
+def test_the_users_network_stays_as_it_is() -> None:
+    net = network(HEADS["fully connected"]())
+    names, before = [name for name, _ in net.named_modules()], net(images_for())
+    _ = trace(net, "1", images_for(), output="margin").ablation_drops
+    assert [name for name, _ in net.named_modules()] == names
+    assert net(images_for()).equal(before)
