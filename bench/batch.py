@@ -30,6 +30,12 @@ class Annotation:
         """The boxes of one class: (n, 4)."""
         return self.boxes[self.labels == target]
 
+    def without(self, target: int) -> Annotation:
+        """The objects of all other classes."""
+        others = self.labels != target
+        mask = None if self.mask is None else self.mask.masked_fill(self.mask == target, -1)
+        return Annotation(self.labels[others], self.boxes[others], mask)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -65,6 +71,12 @@ class Batch:
         empty = torch.full(self.images.shape[-2:], -1)
         return torch.stack([(note.mask if note.mask is not None else empty) == target
                             for note, target in self._explained(targets)])  # fmt: skip
+
+    def others(self, targets: Tensor) -> tuple[Annotation, ...] | None:
+        """Per row the objects of the classes that aren't explained; None where the data set has no annotations."""
+        if not self.annotations:
+            return None
+        return tuple(note.without(int(target)) for note, target in self._explained(targets))
 
     def _explained(self, targets: Tensor) -> Iterator[tuple[Annotation, int]]:
         return zip(self.annotations, targets.tolist(), strict=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from bench.tokens import check as checked_reshape
 from bench.trace import Trace
 
 GIBIBYTE = 2**30
+T = TypeVar("T")
 
 
 @dataclass
@@ -71,6 +72,7 @@ class Cut:
         self._head_graph: HeadGraph | None = None
         self._head_graph_known = False
         self._at: dict[str, Cut] = {layer: self}
+        self._kept: dict[Hashable, Any] = {}
 
     @property
     def device(self) -> torch.device:
@@ -190,8 +192,20 @@ class Cut:
         return linear_head_weight(graph, activations[:1], self._first(sides, len(activations)))
 
     def on(self, model: nn.Module) -> Cut:
-        """The same cut of another model."""
-        return self._like(model, self.layer)
+        """The same cut of another model; passes are counted in the same `passes`."""
+        other = self._like(model, self.layer)
+        other.passes = self.passes
+        return other
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What depends on the model alone and is needed batch after batch, computed by the first that asks.
+
+        key: names the thing and all parameters that it depends on. It lives as long as the cut.
+        """
+        if key not in self._kept:
+            self._kept[key] = compute()
+        kept: T = self._kept[key]
+        return kept
 
     def at(self, layer: str) -> Cut:
         """This model cut at another layer, once; passes are counted in the same `passes`."""

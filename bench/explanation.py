@@ -14,7 +14,8 @@ from bench.division import XY
 from bench.heatmap import Map, heatmap
 
 if TYPE_CHECKING:
-    from bench.batch import Batch
+    from bench.batch import Annotation, Batch
+    from bench.cut import Cut
     from bench.trace import Trace
 
 Method = Callable[["Trace"], "Tensor | Map"]
@@ -28,7 +29,7 @@ class Explanation:
     trace: the Trace that was explained. contributions: (B, K, H, W), M = w F, signed, or None for a `Map`.
     raw_map: (B, h, w), signed. heatmap: (B, H', W') in [0, 1]. images: (B, 3, H', W').
     boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive. masks: (B, H', W') bool.
-    Boxes and masks are of the explained class only.
+    Boxes and masks are of the explained class only; others: per row the objects of the image's other classes.
     """
 
     trace: Trace | None = None
@@ -38,6 +39,7 @@ class Explanation:
     images: Tensor | None = None
     boxes: tuple[Tensor, ...] | None = None
     masks: Tensor | None = None
+    others: tuple[Annotation, ...] | None = None
     method: Method | None = None
     normalise: str = "maximum"
     _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -62,6 +64,7 @@ class Explanation:
             images=trace.images,
             boxes=None if batch is None else batch.boxes(trace.targets),
             masks=None if batch is None else batch.masks(trace.targets),
+            others=None if batch is None else batch.others(trace.targets),
             method=method,
             normalise=normalise,
         )
@@ -96,14 +99,15 @@ class Explanation:
         return self.contributions.sum(XY)
 
     def again(
-        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | None = None
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | Cut | None = None
     ) -> Explanation:
-        """The same method on other images, classes or another model, cut at the same layer; boxes and masks stay.
+        """The same method on other images, classes or another model, cut at the same layer; annotations stay.
 
-        What is None stays as it was. Raises ValueError where the method isn't known.
+        model: another model, or a cut of it that is kept. What is None stays as it was.
+        Raises ValueError where the method isn't known.
         """
         if self.trace is None or self.method is None:
             raise ValueError("Only an explanation that knows its trace and its method can be made again.")
         trace = self.trace.again(images=images, targets=targets, model=model)
         fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
-        return replace(fresh, boxes=self.boxes, masks=self.masks)
+        return replace(fresh, boxes=self.boxes, masks=self.masks, others=self.others)

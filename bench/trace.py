@@ -139,10 +139,13 @@ class Trace:
         return activations if self.input_scale == 1 else activations / self.input_scale
 
     def again(
-        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | None = None
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | Cut | None = None
     ) -> Trace:
-        """The trace of other images, other classes or another model at the same layer; None keeps what is there."""
-        cut = self.cut if model is None else self.cut.on(model)
+        """The trace of other images, other classes or another model at the same layer; None keeps what is there.
+
+        model: another model, or a cut of it, as `cut.on(model)` gives and `cut.once` keeps. Passes are counted here.
+        """
+        cut = self.cut.on(model) if isinstance(model, nn.Module) else model or self.cut
         return cut.trace(self.images if images is None else images, self.targets if targets is None else targets)
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:

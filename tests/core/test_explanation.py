@@ -53,8 +53,23 @@ def test_boxes_and_masks_are_of_the_explained_class(trace):
     assert explanation.masks[1, 2:4].all()
 
 
+def test_others_are_the_objects_of_the_classes_that_are_not_explained(trace):
+    mask = torch.full((6, 6), -1)
+    mask[:2], mask[2:4] = 0, 2
+    note = bench.Annotation(torch.tensor([0, 2, 2]), torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]]), mask)
+    batch = bench.Batch(trace.images, ("a", "b", "c"), trace.targets, (note, note, bench.Annotation.none()))
+    first, second, none = bench.Explanation.of(trace, gradient_cam(trace), batch, gradient_cam).again().others or ()
+    assert (first.labels.tolist(), second.labels.tolist(), none.labels.tolist()) == ([2, 2], [0], [])
+    assert second.boxes.tolist() == [[0, 0, 6, 2]]
+    assert first.mask.unique().tolist() == [-1, 2]
+    assert second.mask.unique().tolist() == [-1, 0]
+    assert none.mask is None
+    assert mask.unique().tolist() == [-1, 0, 2]  # the data set's own stays
+
+
 def test_a_data_set_without_annotations_has_none(trace):
     batch = bench.Batch(trace.images, ("a", "b", "c"), trace.targets)
+    assert batch.others(trace.targets) is None
     assert batch.boxes(trace.targets) is None
     assert batch.masks(trace.targets) is None
 

@@ -203,6 +203,20 @@ def test_again_keeps_what_it_isnt_given(network, images):
     assert torch.equal(trace.again(targets=trace.targets + 0).scores, trace.scores)
 
 
+def test_another_model_is_cut_once_where_its_cut_is_kept_and_its_passes_count(network, images):
+    model, layer = network
+    trace = bench.trace(model, layer, images)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.fc.weight.neg_()
+    kept = trace.cut.once("other", lambda: trace.cut.on(other))
+    assert trace.cut.once("other", lambda: pytest.fail("computed again")) is kept
+    before = trace.passes.trunk_forward
+    again = trace.again(model=kept)
+    assert torch.equal(again.gradients, trace.again(model=other).gradients)
+    assert trace.passes.trunk_forward - before == 2 * len(images)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_precisions(precision, images):
     from tests.cut.conftest import Crossing
