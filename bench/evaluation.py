@@ -129,7 +129,8 @@ def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> M
     """One metric with its preconditions: {value name: (float64 CPU tensor (B,), B statuses)}, NaN where not "ok".
 
     The metric isn't called where no row meets its needs; else it sees all rows, and what it says of the others is
-    dropped. NaN or infinity where its needs are met has status "not_finite". Raises BenchError for another shape.
+    dropped. NaN where its needs are met has the status that the YAML names as `undefined`, "not_finite" where it names
+    none; so has infinity. Raises BenchError for another shape.
     """
     met = statuses(metric.about.get("needs", ()), explanation, on_score_scale)
     if not (met == OK).any():
@@ -147,7 +148,8 @@ def _judged(metric: Plugin, values: Any, met: np.ndarray) -> tuple[Tensor, tuple
             f"a tensor of shape ({len(met)},), or a dict of such tensors."
         )
     exact = values.detach().to("cpu", torch.float64)
-    status = np.where((met == OK) & ~exact.isfinite().numpy(), NOT_FINITE, met)
+    status = np.where((met == OK) & exact.isnan().numpy(), metric.about.get("undefined", NOT_FINITE), met)
+    status = np.where((status == OK) & exact.isinf().numpy(), NOT_FINITE, status)
     return exact.masked_fill(torch.from_numpy(status != OK), torch.nan), tuple(status)
 
 

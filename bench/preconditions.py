@@ -67,6 +67,14 @@ def _boxes(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.boxes is not None and torch.tensor([len(boxes) > 0 for boxes in explanation.boxes])
 
 
+def _other_classes(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.others is not None and torch.tensor([len(note.labels) > 0 for note in explanation.others])
+
+
+def _other_logits(explanation: Explanation, _: bool) -> bool:
+    return explanation.trace is not None and explanation.trace.logits.shape[1] > 1
+
+
 def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.masks is not None and explanation.masks.flatten(1).any(1)
 
@@ -80,6 +88,8 @@ PRECONDITIONS = {
     "nonzero_map": Precondition("zero_map", _nonzero_map),
     "boxes": Precondition("no_annotation", _boxes),
     "masks": Precondition("no_mask", _masks),
+    "other_classes": Precondition("one_class", _other_classes),
+    "other_logits": Precondition("one_logit", _other_logits),
 }
 
 

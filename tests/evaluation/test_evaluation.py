@@ -147,6 +147,13 @@ def test_nan_with_a_met_need_is_not_finite(trace):
     assert values[2] == float("inf")  # the metric's own tensor is left alone
 
 
+def test_a_metric_names_the_status_of_what_it_leaves_undefined(trace):
+    values = torch.tensor([1.0, float("nan"), float("inf"), 2.0])
+    mine = plugin(lambda _: values, undefined="constant_map")
+    _, statuses = measure(mine, Explanation.of(trace, trace.gradients), True)["mine"]
+    assert statuses == ("ok", "constant_map", "not_finite", "ok")
+
+
 @pytest.mark.parametrize("answer", [torch.zeros(()), torch.zeros(4, 1), torch.zeros(3), 0.5])
 def test_a_metric_of_a_wrong_shape_is_named(trace, answer):
     with pytest.raises(bench.BenchError, match="metric 'mine' returned"):

@@ -24,7 +24,7 @@ def only_row_0(tensor, number):
 
 
 def test_rows_that_meet_every_need_are_ok(explanation):
-    needs = [need for need in PRECONDITIONS if need not in ("boxes", "masks")]
+    needs = [need for need in PRECONDITIONS if need not in ("boxes", "masks", "other_classes")]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
 
 
@@ -38,14 +38,19 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
     for need, broken in found.items():
         assert list(statuses([need], broken, True)) == [PRECONDITIONS[need].status, "ok", "ok", "ok"], need
     assert list(statuses(["boxes"], explanation, True)) == ["ok", "ok", "no_annotation", "ok"]
+    other = bench.Annotation(torch.tensor([1]), torch.zeros(1, 4))
+    some = replace(explanation, others=(other, bench.Annotation.none(), other, other))
+    assert list(statuses(["other_classes"], some, True)) == ["ok", "one_class", "ok", "ok"]
 
 
 def test_needs_of_the_whole_explanation(trace, explanation):
     assert set(statuses(["contributions"], replace(explanation, contributions=None), True)) == {"no_contributions"}
     assert set(statuses(["score_scale"], explanation, False)) == {"not_on_score_scale"}
     bare = Explanation(heatmap=explanation.heatmap)
-    for need in ("nonzero_score", "nonzero_drops", "boxes", "masks"):
+    for need in ("nonzero_score", "nonzero_drops", "boxes", "masks", "other_classes", "other_logits"):
         assert set(statuses([need], bare, True)) == {PRECONDITIONS[need].status}
+    one = replace(explanation, trace=replace(trace, logits=trace.logits[:, :1]))
+    assert set(statuses(["other_logits"], one, True)) == {"one_logit"}
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
