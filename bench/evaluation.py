@@ -27,6 +27,7 @@ from bench.preconditions import NOT_APPLICABLE, NOT_FINITE, OK, given, statuses
 from bench.score_scale import on_score_scale
 from bench.tokens import AnyReshape
 from bench.trace import Trace
+from bench.whole_set import CURVE_COLUMNS, aggregating, whole_set
 
 Columns = dict[str, np.ndarray]
 Measured = dict[str, tuple[Tensor, tuple[str, ...]]]
@@ -46,7 +47,8 @@ def evaluate(
     reshape: AnyReshape | None = None,
     output: str | Output = "logits",
 ) -> pd.DataFrame:
-    """Measure methods on a model: one row per image x method x metric, in the columns of the records.
+    """Measure methods on a model: one row per image x method x metric, in the columns of the records; at the end the
+    values of the whole data set, with image id "*", of the metrics that have such.
 
     layer: dotted module name. batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or
     `bench.Batch`es with image ids, boxes and masks. methods, metrics: names or callables. reshape: "tokens" for a
@@ -57,11 +59,12 @@ def evaluate(
     known = [plugins.of("method", method) for method in methods]
     measures = [plugins.of("metric", metric) for metric in metrics]
     whole = cut(model, layer, reshape=reshape, output=output)
-    rows: list[Columns] = []
+    parts: list[Columns] = []
     for batch in _named(batches):
         trace = whole.trace(batch.images, batch.targets)
         known = with_score_scale(known, trace)
-        rows += rows_of(trace, batch, known, measures)
+        parts += rows_of(trace, batch, known, measures)
+    rows = [*filter(_holds_values, parts), *_of_whole_set(measures, parts)]
     facts = {"experiment": "-", "model": whole.output.name_of(type(model).__name__), "layer": layer, "data": "-"}
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
 
@@ -93,16 +96,17 @@ def rows_of(
 ) -> Iterator[Columns]:
     """The loop of the benchmark. Yields the columns of one method at a time, first those of the layer (method "-").
 
-    Columns: image_id target_class predicted_class method metric value status; B rows per metric value.
+    Columns: image_id target_class predicted_class method metric value status; B rows per metric value. Where metrics
+    have curves, the columns of the method's curves follow: see `bench.whole_set`; B rows per curve.
     normalise: of the heatmaps, see bench.heatmap.
     Raises BenchError where a method or a metric answers in a wrong shape.
     """
     of_layer = [metric for metric in metrics if metric.about.get("of") == "layer"]
     of_method = [metric for metric in metrics if metric.about.get("of") != "layer"]
     if of_layer:
-        yield columns(trace, batch, LAYER, measured(of_layer, Explanation(trace=trace), True))
+        yield from _columns(trace, batch, LAYER, measured(of_layer, Explanation(trace=trace), True))
     for method in methods:
-        yield columns(trace, batch, method.name, method_values(trace, batch, method, of_method, normalise))
+        yield from _columns(trace, batch, method.name, method_values(trace, batch, method, of_method, normalise))
 
 
 def method_values(
@@ -127,6 +131,7 @@ def measured(metrics: Iterable[Plugin], explanation: Explanation, on_score_scale
 
 def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> Measured:
     """One metric with its preconditions: {value name: (float64 CPU tensor (B,), B statuses)}, NaN where not "ok".
+    A curve that the YAML lists under `curves` is (B, n).
 
     The metric isn't called where no row meets its needs; else it sees all rows, and what it says of the others is
     dropped. NaN where its needs are met has the status that the YAML names as `undefined`, "not_finite" where it names
@@ -138,11 +143,16 @@ def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> M
         return {name: (nothing, tuple(met)) for name in value_names(metric)}
     answer = metric(explanation)
     answers = answer if isinstance(answer, Mapping) else {metric.name: answer}
-    return {name: _judged(metric, values, met) for name, values in answers.items()}
+    curves = metric.about.get("curves") or ()
+    return {name: _judged(metric, values, met, name in curves) for name, values in answers.items()}
 
 
-def _judged(metric: Plugin, values: Any, met: np.ndarray) -> tuple[Tensor, tuple[str, ...]]:
-    if not isinstance(values, Tensor) or values.shape != met.shape:
+def _judged(metric: Plugin, values: Any, met: np.ndarray, curve: bool) -> tuple[Tensor, tuple[str, ...]]:
+    if curve and isinstance(values, Tensor) and values.ndim == 2 and len(values) == len(met):
+        points = values.detach().to("cpu", torch.float64)
+        status = np.where((met == OK) & ~points.isfinite().all(1).numpy(), NOT_FINITE, met)
+        return points.masked_fill(torch.from_numpy(status != OK)[:, None], torch.nan), tuple(status)
+    if curve or not isinstance(values, Tensor) or values.shape != met.shape:
         raise BenchError(
             f"The metric {metric.name!r} returned {_described(values)}; a metric returns one value per image, "
             f"a tensor of shape ({len(met)},), or a dict of such tensors."
@@ -202,6 +212,45 @@ def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
     return len(shape) == len(to) and all(mine in (1, theirs) for mine, theirs in zip(shape, to, strict=True))
 
 
+def _columns(trace: Trace, batch: Batch, method: str, measured: Measured) -> Iterator[Columns]:
+    """The columns of a method's values, and those of its curves where it has any."""
+    curves = {name: answer for name, answer in measured.items() if answer[0].ndim == 2}
+    yield columns(trace, batch, method, {name: answer for name, answer in measured.items() if name not in curves})
+    if curves:
+        yield {
+            "image_id": np.tile(np.array(batch.image_ids, dtype=object), len(curves)),
+            "target_class": np.tile(trace.targets.cpu().numpy(), len(curves)),
+            "method": np.full(len(trace) * len(curves), method, dtype=object),
+            "curve": np.repeat(np.array(list(curves), dtype=object), len(trace)),
+            "points": _objects(points for values, _ in curves.values() for points in values.numpy()),
+            "status": np.array([status for _, row in curves.values() for status in row], dtype=object),
+        }
+
+
+def _objects(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """Arrays, of one length or not, as the entries of a column."""
+    listed = list(arrays)
+    column = np.empty(len(listed), dtype=object)
+    column[:] = listed
+    return column
+
+
+def _holds_values(part: Columns) -> bool:
+    return "value" in part
+
+
+def _of_whole_set(metrics: Sequence[Plugin], parts: Iterable[Columns]) -> Iterator[Columns]:
+    """The columns of the values of the whole data set, method after method, from the curves among the parts."""
+    chosen = aggregating(metrics)
+    by_method: dict[str, list[Columns]] = {}
+    for part in parts:
+        if chosen and len(part["method"]):
+            by_method.setdefault(part["method"][0], []).extend([] if _holds_values(part) else [part])
+    for method, curves in by_method.items():
+        of = [metric for metric in chosen if (metric.about.get("of") == "layer") == (method == LAYER)]
+        yield whole_set(of, method, curve_frame(curves))
+
+
 def columns(trace: Trace, batch: Batch, method: str, values: Measured) -> Columns:
     """The records' columns of one method's values: B rows per value, value by value."""
     size, count = len(trace), len(values)
@@ -222,6 +271,14 @@ def frame(parts: Iterable[Columns]) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame(columns=list(RECORD_COLUMNS))
     return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def curve_frame(parts: Iterable[Columns]) -> pd.DataFrame:
+    """Columns of curves after each other in one table, which may be empty."""
+    listed = list(parts)
+    if not listed:
+        return pd.DataFrame(columns=list(CURVE_COLUMNS))
+    return pd.DataFrame({name: np.concatenate([part[name] for part in listed]) for name in CURVE_COLUMNS})
 
 
 def _named(batches: Iterable[Batch | tuple[Tensor, Tensor | None]]) -> Iterator[Batch]:

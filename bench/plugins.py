@@ -112,7 +112,7 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
         raise BenchError(f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function.")
     if about.get("on_score_scale") not in (None, True, False):
         raise BenchError(f"{kind}.{name}.on_score_scale must be true or false, not {about['on_score_scale']!r}.")
-    function = _import(kind, name, target)
+    function = imported(kind, name, target)
     try:
         inspect.signature(function).bind(None, **params)  # None for the Trace or Explanation, the one argument
     except TypeError as error:
@@ -161,7 +161,8 @@ def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
     return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry)
 
 
-def _import(kind: str, name: str, target: str) -> Callable[..., Any]:
+def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
+    """The function at a dotted path, of the entry of that kind and name. Raises BenchError, which names the entry."""
     module_name, _, attribute = target.rpartition(".")
     try:
         function = getattr(importlib.import_module(module_name), attribute)

@@ -9,14 +9,14 @@ import pandas as pd
 from bench.report.numbers import number
 from bench.report.paired import LEVEL, compare
 from bench.report.run_folder import METHOD_FREE, RunFolder, Value
-from bench.report.summary import at, best, summarise
+from bench.report.summary import at, best, leading, summarise
 
 
 def closing_lines(run: RunFolder) -> list[str]:
     """One line for each metric of `config.report.headline` that was measured, every setting in it; with
     `config.report.compare`, one more for each that has a direction."""
     chosen = run.records[run.records["metric"].isin(run.options.headline)]
-    summary = summarise(chosen)
+    summary = leading(summarise(chosen))
     measured = [name for name in run.options.headline if name in set(summary["metric"])]
     lines = [_line(run, run.value(name), summary[summary["metric"] == name]) for name in measured]
     return [*lines, *(_compared(run, run.options.compare, measured) if run.options.compare else ())]
@@ -25,7 +25,8 @@ def closing_lines(run: RunFolder) -> list[str]:
 def _line(run: RunFolder, value: Value, rows: pd.DataFrame) -> str:
     parts = [f"{run.label(setting)}: {_winner(at(rows, setting), value)}" for setting in run.settings]
     direction = f", {value.better} is better" if value.better in ("lower", "higher") else ""
-    return f"{value.title} ({value.lead}{direction}): {'; '.join(parts)}"
+    statistic = "whole data set" if rows["whole_set"].any() else value.lead
+    return f"{value.title} ({statistic}{direction}): {'; '.join(parts)}"
 
 
 def _winner(rows: pd.DataFrame, value: Value) -> str:

@@ -18,6 +18,7 @@ from bench.errors import BenchError
 from bench.report.options import Options
 from bench.run import records
 from bench.runtime import RUNTIME_COLUMNS
+from bench.whole_set import WHOLE_SET as WHOLE_SET
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = "-"

@@ -18,8 +18,9 @@ SPLITS = ("correct", "wrong", "unknown")
 def summarise(records: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
     """One row for each group of `by`, sorted: n (rows with status ok), rows, mean, median, standard_error, statuses.
 
-    whole_set tells values of the whole data set (image_id "*") from values per image. standard_error is the sample
-    standard deviation over sqrt(n), NaN for n < 2. statuses reads "ok:120 zero_map:3".
+    whole_set tells values of the whole data set (image_id "*") from values per image; where images have the same
+    value, n, rows and statuses are theirs: what it stands on. standard_error is the sample standard deviation over
+    sqrt(n), NaN for n < 2. statuses reads "ok:120 zero_map:3".
     """
     by = list(by)
     rows = records.assign(whole_set=records["image_id"] == WHOLE_SET)
@@ -29,9 +30,30 @@ def summarise(records: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
     values = rows.groupby(by, observed=True)["value"]
     table = values.agg(n="count", rows="size", mean="mean", median="median", deviation="std").reset_index()
     table["standard_error"] = table.pop("deviation") / np.sqrt(table["n"].where(table["n"] > 1))
-    table = table.merge(_statuses(rows, by), on=by, how="left", validate="one_to_one")
+    table = _counted(table.merge(_statuses(rows, by), on=by, how="left", validate="one_to_one"), by)
     names = [name for name in by if name != "whole_set"]
     return table.astype(dict.fromkeys(names, object))[[*by, *STATISTICS]]
+
+
+def leading(summary: pd.DataFrame) -> pd.DataFrame:
+    """Of each metric what a reader is told first: the value of the whole data set where there is one, or else the
+    statistics over images."""
+    keys = [name for name in KEYS if name != "whole_set"]
+    has_one = summary.groupby(keys, observed=True)["whole_set"].transform("any").astype(bool)
+    return summary[summary["whole_set"].astype(bool) | ~has_one]
+
+
+def _counted(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The table with the images' counts in the rows of the whole data set."""
+    if "whole_set" not in by or not table["whole_set"].any():
+        return table
+    keys, counts = [name for name in by if name != "whole_set"], ["n", "rows", "statuses"]
+    own = table.loc[~table["whole_set"], [*keys, *counts]]
+    beside = table[keys].merge(own, on=keys, how="left").set_index(table.index)
+    known = beside["n"].notna()
+    for name in counts:
+        table[name] = beside[name].where(known, table[name]).astype(table[name].dtype)
+    return table
 
 
 def _statuses(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

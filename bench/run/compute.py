@@ -12,7 +12,7 @@ import torch
 from bench.batch import Batch
 from bench.cut import Cut, cut
 from bench.data import BadImage, batches
-from bench.evaluation import LAYER, Columns, frame, rows_of, value_names, with_score_scale
+from bench.evaluation import LAYER, Columns, curve_frame, frame, rows_of, value_names, with_score_scale
 from bench.plugins import Plugin
 from bench.run import fingerprint, records
 from bench.run.job import Job
@@ -22,14 +22,23 @@ from bench.trace import Trace
 
 @dataclass(frozen=True)
 class Todo:
-    """A shard and, for each method ("-" for the layer's own metrics), the file of its records."""
+    """A shard and, for each method ("-" for the layer's own metrics), the file of its records; curves: the methods
+    that also have a file of curves."""
 
     shard: Shard
     files: dict[str, str]
+    curves: frozenset[str] = frozenset()
 
     def missing(self, folder: Path) -> dict[str, str]:
         """The files that are still to be computed."""
-        return {method: file for method, file in self.files.items() if not (folder / file).is_file()}
+        return {method: file for method, file in self.files.items() if not self._is_there(folder, method)}
+
+    def curve_files(self, method: str | None = None) -> list[str]:
+        """The files of curves, of all methods or of one."""
+        return [curve_file(file) for name, file in self.files.items() if name in self.curves and method in (None, name)]
+
+    def _is_there(self, folder: Path, method: str) -> bool:
+        return all((folder / file).is_file() for file in (self.files[method], *self.curve_files(method)))
 
 
 def cut_of(job: Job) -> Cut:
@@ -62,21 +71,41 @@ def todo(job: Job) -> tuple[Todo, ...]:
     common = fingerprint.of_job(job)
     layer = {LAYER: None} if any(_of_layer(metric) for metric in job.metrics) else {}
     columns: dict[str, Plugin | None] = layer | {method.name: method for method in job.methods}
+    curves = frozenset(name for name in columns if _curves(job, name))
     return tuple(
-        Todo(shard, {name: fingerprint.file_name(job, common, shard, method) for name, method in columns.items()})
+        Todo(
+            shard, {name: fingerprint.file_name(job, common, shard, method) for name, method in columns.items()}, curves
+        )
         for shard in job.shards
     )
 
 
 def compute(job: Job, whole: Cut, shard: Shard, files: dict[str, str], folder: Path) -> None:
     """Computes one shard for the methods of `files` and writes a file for each."""
-    constants = {"experiment": job.experiment, "model": job.model.name, "layer": job.model.layer, "data": job.data.name}
     parts: dict[str, list[Columns]] = {method: [] for method in files}
+    curves: dict[str, list[Columns]] = {method: [] for method in files}
     for part in shard_rows(job, whole, shard, list(files)):
         if len(part["method"]):
-            parts[part["method"][0]].append(part)
+            (parts if "value" in part else curves)[part["method"][0]].append(part)
     for method, file in files.items():
-        records.write(folder / file, frame(parts[method]).assign(**constants))
+        if _curves(job, method):  # before the records: where those are, the shard is done
+            records.write(folder / curve_file(file), curve_frame(curves[method]), records.CURVES)
+        records.write(folder / file, frame(parts[method]).assign(**constants(job)))
+
+
+def constants(job: Job) -> dict[str, str]:
+    """The columns that are the same in all of a job's records."""
+    return {"experiment": job.experiment, "model": job.model.name, "layer": job.model.layer, "data": job.data.name}
+
+
+def curve_file(file: str) -> str:
+    """Where the curves are that belong to a file of records."""
+    return file.replace("records/", "curves/", 1)
+
+
+def _curves(job: Job, method: str) -> bool:
+    """Whether any of the metrics of a method (of the layer: "-") has curves."""
+    return any(metric.about.get("curves") for metric in job.metrics if _of_layer(metric) == (method == LAYER))
 
 
 def shard_rows(job: Job, whole: Cut, shard: Shard, names: Sequence[str]) -> Iterator[Columns]:
@@ -127,7 +156,7 @@ def padded(batch: Batch, size: int) -> Batch:
 
 def trimmed(part: Columns, size: int, count: int) -> Columns:
     """The first `count` of every `size` rows."""
-    keep = np.arange(len(part["value"])) % size < count
+    keep = np.arange(len(next(iter(part.values())))) % size < count
     return {name: values[keep] for name, values in part.items()}
 
 

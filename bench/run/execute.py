@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.run import compute, correct, costs, manifest, notes, pictures, settings, timing
+from bench.run import aggregation, compute, correct, costs, manifest, notes, pictures, settings, timing
 from bench.run.job import Job
 from bench.run.manifest import Failure, Outcome
 from bench.run.progress import progress
@@ -49,13 +49,15 @@ def _run(config: dict[str, Any]) -> Outcome:
         job = compute.decided(job, whole)
         shards = compute.todo(job)
         computed = _compute_missing(job, whole, shards, folder)
+        over_data = aggregation.ensure(job, shards, folder)
         runtime = timing.ensure(job, whole, config["runtime"], computed > 0, folder)
         shown = pictures.ensure(job, whole, config["pictures"], folder)
     return Outcome(
         job=job.name,
         config=config,
         facts=manifest.facts(replace(job, indices=chosen.indices)),
-        records=tuple(file for shard in shards for file in shard.files.values()),
+        records=(*(file for shard in shards for file in shard.files.values()), *over_data),
+        curves=tuple(file for shard in shards for file in shard.curve_files()),
         runtime=runtime,
         pictures=shown,
         images=len(job.indices),

@@ -55,6 +55,12 @@ def file_name(job: Job, common: str, shard: Shard, method: Plugin | None) -> str
     return f"records/{of_file(common, contents, method, metrics)[:40]}.parquet"
 
 
+def of_whole_set(files: Iterable[str], metrics: Iterable[Plugin]) -> str:
+    """The file of one method's values of the whole data set. files: its shards' records; metrics: with an aggregate."""
+    sources_of = [sources.module(str(metric.about["aggregate"]).rpartition(".")[0]) for metric in metrics]
+    return f"records/{_sha256(whole_set=list(files), sources=sources_of)[:40]}.parquet"
+
+
 def plugin(entry: Plugin) -> str:
     """A method's or metric's call, metadata and source, with the source of what it imports and of what it wraps.
 

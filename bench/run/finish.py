@@ -11,6 +11,7 @@ from bench import report
 from bench.run import manifest, records
 from bench.run.execute import run_folder
 from bench.run.manifest import Failure, Outcome
+from bench.whole_set import WHOLE_SET
 
 SHOWN = 5  # bad images that are named
 MENDABLE, DEFECT = 2, 1  # exit codes: the user can mend it; this program can't go on
@@ -38,7 +39,8 @@ def _counts(folder: Path, done: Sequence[Outcome]) -> Iterator[str]:
     undefined = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
     if undefined:
         yield f"values: {counts['ok']} ok, {undefined}"
-    bad = rows.loc[rows["target_class"] == -1, ["data", "image_id"]].drop_duplicates()
+    images = rows[rows["image_id"] != WHOLE_SET]
+    bad = images.loc[images["target_class"] == -1, ["data", "image_id"]].drop_duplicates()
     if len(bad):
         some = ", ".join(bad["image_id"].head(SHOWN)) + (", ..." if len(bad) > SHOWN else "")
         yield f"images left out: {len(bad)} ({some})"

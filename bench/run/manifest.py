@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import plugins
+from bench import plugins, whole_set
 from bench.evaluation import value_names
 from bench.plugins import Plugin
 from bench.run import files, fingerprint
@@ -39,6 +39,7 @@ class Outcome:
     config: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
     records: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
     runtime: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     images: int = 0
@@ -89,6 +90,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str) -> dict[str
         "records": [path for outcome in outcomes for path in outcome.records],
         "runtime": [path for outcome in outcomes for path in outcome.runtime],
         "pictures": [path for outcome in outcomes for path in outcome.pictures],
+        "curves": [path for outcome in outcomes for path in outcome.curves],
         "jobs": [
             {
                 "job": outcome.job,
@@ -121,12 +123,13 @@ def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _values(metric: Plugin) -> dict[str, dict[str, Any]]:
-    """Each value of a metric with what its YAML says of it; a value's own words before the metric's."""
-    own = metric.about.get("values") or {}
+    """Each value of a metric, of an image or of the whole data set, with what its YAML says of it; a value's own words
+    before the metric's."""
+    own = {**(metric.about.get("aggregate_values") or {}), **(metric.about.get("values") or {})}
     shared = {key: metric.about[key] for key in OF_A_METRIC if key in metric.about}
-    return {
-        name: {"title": name, **shared, **(own.get(name) or {}), "metric": metric.name} for name in value_names(metric)
-    }
+    over_data = whole_set.value_names(metric) if "aggregate" in metric.about else ()
+    names = dict.fromkeys([*value_names(metric), *over_data])
+    return {name: {"title": name, **shared, **(own.get(name) or {}), "metric": metric.name} for name in names}
 
 
 def _with_layers(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

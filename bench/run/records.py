@@ -28,6 +28,16 @@ SCHEMA = pa.schema(
         ("status", _NAME),
     ]
 )
+CURVES = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("target_class", pa.int32()),
+        ("method", _NAME),
+        ("curve", _NAME),
+        ("points", pa.list_(pa.float64())),
+        ("status", _NAME),
+    ]
+)
 
 
 def write(path: Path, rows: pd.DataFrame, schema: pa.Schema | None = SCHEMA) -> None:
@@ -42,12 +52,21 @@ def write(path: Path, rows: pd.DataFrame, schema: pa.Schema | None = SCHEMA) -> 
 
 def read(folder: Path, paths: Iterable[str]) -> pd.DataFrame:
     """The rows of these files of a run folder, in this order. Raises BenchError where one is missing or broken."""
-    tables = [_read_one(folder / path) for path in paths]
-    return pa.concat_tables([SCHEMA.empty_table(), *tables]).unify_dictionaries().to_pandas()
+    return _read(folder, paths, SCHEMA)
 
 
-def _read_one(path: Path) -> pa.Table:
+def read_curves(folder: Path, paths: Iterable[str]) -> pd.DataFrame:
+    """The curves of these files: one row per image and curve, points an array. Raises BenchError as `read`."""
+    return _read(folder, paths, CURVES)
+
+
+def _read(folder: Path, paths: Iterable[str], schema: pa.Schema) -> pd.DataFrame:
+    tables = [_read_one(folder / path, schema) for path in paths]
+    return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().to_pandas()
+
+
+def _read_one(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        return pq.read_table(path).cast(SCHEMA)
+        return pq.read_table(path).cast(schema)
     except (OSError, ValueError) as error:  # Arrow says ValueError for columns of another name or order
         raise BenchError(f"The record file {path} can't be read ({error}); delete it and run again.") from error

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.report.numbers import number
 from bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
-from bench.report.summary import at, best
+from bench.report.summary import at, best, leading
 from bench.report.table import Cell, Group, Table
 from bench.report.tables.text import heading, metric_notes, statistic, status_notes
 from bench.report.times import TRACE, milliseconds
@@ -21,11 +21,12 @@ LEGEND = (
 def overview(run: RunFolder, summary: pd.DataFrame) -> Table:
     """The metrics are those of `config.report.columns` that the run has; the others are named in a note."""
     values = [run.value(name) for name in run.options.columns if name in run.metrics]
-    shown = summary[summary["metric"].isin([value.name for value in values]) & ~summary["whole_set"].astype(bool)]
+    shown = leading(summary[summary["metric"].isin([value.name for value in values])])
     shown = shown[shown["method"] != METHOD_FREE]
+    whole = set(shown.loc[shown["whole_set"].astype(bool), "metric"])
     groups = [Group(run.label(setting), _rows(run, setting, at(shown, setting), values)) for setting in run.settings]
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
-    header = ("Method", "n", *map(heading, values), *time)
+    header = ("Method", "n", *(heading(value, value.name in whole) for value in values), *time)
     about_rows = (*metric_notes(values), *status_notes(run, shown), *_absent(run), *_left_out(run))
     notes = (LEGEND, *_time_notes(run), *about_rows)
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)

@@ -18,7 +18,8 @@ def status_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     for setting in run.settings:
         lines = tuple(
             row(value.title, status, ", ".join(methods), count)
-            for value, _, rows in by_metric(run, at(summary, setting))
+            for value, whole, rows in by_metric(run, at(summary, setting))
+            if not whole  # its images have the same
             for (status, count), methods in methods_by_status(rows).items()
         )
         groups += [Group(run.label(setting), lines)] if lines else []

@@ -20,9 +20,13 @@ def name_of(method: str) -> str:
     return LAYER if method == METHOD_FREE else method
 
 
-def heading(value: Value) -> str:
-    """A wide table's column, in two lines: "Conservation error", "median (mean) ↓"; the arrow points to the better."""
+def heading(value: Value, whole_set: bool = False) -> str:
+    """A wide table's column, in two lines: "Conservation error", "median (mean) ↓"; the arrow points to the better.
+
+    whole_set: the column holds values of the whole data set.
+    """
     beside = "median (mean)" if value.lead == "median" else f"mean {PLUS_MINUS} s.e."
+    beside = "whole data set" if whole_set else beside
     return f"{value.title}\n{beside}{ARROWS.get(value.better, '')}"
 
 

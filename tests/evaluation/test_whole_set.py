@@ -1,0 +1,78 @@
+"""Values of the whole data set in a notebook's table: rows with image id "*"."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bench import BenchError
+from bench.evaluation import RECORD_COLUMNS, evaluate, measure
+from bench.explanation import Explanation
+from bench.plugins import Plugin
+from bench.whole_set import aggregate, value_names
+
+ABOUT = {"curves": {"halves": {}}, "aggregate": f"{__name__}.best", "needs": ["boxes"]}
+
+
+def halves(explanation, scale=1.0):
+    """A curve of three points for each image: the target's index times 1, 1/2 and 1/4."""
+    index = scale * explanation.trace.targets.double()
+    return {"mine": index, "halves": index[:, None] / torch.tensor([1.0, 2.0, 4.0])}
+
+
+def best(curves, scale):
+    """The greatest mean over images, in units of `scale`."""
+    return {"mine": float(curves["halves"].mean(0).max() / scale)}
+
+
+@pytest.fixture
+def metric() -> Plugin:
+    return Plugin("mine", "tests.halves", lambda explanation: halves(explanation, 2.0), {"scale": 2.0}, ABOUT)
+
+
+def test_one_row_for_each_method_of_the_images_with_a_value(net, batch, metric):
+    table = evaluate(net, "1", [batch, batch], ["grad_cam", "xgrad_cam"], [metric])
+    assert tuple(table.columns) == RECORD_COLUMNS
+    whole = table[table.image_id == "*"]
+    assert whole.method.tolist() == ["grad_cam", "xgrad_cam"]
+    assert whole.value.tolist() == [pytest.approx((0 + 1 + 3) / 3)] * 2  # image c has no box
+    assert set(whole.status) == {"ok"}
+    assert (whole[["target_class", "predicted_class"]] == -1).all(axis=None)
+    images = table[table.image_id != "*"]
+    assert len(images) == 2 * 2 * 4  # the curve itself is no row
+    assert set(images.metric) == {"mine"}
+
+
+def test_without_an_image_that_counts_there_is_a_row_that_says_so(net, batch, metric):
+    bare = (batch.images, batch.targets)
+    for batches, status in (([bare], "no_image"), ([batch, bare], "ok")):
+        table = evaluate(net, "1", batches, ["grad_cam"], [metric])
+        whole = table[table.image_id == "*"]
+        assert whole.status.tolist() == [status]
+        assert whole.value.isna().tolist() == [status != "ok"]
+
+
+def test_a_curve_is_nan_where_its_needs_are_not_met(trace, batch, metric):
+    explanation = Explanation.of(trace, trace.gradients, batch)
+    points, statuses = measure(metric, explanation, True)["halves"]
+    assert statuses == ("ok", "ok", "no_annotation", "ok")
+    assert points.isnan().all(1).tolist() == [False, False, True, False]
+    assert points.shape == (4, 3)
+
+
+def test_a_curve_has_a_row_for_each_image(trace, batch):
+    wrong = Plugin("mine", "tests.wrong", lambda _: {"halves": torch.zeros(3, 4)}, {}, ABOUT)
+    with pytest.raises(BenchError, match="returned \\(3, 4\\)"):
+        measure(wrong, Explanation.of(trace, trace.gradients, batch), True)
+
+
+def test_an_aggregate_takes_those_of_the_metrics_parameters_that_it_names(metric):
+    assert aggregate(metric).params == {"scale": 2.0}
+    assert aggregate(metric)({"halves": np.array([[4.0, 2.0]])}) == {"mine": 2.0}
+
+
+def test_values_of_the_whole_set_are_named_as_those_of_images_unless_said():
+    assert value_names(Plugin("mine", "", print, {}, {"values": {"a": {}, "b": {}}})) == ("a", "b")
+    assert value_names(Plugin("mine", "", print, {}, {"aggregate_values": {"c": {}}})) == ("c",)
+    assert value_names(Plugin("mine", "", print)) == ("mine",)
