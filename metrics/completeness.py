@@ -1,0 +1,26 @@
+"""Completeness of the map that is shown: what ReLU, resizing and scaling leave of Fu et al.'s second axiom."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.division import XY
+from bench.explanation import Explanation
+from bench.preconditions import given
+
+
+def completeness(explanation: Explanation) -> dict[str, Tensor]:
+    """|S - the map's total| / |S| after each step of the post-processing -> (B,) each; conservation_error is before.
+
+    completeness_error_relu: of the raw map R = sum_k M_k after ReLU, |S - sum_xy relu(R)| / |S|.
+    completeness_error_heatmap: of the heatmap, whose total is its mean times the raw map's number of positions, so that
+    resizing counts for little and dividing by the maximum for all: |S - h w mean(heatmap)| / |S|. A heatmap is at most
+    1, so its total can't be S; near 1 it says that the picture has next to none of the score left.
+    """
+    S = given(explanation.trace, "trace").scores.double()  # (B,)
+    raw_map = given(explanation.raw_map, "raw_map").double()  # (B, h, w)
+    shown = given(explanation.heatmap, "heatmap").double().mean(XY) * raw_map[0].numel()
+    return {
+        "completeness_error_relu": (S - raw_map.clamp(min=0).sum(XY)).abs() / S.abs(),
+        "completeness_error_heatmap": (S - shown).abs() / S.abs(),
+    }

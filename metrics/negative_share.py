@@ -1,0 +1,19 @@
+"""Negative share: what ReLU takes away from a raw map."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.division import XY
+from bench.explanation import Explanation
+from bench.preconditions import given
+
+
+def negative_share(explanation: Explanation) -> Tensor:
+    """sum_xy max(0, -R) / sum_xy |R| of the raw map R -> (B,) in [0, 1]; NaN where R is zero everywhere.
+
+    The evidence against the class that no heatmap shows. It has no unit, so it compares all methods; it is neither good
+    nor bad.
+    """
+    raw_map = given(explanation.raw_map, "raw_map").double()  # (B, h, w)
+    return (-raw_map).clamp(min=0).sum(XY) / raw_map.abs().sum(XY)
