@@ -1,0 +1,107 @@
+"""ROAD, remove and debias: Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
+2022, arXiv:2202.00449.
+
+Pixels are removed by noisy linear imputation, most relevant first (MoRF) or least relevant first (LeRF).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.preconditions import given
+from methods.seeding import generators
+from metrics.imputation import impute
+from metrics.perturbed_passes import perturbed_scores
+from metrics.pixel_curves import pixel_ranks
+
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+
+
+def road_morf(
+    explanation: Explanation,
+    fractions: Sequence[float] = FRACTIONS,
+    noise: float = 0.01,
+    output: str = "accuracy",
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Mean accuracy over fractions of imputed pixels, most relevant first -> (B,); lower is better.
+
+    {road_morf: (B,), morf: the curve, (B, fractions)}. fractions: of the pixels, between 0 and 1. noise: standard
+    deviation of the normal noise on imputed pixels, in normalised pixels, drawn from `seed` and the image. output:
+    "accuracy" as published, 1 where the class is still predicted; or "probability", "logit".
+    Raises BenchError for a fraction that isn't between 0 and 1.
+    """
+    curve = _curve(explanation, "highest", fractions, noise, output, seed)
+    return {"road_morf": curve.mean(1), "morf": curve}
+
+
+def road_lerf(
+    explanation: Explanation,
+    fractions: Sequence[float] = FRACTIONS,
+    noise: float = 0.01,
+    output: str = "accuracy",
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Mean accuracy over fractions of imputed pixels, least relevant first -> (B,); higher is better.
+
+    {road_lerf: (B,), lerf: the curve, (B, fractions)}. Parameters: see `road_morf`.
+    """
+    curve = _curve(explanation, "lowest", fractions, noise, output, seed)
+    return {"road_lerf": curve.mean(1), "lerf": curve}
+
+
+def road_combined(
+    explanation: Explanation,
+    fractions: Sequence[float] = FRACTIONS,
+    noise: float = 0.01,
+    output: str = "accuracy",
+    seed: int = 0,
+) -> Tensor:
+    """(road_lerf - road_morf) / 2 -> (B,); higher is better. At equal parameters it costs no pass of its own.
+
+    With output "probability" it is what pytorch-grad-cam calls ROADCombined. Parameters: see `road_morf`.
+    """
+    orders = ("lowest", "highest")
+    lerf, morf = (_curve(explanation, first, fractions, noise, output, seed).mean(1) for first in orders)
+    return (lerf - morf) / 2
+
+
+def _curve(
+    explanation: Explanation, first: str, fractions: Sequence[float], noise: float, output: str, seed: int
+) -> Tensor:
+    """What the model says with each fraction of the pixels imputed: (B, fractions), run once for all metrics."""
+    key = ("road", first, tuple(fractions), noise, output, seed)
+    return explanation.once(key, lambda: _imputed_scores(explanation, first, fractions, noise, output, seed))
+
+
+def _imputed_scores(
+    explanation: Explanation, first: str, fractions: Sequence[float], noise: float, output: str, seed: int
+) -> Tensor:
+    if not fractions or not all(0 < fraction < 1 for fraction in fractions):
+        raise BenchError(f"ROAD's fractions lie between 0 and 1; they are {list(fractions)}.")
+    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+    heatmap = given(explanation.heatmap, "heatmap")
+    ranks, pixels = pixel_ranks(heatmap, first), heatmap[0].numel()
+    counts = torch.tensor([min(round(fraction * pixels), pixels - 1) for fraction in fractions]).to(ranks)
+    normal = trace.once(("road noise", seed), lambda: _normal(images, seed))
+
+    def perturbed(some: slice, copies: slice) -> Tensor:
+        hole = ranks[some, None] < counts[copies, None, None]  # (images, copies, H', W')
+        repeated = images[some, None].expand(-1, hole.shape[1], -1, -1, -1)
+        imputed = impute(repeated.flatten(0, 1), hole.flatten(0, 1)).view_as(repeated)
+        return imputed + noise * hole[:, :, None] * normal[some, None]
+
+    return perturbed_scores(trace, len(fractions), perturbed, output)
+
+
+def _normal(images: Tensor, seed: int) -> Tensor:
+    """Standard normal noise of the images' shape, an image's its own whatever else is in the batch."""
+    draws = generators(images, seed)
+    return torch.stack([torch.randn(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]).to(
+        images
+    )
