@@ -38,13 +38,13 @@ def trace() -> bench.Trace:
 
 @pytest.fixture(scope="session")
 def explain() -> Callable[[bench.Trace], Explanation]:
-    """HiResCAM's contributions, with one box per image."""
+    """HiResCAM, with one box of the explained class and one of the next class per image."""
 
     def build(trace: bench.Trace) -> Explanation:
-        box = torch.tensor([[2.0, 3.0, 9.0, 11.0]])
-        notes = tuple(bench.Annotation(target[None], box) for target in trace.targets)
+        boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
+        notes = tuple(bench.Annotation(torch.stack([target, (target + 1) % 5]), boxes) for target in trace.targets)
         batch = bench.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
-        return Explanation.of(trace, trace.gradients, batch)
+        return Explanation.of(trace, trace.gradients, batch, lambda trace: trace.gradients)
 
     return build
 

@@ -1,0 +1,43 @@
+"""Max- and average-sensitivity: Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.preconditions import given
+from methods.seeding import generators
+
+
+def explanation_sensitivity(
+    explanation: Explanation, radius: float = 0.02, samples: int = 10, seed: int = 0
+) -> dict[str, Tensor]:
+    """How far the raw map moves when the image moves a little -> two values (B,), >= 0, lower is better.
+
+    max_sensitivity: max over y of ||Phi(y) - Phi(x)|| / ||Phi(x)||; avg_sensitivity: the mean over the same y.
+    Phi is the signed raw map of the same class, norms are Euclidean over its pixels. The y are `samples` draws, uniform
+    in |y - x| <= radius for each value of the image as the network takes it, seeded by the image and `seed`: a lower
+    bound of the maximum over the ball. arXiv:1901.09392 has no division; its authors' code divides, so that a method's
+    scale doesn't count, and draws 50 times with radius 0.2 of pixels in [0, 1]; radius and samples here are captum's.
+    The mean is the average sensitivity of Bhatt et al., arXiv:2005.00631.
+    A raw map of zeros gives NaN. Costs a trace and the method for each sample. Raises BenchError for less than one.
+    """
+    if samples < 1:
+        raise BenchError(f"explanation_sensitivity needs at least one sample, not samples={samples}.")
+    images, here = given(explanation.images, "images"), given(explanation.raw_map, "raw_map").double()
+    draws = generators(images, seed)
+    moved = []
+    for _ in range(samples):
+        there = given(explanation.again(images=_nearby(images, radius, draws)).raw_map, "raw_map").double()
+        moved.append((there - here).flatten(1).norm(dim=1))
+    norm = here.flatten(1).norm(dim=1)
+    relative = torch.stack(moved) / norm.masked_fill(norm == 0, torch.nan)
+    return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
+
+
+def _nearby(images: Tensor, radius: float, draws: list[torch.Generator]) -> Tensor:
+    """images + the next draw of each generator, uniform in [-radius, radius]: (B, 3, H', W')."""
+    noise = [torch.rand(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
+    return images + radius * (2 * torch.stack(noise).to(images) - 1)

@@ -1,0 +1,45 @@
+"""Model parameter randomisation test: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.cut import Cut
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.preconditions import given
+from bench.trace import Trace
+from metrics.randomised import randomised
+from metrics.similarity import similarity as likeness
+
+
+def model_parameter_randomisation(
+    explanation: Explanation,
+    order: str = "cascading",
+    stages: int = 3,
+    similarity: str = "spearman",
+    seed: int = 0,
+) -> Tensor:
+    """The mean over stages of the similarity between the map and the same method's map of a randomised model -> (B,).
+
+    Near 0: the map depends on what the model learned. Near 1: it doesn't, however convincing it looks.
+    order "cascading": the layers are drawn anew from the top down, a third of them, two thirds, all of them for
+    stages=3; "independent": each third alone. arXiv:1810.03292 takes a stage for every layer or block; more
+    `stages` than layers means one for each. similarity: see `metrics.similarity`; the paper's Spearman without absolute
+    values, on the signed raw map. NaN where a map is constant. The copies depend on the model and `seed` alone, and are
+    made once for a cut. Costs a trace and the method for each stage. Raises BenchError for another order or similarity,
+    and for less than one stage.
+    """
+    if stages < 1:
+        raise BenchError(f"model_parameter_randomisation needs at least one stage, not stages={stages}.")
+    trace = given(explanation.trace, "trace")
+    key = ("model_parameter_randomisation", order, stages, seed)
+    cuts = trace.cut.once(key, lambda: _cuts(trace, order, stages, seed))
+    found = [likeness(explanation, explanation.again(model=cut), similarity) for cut in cuts]
+    return torch.stack(found).mean(0)
+
+
+def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[Cut]:
+    copies = randomised(trace.cut.model, trace.images[:1], order, stages, seed)
+    return [trace.cut.on(copy) for copy in copies]

@@ -1,0 +1,25 @@
+"""Random logit test: Sixt et al., When Explanations Lie: Why Many Modified BP Attributions Fail, ICML 2020."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.explanation import Explanation
+from bench.preconditions import given
+from methods.seeding import generators
+from metrics.similarity import similarity as likeness
+
+
+def random_logit(explanation: Explanation, similarity: str = "ssim", seed: int = 0) -> Tensor:
+    """How alike the maps of the explained class and of a random other class are -> (B,), lower is better.
+
+    The other class is uniform over all others, seeded by the image and `seed`. similarity: see `metrics.similarity`;
+    SSIM of the heatmaps as in arXiv:1912.09818. 1: the map doesn't depend on the class.
+    Costs a trace and the method.
+    """
+    trace = given(explanation.trace, "trace")
+    classes = trace.logits.shape[1]
+    steps = [torch.randint(1, classes, (), generator=draw) for draw in generators(trace.images, seed)]
+    others = (trace.targets + torch.stack(steps).to(trace.targets)) % classes
+    return likeness(explanation, explanation.again(targets=others), similarity)

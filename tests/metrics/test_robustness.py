@@ -1,0 +1,106 @@
+"""Explanation sensitivity: closed forms of linear maps, an independent loop, and what noise may not depend on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bench
+from bench import BenchError, Explanation
+from methods.seeding import generators
+from metrics.explanation_sensitivity import explanation_sensitivity
+
+
+def image_itself(trace: bench.Trace) -> bench.Map:
+    """Phi(x) = the first channel of x."""
+    return bench.Map(trace.images[:, 0])
+
+
+def constant(trace: bench.Trace) -> bench.Map:
+    return bench.Map(torch.ones_like(trace.images[:, 0]))
+
+
+def of(trace: bench.Trace, method) -> Explanation:
+    return Explanation.of(trace, method(trace), method=method)
+
+
+def noises(images: Tensor, radius: float, samples: int, seed: int = 0) -> list[Tensor]:
+    """The documented draws, image by image: uniform in float64, one after the other from the image's generator."""
+    rows = []
+    for draw in generators(images, seed):
+        rows.append([radius * (2 * torch.rand(images.shape[1:], generator=draw, dtype=torch.float64) - 1)
+                     for _ in range(samples)])  # fmt: skip
+    return [torch.stack(one) for one in rows]
+
+
+def test_a_map_that_is_the_image_moves_as_the_noise_does(trace):
+    found = explanation_sensitivity(of(trace, image_itself), radius=0.3, samples=4)
+    for row, noise in enumerate(noises(trace.images, 0.3, 4)):
+        moved = [float(one[0].norm() / trace.images[row, 0].norm()) for one in noise]
+        assert float(found["max_sensitivity"][row]) == pytest.approx(max(moved), rel=1e-12)
+        assert float(found["avg_sensitivity"][row]) == pytest.approx(sum(moved) / 4, rel=1e-12)
+        assert (noise.abs() <= 0.3).all()
+        assert float(noise.abs().max()) > 0.29
+
+
+def test_the_network_is_explained_again_for_the_same_class(trace, explanation):
+    found = explanation_sensitivity(explanation, radius=0.1, samples=3, seed=7)
+    for row, noise in enumerate(noises(trace.images, 0.1, 3, seed=7)):
+        moved = []
+        for one in noise:
+            near = bench.trace(trace.cut.model, trace.layer, (trace.images[row] + one)[None], trace.targets[row, None])
+            raw = (near.gradients * near.activations).sum(1)[0]
+            moved.append(float((raw - explanation.raw_map[row]).norm() / explanation.raw_map[row].norm()))
+        assert float(found["max_sensitivity"][row]) == pytest.approx(max(moved), rel=1e-10)
+        assert float(found["avg_sensitivity"][row]) == pytest.approx(sum(moved) / 3, rel=1e-10)
+
+
+def test_a_map_that_never_moves_has_none(trace):
+    for found in explanation_sensitivity(of(trace, constant)).values():
+        assert (found == 0).all()
+
+
+def test_a_methods_scale_does_not_count(trace, explanation):
+    larger = Explanation.of(trace, 1e4 * trace.gradients, method=lambda trace: 1e4 * trace.gradients)
+    for name, found in explanation_sensitivity(larger).items():
+        torch.testing.assert_close(found, explanation_sensitivity(explanation)[name], rtol=1e-12, atol=0)
+
+
+def test_it_grows_with_the_radius_and_the_maximum_is_above_the_mean(explanation):
+    found = [explanation_sensitivity(explanation, radius) for radius in (0.0, 0.01, 0.1, 0.5)]
+    for name in ("max_sensitivity", "avg_sensitivity"):
+        assert (torch.stack([one[name] for one in found]).diff(dim=0) > 0).all()
+        assert (found[0][name] == 0).all()
+    assert (found[1]["max_sensitivity"] > found[1]["avg_sensitivity"]).all()
+
+
+def test_more_samples_only_raise_the_maximum(explanation):
+    """The first draws stay the same."""
+    few, many = (explanation_sensitivity(explanation, samples=samples)["max_sensitivity"] for samples in (3, 30))
+    assert (many >= few).all()
+    assert (many > few).any()
+
+
+def test_a_raw_map_of_zeros_has_no_relative_change(explanation):
+    zero = replace(explanation, raw_map=torch.zeros_like(explanation.raw_map))
+    assert all(found.isnan().all() for found in explanation_sensitivity(zero).values())
+
+
+def test_it_costs_a_trace_for_each_sample_and_needs_one(trace, explanation):
+    before = trace.passes.trunk_forward
+    explanation_sensitivity(explanation, samples=5)
+    assert trace.passes.trunk_forward - before == 5 * len(trace)
+    with pytest.raises(BenchError, match="at least one sample"):
+        explanation_sensitivity(explanation, samples=0)
+
+
+def test_float32_draws_the_same_noise():
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 36, 2)).eval()
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    single = explanation_sensitivity(of(bench.trace(model, "1", images), image_itself))
+    double = explanation_sensitivity(of(bench.trace(model.double(), "1", images.double()), image_itself))
+    for name, found in single.items():
+        torch.testing.assert_close(found, double[name], rtol=1e-5, atol=0)

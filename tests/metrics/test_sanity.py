@@ -1,0 +1,258 @@
+"""Sanity checks: similarities against scipy and by hand, randomised copies, and maps that pass or fail by design."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage, stats
+from torch import Tensor, nn
+
+import bench
+from bench import BenchError, Explanation
+from metrics.model_parameter_randomisation import model_parameter_randomisation
+from metrics.random_logit import random_logit
+from metrics.randomised import layers_top_down, randomised, redrawn
+from metrics.similarity import pearson, similarity, spearman, ssim
+
+
+def maps(seed: int, shape: tuple[int, ...] = (3, 9, 7)) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    return first, second + first
+
+
+def test_correlations_are_scipys():
+    first, second = maps(0)
+    second[1] = second[1].round()  # ties
+    for row in range(3):
+        a, b = first[row].flatten().numpy(), second[row].flatten().numpy()
+        assert float(pearson(first, second)[row]) == pytest.approx(stats.pearsonr(a, b).statistic, abs=1e-14)
+        scaled = np.round(a / np.abs(a).max(), 6)
+        assert float(spearman(first, second)[row]) == pytest.approx(stats.spearmanr(scaled, b).statistic, abs=1e-14)
+
+
+def test_ssim_is_a_loop_over_windows():
+    first, second = (one.abs() / one.abs().amax((1, 2), keepdim=True) for one in maps(1, (2, 15, 13)))
+    steps = np.arange(-5, 6)
+    line = np.exp(-(steps**2) / (2 * 1.5**2))
+    window = np.outer(line, line) / np.outer(line, line).sum()
+    for row in range(2):
+        found = []
+        for y in range(5):
+            for x in range(3):
+                a, b = (one[row, y : y + 11, x : x + 11].numpy() for one in (first, second))
+                ma, mb = (window * a).sum(), (window * b).sum()
+                va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
+                cov = (window * (a - ma) * (b - mb)).sum()
+                C1, C2 = 0.01**2, 0.03**2
+                found.append((2 * ma * mb + C1) * (2 * cov + C2) / ((ma**2 + mb**2 + C1) * (va + vb + C2)))
+        assert float(ssim(first, second)[row]) == pytest.approx(np.mean(found), abs=1e-13)
+
+
+def test_ssim_of_constant_maps_by_hand():
+    """No spread: (2 a b + C1) / (a^2 + b^2 + C1); two empty maps are the same map."""
+    low, high = torch.full((1, 12, 12), 0.25), torch.full((1, 12, 12), 0.75)
+    assert float(ssim(low, high)) == pytest.approx((2 * 0.25 * 0.75 + 1e-4) / (0.25**2 + 0.75**2 + 1e-4), abs=1e-12)
+    assert float(ssim(0 * low, 0 * low)) == 1
+    assert float(ssim(0 * low, high)) < 1e-3
+    for side in (1, 2, 3, 10):  # smaller than the window
+        assert float(ssim(low[:, :side], low[:, :side])) == pytest.approx(1, abs=1e-12)
+
+
+@given(st.integers(0, 2**16), st.floats(0.01, 100), st.floats(-5, 5))
+def test_bounds_symmetry_and_what_does_not_count(seed, factor, offset):
+    first, second = maps(seed)
+    for kind in (pearson, spearman):
+        found = kind(first, second)
+        assert (found.abs() <= 1).all()
+        torch.testing.assert_close(kind(second, first), found, rtol=0, atol=1e-12)
+        torch.testing.assert_close(kind(-first, second), -found, rtol=0, atol=1e-12)
+        torch.testing.assert_close(kind(first, first), torch.ones_like(found), rtol=0, atol=1e-12)
+    torch.testing.assert_close(pearson(factor * first + offset, second), pearson(first, second), rtol=0, atol=1e-9)
+    positive = first.abs() / first.abs().amax((1, 2), keepdim=True)
+    other = second.abs() / second.abs().amax((1, 2), keepdim=True)
+    assert (ssim(positive, other) <= 1).all()
+    torch.testing.assert_close(ssim(positive, other), ssim(other, positive), rtol=0, atol=1e-12)
+
+
+def test_a_constant_map_correlates_with_nothing():
+    first, _ = maps(2)
+    for level in (0.0, 0.1, 1e7):
+        for kind in (pearson, spearman):
+            assert kind(first, torch.full_like(first, level)).isnan().all()
+            assert kind(torch.full_like(first, level).float(), first).isnan().all()
+
+
+def test_an_unknown_similarity_is_named(explanation):
+    with pytest.raises(BenchError, match="spearman"):
+        similarity(explanation, explanation, "spearmen")
+
+
+class Crossed(nn.Module):
+    """Layers registered in another order than they are run in, one that holds a parameter of its own, one unused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(4 * 16, 3)
+        self.offset = nn.Parameter(torch.randn(1, 3, 1, 1))
+        self.second = nn.BatchNorm2d(4)
+        self.first = nn.Conv2d(3, 4, 3)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.last(torch.relu(self.second(self.first(images + self.offset))).flatten(1))
+        return logits
+
+
+@pytest.fixture
+def crossed() -> Crossed:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        model = Crossed()
+        model.second.running_mean = torch.randn(4)
+        nn.init.normal_(model.second.weight)
+    return model.double().train()
+
+
+IMAGE = torch.randn(1, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def test_layers_are_ordered_by_execution_not_by_registration(crossed):
+    assert layers_top_down(crossed, IMAGE)[:3] == ["last", "second", "first"]
+    assert set(layers_top_down(crossed, IMAGE)) == {"last", "second", "first", "", "unused"}
+
+
+def parameters(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def changed(before: dict[str, Tensor], model: nn.Module) -> set[str]:
+    return {
+        name.rpartition(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+
+
+def test_cascading_goes_on_where_independent_starts_anew(crossed):
+    before = parameters(crossed)
+    layers = layers_top_down(crossed, IMAGE)
+    cascading = randomised(crossed, IMAGE, "cascading", 5, seed=0)
+    independent = randomised(crossed, IMAGE, "independent", 5, seed=0)
+    for stage in range(5):
+        assert changed(before, cascading[stage]) == set(layers[: stage + 1])
+        assert changed(before, independent[stage]) == {layers[stage]}
+        for one in (cascading[stage], independent[stage]):
+            assert not one.training
+            drawn = cascading[-1].get_submodule(layers[stage])._parameters
+            torch.testing.assert_close(one.get_submodule(layers[stage])._parameters, drawn, rtol=0, atol=0)
+    assert changed(before, crossed) == set()
+    assert crossed.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in crossed.parameters())
+    assert not any(module._forward_pre_hooks for module in crossed.modules())
+
+
+def test_groups_of_nearly_equal_count_and_at_most_one_for_each_layer(crossed):
+    before = parameters(crossed)
+    two = randomised(crossed, IMAGE, "cascading", 2, seed=0)
+    assert [len(changed(before, one)) for one in two] == [3, 5]
+    assert len(randomised(crossed, IMAGE, "independent", 50, seed=0)) == 5
+    with pytest.raises(BenchError, match="cascading"):
+        randomised(crossed, IMAGE, "cascade", 2, seed=0)
+
+
+def test_copies_share_what_was_not_drawn_and_each_other_draws(crossed):
+    first, second = randomised(crossed, IMAGE, "cascading", 2, seed=0)
+    assert first.offset.data_ptr() == crossed.offset.data_ptr() != second.offset.data_ptr()
+    assert first.last.weight.data_ptr() == second.last.weight.data_ptr() != crossed.last.weight.data_ptr()
+
+
+def test_a_draw_depends_on_seed_and_name_alone(crossed):
+    names = ["last", "second", "first", ""]
+    state = torch.get_rng_state()
+    whole = redrawn(crossed, names, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    alone = redrawn(copy.deepcopy(crossed).float(), ["first"], seed=0)
+    assert whole.first.weight.dtype == torch.float64
+    torch.testing.assert_close(whole.first.weight, alone.first.weight.double(), rtol=0, atol=0)
+    assert not torch.equal(redrawn(crossed, ["first"], seed=1).first.weight, whole.first.weight)
+    reach = 1 / np.sqrt(27)  # of torch's own initialisation: uniform, kaiming with a = sqrt(5)
+    assert float(whole.first.weight.abs().max()) <= reach
+    assert torch.equal(whole.second.running_mean, torch.zeros(4, dtype=torch.float64))
+    assert float(whole.offset.std(correction=0)) < 10 * float(crossed.offset.detach().std(correction=0))
+
+
+def of(trace: bench.Trace, method) -> Explanation:
+    return Explanation.of(trace, method(trace), method=method)
+
+
+def edges(trace: bench.Trace) -> bench.Map:
+    """A map of the image alone, which no model changes."""
+    return bench.Map(torch.from_numpy(ndimage.laplace(trace.images.mean(1).cpu().numpy(), axes=(1, 2))))
+
+
+def test_a_map_of_the_image_alone_fails_every_sanity_check(trace):
+    explanation = of(trace, edges)
+    for order in ("cascading", "independent"):
+        for kind in ("spearman", "pearson", "ssim"):
+            found = model_parameter_randomisation(explanation, order, similarity=kind)
+            torch.testing.assert_close(found, torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(random_logit(explanation), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", ["cascading", "independent"])
+def test_randomisation_is_the_mean_over_models_that_one_makes_by_hand(trace, explanation, order):
+    found = model_parameter_randomisation(explanation, order, stages=2, similarity="pearson", seed=3)
+    expected = []
+    for model in randomised(trace.cut.model, trace.images[:1], order, 2, seed=3):
+        other = bench.trace(model, trace.layer, trace.images, trace.targets)
+        expected.append(pearson(explanation.raw_map, (other.gradients * other.activations).sum(1)))
+    torch.testing.assert_close(found, sum(expected) / 2, rtol=0, atol=1e-10)
+    assert (found < 0.9).all()
+
+
+def test_the_head_alone_leaves_a_map_of_the_activations(trace):
+    """conftest's network has a convolution below the cut and two linear layers above: the last stage alone moves it."""
+
+    def activity(trace: bench.Trace) -> bench.Map:
+        return bench.Map(trace.activations.sum(1))
+
+    found = model_parameter_randomisation(of(trace, activity), "independent", stages=3)
+    below = model_parameter_randomisation(of(trace, activity), "cascading", stages=1)
+    torch.testing.assert_close(found, (2 + below) / 3, rtol=0, atol=1e-12)
+
+
+def test_models_are_made_once_for_a_cut(trace, explanation):
+    model_parameter_randomisation(explanation, stages=3)
+    kept = dict(trace.cut._kept)
+    before = trace.passes.trunk_forward
+    model_parameter_randomisation(explanation, stages=3)
+    assert trace.passes.trunk_forward - before == 3 * len(trace)
+    assert trace.cut._kept.keys() == kept.keys()
+    assert all(trace.cut._kept[key] is value for key, value in kept.items())
+    with pytest.raises(BenchError, match="at least one stage"):
+        model_parameter_randomisation(explanation, stages=0)
+
+
+def test_random_logit_explains_another_class_of_the_images_own_choice(trace, explanation):
+    chosen: list[int] = []
+
+    def watched(trace: bench.Trace) -> Tensor:
+        chosen[:] = trace.targets.tolist()
+        return trace.gradients
+
+    found = random_logit(replace(explanation, method=watched))
+    together = list(chosen)
+    assert all(one != target for one, target in zip(together, trace.targets.tolist(), strict=True))
+    other = trace.again(targets=torch.tensor(together))
+    raw = (other.gradients * other.activations).sum(1)
+    torch.testing.assert_close(found, ssim(explanation.heatmap, bench.heatmap(raw, (12, 12))), rtol=0, atol=1e-10)
+    seen = set()
+    for seed in range(30):
+        random_logit(replace(explanation, method=watched), seed=seed)
+        seen.add(chosen[0])
+    assert seen == {1, 2, 3, 4}  # every class but the explained one, 0
