@@ -1,0 +1,53 @@
+"""Where an image's classes lie, and how much of a map lies there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.batch import Annotation
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.preconditions import given
+
+
+def own_energy(explanation: Explanation, region: str) -> Tensor:
+    """The heatmap's sum over the region of the explained class: (B,) in float64.
+
+    region "boxes": the union of the class's boxes, a pixel counting by its centre; "masks": its mask.
+    Raises BenchError for another region.
+    """
+    maps = given(explanation.heatmap, "heatmap").double().cpu()
+    if region == "masks":
+        inside = given(explanation.masks, "masks").cpu()
+    elif region == "boxes":
+        size = (maps.shape[1], maps.shape[2])
+        inside = torch.stack([union(boxes, size) for boxes in given(explanation.boxes, "boxes")])
+    else:
+        raise BenchError(f"A region is 'boxes' or 'masks', not {region!r}.")
+    return maps.where(inside, 0.0).sum((1, 2))
+
+
+def other_energies(explanation: Explanation, region: str) -> list[dict[int, float]]:
+    """Per row the heatmap's sum over the region of each other class of the image: {class: energy}."""
+    maps = given(explanation.heatmap, "heatmap").double().cpu()
+    notes = given(explanation.others, "others")
+    return [_energies(one, note, region) for one, note in zip(maps, notes, strict=True)]
+
+
+def union(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """(n, 4) boxes in pixels -> bool (H', W'): the pixels whose centre lies in one of them."""
+    y, x = (torch.arange(side) + 0.5 for side in size)
+    x0, y0, x1, y1 = boxes.cpu().double()[:, :, None].unbind(1)  # (n, 1) each
+    return ((y0 <= y) & (y < y1))[:, :, None].logical_and(((x0 <= x) & (x < x1))[:, None]).any(0)
+
+
+def _energies(heatmap: Tensor, note: Annotation, region: str) -> dict[int, float]:
+    energies = {}
+    for label in note.labels.unique().tolist():
+        if region == "masks":
+            inside = torch.zeros_like(heatmap, dtype=torch.bool) if note.mask is None else note.mask.cpu() == label
+        else:
+            inside = union(note.boxes_of(label), (heatmap.shape[0], heatmap.shape[1]))
+        energies[label] = float(heatmap[inside].sum())
+    return energies
