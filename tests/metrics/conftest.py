@@ -42,7 +42,12 @@ def explain() -> Callable[[bench.Trace], Explanation]:
 
     def build(trace: bench.Trace) -> Explanation:
         boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
-        notes = tuple(bench.Annotation(torch.stack([target, (target + 1) % 5]), boxes) for target in trace.targets)
+        mask = torch.full((12, 12), -1)
+        mask[3:11, 2:9] = 0  # plus the class
+        notes = tuple(
+            bench.Annotation(torch.stack([target, (target + 1) % 5]), boxes, mask.where(mask < 0, target))
+            for target in trace.targets
+        )
         batch = bench.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
         return Explanation.of(trace, trace.gradients, batch, lambda trace: trace.gradients)
 

@@ -1,0 +1,37 @@
+"""Localization by mask: intersection over union of pixels, as Pascal VOC scores segmentations (Everingham 2010)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.rounding import level, millionths
+from metrics.threshold_sweep import BEST, pixels_above
+
+
+def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
+    """IoU of the pixels above fraction x maximum with the mask of the explained class -> (B,); higher is better.
+
+    |above and mask| / |above or mask|: true positives over true positives, false positives and false negatives.
+    fraction: 0.15 as for `box_iou`; "best": the best of 0, 0.01, ... 0.99, which knows the truth. The map is rounded
+    to 1e-6. Rows with an empty mask and a zero map give NaN. Raises BenchError for another fraction.
+    """
+    if isinstance(fraction, str) and fraction != BEST:
+        raise BenchError(f"mask_iou's fraction is a number or {BEST!r}, not {fraction!r}.")
+    if fraction == BEST:
+        found = pixels_above(explanation)
+        total = found.hit[:, -1:]
+        return torch.from_numpy(_share(found.hit, found.above + total - found.hit)[:, :-1].max(1))
+    masks = given(explanation.masks, "masks").cpu().numpy()
+    above = millionths(explanation) > level(float(fraction))
+    either = np.count_nonzero(above | masks, axis=(1, 2))
+    return torch.from_numpy(_share(np.count_nonzero(above & masks, axis=(1, 2)), either))
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where both are 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

@@ -1,0 +1,29 @@
+"""Relevance mass and rank accuracy: Arras et al., CLEVR-XAI, Information Fusion 2022, arXiv:2003.07258."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.energy import share_inside
+from metrics.highest import highest
+
+
+def mass_accuracy(explanation: Explanation) -> dict[str, Tensor]:
+    """How much of the map lies in the mask of the explained class -> two values (B,) in [0, 1], higher is better.
+
+    mass_accuracy: sum of h inside the mask / sum of h. rank_accuracy: of the K highest pixels, the share inside the
+    mask, K = the mask's pixels; ties to the first pixel of the map rounded to 1e-6. Negative evidence is cut off by
+    the heatmap's ReLU. A constant map has the mask's share of the image as mass accuracy.
+    """
+    masks = given(explanation.masks, "masks").cpu().numpy()
+    sizes = np.count_nonzero(masks, axis=(1, 2))
+    hits = np.count_nonzero(highest(explanation, sizes) & masks, axis=(1, 2))
+    ranks = np.divide(hits, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
+    return {
+        "mass_accuracy": share_inside(explanation, "masks"),
+        "rank_accuracy": torch.from_numpy(ranks),
+    }

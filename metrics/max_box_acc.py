@@ -1,0 +1,38 @@
+"""MaxBoxAcc: Choe et al., Evaluating Weakly Supervised Object Localization Methods Right, 2020, arXiv:2001.07437."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.explanation import Explanation
+from metrics.threshold_sweep import FRACTIONS, boxes_above
+
+
+def max_box_acc(explanation: Explanation, iou: float = 0.5, connectivity: int = 8) -> dict[str, Tensor]:
+    """Is there a threshold at which the box around the largest region has an IoU of at least `iou`? -> (B,), 1 or 0.
+
+    An image's own value is the metric of a data set of that image alone, so its mean is above the data set's, where
+    one threshold serves all images. Thresholds are 0, 0.01, ... 0.99 of the maximum; pixels above them; any of the
+    class's boxes counts. The curve max_box_acc_iou (B, 100) holds the best IoU at each threshold.
+    """
+    curves = torch.from_numpy(boxes_above(explanation, connectivity).iou)
+    return {"max_box_acc": accuracy(curves, iou), "max_box_acc_iou": curves}
+
+
+def over_images(curves: Mapping[str, np.ndarray], iou: float) -> dict[str, float]:
+    """max over thresholds of the share of images whose box has an IoU of at least `iou`, and the first such threshold.
+
+    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau.
+    """
+    shares = (curves["max_box_acc_iou"] >= iou).mean(0)
+    return {"max_box_acc": float(shares.max()), "max_box_acc_threshold": FRACTIONS[int(shares.argmax())]}
+
+
+def accuracy(curves: Tensor, iou: float) -> Tensor:
+    """(B, T) IoU -> (B,): 1 where one reaches `iou`, else 0; NaN where none is known."""
+    reached = (curves >= iou).any(1).double()
+    return reached.masked_fill(curves.isnan().all(1), torch.nan)

@@ -1,0 +1,26 @@
+"""Top-k intersection: Theiner et al., Interpretable Semantic Photo Geolocation, WACV 2022, arXiv:2104.14995."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.highest import highest
+
+
+def top_k_intersection(explanation: Explanation, k: int = 1000) -> Tensor:
+    """The share of the k highest pixels that lie in the mask of the explained class -> (B,) in [0, 1].
+
+    Ties to the first pixel of the map rounded to 1e-6. An image of fewer than k pixels has all of them looked at. A
+    mask of fewer than k pixels can't reach 1: see rank_accuracy of `mass_accuracy`. Raises BenchError for k < 1.
+    """
+    if k < 1:
+        raise BenchError(f"top_k_intersection's k is {k}; it counts pixels, so give 1 or more.")
+    masks = given(explanation.masks, "masks").cpu().numpy()
+    looked_at = min(k, masks[0].size)
+    found = highest(explanation, np.full(len(masks), looked_at))
+    return torch.from_numpy(np.count_nonzero(found & masks, axis=(1, 2)) / looked_at)

@@ -1,0 +1,124 @@
+"""One pass over a map's pixels against a labelling at every threshold by scipy, and against box_iou as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as functional
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from bench import BenchError, Explanation
+from metrics.box_iou import box_iou
+from metrics.rounding import MILLION, level, millionths, rounded
+from metrics.threshold_sweep import FRACTIONS, boxes_above, pixels_above
+
+NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
+
+
+def iou(box, truth):
+    """The best intersection over union of one box with others, in plain floats."""
+    best = 0.0
+    for x0, y0, x1, y1 in truth:
+        shared = max(min(box[2], x1) - max(box[0], x0), 0) * max(min(box[3], y1) - max(box[1], y0), 0)
+        best = max(best, shared / ((box[2] - box[0]) * (box[3] - box[1]) + (x1 - x0) * (y1 - y0) - shared))
+    return best
+
+
+def labelled(above, connectivity):
+    """(box of the largest component, boxes of all), the first of equals in reading order, by scipy."""
+    labels, count = ndimage.label(above, NEIGHBOURS[connectivity])
+    slices = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
+    return (slices[int(np.bincount(labels.ravel())[1:].argmax())] if count else None), slices
+
+
+def assert_equals_scipy(heatmap, boxes, connectivity):
+    truth = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
+    found = boxes_above(Explanation(heatmap=heatmap[None], boxes=(truth,)), connectivity)
+    shares = rounded(heatmap[None])[0].numpy()
+    for step, fraction in enumerate(FRACTIONS):
+        largest, every = labelled(shares > fraction, connectivity)
+        if largest is None:
+            assert np.isnan(found.iou[0, step])
+            assert np.isnan(found.best_iou[0, step])
+            continue
+        assert tuple(found.largest[0, step]) == largest
+        if boxes:
+            assert found.iou[0, step] == iou(largest, boxes)
+            assert found.best_iou[0, step] == max(iou(box, boxes) for box in every)
+
+
+corners = st.tuples(st.floats(-2, 8), st.floats(-2, 8), st.floats(0.25, 9), st.floats(0.25, 9))
+boxes = st.lists(corners.map(lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3])), max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(1, 9), st.integers(1, 9), st.sampled_from([4, 8]), boxes)
+def test_equals_a_labelling_at_every_threshold(data, height, width, connectivity, boxes):
+    few = st.sampled_from([0.0, 0.1, 0.15, 0.3, 0.31, 0.5, 0.500001, 0.99, 1.0])  # plateaus and ties
+    levels = data.draw(st.lists(few, min_size=height * width, max_size=height * width))
+    assert_equals_scipy(torch.tensor(levels).view(height, width), boxes, connectivity)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("side", [4, 40, 224])
+def test_equals_a_labelling_on_smooth_maps_and_on_noise(side, connectivity):
+    raw = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(side)).clamp(min=0)
+    heatmap = functional.interpolate(raw, size=(224, 224), mode="bilinear")[0, 0]
+    assert_equals_scipy(heatmap, [(20.0, 30.0, 100.0, 150.5), (120.0, 0.0, 224.0, 40.0)], connectivity)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**16), st.sampled_from([torch.float32, torch.float64]), st.floats(0, 0.99), st.sampled_from([4, 8])
+)
+def test_box_iou_is_what_one_labelling_gives(seed, dtype, fraction, connectivity):
+    generator = torch.Generator().manual_seed(seed)
+    raw = torch.rand(2, 1, 4, 5, generator=generator, dtype=dtype) - 0.4
+    maps = functional.interpolate(raw.clamp(min=0), size=(24, 30), mode="bilinear")[:, 0]
+    truth = torch.tensor([[3.0, 4.5, 20.0, 22.0], [1.0, 1.0, 9.0, 30.0]])
+    for one in (0.15, round(fraction, 2), fraction):
+        found = box_iou(Explanation(heatmap=maps, boxes=(truth, truth)), one, connectivity)
+        for value, shares in zip(found.tolist(), rounded(maps).numpy(), strict=True):
+            largest, _ = labelled(shares > one, connectivity)
+            assert value == (iou(largest, truth.tolist()) if largest else pytest.approx(np.nan, nan_ok=True))
+
+
+def test_nothing_above_no_box_and_numbers_that_are_not_finite():
+    maps = torch.zeros(4, 5, 6)
+    maps[1, 2, 3], maps[2, 0, 0], maps[3] = 1.0, torch.inf, torch.nan
+    box = torch.tensor([[0.0, 0.0, 6.0, 5.0]])
+    found = boxes_above(Explanation(heatmap=maps, boxes=(box, torch.zeros(0, 4), box, box)))
+    assert np.isnan(found.iou).all()
+    assert (found.largest[1] == (3, 2, 4, 3)).all()
+    assert not found.largest[[0, 2, 3]].any()
+
+
+def test_levels_are_the_rounded_map_in_whole_numbers():
+    shares = torch.rand(1, 40, 50, generator=torch.Generator().manual_seed(1))
+    shares[0, 0, :4] = torch.tensor([1.0, 0.0, 0.15, 0.1500004])
+    levels = millionths(Explanation(heatmap=shares))
+    np.testing.assert_array_equal(levels, np.rint(rounded(shares).double().numpy() * MILLION))
+    for fraction in (*FRACTIONS, 0.1234567, 1 / 3):
+        np.testing.assert_array_equal(levels > level(fraction), rounded(shares).numpy() > fraction)
+
+
+def test_pixels_above_are_counted():
+    shares = torch.rand(2, 20, 30, generator=torch.Generator().manual_seed(2)).round(decimals=2)
+    masks = shares > 0.3
+    found = pixels_above(Explanation(heatmap=shares, masks=masks))
+    for row in range(2):
+        scaled = rounded(shares)[row]
+        above = [scaled > fraction for fraction in reversed(FRACTIONS)] + [torch.ones(20, 30, dtype=torch.bool)]
+        assert found.above[row].tolist() == [int(one.sum()) for one in above]
+        assert found.hit[row].tolist() == [int((one & masks[row]).sum()) for one in above]
+
+
+def test_metrics_share_one_sweep():
+    explanation = Explanation(heatmap=torch.rand(1, 9, 9), boxes=(torch.tensor([[1.0, 1.0, 5.0, 5.0]]),))
+    assert boxes_above(explanation) is boxes_above(explanation)
+    assert boxes_above(explanation) is not boxes_above(explanation, 4)
+    with pytest.raises(BenchError, match="4 or 8"):
+        boxes_above(explanation, 6)

@@ -1,0 +1,276 @@
+"""Localization by hand-made rectangles, naive loops and scikit-learn: thresholds over a data set, masks and energy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+import metrics
+from bench import BenchError, Explanation
+from bench.whole_set import aggregate
+from metrics.box_iou import box_iou
+from metrics.energy_pointing_game import energy_pointing_game
+from metrics.mask_iou import mask_iou
+from metrics.mass_accuracy import mass_accuracy
+from metrics.max_box_acc import max_box_acc
+from metrics.max_box_acc_v2 import max_box_acc_v2
+from metrics.pxap import pxap
+from metrics.threshold_sweep import COUNT
+from metrics.top_k_intersection import top_k_intersection
+
+SIZE = (10, 12)
+
+
+def picture(*rectangles, size=SIZE):
+    """A map with x0 y0 x1 y1 value drawn into it."""
+    canvas = torch.zeros(size, dtype=torch.float64)
+    for x0, y0, x1, y1, value in rectangles:
+        canvas[y0:y1, x0:x1] = value
+    return canvas
+
+
+def boxed(maps, boxes):
+    return Explanation(heatmap=torch.stack(maps), boxes=tuple(torch.tensor(b, dtype=torch.float64) for b in boxes))
+
+
+def masked(maps, masks):
+    return Explanation(heatmap=torch.stack(maps), masks=torch.stack(masks) > 0)
+
+
+def over_images(name, *explanations):
+    """The value of the data set of these explanations, through the metric's YAML."""
+    metric = metrics.get(name)
+    answers = [metric(explanation) for explanation in explanations]
+    return aggregate(metric)(
+        {curve: torch.cat([one[curve] for one in answers]).numpy() for curve in metric.about["curves"]}
+    )
+
+
+NESTED = picture((0, 0, 8, 8, 0.4), (0, 0, 2, 2, 1.0))  # 64 pixels above 0 to 0.39, then 4
+
+
+def test_box_iou_at_its_best_threshold_and_of_all_regions():
+    small = boxed([NESTED], [[(0, 0, 2, 2)]])
+    assert float(box_iou(small)) == 4 / 64
+    assert float(box_iou(small, fraction="best")) == 1
+    apart = boxed([picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 1.0))], [[(6, 6, 9, 9)]])
+    assert float(box_iou(apart)) == 0
+    assert float(box_iou(apart, regions="all")) == 1
+    with pytest.raises(BenchError, match="'largest' or 'all'"):
+        box_iou(apart, regions="some")
+    with pytest.raises(BenchError, match="a number or 'best'"):
+        box_iou(apart, fraction="worst")
+
+
+def test_max_box_acc_takes_one_threshold_for_all_images():
+    pair = boxed([NESTED, NESTED], [[(0, 0, 2, 2)], [(0, 0, 8, 8)]])  # each is found at thresholds of its own
+    assert max_box_acc(pair)["max_box_acc"].tolist() == [1, 1]
+    assert over_images("max_box_acc", pair) == {"max_box_acc": 0.5, "max_box_acc_threshold": 0.0}
+    high = boxed([NESTED, NESTED, NESTED], [[(0, 0, 2, 2)], [(0, 0, 2, 2)], [(0, 0, 8, 8)]])
+    assert over_images("max_box_acc", high) == {"max_box_acc": 2 / 3, "max_box_acc_threshold": 0.4}
+
+
+@pytest.mark.parametrize(("width", "hit"), [(4, 1), (5, 0)])  # IoU 2/4, exactly 0.5, counts
+def test_max_box_acc_counts_an_iou_of_exactly_its_bound(width, hit):
+    explanation = boxed([picture((0, 0, 2, 3, 1.0))], [[(0, 0, width, 3)]])
+    assert float(max_box_acc(explanation)["max_box_acc"]) == hit
+    assert over_images("max_box_acc", explanation)["max_box_acc"] == hit
+
+
+def test_max_box_acc_v2_takes_every_region_and_a_threshold_for_each_iou():
+    apart = boxed([picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 0.5))], [[(6, 6, 9, 9)]])
+    assert over_images("max_box_acc", apart)["max_box_acc"] == 0
+    assert over_images("max_box_acc_v2", apart)["max_box_acc_v2"] == 1
+    half = boxed([picture((0, 0, 2, 3, 1.0))], [[(0, 0, 4, 3)]])  # IoU 0.5
+    expected = {"max_box_acc_v2": 2 / 3, "max_box_acc_v2_30": 1, "max_box_acc_v2_50": 1, "max_box_acc_v2_70": 0}
+    assert over_images("max_box_acc_v2", half) == pytest.approx(expected)
+    own = max_box_acc_v2(half)
+    assert {name: float(own[name]) for name in expected} == pytest.approx(expected)
+    # a low threshold finds the first two boxes to 0.36, a high one the third to 1: each IoU takes its own threshold
+    three = boxed([NESTED] * 3, [[(0, 0, 4.8, 4.8)], [(0, 0, 4.8, 4.8)], [(0, 0, 2, 2)]])
+    found = over_images("max_box_acc_v2", three)
+    assert [found[f"max_box_acc_v2_{iou}"] for iou in (30, 50, 70)] == [2 / 3, 1 / 3, 1 / 3]
+
+
+def test_any_of_several_boxes_counts_and_rows_without_one_have_no_value():
+    several = boxed([NESTED], [[(9, 9, 12, 10), (0, 0, 8, 8)]])
+    assert float(max_box_acc(several)["max_box_acc"]) == 1
+    assert float(max_box_acc_v2(several)["max_box_acc_v2"]) == 1
+    none = Explanation(heatmap=NESTED[None], boxes=(torch.zeros(0, 4),))
+    assert max_box_acc(none)["max_box_acc"].isnan().all()
+    assert max_box_acc_v2(none)["max_box_acc_v2"].isnan().all()
+    assert box_iou(none, fraction="best").isnan().all()
+
+
+def test_max_box_acc_by_naive_loops():
+    generator = torch.Generator().manual_seed(4)
+    maps = [torch.rand(SIZE, generator=generator, dtype=torch.float64) for _ in range(5)]
+    explanation = boxed(
+        maps, [[(1, 1, 9, 8)], [(0, 0, 5, 5), (3, 3, 12, 10)], [(2, 0, 12, 9)], [(0, 0, 12, 10)], [(5, 5, 6, 6)]]
+    )
+    for name, regions, bounds in (("max_box_acc", "largest", [0.5]), ("max_box_acc_v2", "all", [0.3, 0.5, 0.7])):
+        by_threshold = torch.stack([box_iou(explanation, step / 100, regions=regions) for step in range(100)])
+        best = [max(float((row >= bound).double().mean()) for row in by_threshold) for bound in bounds]
+        assert over_images(name, explanation)[name] == pytest.approx(sum(best) / len(best), abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**16), st.integers(1, 99))
+def test_pxap_equals_scikit_learn_on_the_same_thresholds(seed, levels):
+    generator = torch.Generator().manual_seed(seed)
+    maps = [(torch.rand(SIZE, generator=generator) * levels).round() for _ in range(3)]
+    maps = [one.index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(float(levels))) for one in maps]
+    masks = [torch.rand(SIZE, generator=generator) < 0.3 for _ in range(3)]
+    for mask in masks:
+        mask[5, 5] = True
+    explanation = masked([one.double() for one in maps], [mask.double() for mask in masks])
+    steps = [np.ceil(np.rint(one.double().numpy() / levels * 1e6) * COUNT / 1e6).ravel() for one in maps]
+    truths = [mask.numpy().ravel() for mask in masks]
+    found = pxap(explanation)["pxap"]
+    assert found.tolist() == pytest.approx([average_precision_score(*pair) for pair in zip(truths, steps, strict=True)])
+    whole = average_precision_score(np.concatenate(truths), np.concatenate(steps))
+    assert over_images("pxap", explanation)["pxap"] == pytest.approx(whole)
+
+
+def test_pxap_closed_forms():
+    target = picture((2, 2, 6, 7, 1.0))
+    share = 20 / 120
+    assert float(pxap(masked([target], [target]))["pxap"]) == 1  # all of the mask before anything else
+    flat = torch.ones(SIZE, dtype=torch.float64)
+    assert float(pxap(masked([flat], [target]))["pxap"]) == pytest.approx(share)  # all at once
+    wrong = picture((6, 2, 10, 7, 1.0))  # 20 other pixels first, then the rest at once
+    assert float(pxap(masked([wrong], [target]))["pxap"]) == pytest.approx(share)
+    half = picture((2, 2, 4, 7, 1.0))  # half of the mask, then the rest at once
+    assert float(pxap(masked([half], [target]))["pxap"]) == pytest.approx(0.5 + 0.5 * share)
+    two = masked([target, wrong], [target, target])  # 40 pixels of which 20 hit, then the rest: 40 of 240
+    assert over_images("pxap", two)["pxap"] == pytest.approx(0.5 * 0.5 + 0.5 * 40 / 240)
+
+
+def test_pxap_is_near_the_one_of_all_thresholds_on_a_smooth_map():
+    rows, columns = (torch.arange(side, dtype=torch.float64) for side in (60, 80))
+    bump = torch.exp(-((rows[:, None] - 25) ** 2 + (columns - 40) ** 2) / 300)
+    mask = torch.zeros(60, 80, dtype=torch.float64)
+    mask[12:40, 25:60] = 1
+    exact = average_precision_score(mask.ravel().numpy(), bump.ravel().numpy())
+    assert float(pxap(masked([bump], [mask]))["pxap"]) == pytest.approx(exact, abs=5e-3)
+
+
+def test_mask_iou_closed_forms():
+    target = picture((2, 2, 6, 7, 1.0))
+    assert float(mask_iou(masked([target], [target]))) == 1
+    assert float(mask_iou(masked([picture((4, 2, 8, 7, 1.0))], [target]))) == 10 / 30
+    assert float(mask_iou(masked([torch.ones(SIZE).double()], [target]))) == 20 / 120
+    halo = picture((0, 0, 12, 10, 0.3), (2, 2, 6, 7, 1.0))
+    assert float(mask_iou(masked([halo], [target]))) == 20 / 120
+    assert float(mask_iou(masked([halo], [target]), fraction=0.3)) == 1  # above, not at
+    assert float(mask_iou(masked([halo], [target]), fraction="best")) == 1
+    with pytest.raises(BenchError, match="a number or 'best'"):
+        mask_iou(masked([halo], [target]), fraction="mean")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**16), st.integers(0, 99))
+def test_mask_iou_by_naive_loops(seed, step):
+    generator = torch.Generator().manual_seed(seed)
+    heatmap, mask = torch.rand(SIZE, generator=generator).double(), torch.rand(SIZE, generator=generator) < 0.4
+    shares = (heatmap / heatmap.max() * 1e6).round() / 1e6
+    both = sum(bool(m) and float(s) > step / 100 for s, m in zip(shares.ravel(), mask.ravel(), strict=True))
+    either = sum(bool(m) or float(s) > step / 100 for s, m in zip(shares.ravel(), mask.ravel(), strict=True))
+    explanation = masked([heatmap], [mask.double()])
+    assert float(mask_iou(explanation, step / 100)) == both / either
+    every = [float(mask_iou(explanation, one / 100)) for one in range(100)]
+    assert float(mask_iou(explanation, "best")) == max(every)
+
+
+def test_energy_pointing_game_closed_forms():
+    heatmap = picture((0, 0, 4, 5, 1.0), (6, 5, 8, 10, 0.5))  # 20 and 5
+    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 4, 5)]]))) == 20 / 25
+    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 2, 5), (0, 0, 4, 5)]]))) == 20 / 25  # once
+    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 2, 5), (6, 5, 8, 10)]]))) == 15 / 25
+    assert float(energy_pointing_game(boxed([heatmap], [[(-9, -9, 4, 99)]]))) == 20 / 25  # what lies outside is cut off
+    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 3.5, 5)]]))) == 15 / 25  # centres: 3.5 is not inside
+    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 3.6, 5)]]))) == 20 / 25
+    assert float(energy_pointing_game(boxed([torch.ones(SIZE).double()], [[(0, 0, 6, 10)]]))) == 0.5
+
+
+def test_mass_and_rank_accuracy_closed_forms():
+    target = picture((2, 2, 6, 7, 1.0))
+    heatmap = picture((2, 2, 4, 7, 1.0), (8, 0, 12, 10, 0.25))  # half of the mask, and 40 pixels elsewhere
+    found = mass_accuracy(masked([heatmap], [target]))
+    assert {name: float(value) for name, value in found.items()} == {"mass_accuracy": 0.5, "rank_accuracy": 0.5}
+    flat = mass_accuracy(masked([torch.ones(SIZE).double()], [picture((0, 0, 12, 3, 1.0))]))
+    assert float(flat["rank_accuracy"]) == 1  # ties go to the first pixels, which here are the mask
+    assert float(flat["mass_accuracy"]) == pytest.approx(0.3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**16), st.integers(1, 130), st.integers(1, 5))
+def test_top_pixels_by_a_naive_sort(seed, k, levels):
+    generator = torch.Generator().manual_seed(seed)
+    heatmap = (torch.rand(SIZE, generator=generator) * levels).round().double()
+    heatmap[0, 0] = levels
+    mask = torch.rand(SIZE, generator=generator) < 0.3
+    mask[3, 3] = True
+    order = sorted(range(120), key=lambda pixel: (-float(heatmap.ravel()[pixel]), pixel))
+    inside = [bool(mask.ravel()[pixel]) for pixel in order]
+    explanation = masked([heatmap], [mask.double()])
+    assert float(top_k_intersection(explanation, k)) == sum(inside[:k]) / min(k, 120)
+    size = sum(inside)
+    assert float(mass_accuracy(explanation)["rank_accuracy"]) == sum(inside[:size]) / size
+    expected = float((heatmap * mask).sum() / heatmap.sum())
+    assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(expected)
+
+
+def test_top_k_counts_at_least_one_pixel():
+    with pytest.raises(BenchError, match="1 or more"):
+        top_k_intersection(masked([NESTED], [NESTED]), 0)
+
+
+NAMES = (
+    "box_iou", "max_box_acc", "max_box_acc_v2", "pointing_game", "energy_pointing_game",
+    "pxap", "mask_iou", "mass_accuracy", "top_k_intersection",
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**16), st.floats(1e-4, 1e4))
+def test_a_positive_factor_changes_nothing_and_values_stay_in_bounds(seed, factor):
+    heatmap = torch.rand(2, 9, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    masks = torch.zeros(2, 9, 7, dtype=torch.bool)
+    masks[:, 1:6, 1:5] = True
+    boxes = (torch.tensor([[1.0, 1.0, 5.0, 6.0]]),) * 2
+    for name in NAMES:
+        metric = metrics.get(name)
+        one, other = (metric(Explanation(heatmap=h, boxes=boxes, masks=masks)) for h in (heatmap, factor * heatmap))
+        one, other = (answer if isinstance(answer, dict) else {name: answer} for answer in (one, other))
+        for value in one:
+            torch.testing.assert_close(one[value], other[value], rtol=1e-12, atol=1e-12)
+            if value not in metric.about.get("curves", ()):
+                assert ((one[value] >= 0) & (one[value] <= 1)).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**16))
+def test_the_true_region_itself_is_best(seed):
+    generator = torch.Generator().manual_seed(seed)
+    x0, y0 = (int(torch.randint(0, 5, (), generator=generator)) for _ in range(2))
+    box = (x0, y0, x0 + 4, y0 + 5)
+    perfect, other = picture((*box, 1.0)), torch.rand(SIZE, generator=generator).double()
+    for name in NAMES:
+        metric = metrics.get(name)
+        explanation = Explanation(
+            heatmap=torch.stack([perfect, other]),
+            boxes=(torch.tensor([box]).double(),) * 2,
+            masks=torch.stack([perfect > 0] * 2),
+        )
+        params = {"k": 20} if name == "top_k_intersection" else {}
+        answer = metric.call.func(explanation, **params)
+        answers = answer if isinstance(answer, dict) else {name: answer}
+        for value, found in answers.items():
+            if value not in metric.about.get("curves", ()):
+                assert found[0] == 1
+                assert found[1] <= 1

@@ -1,0 +1,107 @@
+"""Values of the whole data set in a run: curves beside the records, rows with image id "*", the same after a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.gate import gate, write_baseline
+from bench.report.run_folder import RunFolder
+from bench.report.summary import leading, summarise
+from bench.run import finish, records
+from bench.run.manifest import Outcome, assemble, write
+
+Run = Callable[..., list[Outcome]]
+CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label")
+
+
+@pytest.fixture
+def folder(results: Path) -> Path:
+    return results / "quick/default"
+
+
+def read(folder: Path, outcome: Outcome) -> RunFolder:
+    write(folder, assemble([outcome], "quick", "default"))
+    return RunFolder.read(folder)
+
+
+def test_one_row_for_each_method_and_value(run: Run, folder: Path):
+    (outcome,) = run(*CHOSEN)
+    rows = read(folder, outcome).records
+    whole = rows[rows["image_id"] == "*"]
+    assert sorted(zip(whole["method"], whole["metric"], strict=True)) == [
+        (method, metric)
+        for method in ("grad_cam", "xgrad_cam")
+        for metric in ("max_box_acc", "max_box_acc_threshold", "pxap")
+    ]
+    assert (whole["status"] == "ok").all()
+    images = rows[(rows["image_id"] != "*") & (rows["metric"] == "max_box_acc")]
+    upper = images.groupby("method", observed=True)["value"].mean()
+    found = whole[whole["metric"] == "max_box_acc"].set_index("method")["value"]
+    assert (found <= upper + 1e-12).all()
+
+
+def test_the_value_is_that_of_the_curves_in_their_side_files(run: Run, folder: Path):
+    (outcome,) = run(*CHOSEN)
+    assert len(outcome.curves) == 3 * 2  # shards x methods
+    curves = records.read_curves(folder, outcome.curves)
+    assert set(curves["curve"]) == {"max_box_acc_iou", "pxap_above", "pxap_hit"}
+    rows = read(folder, outcome).records
+    for method, mine in curves.groupby("method", observed=True):
+        iou = np.stack(list(mine.loc[(mine["curve"] == "max_box_acc_iou") & (mine["status"] == "ok"), "points"]))
+        found = rows[(rows["image_id"] == "*") & (rows["metric"] == "max_box_acc") & (rows["method"] == method)]
+        assert found["value"].tolist() == [(iou >= 0.5).mean(0).max()]
+
+
+def test_a_repeated_run_and_other_shards_give_the_same(run: Run, folder: Path):
+    first, again = run(*CHOSEN)[0], run(*CHOSEN)[0]
+    assert again.records == first.records
+    assert again.shards_computed == 0
+    values = [read(folder, outcome).records for outcome in (first, run(*CHOSEN, "shard_size=3")[0])]
+    one, other = (table[table["image_id"] == "*"].set_index(["method", "metric"])["value"] for table in values)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_lost_side_file_is_made_again(run: Run, folder: Path):
+    first = run(*CHOSEN)[0]
+    (folder / first.curves[0]).unlink()
+    again = run(*CHOSEN)[0]
+    assert again.shards_computed == 1
+    assert (folder / first.curves[0]).is_file()
+
+
+def test_metrics_without_curves_have_no_side_file(run: Run, folder: Path):
+    (outcome,) = run("metric=[box_iou]")
+    assert outcome.curves == ()
+    assert not (folder / "curves").exists()
+
+
+def test_it_is_no_bad_image_and_stands_on_the_images_that_count(run: Run, folder: Path):
+    (outcome,) = run(*CHOSEN)
+    table = read(folder, outcome).records
+    assert not any("left out" in line for line in finish._counts(folder, [outcome]))
+    summary = summarise(table)
+    both = summary[summary["metric"] == "pxap"]
+    for _, rows in both.groupby("method"):
+        assert rows["n"].nunique() == rows["statuses"].nunique() == 1
+        assert rows["n"].iloc[0] > 2
+    first = leading(summary)
+    assert first[first["metric"] == "pxap"]["whole_set"].all()
+    assert not first[first["metric"] == "box_iou"]["whole_set"].any()
+
+
+def test_the_gate_holds_it_to_its_tolerance(run: Run, folder: Path, tmp_path: Path):
+    (outcome,) = run(*CHOSEN)
+    read(folder, outcome)
+    baseline = write_baseline(folder, tmp_path / "baseline.csv")
+    assert gate(folder, baseline).exit_code == 0
+    assert "max_box_acc (whole set)" in baseline.read_text()
+    moved = [
+        line.replace(",0.", ",0.9") if "pxap (whole set)" in line else line
+        for line in baseline.read_text().splitlines(keepends=True)
+    ]
+    baseline.write_text("".join(moved))
+    assert gate(folder, baseline).exit_code == 1
