@@ -23,6 +23,7 @@ from bench.whole_set import WHOLE_SET as WHOLE_SET
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = "-"
 WHOLE_SET = "*"
+CLASS = "class"  # the unit of a value that names a class: it is counted, not averaged
 
 
 class Setting(NamedTuple):
@@ -53,12 +54,14 @@ class Value:
 @dataclass(frozen=True)
 class RunFolder:
     """manifest: the parsed manifest.json. records, runtime: the listed rows; NAMES are categories in its order, but
-    image ids plain text: there may be many, and no order of them is needed."""
+    image ids plain text: there may be many, and no order of them is needed. named: the rows whose value is the index of
+    a class, apart from the records, which are numbers."""
 
     path: Path
     manifest: Mapping[str, Any]
     records: pd.DataFrame
     runtime: pd.DataFrame
+    named: pd.DataFrame
 
     @classmethod
     def read(cls, path: Path) -> RunFolder:
@@ -66,8 +69,11 @@ class RunFolder:
         path = Path(path)
         manifest = _manifest(path)
         rows = records.read(path, manifest.get("records", []))
+        about = manifest.get("metrics") or {}
+        names_class = rows["metric"].isin([name for name, said in about.items() if (said or {}).get("unit") == CLASS])
         runtime = _runtime(path, manifest.get("runtime", []))
-        return cls(path, manifest, _ordered(rows, manifest), _ordered(runtime, manifest))
+        parts = (rows[~names_class], runtime, rows[names_class])
+        return cls(path, manifest, *(_ordered(part, manifest) for part in parts))
 
     @cached_property
     def options(self) -> Options:

@@ -61,7 +61,9 @@ def facts(job: Job) -> dict[str, Any]:
         "methods": {method.name: _about(method) for method in job.methods},
         "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},
         "models": {model.name: of_model},
-        "data": {job.data.name: {"ids": ids, "fingerprint": job.data_fingerprint}},
+        "data": {
+            job.data.name: {"ids": ids, "fingerprint": job.data_fingerprint, "classes": list(job.data.class_names)}
+        },
         "device": str(job.device.device),
         "precision": {"trunk": job.device.precision, "head": job.device.head_precision},
     }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.report.figures import axiom_plane, by_depth, by_method, map_grid, over_models, pair, perturbed
+from bench.report.figures import axiom_plane, by_depth, by_method, confusion, map_grid, over_models, pair, perturbed
 from bench.report.figures.drawing import Drawing, LeftOut
 from bench.report.run_folder import RunFolder
 
-FIGURES = (over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw, pair.draw, perturbed.draw, map_grid.draw)
+FIGURES = (
+    over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw, confusion.draw,
+    pair.draw, perturbed.draw, map_grid.draw,
+)  # fmt: skip
 
 
 def all_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
