@@ -29,7 +29,8 @@ class LoadedModel:
     module: in eval mode, on the CPU, float32. layer: the dotted name of the target layer. classes: one name per logit,
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
     state dict. reshape: of a transformer's layer, and output, what is explained, as `bench.cut` takes them; the name
-    tells an output that isn't the logits, and output_module is what it puts behind this network.
+    tells an output that isn't the logits, and output_module is what it puts behind this network. depth: the place of
+    the layer among all modules, in the order in which the network runs them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class LoadedModel:
     reshape: AnyReshape | None = None
     output: Output = LOGITS
     output_module: OutputModule | None = None
+    depth: int = 0
 
 
 def load(cfg: Mapping[str, Any]) -> LoadedModel:
@@ -78,6 +80,7 @@ def load(cfg: Mapping[str, Any]) -> LoadedModel:
         reshape=reshape,
         output=output,
         output_module=output.module(number_of_classes),
+        depth=layers.depth(layer, calls),
     )
 
 

@@ -99,6 +99,11 @@ def choose(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool 
     return _checked(module, layer, calls, reshaped)
 
 
+def depth(layer: str, calls: Sequence[Call]) -> int:
+    """The place of a layer's last call, where it is cut, in the order in which calls end."""
+    return max(i for i, call in enumerate(calls) if call.name == layer)
+
+
 def last_spatial(calls: Sequence[Call]) -> str:
     """The default layer by the rule at the top of this file. Raises BenchError where the features are tokens."""
     body = calls[: _scorer(calls)]

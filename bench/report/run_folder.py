@@ -171,7 +171,9 @@ def _ordered(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _layers(model: Mapping[str, Any]) -> list[str]:
-    return model.get("layers") or [model.get("layer")]
+    """In the order in which the network runs them; in the run's where the manifest doesn't tell their depths."""
+    depths = model.get("depths") or {}
+    return sorted(model.get("layers") or [model.get("layer")], key=lambda layer: depths.get(layer, 0))
 
 
 def _category(names: pd.Series, order: Iterable[str]) -> pd.Series:

@@ -54,8 +54,10 @@ class Outcome:
 def facts(job: Job) -> dict[str, Any]:
     """A job's share of the manifest."""
     model = job.model
-    of_model = {"layer": model.layer, "weights": model.weights, "weights_sha256": model.weights_sha256}
-    of_model |= {"output": model.output.name}
+    of_model = {
+        **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
+        **{"weights": model.weights, "weights_sha256": model.weights_sha256},
+    }
     ids = [job.data.ids[index] for index in job.indices]
     return {
         "methods": {method.name: _about(method) for method in job.methods},
@@ -136,7 +138,7 @@ def _values(metric: Plugin) -> dict[str, dict[str, Any]]:
 
 def _with_layers(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     layers = [*one.get("layers", [one["layer"]]), other["layer"]]
-    return {**one, "layers": list(dict.fromkeys(layers))}
+    return {**one, "layers": list(dict.fromkeys(layers)), "depths": one["depths"] | other["depths"]}
 
 
 def _one(said: Iterable[Any]) -> Any:

@@ -140,3 +140,20 @@ def test_recording_leaves_the_network_as_it_was() -> None:
 def test_a_network_without_class_scores_is_refused() -> None:
     with pytest.raises(BenchError, match=r"puts out \(1, 4, 16, 16\), not class scores"):
         layers.record(conv(3, 4), (16, 16))
+
+
+class Backwards(nn.Module):
+    """Runs the module that it defines last first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.first = conv(4, 4), conv(3, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.last(self.first(images)).mean((2, 3))
+        return scores
+
+
+def test_depth_follows_the_run_not_the_order_of_definition() -> None:
+    calls = layers.record(Backwards(), (8, 8))
+    assert layers.depth("first", calls) < layers.depth("last", calls)

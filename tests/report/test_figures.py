@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -100,12 +101,58 @@ def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
 def test_depth_is_in_the_order_of_the_layers(make_run: Any, make_records: Any) -> None:
     layers = {"net": ("features.2", "features.9", "features.12")}
     run = RunFolder.read(make_run(make_records(20, layers), layers=layers, pictures=False))
-    (drawing,) = drawn(by_depth.draw, run)
+    drawing = drawn(by_depth.draw, run)[0]
     axes = drawing.figure.axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == list(layers["net"])
     rows = run.records[run.records["metric"] == "zeta"]
     medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in layers["net"]]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), medians, rtol=1e-12)
+
+
+def test_depth_is_what_the_network_runs_first_whatever_the_order_of_the_command(
+    make_run: Any, make_records: Any
+) -> None:
+    layers = {"net": ("layer4", "layer1", "layer10")}
+    folder = make_run(make_records(20, layers), layers=layers, pictures=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["models"]["net"]["depths"] = {"layer4": 40, "layer1": 10, "layer10": 100}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for drawing in drawn(by_depth.draw, RunFolder.read(folder)):
+        labels = [tick.get_text() for tick in drawing.figure.axes[0].get_xticklabels()]
+        assert labels == ["layer1", "layer4", "layer10"]
+
+
+def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run: Any, make_records: Any) -> None:
+    layers = {"one": ("a", "b"), "two": ("a", "b", "c"), "shallow": ("a",)}
+    records = make_records(20, layers, methods={"grad_cam": {}, "xgrad_cam": {}})
+    twin = records[records["method"] == "xgrad_cam"].assign(method="hires_cam")
+    methods = {"grad_cam": {}, "xgrad_cam": {}, "hires_cam": {}}
+    records = pd.concat([records, twin], ignore_index=True)
+    run = RunFolder.read(make_run(records, methods=methods, layers=layers, pictures=False))
+    sensitivity = next(one for one in drawn(by_depth.draw, run) if one.name == "by_depth_sensitivity_error")
+    assert [axes.get_title(loc="left") for axes in sensitivity.figure.axes if axes.lines] == ["one", "two"]
+    legend = [text.get_text() for text in sensitivity.figure.axes[1].get_legend().get_texts()]
+    assert legend == ["grad_cam", "xgrad_cam = hires_cam"]
+    rows = records[(records["model"] == "two") & (records["method"] == "grad_cam")]
+    rows = rows[rows["metric"] == "sensitivity_error"]
+    medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in "abc"]
+    np.testing.assert_allclose(sensitivity.figure.axes[1].lines[0].get_ydata(), medians, rtol=1e-12)
+    assert "n = 20 a median" in sensitivity.caption
+
+
+def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(make_run: Any, make_records: Any) -> None:
+    layers = {"net": ("a", "b", "c")}
+    records = make_records(20, layers)
+    zeta = records["metric"] == "zeta"
+    records.loc[zeta & (records["layer"] == "c"), "value"] = 1e-9
+    records.loc[zeta & (records["layer"] == "b"), "value"] *= 1e-3
+    drawing = drawn(by_depth.draw, RunFolder.read(make_run(records, layers=layers, pictures=False)))[0]
+    axes = drawing.figure.axes[0]
+    assert axes.get_yscale() == "log"
+    assert axes.lines[0].get_ydata()[2] > 1e-6  # on the low end, not seven decades below it
+    (open_triangle,) = [line for line in axes.lines if line.get_marker() == "v" and len(line.get_xdata())]
+    assert open_triangle.get_xdata().tolist() == [2]
+    assert "Open triangles" in drawing.caption
 
 
 def test_drawing_warns_of_nothing(run: RunFolder) -> None:

@@ -1,62 +1,172 @@
-"""The `layers` experiment: the method-free axiom errors against depth, medians with the band between the quartiles."""
+"""The `layers` experiment: the axiom errors against depth, of the layers themselves and of every method."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator
 
+from bench.report.figures.boxes import axis_label
 from bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
+from bench.report.numbers import ROUNDING
 from bench.report.run_folder import METHOD_FREE, WHOLE_SET, RunFolder
 
 TITLE = "Axiom errors by depth"
-SPREAD = 30.0
+SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
+LINES = ("-", "--", ":", "-.")
+ORDER = "Layers in the order in which the network runs them"
+Place = tuple[str, str]  # a model and a data set
+
+
+@dataclass(frozen=True)
+class Line:
+    """quartiles: a row for each layer, NaN where nothing was measured, with the columns 0.25, 0.5 and 0.75."""
+
+    label: str
+    quartiles: pd.DataFrame
+
+    @property
+    def medians(self) -> np.ndarray:
+        """One for each layer."""
+        return self.quartiles[0.5].to_numpy()
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
-    """A panel for each model and data set with several layers; nothing at all for a run of one layer a model."""
-    pairs = {(setting.model, setting.data): 0 for setting in run.settings}
-    for setting in run.settings:
-        pairs[setting.model, setting.data] += 1
-    deep = [pair for pair, layers in pairs.items() if layers > 1]
+    """Two kinds of figures, a panel for each model and data set with several layers; nothing where none has several.
+
+    The method-free errors of `config.report.figures.by_depth` together, with the band between the quartiles; and each
+    of the errors of `plane`, a line for each method, one for methods that are the same at every layer.
+    """
+    deep = {place: layers for place, layers in _layers(run).items() if len(layers) > 1}
     if not deep:
         return
+    rows = run.records[(run.records["status"] == "ok") & (run.records["image_id"] != WHOLE_SET)]
     names = run.options.figures.by_depth
-    rows = run.records
-    rows = rows[rows["metric"].isin(names) & (rows["method"] == METHOD_FREE) & (rows["image_id"] != WHOLE_SET)]
-    rows = rows[rows["status"] == "ok"]
-    if rows.empty:
+    free = rows[rows["metric"].isin(names) & (rows["method"] == METHOD_FREE)]
+    if free.empty:
         yield LeftOut(TITLE, f"The run has no values of {' or '.join(names)}.")
-        return
+    else:
+        lines = {place: _of_metrics(run, _at(free, place), layers) for place, layers in deep.items()}
+        yield _drawing("by_depth", TITLE, "error [ratio]", lines, deep, free, bands=True)
+    for name in run.options.figures.plane:
+        own = rows[(rows["metric"] == name) & (rows["method"] != METHOD_FREE)]
+        value = run.value(name)
+        if not own.empty:
+            lines = {place: _of_methods(_at(own, place), layers) for place, layers in deep.items()}
+            yield _drawing(
+                f"by_depth_{name}", f"{value.title} by depth", axis_label(value), lines, deep, own, bands=False
+            )
+
+
+def _layers(run: RunFolder) -> dict[Place, list[str]]:
+    found: dict[Place, list[str]] = {}
+    for setting in run.settings:
+        found.setdefault((setting.model, setting.data), []).append(setting.layer)
+    return found
+
+
+def _at(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
+    return rows[(rows["model"] == place[0]) & (rows["data"] == place[1])]
+
+
+def _of_metrics(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
+    names = [name for name in run.options.figures.by_depth if (rows["metric"] == name).any()]
+    return [Line(run.value(name).title, _quartiles(rows[rows["metric"] == name], layers)) for name in names]
+
+
+def _of_methods(rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
+    """Methods whose medians are the same at every layer, but for rounding, share a line."""
+    lines: list[Line] = []
+    for method in rows["method"].cat.categories:
+        own = rows[rows["method"] == method]
+        if own.empty:
+            continue
+        line = Line(method, _quartiles(own, layers))
+        same = [i for i, other in enumerate(lines) if _close(other.medians, line.medians)]
+        if same:
+            lines[same[0]] = Line(f"{lines[same[0]].label} = {method}", lines[same[0]].quartiles)
+        else:
+            lines.append(line)
+    return lines
+
+
+def _quartiles(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
+    groups = rows.groupby(rows["layer"].astype(str))["value"]
+    return groups.quantile(np.array([0.25, 0.5, 0.75])).unstack().reindex(list(layers))
+
+
+def _close(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    return bool(np.allclose(ours, theirs, rtol=1e-5, atol=ROUNDING, equal_nan=True))
+
+
+def _drawing(
+    name: str,
+    title: str,
+    ylabel: str,
+    lines: dict[Place, list[Line]],
+    layers: dict[Place, list[str]],
+    rows: pd.DataFrame,
+    bands: bool,
+) -> Drawing:
+    several = len({data for _, data in layers}) > 1
+    columns, deepest = min(3, len(layers)), max(map(len, layers.values()))
+    longest = max(len(line.label) for here in lines.values() for line in here)
+    clipped = False
     with style():
-        figure = canvas(2.2 + 3.4 * min(3, len(deep)), 3.9 * -(-len(deep) // 3))
-        for axes, (model, data) in zip(panels(figure, len(deep)), deep, strict=True):
-            _panel(axes, run, rows[(rows["model"] == model) & (rows["data"] == data)])
-            axes.set_title(model)
-    n = rows.groupby(["model", "layer", "data", "metric"], observed=True).size()
+        width = max(2.6, 0.5 * deepest) + 0.8 + 0.075 * longest
+        figure = canvas(width * columns, 3.4 * -(-len(layers) // columns))
+        for axes, (place, here) in zip(panels(figure, len(layers)), lines.items(), strict=True):
+            clipped |= _panel(axes, here, layers[place], bands)
+            axes.set(xlabel="layer", ylabel=ylabel)
+            axes.set_title(f"{place[0]} ({place[1]})" if several else place[0])
+    places = {"model", "layer", "data", "metric", "method"}
+    n = rows.groupby(sorted(places), observed=True).size()
     count = f"{n.min():,}" if n.min() == n.max() else f"{n.min():,} to {n.max():,}"
-    caption = f"Layers in the order of the run; medians, and the band between the quartiles. n = {count} a median."
-    yield Drawing("by_depth", TITLE, caption, figure)
+    shown = "medians, and the band between the quartiles" if bands else "medians"
+    rounding = " Open triangles: medians below 1e-6, which is rounding, on the axis's low end." if clipped else ""
+    caption = f"{ORDER}; {shown}. n = {count} a median.{rounding}"
+    return Drawing(name, title, caption, figure)
 
 
-def _panel(axes: Any, run: RunFolder, rows: pd.DataFrame) -> None:
-    layers = [layer for layer in rows["layer"].cat.categories if (rows["layer"] == layer).any()]
-    shown = []
-    for i, name in enumerate(run.options.figures.by_depth):
-        groups = rows[rows["metric"] == name].groupby("layer", observed=True)["value"]
-        quartiles = groups.quantile(np.array([0.25, 0.5, 0.75])).unstack().reindex(layers)
-        colour = PALETTE[i % len(PALETTE)]
-        how = {"color": colour, "marker": MARKERS[i % len(MARKERS)], "label": run.value(name).title}
-        axes.plot(range(len(layers)), quartiles[0.5], **how)
-        axes.fill_between(range(len(layers)), quartiles[0.25], quartiles[0.75], color=colour, alpha=0.2, linewidth=0)
-        shown.append(quartiles)
-    values = pd.concat(shown).stack()
-    if (values > 0).all() and values.max() > SPREAD * values.min():
+def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> bool:
+    """Draws the lines of one panel. Whether some median lies below the low end of a logarithmic axis."""
+    low = _low_end(lines, bands)
+    places = np.arange(len(layers))
+    clipped = False
+    for i, line in enumerate(lines):
+        shown = line.quartiles if low is None else line.quartiles.clip(lower=low)
+        colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        axes.plot(places, shown[0.5], LINES[i % len(LINES)], color=colour, marker=marker, label=line.label)
+        if bands:
+            axes.fill_between(places, shown[0.25], shown[0.75], color=colour, alpha=0.2, linewidth=0)
+        below = (line.medians < ROUNDING) if low is not None else np.zeros(len(layers), dtype=bool)
+        axes.plot(places[below], shown[0.5][below], "v", color=colour, markerfacecolor="white", markersize=8)
+        clipped |= bool(below.any())
+    if low is not None:
         axes.set_yscale("log")
-    elif (values >= 0).all():
-        axes.set_ylim(bottom=0)
-    axes.set_xticks(range(len(layers)), layers, rotation=30, ha="right", rotation_mode="anchor")
-    axes.set(xlabel="layer", ylabel="error [ratio]")
-    axes.legend(loc="best")
+        axes.set_ylim(bottom=low / 1.3)
+        axes.yaxis.set_major_locator(LogLocator(numticks=7))
+    elif not _any_negative(lines):
+        top = axes.get_ylim()[1]
+        axes.set_ylim(-0.03 * top, top)  # a marker at 0 is seen whole
+    axes.set_xticks(places, layers, rotation=30, ha="right", rotation_mode="anchor")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize="small")
+    return clipped
+
+
+def _low_end(lines: list[Line], bands: bool) -> float | None:
+    """The low end of a logarithmic axis, a little below all that isn't rounding; None for a linear axis."""
+    medians = np.concatenate([line.medians for line in lines])
+    bulk = medians[medians >= ROUNDING]
+    if _any_negative(lines) or not len(bulk) or bulk.max() <= SPREAD * bulk.min():
+        return None
+    drawn = np.concatenate([line.quartiles[0.25] for line in lines]) if bands else bulk
+    return float(max(drawn[drawn >= ROUNDING].min() / 3, ROUNDING))
+
+
+def _any_negative(lines: list[Line]) -> bool:
+    return any((line.medians < 0).any() for line in lines)
