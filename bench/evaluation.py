@@ -148,9 +148,10 @@ def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> M
 
 
 def _judged(metric: Plugin, values: Any, met: np.ndarray, curve: bool) -> tuple[Tensor, tuple[str, ...]]:
+    undefined = metric.about.get("undefined", NOT_FINITE)
     if curve and isinstance(values, Tensor) and values.ndim == 2 and len(values) == len(met):
         points = values.detach().to("cpu", torch.float64)
-        status = np.where((met == OK) & ~points.isfinite().all(1).numpy(), NOT_FINITE, met)
+        status = np.where((met == OK) & ~points.isfinite().all(1).numpy(), undefined, met)
         return points.masked_fill(torch.from_numpy(status != OK)[:, None], torch.nan), tuple(status)
     if curve or not isinstance(values, Tensor) or values.shape != met.shape:
         raise BenchError(
@@ -158,7 +159,7 @@ def _judged(metric: Plugin, values: Any, met: np.ndarray, curve: bool) -> tuple[
             f"a tensor of shape ({len(met)},), or a dict of such tensors."
         )
     exact = values.detach().to("cpu", torch.float64)
-    status = np.where((met == OK) & exact.isnan().numpy(), metric.about.get("undefined", NOT_FINITE), met)
+    status = np.where((met == OK) & exact.isnan().numpy(), undefined, met)
     status = np.where((status == OK) & exact.isinf().numpy(), NOT_FINITE, status)
     return exact.masked_fill(torch.from_numpy(status != OK), torch.nan), tuple(status)
 

@@ -148,7 +148,7 @@ def forwards_of(metric: Plugin) -> dict[str, float]:
 def _evaluated(claims: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, float]:
     """Each claim's value: a number, or an expression over names, len, min, max and range."""
     known = {**names, "len": len, "min": min, "max": max, "range": range}
-    return {name: eval(str(claim), {"__builtins__": {}}, known) for name, claim in claims.items()}
+    return {name: eval(str(claim), {"__builtins__": {}, **known}) for name, claim in claims.items()}
 
 
 def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:

@@ -20,8 +20,10 @@ def model_parameter_randomisation(
     stages: int = 3,
     similarity: str = "spearman",
     seed: int = 0,
-) -> Tensor:
+) -> dict[str, Tensor]:
     """The mean over stages of the similarity between the map and the same method's map of a randomised model -> (B,).
+
+    Also the curve: stage by stage, (B, stages).
 
     Near 0: the map depends on what the model learned. Near 1: it doesn't, however convincing it looks.
     order "cascading": the layers are drawn anew from the top down, a third of them, two thirds, all of them for
@@ -36,8 +38,8 @@ def model_parameter_randomisation(
     trace = given(explanation.trace, "trace")
     key = ("model_parameter_randomisation", order, stages, seed)
     cuts = trace.cut.once(key, lambda: _cuts(trace, order, stages, seed))
-    found = [likeness(explanation, explanation.again(model=cut), similarity) for cut in cuts]
-    return torch.stack(found).mean(0)
+    found = torch.stack([likeness(explanation, explanation.again(model=cut), similarity) for cut in cuts], dim=1)
+    return {"model_parameter_randomisation": found.mean(1), "randomisation": found}
 
 
 def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[Cut]:

@@ -199,19 +199,25 @@ def test_a_map_of_the_image_alone_fails_every_sanity_check(trace):
     explanation = of(trace, edges)
     for order in ("cascading", "independent"):
         for kind in ("spearman", "pearson", "ssim"):
-            found = model_parameter_randomisation(explanation, order, similarity=kind)
+            found = randomisation(explanation, order, similarity=kind)
             torch.testing.assert_close(found, torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
     torch.testing.assert_close(random_logit(explanation), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+def randomisation(explanation: Explanation, *args: str, **params) -> Tensor:
+    return model_parameter_randomisation(explanation, *args, **params)["model_parameter_randomisation"]
+
+
 @pytest.mark.parametrize("order", ["cascading", "independent"])
 def test_randomisation_is_the_mean_over_models_that_one_makes_by_hand(trace, explanation, order):
-    found = model_parameter_randomisation(explanation, order, stages=2, similarity="pearson", seed=3)
+    answer = model_parameter_randomisation(explanation, order, stages=2, similarity="pearson", seed=3)
+    found = answer["model_parameter_randomisation"]
     expected = []
     for model in randomised(trace.cut.model, trace.images[:1], order, 2, seed=3):
         other = bench.trace(model, trace.layer, trace.images, trace.targets)
         expected.append(pearson(explanation.raw_map, (other.gradients * other.activations).sum(1)))
     torch.testing.assert_close(found, sum(expected) / 2, rtol=0, atol=1e-10)
+    torch.testing.assert_close(answer["randomisation"], torch.stack(expected, dim=1), rtol=0, atol=1e-10)
     assert (found < 0.9).all()
 
 
@@ -221,8 +227,8 @@ def test_the_head_alone_leaves_a_map_of_the_activations(trace):
     def activity(trace: bench.Trace) -> bench.Map:
         return bench.Map(trace.activations.sum(1))
 
-    found = model_parameter_randomisation(of(trace, activity), "independent", stages=3)
-    below = model_parameter_randomisation(of(trace, activity), "cascading", stages=1)
+    found = randomisation(of(trace, activity), "independent", stages=3)
+    below = randomisation(of(trace, activity), "cascading", stages=1)
     torch.testing.assert_close(found, (2 + below) / 3, rtol=0, atol=1e-12)
 
 
