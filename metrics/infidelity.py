@@ -1,0 +1,42 @@
+"""Infidelity: Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019, arXiv:1901.09392."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.perturbation import Fill
+from metrics.random_subsets import square_at_random, subset_drops
+
+
+def infidelity(
+    explanation: Explanation,
+    sides: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5),
+    squares: int = 20,
+    fill: Fill = "zero",
+    blur: float = 0.05,
+    output: str = "logit",
+    scaled: bool = True,
+    seed: int = 0,
+) -> Tensor:
+    """Mean, over random squares, of (a sum of the map in the square - the score's drop without it)^2 -> (B,), 0 is best.
+
+    Definition 2.1 with square removal. The squares' sides are shares of the image's shorter side, `squares` of each,
+    drawn from `seed` and the image, the same for all methods. The map is the signed raw map resized to the image, and
+    I its square's indicator, since a CAM attributes parts of the score, not of a gradient. scaled: a is the best single
+    factor, as in the published experiments, so that maps of any unit compare; else 1, for methods on the score's scale.
+    fill "zero": 0 in normalised pixels, the data set's mean colour, not black. In the score's unit, squared.
+    Raises BenchError for sides not in (0, 1].
+    """
+    if not sides or not all(0 < side <= 1 for side in sides) or squares < 1:
+        raise BenchError(
+            f"infidelity needs sides above 0 and up to 1 and a square or more of each, not {list(sides)} and {squares}."
+        )
+    shorter = min(given(explanation.images, "images").shape[-2:])
+    draws = [square_at_random(max(1, round(side * shorter))) for side in sides for _ in range(squares)]
+    attributed, lost = subset_drops(explanation, f"infidelity {list(sides)}", draws, fill, blur, output, seed)
+    if scaled:
+        attributed = attributed * ((attributed * lost).sum(1) / attributed.square().sum(1))[:, None]
+    return (attributed - lost).square().mean(1)

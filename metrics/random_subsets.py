@@ -1,0 +1,93 @@
+"""Random subsets of an image's pixels, and what the model loses without them: of the image alone, for all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from bench.explanation import Explanation
+from bench.preconditions import given
+from methods.seeding import generators
+from metrics.perturbation import Fill, confidence, filling
+from metrics.perturbed_passes import perturbed_scores
+
+Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
+SUBSETS_AT_ONCE = 64  # what is held of an image's subsets, beside a pass
+
+
+def subset_drops(
+    explanation: Explanation, kind: str, subsets: Sequence[Subset], fill: Fill, blur: float, output: str, seed: int
+) -> tuple[Tensor, Tensor]:
+    """For random subsets of each image's pixels, what the map and what the model attribute to them: (B, n) twice.
+
+    The first is the sum of the map over the subset, the second f(x) - f(x without the subset), in float64. The map is
+    the signed raw map, resized bilinearly to the image. kind: a name that tells these subsets from others. subsets:
+    n functions of a generator and (H', W') that draw a bool (H', W'), in this order from each image's own generator.
+    The model's share is computed once for all methods. fill, blur: see `metrics.perturbation.filling`; output: see
+    `metrics.perturbation.confidence`.
+    """
+    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+    raw_map = given(explanation.raw_map, "raw_map")[:, None].double()
+    maps = functional.interpolate(raw_map, size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    attributed = torch.stack(
+        [
+            torch.cat([(drawn * one).sum((1, 2)) for drawn in _drawn(image, subsets, seed)])
+            for one, image in zip(maps, images, strict=True)
+        ]
+    )
+
+    def lost() -> Tensor:
+        filled = filling(images, fill, blur).expand_as(images)
+        rows = [_scores_without(explanation, row, filled, subsets, output, seed) for row in range(len(images))]
+        return confidence(trace.logits, trace.targets, output)[:, None] - torch.cat(rows)
+
+    return attributed, trace.once((kind, str(fill), blur, output, seed, len(subsets)), lost)
+
+
+def pixels_at_random(count: int) -> Subset:
+    """A subset of `count` pixels, all equally likely."""
+
+    def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
+        order = torch.rand(size[0] * size[1], generator=generator, dtype=torch.float64)
+        return (order <= order.kthvalue(count).values).view(size)
+
+    return draw
+
+
+def square_at_random(side: int) -> Subset:
+    """A square of pixels, anywhere in the image with equal probability, cut off at its borders where it is larger."""
+
+    def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
+        top, left = (int(torch.randint(max(1, each - side + 1), (1,), generator=generator)) for each in size)
+        inside = torch.zeros(size, dtype=torch.bool)
+        inside[top : top + side, left : left + side] = True
+        return inside
+
+    return draw
+
+
+def _drawn(image: Tensor, subsets: Sequence[Subset], seed: int) -> Iterator[Tensor]:
+    """All of an image's subsets, some at a time: bool (some, H', W'), the same at each call."""
+    (generator,) = generators(image[None], seed)
+    size = (image.shape[-2], image.shape[-1])
+    for first in range(0, len(subsets), SUBSETS_AT_ONCE):
+        some = [draw(generator, size) for draw in subsets[first : first + SUBSETS_AT_ONCE]]
+        yield torch.stack(some).to(image.device)
+
+
+def _scores_without(
+    explanation: Explanation, row: int, filled: Tensor, subsets: Sequence[Subset], output: str, seed: int
+) -> Tensor:
+    """What the model says of one image without each subset: (1, n)."""
+    trace = given(explanation.trace, "trace")[row : row + 1]
+    parts = []
+    for drawn in _drawn(trace.images[0], subsets, seed):
+
+        def perturbed(_: slice, copies: slice, drawn: Tensor = drawn) -> Tensor:
+            return torch.where(drawn[copies, None], filled[row], trace.images[0])[None]
+
+        parts.append(perturbed_scores(trace, len(drawn), perturbed, output))
+    return torch.cat(parts, dim=1)

@@ -1,0 +1,45 @@
+"""Sensitivity-n: Ancona et al., Towards better understanding of gradient-based attribution methods, ICLR 2018,
+arXiv:1711.06104, section 4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.explanation import Explanation
+from bench.preconditions import given
+from metrics.perturbation import Fill
+from metrics.random_subsets import pixels_at_random, subset_drops
+from metrics.similarity import pearson
+
+
+def sensitivity_n(
+    explanation: Explanation,
+    fractions: Sequence[float] = (0.001, 0.01, 0.1, 0.2, 0.4, 0.6, 0.8),
+    subsets: int = 100,
+    fill: Fill = "zero",
+    blur: float = 0.05,
+    output: str = "logit",
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Pearson's correlation, over subsets of n pixels, of the map's sum and the score's drop, mean over n -> (B,).
+
+    {sensitivity_n: (B,) in [-1, 1], sensitivity_n_by_size: the curve, (B, fractions)}; higher is better. fractions: n
+    over the number of pixels, at least one pixel, up to 80 % of them as published. subsets: of each n, the published
+    100, drawn from `seed` and the image, the same for all methods. The map is the signed raw map resized to the image.
+    fill "zero": 0 in normalised pixels, the data set's mean colour. Raises BenchError for a fraction not in (0, 1), and
+    for less than two subsets.
+    """
+    if not fractions or not all(0 < fraction < 1 for fraction in fractions) or subsets < 2:
+        raise BenchError(
+            f"sensitivity_n needs fractions between 0 and 1 and 2 subsets or more, not {list(fractions)} and {subsets}."
+        )
+    pixels = given(explanation.images, "images")[0, 0].numel()
+    draws = [pixels_at_random(max(1, round(fraction * pixels))) for fraction in fractions for _ in range(subsets)]
+    kind = f"sensitivity-n {list(fractions)}"
+    both = subset_drops(explanation, kind, draws, fill, blur, output, seed)
+    attributed, lost = (each.unflatten(1, (len(fractions), subsets)).flatten(0, 1) for each in both)
+    curve = pearson(attributed, lost).view(-1, len(fractions))
+    return {"sensitivity_n": curve.mean(1), "sensitivity_n_by_size": curve}
