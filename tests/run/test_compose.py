@@ -37,7 +37,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 
 def test_the_experiments_are_these():
-    assert EXPERIMENTS == ["layers", "methods", "paper", "quick", "real"]
+    assert EXPERIMENTS == ["layers", "methods", "paper", "quick", "real", "voc"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
