@@ -1,0 +1,237 @@
+"""Properties of every metric that conf/metric names, over drawn maps: bounds, order, scale, statuses, direction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import bench
+import metrics
+from bench import Explanation, Map, plugins
+from bench.evaluation import measure
+from bench.plugins import Plugin
+from bench.preconditions import ALWAYS, OK, PRECONDITIONS
+
+SIDE, CLASSES, CHANNELS = 12, 5, 6
+HALVES = (-0.5, 0.5)
+BOUNDS = {
+    "IoU": (0, 1), "accuracy": (0, 1), "area": (0, 1), "average precision": (0, 1), "channels": (0, CHANNELS),
+    "class": (0, CLASSES - 1), "correlation": (-1, 1), "fraction": (0, 1), "fraction of energy": (0, 1),
+    "fraction of mass": (0, 1), "fraction of pixels": (0, 1), "Gini index": (0, 1), "hit rate": (0, 1),
+    "nats": (0, 2 * math.log(SIDE)), "probability": (-1, 1), "rate": (0, 1), "ratio": (0, math.inf),
+    "relative change": (0, math.inf), "score": (0, 1), "similarity": (-1, 1), "squared score": (0, math.inf),
+}  # fmt: skip
+BOUNDS_OF = {
+    "insertion_minus_deletion": (-1, 1),
+    "road_combined": HALVES,
+    "coherency": (0, 1),
+}  # where the unit's differ
+LIGHT = {
+    "steps": 6,
+    "samples": 2,
+    "stages": 2,
+    "subsets": 12,
+    "squares": 2,
+    "k": 8,
+    "fill": "zero",
+}  # fewer passes, and less than the object
+DRAWN = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+OF_MAPS = [name for name in metrics.names() if metrics.get(name).about["of"] == "method"]
+SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in metrics.get(name).about["needs"]
+              and not name.endswith("_raw")]  # fmt: skip
+
+
+def light(name: str) -> Plugin:
+    """A metric with LIGHT parameters, where it has such."""
+    metric = metrics.get(name)
+    params = {**metric.params, **{key: value for key, value in LIGHT.items() if key in metric.params}}
+    return plugins.from_config("metric", name, {**metric.about, "_target_": metric.target, "params": params})
+
+
+def of_images(metric: Plugin, explanation: Explanation) -> Mapping[str, tuple[Tensor, tuple[str, ...]]]:
+    """Its values and their statuses, without curves."""
+    curves = metric.about.get("curves") or ()
+    found = measure(metric, explanation, True)
+    return {
+        name: (values.reshape(len(explanation)), why) for name, (values, why) in found.items() if name not in curves
+    }
+
+
+def about(metric: Plugin, value: str) -> Mapping[str, str]:
+    """A value's unit and direction: its own, else the metric's."""
+    return {**metric.about, **((metric.about.get("values") or {}).get(value) or {})}
+
+
+@st.composite
+def methods(draw: st.DrawFn) -> Callable[[bench.Trace], Tensor | Map]:
+    """Weights of few levels and both signs, many of them 0: on the gradients, or on the activations alone."""
+    levels = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.0, 0.5, 1.0]), min_size=CHANNELS, max_size=CHANNELS)
+    weights = torch.tensor(draw(levels), dtype=torch.float64)[:, None, None]
+    on_gradients = draw(st.booleans())
+    return lambda trace: weights * (trace.gradients if on_gradients else torch.ones_like(trace.activations))
+
+
+def explained(trace: bench.Trace, method: Callable, notes: tuple[bench.Annotation, ...]) -> Explanation:
+    batch = bench.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
+    return Explanation.of(trace, method(trace), batch, method)
+
+
+def notes_of(trace: bench.Trace) -> tuple[bench.Annotation, ...]:
+    """Of each row, an object of its class, one of the next, and a third without a mask."""
+    boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0], [4.5, 1.2, 12.0, 4.0]])
+    mask = torch.full((SIDE, SIDE), -1)
+    mask[3:11, 2:9] = 0  # plus the class
+    return tuple(
+        bench.Annotation(torch.stack([target, (target + 1) % CLASSES, target]), boxes, mask.where(mask < 0, target))
+        for target in trace.targets
+    )
+
+
+@pytest.mark.parametrize("name", OF_MAPS)
+@DRAWN
+@given(method=methods())
+def test_values_lie_within_their_units_bounds(name, method, trace):
+    metric = light(name)
+    for value, (found, _) in of_images(metric, explained(trace, method, notes_of(trace))).items():
+        least, most = BOUNDS_OF.get(value) or BOUNDS[about(metric, value)["unit"]]
+        kept = found[found.isfinite()]
+        assert ((kept >= least - 1e-12) & (kept <= most + 1e-12)).all(), (value, kept)
+
+
+@pytest.mark.parametrize("name", OF_MAPS)
+@DRAWN
+@given(method=methods(), order=st.permutations(range(4)))
+def test_order_of_the_batch_changes_no_value(name, method, order, trace):
+    metric, notes = light(name), notes_of(trace)
+    shuffled = trace.cut.trace(trace.images[order], trace.targets[order])
+    before = of_images(metric, explained(trace, method, notes))
+    after = of_images(metric, explained(shuffled, method, tuple(notes[row] for row in order)))
+    for value, (found, why) in before.items():
+        torch.testing.assert_close(after[value][0], found[order], rtol=1e-9, atol=1e-10, equal_nan=True)
+        assert after[value][1] == tuple(why[row] for row in order)
+
+
+@pytest.mark.parametrize("name", SCALE_FREE)
+@DRAWN
+@given(method=methods(), factor=st.sampled_from([2.0**-20, 0.5, 3.0, 1e6]))
+def test_positive_factor_on_the_map_changes_no_value(name, method, factor, trace):
+    metric, notes = light(name), notes_of(trace)
+    before = of_images(metric, explained(trace, method, notes))
+    after = of_images(metric, explained(trace, lambda trace: factor * method(trace), notes))
+    for value, (found, why) in before.items():
+        torch.testing.assert_close(after[value][0], found, rtol=1e-9, atol=1e-10, equal_nan=True)
+        assert after[value][1] == why
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> Callable[[Explanation], Explanation]:
+    """An explanation's rows, each with what may happen to one."""
+    kinds = draw(st.lists(st.sampled_from(list(SPOILS)), min_size=4, max_size=4))
+
+    def spoil(explanation: Explanation) -> Explanation:
+        for row, kind in enumerate(kinds):
+            explanation = SPOILS[kind](explanation, row)
+        return explanation
+
+    return spoil
+
+
+def _with(explanation: Explanation, row: int, number: float) -> Explanation:
+    def put(maps: Tensor) -> Tensor:
+        return maps.index_fill(0, torch.tensor([row]), number)
+
+    return replace(
+        explanation, **{key: put(getattr(explanation, key)) for key in ("contributions", "raw_map", "heatmap")}
+    )
+
+
+def _without_objects(explanation: Explanation, row: int) -> Explanation:
+    boxes, others = list(explanation.boxes), list(explanation.others)
+    boxes[row], others[row] = torch.zeros(0, 4), bench.Annotation.none()
+    masks = explanation.masks.index_fill(0, torch.tensor([row]), False)
+    return replace(explanation, boxes=tuple(boxes), others=tuple(others), masks=masks)
+
+
+SPOILS = {
+    "nothing": lambda explanation, row: explanation,
+    "zeros": lambda explanation, row: _with(explanation, row, 0.0),
+    "constant": lambda explanation, row: _with(explanation, row, 1.0),
+    "NaN": lambda explanation, row: _with(explanation, row, math.nan),
+    "no objects": _without_objects,
+}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("name", OF_MAPS)
+@DRAWN
+@given(method=methods(), spoil=spoilt())
+def test_every_image_has_a_value_or_a_named_status(name, method, spoil, trace):
+    metric = light(name)
+    statuses = {*(need.status for need in (*ALWAYS, *PRECONDITIONS.values())), metric.about.get("undefined")}
+    for found, why in of_images(metric, spoil(explained(trace, method, notes_of(trace)))).values():
+        for number, status in zip(found.tolist(), why, strict=True):
+            assert math.isfinite(number) if status == OK else (math.isnan(number) and status in statuses)
+
+
+def two_colours() -> tuple[nn.Module, Tensor, bench.Annotation]:
+    """Class 0 is what is red, at the top left, class 1 what is green, all around it; F_0 = red, F_1 = green, and
+    S_k = sum of F_k, so that each channel's map is exact for its own class.
+    """
+    model = nn.Sequential(
+        nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(2 * SIDE**2, 2, bias=False)
+    )
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(3)[:2, :, None, None])
+        model[3].weight.copy_(torch.eye(2).repeat_interleave(SIDE**2, dim=1))
+    image = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float64)
+    image[0, 0, :4, :4] = 0.2
+    image[0, 1] = 0.01
+    image[0, 1, :4, :4] = 0
+    mask = torch.ones(SIDE, SIDE, dtype=torch.long)
+    mask[:4, :4] = 0
+    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 4, 12, 12]])
+    return model.double().eval(), image, bench.Annotation(torch.tensor([0, 1]), boxes, mask)
+
+
+def exact(trace: bench.Trace) -> Tensor:
+    """The gradients: follows class, model and image."""
+    return trace.gradients
+
+
+def fixed(trace: bench.Trace) -> Tensor:
+    """What is green, whatever is asked."""
+    return torch.tensor([0.0, 1.0], dtype=torch.float64)[None, :, None, None].expand(len(trace), -1, 1, 1)
+
+
+def unmoved(trace: bench.Trace) -> Map:
+    """A map that no image changes."""
+    return Map(torch.eye(SIDE, dtype=torch.float64).expand(len(trace), -1, -1))
+
+
+BETTER_AND_WORSE = {"explanation_sensitivity": (unmoved, exact)}  # elsewhere the exact map is better than the fixed one
+
+
+@pytest.mark.parametrize("name", [name for name in OF_MAPS if metrics.get(name).about["better"] != "none"])
+def test_better_map_has_the_better_value(name):
+    metric, (model, images, note) = light(name), two_colours()
+    found = []
+    for method in BETTER_AND_WORSE.get(name, (exact, fixed)):
+        trace = bench.trace(model, "1", images, torch.tensor([0]))
+        found.append(of_images(metric, explained(trace, method, (note,))))
+    strictly = []
+    for value in found[0]:
+        (good, why), (bad, why_bad) = found[0][value], found[1][value]
+        better = about(metric, value)["better"]
+        if (why, why_bad) != ((OK,), (OK,)) or better == "none":
+            continue
+        gain = float(good - bad) * (1 if better == "higher" else -1)
+        assert gain > -1e-12, (value, good, bad)
+        strictly.append(gain > 1e-6)
+    assert any(strictly), found
