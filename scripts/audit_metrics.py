@@ -1,6 +1,8 @@
 """Writes docs/metrics-audit.md: our metrics beside those of other libraries, on the same maps and images.
 
-    python scripts/audit_metrics.py [--output docs/metrics-audit.md]
+    python scripts/audit_metrics.py [--output docs/metrics-audit.md] [--summary docs/metrics.md]
+
+--summary: the page whose lines between two markers are replaced by the table of who agrees.
 
 Needs the extras `peers` and `quantus`: pip install -c requirements.lock -e '.[peers,quantus]'; half a minute on two
 cores. Whatever the page says was measured in this run; what isn't seen any more is said to be gone. The pairs are in
@@ -40,6 +42,7 @@ COMMAND = "python scripts/audit_metrics.py"
 LIBRARIES = ("quantus", "grad-cam", "torchcam", "captum", "scipy", "scikit-learn", "scikit-image", "numpy", "torch")
 AGREES = 1e-5  # they compute in float32
 IMAGES = 8
+MARKERS = (f"<!-- {COMMAND} --summary docs/metrics.md -->", "<!-- end -->")
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,9 @@ def page(findings: Sequence[Finding], sample: Sample) -> str:
         "",
         *paragraph(
             """Each library's metric is called as its documentation says, beside this project's, on the same maps,
-            images and classes, with softmax probabilities wherever a score is asked for. Settings name what both were set to where their defaults differ; what isn't said is the
-            default. A metric of a whole data set is called for each image alone."""
+            images and classes, with softmax probabilities wherever a score is asked for, unless settings say logit.
+            Settings name what both were set to where their defaults differ. A metric of a whole data set is called for
+            each image alone."""
         ),
         f"- {len(agreeing)} of {len(findings)} comparisons agree within {AGREES:g} on every image.",
         f"- {len(predicted)} differ by what the table says, and by nothing else: that predicts their values within "
@@ -168,7 +172,7 @@ def values_table(findings: Iterable[Finding]) -> list[str]:
     rows = [
         (
             f"`{one.pair.value}`",
-            f"{one.pair.library} `{one.pair.name}`",
+            _name(one.pair),
             one.pair.settings or "default",
             _said(one.tiny and one.tiny.ours),
             _said(one.tiny and one.tiny.theirs),
@@ -183,6 +187,35 @@ def values_table(findings: Iterable[Finding]) -> list[str]:
     header = ("Ours", "Theirs", "Settings", "Tiny: ours", "theirs", "Trained: ours", "theirs", "Difference", "Left",
               "Why")  # fmt: skip
     return table(header, rows, text=3)
+
+
+def summary(findings: Iterable[Finding]) -> list[str]:
+    """A row for each of our values: who agrees, and who doesn't."""
+    by_value: dict[str, list[Finding]] = {}
+    for one in findings:
+        by_value.setdefault(one.pair.value, []).append(one)
+    rows = [
+        (
+            f"`{value}`",
+            ", ".join(dict.fromkeys(_name(one.pair) for one in some if one.agrees)) or "-",
+            "; ".join(f"{_name(one.pair)}: {one.pair.why}" for one in some if not one.agrees) or "-",
+        )
+        for value, some in by_value.items()
+    ]
+    return table(("metric", "agrees with", "differs from"), rows, text=3)
+
+
+def between_markers(text: str, lines: Iterable[str]) -> str:
+    """A page with other lines between MARKERS."""
+    before, _, rest = text.partition(MARKERS[0])
+    _, end, after = rest.partition(MARKERS[1])
+    if not end:
+        raise SystemExit(f"The page for --summary needs the lines {' and '.join(MARKERS)}.")
+    return "\n".join([before + MARKERS[0], "", *lines, end + after])
+
+
+def _name(pair: Pair) -> str:
+    return f"{pair.library} `{pair.name}`"
 
 
 def _largest(one: np.ndarray, other: np.ndarray | str) -> float:
@@ -218,7 +251,8 @@ def main() -> None:
     """Measures, and writes the page. Stops where one of our values isn't the one worked out by hand."""
     arguments = ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--output", type=Path, default=ROOT / "docs" / "metrics-audit.md")
-    output = arguments.parse_args().output
+    arguments.add_argument("--summary", type=Path)
+    given = arguments.parse_args()
     small, large, findings = tiny(), trained(), []
     for pair in (pair for pair in PAIRS if pair.exists and pair.library in versions()):
         one = finding(pair, small, large)
@@ -226,8 +260,10 @@ def main() -> None:
             np.testing.assert_allclose(one.tiny.ours, worked_out(pair), rtol=0, atol=1e-6, err_msg=pair.value)
         findings.append(one)
         print(f"{pair.value}, {pair.library} {pair.name}: {one.agrees}", flush=True)
-    output.write_text(page(findings, large))
-    print(f"page: {output}")
+    given.output.write_text(page(findings, large))
+    print(f"page: {given.output}")
+    if given.summary:
+        given.summary.write_text(between_markers(given.summary.read_text(), summary(findings)))
 
 
 def worked_out(pair: Pair) -> float:

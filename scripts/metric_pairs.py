@@ -35,6 +35,7 @@ from metric_peers_again import (
     quantus_random_logit,
     quantus_sensitivity,
 )
+from metric_peers_subsets import captum_infidelity, predicted_correlation, quantus_correlation, quarters_removed
 
 from bench import plugins
 from bench.evaluation import measure
@@ -123,7 +124,7 @@ PAIRS = (
     ),
     Pair(
         "coherency", "grad-cam", "Coherency", coherency, metric="adcc", settings="of its GradCAM",
-        why="0.5 where a map is constant; ours has no value there", predicted=half_where_undefined,
+        why="0.5 where a map is constant, where ours has no value", predicted=half_where_undefined,
         case="grad_cam_coherency_constant",
     ),
     Pair("complexity", "grad-cam", "Complexity", complexity, metric="adcc", by_hand="7/16"),
@@ -166,12 +167,33 @@ PAIRS = (
     Pair(
         "road_combined", "grad-cam", "ROADCombined", grad_cam("ROADCombined", percentiles=[50]), params=HALF,
         settings="half of the pixels, probability; its noise of 0.01", by_hand=f"({LERF} - {MORF}) / 2",
-        why="as above, and noise without a seed", case="grad_cam_road_noise",
+        why="all pixels at the threshold go, noise has no seed", case="grad_cam_road_noise",
     ),
     Pair(
         "road_morf", "quantus", "ROAD", quantus("ROAD", percentages=[50], noise=0.0),
         params={**HALF, "output": "accuracy"}, settings="half of the pixels, no noise", by_hand="1",
         why="refuses images of several channels", case="quantus_road_colour",
+    ),
+    Pair(
+        "infidelity", "captum", "infidelity", captum_infidelity((0.25, 0.5), 8, True),
+        params={"sides": (0.25, 0.5), "squares": 8}, settings="our squares; normalize, ours scaled",
+    ),
+    Pair(
+        "infidelity", "captum", "infidelity", captum_infidelity((1.0,), 1, False),
+        params={"sides": (1.0,), "squares": 1, "scaled": False}, settings="the whole image; not scaled",
+        by_hand="(7/4 - 7 * log(2))**2", on_trained=False,
+    ),
+    Pair(
+        "sensitivity_n", "quantus", "SensitivityN", quarters_removed, params={"subsets": 10},
+        settings="logit, zeros; 4 steps, ours 10 subsets of each size",
+        why="nested subsets in the map's order, sums of the last step alone, correlation over images",
+        case="quantus_sensitivity_n",
+    ),
+    Pair(
+        "faithfulness_correlation", "quantus", "FaithfulnessCorrelation", quantus_correlation,
+        params={"subsets": 20}, settings="logit, zeros, 20 subsets; its own of 224 values, its map without negatives",
+        why="draws by place in the batch, of values, not pixels", predicted=predicted_correlation,
+        case="quantus_correlation_place",
     ),
     Pair("box_iou", "scipy", "ndimage.label", labelled_box_iou, settings="torchvision's IoU", by_hand="1/2"),
     Pair("mask_iou", "scikit-learn", "jaccard_score", jaccard, settings="above 0.15", by_hand="2/3"),
@@ -205,12 +227,12 @@ PAIRS = (
     Pair(
         "model_parameter_randomisation", "quantus", "MPRT", quantus_mprt,
         settings="signed raw map, mean over its layers",
-        why="its own draws, a stage for each layer; the unchanged network counts as a stage, with 1",
+        why="its own draws, a stage for each layer, and one more for the unchanged network, at 1",
         predicted=predicted_mprt, case="quantus_mprt_original",
     ),
     Pair(
         "random_logit", "quantus", "RandomLogit", quantus_random_logit,
-        why="SSIM of the flattened map; classes drawn by place in the batch",
+        why="SSIM of the flattened map, classes drawn by place in the batch",
         predicted=predicted_random_logit, case="quantus_random_logit_place",
     ),
     Pair("gini", "quantus", "Sparseness", quantus("Sparseness"), by_hand="13/28"),
@@ -219,7 +241,7 @@ PAIRS = (
     Pair(
         "effective_complexity", "quantus", "EffectiveComplexity", quantus("EffectiveComplexity"),
         params={"steps": 4}, settings="ours in 4 steps", by_hand="1/4",
-        why="counts pixels above 1e-5; asks no model", predicted=everywhere_above,
+        why="counts pixels above 1e-5, asks no model", predicted=everywhere_above,
         case="quantus_effective_complexity_model",
     ),
 )  # fmt: skip
