@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench.explanation import Explanation
-from bench.preconditions import given
-from metrics.regions import own_energy
+from metrics.regions import energy, own_energy
 
 
 def share_inside(explanation: Explanation, region: str) -> Tensor:
@@ -14,4 +13,4 @@ def share_inside(explanation: Explanation, region: str) -> Tensor:
 
     region: "boxes" or "masks", see `own_energy`.
     """
-    return own_energy(explanation, region) / given(explanation.heatmap, "heatmap").double().cpu().sum((1, 2))
+    return own_energy(explanation, region) / energy(explanation)

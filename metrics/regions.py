@@ -17,20 +17,20 @@ def own_energy(explanation: Explanation, region: str) -> Tensor:
     region "boxes": the union of the class's boxes, a pixel counting by its centre; "masks": its mask.
     Raises BenchError for another region.
     """
-    maps = given(explanation.heatmap, "heatmap").double().cpu()
+    maps = given(explanation.heatmap, "heatmap").cpu()
     if region == "masks":
-        inside = given(explanation.masks, "masks").cpu()
+        inside = list(given(explanation.masks, "masks").cpu())
     elif region == "boxes":
         size = (maps.shape[1], maps.shape[2])
-        inside = torch.stack([union(boxes, size) for boxes in given(explanation.boxes, "boxes")])
+        inside = [union(boxes, size) for boxes in given(explanation.boxes, "boxes")]
     else:
         raise BenchError(f"A region is 'boxes' or 'masks', not {region!r}.")
-    return maps.where(inside, 0.0).sum((1, 2))
+    return torch.stack([_energy(one, where) for one, where in zip(maps, inside, strict=True)])
 
 
 def other_energies(explanation: Explanation, region: str) -> list[dict[int, float]]:
     """Per row the heatmap's sum over the region of each other class of the image: {class: energy}."""
-    maps = given(explanation.heatmap, "heatmap").double().cpu()
+    maps = given(explanation.heatmap, "heatmap").cpu()
     notes = given(explanation.others, "others")
     return [_energies(one, note, region) for one, note in zip(maps, notes, strict=True)]
 
@@ -42,6 +42,17 @@ def union(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return ((y0 <= y) & (y < y1))[:, :, None].logical_and(((x0 <= x) & (x < x1))[:, None]).any(0)
 
 
+def energy(explanation: Explanation) -> Tensor:
+    """The heatmap's sum: (B,) in float64, computed once."""
+    maps = given(explanation.heatmap, "heatmap")
+    return explanation.once("energy", lambda: torch.stack([one.sum(dtype=torch.float64) for one in maps.cpu()]))
+
+
+def _energy(heatmap: Tensor, inside: Tensor) -> Tensor:
+    """The sum of what lies inside, image by image: a batch's copies would leave the cache."""
+    return heatmap.where(inside, 0.0).sum(dtype=torch.float64)
+
+
 def _energies(heatmap: Tensor, note: Annotation, region: str) -> dict[int, float]:
     energies = {}
     for label in note.labels.unique().tolist():
@@ -49,5 +60,5 @@ def _energies(heatmap: Tensor, note: Annotation, region: str) -> dict[int, float
             inside = torch.zeros_like(heatmap, dtype=torch.bool) if note.mask is None else note.mask.cpu() == label
         else:
             inside = union(note.boxes_of(label), (heatmap.shape[0], heatmap.shape[1]))
-        energies[label] = float(heatmap[inside].sum())
+        energies[label] = float(_energy(heatmap, inside))
     return energies

@@ -27,21 +27,24 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def joins(connectivity: int) -> np.ndarray:
-    """(256,) uint8: for each set of neighbours that are above, bit i the i-th of RING, those that a pixel must join.
+    """(256, 4) int8: for each set of neighbours that are above, bit i the i-th of RING, those that a pixel must join,
+    as places in RING, then -1.
 
     Neighbours that touch each other belong together already, so one of them is enough: mostly one in all.
     connectivity: 8 (diagonals touch) or 4.
     """
-    table = np.zeros(256, np.uint8)
+    table = np.full((256, 4), -1, np.int8)
     for above in range(256):
-        left = [i for i in range(8) if above >> i & 1]
+        left, found = [i for i in range(8) if above >> i & 1], 0
         while left:
             group = [left.pop(0)]
             for i in group:  # grows while it is read
                 group += [j for j in left if _touch(i, j, connectivity)]
                 left = [j for j in left if j not in group]
             touching = [i for i in sorted(group) if connectivity == 8 or i % 2 == 0]
-            table[above] |= 1 << touching[0] if touching else 0
+            if touching:
+                table[above, found] = touching[0]
+                found += 1
     return table
 
 
@@ -62,7 +65,6 @@ def sweep(
     is above. largest: that box's best IoU with a true box; best: the same over all regions' boxes. 0 without a box.
     """
     count, stride = len(thresholds), levels.shape[1] + 2
-    steps = np.array([-stride, 1 - stride, 1, 1 + stride, stride, stride - 1, -1, -1 - stride], np.int32)  # RING
     starts, order = _by_step(levels, thresholds)
     region = np.zeros((levels.shape[0] + 2) * stride, np.int32)  # each pixel's region, 0 below the threshold
     parent = np.zeros(levels.size + 1, np.int32)  # a region that has become part of another points to it
@@ -70,16 +72,15 @@ def sweep(
     made, alive, roots = 0, 0, np.empty(levels.size + 1, np.int32)  # the regions that are part of no other
     boxes, largest, best = np.zeros((count, 4), np.int32), np.zeros(count), np.zeros(count)
     for step in range(count - 1, -1, -1):
-        before = made
-        for i in range(starts[step], starts[step + 1]):
-            made += _add(order[i], stride, steps, joins, region, parent, extent, made)
+        before, pixels = made, order[starts[step] : starts[step + 1]]
+        made = _add(pixels, stride, joins, region, parent, extent, made)
         roots[alive : alive + made - before] = np.arange(before + 1, made + 1)
         alive, top = _kept(roots[: alive + made - before], parent, extent)
         if top:
             boxes[step] = extent[top, 2:]
-            best[step] = largest[step] = _best_iou(extent[top], truth, 0.0)
+            best[step] = largest[step] = _best_iou(extent, top, truth, 0.0)
             for i in range(alive):
-                best[step] = _best_iou(extent[roots[i]], truth, best[step])
+                best[step] = _best_iou(extent, roots[i], truth, best[step])
     return boxes, largest, best
 
 
@@ -112,36 +113,38 @@ def _by_step(levels: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np
 
 @compiled
 def _add(
-    pixel: int,
+    pixels: np.ndarray,
     stride: int,
-    steps: np.ndarray,
     joins: np.ndarray,
     region: np.ndarray,
     parent: np.ndarray,
     extent: np.ndarray,
     made: int,
 ) -> int:
-    """Put a pixel into the regions that it touches, which become one; 1 where it begins a region of its own, else 0."""
-    above, mine = 0, 0
-    for i in range(8):
-        above |= (region[pixel + steps[i]] != 0) << i
-    for i in range(8):
-        if joins[above] >> i & 1:
-            other = _root(parent, region[pixel + steps[i]])
+    """Put each pixel into the regions that it touches, which become one, or into a new one; how many there are now."""
+    steps = np.array([-stride, 1 - stride, 1, 1 + stride, stride, stride - 1, -1, -1 - stride])  # RING
+    for pixel in pixels:
+        above, mine = 0, 0
+        for i in range(8):
+            above |= (region[pixel + steps[i]] != 0) << i
+        for i in range(4):
+            if joins[above, i] < 0:
+                break
+            other = _root(parent, region[pixel + steps[joins[above, i]]])
             if mine == 0:
                 mine = other
             elif other != mine:
                 parent[other] = mine
-                _grow(extent[mine], extent[other])
-    x, y, alone = pixel % stride - 1, pixel // stride - 1, extent[made + 1]
-    alone[0], alone[1], alone[2], alone[3], alone[4], alone[5] = 1, pixel, x, y, x + 1, y + 1
-    if mine:
+                one = extent[other]
+                _grow(extent, mine, one[0], one[1], one[2], one[3], one[4], one[5])
+        if mine == 0:
+            made += 1
+            mine = parent[made] = made
+            extent[made, 0], extent[made, 1:4], extent[made, 4:] = 0, pixel, 0  # no pixel as yet, and so no bounds
         region[pixel] = mine
-        _grow(extent[mine], alone)
-        return 0
-    region[pixel] = made + 1
-    parent[made + 1] = made + 1
-    return 1
+        x, y = pixel % stride - 1, pixel // stride - 1
+        _grow(extent, mine, 1, pixel, x, y, x + 1, y + 1)
+    return made
 
 
 @compiled
@@ -154,11 +157,12 @@ def _root(parent: np.ndarray, region: int) -> int:
 
 
 @compiled
-def _grow(mine: np.ndarray, other: np.ndarray) -> None:
-    """Take another region's pixels into one's extent."""
-    mine[0] += other[0]
-    mine[1], mine[2], mine[3] = min(mine[1], other[1]), min(mine[2], other[2]), min(mine[3], other[3])
-    mine[4], mine[5] = max(mine[4], other[4]), max(mine[5], other[5])
+def _grow(extent: np.ndarray, mine: int, size: int, first: int, x0: int, y0: int, x1: int, y1: int) -> None:
+    """Take pixels into a region's extent."""
+    extent[mine, 0] += size
+    extent[mine, 1], extent[mine, 2] = min(extent[mine, 1], first), min(extent[mine, 2], x0)
+    extent[mine, 3], extent[mine, 4] = min(extent[mine, 3], y0), max(extent[mine, 4], x1)
+    extent[mine, 5] = max(extent[mine, 5], y1)
 
 
 @compiled
@@ -169,25 +173,28 @@ def _kept(roots: np.ndarray, parent: np.ndarray, extent: np.ndarray) -> tuple[in
         if parent[one] == one:
             roots[kept] = one
             kept += 1
-            if top == 0 or _before(extent[one], extent[top]):
+            if top == 0 or _before(extent, one, top):
                 top = one
     return kept, top
 
 
 @compiled
-def _before(one: np.ndarray, other: np.ndarray) -> bool:
+def _before(extent: np.ndarray, one: int, other: int) -> bool:
     """Whether a region has more pixels, or as many and an earlier first one."""
-    return one[0] > other[0] or (one[0] == other[0] and one[1] < other[1])
+    more = extent[one, 0] - extent[other, 0]
+    return more > 0 or (more == 0 and extent[one, 1] < extent[other, 1])
 
 
 @compiled
-def _best_iou(extent: np.ndarray, truth: np.ndarray, best: float) -> float:
+def _best_iou(extent: np.ndarray, one: int, truth: np.ndarray, best: float) -> float:
     """The best intersection over union of a region's box with (n, 4) boxes, or `best` where that is greater."""
-    area = float(extent[4] - extent[2]) * float(extent[5] - extent[3])
-    for x0, y0, x1, y1 in truth:
+    left, top, right, bottom = extent[one, 2], extent[one, 3], extent[one, 4], extent[one, 5]
+    area = float(right - left) * float(bottom - top)
+    for i in range(len(truth)):
+        x0, y0, x1, y1 = truth[i, 0], truth[i, 1], truth[i, 2], truth[i, 3]
         true = (x1 - x0) * (y1 - y0)
         if area > best * true:  # else it is too small: the intersection is no larger than the region's box
-            width, height = min(extent[4], x1) - max(extent[2], x0), min(extent[5], y1) - max(extent[3], y0)
+            width, height = min(right, x1) - max(left, x0), min(bottom, y1) - max(top, y0)
             shared = max(width, 0.0) * max(height, 0.0)
             best = max(best, shared / (area + true - shared))
     return best
