@@ -71,11 +71,17 @@ def about(metric: Plugin, value: str) -> Mapping[str, str]:
 
 @st.composite
 def methods(draw: st.DrawFn) -> Callable[[bench.Trace], Tensor | Map]:
-    """Weights of few levels and both signs, many of them 0: on the gradients, or on the activations alone."""
+    """Few levels of both signs, many of them 0: weights on gradients or activations, or a map of 3 x 2 pixels."""
     levels = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.0, 0.5, 1.0]), min_size=CHANNELS, max_size=CHANNELS)
-    weights = torch.tensor(draw(levels), dtype=torch.float64)[:, None, None]
-    on_gradients = draw(st.booleans())
-    return lambda trace: weights * (trace.gradients if on_gradients else torch.ones_like(trace.activations))
+    drawn, kind = torch.tensor(draw(levels), dtype=torch.float64), draw(st.sampled_from(["g", "F", "map"]))
+    if kind == "map":
+        return lambda trace: Map(drawn.view(3, 2).expand(len(trace), 3, 2))
+    weights = drawn[:, None, None]
+    return lambda trace: weights * (trace.gradients if kind == "g" else torch.ones_like(trace.activations))
+
+
+def times(factor: float, answer: Tensor | Map) -> Tensor | Map:
+    return Map(factor * answer.raw) if isinstance(answer, Map) else factor * answer
 
 
 def explained(trace: bench.Trace, method: Callable, notes: tuple[bench.Annotation, ...]) -> Explanation:
@@ -124,7 +130,7 @@ def test_order_of_the_batch_changes_no_value(name, method, order, trace):
 def test_positive_factor_on_the_map_changes_no_value(name, method, factor, trace):
     metric, notes = light(name), notes_of(trace)
     before = of_images(metric, explained(trace, method, notes))
-    after = of_images(metric, explained(trace, lambda trace: factor * method(trace), notes))
+    after = of_images(metric, explained(trace, lambda trace: times(factor, method(trace)), notes))
     for value, (found, why) in before.items():
         torch.testing.assert_close(after[value][0], found, rtol=1e-9, atol=1e-10, equal_nan=True)
         assert after[value][1] == why
@@ -147,9 +153,8 @@ def _with(explanation: Explanation, row: int, number: float) -> Explanation:
     def put(maps: Tensor) -> Tensor:
         return maps.index_fill(0, torch.tensor([row]), number)
 
-    return replace(
-        explanation, **{key: put(getattr(explanation, key)) for key in ("contributions", "raw_map", "heatmap")}
-    )
+    keys = [key for key in ("contributions", "raw_map", "heatmap") if getattr(explanation, key) is not None]
+    return replace(explanation, **{key: put(getattr(explanation, key)) for key in keys})
 
 
 def _without_objects(explanation: Explanation, row: int) -> Explanation:
