@@ -305,6 +305,14 @@ def test_masked_methods_still_ask_for_the_class_and_its_true_probability(output:
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
+def test_other_libraries_explain_the_same_output(output: str) -> None:
+    pytest.importorskip("captum")
+    found = trace(network(HEADS["fully connected"]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
+    ours = (methods.get("grad_cam")(found) * found.activations).sum(1)
+    torch.testing.assert_close(methods.get("grad_cam@captum")(found).raw, ours)
+
+
+@pytest.mark.parametrize("output", ["probability", "margin"])
 def test_confidence_is_the_probability_whatever_is_explained(output: str) -> None:
     """The same maps give the same drops: nothing takes a softmax of a probability, or of margins."""
     net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
