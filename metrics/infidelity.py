@@ -21,7 +21,7 @@ def infidelity(
     scaled: bool = True,
     seed: int = 0,
 ) -> Tensor:
-    """Mean, over random squares, of (a sum of the map in the square - the score's drop without it)^2 -> (B,), 0 is best.
+    """Mean, over random squares, of (a sum of the map in the square - the score's drop without it)^2 -> (B,); 0: best.
 
     Definition 2.1 with square removal. The squares' sides are shares of the image's shorter side, `squares` of each,
     drawn from `seed` and the image, the same for all methods. The map is the signed raw map resized to the image, and
