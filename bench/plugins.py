@@ -145,8 +145,25 @@ def forwards_of(metric: Plugin) -> dict[str, float]:
     return _evaluated(claims if isinstance(claims, Mapping) else {metric.name: claims}, metric.params)
 
 
-def _evaluated(claims: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, float]:
-    """Each claim's value: a number, or an expression over names, len, min, max and range."""
+def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:
+    """How to draw the metric's curves whose YAML says where their points are: {curve: {at, x, y, title, better}}.
+
+    at: the points' places on the x axis, as a list or an expression over the metric's parameters, as "fractions". x:
+    what the axis is. y: what the points are, likewise an expression, as "output".
+    """
+    drawn = {name: about for name, about in (metric.about.get("curves") or {}).items() if "at" in about}
+    return {
+        name: {
+            **about,
+            **_evaluated({"at": about["at"], "y": about["y"]}, metric.params),
+            "better": metric.about.get("better", "none"),
+        }
+        for name, about in drawn.items()
+    }
+
+
+def _evaluated(claims: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """Each claim's value: itself, or an expression over names, len, min, max and range."""
     known = {**names, "len": len, "min": min, "max": max, "range": range}
     return {name: eval(str(claim), {"__builtins__": {}, **known}) for name, claim in claims.items()}
 

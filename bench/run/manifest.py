@@ -62,6 +62,7 @@ def facts(job: Job) -> dict[str, Any]:
     return {
         "methods": {method.name: _about(method) for method in job.methods},
         "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},
+        "axes": {name: axes for metric in job.metrics for name, axes in plugins.axes_of(metric).items()},
         "models": {model.name: of_model},
         "data": {
             job.data.name: {"ids": ids, "fingerprint": job.data_fingerprint, "classes": list(job.data.class_names)}
@@ -74,7 +75,7 @@ def facts(job: Job) -> dict[str, Any]:
 def assemble(outcomes: Sequence[Outcome], experiment: str, run: str) -> dict[str, Any]:
     """The manifest of a sweep, from what its jobs handed back, in their order."""
     done = [outcome.facts for outcome in outcomes if outcome.facts]
-    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
+    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "axes", "models", "data")}
     for facts_of_job in done:
         for key, into in merged.items():
             for name, about in facts_of_job[key].items():

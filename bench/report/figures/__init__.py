@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.report.figures import axiom_plane, by_depth, by_method, confusion, map_grid, over_models, pair, perturbed
+from bench.report.figures import (
+    axiom_plane,
+    by_depth,
+    by_method,
+    confusion,
+    map_grid,
+    over_models,
+    pair,
+    perturbation_curves,
+    perturbed,
+)  # fmt: skip
 from bench.report.figures.drawing import Drawing, LeftOut
 from bench.report.run_folder import RunFolder
 
 FIGURES = (
     over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw, confusion.draw,
-    pair.draw, perturbed.draw, map_grid.draw,
+    perturbation_curves.draw, pair.draw, perturbed.draw, map_grid.draw,
 )  # fmt: skip
 
 
