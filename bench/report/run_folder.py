@@ -22,7 +22,6 @@ from bench.whole_set import WHOLE_SET as WHOLE_SET
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = "-"
-WHOLE_SET = "*"
 CLASS = "class"  # the unit of a value that names a class: it is counted, not averaged
 
 
