@@ -31,7 +31,9 @@ from peer_measures import quiet
 from torch import nn
 
 import methods
+import metrics
 from bench import data, models
+from bench.evaluation import value_names
 from bench.explanation import Explanation
 from bench.heatmap import Map
 from bench.run.sweep import configuration
@@ -149,6 +151,7 @@ def page(findings: Sequence[Finding], sample: Sample) -> str:
         f"- {len(predicted)} differ by what the table says, and by nothing else: that predicts their values within "
         + f"{AGREES:g}.",
         *([f"- Not compared, since it isn't installed: {', '.join(missing)}."] if missing else []),
+        f"- Without a pair in `scripts/metric_pairs.py`: {', '.join(unpaired())}.",
         "",
         "## Values",
         "",
@@ -187,6 +190,13 @@ def values_table(findings: Iterable[Finding]) -> list[str]:
     header = ("Ours", "Theirs", "Settings", "Tiny: ours", "theirs", "Trained: ours", "theirs", "Difference", "Left",
               "Why")  # fmt: skip
     return table(header, rows, text=3)
+
+
+def unpaired() -> list[str]:
+    """Our values that no pair is about."""
+    paired = {pair.value for pair in PAIRS}
+    every = [value for name in metrics.names() for value in value_names(metrics.get(name))]
+    return [f"`{value}`" for value in every if value not in paired]
 
 
 def summary(findings: Iterable[Finding]) -> list[str]:

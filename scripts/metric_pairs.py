@@ -21,6 +21,7 @@ from metric_peers import (
     grad_cam,
     inserted_minus_deleted,
     jaccard,
+    labelled_box_acc,
     labelled_box_iou,
     quantus,
     road,
@@ -196,6 +197,14 @@ PAIRS = (
         case="quantus_correlation_place",
     ),
     Pair("box_iou", "scipy", "ndimage.label", labelled_box_iou, settings="torchvision's IoU", by_hand="1/2"),
+    Pair(
+        "max_box_acc", "scipy", "ndimage.label", labelled_box_acc((0.5,), False),
+        settings="at 100 thresholds, torchvision's IoU", by_hand="1",
+    ),
+    Pair(
+        "max_box_acc_v2", "scipy", "ndimage.label", labelled_box_acc((0.3, 0.5, 0.7), True),
+        settings="at 100 thresholds, torchvision's IoU", by_hand="2/3",
+    ),
     Pair("mask_iou", "scikit-learn", "jaccard_score", jaccard, settings="above 0.15", by_hand="2/3"),
     Pair(
         "pxap", "scikit-learn", "average_precision_score", average_precision_of_levels,

@@ -6,7 +6,7 @@ Libraries are imported where they are called: scripts/audit_metrics.py says whic
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -173,18 +173,37 @@ def torchcam(name: str, value: str, **settings: Any) -> Callable[[Sample], Any]:
 
 
 def labelled_box_iou(sample: Sample) -> list[float]:
-    """scipy's labels, torchvision's IoU."""
+    """Of the largest region at 15 %."""
+    return [_labelled(one, boxes, 0.15)[0] for one, boxes in _maps_and_boxes(sample)]
+
+
+def labelled_box_acc(ious: Sequence[float], any_region: bool) -> Callable[[Sample], Any]:
+    """Whether the box of the largest, or of any, region reaches an IoU at one of 100 thresholds; the mean over ious."""
+
+    def call(sample: Sample) -> list[float]:
+        best = [
+            max(_labelled(one, boxes, step / 100)[any_region] for step in range(100))
+            for one, boxes in _maps_and_boxes(sample)
+        ]
+        return [float(np.mean([one >= iou for iou in ious])) for one in best]
+
+    return call
+
+
+def _maps_and_boxes(sample: Sample) -> Iterator[tuple[np.ndarray, Tensor]]:
+    assert sample.explanation.boxes is not None
+    yield from zip(sample.maps.round(6), sample.explanation.boxes, strict=True)
+
+
+def _labelled(one: np.ndarray, boxes: Tensor, fraction: float) -> tuple[float, float]:
+    """The IoU of the largest region's box, and the best of all regions' boxes: scipy's labels, torchvision's IoU."""
     from scipy.ndimage import find_objects, label
     from torchvision.ops import box_iou
 
-    values = []
-    for one, boxes in zip(sample.maps, sample.explanation.boxes or (), strict=True):
-        labels, _ = label(one > 0.15 * one.max(), structure=np.ones((3, 3)))
-        largest = np.bincount(labels.ravel())[1:].argmax()
-        rows, columns = find_objects(labels)[largest]
-        found = torch.tensor([[columns.start, rows.start, columns.stop, rows.stop]])
-        values.append(float(box_iou(found.double(), boxes.double()).max()))
-    return values
+    labels, _ = label(one > np.float32(fraction) * one.max(), structure=np.ones((3, 3)))
+    found = torch.tensor([[x.start, y.start, x.stop, y.stop] for y, x in find_objects(labels)])
+    ious = box_iou(found.double(), boxes.double()).amax(1)
+    return float(ious[np.bincount(labels.ravel())[1:].argmax()]), float(ious.max())
 
 
 def average_precision(one: np.ndarray, inside: np.ndarray) -> float:
