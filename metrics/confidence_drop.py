@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import Fill, confidence, logits_of, perturb
+from metrics.perturbation import Fill, confidence_in, logits_of, perturb
 
 
 def confidence_drop(
@@ -27,5 +27,5 @@ def confidence_drop(
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     perturbed = logits_of(trace, perturb(images, given(explanation.heatmap, "heatmap"), mode, fraction, fill, blur))
-    before, after = (confidence(logits, trace.targets, output) for logits in (trace.logits, perturbed))
+    before, after = (confidence_in(trace, logits, trace.targets, output) for logits in (trace.logits, perturbed))
     return (before - after) / before.abs() if relative else before - after

@@ -53,6 +53,11 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
     return (logits.argmax(1) == targets).double()
 
 
+def confidence_in(trace: Trace, logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
+    """`confidence` of logits as the trace's model gives them; as "logit" S, what the trace explains: (R, C) -> (R,)."""
+    return confidence(trace.explained(logits) if output == "logit" else logits, targets, output)
+
+
 @torch.no_grad()
 def logits_of(trace: Trace, images: Tensor) -> Tensor:
     """The model's logits for other images of the trace's rows: (B, 3, H', W') -> (B, C)."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.trace import Trace
 from methods.masking import chunks
-from metrics.perturbation import confidence, logits_of
+from metrics.perturbation import confidence_in, logits_of
 
 Perturbed = Callable[[slice, slice], Tensor]
 
@@ -46,4 +46,4 @@ def _scores(trace: Trace, images: slice, copies: Tensor, output: str) -> Tensor:
     """(images, copies, 3, H', W') -> (images, copies)."""
     each = copies.shape[1]
     logits = logits_of(trace, copies.flatten(0, 1))
-    return confidence(logits, trace.targets[images].repeat_interleave(each), output).view(-1, each)
+    return confidence_in(trace, logits, trace.targets[images].repeat_interleave(each), output).view(-1, each)

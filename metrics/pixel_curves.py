@@ -8,7 +8,7 @@ from torch import Tensor
 from bench.errors import BenchError, unknown
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import Fill, confidence, filling
+from metrics.perturbation import Fill, confidence_in, filling
 from metrics.perturbed_passes import perturbed_scores
 from metrics.rounding import rounded
 
@@ -68,5 +68,5 @@ def _curve(
         return torch.where(changed, end[some, None], start[some, None])
 
     scores = perturbed_scores(trace, steps, perturbed, output)
-    whole = confidence(trace.logits, trace.targets, output)[:, None]
+    whole = confidence_in(trace, trace.logits, trace.targets, output)[:, None]
     return torch.cat([scores, whole] if inserts else [whole, scores], dim=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.explanation import Explanation
 from bench.preconditions import given
 from methods.seeding import generators
-from metrics.perturbation import Fill, confidence, filling
+from metrics.perturbation import Fill, confidence_in, filling
 from metrics.perturbed_passes import perturbed_scores
 
 Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
@@ -42,7 +42,7 @@ def subset_drops(
     def lost() -> Tensor:
         filled = filling(images, fill, blur).expand_as(images)
         rows = [_scores_without(explanation, row, filled, subsets, output, seed) for row in range(len(images))]
-        return confidence(trace.logits, trace.targets, output)[:, None] - torch.cat(rows)
+        return confidence_in(trace, trace.logits, trace.targets, output)[:, None] - torch.cat(rows)
 
     return attributed, trace.once((kind, str(fill), blur, output, seed, len(subsets)), lost)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+import bench
 from bench import BenchError
 from bench.explanation import Explanation
 from methods import masking
@@ -179,3 +180,17 @@ def test_perturbed_scores_do_not_depend_on_how_passes_are_cut(trace, rows, monke
     assert len(set(sizes)) <= 2  # alike for every image
     if rows == 12:
         assert sizes == [10, 10]
+
+
+def test_of_another_output_logit_is_the_score_and_probability_stays(trace, explain):
+    """A trace of margins: S is a margin, and probabilities are still those of the logits."""
+    margins = bench.cut(trace.cut.model, trace.layer, output="margin").trace(trace.images, trace.targets)
+    explanation = explain(margins)
+    blank = trace.images * (1 - explanation.heatmap[:, None])
+    S = margins.forward(blank).gather(1, trace.targets[:, None])[:, 0]
+    found = confidence_drop(explanation, fill="zero", output="logit")
+    torch.testing.assert_close(found, margins.scores - S, **EXACT)
+    as_copies = perturbed_scores(margins, 1, lambda images, _: blank[images, None], "logit")[:, 0]
+    torch.testing.assert_close(as_copies, S, **EXACT)
+    p = probabilities(trace.logits, trace.targets) - probabilities(trace.forward(blank), trace.targets)
+    torch.testing.assert_close(confidence_drop(explanation, fill="zero"), p, **EXACT)
