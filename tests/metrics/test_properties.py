@@ -48,10 +48,10 @@ SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in metrics.get(name)
               and not name.endswith("_raw")]  # fmt: skip
 
 
-def light(name: str) -> Plugin:
-    """A metric with LIGHT parameters, where it has such."""
+def light(name: str, **changed: object) -> Plugin:
+    """A metric with LIGHT parameters, where it has such, and changed ones."""
     metric = metrics.get(name)
-    params = {**metric.params, **{key: value for key, value in LIGHT.items() if key in metric.params}}
+    params = {**metric.params, **{key: value for key, value in LIGHT.items() if key in metric.params}, **changed}
     return plugins.from_config("metric", name, {**metric.about, "_target_": metric.target, "params": params})
 
 
@@ -183,6 +183,49 @@ def test_every_image_has_a_value_or_a_named_status(name, method, spoil, trace):
     for found, why in of_images(metric, spoil(explained(trace, method, notes_of(trace)))).values():
         for number, status in zip(found.tolist(), why, strict=True):
             assert math.isfinite(number) if status == OK else (math.isnan(number) and status in statuses)
+
+
+NO_LESS = [  # of the second parameters than of the first
+    ("box_iou", "box_iou", {"regions": "largest"}, {"regions": "all"}),
+    ("box_iou", "box_iou", {"fraction": 0.15}, {"fraction": "best"}),
+    ("mask_iou", "mask_iou", {"fraction": 0.15}, {"fraction": "best"}),
+    ("max_box_acc", "max_box_acc", {"iou": 0.5}, {"iou": 0.3}),
+    ("max_box_acc_v2", "max_box_acc_v2", {"ious": [0.5]}, {"ious": [0.3]}),
+    ("pointing_game", "pointing_game", {"tolerance": 0.0}, {"tolerance": 2.0}),
+    ("effective_complexity", "effective_complexity", {"tolerance": 0.2}, {"tolerance": 0.02}),
+    ("explanation_sensitivity", "max_sensitivity", {"samples": 2}, {"samples": 4}),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "first", "second"), NO_LESS)
+@DRAWN
+@given(method=methods())
+def test_parameter_moves_values_one_way(name, value, first, second, method, trace):
+    explanation = explained(trace, method, notes_of(trace))
+    (less, why), (more, _) = (of_images(light(name, **params), explanation)[value] for params in (first, second))
+    assert all(status != OK or a <= b + 1e-12 for a, b, status in zip(less, more, why, strict=True))
+
+
+@pytest.mark.parametrize("name", ["energy_pointing_game", "pointing_game", "mass_accuracy", "top_k_intersection"])
+@DRAWN
+@given(method=methods(), grown=st.integers(1, 3))
+def test_larger_object_holds_no_less(name, method, grown, trace):
+    explanation = explained(trace, method, notes_of(trace))
+    boxes = tuple(one + torch.tensor([-grown, -grown, grown, grown]) for one in explanation.boxes)
+    masks = explanation.masks | explanation.masks.roll(grown, dims=2)
+    small, large = (of_images(light(name), one)[name][0] for one in
+                    (explanation, replace(explanation, boxes=boxes, masks=masks)))  # fmt: skip
+    assert (small.nan_to_num() <= large.nan_to_num() + 1e-12).all()
+
+
+@DRAWN
+@given(method=methods())
+def test_gain_drop_and_increase_tell_the_same_story(method, trace):
+    explanation = explained(trace, method, notes_of(trace))
+    names = ("average_gain", "average_drop", "increase_in_confidence")
+    gain, drop, rate = (of_images(light(name), explanation)[name][0].nan_to_num() for name in names)
+    assert torch.equal(gain > 0, rate == 1)
+    assert not ((gain > 0) & (drop > 0)).any()
 
 
 def two_colours() -> tuple[nn.Module, Tensor, bench.Annotation]:
