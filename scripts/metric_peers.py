@@ -1,6 +1,6 @@
 """Other libraries' metrics, called as their documentation says, on the maps that ours are given.
 
-Libraries are imported where they are called: scripts/audit_metrics.py says which one is missing.
+Libraries are imported where they are called, after scripts/audit_metrics.py has said which one is missing.
 """
 
 from __future__ import annotations
