@@ -10,14 +10,14 @@ class BenchError(Exception):
     """One clear sentence: what is wrong, and how to mend it."""
 
 
-def unknown(kind: str, name: str, names: Iterable[str]) -> BenchError:
+def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
     """The error for a name that isn't there, with the nearest names that are.
 
     >>> print(unknown("method", "xgradcam", ["grad_cam", "xgrad_cam"]))
     There is no method 'xgradcam'; did you mean 'xgrad_cam' or 'grad_cam'?
     """
     known = sorted(names)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     if near:
         return BenchError(f"There is no {kind} {name!r}; did you mean {' or '.join(map(repr, near))}?")
     return BenchError(f"There is no {kind} {name!r}; there are: {', '.join(known)}.")

@@ -38,6 +38,7 @@ EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     "runtime.repeats": (_whole(0), "a whole number, 0 for no timing"),
     "runtime.batch_size": (_whole(1), "a number of rows, 1 or more"),
     "pictures.rows": (_whole(0), "a number of rows, 0 for no pictures"),
+    "pictures.perturbation": (lambda value: isinstance(value, str), "a metric that perturbs, as confidence_drop"),
     "report.headline": (lambda value: isinstance(value, list), "a list of metrics, as [zeta,epsilon]"),
     "device.deterministic": (lambda value: isinstance(value, bool), "true or false"),
 }

@@ -56,3 +56,7 @@ def test_a_callable_is_its_own_entry():
     entry = plugins.of("method", mine)
     assert (entry.name, entry.description) == ("mine", "My map.")
     assert plugins.of("method", entry) is entry
+
+
+def test_a_name_that_is_no_text_is_unknown_too():
+    assert str(unknown("metric", None, ["zeta"])) == "There is no metric None; there are: zeta."

@@ -154,6 +154,7 @@ def test_a_user_s_module_that_cannot_be_imported(
         ("runtime.repeats=-1", "runtime.repeats must be"),
         ("runtime.batch_size=0", "runtime.batch_size must be"),
         ("pictures.rows=-1", "pictures.rows must be"),
+        ("pictures.perturbation=null", "pictures.perturbation must be"),
         ("report.headline=zeta", "report.headline must be a list of metrics"),
         ("device.deterministic=no", "device.deterministic must be true or false, not 'no'"),
         ("model=user", "model.architecture has no default: say model.architecture=VALUE"),
