@@ -7,6 +7,7 @@ import pytest
 import methods
 import metrics
 from bench import BenchError, plugins
+from bench.errors import unknown
 
 
 @pytest.mark.parametrize("kind", ["method", "metric"])
