@@ -1,0 +1,38 @@
+"""Layers other than the last: every method answers there too, or says in a sentence why it can't."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import bench
+import methods
+from bench import models
+from bench.embedded.scenes import draw
+from bench.errors import BenchError
+from bench.explanation import Explanation
+
+LAYERS = (("scenes_vgg", "features.8"), ("scenes_resnet", "layer2"), ("scenes_resnet", "layer3.conv2"))
+REFUSES = {"cam"}  # behind an inner layer there is more than pooling and one linear layer
+
+
+@pytest.fixture(scope="module", params=LAYERS, ids="-".join)
+def trace(request) -> bench.Trace:
+    """One scene at an inner layer, the last one a convolution inside a residual block, in float32."""
+    network, layer = request.param
+    loaded = models.load({**models.config(network), "layer": layer})
+    scene = torch.from_numpy(draw("test", 0, 0).image).permute(2, 0, 1)[None].float() / 255
+    return bench.trace(loaded.module, layer, (scene - 0.5) / 0.25)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_an_inner_layer(name, trace):
+    if name in REFUSES:
+        with pytest.raises(BenchError, match="not global average pooling"):
+            methods.get(name)(trace)
+        return
+    explanation = Explanation.of(trace, methods.get(name)(trace))
+    assert explanation.raw_map is not None
+    assert explanation.raw_map.isfinite().all()
+    assert explanation.raw_map.any(), "the map says nothing"
+    assert explanation.heatmap.shape == (1, *trace.images.shape[-2:])
