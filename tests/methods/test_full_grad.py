@@ -131,7 +131,9 @@ def test_completeness(kind, images):
 
 
 @pytest.mark.parametrize(
-    "clip", [nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(-0.5, 0.7), functional.relu6], ids=repr
+    "clip",
+    [nn.ReLU6(), nn.ReLU6(inplace=True), nn.Hardtanh(-0.5, 0.7), functional.relu6],
+    ids=["ReLU6", "ReLU6_in_place", "Hardtanh", "relu6"],
 )
 def test_completeness_with_clipped_activations(clip, images):
     """Where ReLU6 clips, its output doesn't depend on its input: 6 is a bias."""
