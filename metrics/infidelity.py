@@ -26,7 +26,8 @@ def infidelity(
     Definition 2.1 with square removal. The squares' sides are shares of the image's shorter side, `squares` of each,
     drawn from `seed` and the image, the same for all methods. The map is the signed raw map resized to the image, and
     I its square's indicator, since a CAM attributes parts of the score, not of a gradient. scaled: a is the best single
-    factor, as in the published experiments, so that maps of any unit compare; else 1, for methods on the score's scale.
+    factor, as in the published experiments, so that maps of any unit compare (of any sign: a map
+    upside down is as good); else 1, for methods on the score's scale.
     fill "zero": 0 in normalised pixels, the data set's mean colour, not black. In the score's unit, squared.
     Raises BenchError for sides not in (0, 1].
     """
