@@ -129,14 +129,17 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
     facts = {
         "methods": {},
         "metrics": {},
+        "axes": {},
         "data": {},
         "device": "cpu",
         "precision": {"trunk": "fp32", "head": "fp32"},
     }
-    one, other = (Outcome("a", {}, {**facts, "models": {"net": {"layer": layer}}}) for layer in ("layer1", "layer2"))
+    nets = ({"net": {"layer": f"layer{number}", "depths": {f"layer{number}": number}}} for number in (1, 2))
+    one, other = (Outcome("a", {}, {**facts, "models": models}) for models in nets)
     failed = Outcome("b", {}, failure=Failure("b", "no weights", mendable=True))
     found = manifest.assemble([one, other, failed], "quick", "default")
     assert found["models"]["net"]["layers"] == ["layer1", "layer2"]
+    assert found["models"]["net"]["depths"] == {"layer1": 1, "layer2": 2}
     assert found["failures"] == [{"job": "b", "message": "no weights"}]
 
 
