@@ -201,7 +201,7 @@ def test_where_a_library_fails_its_rows_are_not_applicable():
 
 def test_a_library_s_version_is_in_the_manifest_and_names_the_files(monkeypatch):
     method = peer("grad_cam@torchcam")
-    facts = {"methods": {method.name: manifest._about(method)}, "metrics": {}, "models": {}, "data": {}}
+    facts = {"methods": {method.name: manifest._about(method)}, "metrics": {}, "axes": {}, "models": {}, "data": {}}
     outcome = Outcome("job", {}, facts={**facts, "device": "cpu", "precision": {}})
     assert manifest.assemble([outcome], "quick", "default")["versions"]["torchcam"] == fingerprint.version_of(
         "torchcam"
