@@ -71,7 +71,7 @@ class Cut:
         self._halves: Halves | None = None
         self._head_graph: HeadGraph | None = None
         self._head_graph_known = False
-        self._at: dict[str, Cut] = {layer: self}
+        self._at: dict[str, Cut] = {}
         self._kept: dict[Hashable, Any] = {}
 
     @property
@@ -209,10 +209,11 @@ class Cut:
 
     def at(self, layer: str) -> Cut:
         """This model cut at another layer, once; passes are counted in the same `passes`."""
+        if layer == self.layer:
+            return self
         if layer not in self._at:
-            other = self._like(self.model, layer)
-            other.passes, other._at = self.passes, self._at
-            self._at[layer] = other
+            self._at[layer] = self._like(self.model, layer)
+            self._at[layer].passes = self.passes
         return self._at[layer]
 
     def _like(self, model: nn.Module, layer: str) -> Cut:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -290,3 +292,16 @@ def test_a_first_step_in_place_leaves_the_images_alone(images):
     trace.forward(images)
     assert torch.equal(images, before)
     assert torch.equal(trace.images, before)
+
+
+def test_a_cut_goes_with_its_last_name(images):
+    """Without waiting for a garbage collection: a notebook makes one at every call."""
+    cut = bench.cut(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), "0")
+    assert cut.at("0") is cut
+    gone = weakref.ref(cut)
+    gc.disable()
+    try:
+        del cut
+        assert gone() is None
+    finally:
+        gc.enable()
