@@ -53,7 +53,7 @@ def found(method: str, network: str) -> list[list[float]] | str:
 @pytest.mark.parametrize("method", methods.names())
 def test_the_values_are_the_golden_ones(method, network):
     golden = json.loads(FILE.read_text())[network].get(method)
-    assert golden is not None, f"{method} has no golden values: run `python {FILE.parent.name}/{Path(__file__).name}`"
+    assert golden is not None, f"{method} has no golden values: run `python tests/methods/{Path(__file__).name}`"
     values = found(method, network)
     if isinstance(golden, str) or isinstance(values, str):
         assert values == golden
