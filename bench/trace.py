@@ -24,6 +24,8 @@ class Trace:
     images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
     scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
     probability. logits: (B, C), whose softmax is the probability of each class. targets: (B,).
+    repeats: how many rows at the end only repeat the one before them, to fill a batch up: what is run image by image
+    leaves them out, see `distinct` and `with_repeats`.
     `trace[i:j]` is the trace of some of its images.
     """
 
@@ -38,6 +40,7 @@ class Trace:
     head_values: Values | None = None
     output_scale: float = 1.0
     input_scale: float = 1.0
+    repeats: int = 0
     _shared: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -55,6 +58,7 @@ class Trace:
             targets=self.targets[rows],
             sides=select(self.sides, self.cut.halves.side_kinds, index, len(self)),
             head_values=self.head_values if len(index) == len(self) else None,
+            repeats=max(0, int((index >= self.distinct - 1).sum()) - 1),
         )
         if "ablation_drops" in self.__dict__:
             part.__dict__["ablation_drops"] = self.ablation_drops[rows]
@@ -75,6 +79,15 @@ class Trace:
     def passes(self) -> Passes:
         """Passes counted since the cut was made, in images; shared by all traces of a cut."""
         return self.cut.passes
+
+    @property
+    def distinct(self) -> int:
+        """How many rows, the first ones, are no repeats."""
+        return len(self) - self.repeats
+
+    def with_repeats(self, rows: Tensor) -> Tensor:
+        """What was computed for the distinct rows, or more, for all of them: (distinct or more, ...) -> (B, ...)."""
+        return rows[torch.arange(len(self), device=rows.device).clamp(max=self.distinct - 1)]
 
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
@@ -119,7 +132,7 @@ class Trace:
 
     def at(self, layer: str) -> Trace:
         """The trace of the same images and targets at another layer of the same model; passes are counted together."""
-        other = self.cut.at(layer).trace(self.images, self.targets)
+        other = replace(self.cut.at(layer).trace(self.images, self.targets), repeats=self.repeats)
         return other if self.output_scale == 1 else other.scaled(output=self.output_scale)
 
     def linear_head(self) -> Tensor:
@@ -146,7 +159,8 @@ class Trace:
         model: another model, or a cut of it, as `cut.on(model)` gives and `cut.once` keeps. Passes are counted here.
         """
         cut = self.cut.on(model) if isinstance(model, nn.Module) else model or self.cut
-        return cut.trace(self.images if images is None else images, self.targets if targets is None else targets)
+        there = cut.trace(self.images if images is None else images, self.targets if targets is None else targets)
+        return replace(there, repeats=self.repeats)
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
         """The trace of the same network with its scores times `output`, and its activations times `inputs` with the

@@ -41,8 +41,9 @@ def group_cam(
         raw = [
             _of_image(trace, i, _denoised(maps, percentile), _blurred(image, kernel, sigma), column(score))
             for i, (image, maps) in enumerate(zip(trace.images, _group_maps(trace, groups), strict=True))
+            if i < trace.distinct
         ]
-    return Map(torch.stack(raw))
+    return Map(trace.with_repeats(torch.stack(raw)))
 
 
 def _group_maps(trace: Trace, groups: int) -> Tensor:

@@ -97,14 +97,14 @@ def channel_scores(trace: Trace, channels: Tensor, strength: float = 1.0) -> Ten
     """
     table = trace.activations.new_zeros(*channels.shape, 2)
     size = (trace.images.shape[-2], trace.images.shape[-1])
-    for i, image in enumerate(strength * trace.images):
+    for i, image in enumerate(strength * trace.images[: trace.distinct]):
         maps = trace.activations[i, channels[i]]
 
         def masked(rows: slice, image: Tensor = image, maps: Tensor = maps) -> Tensor:
             return image * masks(maps[rows], size)[:, None]
 
         table[i, channels[i]] = masked_scores(trace, i, len(maps), masked)
-    return table
+    return trace.with_repeats(table)
 
 
 def scores_of_all_channels(trace: Trace, strength: float = 1.0) -> Tensor:

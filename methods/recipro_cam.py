@@ -19,8 +19,8 @@ def recipro_cam(trace: Trace, gaussian: bool = True, score: str = "probability")
     """
     with torch.inference_mode(False), torch.no_grad():
         windows = _windows(trace.activations, gaussian)
-        raw = [_of_image(trace, i, windows, column(score)) for i in range(len(trace))]
-    return Map(torch.stack(raw).unflatten(1, trace.activations.shape[2:]))
+        raw = [_of_image(trace, i, windows, column(score)) for i in range(trace.distinct)]
+    return Map(trace.with_repeats(torch.stack(raw)).unflatten(1, trace.activations.shape[2:]))
 
 
 def _windows(activations: Tensor, gaussian: bool) -> Tensor:

@@ -52,7 +52,8 @@ def _scores(trace: Trace, samples: int, sigma: float, noise: str, seed: int) -> 
     size = (trace.images.shape[-2], trace.images.shape[-1])
     shape = (samples, 1, *size) if noise == "map" else (samples, 3, *size)
     table = trace.activations.new_zeros(*channels.shape, 2)
-    for i, (image, draw) in enumerate(zip(trace.images, generators(trace.images, seed), strict=True)):
+    images = trace.images[: trace.distinct]
+    for i, (image, draw) in enumerate(zip(images, generators(images, seed), strict=True)):
         maps = trace.activations[i, channels[i]]
         draws = sigma * torch.randn(shape, generator=draw, dtype=torch.float64).to(image)
 
@@ -63,4 +64,4 @@ def _scores(trace: Trace, samples: int, sigma: float, noise: str, seed: int) -> 
 
         found = masked_scores(trace, i, samples * len(maps), noisy)
         table[i, channels[i]] = found.unflatten(0, (samples, -1)).mean(0)
-    return table
+    return trace.with_repeats(table)

@@ -23,16 +23,17 @@ def perturbed_scores(trace: Trace, count: int, perturbed: Perturbed, output: str
     output: see `metrics.perturbation.confidence`. Each copy is one counted forward pass.
 
     The memory of the cut bounds a pass's rows. A pass holds some copies of one image or all copies of several, and
-    every image is treated alike, so that its values are the same bit by bit wherever it stands in its batch.
+    every image is treated alike, so that its values are the same bit by bit wherever it stands in its batch. Rows that
+    only fill the batch up are not run.
     """
     pieces = list(chunks(trace, count, trace.images[0]))
     images = _images_at_once(trace, count) if len(pieces) == 1 else 1
     rows = []
-    for first in range(0, len(trace), images):
+    for first in range(0, trace.distinct, images):
         some = slice(first, first + images)
         parts = [_scores(trace, some, perturbed(some, copies), output) for copies in pieces]
         rows.append(torch.cat(parts, dim=1))
-    return torch.cat(rows)
+    return trace.with_repeats(torch.cat(rows))
 
 
 def _images_at_once(trace: Trace, count: int) -> int:

@@ -8,14 +8,17 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from bench.division import XY
 from bench.explanation import Explanation
 from bench.preconditions import given
+from bench.trace import Trace
 from methods.seeding import generators
 from metrics.perturbation import Fill, confidence_in, filling
 from metrics.perturbed_passes import perturbed_scores
 
 Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
 SUBSETS_AT_ONCE = 64  # what is held of an image's subsets, beside a pass
+KEPT_PIXELS = 20 * 20  # of a raw map: 900 subsets' shares in it take 3 MB an image
 
 
 def subset_drops(
@@ -26,24 +29,17 @@ def subset_drops(
     The first is the sum of the map over the subset, the second f(x) - f(x without the subset), in float64. The map is
     the signed raw map, resized bilinearly to the image. kind: a name that tells these subsets from others. subsets:
     n functions of a generator and (H', W') that draw a bool (H', W'), in this order from each image's own generator.
-    The model's share is computed once for all methods. fill, blur: see `metrics.perturbation.filling`; output: see
-    `metrics.perturbation.confidence`.
+    The model's share is computed once for all methods, and so is what each pixel of a raw map counts in each subset.
+    fill, blur: see `metrics.perturbation.filling`; output: see `metrics.perturbation.confidence`.
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    raw_map = given(explanation.raw_map, "raw_map")[:, None].double()
-    maps = functional.interpolate(raw_map, size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    attributed = torch.stack(
-        [
-            torch.cat([(drawn * one).sum((1, 2)) for drawn in _drawn(image, subsets, seed)])
-            for one, image in zip(maps, images, strict=True)
-        ]
-    )
 
     def lost() -> Tensor:
         filled = filling(images, fill, blur).expand_as(images)
-        rows = [_scores_without(explanation, row, filled, subsets, output, seed) for row in range(len(images))]
-        return confidence_in(trace, trace.logits, trace.targets, output)[:, None] - torch.cat(rows)
+        rows = [_scores_without(explanation, row, filled, subsets, output, seed) for row in range(trace.distinct)]
+        return confidence_in(trace, trace.logits, trace.targets, output)[:, None] - trace.with_repeats(torch.cat(rows))
 
+    attributed = _sums(trace, given(explanation.raw_map, "raw_map").double(), kind, subsets, seed)
     return attributed, trace.once((kind, str(fill), blur, output, seed, len(subsets)), lost)
 
 
@@ -67,6 +63,38 @@ def square_at_random(side: int) -> Subset:
         return inside
 
     return draw
+
+
+def _sums(trace: Trace, raw_map: Tensor, kind: str, subsets: Sequence[Subset], seed: int) -> Tensor:
+    """The sum of each resized map over each of its image's subsets: (B, h, w) -> (B, n).
+
+    The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is the same for all
+    methods whose maps have this size. Large ones aren't kept; there the subsets are drawn again.
+    """
+    size, images = (raw_map.shape[1], raw_map.shape[2]), trace.images[: trace.distinct]
+    if size[0] * size[1] > KEPT_PIXELS:
+        maps = functional.interpolate(raw_map[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        rows = [
+            torch.cat([(drawn * one).sum(XY) for drawn in _drawn(image, subsets, seed)])
+            for image, one in zip(images, maps, strict=False)
+        ]
+        return trace.with_repeats(torch.stack(rows))
+
+    def shares() -> Tensor:
+        down, across = (_resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True))
+        rows = [
+            torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(image, subsets, seed)]) for image in images
+        ]
+        return trace.with_repeats(torch.stack(rows))
+
+    weights = trace.once((kind, "of a raw map's pixels", size, seed, len(subsets)), shares)
+    return torch.einsum("bnhw,bhw->bn", weights, raw_map)
+
+
+def _resize(length: int, to: int) -> Tensor:
+    """The matrix of a linear resize of one side: (to, length), float64."""
+    identity = torch.eye(length, dtype=torch.float64)[None]
+    return functional.interpolate(identity, size=to, mode="linear", align_corners=False)[0].T
 
 
 def _drawn(image: Tensor, subsets: Sequence[Subset], seed: int) -> Iterator[Tensor]:

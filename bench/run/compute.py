@@ -117,7 +117,7 @@ def shard_rows(job: Job, whole: Cut, shard: Shard, names: Sequence[str]) -> Iter
             yield from (bad_rows(batch, name, metrics) for name in names)
             continue
         full = padded(batch, job.batch_size)
-        trace = traced(whole, full)
+        trace = replace(traced(whole, full), repeats=len(full) - len(batch))
         for part in rows_of(trace, full, methods, metrics, job.normalise):
             yield trimmed(part, len(full), len(batch))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+import bench
 from bench import BenchError, Explanation
 from metrics.effective_complexity import effective_complexity
 from metrics.entropy import entropy
@@ -67,15 +67,12 @@ def test_a_zero_map_has_neither():
 
 
 def linear_explanation(weights: Tensor, heatmap: Tensor, image: Tensor) -> Explanation:
-    """Of a model whose probability is the sigmoid of sum(weights x image): logits (0, -that)."""
-
-    def forward(images: Tensor) -> Tensor:
-        score = (weights * images).sum((1, 2, 3))
-        return torch.stack([score, torch.zeros_like(score)], dim=1)
-
-    targets = torch.zeros(len(image), dtype=torch.long)
-    trace = SimpleNamespace(targets=targets, logits=forward(image), forward=forward, forward_logits=forward)
-    return Explanation(trace=trace, heatmap=heatmap, images=image)  # type: ignore[arg-type]
+    """Of a model whose probability is the sigmoid of sum(weights x image): logits (that, 0)."""
+    linear = nn.Linear(weights.numel(), 2, bias=False, dtype=torch.float64)
+    linear.weight.data = torch.stack([weights.flatten(), torch.zeros(weights.numel(), dtype=torch.float64)])
+    model = nn.Sequential(nn.Identity(), nn.Flatten(), linear)
+    trace = bench.trace(model.eval(), "0", image, torch.zeros(len(image), dtype=torch.long))
+    return Explanation(trace=trace, heatmap=heatmap, images=image)
 
 
 def test_effective_complexity_by_hand():

@@ -1,0 +1,73 @@
+"""Rows that only fill a batch up: what is run image by image leaves them out, and no value changes by a bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import bench
+import methods
+import metrics
+from bench.explanation import Explanation
+from metrics import random_subsets
+from metrics.random_subsets import pixels_at_random, subset_drops
+
+BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "infidelity", "effective_complexity")
+
+
+@pytest.fixture
+def filled_up(trace) -> tuple[bench.Trace, bench.Trace]:
+    """A trace of five rows, the last three of which repeat the second; knowing it, and not knowing it."""
+    index = [0, 1, 1, 1, 1]
+    cut = bench.cut(trace.cut.model, trace.layer, ablation_memory=2**18)  # a pass for each image's copies
+    naive = cut.trace(trace.images[index], trace.targets[index])
+    return replace(naive, repeats=3), naive
+
+
+def explained(trace: bench.Trace, name: str) -> Explanation:
+    method = methods.get(name)
+    return Explanation.of(trace, method(trace), method=method)
+
+
+@pytest.mark.parametrize("metric", BY_IMAGE)
+def test_repeats_cost_no_pass_and_change_no_value(filled_up, metric):
+    knowing, naive = filled_up
+    measure = metrics.get(metric)
+    costs, answers = [], []
+    for trace in (knowing, naive):
+        before = trace.passes.trunk_forward
+        answer = measure(explained(trace, "grad_cam"))
+        answers.append(answer if isinstance(answer, dict) else {metric: answer})
+        costs.append(trace.passes.trunk_forward - before)
+    assert costs[0] == 2 / 5 * costs[1] > 0
+    for ours, theirs in zip(*(answer.values() for answer in answers), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("method", ["score_cam", "group_cam", "ss_cam", "recipro_cam"])
+def test_methods_that_mask_image_by_image_leave_repeats_out_too(filled_up, method):
+    knowing, naive = (explained(trace, method).raw_map for trace in filled_up)
+    assert torch.equal(knowing, naive)
+
+
+def test_a_part_of_a_trace_knows_its_repeats(filled_up):
+    trace = filled_up[0]
+    expected = {(0, 1): 0, (0, 2): 0, (0, 3): 1, (1, 5): 3, (2, 5): 2, (4, 5): 0, (0, 5): 3}
+    assert {span: trace[slice(*span)].repeats for span in expected} == expected
+    assert trace[::2].repeats == 1  # images 0, 1, 1
+    assert trace.again().repeats == trace.scaled(2.0).repeats == 3
+
+
+def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
+    trace = filled_up[0]
+    monkeypatch.setattr(random_subsets, "KEPT_PIXELS", 12)
+    small = torch.randn(5, 3, 4, dtype=torch.float64)[[0, 1, 1, 1, 1]]
+    large = torch.nn.functional.interpolate(small[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
+    subsets = [pixels_at_random(count) for count in (1, 40, 140)]
+    sums = [
+        subset_drops(Explanation.of(trace, bench.Map(maps)), "test", subsets, "zero", 0.05, "logit", 0)[0]
+        for maps in (small, large)
+    ]
+    torch.testing.assert_close(*sums, rtol=1e-12, atol=1e-12)
