@@ -109,7 +109,9 @@ def _run(options: Namespace) -> int:
 
 def _report(options: Namespace) -> int:
     from bench import report
+    from bench.run.user_code import add_current_folder
 
+    add_current_folder()  # a value of the whole data set may be a user's own
     print(f"report: {report.write(options.run_folder)}")
     return 0
 

@@ -63,19 +63,25 @@ def whole_set(metrics: Sequence[Plugin], method: str, curves: pd.DataFrame) -> d
 
 def _values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]:
     """{value name: (value, status)} of one metric."""
-    names, arrays = value_names(metric), dict(_stacked(curves, metric.about.get("curves") or ()))
+    names, arrays = value_names(metric), dict(stacked(curves, metric.about.get("curves") or ()))
     if not arrays:
         return dict.fromkeys(names, (np.nan, NO_IMAGE))
-    answer = aggregate(metric)(arrays)
-    if not isinstance(answer, Mapping) or set(answer) != set(names):
-        raise BenchError(
-            f"The aggregate of {metric.name!r} must return a dict of {', '.join(names)}; it gave {answer!r}."
-        )
+    answer = named(metric, aggregate(metric)(arrays))
     exact = {name: float(answer[name]) for name in names}
     return {name: (value, OK) if np.isfinite(value) else (np.nan, NOT_FINITE) for name, value in exact.items()}
 
 
-def _stacked(curves: pd.DataFrame, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+def named(metric: Plugin, answer: Any) -> Mapping[str, Any]:
+    """What an aggregate answered. Raises BenchError where it isn't a mapping of the metric's value names."""
+    names = value_names(metric)
+    if not isinstance(answer, Mapping) or set(answer) != set(names):
+        raise BenchError(
+            f"The aggregate of {metric.name!r} must return a dict of {', '.join(names)}; it gave {answer!r}."
+        )
+    return answer
+
+
+def stacked(curves: pd.DataFrame, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Each curve of all images, (N, n), where there is one."""
     for name in names:
         points: Any = curves.loc[curves["curve"] == name, "points"]

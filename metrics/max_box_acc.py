@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.explanation import Explanation
+from metrics.drawn_rows import mean
 from metrics.threshold_sweep import FRACTIONS, boxes_above
 
 
@@ -23,13 +24,15 @@ def max_box_acc(explanation: Explanation, iou: float = 0.5, connectivity: int = 
     return {"max_box_acc": accuracy(curves, iou), "max_box_acc_iou": curves}
 
 
-def over_images(curves: Mapping[str, np.ndarray], iou: float) -> dict[str, float]:
+def over_images(
+    curves: Mapping[str, np.ndarray], iou: float, counts: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """max over thresholds of the share of images whose box has an IoU of at least `iou`, and the first such threshold.
 
-    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau.
+    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau. counts: see `metrics.drawn_rows`.
     """
-    shares = (curves["max_box_acc_iou"] >= iou).mean(0)
-    return {"max_box_acc": float(shares.max()), "max_box_acc_threshold": FRACTIONS[int(shares.argmax())]}
+    shares = mean(curves["max_box_acc_iou"] >= iou, counts)
+    return {"max_box_acc": shares.max(-1), "max_box_acc_threshold": np.array(FRACTIONS)[shares.argmax(-1)]}
 
 
 def accuracy(curves: Tensor, iou: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.explanation import Explanation
+from metrics.drawn_rows import mean
 from metrics.max_box_acc import accuracy
 from metrics.threshold_sweep import boxes_above
 
@@ -27,11 +28,16 @@ def max_box_acc_v2(
     return {"max_box_acc_v2": mean, **parts, "max_box_acc_v2_iou": curves}
 
 
-def over_images(curves: Mapping[str, np.ndarray], ious: Sequence[float]) -> dict[str, float]:
-    """For each of `ious` the maximum over thresholds, its own, of the share of images that reach it; and their mean."""
+def over_images(
+    curves: Mapping[str, np.ndarray], ious: Sequence[float], counts: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """For each of `ious` the maximum over thresholds, its own, of the share of images that reach it; and their mean.
+
+    counts: see `metrics.drawn_rows`.
+    """
     found = curves["max_box_acc_v2_iou"]
-    parts = {_name(iou): float((found >= iou).mean(0).max()) for iou in ious}
-    return {"max_box_acc_v2": float(np.mean(list(parts.values()))), **parts}
+    parts = {_name(iou): mean(found >= iou, counts).max(-1) for iou in ious}
+    return {"max_box_acc_v2": np.mean(list(parts.values()), 0), **parts}
 
 
 def _name(iou: float) -> str:

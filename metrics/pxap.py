@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.explanation import Explanation
+from metrics.drawn_rows import total
 from metrics.threshold_sweep import pixels_above
 
 
@@ -29,9 +30,9 @@ def pxap(explanation: Explanation) -> dict[str, Tensor]:
     }
 
 
-def over_images(curves: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The same of the pixels of all images together."""
-    return {"pxap": float(average_precision(curves["pxap_above"].sum(0), curves["pxap_hit"].sum(0)))}
+def over_images(curves: Mapping[str, np.ndarray], counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The same of the pixels of all images together. counts: see `metrics.drawn_rows`."""
+    return {"pxap": average_precision(total(curves["pxap_above"], counts), total(curves["pxap_hit"], counts))}
 
 
 def average_precision(above: np.ndarray, hit: np.ndarray) -> np.ndarray:

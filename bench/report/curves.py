@@ -54,15 +54,27 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
     return [_mean(key, added[key]) for key in order]
 
 
-def _read(folder: Path, file: str) -> tuple[Setting, pa.Table]:
-    """A file of curves, and the setting that the records of the same name say."""
+def place_of(folder: Path, file: str) -> tuple[Setting, str]:
+    """The setting and the method of a file of curves: those of the records of the same name; empty where it has none.
+
+    Raises BenchError where these can't be read.
+    """
     records = folder / file.replace("curves/", "records/", 1)
     try:
-        place = pq.read_table(records, columns=list(Setting._fields)).slice(0, 1).to_pylist()
+        first = pq.read_table(records, columns=[*Setting._fields, "method"]).slice(0, 1).to_pylist()
+    except (OSError, ValueError) as error:
+        raise BenchError(f"The records {records} can't be read ({error}); delete them and run again.") from error
+    method = str(first[0].pop("method")) if first else ""
+    return Setting(**first[0]) if first else Setting("", "", ""), method
+
+
+def _read(folder: Path, file: str) -> tuple[Setting, pa.Table]:
+    """A file of curves and its setting."""
+    try:
         table = pq.read_table(folder / file, columns=["method", "curve", "points", "status"])
     except (OSError, ValueError) as error:
         raise BenchError(f"The curves {folder / file} can't be read ({error}); delete them and run again.") from error
-    return Setting(**place[0]) if place else Setting("", "", ""), table
+    return place_of(folder, file)[0], table
 
 
 def _groups(table: pa.Table, names: list[str]) -> Iterable[tuple[str, str, Points]]:

@@ -274,3 +274,20 @@ def test_the_true_region_itself_is_best(seed):
             if value not in metric.about.get("curves", ()):
                 assert found[0] == 1
                 assert found[1] <= 1
+
+
+@pytest.mark.parametrize("name", ["max_box_acc", "max_box_acc_v2", "pxap"])
+def test_the_aggregate_of_many_resamples_at_once_is_that_of_each(name):
+    generator = np.random.default_rng(0)
+    metric = metrics.get(name)
+    points = np.sort(generator.random((30, COUNT)), 1)
+    curves = dict.fromkeys(metric.about["curves"], points)
+    if name == "pxap":
+        hit = np.sort(generator.integers(0, 50, (30, COUNT + 1)), 1).astype(float)
+        curves = {"pxap_above": hit + np.sort(generator.integers(1, 50, hit.shape), 1), "pxap_hit": hit}
+    counts = generator.multinomial(30, np.full(30, 1 / 30), size=7).astype(float)
+    at_once = aggregate(metric).call(curves, counts=counts)
+    for place, row in enumerate(counts.astype(int)):
+        one = aggregate(metric)({curve: points.repeat(row, axis=0) for curve, points in curves.items()})
+        assert {key: values[place] for key, values in at_once.items()} == pytest.approx(one, rel=1e-14)
+        assert all(values.shape == (7,) for values in at_once.values())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from bench.report.latex import latex
 from bench.report.markdown import markdown
+from bench.report.resampling import with_standard_errors
 from bench.report.run_folder import RunFolder
 from bench.report.summary import by_correctness, summarise
 from bench.report.table import Table
@@ -27,8 +29,10 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 
     Raises BenchError where the folder can't be written.
     """
-    summary, split = summarise(run.records), by_correctness(run.records)
-    tables = list(all_tables(run, summary, split))
+    summary, problems = with_standard_errors(run, summarise(run.records))
+    split = by_correctness(run.records)
+    first, *others = all_tables(run, summary, split)
+    tables = [replace(first, notes=(*first.notes, *problems)), *others]
     for table in tables:
         files.write(folder / f"{table.name}.md", markdown(table).encode())
         files.write(folder / f"{table.name}.tex", latex(table).encode())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from bench.report import resampling
 from bench.report.numbers import number
 from bench.report.run_folder import RunFolder, Value
 from bench.report.summary import at, best
@@ -24,7 +25,8 @@ def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
     for i, setting in enumerate(run.settings, start=1):
         metrics = list(by_metric(run, at(summary, setting)))
         groups = tuple(Group(group_title(value, whole), tuple(_rows(rows, value))) for value, whole, rows in metrics)
-        notes = (NOTE, *metric_notes(value for value, _, _ in metrics))
+        errors = (resampling.NOTE,) if any(whole for _, whole, _ in metrics) else ()
+        notes = (NOTE, *errors, *metric_notes(value for value, _, _ in metrics))
         yield Table(f"metrics_{i}", f"All metrics, {run.label(setting)}", HEADER, groups, notes, text_last=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.report.numbers import number
+from bench.report.resampling import NOTE
 from bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
 from bench.report.summary import at, best, leading
 from bench.report.table import Cell, Group, Table
@@ -28,7 +29,7 @@ def overview(run: RunFolder, summary: pd.DataFrame) -> Table:
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
     header = ("Method", "n", *(heading(value, value.name in whole) for value in values), *time)
     about_rows = (*metric_notes(values), *status_notes(run, shown), *_absent(run), *_left_out(run))
-    notes = (LEGEND, *_time_notes(run), *about_rows)
+    notes = (LEGEND, *([NOTE] if whole else ()), *_time_notes(run), *about_rows)
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
 
 
@@ -37,7 +38,8 @@ def _rows(run: RunFolder, setting: Setting, here: pd.DataFrame, values: list[Val
     columns = [_counts(here, methods)]
     for value in values:
         rows = here[here["metric"] == value.name].set_index("method").reindex(methods)
-        texts = [statistic(one, value.lead) for _, one in rows.iterrows()]
+        lead = "mean" if rows["whole_set"].eq(True).any() else value.lead
+        texts = [statistic(one, lead) for _, one in rows.iterrows()]
         columns.append([Cell(*pair) for pair in zip(texts, best(rows[value.lead], value), strict=True)])
     if len(run.runtime):
         times = milliseconds(run, setting)

@@ -26,7 +26,7 @@ def heading(value: Value, whole_set: bool = False) -> str:
     whole_set: the column holds values of the whole data set.
     """
     beside = "median (mean)" if value.lead == "median" else f"mean {PLUS_MINUS} s.e."
-    beside = "whole data set" if whole_set else beside
+    beside = f"whole data set {PLUS_MINUS} s.e." if whole_set else beside
     return f"{value.title}\n{beside}{ARROWS.get(value.better, '')}"
 
 
