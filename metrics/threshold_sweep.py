@@ -35,6 +35,14 @@ class Pixels(NamedTuple):
     hit: np.ndarray
 
 
+def steps_above(explanation: Explanation, fractions: tuple[float, ...] = FRACTIONS) -> np.ndarray:
+    """How many of the fractions of the maximum each pixel is above: (B, H', W') uint16; computed once.
+
+    fractions: ascending.
+    """
+    return explanation.once(("steps above", fractions), lambda: _steps(millionths(explanation), fractions))
+
+
 def boxes_above(explanation: Explanation, connectivity: int = 8, fractions: tuple[float, ...] = FRACTIONS) -> Boxes:
     """The regions above each fraction of the maximum against the class's boxes; computed once an explanation.
 
@@ -52,14 +60,21 @@ def pixels_above(explanation: Explanation) -> Pixels:
     return explanation.once("pixels above", lambda: _pixels(explanation))
 
 
+def _steps(levels: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
+    if fractions == FRACTIONS:  # in even steps: no search
+        passed = (levels.clip(0, MILLION) * COUNT + MILLION - 1) // MILLION
+    else:
+        passed = np.searchsorted([level(fraction) for fraction in fractions], levels)
+    return passed.astype(np.uint16)
+
+
 def _boxes(explanation: Explanation, connectivity: int, fractions: tuple[float, ...]) -> Boxes:
     from metrics.union_find import joins, sweep  # here, because numba takes a third of a second to import
 
-    levels, truths = millionths(explanation), given(explanation.boxes, "boxes")
-    thresholds, table = np.array([level(fraction) for fraction in fractions], dtype=np.int32), joins(connectivity)
+    steps, truths = steps_above(explanation, fractions), given(explanation.boxes, "boxes")
     found = [
-        sweep(one, thresholds, table, truth.detach().cpu().double().numpy())
-        for one, truth in zip(levels, truths, strict=True)
+        sweep(one, len(fractions), joins(connectivity), truth.detach().cpu().double().numpy())
+        for one, truth in zip(steps, truths, strict=True)
     ]
     largest, iou, best_iou = (np.stack(part) for part in zip(*found, strict=True))
     missing = (largest[..., 2] == 0) | np.array([[len(truth) == 0] for truth in truths])
@@ -68,10 +83,9 @@ def _boxes(explanation: Explanation, connectivity: int, fractions: tuple[float, 
 
 def _pixels(explanation: Explanation) -> Pixels:
     masks = given(explanation.masks, "masks").cpu().numpy()
-    passed = (millionths(explanation) * COUNT + MILLION - 1) // MILLION  # how many of FRACTIONS a pixel is above
     counts = np.stack([
         np.bincount((2 * steps + mask).ravel(), minlength=2 * COUNT + 2).reshape(COUNT + 1, 2)
-        for steps, mask in zip(passed, masks, strict=True)
+        for steps, mask in zip(steps_above(explanation), masks, strict=True)
     ])  # fmt: skip
     above = counts[:, ::-1].cumsum(1)
     return Pixels(above.sum(2), above[..., 1])

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-MOST = 1_000_000  # the highest level: maps are rounded to millionths
 # The eight neighbours of a pixel in a ring, as (row, column) steps; those at even places share an edge with it.
 RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
+NONE = len(RING)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,13 +27,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def joins(connectivity: int) -> np.ndarray:
-    """(256, 4) int8: for each set of neighbours that are above, bit i the i-th of RING, those that a pixel must join,
-    as places in RING, then -1.
+    """(256, 4) uint8: for each set of neighbours that are above, bit i the i-th of RING, those that a pixel must join,
+    as places in RING, then NONE.
 
     Neighbours that touch each other belong together already, so one of them is enough: mostly one in all.
     connectivity: 8 (diagonals touch) or 4.
     """
-    table = np.full((256, 4), -1, np.int8)
+    table = np.full((256, 4), NONE, np.uint8)
     for above in range(256):
         left, found = [i for i in range(8) if above >> i & 1], 0
         while left:
@@ -55,96 +55,89 @@ def _touch(i: int, j: int, connectivity: int) -> bool:
 
 @compiled
 def sweep(
-    levels: np.ndarray, thresholds: np.ndarray, joins: np.ndarray, truth: np.ndarray
+    steps: np.ndarray, count: int, joins: np.ndarray, truth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(boxes (T, 4) int32, largest (T,), best (T,)) of one map's regions above each threshold.
+    """(boxes (T, 4) int32, largest (T,), best (T,)) of one map's regions above each of T = count ascending thresholds.
 
-    levels: (H, W) int32. thresholds: (T,) int32, ascending; a pixel is above where its level is greater.
-    joins: `joins(connectivity)`. truth: (n, 4) float64 boxes. boxes: x0 y0 x1 y1, far edges exclusive, around the
-    region with the most pixels, of equals the one whose first pixel comes first in reading order; zeros where nothing
-    is above. largest: that box's best IoU with a true box; best: the same over all regions' boxes. 0 without a box.
+    steps: (H, W) uint16, how many of the thresholds a pixel is above; sides below 32,768. joins: `joins(connectivity)`.
+    truth: (n, 4) float64 boxes. boxes: x0 y0 x1 y1, far edges exclusive, around the region with the most pixels, of
+    equals the one whose first pixel comes first in reading order; zeros where nothing is above. largest: that box's
+    best IoU with a true box; best: the same over all regions' boxes. 0 without a box.
     """
-    count, stride = len(thresholds), levels.shape[1] + 2
-    starts, order = _by_step(levels, thresholds)
-    region = np.zeros((levels.shape[0] + 2) * stride, np.int32)  # each pixel's region, 0 below the threshold
-    parent = np.zeros(levels.size + 1, np.int32)  # a region that has become part of another points to it
-    extent = np.empty((levels.size + 2, 6), np.int32)  # pixels, the first of them, x0, y0, x1, y1
-    made, alive, roots = 0, 0, np.empty(levels.size + 1, np.int32)  # the regions that are part of no other
+    width = steps.shape[1]
+    # RING. Whatever is an index is unsigned here: numba asks of each other one whether it counts from the end.
+    ring = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width]).astype(np.uintp)
+    (starts, order), before = _by_step(steps, count), _before(steps)
+    region = np.empty(steps.size, np.uint32)  # each pixel's, once it is in one; they are numbered from 1
+    parent = np.empty(steps.size + 1, np.uint32)  # a region that has become part of another points to it
+    extent = np.zeros((steps.size + 1, 6), np.int32)  # pixels, the first of them, x0, y0, x1, y1
+    area = np.zeros(steps.size + 1, np.int32)  # of the box; 0 where it has become part of another
+    made, top = 0, np.uint32(0)  # how many there are; the largest
     boxes, largest, best = np.zeros((count, 4), np.int32), np.zeros(count), np.zeros(count)
-    for step in range(count - 1, -1, -1):
-        before, pixels = made, order[starts[step] : starts[step + 1]]
-        made = _add(pixels, stride, joins, region, parent, extent, made)
-        roots[alive : alive + made - before] = np.arange(before + 1, made + 1)
-        alive, top = _kept(roots[: alive + made - before], parent, extent)
+    least = max(((truth[:, 2] - truth[:, 0]) * (truth[:, 3] - truth[:, 1])).min(), 0.0) if len(truth) else np.inf
+    for step in range(count, 0, -1):
+        for pixel in order[starts[step] : starts[step + 1]]:
+            x, y = pixel & 0xFFFF, pixel >> 16
+            at, mine = np.uintp(y * width + x), np.uint32(0)
+            for i in range(4):
+                place = joins[before[at], i]
+                if place == NONE:
+                    break
+                other = _root(parent, region[at + ring[place]])
+                mine = _united(mine, other, parent, extent, area)
+            if mine == 0:
+                made += 1
+                mine = np.uint32(made)
+                parent[mine] = mine
+                extent[mine, 1:4] = pixel  # no pixel as yet, and so no bounds
+            region[at] = mine
+            _grow(extent, area, mine, 1, pixel, x, y, x + 1, y + 1)
+            if _exceeds(extent, mine, top):  # no other has changed, but for parts of this one, which are smaller
+                top = mine
         if top:
-            boxes[step] = extent[top, 2:]
-            best[step] = largest[step] = _best_iou(extent, top, truth, 0.0)
-            for i in range(alive):
-                best[step] = _best_iou(extent, roots[i], truth, best[step])
+            boxes[step - 1] = extent[top, 2:]
+            found = largest[step - 1] = _best_iou(extent, top, truth, 0.0)
+            for one in range(1, made + 1):
+                if area[one] > found * least:  # else it is too small for any true box: see _best_iou
+                    found = _best_iou(extent, one, truth, found)
+            best[step - 1] = found
     return boxes, largest, best
 
 
 @compiled
-def _by_step(levels: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(starts (T + 1,), order): the pixels above thresholds[step] but not the next, in reading order, are
-    order[starts[step]:starts[step + 1]]. A pixel's number counts a border of one pixel around the map."""
-    height, width = levels.shape
-    count = len(thresholds)
-    scale = count / MOST
-    passed, sizes = np.empty((height, width), np.int16), np.zeros(count + 1, np.int64)
+def _by_step(steps: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(starts (T + 2,), order (H W,)): order[starts[s]:starts[s + 1]] are the pixels of step s as y << 16 | x, in
+    reading order."""
+    height, width = steps.shape
+    starts = np.zeros(count + 2, np.int64)
     for y in range(height):
         for x in range(width):
-            level, above = levels[y, x], min(max(int(levels[y, x] * scale), 0), count)  # nearly, where steps are even
-            while above < count and thresholds[above] < level:
-                above += 1
-            while above > 0 and thresholds[above - 1] >= level:
-                above -= 1
-            passed[y, x] = above
-            sizes[above] += 1
-    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes[1:])))
-    free, order = starts.copy(), np.empty(starts[-1], np.int32)
+            starts[steps[y, x] + 1] += 1
+    starts = np.cumsum(starts)
+    free, order = starts.copy(), np.empty(steps.size, np.int32)
     for y in range(height):
         for x in range(width):
-            if passed[y, x]:
-                order[free[passed[y, x] - 1]] = (y + 1) * (width + 2) + x + 1
-                free[passed[y, x] - 1] += 1
+            order[free[steps[y, x]]] = y << 16 | x
+            free[steps[y, x]] += 1
     return starts, order
 
 
 @compiled
-def _add(
-    pixels: np.ndarray,
-    stride: int,
-    joins: np.ndarray,
-    region: np.ndarray,
-    parent: np.ndarray,
-    extent: np.ndarray,
-    made: int,
-) -> int:
-    """Put each pixel into the regions that it touches, which become one, or into a new one; how many there are now."""
-    steps = np.array([-stride, 1 - stride, 1, 1 + stride, stride, stride - 1, -1, -1 - stride])  # RING
-    for pixel in pixels:
-        above, mine = 0, 0
-        for i in range(8):
-            above |= (region[pixel + steps[i]] != 0) << i
-        for i in range(4):
-            if joins[above, i] < 0:
-                break
-            other = _root(parent, region[pixel + steps[joins[above, i]]])
-            if mine == 0:
-                mine = other
-            elif other != mine:
-                parent[other] = mine
-                one = extent[other]
-                _grow(extent, mine, one[0], one[1], one[2], one[3], one[4], one[5])
-        if mine == 0:
-            made += 1
-            mine = parent[made] = made
-            extent[made, 0], extent[made, 1:4], extent[made, 4:] = 0, pixel, 0  # no pixel as yet, and so no bounds
-        region[pixel] = mine
-        x, y = pixel % stride - 1, pixel // stride - 1
-        _grow(extent, mine, 1, pixel, x, y, x + 1, y + 1)
-    return made
+def _before(steps: np.ndarray) -> np.ndarray:
+    """(H W,) uint8: bit i where the i-th neighbour of RING comes before the pixel: it is higher, or as high and earlier
+    in reading order. Step by step this is what is there already; for all pixels at once it is quicker to find."""
+    height, width = steps.shape
+    wide = np.zeros((height + 2, width + 2), steps.dtype)
+    wide[1:-1, 1:-1] = steps
+    found = np.zeros((height, width), np.uint8)
+    for i, (down, right) in enumerate(RING):
+        bit, earlier = np.uint8(1 << i), (down, right) < (0, 0)
+        for y in range(height):
+            here, there, row = steps[y], wide[y + 1 + down, 1 + right : 1 + right + width], found[y]
+            for x in range(width):  # no branches, so that the processor takes many pixels at once
+                if (there[x] > here[x]) | (earlier & (there[x] == here[x])):
+                    row[x] |= bit
+    return found.ravel()
 
 
 @compiled
@@ -157,29 +150,32 @@ def _root(parent: np.ndarray, region: int) -> int:
 
 
 @compiled
-def _grow(extent: np.ndarray, mine: int, size: int, first: int, x0: int, y0: int, x1: int, y1: int) -> None:
+def _united(one: int, other: int, parent: np.ndarray, extent: np.ndarray, area: np.ndarray) -> int:
+    """The region that two become: the smaller is part of the larger from now on. one may be 0, none."""
+    if one == 0 or one == other:
+        return other
+    if extent[one, 0] < extent[other, 0]:
+        one, other = other, one
+    parent[other], area[other] = one, 0
+    part = extent[other]
+    _grow(extent, area, one, part[0], part[1], part[2], part[3], part[4], part[5])
+    return one
+
+
+@compiled
+def _grow(
+    extent: np.ndarray, area: np.ndarray, mine: int, size: int, first: int, x0: int, y0: int, x1: int, y1: int
+) -> None:
     """Take pixels into a region's extent."""
-    extent[mine, 0] += size
-    extent[mine, 1], extent[mine, 2] = min(extent[mine, 1], first), min(extent[mine, 2], x0)
-    extent[mine, 3], extent[mine, 4] = min(extent[mine, 3], y0), max(extent[mine, 4], x1)
-    extent[mine, 5] = max(extent[mine, 5], y1)
+    all_of = extent[mine]
+    all_of[0] += size
+    all_of[1], all_of[2], all_of[3] = min(all_of[1], first), min(all_of[2], x0), min(all_of[3], y0)
+    all_of[4], all_of[5] = max(all_of[4], x1), max(all_of[5], y1)
+    area[mine] = (all_of[4] - all_of[2]) * (all_of[5] - all_of[3])
 
 
 @compiled
-def _kept(roots: np.ndarray, parent: np.ndarray, extent: np.ndarray) -> tuple[int, int]:
-    """(how many of these regions are part of no other still, moved to the front; the largest of them, 0 for none)."""
-    kept, top = 0, 0
-    for one in roots:
-        if parent[one] == one:
-            roots[kept] = one
-            kept += 1
-            if top == 0 or _before(extent, one, top):
-                top = one
-    return kept, top
-
-
-@compiled
-def _before(extent: np.ndarray, one: int, other: int) -> bool:
+def _exceeds(extent: np.ndarray, one: int, other: int) -> bool:
     """Whether a region has more pixels, or as many and an earlier first one."""
     more = extent[one, 0] - extent[other, 0]
     return more > 0 or (more == 0 and extent[one, 1] < extent[other, 1])

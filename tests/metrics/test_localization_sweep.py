@@ -13,7 +13,7 @@ from scipy import ndimage
 from bench import BenchError, Explanation
 from metrics.box_iou import box_iou
 from metrics.rounding import MILLION, level, millionths, rounded
-from metrics.threshold_sweep import FRACTIONS, boxes_above, pixels_above
+from metrics.threshold_sweep import FRACTIONS, boxes_above, pixels_above, steps_above
 
 NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 
@@ -68,6 +68,35 @@ def test_equals_a_labelling_on_smooth_maps_and_on_noise(side, connectivity):
     raw = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(side)).clamp(min=0)
     heatmap = functional.interpolate(raw, size=(224, 224), mode="bilinear")[0, 0]
     assert_equals_scipy(heatmap, [(20.0, 30.0, 100.0, 150.5), (120.0, 0.0, 224.0, 40.0)], connectivity)
+
+
+def spiral(side):
+    """Ones along a path of one pixel's width that winds inwards, a pixel apart from itself."""
+    canvas, (y, x), (down, right) = torch.zeros(side, side), (0, 0), (0, 1)
+    for length in (side - 1, *(each for each in range(side - 1, 0, -2) for _ in range(2))):
+        for _ in range(length):
+            canvas[y, x] = 1
+            y, x = y + down, x + right
+        down, right = right, -down
+    return canvas
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_equals_a_labelling_where_many_regions_become_one(connectivity):
+    noise = torch.rand(61, 90, generator=torch.Generator().manual_seed(3))
+    comb = torch.zeros(40, 41)
+    comb[:, ::2], comb[-1] = torch.linspace(0.4, 1, 40)[:, None], 0.2
+    board = 0.3 + 0.7 * ((torch.arange(30)[:, None] + torch.arange(33)) % 2)
+    for heatmap in (noise, comb, board, spiral(41), spiral(41) * torch.linspace(0.2, 1, 41)):
+        assert_equals_scipy(heatmap, [(3.0, 2.0, 20.5, 30.0)], connectivity)
+
+
+@pytest.mark.parametrize("fractions", [FRACTIONS, (0.15,), (0.1234567,), (0.25, 1 / 3, 0.5)])
+def test_steps_are_the_fractions_that_a_pixel_is_above(fractions):
+    heatmap = torch.rand(2, 20, 30, generator=torch.Generator().manual_seed(5)).round(decimals=2)
+    heatmap[1] -= 0.5  # no heatmap of a method has negative values, but one made by hand may
+    expected = sum((rounded(heatmap) > fraction).int() for fraction in fractions)
+    np.testing.assert_array_equal(steps_above(Explanation(heatmap=heatmap), fractions), expected.numpy())
 
 
 @settings(max_examples=40, deadline=None)
