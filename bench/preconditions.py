@@ -76,7 +76,7 @@ def _other_logits(explanation: Explanation, _: bool) -> bool:
 
 
 def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.masks is not None and explanation.masks.flatten(1).any(1)
+    return explanation.masks is not None and explanation.masks.flatten(1).amax(1)
 
 
 ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))

@@ -1,18 +1,22 @@
-"""The highest pixels of a map."""
+"""The highest pixels of a map, and where they lie."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from bench.explanation import Explanation
+from bench.preconditions import given
 from metrics.rounding import millionths
 
 
-def highest(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
-    """(B,) int -> (B, H', W') bool: the counts[i] highest pixels of map i rounded to 1e-6, ties to the first pixel."""
-    levels = millionths(explanation)
-    chosen = [_highest(one.ravel(), int(count)) for one, count in zip(levels, counts, strict=True)]
-    return np.stack(chosen).reshape(levels.shape)
+def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
+    """(B,) int -> (B,) int: how many of the counts[i] highest pixels of map i, rounded to 1e-6, lie in its mask.
+
+    Ties to the first pixel.
+    """
+    levels, masks = millionths(explanation), given(explanation.masks, "masks").cpu().numpy()
+    rows = zip(levels, masks, counts, strict=True)
+    return np.array([np.count_nonzero(_highest(one.ravel(), int(count)) & mask.ravel()) for one, mask, count in rows])
 
 
 def _highest(levels: np.ndarray, count: int) -> np.ndarray:

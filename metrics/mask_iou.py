@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
 from metrics.rounding import level, millionths
-from metrics.threshold_sweep import BEST, pixels_above
+from metrics.threshold_sweep import BEST, FRACTIONS, pixels_above
 
 
 def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
@@ -22,10 +22,10 @@ def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
     """
     if isinstance(fraction, str) and fraction != BEST:
         raise BenchError(f"mask_iou's fraction is a number or {BEST!r}, not {fraction!r}.")
-    if fraction == BEST:
+    if fraction == BEST or fraction in FRACTIONS:
         found = pixels_above(explanation)
-        total = found.hit[:, -1:]
-        return torch.from_numpy(_share(found.hit, found.above + total - found.hit)[:, :-1].max(1))
+        curves = _share(found.hit, found.above + found.hit[:, -1:] - found.hit)[:, -2::-1]  # from 0 to 0.99
+        return torch.from_numpy(curves.max(1) if fraction == BEST else curves[:, FRACTIONS.index(float(fraction))])
     masks = given(explanation.masks, "masks").cpu().numpy()
     above = millionths(explanation) > level(float(fraction))
     either = np.count_nonzero(above | masks, axis=(1, 2))

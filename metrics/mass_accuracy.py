@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.explanation import Explanation
 from bench.preconditions import given
 from metrics.energy import share_inside
-from metrics.highest import highest
+from metrics.highest import highest_in_mask
 
 
 def mass_accuracy(explanation: Explanation) -> dict[str, Tensor]:
@@ -20,8 +20,8 @@ def mass_accuracy(explanation: Explanation) -> dict[str, Tensor]:
     the heatmap's ReLU. A constant map has the mask's share of the image as mass accuracy.
     """
     masks = given(explanation.masks, "masks").cpu().numpy()
-    sizes = np.count_nonzero(masks, axis=(1, 2))
-    hits = np.count_nonzero(highest(explanation, sizes) & masks, axis=(1, 2))
+    sizes = np.array([np.count_nonzero(mask) for mask in masks])
+    hits = highest_in_mask(explanation, sizes)
     ranks = np.divide(hits, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
     return {
         "mass_accuracy": share_inside(explanation, "masks"),

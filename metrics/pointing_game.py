@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.rounding import rounded
+from metrics.rounding import millionths
 
 
 def pointing_game(explanation: Explanation, tolerance: float = 0.0) -> Tensor:
@@ -16,9 +16,9 @@ def pointing_game(explanation: Explanation, tolerance: float = 0.0) -> Tensor:
     The maximum is taken on the map rounded to 1e-6, ties to the first pixel in reading order. A pixel counts by its
     centre; tolerance: how many pixels it may lie outside of the box (15 in the paper). Rows without a box give NaN.
     """
-    heatmap = rounded(given(explanation.heatmap, "heatmap"))
-    highest = heatmap.flatten(1).argmax(1).cpu()  # argmax names the first of equals
-    width = heatmap.shape[2]
+    levels = millionths(explanation)
+    highest = torch.from_numpy(levels.reshape(len(levels), -1).argmax(1))  # argmax names the first of equals
+    width = levels.shape[2]
     points = torch.stack([highest % width, highest // width], dim=1).double() + 0.5  # (B, 2): x, y
     values = [
         _hit(point, boxes, tolerance) for point, boxes in zip(points, given(explanation.boxes, "boxes"), strict=True)

@@ -37,9 +37,11 @@ def other_energies(explanation: Explanation, region: str) -> list[dict[int, floa
 
 def union(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """(n, 4) boxes in pixels -> bool (H', W'): the pixels whose centre lies in one of them."""
-    y, x = (torch.arange(side) + 0.5 for side in size)
-    x0, y0, x1, y1 = boxes.cpu().double()[:, :, None].unbind(1)  # (n, 1) each
-    return ((y0 <= y) & (y < y1))[:, :, None].logical_and(((x0 <= x) & (x < x1))[:, None]).any(0)
+    inside = torch.zeros(size, dtype=torch.bool)
+    first_centres = (boxes.cpu().double() - 0.5).ceil().clamp(0, max(size)).long()  # at an edge or beyond it
+    for x0, y0, x1, y1 in first_centres.tolist():
+        inside[y0:y1, x0:x1] = True
+    return inside
 
 
 def energy(explanation: Explanation) -> Tensor:

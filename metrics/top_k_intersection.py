@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.highest import highest
+from metrics.highest import highest_in_mask
 
 
 def top_k_intersection(explanation: Explanation, k: int = 1000) -> Tensor:
@@ -20,7 +20,6 @@ def top_k_intersection(explanation: Explanation, k: int = 1000) -> Tensor:
     """
     if k < 1:
         raise BenchError(f"top_k_intersection's k is {k}; it counts pixels, so give 1 or more.")
-    masks = given(explanation.masks, "masks").cpu().numpy()
-    looked_at = min(k, masks[0].size)
-    found = highest(explanation, np.full(len(masks), looked_at))
-    return torch.from_numpy(np.count_nonzero(found & masks, axis=(1, 2)) / looked_at)
+    masks = given(explanation.masks, "masks")
+    looked_at = min(k, masks[0].numel())
+    return torch.from_numpy(highest_in_mask(explanation, np.full(len(masks), looked_at)) / looked_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -102,6 +103,17 @@ def test_a_pixel_belongs_to_a_box_by_its_centre():
     found = union(boxes, (4, 5))
     assert found.int().tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 1, 1]]
     assert not union(torch.zeros(0, 4), (4, 5)).any()
+
+
+edges = st.one_of(st.integers(-8, 18).map(lambda half: half / 2), st.floats(-20, 20), st.just(torch.inf))
+
+
+@given(st.lists(st.tuples(edges, edges, edges, edges), max_size=3))
+def test_a_box_holds_the_centres_from_its_first_edge_to_before_its_second(boxes):
+    found = union(torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4), (4, 6)).tolist()
+    for y, x in itertools.product(range(4), range(6)):
+        inside = any(x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1 for x0, y0, x1, y1 in boxes)
+        assert found[y][x] == inside
 
 
 @given(st.integers(0, 2**16), st.floats(1e-3, 1e3))
