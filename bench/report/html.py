@@ -83,19 +83,35 @@ def _models(run: RunFolder) -> list[dict[str, str]]:
     for name, about in (run.manifest.get("models") or {}).items():
         layers = about.get("layers") or [about.get("layer", "")]
         said = {"name": name, "layers": ", ".join(layers), "weights": str(about.get("weights", ""))}
-        rows.append({**said, "sha256": str(about.get("weights_sha256") or "")[:12], "correct": _correct(run, name)})
+        rows.append(
+            {
+                **{**said, "sha256": str(about.get("weights_sha256") or "")[:12]},
+                **{"images": _kept(run, name), "correct": _correct(run, name)},
+            }
+        )
     return rows
 
 
+def _kept(run: RunFolder, model: str) -> str:
+    """How many images the model explains: "108", or "97 of 108" where others are left out; of each data set."""
+    counts = run.images(model).values()
+    return ", ".join(f"{one['kept']:,} of {one['chosen']:,}" if one["others"] else f"{one['kept']:,}" for one in counts)
+
+
 def _correct(run: RunFolder, model: str) -> str:
-    """How many images have a label that the model predicts: "108 of 120 (90 %)"; empty where no label is known."""
+    """How many images have a label that the model predicts: "108 of 120 (90 %)"; empty where no label is known.
+
+    Images that the model left out since it names them wrongly count as well.
+    """
     rows = run.records[(run.records["model"] == model) & (run.records["image_id"] != WHOLE_SET)]
     if run.config.get("target") == "predicted" or rows.empty:
         return ""
     rows = rows.drop_duplicates(["data", "image_id", "target_class"])
     split = classified(rows)
     images = (split[split != "unknown"] == "correct").groupby([rows["data"], rows["image_id"]], observed=True).any()
-    return f"{images.sum():,} of {len(images):,} ({share(int(images.sum()), len(images))})" if len(images) else ""
+    right, wrong = int(images.sum()), sum(one["chosen"] - one["kept"] for one in run.images(model).values())
+    total = len(images) + wrong
+    return f"{right:,} of {total:,} ({share(right, total)})" if len(images) else ""
 
 
 def _data(run: RunFolder) -> list[dict[str, str]]:

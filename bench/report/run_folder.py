@@ -107,6 +107,13 @@ class RunFolder:
         about = (self.manifest.get("methods") or {}).get(name)
         return about if isinstance(about, Mapping) else {}
 
+    def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
+        """{data set: how many images were `chosen`, how many the model has `kept`, and of the `others` why not}.
+
+        Empty where the manifest doesn't say.
+        """
+        return ((self.manifest.get("models") or {}).get(model) or {}).get("images") or {}
+
     def label(self, setting: Setting) -> str:
         """The model's name, with the layer and the data set where the run has several of them for this model."""
         same = [other for other in self.settings if other.model == setting.model]

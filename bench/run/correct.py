@@ -20,6 +20,7 @@ from bench.run.progress import progress
 from bench.run.shards import Shard
 
 UNREADABLE = -1
+OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # as the manifest says it
 
 
 def only_correct(job: Job, whole: Cut, folder: Path) -> tuple[Job, tuple[str, ...]]:

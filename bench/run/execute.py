@@ -45,7 +45,8 @@ def _run(config: dict[str, Any]) -> Outcome:
     job.device.prepare()
     whole = compute.cut_of(job)
     with notes.taken() as said:
-        job, left_out = correct.only_correct(job, whole, folder) if config["data"].get("only_correct") else (job, ())
+        chooses = bool(config["data"].get("only_correct"))
+        job, left_out = correct.only_correct(job, whole, folder) if chooses else (job, ())
         job = compute.decided(job, whole)
         shards = compute.todo(job)
         computed = _compute_missing(job, whole, shards, folder)
@@ -55,7 +56,9 @@ def _run(config: dict[str, Any]) -> Outcome:
     return Outcome(
         job=job.name,
         config=config,
-        facts=manifest.facts(replace(job, indices=chosen.indices)),
+        facts=manifest.facts(
+            replace(job, indices=chosen.indices), len(job.indices), correct.OTHERS if chooses else None
+        ),
         records=(*(file for shard in shards for file in shard.files.values()), *over_data),
         curves=tuple(file for shard in shards for file in shard.curve_files()),
         runtime=runtime,

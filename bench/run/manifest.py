@@ -51,12 +51,13 @@ class Outcome:
     failure: Failure | None = None
 
 
-def facts(job: Job) -> dict[str, Any]:
-    """A job's share of the manifest."""
+def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
+    """A job's share of the manifest. kept: how many of the job's images are explained; others: why not all."""
     model = job.model
+    images = {job.data.name: {"chosen": len(job.indices), "kept": kept, "others": others}}
     of_model = {
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
-        **{"weights": model.weights, "weights_sha256": model.weights_sha256},
+        **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": images},
     }
     ids = [job.data.ids[index] for index in job.indices]
     return {
@@ -139,7 +140,8 @@ def _values(metric: Plugin) -> dict[str, dict[str, Any]]:
 
 def _with_layers(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     layers = [*one.get("layers", [one["layer"]]), other["layer"]]
-    return {**one, "layers": list(dict.fromkeys(layers)), "depths": one["depths"] | other["depths"]}
+    merged = {key: one[key] | other[key] for key in ("depths", "images")}
+    return {**one, "layers": list(dict.fromkeys(layers)), **merged}
 
 
 def _one(said: Iterable[Any]) -> Any:

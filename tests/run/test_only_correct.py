@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,11 +50,28 @@ def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(run: R
     _, lines = finish(outcomes[0].config, outcomes)
     left_out = len(outcomes[0].left_out)
     assert any(f"{left_out} of 12 images are left out" in line for line in lines)
-    manifest = json.loads((folder_of(results) / "manifest.json").read_text())
-    assert manifest["jobs"][0]["left_out"] == list(outcomes[0].left_out)
-    assert len(manifest["data"]["scenes"]["ids"]) == 12
+    written = json.loads((folder_of(results) / "manifest.json").read_text())
+    assert written["jobs"][0]["left_out"] == list(outcomes[0].left_out)
+    assert len(written["data"]["scenes"]["ids"]) == 12
+    kept = {"chosen": 12, "kept": 12 - left_out, "others": correct.OTHERS}
+    assert [model["images"] for model in written["models"].values()] == [{"scenes": kept}]
+    (name,) = written["models"]
     report.write(folder_of(results))
-    assert f"{left_out} of 12 images are left out" in (folder_of(results) / "tables/overview.md").read_text()
+    says = f"data.only_correct: {name} {12 - left_out} of 12."
+    assert says in (folder_of(results) / "tables/overview.md").read_text()
+    page = (folder_of(results) / "report.html").read_text()
+    assert says in page
+    assert f'<td class="number">{12 - left_out} of 12</td>' in page
+    assert re.search(r">\d+ of 12 \(\d+ %\)<", page)  # named as labelled, of all chosen
+
+
+def test_without_the_filter_all_are_kept_and_nothing_is_said(run: Run, results: Path) -> None:
+    outcomes = run("data.size=12", "target=label")
+    finish(outcomes[0].config, outcomes)
+    written = json.loads((folder_of(results) / "manifest.json").read_text())
+    kept = {"chosen": 12, "kept": 12, "others": None}
+    assert [model["images"] for model in written["models"].values()] == [{"scenes": kept}]
+    assert "data.only_correct" not in (folder_of(results) / "tables/overview.md").read_text()
 
 
 def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(

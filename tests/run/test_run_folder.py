@@ -134,12 +134,16 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
         "device": "cpu",
         "precision": {"trunk": "fp32", "head": "fp32"},
     }
-    nets = ({"net": {"layer": f"layer{number}", "depths": {f"layer{number}": number}}} for number in (1, 2))
+    nets = (
+        {"net": {"layer": f"layer{n}", "depths": {f"layer{n}": n}, "images": {f"set{n}": {"chosen": n, "kept": n}}}}
+        for n in (1, 2)
+    )
     one, other = (Outcome("a", {}, {**facts, "models": models}) for models in nets)
     failed = Outcome("b", {}, failure=Failure("b", "no weights", mendable=True))
     found = manifest.assemble([one, other, failed], "quick", "default")
     assert found["models"]["net"]["layers"] == ["layer1", "layer2"]
     assert found["models"]["net"]["depths"] == {"layer1": 1, "layer2": 2}
+    assert found["models"]["net"]["images"] == {"set1": {"chosen": 1, "kept": 1}, "set2": {"chosen": 2, "kept": 2}}
     assert found["failures"] == [{"job": "b", "message": "no weights"}]
 
 

@@ -28,7 +28,7 @@ def overview(run: RunFolder, summary: pd.DataFrame) -> Table:
     groups = [Group(run.label(setting), _rows(run, setting, at(shown, setting), values)) for setting in run.settings]
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
     header = ("Method", "n", *(heading(value, value.name in whole) for value in values), *time)
-    about_rows = (*metric_notes(values), *status_notes(run, shown), *_absent(run), *_left_out(run))
+    about_rows = (*metric_notes(values), *status_notes(run, shown), *_absent(run), *_kept(run))
     notes = (LEGEND, *([NOTE] if whole else ()), *_time_notes(run), *about_rows)
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
 
@@ -62,14 +62,19 @@ def _time_notes(run: RunFolder) -> list[str]:
     return [f"Run time: one trace ({said}), which all methods share, plus the method itself."]
 
 
-def _left_out(run: RunFolder) -> list[str]:
-    """Images that data.only_correct left out, for each job that has such."""
-    return [
-        f"{job['job']}: {len(job['left_out'])} of {len(job['left_out']) + job['images']} images are left out, since "
-        "the model doesn't name them correctly."
-        for job in run.manifest.get("jobs", ())
-        if job.get("left_out")
+def _kept(run: RunFolder) -> list[str]:
+    """How many of the images each model explains, where data.only_correct chooses them."""
+    kept = [
+        f"{model} {count['kept']:,} of {count['chosen']:,}" + (f" ({data})" if len(run.images(model)) > 1 else "")
+        for model in run.manifest.get("models") or ()
+        for data, count in run.images(model).items()
+        if count["others"]
     ]
+    return (
+        [f"Each model explains the images that it names correctly, data.only_correct: {', '.join(kept)}."]
+        if kept
+        else []
+    )
 
 
 def _absent(run: RunFolder) -> list[str]:
