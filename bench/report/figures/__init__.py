@@ -14,12 +14,13 @@ from bench.report.figures import (
     pair,
     perturbation_curves,
     perturbed,
+    ranking,
 )  # fmt: skip
 from bench.report.figures.drawing import Drawing, LeftOut
 from bench.report.run_folder import RunFolder
 
 FIGURES = (
-    over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw, confusion.draw,
+    ranking.draw, over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw, confusion.draw,
     perturbation_curves.draw, pair.draw, perturbed.draw, map_grid.draw,
 )  # fmt: skip
 

@@ -1,0 +1,69 @@
+"""The order of the methods by every metric: places by hand, and what is left white."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.report.figures import ranking
+from bench.report.figures.drawing import Drawing, LeftOut
+from bench.report.run_folder import RunFolder
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "expected"),
+    [
+        ([0.3, 0.1, 0.2], "lower", [3, 1, 2]),
+        ([0.3, 0.1, 0.2], "higher", [1, 3, 2]),
+        ([0.1001, 0.1002, 0.2], "lower", [1.5, 1.5, 3]),  # both print 0.100
+        ([2e-7, 0.0, -3e-9], "lower", [2, 2, 2]),  # float32's rounding orders nothing
+        ([NAN, 5.0, 4.0], "higher", [NAN, 1, 2]),
+    ],
+)
+def test_places(values, better, expected):
+    np.testing.assert_array_equal(ranking.places(pd.Series(values), better), expected)
+
+
+def test_what_leads_is_the_whole_data_sets_value_or_the_statistic_that_tables_lead_with(usual_run: Path) -> None:
+    run = RunFolder.read(usual_run)
+    rows = [
+        ("a", "error", False, 0.9, 0.1), ("b", "error", False, 0.8, 0.2), ("a", "iou", False, 0.3, 0.9),
+        ("b", "iou", False, NAN, NAN), ("a", "max_box_acc", True, 0.7, NAN), ("c", "iou", False, NAN, NAN),
+    ]  # fmt: skip
+    summary = pd.DataFrame(rows, columns=["method", "metric", "whole_set", "mean", "median"])
+    Value = type(run.value("box_iou"))
+    values = [Value("error", "Error", "ratio", "lower"), Value("iou", "IoU", "share", "higher"),
+              Value("max_box_acc", "MaxBoxAcc", "ratio", "higher")]  # fmt: skip
+    table = ranking.leads(summary, values)
+    expected = pd.DataFrame(
+        {"a": [0.1, 0.3, 0.7], "b": [0.2, NAN, NAN]}, index=["error", "iou", "max_box_acc"], dtype=float
+    )
+    pd.testing.assert_frame_equal(table, expected, check_names=False)
+
+
+def test_one_figure_for_each_setting_with_every_directed_metric(usual_run: Path) -> None:
+    run = RunFolder.read(usual_run)
+    drawings = list(ranking.draw(run))
+    assert [drawing.name for drawing in drawings if isinstance(drawing, Drawing)] == [
+        f"ranking_{i}" for i in range(len(run.settings))
+    ]
+    directed = [value.title for value in map(run.value, run.metrics) if value.better != "none"]
+    (axes,) = drawings[0].figure.axes  # type: ignore[union-attr]
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert [label[:-2] for label in labels] == [title for title in directed if title in {one[:-2] for one in labels}]
+    assert "\N{DOWNWARDS ARROW}" in next(label for label in labels if label.startswith("Sensitivity error"))
+    methods = len(axes.get_xticklabels())
+    assert len(axes.texts) == methods * len(labels)
+    assert {"\N{EN DASH}"} < {text.get_text() for text in axes.texts}  # methods off the score's scale
+
+
+def test_one_method_is_no_order(make_records: Any, make_run: Any) -> None:
+    records = make_records(n=4)
+    run = RunFolder.read(make_run(records[records["method"] == "xgrad_cam"]))
+    assert all(isinstance(one, LeftOut) and "two methods" in one.reason for one in ranking.draw(run))
