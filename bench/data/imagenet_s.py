@@ -1,4 +1,4 @@
-"""ImageNet-S (Gao et al., arXiv:2106.03149): ImageNet images with a mask of their classes, and no boxes.
+"""ImageNet-S (Gao et al., arXiv:2106.03149): ImageNet images with a mask of their classes, and no boxes of its own.
 
 A mask is an RGB PNG of the image's size; red + 256 green is the set's own number of a class, from 1 in the order of the
 sorted synset ids of its categories (50, 300 or 919 of them), 0 is anything else and 1000 is ignored.
@@ -6,20 +6,23 @@ sorted synset ids of its categories (50, 300 or 919 of them), 0 is anything else
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import find_objects
 
-from bench.data.base import Sample
+from bench.data.base import Objects, Sample
 from bench.data.class_list import class_list, synsets
 from bench.data.files import ImageFiles, existing, image_files
 from bench.errors import BenchError
 
 SIZES = (50, 300, 919)
 OTHER, IGNORED = 0, 1000
+MASK = "mask"
 LAYOUT = (
     "the ImageNet-S layout <root>/<split>/<synset>/*.JPEG and <root>/<split>-segmentation/<synset>/*.png, where root "
     "is ImageNetS50, ImageNetS300 or ImageNetS919"
@@ -31,7 +34,8 @@ class ImageNetS(ImageFiles):
 
     classes: synset ids in the order of the model's classes (a list or a file); None: <root>/LOC_synset_mapping.txt.
     categories: the set's own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
-    the split, which must then be all of them. Raises BenchError where any of this isn't there.
+    the split, which must then be all of them. boxes: "mask", for each class in the mask one box around all its pixels;
+    None: no boxes. Raises BenchError where any of this isn't there.
     """
 
     def __init__(
@@ -40,8 +44,12 @@ class ImageNetS(ImageFiles):
         split: str = "validation",
         classes: Sequence[str] | str | None = None,
         categories: Sequence[str] | str | None = None,
+        boxes: str | None = MASK,
         name: str = "imagenet_s",
     ) -> None:
+        if boxes not in (MASK, None):
+            raise BenchError(f"data.boxes must be mask or null for ImageNet-S, not {boxes!r}.")
+        self.boxes = boxes
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)
         self.masks = existing(self.root / f"{split}-segmentation", LAYOUT)
@@ -76,9 +84,15 @@ class ImageNetS(ImageFiles):
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self.ids[index].partition("/")[0]],)
 
+    def fingerprint(self, index: int) -> str:
+        """SHA-256 over the image's and its mask's bytes, what the mask's values mean, and what boxes are made of it."""
+        meaning = f"{super().fingerprint(index)} {self._of_value.tolist()} {self.boxes}"
+        return hashlib.sha256(meaning.encode()).hexdigest()
+
     def annotate(self, index: int, image: Image.Image) -> Sample:
         mask, problems = self._mask((self.masks / self.ids[index]).with_suffix(".png"), image.size)
-        return Sample(image, self.ids[index], self.labels(index)[0], mask=mask, problems=problems)
+        objects = () if mask is None or self.boxes is None else boxes_of(mask)
+        return Sample(image, self.ids[index], self.labels(index)[0], objects, mask, problems)
 
     def _mask(self, path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
         """(class per pixel (h, w), -1 for what is no class or is ignored, or None; problems)."""
@@ -94,3 +108,13 @@ class ImageNetS(ImageFiles):
         if values.shape != size[::-1] or not known.all():
             return None, (f"the mask {path.name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
         return self._of_value[np.where(values == IGNORED, OTHER, values)], ()
+
+
+def boxes_of(mask: NDArray[np.int64]) -> Objects:
+    """One box around all pixels of each class, ascending; mask: (h, w), class index per pixel, -1 for none."""
+    places = find_objects(mask + 1)  # a slice of rows and one of columns for each class up to the highest, or None
+    return tuple(
+        (label, (place[1].start, place[0].start, place[1].stop, place[0].stop))
+        for label, place in enumerate(places)
+        if place
+    )

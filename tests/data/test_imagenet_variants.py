@@ -68,10 +68,35 @@ def test_masks_of_imagenet_s_are_class_indices(s_root):
     assert dataset.ids == ("n03/b.JPEG", "n07/a.JPEG")
     assert dataset.class_names[3] == "name of n03"
     without, sample = dataset.read(0), dataset.read(1)
-    assert (sample.label, dataset.labels(1), sample.objects, sample.problems) == (7, (7,), (), ())
+    assert (sample.label, dataset.labels(1), sample.problems) == (7, (7,), ())
     assert [set(rows.ravel()) for rows in np.split(sample.mask, [10, 15, 20])] == [{7}, {3}, {-1}, {-1}]
-    assert without.mask is None
+    assert (without.mask, without.objects) == (None, ())
     assert "there is no mask" in without.problems[0]
+
+
+def test_a_class_of_imagenet_s_has_one_box_around_all_its_pixels(s_root):
+    colours = np.zeros((30, 40, 3), dtype=np.uint8)
+    colours[2:5, 3:9, 0] = 2
+    colours[20:24, 30:31, 0] = 2  # a second object of the class
+    colours[10, 39, 0] = 1  # one pixel, at the edge
+    colours[29] = (1000 % 256, 1000 // 256, 0)  # ignored
+    Image.fromarray(colours).save(s_root / "validation-segmentation/n07/a.png")
+    assert imagenet_s(s_root).read(1).objects == ((3, (39, 10, 40, 11)), (7, (3, 2, 31, 24)))
+    assert imagenet_s(s_root, boxes=None).read(1).objects == ()
+    with pytest.raises(BenchError, match=r"data\.boxes"):
+        imagenet_s(s_root, boxes="tight")
+
+
+def test_a_class_that_the_model_lacks_has_no_box(s_root):
+    dataset = imagenet_s(s_root, classes=["n07"])
+    assert [label for label, _ in dataset.read(0).objects] == [0]
+
+
+def test_what_a_mask_means_is_in_the_fingerprint(s_root):
+    other = {"boxes": None}, {"categories": ["n07", "n03", "n01"]}, {"classes": [*reversed(CLASSES)]}
+    prints = [imagenet_s(s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
 
 
 def test_numbers_above_255_are_red_and_green(s_root):
