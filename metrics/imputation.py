@@ -9,8 +9,7 @@ multigrid cycle over blocks of 2 x 2 pixels, whose coarse equations are sums of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +18,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from bench.division import XY
+from metrics.one_thread import one_thread
 
 BESIDE, ACROSS = 1 / 6, 1 / 12
 # Measured on holes of 10 to 90 % of photographs of 224 x 224, and on scattered pixels: 4 to 13 iterations bring the
@@ -47,24 +47,12 @@ def impute(images: Tensor, hole: Tensor) -> Tensor:
     seen = (1 - missing) * (diagonal > 0)
     solution = missing * known.sum(XY, keepdim=True) / seen.sum(XY, keepdim=True)  # the mean of what is known
     target = missing * _around(known)
-    with _one_thread():
+    with one_thread():
         for iterations in ITERATIONS:
             exact = solution.double()
             residual = target.double() - missing.double() * (diagonal.double() * exact - _around(exact))
             solution = (exact + _conjugate_gradients(levels, residual.to(images.dtype), iterations)).to(images.dtype)
     return (known + solution)[..., : size[0], : size[1]]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Thousands of operations of microseconds each: on two busy cores, waking a second thread took five times as long
-    as doing without. The process's setting is as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Level(Protocol):

@@ -9,8 +9,10 @@ from bench.batch import Annotation
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
+from metrics.one_thread import one_thread
 
 
+@one_thread()
 def own_energy(explanation: Explanation, region: str) -> Tensor:
     """The heatmap's sum over the region of the explained class: (B,) in float64.
 
@@ -28,6 +30,7 @@ def own_energy(explanation: Explanation, region: str) -> Tensor:
     return torch.stack([_energy(one, where) for one, where in zip(maps, inside, strict=True)])
 
 
+@one_thread()
 def other_energies(explanation: Explanation, region: str) -> list[dict[int, float]]:
     """Per row the heatmap's sum over the region of each other class of the image: {class: energy}."""
     maps = given(explanation.heatmap, "heatmap").cpu()
@@ -44,6 +47,7 @@ def union(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return inside
 
 
+@one_thread()
 def energy(explanation: Explanation) -> Tensor:
     """The heatmap's sum: (B,) in float64, computed once."""
     maps = given(explanation.heatmap, "heatmap")

@@ -197,6 +197,20 @@ def test_energy_pointing_game_closed_forms():
     assert float(energy_pointing_game(boxed([torch.ones(SIZE).double()], [[(0, 0, 6, 10)]]))) == 0.5
 
 
+def test_energies_are_the_same_on_any_number_of_threads():
+    heatmap = torch.rand(2, 224, 224, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    explanation = {"heatmap": heatmap, "boxes": (torch.tensor([[9.0, 9, 200, 180]]),) * 2, "masks": heatmap < 0.9}
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        values = Explanation(**explanation)
+        found.append([energy_pointing_game(values), mass_accuracy(values)["mass_accuracy"]])
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_mass_and_rank_accuracy_closed_forms():
     target = picture((2, 2, 6, 7, 1.0))
     heatmap = picture((2, 2, 4, 7, 1.0), (8, 0, 12, 10, 0.25))  # half of the mask, and 40 pixels elsewhere
