@@ -27,7 +27,7 @@ def of_job(job: Job) -> str:
         reshape=reshape(model.reshape),
         output=[model.output.name, repr(model.output_module)],
         preprocessing=repr(model.preprocessing),
-        target=job.target,
+        target=[job.target, list(job.data.classes)],  # their order says which output a label, box or mask is about
         normalise=job.normalise,
         batch_size=job.batch_size,
         computed=[device.device.type, device.precision, device.head_precision, device.deterministic],
@@ -38,7 +38,7 @@ def of_job(job: Job) -> str:
 
 
 def of_file(job: str, contents: Iterable[str], method: Plugin | None, metrics: Iterable[Plugin]) -> str:
-    """One shard x one method. job: `of_job`; contents: ids and hashes of the images; method None: the layer's own."""
+    """One shard x one method. job: `of_job`; contents: ids, hashes and labels of images; method None: the layer's own."""
     return _sha256(
         job=job,
         contents=list(contents),

@@ -85,12 +85,13 @@ class Job:
 
     @cached_property
     def contents(self) -> dict[int, str]:
-        """For each chosen image its id and the SHA-256 of its content."""
-        return {index: f"{self.data.ids[index]} {self.data.fingerprint(index)}" for index in self.indices}
+        """For each chosen image its id, the SHA-256 of its content, and its labels, which may come from elsewhere."""
+        data = self.data
+        return {index: f"{data.ids[index]} {data.fingerprint(index)} {data.labels(index)}" for index in self.indices}
 
     @property
     def data_fingerprint(self) -> str:
-        """SHA-256 over the ids and the content of the chosen images, in order."""
+        """SHA-256 over the ids, the content and the labels of the chosen images, in order."""
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 

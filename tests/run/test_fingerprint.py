@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from bench.run.compute import todo
 from bench.run.job import Job
@@ -55,6 +57,18 @@ def test_a_shard_s_content_is_in_its_names(job: MakeJob):
     assert set(before[0].files.values()).isdisjoint(after[0].files.values())
     assert [shard.files for shard in before[1:]] == [shard.files for shard in after[1:]]
     assert one.data_fingerprint != other.data_fingerprint
+
+
+def test_another_order_of_the_classes_explains_other_classes(job: MakeJob, tmp_path: Path):
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (96, 96)).save(tmp_path / name)
+    rest = ",".join(f"'{number}'" for number in range(2, 10))
+    folder = ("data=folder", f"data.root={tmp_path}", "data.size=null", "data.workers=0", "target=label")
+    one, swapped, renamed = (job(*folder, f"data.classes=[{first},{rest}]") for first in ("a,b", "b,a", "a,b"))
+    assert files(one) == files(renamed)
+    assert files(one).isdisjoint(files(swapped))
+    assert one.data_fingerprint != swapped.data_fingerprint
 
 
 def test_another_version_of_a_library_computes_afresh(job: MakeJob, monkeypatch: pytest.MonkeyPatch):
