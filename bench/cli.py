@@ -102,7 +102,7 @@ def _run(options: Namespace) -> int:
     from bench.run.finish import finish
     from bench.run.sweep import sweep
 
-    code, lines = finish(*sweep(options.overrides))
+    code, lines = finish(*sweep(options.overrides), options.overrides)
     print("\n".join(lines))
     return code
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from bench.report.figures import by_method
 from bench.report.figures.drawing import Drawing, LeftOut
 from bench.report.numbers import share
 from bench.report.run_folder import WHOLE_SET, RunFolder
@@ -19,6 +21,7 @@ from bench.report.summary import classified
 from bench.report.table import Table
 
 TEMPLATE = "report.html.j2"
+FEW = 12  # box-plots that are shown at once; of more, a reader opens them
 CSS_DPI = 96  # an inch on a page, by definition
 
 
@@ -48,6 +51,7 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[Shown | Left
     )
     environment.filters["typeset"] = typeset
     figures = list(figures)
+    drawn = [figure for figure in figures if isinstance(figure, Shown)]
     return environment.get_template(TEMPLATE).render(
         manifest=run.manifest,
         headline=lines,
@@ -56,7 +60,9 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[Shown | Left
         precision=_precision(run.manifest.get("precision")),
         overview=tables[0],
         tables=tables[1:],
-        figures=[figure for figure in figures if isinstance(figure, Shown)],
+        figures=drawn,
+        box_plots=[figure for figure in drawn if figure.name.startswith(by_method.PREFIX)],
+        few=FEW,
         left_out=[figure for figure in figures if isinstance(figure, LeftOut)],
         empty=run.records.empty,
         command=_command(run),
@@ -135,5 +141,5 @@ def _precision(said: Any) -> str:
 
 
 def _command(run: RunFolder) -> str:
-    name = run.manifest.get("run", "default")
-    return f"axiom-bench experiment={run.manifest.get('experiment')}" + ("" if name == "default" else f" run={name}")
+    """What was typed, quoted for a shell."""
+    return shlex.join(["axiom-bench", *run.manifest.get("overrides", ())])

@@ -17,14 +17,18 @@ SHOWN = 5  # bad images that are named
 MENDABLE, DEFECT = 2, 1  # exit codes: the user can mend it; this program can't go on
 
 
-def finish(config: dict[str, Any], outcomes: Sequence[Outcome]) -> tuple[int, list[str]]:
-    """Writes the manifest and the report of a sweep; its exit code and its last lines. Raises BenchError."""
+def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = ()) -> tuple[int, list[str]]:
+    """Writes the manifest and the report of a sweep; its exit code and its last lines.
+
+    overrides: as they were typed. Raises BenchError.
+    """
     folder = run_folder(config)
     done = [outcome for outcome in outcomes if outcome.failure is None]
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
     if done:
-        manifest.write(folder, manifest.assemble(outcomes, config["experiment"], config["run"]))
+        written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
+        manifest.write(folder, written)
         lines += [*_counts(folder, done), *report.headline(folder), f"report: {report.write(folder)}"]
     return _exit_code(failures), [*lines, *_failed(failures)]
 

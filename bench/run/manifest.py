@@ -73,8 +73,8 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
     }
 
 
-def assemble(outcomes: Sequence[Outcome], experiment: str, run: str) -> dict[str, Any]:
-    """The manifest of a sweep, from what its jobs handed back, in their order."""
+def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
     done = [outcome.facts for outcome in outcomes if outcome.facts]
     merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "axes", "models", "data")}
     for facts_of_job in done:
@@ -87,6 +87,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str) -> dict[str
         "experiment": experiment,
         "run": run,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "overrides": list(overrides),
         "config": outcomes[0].config if outcomes else {},
         **merged,
         "device": _one(facts_of_job["device"] for facts_of_job in done),

@@ -157,6 +157,7 @@ def manifest_of(
     figures = {"perturbed": "xgrad_cam", "pair": ["xgrad_cam", "guided_xgrad_cam"]}
     return {
         **{"experiment": "synthetic", "run": "default", "created": "2026-01-02T03:04:05+00:00"},
+        "overrides": ["experiment=synthetic", "method=[grad_cam,xgrad_cam]"],
         "config": {"target": "label", "report": {"headline": ["conservation_error", "box_iou"], "figures": figures}},
         "methods": dict(methods),
         "metrics": {name: {"tolerance": "median:0.5%", "metric": name, **about} for name, about in METRICS.items()},

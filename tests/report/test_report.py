@@ -78,7 +78,7 @@ def test_the_page_is_whole_and_stands_alone(make_run: Any, few: pd.DataFrame) ->
     assert all(image["alt"] and image["width"] for image in images)
     assert all("scope" in head for head in page.all("th"))
     assert page.all("html") == [{"lang": "en"}]
-    assert "axiom-bench experiment=synthetic" in text
+    assert "axiom-bench experiment=synthetic &#39;method=[grad_cam,xgrad_cam]&#39;" in text
     assert "torch 2.13.0" in text
 
 

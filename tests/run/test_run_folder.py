@@ -33,7 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.report.write", lambda path: path / "report.html")
-        code, _ = finish(*sweep([*SMALL, f"results={results}"]))
+        overrides = [*SMALL, f"results={results}"]
+        code, _ = finish(*sweep(overrides), overrides)
     assert code == 0
     return results / "quick" / "default"
 
@@ -44,6 +45,7 @@ def written(folder: Path) -> dict:
 
 
 def test_both_models_are_in_one_manifest(written: dict, folder: Path):
+    assert written["overrides"][:-1] == list(SMALL)
     assert list(written["models"]) == ["scenes_vgg", "scenes_resnet"]
     assert written["models"]["scenes_vgg"]["layers"] == ["features.13"]
     assert len(written["models"]["scenes_resnet"]["weights_sha256"]) == 64

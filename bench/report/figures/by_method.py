@@ -12,6 +12,8 @@ from bench.report.figures.drawing import Drawing, LeftOut, canvas, panels, style
 from bench.report.run_folder import METHOD_FREE, WHOLE_SET, RunFolder, Value
 from bench.report.summary import at
 
+PREFIX = "by_method_"  # of the files' names
+
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each metric that measures methods."""
@@ -45,7 +47,7 @@ def _drawing(run: RunFolder, value: Value, rows: pd.DataFrame) -> Drawing:
             axes.set_xlabel("")
         figure.supxlabel(axis_label(value), fontsize=10)
     caption = " ".join(_caption(value, rows, known, methods)) + (f" {fitted.note}" if fitted.note else "")
-    return Drawing(f"by_method_{value.name}", f"{value.title} by method", caption, figure)
+    return Drawing(f"{PREFIX}{value.name}", f"{value.title} by method", caption, figure)
 
 
 def _caption(value: Value, rows: pd.DataFrame, known: pd.DataFrame, methods: list[str]) -> Iterator[str]:
