@@ -14,6 +14,7 @@ from bench.report.summary import by_correctness, summarise
 from bench.report.table import Table
 from bench.report.tables import write_tables
 from bench.report.tables.correctness import correctness_tables
+from bench.report.tables.frames import wide_frame
 from bench.report.tables.overview import overview
 from bench.report.tables.statuses import status_table
 from bench.report.tables.text import other_statuses, target_note
@@ -116,6 +117,17 @@ def test_csv_has_full_precision(run: RunFolder, tmp_path: Path) -> None:
     for model in ("scenes_fc", "scenes_residual"):
         assert wide.loc[(model, "random"), "box_iou mean"] == one.loc[model, "mean"]
     assert wide.loc[("scenes_fc", "hires_cam"), "milliseconds_per_image"] == 3
+
+
+def test_many_metrics_are_one_wide_row_without_a_warning(
+    make_records: Any, make_run: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    records = make_records(n=2)
+    one = records[records["metric"] == "box_iou"]
+    run = RunFolder.read(make_run(pd.concat([one.assign(metric=f"metric_{i}") for i in range(60)])))
+    wide = wide_frame(run, summarise(run.records))
+    assert wide.shape == (len(one.drop_duplicates(["model", "method"])), 4 + 60 * 3 + 1)
+    assert not recwarn.list
 
 
 def test_every_table_is_there_in_every_format(run: RunFolder, tmp_path: Path) -> None:

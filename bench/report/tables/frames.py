@@ -27,14 +27,16 @@ def wide_frame(run: RunFolder, summary: pd.DataFrame) -> pd.DataFrame:
     keys = [*_PLACE, "method"]
     if summary.empty:
         return pd.DataFrame(columns=keys)
-    table = summary[keys].drop_duplicates().reset_index(drop=True)
+    places = pd.MultiIndex.from_frame(summary[keys].drop_duplicates())
+    parts = [pd.DataFrame(index=places)]
     for name in run.metrics:
         for whole_set in (False, True):
             rows = summary[(summary["metric"] == name) & (summary["whole_set"] == whole_set)]
             title = f"{name} (whole set)" if whole_set else name
             columns = {statistic: f"{title} {statistic}" for statistic in ("mean", "median", "n")}
             if len(rows):
-                table = table.merge(rows[[*keys, *columns]].rename(columns=columns), on=keys, how="left")
+                parts.append(rows.set_index(keys)[list(columns)].rename(columns=columns))
+    table = pd.concat(parts, axis=1).reindex(places).copy().reset_index()  # a copy is in one piece
     return table.assign(milliseconds_per_image=_times(run, table)).convert_dtypes()
 
 
