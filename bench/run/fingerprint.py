@@ -38,7 +38,7 @@ def of_job(job: Job) -> str:
 
 
 def of_file(job: str, contents: Iterable[str], method: Plugin | None, metrics: Iterable[Plugin]) -> str:
-    """One shard x one method. job: `of_job`; contents: ids, hashes and labels of images; method None: the layer's own."""
+    """A shard x a method. job: `of_job`; contents: ids, hashes, labels of its images; method None: the layer's own."""
     return _sha256(
         job=job,
         contents=list(contents),
