@@ -28,6 +28,7 @@ from functools import partial
 
 import torch
 from bench_speed import Network, trained, vgg16
+from timing import Calls, timed
 from torch import Tensor
 
 import methods
@@ -37,7 +38,6 @@ from bench.trace import Trace
 
 LAYERS = {"squeezenet1_1": "features.12", "resnet18": "layer4", "mobilenet_v2": "features.18"}
 MEBIBYTE = 2**20
-Calls = dict[str, Callable[[], object]]
 
 
 def network(name: str, images: int, device: torch.device) -> Network:
@@ -97,19 +97,6 @@ def peer(one: Network, trace: Trace) -> Callable[[], object]:
     return run
 
 
-def medians(calls: Calls, repeats: int, clock: Callable[[], float], device: torch.device) -> dict[str, float]:
-    """Seconds by case, interleaved; the first round warms up and isn't counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(1 + repeats):
-        for name, call in calls.items():
-            start = clock()
-            call()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds[name].append(clock() - start)
-    return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="squeezenet1_1", choices=["vgg16", *LAYERS])
@@ -132,7 +119,8 @@ def main() -> None:
     ours: Calls = {name: lambda name=name: methods.get(name)(trace[:]) for name in options.methods}  # type: ignore[misc]
     peers: Calls = {"grad-cam's ScoreCAM": peer(one, trace)} if options.peers else {}
     clock = time.process_time if options.processor_time else time.perf_counter
-    taken = medians(plain | ours | peers, options.repeats, clock, device)
+    seconds = timed({**plain, **ours, **peers}, options.repeats, clock, device)
+    taken = {name: statistics.median(times) for name, times in seconds.items()}
 
     best = {kind: min(taken[name] for name in plain if kind in name) / most for kind in ("model", "cut")}
     live = int((~dead_channels(trace.activations)).sum())

@@ -1,13 +1,11 @@
-"""What metrics without perturbed input cost: localization of one map, and all of them against a forward pass.
-
-    python scripts/bench_metrics.py [--batch 16] [--repeats 9] [--threads 1] [--metrics box_iou,pxap]
+"""What metrics cost beside the network: what `bench_speed.py --metrics` prints.
 
 First, in ms of one core (processor time), what each localization metric takes for one map of 224 x 224, alone and
 all together, which share one pass over the pixels: for smooth maps, as CAM methods make them from 7 x 7 and 14 x 14,
-and for noise. Then all metrics that need no forward pass, for ten methods on ResNet-50 (random weights, made-up boxes
-and masks), as a ratio to one forward pass of the same batch, likewise of processor time: where the pass has two cores
-and the metrics one, twice that. Cases run in turn, repeat after repeat, so that whatever else the machine does falls on
-all of them.
+and for noise. Then, on ResNet-50 (random weights, made-up boxes and masks), all metrics that need no forward pass, for
+ten methods, over one forward pass of the same batch; and for metrics that run the model on perturbed images, what they
+take beside those passes. Both in processor time on one thread, which others on the machine hardly change, and in
+seconds on as many threads as torch takes: some work has one thread only, while the model has all of them.
 """
 
 from __future__ import annotations
@@ -15,14 +13,14 @@ from __future__ import annotations
 import bench  # before torch, whose idle threads would otherwise take a core from the ones that work
 
 # isort: split
-import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as functional
+from timing import Calls, ratios, timed
 from torch import Tensor
 
 import methods
@@ -31,7 +29,12 @@ from bench import Annotation, Batch
 from bench.evaluation import measured
 from bench.explanation import Explanation
 from bench.plugins import Plugin, forwards_of
+from bench.preconditions import given
 from bench.torchvision_import import torchvision
+from metrics.deletion_auc import deletion_auc
+from metrics.insertion_auc import insertion_auc
+from metrics.perturbed_passes import perturbed_scores
+from metrics.road import FRACTIONS, road_morf
 
 LOCALIZATION = (
     "box_iou", "max_box_acc", "max_box_acc_v2", "pxap", "mask_iou",
@@ -42,44 +45,53 @@ TEN = (
     "ablation_cam_axiomatic", "layer_cam", "eigen_cam", "uniform", "random",
 )  # fmt: skip
 SIDE = 224
-FORWARD, LAYER = "one forward pass", "layer4"
+LAYER = "layer4"
+FORWARD, TOGETHER = "one forward pass", "all together"
+STEPS = 32  # of insertion and deletion, not 224: what is done once an image weighs more, the model less
+IMAGES = 4  # of ROAD; whatever the batch, the cut's memory bounds a pass's rows
 
 
 @dataclass(frozen=True)
-class Case:
-    """Something to time. prepare: makes what `run` takes, out of the time."""
+class Condition:
+    """How times are taken."""
 
     title: str
-    prepare: Callable[[], object]
-    run: Callable[[object], object]
+    threads: int
+    clock: Callable[[], float]
 
 
-def timed(
-    cases: Sequence[Case], repeats: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, list[float]]:
-    """Seconds of every case in every repeat, cases in turn, after one turn that isn't counted."""
-    seconds: dict[str, list[float]] = {case.title: [] for case in cases}
-    for turn in range(repeats + 1):
-        for case in cases:
-            given = case.prepare()
-            start = clock()
-            case.run(given)
-            if turn:
-                seconds[case.title].append(clock() - start)
-    return seconds
+def show(batch: int, repeats: int) -> None:
+    """All that this file measures, printed. torch's threads are as before afterwards."""
+    threads = torch.get_num_threads()
+    one = Condition("processor time, 1 thread", 1, time.process_time)
+    seconds = Condition(f"seconds, {threads} threads", threads, time.perf_counter)
+    try:
+        torch.set_num_threads(1)
+        for kind, side in (("from 7 x 7", 7), ("from 14 x 14", 14), ("noise", SIDE)):
+            localization(kind, maps(batch, side), repeats)
+        torch.manual_seed(0)
+        model = torchvision.models.resnet50(weights=None).eval()
+        images = torch.randn(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+        explained = explanations(model, images)
+        perturbed = explanations(model, images[:IMAGES], TEN[:1])[0], explanations(model, images[:1], TEN[:1])[0]
+        for condition in (one, seconds):
+            torch.set_num_threads(condition.threads)
+            with torch.no_grad():
+                without_passes(lambda: model(images), explained, repeats, condition)
+                with_passes(*perturbed, repeats, condition)
+    finally:
+        torch.set_num_threads(threads)
 
 
-def localization(batch: int, repeats: int) -> None:
+def localization(kind: str, fresh: Callable[[], Explanation], repeats: int) -> None:
     """ms a map on one core, for each metric alone and for all together."""
-    torch.set_num_threads(1)
     chosen = [metrics.get(name) for name in LOCALIZATION]
-    for kind, side in (("from 7 x 7", 7), ("from 14 x 14", 14), ("noise", SIDE)):
-        fresh = maps(batch, side)
-        cases = [_case(metric.name, [metric], fresh) for metric in chosen]
-        seconds = timed([*cases, _case("all together", chosen, fresh)], repeats, time.process_time)
-        print(f"\nLocalization, ms a map of {SIDE} x {SIDE} on one core, {kind}")
-        for title, times in seconds.items():
-            print(f"  {title:24} {1e3 * statistics.median(times) / batch:7.3f}   least {1e3 * min(times) / batch:7.3f}")
+    calls: Calls = {metric.name: _measuring([metric], lambda: [fresh()]) for metric in chosen}
+    seconds = timed({**calls, TOGETHER: _measuring(chosen, lambda: [fresh()])}, repeats, time.process_time)
+    print(f"\nLocalization, ms a map of {SIDE} x {SIDE} on one core, {kind}")
+    for title, times in seconds.items():
+        median, least = (1e3 * figure / len(fresh()) for figure in (statistics.median(times), min(times)))
+        print(f"  {title:24} {median:7.3f}   least {least:7.3f}", flush=True)
 
 
 def maps(batch: int, side: int) -> Callable[[], Explanation]:
@@ -88,9 +100,10 @@ def maps(batch: int, side: int) -> Callable[[], Explanation]:
     raw = torch.randn(batch, 1, side, side, generator=generator).clamp(min=0)
     resized = functional.interpolate(raw, size=(SIDE, SIDE), mode="bilinear")[:, 0]
     heatmap = resized / resized.amax((1, 2), keepdim=True)
-    notes = annotations(torch.zeros(batch, dtype=torch.long))
-    masks = torch.stack([_mask(note) for note in notes]) == 0
-    return lambda: Explanation(heatmap=heatmap, boxes=tuple(note.boxes_of(0) for note in notes), masks=masks)
+    targets = torch.zeros(batch, dtype=torch.long)
+    rows = Batch(torch.zeros(batch, 3, SIDE, SIDE), ("",) * batch, targets, annotations(targets))
+    whole = Explanation(heatmap=heatmap, boxes=rows.boxes(targets), masks=rows.masks(targets))
+    return lambda: replace(whole)
 
 
 def annotations(targets: Tensor) -> tuple[Annotation, ...]:
@@ -106,69 +119,63 @@ def _drawn(target: Tensor, boxes: Tensor) -> Tensor:
     return mask
 
 
-def _mask(note: Annotation) -> Tensor:
-    assert note.mask is not None
-    return note.mask
-
-
-def _case(title: str, chosen: Sequence[Plugin], fresh: Callable[[], Explanation]) -> Case:
-    return Case(title, fresh, lambda explanation: measured(chosen, explanation, True))  # type: ignore[arg-type]
-
-
-def against_forward(batch: int, repeats: int, threads: int, names: Sequence[str]) -> None:
-    """Every metric without forward passes, for all ten methods, over one forward pass of ResNet-50."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    model = torchvision.models.resnet50(weights=None).eval()
-    images = torch.randn(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    targets = torch.arange(batch) % 10
+def explanations(model: torch.nn.Module, images: Tensor, names: Sequence[str] = TEN) -> list[Explanation]:
+    """What methods say of images, with their boxes and masks; drops are computed already."""
+    targets = torch.arange(len(images)) % 10
     trace = bench.trace(model, LAYER, images, targets)
     _ = trace.ablation_drops
-    rows = Batch(images, tuple(map(str, range(batch))), targets, annotations(targets))
-    explained = [Explanation.of(trace, methods.get(name)(trace), rows, methods.get(name)) for name in TEN]
-    chosen = [metrics.get(name) for name in names]
-    of_method = [metric for metric in chosen if metric.about.get("of") != "layer"]
+    rows = Batch(images, tuple(map(str, range(len(images)))), targets, annotations(targets))
+    return [Explanation.of(trace, methods.get(name)(trace), rows, methods.get(name)) for name in names]
+
+
+def _measuring(chosen: Sequence[Plugin], fresh: Callable[[], Sequence[Explanation]]) -> Callable[[], object]:
+    return lambda: [measured(chosen, one, True) for one in fresh()]
+
+
+def without_passes(
+    forward: Callable[[], object], explained: Sequence[Explanation], repeats: int, condition: Condition
+) -> None:
+    """Every metric without forward passes, for all methods, over one forward pass."""
 
     def fresh() -> list[Explanation]:
         return [replace(one) for one in explained]
 
-    def run(metrics_of: Sequence[Plugin]) -> Callable[[object], object]:
-        return lambda made: [measured(metrics_of, one, True) for one in made]  # type: ignore[attr-defined]
-
-    with torch.no_grad():
-        forward = Case(FORWARD, lambda: images, model)
-        each = [Case(metric.name, fresh, run([metric])) for metric in of_method]
-        seconds = timed([forward, *each, Case("all together", fresh, run(of_method))], repeats, time.process_time)
-    report(seconds, batch, threads)
-
-
-def report(seconds: Mapping[str, Sequence[float]], batch: int, threads: int) -> None:
-    """Each case as a share of the forward pass of the same repeat."""
-    passes = seconds[FORWARD]
-    print(f"\n{len(TEN)} methods, ResNet-50 at {LAYER}, batch {batch}, {threads} threads: share of a forward pass")
-    print(f"  {FORWARD:24} {statistics.median(passes):7.3f} s")
+    known = [metrics.get(name) for name in metrics.names()]
+    chosen = [one for one in known if not sum(forwards_of(one).values()) and one.about.get("of") != "layer"]
+    each: Calls = {metric.name: _measuring([metric], fresh) for metric in chosen}
+    calls = {FORWARD: forward, **each, TOGETHER: _measuring(chosen, fresh)}
+    seconds = timed(calls, repeats, condition.clock)
+    passes = seconds.pop(FORWARD)
+    print(f"\n{len(chosen)} metrics without passes for {len(explained)} methods, ResNet-50, batch {len(explained[0])}")
+    print(f"  share of a forward pass of {statistics.median(passes):.3f} s, {condition.title}")
     for title, times in seconds.items():
-        if title != FORWARD:
-            print(f"  {title:24} {statistics.median(a / b for a, b in zip(times, passes, strict=True)):7.3f}")
+        print(f"  {title:24} {statistics.median(ratios(times, passes)):7.3f}", flush=True)
 
 
-def without_passes() -> list[str]:
-    """Metrics whose YAML claims no forward pass."""
-    return [name for name in metrics.names() if not sum(forwards_of(metrics.get(name)).values())]
+def with_passes(several: Explanation, one: Explanation, repeats: int, condition: Condition) -> None:
+    """ROAD's imputation (its noise and order included) over the passes that follow it, and the model's share of
+    insertion and deletion."""
+    calls: Calls = {
+        "road_passes": _passes(several, len(FRACTIONS)),
+        "road": lambda: road_morf(replace(several)),
+        "passes": _passes(one, STEPS),
+        "insertion_auc": lambda: insertion_auc(replace(one), steps=STEPS),
+        "deletion_auc": lambda: deletion_auc(replace(one), steps=STEPS),
+    }
+    seconds = timed(calls, repeats, condition.clock)
+    print(f"\nMetrics with passes, ResNet-50, {condition.title}")
+    imputation = statistics.median(ratios(seconds["road"], seconds["road_passes"])) - 1
+    print(f"  ROAD's imputation over the forward passes that follow: {imputation:.3f}")
+    for title in ("insertion_auc", "deletion_auc"):
+        share = statistics.median(ratios(seconds["passes"], seconds[title]))
+        print(f"  {title}, {STEPS} steps: {share:.3f} of its time in the model", flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--metrics", type=lambda text: text.split(","), default=None, help="default: all without passes"
-    )
-    options = parser.parse_args()
-    localization(options.batch, options.repeats)
-    against_forward(options.batch, options.repeats, options.threads, options.metrics or without_passes())
+def _passes(explanation: Explanation, count: int) -> Callable[[], object]:
+    """The forward passes of a metric that looks at `count` perturbed copies of each image, without the perturbing."""
+    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
 
+    def ready(some: slice, copies: slice) -> Tensor:
+        return images[some, None].repeat(1, len(range(count)[copies]), 1, 1, 1)
 
-if __name__ == "__main__":
-    main()
+    return lambda: perturbed_scores(trace, count, ready)

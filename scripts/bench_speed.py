@@ -1,10 +1,12 @@
 """Speed as ratios: trace, exact ablations, methods and axioms against one forward pass of the same batch.
 
     python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32] [--peers]
+    python scripts/bench_speed.py --metrics [--batch 16] [--repeats 7]
 
 All cases of a network run in turn in one process, repeat after repeat, so that whatever else the machine does falls on
 all of them; a ratio is the median over the repeats of a case's time divided by the forward pass's of the same repeat.
 --peers (extra `peers`) runs grad-cam's AblationCAM on a tenth of the channels and scales; it takes minutes.
+--metrics measures metrics instead, on the CPU: see bench_metrics.py.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ import argparse
 import copy
 import os
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import bench_metrics
 import torch
 from omegaconf import OmegaConf
+from timing import Calls, ratios, timed
 from torch import Tensor, nn
 
 import methods
@@ -105,7 +108,7 @@ def everything(cut: bench.Cut, images: Tensor, names: Sequence[str]) -> list[Ten
     return [metrics.get(axiom)(explanation) for explanation in weighted for axiom in AXIOMS]
 
 
-def cases(network: Network, precision: str) -> dict[str, Callable[[], object]]:
+def cases(network: Network, precision: str) -> Calls:
     """What is timed, by the name that is printed; the plain forward pass first."""
     cut = bench.cut(network.model, network.layer, precision=precision)
 
@@ -122,37 +125,15 @@ def cases(network: Network, precision: str) -> dict[str, Callable[[], object]]:
     }
 
 
-def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, the device synchronised before and after."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def measure(calls: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds by case, interleaved; the first round warms up and isn't counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for counted in (False, *[True] * repeats):
-        for name, call in calls.items():
-            taken = timed(call, device)
-            if counted:
-                seconds[name].append(taken)
-    return seconds
-
-
 def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
     """One line a case: median milliseconds an image, and the median ratio to the forward pass of the same round."""
     print(f"\n{title}, batch {batch}", flush=True)
     for name, taken in seconds.items():
-        ratios = [one / base for one, base in zip(taken, seconds[FORWARD], strict=True)]
+        over_forward = ratios(taken, seconds[FORWARD])
         milliseconds = 1000 * statistics.median(taken) / batch
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        spread = f"{min(over_forward):.2f} to {max(over_forward):.2f}"
         print(
-            f"  {name:33s} {milliseconds:9.2f} ms/image {statistics.median(ratios):7.2f}x one forward ({spread})",
+            f"  {name:33s} {milliseconds:9.2f} ms/image {statistics.median(over_forward):7.2f}x one forward ({spread})",
             flush=True,
         )
 
@@ -172,7 +153,7 @@ def show_peer(network: Network, precision: str, device: torch.device) -> None:
         "peer": lambda: peer(image, [ClassifierOutputTarget(0)]),
     }
     with arithmetic(precision, device):
-        seconds = measure(calls, 2, device)
+        seconds = timed(calls, 2, device=device)
     ours, theirs = statistics.median(seconds["ours"]), PEER_SHARE * statistics.median(seconds["peer"])
     print(f"\n{network.title}, one image: grad-cam's AblationCAM on one channel in {PEER_SHARE}, times {PEER_SHARE}")
     print(f"  ablation_cam {ours:.3f} s, AblationCAM {theirs:.1f} s: {theirs / ours:.0f} times slower")
@@ -181,16 +162,22 @@ def show_peer(network: Network, precision: str, device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, help="8; 16 with --metrics")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of forward pass and trunk")
     parser.add_argument("--peers", action="store_true", help="also grad-cam's AblationCAM (minutes)")
+    parser.add_argument("--metrics", action="store_true", help="metrics in place of methods, on the CPU")
     options = parser.parse_args()
+    batch = options.batch or (16 if options.metrics else 8)
+    if options.metrics:
+        print(f"torch {torch.__version__}, median of {options.repeats} rounds")
+        bench_metrics.show(batch, options.repeats)
+        return
     device = torch.device(options.device)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {where}, {options.precision} (head in fp32), median of {options.repeats} rounds")
-    for network in networks(options.batch, device):
-        show(network.title, measure(cases(network, options.precision), options.repeats, device), options.batch)
+    for network in networks(batch, device):
+        show(network.title, timed(cases(network, options.precision), options.repeats, device=device), batch)
     if options.peers:
         show_peer(vgg16(1, device), options.precision, device)
 
