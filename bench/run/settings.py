@@ -8,6 +8,7 @@ from typing import Any
 from bench.errors import BenchError, unknown
 from bench.report.options import Options
 
+SECTIONS = ("metrics", "runtime", "report", "pictures", "method", "metric")  # of settings: each holds some
 OWN_KEYS = ("method", "metric", "model", "data", "report")  # whoever reads these knows their keys
 
 
@@ -40,12 +41,18 @@ EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
     "pictures.rows": (_whole(0), "a number of rows, 0 for no pictures"),
     "pictures.perturbation": (lambda value: isinstance(value, str), "a metric that perturbs, as confidence_drop"),
     "report.headline": (lambda value: isinstance(value, list), "a list of metrics, as [zeta,epsilon]"),
+    "report.columns": (lambda value: isinstance(value, list), "a list of metrics, as [box_iou,insertion_auc]"),
     "device.deterministic": (lambda value: isinstance(value, bool), "true or false"),
 }
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Raises BenchError for a value that can't be, and for a key or method of the report that means nothing."""
+    for key in SECTIONS:
+        if not isinstance(config[key], Mapping):
+            raise BenchError(
+                f"{key} is a group of settings, of which you set one, as {key}.NAME=..., not {config[key]!r}."
+            )
     for key, value in settings(config):
         if value == "???":
             raise BenchError(f"{key} has no default: say {key}=VALUE.")

@@ -151,6 +151,8 @@ def test_a_user_s_module_that_cannot_be_imported(
         ("data.seed=-1", "data.seed must be"),
         ("data.batch_size=2.5", "data.batch_size must be"),
         ("data.workers=x", "data.workers must be"),
+        ("runtime=null", "runtime is a group of settings"),
+        ("report.columns=box_iou", "report.columns must be a list of metrics"),
         ("runtime.repeats=-1", "runtime.repeats must be"),
         ("runtime.batch_size=0", "runtime.batch_size must be"),
         ("pictures.rows=-1", "pictures.rows must be"),
