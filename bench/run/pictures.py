@@ -53,12 +53,13 @@ def perturbation(job: Job, metric: str) -> dict[str, Any]:
 
 
 def spread_rows(job: Job, count: int) -> Batch | None:
-    """Rows of images spread over the chosen ones, which often stand in the order of their classes.
+    """At most `count` rows of images spread over the chosen ones, which often stand in the order of their classes.
 
     Images that can't be read give their place to the first that can; None where there are none.
     """
     spread = job.indices[:: max(1, len(job.indices) // count)]
-    found = batches(job.data, (*spread, *job.indices), job.model.preprocessing, job.target, count, 0)
+    each_once = tuple(dict.fromkeys((*spread, *job.indices)))
+    found = batches(job.data, each_once, job.model.preprocessing, job.target, count, 0)
     batch = next((batch for batch in found if isinstance(batch, Batch)), None)
     return None if batch is None else batch.to(job.device.device)
 

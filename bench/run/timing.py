@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.cut import Cut
 from bench.run import fingerprint, records
+from bench.run.compute import padded
 from bench.run.job import Job
 from bench.run.pictures import spread_rows
 from bench.runtime import measure_runtime
@@ -27,6 +28,7 @@ def ensure(job: Job, whole: Cut, config: Mapping[str, Any], fresh: bool, folder:
         batch = spread_rows(job, config["batch_size"])
         if batch is None:
             return ()
+        batch = padded(batch, config["batch_size"])
         table = measure_runtime(whole, batch.images, batch.targets, job.methods, repeats=config["repeats"])
         records.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
     return (path,)
