@@ -21,9 +21,11 @@ from bench.division import XY
 from metrics.one_thread import one_thread
 
 BESIDE, ACROSS = 1 / 6, 1 / 12
-# Measured on holes of 10 to 90 % of photographs of 224 x 224, and on scattered pixels: 4 to 13 iterations bring the
-# largest error below 1e-3. The count is fixed, so that no image's pixels depend on what else is in its batch.
-ITERATIONS = (12, 6)  # of the solution, and of the correction from its residual in float64
+# The energy norm of the error that is enough. Measured on holes of 10 to 90 % of photographs of 224 x 224, of smooth
+# and noisy maps and of discs, the largest error of a pixel was then 5e-4; with all but one pixel gone, 1e-3.
+ENOUGH = 3e-4
+ITERATIONS = 40  # at most; photographs take 10 to 16, and 19 with all but one pixel gone
+PARTS = 2  # the solution, and its correction from the residual in float64
 COARSEST = 8  # pixels of a side
 SWEEPS = 8  # of Jacobi, on the coarsest grid
 OVERCORRECTION = 1.5  # blocks of equal corrections are too stiff: a smooth correction has half their energy
@@ -31,11 +33,11 @@ OVERCORRECTION = 1.5  # blocks of equal corrections are too stiff: a smooth corr
 Edges = tuple[Tensor, Tensor, Tensor, Tensor]  # to the right, below, below right, below left: (R, 1, h, w) each
 
 
-def impute(images: Tensor, hole: Tensor) -> Tensor:
+def impute(images: Tensor, hole: Tensor, enough: float = ENOUGH) -> Tensor:
     """Fills holes with the weighted mean of what is around: (R, 3, H', W'), bool (R, H', W') -> (R, 3, H', W').
 
-    hole: True for pixels to fill; at least one pixel of each image stays. Equal to a direct solve to 1e-3 for pixels of
-    about unit variance.
+    hole: True for pixels to fill; at least one pixel of each image stays. enough: the energy norm of the error, in each
+    channel, where to stop; at the default equal to a direct solve to 1e-3, in the images' units.
     """
     missing = hole[:, None].to(images.dtype)
     size = hole.shape[-2:]
@@ -48,10 +50,10 @@ def impute(images: Tensor, hole: Tensor) -> Tensor:
     solution = missing * known.sum(XY, keepdim=True) / seen.sum(XY, keepdim=True)  # the mean of what is known
     target = missing * _around(known)
     with one_thread():
-        for iterations in ITERATIONS:
+        for _ in range(PARTS):
             exact = solution.double()
             residual = target.double() - missing.double() * (diagonal.double() * exact - _around(exact))
-            solution = (exact + _conjugate_gradients(levels, residual.to(images.dtype), iterations)).to(images.dtype)
+            solution = (exact + _conjugate_gradients(levels, residual.to(images.dtype), enough)).to(images.dtype)
     return (known + solution)[..., : size[0], : size[1]]
 
 
@@ -100,15 +102,21 @@ _ENDS = (
 )
 
 
-def _conjugate_gradients(levels: Sequence[_Level], residual: Tensor, iterations: int) -> Tensor:
-    """What solves the finest level's equations for a right-hand side (R, 3, h, w), each channel by itself."""
+def _conjugate_gradients(levels: Sequence[_Level], residual: Tensor, enough: float) -> Tensor:
+    """What solves the finest level's equations for a right-hand side (R, 3, h, w), each channel by itself.
+
+    A channel that is good enough stays as it is, so that no image's pixels depend on what else is in its batch.
+    """
     answer, direction, before = torch.zeros_like(residual), torch.zeros_like(residual), residual.new_ones(())
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         correction = _cycle(levels, residual)
-        merit = _inner(residual, correction)
+        merit = _inner(residual, correction)  # about the square of the error's energy norm
+        unfinished = merit > enough**2
+        if not unfinished.any():
+            break
         direction = correction.add_(direction * (merit / before))
         image = levels[0].apply(direction)
-        step = merit / _inner(direction, image).clamp(min=_smallest(residual))
+        step = (merit / _inner(direction, image).clamp(min=_smallest(residual))).where(unfinished, 0)
         answer += step * direction
         residual = residual - step * image
         before = merit.clamp(min=_smallest(residual))
