@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
+from metrics.rounding import widened
 
 
 def gini(explanation: Explanation) -> Tensor:
@@ -16,7 +17,7 @@ def gini(explanation: Explanation) -> Tensor:
     0 where all n pixels are equal, 1 - 1/n where a single one isn't zero: higher is sparser. A factor on the map
     doesn't count. arXiv:1810.06583, after Hurley and Rickard. A zero map gives NaN.
     """
-    pixels = given(explanation.heatmap, "heatmap").flatten(1).cpu().numpy()
+    pixels = widened(given(explanation.heatmap, "heatmap")).flatten(1).cpu().numpy()
     h = torch.from_numpy(np.sort(pixels, axis=1)).double()  # NumPy sorts ten times as fast as torch
     n = h.shape[1]
     k = torch.arange(1, n + 1, dtype=h.dtype)

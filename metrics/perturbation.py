@@ -13,7 +13,7 @@ from bench.errors import BenchError, unknown
 from bench.explanation import Explanation
 from bench.preconditions import given
 from bench.trace import Trace
-from metrics.rounding import rounded
+from metrics.rounding import rounded, widened
 
 OUTPUTS = ("probability", "logit", "accuracy")
 Fill = str | Sequence[float]
@@ -66,7 +66,7 @@ def logits_of(trace: Trace, images: Tensor) -> Tensor:
 
 def kept_images(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
     """What only the map's eyes see: image h + fill (1 - h), (B, 3, H', W')."""
-    heatmap = given(explanation.heatmap, "heatmap")
+    heatmap = widened(given(explanation.heatmap, "heatmap"))
     return perturb(given(explanation.images, "images"), 1 - heatmap, "soft", fill=fill, blur=blur)
 
 

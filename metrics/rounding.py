@@ -27,6 +27,12 @@ def millionths(explanation: Explanation) -> np.ndarray:
     return explanation.once("millionths", lambda: _millionths(given(explanation.heatmap, "heatmap")))
 
 
+def widened(maps: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32, any other type as it is: a million is infinite in float16, and NumPy has no
+    bfloat16."""
+    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
+
+
 def level(fraction: float) -> int:
     """The greatest number of millionths that isn't above a fraction of the maximum."""
     return math.floor(round(MILLION * fraction, 3))  # 0.15 is 150,000, whatever its last bit says
@@ -39,5 +45,6 @@ def _millionths(heatmap: Tensor) -> np.ndarray:
 
 
 def _shares(heatmap: Tensor) -> Tensor:
+    heatmap = widened(heatmap)
     maximum = heatmap.amax((1, 2), keepdim=True)
     return heatmap / torch.where(maximum > 0, maximum, torch.inf)

@@ -62,6 +62,15 @@ def leaves_no_trace_and_has_no_state(metric, explanation, explain):
         torch.testing.assert_close(old, new, rtol=0, atol=0)
 
 
+def reads_maps_of_half_types_as_their_float32(metric, explanation, explain):
+    for half in (torch.float16, torch.bfloat16):
+        maps = {name: getattr(explanation, name).to(half) for name in ("heatmap", "raw_map")}
+        found = values(metric, replace(explanation, **maps))
+        single = values(metric, replace(explanation, **{name: one.float() for name, one in maps.items()}))
+        for name in found:
+            torch.testing.assert_close(found[name], single[name], rtol=0, atol=0)
+
+
 def needs_no_other_image(metric, explanation, explain):
     together = values(metric, explanation)
     for row in range(len(explanation)):
@@ -131,7 +140,8 @@ def costs_other_methods_nothing_where_the_image_pays(metric, explanation, explai
 
 
 CHECKS = [
-    one_float_per_image, leaves_no_trace_and_has_no_state, needs_no_other_image, other_rows_bear_a_broken_one,
+    one_float_per_image, leaves_no_trace_and_has_no_state, reads_maps_of_half_types_as_their_float32,
+    needs_no_other_image, other_rows_bear_a_broken_one,
     every_unmet_need_has_its_status, says_all_about_itself, writes_down_every_parameter_at_its_default,
     costs_the_passes_it_claims, costs_other_methods_nothing_where_the_image_pays,
 ]  # fmt: skip
