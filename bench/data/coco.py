@@ -1,7 +1,8 @@
 """COCO by its annotation JSON: boxes, masks and crowds; polygons and run lengths become pixels by pycocotools alone.
 
 A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is a region of many
-objects in one box: it is no object here, it counts in the mask, and `Sample.crowd` names it.
+objects in one box: it is no object here, it counts in the mask, and `Sample.crowd` names it. An annotation with no or
+an empty `segmentation` keeps its box, and its image has no mask: pixels left out of one would pass for background.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench.errors import BenchError
 
 LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
 Entry = Mapping[str, Any]
+Region = NDArray[np.bool_]  # (h, w)
 
 
 class Coco(ImageFiles):
@@ -74,11 +76,12 @@ class Coco(ImageFiles):
             return Sample(image, image_id, problems=(problem,))
         objects: list[tuple[int, Box]] = []
         crowd: list[tuple[int, Box]] = []
-        problems, regions = [], []
+        problems: list[str] = []
+        regions: list[tuple[int, Region | None]] = []
         for annotation in self._of(index):
             try:
                 label, box = self._index[annotation["category_id"]], _box(annotation["bbox"], image.size)
-                regions.append((label, box, self._pixels(annotation["segmentation"], image.size)))
+                regions.append((label, self._pixels(annotation.get("segmentation"), image.size)))
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 problems.append(f"{image_id}: annotation {annotation.get('id')} is malformed: {error!r}")
                 continue
@@ -89,8 +92,10 @@ class Coco(ImageFiles):
     def _of(self, index: int) -> list[Entry]:
         return self._objects.get(self._entries[self.ids[index]]["id"], [])
 
-    def _pixels(self, segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """(h, w): polygons [[x, y, ...], ...], or run lengths {counts, size}, compressed or not."""
+    def _pixels(self, segmentation: Any, size: tuple[int, int]) -> Region | None:
+        """Polygons [[x, y, ...], ...], or run lengths {counts, size}, compressed or not; None where there are none."""
+        if not segmentation:
+            return None
         width, height = size
         if isinstance(segmentation, list):
             runs = self.rasteriser.merge(self.rasteriser.frPyObjects(segmentation, height, width))
@@ -139,9 +144,12 @@ def _box(values: Any, size: tuple[int, int]) -> Box:
     return x0, y0, x1, y1
 
 
-def _mask(regions: list[tuple[int, Box, NDArray[np.bool_]]], size: tuple[int, int]) -> NDArray[np.int64]:
-    """(h, w) class per pixel; of regions that overlap, the smaller lies on top."""
+def _mask(regions: list[tuple[int, Region | None]], size: tuple[int, int]) -> NDArray[np.int64] | None:
+    """(h, w) class per pixel; of regions that overlap, the smaller lies on top. None where one has no region."""
+    known = [(label, pixels) for label, pixels in regions if pixels is not None]
+    if len(known) < len(regions):
+        return None
     mask = np.full(size[::-1], -1)
-    for label, _, pixels in sorted(regions, key=lambda region: -int(region[2].sum())):
+    for label, pixels in sorted(known, key=lambda region: -int(region[1].sum())):
         mask[pixels] = label
     return mask

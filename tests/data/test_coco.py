@@ -119,7 +119,6 @@ MALFORMED = {
     "outside": {"bbox": [50, 3, 4, 4]},
     "word": {"bbox": ["a", 1, 2, 3]},
     "unknown category": {"category_id": 4},
-    "no segmentation": {"segmentation": None},
     "run lengths of another image": {"segmentation": run_lengths(0, 0, 2, 2, 10, 10)},
 }
 
@@ -133,6 +132,20 @@ def test_a_malformed_annotation_is_a_sentence_and_the_others_stay(coco_root, kin
     assert [label for label, _ in sample.objects] == [0]
     assert len(sample.problems) == 1
     assert "000007.jpg: annotation 1 is malformed" in sample.problems[0]
+
+
+@pytest.mark.parametrize("region", ["absent", None, []])
+@pytest.mark.parametrize("place", [0, 2])  # an object, a crowd
+def test_a_box_without_a_region_counts_and_its_image_has_no_mask(coco_root, region, place):
+    said = said_in(coco_root)
+    said["annotations"][place]["segmentation"] = region
+    if region == "absent":
+        del said["annotations"][place]["segmentation"]
+    write(coco_root, said)
+    sample = load(coco_root).read(2)
+    assert sample.objects == ((1, (10, 5, 20, 15)), (0, (0, 0, 30, 20)))
+    assert sample.crowd == ((0, (32, 20, 40, 30)),)
+    assert (sample.label, sample.mask, sample.problems) == (0, None, ())
 
 
 def test_annotations_of_another_size_are_not_used(coco_root, build):
