@@ -137,7 +137,7 @@ def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> M
     dropped. NaN where its needs are met has the status that the YAML names as `undefined`, "not_finite" where it names
     none; so has infinity. Raises BenchError for another shape.
     """
-    met = statuses(metric.about.get("needs", ()), explanation, on_score_scale)
+    met = statuses(plugins.needs_of(metric), explanation, on_score_scale)
     if not (met == OK).any():
         nothing = torch.full((len(met),), torch.nan, dtype=torch.float64)
         return {name: (nothing, tuple(met)) for name in value_names(metric)}

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from bench import parameters
 from bench.errors import BenchError, unknown
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
@@ -107,9 +108,13 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
         raise BenchError(f"The {kind} {name!r} is {config!r}; set {kind}.{name}._target_=module.function.")
     about = dict(config)
     target = about.pop("_target_", None)
-    params = dict(about.pop("params", None) or {})
+    params = about.pop("params", None) or {}
     if not target:
         raise BenchError(f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function.")
+    if not isinstance(params, Mapping):
+        raise BenchError(
+            f"{kind}.{name}.params is a group of settings, set as {kind}.{name}.params.KEY=VALUE, not {params!r}."
+        )
     if about.get("on_score_scale") not in (None, True, False):
         raise BenchError(f"{kind}.{name}.on_score_scale must be true or false, not {about['on_score_scale']!r}.")
     function = imported(kind, name, target)
@@ -120,7 +125,8 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
         raise BenchError(f"The {kind} {name!r} ({target}) can't take its params: {error}; {hint}.") from error
     except ValueError:  # a compiled function has no signature to check
         pass
-    return Plugin(name, target, partial(function, **params), params, about)
+    parameters.check(f"{kind}.{name}.params", function, params)
+    return Plugin(name, target, partial(function, **params), dict(params), about)
 
 
 def passes_of(method: Plugin, channels: int, live_channels: int, positions: int) -> dict[str, float]:
@@ -130,7 +136,7 @@ def passes_of(method: Plugin, channels: int, live_channels: int, positions: int)
     that aren't zero all over), `positions` (H W), len, min and max, as "min(top, live_channels) + 1".
     """
     layer = {"channels": channels, "live_channels": live_channels, "positions": positions}
-    return _evaluated(method.about.get("passes", {}), {**method.params, **layer})
+    return _numbers(f"method.{method.name}.passes", method.about.get("passes", {}), {**method.params, **layer})
 
 
 def forwards_of(metric: Plugin) -> dict[str, float]:
@@ -139,10 +145,22 @@ def forwards_of(metric: Plugin) -> dict[str, float]:
     `forwards` is a number or an expression over the metric's own parameters, len, min and max, as "2 * steps"; or a
     mapping of names to such, where metrics of equal parameters share passes: what two of them name is run once.
     A number without a name has the metric's. Each costs an image and method; an image alone with `forwards_for: image`,
-    where the passes know no map, and all methods share them.
+    where the passes know no map, and all methods share them. Raises BenchError where one doesn't come to a number.
     """
     claims = metric.about.get("forwards", 0)
-    return _evaluated(claims if isinstance(claims, Mapping) else {metric.name: claims}, metric.params)
+    named = claims if isinstance(claims, Mapping) else {metric.name: claims}
+    return _numbers(f"metric.{metric.name}.forwards", named, metric.params)
+
+
+def needs_of(metric: Plugin) -> list[str]:
+    """What a metric's YAML says it needs with these parameters: names in bench/preconditions.py, in their order.
+
+    An entry of `needs` is a name, or {name: condition}, which counts where the condition, an expression as those of
+    `forwards`, is true: {other_logits: "output != 'logit'"}.
+    """
+    entries = metric.about.get("needs", ())
+    conditions = [entry if isinstance(entry, Mapping) else {entry: True} for entry in entries]
+    return [need for some in conditions for need, holds in _evaluated(some, metric.params).items() if holds]
 
 
 def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:
@@ -155,17 +173,34 @@ def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:
     return {
         name: {
             **about,
-            **_evaluated({"at": about["at"], "y": about["y"]}, metric.params),
+            **{
+                key: _evaluated(f"metric.{metric.name}.curves.{name}.{key}", about[key], metric.params)
+                for key in ("at", "y")
+            },
             "better": metric.about.get("better", "none"),
         }
         for name, about in drawn.items()
     }
 
 
-def _evaluated(claims: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
-    """Each claim's value: itself, or an expression over names, len, min, max and range."""
+def _numbers(setting: str, claims: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, float]:
+    """Each claim's number. Raises BenchError where there is none."""
+    values = {name: _evaluated(setting, claim, names) for name, claim in claims.items()}
+    for name, value in values.items():
+        if not isinstance(value, int | float):
+            raise BenchError(f"{setting} must come to a number, and {claims[name]!r} is {value!r}.")
+    return values
+
+
+def _evaluated(setting: str, claim: Any, names: Mapping[str, Any]) -> Any:
+    """A claim's value: itself, or an expression over names, len, min, max and range. Raises BenchError."""
     known = {**names, "len": len, "min": min, "max": max, "range": range}
-    return {name: eval(str(claim), {"__builtins__": {}, **known}) for name, claim in claims.items()}
+    try:
+        return eval(str(claim), {"__builtins__": {}, **known})
+    except Exception as error:  # whatever an expression of the user's own raises
+        raise BenchError(
+            f"{setting} is {claim!r}, which the params {dict(names)} don't allow ({type(error).__name__}: {error})."
+        ) from error
 
 
 def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:

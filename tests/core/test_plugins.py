@@ -61,3 +61,13 @@ def test_a_callable_is_its_own_entry():
 
 def test_a_name_that_is_no_text_is_unknown_too():
     assert str(unknown("metric", None, ["zeta"])) == "There is no metric None; there are: zeta."
+
+
+def test_a_need_may_depend_on_the_parameters():
+    def needs(output: str, *said: object) -> list[str]:
+        return plugins.needs_of(plugins.Plugin("mine", "m.mine", print, {"output": output}, {"needs": list(said)}))
+
+    said = ("boxes", {"other_logits": "output != 'logit'", "masks": True}, "nonzero_map")
+    assert needs("accuracy", *said) == ["boxes", "other_logits", "masks", "nonzero_map"]
+    assert needs("logit", *said) == ["boxes", "masks", "nonzero_map"]
+    assert plugins.needs_of(plugins.Plugin("bare", "m.bare", print)) == []

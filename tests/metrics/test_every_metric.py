@@ -12,7 +12,7 @@ from torch import Tensor
 
 import metrics
 from bench.evaluation import measure, value_names
-from bench.plugins import Plugin, forwards_of
+from bench.plugins import Plugin, forwards_of, needs_of
 from bench.preconditions import OK, PRECONDITIONS
 
 SAID = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "forwards"}
@@ -100,8 +100,9 @@ def every_unmet_need_has_its_status(metric, explanation, explain):
         "nonzero_map": zero,
         "boxes": zero,
         "masks": replace(explanation, masks=None),
+        "other_logits": replace(explanation, trace=replace(explanation.trace, logits=explanation.trace.logits[:, :1])),
     }
-    for need in metric.about["needs"]:
+    for need in needs_of(metric):
         if need in broken:
             only = Plugin(metric.name, metric.target, metric.call, metric.params, {**metric.about, "needs": [need]})
             for value, statuses in measure(only, broken[need], True).values():
@@ -113,7 +114,8 @@ def says_all_about_itself(metric, explanation, explain):
     assert set(metric.about) >= SAID
     assert metric.about["better"] in ("lower", "higher", "none")
     assert metric.about["of"] in ("method", "layer")
-    assert set(metric.about["needs"]) <= set(PRECONDITIONS)
+    for entry in metric.about["needs"]:
+        assert set(entry if isinstance(entry, Mapping) else [entry]) <= set(PRECONDITIONS)
     assert metric.description
 
 
