@@ -156,11 +156,16 @@ def needs_of(metric: Plugin) -> list[str]:
     """What a metric's YAML says it needs with these parameters: names in bench/preconditions.py, in their order.
 
     An entry of `needs` is a name, or {name: condition}, which counts where the condition, an expression as those of
-    `forwards`, is true: {other_logits: "output != 'logit'"}.
+    `forwards`, is true: {other_logits: "output != 'logit'"}. Raises BenchError where one has no value.
     """
     entries = metric.about.get("needs", ())
     conditions = [entry if isinstance(entry, Mapping) else {entry: True} for entry in entries]
-    return [need for some in conditions for need, holds in _evaluated(some, metric.params).items() if holds]
+    return [
+        need
+        for some in conditions
+        for need, condition in some.items()
+        if _evaluated(f"metric.{metric.name}.needs", condition, metric.params)
+    ]
 
 
 def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:

@@ -71,3 +71,5 @@ def test_a_need_may_depend_on_the_parameters():
     assert needs("accuracy", *said) == ["boxes", "other_logits", "masks", "nonzero_map"]
     assert needs("logit", *said) == ["boxes", "masks", "nonzero_map"]
     assert plugins.needs_of(plugins.Plugin("bare", "m.bare", print)) == []
+    with pytest.raises(BenchError, match=r"metric\.mine\.needs is \"outptu == 'logit'\""):
+        needs("logit", {"other_logits": "outptu == 'logit'"})
