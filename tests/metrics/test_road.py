@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -89,6 +90,33 @@ def test_any_hole_is_filled_as_directly_and_within_the_range_of_what_is_known(se
         known = image[0][:, ~hole[0]]
         assert (filled[0].amax((1, 2)) <= known.amax(1) + 1e-6).all()
         assert (filled[0].amin((1, 2)) >= known.amin(1) - 1e-6).all()
+
+
+@pytest.mark.parametrize("share", [0.7, 0.9])
+def test_a_hole_known_in_one_corner_only_equals_a_direct_solve(share):
+    """No norm of the whole error bounds a pixel there: the hardest of ROAD's holes, at the size that ROAD has."""
+    image = functional.interpolate(
+        torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)), (224, 224), mode="bicubic"
+    )
+    image = (image - image.mean()) / image.std()
+    diagonal = torch.arange(224.0)[:, None] + torch.arange(224.0)
+    hole = pixel_ranks(diagonal[None], "lowest") < round(share * 224 * 224)
+    expected = direct(image[0].double().numpy(), hole[0].numpy())
+    np.testing.assert_allclose(impute(image, hole)[0].numpy(), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1e-4, 100.0])
+def test_imputation_follows_the_images_unit(factor):
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).cumsum(3) / 8
+    hole = torch.zeros(1, 64, 64, dtype=torch.bool)
+    hole[0, :50, :50] = True
+    torch.testing.assert_close(impute(factor * image, hole) / factor, impute(image, hole), rtol=0, atol=1e-5)
+
+
+def test_an_even_image_is_filled_as_it_is():
+    image = torch.full((1, 3, 32, 32), 0.3)
+    hole = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(0)) < 0.9
+    torch.testing.assert_close(impute(image, hole), image, rtol=0, atol=1e-6)
 
 
 def test_an_image_is_filled_the_same_whatever_is_imputed_beside_it():
