@@ -159,8 +159,14 @@ class Trace:
         model: another model, or a cut of it, as `cut.on(model)` gives and `cut.once` keeps. Passes are counted here.
         """
         cut = self.cut.on(model) if isinstance(model, nn.Module) else model or self.cut
-        there = cut.trace(self.images if images is None else images, self.targets if targets is None else targets)
-        return replace(there, repeats=self.repeats)
+        images, targets = self.images if images is None else images, self.targets if targets is None else targets
+        return replace(cut.trace(images, targets), repeats=self._repeats_among(images, targets))
+
+    def _repeats_among(self, images: Tensor, targets: Tensor) -> int:
+        """The trace's own repeats where these rows have the same; else none."""
+        last = slice(self.distinct - 1, None)
+        same = len(images) == len(self) and all((part[last] == part[last][:1]).all() for part in (images, targets))
+        return self.repeats if same else 0
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
         """The trace of the same network with its scores times `output`, and its activations times `inputs` with the

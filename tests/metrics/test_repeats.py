@@ -60,6 +60,19 @@ def test_a_part_of_a_trace_knows_its_repeats(filled_up):
     assert trace.again().repeats == trace.scaled(2.0).repeats == 3
 
 
+def test_another_number_of_rows_or_other_rows_have_no_repeats(filled_up):
+    """A method may run the two distinct images alone, or add a blank one; a repeat must not be taken for it."""
+    trace = filled_up[0]
+    blank = torch.zeros_like(trace.images[:1])
+    one = trace.targets[:1]
+    assert trace.again(trace.images[:2], trace.targets[:2]).distinct == 2
+    more = trace.again(torch.cat([trace.images, blank]), torch.cat([trace.targets, one]))
+    replaced = trace.again(torch.cat([trace.images[:4], blank]))
+    other_class = trace.again(targets=torch.cat([trace.targets[:4], one]))
+    assert (more.repeats, replaced.repeats, other_class.repeats) == (0, 0, 0)
+    assert trace.again(2 * trace.images).repeats == 3
+
+
 def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
     trace = filled_up[0]
     monkeypatch.setattr(random_subsets, "KEPT_PIXELS", 12)
