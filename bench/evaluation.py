@@ -135,13 +135,16 @@ def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> M
 
     The metric isn't called where no row meets its needs; else it sees all rows, and what it says of the others is
     dropped. NaN where its needs are met has the status that the YAML names as `undefined`, "not_finite" where it names
-    none; so has infinity. Raises BenchError for another shape.
+    none; so has infinity. Raises BenchError for another shape, and where the metric does, with its name before it.
     """
     met = statuses(plugins.needs_of(metric), explanation, on_score_scale)
     if not (met == OK).any():
         nothing = torch.full((len(met),), torch.nan, dtype=torch.float64)
         return {name: (nothing, tuple(met)) for name in value_names(metric)}
-    answer = metric(explanation)
+    try:
+        answer = metric(explanation)
+    except BenchError as error:
+        raise BenchError(f"The metric {metric.name!r} can't be measured: {error}") from error
     answers = answer if isinstance(answer, Mapping) else {metric.name: answer}
     curves = metric.about.get("curves") or ()
     return {name: _judged(metric, values, met, name in curves) for name, values in answers.items()}
