@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -32,9 +32,16 @@ class Annotation:
 
     def without(self, target: int) -> Annotation:
         """The objects of all other classes."""
-        others = self.labels != target
-        mask = None if self.mask is None else self.mask.masked_fill(self.mask == target, -1)
-        return Annotation(self.labels[others], self.boxes[others], mask)
+        return self._where(lambda labels: labels != target)
+
+    def known(self, classes: int) -> Annotation:
+        """The objects of the classes that a model of so many has, 0 to classes - 1."""
+        return self._where(lambda labels: (labels >= 0) & (labels < classes))
+
+    def _where(self, kept: Callable[[Tensor], Tensor]) -> Annotation:
+        rows = kept(self.labels)
+        mask = None if self.mask is None else self.mask.masked_fill(~kept(self.mask), -1)
+        return Annotation(self.labels[rows], self.boxes[rows], mask)
 
 
 @dataclass(frozen=True)
@@ -72,11 +79,12 @@ class Batch:
         return torch.stack([(note.mask if note.mask is not None else empty) == target
                             for note, target in self._explained(targets)])  # fmt: skip
 
-    def others(self, targets: Tensor) -> tuple[Annotation, ...] | None:
-        """Per row the objects of the classes that aren't explained; None where the data set has no annotations."""
+    def others(self, targets: Tensor, classes: int) -> tuple[Annotation, ...] | None:
+        """Per row the objects of the classes that aren't explained, of those that a model of so many classes has; None
+        where the data set has no annotations."""
         if not self.annotations:
             return None
-        return tuple(note.without(int(target)) for note, target in self._explained(targets))
+        return tuple(note.known(classes).without(int(target)) for note, target in self._explained(targets))
 
     def _explained(self, targets: Tensor) -> Iterator[tuple[Annotation, int]]:
         return zip(self.annotations, targets.tolist(), strict=True)

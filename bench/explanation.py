@@ -29,7 +29,8 @@ class Explanation:
     trace: the Trace that was explained. contributions: (B, K, H, W), M = w F, signed, or None for a `Map`.
     raw_map: (B, h, w), signed. heatmap: (B, H', W') in [0, 1]. images: (B, 3, H', W').
     boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive. masks: (B, H', W') bool.
-    Boxes and masks are of the explained class only; others: per row the objects of the image's other classes.
+    Boxes and masks are of the explained class only; others: per row the objects of the image's other classes,
+    of those that the model has.
     """
 
     trace: Trace | None = None
@@ -64,7 +65,7 @@ class Explanation:
             images=trace.images,
             boxes=None if batch is None else batch.boxes(trace.targets),
             masks=None if batch is None else batch.masks(trace.targets),
-            others=None if batch is None else batch.others(trace.targets),
+            others=None if batch is None else batch.others(trace.targets, trace.logits.shape[1]),
             method=method,
             normalise=normalise,
         )

@@ -71,6 +71,12 @@ def _other_classes(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.others is not None and torch.tensor([len(note.labels) > 0 for note in explanation.others])
 
 
+def _other_masked_classes(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.others is not None and torch.tensor([
+        note.mask is not None and bool((note.mask >= 0).any()) for note in explanation.others
+    ])  # fmt: skip
+
+
 def _other_logits(explanation: Explanation, _: bool) -> bool:
     return explanation.trace is not None and explanation.trace.logits.shape[1] > 1
 
@@ -89,6 +95,7 @@ PRECONDITIONS = {
     "boxes": Precondition("no_annotation", _boxes),
     "masks": Precondition("no_mask", _masks),
     "other_classes": Precondition("one_class", _other_classes),
+    "other_masked_classes": Precondition("one_class", _other_masked_classes),
     "other_logits": Precondition("one_logit", _other_logits),
 }
 

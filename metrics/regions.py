@@ -60,11 +60,10 @@ def _energy(heatmap: Tensor, inside: Tensor) -> Tensor:
 
 
 def _energies(heatmap: Tensor, note: Annotation, region: str) -> dict[int, float]:
-    energies = {}
-    for label in note.labels.unique().tolist():
-        if region == "masks":
-            inside = torch.zeros_like(heatmap, dtype=torch.bool) if note.mask is None else note.mask.cpu() == label
-        else:
-            inside = union(note.boxes_of(label), (heatmap.shape[0], heatmap.shape[1]))
-        energies[label] = float(_energy(heatmap, inside))
-    return energies
+    if region == "masks":
+        mask = torch.tensor(-1) if note.mask is None else note.mask.cpu()
+        regions = {label: mask == label for label in mask.unique().tolist() if label >= 0}
+    else:
+        size = (heatmap.shape[0], heatmap.shape[1])
+        regions = {label: union(note.boxes_of(label), size) for label in note.labels.unique().tolist()}
+    return {label: float(_energy(heatmap, inside)) for label, inside in regions.items()}

@@ -69,7 +69,7 @@ def test_others_are_the_objects_of_the_classes_that_are_not_explained(trace):
 
 def test_a_data_set_without_annotations_has_none(trace):
     batch = bench.Batch(trace.images, ("a", "b", "c"), trace.targets)
-    assert batch.others(trace.targets) is None
+    assert batch.others(trace.targets, 5) is None
     assert batch.boxes(trace.targets) is None
     assert batch.masks(trace.targets) is None
 

@@ -24,7 +24,8 @@ def only_row_0(tensor, number):
 
 
 def test_rows_that_meet_every_need_are_ok(explanation):
-    needs = [need for need in PRECONDITIONS if need not in ("boxes", "masks", "other_classes")]
+    annotated = ("boxes", "masks", "other_classes", "other_masked_classes")
+    needs = [need for need in PRECONDITIONS if need not in annotated]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
 
 
@@ -41,13 +42,24 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
     other = bench.Annotation(torch.tensor([1]), torch.zeros(1, 4))
     some = replace(explanation, others=(other, bench.Annotation.none(), other, other))
     assert list(statuses(["other_classes"], some, True)) == ["ok", "one_class", "ok", "ok"]
+    masked = [replace(other, mask=torch.full((12, 12), label)) for label in (-1, 1)]
+    some = replace(explanation, others=(*masked, other, masked[1]))
+    assert list(statuses(["other_masked_classes"], some, True)) == ["one_class", "ok", "one_class", "ok"]
 
 
 def test_needs_of_the_whole_explanation(trace, explanation):
     assert set(statuses(["contributions"], replace(explanation, contributions=None), True)) == {"no_contributions"}
     assert set(statuses(["score_scale"], explanation, False)) == {"not_on_score_scale"}
     bare = Explanation(heatmap=explanation.heatmap)
-    for need in ("nonzero_score", "nonzero_drops", "boxes", "masks", "other_classes", "other_logits"):
+    for need in (
+        "nonzero_score",
+        "nonzero_drops",
+        "boxes",
+        "masks",
+        "other_classes",
+        "other_masked_classes",
+        "other_logits",
+    ):
         assert set(statuses([need], bare, True)) == {PRECONDITIONS[need].status}
     one = replace(explanation, trace=replace(trace, logits=trace.logits[:, :1]))
     assert set(statuses(["other_logits"], one, True)) == {"one_logit"}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import bench
 from bench import BenchError, Explanation
 from bench.evaluation import measure
+from bench.plugins import Plugin, from_config
 from metrics import get
 from metrics.class_correlation import class_correlation
 from metrics.class_discriminability import class_discriminability
@@ -96,6 +97,59 @@ def test_statuses_of_what_has_no_answer(trace):
         for found, statuses in measure(metric, explained(trace, heatmap, note), True).values():
             assert statuses == (status,)
             assert found.isnan().all()
+
+
+def with_region(region: str) -> Plugin:
+    metric = get("class_discriminability")
+    return from_config("metric", metric.name, {**metric.about, "_target_": metric.target, "params": {"region": region}})
+
+
+def test_masks_need_masks_and_no_boxes(trace):
+    """Images with masks and boxes, masks alone, boxes alone, a mask of the class, of another class, and nothing."""
+    mask = torch.full((12, 12), -1)
+    mask[:4, :4], mask[6:, 6:] = 0, 3
+    no_box = torch.zeros(0, 4)
+    notes = (
+        replace(TWO, mask=mask),
+        bench.Annotation(torch.zeros(0).long(), no_box, mask),
+        TWO,
+        replace(TWO, mask=mask.masked_fill(mask == 3, -1)),
+        replace(TWO, mask=mask.masked_fill(mask == 0, -1)),
+        bench.Annotation.none(),
+    )
+    images, targets = trace.images[:1].expand(6, -1, -1, -1), torch.zeros(6, dtype=torch.long)
+    whole = trace.again(images=images, targets=targets)
+    explanation = Explanation.of(whole, whole.gradients, bench.Batch(images, ("",) * 6, targets, notes))
+    explanation = replace(
+        explanation, heatmap=picture((0, 0, 4, 4, 0.25), (6, 6, 8, 8, 0.5)).double().expand(6, -1, -1)
+    )
+
+    def statuses(region: str, rows: Explanation) -> tuple[str, ...]:
+        return measure(with_region(region), rows, True)["class_discriminability"][1]
+
+    by_masks = measure(with_region("masks"), explanation, True)
+    assert statuses("masks", explanation) == ("ok", "ok", "no_mask", "one_class", "no_mask", "no_mask")
+    assert statuses("boxes", explanation) == ("ok", "no_annotation", "ok", "ok", "ok", "no_annotation")
+    assert by_masks["class_discriminability"][0][:2].tolist() == pytest.approx([2 / 3] * 2, abs=1e-12)
+    assert by_masks["class_seen"][0][:2].tolist() == [0, 0]
+    alone = explained(trace, picture((0, 0, 4, 4, 1.0)), TWO)
+    assert statuses("masks", alone) == ("no_mask",)
+
+
+def test_a_class_that_the_model_does_not_have_is_no_other_class(trace):
+    mask = torch.full((12, 12), -1)
+    mask[:4, :4], mask[6:, 6:], mask[0, 11] = 0, 99, 5  # of five classes
+    only = annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (5, 0, 11, 1, 12), mask=mask)
+    both = annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (3, 0, 6, 3, 9))
+    over = picture((0, 0, 12, 12, 1.0))
+    for metric in (get("class_correlation"), get("class_discriminability"), with_region("masks")):
+        for _, statuses in measure(metric, explained(trace, over, only), True).values():
+            assert statuses == ("one_class",)
+    assert value(explained(trace, over, both)) == (pytest.approx(16 / 25, abs=1e-12), 0)
+    other = trace[:1].again(targets=torch.tensor([3]))
+    explanation = replace(explained(trace, over, both), method=lambda trace: trace.gradients)
+    expected = pearson(explanation.raw_map, (other.gradients * other.activations).sum(1))
+    torch.testing.assert_close(class_correlation(explanation), expected, rtol=0, atol=1e-10)
 
 
 def test_a_pixel_belongs_to_a_box_by_its_centre():
