@@ -29,7 +29,7 @@ TRUTH = "true or false"
 SIMPLE: dict[Any, Kind] = {
     bool: Kind(lambda value: isinstance(value, bool), TRUTH, TRUTH),
     int: Kind(_number(Integral), "a whole number", "whole numbers"),
-    float: Kind(_number(Real), "a number", "numbers"),
+    float: Kind(lambda value: _number(Real)(value) and value == value, "a number", "numbers"),  # NaN is none
     str: Kind(lambda value: isinstance(value, str), "a text", "texts"),
     NoneType: Kind(lambda value: value is None, "null", "null"),
 }

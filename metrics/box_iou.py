@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.explanation import Explanation
-from metrics.threshold_sweep import BEST, FRACTIONS, boxes_above
+from metrics.threshold_sweep import BEST, FRACTIONS, boxes_above, check_fraction
 
 
 def box_iou(
@@ -23,8 +23,7 @@ def box_iou(
     """
     if regions not in ("largest", "all"):
         raise BenchError(f"box_iou's regions are 'largest' or 'all', not {regions!r}.")
-    if isinstance(fraction, str) and fraction != BEST:
-        raise BenchError(f"box_iou's fraction is a number or {BEST!r}, not {fraction!r}.")
+    check_fraction(fraction)
     swept = fraction == BEST or fraction in FRACTIONS
     found = boxes_above(explanation, connectivity, FRACTIONS if swept else (float(fraction),))
     curves = found.iou if regions == "largest" else found.best_iou

@@ -22,8 +22,10 @@ def effective_complexity(
     when all other pixels are `fill` (see `metrics.perturbation.filling`), one fixed value where the paper takes the
     expectation over the data; k goes in `steps` equal steps, and all pixels always suffice. Pixels are ordered on the
     map rounded to 1e-6, ties to the first. Costs steps - 1 forward passes.
-    Raises BenchError for less than one step, or another fill.
+    Raises BenchError for a tolerance not in [0, 1], less than one step, or another fill.
     """
+    if not 0 <= tolerance <= 1:
+        raise BenchError(f"The tolerance of a probability lies in [0, 1]; it is {tolerance}.")
     if steps < 1:
         raise BenchError(f"effective_complexity needs at least one step, not steps={steps}.")
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")

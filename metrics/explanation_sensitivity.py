@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,10 +24,13 @@ def explanation_sensitivity(
     bound of the maximum over the ball. arXiv:1901.09392 has no division; its authors' code divides, so that a method's
     scale doesn't count, and draws 50 times with radius 0.2 of pixels in [0, 1]; radius and samples here are captum's.
     The mean is the average sensitivity of Bhatt et al., arXiv:2005.00631.
-    A raw map of zeros gives NaN. Costs a trace and the method for each sample. Raises BenchError for less than one.
+    A raw map of zeros gives NaN. Costs a trace and the method for each sample. Raises BenchError for less than one,
+    and for a radius that is negative or infinite.
     """
     if samples < 1:
         raise BenchError(f"explanation_sensitivity needs at least one sample, not samples={samples}.")
+    if not 0 <= radius < math.inf:
+        raise BenchError(f"explanation_sensitivity needs a radius of 0 or more, not radius={radius}.")
     images, here = given(explanation.images, "images"), given(explanation.raw_map, "raw_map").double()
     draws = generators(images, seed)
     moved = []

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
 from metrics.rounding import level, millionths
-from metrics.threshold_sweep import BEST, FRACTIONS, pixels_above
+from metrics.threshold_sweep import BEST, FRACTIONS, check_fraction, pixels_above
 
 
 def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
@@ -20,8 +19,7 @@ def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
     fraction: 0.15 as for `box_iou`; "best": the best of 0, 0.01, ... 0.99, which knows the truth. The map is rounded
     to 1e-6. Rows with an empty mask and a zero map give NaN. Raises BenchError for another fraction.
     """
-    if isinstance(fraction, str) and fraction != BEST:
-        raise BenchError(f"mask_iou's fraction is a number or {BEST!r}, not {fraction!r}.")
+    check_fraction(fraction)
     if fraction == BEST or fraction in FRACTIONS:
         found = pixels_above(explanation)
         curves = _share(found.hit, found.above + found.hit[:, -1:] - found.hit)[:, -2::-1]  # from 0 to 0.99

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
 from bench.explanation import Explanation
 from metrics.drawn_rows import mean
 from metrics.threshold_sweep import FRACTIONS, boxes_above
@@ -19,6 +20,7 @@ def max_box_acc(explanation: Explanation, iou: float = 0.5, connectivity: int = 
     An image's own value is the metric of a data set of that image alone, so its mean is above the data set's, where
     one threshold serves all images. Thresholds are 0, 0.01, ... 0.99 of the maximum; pixels above them; any of the
     class's boxes counts. The curve max_box_acc_iou (B, 100) holds the best IoU at each threshold.
+    Raises BenchError for an `iou` not in (0, 1].
     """
     curves = torch.from_numpy(boxes_above(explanation, connectivity).iou)
     return {"max_box_acc": accuracy(curves, iou), "max_box_acc_iou": curves}
@@ -36,6 +38,8 @@ def over_images(
 
 
 def accuracy(curves: Tensor, iou: float) -> Tensor:
-    """(B, T) IoU -> (B,): 1 where one reaches `iou`, else 0; NaN where none is known."""
+    """(B, T) IoU -> (B,): 1 where one reaches `iou`, else 0; NaN where none is known. Raises BenchError."""
+    if not 0 < iou <= 1:
+        raise BenchError(f"The IoU that a box must reach lies above 0 and up to 1; it is {iou}.")
     reached = (curves >= iou).any(1).double()
     return reached.masked_fill(curves.isnan().all(1), torch.nan)

@@ -101,13 +101,15 @@ def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
     fill "mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
     "blur": the image under a Gaussian with sigma = `blur` x the shorter side. Or a colour: a number per channel, in
     normalised pixels; black is -mean / std, for ImageNet [-2.118, -2.036, -1.804].
-    Raises BenchError for another fill.
+    Raises BenchError for another fill, and for a blur that is needed and not in (0, 1].
     """
     if fill == "mean":
         return images.mean((2, 3), keepdim=True)
     if fill == "zero":
         return images.new_zeros(())
     if fill == "blur":
+        if not 0 < blur <= 1:
+            raise BenchError(f"The blur, a share of the image's shorter side, lies above 0 and up to 1; it is {blur}.")
         return _blurred(images, blur * min(images.shape[-2:]))
     if not isinstance(fill, str) and len(fill) == images.shape[1]:
         return images.new_tensor(list(fill))[:, None, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
 from metrics.rounding import millionths
@@ -15,7 +16,10 @@ def pointing_game(explanation: Explanation, tolerance: float = 0.0) -> Tensor:
 
     The maximum is taken on the map rounded to 1e-6, ties to the first pixel in reading order. A pixel counts by its
     centre; tolerance: how many pixels it may lie outside of the box (15 in the paper). Rows without a box give NaN.
+    Raises BenchError for a negative tolerance.
     """
+    if not tolerance >= 0:
+        raise BenchError(f"The tolerance of the pointing game is 0 pixels or more; it is {tolerance}.")
     levels = millionths(explanation)
     highest = torch.from_numpy(levels.reshape(len(levels), -1).argmax(1))  # argmax names the first of equals
     width = levels.shape[2]

@@ -6,6 +6,7 @@ Pixels are removed by noisy linear imputation, most relevant first (MoRF) or lea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -34,7 +35,7 @@ def road_morf(
     {road_morf: (B,), morf: the curve, (B, fractions)}. fractions: of the pixels, between 0 and 1. noise: standard
     deviation of the normal noise on imputed pixels, in normalised pixels, drawn from `seed` and the image. output:
     "accuracy" as published, 1 where the class is still predicted; or "probability", "logit".
-    Raises BenchError for a fraction that isn't between 0 and 1.
+    Raises BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
     """
     curve = _curve(explanation, "highest", fractions, noise, output, seed)
     return {"road_morf": curve.mean(1), "morf": curve}
@@ -84,6 +85,8 @@ def _imputed_scores(
 ) -> Tensor:
     if not fractions or not all(0 < fraction < 1 for fraction in fractions):
         raise BenchError(f"ROAD's fractions lie between 0 and 1; they are {list(fractions)}.")
+    if not 0 <= noise < math.inf:
+        raise BenchError(f"ROAD's noise is a standard deviation, 0 or more; it is {noise}.")
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     heatmap = given(explanation.heatmap, "heatmap")
     ranks, pixels = pixel_ranks(heatmap, first), heatmap[0].numel()

@@ -35,6 +35,12 @@ class Pixels(NamedTuple):
     hit: np.ndarray
 
 
+def check_fraction(fraction: float | str) -> None:
+    """Raises BenchError for what isn't "best" nor a fraction of the maximum that a pixel can be above."""
+    if fraction != BEST and (isinstance(fraction, str) or not 0 <= fraction < 1):
+        raise BenchError(f"The fraction of the maximum is a number from 0 to below 1 or {BEST!r}, not {fraction!r}.")
+
+
 def steps_above(explanation: Explanation, fractions: tuple[float, ...] = FRACTIONS) -> np.ndarray:
     """How many of the fractions of the maximum each pixel is above: (B, H', W') uint16; computed once.
 

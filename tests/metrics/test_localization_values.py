@@ -62,7 +62,7 @@ def test_box_iou_at_its_best_threshold_and_of_all_regions():
     assert float(box_iou(apart, regions="all")) == 1
     with pytest.raises(BenchError, match="'largest' or 'all'"):
         box_iou(apart, regions="some")
-    with pytest.raises(BenchError, match="a number or 'best'"):
+    with pytest.raises(BenchError, match="below 1 or 'best'"):
         box_iou(apart, fraction="worst")
 
 
@@ -168,7 +168,7 @@ def test_mask_iou_closed_forms():
     assert float(mask_iou(masked([halo], [target]))) == 20 / 120
     assert float(mask_iou(masked([halo], [target]), fraction=0.3)) == 1  # above, not at
     assert float(mask_iou(masked([halo], [target]), fraction="best")) == 1
-    with pytest.raises(BenchError, match="a number or 'best'"):
+    with pytest.raises(BenchError, match="below 1 or 'best'"):
         mask_iou(masked([halo], [target]), fraction="mean")
 
 
