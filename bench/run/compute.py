@@ -133,10 +133,13 @@ def traced(whole: Cut, batch: Batch) -> Trace:
 
 
 def rows(job: Job, indices: Sequence[int]) -> Iterator[Batch | BadImage]:
-    """Batches on the job's device; decoding goes on beside the computation."""
-    device = job.device.device
+    """Batches on the job's device, without annotations of other classes than the model's; decoding goes on beside."""
     for batch in batches(job.data, indices, job.model.preprocessing, job.target, job.batch_size, job.workers):
-        yield batch.to(device) if isinstance(batch, Batch) else batch
+        if isinstance(batch, BadImage):
+            yield batch
+        else:
+            known = batch if job.shares_classes else replace(batch, annotations=())
+            yield known.to(job.device.device)
 
 
 def padded(batch: Batch, size: int) -> Batch:

@@ -27,8 +27,13 @@ def only_correct(job: Job, whole: Cut, folder: Path) -> tuple[Job, tuple[str, ..
     """(the job with the images whose predicted class is one of their labels, the ids of the others).
 
     An image that can't be read stays: its rows say so. The predictions are kept in the run folder, shard by shard, so
-    that a run that was stopped goes on. Raises BenchError where no image is left.
+    that a run that was stopped goes on. Raises BenchError where no image is left, and where labels aren't the model's.
     """
+    if not job.shares_classes:
+        raise BenchError(
+            f"{job.name}: the classes of {job.data.name!r} aren't the model's, so nobody can tell which images it "
+            "names correctly; set data.only_correct=false."
+        )
     predicted: dict[str, int] = {}
     missing = [shard for shard in job.shards if not (folder / _file(job, shard)).is_file()]
     with progress(f"{job.name}, predictions", sum(map(len, missing)), Console()) as advance:

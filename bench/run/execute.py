@@ -68,7 +68,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         shards=len(shards),
         shards_computed=computed,
         seconds=time.perf_counter() - start,
-        notes=(*said.lines(), *correct.said(left_out, len(chosen.indices))),
+        notes=(*job.notes, *said.lines(), *correct.said(left_out, len(chosen.indices))),
     )
 
 

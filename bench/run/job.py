@@ -62,16 +62,35 @@ class Job:
 
     def check(self) -> None:
         """Raises BenchError where labels of the data can't be classes of the model."""
-        mine, theirs = self.model.number_of_classes, len(self.data.classes)
         if self.target == "predicted":
             return
+        mine, theirs = self.model.number_of_classes, len(self.data.classes)
         data.check_labels(self.data, self.indices, mine)
-        if mine != theirs:
+        if not self.shares_classes:
             raise BenchError(
                 f"The model {self.model.name} has {mine} classes and the data set {self.data.name} {theirs}, so "
                 "labels don't name the model's classes; choose data that fits, set data.classes, target=predicted, or, "
                 "for an ImageNet model on VOC, model.output=voc_groups."
             )
+
+    @property
+    def shares_classes(self) -> bool:
+        """Whether a class index means the same to data and model, as far as their number of classes tells.
+
+        Where it doesn't, which target=predicted alone allows, no label, box or mask may be used.
+        """
+        return self.model.number_of_classes == len(self.data.classes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know about the job before any of its values."""
+        if self.shares_classes:
+            return ()
+        mine, theirs = self.model.number_of_classes, len(self.data.classes)
+        return (
+            f"the {theirs} classes of {self.data.name!r} aren't the {mine} of {self.model.name}, so boxes and masks aren't "
+            "used: metrics that need them have no value.",
+        )
 
     @property
     def name(self) -> str:

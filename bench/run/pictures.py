@@ -101,5 +101,5 @@ def _heatmap(job: Job, method: Plugin, trace: Trace) -> Tensor | None:
 
 
 def _class_name(job: Job, target: int) -> str:
-    names = job.data.class_names
+    names = job.data.class_names if job.shares_classes else job.model.classes or ()
     return names[target] if target < len(names) else str(target)
