@@ -20,11 +20,14 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
     """How alike two explanations of the same images are -> (B,), at most 1, which is the same map.
 
     kind "pearson" or "spearman": the correlation of the signed raw maps, no ReLU and no resize, in [-1, 1]; NaN where a
-    map is constant. "ssim": structural similarity of the heatmaps in [0, 1].
+    map is constant. "ssim": structural similarity of the heatmaps in [0, 1]; NaN where one is zero everywhere, since two
+    empty pictures would be the same picture.
     Raises BenchError for another kind.
     """
     if kind == "ssim":
-        return ssim(given(first.heatmap, "heatmap"), given(second.heatmap, "heatmap"))
+        maps = given(first.heatmap, "heatmap"), given(second.heatmap, "heatmap")
+        shown = torch.stack([one.amax((1, 2)) > 0 for one in maps]).all(0)
+        return ssim(*maps).masked_fill(~shown, torch.nan)
     if kind not in ("pearson", "spearman"):
         raise unknown("similarity of maps", kind, ("pearson", "spearman", "ssim"))
     correlation = pearson if kind == "pearson" else spearman

@@ -14,7 +14,10 @@ from scipy import ndimage, stats
 from torch import Tensor, nn
 
 import bench
+import metrics
 from bench import BenchError, Explanation
+from bench.evaluation import measure
+from bench.plugins import Plugin, from_config
 from metrics.model_parameter_randomisation import model_parameter_randomisation
 from metrics.random_logit import random_logit
 from metrics.randomised import layers_top_down, randomised, redrawn
@@ -242,6 +245,34 @@ def test_models_are_made_once_for_a_cut(trace, explanation):
     assert all(trace.cut._kept[key] is value for key, value in kept.items())
     with pytest.raises(BenchError, match="at least one stage"):
         model_parameter_randomisation(explanation, stages=0)
+
+
+def with_similarity(name: str, kind: str) -> Plugin:
+    metric = metrics.get(name)
+    return from_config("metric", name, {**metric.about, "_target_": metric.target, "params": {"similarity": kind}})
+
+
+def test_two_empty_pictures_are_not_alike(trace, explanation):
+    """Their SSIM is 1, which would say that a map that shows nothing doesn't depend on the class."""
+
+    def empty_for(*classes: int):
+        def method(trace: bench.Trace) -> bench.Map:
+            raw = 1 + trace.activations.sum(1)
+            empty = torch.tensor([int(target) in classes for target in trace.targets])
+            return bench.Map(torch.where(empty[:, None, None], -raw, raw))
+
+        return method
+
+    def statuses(name: str, method, kind: str) -> tuple[str, ...]:
+        shown = replace(of(trace, method), others=explanation.others)
+        return measure(with_similarity(name, kind), shown, True)[name][1]
+
+    first, second = empty_for(0), empty_for(0, 1, 4)
+    for name in ("random_logit", "model_parameter_randomisation", "class_correlation"):
+        assert statuses(name, first, "ssim")[0] == "zero_map"
+        assert statuses(name, first, "spearman")[0] == "ok"  # of signed raw maps
+    assert statuses("class_correlation", second, "ssim") == ("zero_map", "zero_map", "ok", "constant_map")
+    assert statuses("class_correlation", second, "pearson") == ("ok",) * 4
 
 
 def test_random_logit_explains_another_class_of_the_images_own_choice(trace, explanation):
