@@ -126,7 +126,24 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
     except ValueError:  # a compiled function has no signature to check
         pass
     parameters.check(f"{kind}.{name}.params", function, params)
+    if isinstance(about.get("values"), str):
+        about["values"] = _values(kind, name, about["values"], params)
     return Plugin(name, target, partial(function, **params), dict(params), about)
+
+
+def taken(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the parameters that a function takes."""
+    known = inspect.signature(function).parameters
+    return {key: value for key, value in params.items() if key in known}
+
+
+def _values(kind: str, name: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `values` lists where its names depend on the parameters: the answer of the function at a dotted path."""
+    function = imported(kind, name, target)
+    listed = function(**taken(function, params))
+    if not isinstance(listed, Mapping):
+        raise BenchError(f"{kind}.{name}.values: {target!r} must return a dict of the values' names, not {listed!r}.")
+    return listed
 
 
 def passes_of(method: Plugin, channels: int, live_channels: int, positions: int) -> dict[str, float]:

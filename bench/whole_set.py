@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,8 +35,7 @@ def aggregate(metric: Plugin) -> Plugin:
     Raises BenchError where it can't be imported or takes no mapping of curves.
     """
     target = str(metric.about["aggregate"])
-    taken = inspect.signature(plugins.imported("metric", metric.name, target)).parameters
-    params = {name: value for name, value in metric.params.items() if name in taken}
+    params = plugins.taken(plugins.imported("metric", metric.name, target), metric.params)
     return plugins.from_config("metric", metric.name, {"_target_": target, "params": params})
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
 from bench.explanation import Explanation
 from metrics.drawn_rows import mean
 from metrics.max_box_acc import accuracy
@@ -21,9 +22,10 @@ def max_box_acc_v2(
 
     An image's own values are those of a data set of that image alone: see `max_box_acc`. The curve max_box_acc_v2_iou
     (B, 100) holds the best IoU of any region's box at each threshold. max_box_acc_v2_30, ...: one `ious` alone.
+    Raises BenchError for other `ious` than `values` allows.
     """
     curves = torch.from_numpy(boxes_above(explanation, connectivity).best_iou)
-    parts = {_name(iou): accuracy(curves, iou) for iou in ious}
+    parts = {name: accuracy(curves, iou) for name, iou in _named(ious).items()}
     mean = torch.stack(list(parts.values())).mean(0)
     return {"max_box_acc_v2": mean, **parts, "max_box_acc_v2_iou": curves}
 
@@ -36,10 +38,25 @@ def over_images(
     counts: see `metrics.drawn_rows`.
     """
     found = curves["max_box_acc_v2_iou"]
-    parts = {_name(iou): mean(found >= iou, counts).max(-1) for iou in ious}
+    parts = {name: mean(found >= iou, counts).max(-1) for name, iou in _named(ious).items()}
     return {"max_box_acc_v2": np.mean(list(parts.values()), 0), **parts}
 
 
-def _name(iou: float) -> str:
-    """The value's name at one IoU: max_box_acc_v2_50."""
-    return f"max_box_acc_v2_{round(100 * iou)}"
+def values(ious: Sequence[float] = (0.3, 0.5, 0.7)) -> dict[str, dict[str, str]]:
+    """The values' names, each with its title.
+
+    Raises BenchError for no `ious`, for one not in (0, 1], and for two that are the same in whole percent.
+    """
+    parts = {name: {"title": f"MaxBoxAccV2, IoU {iou}"} for name, iou in _named(ious).items()}
+    return {"max_box_acc_v2": {"title": "MaxBoxAccV2"}, **parts}
+
+
+def _named(ious: Sequence[float]) -> dict[str, float]:
+    """Each IoU under its value's name: max_box_acc_v2_50."""
+    named = {f"max_box_acc_v2_{round(100 * iou)}": iou for iou in ious}
+    if not named or len(named) < len(ious) or not all(0 < iou <= 1 for iou in ious):
+        raise BenchError(
+            "max_box_acc_v2's ious lie above 0 and up to 1, one or more and no two of the same whole percent; "
+            f"they are {list(ious)}."
+        )
+    return named

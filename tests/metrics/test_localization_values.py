@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 import metrics
-from bench import BenchError, Explanation
+from bench import BenchError, Explanation, plugins
 from bench.whole_set import aggregate
 from metrics.box_iou import box_iou
 from metrics.energy_pointing_game import energy_pointing_game
@@ -94,6 +94,27 @@ def test_max_box_acc_v2_takes_every_region_and_a_threshold_for_each_iou():
     three = boxed([NESTED] * 3, [[(0, 0, 4.8, 4.8)], [(0, 0, 4.8, 4.8)], [(0, 0, 2, 2)]])
     found = over_images("max_box_acc_v2", three)
     assert [found[f"max_box_acc_v2_{iou}"] for iou in (30, 50, 70)] == [2 / 3, 1 / 3, 1 / 3]
+
+
+def test_max_box_acc_v2_names_its_values_by_its_ious():
+    config = {**metrics.get("max_box_acc_v2").about, "values": "metrics.max_box_acc_v2.values"}
+    config |= {"_target_": "metrics.max_box_acc_v2.max_box_acc_v2", "params": {"ious": [0.5, 0.75]}}
+    metric = plugins.from_config("metric", "max_box_acc_v2", config)
+    assert metric.about["values"] == {
+        "max_box_acc_v2": {"title": "MaxBoxAccV2"},
+        "max_box_acc_v2_50": {"title": "MaxBoxAccV2, IoU 0.5"},
+        "max_box_acc_v2_75": {"title": "MaxBoxAccV2, IoU 0.75"},
+    }
+    curves = {"max_box_acc_v2_iou": np.array([[0.6, 0.8], [0.5, 0.2]])}
+    expected = {"max_box_acc_v2": 0.75, "max_box_acc_v2_50": 1, "max_box_acc_v2_75": 0.5}
+    assert dict(aggregate(metric)(curves)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("ious", [[], [0.0], [0.5, 50], [0.5, 0.5], [0.3, 0.301]])
+def test_ious_that_have_no_name_of_their_own_are_refused_at_once(ious):
+    config = {"_target_": "metrics.max_box_acc_v2.max_box_acc_v2", "params": {"ious": ious}}
+    with pytest.raises(BenchError, match=r"max_box_acc_v2.*above 0 and up to 1"):
+        plugins.from_config("metric", "max_box_acc_v2", {**config, "values": "metrics.max_box_acc_v2.values"})
 
 
 def test_any_of_several_boxes_counts_and_rows_without_one_have_no_value():

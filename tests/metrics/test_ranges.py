@@ -17,7 +17,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     "box_iou": [{"fraction": 15}, {"fraction": 1.0}, {"fraction": -0.1}, {"fraction": NAN}],
     "mask_iou": [{"fraction": 15}, {"fraction": 1.0}, {"fraction": -0.1}, {"fraction": NAN}],
     "max_box_acc": [{"iou": 50}, {"iou": 0}, {"iou": NAN}],
-    "max_box_acc_v2": [{"ious": [0.3, 50]}, {"ious": [0.0]}],
+    "max_box_acc_v2": [{"ious": [0.3, 50]}, {"ious": []}, {"ious": [0.0]}],
     "pointing_game": [{"tolerance": -5}, {"tolerance": NAN}],
     "effective_complexity": [{"tolerance": -1}, {"tolerance": 2}, {"steps": 0}],
     "confidence_drop": [{"fill": "blur", "blur": blur} for blur in (0, -1, 5, NAN)] + [{"mode": "hard", "fraction": 2}],

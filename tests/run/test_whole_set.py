@@ -105,3 +105,12 @@ def test_the_gate_holds_it_to_its_tolerance(run: Run, folder: Path, tmp_path: Pa
     ]
     baseline.write_text("".join(moved))
     assert gate(folder, baseline).exit_code == 1
+
+
+def test_values_are_named_by_the_parameters(run: Run, folder: Path):
+    (outcome,) = run("metric=[max_box_acc_v2]", "metric.max_box_acc_v2.params.ious=[0.5,0.75]", "data.size=4")
+    assert outcome.failure is None
+    rows = read(folder, outcome).records
+    names = {"max_box_acc_v2", "max_box_acc_v2_50", "max_box_acc_v2_75"}
+    assert set(rows.loc[rows["image_id"] == "*", "metric"]) == set(rows["metric"]) == names
+    assert outcome.facts["metrics"]["max_box_acc_v2_75"]["title"] == "MaxBoxAccV2, IoU 0.75"
