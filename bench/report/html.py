@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
+from PIL import Image
 
 from bench.report.figures import by_method
 from bench.report.figures.drawing import Drawing, LeftOut
@@ -22,17 +24,18 @@ from bench.report.table import Table
 
 TEMPLATE = "report.html.j2"
 FEW = 12  # box-plots that are shown at once; of more, a reader opens them
+PHOTOGRAPHS = 2**19  # bytes of a PNG, more than of a plot
 CSS_DPI = 96  # an inch on a page, by definition
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A saved figure as the page needs it. png: its bytes, in base64. width: on the page, in CSS pixels."""
+    """A saved figure as the page needs it. source: a data URI. width: on the page, in CSS pixels."""
 
     name: str
     title: str
     caption: str
-    png: str
+    source: str
     width: int
 
 
@@ -40,7 +43,17 @@ def shown(drawing: Drawing, folder: Path) -> Shown:
     """Save a drawing and keep what the page shows of it."""
     png = drawing.save(folder)
     width = round(CSS_DPI * drawing.figure.get_figwidth())
-    return Shown(drawing.name, drawing.title, drawing.caption, base64.b64encode(png).decode(), width)
+    return Shown(drawing.name, drawing.title, drawing.caption, _data_uri(png), width)
+
+
+def _data_uri(png: bytes) -> str:
+    """The picture in the page. Photographs are WebP there, a tenth of the bytes; the PNG beside the page is exact."""
+    kind, data = "png", png
+    if len(png) > PHOTOGRAPHS:
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "WEBP", quality=90)
+        kind, data = "webp", buffer.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[Shown | LeftOut], lines: Sequence[str]) -> str:

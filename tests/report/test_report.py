@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bench import report
 from bench.errors import BenchError
+from bench.report.html import _data_uri
 
 FEW = ("conservation_error", "box_iou")
 
@@ -185,3 +190,14 @@ def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(
     text = report.write(folder).read_text()
     assert "12 of 12 (100 %)" in text
     assert "one row for every class" in text
+
+
+def test_photographs_are_smaller_in_the_page_than_beside_it() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    photograph, plot = io.BytesIO(), io.BytesIO()
+    Image.fromarray(noise).save(photograph, "PNG")
+    Image.fromarray(np.full_like(noise, 255)).save(plot, "PNG")
+    large, small = (_data_uri(buffer.getvalue()) for buffer in (photograph, plot))
+    assert large.startswith("data:image/webp;base64,")
+    assert len(large) < len(photograph.getvalue())
+    assert small == f"data:image/png;base64,{base64.b64encode(plot.getvalue()).decode()}"
