@@ -3,6 +3,7 @@ arXiv:2005.00631, section 3."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from bench.errors import BenchError
@@ -10,7 +11,7 @@ from bench.explanation import Explanation
 from bench.preconditions import given
 from metrics.perturbation import Fill
 from metrics.random_subsets import pixels_at_random, subset_drops
-from metrics.similarity import pearson
+from metrics.similarity import constant, pearson
 
 
 def faithfulness_correlation(
@@ -37,4 +38,5 @@ def faithfulness_correlation(
     pixels = given(explanation.images, "images")[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels)))] * subsets
     kind = f"faithfulness correlation {fraction}"
-    return pearson(*subset_drops(explanation, kind, draws, fill, blur, output, seed))
+    correlation = pearson(*subset_drops(explanation, kind, draws, fill, blur, output, seed))
+    return correlation.masked_fill(constant(given(explanation.raw_map, "raw_map")), torch.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from bench.errors import BenchError
@@ -12,7 +13,7 @@ from bench.explanation import Explanation
 from bench.preconditions import given
 from metrics.perturbation import Fill
 from metrics.random_subsets import pixels_at_random, subset_drops
-from metrics.similarity import pearson
+from metrics.similarity import constant, pearson
 
 
 def sensitivity_n(
@@ -42,4 +43,5 @@ def sensitivity_n(
     both = subset_drops(explanation, kind, draws, fill, blur, output, seed)
     attributed, lost = (each.unflatten(1, (len(fractions), subsets)).flatten(0, 1) for each in both)
     curve = pearson(attributed, lost).view(-1, len(fractions))
+    curve = curve.masked_fill(constant(given(explanation.raw_map, "raw_map"))[:, None], torch.nan)
     return {"sensitivity_n": curve.mean(1), "sensitivity_n_by_size": curve}

@@ -11,7 +11,8 @@ from bench.errors import unknown
 from bench.explanation import Explanation
 from bench.preconditions import given
 
-CONSTANT = 1e-12  # of the map's norm: what float64 leaves of a constant map's spread
+# What rounding leaves of a constant map's spread, in its largest |value|; float32 maps are sums over many channels.
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 WINDOW, SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian
 K1, K2 = 0.01, 0.03  # of SSIM, for a range of 1
 
@@ -20,8 +21,8 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
     """How alike two explanations of the same images are -> (B,), at most 1, which is the same map.
 
     kind "pearson" or "spearman": the correlation of the signed raw maps, no ReLU and no resize, in [-1, 1]; NaN where a
-    map is constant. "ssim": structural similarity of the heatmaps in [0, 1]; NaN where one is zero everywhere, since two
-    empty pictures would be the same picture.
+    map is constant. "ssim": structural similarity of the heatmaps in [0, 1]; NaN where one is zero everywhere, since
+    two empty pictures would be the same picture.
     Raises BenchError for another kind.
     """
     if kind == "ssim":
@@ -35,17 +36,25 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """cov(a, b) / (std(a) std(b)) over the pixels: two (B, h, w) -> (B,) in [-1, 1], NaN where one is constant."""
+    """cov(a, b) / (std(a) std(b)) over the pixels: two (B, h, w) -> (B,) in [-1, 1], NaN where one is `constant`."""
     a, b = (_centred(maps.double().flatten(1)) for maps in (first, second))
-    return (a * b).sum(1).clamp(-1, 1)
+    return (a * b).sum(1).clamp(-1, 1).masked_fill(constant(first) | constant(second), torch.nan)
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Pearson's correlation of the pixels' ranks, equals sharing the mean of theirs: two (B, h, w) -> (B,).
 
-    Pixels are equal where the maps, over their largest |value|, agree to 1e-6.
+    Pixels are equal where the maps, over their largest |value|, agree to 1e-6. NaN where a map is `constant`.
     """
-    return pearson(*(_ranks(maps) for maps in (first, second)))
+    correlation = pearson(*(_ranks(maps) for maps in (first, second)))
+    return correlation.masked_fill(constant(first) | constant(second), torch.nan)
+
+
+def constant(maps: Tensor) -> Tensor:
+    """(B, ...) -> bool (B,): where a map is the same everywhere, up to the rounding of the type that it has."""
+    values = maps.double().flatten(1)
+    spread = (values - values.mean(1, keepdim=True)).abs().amax(1)
+    return spread <= ROUNDING[maps.dtype] * values.abs().amax(1)
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
@@ -64,11 +73,9 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _centred(values: Tensor) -> Tensor:
-    """Less their mean and of norm 1: (B, n) -> (B, n); NaN where they are constant."""
+    """Less their mean and of norm 1: (B, n) -> (B, n); NaN where all are equal."""
     centred = values - values.mean(1, keepdim=True)
-    norm = centred.norm(dim=1, keepdim=True)
-    constant = norm <= CONSTANT * values.norm(dim=1, keepdim=True)
-    return centred / norm.masked_fill(constant, torch.nan)
+    return centred / centred.norm(dim=1, keepdim=True)
 
 
 def _ranks(maps: Tensor) -> Tensor:

@@ -108,6 +108,17 @@ def test_a_constant_map_has_no_correlation_and_a_zero_map_no_infidelity(linear):
     assert measure(metrics.get("infidelity"), zero, True)["infidelity"][1] == ("zero_raw_map",) * 2
 
 
+def test_what_rounding_leaves_of_a_constant_map_has_no_correlation(linear):
+    trace, added = linear
+    flat = of_map(trace, torch.where(added > 0, 1 + 3e-7, 1.0).float())
+    assert flat.raw_map is not None
+    assert flat.raw_map.std() > 0
+    for name in ("sensitivity_n", "faithfulness_correlation"):
+        for values, statuses in measure(metrics.get(name), flat, True).values():
+            assert statuses == ("no_variation",) * 2
+            assert values.isnan().all()
+
+
 def test_squares_lie_in_the_image_and_reach_every_corner():
     draw, seen = torch.Generator().manual_seed(0), torch.zeros(5, 7, dtype=torch.bool)
     for _ in range(200):

@@ -92,6 +92,20 @@ def test_a_constant_map_correlates_with_nothing():
             assert kind(torch.full_like(first, level).float(), first).isnan().all()
 
 
+def test_what_rounding_leaves_of_a_constant_map_correlates_with_nothing():
+    first, _ = maps(2)
+    for dtype, step in ((torch.float32, 3e-7), (torch.float16, 1e-3), (torch.bfloat16, 8e-3)):
+        noise = 1 + step * (first > 0).double()
+        for level in (1.7, -3e4, 1e-3):
+            flat = (level * noise).to(dtype)
+            assert (flat.amax((1, 2)) > flat.amin((1, 2))).all()
+            assert pearson(level * noise, first).isfinite().all()  # in float64 it says something
+            for kind in (pearson, spearman):
+                assert kind(flat, first).isnan().all()
+                assert kind(first.to(dtype), flat).isnan().all()
+                assert kind((level * (1 + 0.1 * first)).to(dtype), first).isfinite().all()
+
+
 def test_an_unknown_similarity_is_named(explanation):
     with pytest.raises(BenchError, match="spearman"):
         similarity(explanation, explanation, "spearmen")
