@@ -82,8 +82,18 @@ def test_statuses_are_complete(run: RunFolder) -> None:
     counted = 0
     for group in table.groups:
         for row in group.rows:
-            counted += int(row[3].text.split()[0]) * len(row[2].text.split(", "))
+            counted += int(row[3].text.split()[0]) * len(row[2].text.split(", ")) * len(row[0].text.split("; "))
     assert counted == (run.records["status"] != "ok").sum()
+
+
+def test_metrics_with_the_same_statuses_share_a_row(make_records: Any, make_run: Any) -> None:
+    records = make_records(n=4)
+    one = records[records["metric"] == "box_iou"].assign(status="ok", value=0.5)
+    missing = one["method"] == "random"
+    one = one.assign(status=one["status"].mask(missing, "not_applicable"), value=one["value"].mask(missing))
+    run = RunFolder.read(make_run(pd.concat([one, one.assign(metric="pointing_game")])))
+    (line,) = status_table(run, summarise(run.records)).groups[0].rows
+    assert [cell.text for cell in line] == ["Box IoU; pointing_game", "not_applicable", "random", "4 of 4"]
 
 
 def test_correctness_splits_n(run: RunFolder) -> None:

@@ -1,27 +1,36 @@
-"""Every status that isn't ok: of which metric and methods, how many rows."""
+"""Every status that isn't ok: of which metrics and methods, how many rows."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pandas as pd
 
 from bench.report.run_folder import RunFolder
 from bench.report.summary import at
-from bench.report.table import Group, Table, row
+from bench.report.table import Cell, Group, Table, row
 from bench.report.tables.text import by_metric, methods_by_status
 
-HEADER = ("Metric", "Status", "Methods", "Rows each")
+HEADER = ("Metrics", "Status", "Methods", "Rows of each")
 
 
 def status_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     """No rows, and a sentence that says so, where all is ok."""
-    groups = []
-    for setting in run.settings:
-        lines = tuple(
-            row(value.title, status, ", ".join(methods), count)
-            for value, whole, rows in by_metric(run, at(summary, setting))
-            if not whole  # its images have the same
-            for (status, count), methods in methods_by_status(rows).items()
-        )
-        groups += [Group(run.label(setting), lines)] if lines else []
+    found = ((run.label(setting), tuple(_rows(run, at(summary, setting)))) for setting in run.settings)
+    groups = tuple(Group(label, lines) for label, lines in found if lines)
     notes = () if groups else ("Every row has status ok.",)
-    return Table("statuses", "Statuses other than ok", HEADER, tuple(groups), notes, text_columns=3)
+    return Table("statuses", "Statuses other than ok", HEADER, groups, notes, text_columns=3)
+
+
+def _rows(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
+    """One row for all metrics with the same status of the same methods in as many rows.
+
+    Titles have commas of their own.
+    """
+    metrics: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for value, whole, rows in by_metric(run, summary):
+        if not whole:  # its images have the same
+            for (status, count), methods in methods_by_status(rows).items():
+                metrics.setdefault((status, count, methods), []).append(value.title)
+    for (status, count, methods), titles in metrics.items():
+        yield row("; ".join(titles), status, ", ".join(methods), count)
