@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bench.run import aggregation, compute, correct, costs, manifest, notes, pic
 from bench.run.job import Job
 from bench.run.manifest import Failure, Outcome
 from bench.run.progress import progress
+from bench.run.shards import Shard
 from bench.run.user_code import add_current_folder
 
 
@@ -77,7 +79,7 @@ def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, .
     missing = [(one.shard, files) for one in shards if (files := one.missing(folder))]
     images, console, start = sum(len(shard) for shard, _ in missing), Console(), time.perf_counter()
     if missing:
-        _say_cost(job, images, console)
+        _say_cost(job, [shard for shard, _ in missing], console)
         with progress(job.name, images, console) as advance:
             for shard, files in missing:
                 compute.compute(job, whole, shard, files, folder)
@@ -92,11 +94,12 @@ def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, .
     return len(missing)
 
 
-def _say_cost(job: Job, images: int, console: Console) -> None:
+def _say_cost(job: Job, missing: Sequence[Shard], console: Console) -> None:
     """What is about to be computed, in forward passes; nothing where the metrics need none."""
     cost = costs.Cost.of(job.metrics, len(job.methods))
     if cost.per_image:
-        console.print(f"{job.name}: {cost.line(images)}", highlight=False, soft_wrap=True)
+        images, rows = sum(map(len, missing)), sum(map(job.rows, missing))
+        console.print(f"{job.name}: {cost.line(images, rows)}", highlight=False, soft_wrap=True)
 
 
 def run_folder(config: dict[str, Any]) -> Path:

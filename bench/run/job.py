@@ -88,8 +88,8 @@ class Job:
             return ()
         mine, theirs = self.model.number_of_classes, len(self.data.classes)
         return (
-            f"the {theirs} classes of {self.data.name!r} aren't the {mine} of {self.model.name}, so boxes and masks aren't "
-            "used: metrics that need them have no value.",
+            f"the {theirs} classes of {self.data.name!r} aren't the {mine} of {self.model.name}, so boxes and masks "
+            "aren't used: metrics that need them have no value.",
         )
 
     @property
@@ -105,8 +105,19 @@ class Job:
     @cached_property
     def contents(self) -> dict[int, str]:
         """For each chosen image its id, the SHA-256 of its content, and its labels, which may come from elsewhere."""
-        data = self.data
-        return {index: f"{data.ids[index]} {data.fingerprint(index)} {data.labels(index)}" for index in self.indices}
+        data, labels = self.data, self.labels
+        return {index: f"{data.ids[index]} {data.fingerprint(index)} {labels[index]}" for index in self.indices}
+
+    @cached_property
+    def labels(self) -> dict[int, tuple[int, ...]]:
+        """For each chosen image all its labels: of some data sets that is a file to read."""
+        return {index: self.data.labels(index) for index in self.indices}
+
+    def rows(self, shard: Shard) -> int:
+        """How many rows a shard has: one an image, or one a label; fewer, where a crop cuts an object away."""
+        if self.target != "each_label":
+            return len(shard)
+        return sum(len(self.labels[index]) for index in shard.indices)
 
     @property
     def data_fingerprint(self) -> str:

@@ -8,7 +8,7 @@ import metrics
 from bench import BenchError
 from bench.evaluation import measure
 from bench.explanation import Explanation
-from bench.plugins import Plugin, forwards_of
+from bench.plugins import Plugin, forwards_of, from_config
 from bench.preconditions import OK
 from bench.run.costs import Cost, check
 from bench.testing import Case
@@ -36,10 +36,61 @@ def test_shared_passes_and_passes_of_the_image_count_once():
     ]
     cost = Cost.of(several, methods=3)
     assert (cost.per_image_and_method, cost.per_image) == (11, 3 * 11 + 105)
-    line = cost.line(images=20)
+    line = cost.line(images=20, rows=20)
     assert "11 per image and method (c 10, kept 1)" in line
     assert "105 per image for all methods (d 100, e 5)" in line
     assert "2,760 for 20 images x 3 methods" in line
+    line = cost.line(images=20, rows=50)
+    assert "11 per label and method (c 10, kept 1)" in line
+    assert "105 per label for all methods (d 100, e 5)" in line
+    assert "6,900 for 50 labels of 20 images x 3 methods" in line
+
+
+def test_passes_of_one_name_are_shared_at_equal_parameters_alone():
+    steps = {"steps": 10, "fill": "zero"}
+    one, same = metric("one", {"curve": "steps"}, steps), metric("same", {"curve": "steps"}, dict(steps))
+    other = metric("other", {"curve": "steps"}, steps | {"fill": "mean"})
+    assert Cost.of([one, same], 1).per_image == 10
+    assert Cost.of([one, same, other], 1).per_image == 20
+    assert "20 per image and method (curve 20)" in Cost.of([one, same, other], 1).line(1, 1)
+
+
+def test_a_parameter_that_starts_with_a_pass_s_name_is_of_that_pass():
+    both = metric("both", {"up": 5, "down": 5}, {"steps": 5, "up_fill": "blur", "down_fill": "zero"})
+    up, down = (
+        metric(name, {name: 5}, {"steps": 5, "fill": fill}) for name, fill in (("up", "blur"), ("down", "zero"))
+    )
+    assert Cost.of([both, up, down], 1).per_image == 10
+    assert Cost.of([both, metric("up", {"up": 5}, {"steps": 5, "fill": "zero"})], 1).per_image == 15
+
+
+@pytest.mark.parametrize(
+    ("changed", "beside", "said"),
+    [
+        ("road_morf", ["road_combined"], {"fractions": [0.3, 0.6], "noise": 0.02}),
+        ("road_lerf", ["road_combined"], {"fractions": [0.3, 0.6]}),
+        ("deletion_auc", ["insertion_minus_deletion", "insertion_auc"], {"steps": 4, "fill": "mean"}),
+        ("deletion_auc", ["insertion_minus_deletion", "insertion_auc"], {"steps": 4}),
+        ("average_drop", ["increase_in_confidence", "average_gain"], {"fill": "mean"}),
+        ("average_drop", ["increase_in_confidence", "average_gain"], {}),
+    ],
+)
+def test_no_more_passes_are_run_than_are_said_at_other_parameters(changed, beside, said):
+    """And no fewer: what is equal is shared, also by a metric of other parameter names."""
+    same = {key: value for key, value in said.items() if key in ("fractions", "steps")}
+    chosen = [with_params(changed, said), *(with_params(name, same) for name in beside)]
+    trace = Case().trace()
+    explanation = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
+    before = trace.passes.trunk_forward
+    for entry in chosen:
+        measure(entry, explanation, True)
+    assert (trace.passes.trunk_forward - before) / len(trace) == Cost.of(chosen, 1).per_image
+
+
+def with_params(name: str, params: dict) -> Plugin:
+    known = metrics.get(name)
+    about = {"_target_": known.target, "params": {**known.params, **params}, **known.about}
+    return from_config("metric", name, about)
 
 
 def test_budget_names_the_metrics_their_cost_and_the_way_out():
@@ -75,6 +126,18 @@ def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, resul
 
 def test_the_cost_is_said_before_a_run_and_not_where_nothing_is_left_to_do(run, capsys):
     run()
-    assert "at most: 1 per image and method (confidence_drop 1), 10 for 5 images x 2 methods" in capsys.readouterr().out
-    run()
+    said = "at most: 1 per image and method (confidence_drop 1), 10 for 5 images x 2 methods"
+    run("target=label")
+    assert said in capsys.readouterr().out
+    run("target=label")
     assert "forward passes" not in capsys.readouterr().out
+
+
+def test_each_label_is_a_row_and_costs_its_own_passes(run, rows, capsys):
+    outcomes = run("target=each_label")
+    said = capsys.readouterr().out
+    measured = rows(outcomes)
+    explained = len(measured[measured["metric"] == "confidence_drop"])  # with both methods
+    assert explained > 10
+    total = f"{explained} for {explained // 2} labels of 5 images x 2 methods"
+    assert f"at most: 1 per label and method (confidence_drop 1), {total}" in said
