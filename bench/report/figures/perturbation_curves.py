@@ -10,6 +10,8 @@ from bench.report.figures.drawing import PALETTE, Drawing, LeftOut, canvas, pane
 from bench.report.run_folder import RunFolder
 
 DASHES = ("-", "--", ":", "-.")  # a colour returns with other dashes
+SHADE = 0.15  # of a band, where there are few of them
+BANDS = 4  # from here on each is fainter, so that together they stay lighter than the lines
 MARKED = 12  # points that a curve may have for each to be marked
 
 
@@ -36,7 +38,7 @@ def _drawing(run: RunFolder, name: str, title: str, about: Mapping[str, Any], cu
         drawn = panels(figure, len(settings), sharex=True, sharey=True)
         for axes, setting in zip(drawn, settings, strict=True):
             for one in (one for one in curves if one.setting == setting):
-                _line(axes, about["at"], one, looks[one.method])
+                _line(axes, about["at"], one, looks[one.method], SHADE * min(1, BANDS / len(methods)))
             axes.set_title(run.label(setting))
         handles, labels = _legend(drawn, methods)
         figure.legend(handles, labels, loc="outside right upper", fontsize=8)
@@ -45,11 +47,11 @@ def _drawing(run: RunFolder, name: str, title: str, about: Mapping[str, Any], cu
     return Drawing(f"perturbation_{name}", title, _caption(about, curves), figure)
 
 
-def _line(axes: Any, at: Sequence[float], one: MeanCurve, look: Mapping[str, Any]) -> None:
+def _line(axes: Any, at: Sequence[float], one: MeanCurve, look: Mapping[str, Any], alpha: float) -> None:
     marker = {"marker": "o", "markersize": 3} if len(at) <= MARKED else {}
     axes.plot(at, one.mean, label=one.method, linewidth=1.3, **look, **marker)
     low, high = one.mean - one.half_width, one.mean + one.half_width
-    axes.fill_between(at, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    axes.fill_between(at, low, high, color=look["color"], alpha=alpha, linewidth=0)
 
 
 def _legend(drawn: Sequence[Any], methods: Sequence[str]) -> tuple[list[Any], list[str]]:
