@@ -152,19 +152,17 @@ def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> M
 
 def _judged(metric: Plugin, values: Any, met: np.ndarray, curve: bool) -> tuple[Tensor, tuple[str, ...]]:
     undefined = metric.about.get("undefined", NOT_FINITE)
-    if curve and isinstance(values, Tensor) and values.ndim == 2 and len(values) == len(met):
-        points = values.detach().to("cpu", torch.float64)
-        status = np.where((met == OK) & ~points.isfinite().all(1).numpy(), undefined, met)
-        return points.masked_fill(torch.from_numpy(status != OK)[:, None], torch.nan), tuple(status)
-    if curve or not isinstance(values, Tensor) or values.shape != met.shape:
+    if not isinstance(values, Tensor) or values.ndim != 1 + curve or values.shape[:1] != met.shape:
         raise BenchError(
             f"The metric {metric.name!r} returned {_described(values)}; a metric returns one value per image, "
             f"a tensor of shape ({len(met)},), or a dict of such tensors."
         )
     exact = values.detach().to("cpu", torch.float64)
-    status = np.where((met == OK) & exact.isnan().numpy(), undefined, met)
-    status = np.where((status == OK) & exact.isinf().numpy(), NOT_FINITE, status)
-    return exact.masked_fill(torch.from_numpy(status != OK), torch.nan), tuple(status)
+    points = exact.reshape(len(exact), -1)
+    status = np.where((met == OK) & points.isnan().any(1).numpy(), undefined, met)
+    status = np.where((met == OK) & points.isinf().any(1).numpy(), NOT_FINITE, status)
+    missing = torch.from_numpy(status != OK)
+    return exact.masked_fill(missing[:, None] if curve else missing, torch.nan), tuple(status)
 
 
 def _described(answer: Any) -> str:

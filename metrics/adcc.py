@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from bench.explanation import Explanation
@@ -22,8 +23,15 @@ def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> d
     heatmap = given(explanation.heatmap, "heatmap")
     seen = explanation.again(images=kept_images(explanation, fill, blur))
     explanation.once(kept(fill, blur), lambda: given(seen.trace, "trace").logits)  # spares average drop its pass
-    coherency = (1 + pearson(heatmap, given(seen.heatmap, "heatmap"))) / 2
+    kept_map = given(seen.heatmap, "heatmap")
+    coherency = (1 + pearson(heatmap, kept_map)) / 2
     complexity = heatmap.double().mean((1, 2))
     drop = average_drop(explanation, fill, blur)
     harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
-    return {"adcc": harmonic, "coherency": coherency, "complexity": complexity}
+    # Infinite where there is no map or no answer: NaN is for a constant map.
+    shown = kept_map.flatten(1).isfinite().all(1)
+    return {
+        "adcc": harmonic.masked_fill(~(shown & drop.isfinite()), torch.inf),
+        "coherency": coherency.masked_fill(~shown, torch.inf),
+        "complexity": complexity,
+    }

@@ -42,4 +42,4 @@ def effective_complexity(
         return torch.ones_like(trace.scores, dtype=torch.float64)
     before, after = probabilities(trace.logits, trace.targets), perturbed_scores(trace, steps - 1, perturbed)
     enough = (before[:, None] - after).abs() < tolerance
-    return torch.where(enough, kept / steps, 1.0).amin(1)
+    return torch.where(enough, kept / steps, 1.0).amin(1).masked_fill(after.isnan().any(1), torch.nan)

@@ -36,7 +36,8 @@ def explanation_sensitivity(
     moved = []
     for _ in range(samples):
         there = given(explanation.again(images=_nearby(images, radius, draws)).raw_map, "raw_map").double()
-        moved.append((there - here).flatten(1).norm(dim=1))
+        # Infinite where there is no map: NaN is for a map of zeros.
+        moved.append((there - here).flatten(1).norm(dim=1).nan_to_num(torch.inf, torch.inf))
     norm = here.flatten(1).norm(dim=1)
     relative = torch.stack(moved) / norm.masked_fill(norm == 0, torch.nan)
     return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}

@@ -3,15 +3,13 @@ arXiv:2005.00631, section 3."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
 from metrics.perturbation import Fill
-from metrics.random_subsets import pixels_at_random, subset_drops
-from metrics.similarity import constant, pearson
+from metrics.random_subsets import drops_correlation, pixels_at_random, subset_drops
 
 
 def faithfulness_correlation(
@@ -38,5 +36,4 @@ def faithfulness_correlation(
     pixels = given(explanation.images, "images")[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels)))] * subsets
     kind = f"faithfulness correlation {fraction}"
-    correlation = pearson(*subset_drops(explanation, kind, draws, fill, blur, output, seed))
-    return correlation.masked_fill(constant(given(explanation.raw_map, "raw_map")), torch.nan)
+    return drops_correlation(explanation, *subset_drops(explanation, kind, draws, fill, blur, output, seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from bench.explanation import Explanation
@@ -17,4 +18,4 @@ def increase_in_confidence(explanation: Explanation, fill: Fill = "zero", blur: 
     """
     trace, seen = given(explanation.trace, "trace"), kept_logits(explanation, fill, blur)
     p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, seen))
-    return (p_kept > p).double()
+    return (p_kept > p).double().masked_fill(p_kept.isnan(), torch.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from bench.errors import BenchError
@@ -40,4 +41,5 @@ def infidelity(
     attributed, lost = subset_drops(explanation, f"infidelity {list(sides)}", draws, fill, blur, output, seed)
     if scaled:
         attributed = attributed * ((attributed * lost).sum(1) / attributed.square().sum(1))[:, None]
-    return (attributed - lost).square().mean(1)
+    # Infinite, since NaN is for a map of zeros.
+    return (attributed - lost).square().mean(1).masked_fill(~lost.isfinite().all(1), torch.inf)

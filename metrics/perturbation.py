@@ -42,7 +42,7 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
     """What a perturbation is judged by: (R, C), (R,) -> (R,), float64.
 
     output "probability": the softmax probability of each row's class. "logit": its score. "accuracy": 1 where it is
-    the predicted class, else 0. Raises BenchError for another output.
+    the predicted class, else 0. NaN where the logits are. Raises BenchError for another output.
     """
     if output not in OUTPUTS:
         raise unknown("output", str(output), OUTPUTS)
@@ -50,7 +50,7 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
         return probabilities(logits, targets)
     if output == "logit":
         return logits.double().gather(1, targets[:, None])[:, 0]
-    return (logits.argmax(1) == targets).double()
+    return (logits.argmax(1) == targets).double().masked_fill(logits.isnan().any(1), torch.nan)
 
 
 def confidence_in(trace: Trace, logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:

@@ -15,6 +15,7 @@ from bench.trace import Trace
 from methods.seeding import generators
 from metrics.perturbation import Fill, confidence_in, filling
 from metrics.perturbed_passes import perturbed_scores
+from metrics.similarity import constant, pearson
 
 Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
 SUBSETS_AT_ONCE = 64  # what is held of an image's subsets, beside a pass
@@ -41,6 +42,15 @@ def subset_drops(
 
     attributed = _sums(trace, given(explanation.raw_map, "raw_map").double(), kind, subsets, seed)
     return attributed, trace.once((kind, str(fill), blur, output, seed, len(subsets)), lost)
+
+
+def drops_correlation(explanation: Explanation, attributed: Tensor, lost: Tensor) -> Tensor:
+    """Pearson's correlation of what the map and the model attribute to n subsets: two (B, n) -> (B,).
+
+    NaN where the map or one of the two is constant; infinite where the model has no finite answer to a subset.
+    """
+    flat, broken = constant(given(explanation.raw_map, "raw_map")), ~lost.isfinite().all(1)
+    return pearson(attributed, lost).masked_fill(flat, torch.nan).masked_fill(broken, torch.inf)
 
 
 def pixels_at_random(count: int) -> Subset:

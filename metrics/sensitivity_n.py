@@ -12,8 +12,7 @@ from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
 from metrics.perturbation import Fill
-from metrics.random_subsets import pixels_at_random, subset_drops
-from metrics.similarity import constant, pearson
+from metrics.random_subsets import drops_correlation, pixels_at_random, subset_drops
 
 
 def sensitivity_n(
@@ -41,7 +40,8 @@ def sensitivity_n(
     draws = [pixels_at_random(max(1, round(fraction * pixels))) for fraction in fractions for _ in range(subsets)]
     kind = f"sensitivity-n {list(fractions)}"
     both = subset_drops(explanation, kind, draws, fill, blur, output, seed)
-    attributed, lost = (each.unflatten(1, (len(fractions), subsets)).flatten(0, 1) for each in both)
-    curve = pearson(attributed, lost).view(-1, len(fractions))
-    curve = curve.masked_fill(constant(given(explanation.raw_map, "raw_map"))[:, None], torch.nan)
+    curve = torch.stack([
+        drops_correlation(explanation, attributed, lost)
+        for attributed, lost in zip(*(each.split(subsets, dim=1) for each in both), strict=True)
+    ], dim=1)  # fmt: skip
     return {"sensitivity_n": curve.mean(1), "sensitivity_n_by_size": curve}

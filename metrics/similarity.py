@@ -13,6 +13,7 @@ from bench.preconditions import given
 
 # What rounding leaves of a constant map's spread, in its largest |value|; float32 maps are sums over many channels.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+KINDS = ("pearson", "spearman", "ssim")
 WINDOW, SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian
 K1, K2 = 0.01, 0.03  # of SSIM, for a range of 1
 
@@ -23,16 +24,18 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
     kind "pearson" or "spearman": the correlation of the signed raw maps, no ReLU and no resize, in [-1, 1]; NaN where a
     map is constant. "ssim": structural similarity of the heatmaps in [0, 1]; NaN where one is zero everywhere, since
     two empty pictures would be the same picture.
-    Raises BenchError for another kind.
+    Infinite where the second isn't finite, which is no constant map. Raises BenchError for another kind.
     """
+    if kind not in KINDS:
+        raise unknown("similarity of maps", kind, KINDS)
     if kind == "ssim":
         maps = given(first.heatmap, "heatmap"), given(second.heatmap, "heatmap")
         shown = torch.stack([one.amax((1, 2)) > 0 for one in maps]).all(0)
-        return ssim(*maps).masked_fill(~shown, torch.nan)
-    if kind not in ("pearson", "spearman"):
-        raise unknown("similarity of maps", kind, ("pearson", "spearman", "ssim"))
-    correlation = pearson if kind == "pearson" else spearman
-    return correlation(given(first.raw_map, "raw_map"), given(second.raw_map, "raw_map"))
+        found = ssim(*maps).masked_fill(~shown, torch.nan)
+    else:
+        correlation = pearson if kind == "pearson" else spearman
+        found = correlation(given(first.raw_map, "raw_map"), given(second.raw_map, "raw_map"))
+    return found.masked_fill(~second.finite, torch.inf)
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:

@@ -1,0 +1,77 @@
+"""A model whose answer to a changed image is NaN: no metric has a value, and the status says why."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bench
+import metrics
+from bench import Explanation
+from bench.evaluation import measure
+from bench.plugins import forwards_of, from_config
+
+OF_THE_SAME_IMAGE = ("class_correlation", "model_parameter_randomisation", "random_logit")
+OF_CHANGED_IMAGES = [
+    name for name in metrics.names() if sum(forwards_of(metrics.get(name)).values()) and name not in OF_THE_SAME_IMAGE
+]
+
+
+class Only(nn.Module):
+    """The image it was made for as it is, any other as NaN."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("image", image)
+
+    def forward(self, images: Tensor) -> Tensor:
+        changed = (images != self.image).flatten(1).any(1)
+        return images.masked_fill(changed[:, None, None, None], torch.nan)
+
+
+@pytest.fixture(scope="module")
+def trace() -> bench.Trace:
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 12, 12, dtype=torch.float64)
+    net = nn.Sequential(
+        Only(image), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    )
+    return bench.trace(net.double().eval(), "2", image, torch.tensor([0]))
+
+
+def of(trace: bench.Trace, method) -> Explanation:
+    note = bench.Annotation(torch.tensor([0, 1]), torch.tensor([[0.0, 0, 6, 6], [6, 6, 12, 12]]))
+    return Explanation.of(trace, method(trace), bench.Batch(trace.images, ("a",), trace.targets, (note,)), method)
+
+
+def weights(trace: bench.Trace) -> Tensor:
+    return trace.gradients.abs() + 1e-3
+
+
+@pytest.mark.parametrize("output", ["probability", "logit", "accuracy"])
+@pytest.mark.parametrize("name", OF_CHANGED_IMAGES)
+def test_no_value_where_the_model_has_no_answer(name, output, trace):
+    metric = metrics.get(name)
+    params = {**metric.params, **({"output": output} if "output" in metric.params else {})}
+    found = measure(from_config("metric", name, {**metric.about, "_target_": metric.target, "params": params}),
+                    of(trace, weights), True)  # fmt: skip
+    for value, (values, statuses) in found.items():
+        assert statuses == (("ok",) if value == "complexity" else ("not_finite",)), value
+        assert values.isnan().all() == (value != "complexity")
+
+
+@pytest.mark.parametrize("kind", ["pearson", "spearman", "ssim"])
+@pytest.mark.parametrize("name", OF_THE_SAME_IMAGE)
+def test_no_similarity_with_a_map_that_is_not_finite(name, kind, trace):
+    model = trace.cut.model
+
+    def once(trace: bench.Trace) -> Tensor:
+        first = trace.cut.model is model and int(trace.targets[0]) == 0
+        return weights(trace) if first else weights(trace) * torch.nan
+
+    metric = metrics.get(name)
+    params = {**metric.params, "similarity": kind}
+    found = measure(from_config("metric", name, {**metric.about, "_target_": metric.target, "params": params}),
+                    of(trace, once), True)  # fmt: skip
+    assert {status for _, statuses in found.values() for status in statuses} == {"not_finite"}
