@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from bench.report.figures.drawing import Drawing, LeftOut, canvas, style
 from bench.report.numbers import NOTHING, ROUNDING, number
@@ -17,19 +18,25 @@ ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
 WRITTEN = 16  # methods up to which a cell's value is written into it
 LIGHTER = 1.3  # of the colours' range: the darkest would drown the numbers
 DARK = 0.7  # from here on the number is white
+EACH_ROW = "each row orders the methods by one metric, from the best (dark) to the last (white)"
+CHANCE = "A place says nothing of chance: see the errors in the tables."
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
-    """One figure for each setting that has several methods."""
+    """One figure for each setting that has several methods; where there are several such, first one over all."""
     values = [value for value in map(run.value, run.metrics) if value.better in ARROWS]
     summary = leading(summarise(run.records[run.records["method"] != METHOD_FREE]))
+    tables = {setting: leads(at(summary, setting), values) for setting in run.settings}
+    fitting = {setting: table for setting, table in tables.items() if table.shape[1] > 1 and len(table)}
+    if len(fitting) > 1:
+        yield _over_all(run, fitting, values)
     for count, setting in enumerate(run.settings):
         title = f"{TITLE}, {run.label(setting)}"
-        table = leads(at(summary, setting), values)
-        if table.shape[1] < 2 or table.empty:
+        if setting in fitting:
+            name = f"ranking_{count}" if len(run.settings) > 1 else "ranking"
+            yield _of_one(run, setting, name, title, fitting[setting])
+        else:
             yield LeftOut(title, "It takes two methods with values, and a metric with a direction.")
-            continue
-        yield _drawing(run, setting, f"ranking_{count}" if len(run.settings) > 1 else "ranking", title, table)
 
 
 def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
@@ -48,30 +55,58 @@ def places(row: pd.Series, better: str) -> pd.Series:
     return printed.rank(method="average", ascending=better == "lower")
 
 
-def _drawing(run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame) -> Drawing:
+def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
+    """The share of a row's other methods that do worse: 1 for the best, 0 for the last, 1/2 for all where all print
+    alike. Metrics x methods -> the same; values: the rows', and perhaps more."""
+    better = {value.name: value.better for value in values}
+    rows = [places(row, better[str(name)]) for name, row in table.iterrows()]
+    place = pd.DataFrame(np.array(rows), index=table.index, columns=table.columns)
+    return 1 - (place - 1).div((place.notna().sum(axis=1) - 1).clip(lower=1), axis=0)
+
+
+def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame) -> Drawing:
     values = [run.value(metric) for metric in table.index]
-    place = np.array([places(row, value.better) for value, (_, row) in zip(values, table.iterrows(), strict=True)])
-    # The share of a row's other methods that do worse: 1 for the best, 1/2 for all where all print alike.
-    ahead = 1 - (place - 1) / np.maximum(1, (~np.isnan(place)).sum(1, keepdims=True) - 1)
-    written = table.shape[1] <= WRITTEN
+    caption = (
+        f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is no value. "
+        f"{'Numbers are what' if _is_written(table) else 'The order is by what'} tables lead with: the value of the "
+        f"whole data set, the median of a ratio, else the mean. {CHANCE}"
+    )
+    return Drawing(name, title, caption, _picture(ahead(table, values), table.map(number), values))
+
+
+def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]) -> Drawing:
+    """The mean over settings, which counts each network once, whatever its values."""
+    every = pd.concat([ahead(table, values) for table in tables.values()])
+    mean = every.groupby(level=0).mean()
+    methods = [name for name in (run.manifest.get("methods") or every.columns) if name in every.columns]
+    shown = [value for value in values if value.name in mean.index]
+    mean = mean.reindex(index=[value.name for value in shown], columns=methods)
+    written = mean.map(lambda share: NOTHING if np.isnan(share) else f"{100 * share:.0f}")
+    caption = (
+        f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. Numbers are per cent: how "
+        f"many of the other methods do worse, mean over the settings; 50 where all print alike. {CHANCE}"
+    )
+    return Drawing("ranking_over_all", f"{TITLE}, over all", caption, _picture(mean, written, shown))
+
+
+def _is_written(table: pd.DataFrame) -> bool:
+    return table.shape[1] <= WRITTEN
+
+
+def _picture(shares: pd.DataFrame, texts: pd.DataFrame, values: Sequence[Value]) -> Figure:
+    """Metrics x methods: coloured by share, with a text in each cell where there is room."""
+    written = _is_written(shares)
     with style():
-        figure = canvas(3.4 + (0.62 if written else 0.27) * table.shape[1], 1.9 + 0.235 * len(values))
+        figure = canvas(3.4 + (0.62 if written else 0.27) * shares.shape[1], 1.9 + 0.235 * len(values))
         axes = figure.subplots()
-        axes.imshow(ahead, vmin=0, vmax=LIGHTER, cmap="Blues", aspect="auto")
-        axes.set_xticks(range(table.shape[1]), list(table.columns), rotation=90, fontsize=9)
+        axes.imshow(shares, vmin=0, vmax=LIGHTER, cmap="Blues", aspect="auto")
+        axes.set_xticks(range(shares.shape[1]), list(shares.columns), rotation=90, fontsize=9)
         axes.set_yticks(range(len(values)), [f"{value.title} {ARROWS[value.better]}" for value in values], fontsize=8)
         axes.tick_params(length=0)
         axes.grid(visible=False)
         if written:
-            for (row, column), one in np.ndenumerate(table.to_numpy()):
-                colour = "white" if ahead[row, column] > DARK else "0.2"
-                text = number(one) if np.isfinite(one) else NOTHING
+            for (row, column), share in np.ndenumerate(shares.to_numpy()):
+                colour = "white" if share > DARK else "0.2"
+                text = str(texts.iat[row, column])
                 axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
-    caption = (
-        f"{run.label(setting)}: each row orders the methods by one metric, from the best (dark) to the last (white); "
-        "those that print alike have one colour, and a dash is no value. "
-        f"{'Numbers are what' if written else 'The order is by what'} tables lead with: the value of the whole data "
-        "set, the median of a ratio, else the mean. A place says nothing of how sure it is: see the intervals in the "
-        "tables."
-    )
-    return Drawing(name, title, caption, figure)
+    return figure
