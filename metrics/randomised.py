@@ -60,9 +60,10 @@ def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
 def redrawn(model: nn.Module, names: list[str], seed: int) -> nn.Module:
     """A copy with memory of its own, whose named modules are as before any training.
 
-    A module draws its parameters with its own `reset_parameters`, and resets statistics as that does. One without it
-    gets normal draws with each parameter's own mean and standard deviation. Drawn on the CPU in float32, seeded by
-    `seed` and the module's name: device, precision and the other modules change nothing.
+    A module draws its parameters with its own `reset_parameters`, and resets statistics as that does. Parameters that
+    this leaves as they were, or all where there is none, get normal draws with their own mean and standard deviation:
+    those of weight_norm and spectral_norm, and what a subclass adds. Constant ones stay. Drawn on the CPU in float32,
+    seeded by `seed` and the module's name: device, precision and the other modules change nothing.
     """
     drawn = copy.deepcopy(shared_copy(model))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -76,13 +77,15 @@ def redrawn(model: nn.Module, names: list[str], seed: int) -> nn.Module:
 
 def _redraw(module: nn.Module) -> None:
     """Draw a module's own parameters anew, in place."""
-    own = {**module._parameters, **module._buffers}
+    plain = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}  # as of weight_norm
+    own = {**module._parameters, **module._buffers, **plain}
     kinds = {name: (tensor.device, tensor.dtype) for name, tensor in own.items() if tensor is not None}
     _move(module, {name: (torch.device("cpu"), torch.float32) for name in kinds})
+    before = {name: parameter.clone() for name, parameter in module.named_parameters(recurse=False)}
     if callable(reset := getattr(module, "reset_parameters", None)):
         reset()
-    else:
-        for parameter in module.parameters(recurse=False):
+    for name, parameter in module.named_parameters(recurse=False):
+        if torch.equal(parameter, before[name]):
             parameter.normal_(float(parameter.mean()), float(parameter.std(correction=0)))
     _move(module, kinds)
 

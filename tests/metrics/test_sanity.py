@@ -203,6 +203,51 @@ def test_a_draw_depends_on_seed_and_name_alone(crossed):
     assert float(whole.offset.std(correction=0)) < 10 * float(crossed.offset.detach().std(correction=0))
 
 
+class Gained(nn.Conv2d):
+    """A parameter that the inherited reset doesn't know."""
+
+    def __init__(self, *args: int) -> None:
+        super().__init__(*args)
+        self.gain = nn.Parameter(torch.rand(args[1], 1, 1) + 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.gain * super().forward(images)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("layer", [
+    lambda: nn.utils.weight_norm(nn.Conv2d(3, 4, 3)),
+    lambda: nn.utils.spectral_norm(nn.Conv2d(3, 4, 3)),
+    lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)),
+    lambda: Gained(3, 4, 3),
+])  # fmt: skip
+def test_a_reset_that_leaves_a_parameter_in_place_is_not_all(layer, dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(layer(), nn.Flatten()).to(dtype).eval()
+    names = [name for name, module in model.named_modules() if list(module.parameters(recurse=False))]
+    before, drawn = dict(model.named_parameters()), redrawn(model, names, seed=0)
+    for name, parameter in drawn.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+        assert parameter.dtype == dtype
+        if name.endswith(("weight_g", "gain")):  # no reset: its own mean and spread
+            assert (parameter - before[name].mean()).abs().amax() < 5 * before[name].std()
+    image = IMAGE.to(dtype)
+    (copied,) = randomised(model, image, "cascading", 1, seed=0)
+    assert not torch.allclose(copied(image), model(image))
+    torch.testing.assert_close(copied(image), redrawn(model, names, seed=0)(image))
+
+
+def test_what_a_reset_makes_constant_stays_so():
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.Linear(6, 2))
+    model[2].bias.data.fill_(0.25)
+    drawn = redrawn(model, ["0", "1", "2"], seed=0)
+    for norm in (drawn[0], drawn[1]):
+        assert torch.equal(norm.weight, torch.ones(3))
+        assert torch.equal(norm.bias, torch.zeros(3))
+    assert not torch.equal(drawn[2].bias, model[2].bias)
+
+
 def of(trace: bench.Trace, method) -> Explanation:
     return Explanation.of(trace, method(trace), method=method)
 
