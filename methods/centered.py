@@ -5,12 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
 from bench.heatmap import Map
 from bench.trace import Trace
 
 
 def centered(trace: Trace, sigma: float = 0.25) -> Map:
-    """exp(-(x^2 + y^2) / (2 sigma^2)), x and y from the centre in units of the sides -> (B, H', W')."""
+    """exp(-(x^2 + y^2) / (2 sigma^2)), x and y from the centre in units of the sides -> (B, H', W').
+
+    Raises BenchError for a sigma that isn't above 0.
+    """
+    if not sigma > 0:
+        raise BenchError(f"The Gaussian's sigma is a length above 0, in sides of the image, not sigma={sigma}.")
     height, width = trace.images.shape[-2:]
     y, x = (_offsets(size).to(trace.activations) for size in (height, width))
     gaussian = torch.exp(-(y[:, None] ** 2 + x**2) / (2 * sigma**2))

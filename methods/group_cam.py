@@ -29,12 +29,14 @@ def group_cam(
     pixels and `sigma`. f: the class's probability, as in the authors' code; score="logit" takes the logit. The
     groups are neighbours in the layer's order, as even as they can be; with fewer channels than `groups`, each is one.
     A group whose map is zero masks nothing, and adds nothing. Raises BenchError for another score, less than one group,
-    an even kernel or a percentile outside 0 to 100.
+    an even kernel, a sigma that isn't above 0 or a percentile outside 0 to 100.
     """
     if groups < 1:
         raise BenchError(f"Group-CAM needs at least one group, not groups={groups}.")
     if kernel < 1 or kernel % 2 == 0:
         raise BenchError(f"The blur's kernel is an odd number of pixels, not kernel={kernel}.")
+    if not sigma > 0:
+        raise BenchError(f"The blur's sigma is a number of pixels above 0, not sigma={sigma}.")
     if not 0 <= percentile <= 100:
         raise BenchError(f"The percentile is a number from 0 to 100, not {percentile}.")
     with torch.inference_mode(False), torch.no_grad():

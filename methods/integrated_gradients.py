@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
 from bench.trace import Trace
 
 
@@ -16,8 +17,10 @@ def integrated_gradients(trace: Trace, steps: int = 50) -> Tensor:
     channel to. Completeness: the contributions w F add up to S(F) - S(0). steps: points of the Gauss-Legendre rule
     (captum's default rule and number, for its LayerIntegratedGradients, whose baseline is the layer's output for
     another image). The paper finds 20 to 300 enough; behind ReLUs the integrand has jumps, and the error falls as
-    1 / steps.
+    1 / steps. Raises BenchError for less than one.
     """
+    if steps < 1:
+        raise BenchError(f"An integral needs at least one step, not steps={steps}.")
     F = trace.activations
     points, shares = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
     total = torch.zeros_like(F)

@@ -23,10 +23,13 @@ def opti_cam(trace: Trace, iterations: int = 100, learning_rate: float = 0.1) ->
     from u = 0 for each image, which involves no chance and no other image. The objective is the authors' `plain` one
     (the logit itself). Their code also stops early where the loss has risen since it last looked, and applies ReLU to
     the layer's maps: neither is done here.
-    Costs a forward and a backward pass of the whole network for each iteration. Raises BenchError for iterations < 1.
+    Costs a forward and a backward pass of the whole network for each iteration. Raises BenchError for iterations < 1
+    or a learning rate that isn't above 0.
     """
     if iterations < 1:
         raise BenchError(f"An optimisation needs at least one iteration, not iterations={iterations}.")
+    if not learning_rate > 0:
+        raise BenchError(f"The learning rate is a number above 0, not learning_rate={learning_rate}.")
     parts = [
         _optimised(trace, rows, iterations, learning_rate)
         for rows in chunks(trace, len(trace), trace.images[0], HELD * LAYERS_HELD)

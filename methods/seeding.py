@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
+
 
 def generators(images: Tensor, seed: int) -> list[torch.Generator]:
     """A CPU generator for each image (B, ...), seeded by its pixels as float32 and by `seed`."""
@@ -20,7 +22,12 @@ def _generator(image: Tensor, seed: int) -> torch.Generator:
 
 
 def noisy(images: Tensor, sigma: float, draws: Sequence[torch.Generator]) -> Tensor:
-    """images + normal noise, `sigma` times each image's range, the next draw of its generator: (B, 3, H', W')."""
+    """images + normal noise, `sigma` times each image's range, the next draw of its generator: (B, 3, H', W').
+
+    Raises BenchError for a negative sigma.
+    """
+    if not sigma >= 0:
+        raise BenchError(f"The noise's sigma is a share of an image's range, 0 or more, not sigma={sigma}.")
     noise = [torch.randn(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
     spread = images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True)
     return images + sigma * spread * torch.stack(noise).to(images)

@@ -31,12 +31,14 @@ def ss_cam(
     clipped; N = 10 and sigma = 2 are the paper's, torchcam takes 35 samples. A sample's noise is the same for all
     channels, which compares them under equal conditions and lets no weight depend on a channel's place; it is seeded
     by the image's pixels and `seed`. X, H_k and the forms are `score_cam`'s.
-    Raises BenchError for another score or noise, or for less than one sample.
+    Raises BenchError for another score or noise, for less than one sample, or a negative sigma.
     """
     if noise not in PLACES:
         raise unknown("noise", noise, PLACES)
     if samples < 1:
         raise BenchError(f"Smoothing needs at least one sample, not samples={samples}.")
+    if not sigma >= 0:
+        raise BenchError(f"The noise's sigma is 0 or more, not sigma={sigma}.")
     table = trace.once(
         ("noisy masks", samples, sigma, noise, seed), lambda: _scores(trace, samples, sigma, noise, seed)
     )
