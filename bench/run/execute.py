@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bench.errors import BenchError
 from bench.run import aggregation, compute, correct, costs, manifest, notes, pictures, settings, timing
+from bench.run.claims import claimed
 from bench.run.job import Job
 from bench.run.manifest import Failure, Outcome
 from bench.run.progress import progress
@@ -75,15 +76,17 @@ def _run(config: dict[str, Any]) -> Outcome:
 
 
 def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, ...], folder: Path) -> int:
-    """Computes what isn't there; says how many shards that were."""
-    missing = [(one.shard, files) for one in shards if (files := one.missing(folder))]
-    images, console, start = sum(len(shard) for shard, _ in missing), Console(), time.perf_counter()
+    """Computes what isn't there, and no other process computes; says how many shards that were."""
+    missing, computed = [one for one in shards if one.missing(folder)], 0
+    images, console, start = sum(len(one.shard) for one in missing), Console(), time.perf_counter()
     if missing:
-        _say_cost(job, [shard for shard, _ in missing], console)
+        _say_cost(job, [one.shard for one in missing], console)
         with progress(job.name, images, console) as advance:
-            for shard, files in missing:
-                compute.compute(job, whole, shard, files, folder)
-                advance(len(shard))
+            for one, files in claimed(missing, folder, lambda count: _say_waiting(job, count, console)):
+                if files:
+                    compute.compute(job, whole, one.shard, files, folder)
+                    computed += 1
+                advance(len(one.shard))
         rate = images / (time.perf_counter() - start)
         console.print(f"{job.name}: {images} images, {rate:.1f} images/s", highlight=False, soft_wrap=True)
     if len(missing) < len(shards):
@@ -91,7 +94,11 @@ def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, .
         console.print(
             f"{job.name}: {there} of {len(shards)} shards were already there", highlight=False, soft_wrap=True
         )
-    return len(missing)
+    return computed
+
+
+def _say_waiting(job: Job, count: int, console: Console) -> None:
+    console.print(f"{job.name}: another process computes {count} shards; waiting for it", highlight=False)
 
 
 def _say_cost(job: Job, missing: Sequence[Shard], console: Console) -> None:
