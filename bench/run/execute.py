@@ -98,7 +98,8 @@ def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, .
 
 
 def _say_waiting(job: Job, count: int, console: Console) -> None:
-    console.print(f"{job.name}: another process computes {count} shards; waiting for it", highlight=False)
+    said = f"{job.name}: {count} shards were left to other processes; waiting for what they still compute"
+    console.print(said, highlight=False, soft_wrap=True)
 
 
 def _say_cost(job: Job, missing: Sequence[Shard], console: Console) -> None:
