@@ -71,7 +71,7 @@ def _fill(figure: Figure, rows: pd.DataFrame, methods: list[str], classes: list[
         matrix = confusion(here, classes)
         picture = axes.imshow(matrix, vmin=0, vmax=1, cmap="Blues", aspect="equal")
         right = int((here["value"] == here["target_class"]).sum())
-        axes.set_title(f"{method}: {share(right, len(here))}")
+        axes.set_title(f"{method}: {share(right, len(here))}", fontsize=8.5)
         axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_yticks(range(len(classes)), names)
         axes.grid(visible=False)
