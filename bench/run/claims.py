@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,11 +14,14 @@ from bench.run.compute import Todo
 FOLDER = "records"  # beside what they are for
 
 
-def claimed(todo: Sequence[Todo], folder: Path, wait: Callable[[int], None]) -> Iterator[tuple[Todo, dict[str, str]]]:
+def claimed(
+    todo: Sequence[Todo], folder: Path, wait: Callable[[int], None]
+) -> Generator[tuple[Todo, dict[str, str]], None, None]:
     """Each shard once, with the files that are still missing there, held by a lock until the next one is asked for.
 
     What another process holds comes last, once that process has let it go: without missing files where it was finished,
     with them where the process died, whose locks die with it. wait: told how many there are before they are waited for.
+    Whoever stops early closes the generator, which lets go of the lock.
     """
     elsewhere: list[Todo] = []
     for one in todo:
@@ -44,9 +47,9 @@ def _released(lock: FileLock) -> Iterator[None]:
     """The lock held, then let go and its file removed: whoever waits for that file looks again for what is missing."""
     try:
         yield
+    finally:
         with suppress(PermissionError):  # Windows keeps a file that is open
             Path(lock.lock_file).unlink(missing_ok=True)
-    finally:
         lock.release()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,9 @@ def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, .
     images, console, start = sum(len(one.shard) for one in missing), Console(), time.perf_counter()
     if missing:
         _say_cost(job, [one.shard for one in missing], console)
-        with progress(job.name, images, console) as advance:
-            for one, files in claimed(missing, folder, lambda count: _say_waiting(job, count, console)):
+        held = closing(claimed(missing, folder, lambda count: _say_waiting(job, count, console)))
+        with progress(job.name, images, console) as advance, held as mine:
+            for one, files in mine:
                 if files:
                     compute.compute(job, whole, one.shard, files, folder)
                     computed += 1

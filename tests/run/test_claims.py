@@ -83,3 +83,11 @@ def test_two_at_once_share_the_work(todo, tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(computed) == [0, 1, 2]
+
+
+def test_who_stops_early_leaves_nothing_held(todo, tmp_path):
+    shards = claimed(todo, tmp_path, nobody)
+    next(shards)
+    shards.close()
+    assert not list((tmp_path / "records").iterdir())
+    assert len(list(claimed(todo, tmp_path, nobody))) == 3
