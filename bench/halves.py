@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, fx, nn
 
 from bench.errors import BenchError
 from bench.hooked import HookedParts
 from bench.output import Output, OutputModule, graph_with
 from bench.reshaped import ReshapedParts, check_inverse
+from bench.rounding import alike
 from bench.sides import SideKind, kinds_of
 from bench.split import CannotSplit, split
 from bench.tokens import AnyReshape, layout
@@ -87,7 +87,7 @@ def _proven(parts: Parts, layer: str, image: Tensor, expected: Tensor, output: O
     if parts.head_graph is not None:
         if kinds is None:
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
-        if not torch.allclose(parts.head(activations, sides), expected, rtol=1e-4, atol=1e-6, equal_nan=True):
+        if not alike(parts.head(activations, sides), expected):
             raise CannotSplit("the split model doesn't equal the model")
     return Halves(parts, kinds or [], output)
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from bench.ablation.one_token import for_one_token
 from bench.ablation.operations import AVERAGE_POOL, CLAMP, ELEMENTWISE, IDENTITY, MEAN, RESHAPE, operation, spatial_mean
+from bench.rounding import alike
 from bench.sides import SideKind, select
 from bench.wide_linear import apply_linear
 
@@ -121,7 +122,7 @@ def head_graph(module: fx.GraphModule, kinds: list[SideKind], activations: Tenso
     floats = [node for node, value in two.items() if _floating(value) and node.op.startswith("call")]
     if any(two[node].shape[0] != 2 or three[node].shape != (3, *two[node].shape[1:]) for node in floats):
         return None
-    if not torch.allclose(two[bare.logits][:1], expected, rtol=1e-4, atol=1e-6, equal_nan=True):
+    if not alike(two[bare.logits][:1], expected):
         return None
     sizes = [two[node].numel() * two[node].element_size() // 2 for node in (bare.activations, *floats)]
     scorer, tail = _scorer(bare, two)
