@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.run import aggregation, compute, correct, costs, manifest, notes, pictures, settings, timing
+from bench.run import aggregation, compute, correct, costs, freed_memory, manifest, notes, pictures, settings, timing
 from bench.run.claims import claimed
 from bench.run.job import Job
 from bench.run.manifest import Failure, Outcome
@@ -47,6 +47,7 @@ def _run(config: dict[str, Any]) -> Outcome:
     folder = run_folder(config)
     chosen = job = Job.of(config)
     job.device.prepare()
+    freed_memory.keep()
     whole = compute.cut_of(job)
     with notes.taken() as said:
         chooses = bool(config["data"].get("only_correct"))

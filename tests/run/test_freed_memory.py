@@ -1,0 +1,62 @@
+"""A run's process keeps what it frees; a user's environment, and any other process, is left alone."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+MIB = 2**20
+FEW = 16  # pages; 64 MiB are 16,384, or 32 where the system hands out large ones
+SCRIPT = f"""
+import resource, sys
+{{before}}
+import torch
+def fault():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones({64 * MIB // 4})
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+fault()
+print(min(fault() for _ in range(3)))
+"""
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
+
+
+def faults(before: str, **environment: str) -> int:
+    """Pages that a block of 64 MiB asks the system for although one like it was freed just before."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    found = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(before=before)], env={**clean, **environment},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return int(found.stdout)
+
+
+KEEP = "from bench.run import freed_memory; freed_memory.keep()"
+
+
+@glibc
+def test_freed_memory_is_taken_again_without_asking_the_system():
+    assert faults("") > FEW
+    assert faults(KEEP) <= FEW
+
+
+@glibc
+@pytest.mark.parametrize(
+    "setting", [{"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}]
+)
+def test_the_users_own_setting_wins(setting):
+    found = subprocess.run(
+        [sys.executable, "-c", "from bench.run import freed_memory; print(freed_memory.keep())"],
+        env={**os.environ, **setting}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.strip() == "False"
+
+
+@glibc
+def test_a_notebooks_process_is_left_alone():
+    assert faults("import bench") > FEW
