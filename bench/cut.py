@@ -36,6 +36,11 @@ class Passes:
     head_forward: int = 0
     head_backward: int = 0
 
+    def leave_out(self, rows: int) -> None:
+        """Uncounts forward passes of rows that only filled a batch up."""
+        self.trunk_forward -= rows
+        self.head_forward -= rows
+
 
 class Cut:
     """A model cut at a layer: `trunk -> activations -> head`. The user's model is never edited.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class BenchError(Exception):
@@ -21,3 +22,14 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
     if near:
         return BenchError(f"There is no {kind} {name!r}; did you mean {' or '.join(map(repr, near))}?")
     return BenchError(f"There is no {kind} {name!r}; there are: {', '.join(known)}.")
+
+
+@contextmanager
+def measuring(metric: str) -> Iterator[None]:
+    """Names the metric that can't be measured in the BenchError that says why; "" leaves it as it is."""
+    try:
+        yield
+    except BenchError as error:
+        if not metric:
+            raise
+        raise BenchError(f"The metric {metric!r} can't be measured: {error}") from error

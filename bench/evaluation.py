@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bench import plugins
+from bench import plugins, queries
 from bench.batch import Batch
 from bench.cut import cut
-from bench.errors import BenchError
+from bench.errors import BenchError, measuring
 from bench.explanation import Explanation
 from bench.heatmap import Map, heatmap
 from bench.output import Output
@@ -96,6 +96,7 @@ def rows_of(
 ) -> Iterator[Columns]:
     """The loop of the benchmark. Yields the columns of one method at a time, first those of the layer (method "-").
 
+    What metrics ask the model is asked for all methods together, before the first is measured.
     Columns: image_id target_class predicted_class method metric value status; B rows per metric value. Where metrics
     have curves, the columns of the method's curves follow: see `bench.whole_set`; B rows per curve.
     normalise: of the heatmaps, see bench.heatmap.
@@ -105,20 +106,57 @@ def rows_of(
     of_method = [metric for metric in metrics if metric.about.get("of") != "layer"]
     if of_layer:
         yield from _columns(trace, batch, LAYER, measured(of_layer, Explanation(trace=trace), True))
-    for method in methods:
-        yield from _columns(trace, batch, method.name, method_values(trace, batch, method, of_method, normalise))
+    for some in _at_once(trace, methods):
+        explanations = [explained(trace, batch, method, normalise) for method in some]
+        _ask(trace, of_method, zip(some, explanations, strict=True))
+        for method, explanation in zip(some, explanations, strict=True):
+            yield from _columns(trace, batch, method.name, method_values(trace, method, explanation, of_method))
 
 
-def method_values(
-    trace: Trace, batch: Batch, method: Plugin, metrics: Sequence[Plugin], normalise: str = "maximum"
-) -> Measured:
-    """All values of one method on one trace; status "not_applicable" where the method can't explain this model."""
+def explained(trace: Trace, batch: Batch, method: Plugin, normalise: str = "maximum") -> Explanation | None:
+    """What a method says of a trace; None, with a warning, where it can't explain this model."""
     answer = _answer(method, trace)
-    if answer is None:
+    return None if answer is None else Explanation.of(trace, answer, batch, method, normalise)
+
+
+def method_values(trace: Trace, method: Plugin, explanation: Explanation | None, metrics: Sequence[Plugin]) -> Measured:
+    """All values of one method on one trace; status "not_applicable" where there is no explanation."""
+    if explanation is None:
         nothing, why = torch.full((len(trace),), torch.nan, dtype=torch.float64), (NOT_APPLICABLE,) * len(trace)
         return {name: (nothing, why) for metric in metrics for name in value_names(metric)}
-    on_scale = is_on_score_scale(method, trace)
-    return measured(metrics, Explanation.of(trace, answer, batch, method, normalise), on_scale)
+    return measured(metrics, explanation, is_on_score_scale(method, trace))
+
+
+def _at_once(trace: Trace, methods: Sequence[Plugin]) -> Iterator[Sequence[Plugin]]:
+    """Methods whose contributions, each as large as the activations, are held together, within the cut's memory."""
+    activations = trace.activations
+    count = max(1, trace.cut.ablation_memory // (activations.numel() * activations.element_size()))
+    return (methods[first : first + count] for first in range(0, len(methods), count))
+
+
+def _ask(trace: Trace, metrics: Sequence[Plugin], explanations: Iterable[tuple[Plugin, Explanation | None]]) -> None:
+    """Asks the model what the metrics will want to know of several methods' explanations; see `bench.queries`."""
+    known = [(one, is_on_score_scale(method, trace)) for method, one in explanations if one is not None]
+    queries.ask(
+        (metric.name, query)
+        for metric in metrics
+        if "queries" in metric.about
+        for explanation, on_score_scale in known
+        if (statuses(plugins.needs_of(metric), explanation, on_score_scale) == OK).any()
+        for query in queries_of(metric, explanation)
+    )
+
+
+def queries_of(metric: Plugin, explanation: Explanation) -> list[queries.Query]:
+    """What a metric asks the model about an explanation: none, where its YAML names no `queries`.
+
+    Raises BenchError, with the metric's name, where they can't be told.
+    """
+    if "queries" not in metric.about:
+        return []
+    with measuring(metric.name):
+        asked = plugins.queries_function(metric)(explanation)
+    return [asked] if isinstance(asked, queries.Query) else list(asked)
 
 
 def measured(metrics: Iterable[Plugin], explanation: Explanation, on_score_scale: bool) -> Measured:
@@ -141,10 +179,8 @@ def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> M
     if not (met == OK).any():
         nothing = torch.full((len(met),), torch.nan, dtype=torch.float64)
         return {name: (nothing, tuple(met)) for name in value_names(metric)}
-    try:
+    with measuring(metric.name):
         answer = metric(explanation)
-    except BenchError as error:
-        raise BenchError(f"The metric {metric.name!r} can't be measured: {error}") from error
     answers = answer if isinstance(answer, Mapping) else {metric.name: answer}
     curves = metric.about.get("curves") or ()
     return {name: _judged(metric, values, met, name in curves) for name, values in answers.items()}

@@ -93,6 +93,14 @@ class Explanation:
         shared: Shared = self._shared[key]
         return shared
 
+    def holds(self, key: Hashable) -> bool:
+        """Whether `once` would have nothing to compute."""
+        return key in self._shared
+
+    def hold(self, key: Hashable, value: Any) -> None:
+        """Keeps what was computed elsewhere, for `once` to find."""
+        self._shared[key] = value
+
     @property
     def channel_totals(self) -> Tensor:
         """m_k = sum over x, y of M_k: (B, K)."""
@@ -108,8 +116,13 @@ class Explanation:
         model: another model, or a cut of it that is kept. What is None stays as it was.
         Raises ValueError where the method isn't known.
         """
-        if self.trace is None or self.method is None:
+        if self.trace is None:
             raise ValueError("Only an explanation that knows its trace and its method can be made again.")
-        trace = self.trace.again(images=images, targets=targets, model=model)
+        return self.on(self.trace.again(images=images, targets=targets, model=model))
+
+    def on(self, trace: Trace) -> Explanation:
+        """The same method on another trace; annotations stay. Raises ValueError where the method isn't known."""
+        if self.method is None:
+            raise ValueError("Only an explanation that knows its trace and its method can be made again.")
         fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
         return replace(fresh, boxes=self.boxes, masks=self.masks, others=self.others)

@@ -185,6 +185,16 @@ def needs_of(metric: Plugin) -> list[str]:
     ]
 
 
+def queries_function(metric: Plugin) -> Plugin:
+    """The function that the metric's YAML names as `queries`, with the parameters of the metric that it takes bound.
+
+    See `bench.queries`. Raises BenchError where it can't be imported.
+    """
+    target = str(metric.about["queries"])
+    function = imported("metric", metric.name, target)
+    return Plugin(metric.name, target, partial(function, **taken(function, metric.params)))
+
+
 def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:
     """How to draw the metric's curves whose YAML says where their points are: {curve: {at, x, y, title, better}}.
 

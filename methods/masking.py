@@ -16,13 +16,9 @@ from torch import Tensor
 
 from bench.division import XY
 from bench.errors import BenchError, unknown
+from bench.passes import HELD, rows_at_once
 from bench.trace import Trace
 
-# What a forward pass holds beside a row, in rows: VGG-16's widest layer and its output are 43 images.
-HELD = 64
-# Rows of a pass on a CPU, in bytes: 4 images of 224 x 224. Measured: beyond twice as many a row takes up to twice as
-# long, since an allocator maps large tensors anew and caches don't hold them.
-IN_CACHE = 5 * 2**19
 SCORES = ("logit", "probability")
 RANKINGS = ("variance", "mean")
 
@@ -77,13 +73,9 @@ def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice]
 def chunks(trace: Trace, count: int, row: Tensor, held: int = HELD) -> Iterator[slice]:
     """Slices of range(count), equal but for one row, each small enough for the memory of the cut, and a CPU's cache.
 
-    row: one row of what a pass takes. held: what the pass holds beside it, in rows.
+    row, held: see `bench.passes.rows_at_once`.
     """
-    size = row.numel() * row.element_size()
-    at_once = trace.cut.ablation_memory // (held * size)
-    if row.device.type == "cpu":
-        at_once = min(at_once, IN_CACHE // size)
-    pieces = -(-count // max(1, at_once))
+    pieces = -(-count // rows_at_once(trace, row, held))
     bounds = [count * piece // pieces for piece in range(pieces + 1)] if pieces else []
     return (slice(*pair) for pair in pairwise(bounds))
 

@@ -7,8 +7,9 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.passes import HELD
 from bench.trace import Trace
-from methods.masking import HELD, chunks, minmax
+from methods.masking import chunks, minmax
 
 # A pass that is differentiated keeps the values of all layers; one that isn't holds a layer's at a time.
 LAYERS_HELD = 4

@@ -11,12 +11,12 @@ from torch import Tensor
 from bench.errors import BenchError
 
 
-def generators(images: Tensor, seed: int) -> list[torch.Generator]:
+def generators(images: Tensor, seed: int | str) -> list[torch.Generator]:
     """A CPU generator for each image (B, ...), seeded by its pixels as float32 and by `seed`."""
     return [_generator(image, seed) for image in images.detach().float().cpu()]
 
 
-def _generator(image: Tensor, seed: int) -> torch.Generator:
+def _generator(image: Tensor, seed: int | str) -> torch.Generator:
     digest = hashlib.sha256(f"{seed} ".encode() + image.contiguous().numpy().tobytes()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
 

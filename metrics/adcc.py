@@ -7,8 +7,8 @@ from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.average_drop import average_drop
-from metrics.perturbation import Fill, kept, kept_images
+from metrics.average_drop import drop_in
+from metrics.perturbation import Fill, kept_images
 from metrics.similarity import pearson
 
 
@@ -22,11 +22,10 @@ def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> d
     """
     heatmap = given(explanation.heatmap, "heatmap")
     seen = explanation.again(images=kept_images(explanation, fill, blur))
-    explanation.once(kept(fill, blur), lambda: given(seen.trace, "trace").logits)  # spares average drop its pass
     kept_map = given(seen.heatmap, "heatmap")
     coherency = (1 + pearson(heatmap, kept_map)) / 2
     complexity = heatmap.double().mean((1, 2))
-    drop = average_drop(explanation, fill, blur)
+    drop = drop_in(given(explanation.trace, "trace"), given(seen.trace, "trace").logits)
     harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
     # Infinite where there is no map or no answer: NaN is for a constant map.
     shown = kept_map.flatten(1).isfinite().all(1)

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import Fill, kept_logits, probabilities
+from bench.trace import Trace
+from metrics.perturbation import Fill, kept_copies, probabilities
 
 
 def average_drop(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
@@ -15,6 +16,11 @@ def average_drop(explanation: Explanation, fill: Fill = "zero", blur: float = 0.
     p: softmax probability of the class. Lower is better. A fraction per image, not x 100; the average is the table's.
     fill and blur: see `metrics.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
     """
-    trace, seen = given(explanation.trace, "trace"), kept_logits(explanation, fill, blur)
+    trace, seen = given(explanation.trace, "trace"), kept_copies(explanation, fill, blur).answer()[:, 0]
+    return drop_in(trace, seen)
+
+
+def drop_in(trace: Trace, seen: Tensor) -> Tensor:
+    """max(0, p - p') / p -> (B,), p' of the logits (B, C) that are seen."""
     p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, seen))
     return (p - p_kept).clamp(min=0) / p

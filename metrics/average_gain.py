@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import Fill, kept_logits
+from metrics.perturbation import Fill, kept_copies
 
 
 def average_gain(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
@@ -16,7 +16,7 @@ def average_gain(explanation: Explanation, fill: Fill = "zero", blur: float = 0.
     counterpart of `average_drop`. fill and blur: see `metrics.perturbation.filling`; "zero" is image x map, in
     normalised pixels.
     """
-    trace, seen = given(explanation.trace, "trace"), kept_logits(explanation, fill, blur)
+    trace, seen = given(explanation.trace, "trace"), kept_copies(explanation, fill, blur).answer()[:, 0]
     missing, missing_kept = (_missing(logits, trace.targets) for logits in (trace.logits, seen))
     return (missing - missing_kept).clamp(min=0) / missing
 

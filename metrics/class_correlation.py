@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from bench.batch import Annotation
 from bench.explanation import Explanation
 from bench.preconditions import given
+from bench.queries import Again
+from bench.trace import Trace
 from metrics.similarity import similarity as likeness
 
 
@@ -19,10 +23,20 @@ def class_correlation(explanation: Explanation, similarity: str = "pearson") -> 
     similarity: see `metrics.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1 where the map
     doesn't depend on the class at all, NaN where a map is constant.
     """
-    targets = given(explanation.trace, "trace").targets
-    notes = given(explanation.others, "others")
-    others = [_largest(note, int(target)) for note, target in zip(notes, targets, strict=True)]
-    return likeness(explanation, explanation.again(targets=torch.tensor(others)), similarity)
+    return queries(explanation, similarity).answer()
+
+
+def queries(explanation: Explanation, similarity: str) -> Again:
+    """The similarity with the same method's map of the other class: (B,)."""
+    trace = given(explanation.trace, "trace")
+
+    def other() -> Trace:
+        notes = given(explanation.others, "others")
+        others = [_largest(note, int(target)) for note, target in zip(notes, trace.targets, strict=True)]
+        return trace.again(targets=torch.tensor(others))
+
+    change = "class of the largest box"
+    return Again(explanation, change, other, (change, similarity), partial(likeness, explanation, kind=similarity))
 
 
 def _largest(note: Annotation, otherwise: int) -> int:

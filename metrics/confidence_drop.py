@@ -6,7 +6,8 @@ from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import Fill, confidence_in, logits_of, perturb
+from bench.queries import Copies
+from metrics.perturbation import Fill, confidence_in, one_copy, perturb
 
 
 def confidence_drop(
@@ -25,7 +26,14 @@ def confidence_drop(
     relative: (p - p') / |p| instead.
     Raises BenchError for another output.
     """
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    perturbed = logits_of(trace, perturb(images, given(explanation.heatmap, "heatmap"), mode, fraction, fill, blur))
+    trace = given(explanation.trace, "trace")
+    perturbed = perturbed_copies(explanation, mode, fraction, fill, blur).answer()[:, 0]
     before, after = (confidence_in(trace, logits, trace.targets, output) for logits in (trace.logits, perturbed))
     return (before - after) / before.abs() if relative else before - after
+
+
+def perturbed_copies(explanation: Explanation, mode: str, fraction: float, fill: Fill, blur: float) -> Copies:
+    """The model's logits for the perturbed images, (B, 1, C). Parameters: see `confidence_drop`."""
+    images, heatmap = given(explanation.images, "images"), given(explanation.heatmap, "heatmap")
+    key = ("perturbed", mode, fraction, str(fill), blur)
+    return one_copy(explanation, key, lambda: perturb(images, heatmap, mode, fraction, fill, blur))

@@ -8,9 +8,9 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import Fill, filling, probabilities
-from metrics.perturbed_passes import perturbed_scores
-from metrics.pixel_curves import pixel_ranks
+from bench.queries import Copies
+from metrics.perturbation import Fill, judged, probabilities
+from metrics.pixel_curves import shown_copies
 
 
 def effective_complexity(
@@ -26,20 +26,24 @@ def effective_complexity(
     """
     if not 0 <= tolerance <= 1:
         raise BenchError(f"The tolerance of a probability lies in [0, 1]; it is {tolerance}.")
+    trace = given(explanation.trace, "trace")
+    asked = queries(explanation, steps, fill, blur)
+    if not asked:
+        return torch.ones_like(trace.scores, dtype=torch.float64)
+    before, after = probabilities(trace.logits, trace.targets), asked[0].answer()
+    enough = (before[:, None] - after).abs() < tolerance
+    kept = torch.arange(1, steps).to(before) / steps
+    return torch.where(enough, kept, 1.0).amin(1).masked_fill(after.isnan().any(1), torch.nan)
+
+
+def queries(explanation: Explanation, steps: int, fill: Fill, blur: float) -> list[Copies]:
+    """The class's probability when the first j / steps of the pixels stay, 0 < j < steps: (B, steps - 1)."""
     if steps < 1:
         raise BenchError(f"effective_complexity needs at least one step, not steps={steps}.")
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    ranks = pixel_ranks(given(explanation.heatmap, "heatmap"))
-    kept = torch.arange(1, steps, dtype=torch.float64, device=ranks.device)
-    counts = (kept * ranks[0].numel() / steps).round()
-    filled = filling(images, fill, blur).expand_as(images)
-
-    def perturbed(some: slice, copies: slice) -> Tensor:
-        shown = ranks[some, None, None] < counts[copies, None, None, None]
-        return torch.where(shown, images[some, None], filled[some, None])
-
     if steps == 1:
-        return torch.ones_like(trace.scores, dtype=torch.float64)
-    before, after = probabilities(trace.logits, trace.targets), perturbed_scores(trace, steps - 1, perturbed)
-    enough = (before[:, None] - after).abs() < tolerance
-    return torch.where(enough, kept / steps, 1.0).amin(1).masked_fill(after.isnan().any(1), torch.nan)
+        return []
+    trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
+    counts = (torch.arange(1, steps, dtype=torch.float64) * heatmap[0].numel() / steps).round()
+    key = ("effective complexity", steps, str(fill), blur)
+    blocks = shown_copies(explanation, counts, fill, blur, "highest", inserts=True)
+    return [Copies(trace, explanation, key, steps - 1, blocks, judged(trace, "probability"))]

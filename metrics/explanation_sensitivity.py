@@ -10,6 +10,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
+from bench.queries import Again
 from methods.seeding import generators
 
 
@@ -27,23 +28,41 @@ def explanation_sensitivity(
     A raw map of zeros gives NaN. Costs a trace and the method for each sample. Raises BenchError for less than one,
     and for a radius that is negative or infinite.
     """
+    moved = torch.stack([query.answer() for query in queries(explanation, radius, samples, seed)])
+    norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
+    relative = moved / norm.masked_fill(norm == 0, torch.nan)
+    return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
+
+
+def queries(explanation: Explanation, radius: float, samples: int, seed: int) -> list[Again]:
+    """||Phi(y) - Phi(x)|| of each y: (B,)."""
     if samples < 1:
         raise BenchError(f"explanation_sensitivity needs at least one sample, not samples={samples}.")
     if not 0 <= radius < math.inf:
         raise BenchError(f"explanation_sensitivity needs a radius of 0 or more, not radius={radius}.")
-    images, here = given(explanation.images, "images"), given(explanation.raw_map, "raw_map").double()
+    trace = given(explanation.trace, "trace")
+
+    def moved(sample: int) -> Again:
+        key = ("nearby", radius, seed, sample)
+        return Again(
+            explanation,
+            change=key,
+            other=lambda: trace.again(images=nearby(trace.images, radius, f"{seed} nearby {sample}")),
+            key=key,
+            read=lambda there: _distance(explanation, there),
+        )
+
+    return [moved(sample) for sample in range(samples)]
+
+
+def _distance(here: Explanation, there: Explanation) -> Tensor:
+    """Between two raw maps: (B,); infinite where there is no map, since NaN is for a map of zeros."""
+    first, second = (given(each.raw_map, "raw_map").double().flatten(1) for each in (here, there))
+    return (second - first).norm(dim=1).nan_to_num(torch.inf, torch.inf)
+
+
+def nearby(images: Tensor, radius: float, seed: str) -> Tensor:
+    """images + a draw for each, uniform in [-radius, radius]: (B, 3, H', W')."""
     draws = generators(images, seed)
-    moved = []
-    for _ in range(samples):
-        there = given(explanation.again(images=_nearby(images, radius, draws)).raw_map, "raw_map").double()
-        # Infinite where there is no map: NaN is for a map of zeros.
-        moved.append((there - here).flatten(1).norm(dim=1).nan_to_num(torch.inf, torch.inf))
-    norm = here.flatten(1).norm(dim=1)
-    relative = torch.stack(moved) / norm.masked_fill(norm == 0, torch.nan)
-    return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
-
-
-def _nearby(images: Tensor, radius: float, draws: list[torch.Generator]) -> Tensor:
-    """images + the next draw of each generator, uniform in [-radius, radius]: (B, 3, H', W')."""
     noise = [torch.rand(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
     return images + radius * (2 * torch.stack(noise).to(images) - 1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import Fill, kept_logits, probabilities
+from metrics.perturbation import Fill, kept_copies, probabilities
 
 
 def increase_in_confidence(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
@@ -16,6 +16,6 @@ def increase_in_confidence(explanation: Explanation, fill: Fill = "zero", blur: 
     p: softmax probability of the class; p': of image h + fill (1 - h). The mean is the published rate, not x 100.
     fill and blur: see `metrics.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
     """
-    trace, seen = given(explanation.trace, "trace"), kept_logits(explanation, fill, blur)
+    trace, seen = given(explanation.trace, "trace"), kept_copies(explanation, fill, blur).answer()[:, 0]
     p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, seen))
     return (p_kept > p).double().masked_fill(p_kept.isnan(), torch.nan)

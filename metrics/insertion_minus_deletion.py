@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from bench.explanation import Explanation
+from bench.queries import Copies
 from metrics.perturbation import Fill
-from metrics.pixel_curves import area, deletion_curve, insertion_curve
+from metrics.pixel_curves import area, deletion_copies, deletion_curve, insertion_copies, insertion_curve
 
 
 def insertion_minus_deletion(
@@ -25,3 +26,19 @@ def insertion_minus_deletion(
     inserted = insertion_curve(explanation, steps, insertion_fill, blur, output, first)
     deleted = deletion_curve(explanation, steps, deletion_fill, blur, output, first)
     return area(inserted) - area(deleted)
+
+
+def queries(
+    explanation: Explanation,
+    steps: int,
+    insertion_fill: Fill,
+    deletion_fill: Fill,
+    blur: float,
+    output: str,
+    first: str,
+) -> list[Copies]:
+    """The copies of both curves."""
+    return [
+        insertion_copies(explanation, steps, insertion_fill, blur, output, first),
+        deletion_copies(explanation, steps, deletion_fill, blur, output, first),
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from bench.cut import Cut
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
+from bench.queries import Again
 from bench.trace import Trace
 from metrics.randomised import randomised
 from metrics.similarity import similarity as likeness
@@ -33,13 +36,22 @@ def model_parameter_randomisation(
     made once for a cut. Costs a trace and the method for each stage. Raises BenchError for another order or similarity,
     and for less than one stage.
     """
+    asked = queries(explanation, order, stages, similarity, seed)
+    found = torch.stack([query.answer() for query in asked], dim=1)
+    return {"model_parameter_randomisation": found.mean(1), "randomisation": found}
+
+
+def queries(explanation: Explanation, order: str, stages: int, similarity: str, seed: int) -> list[Again]:
+    """The similarity with the same method's map of each randomised model: (B,)."""
     if stages < 1:
         raise BenchError(f"model_parameter_randomisation needs at least one stage, not stages={stages}.")
     trace = given(explanation.trace, "trace")
     key = ("model_parameter_randomisation", order, stages, seed)
-    cuts = trace.cut.once(key, lambda: _cuts(trace, order, stages, seed))
-    found = torch.stack([likeness(explanation, explanation.again(model=cut), similarity) for cut in cuts], dim=1)
-    return {"model_parameter_randomisation": found.mean(1), "randomisation": found}
+    read = partial(likeness, explanation, kind=similarity)
+    return [
+        Again(explanation, (*key, stage), partial(trace.again, model=cut), (*key, stage, similarity), read)
+        for stage, cut in enumerate(trace.cut.once(key, lambda: _cuts(trace, order, stages, seed)))
+    ]
 
 
 def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[Cut]:

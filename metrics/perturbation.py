@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 import torch.nn.functional as functional
@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.errors import BenchError, unknown
 from bench.explanation import Explanation
 from bench.preconditions import given
+from bench.queries import Copies
 from bench.trace import Trace
 from metrics.rounding import rounded, widened
 
@@ -58,6 +59,11 @@ def confidence_in(trace: Trace, logits: Tensor, targets: Tensor, output: str = "
     return confidence(trace.explained(logits) if output == "logit" else logits, targets, output)
 
 
+def judged(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """What `Copies` keep of logits (n, C) and classes (n,): `confidence_in` that output."""
+    return lambda logits, targets: confidence_in(trace, logits, targets, output)
+
+
 @torch.no_grad()
 def logits_of(trace: Trace, images: Tensor) -> Tensor:
     """The model's logits for other images of the trace's rows: (B, 3, H', W') -> (B, C)."""
@@ -70,15 +76,15 @@ def kept_images(explanation: Explanation, fill: Fill = "zero", blur: float = 0.0
     return perturb(given(explanation.images, "images"), 1 - heatmap, "soft", fill=fill, blur=blur)
 
 
-def kept_logits(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
-    """The model's logits for `kept_images`, (B, C), run once for all metrics that ask."""
+def kept_copies(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Copies:
+    """The model's logits for `kept_images`, (B, 1, C)."""
+    return one_copy(explanation, ("kept", str(fill), blur), lambda: kept_images(explanation, fill, blur))
+
+
+def one_copy(explanation: Explanation, key: Hashable, images: Callable[[], Tensor]) -> Copies:
+    """The model's logits for one copy of each image, (B, 1, C). images(): the copies of the whole batch."""
     trace = given(explanation.trace, "trace")
-    return explanation.once(kept(fill, blur), lambda: logits_of(trace, kept_images(explanation, fill, blur)))
-
-
-def kept(fill: Fill, blur: float) -> tuple[str, str, float]:
-    """The name of `kept_logits` among what an explanation holds once."""
-    return ("kept", str(fill), blur)
+    return Copies(trace, explanation, key, 1, lambda rows: iter([images()]), lambda logits, targets: logits)
 
 
 def _highlighted(heatmap: Tensor, mode: str, fraction: float) -> Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 
 from bench.errors import BenchError, unknown
 from bench.explanation import Explanation
 from bench.preconditions import given
-from metrics.perturbation import Fill, confidence_in, filling
-from metrics.perturbed_passes import perturbed_scores
+from bench.queries import Copies, in_blocks
+from metrics.perturbation import Fill, confidence_in, filling, judged
 from metrics.rounding import rounded
 
 ORDERS = ("highest", "lowest")
@@ -22,14 +24,24 @@ def insertion_curve(explanation: Explanation, steps: int, fill: Fill, blur: floa
     first: "highest" or "lowest" pixels of the map; see `pixel_ranks`. fill and blur: see
     `metrics.perturbation.filling`. output: see `metrics.perturbation.confidence`.
     """
-    key = ("insertion", steps, str(fill), blur, output, first)
-    return explanation.once(key, lambda: _curve(explanation, steps, fill, blur, output, first, inserts=True))
+    scores = insertion_copies(explanation, steps, fill, blur, output, first).answer()
+    return torch.cat([scores, _whole(explanation, output)], dim=1)
 
 
 def deletion_curve(explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str) -> Tensor:
     """The same as the image's pixels are filled in, in the map's order: (B, steps + 1). The first is the image."""
-    key = ("deletion", steps, str(fill), blur, output, first)
-    return explanation.once(key, lambda: _curve(explanation, steps, fill, blur, output, first, inserts=False))
+    scores = deletion_copies(explanation, steps, fill, blur, output, first).answer()
+    return torch.cat([_whole(explanation, output), scores], dim=1)
+
+
+def insertion_copies(explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str) -> Copies:
+    """What the model says with the first j / steps of the pixels on what fills the image, j < steps: (B, steps)."""
+    return _copies(explanation, steps, fill, blur, output, first, inserts=True)
+
+
+def deletion_copies(explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str) -> Copies:
+    """What the model says without the first j / steps of the image's pixels, 0 < j <= steps: (B, steps)."""
+    return _copies(explanation, steps, fill, blur, output, first, inserts=False)
 
 
 def area(curve: Tensor) -> Tensor:
@@ -50,23 +62,45 @@ def pixel_ranks(heatmap: Tensor, first: str = "highest") -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places).view_as(heatmap)
 
 
-def _curve(
+def shown_copies(
+    explanation: Explanation, counts: Tensor, fill: Fill, blur: float, first: str, inserts: bool
+) -> Callable[[int], Iterator[Tensor]]:
+    """Copies of each image that show its first `counts` pixels in the map's order on what fills it, or all but them.
+
+    counts: (n,), one for each copy. inserts: whether they are shown, or filled in.
+    """
+
+    def blocks(rows: int) -> Iterator[Tensor]:
+        trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+        ranks = pixel_ranks(given(explanation.heatmap, "heatmap"), first)
+        filled = filling(images, fill, blur).expand_as(images)
+        start, end = (filled, images) if inserts else (images, filled)
+        limits = counts.to(ranks.device)
+
+        def perturbed(some: slice, copies: slice) -> Tensor:
+            changed = ranks[some, None, None] < limits[copies, None, None, None]
+            return torch.where(changed, end[some, None], start[some, None])
+
+        return in_blocks(trace, len(counts), perturbed)(rows)
+
+    return blocks
+
+
+def _copies(
     explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str, inserts: bool
-) -> Tensor:
+) -> Copies:
     if steps < 1:
         raise BenchError(f"A curve needs at least one step, not steps={steps}.")
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    heatmap = given(explanation.heatmap, "heatmap")
-    ranks, filled = pixel_ranks(heatmap, first), filling(images, fill, blur).expand_as(images)
-    start, end = (filled, images) if inserts else (images, filled)
+    trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
     # The image itself is one end of the curve, and its logits are in the trace.
-    passed = torch.arange(steps + 1, device=ranks.device)[:-1] if inserts else torch.arange(1, steps + 1).to(ranks)
+    passed = torch.arange(steps + 1)[:-1] if inserts else torch.arange(1, steps + 1)
     counts = (passed.double() * heatmap[0].numel() / steps).round()
+    key = ("insertion" if inserts else "deletion", steps, str(fill), blur, output, first)
+    blocks = shown_copies(explanation, counts, fill, blur, first, inserts)
+    return Copies(trace, explanation, key, steps, blocks, judged(trace, output))
 
-    def perturbed(some: slice, copies: slice) -> Tensor:
-        changed = ranks[some, None, None] < counts[copies, None, None, None]
-        return torch.where(changed, end[some, None], start[some, None])
 
-    scores = perturbed_scores(trace, steps, perturbed, output)
-    whole = confidence_in(trace, trace.logits, trace.targets, output)[:, None]
-    return torch.cat([scores, whole] if inserts else [whole, scores], dim=1)
+def _whole(explanation: Explanation, output: str) -> Tensor:
+    """What the model says of the images themselves: (B, 1)."""
+    trace = given(explanation.trace, "trace")
+    return confidence_in(trace, trace.logits, trace.targets, output)[:, None]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from bench.explanation import Explanation
 from bench.preconditions import given
+from bench.queries import Again
+from bench.trace import Trace
 from methods.seeding import generators
 from metrics.similarity import similarity as likeness
 
@@ -18,8 +22,17 @@ def random_logit(explanation: Explanation, similarity: str = "ssim", seed: int =
     SSIM of the heatmaps as in arXiv:1912.09818. 1: the map doesn't depend on the class.
     Costs a trace and the method.
     """
+    return queries(explanation, similarity, seed).answer()
+
+
+def queries(explanation: Explanation, similarity: str, seed: int) -> Again:
+    """The similarity with the same method's map of the other classes: (B,)."""
     trace = given(explanation.trace, "trace")
-    classes = trace.logits.shape[1]
-    steps = [torch.randint(1, classes, (), generator=draw) for draw in generators(trace.images, seed)]
-    others = (trace.targets + torch.stack(steps).to(trace.targets)) % classes
-    return likeness(explanation, explanation.again(targets=others), similarity)
+
+    def other() -> Trace:
+        classes = trace.logits.shape[1]
+        steps = [torch.randint(1, classes, (), generator=draw) for draw in generators(trace.images, seed)]
+        return trace.again(targets=(trace.targets + torch.stack(steps).to(trace.targets)) % classes)
+
+    change = ("random logit", seed)
+    return Again(explanation, change, other, (*change, similarity), partial(likeness, explanation, kind=similarity))

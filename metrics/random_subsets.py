@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as functional
@@ -11,10 +12,10 @@ from torch import Tensor
 from bench.division import XY
 from bench.explanation import Explanation
 from bench.preconditions import given
+from bench.queries import Copies
 from bench.trace import Trace
 from methods.seeding import generators
-from metrics.perturbation import Fill, confidence_in, filling
-from metrics.perturbed_passes import perturbed_scores
+from metrics.perturbation import Fill, confidence_in, filling, judged
 from metrics.similarity import constant, pearson
 
 Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
@@ -22,26 +23,49 @@ SUBSETS_AT_ONCE = 64  # what is held of an image's subsets, beside a pass
 KEPT_PIXELS = 20 * 20  # of a raw map: 900 subsets' shares in it take 3 MB an image
 
 
-def subset_drops(
-    explanation: Explanation, kind: str, subsets: Sequence[Subset], fill: Fill, blur: float, output: str, seed: int
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Subsets:
+    """Random subsets of each image's pixels, and how they are taken out.
+
+    kind: a name that tells these subsets from others. draws: functions of a generator and (H', W') that draw a bool
+    (H', W'), in this order from each image's own generator, which `seed` and the image seed.
+    fill, blur: see `metrics.perturbation.filling`; output: see `metrics.perturbation.confidence`.
+    """
+
+    kind: str
+    draws: Sequence[Subset]
+    fill: Fill
+    blur: float
+    output: str
+    seed: int
+
+
+def subset_drops(explanation: Explanation, subsets: Subsets) -> tuple[Tensor, Tensor]:
     """For random subsets of each image's pixels, what the map and what the model attribute to them: (B, n) twice.
 
     The first is the sum of the map over the subset, the second f(x) - f(x without the subset), in float64. The map is
-    the signed raw map, resized bilinearly to the image. kind: a name that tells these subsets from others. subsets:
-    n functions of a generator and (H', W') that draw a bool (H', W'), in this order from each image's own generator.
-    The model's share is computed once for all methods, and so is what each pixel of a raw map counts in each subset.
-    fill, blur: see `metrics.perturbation.filling`; output: see `metrics.perturbation.confidence`.
+    the signed raw map, resized bilinearly to the image. The model's share is computed once for all methods, and so is
+    what each pixel of a raw map counts in each subset.
     """
+    trace, raw_map = given(explanation.trace, "trace"), given(explanation.raw_map, "raw_map")
+    attributed = _sums(trace, raw_map.double(), subsets)
+    whole = confidence_in(trace, trace.logits, trace.targets, subsets.output)[:, None]
+    return attributed, whole - copies_without(explanation, subsets).answer()
+
+
+def copies_without(explanation: Explanation, subsets: Subsets) -> Copies:
+    """What the model says of each image without each subset, for all methods: (B, n)."""
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
 
-    def lost() -> Tensor:
-        filled = filling(images, fill, blur).expand_as(images)
-        rows = [_scores_without(explanation, row, filled, subsets, output, seed) for row in range(trace.distinct)]
-        return confidence_in(trace, trace.logits, trace.targets, output)[:, None] - trace.with_repeats(torch.cat(rows))
+    def blocks(rows: int) -> Iterator[Tensor]:
+        filled = filling(images, subsets.fill, subsets.blur).expand_as(images)
+        for row in range(trace.distinct):
+            for drawn in _drawn(images[row], subsets):
+                for some in drawn.split(rows):
+                    yield torch.where(some[:, None], filled[row], images[row])
 
-    attributed = _sums(trace, given(explanation.raw_map, "raw_map").double(), kind, subsets, seed)
-    return attributed, trace.once((kind, str(fill), blur, output, seed, len(subsets)), lost)
+    key = (subsets.kind, str(subsets.fill), subsets.blur, subsets.output, subsets.seed, len(subsets.draws))
+    return Copies(trace, trace, key, len(subsets.draws), blocks, judged(trace, subsets.output))
 
 
 def drops_correlation(explanation: Explanation, attributed: Tensor, lost: Tensor) -> Tensor:
@@ -75,7 +99,7 @@ def square_at_random(side: int) -> Subset:
     return draw
 
 
-def _sums(trace: Trace, raw_map: Tensor, kind: str, subsets: Sequence[Subset], seed: int) -> Tensor:
+def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
     """The sum of each resized map over each of its image's subsets: (B, h, w) -> (B, n).
 
     The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is the same for all
@@ -85,19 +109,17 @@ def _sums(trace: Trace, raw_map: Tensor, kind: str, subsets: Sequence[Subset], s
     if size[0] * size[1] > KEPT_PIXELS:
         maps = functional.interpolate(raw_map[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         rows = [
-            torch.cat([(drawn * one).sum(XY) for drawn in _drawn(image, subsets, seed)])
+            torch.cat([(drawn * one).sum(XY) for drawn in _drawn(image, subsets)])
             for image, one in zip(images, maps, strict=False)
         ]
         return trace.with_repeats(torch.stack(rows))
 
     def shares() -> Tensor:
         down, across = (_resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True))
-        rows = [
-            torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(image, subsets, seed)]) for image in images
-        ]
+        rows = [torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(image, subsets)]) for image in images]
         return trace.with_repeats(torch.stack(rows))
 
-    weights = trace.once((kind, "of a raw map's pixels", size, seed, len(subsets)), shares)
+    weights = trace.once((subsets.kind, "of a raw map's pixels", size, subsets.seed, len(subsets.draws)), shares)
     return torch.einsum("bnhw,bhw->bn", weights, raw_map)
 
 
@@ -107,25 +129,10 @@ def _resize(length: int, to: int) -> Tensor:
     return functional.interpolate(identity, size=to, mode="linear", align_corners=False)[0].T
 
 
-def _drawn(image: Tensor, subsets: Sequence[Subset], seed: int) -> Iterator[Tensor]:
+def _drawn(image: Tensor, subsets: Subsets) -> Iterator[Tensor]:
     """All of an image's subsets, some at a time: bool (some, H', W'), the same at each call."""
-    (generator,) = generators(image[None], seed)
+    (generator,) = generators(image[None], subsets.seed)
     size = (image.shape[-2], image.shape[-1])
-    for first in range(0, len(subsets), SUBSETS_AT_ONCE):
-        some = [draw(generator, size) for draw in subsets[first : first + SUBSETS_AT_ONCE]]
+    for first in range(0, len(subsets.draws), SUBSETS_AT_ONCE):
+        some = [draw(generator, size) for draw in subsets.draws[first : first + SUBSETS_AT_ONCE]]
         yield torch.stack(some).to(image.device)
-
-
-def _scores_without(
-    explanation: Explanation, row: int, filled: Tensor, subsets: Sequence[Subset], output: str, seed: int
-) -> Tensor:
-    """What the model says of one image without each subset: (1, n)."""
-    trace = given(explanation.trace, "trace")[row : row + 1]
-    parts = []
-    for drawn in _drawn(trace.images[0], subsets, seed):
-
-        def perturbed(_: slice, copies: slice, drawn: Tensor = drawn) -> Tensor:
-            return torch.where(drawn[copies, None], filled[row], trace.images[0])[None]
-
-        parts.append(perturbed_scores(trace, len(drawn), perturbed, output))
-    return torch.cat(parts, dim=1)

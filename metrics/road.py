@@ -7,7 +7,7 @@ Pixels are removed by noisy linear imputation, most relevant first (MoRF) or lea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
+from bench.queries import Copies, in_blocks
 from methods.seeding import generators
 from metrics.imputation import impute
-from metrics.perturbed_passes import perturbed_scores
+from metrics.perturbation import judged
 from metrics.pixel_curves import pixel_ranks
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
@@ -37,7 +38,7 @@ def road_morf(
     "accuracy" as published, 1 where the class is still predicted; or "probability", "logit".
     Raises BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
     """
-    curve = _curve(explanation, "highest", fractions, noise, output, seed)
+    curve = most_relevant_first(explanation, fractions, noise, output, seed).answer()
     return {"road_morf": curve.mean(1), "morf": curve}
 
 
@@ -52,7 +53,7 @@ def road_lerf(
 
     {road_lerf: (B,), lerf: the curve, (B, fractions)}. Parameters: see `road_morf`.
     """
-    curve = _curve(explanation, "lowest", fractions, noise, output, seed)
+    curve = least_relevant_first(explanation, fractions, noise, output, seed).answer()
     return {"road_lerf": curve.mean(1), "lerf": curve}
 
 
@@ -67,26 +68,52 @@ def road_combined(
 
     With output "probability" it is what pytorch-grad-cam calls ROADCombined. Parameters: see `road_morf`.
     """
-    orders = ("lowest", "highest")
-    lerf, morf = (_curve(explanation, first, fractions, noise, output, seed).mean(1) for first in orders)
+    both = both_orders(explanation, fractions, noise, output, seed)
+    lerf, morf = (copies.answer().mean(1) for copies in both)
     return (lerf - morf) / 2
 
 
-def _curve(
-    explanation: Explanation, first: str, fractions: Sequence[float], noise: float, output: str, seed: int
-) -> Tensor:
-    """What the model says with each fraction of the pixels imputed: (B, fractions), run once for all metrics."""
-    key = ("road", first, tuple(fractions), noise, output, seed)
-    return explanation.once(key, lambda: _imputed_scores(explanation, first, fractions, noise, output, seed))
+def most_relevant_first(
+    explanation: Explanation, fractions: Sequence[float], noise: float, output: str, seed: int
+) -> Copies:
+    """What the model says with each fraction of the pixels imputed, most relevant first: (B, fractions)."""
+    return _copies(explanation, "highest", fractions, noise, output, seed)
 
 
-def _imputed_scores(
+def least_relevant_first(
+    explanation: Explanation, fractions: Sequence[float], noise: float, output: str, seed: int
+) -> Copies:
+    """What the model says with each fraction of the pixels imputed, least relevant first: (B, fractions)."""
+    return _copies(explanation, "lowest", fractions, noise, output, seed)
+
+
+def both_orders(
+    explanation: Explanation, fractions: Sequence[float], noise: float, output: str, seed: int
+) -> list[Copies]:
+    """`least_relevant_first` and `most_relevant_first`."""
+    return [_copies(explanation, first, fractions, noise, output, seed) for first in ("lowest", "highest")]
+
+
+def _copies(
     explanation: Explanation, first: str, fractions: Sequence[float], noise: float, output: str, seed: int
-) -> Tensor:
+) -> Copies:
     if not fractions or not all(0 < fraction < 1 for fraction in fractions):
         raise BenchError(f"ROAD's fractions lie between 0 and 1; they are {list(fractions)}.")
     if not 0 <= noise < math.inf:
         raise BenchError(f"ROAD's noise is a standard deviation, 0 or more; it is {noise}.")
+    trace = given(explanation.trace, "trace")
+
+    def blocks(rows: int) -> Iterator[Tensor]:
+        return in_blocks(trace, len(fractions), _imputed(explanation, first, fractions, noise, seed))(rows)
+
+    key = ("road", first, tuple(fractions), noise, output, seed)
+    return Copies(trace, explanation, key, len(fractions), blocks, judged(trace, output))
+
+
+def _imputed(
+    explanation: Explanation, first: str, fractions: Sequence[float], noise: float, seed: int
+) -> Callable[[slice, slice], Tensor]:
+    """The images with each fraction of their pixels imputed, as `in_blocks` takes them."""
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     heatmap = given(explanation.heatmap, "heatmap")
     ranks, pixels = pixel_ranks(heatmap, first), heatmap[0].numel()
@@ -99,7 +126,7 @@ def _imputed_scores(
         imputed = impute(repeated.flatten(0, 1), hole.flatten(0, 1)).view_as(repeated)
         return imputed + noise * hole[:, :, None] * normal[some, None]
 
-    return perturbed_scores(trace, len(fractions), perturbed, output)
+    return perturbed
 
 
 def _normal(images: Tensor, seed: int) -> Tensor:

@@ -26,14 +26,15 @@ from torch import Tensor
 import methods
 import metrics
 from bench import Annotation, Batch
-from bench.evaluation import measured
+from bench.evaluation import measured, rows_of
 from bench.explanation import Explanation
 from bench.plugins import Plugin, forwards_of
 from bench.preconditions import given
+from bench.queries import Copies, in_blocks
 from bench.torchvision_import import torchvision
 from metrics.deletion_auc import deletion_auc
 from metrics.insertion_auc import insertion_auc
-from metrics.perturbed_passes import perturbed_scores
+from metrics.perturbation import judged
 from metrics.road import FRACTIONS, road_morf
 
 LOCALIZATION = (
@@ -48,6 +49,10 @@ SIDE = 224
 LAYER = "layer4"
 FORWARD, TOGETHER = "one forward pass", "all together"
 STEPS = 32  # of insertion and deletion, not 224: what is done once an image weighs more, the model less
+TOGETHER_METRICS = (
+    ("confidence_drop", "average_drop"),
+    ("random_logit", "class_correlation"),
+)
 IMAGES = 4  # of ROAD; whatever the batch, the cut's memory bounds a pass's rows
 
 
@@ -79,6 +84,7 @@ def show(batch: int, repeats: int) -> None:
             with torch.no_grad():
                 without_passes(lambda: model(images), explained, repeats, condition)
                 with_passes(*perturbed, repeats, condition)
+                together(model, images[:IMAGES], repeats, condition)
     finally:
         torch.set_num_threads(threads)
 
@@ -178,4 +184,25 @@ def _passes(explanation: Explanation, count: int) -> Callable[[], object]:
     def ready(some: slice, copies: slice) -> Tensor:
         return images[some, None].repeat(1, len(range(count)[copies]), 1, 1, 1)
 
-    return lambda: perturbed_scores(trace, count, ready)
+    copies = Copies(trace, trace, "ready", count, in_blocks(trace, count, ready), judged(trace, "probability"))
+    return lambda: replace(copies, holder=replace(trace)).answer()
+
+
+def together(model: torch.nn.Module, images: Tensor, repeats: int, condition: Condition) -> None:
+    """Metrics that ask the model, for ten methods: asked for all together, over one method after the other."""
+    targets = torch.arange(len(images)) % 10
+    rows = Batch(images, tuple(map(str, range(len(images)))), targets, annotations(targets))
+    trace = bench.trace(model, LAYER, images, targets)
+    _ = trace.ablation_drops
+    known = [methods.get(name) for name in TEN]
+
+    def measuring(chosen: Sequence[Plugin], groups: Sequence[Sequence[Plugin]]) -> Callable[[], object]:
+        return lambda: [list(rows_of(replace(trace), rows, some, chosen)) for some in groups]
+
+    print(f"\nAsked for ten methods together, over one after the other, ResNet-50, {condition.title}")
+    for names in TOGETHER_METRICS:
+        chosen = [metrics.get(name) for name in names]
+        calls = {"together": measuring(chosen, [known]), "apart": measuring(chosen, [[one] for one in known])}
+        seconds = timed(calls, repeats, condition.clock)
+        ratio = statistics.median(ratios(seconds["together"], seconds["apart"]))
+        print(f"  {', '.join(names)}: {ratio:.3f}", flush=True)

@@ -10,16 +10,14 @@ import torch
 from metric_peers import QUIET, Sample, Values
 from torch import Tensor, nn
 
-from methods.seeding import generators
+from metrics.explanation_sensitivity import nearby
 from metrics.similarity import spearman
 
 
 def nearby_noise(sample: Sample, radius: float, samples: int) -> Tensor:
     """The draws of explanation_sensitivity: (B, samples, 3, H', W')."""
-    draws = generators(sample.images, 0)
-    shape = sample.images.shape[1:]
-    noise = [[torch.rand(shape, generator=draw, dtype=torch.float64) for _ in range(samples)] for draw in draws]
-    return torch.stack([radius * (2 * torch.stack(one) - 1) for one in noise]).float()
+    moved = [nearby(sample.images.double(), radius, f"0 nearby {one}") for one in range(samples)]
+    return torch.stack([images - sample.images for images in moved], dim=1).float()
 
 
 def raw_maps(sample: Sample, images: Tensor, targets: Sequence[int] | None = None, model: Any = None) -> Tensor:

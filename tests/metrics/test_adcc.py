@@ -63,9 +63,11 @@ def test_a_constant_map_has_complexity_and_no_coherency(trace):
     assert found["adcc"][1] == found["coherency"][1] == ("constant_map",) * 4
 
 
-def test_average_drop_costs_nothing_after_adcc(trace):
-    explanation = Explanation.of(trace, grad_cam(trace), method=grad_cam)
+def test_adcc_is_the_same_whether_average_drop_was_asked_before_or_not(trace):
+    alone, after = (Explanation.of(trace, grad_cam(trace), method=grad_cam) for _ in range(2))
     before = replace(trace.passes)
-    adcc(explanation)
-    average_drop(explanation)
-    assert trace.passes.trunk_forward - before.trunk_forward == len(trace)
+    average_drop(after)
+    found = [adcc(one) for one in (alone, after)]
+    assert trace.passes.trunk_forward - before.trunk_forward == 3 * len(trace)
+    for name in found[0]:
+        assert torch.equal(found[0][name], found[1][name])

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 import metrics
-from bench.evaluation import measure, value_names
+from bench import queries
+from bench.evaluation import measure, queries_of, value_names
 from bench.plugins import Plugin, forwards_of, needs_of
 from bench.preconditions import OK, PRECONDITIONS
+from bench.run.costs import Cost
 
 SAID = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "forwards"}
 
@@ -133,19 +135,26 @@ def costs_the_passes_it_claims(metric, explanation, explain):
     assert counted == sum(forwards_of(metric).values())
 
 
-def costs_other_methods_nothing_where_the_image_pays(metric, explanation, explain):
-    values(metric, explain(explanation.trace))
-    before = replace(explanation.trace.passes)
-    values(metric, explain(explanation.trace))
-    if metric.about.get("forwards_for") == "image":
-        assert explanation.trace.passes == before
+def asks_all_of_its_passes_beforehand(metric, explanation, explain):
+    """And of two explanations together, each other trace once; then it is as if it had asked itself, bit by bit."""
+    alone = values(metric, explain(replace(explanation.trace)))
+    trace = replace(explanation.trace)
+    both = [explain(trace), explain(trace)]
+    before = trace.passes.trunk_forward
+    queries.ask((metric.name, query) for one in both for query in queries_of(metric, one))
+    together = [values(metric, one) for one in both]
+    counted = (trace.passes.trunk_forward - before) / len(trace)
+    assert counted == Cost.of([metric], 2).per_image
+    for name, value in alone.items():
+        for found in together:
+            torch.testing.assert_close(found[name], value, rtol=0, atol=0)
 
 
 CHECKS = [
     one_float_per_image, leaves_no_trace_and_has_no_state, reads_maps_of_half_types_as_their_float32,
     needs_no_other_image, other_rows_bear_a_broken_one,
     every_unmet_need_has_its_status, says_all_about_itself, writes_down_every_parameter_at_its_default,
-    costs_the_passes_it_claims, costs_other_methods_nothing_where_the_image_pays,
+    costs_the_passes_it_claims, asks_all_of_its_passes_beforehand,
 ]  # fmt: skip
 
 

@@ -13,13 +13,13 @@ from scipy import ndimage
 import bench
 from bench import BenchError
 from bench.explanation import Explanation
-from methods import masking
+from bench.passes import HELD
+from bench.queries import Copies, in_blocks
 from metrics.average_drop import average_drop
 from metrics.average_gain import average_gain
 from metrics.confidence_drop import confidence_drop
 from metrics.increase_in_confidence import increase_in_confidence
-from metrics.perturbation import confidence, perturb, probabilities
-from metrics.perturbed_passes import perturbed_scores
+from metrics.perturbation import confidence, judged, kept_copies, perturb, probabilities
 
 IMAGE = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]] * 2 + [[[0.0, 0.0], [0.0, 4.0]]]]).double()  # (1, 3, 2, 2)
 MAP = torch.tensor([[[1.0, 0.25], [0.0, 0.5]]]).double()
@@ -138,10 +138,10 @@ def test_gain_and_increase_are_the_drops_counterparts(trace, explanation):
 def test_gain_keeps_its_digits_where_the_class_is_nearly_certain():
     """By hand: p = 1 - 3e-20, p' = 1 - 1e-20, which float64 can't tell from 1: the gain is 2/3."""
     logits, seen = (torch.tensor([[0.0, math.log(rest)]], dtype=torch.float64) for rest in (3e-20, 1e-20))
-    answer = {"forward": lambda _: seen, "forward_logits": lambda _: seen}
-    trace = SimpleNamespace(logits=logits, targets=torch.zeros(1, dtype=torch.long), **answer)
-    found = average_gain(Explanation(trace=trace, heatmap=MAP, images=IMAGE))
-    assert float(found) == pytest.approx(2 / 3, rel=1e-9)
+    trace = SimpleNamespace(logits=logits, targets=torch.zeros(1, dtype=torch.long))
+    explanation = Explanation(trace=trace, heatmap=MAP, images=IMAGE)
+    explanation.hold(kept_copies(explanation).key, seen[:, None])
+    assert float(average_gain(explanation)) == pytest.approx(2 / 3, rel=1e-9)
 
 
 def test_one_pass_over_what_is_kept_serves_three_metrics(trace, explanation):
@@ -158,7 +158,7 @@ ROW = 3 * 12 * 12 * 8  # bytes of one of the trace's images
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 6, 12, 100])
-def test_perturbed_scores_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
+def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
     """Five copies of each image, faded: whatever fits into a pass, the same values and as many passes."""
     sizes = []
 
@@ -171,11 +171,12 @@ def test_perturbed_scores_do_not_depend_on_how_passes_are_cut(trace, rows, monke
     expected = torch.stack(
         [confidence(trace.forward(trace.images * s), trace.targets, "logit") for s in range(1, 6)], dim=1
     )
-    monkeypatch.setattr(trace.cut, "ablation_memory", rows * masking.HELD * ROW)
+    monkeypatch.setattr(trace.cut, "ablation_memory", rows * HELD * ROW)
     before = replace(trace.passes)
-    found = perturbed_scores(trace, 5, faded, "logit")
+    found = Copies(trace, replace(trace), "faded", 5, in_blocks(trace, 5, faded), judged(trace, "logit")).answer()
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert trace.passes.trunk_forward - before.trunk_forward == 5 * len(trace) == sum(sizes)
+    assert trace.passes.head_forward - before.head_forward == 5 * len(trace)
     assert max(sizes) <= rows
     assert len(set(sizes)) <= 2  # alike for every image
     if rows == 12:
@@ -190,7 +191,7 @@ def test_of_another_output_logit_is_the_score_and_probability_stays(trace, expla
     S = margins.forward(blank).gather(1, trace.targets[:, None])[:, 0]
     found = confidence_drop(explanation, fill="zero", output="logit")
     torch.testing.assert_close(found, margins.scores - S, **EXACT)
-    as_copies = perturbed_scores(margins, 1, lambda images, _: blank[images, None], "logit")[:, 0]
-    torch.testing.assert_close(as_copies, S, **EXACT)
+    copies = Copies(margins, margins, "blank", 1, lambda rows: iter([blank]), judged(margins, "logit"))
+    torch.testing.assert_close(copies.answer()[:, 0], S, **EXACT)
     p = probabilities(trace.logits, trace.targets) - probabilities(trace.forward(blank), trace.targets)
     torch.testing.assert_close(confidence_drop(explanation, fill="zero"), p, **EXACT)

@@ -28,12 +28,13 @@ def of(trace: bench.Trace, method) -> Explanation:
 
 
 def noises(images: Tensor, radius: float, samples: int, seed: int = 0) -> list[Tensor]:
-    """The documented draws, image by image: uniform in float64, one after the other from the image's generator."""
-    rows = []
-    for draw in generators(images, seed):
-        rows.append([radius * (2 * torch.rand(images.shape[1:], generator=draw, dtype=torch.float64) - 1)
-                     for _ in range(samples)])  # fmt: skip
-    return [torch.stack(one) for one in rows]
+    """The documented draws, image by image: uniform in float64, each from a generator of the image and the sample."""
+    draws = [generators(images, f"{seed} nearby {sample}") for sample in range(samples)]
+    return [
+        torch.stack([radius * (2 * torch.rand(image.shape, generator=draw[row], dtype=torch.float64) - 1)
+                     for draw in draws])
+        for row, image in enumerate(images)
+    ]  # fmt: skip
 
 
 def test_a_map_that_is_the_image_moves_as_the_noise_does(trace):

@@ -298,7 +298,7 @@ def test_models_are_made_once_for_a_cut(trace, explanation):
     model_parameter_randomisation(explanation, stages=3)
     kept = dict(trace.cut._kept)
     before = trace.passes.trunk_forward
-    model_parameter_randomisation(explanation, stages=3)
+    model_parameter_randomisation(replace(explanation), stages=3)
     assert trace.passes.trunk_forward - before == 3 * len(trace)
     assert trace.cut._kept.keys() == kept.keys()
     assert all(trace.cut._kept[key] is value for key, value in kept.items())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.evaluation import method_values
+from bench.evaluation import explained, method_values
 from bench.run.compute import cut_of
 from bench.run.compute import rows as batches_of
 from bench.run.job import Job
@@ -32,7 +32,7 @@ def test_the_rows_are_those_of_the_loop(run: Run, rows: Rows, job: Callable[...,
     assert set(found["method"]) == {"-", "grad_cam", "xgrad_cam"}
     method = next(method for method in tiny.methods if method.name == "xgrad_cam")
     metric = next(metric for metric in tiny.metrics if metric.name == "sensitivity_error")
-    value, status = method_values(trace, batch, method, [metric])["sensitivity_error"]
+    value, status = method_values(trace, method, explained(trace, batch, method), [metric])["sensitivity_error"]
     mine = found[(found["method"] == "xgrad_cam") & (found["metric"] == "sensitivity_error")]
     expected = pd.DataFrame(
         {"image_id": batch.image_ids, "target_class": batch.targets, "value": value, "status": status}

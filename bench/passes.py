@@ -1,0 +1,28 @@
+"""How many rows one pass of the whole model takes: what memory and caches hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from bench.trace import Trace
+
+# What a forward pass holds beside a row, in rows: VGG-16's widest layer and its output are 43 images.
+HELD = 64
+# Rows of a pass on a CPU, in bytes: 4 images of 224 x 224. Measured: beyond twice as many a row takes up to twice as
+# long, since an allocator maps large tensors anew and caches don't hold them.
+IN_CACHE = 5 * 2**19
+
+
+def rows_at_once(trace: Trace, row: Tensor, held: int = HELD) -> int:
+    """The most rows of a pass that the memory of the trace's cut allows, and a CPU's cache; at least 1.
+
+    row: one row of what a pass takes. held: what the pass holds beside it, in rows.
+    """
+    size = row.numel() * row.element_size()
+    at_once = trace.cut.ablation_memory // (held * size)
+    if row.device.type == "cpu":
+        at_once = min(at_once, IN_CACHE // size)
+    return max(1, at_once)
