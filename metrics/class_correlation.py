@@ -19,9 +19,9 @@ def class_correlation(explanation: Explanation, similarity: str = "pearson") -> 
     """How alike the maps of the explained class and of another class in the image are -> (B,), lower is better.
 
     The other class is that of the largest box of another class, of equals the first in the annotation. It is the only
-    one, however many the image has, so that every image costs one trace and the method; it is no mean over classes.
-    similarity: see `metrics.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1 where the map
-    doesn't depend on the class at all, NaN where a map is constant.
+    one, however many the image has, so that every image costs one trace, for all methods, and the method; it is no mean
+    over classes. similarity: see `metrics.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1
+    where the map doesn't depend on the class at all, NaN where a map is constant.
     """
     return queries(explanation, similarity).answer()
 

@@ -25,8 +25,8 @@ def explanation_sensitivity(
     bound of the maximum over the ball. arXiv:1901.09392 has no division; its authors' code divides, so that a method's
     scale doesn't count, and draws 50 times with radius 0.2 of pixels in [0, 1]; radius and samples here are captum's.
     The mean is the average sensitivity of Bhatt et al., arXiv:2005.00631.
-    A raw map of zeros gives NaN. Costs a trace and the method for each sample. Raises BenchError for less than one,
-    and for a radius that is negative or infinite.
+    A raw map of zeros gives NaN. Costs a trace, for all methods, and the method for each sample.
+    Raises BenchError for less than one sample, and for a radius that is negative or infinite.
     """
     moved = torch.stack([query.answer() for query in queries(explanation, radius, samples, seed)])
     norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)

@@ -33,8 +33,8 @@ def model_parameter_randomisation(
     stages=3; "independent": each third alone. arXiv:1810.03292 takes a stage for every layer or block; more
     `stages` than layers means one for each. similarity: see `metrics.similarity`; the paper's Spearman without absolute
     values, on the signed raw map. NaN where a map is constant. The copies depend on the model and `seed` alone, and are
-    made once for a cut. Costs a trace and the method for each stage. Raises BenchError for another order or similarity,
-    and for less than one stage.
+    made once for a cut. Costs a trace, for all methods, and the method for each stage.
+    Raises BenchError for another order or similarity, and for less than one stage.
     """
     asked = queries(explanation, order, stages, similarity, seed)
     found = torch.stack([query.answer() for query in asked], dim=1)

@@ -20,7 +20,7 @@ def random_logit(explanation: Explanation, similarity: str = "ssim", seed: int =
 
     The other class is uniform over all others, seeded by the image and `seed`. similarity: see `metrics.similarity`;
     SSIM of the heatmaps as in arXiv:1912.09818. 1: the map doesn't depend on the class.
-    Costs a trace and the method.
+    Costs a trace, the same one for all methods, and the method.
     """
     return queries(explanation, similarity, seed).answer()
 
