@@ -126,6 +126,8 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
     except ValueError:  # a compiled function has no signature to check
         pass
     parameters.check(f"{kind}.{name}.params", function, params)
+    if "queries" in about:
+        imported(kind, name, str(about["queries"]))
     if isinstance(about.get("values"), str):
         about["values"] = _values(kind, name, about["values"], params)
     return Plugin(name, target, partial(function, **params), dict(params), about)

@@ -183,10 +183,9 @@ def test_a_metric_that_asks_wrongly_is_named(net, batch):
 
     with pytest.raises(BenchError, match=r"The metric 'mine' can't be measured: A perturbation's fill is .* 'snow'"):
         evaluate(net, "1", [batch], ["grad_cam"], [fill("snow")])
-    known = metrics.get("average_drop")
-    astray = replace(known, about={**known.about, "queries": "metrics.average_drop.nothing"})
-    with pytest.raises(BenchError, match=r"The metric 'average_drop' .*names 'metrics.average_drop.nothing'"):
-        evaluate(net, "1", [batch], ["grad_cam"], [astray])
+    config = {"_target_": "metrics.average_drop.average_drop", "queries": "metrics.average_drop.nothing"}
+    with pytest.raises(BenchError, match=r"^The metric 'mine' names 'metrics.average_drop.nothing'"):
+        plugins.from_config("metric", "mine", config)
 
 
 def test_copies_that_are_too_few_are_named(trace):
