@@ -1,8 +1,8 @@
 """Keeps freed memory in the process, so that the next pass needn't ask the system for it page by page.
 
-glibc gives large blocks back as they are freed; a network's activations are such, and each pass then spends a fifth to
-half of its time on pages that the one before it had. A run's process is the benchmark's own, so it is set there, not
-by `import bench`.
+glibc gives large blocks back as they are freed; a network's activations are such, and each pass then waits for pages
+that the one before it had (docs/performance.md has what that costs). A run's process is the benchmark's own, so it is
+set there, not by `import bench`.
 """
 
 from __future__ import annotations
