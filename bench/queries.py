@@ -141,11 +141,12 @@ def _scores(trace: Trace, asked: Sequence[tuple[str, Copies]]) -> list[Tensor]:
             images = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)])
         logits = trace.forward_logits(images)
         trace.passes.leave_out(missing)
-        for place, group in groupby(range(len(owners)), owners.__getitem__):
-            rows = list(group)
-            done = sum(map(len, found[place]))
-            some = slice(rows[0], rows[-1] + 1)
-            found[place].append(asked[place][1].score(logits[some], classes[place][done : done + len(rows)]))
+        first = 0
+        for place, group in groupby(owners):
+            rows, done, (metric, query) = len(list(group)), sum(map(len, found[place])), asked[place]
+            with measuring(metric):
+                found[place].append(query.score(logits[first : first + rows], classes[place][done : done + rows]))
+            first += rows
     return [
         trace.with_repeats(torch.cat(parts).unflatten(0, (trace.distinct, query.count)))
         for parts, (_, query) in zip(found, asked, strict=True)

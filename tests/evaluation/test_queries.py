@@ -183,6 +183,10 @@ def test_a_metric_that_asks_wrongly_is_named(net, batch):
 
     with pytest.raises(BenchError, match=r"The metric 'mine' can't be measured: A perturbation's fill is .* 'snow'"):
         evaluate(net, "1", [batch], ["grad_cam"], [fill("snow")])
+    known = metrics.get("deletion_auc")
+    about = {**known.about, "_target_": known.target, "params": {**known.params, "output": "nonsense"}, "needs": []}
+    with pytest.raises(BenchError, match=r"The metric 'mine' can't be measured: There is no output 'nonsense'"):
+        evaluate(net, "1", [batch], ["grad_cam"], [plugins.from_config("metric", "mine", about)])
     config = {"_target_": "metrics.average_drop.average_drop", "queries": "metrics.average_drop.nothing"}
     with pytest.raises(BenchError, match=r"^The metric 'mine' names 'metrics.average_drop.nothing'"):
         plugins.from_config("metric", "mine", config)
