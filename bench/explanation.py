@@ -97,10 +97,6 @@ class Explanation:
         """Whether `once` would have nothing to compute."""
         return key in self._shared
 
-    def hold(self, key: Hashable, value: Any) -> None:
-        """Keeps what was computed elsewhere, for `once` to find."""
-        self._shared[key] = value
-
     @property
     def channel_totals(self) -> Tensor:
         """m_k = sum over x, y of M_k: (B, K)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -26,3 +28,10 @@ def rows_at_once(trace: Trace, row: Tensor, held: int = HELD) -> int:
     if row.device.type == "cpu":
         at_once = min(at_once, IN_CACHE // size)
     return max(1, at_once)
+
+
+def pieces(count: int, at_once: int) -> Iterator[slice]:
+    """Slices of range(count), equal but for one row, of at most `at_once`."""
+    number = -(-count // at_once)
+    bounds = [count * piece // number for piece in range(number + 1)] if number else []
+    return (slice(*pair) for pair in pairwise(bounds))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.errors import BenchError, measuring
 from bench.explanation import Explanation
-from bench.passes import rows_at_once
+from bench.passes import pieces, rows_at_once
 from bench.trace import Trace
 
 MOST_ROWS = {"cpu": 64, "cuda": 256}  # of a pass of small images: more are no faster, and more to fill up
@@ -90,7 +90,7 @@ def ask(asked: Iterable[tuple[str, Query]]) -> None:
         _explain_again(same)
     for some in copies.values():
         for (_, query), scores in zip(some, _scores(some[0][1].trace, some), strict=True):
-            query.holder.hold(query.key, scores)
+            _keep(query, scores)
 
 
 def in_blocks(
@@ -106,10 +106,8 @@ def in_blocks(
         at_once = max(
             each for each in range(1, len(trace) + 1) if len(trace) % each == 0 and each * count <= max(rows, count)
         )
-        pieces = -(-count // rows)
-        bounds = [count * piece // pieces for piece in range(pieces + 1)]
         for first in range(0, trace.distinct, at_once):
-            for copies in map(slice, bounds, bounds[1:]):
+            for copies in pieces(count, rows):
                 yield perturbed(slice(first, first + at_once), copies).flatten(0, 1)
 
     return blocks
@@ -122,7 +120,11 @@ def _explain_again(same: Sequence[tuple[str, Again]]) -> None:
         other = first.other()
     for metric, query in same:
         with measuring(metric):
-            query.holder.hold(query.key, query.read(query.holder.on(other)))
+            _keep(query, query.read(query.holder.on(other)))
+
+
+def _keep(query: Query, answer: Tensor) -> None:
+    query.holder.once(query.key, lambda: answer)
 
 
 @torch.inference_mode(False)

@@ -134,10 +134,6 @@ class Trace:
         """Whether `once` would have nothing to compute."""
         return key in self._shared
 
-    def hold(self, key: Hashable, value: Tensor) -> None:
-        """Keeps what was computed elsewhere, for `once` to find."""
-        self._shared[key] = value
-
     def at(self, layer: str) -> Trace:
         """The trace of the same images and targets at another layer of the same model; passes are counted together."""
         other = replace(self.cut.at(layer).trace(self.images, self.targets), repeats=self.repeats)

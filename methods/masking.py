@@ -8,7 +8,6 @@ channels is kept in the trace (`trace.once`): Score-CAM and IS-CAM's last step r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as functional
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from bench.division import XY
 from bench.errors import BenchError, unknown
-from bench.passes import HELD, rows_at_once
+from bench.passes import HELD, pieces, rows_at_once
 from bench.trace import Trace
 
 SCORES = ("logit", "probability")
@@ -65,8 +64,8 @@ def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice]
     image: its index in the batch. masked: rows of the copies -> (rows, 3, H', W').
     """
     target = int(trace.targets[image])
-    pieces = chunks(trace, count, trace.images[image])
-    parts = [of_class(trace, trace.forward_logits(masked(rows)), target) for rows in pieces]
+    passes = chunks(trace, count, trace.images[image])
+    parts = [of_class(trace, trace.forward_logits(masked(rows)), target) for rows in passes]
     return torch.cat(parts) if parts else trace.activations.new_zeros(0, 2)
 
 
@@ -75,9 +74,7 @@ def chunks(trace: Trace, count: int, row: Tensor, held: int = HELD) -> Iterator[
 
     row, held: see `bench.passes.rows_at_once`.
     """
-    pieces = -(-count // rows_at_once(trace, row, held))
-    bounds = [count * piece // pieces for piece in range(pieces + 1)] if pieces else []
-    return (slice(*pair) for pair in pairwise(bounds))
+    return pieces(count, rows_at_once(trace, row, held))
 
 
 @torch.inference_mode(False)

@@ -8,9 +8,8 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
-from bench.queries import Copies
 from metrics.perturbation import Fill
-from metrics.random_subsets import Subsets, copies_without, drops_correlation, pixels_at_random, subset_drops
+from metrics.random_subsets import Subsets, Without, copies_without, drops_correlation, pixels_at_random, subset_drops
 
 
 def faithfulness_correlation(
@@ -29,20 +28,14 @@ def faithfulness_correlation(
     the signed raw map resized to the image. fill "zero": 0 in normalised pixels, the data set's mean colour, not black.
     Raises BenchError for a fraction not in (0, 1), and for less than two subsets.
     """
-    chosen = _subsets(explanation, fraction, subsets, fill, blur, output, seed)
+    chosen = queries(explanation, fraction, subsets, fill, blur, output, seed)
     return drops_correlation(explanation, *subset_drops(explanation, chosen))
 
 
 def queries(
     explanation: Explanation, fraction: float, subsets: int, fill: Fill, blur: float, output: str, seed: int
-) -> Copies:
+) -> Without:
     """What the model says of each image without each subset, for all methods: (B, subsets)."""
-    return copies_without(explanation, _subsets(explanation, fraction, subsets, fill, blur, output, seed))
-
-
-def _subsets(
-    explanation: Explanation, fraction: float, subsets: int, fill: Fill, blur: float, output: str, seed: int
-) -> Subsets:
     if not 0 < fraction < 1 or subsets < 2:
         raise BenchError(
             "faithfulness_correlation needs a fraction between 0 and 1 and 2 subsets or more, "
@@ -50,4 +43,4 @@ def _subsets(
         )
     pixels = given(explanation.images, "images")[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels)))] * subsets
-    return Subsets(f"faithfulness correlation {fraction}", draws, fill, blur, output, seed)
+    return copies_without(explanation, Subsets(f"faithfulness correlation {fraction}", draws, fill, blur, output, seed))

@@ -10,9 +10,8 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
-from bench.queries import Copies
 from metrics.perturbation import Fill
-from metrics.random_subsets import Subsets, copies_without, square_at_random, subset_drops
+from metrics.random_subsets import Subsets, Without, copies_without, square_at_random, subset_drops
 
 
 def infidelity(
@@ -35,7 +34,7 @@ def infidelity(
     fill "zero": 0 in normalised pixels, the data set's mean colour, not black. In the score's unit, squared.
     Raises BenchError for sides not in (0, 1].
     """
-    attributed, lost = subset_drops(explanation, _squares(explanation, sides, squares, fill, blur, output, seed))
+    attributed, lost = subset_drops(explanation, queries(explanation, sides, squares, fill, blur, output, seed))
     if scaled:
         attributed = attributed * ((attributed * lost).sum(1) / attributed.square().sum(1))[:, None]
     # Infinite, since NaN is for a map of zeros.
@@ -44,18 +43,12 @@ def infidelity(
 
 def queries(
     explanation: Explanation, sides: Sequence[float], squares: int, fill: Fill, blur: float, output: str, seed: int
-) -> Copies:
+) -> Without:
     """What the model says of each image without each square, for all methods: (B, sides * squares)."""
-    return copies_without(explanation, _squares(explanation, sides, squares, fill, blur, output, seed))
-
-
-def _squares(
-    explanation: Explanation, sides: Sequence[float], squares: int, fill: Fill, blur: float, output: str, seed: int
-) -> Subsets:
     if not sides or not all(0 < side <= 1 for side in sides) or squares < 1:
         raise BenchError(
             f"infidelity needs sides above 0 and up to 1 and a square or more of each, not {list(sides)} and {squares}."
         )
     shorter = min(given(explanation.images, "images").shape[-2:])
     draws = [square_at_random(max(1, round(side * shorter))) for side in sides for _ in range(squares)]
-    return Subsets(f"infidelity {list(sides)}", draws, fill, blur, output, seed)
+    return copies_without(explanation, Subsets(f"infidelity {list(sides)}", draws, fill, blur, output, seed))

@@ -40,7 +40,14 @@ class Subsets:
     seed: int
 
 
-def subset_drops(explanation: Explanation, subsets: Subsets) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, eq=False)
+class Without(Copies):
+    """What the model says of each image without each subset, for all methods: (B, n)."""
+
+    subsets: Subsets
+
+
+def subset_drops(explanation: Explanation, without: Without) -> tuple[Tensor, Tensor]:
     """For random subsets of each image's pixels, what the map and what the model attribute to them: (B, n) twice.
 
     The first is the sum of the map over the subset, the second f(x) - f(x without the subset), in float64. The map is
@@ -48,13 +55,13 @@ def subset_drops(explanation: Explanation, subsets: Subsets) -> tuple[Tensor, Te
     what each pixel of a raw map counts in each subset.
     """
     trace, raw_map = given(explanation.trace, "trace"), given(explanation.raw_map, "raw_map")
-    attributed = _sums(trace, raw_map.double(), subsets)
-    whole = confidence_in(trace, trace.logits, trace.targets, subsets.output)[:, None]
-    return attributed, whole - copies_without(explanation, subsets).answer()
+    attributed = _sums(trace, raw_map.double(), without.subsets)
+    whole = confidence_in(trace, trace.logits, trace.targets, without.subsets.output)[:, None]
+    return attributed, whole - without.answer()
 
 
-def copies_without(explanation: Explanation, subsets: Subsets) -> Copies:
-    """What the model says of each image without each subset, for all methods: (B, n)."""
+def copies_without(explanation: Explanation, subsets: Subsets) -> Without:
+    """The images without each of the subsets."""
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
 
     def blocks(rows: int) -> Iterator[Tensor]:
@@ -65,7 +72,7 @@ def copies_without(explanation: Explanation, subsets: Subsets) -> Copies:
                     yield torch.where(some[:, None], filled[row], images[row])
 
     key = (subsets.kind, str(subsets.fill), subsets.blur, subsets.output, subsets.seed, len(subsets.draws))
-    return Copies(trace, trace, key, len(subsets.draws), blocks, judged(trace, subsets.output))
+    return Without(trace, trace, key, len(subsets.draws), blocks, judged(trace, subsets.output), subsets)
 
 
 def drops_correlation(explanation: Explanation, attributed: Tensor, lost: Tensor) -> Tensor:

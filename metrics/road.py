@@ -91,7 +91,7 @@ def both_orders(
     explanation: Explanation, fractions: Sequence[float], noise: float, output: str, seed: int
 ) -> list[Copies]:
     """`least_relevant_first` and `most_relevant_first`."""
-    return [_copies(explanation, first, fractions, noise, output, seed) for first in ("lowest", "highest")]
+    return [one(explanation, fractions, noise, output, seed) for one in (least_relevant_first, most_relevant_first)]
 
 
 def _copies(

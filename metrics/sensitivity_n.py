@@ -11,9 +11,8 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.explanation import Explanation
 from bench.preconditions import given
-from bench.queries import Copies
 from metrics.perturbation import Fill
-from metrics.random_subsets import Subsets, copies_without, drops_correlation, pixels_at_random, subset_drops
+from metrics.random_subsets import Subsets, Without, copies_without, drops_correlation, pixels_at_random, subset_drops
 
 
 def sensitivity_n(
@@ -33,7 +32,7 @@ def sensitivity_n(
     fill "zero": 0 in normalised pixels, the data set's mean colour. Raises BenchError for a fraction not in (0, 1), and
     for less than two subsets.
     """
-    both = subset_drops(explanation, _subsets(explanation, fractions, subsets, fill, blur, output, seed))
+    both = subset_drops(explanation, queries(explanation, fractions, subsets, fill, blur, output, seed))
     curve = torch.stack([
         drops_correlation(explanation, attributed, lost)
         for attributed, lost in zip(*(each.split(subsets, dim=1) for each in both), strict=True)
@@ -43,18 +42,12 @@ def sensitivity_n(
 
 def queries(
     explanation: Explanation, fractions: Sequence[float], subsets: int, fill: Fill, blur: float, output: str, seed: int
-) -> Copies:
+) -> Without:
     """What the model says of each image without each subset, for all methods: (B, fractions * subsets)."""
-    return copies_without(explanation, _subsets(explanation, fractions, subsets, fill, blur, output, seed))
-
-
-def _subsets(
-    explanation: Explanation, fractions: Sequence[float], subsets: int, fill: Fill, blur: float, output: str, seed: int
-) -> Subsets:
     if not fractions or not all(0 < fraction < 1 for fraction in fractions) or subsets < 2:
         raise BenchError(
             f"sensitivity_n needs fractions between 0 and 1 and 2 subsets or more, not {list(fractions)} and {subsets}."
         )
     pixels = given(explanation.images, "images")[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels))) for fraction in fractions for _ in range(subsets)]
-    return Subsets(f"sensitivity-n {list(fractions)}", draws, fill, blur, output, seed)
+    return copies_without(explanation, Subsets(f"sensitivity-n {list(fractions)}", draws, fill, blur, output, seed))

@@ -140,7 +140,7 @@ def test_gain_keeps_its_digits_where_the_class_is_nearly_certain():
     logits, seen = (torch.tensor([[0.0, math.log(rest)]], dtype=torch.float64) for rest in (3e-20, 1e-20))
     trace = SimpleNamespace(logits=logits, targets=torch.zeros(1, dtype=torch.long))
     explanation = Explanation(trace=trace, heatmap=MAP, images=IMAGE)
-    explanation.hold(kept_copies(explanation).key, seen[:, None])
+    explanation.once(kept_copies(explanation).key, lambda: seen[:, None])
     assert float(average_gain(explanation)) == pytest.approx(2 / 3, rel=1e-9)
 
 
