@@ -20,7 +20,7 @@ from bench.explanation import Explanation
 from bench.passes import pieces, rows_at_once
 from bench.trace import Trace
 
-MOST_ROWS = {"cpu": 64, "cuda": 256}  # of a pass of small images: more are no faster, and more to fill up
+MOST_ROWS = {"cpu": 64, "cuda": 256}  # of a pass of small images, which bounds what fills the last one up
 
 
 @dataclass(frozen=True, eq=False)
