@@ -1,22 +1,49 @@
-"""axiom-bench: which CAM method explains a CNN faithfully."""
+"""axiom-bench: which CAM method explains a CNN faithfully.
+
+Names are imported on first use (PEP 562), so that importing the package doesn't import torch.
+"""
 
 from __future__ import annotations
 
-from bench import threads as _threads  # noqa: F401 - before torch is loaded
-from bench import torchvision_import as _torchvision_import  # noqa: F401 - before torchvision, for a CPU-only torch
-from bench.batch import Annotation, Batch
-from bench.cut import Cut, cut, trace
-from bench.errors import BenchError
-from bench.evaluation import evaluate, explain
-from bench.explanation import Explanation
-from bench.heatmap import Map, heatmap
-from bench.trace import Trace
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from axiom_bench import methods, metrics
+    from axiom_bench.cutting.cut_model import CutModel, cut, trace
+    from axiom_bench.cutting.trace import Trace
+    from axiom_bench.data.batch import Annotation, Batch
+    from axiom_bench.errors import BenchError
+    from axiom_bench.evaluation.evaluate import evaluate, explain
+    from axiom_bench.explanation.explanation import Explanation
+    from axiom_bench.explanation.heatmap import Map, heatmap
+
+# Idle OpenMP threads spin for milliseconds by default, and take a core from whoever would use it; without any spinning
+# each small operation waits for a thread to wake. Read once, as torch is loaded; a setting of the user's own wins.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+_MODULES = {
+    "Annotation": "data.batch",
+    "Batch": "data.batch",
+    "BenchError": "errors",
+    "CutModel": "cutting.cut_model",
+    "Explanation": "explanation.explanation",
+    "Map": "explanation.heatmap",
+    "Trace": "cutting.trace",
+    "cut": "cutting.cut_model",
+    "evaluate": "evaluation.evaluate",
+    "explain": "evaluation.evaluate",
+    "heatmap": "explanation.heatmap",
+    "trace": "cutting.cut_model",
+}
 
 __all__ = [
     "Annotation",
     "Batch",
     "BenchError",
-    "Cut",
+    "CutModel",
     "Explanation",
     "Map",
     "Trace",
@@ -24,5 +51,21 @@ __all__ = [
     "evaluate",
     "explain",
     "heatmap",
+    "methods",
+    "metrics",
     "trace",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("methods", "metrics"):
+        return import_module(f"{__name__}.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

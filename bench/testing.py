@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import bench
-from bench import plugins
-from bench.division import dead_channels
-from bench.errors import BenchError, unknown
-from bench.explanation import Method
-from bench.heatmap import Map
-from bench.plugins import Plugin, passes_of
-from bench.score_scale import on_score_scale
-from bench.trace import Trace
+import axiom_bench as ab
+from axiom_bench.cutting.division import dead_channels
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin, passes_of
+from axiom_bench.evaluation.score_scale import on_score_scale
+from axiom_bench.explanation.explanation import Method
+from axiom_bench.explanation.heatmap import Map
 
 ROUNDING = 1e-12  # of the largest value: float64, over sums of some hundred terms
 
@@ -89,7 +89,7 @@ class Case:
 
     def trace(self, model: nn.Module | None = None) -> Trace:
         """Row i explains class i modulo 3."""
-        return bench.trace(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % 3)
+        return ab.trace(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % 3)
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}
@@ -100,7 +100,7 @@ def finite(method: Method, case: Case) -> None:
     trace = case.trace()
     answer = method(trace)
     assert _values(answer).isfinite().all()
-    assert bench.heatmap(_raw_map(answer, trace), case.size).isfinite().all()
+    assert ab.heatmap(_raw_map(answer, trace), case.size).isfinite().all()
 
 
 def shape_is_declared(method: Method, case: Case) -> None:
@@ -371,7 +371,7 @@ def _raw_map(answer: Tensor | Map, trace: Trace) -> Tensor:
 
 def _assert_shape(answer: Tensor | Map, trace: Trace) -> None:
     B, K, H, W = trace.activations.shape
-    assert isinstance(_values(answer), Tensor), f"a {type(answer).__name__} is neither a tensor nor a bench.Map of one"
+    assert isinstance(_values(answer), Tensor), f"a {type(answer).__name__} is neither a tensor nor a ab.Map of one"
     found = tuple(_values(answer).shape)
     if isinstance(answer, Map):
         assert (len(found), found[0]) == (3, B), f"the map is {found}, not ({B}, h, w)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import plugins
+from axiom_bench.evaluation import plugins
 
 
 def get(name: str) -> plugins.Plugin:

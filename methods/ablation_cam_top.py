@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.trace import Trace
-from methods.ablation_cam import ablation_cam
-from methods.masking import top_channels
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.methods.ablation_cam import ablation_cam
+from axiom_bench.methods.shared.masking import top_channels
 
 
 def ablation_cam_top(trace: Trace, top: int = 10, ranking: str = "variance") -> Tensor:

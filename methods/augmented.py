@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.explanation import Method
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.wrapping import heatmap_of
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Method
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.wrapping import heatmap_of
 
 
 def augmented(

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.division import XY, dead_channels, guarded_channels, guarded_divide
-from bench.errors import BenchError, unknown
-from bench.trace import Trace
+from axiom_bench.cutting.division import XY, dead_channels, guarded_channels, guarded_divide
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError, unknown
 
 # What a channel's share of the gap is proportional to: Trace -> (B, K), at least 0. Any unit will do, since only
 # shares count: none of them moves when the score or the activations are measured in another one.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.heatmap import Map
-from bench.trace import Trace
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.heatmap import Map
 
 
 def centered(trace: Trace, sigma: float = 0.25) -> Map:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.trace import Trace
-from methods.principal import principal_direction
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.methods.shared.principal import principal_direction
 
 
 def eigen_cam(trace: Trace) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bench.division import XY
-from bench.heatmap import Map
-from bench.trace import Trace
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.explanation.heatmap import Map
 
 
 def fem(trace: Trace, deviations: float = 2.0) -> Map:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.division import XY
-from bench.errors import BenchError
-from bench.trace import Trace
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
 
 
 def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3) -> Tensor:

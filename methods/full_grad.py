@@ -10,9 +10,9 @@ import torch.nn.functional as functional
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bench.errors import BenchError
-from bench.heatmap import Map
-from bench.trace import Trace
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.heatmap import Map
 
 Reduction = Callable[[Tensor], Tensor]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError, unknown
-from bench.explanation import Method
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.wrapping import heatmap_of
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.explanation.explanation import Method
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.wrapping import heatmap_of
 
 FUSIONS: dict[str, Callable[..., Tensor]] = {"mean": torch.mean, "maximum": torch.amax, "product": torch.prod}
 

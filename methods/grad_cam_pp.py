@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.division import XY
-from bench.trace import Trace
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
 
 
 def grad_cam_pp(trace: Trace) -> Tensor:

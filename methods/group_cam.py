@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from bench.division import XY
-from bench.errors import BenchError
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.masking import column, masked_scores, masks
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.masking import column, masked_scores, masks
 
 
 def group_cam(

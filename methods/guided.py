@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench.explanation import Method
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.guided_backpropagation import guided_gradient
-from methods.wrapping import heatmap_of
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.explanation.explanation import Method
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
+from axiom_bench.methods.shared.wrapping import heatmap_of
 
 
 def guided(trace: Trace, wrapped: str | Method = "xgrad_cam") -> Map:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.trace import Trace
+from axiom_bench.cutting.trace import Trace
 
 
 def hires_cam(trace: Trace) -> Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.trace import Trace
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
 
 
 def integrated_gradients(trace: Trace, steps: int = 50) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.trace import Trace
-from methods.masking import column, scores_of_all_channels, varying_channels
-from methods.score_cam import weights_of
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.score_cam import weights_of
+from axiom_bench.methods.shared.masking import column, scores_of_all_channels, varying_channels
 
 
 def is_cam(

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError, unknown
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.principal import leading_vector
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.principal import leading_vector
 
 MOST_POSITIONS = 4096  # their kernel matrix takes 128 MiB an image, and its eigenvectors many seconds
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.division import XY
-from bench.trace import Trace
-from methods.deep_lift import attributions
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.methods.shared.deep_lift import attributions
 
 
 def lift_cam(trace: Trace) -> Tensor:
@@ -14,6 +14,6 @@ def lift_cam(trace: Trace) -> Tensor:
 
     An estimate of map k's SHAP value in the game of which maps are there: sum_k w_k = S(F) - S(0). The weight is a
     part of the score already, and multiplies F_k once more, as published: contributions are off the score's scale.
-    Raises BenchError where the head has an operation without a DeepLIFT rule (see methods/deep_lift.py).
+    Raises BenchError where the head has an operation without a DeepLIFT rule (see methods/shared/deep_lift.py).
     """
     return attributions(trace).sum(XY, keepdim=True)

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.passes import HELD
-from bench.trace import Trace
-from methods.masking import chunks, minmax
+from axiom_bench.cutting.passes import HELD
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.shared.masking import chunks, minmax
 
 # A pass that is differentiated keeps the values of all layers; one that isn't holds a layer's at a time.
 LAYERS_HELD = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.trace import Trace
-from methods.seeding import generators
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.trace import Trace
 
 
 def random(trace: Trace, seed: int = 0) -> Tensor:

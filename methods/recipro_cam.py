@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.masking import chunks, column, of_class
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.masking import chunks, column, of_class
 
 
 def recipro_cam(trace: Trace, gaussian: bool = True, score: str = "probability") -> Map:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bench.division import XY
-from bench.errors import BenchError
-from bench.trace import Trace
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
 
 
 def relevance_cam(trace: Trace) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.trace import Trace
-from methods.masking import (
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.methods.shared.masking import (
     baseline_scores,
     channel_scores,
     column,

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.division import XY
-from bench.trace import Trace
-from methods.nonlinear import MAX_POOLING, PIECEWISE_LINEAR, Call, NonlinearCalls
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.methods.shared.nonlinear import MAX_POOLING, PIECEWISE_LINEAR, Call, NonlinearCalls
 
 
 def shapley_cam(trace: Trace) -> Tensor:

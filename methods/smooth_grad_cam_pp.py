@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.division import XY
-from bench.errors import BenchError
-from bench.trace import Trace
-from methods.seeding import generators, noisy
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.seeding import generators, noisy
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
 
 
 def smooth_grad_cam_pp(trace: Trace, samples: int = 25, sigma: float = 0.15, seed: int = 0) -> Tensor:

@@ -6,12 +6,12 @@ from functools import reduce
 
 import torch
 
-from bench.errors import BenchError
-from bench.explanation import Method
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.seeding import generators, noisy
-from methods.wrapping import raw_map_of
+from axiom_bench.cutting.seeding import generators, noisy
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Method
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.wrapping import raw_map_of
 
 
 def smoothed(

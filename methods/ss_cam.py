@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError, unknown
-from bench.trace import Trace
-from methods.masking import column, masked_scores, masks, varying_channels
-from methods.score_cam import weights_of
-from methods.seeding import generators
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.methods.score_cam import weights_of
+from axiom_bench.methods.shared.masking import column, masked_scores, masks, varying_channels
 
 PLACES = ("map", "input")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.trace import Trace
+from axiom_bench.cutting.trace import Trace
 
 
 def uniform(trace: Trace) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.division import XY, guarded_divide
-from bench.trace import Trace
+from axiom_bench.cutting.division import XY, guarded_divide
+from axiom_bench.cutting.trace import Trace
 
 
 def xgrad_cam(trace: Trace) -> Tensor:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.preconditions import given
-from metrics.average_drop import drop_in
-from metrics.perturbation import Fill, kept_images
-from metrics.similarity import pearson
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.average_drop import drop_in
+from axiom_bench.metrics.shared.perturbation import Fill, kept_images
+from axiom_bench.metrics.shared.similarity import pearson
 
 
 def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> dict[str, Tensor]:
@@ -18,7 +18,7 @@ def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> d
     coherency: (1 + Pearson's correlation of h and h') / 2, h' the same method's map of what h keeps, image h +
     fill (1 - h). complexity: the mean of h, its L1 norm a pixel. adcc: the harmonic mean of coherency, 1 - complexity
     and 1 - average drop, 0 where one of them is. Coherency is NaN where h or h' is the same everywhere.
-    fill and blur: see `metrics.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
+    fill and blur: see `shared.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
     """
     heatmap = given(explanation.heatmap, "heatmap")
     seen = explanation.again(images=kept_images(explanation, fill, blur))

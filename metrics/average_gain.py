@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.preconditions import given
-from metrics.perturbation import Fill, kept_copies
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import Fill, kept_copies
 
 
 def average_gain(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
     """max(0, p' - p) / (1 - p), where p' sees only what the map highlights -> (B,) in [0, 1]; higher is better.
 
     p: softmax probability of the class; p': of image h + fill (1 - h). A fraction per image, not x 100; the
-    counterpart of `average_drop`. fill and blur: see `metrics.perturbation.filling`; "zero" is image x map, in
+    counterpart of `average_drop`. fill and blur: see `shared.perturbation.filling`; "zero" is image x map, in
     normalised pixels.
     """
     trace, seen = given(explanation.trace, "trace"), kept_copies(explanation, fill, blur).answer()[:, 0]

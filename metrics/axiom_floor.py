@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.preconditions import given
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def axiom_floor(explanation: Explanation) -> dict[str, Tensor]:

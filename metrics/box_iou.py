@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from metrics.threshold_sweep import BEST, FRACTIONS, boxes_above, check_fraction
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.threshold_sweep import BEST, FRACTIONS, boxes_above, check_fraction
 
 
 def box_iou(

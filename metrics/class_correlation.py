@@ -7,12 +7,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.batch import Annotation
-from bench.explanation import Explanation
-from bench.preconditions import given
-from bench.queries import Again
-from bench.trace import Trace
-from metrics.similarity import similarity as likeness
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Annotation
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Again
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.similarity import similarity as likeness
 
 
 def class_correlation(explanation: Explanation, similarity: str = "pearson") -> Tensor:
@@ -20,7 +20,7 @@ def class_correlation(explanation: Explanation, similarity: str = "pearson") -> 
 
     The other class is that of the largest box of another class, of equals the first in the annotation. It is the only
     one, however many the image has, so that every image costs one trace, for all methods, and the method; it is no mean
-    over classes. similarity: see `metrics.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1
+    over classes. similarity: see `shared.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1
     where the map doesn't depend on the class at all, NaN where a map is constant.
     """
     return queries(explanation, similarity).answer()

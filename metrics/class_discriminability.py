@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.preconditions import given
-from metrics.regions import other_energies, own_energy
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.regions import other_energies, own_energy
 
 
 def class_discriminability(explanation: Explanation, region: str = "boxes") -> dict[str, Tensor]:
@@ -17,7 +17,7 @@ def class_discriminability(explanation: Explanation, region: str = "boxes") -> d
     class k, c the explained class, k every class of the image. A pixel in two classes' regions counts for both. Energy
     outside of all regions doesn't count: that is localization. A constant map has c's share of the areas.
     class_seen: the class k with the most energy (of equals the explained one, then the lowest index), what the map
-    makes one see in the game of Fig. 4(a). region: "boxes" or "masks", see `metrics.regions`.
+    makes one see in the game of Fig. 4(a). region: "boxes" or "masks", see `shared.regions`.
     Without energy in any region both are NaN. Raises BenchError for another region.
     """
     own, others = own_energy(explanation, region), other_energies(explanation, region)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.preconditions import given
-from bench.queries import Copies
-from metrics.perturbation import Fill, confidence_in, one_copy, perturb
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Copies
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, one_copy, perturb
 
 
 def confidence_drop(
@@ -21,8 +21,8 @@ def confidence_drop(
 ) -> Tensor:
     """p - p': what the class loses when the highlighted pixels are replaced -> (B,), higher is better, may be negative.
 
-    mode, fraction, fill and blur: see `metrics.perturbation.perturb`. output "probability": p is the softmax
-    probability, the drop is in [-1, 1]. "logit": p is the class's score; see `metrics.perturbation.confidence`.
+    mode, fraction, fill and blur: see `shared.perturbation.perturb`. output "probability": p is the softmax
+    probability, the drop is in [-1, 1]. "logit": p is the class's score; see `shared.perturbation.confidence`.
     relative: (p - p') / |p| instead.
     Raises BenchError for another output.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.explanation import Explanation
-from metrics.perturbation import Fill
-from metrics.pixel_curves import area, deletion_curve
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.pixel_curves import area, deletion_curve
 
 
 def deletion_auc(
@@ -21,7 +21,7 @@ def deletion_auc(
 
     {deletion_auc: (B,), deletion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224 are
     the published 224 pixels each. fill "zero": 0 in normalised pixels, as the published code has it, the data set's
-    mean colour and not black. fill, output and first: see `metrics.pixel_curves.insertion_curve`.
+    mean colour and not black. fill, output and first: see `shared.pixel_curves.insertion_curve`.
     """
     curve = deletion_curve(explanation, steps, fill, blur, output, first)
     return {"deletion_auc": area(curve), "deletion": curve}

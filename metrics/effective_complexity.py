@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.preconditions import given
-from bench.queries import Copies
-from metrics.perturbation import Fill, judged, probabilities
-from metrics.pixel_curves import shown_copies
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Copies
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import Fill, judged, probabilities
+from axiom_bench.metrics.shared.pixel_curves import shown_copies
 
 
 def effective_complexity(
@@ -19,7 +19,7 @@ def effective_complexity(
     """The smallest fraction of the highest pixels that keeps the prediction -> (B,) in [1/steps, 1], lower is simpler.
 
     k* = min k with E[loss(y, f) | the k highest pixels stay] < tolerance. Here the loss is |p - p'|, p' the probability
-    when all other pixels are `fill` (see `metrics.perturbation.filling`), one fixed value where the paper takes the
+    when all other pixels are `fill` (see `shared.perturbation.filling`), one fixed value where the paper takes the
     expectation over the data; k goes in `steps` equal steps, and all pixels always suffice. Pixels are ordered on the
     map rounded to 1e-6, ties to the first. Costs steps - 1 forward passes.
     Raises BenchError for a tolerance not in [0, 1], less than one step, or another fill.

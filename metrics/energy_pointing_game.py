@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.explanation import Explanation
-from metrics.energy import share_inside
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.energy import share_inside
 
 
 def energy_pointing_game(explanation: Explanation) -> Tensor:

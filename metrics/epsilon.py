@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.division import XY
-from bench.explanation import Explanation
-from bench.preconditions import given
+from axiom_bench.cutting.division import XY
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def epsilon(explanation: Explanation) -> Tensor:

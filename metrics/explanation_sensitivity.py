@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.preconditions import given
-from bench.queries import Again
-from methods.seeding import generators
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Again
+from axiom_bench.explanation.explanation import Explanation
 
 
 def explanation_sensitivity(

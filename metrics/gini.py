@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.preconditions import given
-from metrics.rounding import widened
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.rounding import widened
 
 
 def gini(explanation: Explanation) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench import division
-from bench.explanation import Explanation
-from bench.preconditions import given
+from axiom_bench.cutting import division
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def guarded_channels(explanation: Explanation) -> Tensor:

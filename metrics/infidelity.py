@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.preconditions import given
-from metrics.perturbation import Fill
-from metrics.random_subsets import Subsets, Without, copies_without, square_at_random, subset_drops
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.random_subsets import Subsets, Without, copies_without, square_at_random, subset_drops
 
 
 def infidelity(

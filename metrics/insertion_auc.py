@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.explanation import Explanation
-from metrics.perturbation import Fill
-from metrics.pixel_curves import area, insertion_curve
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.pixel_curves import area, insertion_curve
 
 
 def insertion_auc(
@@ -21,7 +21,7 @@ def insertion_auc(
 
     {insertion_auc: (B,), insertion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224
     are the published 224 pixels each. blur: 0.0223 x 224 is the published sigma of 5 pixels (whose code cuts the kernel
-    off at 11 x 11; this one at three sigma). fill, output and first: see `metrics.pixel_curves.insertion_curve`.
+    off at 11 x 11; this one at three sigma). fill, output and first: see `shared.pixel_curves.insertion_curve`.
     """
     curve = insertion_curve(explanation, steps, fill, blur, output, first)
     return {"insertion_auc": area(curve), "insertion": curve}

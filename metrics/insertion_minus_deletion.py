@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.queries import Copies
-from metrics.perturbation import Fill
-from metrics.pixel_curves import area, deletion_copies, deletion_curve, insertion_copies, insertion_curve
+from axiom_bench.evaluation.queries import Copies
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.pixel_curves import (
+    area,
+    deletion_copies,
+    deletion_curve,
+    insertion_copies,
+    insertion_curve,
+)
 
 
 def insertion_minus_deletion(

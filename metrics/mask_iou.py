@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.preconditions import given
-from metrics.rounding import level, millionths
-from metrics.threshold_sweep import BEST, FRACTIONS, check_fraction, pixels_above
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.rounding import level, millionths
+from axiom_bench.metrics.shared.threshold_sweep import BEST, FRACTIONS, check_fraction, pixels_above
 
 
 def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:

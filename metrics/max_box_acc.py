@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from metrics.drawn_rows import mean
-from metrics.threshold_sweep import FRACTIONS, boxes_above
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.drawn_rows import mean
+from axiom_bench.metrics.shared.threshold_sweep import FRACTIONS, boxes_above
 
 
 def max_box_acc(explanation: Explanation, iou: float = 0.5, connectivity: int = 8) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ def over_images(
 ) -> dict[str, np.ndarray]:
     """max over thresholds of the share of images whose box has an IoU of at least `iou`, and the first such threshold.
 
-    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau. counts: see `metrics.drawn_rows`.
+    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau. counts: see `shared.drawn_rows`.
     """
     shares = mean(curves["max_box_acc_iou"] >= iou, counts)
     return {"max_box_acc": shares.max(-1), "max_box_acc_threshold": np.array(FRACTIONS)[shares.argmax(-1)]}

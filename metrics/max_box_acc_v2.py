@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from metrics.drawn_rows import mean
-from metrics.max_box_acc import accuracy
-from metrics.threshold_sweep import boxes_above
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.max_box_acc import accuracy
+from axiom_bench.metrics.shared.drawn_rows import mean
+from axiom_bench.metrics.shared.threshold_sweep import boxes_above
 
 
 def max_box_acc_v2(
@@ -35,7 +35,7 @@ def over_images(
 ) -> dict[str, np.ndarray]:
     """For each of `ious` the maximum over thresholds, its own, of the share of images that reach it; and their mean.
 
-    counts: see `metrics.drawn_rows`.
+    counts: see `shared.drawn_rows`.
     """
     found = curves["max_box_acc_v2_iou"]
     parts = {name: mean(found >= iou, counts).max(-1) for name, iou in _named(ious).items()}

@@ -7,14 +7,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.cut import Cut
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.preconditions import given
-from bench.queries import Again
-from bench.trace import Trace
-from metrics.randomised import randomised
-from metrics.similarity import similarity as likeness
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Again
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.randomised import randomised
+from axiom_bench.metrics.shared.similarity import similarity as likeness
 
 
 def model_parameter_randomisation(
@@ -31,7 +31,7 @@ def model_parameter_randomisation(
     Near 0: the map depends on what the model learned. Near 1: it doesn't, however convincing it looks.
     order "cascading": the layers are drawn anew from the top down, a third of them, two thirds, all of them for
     stages=3; "independent": each third alone. arXiv:1810.03292 takes a stage for every layer or block; more
-    `stages` than layers means one for each. similarity: see `metrics.similarity`; the paper's Spearman without absolute
+    `stages` than layers means one for each. similarity: see `shared.similarity`; the paper's Spearman without absolute
     values, on the signed raw map. NaN where a map is constant. The copies depend on the model and `seed` alone, and are
     made once for a cut. Costs a trace, for all methods, and the method for each stage.
     Raises BenchError for another order or similarity, and for less than one stage.
@@ -50,10 +50,10 @@ def queries(explanation: Explanation, order: str, stages: int, similarity: str, 
     read = partial(likeness, explanation, kind=similarity)
     return [
         Again(explanation, (*key, stage), partial(trace.again, model=cut), (*key, stage, similarity), read)
-        for stage, cut in enumerate(trace.cut.once(key, lambda: _cuts(trace, order, stages, seed)))
+        for stage, cut in enumerate(trace.cut_model.once(key, lambda: _cuts(trace, order, stages, seed)))
     ]
 
 
-def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[Cut]:
-    copies = randomised(trace.cut.model, trace.images[:1], order, stages, seed)
-    return [trace.cut.on(copy) for copy in copies]
+def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[CutModel]:
+    copies = randomised(trace.cut_model.model, trace.images[:1], order, stages, seed)
+    return [trace.cut_model.on(copy) for copy in copies]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.preconditions import given
-from metrics.rounding import millionths
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.rounding import millionths
 
 
 def pointing_game(explanation: Explanation, tolerance: float = 0.0) -> Tensor:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.explanation import Explanation
-from metrics.drawn_rows import total
-from metrics.threshold_sweep import pixels_above
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.drawn_rows import total
+from axiom_bench.metrics.shared.threshold_sweep import pixels_above
 
 
 def pxap(explanation: Explanation) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ def pxap(explanation: Explanation) -> dict[str, Tensor]:
 
 
 def over_images(curves: Mapping[str, np.ndarray], counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The same of the pixels of all images together. counts: see `metrics.drawn_rows`."""
+    """The same of the pixels of all images together. counts: see `shared.drawn_rows`."""
     return {"pxap": average_precision(total(curves["pxap_above"], counts), total(curves["pxap_hit"], counts))}
 
 

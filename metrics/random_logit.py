@@ -7,18 +7,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.preconditions import given
-from bench.queries import Again
-from bench.trace import Trace
-from methods.seeding import generators
-from metrics.similarity import similarity as likeness
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Again
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.similarity import similarity as likeness
 
 
 def random_logit(explanation: Explanation, similarity: str = "ssim", seed: int = 0) -> Tensor:
     """How alike the maps of the explained class and of a random other class are -> (B,), lower is better.
 
-    The other class is uniform over all others, seeded by the image and `seed`. similarity: see `metrics.similarity`;
+    The other class is uniform over all others, seeded by the image and `seed`. similarity: see `shared.similarity`;
     SSIM of the heatmaps as in arXiv:1912.09818. 1: the map doesn't depend on the class.
     Costs a trace, the same one for all methods, and the method.
     """

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.preconditions import given
-from bench.queries import Copies, in_blocks
-from methods.seeding import generators
-from metrics.imputation import impute
-from metrics.perturbation import judged
-from metrics.pixel_curves import pixel_ranks
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Copies, in_blocks
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.imputation import impute
+from axiom_bench.metrics.shared.perturbation import judged
+from axiom_bench.metrics.shared.pixel_curves import pixel_ranks
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 

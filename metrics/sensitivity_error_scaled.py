@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.explanation import Explanation
-from bench.preconditions import given
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def sensitivity_error_scaled(explanation: Explanation) -> Tensor:

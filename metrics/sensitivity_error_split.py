@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.division import guarded_channels
-from bench.explanation import Explanation
-from bench.preconditions import given
+from axiom_bench.cutting.division import guarded_channels
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
 
 
 def sensitivity_error_split(explanation: Explanation) -> dict[str, Tensor]:

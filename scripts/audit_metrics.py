@@ -11,7 +11,7 @@ scripts/metric_pairs.py, the cases are the files of scripts/metric_cases/, each 
 
 from __future__ import annotations
 
-import bench  # before torchvision, which grad-cam imports
+import axiom_bench as ab  # before torchvision, which grad-cam imports
 
 # isort: split
 import math
@@ -30,13 +30,11 @@ from metric_peers import Sample
 from peer_measures import quiet
 from torch import nn
 
-import methods
-import metrics
-from bench import data, models
-from bench.evaluation import value_names
-from bench.explanation import Explanation
-from bench.heatmap import Map
-from bench.run.sweep import configuration
+from axiom_bench import data, methods, metrics, models
+from axiom_bench.evaluation.evaluate import value_names
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.run.sweep import configuration
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = Path(__file__).with_name("metric_cases")
@@ -94,11 +92,11 @@ def tiny() -> Sample:
     images = torch.zeros(1, 3, 2, 2)
     images[0, 0] = math.log(2) * torch.tensor([[1.0, 2], [4, 0]])
     seen = torch.tensor([[[1, 0.5], [0.25, 0]]])
-    note = bench.Annotation(torch.tensor([0]), torch.tensor([[0.0, 0, 1, 2]]), torch.tensor([[0, -1], [0, -1]]))
-    batch = bench.Batch(images, ("tiny",), torch.tensor([0]), (note,))
-    trace = bench.trace(model, "0", images, torch.tensor([0]))
+    note = ab.Annotation(torch.tensor([0]), torch.tensor([[0.0, 0, 1, 2]]), torch.tensor([[0, -1], [0, -1]]))
+    batch = ab.Batch(images, ("tiny",), torch.tensor([0]), (note,))
+    trace = ab.trace(model, "0", images, torch.tensor([0]))
 
-    def method(trace: bench.Trace) -> Map:
+    def method(trace: ab.Trace) -> Map:
         return Map(seen.expand(len(trace), 2, 2))
 
     return Sample("tiny", Explanation.of(trace, method(trace), batch, method))
@@ -109,8 +107,8 @@ def trained() -> Sample:
     config = configuration(["model=scenes_vgg", "data=scenes"])
     loaded, images = models.load(config["model"]), data.load(config["data"])
     rows = data.batches(images, data.subset(images, IMAGES, 0), loaded.preprocessing, "label", IMAGES, 0)
-    batch = next(row for row in rows if isinstance(row, bench.Batch))
-    trace, method = bench.trace(loaded.module, loaded.layer, batch.images, batch.targets), methods.get("grad_cam")
+    batch = next(row for row in rows if isinstance(row, ab.Batch))
+    trace, method = ab.trace(loaded.module, loaded.layer, batch.images, batch.targets), methods.get("grad_cam")
     return Sample(f"scenes_vgg at {loaded.layer}", Explanation.of(trace, method(trace), batch, method))
 
 

@@ -8,7 +8,7 @@ case that isn't seen any more is said to be gone. The cases are the files of scr
 
 from __future__ import annotations
 
-import bench  # before torchvision, which grad-cam imports
+import axiom_bench as ab  # before torchvision, which grad-cam imports
 
 # isort: split
 import os
@@ -32,9 +32,8 @@ from peer_measures import (
 )
 from torch import nn
 
-import methods
-from bench import data, models
-from bench.run.sweep import configuration
+from axiom_bench import data, methods, models
+from axiom_bench.run.sweep import configuration
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = Path(__file__).with_name("peer_cases")
@@ -67,7 +66,7 @@ def tiny() -> Network:
 
 def worked_out(network: Network) -> None:
     """The first image by hand: h = (7, 3, 0), S = 2 * 7 - 3 + 1; g = 2 W_1 - W_2, since the third ReLU is off."""
-    found = bench.trace(network.model, network.layer, network.images, network.targets)[:1]
+    found = ab.trace(network.model, network.layer, network.images, network.targets)[:1]
     assert found.scores.tolist() == [12]
     assert found.gradients.tolist() == [[[[1, 3], [2, 1]], [[1, 2], [-2, 0]]]]
     assert found.ablation_drops.tolist() == [[12 - 11, 12 - 8]]
@@ -94,7 +93,7 @@ def trained(name: str, count: int) -> Network:
     config = configuration([f"model={name}", f"data={data_set}", f"real_root={REAL_ROOT}"])
     loaded, images = models.load(config["model"]), data.load(config["data"])
     rows = data.batches(images, data.subset(images, count, 0), loaded.preprocessing, "label", count, 0)
-    batch = next(row for row in rows if isinstance(row, bench.Batch))
+    batch = next(row for row in rows if isinstance(row, ab.Batch))
     assert batch.targets is not None
     return Network(f"{name} at {loaded.layer}", loaded.module, loaded.layer, batch.images, batch.targets)
 

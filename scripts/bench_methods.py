@@ -13,7 +13,7 @@ grad-cam's ScoreCAM on the same images and channels.
 
 from __future__ import annotations
 
-import bench  # before torch, whose idle threads would otherwise take a core from the ones that work
+import axiom_bench as ab  # before torch, whose idle threads would otherwise take a core from the ones that work
 
 # isort: split
 import argparse
@@ -31,10 +31,10 @@ from bench_speed import Network, trained, vgg16
 from timing import Calls, timed
 from torch import Tensor
 
-import methods
-from bench.division import dead_channels
-from bench.runtime import peak_memory
-from bench.trace import Trace
+from axiom_bench import methods
+from axiom_bench.cutting.division import dead_channels
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.evaluation.runtime import peak_memory
 
 LAYERS = {"squeezenet1_1": "features.12", "resnet18": "layer4", "mobilenet_v2": "features.18"}
 MEBIBYTE = 2**20
@@ -58,7 +58,7 @@ def forwards(model: Callable[[Tensor], Tensor], images: Tensor, batch: int) -> N
             model(rows)
 
 
-def yardsticks(one: Network, cut: bench.Cut, rows: int, batches: list[int]) -> Calls:
+def yardsticks(one: Network, cut: ab.CutModel, rows: int, batches: list[int]) -> Calls:
     """Plain forward passes of so many rows, by model and batch size."""
     images = one.images[torch.arange(rows) % len(one.images)]
     runs = {"model": one.model, "cut": cut.forward}
@@ -111,7 +111,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     one = network(options.network, options.images, device)
-    cut = bench.cut(one.model, one.layer)
+    cut = ab.cut(one.model, one.layer)
     trace = with_channels(cut.trace(one.images), options.channels)
     rows = {name: rows_of(name, trace) for name in options.methods}
     most = min(max([*rows.values(), min(options.batches)]), 2 * max(options.batches))

@@ -10,7 +10,7 @@ seconds on as many threads as torch takes: some work has one thread only, while 
 
 from __future__ import annotations
 
-import bench  # before torch, whose idle threads would otherwise take a core from the ones that work
+import axiom_bench as ab  # before torch, whose idle threads would otherwise take a core from the ones that work
 
 # isort: split
 import statistics
@@ -23,19 +23,18 @@ import torch.nn.functional as functional
 from timing import Calls, ratios, timed
 from torch import Tensor
 
-import methods
-import metrics
-from bench import Annotation, Batch
-from bench.evaluation import measured, rows_of
-from bench.explanation import Explanation
-from bench.plugins import Plugin, forwards_of
-from bench.preconditions import given
-from bench.queries import Copies, in_blocks
-from bench.torchvision_import import torchvision
-from metrics.deletion_auc import deletion_auc
-from metrics.insertion_auc import insertion_auc
-from metrics.perturbation import judged
-from metrics.road import FRACTIONS, road_morf
+from axiom_bench import methods, metrics
+from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.evaluation.evaluate import measured, rows_of
+from axiom_bench.evaluation.plugins import Plugin, forwards_of
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Copies, in_blocks
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.deletion_auc import deletion_auc
+from axiom_bench.metrics.insertion_auc import insertion_auc
+from axiom_bench.metrics.road import FRACTIONS, road_morf
+from axiom_bench.metrics.shared.perturbation import judged
 
 LOCALIZATION = (
     "box_iou", "max_box_acc", "max_box_acc_v2", "pxap", "mask_iou",
@@ -128,7 +127,7 @@ def _drawn(target: Tensor, boxes: Tensor) -> Tensor:
 def explanations(model: torch.nn.Module, images: Tensor, names: Sequence[str] = TEN) -> list[Explanation]:
     """What methods say of images, with their boxes and masks; drops are computed already."""
     targets = torch.arange(len(images)) % 10
-    trace = bench.trace(model, LAYER, images, targets)
+    trace = ab.trace(model, LAYER, images, targets)
     _ = trace.ablation_drops
     rows = Batch(images, tuple(map(str, range(len(images)))), targets, annotations(targets))
     return [Explanation.of(trace, methods.get(name)(trace), rows, methods.get(name)) for name in names]
@@ -192,7 +191,7 @@ def together(model: torch.nn.Module, images: Tensor, repeats: int, condition: Co
     """Metrics that ask the model, for ten methods: asked for all together, over one method after the other."""
     targets = torch.arange(len(images)) % 10
     rows = Batch(images, tuple(map(str, range(len(images)))), targets, annotations(targets))
-    trace = bench.trace(model, LAYER, images, targets)
+    trace = ab.trace(model, LAYER, images, targets)
     _ = trace.ablation_drops
     known = [methods.get(name) for name in TEN]
 

@@ -11,7 +11,7 @@ all of them; a ratio is the median over the repeats of a case's time divided by 
 
 from __future__ import annotations
 
-import bench  # before torch, whose idle threads would otherwise take a core from the ones that work
+import axiom_bench as ab  # before torch, whose idle threads would otherwise take a core from the ones that work
 
 # isort: split
 import argparse
@@ -28,12 +28,10 @@ from omegaconf import OmegaConf
 from timing import Calls, ratios, timed
 from torch import Tensor, nn
 
-import methods
-import metrics
-from bench import data, models
-from bench.explanation import Explanation
-from bench.precision import PRECISIONS, arithmetic
-from bench.torchvision_import import torchvision
+from axiom_bench import data, methods, metrics, models
+from axiom_bench.cutting.precision import PRECISIONS, arithmetic
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.explanation.explanation import Explanation
 
 FIVE = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam")
 ONE_PASS = (
@@ -100,7 +98,7 @@ def networks(batch: int, device: torch.device) -> Iterator[Network]:
     yield trained("squeezenet1_1", "data/imagenet", "features.12", batch, device)
 
 
-def everything(cut: bench.Cut, images: Tensor, names: Sequence[str]) -> list[Tensor]:
+def everything(cut: ab.CutModel, images: Tensor, names: Sequence[str]) -> list[Tensor]:
     """The trace, the methods, and both axioms of each that has contributions."""
     trace = cut.trace(images)
     explanations = [Explanation.of(trace, methods.get(name)(trace)) for name in names]
@@ -110,7 +108,7 @@ def everything(cut: bench.Cut, images: Tensor, names: Sequence[str]) -> list[Ten
 
 def cases(network: Network, precision: str) -> Calls:
     """What is timed, by the name that is printed; the plain forward pass first."""
-    cut = bench.cut(network.model, network.layer, precision=precision)
+    cut = ab.cut(network.model, network.layer, precision=precision)
 
     def forward() -> Tensor:
         with torch.inference_mode(), arithmetic(precision, network.images.device):
@@ -144,7 +142,7 @@ def show_peer(network: Network, precision: str, device: torch.device) -> None:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     image = network.images[:1]
-    cut = bench.cut(network.model, network.layer, precision=precision)
+    cut = ab.cut(network.model, network.layer, precision=precision)
     model = copy.deepcopy(network.model)
     share = 1 / PEER_SHARE
     peer = AblationCAM(model, [model.get_submodule(network.layer)], batch_size=32, ratio_channels_to_ablate=share)

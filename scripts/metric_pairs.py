@@ -38,8 +38,8 @@ from metric_peers_again import (
 )
 from metric_peers_subsets import captum_infidelity, predicted_correlation, quantus_correlation, quarters_removed
 
-from bench import plugins
-from bench.evaluation import measure
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.evaluate import measure
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.explanation import Explanation
-from metrics.imputation import impute
-from metrics.perturbation import probabilities
-from metrics.regions import union
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.imputation import impute
+from axiom_bench.metrics.shared.perturbation import probabilities
+from axiom_bench.metrics.shared.regions import union
 
 Values = np.ndarray  # (B,), of one image each
 QUIET = {"disable_warnings": True, "display_progressbar": False}
@@ -34,7 +34,7 @@ class Sample:
     @property
     def model(self) -> nn.Module:
         """The network that was explained."""
-        return self.trace.cut.model
+        return self.trace.cut_model.model
 
     @property
     def trace(self) -> Any:

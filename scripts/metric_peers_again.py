@@ -10,8 +10,8 @@ import torch
 from metric_peers import QUIET, Sample, Values
 from torch import Tensor, nn
 
-from metrics.explanation_sensitivity import nearby
-from metrics.similarity import spearman
+from axiom_bench.metrics.explanation_sensitivity import nearby
+from axiom_bench.metrics.shared.similarity import spearman
 
 
 def nearby_noise(sample: Sample, radius: float, samples: int) -> Tensor:

@@ -11,9 +11,9 @@ import torch.nn.functional as functional
 from metric_peers import Sample, Values, quantus
 from torch import Tensor
 
-from methods.seeding import generators
-from metrics.random_subsets import square_at_random
-from metrics.similarity import pearson
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.metrics.shared.random_subsets import square_at_random
+from axiom_bench.metrics.shared.similarity import pearson
 
 RUNS, VALUES = 20, 224  # of quantus: subsets, and how many values each has
 
@@ -41,7 +41,7 @@ def captum_infidelity(sides: Sequence[float], squares: int, normalize: bool) -> 
 
 
 def _squares(draw: torch.Generator, sides: Sequence[float], squares: int, size: tuple[int, ...]) -> Tensor:
-    """(sides x squares, 3, H', W') of 0 and 1: the draws of metrics.infidelity."""
+    """(sides x squares, 3, H', W') of 0 and 1: the draws of axiom_bench.metrics.infidelity."""
     drawn = [
         square_at_random(max(1, round(side * min(size))))(draw, (size[0], size[1]))
         for side in sides

@@ -21,9 +21,11 @@ import torch.nn.functional as functional
 import yaml
 from torch import Tensor, nn
 
-from bench import cut, heatmap, plugins
-from bench.explanation import Explanation
-from bench.plugins import Plugin
+from axiom_bench.cutting.cut_model import cut
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.heatmap import heatmap
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def quiet() -> Iterator[None]:
 
 def theirs(pair: Pair, network: Network, **more: Any) -> Tensor:
     """Their maps (B, h, w), as they return them."""
-    extract = importlib.import_module(f"methods.peers.{pair.library}").extract
+    extract = importlib.import_module(f"axiom_bench.methods.peers.{pair.library}").extract
     layer = network.model.get_submodule(network.layer)
     with quiet():
         maps = extract(network.model, layer, network.images.clone(), network.targets, **pair.params, **more)

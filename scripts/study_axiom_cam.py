@@ -12,7 +12,7 @@ another image and the test's rows are independent.
 
 from __future__ import annotations
 
-import bench  # before torch, whose idle threads would otherwise take a core from the ones that work
+import axiom_bench as ab  # before torch, whose idle threads would otherwise take a core from the ones that work
 
 # isort: split
 import argparse
@@ -25,22 +25,22 @@ import pandas as pd
 from scipy import stats
 from torch import Tensor
 
-from bench import plugins
-from bench.batch import Batch
-from bench.evaluation import value_names
-from bench.explanation import Explanation
-from bench.plugins import Plugin
-from bench.preconditions import given
-from bench.report.markdown import markdown
-from bench.report.numbers import NOTHING, ROUNDING, number
-from bench.report.run_folder import METHOD_FREE, Value
-from bench.report.summary import best, summarise
-from bench.report.table import Cell, Group, Table
-from bench.report.tables.text import ARROWS, methods_by_status
-from bench.run import compute
-from bench.run.job import Job
-from bench.run.sweep import configuration
-from methods.axiom_cam import SPLITS
+from axiom_bench.data.batch import Batch
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.evaluate import value_names
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.methods.axiom_cam import SPLITS
+from axiom_bench.report.markdown import markdown
+from axiom_bench.report.numbers import NOTHING, ROUNDING, number
+from axiom_bench.report.run_folder import METHOD_FREE, Value
+from axiom_bench.report.summary import best, summarise
+from axiom_bench.report.table import Cell, Group, Table
+from axiom_bench.report.tables.text import ARROWS, methods_by_status
+from axiom_bench.run import compute
+from axiom_bench.run.job import Job
+from axiom_bench.run.sweep import configuration
 
 NETWORKS = (
     ("experiment=quick", "model=scenes_vgg"),
@@ -93,7 +93,7 @@ def measured(job: Job) -> pd.DataFrame:
     """The records of references, baseline and candidates on a job's images."""
     rows = (batch for batch in compute.rows(job, job.indices) if isinstance(batch, Batch))
     methods: list[str | Plugin] = [*REFERENCES, BASELINE, *candidates()]
-    return bench.evaluate(job.model.module, job.model.layer, rows, methods, job.metrics)
+    return ab.evaluate(job.model.module, job.model.layer, rows, methods, job.metrics)
 
 
 def values_of(metrics: Sequence[Plugin]) -> list[Value]:

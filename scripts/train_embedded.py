@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from bench.embedded import networks, scenes
+from axiom_bench.embedded import networks, scenes
 
 TRAIN, HELD_OUT = 24_000, 2_000  # scenes
 EPOCHS, BATCH = 8, 64

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import bench  # noqa: F401 - before torchvision, which a CPU-only torch needs
+import axiom_bench as ab  # noqa: F401 - before torchvision, which a CPU-only torch needs
 
 
 def pytest_configure(config: pytest.Config) -> None:

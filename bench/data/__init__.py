@@ -9,17 +9,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench import plugins
-from bench.data.base import BadImage, DataSet, Sample, check_labels, subset
-from bench.data.coco import Coco
-from bench.data.folder import Folder
-from bench.data.imagenet_archives import imagenet
-from bench.data.imagenet_s import ImageNetS
-from bench.data.loading import TARGET_RULES, batches
-from bench.data.preprocessing import Preprocessing
-from bench.data.scenes import Scenes
-from bench.data.voc import Voc
-from bench.errors import BenchError, unknown
+from axiom_bench.data.base import BadImage, DataSet, Sample, check_labels, subset
+from axiom_bench.data.coco import Coco
+from axiom_bench.data.folder import Folder
+from axiom_bench.data.imagenet_archives import imagenet
+from axiom_bench.data.imagenet_s import ImageNetS
+from axiom_bench.data.loading import TARGET_RULES, batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.scenes import Scenes
+from axiom_bench.data.voc import Voc
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
 
 __all__ = [
     "TARGET_RULES",

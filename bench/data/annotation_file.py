@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bench.data.base import Box, Objects
+from axiom_bench.data.base import Box, Objects
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from bench.errors import BenchError
+from axiom_bench.errors import BenchError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown
 
 Box = tuple[float, float, float, float]
 Objects = tuple[tuple[int, Box], ...]

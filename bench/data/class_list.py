@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.data.devkit import ARCHIVE, Devkit
-from bench.errors import BenchError
+from axiom_bench.data.devkit import ARCHIVE, Devkit
+from axiom_bench.errors import BenchError
 
 MAPPING = "LOC_synset_mapping.txt"
 

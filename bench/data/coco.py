@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.data.base import Box, Sample, largest
-from bench.data.decoding import sha256
-from bench.data.files import ImageFiles, existing
-from bench.errors import BenchError
+from axiom_bench.data.base import Box, Sample, largest
+from axiom_bench.data.decoding import sha256
+from axiom_bench.data.files import ImageFiles, existing
+from axiom_bench.errors import BenchError
 
 LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
 Entry = Mapping[str, Any]

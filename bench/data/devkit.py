@@ -11,8 +11,8 @@ from typing import Any
 
 from scipy.io import loadmat
 
-from bench.data.archive import read_compressed
-from bench.errors import BenchError
+from axiom_bench.data.archive import read_compressed
+from axiom_bench.errors import BenchError
 
 ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
 META, TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from bench.data.base import DataSet, Sample
-from bench.data.decoding import SUFFIXES, open_rgb, sha256
-from bench.errors import BenchError
+from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256
+from axiom_bench.errors import BenchError
 
 
 class ImageFiles(DataSet):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from bench.data.base import Sample
-from bench.data.class_list import class_list
-from bench.data.files import ImageFiles, existing, image_files
-from bench.errors import BenchError, unknown
+from axiom_bench.data.base import Sample
+from axiom_bench.data.class_list import class_list
+from axiom_bench.data.files import ImageFiles, existing, image_files
+from axiom_bench.errors import BenchError, unknown
 
 LAYOUT = "the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
 FOLDERS = ("name", "index")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from bench.data.annotation_file import read_objects
-from bench.data.base import Sample
-from bench.data.class_list import synsets
-from bench.data.files import ImageFiles, existing, image_files
-from bench.data.imagenet_labels import flat_labels
-from bench.errors import BenchError
+from axiom_bench.data.annotation_file import read_objects
+from axiom_bench.data.base import Sample
+from axiom_bench.data.class_list import synsets
+from axiom_bench.data.files import ImageFiles, existing, image_files
+from axiom_bench.data.imagenet_labels import flat_labels
+from axiom_bench.errors import BenchError
 
 LAYOUT = (
     "the ImageNet layout <root>/<split>/<synset>/*.JPEG, or <root>/<split>/*.JPEG with a file of labels, "

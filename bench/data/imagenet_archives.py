@@ -7,15 +7,15 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
-from bench.data.annotation_file import parse_objects
-from bench.data.archive import Archive, read_compressed
-from bench.data.base import DataSet, Sample
-from bench.data.class_list import synsets
-from bench.data.decoding import SUFFIXES, open_rgb, sha256_of
-from bench.data.devkit import ARCHIVE
-from bench.data.imagenet import ImageNet
-from bench.data.imagenet_labels import flat_labels
-from bench.errors import BenchError
+from axiom_bench.data.annotation_file import parse_objects
+from axiom_bench.data.archive import Archive, read_compressed
+from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.data.class_list import synsets
+from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256_of
+from axiom_bench.data.devkit import ARCHIVE
+from axiom_bench.data.imagenet import ImageNet
+from axiom_bench.data.imagenet_labels import flat_labels
+from axiom_bench.errors import BenchError
 
 IMAGES = "ILSVRC2012_img_{split}.tar"
 BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")

@@ -6,8 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.data.devkit import ARCHIVE, META, TRUTH, Devkit
-from bench.errors import BenchError
+from axiom_bench.data.devkit import ARCHIVE, META, TRUTH, Devkit
+from axiom_bench.errors import BenchError
 
 USUAL = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", ARCHIVE)
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from bench.data.base import Objects, Sample
-from bench.data.class_list import class_list, synsets
-from bench.data.files import ImageFiles, existing, image_files
-from bench.errors import BenchError
+from axiom_bench.data.base import Objects, Sample
+from axiom_bench.data.class_list import class_list, synsets
+from axiom_bench.data.files import ImageFiles, existing, image_files
+from axiom_bench.errors import BenchError
 
 SIZES = (50, 300, 919)
 OTHER, IGNORED = 0, 1000

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bench.batch import Annotation, Batch
-from bench.data.base import BadImage, DataSet
-from bench.data.preprocessing import Preprocessing
-from bench.errors import BenchError, unknown
+from axiom_bench.data.base import BadImage, DataSet
+from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.errors import BenchError, unknown
 
 TARGET_RULES = ("label", "predicted", "each_label")
 CHUNK = 16  # images that travel together from a worker: shared memory holds a few chunks for each worker

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from bench.batch import Annotation
-from bench.data.base import BadImage, Objects, Sample
-from bench.errors import unknown
-from bench.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
+from axiom_bench.data.base import BadImage, Objects, Sample
+from axiom_bench.data.batch import Annotation
+from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
+from axiom_bench.errors import unknown
 
 from torchvision.transforms import functional as transforms  # isort: skip
 

@@ -6,9 +6,9 @@ import hashlib
 
 from PIL import Image
 
-from bench.data.base import DataSet, Sample
-from bench.embedded import scenes
-from bench.errors import BenchError, unknown
+from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.embedded import scenes
+from axiom_bench.errors import BenchError, unknown
 
 
 class Scenes(DataSet):

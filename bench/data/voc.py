@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.data.annotation_file import read_objects
-from bench.data.base import Sample, largest
-from bench.data.files import ImageFiles, existing
-from bench.errors import BenchError, unknown
+from axiom_bench.data.annotation_file import read_objects
+from axiom_bench.data.base import Sample, largest
+from axiom_bench.data.files import ImageFiles, existing
+from axiom_bench.errors import BenchError, unknown
 
 # fmt: off
 CLASSES = (  # in the alphabetical order of the challenge: a mask's value is the place in it, from 1

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from bench.embedded import textures
+from axiom_bench.embedded import textures
 
 SIDE = 96
 SPLITS = ("train", "evaluation")

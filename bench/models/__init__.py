@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.data.preprocessing import Preprocessing
-from bench.errors import BenchError
-from bench.models import layers, outputs, sources, weights
-from bench.models.sources import Source
-from bench.models.spec import ModelSpec
-from bench.models.store import config, describe, names, register
-from bench.models.user import import_function
-from bench.output import LOGITS, Output, OutputModule
-from bench.tokens import AnyReshape, check
+from axiom_bench.cutting.output import LOGITS, Output, OutputModule
+from axiom_bench.cutting.tokens import AnyReshape, check
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.errors import BenchError
+from axiom_bench.models import layers, outputs, sources, weights
+from axiom_bench.models.sources import Source
+from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.store import config, describe, names, register
+from axiom_bench.models.user import import_function
 
 __all__ = ["LoadedModel", "ModelSpec", "config", "describe", "load", "names", "register"]
 
@@ -28,7 +28,7 @@ class LoadedModel:
 
     module: in eval mode, on the CPU, float32. layer: the dotted name of the target layer. classes: one name per logit,
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
-    state dict. reshape: of a transformer's layer, and output, what is explained, as `bench.cut` takes them; the name
+    state dict. reshape: of a transformer's layer, and output, what is explained, as `CutModel` takes them; the name
     tells an output that isn't the logits, and output_module is what it puts behind this network. depth: the place of
     the layer among all modules, in the order in which the network runs them.
     """
@@ -113,7 +113,7 @@ def _built(spec: ModelSpec, source: Source) -> nn.Module:
 
 
 def _reshape(spec: ModelSpec) -> AnyReshape | None:
-    """What `bench.cut` takes: an object of the user's own is built from its class. Raises BenchError."""
+    """What `CutModel` takes: an object of the user's own is built from its class. Raises BenchError."""
     if not isinstance(spec.reshape, str) or not set(spec.reshape) & set(":."):
         return check(spec.reshape)
     expected = "give module:class or path/to/file.py:class, a class with to_maps and from_maps"

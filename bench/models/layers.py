@@ -17,8 +17,8 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError, unknown
-from bench.shared_copy import shared_copy
+from axiom_bench.cutting.shared_copy import shared_copy
+from axiom_bench.errors import BenchError, unknown
 
 HEAD_TYPES = (
     nn.Identity,

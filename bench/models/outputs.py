@@ -1,4 +1,4 @@
-"""What a run may explain of a network, by name: those of bench/output.py, and outputs with classes of their own.
+"""What a run may explain of a network, by name: those of cutting/output.py, and outputs with classes of their own.
 
 To add one: an `Output` and its line in OUTPUTS.
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench import output
-from bench.data.voc import CLASSES
-from bench.errors import BenchError, unknown
-from bench.output import Output, OutputModule
+from axiom_bench.cutting import output
+from axiom_bench.cutting.output import Output, OutputModule
+from axiom_bench.data.voc import CLASSES
+from axiom_bench.errors import BenchError, unknown
 
 GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
 IMAGENET_CLASSES = 1000

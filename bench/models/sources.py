@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.data.preprocessing import Preprocessing
-from bench.embedded import networks, scenes
-from bench.errors import BenchError, unknown
-from bench.models import weights
-from bench.models.spec import ModelSpec
-from bench.models.user import import_function
-from bench.models.weights import Weights
-from bench.torchvision_import import torchvision
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.embedded import networks, scenes
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.models import weights
+from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.user import import_function
+from axiom_bench.models.weights import Weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -50,8 +50,8 @@ class ModelSpec:
     path.py:function. weights: `default`, the name of published weights (IMAGENET1K_V1), a file, or None for random
     weights drawn with `seed`. weights_folder: a folder whose <architecture>.safetensors (.pth, .pt) stands in for
     published weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps:
-    `tokens`, a grid (H, W), or module:class or path.py:class of a bench.tokens.Reshape. output: what is explained,
-    a name of bench.models.outputs. resize: the shorter side, or exactly (H, W); crop: the side of the centre crop;
+    `tokens`, a grid (H, W), or module:class or path.py:class of a cutting.tokens.Reshape. output: what is explained,
+    a name of models/outputs.py. resize: the shorter side, or exactly (H, W); crop: the side of the centre crop;
     in pixels.
     """
 

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from hydra.core.config_store import ConfigStore
 
-from bench.errors import unknown
-from bench.models.spec import ModelSpec
-from bench.plugins import conf_folder
-from bench.torchvision_import import torchvision
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.errors import unknown
+from axiom_bench.evaluation.plugins import conf_folder
+from axiom_bench.models.spec import ModelSpec
 
 
 def register() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, unknown
 
 EXPECTED = "give module:function or path/to/file.py:function, where function(**kwargs) returns an nn.Module"
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bench.errors import BenchError
+from axiom_bench.errors import BenchError
 
 # torchvision's DenseNet files are older than its module: norm.1.weight there is norm1.weight here.
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.report.closing import closing_lines
-from bench.report.figures import all_figures
-from bench.report.figures.drawing import LeftOut
-from bench.report.html import page, shown
-from bench.report.run_folder import RunFolder
-from bench.report.tables import write_tables
-from bench.run import files
+from axiom_bench.records import files
+from axiom_bench.report.closing import closing_lines
+from axiom_bench.report.figures import all_figures
+from axiom_bench.report.figures.drawing import LeftOut
+from axiom_bench.report.html import page, shown
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.tables import write_tables
 
 OURS = {"tables": ("csv", "md", "tex"), "figures": ("png", "pdf")}
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.report.numbers import number
-from bench.report.paired import LEVEL, compare
-from bench.report.run_folder import METHOD_FREE, RunFolder, Value
-from bench.report.summary import at, best, leading, summarise
+from axiom_bench.report.numbers import number
+from axiom_bench.report.paired import LEVEL, compare
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value
+from axiom_bench.report.summary import at, best, leading, summarise
 
 
 def closing_lines(run: RunFolder) -> list[str]:

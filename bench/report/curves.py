@@ -14,9 +14,9 @@ import pyarrow.compute as arrow
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bench.errors import BenchError
-from bench.preconditions import OK
-from bench.report.run_folder import RunFolder, Setting
+from axiom_bench.columns import OK
+from axiom_bench.errors import BenchError
+from axiom_bench.report.run_folder import RunFolder, Setting
 
 Points = NDArray[np.float64]
 NORMAL_95 = 1.959964  # standard errors to either side of a mean

@@ -15,12 +15,13 @@ import jinja2
 from markupsafe import Markup, escape
 from PIL import Image
 
-from bench.report.figures import by_method
-from bench.report.figures.drawing import Drawing, LeftOut
-from bench.report.numbers import share
-from bench.report.run_folder import WHOLE_SET, RunFolder
-from bench.report.summary import classified
-from bench.report.table import Table
+from axiom_bench.columns import WHOLE_SET
+from axiom_bench.report.figures import by_method
+from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.numbers import share
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.summary import classified
+from axiom_bench.report.table import Table
 
 TEMPLATE = "report.html.j2"
 FEW = 12  # box-plots that are shown at once; of more, a reader opens them

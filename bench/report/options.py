@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bench.errors import unknown
+from axiom_bench.errors import unknown
 
 
 @dataclass(frozen=True)

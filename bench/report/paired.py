@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, wilcoxon
 
-from bench.report.numbers import ROUNDING
-from bench.report.run_folder import WHOLE_SET
+from axiom_bench.columns import WHOLE_SET
+from axiom_bench.report.numbers import ROUNDING
 
 COLUMNS = ("method", "metric", "n", "better", "same", "worse", "difference", "ahead", "p", "adjusted")
 LEVEL = 0.05  # of `adjusted`: below it a difference is called significant

@@ -17,15 +17,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench import plugins
-from bench.errors import BenchError
-from bench.plugins import Plugin
-from bench.preconditions import OK
-from bench.report.curves import place_of
-from bench.report.run_folder import RunFolder, Setting
-from bench.report.summary import KEYS
-from bench.run import records
-from bench.whole_set import aggregate, named, stacked, value_names
+from axiom_bench.columns import OK
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.whole_set import aggregate, named, stacked, value_names
+from axiom_bench.records import store as records
+from axiom_bench.report.curves import place_of
+from axiom_bench.report.run_folder import RunFolder, Setting
+from axiom_bench.report.summary import KEYS
 
 Floats = NDArray[np.float64]
 RESAMPLES = 200  # more are seldom needed for a standard error (ibid., 6.4)
@@ -59,7 +59,7 @@ def with_standard_errors(run: RunFolder, summary: pd.DataFrame) -> tuple[pd.Data
 def standard_errors(metric: Plugin, curves: pd.DataFrame) -> dict[str, float]:
     """{value name: standard error} of one method's values of the whole data set; NaN for fewer than two images.
 
-    curves: see `bench.whole_set`, all images of one model, layer and method; only rows with status "ok" count.
+    curves: see `whole_set`, all images of one model, layer and method; only rows with status "ok" count.
     Raises BenchError where the aggregate can't be imported or doesn't return its values.
     """
     names = list(metric.about.get("curves") or ())

@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from bench.errors import BenchError
-from bench.report.options import Options
-from bench.run import records
-from bench.runtime import RUNTIME_COLUMNS
-from bench.whole_set import WHOLE_SET as WHOLE_SET
+from axiom_bench.columns import RUNTIME_COLUMNS
+from axiom_bench.errors import BenchError
+from axiom_bench.records import store as records
+from axiom_bench.report.options import Options
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = "-"

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.report.numbers import number
-from bench.report.run_folder import WHOLE_SET, Setting, Value
+from axiom_bench.columns import WHOLE_SET
+from axiom_bench.report.numbers import number
+from axiom_bench.report.run_folder import Setting, Value
 
 KEYS = ("model", "layer", "data", "method", "metric", "whole_set")
 STATISTICS = ("n", "rows", "mean", "median", "standard_error", "statuses")

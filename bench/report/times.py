@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.report.run_folder import RunFolder, Setting
+from axiom_bench.report.run_folder import RunFolder, Setting
 
 TRACE = "-"
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import whole_set
-from bench.evaluation import LAYER, frame
-from bench.plugins import Plugin
-from bench.run import fingerprint, records
-from bench.run.compute import Todo, constants
-from bench.run.job import Job
+from axiom_bench.columns import LAYER
+from axiom_bench.evaluation import whole_set
+from axiom_bench.evaluation.evaluate import frame
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.records import store as records
+from axiom_bench.run import fingerprint
+from axiom_bench.run.compute import Todo, constants
+from axiom_bench.run.job import Job
 
 
 def ensure(job: Job, shards: Sequence[Todo], folder: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bench.run.compute import Todo
+from axiom_bench.run.compute import Todo
 
 FOLDER = "records"  # beside what they are for
 

@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.batch import Batch
-from bench.cut import Cut, cut
-from bench.data import BadImage, batches
-from bench.evaluation import LAYER, Columns, curve_frame, frame, rows_of, value_names, with_score_scale
-from bench.plugins import Plugin
-from bench.run import fingerprint, records
-from bench.run.job import Job
-from bench.run.shards import Shard
-from bench.trace import Trace
+from axiom_bench.columns import LAYER
+from axiom_bench.cutting.cut_model import CutModel, cut
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data import BadImage, batches
+from axiom_bench.data.batch import Batch
+from axiom_bench.evaluation.evaluate import Columns, curve_frame, frame, rows_of, value_names, with_score_scale
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.records import store as records
+from axiom_bench.run import fingerprint
+from axiom_bench.run.job import Job
+from axiom_bench.run.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Todo:
         return all((folder / file).is_file() for file in (self.files[method], *self.curve_files(method)))
 
 
-def cut_of(job: Job) -> Cut:
+def cut_of(job: Job) -> CutModel:
     """The job's model on its device, cut at its layer."""
     device = job.device
     model = job.model.module.to(device.device)
@@ -56,7 +58,7 @@ def cut_of(job: Job) -> Cut:
     )
 
 
-def decided(job: Job, whole: Cut) -> Job:
+def decided(job: Job, whole: CutModel) -> Job:
     """The job with every method's scale known: where a YAML doesn't claim it, a check on the first batch decides."""
     if all("on_score_scale" in method.about for method in job.methods):
         return job
@@ -80,7 +82,7 @@ def todo(job: Job) -> tuple[Todo, ...]:
     )
 
 
-def compute(job: Job, whole: Cut, shard: Shard, files: dict[str, str], folder: Path) -> None:
+def compute(job: Job, whole: CutModel, shard: Shard, files: dict[str, str], folder: Path) -> None:
     """Computes one shard for the methods of `files` and writes a file for each."""
     parts: dict[str, list[Columns]] = {method: [] for method in files}
     curves: dict[str, list[Columns]] = {method: [] for method in files}
@@ -108,7 +110,7 @@ def _curves(job: Job, method: str) -> bool:
     return any(metric.about.get("curves") for metric in job.metrics if _of_layer(metric) == (method == LAYER))
 
 
-def shard_rows(job: Job, whole: Cut, shard: Shard, names: Sequence[str]) -> Iterator[Columns]:
+def shard_rows(job: Job, whole: CutModel, shard: Shard, names: Sequence[str]) -> Iterator[Columns]:
     """The records' columns of a shard for some methods, batch after batch; a bad image has rows that say so."""
     methods = [method for method in job.methods if method.name in names]
     metrics = [metric for metric in job.metrics if not _of_layer(metric) or LAYER in names]
@@ -122,7 +124,7 @@ def shard_rows(job: Job, whole: Cut, shard: Shard, names: Sequence[str]) -> Iter
             yield trimmed(part, len(full), len(batch))
 
 
-def traced(whole: Cut, batch: Batch) -> Trace:
+def traced(whole: CutModel, batch: Batch) -> Trace:
     """The batch's trace; what the network itself raises gets a note, since its input's size is the usual cause."""
     try:
         return whole.trace(batch.images, batch.targets)

@@ -9,21 +9,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.batch import Batch
-from bench.cut import Cut
-from bench.data import BadImage
-from bench.errors import BenchError
-from bench.run import files, fingerprint
-from bench.run.compute import padded, rows, traced
-from bench.run.job import Job
-from bench.run.progress import progress
-from bench.run.shards import Shard
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.data import BadImage
+from axiom_bench.data.batch import Batch
+from axiom_bench.errors import BenchError
+from axiom_bench.records import files
+from axiom_bench.run import fingerprint
+from axiom_bench.run.compute import padded, rows, traced
+from axiom_bench.run.job import Job
+from axiom_bench.run.progress import progress
+from axiom_bench.run.shards import Shard
 
 UNREADABLE = -1
 OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # as the manifest says it
 
 
-def only_correct(job: Job, whole: Cut, folder: Path) -> tuple[Job, tuple[str, ...]]:
+def only_correct(job: Job, whole: CutModel, folder: Path) -> tuple[Job, tuple[str, ...]]:
     """(the job with the images whose predicted class is one of their labels, the ids of the others).
 
     An image that can't be read stays: its rows say so. The predictions are kept in the run folder, shard by shard, so
@@ -61,7 +62,7 @@ def _file(job: Job, shard: Shard) -> str:
     return f"predictions/{fingerprint.of_file(fingerprint.of_job(job), contents, None, ())[:40]}.json"
 
 
-def _predictions(job: Job, whole: Cut, shard: Shard) -> dict[str, int]:
+def _predictions(job: Job, whole: CutModel, shard: Shard) -> dict[str, int]:
     """{image id: predicted class}, as a trace of the image has it."""
     found: dict[str, int] = {}
     for batch in rows(replace(job, target="predicted"), shard.indices):
@@ -72,7 +73,7 @@ def _predictions(job: Job, whole: Cut, shard: Shard) -> dict[str, int]:
     return found
 
 
-def _classes(job: Job, whole: Cut, batch: Batch) -> list[int]:
+def _classes(job: Job, whole: CutModel, batch: Batch) -> list[int]:
     logits = traced(whole, padded(batch, job.batch_size)).logits
     return [int(label) for label in logits.argmax(1)[: len(batch)]]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import BenchError
-from bench.plugins import Plugin, forwards_of
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.plugins import Plugin, forwards_of
 
 NAMED = 5  # metrics that a sentence names
 Pass = tuple[str, str]  # a name, and the parameters that it depends on

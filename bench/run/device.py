@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from bench import precision
-from bench.errors import BenchError, unknown
+from axiom_bench.cutting import precision
+from axiom_bench.errors import BenchError, unknown
 
 NAMES = ("auto", "cpu", "cuda")
 UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}

@@ -14,14 +14,25 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from bench.errors import BenchError
-from bench.run import aggregation, compute, correct, costs, freed_memory, manifest, notes, pictures, settings, timing
-from bench.run.claims import claimed
-from bench.run.job import Job
-from bench.run.manifest import Failure, Outcome
-from bench.run.progress import progress
-from bench.run.shards import Shard
-from bench.run.user_code import add_current_folder
+from axiom_bench.errors import BenchError
+from axiom_bench.run import (
+    aggregation,
+    compute,
+    correct,
+    costs,
+    freed_memory,
+    manifest,
+    notes,
+    pictures,
+    settings,
+    timing,
+)
+from axiom_bench.run.claims import claimed
+from axiom_bench.run.job import Job
+from axiom_bench.run.manifest import Failure, Outcome
+from axiom_bench.run.progress import progress
+from axiom_bench.run.shards import Shard
+from axiom_bench.run.user_code import add_current_folder
 
 
 def execute(config: DictConfig) -> Outcome:
@@ -77,7 +88,7 @@ def _run(config: dict[str, Any]) -> Outcome:
     )
 
 
-def _compute_missing(job: Job, whole: compute.Cut, shards: tuple[compute.Todo, ...], folder: Path) -> int:
+def _compute_missing(job: Job, whole: compute.CutModel, shards: tuple[compute.Todo, ...], folder: Path) -> int:
     """Computes what isn't there, and no other process computes; says how many shards that were."""
     missing, computed = [one for one in shards if one.missing(folder)], 0
     images, console, start = sum(len(one.shard) for one in missing), Console(), time.perf_counter()

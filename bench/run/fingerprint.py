@@ -10,11 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from torch import nn
 
-from bench.plugins import Plugin
-from bench.run import sources
-from bench.run.job import Job
-from bench.run.shards import Shard
-from bench.tokens import AnyReshape, Reshape
+from axiom_bench.cutting.tokens import AnyReshape, Reshape
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.records import sources
+from axiom_bench.run.job import Job
+from axiom_bench.run.shards import Shard
 
 LIBRARIES = ("torch", "torchvision", "Pillow", "numpy")
 

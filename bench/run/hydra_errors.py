@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from bench import models
-from bench.errors import BenchError, unknown
-from bench.plugins import conf_folder
+from axiom_bench import models
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation.plugins import conf_folder
 
 
 def sentence(error: Exception, keys: Iterable[str]) -> BenchError:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bench import data, models, plugins
-from bench.data import TARGET_RULES, DataSet
-from bench.errors import BenchError, unknown
-from bench.heatmap import check_normalise
-from bench.models import LoadedModel
-from bench.plugins import Plugin
-from bench.run.device import Device
-from bench.run.shards import Shard, shards
+from axiom_bench import data, models
+from axiom_bench.data import TARGET_RULES, DataSet
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.heatmap import check_normalise
+from axiom_bench.models import LoadedModel
+from axiom_bench.run.device import Device
+from axiom_bench.run.shards import Shard, shards
 
 
 @dataclass(frozen=True)

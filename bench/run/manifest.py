@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import plugins, whole_set
-from bench.evaluation import value_names
-from bench.plugins import Plugin
-from bench.run import files, fingerprint
-from bench.run.job import Job
+from axiom_bench.evaluation import plugins, whole_set
+from axiom_bench.evaluation.evaluate import value_names
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.records import files
+from axiom_bench.run import fingerprint
+from axiom_bench.run.job import Job
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
 OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "note")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 LEFT_OUT = "is left out: "  # what the engine's warning about a method that doesn't apply says
 NO_TIME = "No run time for "  # follows from it
-DATA = logging.getLogger("bench.data")
+DATA = logging.getLogger("axiom_bench.data")
 
 
 @dataclass

@@ -11,20 +11,21 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bench import plugins
-from bench.batch import Batch
-from bench.cut import Cut
-from bench.data import batches
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.plugins import Plugin
-from bench.run import files, fingerprint
-from bench.run.job import Job
-from bench.trace import Trace
-from metrics.perturbation import logits_of, perturb, probabilities
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data import batches
+from axiom_bench.data.batch import Batch
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import logits_of, perturb, probabilities
+from axiom_bench.records import files
+from axiom_bench.run import fingerprint
+from axiom_bench.run.job import Job
 
 
-def ensure(job: Job, whole: Cut, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+def ensure(job: Job, whole: CutModel, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     """The file with the job's pictures, relative to the run folder; made where it isn't there yet.
 
     config: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown).
@@ -64,7 +65,7 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     return None if batch is None else batch.to(job.device.device)
 
 
-def arrays(job: Job, whole: Cut, batch: Batch, how: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def arrays(job: Job, whole: CutModel, batch: Batch, how: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """What a file holds, of N rows and the M methods that apply.
 
     images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) float16,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from bench.errors import BenchError, unknown
-from bench.report.options import Options
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.report.options import Options
 
 SECTIONS = ("metrics", "runtime", "report", "pictures", "method", "metric")  # of settings: each holds some
 OWN_KEYS = ("method", "metric", "model", "data", "report")  # whoever reads these knows their keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.errors import BenchError
+from axiom_bench.errors import BenchError
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench import models, plugins
-from bench.run import costs, files, hydra_errors, settings
-from bench.run.execute import execute, run_folder
-from bench.run.job import chosen
-from bench.run.manifest import Outcome
-from bench.run.user_code import add_current_folder
+from axiom_bench import models
+from axiom_bench.evaluation import plugins
+from axiom_bench.records import files
+from axiom_bench.run import costs, hydra_errors, settings
+from axiom_bench.run.execute import execute, run_folder
+from axiom_bench.run.job import chosen
+from axiom_bench.run.manifest import Outcome
+from axiom_bench.run.user_code import add_current_folder
 
 PLUGIN_GROUPS = ("method", "metric")
 

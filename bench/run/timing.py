@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.cut import Cut
-from bench.run import fingerprint, records
-from bench.run.compute import padded
-from bench.run.job import Job
-from bench.run.pictures import spread_rows
-from bench.runtime import measure_runtime
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.evaluation.runtime import measure_runtime
+from axiom_bench.records import store as records
+from axiom_bench.run import fingerprint
+from axiom_bench.run.compute import padded
+from axiom_bench.run.job import Job
+from axiom_bench.run.pictures import spread_rows
 
 
-def ensure(job: Job, whole: Cut, config: Mapping[str, Any], fresh: bool, folder: Path) -> tuple[str, ...]:
+def ensure(job: Job, whole: CutModel, config: Mapping[str, Any], fresh: bool, folder: Path) -> tuple[str, ...]:
     """The job's file of run times, relative to the run folder.
 
     config: repeats (0: no file) and batch_size. fresh: some of the job was computed just now, so measure all of it.

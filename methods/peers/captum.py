@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.peers.sandbox import missing, sandbox
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.peers.sandbox import missing, sandbox
 
 try:
     from captum import attr as library

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.peers.sandbox import missing, sandbox
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.peers.sandbox import missing, sandbox
 
 try:
     import pytorch_grad_cam as library

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.cut import Passes
-from bench.errors import BenchError
-from bench.max_pool import MaxPool2dByViews
-from bench.output import WithOutput
-from bench.reshaped import ReshapedParts
-from bench.shared_copy import shared_copy
-from bench.trace import Trace
+from axiom_bench.cutting.cut_model import Passes
+from axiom_bench.cutting.max_pool import MaxPool2dByViews
+from axiom_bench.cutting.output import WithOutput
+from axiom_bench.cutting.reshaped import ReshapedParts
+from axiom_bench.cutting.shared_copy import shared_copy
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
 
 
 def missing(distribution: str, error: ImportError) -> BenchError:
@@ -64,9 +64,9 @@ def sandbox(trace: Trace, library: str) -> Iterator[Loan]:
         warnings.catch_warnings(action="ignore"),
     ):
         torch.manual_seed(0)
-        model = _copy(trace.cut.model)
+        model = _copy(trace.cut_model.model)
         layer = model.get_submodule(trace.layer)
-        if (output := trace.cut.halves.output) is not None:
+        if (output := trace.cut_model.halves.output) is not None:
             model = WithOutput(model, output)
         _count(model, layer, trace.passes)
         try:
@@ -78,7 +78,7 @@ def sandbox(trace: Trace, library: str) -> Iterator[Loan]:
 
 
 def _reshape(trace: Trace) -> Callable[[Tensor], Tensor] | None:
-    parts, height_width = trace.cut.halves.parts, (trace.images.shape[-2], trace.images.shape[-1])
+    parts, height_width = trace.cut_model.halves.parts, (trace.images.shape[-2], trace.images.shape[-1])
     return (lambda output: parts.reshape.to_maps(output, height_width)[0]) if isinstance(parts, ReshapedParts) else None
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bench.heatmap import Map
-from bench.trace import Trace
-from methods.peers.sandbox import missing, sandbox
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.peers.sandbox import missing, sandbox
 
 try:
     from torchcam import methods as library

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import methods
-import metrics
-from bench import data
-from bench.cli import main
-from bench.embedded import scenes
+from axiom_bench import data, methods, metrics
+from axiom_bench.cli.main import main
+from axiom_bench.embedded import scenes
 
 TINY = [
     "model=scenes_vgg",
@@ -155,7 +153,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.run.compute.compute", stopped)
+    monkeypatch.setattr("axiom_bench.run.compute.compute", stopped)
     assert main(TINY) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
 

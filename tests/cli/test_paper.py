@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench.cli import main
+from axiom_bench.cli.main import main
 
 LAYERS = {
     "alexnet": "features.12",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.cli import main
-from bench.run.sweep import configuration
+from axiom_bench.cli.main import main
+from axiom_bench.run.sweep import configuration
 
 ROOT = Path(configuration(["experiment=real"])["real_root"])
 HANDFUL = (

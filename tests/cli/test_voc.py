@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.cli import main
-from bench.data.voc import CLASSES
-from bench.run.sweep import configuration
+from axiom_bench.cli.main import main
+from axiom_bench.data.voc import CLASSES
+from axiom_bench.run.sweep import configuration
 
 ROOT = Path(configuration(["experiment=voc"])["real_root"])
 HANDFUL = (

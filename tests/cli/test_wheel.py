@@ -23,24 +23,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
     return ZipFile(next(folder.glob("*.whl")))
 
 
-@pytest.mark.parametrize("package", ["bench", "methods", "metrics"])
-def test_every_module_and_its_data(wheel: ZipFile, package: str):
-    here = [path for path in (ROOT / package).rglob("*") if path.suffix in {".py"} | DATA]
-    assert {str(path.relative_to(ROOT)) for path in here} <= set(wheel.namelist())
+INSIDE = {"bench": "", "methods": "methods/", "metrics": "metrics/", "conf": "conf/", "results/baselines": "baselines/"}
 
 
-def test_the_configuration(wheel: ZipFile):
-    """Inside of bench, where plugins.conf_folder() looks first; every subfolder of it."""
-    here = {f"bench/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
-    assert {name for name in wheel.namelist() if name.startswith("bench/conf/")} == here
+@pytest.mark.parametrize("folder", INSIDE)
+def test_every_file_of_a_folder(wheel: ZipFile, folder: str):
+    """Modules, their data, the configuration, the baselines: where `axiom_bench` looks for them."""
+    kinds = {".py", ".yaml", ".csv", ".typed"} | DATA
+    here = [path for path in (ROOT / folder).rglob("*") if path.suffix in kinds and path.is_file()]
+    expected = {f"axiom_bench/{INSIDE[folder]}{path.relative_to(ROOT / folder).as_posix()}" for path in here}
+    assert here
+    assert expected <= set(wheel.namelist())
 
 
 def test_nothing_else_is_installed(wheel: ZipFile):
-    """No tests and no results, which would be top-level packages of their own."""
+    """One import name: neither `bench` nor `methods` nor `metrics` can collide with a user's own."""
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"bench", "methods", "metrics"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"axiom_bench"}
 
 
 def test_the_command(wheel: ZipFile):
     entry = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "axiom-bench = bench.cli:main" in wheel.read(entry).decode()
+    assert "axiom-bench = axiom_bench.cli.main:main" in wheel.read(entry).decode()

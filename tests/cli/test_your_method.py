@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import bench
-from bench.cli import parser
-from bench.embedded.networks import scenes_resnet
-from bench.run.job import chosen
-from bench.run.sweep import configuration
+from axiom_bench.cli.main import parser
+from axiom_bench.embedded.networks import scenes_resnet
+from axiom_bench.run.job import chosen
+from axiom_bench.run.sweep import configuration
 
 TEXT = (Path(__file__).parents[2] / "docs" / "your-method.md").read_text()
 FILES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", TEXT, re.DOTALL))
@@ -60,7 +59,7 @@ def test_every_other_command_is_understood(command: str):
 
 def test_the_notebook():
     """The last block, on the embedded network."""
-    (block,) = re.findall(r"```python\n(import bench\n.*?)```", TEXT, re.DOTALL)
+    (block,) = re.findall(r"```python\n(import axiom_bench\n.*?)```", TEXT, re.DOTALL)
     images = torch.randn(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     names = {"model": scenes_resnet().eval(), "images": images, "targets": torch.arange(4)}
     names["my_cam"] = importlib.import_module("my_module").my_cam
@@ -69,4 +68,4 @@ def test_the_notebook():
     found = eval(last, names)
     assert found["method"].tolist() == ["grad_cam", "xgrad_cam"]
     assert (found["n"] == 4).all()
-    assert bench.__name__ in names
+    assert "ab" in names

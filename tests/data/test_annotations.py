@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import data
-from bench.data.annotation_file import read_objects
-from bench.data.voc import read_mask
+from axiom_bench import data
+from axiom_bench.data.annotation_file import read_objects
+from axiom_bench.data.voc import read_mask
 
 INDEX = {"n01": 0, "n03": 2}
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from bench import data
-from bench.data import BadImage, Preprocessing
-from bench.data.archive import Archive
-from bench.errors import BenchError
+from axiom_bench import data
+from axiom_bench.data import BadImage, Preprocessing
+from axiom_bench.data.archive import Archive
+from axiom_bench.errors import BenchError
 
 SYNSETS = ("n03", "n02", "n01")  # by the devkit's numbers, from 1: not the standard order
 TRUTH = {1: "n03", 2: "n01", 3: "n03"}

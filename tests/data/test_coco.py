@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from bench import data
-from bench.data import Preprocessing
-from bench.errors import BenchError
+from axiom_bench import data
+from axiom_bench.data import Preprocessing
+from axiom_bench.errors import BenchError
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools isn't installed (extra `coco`)")
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data import BadImage
-from bench.data.decoding import as_rgb, open_rgb, sha256
+from axiom_bench.data import BadImage
+from axiom_bench.data.decoding import as_rgb, open_rgb, sha256
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 import yaml
 
-from bench import models
-from bench.data.voc import CLASSES
-from bench.errors import BenchError
+from axiom_bench import models
+from axiom_bench.data.voc import CLASSES
+from axiom_bench.errors import BenchError
 
 SCRIPT = Path(__file__).parents[2] / "scripts/finetune_voc.py"
 SETTINGS = ("--architecture", "shufflenet_v2_x0_5", "--weights", "none", "--epochs", "3", "--batch", "2")

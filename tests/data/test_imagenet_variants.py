@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import data
-from bench.errors import BenchError
+from axiom_bench import data
+from axiom_bench.errors import BenchError
 
 CLASSES = [f"n{number:02d}" for number in range(12)]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from bench import data
-from bench.errors import BenchError
+from axiom_bench import data
+from axiom_bench.errors import BenchError
 
 
 def imagenet(root, **settings):
@@ -137,7 +137,7 @@ def test_voc_root_may_be_any_of_three_folders(voc_root, below):
 
 
 def test_voc_classes_are_the_twenty_in_alphabetical_order():
-    from bench.data.voc import CLASSES
+    from axiom_bench.data.voc import CLASSES
 
     assert len(CLASSES) == 20
     assert sorted(CLASSES) == list(CLASSES)

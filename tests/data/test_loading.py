@@ -5,10 +5,10 @@ import logging
 import pytest
 import torch
 
-from bench import data
-from bench.batch import Batch
-from bench.data import BadImage, Preprocessing
-from bench.errors import BenchError
+from axiom_bench import data
+from axiom_bench.data import BadImage, Preprocessing
+from axiom_bench.data.batch import Batch
+from axiom_bench.errors import BenchError
 
 PLAIN = Preprocessing(24, 24, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -105,7 +105,7 @@ def test_spawned_workers_can_be_sent_everything():
     """Where processes are spawned the data set, the preprocessing and a bad image are pickled."""
     import pickle
 
-    from bench.data.loading import _Images
+    from axiom_bench.data.loading import _Images
 
     images = pickle.loads(pickle.dumps(_Images(scenes(), range(20), PLAIN, "label")))
     assert images[3][1].image_id == scenes().ids[3]
@@ -160,7 +160,7 @@ def test_class_that_the_crop_cuts_away_is_not_explained(voc_root, build):
 def test_malformed_annotations_are_logged(imagenet_root, caplog):
     (imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml").unlink()
     dataset = data.load({"kind": "imagenet", "root": str(imagenet_root)})
-    with caplog.at_level(logging.WARNING, "bench.data"):
+    with caplog.at_level(logging.WARNING, "axiom_bench.data"):
         (batch,) = data.batches(dataset, range(3), PLAIN, "label", 8, workers=1)
     assert "ILSVRC2012_val_00000002.xml" in caplog.text
     assert [len(boxes) for boxes in batch.boxes(batch.targets)] == [0, 2, 1]

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.data import BadImage, Preprocessing, Sample
-from bench.errors import BenchError
-from bench.torchvision_import import torchvision
+from axiom_bench.data import BadImage, Preprocessing, Sample
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.errors import BenchError
 
 transforms = torchvision.transforms
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

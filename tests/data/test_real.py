@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from bench import data
-from bench.data import BadImage, Preprocessing
-from bench.embedded.scenes import tight_box
+from axiom_bench import data
+from axiom_bench.data import BadImage, Preprocessing
+from axiom_bench.embedded.scenes import tight_box
 
 pytestmark = pytest.mark.real
 STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
-from bench import data, plugins
-from bench.errors import BenchError
+from axiom_bench import data
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
 
 
 def scenes(size=50):

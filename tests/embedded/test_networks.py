@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.data import Preprocessing, batches, load
-from bench.embedded import networks
+from axiom_bench.data import Preprocessing, batches, load
+from axiom_bench.embedded import networks
 
 NAMES = sorted(networks.BUILDERS)
 SCENES = Preprocessing(None, None, networks.MEAN, networks.STD)

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from bench.embedded import scenes, textures
-from bench.errors import BenchError
+from axiom_bench.embedded import scenes, textures
+from axiom_bench.errors import BenchError
 
 DRAWN = [scenes.draw("evaluation", 3, number) for number in range(60)]
 
@@ -84,7 +84,7 @@ def test_a_scene_is_cheap_to_draw():
 
 
 def test_data_set_of_scenes():
-    from bench.data import load
+    from axiom_bench.data import load
 
     dataset = load({"kind": "scenes", "size": 5, "seed": 3})
     sample = dataset.read(2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-import bench
+import axiom_bench as ab
 
 
 @pytest.fixture
@@ -24,15 +24,15 @@ def net() -> nn.Module:
 
 
 @pytest.fixture
-def batch() -> bench.Batch:
+def batch() -> ab.Batch:
     """Images a, b, c, d; c has no object of its class."""
     generator = torch.Generator().manual_seed(5)
     targets, box = torch.tensor([0, 1, 2, 3]), torch.tensor([[2.0, 3.0, 9.0, 11.0]])
-    notes = [bench.Annotation(torch.tensor([label]), box) for label in (0, 1, 4, 3)]
+    notes = [ab.Annotation(torch.tensor([label]), box) for label in (0, 1, 4, 3)]
     images = torch.randn(4, 3, 12, 12, generator=generator, dtype=torch.float64)
-    return bench.Batch(images, ("a", "b", "c", "d"), targets, tuple(notes))
+    return ab.Batch(images, ("a", "b", "c", "d"), targets, tuple(notes))
 
 
 @pytest.fixture
-def trace(net: nn.Module, batch: bench.Batch) -> bench.Trace:
-    return bench.trace(net, "1", batch.images, batch.targets)
+def trace(net: nn.Module, batch: ab.Batch) -> ab.Trace:
+    return ab.trace(net, "1", batch.images, batch.targets)

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-import bench
-import methods
-import metrics
-from bench.evaluation import RECORD_COLUMNS, evaluate, explain, frame, measure, rows_of, with_score_scale
-from bench.explanation import Explanation
-from bench.plugins import Plugin
+import axiom_bench as ab
+from axiom_bench import methods, metrics
+from axiom_bench.columns import RECORD_COLUMNS
+from axiom_bench.evaluation.evaluate import evaluate, explain, frame, measure, rows_of, with_score_scale
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.explanation import Explanation
 
 METRICS = ["sensitivity_error", "conservation_error", "conservation_error_raw", "zeta", "box_iou", "pointing_game"]
 METHODS = ["grad_cam", "xgrad_cam", "ablation_cam", "centered"]
@@ -75,7 +75,7 @@ def test_a_method_that_does_not_apply_is_named_and_breaks_no_other(net, batch):
 
 def test_batch_size_and_order_change_no_value(net, batch):
     def slices(*rows):
-        return [bench.Batch(batch.images[row], tuple(batch.image_ids[i] for i in row), batch.targets[row],
+        return [ab.Batch(batch.images[row], tuple(batch.image_ids[i] for i in row), batch.targets[row],
                             tuple(batch.annotations[i] for i in row)) for row in rows]  # fmt: skip
 
     together = evaluate(net, "1", [batch], METHODS, METRICS)
@@ -156,15 +156,15 @@ def test_a_metric_names_the_status_of_what_it_leaves_undefined(trace):
 
 @pytest.mark.parametrize("answer", [torch.zeros(()), torch.zeros(4, 1), torch.zeros(3), 0.5])
 def test_a_metric_of_a_wrong_shape_is_named(trace, answer):
-    with pytest.raises(bench.BenchError, match="metric 'mine' returned"):
+    with pytest.raises(ab.BenchError, match="metric 'mine' returned"):
         measure(plugin(lambda _: answer), Explanation.of(trace, trace.gradients), True)
 
 
 @pytest.mark.parametrize(
-    "answer", [torch.zeros(6), torch.zeros(4, 5, 1, 1), torch.zeros(4, 6), bench.Map(torch.zeros(3, 2, 2)), [1]]
+    "answer", [torch.zeros(6), torch.zeros(4, 5, 1, 1), torch.zeros(4, 6), ab.Map(torch.zeros(3, 2, 2)), [1]]
 )
 def test_a_method_of_a_wrong_shape_is_named(trace, batch, answer):
-    with pytest.raises(bench.BenchError, match="method 'mine' returned"):
+    with pytest.raises(ab.BenchError, match="method 'mine' returned"):
         list(rows_of(trace, batch, [plugin(lambda _: answer)], [metrics.get("box_iou")]))
 
 
@@ -196,9 +196,9 @@ def test_no_batch_gives_an_empty_table_with_all_columns(net):
 
 
 def test_unknown_names_are_told_before_any_computation(net):
-    with pytest.raises(bench.BenchError, match="did you mean 'xgrad_cam'"):
+    with pytest.raises(ab.BenchError, match="did you mean 'xgrad_cam'"):
         evaluate(net, "1", [], ["xgradcam"], METRICS)
-    with pytest.raises(bench.BenchError, match="did you mean 'box_iou'"):
+    with pytest.raises(ab.BenchError, match="did you mean 'box_iou'"):
         evaluate(net, "1", [], METHODS, ["boxiou"])
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-import bench
-from bench.explanation import Explanation
-from bench.preconditions import PRECONDITIONS, given, statuses
+import axiom_bench as ab
+from axiom_bench.evaluation.preconditions import PRECONDITIONS, given, statuses
+from axiom_bench.explanation.explanation import Explanation
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
     for need, broken in found.items():
         assert list(statuses([need], broken, True)) == [PRECONDITIONS[need].status, "ok", "ok", "ok"], need
     assert list(statuses(["boxes"], explanation, True)) == ["ok", "ok", "no_annotation", "ok"]
-    other = bench.Annotation(torch.tensor([1]), torch.zeros(1, 4))
-    some = replace(explanation, others=(other, bench.Annotation.none(), other, other))
+    other = ab.Annotation(torch.tensor([1]), torch.zeros(1, 4))
+    some = replace(explanation, others=(other, ab.Annotation.none(), other, other))
     assert list(statuses(["other_classes"], some, True)) == ["ok", "one_class", "ok", "ok"]
     masked = [replace(other, mask=torch.full((12, 12), label)) for label in (-1, 1)]
     some = replace(explanation, others=(*masked, other, masked[1]))
@@ -94,16 +94,16 @@ def test_an_explanation_of_images_alone_is_finite():
 
 
 def test_drops_are_not_computed_for_a_map(trace):
-    explained = Explanation.of(trace, bench.Map(torch.ones(4, 3, 3)))
+    explained = Explanation.of(trace, ab.Map(torch.ones(4, 3, 3)))
     assert set(statuses(["contributions", "nonzero_drops"], explained, True)) == {"no_contributions"}
     assert "ablation_drops" not in vars(trace)
 
 
 def test_an_unknown_need_is_named_with_its_neighbours(explanation):
-    with pytest.raises(bench.BenchError, match="did you mean 'boxes'"):
+    with pytest.raises(ab.BenchError, match="did you mean 'boxes'"):
         statuses(["boxs"], explanation, True)
 
 
 def test_a_missing_field_is_named():
-    with pytest.raises(bench.BenchError, match="needs an explanation with images"):
+    with pytest.raises(ab.BenchError, match="needs an explanation with images"):
         given(None, "images")

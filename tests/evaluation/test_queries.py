@@ -11,23 +11,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench
-import methods
-import metrics
-from bench import BenchError, plugins, queries
-from bench.evaluation import evaluate, explained, frame, queries_of, rows_of, value_names
-from bench.explanation import Explanation
-from bench.passes import rows_at_once
-from bench.plugins import Plugin
-from bench.queries import MOST_ROWS, Again, Copies
-from bench.run.costs import Cost
-from bench.torchvision_import import torchvision
+import axiom_bench as ab
+from axiom_bench import methods, metrics
+from axiom_bench.cutting.passes import rows_at_once
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins, queries
+from axiom_bench.evaluation.evaluate import evaluate, explained, frame, queries_of, rows_of, value_names
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.queries import MOST_ROWS, Again, Copies
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.run.costs import Cost
 
 METHODS = [methods.get(name) for name in ("grad_cam", "xgrad_cam", "centered", "random")]
 ASKING = [metric for metric in (metrics.get(name) for name in metrics.names()) if "queries" in metric.about]
 
 
-def table(trace: bench.Trace, batch: bench.Batch, chosen: list[Plugin], measured: list[Plugin]) -> pd.DataFrame:
+def table(trace: ab.Trace, batch: ab.Batch, chosen: list[Plugin], measured: list[Plugin]) -> pd.DataFrame:
     return frame(part for part in rows_of(trace, batch, chosen, measured) if "value" in part)
 
 
@@ -44,8 +44,8 @@ def images() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def traced(network, images) -> bench.Trace:
-    return bench.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
+def traced(network, images) -> ab.Trace:
+    return ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
 
 
 def test_a_run_of_all_metrics_costs_what_is_said(trace, batch):
@@ -78,17 +78,17 @@ def with_few_passes(metric: Plugin) -> Plugin:
     return plugins.from_config("metric", metric.name, {**metric.about, "_target_": metric.target, "params": params})
 
 
-def annotated(trace: bench.Trace) -> bench.Batch:
+def annotated(trace: ab.Trace) -> ab.Batch:
     boxes = torch.tensor([[2.0, 3.0, 30.0, 31.0], [0.0, 0.0, 20.0, 40.0]])
-    notes = tuple(bench.Annotation(torch.stack([target, target + 1]), boxes) for target in trace.targets)
-    return bench.Batch(trace.images, tuple("abc"), trace.targets, notes)
+    notes = tuple(ab.Annotation(torch.stack([target, target + 1]), boxes) for target in trace.targets)
+    return ab.Batch(trace.images, tuple("abc"), trace.targets, notes)
 
 
 def test_all_copies_share_passes_of_one_size(network, images, monkeypatch):
     """1, 1, 3 and 7 copies of three images for four methods: full passes, and one that is filled up."""
-    trace = bench.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
-    rows, forward = [], trace.cut.forward_logits
-    monkeypatch.setattr(trace.cut, "forward_logits", lambda images: rows.append(len(images)) or forward(images))
+    trace = ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
+    rows, forward = [], trace.cut_model.forward_logits
+    monkeypatch.setattr(trace.cut_model, "forward_logits", lambda images: rows.append(len(images)) or forward(images))
     few = [("confidence_drop", {}), ("average_drop", {}), ("insertion_auc", {"steps": 3}), ("road_morf", {})]
     chosen = [plugins.from_config("metric", name, {**metrics.get(name).about, "_target_": metrics.get(name).target,
                                                    "params": {**metrics.get(name).params, **params}})
@@ -109,9 +109,7 @@ def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
     torch.manual_seed(0)
     model = torchvision.models.get_model(name, weights=None, num_classes=9).eval()
     images = torch.randn(4, 3, 64, 64)
-    trace = bench.trace(
-        model, next(name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)), images
-    )
+    trace = ab.trace(model, next(name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)), images)
     size = rows_at_once(trace, images[0])
     others = torch.randn(size, 3, 64, 64)
     expected = None
@@ -127,7 +125,7 @@ def test_methods_that_memory_does_not_hold_together_have_the_same_values(network
     found = []
     activations = 3 * 512 * 2 * 2 * 4  # bytes
     for memory in (2 * activations, 2**30):
-        cut = bench.cut(network, "layer1.0.conv1", ablation_memory=memory)
+        cut = ab.cut(network, "layer1.0.conv1", ablation_memory=memory)
         trace = cut.trace(images, torch.tensor([0, 1, 2]))
         found.append(table(trace, annotated(trace), METHODS, [metrics.get("random_logit"), metrics.get("gini")]))
     pd.testing.assert_frame_equal(*found, check_exact=True)
@@ -136,7 +134,7 @@ def test_methods_that_memory_does_not_hold_together_have_the_same_values(network
 def test_one_other_trace_is_held_at_a_time(net, batch, trace):
     held, most = weakref.WeakSet(), 0
 
-    def counting(of: bench.Trace) -> Tensor:
+    def counting(of: ab.Trace) -> Tensor:
         nonlocal most
         gc.collect()
         if of is not trace:
@@ -152,7 +150,7 @@ def test_one_other_trace_is_held_at_a_time(net, batch, trace):
 def test_another_trace_is_made_once_for_all_methods(trace, batch):
     seen = []
 
-    def noting(of: bench.Trace) -> Tensor:
+    def noting(of: ab.Trace) -> Tensor:
         seen.append(of)
         return of.gradients
 
@@ -187,8 +185,11 @@ def test_a_metric_that_asks_wrongly_is_named(net, batch):
     about = {**known.about, "_target_": known.target, "params": {**known.params, "output": "nonsense"}, "needs": []}
     with pytest.raises(BenchError, match=r"The metric 'mine' can't be measured: There is no output 'nonsense'"):
         evaluate(net, "1", [batch], ["grad_cam"], [plugins.from_config("metric", "mine", about)])
-    config = {"_target_": "metrics.average_drop.average_drop", "queries": "metrics.average_drop.nothing"}
-    with pytest.raises(BenchError, match=r"^The metric 'mine' names 'metrics.average_drop.nothing'"):
+    config = {
+        "_target_": "axiom_bench.metrics.average_drop.average_drop",
+        "queries": "axiom_bench.metrics.average_drop.nothing",
+    }
+    with pytest.raises(BenchError, match=r"^The metric 'mine' names 'axiom_bench.metrics.average_drop.nothing'"):
         plugins.from_config("metric", "mine", config)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-import bench
-from bench.plugins import Plugin
-from bench.runtime import RUNTIME_COLUMNS, measure_runtime
+import axiom_bench as ab
+from axiom_bench.columns import RUNTIME_COLUMNS
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.runtime import measure_runtime
 
 
 def plugin(function, name):
@@ -15,7 +16,7 @@ def plugin(function, name):
 
 
 def measured(net, batch, *methods, repeats=2):
-    table = measure_runtime(bench.cut(net, "1"), batch.images, batch.targets, methods, repeats=repeats)
+    table = measure_runtime(ab.cut(net, "1"), batch.images, batch.targets, methods, repeats=repeats)
     return table.set_index([table.step.where(table.step != "method", table.method)])
 
 
@@ -63,7 +64,7 @@ class Clock:
 
 def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("bench.runtime.time", clock)
+    monkeypatch.setattr("axiom_bench.evaluation.runtime.time", clock)
     naps = iter([9, 9, 0.019, 9, 0.019, 9])  # counting the passes, warm-up, three rounds, memory
 
     def nap(trace):
@@ -88,7 +89,7 @@ def test_peak_memory_is_what_the_step_holds_at_once(net, batch):
 
 def test_a_method_that_does_not_apply_has_no_row(net, batch):
     def refuses(trace):
-        raise bench.BenchError("not this model")
+        raise ab.BenchError("not this model")
 
     with pytest.warns(UserWarning, match="'refuses': not this model"):
         assert "refuses" not in measured(net, batch, plugin(refuses, "refuses")).index

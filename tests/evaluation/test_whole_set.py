@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench import BenchError
-from bench.evaluation import RECORD_COLUMNS, evaluate, measure
-from bench.explanation import Explanation
-from bench.plugins import Plugin
-from bench.whole_set import aggregate, value_names
+from axiom_bench.columns import RECORD_COLUMNS
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.evaluate import evaluate, measure
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.whole_set import aggregate, value_names
+from axiom_bench.explanation.explanation import Explanation
 
 ABOUT = {"curves": {"halves": {}}, "aggregate": f"{__name__}.best", "needs": ["boxes"]}
 

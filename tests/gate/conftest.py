@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.run import records as schemas
+from axiom_bench.records import store as schemas
 
 N = 40
 METHODS = ("grad_cam", "xgrad_cam", "uniform")

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.cli import main
-from bench.run import records
+from axiom_bench.cli.main import main
+from axiom_bench.records import store as records
 
 BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "quick.csv"
 FAULTS = {"one_percent_more": 1.01, "zeros": 0.0}
-SOURCE = "from methods.xgrad_cam import xgrad_cam\n\n\ndef faulty(trace):\n    return {factor} * xgrad_cam(trace)\n"
+SOURCE = (
+    "from axiom_bench.methods.xgrad_cam import xgrad_cam\n\n\ndef faulty(trace):\n    return {factor} * xg(trace)\n"
+)
 
 
 @pytest.fixture(scope="module")

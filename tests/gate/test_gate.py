@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.errors import BenchError
-from bench.gate import ROUNDING, Limit, baseline_of, gate, tolerance, write_baseline
+from axiom_bench.errors import BenchError
+from axiom_bench.gate.gate import ROUNDING, Limit, baseline_of, gate, tolerance, write_baseline
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 

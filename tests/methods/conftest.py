@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench
-from bench.trace import Trace
+import axiom_bench as ab
+from axiom_bench.cutting.trace import Trace
 
 
 class Readout(nn.Module):
@@ -30,6 +30,6 @@ def readout() -> Callable[..., Trace]:
 
     def make(head: nn.Module, activations: Tensor, target: int = 0) -> Trace:
         targets = torch.full((len(activations),), target)
-        return bench.trace(Readout(head.double()), "layer", activations.double(), targets)
+        return ab.trace(Readout(head.double()), "layer", activations.double(), targets)
 
     return make

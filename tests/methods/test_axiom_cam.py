@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import methods
-import metrics
-from bench.division import XY
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.testing import CASES, Case, check_method
-from bench.trace import Trace
-from methods.axiom_cam import SPLITS, axiom_cam
+from axiom_bench import methods, metrics
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.methods.axiom_cam import SPLITS, axiom_cam
+from axiom_bench.testing import CASES, Case, check_method
 
 STEPS = (0.0, 0.3, 1.0)
 ROUNDING = 1e-12  # float64, sums of some hundred terms

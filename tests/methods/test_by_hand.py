@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-import methods
-from bench.trace import Trace
+from axiom_bench import methods
+from axiom_bench.cutting.trace import Trace
 
 MAPS = torch.tensor([[[[1, 2], [1, 4]], [[-1, 1], [2, 2]], [[0, 0], [0, 0]]]])
 WEIGHTS = {

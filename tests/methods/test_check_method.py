@@ -7,14 +7,13 @@ import itertools
 import pytest
 import torch
 
-import methods
-from bench import testing
-from bench.division import XY
-from bench.errors import BenchError
-from bench.heatmap import Map
-from bench.plugins import Plugin
-from bench.testing import CASES, check_method
-from methods.grad_cam import grad_cam
+from axiom_bench import methods, testing
+from axiom_bench.cutting.division import XY
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.grad_cam import grad_cam
+from axiom_bench.testing import CASES, check_method
 
 
 def a_users_cam(trace):
@@ -48,7 +47,7 @@ def overwrites_gradients(trace):
 
 def overwrites_the_model(trace):
     with torch.no_grad():
-        next(trace.cut.model.parameters()).zero_()
+        next(trace.cut_model.model.parameters()).zero_()
     return trace.gradients
 
 

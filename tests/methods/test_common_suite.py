@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import methods
-from bench.errors import BenchError
-from bench.testing import CASES, CHECKS, accepted_cases, exemptions
+from axiom_bench import methods
+from axiom_bench.errors import BenchError
+from axiom_bench.testing import CASES, CHECKS, accepted_cases, exemptions
 
 ROOT = Path(__file__).parents[2]
 REFUSES = {"cam": {"dense", "signed"}}  # CAM's weights are those of one linear layer after global average pooling

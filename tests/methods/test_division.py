@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-import methods
+from axiom_bench import methods
 
 DIVIDING = ["xgrad_cam", "ablation_cam_axiomatic"]
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-import bench
-import methods
-from bench.testing import CASES
-from methods.full_grad import full_gradients
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.methods.full_grad import full_gradients
+from axiom_bench.testing import CASES
 
 
 class Block(nn.Module):
@@ -106,7 +106,7 @@ def total_of(term: Tensor) -> Tensor:
 @pytest.mark.parametrize("layer", ["layer", "first"])
 def test_the_map_is_the_definition(kind, layer, images):
     model = network(kind)
-    found = methods.get("full_grad")(bench.trace(model, layer, images, torch.tensor([2, 0, 1]))).raw
+    found = methods.get("full_grad")(ab.trace(model, layer, images, torch.tensor([2, 0, 1]))).raw
     for raw, image, target in zip(found, images, [2, 0, 1], strict=True):
         expected = map_by_hand(terms_by_hand(model, image, target), (8, 10))
         torch.testing.assert_close(raw, expected, rtol=0, atol=1e-11)
@@ -123,7 +123,7 @@ def test_the_map_on_the_tiny_networks(case):
 @pytest.mark.parametrize("kind", [Block, OneByOne])
 def test_completeness(kind, images):
     """S = sum x dS/dx + sum of all b dS/dz, since all else is piecewise linear through 0."""
-    trace = bench.trace(network(kind), "layer", images)
+    trace = ab.trace(network(kind), "layer", images)
     found = full_gradients(trace, total_of)
     torch.testing.assert_close(found, trace.scores, rtol=0, atol=1e-11)
     gradient_part = (trace.gradients * trace.activations).sum((1, 2, 3))
@@ -143,7 +143,7 @@ def test_completeness_with_clipped_activations(clip, images):
             x = clip(self.norm(self.first(20 * images)))
             return self.head(clip(self.up(functional.avg_pool2d(x, 2))).flatten(1))
 
-    trace = bench.trace(network(Clipped), "first", images)
+    trace = ab.trace(network(Clipped), "first", images)
     torch.testing.assert_close(full_gradients(trace, total_of), trace.scores, rtol=0, atol=1e-11)
 
 
@@ -156,7 +156,7 @@ def test_completeness_on_the_tiny_networks(case):
 
 def test_the_order_of_images_and_their_number_do_not_matter(images):
     for kind in (Block, OneByOne):
-        cut = bench.cut(network(kind), "layer")
+        cut = ab.cut(network(kind), "layer")
         whole = methods.get("full_grad")(cut.trace(images)).raw
         for i in range(len(images)):
             alone = methods.get("full_grad")(cut.trace(images[i : i + 1])).raw
@@ -172,7 +172,7 @@ def test_a_layer_without_influence_adds_nothing(readout):
 def test_the_model_is_left_alone(images):
     model = network().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    methods.get("full_grad")(bench.trace(model, "layer", images))
+    methods.get("full_grad")(ab.trace(model, "layer", images))
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(module.training and not module._forward_hooks for module in model.modules())

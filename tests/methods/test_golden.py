@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-import bench
-import methods
-from bench import models
-from bench.data import batches, load, subset
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.trace import Trace
+import axiom_bench as ab
+from axiom_bench import methods, models
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data import batches, load, subset
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
 
 FILE = Path(__file__).with_name("golden.json")
 NETWORKS = ("scenes_vgg", "scenes_resnet")
@@ -33,7 +32,7 @@ def trace_of(network: str) -> Trace:
     loaded = models.load({**models.config(network), "name": network})
     scenes = load({"kind": "scenes", "size": 3, "seed": 0})
     (batch,) = batches(scenes, subset(scenes, 3, 0), loaded.preprocessing, "label", 3, 0)
-    return bench.trace(loaded.module.double(), loaded.layer, batch.images.double(), batch.targets)
+    return ab.trace(loaded.module.double(), loaded.layer, batch.images.double(), batch.targets)
 
 
 def found(method: str, network: str) -> list[list[float]] | str:

@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-import bench
-import methods
-from bench.division import XY
-from bench.errors import BenchError
-from bench.testing import CASES, Case
-from bench.trace import Trace
-from methods.fem import fem
-from methods.finer_cam import finer_cam, nearest_classes
-from methods.shapley_cam import shapley_cam
-from methods.smooth_grad_cam_pp import smooth_grad_cam_pp
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.fem import fem
+from axiom_bench.methods.finer_cam import finer_cam, nearest_classes
+from axiom_bench.methods.shapley_cam import shapley_cam
+from axiom_bench.methods.smooth_grad_cam_pp import smooth_grad_cam_pp
+from axiom_bench.testing import CASES, Case
 
 ROUNDING = 1e-11  # of the largest value: float64, a few products of sums of some hundred terms
 
@@ -366,7 +366,7 @@ def test_smooth_grad_cam_pp_keeps_small_gradients(readout):
         head[1].weight.fill_(1e-15)
     maps = torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(1))
     trace = readout(head, maps)
-    single = bench.trace(trace.cut.model.float(), "layer", maps, torch.zeros(2, dtype=torch.long))
+    single = ab.trace(trace.cut_model.model.float(), "layer", maps, torch.zeros(2, dtype=torch.long))
     assert single.dtype == torch.float32
     assert smooth_grad_cam_pp(single, samples=2).flatten().tolist() == pytest.approx([2e-15] * 6, rel=1e-5)
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-import bench
-import methods
-from bench.errors import BenchError
-from bench.testing import CASES
-from methods.guided_backpropagation import guided_gradient
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
+from axiom_bench.testing import CASES
 
 
 class GuidedReLU(nn.Module):
@@ -106,7 +106,7 @@ def test_every_rectifier_is_guided(name, images):
     expected = gradient_by_hand(network(GuidedReLU(ceiling), GuidedReLU(ceiling)), images, [2, 0])
     plain = gradient_by_hand(model, images, [2, 0])
     assert (expected - plain).abs().max() > 0.1 * plain.abs().max()  # guiding makes a difference here
-    found = guided_gradient(bench.trace(model, "3", images, torch.tensor([2, 0])))
+    found = guided_gradient(ab.trace(model, "3", images, torch.tensor([2, 0])))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
 
 
@@ -114,12 +114,12 @@ def test_other_activation_functions_keep_their_gradient(images):
     """Hardtanh clips at -1 here: no rectifier. The one ReLU beside it is guided."""
     model = network(nn.Hardtanh(), nn.ReLU())
     expected = gradient_by_hand(network(nn.Hardtanh(), GuidedReLU()), images, [2, 0])
-    found = guided_gradient(bench.trace(model, "3", images, torch.tensor([2, 0])))
+    found = guided_gradient(ab.trace(model, "3", images, torch.tensor([2, 0])))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
 
 
 def test_a_network_without_relu_is_refused(images):
-    trace = bench.trace(network(nn.SiLU(), nn.GELU()), "3", images)
+    trace = ab.trace(network(nn.SiLU(), nn.GELU()), "3", images)
     with pytest.raises(BenchError, match="needs a network with ReLUs"):
         methods.get("guided_xgrad_cam")(trace)
 
@@ -130,7 +130,7 @@ def test_by_hand():
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[1, 0, 0], [2, 0, 0]])[..., None, None])
         model[3].weight.copy_(torch.tensor([[1, -3]]))
-    trace = bench.trace(model, "1", torch.ones(1, 3, 1, 1))
+    trace = ab.trace(model, "1", torch.ones(1, 3, 1, 1))
     assert guided_gradient(trace).flatten().tolist() == [1, 0, 0]
     assert trace.gradients.flatten().tolist() == [1, -3]
 
@@ -139,9 +139,9 @@ def test_by_hand():
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_it_works_for_any_caller_and_leaves_the_model_alone(mode, frozen, images):
     model = network(nn.ReLU(inplace=True), nn.ReLU(inplace=True)).train().requires_grad_(not frozen)
-    expected = guided_gradient(bench.trace(model, "3", images))
+    expected = guided_gradient(ab.trace(model, "3", images))
     with mode():
-        found = guided_gradient(bench.trace(model, "3", images))
+        found = guided_gradient(ab.trace(model, "3", images))
     assert torch.equal(found, expected)
     assert not found.requires_grad
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -153,7 +153,7 @@ def test_a_network_that_starts_in_place(images):
     """Its first step may not overwrite the image that the gradient is taken at."""
     model = nn.Sequential(nn.ReLU(inplace=True), *network(nn.ReLU(), nn.ReLU()))
     before = images.clone()
-    trace = bench.trace(model, "4", images.clone(), torch.tensor([2, 0]))
+    trace = ab.trace(model, "4", images.clone(), torch.tensor([2, 0]))
     found = guided_gradient(replace(trace, images=images))
     replica = nn.Sequential(GuidedReLU(), *network(GuidedReLU(), GuidedReLU()))
     expected = gradient_by_hand(replica, before, [2, 0])
@@ -164,7 +164,7 @@ def test_a_network_that_starts_in_place(images):
 def test_guiding_ends_with_the_call(images):
     model = network(nn.ReLU(), nn.ReLU())
     before = gradient_by_hand(model, images, [2, 0])
-    guided_gradient(bench.trace(model, "3", images))
+    guided_gradient(ab.trace(model, "3", images))
     assert torch.equal(gradient_by_hand(model, images, [2, 0]), before)
 
 

@@ -5,24 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 
-import bench
-import methods
-from bench import models
-from bench.embedded.scenes import draw
-from bench.errors import BenchError
-from bench.explanation import Explanation
+import axiom_bench as ab
+from axiom_bench import methods, models
+from axiom_bench.embedded.scenes import draw
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
 
 LAYERS = (("scenes_vgg", "features.8"), ("scenes_resnet", "layer2"), ("scenes_resnet", "layer3.conv2"))
 REFUSES = {"cam"}  # behind an inner layer there is more than pooling and one linear layer
 
 
 @pytest.fixture(scope="module", params=LAYERS, ids="-".join)
-def trace(request) -> bench.Trace:
+def trace(request) -> ab.Trace:
     """One scene at an inner layer, the last one a convolution inside a residual block, in float32."""
     network, layer = request.param
     loaded = models.load({**models.config(network), "layer": layer})
     scene = torch.from_numpy(draw("test", 0, 0).image).permute(2, 0, 1)[None].float() / 255
-    return bench.trace(loaded.module, layer, (scene - 0.5) / 0.25)
+    return ab.trace(loaded.module, layer, (scene - 0.5) / 0.25)
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import methods
-from bench.testing import CASES
-from methods.integrated_gradients import integrated_gradients
+from axiom_bench import methods
+from axiom_bench.methods.integrated_gradients import integrated_gradients
+from axiom_bench.testing import CASES
 
 
 class Cube(nn.Module):

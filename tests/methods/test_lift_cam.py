@@ -12,13 +12,13 @@ import torchvision
 from torch import Tensor, nn
 from torch.overrides import _len_torch_function_stack
 
-import bench
-import methods
-from bench.division import XY
-from bench.errors import BenchError
-from bench.testing import CASES
-from methods.deep_lift import attributions
-from methods.lift_cam import lift_cam
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.cutting.division import XY
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.lift_cam import lift_cam
+from axiom_bench.methods.shared.deep_lift import attributions
+from axiom_bench.testing import CASES
 
 ROUNDING = 1e-10  # of all that is summed: float64, ratios of differences that may be small
 
@@ -98,7 +98,7 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
         return build().double().eval()
 
 
-def assert_complete(trace: bench.Trace, rounding: float = ROUNDING) -> None:
+def assert_complete(trace: ab.Trace, rounding: float = ROUNDING) -> None:
     """sum of attributions = S(F) - S(0), for every image."""
     found = attributions(trace)
     empty = trace.head(torch.zeros_like(trace.activations)).gather(1, trace.targets[:, None])[:, 0]
@@ -138,14 +138,14 @@ def test_attributions_are_complete_on_real_networks(name, layer):
         extra = {"init_weights": False} if name == "googlenet" else {}
         model = getattr(torchvision.models, name)(weights=None, **extra).double()
         images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    assert_complete(bench.trace(model, layer, images), 1e-8)  # products of many ratios
+    assert_complete(ab.trace(model, layer, images), 1e-8)  # products of many ratios
 
 
 def test_in_float32_a_deep_head_is_complete_too():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(13)
         model, images = torchvision.models.resnet18(weights=None), torch.randn(2, 3, 64, 64)
-    assert_complete(bench.trace(model, "layer2", images), 1e-4)
+    assert_complete(ab.trace(model, "layer2", images), 1e-4)
 
 
 @pytest.mark.parametrize("name", ["dense", "signed"])
@@ -283,15 +283,15 @@ class Deciding(nn.Module):
 def test_a_model_that_hooks_cut(maps):
     model = built(Deciding)
     model.decides = False
-    trace = bench.trace(model, "layer", maps, torch.tensor([0, 1, 1]))
+    trace = ab.trace(model, "layer", maps, torch.tensor([0, 1, 1]))
     assert_complete(trace)
-    rows = [lift_cam(bench.trace(model, "layer", maps[i : i + 1], torch.tensor([min(i, 1)]))) for i in range(3)]
+    rows = [lift_cam(ab.trace(model, "layer", maps[i : i + 1], torch.tensor([min(i, 1)]))) for i in range(3)]
     torch.testing.assert_close(lift_cam(trace), torch.cat(rows), rtol=0, atol=1e-14)
 
 
 def test_a_model_that_goes_another_way_for_an_empty_layer_is_refused(maps):
     with pytest.raises(BenchError, match="another way for an empty layer"):
-        lift_cam(bench.trace(built(Deciding), "layer", maps))
+        lift_cam(ab.trace(built(Deciding), "layer", maps))
 
 
 def test_an_almost_empty_channel_of_inputs_gives_no_rounding():

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import methods
-from bench.division import XY
-from bench.testing import CASES
-from bench.trace import Trace
+from axiom_bench import methods
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.testing import CASES
 
 EXACT_ON_POOLED_HEAD = {"cam", "grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic", "shapley_cam"}
 EXACT_ON_FLATTENED_HEAD = {"xgrad_cam", "hires_cam", "ablation_cam_axiomatic"}

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench
-import methods
-from bench.errors import BenchError
-from bench.testing import CASES, Case
-from methods.group_cam import group_cam
-from methods.is_cam import is_cam
-from methods.recipro_cam import recipro_cam
-from methods.score_cam import score_cam, score_cam_top
-from methods.ss_cam import ss_cam
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.group_cam import group_cam
+from axiom_bench.methods.is_cam import is_cam
+from axiom_bench.methods.recipro_cam import recipro_cam
+from axiom_bench.methods.score_cam import score_cam, score_cam_top
+from axiom_bench.methods.ss_cam import ss_cam
+from axiom_bench.testing import CASES, Case
 
 EVERY_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 FORMS = [
@@ -260,7 +260,7 @@ def test_memory_bounds_the_rows_of_a_pass_and_changes_no_value(name, memory, mon
     expected = CALLS[name](case.trace())
     sizes, run = [], nn.Linear.forward  # every pass goes through the network's last layers
     monkeypatch.setattr(nn.Linear, "forward", lambda self, rows: sizes.append(len(rows)) or run(self, rows))
-    trace = bench.cut(case.model(), case.layer, ablation_memory=memory).trace(case.images(), torch.arange(case.rows))
+    trace = ab.cut(case.model(), case.layer, ablation_memory=memory).trace(case.images(), torch.arange(case.rows))
     sizes.clear()
     found = CALLS[name](trace)
     rows = 6 if name == "recipro_cam" else 2  # whose rows are the layer's maps, a third of an image
@@ -275,7 +275,7 @@ def test_no_bit_depends_on_which_images_share_the_batch(name):
     others = images.clone()
     others[1:] *= torch.tensor([0.0, 3.0, -2.0])[:, None, None, None]
     found, again = (
-        CALLS[name](bench.trace(model, case.layer, batch, torch.arange(4) % 3))[0] for batch in (images, others)
+        CALLS[name](ab.trace(model, case.layer, batch, torch.arange(4) % 3))[0] for batch in (images, others)
     )
     assert torch.equal(found, again)
 

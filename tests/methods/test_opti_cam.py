@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-import bench
-from bench.errors import BenchError
-from bench.testing import CASES, Case
-from methods.opti_cam import opti_cam
+import axiom_bench as ab
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.opti_cam import opti_cam
+from axiom_bench.testing import CASES, Case
 
 
 def masked(case: Case, image: Tensor, planes: Tensor, weights: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def test_the_masked_image_scores_higher_than_at_the_start(case):
 
 def test_images_are_cut_into_pieces_of_the_memory():
     case = CASES["dense"]
-    cut = bench.cut(case.model(), case.layer, ablation_memory=1)
+    cut = ab.cut(case.model(), case.layer, ablation_memory=1)
     found = opti_cam(cut.trace(case.images(), torch.arange(case.rows)), iterations=5)
     torch.testing.assert_close(found, opti_cam(case.trace(), iterations=5), rtol=0, atol=1e-13)
 

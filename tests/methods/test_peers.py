@@ -11,13 +11,15 @@ import torch
 import yaml
 from torch import nn
 
-import bench
-import methods
-from bench import BenchError, plugins, testing
-from bench.cut import Cut
-from bench.run import fingerprint, listing, manifest, sweep
-from bench.run.manifest import Outcome
-from bench.testing import CASES, Case
+import axiom_bench as ab
+from axiom_bench import methods, testing
+from axiom_bench.cli import listing
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.run import fingerprint, manifest, sweep
+from axiom_bench.run.manifest import Outcome
+from axiom_bench.testing import CASES, Case
 
 NAMES = plugins.names(plugins.PEERS)
 LIBRARIES = ("pytorch_grad_cam", "torchcam", "captum")
@@ -61,7 +63,7 @@ def test_a_file_names_its_method_and_its_library(name):
     about = yaml.safe_load((plugins.conf_folder() / "peers" / f"{name}.yaml").read_text())[name]
     assert method
     assert library in LIBRARIES
-    assert about["_target_"] == f"methods.peers.{library}.{library}"
+    assert about["_target_"] == f"axiom_bench.methods.peers.{library}.{library}"
     assert about["library"] in about["title"]
     assert about["on_score_scale"] is False  # their maps are scaled, so the axioms can't apply
 
@@ -74,9 +76,9 @@ def test_peers_are_no_default():
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_an_absent_library_is_one_sentence(library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)  # what makes Python's import fail
-    monkeypatch.delitem(sys.modules, f"methods.peers.{library}", raising=False)
+    monkeypatch.delitem(sys.modules, f"axiom_bench.methods.peers.{library}", raising=False)
     with pytest.raises(BenchError, match=r"can't be imported .*: pip install 'axiom-bench\[peers\]'\.$") as error:
-        plugins.from_config("method", "theirs", {"_target_": f"methods.peers.{library}.{library}"})
+        plugins.from_config("method", "theirs", {"_target_": f"axiom_bench.methods.peers.{library}.{library}"})
     assert "\n" not in str(error.value)
 
 
@@ -151,7 +153,7 @@ def test_their_passes_are_counted(name, passes):
 def test_they_get_torch_s_own_pooling_and_leave_no_hook():
     method = peer("grad_cam@torchcam")
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)).double().eval()
-    cut = Cut(model, "1")
+    cut = CutModel(model, "1")
     trace = cut.trace(torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
     kinds, seen = [type(module) for module in cut.model], []
     handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module)))
@@ -181,7 +183,7 @@ def test_tokens_are_seen_as_maps(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, images = Tokens().double().eval(), torch.randn(2, 3, 6, 8, dtype=torch.float64)
-    trace = bench.trace(model, "tokens", images, reshape="tokens")
+    trace = ab.trace(model, "tokens", images, reshape="tokens")
     expected = minmax((methods.get("grad_cam")(trace) * trace.activations).sum(1))
     found = peer(name)(trace).raw
     if found.shape != expected.shape:
@@ -195,7 +197,7 @@ def test_where_a_library_fails_its_rows_are_not_applicable():
     peer("cam@torchcam")
     case = CASES["dense"]  # two linear layers
     with pytest.warns(UserWarning, match="torchcam's CAM fails on this network"):
-        rows = bench.evaluate(case.model(), case.layer, [(case.images(), None)], ["cam@torchcam"], ["confidence_drop"])
+        rows = ab.evaluate(case.model(), case.layer, [(case.images(), None)], ["cam@torchcam"], ["confidence_drop"])
     assert set(rows["status"]) == {"not_applicable"}
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from bench.testing import CASES, Case
-from methods.random import random
+from axiom_bench.methods.random import random
+from axiom_bench.testing import CASES, Case
 
 
 def test_images_and_seeds_have_their_own_draws():

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-import bench
-from bench import BenchError, plugins
+import axiom_bench as ab
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
 
 WRONG = [
     ("centered", {"sigma": 0.0}, "sigma=0.0"),
@@ -24,7 +25,7 @@ WRONG = [
 def test_a_number_out_of_range_is_one_sentence(name, params, said):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
-    trace = bench.trace(net, "1", torch.randn(2, 3, 8, 8))
+    trace = ab.trace(net, "1", torch.randn(2, 3, 8, 8))
     method = plugins.load("method", name)
     config = {**method.about, "_target_": method.target, "params": {**method.params, **params}}
     with pytest.raises(BenchError, match=said):

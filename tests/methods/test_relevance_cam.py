@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-import bench
-import methods
-from bench.errors import BenchError
-from bench.testing import CASES, Case
-from methods.relevance_cam import relevances
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.relevance_cam import relevances
+from axiom_bench.testing import CASES, Case
 
 
 def z_plus(x: list[float], weight: list[list[float]], relevance: list[float]) -> list[float]:
@@ -170,6 +170,6 @@ def test_an_operation_without_a_rule_is_named(positive, readout):
 def test_any_layer_of_a_plain_network(layer):
     """Behind the first layer the head holds convolutions too."""
     case = CASES["dense"]
-    weights = methods.get("relevance_cam")(bench.trace(case.model(), layer, case.images()))
+    weights = methods.get("relevance_cam")(ab.trace(case.model(), layer, case.images()))
     assert weights.isfinite().all()
     assert weights.abs().flatten(1).amax(1).min() > 0

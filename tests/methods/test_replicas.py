@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import methods
-from bench.testing import CASES, Case
+from axiom_bench import methods
+from axiom_bench.testing import CASES, Case
 
 
 @dataclass(frozen=True)

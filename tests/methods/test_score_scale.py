@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-import methods
-from bench.heatmap import Map
-from bench.score_scale import on_score_scale
-from bench.testing import CASES, accepted_cases
+from axiom_bench import methods
+from axiom_bench.evaluation.score_scale import on_score_scale
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.testing import CASES, accepted_cases
 
 ON_SCORE_SCALE = ["ablation_cam_axiomatic", "cam", "grad_cam", "hires_cam", "xgrad_cam"]
 OFF_THE_SCALE = ["ablation_cam", "centered", "grad_cam_pp", "guided_xgrad_cam", "random", "uniform"]

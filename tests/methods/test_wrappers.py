@@ -11,19 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench
-import methods
-from bench import plugins
-from bench.errors import BenchError
-from bench.run import fingerprint
-from bench.testing import CASES, check_method
-from methods.augmented import augmented
-from methods.fused import fused
-from methods.grad_cam import grad_cam
-from methods.guided import guided
-from methods.guided_backpropagation import guided_gradient
-from methods.smoothed import smoothed
-from methods.wrapping import heatmap_of, raw_map_of
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.methods.augmented import augmented
+from axiom_bench.methods.fused import fused
+from axiom_bench.methods.grad_cam import grad_cam
+from axiom_bench.methods.guided import guided
+from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
+from axiom_bench.methods.shared.wrapping import heatmap_of, raw_map_of
+from axiom_bench.methods.smoothed import smoothed
+from axiom_bench.run import fingerprint
+from axiom_bench.testing import CASES, check_method
 
 ROUNDING = 1e-12  # of maps whose maximum is about 1: float64, over sums of some hundred terms
 POOLED = CASES["pooled"]  # takes images of any size
@@ -158,7 +158,7 @@ def test_what_is_wrapped_becomes_a_signed_map(case):
     """Weights of a layer and maps of pixels alike, by name, dotted path, callable or plug-in."""
     trace = case.trace()
     expected = (trace.gradients.mean((2, 3), keepdim=True) * trace.activations).sum(1)
-    for wrapped in ("grad_cam", "methods.grad_cam.grad_cam", grad_cam, methods.get("grad_cam")):
+    for wrapped in ("grad_cam", "axiom_bench.methods.grad_cam.grad_cam", grad_cam, methods.get("grad_cam")):
         assert torch.equal(raw_map_of(wrapped, trace), expected)
     assert torch.equal(raw_map_of("centered", trace), methods.get("centered")(trace).raw)
 
@@ -207,7 +207,7 @@ def test_a_copy_of_another_size_has_its_own_exact_ablations():
     trace = POOLED.trace()
     _ = trace.ablation_drops
     smaller = torch.nn.functional.interpolate(trace.images, size=(4, 6), mode="bilinear", align_corners=False)
-    alone = bench.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
+    alone = ab.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
     expected = torch.nn.functional.interpolate(
         heatmap_of("ablation_cam", alone)[:, None], size=(8, 12), mode="bilinear", align_corners=False
     )[:, 0]
@@ -233,7 +233,7 @@ def test_wrappers_and_wrapped_wrappers_pass_the_common_suite(name):
 
 def test_a_wrapper_of_a_wrapper_is_both():
     trace = POOLED.trace()
-    product = guided_gradient(trace).abs().sum(1) * bench.heatmap(augmented(trace).raw, (8, 12))
+    product = guided_gradient(trace).abs().sum(1) * ab.heatmap(augmented(trace).raw, (8, 12))
     assert torch.equal(guided(trace, "augmented_xgrad_cam").raw, product)
 
 
@@ -280,15 +280,21 @@ def test_a_mistake_is_one_sentence(call, sentence):
 
 def test_a_run_is_told_at_once_that_layers_are_missing():
     with pytest.raises(BenchError, match=r"missing a required argument: 'layers'; .* method\.fused\.params\.KEY=VALUE"):
-        plugins.from_config("method", "fused", {"_target_": "methods.fused.fused"})
+        plugins.from_config("method", "fused", {"_target_": "axiom_bench.methods.fused.fused"})
 
 
-def entry(target: str = "methods.guided.guided", **params: object) -> plugins.Plugin:
+def entry(target: str = "axiom_bench.methods.guided.guided", **params: object) -> plugins.Plugin:
     return plugins.from_config("method", "mine", {"_target_": target, "params": params})
 
 
 def test_the_fingerprint_follows_what_is_wrapped():
-    names = ("xgrad_cam", "grad_cam", "methods.grad_cam.grad_cam", "augmented_xgrad_cam", "smoothed_xgrad_cam")
+    names = (
+        "xgrad_cam",
+        "grad_cam",
+        "axiom_bench.methods.grad_cam.grad_cam",
+        "augmented_xgrad_cam",
+        "smoothed_xgrad_cam",
+    )
     fingerprints = [fingerprint.plugin(entry(wrapped=name)) for name in names]
     assert len(set(fingerprints)) == len(names)
     assert fingerprint.plugin(entry(wrapped="grad_cam")) == fingerprints[1]
@@ -303,7 +309,7 @@ def test_the_fingerprint_follows_the_parameters_of_what_is_wrapped(wrapped, monk
     def loaded(kind: str, name: str) -> plugins.Plugin:
         if name == "smoothed_random":
             return plugins.from_config(
-                kind, name, {"_target_": "methods.smoothed.smoothed", "params": {"wrapped": "random"}}
+                kind, name, {"_target_": "axiom_bench.methods.smoothed.smoothed", "params": {"wrapped": "random"}}
             )
         found = load(kind, name)
         return (
@@ -320,10 +326,14 @@ def test_the_fingerprint_follows_the_parameters_of_what_is_wrapped(wrapped, monk
 
 def test_the_fingerprint_follows_the_source_of_what_is_wrapped(monkeypatch):
     """Of its module and of all that this imports; another module's change leaves it alone."""
-    mine = entry("methods.smoothed.smoothed", wrapped="guided_grad_cam")
+    mine = entry("axiom_bench.methods.smoothed.smoothed", wrapped="guided_grad_cam")
     before = fingerprint.plugin(mine)
     source = fingerprint.sources.module
-    for module, same in (("methods.grad_cam", False), ("methods.guided", False), ("methods.cam", True)):
+    for module, same in (
+        ("axiom_bench.methods.grad_cam", False),
+        ("axiom_bench.methods.guided", False),
+        ("axiom_bench.methods.cam", True),
+    ):
         monkeypatch.setattr(
             fingerprint.sources, "module", lambda name, m=module: source(name) + ("!" if name == m else "")
         )

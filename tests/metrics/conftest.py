@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench
-from bench.explanation import Explanation
+import axiom_bench as ab
+from axiom_bench.explanation.explanation import Explanation
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def axiom_explanation() -> Callable[[Tensor, Tensor, Tensor], Explanation]:
 
 
 @pytest.fixture(scope="session")
-def trace() -> bench.Trace:
+def trace() -> ab.Trace:
     """Four images of 12 x 12 pixels, six channels, a ReLU head."""
     torch.manual_seed(3)
     net = nn.Sequential(
@@ -33,29 +33,29 @@ def trace() -> bench.Trace:
         nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
     )  # fmt: skip
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
-    return bench.trace(net.double().eval(), "1", images, torch.tensor([0, 1, 2, 3]))
+    return ab.trace(net.double().eval(), "1", images, torch.tensor([0, 1, 2, 3]))
 
 
 @pytest.fixture(scope="session")
-def explain() -> Callable[[bench.Trace], Explanation]:
+def explain() -> Callable[[ab.Trace], Explanation]:
     """HiResCAM, with one box of the explained class and one of the next class per image."""
 
-    def build(trace: bench.Trace) -> Explanation:
+    def build(trace: ab.Trace) -> Explanation:
         boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
         mask = torch.full((12, 12), -1)
         mask[3:11, 2:9] = 0  # plus the class
         notes = tuple(
-            bench.Annotation(torch.stack([target, (target + 1) % 5]), boxes, mask.where(mask < 0, target))
+            ab.Annotation(torch.stack([target, (target + 1) % 5]), boxes, mask.where(mask < 0, target))
             for target in trace.targets
         )
-        batch = bench.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
+        batch = ab.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
         return Explanation.of(trace, trace.gradients, batch, lambda trace: trace.gradients)
 
     return build
 
 
 @pytest.fixture
-def explanation(trace: bench.Trace, explain: Callable[[bench.Trace], Explanation]) -> Explanation:
+def explanation(trace: ab.Trace, explain: Callable[[ab.Trace], Explanation]) -> Explanation:
     built = explain(trace)
     assert (built.heatmap.amax((1, 2)) > 0).all()  # type: ignore[union-attr]
     return built

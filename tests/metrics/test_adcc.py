@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-import bench
-import metrics
-from bench.evaluation import measure
-from bench.explanation import Explanation
-from metrics.adcc import adcc
-from metrics.average_drop import average_drop
+import axiom_bench as ab
+from axiom_bench import metrics
+from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.adcc import adcc
+from axiom_bench.metrics.average_drop import average_drop
 
 
-def grad_cam(trace: bench.Trace) -> torch.Tensor:
+def grad_cam(trace: ab.Trace) -> torch.Tensor:
     return trace.gradients.mean((2, 3), keepdim=True)
 
 
@@ -27,7 +27,7 @@ def test_adcc_is_the_harmonic_mean_of_its_parts(trace):
     for row in range(len(trace)):
         h = explanation.heatmap[row].numpy()
         kept = trace.images[row : row + 1] * explanation.heatmap[row]
-        masked = bench.trace(trace.cut.model, trace.layer, kept, trace.targets[row : row + 1])
+        masked = ab.trace(trace.cut_model.model, trace.layer, kept, trace.targets[row : row + 1])
         again = Explanation.of(masked, grad_cam(masked)).heatmap[0].numpy()
         coherency = (1 + np.corrcoef(h.ravel(), again.ravel())[0, 1]) / 2
         p, seen = (float(one.logits.softmax(1)[0, trace.targets[row]]) for one in (trace[row : row + 1], masked))
@@ -55,7 +55,7 @@ def test_by_hand_a_map_that_stays_and_one_that_turns_around():
 
 
 def test_a_constant_map_has_complexity_and_no_coherency(trace):
-    explanation = Explanation.of(trace, bench.Map(torch.ones(4, 3, 3).double()), method=lambda again: bench.Map(
+    explanation = Explanation.of(trace, ab.Map(torch.ones(4, 3, 3).double()), method=lambda again: ab.Map(
         torch.ones(len(again), 3, 3).double()
     ))  # fmt: skip
     found = measure(metrics.get("adcc"), explanation, True)

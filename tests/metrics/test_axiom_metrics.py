@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import metrics
+from axiom_bench import metrics
 
 EXACT = 1e-12  # float64, a few additions
 numbers = st.floats(-100, 100, allow_subnormal=False).map(lambda x: round(x, 3))

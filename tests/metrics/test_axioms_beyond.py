@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import bench
-import methods
-import metrics
-from bench.explanation import Explanation
-from bench.heatmap import heatmap
+import axiom_bench as ab
+from axiom_bench import methods, metrics
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.heatmap import heatmap
 
 numbers = st.floats(-8, 8).map(lambda x: round(x, 3))
 
@@ -58,7 +57,7 @@ def test_what_xgrad_cam_leaves_to_guarded_channels_is_their_whole_drop():
     """A layer norm of its own makes every channel sum to zero: all weights are 0, so the error is sum |d| / sum |d|."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm((6, 6)), nn.Flatten(), nn.Linear(144, 5), nn.Tanh())
-    trace = bench.trace(net.double().eval(), "1", torch.randn(3, 3, 8, 8, dtype=torch.float64))
+    trace = ab.trace(net.double().eval(), "1", torch.randn(3, 3, 8, 8, dtype=torch.float64))
     of_layer = metrics.get("guarded_channels")(Explanation(trace=trace))
     assert of_layer.tolist() == [4, 4, 4]
     found = metrics.get("sensitivity_error_split")(Explanation.of(trace, methods.get("xgrad_cam")(trace)))
@@ -143,7 +142,7 @@ def explained(logits: Tensor, target: int, output: str) -> Tensor:
 def test_both_axioms_on_another_output_equal_loops(network, output, method):
     """The head run anew for every channel, the gradient of the output written out."""
     images, targets = torch.randn(3, 3, 12, 12, dtype=torch.float64), [0, 3, 1]
-    trace = bench.trace(network, "1", images, torch.tensor(targets), output=output)
+    trace = ab.trace(network, "1", images, torch.tensor(targets), output=output)
     explanation = Explanation.of(trace, methods.get(method)(trace))
     for row, target in enumerate(targets):
         maps = network[:2](images[row : row + 1]).detach().requires_grad_()
@@ -175,6 +174,6 @@ def test_a_linear_head_keeps_the_margin_axioms_only_while_the_runner_up_stays():
     net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), head).double().eval()
     images = torch.randn(3, 3, 8, 8, dtype=torch.float64)
     for output, exact in (("margin", True), ("probability", False)):
-        trace = bench.trace(net, "1", images, output=output)
+        trace = ab.trace(net, "1", images, output=output)
         error = metrics.get("zeta")(Explanation(trace=trace))
         assert (error < 1e-12).all() if exact else (error > 1e-4).all()

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench
-import metrics
-from bench import Explanation
-from bench.evaluation import measure
-from bench.plugins import forwards_of, from_config
+import axiom_bench as ab
+from axiom_bench import metrics
+from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.plugins import forwards_of, from_config
+from axiom_bench.explanation.explanation import Explanation
 
 OF_THE_SAME_IMAGE = ("class_correlation", "model_parameter_randomisation", "random_logit")
 OF_CHANGED_IMAGES = [
@@ -31,21 +31,21 @@ class Only(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def trace() -> bench.Trace:
+def trace() -> ab.Trace:
     torch.manual_seed(0)
     image = torch.randn(1, 3, 12, 12, dtype=torch.float64)
     net = nn.Sequential(
         Only(image), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
     )
-    return bench.trace(net.double().eval(), "2", image, torch.tensor([0]))
+    return ab.trace(net.double().eval(), "2", image, torch.tensor([0]))
 
 
-def of(trace: bench.Trace, method) -> Explanation:
-    note = bench.Annotation(torch.tensor([0, 1]), torch.tensor([[0.0, 0, 6, 6], [6, 6, 12, 12]]))
-    return Explanation.of(trace, method(trace), bench.Batch(trace.images, ("a",), trace.targets, (note,)), method)
+def of(trace: ab.Trace, method) -> Explanation:
+    note = ab.Annotation(torch.tensor([0, 1]), torch.tensor([[0.0, 0, 6, 6], [6, 6, 12, 12]]))
+    return Explanation.of(trace, method(trace), ab.Batch(trace.images, ("a",), trace.targets, (note,)), method)
 
 
-def weights(trace: bench.Trace) -> Tensor:
+def weights(trace: ab.Trace) -> Tensor:
     return trace.gradients.abs() + 1e-3
 
 
@@ -64,10 +64,10 @@ def test_no_value_where_the_model_has_no_answer(name, output, trace):
 @pytest.mark.parametrize("kind", ["pearson", "spearman", "ssim"])
 @pytest.mark.parametrize("name", OF_THE_SAME_IMAGE)
 def test_no_similarity_with_a_map_that_is_not_finite(name, kind, trace):
-    model = trace.cut.model
+    model = trace.cut_model.model
 
-    def once(trace: bench.Trace) -> Tensor:
-        first = trace.cut.model is model and int(trace.targets[0]) == 0
+    def once(trace: ab.Trace) -> Tensor:
+        first = trace.cut_model.model is model and int(trace.targets[0]) == 0
         return weights(trace) if first else weights(trace) * torch.nan
 
     metric = metrics.get(name)

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import bench
-from bench import BenchError, Explanation
-from metrics.effective_complexity import effective_complexity
-from metrics.entropy import entropy
-from metrics.gini import gini
+import axiom_bench as ab
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.effective_complexity import effective_complexity
+from axiom_bench.metrics.entropy import entropy
+from axiom_bench.metrics.gini import gini
 
 
 def explained(*values: float) -> Explanation:
@@ -71,7 +72,7 @@ def linear_explanation(weights: Tensor, heatmap: Tensor, image: Tensor) -> Expla
     linear = nn.Linear(weights.numel(), 2, bias=False, dtype=torch.float64)
     linear.weight.data = torch.stack([weights.flatten(), torch.zeros(weights.numel(), dtype=torch.float64)])
     model = nn.Sequential(nn.Identity(), nn.Flatten(), linear)
-    trace = bench.trace(model.eval(), "0", image, torch.zeros(len(image), dtype=torch.long))
+    trace = ab.trace(model.eval(), "0", image, torch.zeros(len(image), dtype=torch.long))
     return Explanation(trace=trace, heatmap=heatmap, images=image)
 
 

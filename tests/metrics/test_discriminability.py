@@ -11,26 +11,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import bench
-from bench import BenchError, Explanation
-from bench.evaluation import measure
-from bench.plugins import Plugin, from_config
-from metrics import get
-from metrics.class_correlation import class_correlation
-from metrics.class_discriminability import class_discriminability
-from metrics.regions import union
-from metrics.similarity import pearson
+import axiom_bench as ab
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.plugins import Plugin, from_config
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics import get
+from axiom_bench.metrics.class_correlation import class_correlation
+from axiom_bench.metrics.class_discriminability import class_discriminability
+from axiom_bench.metrics.shared.regions import union
+from axiom_bench.metrics.shared.similarity import pearson
 
 
-def annotation(*objects: tuple[int, float, float, float, float], mask: Tensor | None = None) -> bench.Annotation:
+def annotation(*objects: tuple[int, float, float, float, float], mask: Tensor | None = None) -> ab.Annotation:
     """Of (label, x0, y0, x1, y1)."""
     table = torch.tensor(objects).reshape(-1, 5)
-    return bench.Annotation(table[:, 0].long(), table[:, 1:], mask)
+    return ab.Annotation(table[:, 0].long(), table[:, 1:], mask)
 
 
-def explained(trace: bench.Trace, heatmap: Tensor, note: bench.Annotation) -> Explanation:
+def explained(trace: ab.Trace, heatmap: Tensor, note: ab.Annotation) -> Explanation:
     """One row that explains class 0."""
-    batch = bench.Batch(trace.images[:1], ("a",), trace.targets[:1], (note,))
+    batch = ab.Batch(trace.images[:1], ("a",), trace.targets[:1], (note,))
     return replace(Explanation.of(trace[:1], trace[:1].gradients, batch), heatmap=heatmap.double())
 
 
@@ -111,15 +112,15 @@ def test_masks_need_masks_and_no_boxes(trace):
     no_box = torch.zeros(0, 4)
     notes = (
         replace(TWO, mask=mask),
-        bench.Annotation(torch.zeros(0).long(), no_box, mask),
+        ab.Annotation(torch.zeros(0).long(), no_box, mask),
         TWO,
         replace(TWO, mask=mask.masked_fill(mask == 3, -1)),
         replace(TWO, mask=mask.masked_fill(mask == 0, -1)),
-        bench.Annotation.none(),
+        ab.Annotation.none(),
     )
     images, targets = trace.images[:1].expand(6, -1, -1, -1), torch.zeros(6, dtype=torch.long)
     whole = trace.again(images=images, targets=targets)
-    explanation = Explanation.of(whole, whole.gradients, bench.Batch(images, ("",) * 6, targets, notes))
+    explanation = Explanation.of(whole, whole.gradients, ab.Batch(images, ("",) * 6, targets, notes))
     explanation = replace(
         explanation, heatmap=picture((0, 0, 4, 4, 0.25), (6, 6, 8, 8, 0.5)).double().expand(6, -1, -1)
     )
@@ -181,7 +182,7 @@ def test_bounds_and_invariance_to_a_factor(seed, factor):
     assert value(explained(trace, factor * heatmap, TWO)) == (pytest.approx(share, rel=1e-12), seen)
 
 
-_TRACE = bench.trace(
+_TRACE = ab.trace(
     nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(200, 5)).double(),
     "1", torch.zeros(1, 3, 12, 12, dtype=torch.float64), torch.tensor([0]),
 )  # fmt: skip
@@ -189,7 +190,7 @@ _TRACE = bench.trace(
 
 def test_correlation_is_with_the_class_of_the_largest_other_object(trace):
     note = annotation((0, 0, 0, 12, 12), (3, 6, 6, 8, 8), (4, 0, 6, 6, 12), (2, 0, 0, 1, 1))
-    batch = bench.Batch(trace.images, ("",) * 4, torch.zeros(4), (note,) * 4)
+    batch = ab.Batch(trace.images, ("",) * 4, torch.zeros(4), (note,) * 4)
     whole = trace.again(targets=torch.zeros(4, dtype=torch.long))
     explanation = Explanation.of(whole, whole.gradients, batch, lambda trace: trace.gradients)
     other = trace.again(targets=torch.full((4,), 4))
@@ -198,8 +199,8 @@ def test_correlation_is_with_the_class_of_the_largest_other_object(trace):
 
 
 def test_a_map_that_ignores_the_class_correlates_fully(trace, explain):
-    def activity(trace: bench.Trace) -> bench.Map:
-        return bench.Map(trace.activations.sum(1))
+    def activity(trace: ab.Trace) -> ab.Map:
+        return ab.Map(trace.activations.sum(1))
 
     blind = replace(explain(trace), raw_map=trace.activations.sum(1), method=activity)
     torch.testing.assert_close(class_correlation(blind), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)

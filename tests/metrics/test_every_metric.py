@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import metrics
-from bench import queries
-from bench.evaluation import measure, queries_of, value_names
-from bench.plugins import Plugin, forwards_of, needs_of
-from bench.preconditions import OK, PRECONDITIONS
-from bench.run.costs import Cost
+from axiom_bench import metrics
+from axiom_bench.columns import OK
+from axiom_bench.evaluation import queries
+from axiom_bench.evaluation.evaluate import measure, queries_of, value_names
+from axiom_bench.evaluation.plugins import Plugin, forwards_of, needs_of
+from axiom_bench.evaluation.preconditions import PRECONDITIONS
+from axiom_bench.run.costs import Cost
 
 SAID = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "forwards"}
 

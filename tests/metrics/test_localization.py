@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-import metrics
-from bench import BenchError, Explanation
-from metrics.box_iou import box_iou
-from metrics.pointing_game import pointing_game
+from axiom_bench import metrics
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.box_iou import box_iou
+from axiom_bench.metrics.pointing_game import pointing_game
 
 
 def picture(*rectangles: tuple[int, int, int, int, float], size: tuple[int, int] = (10, 12)) -> Tensor:

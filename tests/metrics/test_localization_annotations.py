@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-import bench
-from bench.data.annotation_file import read_objects
-from bench.data.base import Sample
-from bench.data.preprocessing import Preprocessing
-from metrics.box_iou import box_iou
-from metrics.energy_pointing_game import energy_pointing_game
-from metrics.mass_accuracy import mass_accuracy
-from metrics.pointing_game import pointing_game
+import axiom_bench as ab
+from axiom_bench.data.annotation_file import read_objects
+from axiom_bench.data.base import Sample
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.metrics.box_iou import box_iou
+from axiom_bench.metrics.energy_pointing_game import energy_pointing_game
+from axiom_bench.metrics.mass_accuracy import mass_accuracy
+from axiom_bench.metrics.pointing_game import pointing_game
 
 CROP = Preprocessing(resize=20, crop=20, mean=(0, 0, 0), std=(1, 1, 1))  # the middle 20 columns of 40
 
@@ -23,9 +23,9 @@ def explained(objects, heatmap, mask=None, crowd=()):
     """Class 0 of an image of 40 x 20 pixels, explained by a map of the 20 x 20 that the crop leaves."""
     sample = Sample(Image.new("RGB", (40, 20)), "a", 0, objects, mask, crowd=crowd)
     image, note = CROP(sample)
-    batch = bench.Batch(image[None], ("a",), torch.tensor([0]), (note,))
+    batch = ab.Batch(image[None], ("a",), torch.tensor([0]), (note,))
     targets = torch.tensor([0])
-    return bench.Explanation(heatmap=heatmap[None], boxes=batch.boxes(targets), masks=batch.masks(targets))
+    return ab.Explanation(heatmap=heatmap[None], boxes=batch.boxes(targets), masks=batch.masks(targets))
 
 
 def rectangle(x0, y0, x1, y1):
@@ -80,6 +80,6 @@ def test_a_crowd_is_no_box_but_belongs_to_the_mask():
 
 
 def test_boxes_given_by_hand_are_taken_as_they_are():
-    explanation = bench.Explanation(heatmap=rectangle(0, 0, 20, 20)[None], boxes=(torch.tensor([[-20.0, 0, 20, 20]]),))
+    explanation = ab.Explanation(heatmap=rectangle(0, 0, 20, 20)[None], boxes=(torch.tensor([[-20.0, 0, 20, 20]]),))
     assert float(box_iou(explanation)) == 0.5  # nobody clips them
     assert float(energy_pointing_game(explanation)) == 1

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bench import BenchError, Explanation
-from metrics.box_iou import box_iou
-from metrics.rounding import MILLION, level, millionths, rounded
-from metrics.threshold_sweep import FRACTIONS, boxes_above, pixels_above, steps_above
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.box_iou import box_iou
+from axiom_bench.metrics.shared.rounding import MILLION, level, millionths, rounded
+from axiom_bench.metrics.shared.threshold_sweep import FRACTIONS, boxes_above, pixels_above, steps_above
 
 NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 

@@ -9,18 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-import metrics
-from bench import BenchError, Explanation, plugins
-from bench.whole_set import aggregate
-from metrics.box_iou import box_iou
-from metrics.energy_pointing_game import energy_pointing_game
-from metrics.mask_iou import mask_iou
-from metrics.mass_accuracy import mass_accuracy
-from metrics.max_box_acc import max_box_acc
-from metrics.max_box_acc_v2 import max_box_acc_v2
-from metrics.pxap import pxap
-from metrics.threshold_sweep import COUNT
-from metrics.top_k_intersection import top_k_intersection
+from axiom_bench import metrics
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.whole_set import aggregate
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.box_iou import box_iou
+from axiom_bench.metrics.energy_pointing_game import energy_pointing_game
+from axiom_bench.metrics.mask_iou import mask_iou
+from axiom_bench.metrics.mass_accuracy import mass_accuracy
+from axiom_bench.metrics.max_box_acc import max_box_acc
+from axiom_bench.metrics.max_box_acc_v2 import max_box_acc_v2
+from axiom_bench.metrics.pxap import pxap
+from axiom_bench.metrics.shared.threshold_sweep import COUNT
+from axiom_bench.metrics.top_k_intersection import top_k_intersection
 
 SIZE = (10, 12)
 
@@ -97,8 +99,8 @@ def test_max_box_acc_v2_takes_every_region_and_a_threshold_for_each_iou():
 
 
 def test_max_box_acc_v2_names_its_values_by_its_ious():
-    config = {**metrics.get("max_box_acc_v2").about, "values": "metrics.max_box_acc_v2.values"}
-    config |= {"_target_": "metrics.max_box_acc_v2.max_box_acc_v2", "params": {"ious": [0.5, 0.75]}}
+    config = {**metrics.get("max_box_acc_v2").about, "values": "axiom_bench.metrics.max_box_acc_v2.values"}
+    config |= {"_target_": "axiom_bench.metrics.max_box_acc_v2.max_box_acc_v2", "params": {"ious": [0.5, 0.75]}}
     metric = plugins.from_config("metric", "max_box_acc_v2", config)
     assert metric.about["values"] == {
         "max_box_acc_v2": {"title": "MaxBoxAccV2"},
@@ -112,9 +114,11 @@ def test_max_box_acc_v2_names_its_values_by_its_ious():
 
 @pytest.mark.parametrize("ious", [[], [0.0], [0.5, 50], [0.5, 0.5], [0.3, 0.301]])
 def test_ious_that_have_no_name_of_their_own_are_refused_at_once(ious):
-    config = {"_target_": "metrics.max_box_acc_v2.max_box_acc_v2", "params": {"ious": ious}}
+    config = {"_target_": "axiom_bench.metrics.max_box_acc_v2.max_box_acc_v2", "params": {"ious": ious}}
     with pytest.raises(BenchError, match=r"max_box_acc_v2.*above 0 and up to 1"):
-        plugins.from_config("metric", "max_box_acc_v2", {**config, "values": "metrics.max_box_acc_v2.values"})
+        plugins.from_config(
+            "metric", "max_box_acc_v2", {**config, "values": "axiom_bench.metrics.max_box_acc_v2.values"}
+        )
 
 
 def test_any_of_several_boxes_counts_and_rows_without_one_have_no_value():

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-import bench
-import metrics
-from bench import Explanation
-from bench.evaluation import measure
-from bench.plugins import Plugin, from_config
+import axiom_bench as ab
+from axiom_bench import metrics
+from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.plugins import Plugin, from_config
+from axiom_bench.explanation.explanation import Explanation
 
 OF_PROBABILITY = ("adcc", "average_drop", "average_gain", "effective_complexity", "increase_in_confidence")
 WITH_OUTPUT = [name for name in metrics.names() if "output" in metrics.get(name).params]
@@ -20,9 +20,9 @@ WITH_OUTPUT = [name for name in metrics.names() if "output" in metrics.get(name)
 def explanation() -> Explanation:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
-    trace = bench.trace(net.double().eval(), "1", torch.randn(2, 3, 12, 12, dtype=torch.float64))
+    trace = ab.trace(net.double().eval(), "1", torch.randn(2, 3, 12, 12, dtype=torch.float64))
 
-    def method(trace: bench.Trace) -> torch.Tensor:
+    def method(trace: ab.Trace) -> torch.Tensor:
         return trace.gradients.abs()
 
     return Explanation.of(trace, method(trace), method=method)

@@ -10,16 +10,16 @@ import pytest
 import torch
 from scipy import ndimage
 
-import bench
-from bench import BenchError
-from bench.explanation import Explanation
-from bench.passes import HELD
-from bench.queries import Copies, in_blocks
-from metrics.average_drop import average_drop
-from metrics.average_gain import average_gain
-from metrics.confidence_drop import confidence_drop
-from metrics.increase_in_confidence import increase_in_confidence
-from metrics.perturbation import confidence, judged, kept_copies, perturb, probabilities
+import axiom_bench as ab
+from axiom_bench.cutting.passes import HELD
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.queries import Copies, in_blocks
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.average_drop import average_drop
+from axiom_bench.metrics.average_gain import average_gain
+from axiom_bench.metrics.confidence_drop import confidence_drop
+from axiom_bench.metrics.increase_in_confidence import increase_in_confidence
+from axiom_bench.metrics.shared.perturbation import confidence, judged, kept_copies, perturb, probabilities
 
 IMAGE = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]] * 2 + [[[0.0, 0.0], [0.0, 4.0]]]]).double()  # (1, 3, 2, 2)
 MAP = torch.tensor([[[1.0, 0.25], [0.0, 0.5]]]).double()
@@ -171,7 +171,7 @@ def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
     expected = torch.stack(
         [confidence(trace.forward(trace.images * s), trace.targets, "logit") for s in range(1, 6)], dim=1
     )
-    monkeypatch.setattr(trace.cut, "ablation_memory", rows * HELD * ROW)
+    monkeypatch.setattr(trace.cut_model, "ablation_memory", rows * HELD * ROW)
     before = replace(trace.passes)
     found = Copies(trace, replace(trace), "faded", 5, in_blocks(trace, 5, faded), judged(trace, "logit")).answer()
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
@@ -185,7 +185,7 @@ def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
 
 def test_of_another_output_logit_is_the_score_and_probability_stays(trace, explain):
     """A trace of margins: S is a margin, and probabilities are still those of the logits."""
-    margins = bench.cut(trace.cut.model, trace.layer, output="margin").trace(trace.images, trace.targets)
+    margins = ab.cut(trace.cut_model.model, trace.layer, output="margin").trace(trace.images, trace.targets)
     explanation = explain(margins)
     blank = trace.images * (1 - explanation.heatmap[:, None])
     S = margins.forward(blank).gather(1, trace.targets[:, None])[:, 0]

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import bench
-from bench import BenchError
-from bench.explanation import Explanation
-from metrics.deletion_auc import deletion_auc
-from metrics.insertion_auc import insertion_auc
-from metrics.insertion_minus_deletion import insertion_minus_deletion
-from metrics.perturbation import confidence, filling
-from metrics.pixel_curves import area, pixel_ranks
+import axiom_bench as ab
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.deletion_auc import deletion_auc
+from axiom_bench.metrics.insertion_auc import insertion_auc
+from axiom_bench.metrics.insertion_minus_deletion import insertion_minus_deletion
+from axiom_bench.metrics.shared.perturbation import confidence, filling
+from axiom_bench.metrics.shared.pixel_curves import area, pixel_ranks
 
 EXACT = {"rtol": 1e-11, "atol": 1e-12}
 
@@ -63,7 +63,7 @@ def test_the_ends_are_the_image_and_what_fills_it(trace, explanation):
         torch.testing.assert_close(curve[:, -1], end, **EXACT)
 
 
-def linear(images: torch.Tensor, contributions: torch.Tensor) -> bench.Trace:
+def linear(images: torch.Tensor, contributions: torch.Tensor) -> ab.Trace:
     """A model whose logit 0 is the sum of image 0's pixels times what makes them `contributions`; logit 1 is 0."""
     net = nn.Sequential(
         nn.Identity(), nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(images[0].numel(), 2)
@@ -72,7 +72,7 @@ def linear(images: torch.Tensor, contributions: torch.Tensor) -> bench.Trace:
         net[1].weight.fill_(1)
         net[3].weight.copy_(torch.stack([(contributions / images[0, 0]).flatten(), torch.zeros(images[0].numel())]))
         net[3].bias.zero_()
-    return bench.trace(net.eval(), "1", images, torch.zeros(1, dtype=torch.long))
+    return ab.trace(net.eval(), "1", images, torch.zeros(1, dtype=torch.long))
 
 
 def test_a_linear_models_curves_are_cumulative_sums():

@@ -12,12 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import bench
-import metrics
-from bench import Explanation, Map, plugins
-from bench.evaluation import measure
-from bench.plugins import Plugin
-from bench.preconditions import ALWAYS, OK, PRECONDITIONS
+import axiom_bench as ab
+from axiom_bench import metrics
+from axiom_bench.columns import OK
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.heatmap import Map
 
 SIDE, CLASSES, CHANNELS = 12, 5, 6
 HALVES = (-0.5, 0.5)
@@ -70,7 +73,7 @@ def about(metric: Plugin, value: str) -> Mapping[str, str]:
 
 
 @st.composite
-def methods(draw: st.DrawFn) -> Callable[[bench.Trace], Tensor | Map]:
+def methods(draw: st.DrawFn) -> Callable[[ab.Trace], Tensor | Map]:
     """Few levels of both signs, many of them 0: weights on gradients or activations, or a map of 3 x 2 pixels."""
     levels = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.0, 0.5, 1.0]), min_size=CHANNELS, max_size=CHANNELS)
     drawn, kind = torch.tensor(draw(levels), dtype=torch.float64), draw(st.sampled_from(["g", "F", "map"]))
@@ -84,18 +87,18 @@ def times(factor: float, answer: Tensor | Map) -> Tensor | Map:
     return Map(factor * answer.raw) if isinstance(answer, Map) else factor * answer
 
 
-def explained(trace: bench.Trace, method: Callable, notes: tuple[bench.Annotation, ...]) -> Explanation:
-    batch = bench.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
+def explained(trace: ab.Trace, method: Callable, notes: tuple[ab.Annotation, ...]) -> Explanation:
+    batch = ab.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
     return Explanation.of(trace, method(trace), batch, method)
 
 
-def notes_of(trace: bench.Trace) -> tuple[bench.Annotation, ...]:
+def notes_of(trace: ab.Trace) -> tuple[ab.Annotation, ...]:
     """Of each row, an object of its class, one of the next, and a third without a mask."""
     boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0], [4.5, 1.2, 12.0, 4.0]])
     mask = torch.full((SIDE, SIDE), -1)
     mask[3:11, 2:9] = 0  # plus the class
     return tuple(
-        bench.Annotation(torch.stack([target, (target + 1) % CLASSES, target]), boxes, mask.where(mask < 0, target))
+        ab.Annotation(torch.stack([target, (target + 1) % CLASSES, target]), boxes, mask.where(mask < 0, target))
         for target in trace.targets
     )
 
@@ -116,7 +119,7 @@ def test_values_lie_within_their_units_bounds(name, method, trace):
 @given(method=methods(), order=st.permutations(range(4)))
 def test_order_of_the_batch_changes_no_value(name, method, order, trace):
     metric, notes = light(name), notes_of(trace)
-    shuffled = trace.cut.trace(trace.images[order], trace.targets[order])
+    shuffled = trace.cut_model.trace(trace.images[order], trace.targets[order])
     before = of_images(metric, explained(trace, method, notes))
     after = of_images(metric, explained(shuffled, method, tuple(notes[row] for row in order)))
     for value, (found, why) in before.items():
@@ -159,7 +162,7 @@ def _with(explanation: Explanation, row: int, number: float) -> Explanation:
 
 def _without_objects(explanation: Explanation, row: int) -> Explanation:
     boxes, others = list(explanation.boxes), list(explanation.others)
-    boxes[row], others[row] = torch.zeros(0, 4), bench.Annotation.none()
+    boxes[row], others[row] = torch.zeros(0, 4), ab.Annotation.none()
     masks = explanation.masks.index_fill(0, torch.tensor([row]), False)
     return replace(explanation, boxes=tuple(boxes), others=tuple(others), masks=masks)
 
@@ -228,7 +231,7 @@ def test_gain_drop_and_increase_tell_the_same_story(method, trace):
     assert not ((gain > 0) & (drop > 0)).any()
 
 
-def two_colours() -> tuple[nn.Module, Tensor, bench.Annotation]:
+def two_colours() -> tuple[nn.Module, Tensor, ab.Annotation]:
     """Class 0 is what is red, at the top left, class 1 what is green, all around it; F_0 = red, F_1 = green, and
     S_k = sum of F_k, so that each channel's map is exact for its own class.
     """
@@ -245,20 +248,20 @@ def two_colours() -> tuple[nn.Module, Tensor, bench.Annotation]:
     mask = torch.ones(SIDE, SIDE, dtype=torch.long)
     mask[:4, :4] = 0
     boxes = torch.tensor([[0.0, 0, 4, 4], [0, 4, 12, 12]])
-    return model.double().eval(), image, bench.Annotation(torch.tensor([0, 1]), boxes, mask)
+    return model.double().eval(), image, ab.Annotation(torch.tensor([0, 1]), boxes, mask)
 
 
-def exact(trace: bench.Trace) -> Tensor:
+def exact(trace: ab.Trace) -> Tensor:
     """The gradients: follows class, model and image."""
     return trace.gradients
 
 
-def fixed(trace: bench.Trace) -> Tensor:
+def fixed(trace: ab.Trace) -> Tensor:
     """What is green, whatever is asked."""
     return torch.tensor([0.0, 1.0], dtype=torch.float64)[None, :, None, None].expand(len(trace), -1, 1, 1)
 
 
-def unmoved(trace: bench.Trace) -> Map:
+def unmoved(trace: ab.Trace) -> Map:
     """A map that no image changes."""
     return Map(torch.eye(SIDE, dtype=torch.float64).expand(len(trace), -1, -1))
 
@@ -271,7 +274,7 @@ def test_better_map_has_the_better_value(name):
     metric, (model, images, note) = light(name), two_colours()
     found = []
     for method in BETTER_AND_WORSE.get(name, (exact, fixed)):
-        trace = bench.trace(model, "1", images, torch.tensor([0]))
+        trace = ab.trace(model, "1", images, torch.tensor([0]))
         found.append(of_images(metric, explained(trace, method, (note,))))
     strictly = []
     for value in found[0]:

@@ -12,20 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import bench
-import metrics
-from bench import BenchError
-from bench.evaluation import measure
-from bench.explanation import Explanation
-from methods.seeding import generators
-from metrics.faithfulness_correlation import faithfulness_correlation
-from metrics.infidelity import infidelity
-from metrics.random_subsets import pixels_at_random, square_at_random
-from metrics.sensitivity_n import sensitivity_n
+import axiom_bench as ab
+from axiom_bench import metrics
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.faithfulness_correlation import faithfulness_correlation
+from axiom_bench.metrics.infidelity import infidelity
+from axiom_bench.metrics.sensitivity_n import sensitivity_n
+from axiom_bench.metrics.shared.random_subsets import pixels_at_random, square_at_random
 
 
 @pytest.fixture(scope="module")
-def linear() -> tuple[bench.Trace, torch.Tensor]:
+def linear() -> tuple[ab.Trace, torch.Tensor]:
     """A linear model of 8 x 8 pixels, and what each pixel adds to the score: (2, 8, 8)."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.Flatten(), nn.Linear(128, 4)).double()
@@ -33,11 +33,11 @@ def linear() -> tuple[bench.Trace, torch.Tensor]:
     targets = torch.tensor([1, 3])
     scores = net(images).gather(1, targets[:, None])
     (gradients,) = torch.autograd.grad(scores.sum(), images)
-    return bench.trace(net.eval(), "0", images.detach(), targets), (gradients * images).sum(1).detach()
+    return ab.trace(net.eval(), "0", images.detach(), targets), (gradients * images).sum(1).detach()
 
 
-def of_map(trace: bench.Trace, raw_map: torch.Tensor) -> Explanation:
-    return Explanation.of(trace, bench.Map(raw_map))
+def of_map(trace: ab.Trace, raw_map: torch.Tensor) -> Explanation:
+    return Explanation.of(trace, ab.Map(raw_map))
 
 
 @given(st.floats(1e-3, 1e3), st.floats(-5, 5))

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-import metrics
-from bench import Annotation, Batch, BenchError, cut, plugins
-from bench.evaluation import measure
-from bench.explanation import Explanation
+from axiom_bench import metrics
+from axiom_bench.cutting.cut_model import cut
+from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.explanation.explanation import Explanation
 
 NAN, INFINITE = float("nan"), float("inf")
 WRONG: dict[str, list[dict[str, Any]]] = {

@@ -7,26 +7,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-import bench
-import methods
-import metrics
-from bench.explanation import Explanation
-from metrics import random_subsets
-from metrics.random_subsets import Subsets, copies_without, pixels_at_random, subset_drops
+import axiom_bench as ab
+from axiom_bench import methods, metrics
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared import random_subsets
+from axiom_bench.metrics.shared.random_subsets import Subsets, copies_without, pixels_at_random, subset_drops
 
 BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "infidelity", "effective_complexity")
 
 
 @pytest.fixture
-def filled_up(trace) -> tuple[bench.Trace, bench.Trace]:
+def filled_up(trace) -> tuple[ab.Trace, ab.Trace]:
     """A trace of five rows, the last three of which repeat the second; knowing it, and not knowing it."""
     index = [0, 1, 1, 1, 1]
-    cut = bench.cut(trace.cut.model, trace.layer, ablation_memory=2**18)  # a pass for each image's copies
+    cut = ab.cut(trace.cut_model.model, trace.layer, ablation_memory=2**18)  # a pass for each image's copies
     naive = cut.trace(trace.images[index], trace.targets[index])
     return replace(naive, repeats=3), naive
 
 
-def explained(trace: bench.Trace, name: str) -> Explanation:
+def explained(trace: ab.Trace, name: str) -> Explanation:
     method = methods.get(name)
     return Explanation.of(trace, method(trace), method=method)
 
@@ -79,6 +78,6 @@ def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
     small = torch.randn(5, 3, 4, dtype=torch.float64)[[0, 1, 1, 1, 1]]
     large = torch.nn.functional.interpolate(small[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
     subsets = Subsets("test", [pixels_at_random(count) for count in (1, 40, 140)], "zero", 0.05, "logit", 0)
-    both = [Explanation.of(trace, bench.Map(maps)) for maps in (small, large)]
+    both = [Explanation.of(trace, ab.Map(maps)) for maps in (small, large)]
     sums = [subset_drops(one, copies_without(one, subsets))[0] for one in both]
     torch.testing.assert_close(*sums, rtol=1e-12, atol=1e-12)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
-from bench import BenchError
-from methods.seeding import generators
-from metrics.imputation import impute
-from metrics.perturbation import confidence
-from metrics.pixel_curves import pixel_ranks
-from metrics.road import road_combined, road_lerf, road_morf
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.errors import BenchError
+from axiom_bench.metrics.road import road_combined, road_lerf, road_morf
+from axiom_bench.metrics.shared.imputation import impute
+from axiom_bench.metrics.shared.perturbation import confidence
+from axiom_bench.metrics.shared.pixel_curves import pixel_ranks
 
 NEIGHBOURS = {
     (dy, dx): 1 / 6 if dy == 0 or dx == 0 else 1 / 12 for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)

@@ -8,22 +8,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import bench
-from bench import BenchError, Explanation
-from methods.seeding import generators
-from metrics.explanation_sensitivity import explanation_sensitivity
+import axiom_bench as ab
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.explanation_sensitivity import explanation_sensitivity
 
 
-def image_itself(trace: bench.Trace) -> bench.Map:
+def image_itself(trace: ab.Trace) -> ab.Map:
     """Phi(x) = the first channel of x."""
-    return bench.Map(trace.images[:, 0])
+    return ab.Map(trace.images[:, 0])
 
 
-def constant(trace: bench.Trace) -> bench.Map:
-    return bench.Map(torch.ones_like(trace.images[:, 0]))
+def constant(trace: ab.Trace) -> ab.Map:
+    return ab.Map(torch.ones_like(trace.images[:, 0]))
 
 
-def of(trace: bench.Trace, method) -> Explanation:
+def of(trace: ab.Trace, method) -> Explanation:
     return Explanation.of(trace, method(trace), method=method)
 
 
@@ -52,7 +53,9 @@ def test_the_network_is_explained_again_for_the_same_class(trace, explanation):
     for row, noise in enumerate(noises(trace.images, 0.1, 3, seed=7)):
         moved = []
         for one in noise:
-            near = bench.trace(trace.cut.model, trace.layer, (trace.images[row] + one)[None], trace.targets[row, None])
+            near = ab.trace(
+                trace.cut_model.model, trace.layer, (trace.images[row] + one)[None], trace.targets[row, None]
+            )
             raw = (near.gradients * near.activations).sum(1)[0]
             moved.append(float((raw - explanation.raw_map[row]).norm() / explanation.raw_map[row].norm()))
         assert float(found["max_sensitivity"][row]) == pytest.approx(max(moved), rel=1e-10)
@@ -101,7 +104,7 @@ def test_it_costs_a_trace_for_each_sample_and_needs_one(trace, explanation):
 def test_float32_draws_the_same_noise():
     model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 36, 2)).eval()
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    single = explanation_sensitivity(of(bench.trace(model, "1", images), image_itself))
-    double = explanation_sensitivity(of(bench.trace(model.double(), "1", images.double()), image_itself))
+    single = explanation_sensitivity(of(ab.trace(model, "1", images), image_itself))
+    double = explanation_sensitivity(of(ab.trace(model.double(), "1", images.double()), image_itself))
     for name, found in single.items():
         torch.testing.assert_close(found, double[name], rtol=1e-5, atol=0)

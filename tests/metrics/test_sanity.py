@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torch import Tensor, nn
 
-import bench
-import metrics
-from bench import BenchError, Explanation
-from bench.evaluation import measure
-from bench.plugins import Plugin, from_config
-from metrics.model_parameter_randomisation import model_parameter_randomisation
-from metrics.random_logit import random_logit
-from metrics.randomised import layers_top_down, randomised, redrawn
-from metrics.similarity import pearson, similarity, spearman, ssim
+import axiom_bench as ab
+from axiom_bench import metrics
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.plugins import Plugin, from_config
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.model_parameter_randomisation import model_parameter_randomisation
+from axiom_bench.metrics.random_logit import random_logit
+from axiom_bench.metrics.shared.randomised import layers_top_down, randomised, redrawn
+from axiom_bench.metrics.shared.similarity import pearson, similarity, spearman, ssim
 
 
 def maps(seed: int, shape: tuple[int, ...] = (3, 9, 7)) -> tuple[Tensor, Tensor]:
@@ -248,13 +249,13 @@ def test_what_a_reset_makes_constant_stays_so():
     assert not torch.equal(drawn[2].bias, model[2].bias)
 
 
-def of(trace: bench.Trace, method) -> Explanation:
+def of(trace: ab.Trace, method) -> Explanation:
     return Explanation.of(trace, method(trace), method=method)
 
 
-def edges(trace: bench.Trace) -> bench.Map:
+def edges(trace: ab.Trace) -> ab.Map:
     """A map of the image alone, which no model changes."""
-    return bench.Map(torch.from_numpy(ndimage.laplace(trace.images.mean(1).cpu().numpy(), axes=(1, 2))))
+    return ab.Map(torch.from_numpy(ndimage.laplace(trace.images.mean(1).cpu().numpy(), axes=(1, 2))))
 
 
 def test_a_map_of_the_image_alone_fails_every_sanity_check(trace):
@@ -275,8 +276,8 @@ def test_randomisation_is_the_mean_over_models_that_one_makes_by_hand(trace, exp
     answer = model_parameter_randomisation(explanation, order, stages=2, similarity="pearson", seed=3)
     found = answer["model_parameter_randomisation"]
     expected = []
-    for model in randomised(trace.cut.model, trace.images[:1], order, 2, seed=3):
-        other = bench.trace(model, trace.layer, trace.images, trace.targets)
+    for model in randomised(trace.cut_model.model, trace.images[:1], order, 2, seed=3):
+        other = ab.trace(model, trace.layer, trace.images, trace.targets)
         expected.append(pearson(explanation.raw_map, (other.gradients * other.activations).sum(1)))
     torch.testing.assert_close(found, sum(expected) / 2, rtol=0, atol=1e-10)
     torch.testing.assert_close(answer["randomisation"], torch.stack(expected, dim=1), rtol=0, atol=1e-10)
@@ -286,8 +287,8 @@ def test_randomisation_is_the_mean_over_models_that_one_makes_by_hand(trace, exp
 def test_the_head_alone_leaves_a_map_of_the_activations(trace):
     """conftest's network has a convolution below the cut and two linear layers above: the last stage alone moves it."""
 
-    def activity(trace: bench.Trace) -> bench.Map:
-        return bench.Map(trace.activations.sum(1))
+    def activity(trace: ab.Trace) -> ab.Map:
+        return ab.Map(trace.activations.sum(1))
 
     found = randomisation(of(trace, activity), "independent", stages=3)
     below = randomisation(of(trace, activity), "cascading", stages=1)
@@ -296,12 +297,12 @@ def test_the_head_alone_leaves_a_map_of_the_activations(trace):
 
 def test_models_are_made_once_for_a_cut(trace, explanation):
     model_parameter_randomisation(explanation, stages=3)
-    kept = dict(trace.cut._kept)
+    kept = dict(trace.cut_model._kept)
     before = trace.passes.trunk_forward
     model_parameter_randomisation(replace(explanation), stages=3)
     assert trace.passes.trunk_forward - before == 3 * len(trace)
-    assert trace.cut._kept.keys() == kept.keys()
-    assert all(trace.cut._kept[key] is value for key, value in kept.items())
+    assert trace.cut_model._kept.keys() == kept.keys()
+    assert all(trace.cut_model._kept[key] is value for key, value in kept.items())
     with pytest.raises(BenchError, match="at least one stage"):
         model_parameter_randomisation(explanation, stages=0)
 
@@ -315,10 +316,10 @@ def test_two_empty_pictures_are_not_alike(trace, explanation):
     """Their SSIM is 1, which would say that a map that shows nothing doesn't depend on the class."""
 
     def empty_for(*classes: int):
-        def method(trace: bench.Trace) -> bench.Map:
+        def method(trace: ab.Trace) -> ab.Map:
             raw = 1 + trace.activations.sum(1)
             empty = torch.tensor([int(target) in classes for target in trace.targets])
-            return bench.Map(torch.where(empty[:, None, None], -raw, raw))
+            return ab.Map(torch.where(empty[:, None, None], -raw, raw))
 
         return method
 
@@ -337,7 +338,7 @@ def test_two_empty_pictures_are_not_alike(trace, explanation):
 def test_random_logit_explains_another_class_of_the_images_own_choice(trace, explanation):
     chosen: list[int] = []
 
-    def watched(trace: bench.Trace) -> Tensor:
+    def watched(trace: ab.Trace) -> Tensor:
         chosen[:] = trace.targets.tolist()
         return trace.gradients
 
@@ -346,7 +347,7 @@ def test_random_logit_explains_another_class_of_the_images_own_choice(trace, exp
     assert all(one != target for one, target in zip(together, trace.targets.tolist(), strict=True))
     other = trace.again(targets=torch.tensor(together))
     raw = (other.gradients * other.activations).sum(1)
-    torch.testing.assert_close(found, ssim(explanation.heatmap, bench.heatmap(raw, (12, 12))), rtol=0, atol=1e-10)
+    torch.testing.assert_close(found, ssim(explanation.heatmap, ab.heatmap(raw, (12, 12))), rtol=0, atol=1e-10)
     seen = set()
     for seed in range(30):
         random_logit(replace(explanation, method=watched), seed=seed)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import data, models
-from bench.batch import Batch
-from bench.data import Preprocessing
+from axiom_bench import data, models
+from axiom_bench.data import Preprocessing
+from axiom_bench.data.batch import Batch
 
 pytestmark = pytest.mark.real
 STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

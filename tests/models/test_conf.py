@@ -13,12 +13,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
-from bench import models
-from bench.embedded.scenes import CLASSES
-from bench.errors import BenchError
-from bench.models.spec import ModelSpec
-from bench.plugins import conf_folder
-from bench.torchvision_import import torchvision
+from axiom_bench import models
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.embedded.scenes import CLASSES
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.plugins import conf_folder
+from axiom_bench.models.spec import ModelSpec
 
 FILES = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
 PAPER = {"alexnet": "features.12", "vgg16": "features.30", "vgg19": "features.36"}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.models import layers
+from axiom_bench.errors import BenchError
+from axiom_bench.models import layers
 
 
 def conv(inputs: int, outputs: int) -> nn.Conv2d:

@@ -1,4 +1,4 @@
-"""bench.models.load: four sources, their weights and preprocessing, and every mistake in one sentence."""
+"""axiom_bench.models.load: four sources, their weights and preprocessing, and every mistake in one sentence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from bench import models
-from bench.data.preprocessing import Preprocessing
-from bench.errors import BenchError
-from bench.models.user import import_function
-from bench.models.weights import state_sha256
-from bench.torchvision_import import torchvision
+from axiom_bench import models
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.errors import BenchError
+from axiom_bench.models.user import import_function
+from axiom_bench.models.weights import state_sha256
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OWN = """

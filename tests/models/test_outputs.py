@@ -15,19 +15,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import methods
-import metrics
-from bench import cut, evaluate, explain, models, trace
-from bench.ablation import brute_force_drops
-from bench.data.voc import CLASSES
-from bench.errors import BenchError
-from bench.explanation import Explanation
-from bench.models import outputs
-from bench.output import Output
-from bench.score_scale import on_score_scale
-from bench.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
-from methods.recipro_cam import recipro_cam
-from methods.score_cam import score_cam
+from axiom_bench import methods, metrics, models
+from axiom_bench.cutting.ablation import brute_force_drops
+from axiom_bench.cutting.cut_model import cut, trace
+from axiom_bench.cutting.output import Output
+from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
+from axiom_bench.data.voc import CLASSES
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.evaluate import evaluate, explain
+from axiom_bench.evaluation.score_scale import on_score_scale
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.methods.recipro_cam import recipro_cam
+from axiom_bench.methods.score_cam import score_cam
+from axiom_bench.models import outputs
 
 from torchvision.models._meta import _IMAGENET_CATEGORIES  # isort: skip
 
@@ -194,7 +194,8 @@ def test_ablations_of_every_output_are_exact(head: str, output: str | Output, dt
     drops = trace.ablation_drops.double()
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5 if head == "data decides" else 1e-6
     assert (drops - expected).abs().max() <= tolerance * expected.abs().max()
-    by_passes = brute_force_drops(trace.cut.head, trace.cut.halves.side_kinds, trace.activations, trace.sides,
+    cut_model = trace.cut_model
+    by_passes = brute_force_drops(cut_model.head, cut_model.halves.side_kinds, trace.activations, trace.sides,
                                   trace.targets, 2**20)  # fmt: skip
     assert (by_passes.double() - expected).abs().max() <= 1e-6 * trace.scores.abs().max()
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-import bench
-from bench.models import layers
-from bench.torchvision_import import torchvision
+import axiom_bench as ab
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.models import layers
 
 NAMES = torchvision.models.list_models(module=torchvision.models)
 TOKENS = "a vision transformer: after the patch embedding its features are tokens (B, N, K), not maps (B, K, H, W)"
@@ -60,7 +60,7 @@ def test_cut_at_its_default_layer_a_classifier_equals_itself(name: str, filled: 
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     layer = layers.last_spatial(layers.record(model, (side, side)))
     assert layer == default_layer(name)
-    trace = bench.trace(model, layer, images)
+    trace = ab.trace(model, layer, images)
     with torch.no_grad():
         logits = model(images)
     assert torch.equal(trace.logits, logits)
@@ -72,7 +72,7 @@ def test_cut_at_its_default_layer_a_classifier_equals_itself(name: str, filled: 
 @pytest.mark.parametrize("name", NOT_SPATIAL)
 def test_a_transformer_of_tokens_is_refused_with_the_reason(name: str, unfilled: Callable[[str], nn.Module]) -> None:
     calls = layers.record(unfilled(name).to("meta"), (224, 224))
-    with pytest.raises(bench.BenchError, match=r"tokens .*, not H x W maps"):
+    with pytest.raises(ab.BenchError, match=r"tokens .*, not H x W maps"):
         layers.last_spatial(calls)
 
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.models import weights
+from axiom_bench.errors import BenchError
+from axiom_bench.models import weights
 
 
 def network() -> nn.Sequential:

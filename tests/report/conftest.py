@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.run import records as schemas
+from axiom_bench.records import store as schemas
 
 METRICS: dict[str, dict[str, Any]] = {
     "sensitivity_error": {"title": "Sensitivity error", "unit": "ratio", "better": "lower", "of": "method"},

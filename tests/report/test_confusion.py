@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report.figures import by_method, confusion
-from bench.report.figures.drawing import Drawing, LeftOut
-from bench.report.run_folder import RunFolder
+from axiom_bench.report.figures import by_method, confusion
+from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.run_folder import RunFolder
 
 CLASSES = ["cat", "dog", "horse"]
 

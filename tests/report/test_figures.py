@@ -14,11 +14,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report.figures import all_figures, axiom_plane, by_depth, by_method, map_grid, over_models, pair, perturbed
-from bench.report.figures.axis import fit
-from bench.report.figures.drawing import Drawing, LeftOut, canvas
-from bench.report.figures.pictures import load, overlay, wrapped
-from bench.report.run_folder import RunFolder
+from axiom_bench.report.figures import (
+    all_figures,
+    axiom_plane,
+    by_depth,
+    by_method,
+    map_grid,
+    over_models,
+    pair,
+    perturbed,
+)
+from axiom_bench.report.figures.axis import fit
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
+from axiom_bench.report.figures.pictures import load, overlay, wrapped
+from axiom_bench.report.run_folder import RunFolder
 
 
 def drawn(draw: Any, run: RunFolder) -> list[Drawing]:

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report.closing import closing_lines
-from bench.report.markdown import markdown
-from bench.report.paired import compare, holm
-from bench.report.run_folder import RunFolder
-from bench.report.tables import write_tables
-from bench.report.tables.paired import paired_tables
+from axiom_bench.report.closing import closing_lines
+from axiom_bench.report.markdown import markdown
+from axiom_bench.report.paired import compare, holm
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.tables import write_tables
+from axiom_bench.report.tables.paired import paired_tables
 
 
 def records(**values: list[float]) -> pd.DataFrame:

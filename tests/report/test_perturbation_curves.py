@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import BenchError
-from bench.report.curves import mean_curves
-from bench.report.figures.drawing import LeftOut
-from bench.report.figures.perturbation_curves import draw
-from bench.report.run_folder import Setting
-from bench.run import records
+from axiom_bench.errors import BenchError
+from axiom_bench.records import store as records
+from axiom_bench.report.curves import mean_curves
+from axiom_bench.report.figures.drawing import LeftOut
+from axiom_bench.report.figures.perturbation_curves import draw
+from axiom_bench.report.run_folder import Setting
 
 AT = [0.0, 0.5, 1.0]
 SETTINGS = (Setting("vgg", "features", "scenes"), Setting("resnet", "layer4", "scenes"))

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report.figures import ranking
-from bench.report.figures.drawing import Drawing, LeftOut
-from bench.report.run_folder import RunFolder, Value
+from axiom_bench.report.figures import ranking
+from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.run_folder import RunFolder, Value
 
 NAN = np.nan
 

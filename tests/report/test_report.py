@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench import report
-from bench.errors import BenchError
-from bench.report.html import _data_uri
+from axiom_bench import report
+from axiom_bench.errors import BenchError
+from axiom_bench.report.html import _data_uri
 
 FEW = ("conservation_error", "box_iou")
 

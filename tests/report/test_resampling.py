@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import metrics
-from bench.plugins import Plugin
-from bench.report.numbers import number
-from bench.report.resampling import RESAMPLES, standard_errors, with_standard_errors
-from bench.report.run_folder import RunFolder
-from bench.report.summary import summarise
-from bench.report.tables import write_tables
-from bench.report.tables.overview import overview
-from bench.run import records as schemas
-from bench.whole_set import whole_set
+from axiom_bench import metrics
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.whole_set import whole_set
+from axiom_bench.records import store as schemas
+from axiom_bench.report.numbers import number
+from axiom_bench.report.resampling import RESAMPLES, standard_errors, with_standard_errors
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.summary import summarise
+from axiom_bench.report.tables import write_tables
+from axiom_bench.report.tables.overview import overview
 
 IMAGES, THRESHOLDS = 200, 100
 

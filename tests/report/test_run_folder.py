@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.errors import BenchError
-from bench.report.options import Options
-from bench.report.run_folder import RunFolder, Setting
+from axiom_bench.errors import BenchError
+from axiom_bench.report.options import Options
+from axiom_bench.report.run_folder import RunFolder, Setting
 
 LAYERS = {"net": ("features.9", "features.12", "features.2")}
 

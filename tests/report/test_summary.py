@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report.run_folder import Setting, Value
-from bench.report.summary import KEYS, at, best, by_correctness, classified, counts_of, summarise
+from axiom_bench.report.run_folder import Setting, Value
+from axiom_bench.report.summary import KEYS, at, best, by_correctness, classified, counts_of, summarise
 
 
 def rows(**columns: Any) -> pd.DataFrame:

@@ -8,16 +8,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.report.numbers import NOTHING
-from bench.report.run_folder import RunFolder
-from bench.report.summary import by_correctness, summarise
-from bench.report.table import Table
-from bench.report.tables import write_tables
-from bench.report.tables.correctness import correctness_tables
-from bench.report.tables.frames import wide_frame
-from bench.report.tables.overview import overview
-from bench.report.tables.statuses import status_table
-from bench.report.tables.text import other_statuses, target_note
+from axiom_bench.report.numbers import NOTHING
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.summary import by_correctness, summarise
+from axiom_bench.report.table import Table
+from axiom_bench.report.tables import write_tables
+from axiom_bench.report.tables.correctness import correctness_tables
+from axiom_bench.report.tables.frames import wide_frame
+from axiom_bench.report.tables.overview import overview
+from axiom_bench.report.tables.statuses import status_table
+from axiom_bench.report.tables.text import other_statuses, target_note
 
 AXIOMS = ["sensitivity_error", "conservation_error"]
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.run import records
-from bench.run.job import Job
-from bench.run.manifest import Outcome
-from bench.run.sweep import configuration, sweep
+from axiom_bench.records import store as records
+from axiom_bench.run.job import Job
+from axiom_bench.run.manifest import Outcome
+from axiom_bench.run.sweep import configuration, sweep
 
 TINY = (
     "model=scenes_vgg",

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.embedded import networks, scenes
-from bench.errors import BenchError
-from bench.run.finish import finish
-from bench.run.manifest import Outcome
-from bench.run.sweep import sweep
+from axiom_bench.cli.finish import finish
+from axiom_bench.embedded import networks, scenes
+from axiom_bench.errors import BenchError
+from axiom_bench.run.manifest import Outcome
+from axiom_bench.run.sweep import sweep
 
 Run = Callable[..., list[Outcome]]
 Rows = Callable[[list[Outcome]], pd.DataFrame]
@@ -71,8 +71,8 @@ def test_bad_images_are_rows_and_are_counted(run: Run, rows: Rows, of_folder: tu
 def test_the_last_lines_count_them(
     run: Run, of_folder: tuple[str, ...], results: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("bench.report.write", lambda folder: folder / "report.html")
-    monkeypatch.setattr("bench.report.headline", lambda _: ["one number"])
+    monkeypatch.setattr("axiom_bench.report.write", lambda folder: folder / "report.html")
+    monkeypatch.setattr("axiom_bench.report.headline", lambda _: ["one number"])
     code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, run(*of_folder))
     assert code == 0
     assert "images left out: 3 (6/truncated.jpg, 7/text.png, 8/empty.png)" in lines
@@ -180,7 +180,7 @@ def test_a_setting_that_is_swept_over_is_checked_in_its_job(run: Run):
 
 
 def test_a_defect_is_no_mistake_of_the_user(run: Run, monkeypatch: pytest.MonkeyPatch, results: Path):
-    monkeypatch.setattr("bench.run.compute.todo", lambda _: 1 / 0)
+    monkeypatch.setattr("axiom_bench.run.compute.todo", lambda _: 1 / 0)
     outcomes = run()
     code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
     assert code == 1
@@ -191,7 +191,7 @@ def test_a_defect_is_no_mistake_of_the_user(run: Run, monkeypatch: pytest.Monkey
 
 def test_no_permission_stops_before_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
+    monkeypatch.setattr("axiom_bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
     with pytest.raises(BenchError, match=f"Can't write results to {tmp_path}/file"):
         sweep([f"results={tmp_path}/file"])
 

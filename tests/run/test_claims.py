@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.run.claims import _lock, claimed
-from bench.run.compute import Todo
-from bench.run.shards import Shard
+from axiom_bench.run.claims import _lock, claimed
+from axiom_bench.run.compute import Todo
+from axiom_bench.run.shards import Shard
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-import methods
-import metrics
-from bench import plugins
-from bench.errors import BenchError
-from bench.run import settings
-from bench.run import sweep as sweeps
-from bench.run.manifest import Outcome
+from axiom_bench import methods, metrics
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.run import settings
+from axiom_bench.run import sweep as sweeps
+from axiom_bench.run.manifest import Outcome
 
 EXPERIMENTS = plugins.names("experiment")
 QUICK = ("experiment=quick", "real_root=/somewhere")

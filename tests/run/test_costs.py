@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-import metrics
-from bench import BenchError
-from bench.evaluation import measure
-from bench.explanation import Explanation
-from bench.plugins import Plugin, forwards_of, from_config
-from bench.preconditions import OK
-from bench.run.costs import Cost, check
-from bench.testing import Case
+from axiom_bench import metrics
+from axiom_bench.columns import OK
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.plugins import Plugin, forwards_of, from_config
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.run.costs import Cost, check
+from axiom_bench.testing import Case
 
 
 def metric(name: str, forwards: object, params: dict | None = None, **about: object) -> Plugin:

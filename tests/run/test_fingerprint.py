@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.run.compute import todo
-from bench.run.job import Job
+from axiom_bench.run.compute import todo
+from axiom_bench.run.job import Job
 
 MakeJob = Callable[..., Job]
 
@@ -73,13 +73,13 @@ def test_another_order_of_the_classes_explains_other_classes(job: MakeJob, tmp_p
 
 def test_another_version_of_a_library_computes_afresh(job: MakeJob, monkeypatch: pytest.MonkeyPatch):
     before = files(job())
-    monkeypatch.setattr("bench.run.fingerprint.versions", lambda: {"torch": "3.0"})
+    monkeypatch.setattr("axiom_bench.run.fingerprint.versions", lambda: {"torch": "3.0"})
     assert files(job()).isdisjoint(before)
 
 
 def test_changed_source_computes_afresh(job: MakeJob, monkeypatch: pytest.MonkeyPatch):
     before = files(job())
-    monkeypatch.setattr("bench.run.sources.engine", lambda: "other code")
+    monkeypatch.setattr("axiom_bench.records.sources.engine", lambda: "other code")
     assert files(job()).isdisjoint(before)
 
 

@@ -36,7 +36,7 @@ def faults(before: str, **environment: str) -> int:
     return int(found.stdout)
 
 
-KEEP = "from bench.run import freed_memory; freed_memory.keep()"
+KEEP = "from axiom_bench.run import freed_memory; freed_memory.keep()"
 
 
 @glibc
@@ -51,7 +51,7 @@ def test_freed_memory_is_taken_again_without_asking_the_system():
 )
 def test_the_users_own_setting_wins(setting):
     found = subprocess.run(
-        [sys.executable, "-c", "from bench.run import freed_memory; print(freed_memory.keep())"],
+        [sys.executable, "-c", "from axiom_bench.run import freed_memory; print(freed_memory.keep())"],
         env={**os.environ, **setting}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert found.stdout.strip() == "False"

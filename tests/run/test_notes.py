@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from bench.run import notes
+from axiom_bench.run import notes
 
 
 def test_each_sentence_once_and_problems_counted():
@@ -15,8 +15,8 @@ def test_each_sentence_once_and_problems_counted():
         for _ in range(3):
             warnings.warn("The method 'cam' is left out: no pooling", stacklevel=1)
             warnings.warn("No run time for the method 'cam': no pooling", stacklevel=1)
-            logging.getLogger("bench.data.loading").warning("%s: %s", "a.jpg", "no file")
-        logging.getLogger("bench.data.loading").warning("%s: %s", "b.jpg", "no file")
+            logging.getLogger("axiom_bench.data.loading").warning("%s: %s", "a.jpg", "no file")
+        logging.getLogger("axiom_bench.data.loading").warning("%s: %s", "b.jpg", "no file")
     assert said.lines() == (
         "The method 'cam' is left out: no pooling",
         "2 images have annotations that can't be used, the first: a.jpg: no file",
@@ -35,7 +35,7 @@ def test_other_warnings_go_on():
 
 
 def test_logging_is_as_before():
-    logger = logging.getLogger("bench.data")
+    logger = logging.getLogger("axiom_bench.data")
     before = (logger.propagate, list(logger.handlers))
     with pytest.raises(ValueError, match="stop"), notes.taken():
         raise ValueError("stop")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import report
-from bench.errors import BenchError
-from bench.run import compute, correct
-from bench.run.finish import finish
-from bench.run.job import Job
-from bench.run.manifest import Outcome
-from bench.run.records import read
+from axiom_bench import report
+from axiom_bench.cli.finish import finish
+from axiom_bench.errors import BenchError
+from axiom_bench.records.store import read
+from axiom_bench.run import compute, correct
+from axiom_bench.run.job import Job
+from axiom_bench.run.manifest import Outcome
 
 Run = Callable[..., list[Outcome]]
 CORRECT = ("data.size=12", "data.only_correct=true", "shard_size=5", "target=label")
@@ -83,7 +83,7 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
     predictions[1].unlink()
     seen: list[int] = []
 
-    def counted(job: Job, whole: compute.Cut, shard: correct.Shard) -> dict[str, int]:
+    def counted(job: Job, whole: compute.CutModel, shard: correct.Shard) -> dict[str, int]:
         seen.append(len(shard))
         return predict(job, whole, shard)
 

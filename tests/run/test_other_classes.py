@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.run.manifest import Outcome
+from axiom_bench.run.manifest import Outcome
 
 METRICS = "metric=[zeta,box_iou,mask_iou,class_correlation,class_discriminability]"
 NETWORK = """

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.errors import BenchError
-from bench.run.manifest import Outcome
+from axiom_bench.errors import BenchError
+from axiom_bench.run.manifest import Outcome
 
 Run = Callable[..., list[Outcome]]
 
@@ -26,7 +26,7 @@ Run = Callable[..., list[Outcome]]
     ],
 )
 def test_a_wrong_kind_stops_before_anything(run: Run, monkeypatch: pytest.MonkeyPatch, override: str, says: str):
-    monkeypatch.setattr("bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
+    monkeypatch.setattr("axiom_bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
     kind, name, *_ = override.split(".")
     with pytest.raises(BenchError) as error:
         run(f"{kind}=[{name}]", override)

@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 
-from bench.run import records
-from bench.run.finish import finish
+from axiom_bench.cli.finish import finish
+from axiom_bench.records import store as records
 
 CURVES = (
     "metric=[deletion_auc,road_morf]",

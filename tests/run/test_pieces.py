@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.batch import Annotation, Batch
-from bench.errors import BenchError
-from bench.run import files, records
-from bench.run.compute import padded, trimmed
-from bench.run.device import Device, bytes_of
-from bench.run.shards import shards
+from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.errors import BenchError
+from axiom_bench.records import files
+from axiom_bench.records import store as records
+from axiom_bench.run.compute import padded, trimmed
+from axiom_bench.run.device import Device, bytes_of
+from axiom_bench.run.shards import shards
 
 DEVICE = {
     "name": "cpu",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.run import compute
-from bench.run.manifest import Outcome
+from axiom_bench.run import compute
+from axiom_bench.run.manifest import Outcome
 
 Run = Callable[..., list[Outcome]]
 
@@ -66,7 +66,14 @@ def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pyte
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
 def test_a_killed_run_goes_on(run: Run, results: Path):
-    from_scratch = [sys.executable, "-m", "bench.cli", f"results={results}", "data.size=2000", "shard_size=2"]
+    from_scratch = [
+        sys.executable,
+        "-m",
+        "axiom_bench.cli.main",
+        f"results={results}",
+        "data.size=2000",
+        "shard_size=2",
+    ]
     tiny = [
         "model=scenes_vgg",
         "model.weights=null",

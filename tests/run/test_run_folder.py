@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.run import manifest
-from bench.run.finish import finish
-from bench.run.manifest import Failure, Outcome
-from bench.run.sweep import sweep
+from axiom_bench.cli.finish import finish
+from axiom_bench.run import manifest
+from axiom_bench.run.manifest import Failure, Outcome
+from axiom_bench.run.sweep import sweep
 
 SMALL = (
     "model=scenes_vgg,scenes_resnet",
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run folder for two models; the report is others' business."""
     results = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.report.write", lambda path: path / "report.html")
+        patch.setattr("axiom_bench.report.write", lambda path: path / "report.html")
         overrides = [*SMALL, f"results={results}"]
         code, _ = finish(*sweep(overrides), overrides)
     assert code == 0

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BenchError
-from bench.run import fingerprint
+from axiom_bench.errors import BenchError
+from axiom_bench.run import fingerprint
 
 NETWORK = """
 import torch
 from torchvision.models import VisionTransformer
-from bench.tokens import Tokens
+from axiom_bench.cutting.tokens import Tokens
 
 def build():
     model = VisionTransformer(96, 16, 2, 2, 8, 16, num_classes=10)

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.evaluation import explained, method_values
-from bench.run.compute import cut_of
-from bench.run.compute import rows as batches_of
-from bench.run.job import Job
-from bench.run.manifest import Outcome
+from axiom_bench.evaluation.evaluate import explained, method_values
+from axiom_bench.run.compute import cut_of
+from axiom_bench.run.compute import rows as batches_of
+from axiom_bench.run.job import Job
+from axiom_bench.run.manifest import Outcome
 
 Run = Callable[..., list[Outcome]]
 Rows = Callable[[list[Outcome]], pd.DataFrame]

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.gate import gate, write_baseline
-from bench.report.run_folder import RunFolder
-from bench.report.summary import leading, summarise
-from bench.run import finish, records
-from bench.run.manifest import Outcome, assemble, write
+from axiom_bench.cli import finish
+from axiom_bench.gate.gate import gate, write_baseline
+from axiom_bench.records import store as records
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.summary import leading, summarise
+from axiom_bench.run.manifest import Outcome, assemble, write
 
 Run = Callable[..., list[Outcome]]
 CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label")

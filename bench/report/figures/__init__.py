@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.report.figures import (
+from axiom_bench.report.figures import (  # fmt: skip
     axiom_plane,
     by_depth,
     by_method,
@@ -15,9 +15,9 @@ from bench.report.figures import (
     perturbation_curves,
     perturbed,
     ranking,
-)  # fmt: skip
-from bench.report.figures.drawing import Drawing, LeftOut
-from bench.report.run_folder import RunFolder
+)
+from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.run_folder import RunFolder
 
 FIGURES = (
     ranking.draw, over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw, confusion.draw,

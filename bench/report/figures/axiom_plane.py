@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.report.figures.boxes import axis_label
-from bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
-from bench.report.floor import Floats, floor_of_means
-from bench.report.numbers import ROUNDING, number
-from bench.report.run_folder import METHOD_FREE, WHOLE_SET, RunFolder, Setting
+from axiom_bench.columns import WHOLE_SET
+from axiom_bench.report.figures.boxes import axis_label
+from axiom_bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
+from axiom_bench.report.floor import Floats, floor_of_means
+from axiom_bench.report.numbers import ROUNDING, number
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
 
 TITLE = "Axiom plane"
 FLOOR = "axiom floor"

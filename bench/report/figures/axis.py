@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
 
-from bench.report.numbers import ROUNDING, share
+from axiom_bench.report.numbers import ROUNDING, share
 
 WIDE = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
 FEW = 0.05  # of the values may be 0, for which a logarithmic axis has no place

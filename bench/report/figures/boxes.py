@@ -9,8 +9,8 @@ import pandas as pd
 import seaborn
 from matplotlib import MatplotlibDeprecationWarning
 
-from bench.report.figures.drawing import PALETTE
-from bench.report.run_folder import Value
+from axiom_bench.report.figures.drawing import PALETTE
+from axiom_bench.report.run_folder import Value
 
 MOST_POINTS = 2000  # of a line that a PDF keeps as shapes: far-out points of all of ImageNet would fill megabytes
 

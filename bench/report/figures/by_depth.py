@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
 
-from bench.report.figures.boxes import axis_label
-from bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
-from bench.report.numbers import ROUNDING
-from bench.report.run_folder import METHOD_FREE, WHOLE_SET, RunFolder
+from axiom_bench.columns import WHOLE_SET
+from axiom_bench.report.figures.boxes import axis_label
+from axiom_bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
+from axiom_bench.report.numbers import ROUNDING
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
 
 TITLE = "Axiom errors by depth"
 SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones

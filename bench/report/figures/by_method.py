@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.report.figures import axis
-from bench.report.figures.boxes import axis_label, boxes
-from bench.report.figures.drawing import Drawing, LeftOut, canvas, panels, style
-from bench.report.run_folder import METHOD_FREE, WHOLE_SET, RunFolder, Value
-from bench.report.summary import at
+from axiom_bench.columns import WHOLE_SET
+from axiom_bench.report.figures import axis
+from axiom_bench.report.figures.boxes import axis_label, boxes
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, panels, style
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value
+from axiom_bench.report.summary import at
 
 PREFIX = "by_method_"  # of the files' names
 

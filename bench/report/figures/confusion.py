@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from bench.report.figures.drawing import Drawing, LeftOut, canvas, panels, style
-from bench.report.numbers import share
-from bench.report.run_folder import RunFolder, Setting, Value
-from bench.report.summary import at
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, panels, style
+from axiom_bench.report.numbers import share
+from axiom_bench.report.run_folder import RunFolder, Setting, Value
+from axiom_bench.report.summary import at
 
 TITLE = "Explained class and class seen"
 MOST = 20  # classes in a matrix: of more, those that are explained most often

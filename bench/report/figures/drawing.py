@@ -14,7 +14,7 @@ import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bench.run import files
+from axiom_bench.records import files
 
 DPI = 150
 PALETTE = seaborn.color_palette("colorblind")

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from bench.report.figures.drawing import Drawing, LeftOut, canvas, style
-from bench.report.figures.pictures import Pictures, load, overlay, show, wrapped
-from bench.report.run_folder import RunFolder
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
+from axiom_bench.report.figures.pictures import Pictures, load, overlay, show, wrapped
+from axiom_bench.report.run_folder import RunFolder
 
 TITLE = "Maps side by side"
 SIDE = 1.15

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.report.figures import axis
-from bench.report.figures.boxes import axis_label, boxes
-from bench.report.figures.drawing import Drawing, LeftOut, canvas, style
-from bench.report.numbers import number
-from bench.report.run_folder import METHOD_FREE, WHOLE_SET, RunFolder
+from axiom_bench.columns import WHOLE_SET
+from axiom_bench.report.figures import axis
+from axiom_bench.report.figures.boxes import axis_label, boxes
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
+from axiom_bench.report.numbers import number
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
 
 LONG = 16  # letters of a label that stands upright
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.report.figures.drawing import Drawing, LeftOut, canvas, style
-from bench.report.figures.pictures import Pictures, load, overlay, show
-from bench.report.run_folder import RunFolder
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
+from axiom_bench.report.figures.pictures import Pictures, load, overlay, show
+from axiom_bench.report.run_folder import RunFolder
 
 TITLE = "Two methods on one image"
 SIDE = 2.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.report.curves import MeanCurve, mean_curves
-from bench.report.figures.drawing import PALETTE, Drawing, LeftOut, canvas, panels, style
-from bench.report.run_folder import RunFolder
+from axiom_bench.report.curves import MeanCurve, mean_curves
+from axiom_bench.report.figures.drawing import PALETTE, Drawing, LeftOut, canvas, panels, style
+from axiom_bench.report.run_folder import RunFolder
 
 DASHES = ("-", "--", ":", "-.")  # a colour returns with other dashes
 SHADE = 0.15  # of a band, where there are few of them

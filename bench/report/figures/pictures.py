@@ -12,8 +12,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import BenchError
-from bench.report.run_folder import RunFolder
+from axiom_bench.errors import BenchError
+from axiom_bench.report.run_folder import RunFolder
 
 COLOURS = "turbo"  # the familiar blue to red of jet, with an even lightness
 ENDS = (0.07, 0.9)  # without the dark ends, which read as shadow

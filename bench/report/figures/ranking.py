@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.figures.drawing import Drawing, LeftOut, canvas, style
-from bench.report.numbers import NOTHING, ROUNDING, number
-from bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
-from bench.report.summary import at, leading, summarise
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
+from axiom_bench.report.numbers import NOTHING, ROUNDING, number
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
+from axiom_bench.report.summary import at, leading, summarise
 
 TITLE = "Which method leads in what"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.report.latex import latex
-from bench.report.markdown import markdown
-from bench.report.resampling import with_standard_errors
-from bench.report.run_folder import RunFolder
-from bench.report.summary import by_correctness, summarise
-from bench.report.table import Table
-from bench.report.tables.by_metric import metric_tables
-from bench.report.tables.correctness import correctness_tables
-from bench.report.tables.frames import long_frame, wide_frame
-from bench.report.tables.overview import overview
-from bench.report.tables.paired import paired_tables
-from bench.report.tables.runtime import runtime_table
-from bench.report.tables.statuses import status_table
-from bench.run import files
+from axiom_bench.records import files
+from axiom_bench.report.latex import latex
+from axiom_bench.report.markdown import markdown
+from axiom_bench.report.resampling import with_standard_errors
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.summary import by_correctness, summarise
+from axiom_bench.report.table import Table
+from axiom_bench.report.tables.by_metric import metric_tables
+from axiom_bench.report.tables.correctness import correctness_tables
+from axiom_bench.report.tables.frames import long_frame, wide_frame
+from axiom_bench.report.tables.overview import overview
+from axiom_bench.report.tables.paired import paired_tables
+from axiom_bench.report.tables.runtime import runtime_table
+from axiom_bench.report.tables.statuses import status_table
 
 
 def write_tables(run: RunFolder, folder: Path) -> list[Table]:

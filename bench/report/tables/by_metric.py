@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.report import resampling
-from bench.report.numbers import number
-from bench.report.run_folder import RunFolder, Value
-from bench.report.summary import at, best
-from bench.report.table import Cell, Group, Table, row
-from bench.report.tables.text import by_metric, group_title, metric_notes, name_of, other_statuses
+from axiom_bench.report import resampling
+from axiom_bench.report.numbers import number
+from axiom_bench.report.run_folder import RunFolder, Value
+from axiom_bench.report.summary import at, best
+from axiom_bench.report.table import Cell, Group, Table, row
+from axiom_bench.report.tables.text import by_metric, group_title, metric_notes, name_of, other_statuses
 
 HEADER = ("Method", "n", "Median", "Mean", "Standard error", "Other statuses")
 NOTE = (

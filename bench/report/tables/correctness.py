@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.report.run_folder import RunFolder, Value
-from bench.report.summary import SPLITS, at, best
-from bench.report.table import Cell, Group, Table
-from bench.report.tables.text import by_metric, group_title, name_of, other_statuses, statistic, target_note
+from axiom_bench.report.run_folder import RunFolder, Value
+from axiom_bench.report.summary import SPLITS, at, best
+from axiom_bench.report.table import Cell, Group, Table
+from axiom_bench.report.tables.text import by_metric, group_title, name_of, other_statuses, statistic, target_note
 
 HEADER = ("Method", "n correct", "Correct", "n wrong", "Wrong", "Other statuses")
 NOTE = "Median (mean) of ratios, mean \N{PLUS-MINUS SIGN} standard error of all else, over the n rows with status ok."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.report.run_folder import RunFolder, Setting
-from bench.report.summary import KEYS
-from bench.report.times import milliseconds
+from axiom_bench.report.run_folder import RunFolder, Setting
+from axiom_bench.report.summary import KEYS
+from axiom_bench.report.times import milliseconds
 
 _NUMBERS = ("n", "rows", "mean", "median", "standard_error")
 _PLACE = ["model", "layer", "data"]

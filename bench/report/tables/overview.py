@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.report.numbers import number
-from bench.report.resampling import NOTE
-from bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
-from bench.report.summary import at, best, leading
-from bench.report.table import Cell, Group, Table
-from bench.report.tables.text import heading, metric_notes, statistic, status_notes
-from bench.report.times import TRACE, milliseconds
+from axiom_bench.report.numbers import number
+from axiom_bench.report.resampling import NOTE
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
+from axiom_bench.report.summary import at, best, leading
+from axiom_bench.report.table import Cell, Group, Table
+from axiom_bench.report.tables.text import heading, metric_notes, statistic, status_notes
+from axiom_bench.report.times import TRACE, milliseconds
 
 TIME = Value("time", "Run time", better="lower")
 LEGEND = (

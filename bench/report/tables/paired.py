@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.report.numbers import number
-from bench.report.paired import LEVEL, compare
-from bench.report.run_folder import METHOD_FREE, RunFolder
-from bench.report.table import Cell, Group, Table, row
-from bench.report.tables.text import ARROWS, group_title
+from axiom_bench.report.numbers import number
+from axiom_bench.report.paired import LEVEL, compare
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.report.table import Cell, Group, Table, row
+from axiom_bench.report.tables.text import ARROWS, group_title
 
 
 def paired_tables(run: RunFolder) -> Iterator[Table]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.numbers import NOTHING, number
-from bench.report.run_folder import METHOD_FREE, RunFolder
-from bench.report.table import Cell, Group, Table, row
+from axiom_bench.report.numbers import NOTHING, number
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.report.table import Cell, Group, Table, row
 
 HEADER = ("Step", "Method", "ms/image", "Forwards", "Trunk fwd / bwd", "Head fwd / bwd", "Peak MiB", "Batch", "Device")
 STEPS = ("forward", "trace", "ablation_drops", "method")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bench.report.run_folder import RunFolder
-from bench.report.summary import at
-from bench.report.table import Cell, Group, Table, row
-from bench.report.tables.text import by_metric, methods_by_status
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.summary import at
+from axiom_bench.report.table import Cell, Group, Table, row
+from axiom_bench.report.tables.text import by_metric, methods_by_status
 
 HEADER = ("Metrics", "Status", "Methods", "Rows of each")
 

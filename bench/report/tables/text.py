@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
-from bench.report.numbers import NOTHING, PLUS_MINUS, number, with_error
-from bench.report.run_folder import METHOD_FREE, RunFolder, Value
-from bench.report.summary import at, counts_of
+from axiom_bench.report.numbers import NOTHING, PLUS_MINUS, number, with_error
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value
+from axiom_bench.report.summary import at, counts_of
 
 ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
 LAYER = "(layer alone)"

@@ -1,0 +1,21 @@
+"""The records' columns and the words in them that both who computes and who reads must know."""
+
+from __future__ import annotations
+
+RECORD_COLUMNS = (
+    "experiment", "model", "layer", "data", "image_id", "target_class", "predicted_class",
+    "method", "metric", "value", "status",
+)  # fmt: skip
+CURVE_COLUMNS = ("image_id", "target_class", "method", "curve", "points", "status")
+RUNTIME_COLUMNS = (
+    "model", "layer", "data", "method", "step", "milliseconds_per_image", "forwards", "batch_size", "device",
+    "trunk_forward", "trunk_backward", "head_forward", "head_backward", "peak_memory_bytes",
+)  # fmt: skip
+
+LAYER = "-"  # the method of a value that is a property of the layer, of no method
+WHOLE_SET = "*"  # the image id of a value of the whole data set
+UNKNOWN_CLASS = -1
+OK = "ok"  # the status of a value that is defined
+NOT_FINITE = "not_finite"
+NOT_APPLICABLE = "not_applicable"  # the method can't explain this model
+NO_IMAGE = "no_image"  # no image has the curve that a value of the whole data set is made of

@@ -1,0 +1,141 @@
+"""All K drops of a batch: the channelwise stretch, then a closed form, a chain of linear layers, or rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences, channelwise_stretch
+from axiom_bench.cutting.ablation.fully_connected import TENSORS_AT_ONCE, chain_of, transposed
+from axiom_bench.cutting.ablation.graph import HeadGraph, Values
+from axiom_bench.cutting.ablation.operations import AVERAGE_POOL, CLAMP, IDENTITY, MEAN, RESHAPE, clamp_difference
+from axiom_bench.cutting.ablation.rows import Rows
+from axiom_bench.cutting.division import dead_channels
+from axiom_bench.cutting.sides import SideKind, select
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images whose values fit in memory together."""
+
+    head: HeadGraph
+    values: Values
+    stretch: Differences
+    side_kinds: dict[fx.Node, SideKind]
+    targets: Tensor
+    live: Tensor
+    memory: int
+
+
+def differences_of_scores(
+    head: HeadGraph,
+    kinds: list[SideKind],
+    activations: Tensor,
+    sides: Any,
+    targets: Tensor,
+    memory: int,
+    values: Values | None = None,
+) -> Tensor:
+    """S - S_k: (B, K), without ever subtracting two scores.
+
+    memory: bytes for everything beside the arguments. values: the head's values, where the trace has kept them.
+    """
+    at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
+    placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
+    parts = []
+    for images in torch.arange(len(activations)).split(at_once):
+        if values is None or len(images) < len(activations):
+            values = head.evaluate(activations[images], select(sides, kinds, images, len(activations)))
+        live = ~dead_channels(activations[images])
+        group = Group(
+            head=head,
+            values=values,
+            stretch=channelwise_stretch(head, values),
+            side_kinds=dict(zip(placeholders, kinds, strict=True)),
+            targets=targets[images],
+            live=live,
+            memory=memory,
+        )
+        parts.append(-_score_differences(group) * live)
+    return torch.cat(parts).to(activations.dtype)
+
+
+def _score_differences(group: Group) -> Tensor:
+    """S_k - S of a group: (G, K)."""
+    scorer = group.head.scorer
+    if scorer is not None and scorer.all_input_nodes[0] in group.stretch:
+        before = group.stretch[scorer.all_input_nodes[0]]
+        return _tail(group, _class_row(group, scorer, before), slice(None))
+    chain = chain_of(group.head, group.stretch)
+    if chain is not None:
+        return chain.scores(group.values, group.targets, group.live, group.memory)
+    weight_of = cache(partial(transposed, memory=group.memory))
+    found = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
+    for image, channels in _chunks(group):
+        rows = Rows(group.head, group.values, group.stretch, group.side_kinds, image, channels, weight_of)
+        found[image, channels] = _scores_of_rows(group, rows).to(found.dtype)  # bf16 where the head runs in it
+    return found
+
+
+def _scores_of_rows(group: Group, rows: Rows) -> Tensor:
+    """S_k - S of some ablations of one image: (n,)."""
+    scorer, image = group.head.scorer, slice(rows.image, rows.image + 1)
+    if scorer is None:
+        return rows.until(group.head.logits)[:, group.targets[rows.image]]
+    before = rows.until(scorer.all_input_nodes[0])
+    layer = group.head.layer(scorer)
+    weight = layer.weight[group.targets[image]]
+    convolution = isinstance(layer, nn.Conv2d)
+    row = layer._conv_forward(before, weight, None)[:, 0] if convolution else before @ weight[0]
+    return _tail(group, row[None], image)[0]
+
+
+def _class_row(group: Group, scorer: fx.Node, before: Channelwise) -> Tensor:
+    """The scorer's difference in the explained class's row alone, for all ablations: (G, K, ...)."""
+    layer = group.head.layer(scorer)
+    weight = layer.weight[group.targets]
+    difference = before.difference
+    if isinstance(layer, nn.Linear):
+        return (weight.reshape(difference.shape) * difference).sum(-1)
+    # One depthwise convolution: every channel of every image has its own kernel.
+    kernels = weight.flatten(0, 1)[:, None]
+    maps = difference.flatten(0, 1)[None]
+    row = nn.functional.conv2d(maps, kernels, None, layer.stride, layer.padding, layer.dilation, len(kernels))
+    return row[0].unflatten(0, difference.shape[:2])
+
+
+def _tail(group: Group, difference: Tensor, images: slice) -> Tensor:
+    """From the class's row to its score: (G, n, ...) -> (G, n)."""
+    values, targets = group.values, group.targets[images]
+    for node in group.head.tail:
+        name = group.head.operation(node)
+        own = values[node.all_input_nodes[0]][images]
+        own = own[torch.arange(len(own), device=own.device), targets][:, None]
+        if name in CLAMP:
+            difference = clamp_difference(own, difference, *CLAMP[name])
+        elif name in RESHAPE:
+            difference = difference.flatten(2).squeeze(2) if difference.ndim == 4 else difference
+        elif name in MEAN:
+            difference = difference.mean((-2, -1), keepdim=True)
+        elif name in AVERAGE_POOL:
+            difference = group.head.apply(node, _always(difference))
+        elif name not in IDENTITY:
+            difference = group.head.apply(node, _always(own + difference)) - group.head.apply(node, _always(own))
+    return difference.reshape(difference.shape[:2])
+
+
+def _always(value: Tensor) -> Callable[[fx.Node], Tensor]:
+    return lambda source: value
+
+
+def _chunks(group: Group) -> Iterator[tuple[int, Tensor]]:
+    """(image, some of its live channels), as many at a time as half of the memory holds."""
+    row_bytes = TENSORS_AT_ONCE * group.head.widest
+    for image, live in enumerate(group.live):
+        for channels in live.nonzero()[:, 0].split(max(1, group.memory // (2 * row_bytes))):
+            yield image, channels

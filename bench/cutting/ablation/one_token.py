@@ -1,0 +1,131 @@
+"""A head that keeps one token of many, as a ViT its class token, computed for that token alone where tokens don't mix.
+
+Of a block behind the layer only the keys and values of its attention need all tokens: the projection, the MLP and the
+norms behind them are spent on tokens that the head throws away, in every row of an ablation.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch.nn.functional as functional
+from torch import Tensor, fx, nn
+
+from axiom_bench.cutting.ablation.operations import ADD, CLAMP, ELEMENTWISE, IDENTITY
+
+if TYPE_CHECKING:
+    from axiom_bench.cutting.ablation.graph import HeadGraph, Values
+
+EACH_TOKEN = {nn.Linear, nn.LayerNorm, functional.layer_norm} | ELEMENTWISE | IDENTITY | CLAMP.keys()
+
+
+def for_one_token(head: HeadGraph, values: Values) -> fx.GraphModule:
+    """The same head with the token taken early; the head's own module where it doesn't take one token out of three
+    dimensions (B, N, K), or takes several.
+
+    values: of the nodes, for any images.
+    """
+    taken = {_taken(node, values) for node in head.nodes} - {None}
+    if len(taken) != 1:
+        return head.module
+    (index,) = taken
+    assert index is not None
+    early = _OneToken(head, values, index)
+    return early.module if early.narrow else head.module
+
+
+@dataclass(frozen=True)
+class _OneToken:
+    head: HeadGraph
+    values: Values
+    index: int
+
+    @cached_property
+    def narrow(self) -> set[fx.Node]:
+        """The nodes that are wanted for the one token alone, and can be computed from that token of their sources."""
+        found: set[fx.Node] = set()
+        for node in reversed(self.head.nodes):
+            users = [user for user in node.users if user.users or user.op == "output"]  # some read and use nothing
+            wanted = all(_taken(user, self.values) is not None or node in self._sources(user, found) for user in users)
+            if users and wanted and (self._each_token(node) or self._is_attention(node) or self._is_its_output(node)):
+                found.add(node)
+        return found
+
+    @property
+    def module(self) -> fx.GraphModule:
+        """The head with every narrow node made of its sources' one token: (B, 1, K) for (B, N, K)."""
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        tokens: dict[fx.Node, fx.Node] = {}
+
+        def token(node: Any) -> Any:
+            if not isinstance(node, fx.Node) or node in self.narrow:
+                return copies.get(node, node)
+            if node not in tokens:
+                place = (slice(None), slice(self.index, self.index + 1))
+                tokens[node] = graph.call_function(operator.getitem, (copies[node], place))
+            return tokens[node]
+
+        for node in self.head.nodes:
+            if node in self.narrow and self._is_attention(node):
+                query, *others = node.args
+                args = (token(query), *(copies[other] for other in others))  # type: ignore[index]
+                copies[node] = graph.call_module(str(node.target), args, dict(node.kwargs))
+                continue
+            sources = self._sources(node, self.narrow) if not self._is_its_output(node) else []
+            copies[node] = graph.node_copy(node, lambda arg, own=sources: token(arg) if arg in own else copies[arg])  # type: ignore[misc]
+            if _taken(node, self.values) is not None and node.args[0] in self.narrow:
+                copies[node].args = (copies[node].args[0], (slice(None), 0))
+        return fx.GraphModule(self.head.module, graph, "Head")
+
+    def _sources(self, node: fx.Node, narrow: set[fx.Node]) -> list[Any]:
+        """Of which inputs a narrow node needs the one token alone."""
+        if node not in narrow:
+            return []
+        if self._is_attention(node):
+            return [node.args[0]] if node.args[0] not in node.args[1:] else []
+        return list(node.args) if self.head.operation(node) in ADD else [node.args[0]]
+
+    def _each_token(self, node: fx.Node) -> bool:
+        """Whether every token of the output depends on that token of the inputs alone."""
+        name, value = self.head.operation(node), self.values.get(node)
+        if not isinstance(value, Tensor) or value.ndim != 3:
+            return False
+        if name in ADD:
+            return not node.kwargs and all(
+                isinstance(arg, fx.Node) and _shape(self.values[arg]) == value.shape for arg in node.args
+            )
+        if name not in EACH_TOKEN or any(other.op != "get_attr" for other in node.all_input_nodes[1:]):
+            return False
+        if name is nn.LayerNorm:
+            return len(self.head.layer(node).normalized_shape) == 1
+        return name is not functional.layer_norm or (len(node.args) > 1 and len(node.args[1]) == 1)  # type: ignore[arg-type]
+
+    def _is_attention(self, node: fx.Node) -> bool:
+        if self.head.operation(node) is not nn.MultiheadAttention or dict(node.kwargs) != {"need_weights": False}:
+            return False
+        three = len(node.args) == 3 and all(isinstance(arg, fx.Node) for arg in node.args)
+        return three and bool(self.head.layer(node).batch_first) and self.values[node][0].ndim == 3
+
+    def _is_its_output(self, node: fx.Node) -> bool:
+        if node.target is not operator.getitem or node.args[1] != 0:
+            return False
+        return isinstance(node.args[0], fx.Node) and self._is_attention(node.args[0])
+
+
+def _taken(node: fx.Node, values: Values) -> int | None:
+    """Which token a node takes, where it is x[:, i] of a value (B, N, K)."""
+    place = node.args[1] if node.target is operator.getitem else None
+    if not isinstance(place, tuple) or len(place) != 2 or place[0] != slice(None):
+        return None
+    index, source = place[1], node.args[0]
+    if not isinstance(index, int) or index < 0 or not isinstance(source, fx.Node):
+        return None
+    return index if len(_shape(values[source])) == 3 else None
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.shape) if isinstance(value, Tensor) else ()

@@ -1,0 +1,241 @@
+"""The rest of the head, once channels have mixed: one row per ablation of one image, as differences.
+
+A row holds how a value changes when its channel is ablated. Linear operations take the difference alone, ReLU takes it
+by `clamp_difference`, and any other operation is evaluated at x + d and at x. The image's own value x broadcasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from axiom_bench.cutting.ablation.attention import attention_difference, is_plain
+from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences
+from axiom_bench.cutting.ablation.fully_connected import sparse_product
+from axiom_bench.cutting.ablation.graph import HeadGraph, Values, first_input
+from axiom_bench.cutting.ablation.operations import (
+    ADD,
+    CLAMP,
+    LINEAR_IN_ITS_INPUT,
+    MULTIPLY,
+    SHAPE_ONLY,
+    batch_norm_scale,
+    clamp_difference,
+    is_output,
+)
+from axiom_bench.cutting.sides import SideKind, select
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some ablations of one image.
+
+    image: its index in the batch. channels: (n,) the ablated channels.
+    transposed: a linear layer's weight as (units in, units out).
+    """
+
+    head: HeadGraph
+    values: Values
+    stretch: Differences
+    side_kinds: dict[fx.Node, SideKind]
+    image: int
+    channels: Tensor
+    transposed: Callable[[nn.Linear], Tensor]
+
+    def until(self, last: fx.Node) -> Tensor:
+        """The difference of the last node, (n, ...), all nodes before it included."""
+        differences: dict[fx.Node, Any] = {}
+        for node in self._needed(last):
+            differences[node] = self._difference(node, differences)
+            for source in self.head.last_uses.get(node, ()):
+                differences.pop(source, None)
+        return self.difference_of(last, differences)
+
+    def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+        """Rows (n, ...) of a node's difference; None for a value that no ablation changes."""
+        if node in differences:
+            return differences[node]
+        if node in self.stretch:
+            return self._embedded(self.stretch[node])
+        return None
+
+    def own(self, node: fx.Node) -> Any:
+        """The image's own value (1, ...), which broadcasts against rows."""
+        value = self.values[node]
+        if node.op == "get_attr" or self.side_kinds.get(node) is SideKind.SHARED:
+            return value
+        return pytree.tree_map(
+            lambda leaf: leaf[self.image : self.image + 1] if isinstance(leaf, Tensor) else leaf, value
+        )
+
+    def _difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+        name = self.head.operation(node)
+        if name in SHAPE_ONLY and not _floating(self.values[node]):
+            return self.head.apply(node, lambda source: self.difference_of(source, differences))
+        source = first_input(node)
+        if name is nn.Conv2d and source in self.stretch and _separable(self.head.layer(node)):
+            return self._first_convolution(self.head.layer(node), self.stretch[source], self.own(node).shape[2:])
+        if name is nn.Linear and source in self.stretch and self.stretch[source].flat:
+            return self._first_product(self.head.layer(node), self.stretch[source])
+        if name is nn.MultiheadAttention and (moved := self._attention(node, differences)) is not None:
+            return moved, None
+        difference = None if source is None else self.difference_of(source, differences)
+        if (
+            source is None
+            or difference is None
+            or not (_floating(self.values[node]) and _floating(self.values[source]))
+        ):
+            return self._twice(node, differences)
+        if name in ADD and not node.kwargs:
+            return self._total(node, differences)
+        if name in MULTIPLY and len(node.all_input_nodes) == 2:
+            return self._product(node, differences)
+        if name in CLAMP:
+            return clamp_difference(self.own(source), difference, *CLAMP[name])
+        if is_output(name):
+            return self.head.layer(node).difference(self.own(source), difference)
+        if name in LINEAR_IN_ITS_INPUT:
+            return self.head.apply(node, lambda arg: self._part(arg, differences))
+        if name is torch.cat:
+            return self.head.apply(node, lambda arg: self._part_or_zeros(arg, differences))
+        linear = self._linear(node, difference)
+        return self._twice(node, differences) if linear is None else linear
+
+    def _linear(self, node: fx.Node, difference: Tensor) -> Tensor | None:
+        """The linear part of a layer; None for a layer that has no such form here."""
+        name = self.head.operation(node)
+        if name not in (nn.Linear, nn.Conv2d, nn.BatchNorm2d):
+            return None
+        layer = self.head.layer(node)
+        if name is nn.Linear:
+            if difference.ndim != 2:
+                return functional.linear(difference, layer.weight)
+            return sparse_product(difference, self.transposed(layer), difference.abs().amax(0) != 0)
+        if name is nn.Conv2d:
+            zeros = layer.padding_mode == "zeros"
+            return layer._conv_forward(difference, layer.weight, None) if zeros else None
+        scale = batch_norm_scale(layer)
+        return None if scale is None else difference * scale
+
+    def _first_product(self, layer: nn.Linear, before: Channelwise) -> Tensor:
+        """Each ablation changes the features of one channel, so their weights are all it needs: (n, N)."""
+        features = before.difference[self.image, self.channels][:, None]
+        weight = layer.weight.unflatten(1, before.difference.shape[1:])[:, self.channels]
+        return torch.bmm(features, weight.permute(1, 2, 0))[:, 0]
+
+    def _first_convolution(self, layer: nn.Conv2d, before: Channelwise, size: tuple[int, int]) -> Tensor:
+        """Each ablation changes one input channel, so that channel's kernels are all it needs: (n, C, h, w)."""
+        maps = before.difference[self.image, self.channels][:, None]
+        columns = functional.unfold(maps, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+        kernels = layer.weight[:, self.channels].transpose(0, 1).flatten(2)
+        return torch.bmm(kernels, columns).unflatten(2, size)
+
+    def _attention(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor | None:
+        """Attention's output (n, L, K) where of its tokens only the ablated channel's feature moves.
+
+        None where the query or another feature moves too, or where a query of many tokens makes the other way cheaper.
+        """
+        layer = self.head.layer(node)
+        if not is_plain(node, layer):
+            return None
+        sources = [source for source in node.args[:2] if isinstance(source, fx.Node)]
+        query, tokens = map(self.own, sources)
+        of_query, of_tokens = (self.difference_of(source, differences) for source in sources)
+        few = query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
+        if of_tokens is None or not few or (of_query is not None and of_query.any()):
+            return None
+        change = of_tokens[torch.arange(len(of_tokens), device=of_tokens.device), :, self.channels]
+        if of_tokens.count_nonzero() > change.count_nonzero():
+            return None
+        return self.own(node)[0] + attention_difference(layer, query, tokens, change, self.channels)
+
+    def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
+        """The sum of what changed, in the shape of the node: a part may broadcast to an unchanged one."""
+        summands = [arg for arg in node.args if isinstance(arg, fx.Node) and _floating(self.values[arg])]
+        changed = [part for arg in summands if (part := self.difference_of(arg, differences)) is not None]
+        return torch.stack(torch.broadcast_tensors(*changed)).sum(0).expand(-1, *self.own(node).shape[1:])
+
+    def _product(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
+        """(x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
+        first, second = node.all_input_nodes
+        dx, dy = (self.difference_of(part, differences) for part in (first, second))
+        if dy is None:
+            return dx * self._on_rows(second)
+        if dx is None:
+            return self._on_rows(first) * dy
+        return dx * self.own(second) + (self.own(first) + dx) * dy
+
+    def _part(self, arg: Any, differences: dict[fx.Node, Any]) -> Any:
+        """What stands for an argument where only differences count: its rows; a size as the rows see it."""
+        if not isinstance(arg, fx.Node):
+            return None
+        difference = self.difference_of(arg, differences)
+        return self._on_rows(arg) if difference is None and not _floating(self.values[arg]) else difference
+
+    def _part_or_zeros(self, arg: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+        part = self._part(arg, differences)
+        return torch.zeros_like(self._on_rows(arg)) if part is None else part
+
+    def _twice(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+        """f(x + d) - f(x) for whatever f; for values that aren't floating point alone (as attention's output and its
+        absent weights), f(x + d) itself."""
+
+        @cache  # attention takes one node three times
+        def moved(source: fx.Node) -> Any:
+            difference = self.difference_of(source, differences)
+            if difference is None or not _floating(self.values[source]):
+                return self._on_rows(source) if difference is None else difference
+            return pytree.tree_map(lambda x, d: x + d, self.own(source), difference)
+
+        after = self.head.apply(node, moved)
+        if not _floating(self.values[node]):
+            return after
+        return pytree.tree_map(lambda now, before: now - before, after, self.own(node))
+
+    def _on_rows(self, node: fx.Node) -> Any:
+        """An unchanged value, repeated for every row."""
+        kind = self.side_kinds.get(node)
+        if node.op == "get_attr":
+            return self.values[node]
+        if kind is not None:
+            batch = len(self.values[self.head.activations])
+            return select(self.values[node], [kind], self._image_of_each_row, batch)
+        return pytree.tree_map(
+            lambda leaf: leaf.expand(len(self.channels), *leaf.shape[1:]) if isinstance(leaf, Tensor) else leaf,
+            self.own(node),
+        )
+
+    def _embedded(self, channelwise: Channelwise) -> Tensor:
+        """A channelwise difference as rows: zero but for the ablated channel."""
+        own = channelwise.difference[self.image, self.channels]
+        rows = own.new_zeros(len(own), *channelwise.difference.shape[1:])
+        rows[torch.arange(len(own), device=own.device), self.channels] = own
+        return rows.flatten(1) if channelwise.flat else rows
+
+    def _needed(self, last: fx.Node) -> list[fx.Node]:
+        """Nodes behind the channelwise stretch, up to the last one."""
+        nodes = self.head.nodes
+        upto = nodes[: nodes.index(last) + 1]
+        return [node for node in upto if node.op.startswith("call") and node not in self.stretch]
+
+    @cached_property
+    def _image_of_each_row(self) -> Tensor:
+        return torch.full((len(self.channels),), self.image)
+
+
+def _separable(layer: nn.Conv2d) -> bool:
+    """Whether each input channel has kernels of its own, and the padding is given in pixels of zeros."""
+    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _floating(value: Any) -> bool:
+    """Whether a value is made of floating-point tensors."""
+    leaves = pytree.tree_leaves(value)
+    return bool(leaves) and all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves)

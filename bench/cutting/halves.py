@@ -1,0 +1,96 @@
+"""The halves of a model, trunk and head: found by torch.fx or by hooks, and shown to equal it on one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, fx, nn
+
+from axiom_bench.cutting.hooked import HookedParts
+from axiom_bench.cutting.output import Output, OutputModule, graph_with
+from axiom_bench.cutting.reshaped import ReshapedParts, check_inverse
+from axiom_bench.cutting.rounding import alike
+from axiom_bench.cutting.sides import SideKind, kinds_of
+from axiom_bench.cutting.split import CannotSplit, split
+from axiom_bench.cutting.tokens import AnyReshape, layout
+from axiom_bench.errors import BenchError
+
+
+class Parts(Protocol):
+    """The two halves of a cut model."""
+
+    @property
+    def head_graph(self) -> fx.GraphModule | None:
+        """The head as a graph (activations, *sides) -> logits; None where only whole passes are safe."""
+
+    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Images (B, 3, H', W') -> activations and the values that cross the cut beside them."""
+
+    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """Activations and side values -> logits (B, C)."""
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The parts that a first image has shown to equal the model, what their side values are, and what is behind them.
+
+    output: from logits to what is explained; None where the logits are.
+    """
+
+    parts: Parts
+    side_kinds: list[SideKind]
+    output: OutputModule | None
+
+    @property
+    def head_graph(self) -> fx.GraphModule | None:
+        """(activations, *sides) -> outputs; None where only whole passes are safe."""
+        graph = self.parts.head_graph
+        return graph if graph is None or self.output is None else graph_with(graph, self.output)
+
+
+def halves_of(model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor) -> Halves:
+    """Graph parts where they equal the model on this image, (1, 3, H', W'), hooked parts else.
+
+    Raises BenchError for a layer without H x W maps, or a model without (B, C) logits.
+    """
+    expected = model(image.clone())
+    if not isinstance(expected, Tensor) or expected.ndim != 2:
+        raise BenchError(f"{type(model).__name__} must return logits (B, C), not {_described(expected)}.")
+    module = output.module(expected.shape[1])
+    module = None if module is None else module.to(image.device)
+    try:
+        return _proven(_with_maps(split(model, layer), layer, reshape, image), layer, image, expected, module)
+    except CannotSplit:
+        return _proven(_with_maps(HookedParts(model, layer), layer, reshape, image), layer, image, expected, module)
+
+
+def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
+    """The parts themselves where the layer puts out maps, else with a reshape between them."""
+    output, _ = parts.trunk(image)
+    size = (image.shape[-2], image.shape[-1])
+    found = layout(reshape, layer, output, size) if isinstance(output, Tensor) else None
+    if found is None:
+        return parts
+    check_inverse(found, layer, output, size)
+    return ReshapedParts(parts, found)
+
+
+def _proven(parts: Parts, layer: str, image: Tensor, expected: Tensor, output: OutputModule | None) -> Halves:
+    activations, sides = parts.trunk(image)
+    if not isinstance(activations, Tensor) or activations.ndim != 4:
+        raise BenchError(
+            f"The layer {layer!r} gives {_described(activations)}, not maps (B, K, H, W); "
+            "choose a convolution, activation or pooling layer before the maps are flattened."
+        )
+    kinds = kinds_of(sides, parts.trunk(image.repeat(2, 1, 1, 1))[1]) if sides else []
+    if parts.head_graph is not None:
+        if kinds is None:
+            raise CannotSplit("a value that crosses the cut doesn't travel with its image")
+        if not alike(parts.head(activations, sides), expected):
+            raise CannotSplit("the split model doesn't equal the model")
+    return Halves(parts, kinds or [], output)
+
+
+def _described(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

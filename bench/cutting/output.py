@@ -1,0 +1,118 @@
+"""What is explained of a network: its logits, or what a module behind it makes of them, as a probability or a margin.
+
+The module is the head's last step, so that methods, axioms and ablations need nothing of their own, and the network and
+the names of its layers stay as they are. An output with classes of its own is in bench/models/outputs.py.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from axiom_bench.errors import BenchError, unknown
+
+
+class OutputModule(nn.Module):
+    """Logits (..., C) -> outputs (..., C') in float64, whatever the logits are in."""
+
+    @abstractmethod
+    def forward(self, logits: Tensor) -> Tensor:
+        """The outputs."""
+
+    def difference(self, logits: Tensor, change: Tensor) -> Tensor:
+        """How the outputs change with the logits: (..., C') in float64. The logits broadcast to the change.
+
+        In float32 the drops of a probability near 1 would vanish below 6e-8, those of a margin in its logits' rounding.
+        """
+        exact = logits.double()
+        return self(exact + change) - self(exact)
+
+
+class Probability(OutputModule):
+    """The softmax probability of each class."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits.double().softmax(-1)
+
+
+class Margin(OutputModule):
+    """z_c - max over j != c of z_j: the predicted class against its runner-up, any other against the predicted one."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        exact = logits.double()
+        best, second = exact.topk(2, -1).values.split(1, -1)
+        return exact - torch.where(exact == best, second, best)
+
+
+@dataclass(frozen=True)
+class Output:
+    """build: from the network's number of classes to the module behind it; None for the logits as they are.
+
+    are_logits: whether a softmax over the outputs is the probability of each class, as for groups of classes; where it
+    isn't, probabilities and the predicted class are those of the network's own logits. classes: a name for each of the
+    outputs, None where they are the network's own.
+    """
+
+    name: str
+    build: Callable[[int], OutputModule] | None
+    are_logits: bool = False
+    classes: tuple[str, ...] | None = None
+
+    def name_of(self, model: str) -> str:
+        """What a model is called whose output is this: `resnet18`, `resnet18+margin`."""
+        return model if self.build is None else f"{model}+{self.name}"
+
+    def module(self, classes: int) -> OutputModule | None:
+        """What stands behind a network of that many classes. Raises BenchError where it can't."""
+        return None if self.build is None else self.build(classes)
+
+
+def _probability(_: int) -> OutputModule:
+    return Probability()
+
+
+def _margin(classes: int) -> OutputModule:
+    if classes < 2:
+        raise BenchError("A margin needs a second class to compare with; explain this network's logits.")
+    return Margin()
+
+
+LOGITS = Output("logits", None, are_logits=True)
+OUTPUTS = {output.name: output for output in (LOGITS, Output("probability", _probability), Output("margin", _margin))}
+
+
+def checked(output: str | Output) -> Output:
+    """The output itself, or that of a name. Raises BenchError for an unknown one."""
+    if isinstance(output, Output):
+        return output
+    if output not in OUTPUTS:
+        raise unknown("output", output, OUTPUTS)
+    return OUTPUTS[output]
+
+
+class WithOutput(nn.Module):
+    """A network, (B, 3, H', W') to logits (B, C), and what a module makes of its logits, as one network: (B, C')."""
+
+    def __init__(self, network: nn.Module, output: OutputModule) -> None:
+        super().__init__()
+        self.network, self.output = network, output
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.output(self.network(images))
+
+
+def graph_with(head: fx.GraphModule, output: OutputModule) -> fx.GraphModule:
+    """A head's graph, (activations, *sides) -> logits, with the module as its last operation."""
+    graph = fx.Graph()
+    logits = graph.graph_copy(head.graph, {})
+    returned = graph.output(logits)
+    longer = fx.GraphModule(head, graph, "Head")
+    longer.add_module("output", output)
+    with graph.inserting_before(returned):
+        returned.args = (graph.call_module("output", (logits,)),)
+    longer.recompile()
+    return longer

@@ -1,0 +1,162 @@
+"""What a transformer's layer puts out, seen as maps (B, K, H, W), and put back: `reshape` of a cut.
+
+A vision transformer hands on tokens (B, N, K), of which the last H W are the image's patches, row by row; those before
+them (the class token, registers) belong to no place. Swin hands on grids (B, H, W, K).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from axiom_bench.errors import BenchError, unknown
+
+Size = tuple[int, int]
+MOST_LEADING_TOKENS = 8  # one class token, one of distillation, four registers are usual
+
+
+@runtime_checkable
+class Reshape(Protocol):
+    """Two functions that undo each other; an object of the user's own may be one."""
+
+    def to_maps(self, output: Tensor, image_size: Size) -> tuple[Tensor, Tensor | None]:
+        """The layer's output for images of (H', W') pixels -> maps (B, K, H, W), and what is on none of them.
+
+        The second is a tensor with the images in its first dimension, or None; it travels beside the maps.
+        """
+
+    def from_maps(self, maps: Tensor, rest: Tensor | None) -> Tensor:
+        """The layer's output again, for any batch of maps with the rest of their images."""
+
+
+AnyReshape = str | Sequence[int] | Reshape  # as a user says it: "tokens", a grid (H, W), or an object of his own
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sequences (B, p + H W, K): the first p tokens are the rest. grid: (H, W); None: the one that fits the image."""
+
+    grid: Size | None = None
+
+    def to_maps(self, output: Tensor, image_size: Size) -> tuple[Tensor, Tensor | None]:
+        """Maps (B, K, H, W), and the leading tokens (B, p, K). Raises BenchError where the tokens fill no one grid."""
+        height, width = self.grid or grid_of(output.shape[1], image_size)
+        leading = output.shape[1] - height * width
+        if leading < 0:
+            raise BenchError(
+                f"{output.shape[1]} tokens don't fill a grid of {height}x{width}; set reshape to their grid."
+            )
+        maps = output[:, leading:].transpose(1, 2).unflatten(2, (height, width))
+        return maps.contiguous(), output[:, :leading] if leading else None
+
+    def from_maps(self, maps: Tensor, rest: Tensor | None) -> Tensor:
+        """Tokens (B, p + H W, K)."""
+        patches = maps.flatten(2).transpose(1, 2)
+        return patches.contiguous() if rest is None else torch.cat((rest, patches), 1)
+
+
+@dataclass(frozen=True)
+class ChannelsLast:
+    """Grids (B, H, W, K); nothing is left over."""
+
+    def to_maps(self, output: Tensor, image_size: Size) -> tuple[Tensor, None]:
+        """Maps (B, K, H, W)."""
+        return output.permute(0, 3, 1, 2).contiguous(), None
+
+    def from_maps(self, maps: Tensor, rest: Tensor | None) -> Tensor:
+        """Grids (B, H, W, K)."""
+        return maps.permute(0, 2, 3, 1).contiguous()
+
+
+def check(reshape: Any) -> AnyReshape | None:
+    """What a user said, if it may be. Raises BenchError."""
+    if reshape is None or reshape == "tokens" or isinstance(reshape, Reshape):
+        return reshape
+    if isinstance(reshape, str):
+        raise unknown("reshape", reshape, ["tokens"])
+    if (
+        isinstance(reshape, Sequence)
+        and len(reshape) == 2
+        and all(isinstance(side, int) and side > 0 for side in reshape)
+    ):
+        return tuple(reshape)
+    raise BenchError(
+        f"reshape is None, 'tokens', a grid (H, W), or an object with to_maps and from_maps, not {reshape!r}."
+    )
+
+
+def layout(reshape: AnyReshape | None, layer: str, output: Tensor, image_size: Size) -> Reshape | None:
+    """How this layer's output becomes maps; None where it is maps (B, K, H, W) as it comes.
+
+    Raises BenchError for tokens without a reshape, and for an output that `reshape` can't be meant for.
+    """
+    if isinstance(reshape, Reshape):
+        return reshape
+    shape = tuple(output.shape)
+    found = _readings(
+        shape, None if reshape is None or isinstance(reshape, str) else (reshape[0], reshape[1]), image_size
+    )
+    if reshape is None:
+        if found and None not in found:
+            raise BenchError(
+                f"The layer {layer!r} gives tokens {shape}, not maps (B, K, H, W): "
+                "set reshape=tokens (model.reshape=tokens on the command line)."
+            )
+        return None
+    if len(found) == 2:
+        found = [reading for reading in found if _aspect(reading, shape) == Fraction(*image_size)] or found
+    if len(found) != 1:
+        said = "may be maps (B, K, H, W) as well as (B, H, W, K)" if found else "are no maps of the images"
+        raise BenchError(
+            f"The values {shape} of the layer {layer!r} {said}; set reshape to an object with to_maps and from_maps."
+        )
+    return found[0]
+
+
+def grid_of(tokens: int, image_size: Size) -> Size:
+    """The one grid (H, W) of square patches that cover the image exactly, after at most 8 leading tokens.
+
+    Raises BenchError where there is none, or more than one.
+    """
+    sides = range(1, gcd(*image_size) + 1)
+    grids = [(image_size[0] // side, image_size[1] // side) for side in sides if not gcd(*image_size) % side]
+    fitting = [grid for grid in grids if 0 <= tokens - grid[0] * grid[1] <= min(MOST_LEADING_TOKENS, grid[0] * grid[1])]
+    if len(fitting) == 1:
+        return fitting[0]
+    said = (
+        f"fill each of the grids {' and '.join(map(_said, fitting))}" if fitting else "fill no grid of square patches"
+    )
+    raise BenchError(
+        f"{tokens} tokens of an image of {_said(image_size)} pixels {said}; set reshape to their grid, as [14, 14]."
+    )
+
+
+def _readings(shape: tuple[int, ...], grid: Size | None, image_size: Size) -> list[Reshape | None]:
+    """What an output of this shape may be; None stands for maps (B, K, H, W)."""
+    if len(shape) == 3 and shape[1] > 1:
+        return [Tokens(grid)]
+    if len(shape) != 4:
+        return []
+    four: tuple[tuple[Reshape | None, tuple[int, ...]], ...] = ((None, shape[2:]), (ChannelsLast(), shape[1:3]))
+    return [reading for reading, sides in four if (_fits(sides, image_size) if grid is None else sides == grid)]
+
+
+def _aspect(reading: Reshape | None, shape: tuple[int, ...]) -> Fraction:
+    """H : W of four dimensions that are read so."""
+    return Fraction(*(shape[2:] if reading is None else shape[1:3]))
+
+
+def _fits(sides: tuple[int, ...], image_size: Size) -> bool:
+    """Whether one stride makes these sides of the image's, a row and a column more or less for rounding."""
+    (height, width), (down, across) = sides, image_size
+    return down * (width - 1) < across * (height + 1) and across * (height - 1) < down * (width + 1)
+
+
+def _said(size: Size) -> str:
+    return "x".join(map(str, size))

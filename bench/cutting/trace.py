@@ -1,0 +1,186 @@
+"""The Trace: what one pass through a cut model leaves behind, enough for every method and both axioms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.ablation import Values
+from axiom_bench.cutting.sides import select
+
+if TYPE_CHECKING:
+    from axiom_bench.cutting.cut_model import CutModel, Passes
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Detached tensors of one batch; it knows no method.
+
+    images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
+    scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
+    probability. logits: (B, C), whose softmax is the probability of each class. targets: (B,).
+    repeats: how many rows at the end only repeat the one before them, to fill a batch up: what is run image by image
+    leaves them out, see `distinct` and `with_repeats`.
+    `trace[i:j]` is the trace of some of its images.
+    """
+
+    images: Tensor
+    activations: Tensor
+    gradients: Tensor
+    scores: Tensor
+    logits: Tensor
+    targets: Tensor
+    cut_model: CutModel
+    sides: Any = ()
+    head_values: Values | None = None
+    output_scale: float = 1.0
+    input_scale: float = 1.0
+    repeats: int = 0
+    _shared: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> Trace:
+        index = torch.arange(len(self))[rows]
+        part = replace(
+            self,
+            images=self.images[rows],
+            activations=self.activations[rows],
+            gradients=self.gradients[rows],
+            scores=self.scores[rows],
+            logits=self.logits[rows],
+            targets=self.targets[rows],
+            sides=select(self.sides, self.cut_model.halves.side_kinds, index, len(self)),
+            head_values=self.head_values if len(index) == len(self) else None,
+            repeats=max(0, int((index >= self.distinct - 1).sum()) - 1),
+        )
+        if "ablation_drops" in self.__dict__:
+            part.__dict__["ablation_drops"] = self.ablation_drops[rows]
+        part._shared.update({key: value[rows] for key, value in self._shared.items()})
+        return part
+
+    @property
+    def layer(self) -> str:
+        """The dotted name of the target layer."""
+        return self.cut_model.layer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of activations and scores."""
+        return self.activations.dtype
+
+    @property
+    def passes(self) -> Passes:
+        """Passes counted since the cut was made, in images; shared by all traces of a cut."""
+        return self.cut_model.passes
+
+    @property
+    def distinct(self) -> int:
+        """How many rows, the first ones, are no repeats."""
+        return len(self) - self.repeats
+
+    def with_repeats(self, rows: Tensor) -> Tensor:
+        """What was computed for the distinct rows, or more, for all of them: (distinct or more, ...) -> (B, ...)."""
+        return rows[torch.arange(len(self), device=rows.device).clamp(max=self.distinct - 1)]
+
+    def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
+
+        rows: (R,) the image that each row of activations belongs to; None for one row per image, in order.
+        """
+        return self.output_scale * self.cut_model.head(self._unscaled(activations), self._sides_of(rows))
+
+    def head_logits(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Logits (R, C) for any activations at the layer, whose softmax is the probability of each class; as `head`."""
+        return self._logit_scale * self.cut_model.head_logits(self._unscaled(activations), self._sides_of(rows))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Outputs (B, C) of the whole model for other images, differentiable in them: column c is their S."""
+        return self.output_scale * self.cut_model.forward(images)
+
+    def forward_logits(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of the whole model for other images, whose softmax is the probability of each class."""
+        return self._logit_scale * self.cut_model.forward_logits(images)
+
+    def explained(self, logits: Tensor) -> Tensor:
+        """The outputs (R, C) that belong to logits (R, C), as `forward_logits` gives them."""
+        if self.cut_model.output.are_logits:
+            return logits
+        return self.output_scale * self.cut_model.explained(logits)
+
+    @cached_property
+    def ablation_drops(self) -> Tensor:
+        """S - S_k for each channel k set to zero: (B, K), exact; 0 for a dead channel. Computed on first use."""
+        return self.output_scale * self.cut_model.ablation_drops(
+            self._unscaled(self.activations), self.sides, self.targets, self.head_values
+        )
+
+    def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """What several methods need of this trace, computed by the first that asks: compute() -> (B, ...).
+
+        key: names the quantity and all parameters that it depends on. A scaled trace computes its own.
+        """
+        if key not in self._shared:
+            self._shared[key] = compute()
+        return self._shared[key]
+
+    def holds(self, key: Hashable) -> bool:
+        """Whether `once` would have nothing to compute."""
+        return key in self._shared
+
+    def at(self, layer: str) -> Trace:
+        """The trace of the same images and targets at another layer of the same model; passes are counted together."""
+        other = replace(self.cut_model.at(layer).trace(self.images, self.targets), repeats=self.repeats)
+        return other if self.output_scale == 1 else other.scaled(output=self.output_scale)
+
+    def linear_head(self) -> Tensor:
+        """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
+        weight = self.cut_model.linear_head(self._unscaled(self.activations), self.sides)
+        return self.output_scale / self.input_scale * weight
+
+    def _sides_of(self, rows: Tensor | None) -> Any:
+        kinds = self.cut_model.halves.side_kinds
+        return self.sides if rows is None else select(self.sides, kinds, rows, len(self))
+
+    @property
+    def _logit_scale(self) -> float:
+        return self.output_scale if self.cut_model.output.are_logits else 1.0
+
+    def _unscaled(self, activations: Tensor) -> Tensor:
+        return activations if self.input_scale == 1 else activations / self.input_scale
+
+    def again(
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | CutModel | None = None
+    ) -> Trace:
+        """The trace of other images, other classes or another model at the same layer; None keeps what is there.
+
+        model: another model, or a cut of it, as `cut.on(model)` gives and `cut.once` keeps. Passes are counted here.
+        """
+        cut = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
+        images, targets = self.images if images is None else images, self.targets if targets is None else targets
+        return replace(cut.trace(images, targets), repeats=self._repeats_among(images, targets))
+
+    def _repeats_among(self, images: Tensor, targets: Tensor) -> int:
+        """The trace's own repeats where these rows have the same; else none."""
+        last = slice(self.distinct - 1, None)
+        same = len(images) == len(self) and all((part[last] == part[last][:1]).all() for part in (images, targets))
+        return self.repeats if same else 0
+
+    def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
+        """The trace of the same network with its scores times `output`, and its activations times `inputs` with the
+        head's input divided by it: what a method on the score's scale must follow, and must not see."""
+        return replace(
+            self,
+            activations=self.activations * inputs,
+            gradients=self.gradients * (output / inputs),
+            scores=self.scores * output,
+            logits=self.logits * output if self.cut_model.output.are_logits else self.logits,
+            output_scale=self.output_scale * output,
+            input_scale=self.input_scale * inputs,
+        )

@@ -1,0 +1,85 @@
+"""Parameters against the annotations of the function that takes them: a value of the wrong kind is one sentence."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from axiom_bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """fits: whether a value is of this kind. one, many: how it is called."""
+
+    fits: Callable[[object], bool]
+    one: str
+    many: str
+
+
+def _number(of: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, of) and not isinstance(value, bool)  # a bool is an int to Python
+
+
+TRUTH = "true or false"
+SIMPLE: dict[Any, Kind] = {
+    bool: Kind(lambda value: isinstance(value, bool), TRUTH, TRUTH),
+    int: Kind(_number(Integral), "a whole number", "whole numbers"),
+    float: Kind(lambda value: _number(Real)(value) and value == value, "a number", "numbers"),  # NaN is none
+    str: Kind(lambda value: isinstance(value, str), "a text", "texts"),
+    NoneType: Kind(lambda value: value is None, "null", "null"),
+}
+LISTS = (list, tuple, Sequence)
+
+
+def check(setting: str, function: Callable[..., Any], params: Mapping[str, Any]) -> None:
+    """Raises BenchError for a parameter whose value isn't of the kind that the function's annotation says.
+
+    setting: where they are set, as "metric.box_iou.params". A parameter without an annotation, or with one of a kind
+    that no setting can be, is let through.
+    """
+    try:
+        known = inspect.signature(function, eval_str=True).parameters
+    except Exception:  # noqa: BLE001 - a user's annotations may name what isn't imported, and evaluate to anything
+        return
+    for key, value in params.items():
+        if key not in known or (value is None and known[key].default is None):  # as in `size: int = None`
+            continue
+        kind = kind_of(known[key].annotation)
+        if kind is not None and not kind.fits(value):
+            raise BenchError(f"{setting}.{key} must be {kind.one}, not {value!r}.")
+
+
+def kind_of(annotation: Any) -> Kind | None:
+    """The kind that an annotation says; None for one that isn't known here."""
+    origin, inner = get_origin(annotation) or annotation, get_args(annotation)
+    if origin in (Union, UnionType):
+        return _union([kind_of(each) for each in inner])
+    if origin in LISTS:
+        return _list(kind_of(inner[0]) if inner and set(inner[1:]) <= {inner[0], ...} else None)
+    if origin in (Mapping, dict):
+        return Kind(lambda value: isinstance(value, Mapping), "a mapping", "mappings")
+    if origin is Callable:
+        return Kind(callable, "a function", "functions")
+    return SIMPLE.get(origin) if isinstance(origin, type) else None
+
+
+def _union(kinds: Sequence[Kind | None]) -> Kind | None:
+    known = [kind for kind in kinds if kind is not None]
+    if len(known) < len(kinds):
+        return None
+    one, many = (" or ".join(words) for words in zip(*((kind.one, kind.many) for kind in known), strict=True))
+    return Kind(lambda value: any(kind.fits(value) for kind in known), one, many)
+
+
+def _list(of: Kind | None) -> Kind:
+    """A list or tuple, whose entries are of a kind, or of any."""
+
+    def fits(value: object) -> bool:
+        return isinstance(value, list | tuple) and (of is None or all(map(of.fits, value)))
+
+    return Kind(fits, f"a list of {of.many}" if of else "a list", "lists")

@@ -1,0 +1,262 @@
+"""Methods and metrics are found in conf/: the folder is the registry, one YAML file an entry.
+
+A plug-in's YAML holds `_target_` (a dotted path to a function) and `params` (its keyword arguments); every other key is
+metadata. A user's own entry may come from the command line instead: `+method.mine._target_=my_module.my_cam`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import parameters
+
+PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
+
+
+def conf_folder() -> Path:
+    """Where the YAML files are: inside the package."""
+    return Path(__file__).parent.parent / "conf"
+
+
+ALL = "all"  # no entry, but a choice: method=all
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A named function with its keyword arguments bound and its metadata beside it."""
+
+    name: str
+    target: str
+    call: Callable[..., Any]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *args: Any) -> Any:
+        """The function's answer; what it raises gets a note that says whose mistake it is, and where."""
+        try:
+            return self.call(*args)
+        except BenchError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__, limit=2)[-1]  # after this frame, the function's own
+            error.add_note(f"raised by {self.name!r} ({self.target}) at {place.filename}:{place.lineno}")
+            raise
+
+    @property
+    def description(self) -> str:
+        """The first line of the function's docstring."""
+        return (inspect.getdoc(self.call.func if isinstance(self.call, partial) else self.call) or "").split("\n")[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides this plug-in's values: its target, parameters, metadata and module's source."""
+        function = self.call.func if isinstance(self.call, partial) else self.call
+        module = inspect.getmodule(function)
+        try:
+            source = inspect.getsource(module) if module else ""
+        except (OSError, TypeError):  # a function typed into a notebook has no file
+            source = repr(getattr(getattr(function, "__code__", None), "co_code", function))
+        inner = self.inner.fingerprint if self.inner else None
+        said = json.dumps([self.name, self.target, dict(self.params), dict(self.about), source, inner], default=str)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    @property
+    def inner(self) -> Plugin | None:
+        """The method that a wrapper wraps: what its parameter `wrapped` names, said or by default."""
+        try:
+            wrapped = inspect.signature(self.call).parameters["wrapped"].default
+        except (KeyError, ValueError):  # no such parameter, or a compiled function, which has no signature
+            return None
+        return of("method", wrapped) if isinstance(wrapped, str) else None
+
+
+def names(kind: str) -> list[str]:
+    """All entries of conf/<kind>/, sorted. kind: "method", "metric", or "peers", other libraries' methods."""
+    return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml") if path.stem != ALL)
+
+
+@cache
+def load(kind: str, name: str) -> Plugin:
+    """The entry conf/<kind>/<name>.yaml, of a method@library conf/peers/<name>.yaml.
+
+    Raises BenchError, with the nearest names, where there is none.
+    """
+    folder = PEERS if kind == "method" and "@" in name else kind
+    path = conf_folder() / folder / f"{name}.yaml"
+    if name == ALL or not path.is_file():
+        raise unknown(kind, name, names(folder))
+    return from_config(kind, name, yaml.safe_load(path.read_text())[name])
+
+
+def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
+    """A plug-in from its mapping. Raises BenchError for a target that can't be imported or a wrong parameter."""
+    if not isinstance(config, Mapping):
+        raise BenchError(f"The {kind} {name!r} is {config!r}; set {kind}.{name}._target_=module.function.")
+    about = dict(config)
+    target = about.pop("_target_", None)
+    params = about.pop("params", None) or {}
+    if not target:
+        raise BenchError(f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function.")
+    if not isinstance(params, Mapping):
+        raise BenchError(
+            f"{kind}.{name}.params is a group of settings, set as {kind}.{name}.params.KEY=VALUE, not {params!r}."
+        )
+    if about.get("on_score_scale") not in (None, True, False):
+        raise BenchError(f"{kind}.{name}.on_score_scale must be true or false, not {about['on_score_scale']!r}.")
+    function = imported(kind, name, target)
+    try:
+        inspect.signature(function).bind(None, **params)  # None for the Trace or Explanation, the one argument
+    except TypeError as error:
+        hint = f"they are set by {kind}.{name}.params.KEY=VALUE"
+        raise BenchError(f"The {kind} {name!r} ({target}) can't take its params: {error}; {hint}.") from error
+    except ValueError:  # a compiled function has no signature to check
+        pass
+    parameters.check(f"{kind}.{name}.params", function, params)
+    if "queries" in about:
+        imported(kind, name, str(about["queries"]))
+    if isinstance(about.get("values"), str):
+        about["values"] = _values(kind, name, about["values"], params)
+    return Plugin(name, target, partial(function, **params), dict(params), about)
+
+
+def taken(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the parameters that a function takes."""
+    known = inspect.signature(function).parameters
+    return {key: value for key, value in params.items() if key in known}
+
+
+def _values(kind: str, name: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `values` lists where its names depend on the parameters: the answer of the function at a dotted path."""
+    function = imported(kind, name, target)
+    listed = function(**taken(function, params))
+    if not isinstance(listed, Mapping):
+        raise BenchError(f"{kind}.{name}.values: {target!r} must return a dict of the values' names, not {listed!r}.")
+    return listed
+
+
+def passes_of(method: Plugin, channels: int, live_channels: int, positions: int) -> dict[str, float]:
+    """What a method's YAML says it costs an image beyond the trace: {"trunk_forward": 1, ...}.
+
+    An entry is a number, or an expression over the method's own parameters, `channels` (K), `live_channels` (those
+    that aren't zero all over), `positions` (H W), len, min and max, as "min(top, live_channels) + 1".
+    """
+    layer = {"channels": channels, "live_channels": live_channels, "positions": positions}
+    return _numbers(f"method.{method.name}.passes", method.about.get("passes", {}), {**method.params, **layer})
+
+
+def forwards_of(metric: Plugin) -> dict[str, float]:
+    """What a metric's YAML says it costs an image, in forward passes of the whole model: {"insertion": 224, ...}.
+
+    `forwards` is a number or an expression over the metric's own parameters, len, min and max, as "2 * steps"; or a
+    mapping of names to such, where metrics of equal parameters share passes: what two of them name is run once.
+    A number without a name has the metric's. Each costs an image and method; an image alone with `forwards_for: image`,
+    where the passes know no map, and all methods share them. Raises BenchError where one doesn't come to a number.
+    """
+    claims = metric.about.get("forwards", 0)
+    named = claims if isinstance(claims, Mapping) else {metric.name: claims}
+    return _numbers(f"metric.{metric.name}.forwards", named, metric.params)
+
+
+def needs_of(metric: Plugin) -> list[str]:
+    """What a metric's YAML says it needs with these parameters: names of preconditions, in their order.
+
+    An entry of `needs` is a name, or {name: condition}, which counts where the condition, an expression as those of
+    `forwards`, is true: {other_logits: "output != 'logit'"}. Raises BenchError where one has no value.
+    """
+    entries = metric.about.get("needs", ())
+    conditions = [entry if isinstance(entry, Mapping) else {entry: True} for entry in entries]
+    return [
+        need
+        for some in conditions
+        for need, condition in some.items()
+        if _evaluated(f"metric.{metric.name}.needs", condition, metric.params)
+    ]
+
+
+def queries_function(metric: Plugin) -> Plugin:
+    """The function that the metric's YAML names as `queries`, with the parameters of the metric that it takes bound.
+
+    See `axiom_bench.evaluation.queries`. Raises BenchError where it can't be imported.
+    """
+    target = str(metric.about["queries"])
+    function = imported("metric", metric.name, target)
+    return Plugin(metric.name, target, partial(function, **taken(function, metric.params)))
+
+
+def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:
+    """How to draw the metric's curves whose YAML says where their points are: {curve: {at, x, y, title, better}}.
+
+    at: the points' places on the x axis, as a list or an expression over the metric's parameters, as "fractions". x:
+    what the axis is. y: what the points are, likewise an expression, as "output".
+    """
+    drawn = {name: about for name, about in (metric.about.get("curves") or {}).items() if "at" in about}
+    return {
+        name: {
+            **about,
+            **{
+                key: _evaluated(f"metric.{metric.name}.curves.{name}.{key}", about[key], metric.params)
+                for key in ("at", "y")
+            },
+            "better": metric.about.get("better", "none"),
+        }
+        for name, about in drawn.items()
+    }
+
+
+def _numbers(setting: str, claims: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, float]:
+    """Each claim's number. Raises BenchError where there is none."""
+    values = {name: _evaluated(setting, claim, names) for name, claim in claims.items()}
+    for name, value in values.items():
+        if not isinstance(value, int | float):
+            raise BenchError(f"{setting} must come to a number, and {claims[name]!r} is {value!r}.")
+    return values
+
+
+def _evaluated(setting: str, claim: Any, names: Mapping[str, Any]) -> Any:
+    """A claim's value: itself, or an expression over names, len, min, max and range. Raises BenchError."""
+    known = {**names, "len": len, "min": min, "max": max, "range": range}
+    try:
+        return eval(str(claim), {"__builtins__": {}, **known})
+    except Exception as error:  # whatever an expression of the user's own raises
+        raise BenchError(
+            f"{setting} is {claim!r}, which the params {dict(names)} don't allow ({type(error).__name__}: {error})."
+        ) from error
+
+
+def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
+    """A plug-in from a name, from a dotted path to a function, or from a user's own callable, which has no metadata."""
+    if isinstance(entry, Plugin):
+        return entry
+    if isinstance(entry, str):
+        return load(kind, entry) if "." not in entry else from_config(kind, entry, {"_target_": entry})
+    name = getattr(entry, "__name__", type(entry).__name__)
+    return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry)
+
+
+def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
+    """The function at a dotted path, of the entry of that kind and name. Raises BenchError, which names the entry."""
+    module_name, _, attribute = target.rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+    except BenchError:  # the module says itself what it lacks
+        raise
+    except Exception as error:  # importing runs the user's code, which may raise anything
+        raise BenchError(
+            f"The {kind} {name!r} names {target!r}, which can't be imported ({type(error).__name__}: {error}); "
+            "give a dotted path to a function, with its folder on PYTHONPATH or the current folder."
+        ) from error
+    if not callable(function):
+        raise BenchError(f"The {kind} {name!r} names {target!r}, which isn't callable.")
+    return function

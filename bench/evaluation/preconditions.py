@@ -1,0 +1,127 @@
+"""What a metric needs to be defined for a row: one predicate and one status for each name that `needs:` may hold.
+
+Where a need isn't met the value is NaN and the status says why; no image is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from axiom_bench.columns import NOT_FINITE, OK
+from axiom_bench.errors import BenchError, unknown
+
+if TYPE_CHECKING:
+    from axiom_bench.explanation.explanation import Explanation
+
+Field = TypeVar("Field")
+
+
+@dataclass(frozen=True)
+class Precondition:
+    """holds(explanation, on_score_scale) -> bool (B,), or one bool for all rows. status: why not, where it doesn't."""
+
+    status: str
+    holds: Callable[[Explanation, bool], Tensor | bool]
+
+
+def _finite(explanation: Explanation, _: bool) -> Tensor:
+    return explanation.finite
+
+
+def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
+    # A method that divides by S has no weights where S = 0: that isn't a network's NaN, and gets a name of its own.
+    if explanation.trace is None:
+        return True
+    return (explanation.trace.scores != 0) | explanation.finite
+
+
+def _contributions(explanation: Explanation, _: bool) -> bool:
+    return explanation.contributions is not None
+
+
+def _score_scale(_: Explanation, on_score_scale: bool) -> bool:
+    return on_score_scale
+
+
+def _nonzero_score(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.trace is not None and explanation.trace.scores != 0
+
+
+def _nonzero_drops(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.trace is not None and (explanation.trace.ablation_drops != 0).any(1)
+
+
+def _nonzero_map(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.heatmap is not None and explanation.heatmap.amax((1, 2)) > 0
+
+
+def _boxes(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.boxes is not None and torch.tensor([len(boxes) > 0 for boxes in explanation.boxes])
+
+
+def _other_classes(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.others is not None and torch.tensor([len(note.labels) > 0 for note in explanation.others])
+
+
+def _other_masked_classes(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.others is not None and torch.tensor([
+        note.mask is not None and bool((note.mask >= 0).any()) for note in explanation.others
+    ])  # fmt: skip
+
+
+def _other_logits(explanation: Explanation, _: bool) -> bool:
+    return explanation.trace is not None and explanation.trace.logits.shape[1] > 1
+
+
+def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.masks is not None and explanation.masks.flatten(1).amax(1)
+
+
+ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
+PRECONDITIONS = {
+    "contributions": Precondition("no_contributions", _contributions),
+    "score_scale": Precondition("not_on_score_scale", _score_scale),
+    "nonzero_score": Precondition("zero_score", _nonzero_score),
+    "nonzero_drops": Precondition("zero_drops", _nonzero_drops),
+    "nonzero_map": Precondition("zero_map", _nonzero_map),
+    "boxes": Precondition("no_annotation", _boxes),
+    "masks": Precondition("no_mask", _masks),
+    "other_classes": Precondition("one_class", _other_classes),
+    "other_masked_classes": Precondition("one_class", _other_masked_classes),
+    "other_logits": Precondition("one_logit", _other_logits),
+}
+
+
+def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: bool) -> np.ndarray:
+    """Per row "ok", or the status of the first need that isn't met, finite values first: (B,) of str objects.
+
+    A need is only looked at while a row is left that met the ones before it: drops aren't computed for a Map.
+    Raises BenchError for a need that has no predicate.
+    """
+    answer = np.full(len(explanation), OK, dtype=object)
+    for condition in (*ALWAYS, *map(_named, needs)):
+        if not (answer == OK).any():
+            break
+        holds = condition.holds(explanation, on_score_scale)
+        met = holds.cpu().numpy() if isinstance(holds, Tensor) else np.full(len(answer), holds)
+        answer[(answer == OK) & ~met] = condition.status
+    return answer
+
+
+def given(field: Field | None, name: str) -> Field:
+    """A field of an explanation, for a metric that can't do without it. Raises BenchError where there is none."""
+    if field is None:
+        raise BenchError(f"This metric needs an explanation with {name}; pass Explanation({name}=...).")
+    return field
+
+
+def _named(need: str) -> Precondition:
+    if need not in PRECONDITIONS:
+        raise unknown("precondition of a metric (`needs`)", need, PRECONDITIONS)
+    return PRECONDITIONS[need]

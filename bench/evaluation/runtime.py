@@ -1,0 +1,143 @@
+"""Run time, in a step of its own: milliseconds per image of the trace, of the ablation drops and of each method alone.
+
+What is lazy is free for its second user, so every step gets a fresh trace; steps take turns, so that all of them share
+the machine's drift, and each is also told in plain forward passes of the same round.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from axiom_bench.columns import RUNTIME_COLUMNS
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.explanation import Explanation
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One thing to time. name: forward | trace | ablation_drops | method. run: what it does with a fresh trace."""
+
+    name: str
+    run: Callable[[Trace], object]
+    method: str = "-"
+
+
+def measure_runtime(
+    cut: CutModel, images: Tensor, targets: Tensor | None, methods: Sequence[Plugin], repeats: int = 5, warmup: int = 1
+) -> pd.DataFrame:
+    """Time every step on one batch: a row per step, in RUNTIME_COLUMNS; model and data are "-", the caller knows them.
+
+    images: (B, 3, H', W'). targets: (B,) or None. milliseconds_per_image: median over `repeats` rounds after `warmup`
+    ones. forwards: the median over rounds of the time against that round's plain forward pass. Passes are counted per
+    image. A method's time goes from the trace to the heatmap, with the ablation drops if it needs them.
+    peak_memory_bytes: the most that a step held beyond what was allocated at its start, NaN where that can't be told.
+    A method that doesn't apply to the model has no row, and a warning says so.
+    """
+    whole = cut.trace(images, targets)
+    passes = {step: _passes(step, whole) for step in _steps(cut, whole, methods)}
+    steps = [step for step, counted in passes.items() if counted is not None]
+    rounds = np.array([[_seconds(step, whole) for step in steps] for _ in range(warmup + repeats)])[warmup:]
+    rows = [
+        {
+            "method": step.method,
+            "step": step.name,
+            **(passes[step] or {}),
+            "peak_memory_bytes": peak_memory(partial(step.run, _fresh(whole)), whole.images.device),
+        }
+        for step in steps
+    ]
+    table = pd.DataFrame(rows).assign(
+        model="-",
+        layer=cut.layer,
+        data="-",
+        milliseconds_per_image=1000 * np.median(rounds, axis=0) / len(whole),
+        forwards=np.median(rounds / rounds[:, :1], axis=0),
+        batch_size=len(whole),
+        device=_device_name(whole.images.device),
+    )
+    return table[list(RUNTIME_COLUMNS)]
+
+
+def _steps(cut: CutModel, trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
+    """The plain forward pass is the first: the others are measured against it."""
+
+    def forward(_: Trace) -> Tensor:
+        with torch.no_grad():
+            return cut.forward(trace.images)
+
+    return [
+        Step("forward", forward),
+        Step("trace", lambda _: cut.trace(trace.images, trace.targets)),
+        Step("ablation_drops", lambda fresh: fresh.ablation_drops),
+        *(Step("method", partial(_heatmap, method), method.name) for method in methods),
+    ]
+
+
+def _heatmap(method: Plugin, trace: Trace) -> Tensor | None:
+    return Explanation.of(trace, method(trace)).heatmap
+
+
+def _fresh(trace: Trace) -> Trace:
+    """The same tensors without what has been computed from them; only slices of it ever compute drops."""
+    return trace[:]
+
+
+def _passes(step: Step, trace: Trace) -> dict[str, float] | None:
+    """The passes of one run, per image; None, with a warning, for a method that doesn't apply to the model."""
+    before = asdict(trace.passes)
+    try:
+        step.run(_fresh(trace))
+    except BenchError as error:
+        warnings.warn(f"No run time for the method {step.method!r}: {error}", stacklevel=2)
+        return None
+    return {name: (count - before[name]) / len(trace) for name, count in asdict(trace.passes).items()}
+
+
+def _seconds(step: Step, trace: Trace) -> float:
+    fresh = _fresh(trace)
+    _synchronise(trace.images.device)
+    start = time.perf_counter()
+    answer = step.run(fresh)
+    _synchronise(trace.images.device)
+    seconds = time.perf_counter() - start
+    del answer  # what it takes to free the answer is not the step's
+    return seconds
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(run: Callable[[], object], device: torch.device) -> float:
+    """Bytes that one run held at most, beyond what was allocated when it started; NaN where that can't be told."""
+    if device.type == "cuda":
+        _synchronise(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return float(torch.cuda.max_memory_allocated(device) - before)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs each start and stop on stderr otherwise
+    with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
+        run()
+    if profile.kineto_results is None:
+        return float("nan")
+    sizes = [event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"]
+    return float(np.cumsum([0, *sizes]).max())  # events are in their order; what is freed counts negative
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

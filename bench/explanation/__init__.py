@@ -1,0 +1,1 @@
+"""What one method says of a batch: Explanation, heatmap, Map. Imports cutting."""

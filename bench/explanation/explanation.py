@@ -1,0 +1,124 @@
+"""An Explanation: what one method says about a batch, and all that a metric may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.division import XY
+from axiom_bench.explanation.heatmap import Map, heatmap
+
+if TYPE_CHECKING:
+    from axiom_bench.cutting.cut_model import CutModel
+    from axiom_bench.cutting.trace import Trace
+    from axiom_bench.data.batch import Annotation, Batch
+
+Method = Callable[["Trace"], "Tensor | Map"]
+Shared = TypeVar("Shared")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A metric reads some of these fields; `Explanation(heatmap=h, boxes=b)` is enough for one that needs no more.
+
+    trace: the Trace that was explained. contributions: (B, K, H, W), M = w F, signed, or None for a `Map`.
+    raw_map: (B, h, w), signed. heatmap: (B, H', W') in [0, 1]. images: (B, 3, H', W').
+    boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive. masks: (B, H', W') bool.
+    Boxes and masks are of the explained class only; others: per row the objects of the image's other classes,
+    of those that the model has.
+    """
+
+    trace: Trace | None = None
+    contributions: Tensor | None = None
+    raw_map: Tensor | None = None
+    heatmap: Tensor | None = None
+    images: Tensor | None = None
+    boxes: tuple[Tensor, ...] | None = None
+    masks: Tensor | None = None
+    others: tuple[Annotation, ...] | None = None
+    method: Method | None = None
+    normalise: str = "maximum"
+    _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @staticmethod
+    def of(
+        trace: Trace,
+        answer: Tensor | Map,
+        batch: Batch | None = None,
+        method: Method | None = None,
+        normalise: str = "maximum",
+    ) -> Explanation:
+        """What a method answered (weights that broadcast to the activations, or a Map), made ready for metrics."""
+        contributions = None if isinstance(answer, Map) else answer * trace.activations
+        raw_map = answer.raw if isinstance(answer, Map) else contributions.sum(1)  # type: ignore[union-attr]
+        height, width = trace.images.shape[-2:]
+        return Explanation(
+            trace=trace,
+            contributions=contributions,
+            raw_map=raw_map,
+            heatmap=heatmap(raw_map, (height, width), normalise),
+            images=trace.images,
+            boxes=None if batch is None else batch.boxes(trace.targets),
+            masks=None if batch is None else batch.masks(trace.targets),
+            others=None if batch is None else batch.others(trace.targets, trace.logits.shape[1]),
+            method=method,
+            normalise=normalise,
+        )
+
+    def __len__(self) -> int:
+        known = next(field for field in (self.heatmap, self.raw_map, self.contributions, self.images, self.trace)
+                     if field is not None)  # fmt: skip
+        return len(known)
+
+    @cached_property
+    def finite(self) -> Tensor:
+        """(B,) bool: where raw map, heatmap and score have neither NaN nor infinity. Every metric asks for it."""
+        fields = (self.raw_map, self.heatmap, None if self.trace is None else self.trace.scores)
+        # Nothing times zero is NaN where it isn't finite, and ten times as fast to sum as to look at one by one.
+        rows = [field.reshape(len(field), -1).mul(0).sum(1).isfinite() for field in fields if field is not None]
+        return torch.stack(rows).all(0) if rows else torch.ones(len(self), dtype=torch.bool)
+
+    def once(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
+        """What several metrics need of this explanation, computed by the first that asks; see `Trace.once`.
+
+        key: names the quantity and all parameters that it depends on. A changed explanation computes its own.
+        """
+        if key not in self._shared:
+            self._shared[key] = compute()
+        shared: Shared = self._shared[key]
+        return shared
+
+    def holds(self, key: Hashable) -> bool:
+        """Whether `once` would have nothing to compute."""
+        return key in self._shared
+
+    @property
+    def channel_totals(self) -> Tensor:
+        """m_k = sum over x, y of M_k: (B, K)."""
+        if self.contributions is None:
+            raise ValueError("This explanation is a Map: it has no contributions per channel.")
+        return self.contributions.sum(XY)
+
+    def again(
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | CutModel | None = None
+    ) -> Explanation:
+        """The same method on other images, classes or another model, cut at the same layer; annotations stay.
+
+        model: another model, or a cut of it that is kept. What is None stays as it was.
+        Raises ValueError where the method isn't known.
+        """
+        if self.trace is None:
+            raise ValueError("Only an explanation that knows its trace and its method can be made again.")
+        return self.on(self.trace.again(images=images, targets=targets, model=model))
+
+    def on(self, trace: Trace) -> Explanation:
+        """The same method on another trace; annotations stay. Raises ValueError where the method isn't known."""
+        if self.method is None:
+            raise ValueError("Only an explanation that knows its trace and its method can be made again.")
+        fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
+        return replace(fresh, boxes=self.boxes, masks=self.masks, others=self.others)

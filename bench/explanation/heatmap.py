@@ -1,0 +1,49 @@
+"""From a signed raw map to a picture: the one place that applies ReLU, resizes and scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from axiom_bench.errors import unknown
+
+NORMALISATIONS = ("maximum", "minmax")
+
+
+@dataclass(frozen=True)
+class Map:
+    """What a method returns that is no weighting of the layer's activations.
+
+    raw: (B, h, w), signed, any h and w. It has no contributions, so the axioms don't apply to it.
+    """
+
+    raw: Tensor
+
+    def __getitem__(self, rows: slice) -> Map:
+        return Map(self.raw[rows])
+
+
+def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") -> Tensor:
+    """ReLU, bilinear resize (align_corners=False), scaling: (B, h, w) -> (B, H', W') in [0, 1].
+
+    size: (H', W') in pixels. normalise: "maximum" divides by the map's maximum; "minmax" subtracts the minimum first
+    (what pytorch-grad-cam does). A map without a positive value stays all zero. NaN stays NaN.
+    Raises BenchError for another normalise.
+    """
+    check_normalise(normalise)
+    positive = raw_map.clamp(min=0)
+    resized = functional.interpolate(positive[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    if normalise == "minmax":
+        resized = resized - resized.amin((1, 2), keepdim=True)
+    maximum = resized.amax((1, 2), keepdim=True)
+    return resized / torch.where(maximum == 0, torch.ones_like(maximum), maximum)
+
+
+def check_normalise(name: str) -> str:
+    """The name itself. Raises BenchError for one that isn't in NORMALISATIONS."""
+    if name not in NORMALISATIONS:
+        raise unknown("normalisation of heatmaps", name, NORMALISATIONS)
+    return name

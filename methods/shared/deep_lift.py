@@ -1,0 +1,136 @@
+"""DeepLIFT with the Rescale rule: Shrikumar et al., Learning Important Features, ICML 2017, arXiv:1704.02685.
+
+The head runs twice, at the baseline and at the activations. In the second run each nonlinear call passes back the ratio
+of its output's and its input's difference between the runs in place of its derivative; what is linear keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.shared.nonlinear import (
+    MAX_POOLING,
+    PIECEWISE_LINEAR,
+    SMOOTH,
+    Call,
+    NonlinearCalls,
+    differentiable,
+)
+
+# Linear in all their tensors together.
+SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "cat", "concat", "concatenate", "stack"}
+# Linear in any one of their tensors, if the others don't depend on the activations.
+LINEAR = {
+    *("linear", "conv1d", "conv2d", "conv_transpose2d", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d"),
+    *("mul", "rmul", "imul", "matmul", "mm", "bmm", "neg", "mean", "sum", "interpolate", "upsample", "pad"),
+    *("dropout", "dropout2d", "alpha_dropout", "feature_alpha_dropout"),
+    *("flatten", "unflatten", "view", "view_as", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "t"),
+    *("movedim", "swapaxes", "expand", "expand_as", "repeat", "roll", "flip", "getitem", "get", "chunk", "split"),
+    *("unbind", "narrow", "select", "index_select", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+    *("clone", "contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16"),
+}
+QUOTIENTS = {"div", "truediv", "true_divide", "divide", "itruediv"}
+
+
+class Baseline(NonlinearCalls):
+    """While active, notes every nonlinear call whose input depends on the activations.
+
+    Raises BenchError for a call that is neither linear nor known.
+    """
+
+    names = frozenset(PIECEWISE_LINEAR | SMOOTH | MAX_POOLING)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The answer of a call that must be linear in the activations."""
+        linear = _is_linear(name, args, kwargs)  # asked first: an in-place sum changes what its arguments depend on
+        output = func(*args, **kwargs)
+        if differentiable(output) and not linear:
+            raise BenchError(f"DeepLIFT has no rule for {name!r} in the head: leave lift_cam out for this layer.")
+        return output
+
+    def passed(self, x: Tensor, call: Call) -> Tensor:
+        """The call's output, whatever it may pass back."""
+        self.calls.append(replace(call, source=call.x, y=call.y.detach().clone()))  # without the graph's memory
+        return call.y
+
+
+class Rescale(Baseline):
+    """While active, every nonlinear call passes back differences from the same call of the baseline's run."""
+
+    def __init__(self, baseline: Sequence[Call]) -> None:
+        super().__init__()
+        self.baseline: Iterator[Call] = iter(baseline)
+
+    def passed(self, x: Tensor, call: Call) -> Tensor:
+        """The call's output, differentiable in x by the rule. Raises BenchError where the runs go different ways."""
+        reference = next(self.baseline, None)
+        if reference is None or reference.name != call.name or reference.y.shape != call.y.shape:
+            raise BenchError(
+                "The head goes another way for an empty layer, which DeepLIFT compares with: leave lift_cam out here."
+            )
+        if call.winners is None:
+            return _rescaled(x, call, reference)
+        return _max_pooled(x, call, reference)
+
+
+def attributions(trace: Trace) -> Tensor:
+    """What each activation adds to S(F) - S(0), complete: their sum is that difference -> (B, K, H, W).
+
+    Two head passes and one back. Raises BenchError where the head has an operation that is neither linear in the
+    activations, nor elementwise, nor max pooling.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        F = trace.activations.clone().requires_grad_()
+        empty = torch.zeros_like(F).requires_grad_()
+        with Baseline() as baseline:
+            trace.head(empty)
+        with Rescale(baseline.calls):
+            logits = trace.head(F)
+        scores = logits.gather(1, trace.targets[:, None].clone())
+        (multipliers,) = torch.autograd.grad(scores.sum(), F)
+    return multipliers * trace.activations
+
+
+def _rescaled(x: Tensor, call: Call, reference: Call) -> Tensor:
+    """y, with dy/dx = (y - y0) / (x - x0), and the derivative itself where x is almost x0.
+
+    Within sqrt(eps) of each other the two differ by no more than the rounding of the ratio.
+    """
+    change = call.x - reference.x
+    same = change.abs() <= torch.finfo(x.dtype).eps ** 0.5 * torch.maximum(call.x.abs(), reference.x.abs())
+    ratio = (call.y.detach() - reference.y) / change.masked_fill(same, 1)
+    return torch.where(same, call.y, call.y.detach() + ratio * (x - call.x))
+
+
+def _max_pooled(x: Tensor, call: Call, reference: Call) -> Tensor:
+    """y; a rise over y0 is passed back to where the maximum is, a fall below it to where the baseline's was."""
+    assert call.winners is not None
+    assert reference.winners is not None
+    y, highest = call.y.detach(), torch.maximum(call.y.detach(), reference.y)
+    moved, change = (x - call.x).flatten(2), (call.x - reference.x).flatten(2)
+    for part, winners in ((highest - reference.y, call.winners), (y - highest, reference.winners)):
+        there = winners.flatten(2)
+        ratio = part.flatten(2) / change.gather(2, there).masked_fill(part.flatten(2) == 0, 1)
+        y = y + (ratio * moved.gather(2, there)).view_as(part)
+    return y
+
+
+def _is_linear(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    if name == "batch_norm" and kwargs.get("training"):
+        return False
+    if name in QUOTIENTS:
+        return not differentiable(args[1:])
+    several = sum(differentiable(value) for value in pytree.tree_leaves((args, dict(kwargs)))) > 1
+    return name in SUMS or (name in LINEAR and not several)

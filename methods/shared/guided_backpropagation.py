@@ -1,0 +1,57 @@
+"""Guided backpropagation: Springenberg et al., Striving for Simplicity, ICLR workshop 2015, arXiv:1412.6806."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+
+RECTIFIERS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu, functional.relu6}
+
+
+class GuidedRectifiers(TorchFunctionMode):
+    """While active, every ReLU and ReLU6 passes back only the positive part of what reaches it from above.
+
+    It acts on the calls, not on modules, so the network stays as it is. Other activation functions keep their gradient.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if func in RECTIFIERS or (func is functional.hardtanh and kwargs["min_val"] == 0):  # what nn.ReLU6 calls
+            self.count += 1
+            if output.requires_grad:
+                output.register_hook(torch.relu)  # on the way back, before the rectifier's own derivative
+        return output
+
+
+def guided_gradient(trace: Trace) -> Tensor:
+    """d score / d image, where R_l = 1(F_l > 0) relu(R_l+1) at every ReLU -> (B, 3, H', W').
+
+    Raises BenchError where the network has no ReLU to guide.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        images = trace.images.clone().requires_grad_()
+        with GuidedRectifiers() as rectifiers:
+            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place step
+        if not rectifiers.count:
+            raise BenchError("Guided backpropagation needs a network with ReLUs: leave the guided methods out here.")
+        scores = logits.gather(1, trace.targets[:, None].clone())
+        return torch.autograd.grad(scores.sum(), images)[0]

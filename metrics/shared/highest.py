@@ -1,0 +1,29 @@
+"""The highest pixels of a map, and where they lie."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.rounding import millionths
+
+
+def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
+    """(B,) int -> (B,) int: how many of the counts[i] highest pixels of map i, rounded to 1e-6, lie in its mask.
+
+    Ties to the first pixel.
+    """
+    levels, masks = millionths(explanation), given(explanation.masks, "masks").cpu().numpy()
+    rows = zip(levels, masks, counts, strict=True)
+    return np.array([np.count_nonzero(_highest(one.ravel(), int(count)) & mask.ravel()) for one, mask, count in rows])
+
+
+def _highest(levels: np.ndarray, count: int) -> np.ndarray:
+    if count == 0:
+        return np.zeros(levels.shape, dtype=bool)
+    least = np.partition(levels, -count)[-count]  # the lowest level among them
+    chosen: np.ndarray = levels > least
+    ties = np.flatnonzero(levels == least)
+    chosen[ties[: count - np.count_nonzero(chosen)]] = True
+    return chosen

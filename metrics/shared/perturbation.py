@@ -1,0 +1,135 @@
+"""Images perturbed along a map, and the model's answer to them: what the perturbation metrics and the report share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Copies
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.rounding import rounded, widened
+
+OUTPUTS = ("probability", "logit", "accuracy")
+Fill = str | Sequence[float]
+
+
+def perturb(
+    images: Tensor, heatmap: Tensor, mode: str = "soft", fraction: float = 0.1, fill: Fill = "mean", blur: float = 0.05
+) -> Tensor:
+    """Images with what the map highlights replaced: (B, 3, H', W'), (B, H', W') in [0, 1] -> (B, 3, H', W').
+
+    mode "soft": image (1 - h) + fill h. mode "hard": the highest `fraction` of the pixels, the same number for every
+    map, at least one, ties to the first pixel of the map rounded to 1e-6.
+    fill and blur: see `filling`.
+    Raises BenchError for another mode or fill, and for a fraction outside [0, 1].
+    """
+    h = _highlighted(heatmap, mode, fraction)[:, None].to(images.dtype)
+    return images * (1 - h) + filling(images, fill, blur) * h
+
+
+def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    """The softmax probability of each row's target class, in float64: (B, C), (B,) -> (B,)."""
+    return logits.double().softmax(1).gather(1, targets[:, None])[:, 0]
+
+
+def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
+    """What a perturbation is judged by: (R, C), (R,) -> (R,), float64.
+
+    output "probability": the softmax probability of each row's class. "logit": its score. "accuracy": 1 where it is
+    the predicted class, else 0. NaN where the logits are. Raises BenchError for another output.
+    """
+    if output not in OUTPUTS:
+        raise unknown("output", str(output), OUTPUTS)
+    if output == "probability":
+        return probabilities(logits, targets)
+    if output == "logit":
+        return logits.double().gather(1, targets[:, None])[:, 0]
+    return (logits.argmax(1) == targets).double().masked_fill(logits.isnan().any(1), torch.nan)
+
+
+def confidence_in(trace: Trace, logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
+    """`confidence` of logits as the trace's model gives them; as "logit" S, what the trace explains: (R, C) -> (R,)."""
+    return confidence(trace.explained(logits) if output == "logit" else logits, targets, output)
+
+
+def judged(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """What `Copies` keep of logits (n, C) and classes (n,): `confidence_in` that output."""
+    return lambda logits, targets: confidence_in(trace, logits, targets, output)
+
+
+@torch.no_grad()
+def logits_of(trace: Trace, images: Tensor) -> Tensor:
+    """The model's logits for other images of the trace's rows: (B, 3, H', W') -> (B, C)."""
+    return trace.forward_logits(images)
+
+
+def kept_images(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
+    """What only the map's eyes see: image h + fill (1 - h), (B, 3, H', W')."""
+    heatmap = widened(given(explanation.heatmap, "heatmap"))
+    return perturb(given(explanation.images, "images"), 1 - heatmap, "soft", fill=fill, blur=blur)
+
+
+def kept_copies(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Copies:
+    """The model's logits for `kept_images`, (B, 1, C)."""
+    return one_copy(explanation, ("kept", str(fill), blur), lambda: kept_images(explanation, fill, blur))
+
+
+def one_copy(explanation: Explanation, key: Hashable, images: Callable[[], Tensor]) -> Copies:
+    """The model's logits for one copy of each image, (B, 1, C). images(): the copies of the whole batch."""
+    trace = given(explanation.trace, "trace")
+    return Copies(trace, explanation, key, 1, lambda rows: iter([images()]), lambda logits, targets: logits)
+
+
+def _highlighted(heatmap: Tensor, mode: str, fraction: float) -> Tensor:
+    """How much of each pixel is replaced, in [0, 1]: (B, H', W')."""
+    if mode == "soft":
+        return heatmap
+    if mode != "hard":
+        raise BenchError(f"A perturbation's mode is 'soft' or 'hard', not {mode!r}.")
+    if not 0 <= fraction <= 1:
+        raise BenchError(f"A perturbation's fraction of pixels lies in [0, 1]; it is {fraction}.")
+    pixels = rounded(heatmap).flatten(1)
+    count = max(1, round(fraction * pixels.shape[1]))
+    highest = pixels.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return torch.zeros_like(pixels).scatter(1, highest, 1.0).view_as(heatmap)
+
+
+def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
+    """What replaces pixels of images (B, 3, H', W'); broadcasts to them.
+
+    fill "mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
+    "blur": the image under a Gaussian with sigma = `blur` x the shorter side. Or a colour: a number per channel, in
+    normalised pixels; black is -mean / std, for ImageNet [-2.118, -2.036, -1.804].
+    Raises BenchError for another fill, and for a blur that is needed and not in (0, 1].
+    """
+    if fill == "mean":
+        return images.mean((2, 3), keepdim=True)
+    if fill == "zero":
+        return images.new_zeros(())
+    if fill == "blur":
+        if not 0 < blur <= 1:
+            raise BenchError(f"The blur, a share of the image's shorter side, lies above 0 and up to 1; it is {blur}.")
+        return _blurred(images, blur * min(images.shape[-2:]))
+    if not isinstance(fill, str) and len(fill) == images.shape[1]:
+        return images.new_tensor(list(fill))[:, None, None]
+    raise BenchError(
+        f"A perturbation's fill is 'mean', 'blur', 'zero' or a colour of {images.shape[1]} numbers, not {fill!r}."
+    )
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    """A Gaussian cut off at three sigma, in pixels, with the border's pixels repeated outside."""
+    reach = math.ceil(3 * sigma)
+    steps = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-(steps**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
+    for across, padding in ((kernel[:, :, None], (reach, reach, 0, 0)), (kernel[..., None], (0, 0, reach, reach))):
+        images = functional.conv2d(functional.pad(images, padding, "replicate"), across, groups=images.shape[1])
+    return images

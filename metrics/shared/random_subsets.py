@@ -1,0 +1,145 @@
+"""Random subsets of an image's pixels, and what the model loses without them: of the image alone, for all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.evaluation.queries import Copies
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, judged
+from axiom_bench.metrics.shared.similarity import constant, pearson
+
+Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
+SUBSETS_AT_ONCE = 64  # what is held of an image's subsets, beside a pass
+KEPT_PIXELS = 20 * 20  # of a raw map: 900 subsets' shares in it take 3 MB an image
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """Random subsets of each image's pixels, and how they are taken out.
+
+    kind: a name that tells these subsets from others. draws: functions of a generator and (H', W') that draw a bool
+    (H', W'), in this order from each image's own generator, which `seed` and the image seed.
+    fill, blur: see `shared.perturbation.filling`; output: see `shared.perturbation.confidence`.
+    """
+
+    kind: str
+    draws: Sequence[Subset]
+    fill: Fill
+    blur: float
+    output: str
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Without(Copies):
+    """What the model says of each image without each subset, for all methods: (B, n)."""
+
+    subsets: Subsets
+
+
+def subset_drops(explanation: Explanation, without: Without) -> tuple[Tensor, Tensor]:
+    """For random subsets of each image's pixels, what the map and what the model attribute to them: (B, n) twice.
+
+    The first is the sum of the map over the subset, the second f(x) - f(x without the subset), in float64. The map is
+    the signed raw map, resized bilinearly to the image. The model's share is computed once for all methods, and so is
+    what each pixel of a raw map counts in each subset.
+    """
+    trace, raw_map = given(explanation.trace, "trace"), given(explanation.raw_map, "raw_map")
+    attributed = _sums(trace, raw_map.double(), without.subsets)
+    whole = confidence_in(trace, trace.logits, trace.targets, without.subsets.output)[:, None]
+    return attributed, whole - without.answer()
+
+
+def copies_without(explanation: Explanation, subsets: Subsets) -> Without:
+    """The images without each of the subsets."""
+    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+
+    def blocks(rows: int) -> Iterator[Tensor]:
+        filled = filling(images, subsets.fill, subsets.blur).expand_as(images)
+        for row in range(trace.distinct):
+            for drawn in _drawn(images[row], subsets):
+                for some in drawn.split(rows):
+                    yield torch.where(some[:, None], filled[row], images[row])
+
+    key = (subsets.kind, str(subsets.fill), subsets.blur, subsets.output, subsets.seed, len(subsets.draws))
+    return Without(trace, trace, key, len(subsets.draws), blocks, judged(trace, subsets.output), subsets)
+
+
+def drops_correlation(explanation: Explanation, attributed: Tensor, lost: Tensor) -> Tensor:
+    """Pearson's correlation of what the map and the model attribute to n subsets: two (B, n) -> (B,).
+
+    NaN where the map or one of the two is constant; infinite where the model has no finite answer to a subset.
+    """
+    flat, broken = constant(given(explanation.raw_map, "raw_map")), ~lost.isfinite().all(1)
+    return pearson(attributed, lost).masked_fill(flat, torch.nan).masked_fill(broken, torch.inf)
+
+
+def pixels_at_random(count: int) -> Subset:
+    """A subset of `count` pixels, all equally likely."""
+
+    def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
+        order = torch.rand(size[0] * size[1], generator=generator, dtype=torch.float64)
+        return (order <= order.kthvalue(count).values).view(size)
+
+    return draw
+
+
+def square_at_random(side: int) -> Subset:
+    """A square of pixels, anywhere in the image with equal probability, cut off at its borders where it is larger."""
+
+    def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
+        top, left = (int(torch.randint(max(1, each - side + 1), (1,), generator=generator)) for each in size)
+        inside = torch.zeros(size, dtype=torch.bool)
+        inside[top : top + side, left : left + side] = True
+        return inside
+
+    return draw
+
+
+def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
+    """The sum of each resized map over each of its image's subsets: (B, h, w) -> (B, n).
+
+    The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is the same for all
+    methods whose maps have this size. Large ones aren't kept; there the subsets are drawn again.
+    """
+    size, images = (raw_map.shape[1], raw_map.shape[2]), trace.images[: trace.distinct]
+    if size[0] * size[1] > KEPT_PIXELS:
+        maps = functional.interpolate(raw_map[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        rows = [
+            torch.cat([(drawn * one).sum(XY) for drawn in _drawn(image, subsets)])
+            for image, one in zip(images, maps, strict=False)
+        ]
+        return trace.with_repeats(torch.stack(rows))
+
+    def shares() -> Tensor:
+        down, across = (_resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True))
+        rows = [torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(image, subsets)]) for image in images]
+        return trace.with_repeats(torch.stack(rows))
+
+    weights = trace.once((subsets.kind, "of a raw map's pixels", size, subsets.seed, len(subsets.draws)), shares)
+    return torch.einsum("bnhw,bhw->bn", weights, raw_map)
+
+
+def _resize(length: int, to: int) -> Tensor:
+    """The matrix of a linear resize of one side: (to, length), float64."""
+    identity = torch.eye(length, dtype=torch.float64)[None]
+    return functional.interpolate(identity, size=to, mode="linear", align_corners=False)[0].T
+
+
+def _drawn(image: Tensor, subsets: Subsets) -> Iterator[Tensor]:
+    """All of an image's subsets, some at a time: bool (some, H', W'), the same at each call."""
+    (generator,) = generators(image[None], subsets.seed)
+    size = (image.shape[-2], image.shape[-1])
+    for first in range(0, len(subsets.draws), SUBSETS_AT_ONCE):
+        some = [draw(generator, size) for draw in subsets.draws[first : first + SUBSETS_AT_ONCE]]
+        yield torch.stack(some).to(image.device)

@@ -1,0 +1,69 @@
+"""Where an image's classes lie, and how much of a map lies there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from axiom_bench.data.batch import Annotation
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.one_thread import one_thread
+
+
+@one_thread()
+def own_energy(explanation: Explanation, region: str) -> Tensor:
+    """The heatmap's sum over the region of the explained class: (B,) in float64.
+
+    region "boxes": the union of the class's boxes, a pixel counting by its centre; "masks": its mask.
+    Raises BenchError for another region.
+    """
+    maps = given(explanation.heatmap, "heatmap").cpu()
+    if region == "masks":
+        inside = list(given(explanation.masks, "masks").cpu())
+    elif region == "boxes":
+        size = (maps.shape[1], maps.shape[2])
+        inside = [union(boxes, size) for boxes in given(explanation.boxes, "boxes")]
+    else:
+        raise BenchError(f"A region is 'boxes' or 'masks', not {region!r}.")
+    return torch.stack([_energy(one, where) for one, where in zip(maps, inside, strict=True)])
+
+
+@one_thread()
+def other_energies(explanation: Explanation, region: str) -> list[dict[int, float]]:
+    """Per row the heatmap's sum over the region of each other class of the image: {class: energy}."""
+    maps = given(explanation.heatmap, "heatmap").cpu()
+    notes = given(explanation.others, "others")
+    return [_energies(one, note, region) for one, note in zip(maps, notes, strict=True)]
+
+
+def union(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """(n, 4) boxes in pixels -> bool (H', W'): the pixels whose centre lies in one of them."""
+    inside = torch.zeros(size, dtype=torch.bool)
+    first_centres = (boxes.cpu().double() - 0.5).ceil().clamp(0, max(size)).long()  # at an edge or beyond it
+    for x0, y0, x1, y1 in first_centres.tolist():
+        inside[y0:y1, x0:x1] = True
+    return inside
+
+
+@one_thread()
+def energy(explanation: Explanation) -> Tensor:
+    """The heatmap's sum: (B,) in float64, computed once."""
+    maps = given(explanation.heatmap, "heatmap")
+    return explanation.once("energy", lambda: torch.stack([one.sum(dtype=torch.float64) for one in maps.cpu()]))
+
+
+def _energy(heatmap: Tensor, inside: Tensor) -> Tensor:
+    """The sum of what lies inside, image by image: a batch's copies would leave the cache."""
+    return heatmap.where(inside, 0.0).sum(dtype=torch.float64)
+
+
+def _energies(heatmap: Tensor, note: Annotation, region: str) -> dict[int, float]:
+    if region == "masks":
+        mask = torch.tensor(-1) if note.mask is None else note.mask.cpu()
+        regions = {label: mask == label for label in mask.unique().tolist() if label >= 0}
+    else:
+        size = (heatmap.shape[0], heatmap.shape[1])
+        regions = {label: union(note.boxes_of(label), size) for label in note.labels.unique().tolist()}
+    return {label: float(_energy(heatmap, inside)) for label, inside in regions.items()}

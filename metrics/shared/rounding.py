@@ -1,0 +1,50 @@
+"""Maps as thresholds and maxima see them: scaled and rounded, so that noise in the last bits decides nothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+
+MILLION = 1_000_000
+
+
+def rounded(heatmap: Tensor) -> Tensor:
+    """The map over its maximum, rounded to 1e-6: (B, H', W') -> (B, H', W'). A map without a positive value: all 0."""
+    return _shares(heatmap).round(decimals=6)
+
+
+def millionths(explanation: Explanation) -> np.ndarray:
+    """The heatmap rounded in the same way, in whole millionths of its maximum: (B, H', W') int32, computed once.
+
+    What isn't finite is 0. A pixel is above a fraction of the maximum where it is greater than `level(fraction)`.
+    """
+    return explanation.once("millionths", lambda: _millionths(given(explanation.heatmap, "heatmap")))
+
+
+def widened(maps: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32, any other type as it is: a million is infinite in float16, and NumPy has no
+    bfloat16."""
+    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
+
+
+def level(fraction: float) -> int:
+    """The greatest number of millionths that isn't above a fraction of the maximum."""
+    return math.floor(round(MILLION * fraction, 3))  # 0.15 is 150,000, whatever its last bit says
+
+
+def _millionths(heatmap: Tensor) -> np.ndarray:
+    whole = (_shares(heatmap) * MILLION).round_().nan_to_num_(0, 0, 0)
+    levels: np.ndarray = whole.to("cpu", torch.int32).numpy()
+    return levels
+
+
+def _shares(heatmap: Tensor) -> Tensor:
+    heatmap = widened(heatmap)
+    maximum = heatmap.amax((1, 2), keepdim=True)
+    return heatmap / torch.where(maximum > 0, maximum, torch.inf)

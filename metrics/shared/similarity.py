@@ -1,0 +1,100 @@
+"""How alike two maps of one image are: Pearson's and Spearman's correlation, and structural similarity (SSIM)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from scipy.stats import rankdata
+from torch import Tensor
+
+from axiom_bench.errors import unknown
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+
+# What rounding leaves of a constant map's spread, in its largest |value|; float32 maps are sums over many channels.
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+KINDS = ("pearson", "spearman", "ssim")
+WINDOW, SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian
+K1, K2 = 0.01, 0.03  # of SSIM, for a range of 1
+
+
+def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
+    """How alike two explanations of the same images are -> (B,), at most 1, which is the same map.
+
+    kind "pearson" or "spearman": the correlation of the signed raw maps, no ReLU and no resize, in [-1, 1]; NaN where a
+    map is constant. "ssim": structural similarity of the heatmaps in [0, 1]; NaN where one is zero everywhere, since
+    two empty pictures would be the same picture.
+    Infinite where the second isn't finite, which is no constant map. Raises BenchError for another kind.
+    """
+    if kind not in KINDS:
+        raise unknown("similarity of maps", kind, KINDS)
+    if kind == "ssim":
+        maps = given(first.heatmap, "heatmap"), given(second.heatmap, "heatmap")
+        shown = torch.stack([one.amax((1, 2)) > 0 for one in maps]).all(0)
+        found = ssim(*maps).masked_fill(~shown, torch.nan)
+    else:
+        correlation = pearson if kind == "pearson" else spearman
+        found = correlation(given(first.raw_map, "raw_map"), given(second.raw_map, "raw_map"))
+    return found.masked_fill(~second.finite, torch.inf)
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """cov(a, b) / (std(a) std(b)) over the pixels: two (B, h, w) -> (B,) in [-1, 1], NaN where one is `constant`."""
+    a, b = (_centred(maps.double().flatten(1)) for maps in (first, second))
+    return (a * b).sum(1).clamp(-1, 1).masked_fill(constant(first) | constant(second), torch.nan)
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's correlation of the pixels' ranks, equals sharing the mean of theirs: two (B, h, w) -> (B,).
+
+    Pixels are equal where the maps, over their largest |value|, agree to 1e-6. NaN where a map is `constant`.
+    """
+    correlation = pearson(*(_ranks(maps) for maps in (first, second)))
+    return correlation.masked_fill(constant(first) | constant(second), torch.nan)
+
+
+def constant(maps: Tensor) -> Tensor:
+    """(B, ...) -> bool (B,): where a map is the same everywhere, up to the rounding of the type that it has."""
+    values = maps.double().flatten(1)
+    spread = (values - values.mean(1, keepdim=True)).abs().amax(1)
+    return spread <= ROUNDING[maps.dtype] * values.abs().amax(1)
+
+
+def ssim(first: Tensor, second: Tensor) -> Tensor:
+    """Mean structural similarity of maps in [0, 1]: two (B, H, W) -> (B,). Wang et al. 2004, Eq. 13.
+
+    (2 mu_a mu_b + C1)(2 cov + C2) / ((mu_a^2 + mu_b^2 + C1)(var_a + var_b + C2)) under a Gaussian window of 11 x 11
+    pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2, at all places where the window lies inside the map. Maps of less
+    than 11 pixels a side take the largest odd window that fits.
+    """
+    a, b = first.double(), second.double()
+    mean_a, mean_b, square_a, square_b, product = _windowed(torch.stack([a, b, a * a, b * b, a * b], dim=1)).unbind(1)
+    var_a, var_b, cov = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
+    C1, C2 = K1**2, K2**2
+    like = (2 * mean_a * mean_b + C1) * (2 * cov + C2)
+    return (like / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))).mean((1, 2))
+
+
+def _centred(values: Tensor) -> Tensor:
+    """Less their mean and of norm 1: (B, n) -> (B, n); NaN where all are equal."""
+    centred = values - values.mean(1, keepdim=True)
+    return centred / centred.norm(dim=1, keepdim=True)
+
+
+def _ranks(maps: Tensor) -> Tensor:
+    """(B, h, w) -> (B, h w) in float64; NaN maps have NaN ranks."""
+    values = maps.double().flatten(1)
+    scale = values.abs().amax(1, keepdim=True)
+    rounded = (values / scale.masked_fill(scale == 0, 1)).round(decimals=6)
+    return torch.from_numpy(rankdata(rounded.cpu().numpy(), axis=1)).to(maps.device)
+
+
+def _windowed(planes: Tensor) -> Tensor:
+    """Means under the Gaussian window, where it lies inside: (B, C, H, W) -> (B, C, H - side + 1, W - side + 1)."""
+    side = min(WINDOW, *planes.shape[-2:])
+    side -= 1 - side % 2
+    steps = torch.arange(side, dtype=planes.dtype, device=planes.device) - side // 2
+    kernel = torch.exp(-(steps**2) / (2 * SIGMA**2))
+    kernel = (kernel / kernel.sum()).expand(planes.shape[1], 1, -1)
+    rows = functional.conv2d(planes, kernel[:, :, :, None], groups=planes.shape[1])
+    return functional.conv2d(rows, kernel[:, :, None, :], groups=planes.shape[1])

@@ -1,0 +1,100 @@
+"""A map at many thresholds, in one pass over its pixels: what box and mask metrics share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.preconditions import given
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.rounding import MILLION, level, millionths
+
+COUNT = 100
+FRACTIONS = tuple(step / COUNT for step in range(COUNT))  # of the maximum; pixels above, not at, them are taken
+BEST = "best"
+
+
+class Boxes(NamedTuple):
+    """largest: (B, T, 4) int32, the box around the largest region above each threshold, x0 y0 x1 y1, far edges
+    exclusive. iou: (B, T) its best IoU with a true box. best_iou: (B, T) the best of all regions' boxes.
+
+    Of equally large regions the first in reading order. NaN where nothing is above, or there is no true box.
+    """
+
+    largest: np.ndarray
+    iou: np.ndarray
+    best_iou: np.ndarray
+
+
+class Pixels(NamedTuple):
+    """above: (B, 101) int64, pixels above 0.99, 0.98, ... 0, and last all pixels. hit: those of them in the mask."""
+
+    above: np.ndarray
+    hit: np.ndarray
+
+
+def check_fraction(fraction: float | str) -> None:
+    """Raises BenchError for what isn't "best" nor a fraction of the maximum that a pixel can be above."""
+    if fraction != BEST and (isinstance(fraction, str) or not 0 <= fraction < 1):
+        raise BenchError(f"The fraction of the maximum is a number from 0 to below 1 or {BEST!r}, not {fraction!r}.")
+
+
+def steps_above(explanation: Explanation, fractions: tuple[float, ...] = FRACTIONS) -> np.ndarray:
+    """How many of the fractions of the maximum each pixel is above: (B, H', W') uint16; computed once.
+
+    fractions: ascending.
+    """
+    return explanation.once(("steps above", fractions), lambda: _steps(millionths(explanation), fractions))
+
+
+def boxes_above(explanation: Explanation, connectivity: int = 8, fractions: tuple[float, ...] = FRACTIONS) -> Boxes:
+    """The regions above each fraction of the maximum against the class's boxes; computed once an explanation.
+
+    connectivity: 8 (diagonals touch) or 4. fractions: ascending. Raises BenchError for another connectivity.
+    """
+    if connectivity not in (4, 8):
+        raise BenchError(f"The connectivity of regions is 4 or 8, not {connectivity!r}.")
+    return explanation.once(
+        ("boxes above", connectivity, fractions), lambda: _boxes(explanation, connectivity, fractions)
+    )
+
+
+def pixels_above(explanation: Explanation) -> Pixels:
+    """How many pixels are above each of FRACTIONS, highest first, and how many of them in the mask; computed once."""
+    return explanation.once("pixels above", lambda: _pixels(explanation))
+
+
+def _steps(levels: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
+    if fractions == FRACTIONS:  # in even steps: no search
+        passed = (levels.clip(0, MILLION) * COUNT + MILLION - 1) // MILLION
+    else:
+        passed = np.searchsorted([level(fraction) for fraction in fractions], levels)
+    return passed.astype(np.uint16)
+
+
+def _boxes(explanation: Explanation, connectivity: int, fractions: tuple[float, ...]) -> Boxes:
+    from axiom_bench.metrics.shared.union_find import (  # here, because numba takes a third of a second to import
+        joins,
+        sweep,
+    )
+
+    steps, truths = steps_above(explanation, fractions), given(explanation.boxes, "boxes")
+    found = [
+        sweep(one, len(fractions), joins(connectivity), truth.detach().cpu().double().numpy())
+        for one, truth in zip(steps, truths, strict=True)
+    ]
+    largest, iou, best_iou = (np.stack(part) for part in zip(*found, strict=True))
+    missing = (largest[..., 2] == 0) | np.array([[len(truth) == 0] for truth in truths])
+    return Boxes(largest, np.where(missing, np.nan, iou), np.where(missing, np.nan, best_iou))
+
+
+def _pixels(explanation: Explanation) -> Pixels:
+    masks = given(explanation.masks, "masks").cpu().numpy()
+    counts = np.stack([
+        np.bincount((2 * steps + mask).ravel(), minlength=2 * COUNT + 2).reshape(COUNT + 1, 2)
+        for steps, mask in zip(steps_above(explanation), masks, strict=True)
+    ])  # fmt: skip
+    above = counts[:, ::-1].cumsum(1)
+    return Pixels(above.sum(2), above[..., 1])

@@ -1,0 +1,403 @@
+"""Exact ablation against brute force: every shortcut, every kind of head, every chunk size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+from torchvision import models
+
+import axiom_bench as ab
+from axiom_bench.cutting.ablation import brute_force_drops
+
+MEBIBYTE = 2**20
+
+
+def naive_drops(trace: ab.Trace) -> Tensor:
+    """One head pass per image and channel, two scores subtracted: the definition, in a double loop."""
+    drops = torch.zeros(trace.activations.shape[:2], dtype=trace.dtype)
+    for image in range(len(trace)):
+        row = trace[image : image + 1]
+        for channel in range(drops.shape[1]):
+            ablated = row.activations.clone()
+            ablated[:, channel] = 0
+            drops[image, channel] = (row.head(row.activations) - row.head(ablated))[0, row.targets[0]]
+    return drops
+
+
+def brute_force(cut: ab.CutModel, activations: Tensor, sides: object, targets: Tensor, memory: int) -> Tensor:
+    """Batched whole passes through a cut's head."""
+    return brute_force_drops(cut.head, cut.halves.side_kinds, activations, sides, targets, memory)
+
+
+def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:
+    """Within 1e-12 of max|drop|, and of what brute force itself can resolve.
+
+    Brute force subtracts two scores, so it is only known to about 100 roundings of |S|: that much is granted.
+    """
+    tolerance = 1e-12 * expected.abs().max() + 100 * torch.finfo(expected.dtype).eps * scores.abs().max()
+    torch.testing.assert_close(drops, expected, rtol=0, atol=float(tolerance))
+    assert expected.abs().max() > 1e3 * tolerance, "the drops are too small for this comparison to say anything"
+
+
+def lively(model: nn.Module) -> nn.Module:
+    """Random weights and running statistics under which signals neither die nor explode, float64, eval."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+            with torch.no_grad():
+                module.bias.normal_(0, 0.2, generator=generator)
+    return model.double().eval()
+
+
+def a_trace(model: nn.Module, layer: str, size: int = 64, batch: int = 2, **options: int) -> ab.Trace:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, size, size, generator=generator, dtype=torch.float64)
+    return ab.cut(model, layer, **options).trace(images, torch.arange(batch) * 3)
+
+
+FAMILIES = [
+    ("alexnet", "features.12", 64),
+    ("alexnet", "features.8", 64),
+    ("vgg11_bn", "features.26", 32),
+    ("squeezenet1_1", "features.12", 64),
+    ("squeezenet1_1", "features.11.squeeze", 64),
+    ("resnet18", "layer4", 64),
+    ("resnet18", "layer4.1.conv2", 64),
+    ("resnet18", "layer3.1.conv1", 32),
+    ("densenet121", "features.norm5", 32),
+    ("densenet121", "features.denseblock4.denselayer15.conv1", 32),
+    ("densenet121", "features.denseblock4.denselayer15.conv2", 32),
+    ("mobilenet_v2", "features.18", 64),
+    ("mobilenet_v3_small", "features.12", 64),
+    ("mobilenet_v3_small", "features.11.block.1", 64),
+    ("shufflenet_v2_x0_5", "stage4.2", 64),
+    ("mnasnet0_5", "layers.13", 64),
+    ("googlenet", "inception5a", 64),
+    ("convnext_tiny", "features.7", 64),
+    ("efficientnet_b0", "features.8", 64),
+]
+
+
+@pytest.mark.parametrize(("name", "layer", "size"), FAMILIES)
+def test_drops_equal_brute_force(name, layer, size):
+    torch.manual_seed(0)
+    options = {"init_weights": False} if name == "googlenet" else {}
+    # One image of a network whose head is 4096 wide takes seconds in float64; the others come in pairs.
+    batch = 1 if name in ("alexnet", "vgg11_bn") else 2
+    trace = a_trace(lively(getattr(models, name)(weights=None, **options)), layer, size, batch)
+    expected = brute_force(trace.cut_model, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
+    assert trace.cut_model.head_graph(trace.activations, trace.sides) is not None
+    assert_exact(trace.ablation_drops, expected, trace.logits)
+
+
+def test_an_inner_resnet50_convolution_equals_brute_force():
+    torch.manual_seed(0)
+    trace = a_trace(lively(models.resnet50(weights=None)), "layer3.2.conv2", size=32, batch=1)
+    expected = brute_force(trace.cut_model, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
+    assert_exact(trace.ablation_drops, expected, trace.logits)
+
+
+def test_a_residual_stage_of_resnet101_equals_brute_force():
+    torch.manual_seed(0)
+    trace = a_trace(lively(models.resnet101(weights=None)), "layer3", size=32, batch=1)
+    channels = torch.arange(0, 1024, 37)
+    expected = torch.stack([naive_drop(trace, int(channel)) for channel in channels])
+    assert_exact(trace.ablation_drops[0, channels], expected, trace.logits)
+
+
+def naive_drop(trace: ab.Trace, channel: int) -> Tensor:
+    """The drop of one channel of the first image."""
+    ablated = trace.activations[:1].clone()
+    ablated[:, channel] = 0
+    return (trace[:1].head(trace.activations[:1]) - trace[:1].head(ablated))[0, trace.targets[0]]
+
+
+class Head(nn.Module):
+    """A 1x1 convolution, then any head: the layer to cut is `maps`."""
+
+    def __init__(self, head: nn.Module, channels: int = 6, signed: bool = False) -> None:
+        super().__init__()
+        self.maps = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Identity() if signed else nn.ReLU())
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.maps(x))
+
+
+class SqueezeExcite(nn.Module):
+    """Channels scaled by a gate that all of them decide."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(channels, channels)
+        self.fc = nn.Linear(channels, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.gate(x.mean((2, 3))))
+        return self.fc((x * gate[:, :, None, None]).mean((2, 3)))
+
+
+class Functional(nn.Module):
+    """The same operations as functions and methods, in place where they can be, and a batch size in a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6 * 9, 8), nn.Linear(8, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.max_pool2d(functional.relu(x, inplace=True), 2)
+        x = functional.dropout(x.view(x.size(0), -1), 0.5, self.training)
+        hidden = self.first(x)
+        hidden += 1
+        return self.last(hidden.relu_()) * 2
+
+
+class Split(nn.Module):
+    """Chunks, a concatenation, a channel shuffle and a product of two changed values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1, groups=3)
+        self.fc = nn.Linear(6, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = x.chunk(2, 1)
+        x = torch.cat((right, torch.tanh(self.conv(left))), 1)
+        b, c, h, w = x.shape
+        x = x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+        x = x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+        return functional.log_softmax(self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1)), dim=1)
+
+
+class TwicePooled(nn.Module):
+    """One value with two users, of which one is behind the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 7, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(x) + x + x
+        scores = self.conv(x)
+        return scores.amax((2, 3)) - scores.mean((2, 3))
+
+
+def fully_connected(*activation: nn.Module) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(6 * 36, 16), *activation, nn.Linear(16, 12), *activation, nn.Linear(12, 7)
+    )
+
+
+HEADS = {
+    "pool_linear": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, 7)),
+    "fully_connected_relu": lambda: fully_connected(nn.ReLU(inplace=True), nn.Dropout()),
+    "fully_connected_relu6": lambda: fully_connected(nn.ReLU6()),
+    "fully_connected_gelu": lambda: fully_connected(nn.GELU()),
+    "linear_only": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6 * 36, 7)),
+    "pool_to_two": lambda: nn.Sequential(
+        nn.BatchNorm2d(6), nn.SiLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 7)
+    ),
+    "class_maps": lambda: nn.Sequential(nn.Conv2d(6, 7, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "class_maps_3x3": lambda: nn.Sequential(
+        nn.Conv2d(6, 7, 3, 2, 1), nn.Sigmoid(), nn.AvgPool2d(3), nn.Flatten(1), nn.Identity()
+    ),
+    "depthwise": lambda: nn.Sequential(
+        nn.Conv2d(6, 6, 3, groups=6), nn.Hardswish(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 7)
+    ),
+    "convolutions": lambda: nn.Sequential(
+        nn.Conv2d(6, 5, 3, 2, 1), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 8, 3, padding="same"), nn.ReLU(),
+        nn.MaxPool2d(3), nn.Flatten(), nn.Linear(8, 7),
+    ),
+    "reflected_padding": lambda: nn.Sequential(
+        nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect"), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 7)
+    ),
+    "layer_norm": lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(6 * 36), nn.Linear(6 * 36, 7)),
+    "squeeze_excite": lambda: SqueezeExcite(6),
+    "functional": Functional,
+    "split": Split,
+    "twice_pooled": TwicePooled,
+    "pool_only": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "softmax": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 7), nn.Softmax(1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["relu", "signed"])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_kind_of_head_equals_the_double_loop(head, signed):
+    torch.manual_seed(3)
+    model = lively(Head(HEADS[head](), signed=signed))
+    trace = a_trace(model, "maps", 6)
+    assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
+
+
+@pytest.mark.parametrize("memory", [1, 3_000, 2**30], ids=["one_by_one", "some", "all"])
+@pytest.mark.parametrize("head", ["fully_connected_relu", "convolutions", "class_maps", "split"])
+def test_the_memory_limit_changes_nothing(head, memory):
+    torch.manual_seed(3)
+    model = lively(Head(HEADS[head]()))
+    images = torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    drops = ab.cut(model, "maps", ablation_memory=memory).trace(images).ablation_drops
+    expected = naive_drops(ab.trace(model, "maps", images))
+    assert_exact(drops, expected, torch.ones(1))
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most that was allocated at once beyond what was there before, as torch's profiler saw it."""
+    with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
+        call()
+    changes = torch.tensor([event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"])
+    return int(changes.cumsum(0).max())
+
+
+@pytest.mark.parametrize("head", ["wide", "deep"])
+def test_the_memory_limit_is_kept(head, monkeypatch):
+    monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
+    heads = {
+        "wide": lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(96 * 64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 7)
+        ),
+        "deep": lambda: nn.Sequential(
+            nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 7),
+        ),
+    }  # fmt: skip
+    model = Head(heads[head](), channels=96)
+    images = torch.randn(4, 3, 8, 8)
+    peaks = []
+    for limit in (2 * MEBIBYTE, 64 * MEBIBYTE):
+        trace = ab.cut(model, "maps", ablation_memory=limit).trace(images)
+        trace.cut_model.head_graph(trace.activations, trace.sides)
+        peaks.append(peak_bytes(lambda trace=trace: trace.ablation_drops))
+        assert peaks[-1] <= limit
+    assert peaks[1] > 2 * MEBIBYTE, "with more memory it takes more, or the lower limit would show nothing"
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 12])
+def test_brute_force_equals_the_double_loop_in_chunks(chunk):
+    torch.manual_seed(3)
+    trace = a_trace(lively(Head(HEADS["convolutions"]())), "maps", 6)
+    row_bytes = 32 * 6 * 36 * 8
+    drops = brute_force(trace.cut_model, trace.activations, trace.sides, trace.targets, chunk * row_bytes)
+    assert_exact(drops, naive_drops(trace), trace.logits)
+
+
+def test_a_head_that_no_graph_can_read_takes_whole_passes():
+    from tests.cutting.conftest import Deciding
+
+    torch.manual_seed(1)
+    trace = a_trace(Deciding().double(), "conv", 6)
+    assert trace.cut_model.head_graph(trace.activations, trace.sides) is None
+    assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
+
+
+def test_a_value_that_is_not_one_row_an_image_takes_whole_passes():
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(6 * 9, 7)
+
+        def forward(self, x: Tensor) -> Tensor:
+            b = x.shape[0]
+            windows = x.view(b, 6, 2, 3, 2, 3).permute(0, 2, 4, 1, 3, 5).reshape(b * 4, -1)
+            return torch.relu(self.fc(windows)).view(b, 4, 7).mean(1)
+
+    torch.manual_seed(1)
+    trace = a_trace(Head(Windows()).double(), "maps", 6)
+    assert trace.cut_model.head_graph(trace.activations, trace.sides) is None
+    assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
+
+
+def test_a_hook_of_the_users_counts():
+    """A forward hook changes what a layer computes, so the layer's weight may not speak for it."""
+    torch.manual_seed(3)
+    model = lively(Head(HEADS["fully_connected_relu"]()))
+    model.head[1].register_forward_hook(lambda module, inputs, output: output.square())
+    trace = a_trace(model, "maps", 6)
+    assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
+
+
+def test_dead_channels_drop_nothing():
+    torch.manual_seed(3)
+    model = lively(Head(HEADS["fully_connected_relu"]()))
+    with torch.no_grad():
+        model.maps[0].weight[[1, 4]], model.maps[0].bias[[1, 4]] = 0, -1
+    drops = a_trace(model, "maps", 6).ablation_drops
+    assert (drops[:, [1, 4]] == 0).all()
+    assert (drops[:, [0, 2, 3, 5]] != 0).all()
+
+
+def test_a_two_by_two_case_worked_by_hand():
+    """F_1 = [[1, 2], [3, 0]], F_2 = all 1; hidden = relu(sum F_1 - 5, sum F_2 + sum F_1 - 2); S = 2 h_1 + 3 h_2.
+
+    sum F_1 = 6, sum F_2 = 4: h = (1, 8), S = 26. Without F_1: h = (0, 2), S_1 = 6. Without F_2: h = (1, 4), S_2 = 14.
+    """
+    head = nn.Sequential(nn.Flatten(), nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 1))
+    model = nn.Sequential(nn.Identity(), head).double()
+    with torch.no_grad():
+        head[1].weight.copy_(torch.tensor([[1.0] * 4 + [0.0] * 4, [1.0] * 8]))
+        head[1].bias.copy_(torch.tensor([-5.0, -2.0]))
+        head[3].weight.copy_(torch.tensor([[2.0, 3.0]]))
+        head[3].bias.zero_()
+    maps = torch.tensor([[[[1.0, 2.0], [3.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]]], dtype=torch.float64)
+    trace = ab.trace(model, "0", maps)
+    assert trace.scores.tolist() == [26.0]
+    assert trace.ablation_drops.tolist() == [[20.0, 12.0]]
+
+
+@pytest.mark.parametrize(
+    ("build", "layer", "size"),
+    [
+        (lambda: models.squeezenet1_1(weights=None), "features.11", 64),
+        (lambda: models.resnet18(weights=None), "layer3.1.conv2", 32),
+        (lambda: models.mobilenet_v3_small(weights=None), "features.12", 64),
+        (lambda: Head(fully_connected(nn.ReLU())), "maps", 6),
+    ],
+    ids=["squeezenet1_1", "resnet18", "mobilenet_v3_small", "fully_connected"],
+)
+def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
+    torch.manual_seed(0)
+    model = lively(build())
+    exact = a_trace(model, layer, size)
+    single = ab.cut(model.float(), layer).trace(exact.images.float(), exact.targets)
+    # The same activations, so that only the head's arithmetic is compared.
+    maps = single.activations
+    head = ab.cut(model.double(), layer)
+    head.trace(exact.images)
+    sides = tuple(side.double() if isinstance(side, Tensor) else side for side in single.sides)
+    expected = brute_force(head, maps.double(), sides, exact.targets, 256 * MEBIBYTE)
+    brute = ab.cut(model.float(), layer)
+    brute.trace(exact.images.float())
+    rough = brute_force(brute, maps, single.sides, exact.targets, 256 * MEBIBYTE)
+    error, rough_error = (single.ablation_drops - expected).abs(), (rough - expected).abs()
+    assert error.max() <= 1e-4 * expected.abs().max()
+    assert error.median() <= rough_error.median()
+
+
+@pytest.mark.parametrize("head", ["fully_connected_relu", "class_maps", "convolutions", "pool_linear"])
+def test_a_head_in_bf16_answers_in_float32(head):
+    torch.manual_seed(3)
+    model = lively(Head(HEADS[head]())).float()
+    images = torch.randn(3, 3, 6, 6)
+    exact = ab.cut(model, "maps").trace(images).ablation_drops
+    cut = ab.cut(model, "maps", head_precision="bf16")
+    first, second = cut.trace(images).ablation_drops, cut.trace(images).ablation_drops
+    assert first.dtype == torch.float32
+    assert torch.equal(first, second)  # with the head's values kept in the trace, or evaluated again
+    # bf16 keeps 8 bits, and a drop is a sum of some dozen rounded terms.
+    torch.testing.assert_close(first, exact, rtol=0, atol=float(0.05 * exact.abs().max()))
+
+
+def test_a_batch_is_its_images():
+    torch.manual_seed(0)
+    model = lively(models.mobilenet_v3_small(weights=None))
+    trace = a_trace(model, "features.12", batch=4)
+    cut = ab.cut(model, "features.12")
+    for image in (0, 3):
+        alone = cut.trace(trace.images[[image]], trace.targets[[image]])
+        torch.testing.assert_close(alone.ablation_drops[0], trace.ablation_drops[image], rtol=0, atol=1e-14)

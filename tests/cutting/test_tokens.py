@@ -1,0 +1,351 @@
+"""Transformers: tokens seen as maps equal literal hooks and explicit passes, and the model comes back as it was."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.cutting.hooked import HookedParts
+from axiom_bench.cutting.tokens import Tokens, grid_of
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.errors import BenchError
+from tests.cutting.test_cut import assert_unchanged, snapshot
+
+LN_1 = "encoder.layers.encoder_layer_1.ln_1"
+
+
+class Registers(nn.Module):
+    """A ViT of 8 x 8 patches with a class token and two registers, for images of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.leading = nn.Conv2d(3, 6, 8, 8), nn.Parameter(torch.randn(1, 3, 6))
+        self.norm, self.mixing = nn.LayerNorm(6), nn.MultiheadAttention(6, 2, batch_first=True)
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat((self.leading.expand(x.shape[0], -1, -1), patches), 1)
+        normed = self.norm(tokens)
+        mixed, _ = self.mixing(normed, normed, normed, need_weights=False)
+        return self.fc((tokens + mixed)[:, 0])
+
+
+class Deciding(Registers):
+    """Looks at its data, so that torch.fx can't trace it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.mean() > 0 else -x)
+
+
+def vit() -> nn.Module:
+    model = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=3)
+    nn.init.normal_(model.heads.head.weight)  # torchvision starts it at zero
+    return model
+
+
+def swin() -> nn.Module:
+    return torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=3)
+
+
+def timm_vit() -> nn.Module:
+    timm = pytest.importorskip("timm")
+    tiny = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 16, "num_heads": 2, "num_classes": 3}
+    return timm.create_model("vit_base_patch16_224", **tiny)
+
+
+def timm_swin() -> nn.Module:
+    timm = pytest.importorskip("timm")
+    tiny = {"img_size": 32, "window_size": 4, "depths": (2, 2), "embed_dim": 16, "num_heads": (2, 2), "num_classes": 3}
+    return timm.create_model("swin_tiny_patch4_window7_224", **tiny)
+
+
+@dataclass(frozen=True)
+class Net:
+    """leading: tokens before the patches; None for a grid with its channels last."""
+
+    build: Callable[[], nn.Module]
+    layer: str
+    size: tuple[int, int]
+    grid: tuple[int, int]
+    leading: int | None
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(3)
+        return self.build().double()
+
+    def images(self) -> Tensor:
+        return torch.randn(2, 3, *self.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def trace(self, model: nn.Module | None = None) -> ab.Trace:
+        return ab.trace(model or self.model(), self.layer, self.images(), torch.tensor([2, 0]), reshape="tokens")
+
+    def place(self, k: int, y: int, x: int) -> tuple[int, ...]:
+        """Where the layer's output (without its batch) holds map k at (y, x)."""
+        return (y, x, k) if self.leading is None else (self.leading + y * self.grid[1] + x, k)
+
+    def maps(self, output: Tensor) -> Tensor:
+        """(B, K, H, W), value by value."""
+        H, W = self.grid
+        found = output.new_zeros(len(output), output.shape[-1], H, W)
+        for k in range(output.shape[-1]):
+            for y in range(H):
+                for x in range(W):
+                    found[:, k, y, x] = output[(slice(None), *self.place(k, y, x))]
+        return found
+
+
+NETS = {
+    "vit": Net(vit, LN_1, (32, 32), (4, 4), 1),
+    "vit_block": Net(vit, "encoder.layers.encoder_layer_0", (32, 32), (4, 4), 1),
+    "swin": Net(swin, "norm", (32, 48), (4, 6), None),
+    "swin_block": Net(swin, "features.3", (32, 48), (4, 6), None),
+    "swin_early": Net(swin, "features.1", (32, 48), (8, 12), None),  # (8, 12, 16): 12 x 16 is nearly the aspect too
+    "swin_padded": Net(swin, "features.1", (36, 24), (9, 6), None),
+    "registers": Net(Registers, "norm", (16, 32), (2, 4), 3),
+    "deciding": Net(Deciding, "norm", (16, 32), (2, 4), 3),
+    "timm_vit": Net(timm_vit, "blocks.1.norm1", (32, 32), (4, 4), 1),
+    "timm_swin": Net(timm_swin, "layers.0", (32, 32), (8, 8), None),
+}
+
+
+@pytest.fixture(params=NETS)
+def net(request: pytest.FixtureRequest) -> Net:
+    return NETS[request.param]
+
+
+def hooked(model: nn.Module, layer: str, image: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Tensor:
+    """The model's logits for one image, its layer's output replaced by what the hook gives for it."""
+    twin = copy.deepcopy(model).eval()
+    twin.get_submodule(layer).register_forward_hook(lambda module, inputs, output: hook(output))
+    return twin(image)
+
+
+def test_activations_gradients_and_logits_equal_literal_hooks(net: Net):
+    model, images, trace = net.model(), net.images(), net.trace()
+    for row, target in enumerate(trace.targets):
+        seen: list[Tensor] = []
+
+        def keep(output: Tensor, seen: list[Tensor] = seen) -> Tensor:
+            output.retain_grad()
+            seen.append(output)
+            return output.clone()
+
+        logits = hooked(model, net.layer, images[row : row + 1], keep)
+        logits[0, target].backward()
+        # 1e-13: a batch, and attention without a gradient, take other kernels; float64 rounds at 1e-16 of 1.
+        torch.testing.assert_close(trace.logits[row : row + 1], logits, rtol=0, atol=1e-13)
+        torch.testing.assert_close(trace.activations[row : row + 1], net.maps(seen[0].detach()), rtol=0, atol=1e-13)
+        torch.testing.assert_close(trace.gradients[row : row + 1], net.maps(seen[0].grad), rtol=0, atol=1e-13)
+    assert trace.activations.shape[2:] == net.grid
+
+
+def test_drops_equal_one_pass_a_channel_with_the_class_token_kept(net: Net):
+    model, images, trace = net.model(), net.images(), net.trace()
+    for row, target in enumerate(trace.targets):
+        for k in range(trace.activations.shape[1]):
+
+            def ablate(output: Tensor, k: int = k) -> Tensor:
+                output = output.clone()
+                for y in range(net.grid[0]):
+                    for x in range(net.grid[1]):
+                        output[(0, *net.place(k, y, x))] = 0
+                return output
+
+            with torch.no_grad():
+                logits = hooked(model, net.layer, images[row : row + 1], ablate)
+            expected = trace.scores[row] - logits[0, target]
+            torch.testing.assert_close(trace.ablation_drops[row, k], expected, rtol=0, atol=1e-13)
+    assert trace.ablation_drops.any()
+
+
+def test_head_and_forward_equal_the_model_and_rows_keep_their_image(net: Net):
+    trace = net.trace()
+    torch.testing.assert_close(trace.forward(net.images()), trace.logits, rtol=0, atol=1e-13)
+    rows = torch.tensor([1, 0, 1])
+    torch.testing.assert_close(trace.head(trace.activations[rows], rows), trace.logits[rows], rtol=0, atol=1e-13)
+    part = trace[1:]
+    torch.testing.assert_close(part.head(part.activations), trace.logits[1:], rtol=0, atol=1e-13)
+    torch.testing.assert_close(part.ablation_drops, trace.ablation_drops[1:], rtol=0, atol=1e-13)
+
+
+def test_the_model_comes_back_as_it_was(net: Net):
+    model = net.model().train()
+    before = snapshot(model)
+    trace = net.trace(model)
+    assert trace.ablation_drops.shape == trace.activations.shape[:2]
+    assert_unchanged(model, before)
+
+
+def test_other_traces_keep_the_reshape():
+    net = NETS["vit"]
+    trace = net.trace()
+    again = trace.again(model=net.model())
+    assert torch.equal(again.activations, trace.activations)
+    assert trace.at("encoder.layers.encoder_layer_0.ln_1").activations.shape == (2, 16, 4, 4)
+    assert trace.at("conv_proj").activations.shape == (2, 16, 4, 4)  # maps as they are
+    larger = trace.scaled(output=2.0, inputs=4.0)
+    torch.testing.assert_close(larger.head(larger.activations), 2 * trace.logits, rtol=0, atol=1e-13)
+    torch.testing.assert_close(larger.ablation_drops, 2 * trace.ablation_drops, rtol=0, atol=1e-13)
+
+
+def test_a_grid_of_the_users_and_images_of_another_size():
+    net = NETS["registers"]
+    trace = ab.trace(net.model(), net.layer, net.images(), torch.tensor([2, 0]), reshape=(2, 4))
+    assert torch.equal(trace.activations, net.trace().activations)
+    cut = ab.cut(net.model(), net.layer, reshape="tokens")
+    assert cut.trace(torch.zeros(1, 3, 16, 32).double()).activations.shape == (1, 6, 2, 4)
+    assert cut.trace(torch.zeros(2, 3, 32, 24).double()).activations.shape == (2, 6, 4, 3)
+
+
+def test_only_a_model_that_fx_cannot_trace_is_hooked(net: Net):
+    assert isinstance(net.trace().cut_model.halves.parts.parts, HookedParts) == (net.build is Deciding)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_precisions(precision: str):
+    net = NETS["vit"]
+    trace = ab.cut(net.model().float(), net.layer, precision, reshape="tokens").trace(net.images().float())
+    assert trace.activations.dtype == trace.ablation_drops.dtype == torch.float32
+    # bf16 keeps 8 bits; the head still runs in float32.
+    torch.testing.assert_close(
+        trace.logits, net.trace().logits.float(), rtol=0, atol=0.2 if precision == "bf16" else 1e-4
+    )
+
+
+PIECEWISE_LINEAR = ("cam", "full_grad", "guided", "lift_cam", "relevance_cam")  # what these need, a transformer lacks
+
+
+@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("which", ["vit", "swin"])
+def test_methods_explain_transformers(which: str, name: str):
+    trace = NETS[which].trace()
+    if name.startswith(PIECEWISE_LINEAR):
+        with suppress(BenchError):  # Swin's head at its norm is linear, and some of them apply to it
+            assert methods.get(name)(trace) is not None
+        return
+    answer = methods.get(name)(trace)
+    heatmap = ab.Explanation.of(trace, answer).heatmap
+    assert heatmap.shape == (2, *NETS[which].size)
+    assert heatmap.isfinite().all()
+
+
+def test_cam_is_grad_cam_on_a_swin():
+    trace = NETS["swin"].trace()
+    torch.testing.assert_close(methods.get("cam")(trace), methods.get("grad_cam")(trace), rtol=1e-12, atol=1e-15)
+
+
+def test_evaluate_and_explain_take_the_reshape():
+    net, batches = NETS["vit"], [(NETS["vit"].images(), torch.tensor([2, 0]))]
+    table = ab.evaluate(
+        net.model(), net.layer, batches, ["grad_cam", "ablation_cam_axiomatic"], ["sensitivity_error"], reshape="tokens"
+    )
+    assert set(table["status"]) == {"ok"}
+    of = table.set_index(["method", "image_id"])["value"]
+    assert (of["ablation_cam_axiomatic"] < 1e-9).all()  # its contributions are the drops
+    assert isinstance(table, pd.DataFrame)
+    maps = ab.explain(net.model(), net.layer, net.images(), ["grad_cam"], reshape="tokens")
+    assert maps["grad_cam"].shape == (2, 32, 32)
+
+
+class Columns:
+    """A user's own reshape: patches in columns."""
+
+    def to_maps(self, output: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        maps, rest = Tokens().to_maps(output, image_size)
+        assert rest is not None
+        return maps.mT, rest
+
+    def from_maps(self, maps: Tensor, rest: Tensor | None) -> Tensor:
+        return Tokens().from_maps(maps.mT, rest)
+
+
+class OneWay(Columns):
+    def from_maps(self, maps: Tensor, rest: Tensor | None) -> Tensor:
+        return Tokens().from_maps(maps, rest)
+
+
+class Flat(Columns):
+    def to_maps(self, output: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return output, output
+
+
+def test_a_reshape_of_the_users_own():
+    net = NETS["vit"]
+    trace = ab.trace(net.model(), net.layer, net.images(), torch.tensor([2, 0]), reshape=Columns())
+    assert torch.equal(trace.activations, net.trace().activations.mT)
+    torch.testing.assert_close(trace.ablation_drops, net.trace().ablation_drops, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("which", "layer", "reshape", "sentence"),
+    [
+        (
+            "vit",
+            LN_1,
+            None,
+            "gives tokens (1, 17, 16), not maps (B, K, H, W): set reshape=tokens (model.reshape=tokens",
+        ),
+        ("swin", "norm", None, "gives tokens (1, 4, 6, 32), not maps (B, K, H, W): set reshape=tokens"),
+        ("vit", LN_1, "token", "There is no reshape 'token'; did you mean 'tokens'?"),
+        ("vit", LN_1, 7, "reshape is None, 'tokens', a grid (H, W), or an object with to_maps and from_maps, not 7."),
+        ("vit", LN_1, (5, 5), "17 tokens don't fill a grid of 5x5; set reshape to their grid."),
+        ("vit", "heads.head", "tokens", "The values (1, 3) of the layer 'heads.head' are no maps of the images; set"),
+        ("swin", "norm", (3, 3), "The values (1, 4, 6, 32) of the layer 'norm' are no maps of the images; set reshape"),
+        ("vit", LN_1, OneWay(), "must undo itself: from_maps(*to_maps(x, size)) isn't x."),
+        ("vit", LN_1, Flat(), "must give maps (B, K, H, W) from (1, 17, 16)."),
+    ],
+)
+def test_a_mistake_is_one_sentence(which: str, layer: str, reshape: object, sentence: str):
+    with pytest.raises(BenchError, match=re.escape(sentence)):
+        ab.trace(NETS[which].model(), layer, NETS[which].images(), reshape=reshape)
+
+
+def test_a_shape_that_may_be_both_is_refused():
+    model = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(), nn.Linear(512, 3))
+    assert ab.trace(model, "0", torch.zeros(1, 3, 32, 32)).activations.shape == (1, 8, 8, 8)
+    with pytest.raises(BenchError, match=r"may be maps \(B, K, H, W\) as well as \(B, H, W, K\)"):
+        ab.trace(model, "0", torch.zeros(1, 3, 32, 32), reshape="tokens")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "image_size", "grid"),
+    [
+        (197, (224, 224), (14, 14)),
+        (196, (224, 224), (14, 14)),
+        (201, (224, 224), (14, 14)),  # a class token and four registers
+        (50, (224, 224), (7, 7)),
+        (1374, (518, 518), (37, 37)),
+        (577, (384, 384), (24, 24)),
+        (1 + 14 * 28, (224, 448), (14, 28)),
+        (2, (16, 16), (1, 1)),
+    ],
+)
+def test_the_grid_that_fits(tokens: int, image_size: tuple[int, int], grid: tuple[int, int]):
+    assert grid_of(tokens, image_size) == grid
+
+
+def test_no_grid_or_two_are_refused():
+    with pytest.raises(
+        BenchError, match=r"213 tokens of an image of 224x224 pixels fill no grid of square patches; set"
+    ):
+        grid_of(213, (224, 224))
+    with pytest.raises(BenchError, match=r"17 tokens of an image of 24x24 pixels fill each of the grids 4x4 and 3x3;"):
+        grid_of(17, (24, 24))
+
+
+def test_behind_the_last_attention_patches_count_for_nothing():
+    net = NETS["vit"]
+    trace = ab.trace(net.model(), "encoder.layers.encoder_layer_1", net.images(), reshape="tokens")
+    assert not trace.gradients.any()
+    assert not trace.ablation_drops.any()

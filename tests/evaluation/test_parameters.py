@@ -1,0 +1,130 @@
+"""A parameter of the wrong kind is one sentence, from its function's own annotations."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.parameters import kind_of
+
+Fill = str | Sequence[float]
+
+
+def measured(
+    explanation,
+    steps: int = 2,
+    share: float = 0.5,
+    scaled: bool = True,
+    fill: Fill = "zero",
+    sides: tuple[float, ...] = (0.1,),
+    layers: Sequence[str] = (),
+    gamma: float | None = None,
+    wrapped: str | Callable[[Any], Any] = "cam",
+    options: Mapping[str, Any] | None = None,
+    pair: list = (),
+    implicit: int = None,  # noqa: RUF013 - as many write it
+    anything=None,
+    other: np.ndarray | None = None,
+):
+    """A metric that takes all kinds."""
+
+
+class Callable_:
+    def __call__(self, explanation, steps: int = 2):
+        """An object that is called."""
+
+
+an_object = Callable_()
+
+
+def unresolved(explanation: NotImported, steps: int = 2):  # noqa: F821 - as under TYPE_CHECKING
+    """A user's own, whose annotations can't be resolved here."""
+
+
+def configured(params: Mapping[str, Any], function: str = "measured") -> plugins.Plugin:
+    return plugins.from_config("metric", "mine", {"_target_": f"{__name__}.{function}", "params": params})
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"steps": "abc"}, "metric.mine.params.steps must be a whole number, not 'abc'."),
+        ({"steps": None}, "metric.mine.params.steps must be a whole number, not None."),
+        ({"steps": 2.5}, "metric.mine.params.steps must be a whole number, not 2.5."),
+        ({"steps": True}, "metric.mine.params.steps must be a whole number, not True."),
+        ({"share": "half"}, "metric.mine.params.share must be a number, not 'half'."),
+        ({"share": True}, "metric.mine.params.share must be a number, not True."),
+        ({"scaled": "no"}, "metric.mine.params.scaled must be true or false, not 'no'."),
+        ({"scaled": 1}, "metric.mine.params.scaled must be true or false, not 1."),
+        ({"fill": 3}, "metric.mine.params.fill must be a text or a list of numbers, not 3."),
+        ({"fill": None}, "metric.mine.params.fill must be a text or a list of numbers, not None."),
+        ({"fill": ["a"]}, "metric.mine.params.fill must be a text or a list of numbers, not ['a']."),
+        ({"sides": 0.1}, "metric.mine.params.sides must be a list of numbers, not 0.1."),
+        ({"sides": [0.1, None]}, "metric.mine.params.sides must be a list of numbers, not [0.1, None]."),
+        ({"layers": "features"}, "metric.mine.params.layers must be a list of texts, not 'features'."),
+        ({"gamma": "auto"}, "metric.mine.params.gamma must be a number or null, not 'auto'."),
+        ({"wrapped": 3}, "metric.mine.params.wrapped must be a text or a function, not 3."),
+        ({"options": [1]}, "metric.mine.params.options must be a mapping or null, not [1]."),
+        ({"pair": "ab"}, "metric.mine.params.pair must be a list, not 'ab'."),
+    ],
+)
+def test_a_wrong_kind_is_one_sentence(params, says):
+    with pytest.raises(BenchError) as error:
+        configured(params)
+    assert str(error.value) == says
+
+
+def test_what_fits_is_let_through():
+    configured(
+        {"steps": np.int64(3), "share": 1, "scaled": False, "fill": [0, 1.0], "sides": [1, 0.5], "layers": ["a"]}
+    )
+    configured({"share": np.float32(0.5), "fill": "mean", "sides": (0.5,), "gamma": None, "wrapped": len, "pair": [1]})
+    configured({"options": {"a": 1}, "implicit": None, "anything": object(), "other": "unknown kinds"})
+
+
+def test_an_object_and_a_library_s_function_are_checked_too():
+    with pytest.raises(BenchError, match=r"params\.steps must be a whole number"):
+        configured({"steps": "abc"}, "an_object")
+    assert configured({"steps": "abc"}, "unresolved").params == {"steps": "abc"}  # nothing to check against
+
+
+def test_params_are_a_group():
+    with pytest.raises(BenchError, match=r"metric\.mine\.params is a group.*not 3"):
+        configured(3)
+
+
+@pytest.mark.parametrize("kind", ["method", "metric"])
+def test_every_parameter_of_ours_has_a_kind(kind):
+    for name in plugins.names(kind):
+        plugin = plugins.load(kind, name)
+        known = inspect.signature(plugin.call.func, eval_str=True).parameters
+        assert [key for key in plugin.params if kind_of(known[key].annotation) is None] == []
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        ({"forwards": "steps + nothing"}, r"metric\.mine\.forwards.*'steps \+ nothing'.*NameError"),
+        ({"forwards": {"mine": "len(anything)"}}, r"metric\.mine\.forwards.*TypeError"),
+        ({"forwards": "anything"}, r"metric\.mine\.forwards must come to a number.*'anything' is 'many'"),
+        ({"forwards": None}, r"metric\.mine\.forwards must come to a number"),
+    ],
+)
+def test_forwards_that_can_not_be_told_are_one_sentence(about, says):
+    params = {"anything": 3 if "len" in str(about) else "many"}
+    metric = plugins.from_config("metric", "mine", {"_target_": f"{__name__}.measured", "params": params, **about})
+    with pytest.raises(BenchError, match=says):
+        plugins.forwards_of(metric)
+
+
+def test_a_curve_s_points_that_can_not_be_told_are_one_sentence():
+    about = {"curves": {"curve": {"at": "[1 / steps]", "y": "'score'"}}}
+    config = {"_target_": f"{__name__}.measured", "params": {"steps": 0}, **about}
+    with pytest.raises(BenchError, match=r"metric\.mine\.curves\.curve\.at.*'\[1 / steps\]'.*ZeroDivisionError"):
+        plugins.axes_of(plugins.from_config("metric", "mine", config))

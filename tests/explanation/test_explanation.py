@@ -1,0 +1,97 @@
+"""What a metric sees: contributions, maps, and the boxes and masks of the explained class."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import axiom_bench as ab
+
+
+@pytest.fixture
+def trace() -> ab.Trace:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 5)).double()
+    return ab.trace(model, "1", torch.randn(3, 3, 6, 6, dtype=torch.float64), torch.tensor([0, 2, 4]))
+
+
+def gradient_cam(trace: ab.Trace) -> torch.Tensor:
+    return trace.gradients.mean((2, 3), keepdim=True)
+
+
+def test_contributions_are_weights_times_activations(trace):
+    for weights in (gradient_cam(trace), trace.gradients):
+        explanation = ab.Explanation.of(trace, weights)
+        assert torch.equal(explanation.contributions, weights * trace.activations)
+        assert torch.equal(explanation.raw_map, (weights * trace.activations).sum(1))
+        assert torch.equal(explanation.channel_totals, explanation.contributions.sum((2, 3)))
+        assert torch.equal(explanation.heatmap, ab.heatmap(explanation.raw_map, (6, 6)))
+        assert len(explanation) == 3
+
+
+def test_a_map_has_no_contributions(trace):
+    explanation = ab.Explanation.of(trace, ab.Map(torch.ones(3, 2, 2)))
+    assert explanation.contributions is None
+    assert explanation.heatmap.shape == (3, 6, 6)
+    with pytest.raises(ValueError, match="no contributions"):
+        _ = explanation.channel_totals
+
+
+def test_boxes_and_masks_are_of_the_explained_class(trace):
+    mask = torch.full((6, 6), -1)
+    mask[:2], mask[2:4] = 0, 2
+    note = ab.Annotation(torch.tensor([0, 2, 2]), torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]]), mask)
+    bare = ab.Annotation.none()
+    batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets, (note, note, bare))
+    explanation = ab.Explanation.of(trace, gradient_cam(trace), batch)
+    assert [len(boxes) for boxes in explanation.boxes] == [1, 2, 0]
+    assert explanation.boxes[1].tolist() == [[0, 2, 6, 4], [1, 2, 3, 4]]
+    assert explanation.masks.sum((1, 2)).tolist() == [12, 12, 0]
+    assert explanation.masks[1, 2:4].all()
+
+
+def test_others_are_the_objects_of_the_classes_that_are_not_explained(trace):
+    mask = torch.full((6, 6), -1)
+    mask[:2], mask[2:4] = 0, 2
+    note = ab.Annotation(torch.tensor([0, 2, 2]), torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]]), mask)
+    batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets, (note, note, ab.Annotation.none()))
+    first, second, none = ab.Explanation.of(trace, gradient_cam(trace), batch, gradient_cam).again().others or ()
+    assert (first.labels.tolist(), second.labels.tolist(), none.labels.tolist()) == ([2, 2], [0], [])
+    assert second.boxes.tolist() == [[0, 0, 6, 2]]
+    assert first.mask.unique().tolist() == [-1, 2]
+    assert second.mask.unique().tolist() == [-1, 0]
+    assert none.mask is None
+    assert mask.unique().tolist() == [-1, 0, 2]  # the data set's own stays
+
+
+def test_a_data_set_without_annotations_has_none(trace):
+    batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets)
+    assert batch.others(trace.targets, 5) is None
+    assert batch.boxes(trace.targets) is None
+    assert batch.masks(trace.targets) is None
+
+
+def test_again_explains_with_the_same_method(trace):
+    boxes = (torch.zeros(0, 4),) * 3
+    explanation = ab.Explanation.of(trace, gradient_cam(trace), method=gradient_cam)
+    noisy = explanation.again(images=trace.images + 1)
+    assert torch.equal(noisy.raw_map, ab.Explanation.of(noisy.trace, gradient_cam(noisy.trace)).raw_map)
+    assert not torch.equal(noisy.raw_map, explanation.raw_map)
+    assert torch.equal(noisy.trace.targets, trace.targets)
+    other = explanation.again(targets=torch.tensor([1, 1, 1]))
+    assert other.trace.targets.tolist() == [1, 1, 1]
+    model = copy.deepcopy(trace.cut_model.model)
+    with torch.no_grad():
+        model[3].weight.mul_(2)
+    torch.testing.assert_close(explanation.again(model=model).raw_map, 2 * explanation.raw_map)
+    from dataclasses import replace
+
+    assert replace(explanation, boxes=boxes).again().boxes is boxes
+
+
+def test_again_needs_a_trace_and_a_method(trace):
+    with pytest.raises(ValueError, match="knows its trace and its method"):
+        ab.Explanation(heatmap=torch.ones(1, 2, 2)).again()
