@@ -19,6 +19,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, passes_of
 from axiom_bench.evaluation.score_scale import on_score_scale
+from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map
 
@@ -245,7 +246,7 @@ def works_without_autograd(method: Method, case: Case) -> None:
 
 def score_scale_claim_holds(method: Method, case: Case) -> None:
     """`on_score_scale` says what the check finds; a callable without a YAML file claims nothing."""
-    claim = _claims(method).get("on_score_scale")
+    claim = _spec(method).on_score_scale
     if claim is not None:
         found = on_score_scale(method, case.trace())
         assert claim == found, f"on_score_scale is {claim}, and the check finds {found}"
@@ -253,21 +254,20 @@ def score_scale_claim_holds(method: Method, case: Case) -> None:
 
 def passes_claim_holds(method: Method, case: Case) -> None:
     """`passes` says what the method costs beyond the trace, for each image; the drops are on a line of their own."""
-    claims = _claims(method)
-    if "passes" in claims:
+    if isinstance(method, Plugin) and method.spec.passes:
         trace = case.trace()
         _ = trace.ablation_drops
         before = asdict(trace.passes)
         method(trace)
         found = {name: (count - before[name]) / len(trace) for name, count in asdict(trace.passes).items()}
         live = int((~dead_channels(trace.activations)).sum(1).float().mean())
-        claimed = passes_of(plugins.of("method", method), case.channels, live, trace.activations[0, 0].numel())
+        claimed = passes_of(method, case.channels, live, trace.activations[0, 0].numel())
         assert claimed == found, f"passes is {claimed} for each image, and {found} were counted"
 
 
 def needs_drops_claim_holds(method: Method, case: Case) -> None:
     """`needs_drops` says whether the method is the first to ask for `trace.ablation_drops`."""
-    claim = _claims(method).get("needs_drops")
+    claim = _spec(method).needs_drops
     if claim is not None:
         trace = case.trace()
         method(trace)
@@ -324,7 +324,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
 
 def exemptions(plugin: Plugin) -> dict[str, str]:
     """The checks that a method's YAML file says it breaks by its nature: name -> reason."""
-    return dict(plugin.about.get("exempt", {}))
+    return dict(plugin.spec.exempt)
 
 
 def accepted_cases(method: Method) -> dict[str, Case]:
@@ -357,8 +357,8 @@ def _failure(check: Callable[[Method, Case], None], plugin: Plugin, name: str, c
     return None
 
 
-def _claims(method: Method) -> Mapping[str, Any]:
-    return method.about if isinstance(method, Plugin) else {}
+def _spec(method: Method) -> MethodSpec:
+    return method.spec if isinstance(method, Plugin) else MethodSpec()
 
 
 def _values(answer: Tensor | Map) -> Tensor:

@@ -31,7 +31,7 @@ from peer_measures import quiet
 from torch import nn
 
 from axiom_bench import data, methods, metrics, models
-from axiom_bench.evaluation.evaluate import value_names
+from axiom_bench.evaluation.plugins import value_names
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.run.sweep import configuration

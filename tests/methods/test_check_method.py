@@ -11,6 +11,7 @@ from axiom_bench import methods, testing
 from axiom_bench.cutting.division import XY
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.grad_cam import grad_cam
 from axiom_bench.testing import CASES, check_method
@@ -98,7 +99,7 @@ def own_gradient(trace):
 
 
 def claiming(**about):
-    return Plugin("mine", "mine.mine", grad_cam, about=about)
+    return Plugin("mine", "mine.mine", grad_cam, MethodSpec(**about))
 
 
 def one_more_pass(trace):
@@ -128,7 +129,7 @@ BROKEN = [
     ("takes_one_pixel", per_spread),
     ("works_without_autograd", own_gradient),
     ("score_scale_claim_holds", claiming(on_score_scale=False)),
-    ("passes_claim_holds", Plugin("mine", "mine.mine", one_more_pass, about={"passes": NO_PASSES})),
+    ("passes_claim_holds", Plugin("mine", "mine.mine", one_more_pass, MethodSpec(passes=NO_PASSES))),
     ("passes_claim_holds", claiming(passes={**NO_PASSES, "head_forward": 1})),
     ("needs_drops_claim_holds", claiming(needs_drops=True)),
 ]
@@ -198,4 +199,4 @@ def test_a_method_that_refuses_every_network_has_shown_nothing():
 
 def test_checks_are_named_like_the_functions_users_can_call():
     assert all(getattr(testing, check.__name__) is check and check.__doc__ for check in testing.CHECKS)
-    assert methods.get("random").about["exempt"].keys() == {"channel_equivariant"}
+    assert methods.get("random").spec.exempt.keys() == {"channel_equivariant"}
