@@ -27,7 +27,8 @@ from axiom_bench.testing.cases import CLASSES, Case, model_state
 Metric = Callable[[Explanation], Any]
 FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")
 TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
-CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}  # float64: sums of some hundred terms of the size of 1
+# float64: sums of some hundred terms of the size of 1.
+CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 
 
 @dataclass(frozen=True)
