@@ -119,7 +119,7 @@ def shard_rows(job: Job, whole: CutModel, shard: Shard, names: Sequence[str]) ->
             yield from (bad_rows(batch, name, metrics) for name in names)
             continue
         full = padded(batch, job.batch_size)
-        trace = replace(traced(whole, full), repeats=len(full) - len(batch))
+        trace = replace(traced(whole, full), num_padding=len(full) - len(batch))
         for part in rows_of(trace, full, methods, metrics, job.normalise):
             yield trimmed(part, len(full), len(batch))
 
