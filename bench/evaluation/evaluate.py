@@ -23,6 +23,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, measuring
 from axiom_bench.evaluation import plugins, queries
+from axiom_bench.evaluation.left_out import MethodLeftOut
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.preconditions import statuses
 from axiom_bench.evaluation.score_scale import on_score_scale
@@ -224,7 +225,7 @@ def _answer(method: Plugin, trace: Trace) -> Tensor | Map | None:
     try:
         answer = method(trace)
     except BenchError as error:
-        warnings.warn(f"The method {method.name!r} is left out: {error}", stacklevel=2)
+        warnings.warn(f"The method {method.name!r} is left out: {error}", MethodLeftOut, stacklevel=2)
         return None
     if isinstance(answer, Map) and answer.raw.ndim == 3 and len(answer.raw) == len(trace):
         return Map(answer.raw.detach())

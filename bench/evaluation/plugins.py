@@ -14,11 +14,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import yaml
 
+from axiom_bench.configs import conf_folder as conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import parameters
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, method_spec, metric_spec
@@ -26,11 +26,6 @@ from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, method_spec, me
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
-
-
-def conf_folder() -> Path:
-    """Where the YAML files are: inside the package."""
-    return Path(__file__).parent.parent / "conf"
 
 
 ALL = "all"  # no entry, but a choice: method=all
@@ -172,16 +167,6 @@ def _values(kind: str, name: str, target: str, params: Mapping[str, Any]) -> Map
     if not isinstance(listed, Mapping):
         raise BenchError(f"{kind}.{name}.values: {target!r} must return a dict of the values' names, not {listed!r}.")
     return listed
-
-
-def passes_of(method: Plugin, channels: int, live_channels: int, positions: int) -> dict[str, float]:
-    """What a method's YAML says it costs an image beyond the trace: {"trunk_forward": 1, ...}.
-
-    An entry is a number, or an expression over the method's own parameters, `channels` (K), `live_channels` (those
-    that aren't zero all over), `positions` (H W), len, min and max, as "min(top, live_channels) + 1".
-    """
-    layer = {"channels": channels, "live_channels": live_channels, "positions": positions}
-    return _numbers(f"method.{method.name}.passes", method.spec.passes, {**method.params, **layer})
 
 
 def forwards_of(metric: Plugin) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What the YAML file of a method or metric says beside `_target_` and `params`: one typed definition, checked on reading.
+"""Metadata of methods and metrics: what their YAML files hold beside `_target_` and `params`, checked on reading.
 
 A misspelt or unknown key, and a value of the wrong kind, is a BenchError in one sentence.
 """
@@ -33,7 +33,6 @@ class MethodSpec:
     note: str | None = None
     library: str | None = None
     exempt: Mapping[str, str] = field(default_factory=dict)
-    passes: Mapping[str, Any] = field(default_factory=dict)  # until costs are counted
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set, as plain data."""

@@ -12,8 +12,9 @@ import torch
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data import BadImage, batches
+from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
+from axiom_bench.data.loading import batches
 from axiom_bench.evaluation.evaluate import Columns, curve_frame, frame, rows_of, with_score_scale
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.records import store as records
