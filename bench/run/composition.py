@@ -25,9 +25,10 @@ from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench import models
+from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.models.registry import register_models
 from axiom_bench.run import hydra_errors, settings
 
 LISTS = ("method", "metric", "peers")  # groups of which a run takes several entries, as a list
@@ -94,7 +95,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 def base_keys() -> set[str]:
     """The dotted settings of conf/config.yaml and conf/device/, which no choice of methods or data changes."""
-    folder = plugins.conf_folder()
+    folder = conf_folder()
     config, device = (_yaml(folder / name) for name in ("config.yaml", "device/auto.yaml"))
     nodes = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
     return {key for key, _ in settings.settings({**nodes, "device": device})}
@@ -103,8 +104,8 @@ def base_keys() -> set[str]:
 def _hydra(folders: Sequence[str]) -> Hydra:
     """Hydra with conf/ first, then the given folders, on its search path."""
     setbase("1.3")
-    models.register()
-    path = create_config_search_path(str(plugins.conf_folder()))
+    register_models()
+    path = create_config_search_path(str(conf_folder()))
     schema = path.get_path().pop()  # Hydra's own, which stays last
     for folder in folders:
         path.append("own configuration", folder)
@@ -193,7 +194,7 @@ def _values(override: Override) -> list[str]:
         raise BenchError(f"The brackets are missing in {line}; write {key}=[{names}] for several in one run.")
     if key not in AXES:
         raise BenchError(
-            f"{key} takes one value, not several as in {line}; only {', '.join(AXES[:-1])} and {AXES[-1]} take several. "
+            f"{key} takes one value, not several as in {line}; only {AXES[0]}, {AXES[1]} and {AXES[2]} take several. "
             "Start a run for each value, with run=NAME."
         )
     if not override.is_discrete_sweep():
@@ -211,7 +212,7 @@ def _options(hydra: Hydra, group: str) -> list[str]:
 
 def _keys(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
     """The dotted settings that exist, given the files that the overrides choose."""
-    groups = {path.name for path in plugins.conf_folder().iterdir() if path.is_dir()}
+    groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
     choices = [override for override in overrides if override.partition("=")[0] in groups]
     try:
         return [key for key, _ in settings.settings(plain(compose(hydra, choices)))]
