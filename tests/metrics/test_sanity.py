@@ -309,7 +309,9 @@ def test_models_are_made_once_for_a_cut(trace, explanation):
 
 def with_similarity(name: str, kind: str) -> Plugin:
     metric = metrics.get(name)
-    return from_config("metric", name, {**metric.about, "_target_": metric.target, "params": {"similarity": kind}})
+    return from_config(
+        "metric", name, {**metric.spec.as_dict(), "_target_": metric.target, "params": {"similarity": kind}}
+    )
 
 
 def test_two_empty_pictures_are_not_alike(trace, explanation):
