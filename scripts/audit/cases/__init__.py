@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from axiom_bench.data import torchvision_import  # noqa: F401 - the libraries import torchvision, CPU-only torch needs this
+
 FOLDER = Path(__file__).parent
 
 

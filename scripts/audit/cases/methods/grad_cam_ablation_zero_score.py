@@ -6,8 +6,8 @@ from pytorch_grad_cam import AblationCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-linear = nn.Linear(12, 2)
-model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Flatten(), linear).eval()
+convolution, linear = nn.Conv2d(3, 3, 1), nn.Linear(12, 2)
+model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), linear).eval()
 nn.init.zeros_(linear.weight)
 nn.init.zeros_(linear.bias)
 heatmap = AblationCAM(model, [model[1]])(torch.rand(1, 3, 2, 2), [ClassifierOutputTarget(0)])

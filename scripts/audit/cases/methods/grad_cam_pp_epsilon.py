@@ -8,8 +8,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 torch.manual_seed(4)
-linear = nn.Linear(12, 2)
-model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Flatten(), linear).eval()
+convolution, linear = nn.Conv2d(3, 3, 1), nn.Linear(12, 2)
+model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), linear).eval()
 images = torch.rand(1, 3, 2, 2)
 maps = []
 for factor in (1.0, 0.01):

@@ -12,8 +12,8 @@ class Recording(GradCAMpp):
 
 
 torch.manual_seed(0)
-linear = nn.Linear(12, 2)
-model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Flatten(), linear).double().eval()
+convolution, linear = nn.Conv2d(3, 3, 1), nn.Linear(12, 2)
+model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), linear).double().eval()
 gradient = linear.weight[0].detach().view(1, 3, 2, 2)  # the head is linear
 with Recording(model, model[1]) as cam:
     cam([0], model(torch.rand(1, 3, 2, 2, dtype=torch.float64)))

@@ -7,8 +7,8 @@ from torch import nn
 from torchcam.methods import GradCAM
 
 torch.manual_seed(1)
-linear = nn.Linear(12, 2)
-model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Flatten(), linear).double().eval()
+convolution, linear = nn.Conv2d(3, 3, 1), nn.Linear(12, 2)
+model = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), linear).double().eval()
 images = torch.rand(1, 3, 2, 2, dtype=torch.float64)
 highest = []
 for factor in (1.0, 1e-4, 1e-4):
