@@ -46,7 +46,7 @@ def write(path: Path, rows: pd.DataFrame, schema: pa.Schema | None = SCHEMA) -> 
     schema: the records' columns and types; None takes what the rows have, for tables of another kind.
     """
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False), buffer)
+    pq.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False), buffer, write_page_checksum=True)
     files.write(path, buffer.getvalue().to_pybytes())
 
 
@@ -61,12 +61,15 @@ def read_curves(folder: Path, paths: Iterable[str]) -> pd.DataFrame:
 
 
 def _read(folder: Path, paths: Iterable[str], schema: pa.Schema) -> pd.DataFrame:
-    tables = [_read_one(folder / path, schema) for path in paths]
+    tables = [read_table(folder / path, schema) for path in paths]
     return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().to_pandas()
 
 
-def _read_one(path: Path, schema: pa.Schema) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
+    """One file as an Arrow table, of these columns and types. Raises BenchError, naming it, for a file that can't be
+    read or has other columns."""
     try:
-        return pq.read_table(path).cast(schema)
-    except (OSError, ValueError) as error:  # Arrow says ValueError for columns of another name or order
+        table = pq.read_table(path, page_checksum_verification=True)
+        return table if schema is None else table.cast(schema)
+    except (OSError, ValueError) as error:  # Arrow raises ValueError for columns of another name or order
         raise BenchError(f"The record file {path} can't be read ({error}); delete it and run again.") from error

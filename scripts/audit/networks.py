@@ -13,7 +13,11 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench import data, models
+from axiom_bench.data.base import subset
+from axiom_bench.data.loading import batches
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.models.load import LoadedModel, load_model
+from axiom_bench.models.registry import model_config
 
 REAL_ROOT = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).resolve().parents[3] / "shared"))
 PHOTOGRAPHS = "own_model"  # the trained network that has photographs below REAL_ROOT
@@ -119,17 +123,17 @@ def trained(name: str, count: int) -> Network:
     return Network(f"{name} at {model.layer}", model.module, model.layer, batch.images, batch.targets)
 
 
-def loaded(name: str, count: int) -> tuple[models.LoadedModel, ab.Batch]:
+def loaded(name: str, count: int) -> tuple[LoadedModel, ab.Batch]:
     """A named network and a batch of its own images: photographs below REAL_ROOT, or scenes."""
-    config: dict[str, Any] = {"real_root": str(REAL_ROOT), "model": models.config(name)}
+    config: dict[str, Any] = {"real_root": str(REAL_ROOT), "model": model_config(name)}
     settings = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
     assert isinstance(settings, dict)
-    model = models.load(settings["model"])
+    model = load_model(settings["model"])
     photographs = {
         "kind": "imagenet",
         "root": str(REAL_ROOT / name / "images"),
         "classes": settings["model"]["classes"],
     }
-    images = data.load(photographs if name == PHOTOGRAPHS else {"kind": "scenes", "size": SCENES})
-    rows = data.batches(images, data.subset(images, count, 0), model.preprocessing, "label", count, 0)
+    images = load_dataset(photographs if name == PHOTOGRAPHS else {"kind": "scenes", "size": SCENES})
+    rows = batches(images, subset(images, count, 0), model.preprocessing, "label", count, 0)
     return model, next(row for row in rows if isinstance(row, ab.Batch))
