@@ -317,11 +317,11 @@ def test_the_fingerprint_follows_the_parameters_of_what_is_wrapped(wrapped, monk
         )
 
     monkeypatch.setattr(plugins, "load", loaded)
-    mine = entry() if wrapped == "default" else entry(wrapped=wrapped)
-    before = fingerprint.plugin(mine)
-    assert fingerprint.plugin(mine) == before
+    params = {} if wrapped == "default" else {"wrapped": wrapped}
+    before = fingerprint.plugin(entry(**params))
+    assert fingerprint.plugin(entry(**params)) == before
     changed = True
-    assert fingerprint.plugin(mine) != before
+    assert fingerprint.plugin(entry(**params)) != before
 
 
 def test_the_fingerprint_follows_the_source_of_what_is_wrapped(monkeypatch):
