@@ -10,9 +10,8 @@ from torch import Tensor
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Again
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.randomised import randomised
 from axiom_bench.metrics.shared.similarity import similarity as likeness
 

@@ -30,10 +30,14 @@ from metric_peers import Sample
 from peer_measures import quiet
 from torch import nn
 
-from axiom_bench import data, methods, metrics, models
+from axiom_bench import methods, metrics
+from axiom_bench.data.base import subset
+from axiom_bench.data.loading import batches
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.evaluation.evaluate import value_names
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
+from axiom_bench.models.load import load_model
 from axiom_bench.run.sweep import configuration
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,8 +109,8 @@ def tiny() -> Sample:
 def trained() -> Sample:
     """Scenes, the embedded network and Grad-CAM, float32."""
     config = configuration(["model=scenes_vgg", "data=scenes"])
-    loaded, images = models.load(config["model"]), data.load(config["data"])
-    rows = data.batches(images, data.subset(images, IMAGES, 0), loaded.preprocessing, "label", IMAGES, 0)
+    loaded, images = load_model(config["model"]), load_dataset(config["data"])
+    rows = batches(images, subset(images, IMAGES, 0), loaded.preprocessing, "label", IMAGES, 0)
     batch = next(row for row in rows if isinstance(row, ab.Batch))
     trace, method = ab.trace(loaded.module, loaded.layer, batch.images, batch.targets), methods.get("grad_cam")
     return Sample(f"scenes_vgg at {loaded.layer}", Explanation.of(trace, method(trace), batch, method))

@@ -32,7 +32,11 @@ from peer_measures import (
 )
 from torch import nn
 
-from axiom_bench import data, methods, models
+from axiom_bench import methods
+from axiom_bench.data.base import subset
+from axiom_bench.data.loading import batches
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.models.load import load_model
 from axiom_bench.run.sweep import configuration
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,8 +95,8 @@ def trained(name: str, count: int) -> Network:
     """A trained network at its default layer on its own data: photographs below real_root, or scenes. float32."""
     data_set = "imagenet" if name == "own_model" else "scenes"
     config = configuration([f"model={name}", f"data={data_set}", f"real_root={REAL_ROOT}"])
-    loaded, images = models.load(config["model"]), data.load(config["data"])
-    rows = data.batches(images, data.subset(images, count, 0), loaded.preprocessing, "label", count, 0)
+    loaded, images = load_model(config["model"]), load_dataset(config["data"])
+    rows = batches(images, subset(images, count, 0), loaded.preprocessing, "label", count, 0)
     batch = next(row for row in rows if isinstance(row, ab.Batch))
     assert batch.targets is not None
     return Network(f"{name} at {loaded.layer}", loaded.module, loaded.layer, batch.images, batch.targets)

@@ -28,9 +28,8 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.evaluation.evaluate import measured, rows_of
 from axiom_bench.evaluation.plugins import Plugin, forwards_of
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Copies, in_blocks
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.deletion_auc import deletion_auc
 from axiom_bench.metrics.insertion_auc import insertion_auc
 from axiom_bench.metrics.road import FRACTIONS, road_morf

@@ -29,8 +29,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.evaluate import value_names
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.methods.axiom_cam import SPLITS
 from axiom_bench.report.markdown import markdown
 from axiom_bench.report.numbers import NOTHING, ROUNDING, number

@@ -19,7 +19,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.evaluate import explain as heatmaps_of
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.models import LoadedModel, load
+from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.records import files
 from axiom_bench.run.sweep import configuration
 from axiom_bench.run.user_code import add_current_folder
@@ -41,7 +41,7 @@ def explain(
     said = {"weights": weights, "layer": layer}
     quick = configuration([f"model={model}"])
     chosen = _chosen(names, quick["method"])
-    loaded = load(quick["model"] | {key: value for key, value in said.items() if value is not None})
+    loaded = load_model(quick["model"] | {key: value for key, value in said.items() if value is not None})
     try:
         pixels_in, _ = loaded.preprocessing(Sample(open_rgb(image, str(image)), str(image)))
     except BadImage as error:

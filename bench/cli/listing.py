@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from axiom_bench import models
 from axiom_bench.evaluation import plugins
+from axiom_bench.models.registry import describe_model, model_names
 from axiom_bench.run.fingerprint import version_of
 
 KINDS = ("methods", "peers", "metrics", "models", "data")
@@ -42,7 +42,7 @@ def _peers() -> Iterator[tuple[str, str]]:
 
 
 def _models() -> Iterator[tuple[str, str]]:
-    yield from ((name, models.describe(name)) for name in models.names())
+    yield from ((name, describe_model(name)) for name in model_names())
 
 
 def _data() -> Iterator[tuple[str, str]]:

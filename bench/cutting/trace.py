@@ -24,8 +24,7 @@ class Trace:
     images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
     scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
     probability. logits: (B, C), whose softmax is the probability of each class. targets: (B,).
-    repeats: how many rows at the end only repeat the one before them, to fill a batch up: what is run image by image
-    leaves them out, see `distinct` and `with_repeats`.
+    num_padding: number of padded rows at the end of the batch; they repeat the last valid row, see `per_image`.
     `trace[i:j]` is the trace of some of its images.
     """
 
@@ -40,7 +39,7 @@ class Trace:
     head_values: Values | None = None
     output_scale: float = 1.0
     input_scale: float = 1.0
-    repeats: int = 0
+    num_padding: int = 0
     _shared: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -58,7 +57,7 @@ class Trace:
             targets=self.targets[rows],
             sides=select(self.sides, self.cut_model.halves.side_kinds, index, len(self)),
             head_values=self.head_values if len(index) == len(self) else None,
-            repeats=max(0, int((index >= self.distinct - 1).sum()) - 1),
+            num_padding=max(0, int((index >= self.num_valid - 1).sum()) - 1),
         )
         if "ablation_drops" in self.__dict__:
             part.__dict__["ablation_drops"] = self.ablation_drops[rows]
@@ -81,13 +80,28 @@ class Trace:
         return self.cut_model.passes
 
     @property
+    def num_valid(self) -> int:
+        """Number of valid rows: the first ones, before the padded rows."""
+        return len(self) - self.num_padding
+
+    def per_image(self, compute: Callable[[int], Tensor]) -> Tensor:
+        """compute(row) -> (...) for each valid row, one at a time; padded rows repeat the last: (B, ...)."""
+        rows = [compute(row) for row in range(self.num_valid)]
+        return torch.stack(rows + rows[-1:] * self.num_padding)
+
+    @property
+    def repeats(self) -> int:
+        """Old name of `num_padding`."""
+        return self.num_padding
+
+    @property
     def distinct(self) -> int:
-        """How many rows, the first ones, are no repeats."""
-        return len(self) - self.repeats
+        """Old name of `num_valid`."""
+        return self.num_valid
 
     def with_repeats(self, rows: Tensor) -> Tensor:
-        """What was computed for the distinct rows, or more, for all of them: (distinct or more, ...) -> (B, ...)."""
-        return rows[torch.arange(len(self), device=rows.device).clamp(max=self.distinct - 1)]
+        """Rows of the valid images (num_valid or more, ...) with the last repeated for the padded rows: (B, ...)."""
+        return rows[torch.arange(len(self), device=rows.device).clamp(max=self.num_valid - 1)]
 
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
@@ -136,7 +150,7 @@ class Trace:
 
     def at(self, layer: str) -> Trace:
         """The trace of the same images and targets at another layer of the same model; passes are counted together."""
-        other = replace(self.cut_model.at(layer).trace(self.images, self.targets), repeats=self.repeats)
+        other = replace(self.cut_model.at(layer).trace(self.images, self.targets), num_padding=self.num_padding)
         return other if self.output_scale == 1 else other.scaled(output=self.output_scale)
 
     def linear_head(self) -> Tensor:
@@ -164,13 +178,13 @@ class Trace:
         """
         cut = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
-        return replace(cut.trace(images, targets), repeats=self._repeats_among(images, targets))
+        return replace(cut.trace(images, targets), num_padding=self._padding_among(images, targets))
 
-    def _repeats_among(self, images: Tensor, targets: Tensor) -> int:
-        """The trace's own repeats where these rows have the same; else none."""
-        last = slice(self.distinct - 1, None)
+    def _padding_among(self, images: Tensor, targets: Tensor) -> int:
+        """The trace's own number of padded rows where these rows end in as many equal ones; else 0."""
+        last = slice(self.num_valid - 1, None)
         same = len(images) == len(self) and all((part[last] == part[last][:1]).all() for part in (images, targets))
-        return self.repeats if same else 0
+        return self.num_padding if same else 0
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
         """The trace of the same network with its scores times `output`, and its activations times `inputs` with the

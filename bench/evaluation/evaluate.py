@@ -24,10 +24,10 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, measuring
 from axiom_bench.evaluation import plugins, queries
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.preconditions import given, statuses
+from axiom_bench.evaluation.preconditions import statuses
 from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.heatmap import Map, heatmap
 
 Columns = dict[str, np.ndarray]

@@ -14,20 +14,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from axiom_bench.configs import conf_folder as conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import parameters
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
-
-
-def conf_folder() -> Path:
-    """Where the YAML files are: inside the package."""
-    return Path(__file__).parent.parent / "conf"
 
 
 ALL = "all"  # no entry, but a choice: method=all

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.division import XY
+from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmap import Map, heatmap
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Method = Callable[["Trace"], "Tensor | Map"]
 Shared = TypeVar("Shared")
+Field = TypeVar("Field")
 
 
 @dataclass(frozen=True)
@@ -122,3 +124,10 @@ class Explanation:
             raise ValueError("Only an explanation that knows its trace and its method can be made again.")
         fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
         return replace(fresh, boxes=self.boxes, masks=self.masks, others=self.others)
+
+
+def given(field: Field | None, name: str) -> Field:
+    """The field itself, for a metric that can't do without it. Raises BenchError where it is None."""
+    if field is None:
+        raise BenchError(f"This metric needs an explanation with {name}; pass Explanation({name}=...).")
+    return field

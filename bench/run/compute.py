@@ -12,8 +12,9 @@ import torch
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data import BadImage, batches
+from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
+from axiom_bench.data.loading import batches
 from axiom_bench.evaluation.evaluate import Columns, curve_frame, frame, rows_of, value_names, with_score_scale
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import store as records
@@ -119,7 +120,7 @@ def shard_rows(job: Job, whole: CutModel, shard: Shard, names: Sequence[str]) ->
             yield from (bad_rows(batch, name, metrics) for name in names)
             continue
         full = padded(batch, job.batch_size)
-        trace = replace(traced(whole, full), repeats=len(full) - len(batch))
+        trace = replace(traced(whole, full), num_padding=len(full) - len(batch))
         for part in rows_of(trace, full, methods, metrics, job.normalise):
             yield trimmed(part, len(full), len(batch))
 

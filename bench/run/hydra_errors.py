@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from axiom_bench import models
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.plugins import conf_folder
+from axiom_bench.models.registry import model_names
 
 
 def sentence(error: Exception, keys: Iterable[str]) -> BenchError:
@@ -32,7 +32,7 @@ def sentence(error: Exception, keys: Iterable[str]) -> BenchError:
 def choices(group: str) -> list[str]:
     """What a configuration group offers: its files, and for models also torchvision's names."""
     if group == "model":
-        return models.names()
+        return model_names()
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 

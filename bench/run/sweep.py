@@ -14,8 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench import models
 from axiom_bench.evaluation import plugins
+from axiom_bench.models.registry import register_models
 from axiom_bench.records import files
 from axiom_bench.run import costs, hydra_errors, settings
 from axiom_bench.run.execute import execute, run_folder
@@ -81,7 +81,7 @@ def _check(config: dict[str, Any]) -> None:
 def _hydra(overrides: Sequence[str]) -> Iterator[None]:
     """Hydra with this project's conf/; its errors become sentences."""
     GlobalHydra.instance().clear()
-    models.register()
+    register_models()
     with initialize_config_dir(str(plugins.conf_folder()), version_base="1.3", job_name="axiom-bench"):
         try:
             yield

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from axiom_bench.data.batch import Annotation
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.one_thread import one_thread
 
 

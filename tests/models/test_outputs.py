@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from axiom_bench import methods, metrics, models
+from axiom_bench import methods, metrics
 from axiom_bench.cutting.ablation import brute_force_drops
 from axiom_bench.cutting.cut_model import cut, trace
 from axiom_bench.cutting.output import Output
@@ -28,6 +28,8 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam
 from axiom_bench.models import outputs
+from axiom_bench.models.load import load_model
+from axiom_bench.models.registry import model_config
 
 from torchvision.models._meta import _IMAGENET_CATEGORIES  # isort: skip
 
@@ -82,8 +84,8 @@ def test_softmax_over_groups_is_the_conditional_probability() -> None:
 
 
 def test_a_model_of_voc_groups() -> None:
-    bare = models.load({**models.config("resnet18"), "weights": None})
-    loaded = models.load({**models.config("resnet18"), "weights": None, "output": "voc_groups"})
+    bare = load_model({**model_config("resnet18"), "weights": None})
+    loaded = load_model({**model_config("resnet18"), "weights": None, "output": "voc_groups"})
     assert (loaded.name, loaded.layer, loaded.classes) == ("resnet18+voc_groups", "layer4", CLASSES)
     assert (loaded.number_of_classes, loaded.weights_sha256) == (20, bare.weights_sha256)
     images = torch.randn(2, 3, 64, 64)
@@ -100,14 +102,14 @@ def test_a_model_of_voc_groups() -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({**models.config("scenes_vgg"), "output": "voc_groups"}, "1000 ImageNet classes.*10 logits"),
-        ({**models.config("scenes_vgg"), "output": "voc_group"}, "did you mean 'voc_groups'"),
-        ({**models.config("scenes_vgg"), "output": "margins"}, "did you mean 'margin'"),
+        ({**model_config("scenes_vgg"), "output": "voc_groups"}, "1000 ImageNet classes.*10 logits"),
+        ({**model_config("scenes_vgg"), "output": "voc_group"}, "did you mean 'voc_groups'"),
+        ({**model_config("scenes_vgg"), "output": "margins"}, "did you mean 'margin'"),
     ],
 )
 def test_mistakes(config: dict[str, object], says: str) -> None:
     with pytest.raises(BenchError, match=says):
-        models.load(config)
+        load_model(config)
 
 
 def softmax_by_hand(logits: Tensor) -> Tensor:

@@ -9,36 +9,36 @@ from typing import Any
 import yaml
 from hydra.core.config_store import ConfigStore
 
+from axiom_bench.configs import conf_folder
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import unknown
-from axiom_bench.evaluation.plugins import conf_folder
 from axiom_bench.models.spec import ModelSpec
 
 
-def register() -> None:
+def register_models() -> None:
     """Makes `model=vgg11_bn` work on the command line: a Hydra node for each torchvision classifier without a YAML."""
     for name in _without_file():
-        ConfigStore.instance().store(group="model", name=name, node=config(name))
+        ConfigStore.instance().store(group="model", name=name, node=model_config(name))
 
 
-def names() -> list[str]:
+def model_names() -> list[str]:
     """Every name that `model=` takes, sorted."""
     return sorted([*_files(), *_without_file()])
 
 
-def config(name: str) -> dict[str, Any]:
+def model_config(name: str) -> dict[str, Any]:
     """The settings of a named model as its YAML says them, ${...} not filled in. Raises BenchError for no such name."""
     if name in _files():
         said = yaml.safe_load(_files()[name].read_text())
         assert isinstance(said, dict)
         return said
     if name not in _without_file():
-        raise unknown("model", name, names())
+        raise unknown("model", name, model_names())
     spec = ModelSpec(name=name, source="torchvision", architecture=name)
     return {entry.name: getattr(spec, entry.name) for entry in fields(spec)}
 
 
-def describe(name: str) -> str:
+def describe_model(name: str) -> str:
     """One line about a named model: the comment at the top of its YAML, or torchvision's own facts."""
     if name in _files():
         return _files()[name].read_text().splitlines()[0].removeprefix("#").strip()
