@@ -1,9 +1,9 @@
 """Which code decides a value: it is part of the value's key, so that changed code computes anew.
 
-From the modules that compute a value, imports are followed through the rooms that compute (see ROOMS) and through the user's
-own modules, and the parsed code of each module reached counts, without comments, docstrings and formatting. What belongs to
-an installed distribution counts by the distribution's version; all other code of this project (command line, gate, report,
-records, scheduling of runs) doesn't count.
+From the modules that compute a value, imports are followed through the rooms that compute (see ROOMS) and through the
+user's own modules, and the parsed code of each module reached counts, without comments, docstrings and formatting.
+What belongs to an installed distribution counts by the distribution's version; all other code of this project
+(command line, gate, report, records, scheduling of runs) doesn't count.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions, version
 from importlib.util import find_spec, resolve_name
@@ -58,16 +58,19 @@ class Sources:
             if distributions := self.distributions(top):
                 libraries.update(distributions)
             elif (module := self._module(name)) is not None:
-                label, path = module
-                digest, imports = _parsed(path, path.stat().st_mtime_ns, name, path.name == "__init__.py")
-                reached[label] = digest
+                own_label, path = module
+                state = path.stat()
+                digest, imports = _parsed(path, (state.st_mtime_ns, state.st_size), name)
+                reached[own_label] = digest
                 pending += [*imports, *([name.rpartition(".")[0]] if "." in name else [])]
-        text = json.dumps(sorted(reached.items()))
-        return Code(hashlib.sha256(text.encode()).hexdigest(), tuple((name, version_of(name)) for name in sorted(libraries)))
+        digest = hashlib.sha256(json.dumps(sorted(reached.items())).encode()).hexdigest()
+        return Code(digest, tuple((name, version_of(name)) for name in sorted(libraries)))
 
     def distributions(self, top: str) -> tuple[str, ...]:
-        """The installed distributions that a top-level package comes from; none for code that counts by its source: this
-        project's, a user's own, and what is installed as editable."""
+        """The installed distributions that a top-level package comes from.
+
+        None for code that counts by its source: this project's, a user's own, and what is installed as editable.
+        """
         if top == PACKAGE:
             return ()
         if top not in self._distributions:
@@ -82,9 +85,13 @@ class Sources:
         """A module's label, the same on every machine, and its file; None for what doesn't count, or is no module."""
         if name not in self._modules:
             path = _file(name) if _counts(name) else None
-            label = f"{FROM_FILE}{path.stem}" if path and name.startswith(FROM_FILE) else name
-            self._modules[name] = (label, path) if path else None
+            self._modules[name] = (label(name), path) if path else None
         return self._modules[name]
+
+
+def label(module: str) -> str:
+    """A module's name, the same on every machine: without the hash of the path if it was imported from a file."""
+    return module.rpartition("_")[0] if module.startswith(FROM_FILE) else module
 
 
 def version_of(library: str) -> str:
@@ -102,15 +109,13 @@ def _counts(name: str) -> bool:
 
 def _is_installed(found: Distribution, spec: ModuleSpec) -> bool:
     """Whether a package's files are those that the distribution has installed, and not a checkout being worked on."""
+    folder = Path(str(found.locate_file("")))
     try:
         direct = json.loads(found.read_text("direct_url.json") or "{}")
     except ValueError:
         direct = {}
-    folder = Path(str(found.locate_file("")))
-    metadata = getattr(found, "_path", None)
-    if direct.get("dir_info", {}).get("editable") or (
-        str(metadata).endswith(".egg-info") and any((folder / name).is_file() for name in ("setup.py", "pyproject.toml"))
-    ):
+    checkout = any((folder / name).is_file() for name in ("setup.py", "pyproject.toml"))  # of `setup.py develop`
+    if direct.get("dir_info", {}).get("editable") or checkout:
         return False
     places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])]
     return any(Path(place).resolve().is_relative_to(folder.resolve()) for place in places)
@@ -141,24 +146,27 @@ def _file(name: str) -> Path | None:
     return Path(origin) if origin else None
 
 
-@lru_cache(maxsize=None)
-def _parsed(path: Path, _modified: int, name: str, is_package: bool) -> tuple[str, tuple[str, ...]]:
-    """(SHA-256 of the code, names of the modules that it may import); a compiled module counts byte by byte."""
+@cache
+def _parsed(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
+    """(SHA-256 of the code, names of the modules that it may import); a compiled module counts byte by byte.
+
+    state: time of modification and size, so that what was parsed before counts as long as the file stays as it is.
+    """
     content = path.read_bytes()
     if path.suffix != ".py":
         return hashlib.sha256(content).hexdigest(), ()
     tree = ast.parse(content)
     _drop_docstrings(tree)
-    imports = tuple(_imports(tree, name if is_package else name.rpartition(".")[0]))
+    imports = tuple(_imports(tree, name if path.name == "__init__.py" else name.rpartition(".")[0]))
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
 
 
 def _drop_docstrings(tree: ast.Module) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                node.body = node.body[1:]
+            match node.body[:1]:
+                case [ast.Expr(value=ast.Constant(value=str()))]:
+                    node.body = node.body[1:]
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Tables in Parquet files that are whole or not there, with a checksum over every byte.
 
-Parquet's own page checksums are written and verified too, but they leave out page headers and the footer, where a flipped
-bit can move a column or change a name. So each file also carries a SHA-256 over all of its bytes, in the footer's key
-`axiom_bench_sha256`, taken while that value is zeros.
+Parquet's own page checksums are written and verified too, but they leave out page headers and the footer, where a
+flipped bit can move a column or change a name. So each file also carries a SHA-256 over all of its bytes, in the
+footer's key `axiom_bench_sha256`, taken while that value is zeros.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class Damaged(BenchError):
 
 
 def write(
-    path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, metadata: Mapping[str, Any] | None = None
+    path: Path,
+    rows: pd.DataFrame | pa.Table,
+    schema: pa.Schema | None = SCHEMA,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes rows as one Parquet file, whole or not at all. Raises BenchError, naming the folder, where it can't.
 
@@ -95,19 +98,31 @@ def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Tab
         raise _unreadable(path, error) from error
 
 
-def content_of(path: Path) -> bytes:
-    """A file's bytes. Raises BenchError where there is no such file, and `Damaged` where its checksum doesn't match.
+def content_of(path: Path, sealed: bool = False) -> bytes:
+    """A file's bytes. Raises `Damaged` where there is no such file, or its checksum doesn't match.
 
-    A file without a checksum, which an earlier version or somebody else has written, is let through.
+    sealed: it must have a checksum; else one without, as an earlier version or somebody else may write, is let through.
     """
     try:
         content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise Damaged(f"The file {path} can't be read: it is missing; run the same command again.") from error
     except OSError as error:
         raise _unreadable(path, error) from error
     place = _seal_place(content)
-    if place is not None and content[place : place + 64] != _digest(content, place):
+    intact = not sealed if place is None else content[place : place + 64] == _digest(content, place)
+    if not intact:
         raise Damaged(f"The file {path} is damaged (its checksum doesn't match); run the same command again.")
     return content
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a file is there and its bytes are those that were written."""
+    try:
+        content_of(path, sealed=True)
+    except Damaged:
+        return False
+    return True
 
 
 def metadata_of(content: bytes) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.evaluate import value_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import files
-from axiom_bench.run import fingerprint
+from axiom_bench.records.holdings import FORMAT
+from axiom_bench.records.sources import version_of
 from axiom_bench.run.job import Job
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
@@ -34,13 +35,20 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job hands back, plain enough to travel between processes; the paths are relative to the run folder."""
+    """What a job hands back, plain enough to travel between processes; the paths are relative to the run folder.
+
+    stored: what `records.reading` needs to read the job's records, {"records": files, "values": {method: {metric: key}}}.
+    axes: how to draw the curves.
+    """
 
     job: str
     config: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
+    stored: dict[str, Any] = field(default_factory=dict)
     records: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
+    axes: dict[str, Any] = field(default_factory=dict)
+    whole_set: tuple[str, ...] = ()
     runtime: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     images: int = 0
@@ -78,6 +86,8 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
     done = [outcome.facts for outcome in outcomes if outcome.facts]
     merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "axes", "models", "data")}
+    for outcome in outcomes:
+        merged["axes"] |= outcome.axes
     for facts_of_job in done:
         for key, into in merged.items():
             for name, about in facts_of_job[key].items():
@@ -93,9 +103,11 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         **merged,
         "device": _one(facts_of_job["device"] for facts_of_job in done),
         "precision": _one(facts_of_job["precision"] for facts_of_job in done),
-        "versions": {name: fingerprint.version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
+        "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
+        "format": FORMAT,
         "records": [path for outcome in outcomes for path in outcome.records],
+        "whole_set": [path for outcome in outcomes for path in outcome.whole_set],
         "runtime": [path for outcome in outcomes for path in outcome.runtime],
         "pictures": [path for outcome in outcomes for path in outcome.pictures],
         "curves": [path for outcome in outcomes for path in outcome.curves],
@@ -105,6 +117,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
                 "config": outcome.config,
                 "images": outcome.images,
                 "left_out": list(outcome.left_out),  # by data.only_correct
+                **outcome.stored,
             }
             for outcome in outcomes
         ],
