@@ -34,7 +34,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.data.base import subset
 from axiom_bench.data.loading import batches
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.evaluation.evaluate import value_names
+from axiom_bench.evaluation.plugins import value_names
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.models.load import load_model

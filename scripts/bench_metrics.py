@@ -145,7 +145,7 @@ def without_passes(
         return [replace(one) for one in explained]
 
     known = [metrics.get(name) for name in metrics.names()]
-    chosen = [one for one in known if not sum(forwards_of(one).values()) and one.about.get("of") != "layer"]
+    chosen = [one for one in known if not sum(forwards_of(one).values()) and one.spec.of != "layer"]
     each: Calls = {metric.name: _measuring([metric], fresh) for metric in chosen}
     calls = {FORWARD: forward, **each, TOGETHER: _measuring(chosen, fresh)}
     seconds = timed(calls, repeats, condition.clock)

@@ -69,7 +69,9 @@ class Pair:
         name = self.metric or self.value
         metric = plugins.load("metric", name)
         bound = plugins.from_config(
-            "metric", name, {**metric.about, "_target_": metric.target, "params": {**metric.params, **self.params}}
+            "metric",
+            name,
+            {**metric.spec.as_dict(), "_target_": metric.target, "params": {**metric.params, **self.params}},
         )
         return measure(bound, sample.explanation, False)[self.value][0].numpy()
 

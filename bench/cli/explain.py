@@ -52,7 +52,7 @@ def explain(
     left_out = [str(warning.message) for warning in caught]
     if not maps:
         raise BenchError(left_out[0])
-    titles = {method.name: str(method.about.get("title", method.name)) for method in chosen}
+    titles = {method.name: method.spec.title or method.name for method in chosen}
     shown = {titles[name]: heatmap[0].numpy() for name, heatmap in maps.items()}
     files.write(output, _png(loaded.preprocessing.denormalise(batch)[0], shown, _caption(loaded, batch)))
     return output, [] if names in (None, ALL) else left_out

@@ -29,7 +29,7 @@ def listing(kind: str | None) -> list[str]:
 def _plugins(kind: str) -> Iterator[tuple[str, str]]:
     for name in plugins.names(kind):
         entry = plugins.load(kind, name)
-        reference = entry.about.get("reference")
+        reference = entry.spec.reference
         yield name, entry.description + (f" [{reference}]" if reference else "")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from axiom_bench.errors import BenchError
 
@@ -59,6 +59,8 @@ def kind_of(annotation: Any) -> Kind | None:
     origin, inner = get_origin(annotation) or annotation, get_args(annotation)
     if origin in (Union, UnionType):
         return _union([kind_of(each) for each in inner])
+    if origin is Literal:
+        return _literal(inner)
     if origin in LISTS:
         return _list(kind_of(inner[0]) if inner and set(inner[1:]) <= {inner[0], ...} else None)
     if origin in (Mapping, dict):
@@ -74,6 +76,11 @@ def _union(kinds: Sequence[Kind | None]) -> Kind | None:
         return None
     one, many = (" or ".join(words) for words in zip(*((kind.one, kind.many) for kind in known), strict=True))
     return Kind(lambda value: any(kind.fits(value) for kind in known), one, many)
+
+
+def _literal(values: tuple[Any, ...]) -> Kind:
+    words = " or ".join(map(repr, values))
+    return Kind(lambda value: value in values, words, words)
 
 
 def _list(of: Kind | None) -> Kind:

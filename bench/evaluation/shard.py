@@ -16,8 +16,8 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.evaluate import Columns, rows_of, value_names
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.evaluate import Columns, rows_of
+from axiom_bench.evaluation.plugins import Plugin, value_names
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmap import Map, heatmap
 
 if TYPE_CHECKING:
-    from axiom_bench.cutting.cut_model import CutModel
+    from axiom_bench.cutting.split_model import SplitModel
     from axiom_bench.cutting.trace import Trace
     from axiom_bench.data.batch import Annotation, Batch
 
@@ -107,7 +107,7 @@ class Explanation:
         return self.contributions.sum(XY)
 
     def again(
-        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | CutModel | None = None
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
     ) -> Explanation:
         """The same method on other images, classes or another model, cut at the same layer; annotations stay.
 

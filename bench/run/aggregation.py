@@ -31,7 +31,7 @@ def ensure(facts: Facts, stored: Mapping[str, Any], folder: Path) -> tuple[str, 
     methods = [method for method in (LAYER, *(entry.name for entry in job.methods)) if _metrics(job, method)]
     if not methods:
         return ()
-    aggregates = [str(metric.about["aggregate"]) for metric in whole_set.aggregating(job.metrics)]
+    aggregates = [str(metric.spec.aggregate) for metric in whole_set.aggregating(job.metrics)]
     identity = key(
         shards=[facts.shard(shard) for shard in job.shards],
         values=facts.values,

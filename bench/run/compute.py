@@ -12,8 +12,8 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.evaluate import Columns, curve_frame, frame, value_names, with_score_scale
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.evaluate import Columns, curve_frame, frame, with_score_scale
+from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.shard import Request, shard_rows, traced
 from axiom_bench.records import holdings
 from axiom_bench.records.holdings import Values
@@ -48,7 +48,7 @@ def cut_of(job: Job) -> CutModel:
 
 def decided(job: Job, cut_model: CutModel) -> Job:
     """The job with every method's scale known: where a YAML doesn't claim it, a check on the first batch decides."""
-    if all("on_score_scale" in method.about for method in job.methods):
+    if all(method.spec.on_score_scale is not None for method in job.methods):
         return job
     first = next((batch for batch in rows(job, job.indices) if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
@@ -95,7 +95,7 @@ def notes(metrics: Sequence[Plugin]) -> dict[str, Mapping[str, object]]:
     """What a record file must say of its metrics: names of values and curves, and how curves are drawn."""
     return {
         "names": {metric.name: list(value_names(metric)) for metric in metrics},
-        "curves": {metric.name: list(metric.about["curves"]) for metric in metrics if metric.about.get("curves")},
+        "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
         "axes": {name: axes for metric in metrics for name, axes in plugins.axes_of(metric).items()},
     }
 

@@ -12,15 +12,13 @@ from torch import nn
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.tokens import Reshape
 from axiom_bench.data.loading import batches
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.models.weights import fit
 from axiom_bench.records.keys import key, shard_key, value_key
 from axiom_bench.records.sources import Sources, label, version_of
 from axiom_bench.run.job import Job
 from axiom_bench.run.shards import Shard
-
-DECIDE_A_METRIC = ("of", "needs", "undefined")  # of its metadata; titles, notes, units and tolerances decide no value
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,19 +104,27 @@ class Facts:
 
 def method_key(method: Plugin, sources: Sources) -> str:
     """Key of a method: its call, the code that it runs, and what it wraps."""
-    library = method.about.get("library")
+    library = method.spec.library
     return key(
         call=_call(method, sources),
-        on_score_scale=method.about.get("on_score_scale"),
+        on_score_scale=method.spec.on_score_scale,
         library=version_of(library) if library else None,
         inner=method_key(method.inner, sources) if method.inner else None,
     )
 
 
 def metric_key(metric: Plugin, sources: Sources) -> str:
-    """Key of a metric: its call, the code that it runs, and what of its metadata decides a value or a status."""
-    about = {name: metric.about.get(name) for name in DECIDE_A_METRIC}
-    return key(call=_call(metric, sources), names=sorted(metric.about.get("values") or ()), **about)
+    """Key of a metric: its call, the code that it runs, and what of its metadata decides values and their statuses.
+
+    Titles, notes, units and tolerances have no part in it.
+    """
+    return key(
+        call=_call(metric, sources),
+        of=metric.spec.of,
+        needs=needs_of(metric),
+        undefined=metric.spec.undefined,
+        names=value_names(metric),
+    )
 
 
 def _call(entry: Plugin, sources: Sources) -> list[object]:
@@ -128,7 +134,7 @@ def _call(entry: Plugin, sources: Sources) -> list[object]:
 
 def is_of_layer(metric: Plugin) -> bool:
     """Whether a metric is of the layer alone, the same for all methods."""
-    return bool(metric.about.get("of") == "layer")
+    return bool(metric.spec.of == "layer")
 
 
 def unbound(call: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:

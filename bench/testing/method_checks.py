@@ -239,7 +239,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
 
 def exemptions(plugin: Plugin) -> dict[str, str]:
     """The checks that a method fails by design, as its YAML says: {name: reason}."""
-    return dict(plugin.about.get("exempt", {}))
+    return dict(plugin.spec.exempt)
 
 
 def accepted_cases(method: Method) -> dict[str, Case]:
@@ -271,7 +271,7 @@ def _failure(check: Callable[[Method, Case], None], plugin: Plugin, name: str, c
 
 def _claim(method: Method, name: str) -> bool | None:
     """What the YAML of a method says; None for a callable without a YAML."""
-    return method.about.get(name) if isinstance(method, Plugin) else None
+    return getattr(method.spec, name, None) if isinstance(method, Plugin) else None
 
 
 def _values(answer: Tensor | Map) -> Tensor:

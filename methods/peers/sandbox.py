@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.cut_model import Passes
+from axiom_bench.cutting.counting import Passes
 from axiom_bench.cutting.max_pool import MaxPool2dByViews
 from axiom_bench.cutting.output import WithOutput
 from axiom_bench.cutting.reshaped import ReshapedParts

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from axiom_bench import methods, metrics
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
+
+CONFIDENCE = {"_target_": "axiom_bench.metrics.confidence_drop.confidence_drop"}
 
 
 @pytest.mark.parametrize("kind", ["method", "metric"])
@@ -63,12 +67,57 @@ def test_a_name_that_is_no_text_is_unknown_too():
 
 
 def test_a_need_may_depend_on_the_parameters():
-    def needs(output: str, *said: object) -> list[str]:
-        return plugins.needs_of(plugins.Plugin("mine", "m.mine", print, {"output": output}, {"needs": list(said)}))
+    entries = ["boxes", {"other_logits": {"output": ["probability", "accuracy"]}, "masks": {}}, "nonzero_map"]
 
-    said = ("boxes", {"other_logits": "output != 'logit'", "masks": True}, "nonzero_map")
-    assert needs("accuracy", *said) == ["boxes", "other_logits", "masks", "nonzero_map"]
-    assert needs("logit", *said) == ["boxes", "masks", "nonzero_map"]
-    assert plugins.needs_of(plugins.Plugin("bare", "m.bare", print)) == []
-    with pytest.raises(BenchError, match=r"metric\.mine\.needs is \"outptu == 'logit'\""):
-        needs("logit", {"other_logits": "outptu == 'logit'"})
+    def needs(**params: object) -> list[str]:
+        return plugins.needs_of(
+            plugins.from_config("metric", "mine", {**CONFIDENCE, "params": params, "needs": entries})
+        )
+
+    assert needs(output="accuracy") == needs() == ["boxes", "other_logits", "masks", "nonzero_map"]
+    assert needs(output="logit") == ["boxes", "masks", "nonzero_map"]
+    assert plugins.needs_of(plugins.of("metric", print)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("bettr", "lower", r"no setting of metric\.mine 'bettr'; did you mean 'better'"),
+        ("better", "sideways", r"metric\.mine\.better must be 'lower' or 'higher' or 'none', not 'sideways'"),
+        ("of", "nonsense", r"metric\.mine\.of must be 'method' or 'layer', not 'nonsense'"),
+        ("unit", 3, r"metric\.mine\.unit must be a text or null, not 3"),
+        ("needs", "boxes", r"metric\.mine\.needs must be a list of preconditions, not 'boxes'"),
+        ("needs", ["boxse"], r"no precondition \(metric\.mine\.needs\) 'boxse'; did you mean 'boxes'"),
+        ("needs", [{"boxes": {"outptu": ["logit"]}}], r"no parameter .* 'outptu'; did you mean 'output'"),
+        ("needs", [{"boxes": "output == 'logit'"}], r"metric\.mine\.needs: boxes must be a mapping of parameters"),
+        ("values", ["a"], r"metric\.mine\.values must be a mapping of value names, not \['a'\]"),
+        ("values", {"a": {"titel": "A"}}, r"no setting of metric\.mine\.values\.a 'titel'; did you mean 'title'"),
+        ("values", {"a": {"better": 1}}, r"metric\.mine\.values\.a\.better must be"),
+        ("on_score_scale", True, r"no setting of metric\.mine 'on_score_scale'"),
+    ],
+)
+def test_wrong_metadata_of_a_metric_is_one_sentence(key, value, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        plugins.from_config("metric", "mine", {**CONFIDENCE, key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("on_scor_scale", True, r"no setting of method\.mine 'on_scor_scale'; did you mean 'on_score_scale'"),
+        ("on_score_scale", "yes", r"method\.mine\.on_score_scale must be true or false or null, not 'yes'"),
+        ("needs", [], r"no setting of method\.mine 'needs'"),
+    ],
+)
+def test_wrong_metadata_of_a_method_is_one_sentence(key, value, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        plugins.from_config("method", "mine", {"_target_": "axiom_bench.methods.cam.cam", key: value})
+
+
+@pytest.mark.parametrize("kind", ["method", "metric"])
+def test_metadata_as_plain_data_is_what_the_file_says(kind):
+    for name in plugins.names(kind):
+        entry = plugins.load(kind, name)
+        config = {"_target_": entry.target, "params": entry.params, **entry.spec.as_dict()}
+        assert plugins.from_config(kind, name, config).spec == entry.spec
+        assert json.loads(json.dumps(entry.as_dict())) == entry.as_dict()

@@ -13,6 +13,7 @@ import pytest
 
 from axiom_bench import metrics
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.evaluation.whole_set import whole_set
 from axiom_bench.records import store as schemas
 from axiom_bench.report.numbers import number
@@ -45,7 +46,7 @@ def none_at_all(curves: Any) -> dict[str, float]:
 
 
 def metric_of(aggregate: str) -> Plugin:
-    return Plugin("mine", "", print, {}, {"curves": {"max_box_acc_iou": {}}, "aggregate": f"{__name__}.{aggregate}"})
+    return Plugin("mine", "", print, MetricSpec(curves={"max_box_acc_iou": {}}, aggregate=f"{__name__}.{aggregate}"))
 
 
 def test_of_a_share_of_the_images_it_is_the_binomials() -> None:
@@ -97,7 +98,11 @@ def folder(make_run: Callable[..., Path], edit_manifest: Callable[..., None]) ->
                 schemas.write(path / "curves" / name, half, schemas.CURVES)
                 listed.append(f"curves/{name}")
         entries = {
-            one.name: {"_target_": one.target or f"{__name__}.mean_alone", "params": dict(one.params), **one.about}
+            one.name: {
+                "_target_": one.target or f"{__name__}.mean_alone",
+                "params": dict(one.params),
+                **one.spec.as_dict(),
+            }
             for one in chosen
         }
         edit_manifest(path, curves=listed, config={"metric": entries, "report": {"columns": ["max_box_acc", "mine"]}})
