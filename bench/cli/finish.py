@@ -9,6 +9,7 @@ from typing import Any
 
 from axiom_bench import report
 from axiom_bench.columns import WHOLE_SET
+from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import reading
 from axiom_bench.run import manifest
 from axiom_bench.run.execute import run_folder
@@ -29,7 +30,7 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
     if done:
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
-        manifest.write(folder, written)
+        manifest_file.write(folder, written)
         lines += [*_counts(folder, written, done), *report.headline(folder), f"report: {report.write(folder)}"]
     return _exit_code(failures), [*lines, *_failed(failures)]
 

@@ -6,7 +6,6 @@ manifest without keys, as earlier versions wrote them, counts all rows of the fi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as arrow
 
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
-from axiom_bench.errors import BenchError
 from axiom_bench.records import holdings, store
+from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.holdings import Values
 
 WHOLE_SET_COLUMNS = (
@@ -38,18 +37,7 @@ class CurvePart(NamedTuple):
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The parsed manifest.json. Raises BenchError where it is missing, can't be read, or isn't a run's manifest."""
-    file = Path(folder) / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BenchError(
-            f"{folder} is no run folder: it has no manifest.json; give results/<experiment>/<run>."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{file} can't be read ({error}); run the same command again to write it anew.") from error
-    if not isinstance(manifest, dict) or not {"experiment", "run"} <= manifest.keys():
-        raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
-    return manifest
+    return manifest_file.read(Path(folder))
 
 
 def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -62,7 +50,7 @@ def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     if not _has_keys(manifest):
         return store.read(folder, manifest.get("records") or ())
     tables = [
-        _chosen(store.parse(folder / file.name, content, store.SCHEMA), values, file.values, file.names, "metric")
+        chosen(store.parse(folder / file.name, content, store.SCHEMA), values, file.values, file.names, "metric")
         for file, content, values in holdings.of_manifest(folder, manifest)
     ]
     tables += [_as_records(manifest, table) for table in _whole_set_tables(folder, manifest)]
@@ -119,7 +107,7 @@ def _as_records(manifest: Mapping[str, Any], table: pa.Table) -> pa.Table:
     return pa.table({name: columns[name] for name in store.SCHEMA.names}).cast(store.SCHEMA)
 
 
-def _chosen(
+def chosen(
     table: pa.Table, values: Values, held: Values, names: Mapping[str, Collection[str]], column: str
 ) -> pa.Table:
     """The rows of the chosen values. names: of each metric, as they stand in the column."""
@@ -129,8 +117,8 @@ def _chosen(
     keep = np.zeros((len(methods.dictionary), len(metrics.dictionary)), dtype=bool)
     place = {name: index for index, name in enumerate(metrics.dictionary.to_pylist())}
     for row, method in enumerate(methods.dictionary.to_pylist()):
-        chosen = (name for metric in values.get(method, ()) for name in names.get(metric, ()))
-        keep[row, [place[name] for name in chosen if name in place]] = True
+        own = (name for metric in values.get(method, ()) for name in names.get(metric, ()))
+        keep[row, [place[name] for name in own if name in place]] = True
     return table.filter(pa.array(keep[np.asarray(methods.indices), np.asarray(metrics.indices)]))
 
 
@@ -144,8 +132,8 @@ def _curve_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[t
     for file, content, values in holdings.of_manifest(folder, manifest):
         if file.curve_file is not None and file.curves.keys() & {metric for own in values.values() for metric in own}:
             table = store.read_table(folder / file.curve_file, store.CURVES)
-            chosen = _chosen(table, values, file.values, file.curves, "curve")
-            yield _place(store.parse(folder / file.name, content)), chosen
+            table = chosen(table, values, file.values, file.curves, "curve")
+            yield _place(store.parse(folder / file.name, content)), table
 
 
 def _place(records: pa.Table) -> tuple[str, str, str]:

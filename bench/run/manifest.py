@@ -1,4 +1,4 @@
-"""manifest.json: what a run did, with what, and which files count. Tables, figures and the gate read nothing else."""
+"""What a run puts into its manifest: what its jobs hand back, merged."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
-from axiom_bench.records import files
 from axiom_bench.records.holdings import FORMAT
 from axiom_bench.records.sources import version_of
 from axiom_bench.run.job import Job
@@ -127,11 +125,6 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
             if outcome.failure is not None
         ],
     }
-
-
-def write(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes manifest.json, whole or not at all. Raises BenchError where it can't."""
-    files.write(folder / "manifest.json", (json.dumps(manifest, indent=1, default=str) + "\n").encode())
 
 
 def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
