@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
-from axiom_bench.cutting.tokens import AnyReshape, check
+from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.models import layers, outputs, sources, weights
@@ -112,9 +112,9 @@ def _built(spec: ModelSpec, source: Source) -> nn.Module:
 def _reshape(spec: ModelSpec) -> AnyReshape | None:
     """What `CutModel` takes: an object of the user's own is built from its class. Raises BenchError."""
     if not isinstance(spec.reshape, str) or not set(spec.reshape) & set(":."):
-        return check(spec.reshape)
+        return check_reshape(spec.reshape)
     expected = "give module:class or path/to/file.py:class, a class with to_maps and from_maps"
-    return check(import_function(spec.reshape, "model.reshape", expected)())
+    return check_reshape(import_function(spec.reshape, "model.reshape", expected)())
 
 
 def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weights:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.whole_set import aggregate, named, stacked, value_names
+from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
+from axiom_bench.evaluation.whole_set import aggregate, named, stacked
 from axiom_bench.records import store as records
 from axiom_bench.report.curves import place_of
 from axiom_bench.report.run_folder import RunFolder, Setting
@@ -62,7 +62,7 @@ def standard_errors(metric: Plugin, curves: pd.DataFrame) -> dict[str, float]:
     curves: see `whole_set`, all images of one model, layer and method; only rows with status "ok" count.
     Raises BenchError where the aggregate can't be imported or doesn't return its values.
     """
-    names = list(metric.about.get("curves") or ())
+    names = list(metric.spec.curves)
     own = curves[(curves["status"] == OK) & curves["curve"].isin(names)]
     arrays = dict(stacked(own, names))
     ids = [own.loc[own["curve"] == name, "image_id"].to_numpy() for name in arrays]
@@ -70,7 +70,7 @@ def standard_errors(metric: Plugin, curves: pd.DataFrame) -> dict[str, float]:
         raise BenchError(f"The curves of {metric.name!r} aren't of the same rows.")
     images, place = np.unique(ids[0], return_inverse=True) if ids else (np.empty(0), np.empty(0))
     if len(images) < 2:
-        return dict.fromkeys(value_names(metric), np.nan)
+        return dict.fromkeys(whole_set_value_names(metric), np.nan)
     found = _values(metric, arrays, _draws(len(images))[:, place])
     return {name: float(np.std(values, ddof=1)) for name, values in found.items()}
 
@@ -102,7 +102,7 @@ def _values(metric: Plugin, arrays: Mapping[str, Floats], counts: Floats) -> dic
         named(metric, call({name: points.repeat(row, axis=0) for name, points in arrays.items()}))
         for row in counts.astype(int)
     ]
-    return {name: np.array([answer[name] for answer in answers]) for name in value_names(metric)}
+    return {name: np.array([answer[name] for answer in answers]) for name in whole_set_value_names(metric)}
 
 
 def _curves(run: RunFolder) -> Iterator[tuple[Setting, str, pd.DataFrame]]:

@@ -21,7 +21,7 @@ from axiom_bench.explanation.heatmap import Map, heatmap
 from axiom_bench.testing.cases import CASES, Case, model_state
 
 TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
-ROUNDING = 1e-12  # of the largest value: float64, over sums of some hundred terms
+RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
 
 
 def finite(method: Method, case: Case) -> None:
@@ -239,7 +239,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
 
 def exemptions(plugin: Plugin) -> dict[str, str]:
     """The checks that a method fails by design, as its YAML says: {name: reason}."""
-    return dict(plugin.about.get("exempt", {}))
+    return dict(plugin.spec.exempt)
 
 
 def accepted_cases(method: Method) -> dict[str, Case]:
@@ -271,7 +271,7 @@ def _failure(check: Callable[[Method, Case], None], plugin: Plugin, name: str, c
 
 def _claim(method: Method, name: str) -> bool | None:
     """What the YAML of a method says; None for a callable without a YAML."""
-    return method.about.get(name) if isinstance(method, Plugin) else None
+    return getattr(method.spec, name, None) if isinstance(method, Plugin) else None
 
 
 def _values(answer: Tensor | Map) -> Tensor:
@@ -295,4 +295,4 @@ def _assert_shape(answer: Tensor | Map, trace: Trace) -> None:
 
 def _assert_equal(actual: Tensor, expected: Tensor) -> None:
     scale = expected.abs().max().item()
-    torch.testing.assert_close(actual, expected, rtol=0, atol=ROUNDING * scale)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=RELATIVE_TOLERANCE * scale)

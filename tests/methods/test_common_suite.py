@@ -36,9 +36,9 @@ def test_yaml_says_all_that_the_engine_and_the_tables_read(name):
     method = methods.get(name)
     assert method.target.startswith("axiom_bench.methods.")
     assert method.description
-    assert method.about["title"]
-    assert isinstance(method.about["on_score_scale"], bool)
-    reference = method.about["reference"]
+    assert method.spec.title
+    assert isinstance(method.spec.on_score_scale, bool)
+    reference = method.spec.reference
     assert reference is None or f"{{{reference},\n" in (ROOT / "docs" / "references.bib").read_text()
 
 

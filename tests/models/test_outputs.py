@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.ablation import brute_force_drops
+from axiom_bench.cutting.ablation.brute_force import brute_force_drops
 from axiom_bench.cutting.cut_model import cut, trace
 from axiom_bench.cutting.output import Output
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
@@ -287,7 +287,7 @@ def test_what_a_method_claims_of_its_scale_holds_for_every_output(name: str, hea
     method = methods.get(name)
     found = trace(network(HEADS[head]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
     with suppress(BenchError):  # not_applicable: it has no rule for a softmax, or for the highest of the others
-        assert on_score_scale(method, found) == method.about["on_score_scale"]
+        assert on_score_scale(method, found) == method.spec.on_score_scale
 
 
 def test_cam_does_not_take_a_softmax_for_a_linear_head() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from axiom_bench import metrics
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.evaluation.whole_set import whole_set
 from axiom_bench.records import store as schemas
 from axiom_bench.report.numbers import number
@@ -20,7 +21,7 @@ from axiom_bench.report.resampling import RESAMPLES, standard_errors, with_stand
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.summary import summarise
 from axiom_bench.report.tables import write_tables
-from axiom_bench.report.tables.overview import overview
+from axiom_bench.report.tables.overview import overview_table
 
 IMAGES, THRESHOLDS = 200, 100
 
@@ -45,7 +46,7 @@ def none_at_all(curves: Any) -> dict[str, float]:
 
 
 def metric_of(aggregate: str) -> Plugin:
-    return Plugin("mine", "", print, {}, {"curves": {"max_box_acc_iou": {}}, "aggregate": f"{__name__}.{aggregate}"})
+    return Plugin("mine", "", print, MetricSpec(curves={"max_box_acc_iou": {}}, aggregate=f"{__name__}.{aggregate}"))
 
 
 def test_of_a_share_of_the_images_it_is_the_binomials() -> None:
@@ -97,7 +98,11 @@ def folder(make_run: Callable[..., Path], edit_manifest: Callable[..., None]) ->
                 schemas.write(path / "curves" / name, half, schemas.CURVES)
                 listed.append(f"curves/{name}")
         entries = {
-            one.name: {"_target_": one.target or f"{__name__}.mean_alone", "params": dict(one.params), **one.about}
+            one.name: {
+                "_target_": one.target or f"{__name__}.mean_alone",
+                "params": dict(one.params),
+                **one.spec.as_dict(),
+            }
             for one in chosen
         }
         edit_manifest(path, curves=listed, config={"metric": entries, "report": {"columns": ["max_box_acc", "mine"]}})
@@ -129,7 +134,7 @@ def test_a_run_without_such_values_says_nothing_of_it(usual_run: Path) -> None:
     summary, problems = with_standard_errors(run, summarise(run.records))
     pd.testing.assert_frame_equal(summary, summarise(run.records))
     assert problems == ()
-    assert not any("resamples" in note for note in overview(run, summary).notes)
+    assert not any("resamples" in note for note in overview_table(run, summary).notes)
 
 
 def test_an_aggregate_that_is_gone_costs_the_error_not_the_report(folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from axiom_bench import methods
 from axiom_bench.cutting.division import XY
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.grad_cam import grad_cam
 from axiom_bench.testing import CASES, METHOD_CHECKS, check_method, exemptions, method_checks
@@ -105,7 +106,7 @@ def own_gradient(trace):
 
 
 def claiming(**about):
-    return Plugin("mine", "mine.mine", grad_cam, about=about)
+    return Plugin("mine", "mine.mine", grad_cam, MethodSpec(**about))
 
 
 BROKEN = [
