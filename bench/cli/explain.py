@@ -22,6 +22,7 @@ from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.evaluate import explain as explain_images
+from axiom_bench.evaluation.left_out import MethodLeftOut
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.records import files
@@ -73,21 +74,14 @@ def explain(request: Request) -> tuple[Path, list[str]]:
         maps = explain_images(
             model.module, model.layer, images, methods, target, reshape=model.reshape, output=model.output
         )
-    left_out = [str(warning.message) for warning in caught]
+    left_out = [str(warning.message) for warning in caught if issubclass(warning.category, MethodLeftOut)]
     if not maps:
         raise BenchError(left_out[0])
-<<<<<<< HEAD
-    titles = {method.name: str(method.about.get("title", method.name)) for method in methods}
+    titles = {method.name: method.spec.title or method.name for method in methods}
     panels = {titles[name]: heatmap[0].numpy() for name, heatmap in maps.items()}
     caption = _caption(model, classes, _predicted(model, images), target)
     files.write(request.output, _png(model.preprocessing.denormalise(images)[0], panels, caption))
     return request.output, [] if request.methods is None or request.methods == ALL else left_out
-=======
-    titles = {method.name: method.spec.title or method.name for method in chosen}
-    shown = {titles[name]: heatmap[0].numpy() for name, heatmap in maps.items()}
-    files.write(output, _png(loaded.preprocessing.denormalise(batch)[0], shown, _caption(loaded, batch)))
-    return output, [] if names in (None, ALL) else left_out
->>>>>>> main
 
 
 def _overrides(request: Request) -> list[str]:

@@ -7,9 +7,7 @@ from typing import Any
 
 from axiom_bench import metrics as all_metrics
 from axiom_bench.errors import unknown
-from axiom_bench.evaluation.evaluate import value_names
-from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.whole_set import value_names as whole_set_value_names
+from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 
 LISTS = ("headline", "columns")
 
@@ -33,5 +31,4 @@ def check_report(config: Mapping[str, Any], methods: Sequence[Plugin], metrics: 
 
 def _values(metrics: Sequence[Plugin]) -> set[str]:
     """The names of all values of the metrics, of an image and of the whole data set."""
-    names = {name for metric in metrics for name in value_names(metric)}
-    return names | {name for metric in metrics if "aggregate" in metric.about for name in whole_set_value_names(metric)}
+    return {name for metric in metrics for name in (*value_names(metric), *whole_set_value_names(metric))}
