@@ -12,11 +12,8 @@ import pandas as pd
 from axiom_bench import report
 from axiom_bench.cli.replaced import no_longer_shown
 from axiom_bench.columns import WHOLE_SET
-<<<<<<< HEAD
 from axiom_bench.errors import BenchError
-=======
 from axiom_bench.records import manifest as manifest_file
->>>>>>> main
 from axiom_bench.records import reading
 from axiom_bench.run import manifest
 from axiom_bench.run.execute import run_folder
@@ -38,8 +35,7 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
     if done:
         before = _earlier(folder)
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
-<<<<<<< HEAD
-        manifest.write(folder, written)
+        manifest_file.write(folder, written)
         lost = no_longer_shown(before, written)
         lines += [*_counts(folder, written, done), *([lost] if lost else [])]
         lines += [*report.headline(folder), f"report: {report.write(folder)}"]
@@ -55,26 +51,14 @@ def _earlier(folder: Path) -> Mapping[str, Any]:
 
 
 def _counts(folder: Path, written: Mapping[str, Any], done: Sequence[Outcome]) -> Iterator[str]:
-=======
-        manifest_file.write(folder, written)
-        lines += [*_counts(folder, written, done), *report.headline(folder), f"report: {report.write(folder)}"]
-    return _exit_code(failures), [*lines, *_failed(failures)]
-
-
-def _counts(folder: Path, manifest: Mapping[str, Any], done: Sequence[Outcome]) -> Iterator[str]:
->>>>>>> main
     """How much was there already, and every status that isn't "ok", in values; bad images in images."""
     shards, computed = sum(outcome.shards for outcome in done), sum(outcome.shards_computed for outcome in done)
     if not computed:
         yield f"{shards} of {shards} shards were already there: nothing was computed"
-<<<<<<< HEAD
     yield from _statuses(reading.read_records(folder, written))
 
 
 def _statuses(rows: pd.DataFrame) -> Iterator[str]:
-=======
-    rows = reading.read_records(folder, manifest)
->>>>>>> main
     counts = Counter(rows["status"].astype(str))
     undefined = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
     if undefined:
