@@ -35,10 +35,8 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "gate": {*BOTTOM, "records", "report"},
 }
 PENDING = {  # arrows that are still wrong, by (room, what it imports), and why
-    ("methods", "evaluation"): "a wrapper finds the method that it wraps by its name",
     ("report", "evaluation"): "the bootstrap runs metrics' aggregates",
     ("run", "metrics"): "pictures of perturbed images",
-    ("run", "report"): "settings of the report are checked before the run",
 }
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
 WITHOUT_TORCH = ("errors", "columns", "configs", "records", "report", "gate")
