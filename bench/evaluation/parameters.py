@@ -42,16 +42,21 @@ def check(setting: str, function: Callable[..., Any], params: Mapping[str, Any])
     setting: where they are set, as "metric.box_iou.params". A parameter without an annotation, or with one of a kind
     that no setting can be, is let through.
     """
-    try:
-        known = inspect.signature(function, eval_str=True).parameters
-    except Exception:  # noqa: BLE001 - a user's annotations may name what isn't imported, and evaluate to anything
-        return
+    known = signature(function)
     for key, value in params.items():
         if key not in known or (value is None and known[key].default is None):  # as in `size: int = None`
             continue
         kind = kind_of(known[key].annotation)
         if kind is not None and not kind.fits(value):
             raise BenchError(f"{setting}.{key} must be {kind.one}, not {value!r}.")
+
+
+def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """A function's parameters with evaluated annotations; none where these can't be evaluated."""
+    try:
+        return inspect.signature(function, eval_str=True).parameters
+    except Exception:  # noqa: BLE001 - a user's annotations may name what isn't imported, and evaluate to anything
+        return {}
 
 
 def kind_of(annotation: Any) -> Kind | None:

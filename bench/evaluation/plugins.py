@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import yaml
 
@@ -36,6 +36,7 @@ class Plugin(Generic[Spec]):
     """A named function with its keyword arguments bound and its metadata beside it.
 
     target: the dotted path of the function. params: its keyword arguments, as plain data. spec: the metadata.
+    inner: the method that this one wraps, which a parameter names.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Plugin(Generic[Spec]):
     call: Callable[..., Any]
     spec: Spec
     params: Mapping[str, Any] = field(default_factory=dict)
+    inner: Plugin[MethodSpec] | None = None
 
     def __call__(self, *args: Any) -> Any:
         """The function's answer; what it raises gets a note that says whose mistake it is, and where."""
@@ -77,15 +79,6 @@ class Plugin(Generic[Spec]):
         said = json.dumps([self.name, self.target, dict(self.params), self.spec.as_dict(), source, inner], default=str)
         return hashlib.sha256(said.encode()).hexdigest()
 
-    @property
-    def inner(self) -> Plugin | None:
-        """The method that a wrapper wraps: what its parameter `wrapped` names, said or by default."""
-        try:
-            wrapped = inspect.signature(self.call).parameters["wrapped"].default
-        except (KeyError, ValueError):  # no such parameter, or a compiled function, which has no signature
-            return None
-        return of("method", wrapped) if isinstance(wrapped, str) else None
-
 
 def names(kind: str) -> list[str]:
     """All entries of conf/<kind>/, sorted. kind: "method", "metric", or "peers", other libraries' methods."""
@@ -119,17 +112,32 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
             f"{kind}.{name}.params is a group of settings, set as {kind}.{name}.params.KEY=VALUE, not {params!r}."
         )
     function = imported(kind, name, target)
+    wrapped = _wrapped(function, params)
+    arguments = {**params, **wrapped}
     try:
-        inspect.signature(function).bind(None, **params)  # None for the Trace or Explanation, the one argument
+        inspect.signature(function).bind(None, **arguments)  # None for the Trace or Explanation, the one argument
     except TypeError as error:
         hint = f"they are set by {kind}.{name}.params.KEY=VALUE"
         raise BenchError(f"The {kind} {name!r} ({target}) can't take its params: {error}; {hint}.") from error
     except ValueError:  # a compiled function has no signature to check
         pass
-    parameters.check(f"{kind}.{name}.params", function, params)
+    parameters.check(f"{kind}.{name}.params", function, arguments)
     if about.get("queries"):
         imported(kind, name, str(about["queries"]))
-    return Plugin(name, target, partial(function, **params), _spec(kind, name, function, params, about), dict(params))
+    spec = _spec(kind, name, function, params, about)
+    return Plugin(name, target, partial(function, **arguments), spec, dict(params), next(iter(wrapped.values()), None))
+
+
+def _wrapped(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Plugin[MethodSpec]]:
+    """The plug-ins that a wrapper's parameters name, set or by default: those annotated as a `Method`."""
+    from axiom_bench.explanation.explanation import Method  # here, because it imports torch
+
+    wrapped = {}
+    for entry in parameters.signature(function).values():
+        value = params.get(entry.name, entry.default)
+        if Method in (entry.annotation, *get_args(entry.annotation)) and (isinstance(value, str) or callable(value)):
+            wrapped[entry.name] = of("method", value)
+    return wrapped
 
 
 def _spec(

@@ -7,8 +7,12 @@ import json
 import pytest
 
 from axiom_bench import methods, metrics
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
+from axiom_bench.explanation.explanation import Method
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 CONFIDENCE = {"_target_": "axiom_bench.metrics.confidence_drop.confidence_drop"}
 
@@ -121,3 +125,31 @@ def test_metadata_as_plain_data_is_what_the_file_says(kind):
         config = {"_target_": entry.target, "params": entry.params, **entry.spec.as_dict()}
         assert plugins.from_config(kind, name, config).spec == entry.spec
         assert json.loads(json.dumps(entry.as_dict())) == entry.as_dict()
+
+
+def wrapping(trace: Trace, wrapped: Method = xgrad_cam, strength: float = 1.0) -> Map:
+    """A wrapper whose parameter takes a callable alone."""
+    return Map(strength * (wrapped(trace) * trace.activations).sum(1))
+
+
+def test_a_wrapped_method_is_resolved_as_the_entry_is_read():
+    target = f"{__name__}.wrapping"
+    by_default = plugins.from_config("method", "mine", {"_target_": target})
+    assert by_default.inner is not None
+    assert by_default.inner.target == "axiom_bench.methods.xgrad_cam.xgrad_cam"
+    by_name = plugins.from_config("method", "mine", {"_target_": target, "params": {"wrapped": "grad_cam"}})
+    assert by_name.inner is methods.get("grad_cam")
+    assert by_name.call.keywords["wrapped"] is methods.get("grad_cam")
+    assert by_name.params == {"wrapped": "grad_cam"}  # plain, for manifests and keys
+    assert methods.get("guided_grad_cam").inner is methods.get("grad_cam")
+    assert methods.get("grad_cam").inner is None
+    with pytest.raises(BenchError, match="no method 'gradcam'; did you mean 'grad_cam'"):
+        plugins.from_config("method", "mine", {"_target_": target, "params": {"wrapped": "gradcam"}})
+
+
+def test_a_wrapper_of_a_wrapper_is_resolved_too():
+    outer = plugins.from_config(
+        "method", "mine", {"_target_": f"{__name__}.wrapping", "params": {"wrapped": "smoothed_xgrad_cam"}}
+    )
+    assert outer.inner is methods.get("smoothed_xgrad_cam")
+    assert outer.inner.inner is methods.get("xgrad_cam")
