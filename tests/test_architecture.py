@@ -20,7 +20,7 @@ BOTTOM = {"errors", "columns", "configs"}
 MAY_IMPORT = {  # a room, or the one module of a room
     "errors": set(),
     "columns": set(),
-    "configs": set(),
+    "configs": {"errors"},
     "cutting": BOTTOM,
     "explanation": {*BOTTOM, "cutting"},
     "embedded": BOTTOM,
@@ -28,7 +28,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "models": {*BOTTOM, "cutting", "data", "embedded"},
     "methods": {*BOTTOM, "cutting", "explanation"},
     "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},
-    "evaluation": {*BOTTOM, "cutting", "explanation", "data.batch"},
+    "evaluation": {*BOTTOM, "cutting", "explanation", "data.base", "data.batch"},
     "records": BOTTOM,
     "report": {*BOTTOM, "records"},
     "run": {*BOTTOM, "cutting", "explanation", "evaluation", "data", "models", "records"},

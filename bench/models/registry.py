@@ -29,9 +29,9 @@ def model_names() -> list[str]:
 def model_config(name: str) -> dict[str, Any]:
     """The settings of a named model as its YAML says them, ${...} not filled in. Raises BenchError for no such name."""
     if name in _files():
-        config = yaml.safe_load(_files()[name].read_text())
-        assert isinstance(config, dict)
-        return config
+        settings = yaml.safe_load(_files()[name].read_text())
+        assert isinstance(settings, dict)
+        return settings
     if name not in _without_file():
         raise unknown("model", name, model_names())
     spec = ModelSpec(name=name, source="torchvision", architecture=name)
