@@ -25,7 +25,9 @@ from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
 from axiom_bench.methods.shared.wrapping import heatmap_of, raw_map_of
 from axiom_bench.methods.smoothed import smoothed
 from axiom_bench.methods.xgrad_cam import xgrad_cam
-from axiom_bench.run import fingerprint
+from axiom_bench.records import sources
+from axiom_bench.records.sources import Sources
+from axiom_bench.run.facts import method_key
 from axiom_bench.testing import CASES, check_method
 
 ROUNDING = 1e-12  # of maps whose maximum is about 1: float64, over sums of some hundred terms
@@ -305,7 +307,7 @@ def entry(target: str = "axiom_bench.methods.guided.guided", **params: object) -
     return plugins.from_config("method", "mine", {"_target_": target, "params": params})
 
 
-def test_the_fingerprint_follows_what_is_wrapped():
+def test_the_key_follows_what_is_wrapped():
     names = (
         "xgrad_cam",
         "grad_cam",
@@ -313,15 +315,15 @@ def test_the_fingerprint_follows_what_is_wrapped():
         "augmented_xgrad_cam",
         "smoothed_xgrad_cam",
     )
-    fingerprints = [fingerprint.plugin(entry(wrapped=name)) for name in names]
-    assert len(set(fingerprints)) == len(names)
-    assert fingerprint.plugin(entry(wrapped="grad_cam")) == fingerprints[1]
+    keys = [method_key(entry(wrapped=name), Sources()) for name in names]
+    assert len(set(keys)) == len(names)
+    assert method_key(entry(wrapped="grad_cam"), Sources()) == keys[1]
     assert entry().inner is not None
     assert entry().inner.call is xgrad_cam  # the default
 
 
 @pytest.mark.parametrize("wrapped", ["random", "smoothed_random"])
-def test_the_fingerprint_follows_the_parameters_of_what_is_wrapped(wrapped, monkeypatch):
+def test_the_key_follows_the_parameters_of_what_is_wrapped(wrapped, monkeypatch):
     """Directly, and through another wrapper."""
     load, changed = plugins.load, False
 
@@ -334,23 +336,26 @@ def test_the_fingerprint_follows_the_parameters_of_what_is_wrapped(wrapped, monk
         return replace(plugin, params={**plugin.params, "seed": 1}) if changed and name == "random" else plugin
 
     monkeypatch.setattr(plugins, "load", loaded)
-    before = fingerprint.plugin(entry(wrapped=wrapped))
-    assert fingerprint.plugin(entry(wrapped=wrapped)) == before
+    before = method_key(entry(wrapped=wrapped), Sources())
+    assert method_key(entry(wrapped=wrapped), Sources()) == before
     changed = True
-    assert fingerprint.plugin(entry(wrapped=wrapped)) != before
+    assert method_key(entry(wrapped=wrapped), Sources()) != before
 
 
-def test_the_fingerprint_follows_the_source_of_what_is_wrapped(monkeypatch):
+def test_the_key_follows_the_source_of_what_is_wrapped(monkeypatch):
     """Of its module and of all that this imports; another module's change leaves it alone."""
     mine = entry("axiom_bench.methods.smoothed.smoothed", wrapped="guided_grad_cam")
-    before = fingerprint.plugin(mine)
-    source = fingerprint.sources.module
+    before = method_key(mine, Sources())
+    parsed = sources._parsed
     for module, same in (
         ("axiom_bench.methods.grad_cam", False),
         ("axiom_bench.methods.guided", False),
         ("axiom_bench.methods.cam", True),
     ):
-        monkeypatch.setattr(
-            fingerprint.sources, "module", lambda name, m=module: source(name) + ("!" if name == m else "")
-        )
-        assert (fingerprint.plugin(mine) == before) == same
+
+        def changed(path, state, name, module=module):
+            digest, imports = parsed(path, state, name)
+            return digest + "!" * (name == module), imports
+
+        monkeypatch.setattr(sources, "_parsed", changed)
+        assert (method_key(mine, Sources()) == before) == same
