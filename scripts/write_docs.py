@@ -94,7 +94,7 @@ def _authors(names: str) -> str:
 
 def read_references(text: str) -> dict[str, Reference]:
     """The entries of a BibTeX file: {key: {field: text}}. Each field is one line, as `name = {text},`."""
-    references = {}
+    references: dict[str, Reference] = {}
     for key, body in re.findall(r"^@\w+\{([^,\s]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
         if key in references:
             raise BenchError(f"docs/references.bib has two entries {key!r}; remove one.")
