@@ -6,10 +6,8 @@ metadata. A user's own entry may come from the command line instead: `+method.mi
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
-import json
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -65,19 +63,6 @@ class Plugin(Generic[Spec]):
     def as_dict(self) -> dict[str, Any]:
         """Target, params and the metadata that is set, as plain data."""
         return {"target": self.target, "params": dict(self.params), **self.spec.as_dict()}
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over all that decides this plug-in's values: its target, parameters, metadata and module's source."""
-        function = self.call.func if isinstance(self.call, partial) else self.call
-        module = inspect.getmodule(function)
-        try:
-            source = inspect.getsource(module) if module else ""
-        except (OSError, TypeError):  # a function typed into a notebook has no file
-            source = repr(getattr(getattr(function, "__code__", None), "co_code", function))
-        inner = self.inner.fingerprint if self.inner else None
-        said = json.dumps([self.name, self.target, dict(self.params), self.spec.as_dict(), source, inner], default=str)
-        return hashlib.sha256(said.encode()).hexdigest()
 
 
 def names(kind: str) -> list[str]:
