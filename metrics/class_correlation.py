@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data.batch import Annotation
 from axiom_bench.evaluation.queries import Asking, Reexplanation
+from axiom_bench.explanation.annotations import Objects
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
@@ -25,15 +25,14 @@ def class_correlation(explanation: Explanation, similarity: str = "pearson") -> 
     trace = given(explanation.trace, "trace")
 
     def other() -> Trace:
-        annotations = given(explanation.others, "others")
-        pairs = zip(annotations, trace.targets, strict=True)
-        return trace.again(targets=torch.tensor([_largest(annotation, int(target)) for annotation, target in pairs]))
+        pairs = zip(given(explanation.others, "others"), trace.targets, strict=True)
+        return trace.again(targets=torch.tensor([_largest(objects, int(target)) for objects, target in pairs]))
 
     read = partial(similarity_of, explanation, kind=similarity)
     return (yield Reexplanation(other, read, key="class of the largest box"))
 
 
-def _largest(annotation: Annotation, default: int) -> int:
+def _largest(objects: Objects, default: int) -> int:
     """The class of the largest box; `default` where there is none, a row whose value is dropped."""
-    areas = (annotation.boxes[:, 2:] - annotation.boxes[:, :2]).prod(1)
-    return int(annotation.labels[areas.argmax()]) if len(areas) else default
+    areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1)
+    return int(objects.labels[areas.argmax()]) if len(areas) else default

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import Asking, Reexplanation
@@ -63,6 +63,6 @@ def _randomised_trace(trace: Trace, key: Hashable, stage: int, order: str, stage
     return trace.again(model=cuts[stage])
 
 
-def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[CutModel]:
+def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[SplitModel]:
     copies = randomised(trace.cut_model.model, trace.images[:1], order, stages, seed)
     return [trace.cut_model.on(copy) for copy in copies]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.ablation import Values
+from axiom_bench.cutting.ablation.graph import Values
+from axiom_bench.cutting.counting import Passes
 from axiom_bench.cutting.sides import select
-
-if TYPE_CHECKING:
-    from axiom_bench.cutting.cut_model import CutModel, Passes
+from axiom_bench.cutting.split_model import SplitModel
+from axiom_bench.errors import BenchError, type_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Trace:
     scores: Tensor
     logits: Tensor
     targets: Tensor
-    cut_model: CutModel
+    cut_model: SplitModel
     sides: Any = ()
     head_values: Values | None = None
     output_scale: float = 1.0
@@ -44,6 +44,13 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        names = ("images", "activations", "logits")
+        shapes = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in names)
+        kind = f"{str(self.dtype).removeprefix('torch.')}, {self.images.device}"
+        padding = f", num_padding {self.num_padding}" if self.num_padding else ""
+        return f"Trace({shapes}, layer {self.layer!r}, {kind}{padding})"
 
     def __getitem__(self, rows: slice) -> Trace:
         index = torch.arange(len(self))[rows]
@@ -150,7 +157,7 @@ class Trace:
 
     def at(self, layer: str) -> Trace:
         """The trace of the same images and targets at another layer of the same model; passes are counted together."""
-        other = replace(self.cut_model.at(layer).trace(self.images, self.targets), num_padding=self.num_padding)
+        other = replace(trace_of(self.cut_model.at(layer), self.images, self.targets), num_padding=self.num_padding)
         return other if self.output_scale == 1 else other.scaled(output=self.output_scale)
 
     def linear_head(self) -> Tensor:
@@ -170,15 +177,15 @@ class Trace:
         return activations if self.input_scale == 1 else activations / self.input_scale
 
     def again(
-        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | CutModel | None = None
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
     ) -> Trace:
         """The trace of other images, other classes or another model at the same layer; None keeps what is there.
 
         model: another model, or a cut of it, as `cut.on(model)` gives and `cut.once` keeps. Passes are counted here.
         """
-        cut = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
+        cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
-        return replace(cut.trace(images, targets), num_padding=self._padding_among(images, targets))
+        return replace(trace_of(cut_model, images, targets), num_padding=self._padding_among(images, targets))
 
     def _padding_among(self, images: Tensor, targets: Tensor) -> int:
         """The trace's own number of padded rows where these rows end in as many equal ones; else 0."""
@@ -198,3 +205,61 @@ class Trace:
             output_scale=self.output_scale * output,
             input_scale=self.input_scale * inputs,
         )
+
+
+def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | Sequence[int] | None) -> Trace:
+    """One trunk pass, one head pass and its gradient; see CutModel.trace."""
+    images = _checked_images(images).to(cut_model.device, cut_model.dtype)
+    with torch.inference_mode(False):
+        images = images.clone() if images.is_inference() else images.detach()
+        cut_model.split(images)
+        with torch.no_grad():
+            activations, sides = cut_model.trunk(images)
+        activations = activations.detach().requires_grad_()
+        with torch.enable_grad():
+            network_logits, values = cut_model.head_with_values(activations, sides)
+            outputs, logits = cut_model.outputs_of(network_logits), cut_model.class_logits_of(network_logits)
+        targets = logits.argmax(1) if targets is None else _checked_targets(targets, logits)
+        scores = outputs.gather(1, targets[:, None])[:, 0]
+        (gradients,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
+        if gradients is None:
+            raise BenchError(
+                f"The scores don't depend on the layer {cut_model.layer!r}; choose one nearer to the output."
+            )
+    return Trace(
+        images=images,
+        activations=activations.detach(),
+        gradients=gradients,
+        scores=scores.detach(),
+        logits=logits.detach(),
+        targets=targets,
+        cut_model=cut_model,
+        sides=sides,
+        head_values=values,
+    )
+
+
+def _checked_images(images: Tensor) -> Tensor:
+    if not isinstance(images, Tensor):
+        advice = "; torch.from_numpy makes one of it" if type(images).__module__ == "numpy" else ""
+        raise BenchError(f"Images are a tensor (B, 3, H, W), not {type_name(images)}{advice}.")
+    if images.ndim != 4 or len(images) == 0:
+        raise BenchError(f"Images are a batch (B, 3, H, W) with B >= 1, not a tensor of shape {tuple(images.shape)}.")
+    return images
+
+
+def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
+    rows, classes = logits.shape
+    wanted = f"Targets are one class index per image, ({rows},) integers"
+    try:
+        indices = torch.as_tensor(targets, device=logits.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BenchError(f"{wanted}, not {type_name(targets)} that torch can't read as numbers.") from error
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise BenchError(f"{wanted}, not {indices.dtype} values.")
+    if indices.shape != (rows,):
+        raise BenchError(f"{wanted}, not a tensor of shape {tuple(indices.shape)}.")
+    outside = indices[(indices < 0) | (indices >= classes)]
+    if len(outside):
+        raise BenchError(f"The target {int(outside[0])} is no class of this model, which has {classes} (from 0).")
+    return indices.long().clone()

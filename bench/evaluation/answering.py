@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from inspect import isgenerator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class Task:
         with self._checked():
             answer = self.metric.call(self.explanation)
         if isgenerator(answer):
-            self.generator = answer
+            self.generator = cast("Asking[Any]", answer)
             self.send(None)
         else:
             self.result = answer
@@ -84,6 +84,11 @@ def answer_alone(metric: Plugin, explanation: Explanation) -> Any:
     task = Task(metric, explanation)
     answer_all([task])
     return task.result
+
+
+def first_request(metric: Plugin, explanation: Explanation) -> Request | None:
+    """What a metric asks first; None where it asks nothing."""
+    return Task(metric, explanation).request
 
 
 def dry_run(metric: Plugin, explanation: Explanation) -> list[Request]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.split_model import SplitModel
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
+from axiom_bench.explanation.annotations import AnnotatedRows, Objects
 from axiom_bench.explanation.heatmap import Map, heatmap
 
-if TYPE_CHECKING:
-    from axiom_bench.cutting.cut_model import CutModel
-    from axiom_bench.cutting.trace import Trace
-    from axiom_bench.data.batch import Annotation, Batch
-
-Method = Callable[["Trace"], "Tensor | Map"]
+Method = Callable[[Trace], Tensor | Map]
 Shared = TypeVar("Shared")
 Field = TypeVar("Field")
 
@@ -42,7 +40,7 @@ class Explanation:
     images: Tensor | None = None
     boxes: tuple[Tensor, ...] | None = None
     masks: Tensor | None = None
-    others: tuple[Annotation, ...] | None = None
+    others: tuple[Objects, ...] | None = None
     method: Method | None = None
     normalise: str = "maximum"
     _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -51,7 +49,7 @@ class Explanation:
     def of(
         trace: Trace,
         answer: Tensor | Map,
-        batch: Batch | None = None,
+        batch: AnnotatedRows | None = None,
         method: Method | None = None,
         normalise: str = "maximum",
     ) -> Explanation:
@@ -71,6 +69,15 @@ class Explanation:
             method=method,
             normalise=normalise,
         )
+
+    def __repr__(self) -> str:
+        names = ("contributions", "raw_map", "heatmap", "images", "masks")
+        tensors = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        parts = [f"{name} {tuple(value.shape)}" for name, value in tensors.items()]
+        parts += [] if self.boxes is None else [f"boxes of {len(self.boxes)} images"]
+        method = getattr(self.method, "name", getattr(self.method, "__name__", type(self.method).__name__))
+        parts += [] if self.method is None else [f"method {method!r}"]
+        return f"Explanation({', '.join(parts)})"
 
     def __len__(self) -> int:
         known = next(field for field in (self.heatmap, self.raw_map, self.contributions, self.images, self.trace)
@@ -107,7 +114,7 @@ class Explanation:
         return self.contributions.sum(XY)
 
     def again(
-        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | CutModel | None = None
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
     ) -> Explanation:
         """The same method on other images, classes or another model, cut at the same layer; annotations stay.
 

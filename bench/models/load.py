@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
-from axiom_bench.cutting.tokens import AnyReshape, check
+from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.models import layers, outputs, sources, weights
@@ -27,7 +27,8 @@ class LoadedModel:
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
     state dict. reshape: of a transformer's layer, and output, what is explained, as `CutModel` takes them; the name
     tells an output that isn't the logits, and output_module is what it puts behind this network. depth: the place of
-    the layer among all modules, in the order in which the network runs them.
+    the layer among all modules, in the order in which the network runs them. build: the function that built the
+    network, with its arguments bound.
     """
 
     name: str
@@ -42,6 +43,7 @@ class LoadedModel:
     output: Output = LOGITS
     output_module: OutputModule | None = None
     depth: int = 0
+    build: Callable[[], nn.Module] | None = None
 
 
 def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
@@ -78,6 +80,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         output=output,
         output_module=output.module(number_of_classes),
         depth=layers.depth(layer, calls),
+        build=source.build,
     )
 
 
@@ -112,9 +115,9 @@ def _built(spec: ModelSpec, source: Source) -> nn.Module:
 def _reshape(spec: ModelSpec) -> AnyReshape | None:
     """What `CutModel` takes: an object of the user's own is built from its class. Raises BenchError."""
     if not isinstance(spec.reshape, str) or not set(spec.reshape) & set(":."):
-        return check(spec.reshape)
+        return check_reshape(spec.reshape)
     expected = "give module:class or path/to/file.py:class, a class with to_maps and from_maps"
-    return check(import_function(spec.reshape, "model.reshape", expected)())
+    return check_reshape(import_function(spec.reshape, "model.reshape", expected)())
 
 
 def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weights:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as arrow
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from axiom_bench.columns import OK
-from axiom_bench.errors import BenchError
+from axiom_bench.records import reading
 from axiom_bench.report.run_folder import RunFolder, Setting
 
 Points = NDArray[np.float64]
@@ -41,10 +39,9 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
     """
     sums: dict[tuple[Setting, str, str], list[Points]] = defaultdict(list)
     wanted = list(names)
-    for file in run.manifest.get("curves") or [] if wanted else []:
-        setting, table = _read(run.path, file)
-        for method, curve, points in _groups(table, wanted):
-            sums[setting, curve, method].append(_moments(points))
+    for part in reading.read_curves(run.path, run.manifest, wanted):
+        for method, curve, points in _groups(part.table, wanted):
+            sums[Setting(part.model, part.layer, part.data), curve, method].append(_moments(points))
     added = {key: np.sum(parts, axis=0) for key, parts in sums.items()}
     places = {name: place for place, name in enumerate(wanted)}
     methods = {name: place for place, name in enumerate(run.manifest.get("methods") or ())}
@@ -52,29 +49,6 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
         added, key=lambda key: (run.settings.index(key[0]), places[key[1]], methods.get(key[2], len(methods)))
     )
     return [_mean(key, added[key]) for key in order]
-
-
-def place_of(folder: Path, file: str) -> tuple[Setting, str]:
-    """The setting and the method of a file of curves: those of the records of the same name; empty where it has none.
-
-    Raises BenchError where these can't be read.
-    """
-    records = folder / file.replace("curves/", "records/", 1)
-    try:
-        first = pq.read_table(records, columns=[*Setting._fields, "method"]).slice(0, 1).to_pylist()
-    except (OSError, ValueError) as error:
-        raise BenchError(f"The records {records} can't be read ({error}); delete them and run again.") from error
-    method = str(first[0].pop("method")) if first else ""
-    return Setting(**first[0]) if first else Setting("", "", ""), method
-
-
-def _read(folder: Path, file: str) -> tuple[Setting, pa.Table]:
-    """A file of curves and its setting."""
-    try:
-        table = pq.read_table(folder / file, columns=["method", "curve", "points", "status"])
-    except (OSError, ValueError) as error:
-        raise BenchError(f"The curves {folder / file} can't be read ({error}); delete them and run again.") from error
-    return place_of(folder, file)[0], table
 
 
 def _groups(table: pa.Table, names: list[str]) -> Iterable[tuple[str, str, Points]]:

@@ -22,9 +22,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 from axiom_bench.evaluation.whole_set import aggregate, named, stacked
-from axiom_bench.records import store as records
-from axiom_bench.report.curves import place_of
-from axiom_bench.report.run_folder import RunFolder, Setting
+from axiom_bench.records import reading
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
 from axiom_bench.report.summary import KEYS
 
 Floats = NDArray[np.float64]
@@ -107,8 +106,9 @@ def _values(metric: Plugin, arrays: Mapping[str, Floats], counts: Floats) -> dic
 
 def _curves(run: RunFolder) -> Iterator[tuple[Setting, str, pd.DataFrame]]:
     """The curves of each setting and method, one method at a time: those of all together may be gigabytes."""
-    files: dict[tuple[Setting, str], list[str]] = defaultdict(list)
-    for file in run.manifest.get("curves") or ():
-        files[place_of(run.path, file)].append(file)
-    for (setting, method), own in files.items():
-        yield setting, method, records.read_curves(run.path, own)
+    for method in (METHOD_FREE, *(run.manifest.get("methods") or {})):
+        tables: dict[Setting, list[pd.DataFrame]] = defaultdict(list)
+        for part in reading.read_curves(run.path, run.manifest, method=method):
+            tables[Setting(part.model, part.layer, part.data)].append(part.table.to_pandas())
+        for setting, own in tables.items():
+            yield setting, method, pd.concat(own, ignore_index=True)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.errors import BenchError
-from axiom_bench.records import store as records
+from axiom_bench.records import reading
 from axiom_bench.report.options import Options
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
@@ -66,7 +66,7 @@ class RunFolder:
         """Raises BenchError where the manifest, or a file that it lists, is missing or can't be read."""
         path = Path(path)
         manifest = _manifest(path)
-        rows = records.read(path, manifest.get("records", []))
+        rows = reading.read_records(path, manifest)
         about = manifest.get("metrics") or {}
         names_class = rows["metric"].isin([name for name, said in about.items() if (said or {}).get("unit") == CLASS])
         runtime = _runtime(path, manifest.get("runtime", []))

@@ -13,6 +13,7 @@ from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.measuring import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.heatmap import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
@@ -115,6 +116,11 @@ class Job:
         """For each chosen image all its labels: of some data sets that is a file to read."""
         return {index: self.data.labels(index) for index in self.indices}
 
+    @cached_property
+    def batch_rows(self) -> int:
+        """The number of rows that every batch is padded to: `batch_size`, but no more than the largest shard has."""
+        return min(self.batch_size, max(map(self.rows, self.shards), default=1)) or 1
+
     def rows(self, shard: Shard) -> int:
         """How many rows a shard has: one an image, or one a label; fewer, where a crop cuts an object away."""
         if self.target != "each_label":
@@ -137,4 +143,7 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
     entries = config[kind]
     if not entries:
         raise BenchError(f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}].")
-    return tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
+    listed = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
+    if kind == "metric":
+        check_names(listed)
+    return listed

@@ -21,7 +21,7 @@ from axiom_bench.explanation.heatmap import Map, heatmap
 from axiom_bench.testing.cases import CASES, Case, model_state
 
 TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
-ROUNDING = 1e-12  # of the largest value: float64, over sums of some hundred terms
+RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
 
 
 def finite(method: Method, case: Case) -> None:
@@ -295,4 +295,4 @@ def _assert_shape(answer: Tensor | Map, trace: Trace) -> None:
 
 def _assert_equal(actual: Tensor, expected: Tensor) -> None:
     scale = expected.abs().max().item()
-    torch.testing.assert_close(actual, expected, rtol=0, atol=ROUNDING * scale)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=RELATIVE_TOLERANCE * scale)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.ablation import brute_force_drops
+from axiom_bench.cutting.ablation.brute_force import brute_force_drops
 from axiom_bench.cutting.cut_model import cut, trace
 from axiom_bench.cutting.output import Output
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules

@@ -21,7 +21,7 @@ from axiom_bench.report.resampling import RESAMPLES, standard_errors, with_stand
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.summary import summarise
 from axiom_bench.report.tables import write_tables
-from axiom_bench.report.tables.overview import overview
+from axiom_bench.report.tables.overview import overview_table
 
 IMAGES, THRESHOLDS = 200, 100
 
@@ -134,7 +134,7 @@ def test_a_run_without_such_values_says_nothing_of_it(usual_run: Path) -> None:
     summary, problems = with_standard_errors(run, summarise(run.records))
     pd.testing.assert_frame_equal(summary, summarise(run.records))
     assert problems == ()
-    assert not any("resamples" in note for note in overview(run, summary).notes)
+    assert not any("resamples" in note for note in overview_table(run, summary).notes)
 
 
 def test_an_aggregate_that_is_gone_costs_the_error_not_the_report(folder: Callable[..., Path], tmp_path: Path) -> None:

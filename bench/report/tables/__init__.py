@@ -18,7 +18,7 @@ from axiom_bench.report.table import Table
 from axiom_bench.report.tables.by_metric import metric_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import long_frame, wide_frame
-from axiom_bench.report.tables.overview import overview
+from axiom_bench.report.tables.overview import overview_table
 from axiom_bench.report.tables.paired import paired_tables
 from axiom_bench.report.tables.runtime import runtime_table
 from axiom_bench.report.tables.statuses import status_table
@@ -44,7 +44,7 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 
 def all_tables(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> Iterator[Table]:
     """In the order of the report."""
-    yield overview(run, summary)
+    yield overview_table(run, summary)
     yield from paired_tables(run)
     yield from metric_tables(run, summary)
     yield from correctness_tables(run, split)
