@@ -9,7 +9,7 @@ from typing import Any
 
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import files
-from axiom_bench.run import costs, settings
+from axiom_bench.run import settings
 from axiom_bench.run.composition import Composition, base_keys, composed, plain
 from axiom_bench.run.execute import execute, run_folder
 from axiom_bench.run.job import chosen
@@ -49,7 +49,6 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     settings.check_keys(config, base_keys())
     settings.check(config)
     methods, metrics = chosen("method", config), chosen("metric", config)
-    costs.check(metrics, len(methods), config["metrics"]["max_forwards_per_image"])
     return methods, metrics
 
 
