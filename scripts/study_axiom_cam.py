@@ -32,11 +32,11 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.preconditions import given
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.axiom_cam import SPLITS
-from axiom_bench.report.markdown import markdown
-from axiom_bench.report.numbers import NOTHING, ROUNDING, number
+from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
 from axiom_bench.report.run_folder import METHOD_FREE, Value
-from axiom_bench.report.summary import best, summarise
-from axiom_bench.report.table import Cell, Group, Table
+from axiom_bench.report.statistics.summary import best, summarise
+from axiom_bench.report.tables.markdown import markdown
+from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.tables.text import ARROWS, methods_by_status
 from axiom_bench.run import compute
 from axiom_bench.run.job import Job
@@ -119,7 +119,7 @@ def levels(summary: pd.DataFrame, names: Sequence[str], values: Sequence[Value])
     columns = []
     for value in values:
         rows = summary[summary["metric"] == value.name].set_index("method").reindex(list(names))[value.lead]
-        rows = rows.mask(rows.abs() < ROUNDING, 0.0)
+        rows = rows.mask(rows.abs() < FLOAT32_ROUNDING, 0.0)
         columns.append([Cell(number(one), bold) for one, bold in zip(rows, best(rows, value), strict=True)])
     return Group("Median of ratios, mean of all else", tuple(zip(map(Cell, names), *columns, strict=True)))
 
@@ -143,7 +143,7 @@ def comparison(records: pd.DataFrame, names: Sequence[str], reference: str, valu
 def _gains(mine: pd.Series, theirs: pd.Series, value: Value) -> np.ndarray:
     """By how much each image is better; a difference of float32's rounding is none."""
     difference = (mine - theirs if value.better == "higher" else theirs - mine).dropna().to_numpy()
-    return np.where(np.abs(difference) < ROUNDING, 0.0, difference)
+    return np.where(np.abs(difference) < FLOAT32_ROUNDING, 0.0, difference)
 
 
 def _rate(gains: np.ndarray) -> str:

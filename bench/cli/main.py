@@ -109,15 +109,13 @@ def _run(options: Namespace) -> int:
 
 def _report(options: Namespace) -> int:
     from axiom_bench import report
-    from axiom_bench.run.user_code import add_current_folder
 
-    add_current_folder()  # a value of the whole data set may be a user's own
     print(f"report: {report.write(options.run_folder)}")
     return 0
 
 
 def _gate(options: Namespace) -> int:
-    from axiom_bench.gate.gate import gate, write_baseline
+    from axiom_bench.gate import gate, write_baseline
 
     if options.write:
         print(f"baseline: {write_baseline(options.run_folder, options.baseline)}")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from axiom_bench.cli import finish
-from axiom_bench.gate.gate import gate, write_baseline
+from axiom_bench.gate import gate, write_baseline
 from axiom_bench.records import store as records
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.summary import leading, summarise
+from axiom_bench.report.statistics.summary import leading, summarise
 from axiom_bench.run.manifest import Outcome, assemble, write
 
 Run = Callable[..., list[Outcome]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from axiom_bench.report.table import Cell, Table
+from axiom_bench.report.tables.table import Cell, Table
 
 
 def markdown(table: Table) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from axiom_bench.report.html import typeset
-from axiom_bench.report.latex import escape, latex
-from axiom_bench.report.markdown import markdown
 from axiom_bench.report.numbers import NOTHING, number, share, with_error
-from axiom_bench.report.table import Group, Table, row
+from axiom_bench.report.page.html import typeset
+from axiom_bench.report.tables.latex import escape, latex
+from axiom_bench.report.tables.markdown import markdown
+from axiom_bench.report.tables.table import Group, Table, row
 
 TABLE = Table(
     "some_table",
