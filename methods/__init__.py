@@ -1,4 +1,7 @@
-"""CAM methods: pure functions of a Trace. One file and one YAML in conf/method/ each."""
+"""CAM methods: pure functions of a Trace, one file and one YAML in conf/method/ each.
+
+They import explanation, cutting and errors.
+"""
 
 from __future__ import annotations
 

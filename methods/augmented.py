@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean map over mirrored and resized copies of the image."""
+"""Test-time augmentation: the mean heatmap over mirrored and resized copies of the image."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from axiom_bench.methods.shared.wrapping import heatmap_of
 def augmented(
     trace: Trace, wrapped: str | Method = "xgrad_cam", mirrored: bool = True, scales: Sequence[float] = (1.0,)
 ) -> Map:
-    """The mean over copies of the image of the wrapped method's heatmaps, brought back to the image -> (B, H', W').
+    """Mean of the wrapped method's heatmaps of mirrored and resized images, mapped back -> (B, H', W').
 
-    scales: of the copies' sides, resized bilinearly, as in weakly supervised segmentation (Ahn et al., CVPR 2019,
-    arXiv:1904.05044, which adds maps up over 0.5, 1, 1.5 and 2). mirrored: each copy once more, left and right swapped.
-    Every copy explains the image's class, and its heatmap has maximum 1 before the mean is taken. pytorch-grad-cam's
-    `aug_smooth` takes the mean of heatmaps too, of mirrored copies times 0.9, 1 and 1.1: other intensities, no scales.
-    Costs a trace for each copy but the image itself.
-    Raises BenchError for scales that aren't positive, and where the network takes images of one size alone.
+    scales: factors of the image's sides, resized bilinearly, as in weakly supervised segmentation (Ahn et al., CVPR
+    2019, arXiv:1904.05044, which adds maps up over 0.5, 1, 1.5 and 2). mirrored: also each copy with left and right
+    swapped. All copies explain the image's class, and each heatmap has maximum 1 before the mean. pytorch-grad-cam's
+    `aug_smooth` takes the mean over mirrored copies times 0.9, 1 and 1.1: intensities instead of scales.
+    Costs one trace per copy other than the image itself.
+    Raises BenchError for scales that aren't positive, and where the network takes images of one size only.
     """
     if not scales or min(scales) <= 0:
-        raise BenchError(f"Augmentation needs positive scales, as scales=[0.5,1,2], not {list(scales)}.")
-    maps = [_brought_back(trace, wrapped, scale, flip) for scale in scales for flip in (False, True)[: 1 + mirrored]]
+        raise BenchError(f"Invalid scales={list(scales)}; give positive factors of the sides, such as [0.5,1,2].")
+    flips = (False, True) if mirrored else (False,)
+    maps = [_heatmap_of_copy(trace, wrapped, scale, flip) for scale in scales for flip in flips]
     return Map(reduce(torch.add, maps) / len(maps))
 
 
-def _brought_back(trace: Trace, wrapped: str | Method, scale: float, flip: bool) -> Tensor:
-    """One copy's heatmap where the image's pixels are: (B, H', W')."""
+def _heatmap_of_copy(trace: Trace, wrapped: str | Method, scale: float, flip: bool) -> Tensor:
+    """The heatmap of one copy, mapped back to the image's pixels: (B, H', W')."""
     height, width = trace.images.shape[-2:]
-    found = heatmap_of(wrapped, _copy(trace, scale, flip))
+    heatmap = heatmap_of(wrapped, _copy(trace, scale, flip))
     if flip:
-        found = found.flip(-1)
-    return functional.interpolate(found[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+        heatmap = heatmap.flip(-1)
+    return functional.interpolate(heatmap[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
 
 
 def _copy(trace: Trace, scale: float, flip: bool) -> Trace:
-    """The trace of the resized, mirrored images; the trace itself for the image as it is."""
+    """The trace of the resized, mirrored images; for the unchanged image the trace itself."""
     if scale == 1 and not flip:
         return trace
     size = [max(1, round(scale * side)) for side in trace.images.shape[-2:]]
@@ -56,7 +57,7 @@ def _copy(trace: Trace, scale: float, flip: bool) -> Trace:
         return trace.again(images=images)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, AssertionError) as error:  # whatever a layer says of a shape that it can't take
+    except (RuntimeError, ValueError, AssertionError) as error:  # a layer that can't take this shape
         raise BenchError(
             f"The network doesn't take images of {size[0]} x {size[1]} pixels ({str(error).partition(chr(10))[0]}); "
             "augment with scales=[1]."

@@ -1,4 +1,4 @@
-"""Axiom-CAM, this project's own: every point of the axiom floor, from exact sensitivity to exact conservation.
+"""Axiom-CAM, by this project: all points of the axiom floor, from exact sensitivity to exact conservation.
 
 The axioms are those of Fu et al., BMVC 2020, arXiv:2008.02312; derivation and measurements in docs/axiom-cam.md.
 """
@@ -14,8 +14,8 @@ from axiom_bench.cutting.division import XY, dead_channels, guarded_channels, gu
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 
-# What a channel's share of the gap is proportional to: Trace -> (B, K), at least 0. Any unit will do, since only
-# shares count: none of them moves when the score or the activations are measured in another one.
+# Trace -> (B, K), at least 0: a channel's share of the gap is proportional to it. Only shares count, so its unit is
+# free, and no share changes with the unit of the score or of the activations.
 SPLITS: dict[str, Callable[[Trace], Tensor]] = {
     "positive_drops": lambda trace: trace.ablation_drops.clamp(min=0),
     "drops": lambda trace: trace.ablation_drops.abs(),
@@ -31,12 +31,11 @@ def axiom_cam(trace: Trace, t: float = 1.0, split: str = "positive_drops") -> Te
     t: in [0, 1]. 0 is ablation_cam_axiomatic (m_k = d_k, sensitivity exact), 1 gives sum m_k = S (conservation exact).
     split: what a_k, the channel's share of the gap, is proportional to: "positive_drops" (relu d_k), "drops" (|d_k|),
     "gradients" (|sum g_k F_k|, XGrad-CAM's total), "activations" (|sum F_k|) or "uniform". Shares are uniform where all
-    of these are 0. A dead or guarded channel has weight 0, takes no share, and isn't in sum d_j: what the guard leaves
-    out is shared too, so that t = 1 stays exact. Without any other channel all weights are 0.
-    Raises BenchError for t outside [0, 1] and for an unknown split.
+    of these are 0. A dead or guarded channel has weight 0, no share and no place in sum d_j, so that t = 1 stays exact;
+    where all channels are, all weights are 0. Raises BenchError for t outside [0, 1] and for an unknown split.
     """
     if not 0 <= t <= 1:
-        raise BenchError(f"axiom_cam's t is {t}; it must be between 0 (exact sensitivity) and 1 (exact conservation).")
+        raise BenchError(f"Invalid t={t} of axiom_cam; give 0 (exact sensitivity) to 1 (exact conservation).")
     if split not in SPLITS:
         raise unknown("split of axiom_cam", split, SPLITS)
     F = trace.activations
@@ -47,7 +46,7 @@ def axiom_cam(trace: Trace, t: float = 1.0, split: str = "positive_drops") -> Te
 
 
 def _shares(parts: Tensor, open_channels: Tensor) -> Tensor:
-    """parts / their sum over the open channels, which share alike where all parts are 0; else 0. (B, K), (B, K)."""
+    """parts / their sum over the open channels, equal where all parts are 0; 0 for the others. (B, K), (B, K)."""
     parts = parts * open_channels
     parts = torch.where((parts > 0).any(1, keepdim=True), parts, open_channels.to(parts))
     return parts / parts.sum(1, keepdim=True).clamp(min=torch.finfo(parts.dtype).tiny)

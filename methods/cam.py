@@ -10,7 +10,7 @@ from axiom_bench.cutting.trace import Trace
 def cam(trace: Trace) -> Tensor:
     """w_k = W_ck / (H W), W the linear layer after global average pooling, c the target -> (B, K, 1, 1).
 
-    Divided by H W it is on the score's scale. Raises BenchError where the head is anything else.
+    The division by H W puts it on the score's scale. Raises BenchError for any other head.
     """
     H, W = trace.activations.shape[-2:]
     weights = trace.linear_head()[trace.targets] / (H * W)

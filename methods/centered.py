@@ -13,10 +13,10 @@ from axiom_bench.explanation.heatmap import Map
 def centered(trace: Trace, sigma: float = 0.25) -> Map:
     """exp(-(x^2 + y^2) / (2 sigma^2)), x and y from the centre in units of the sides -> (B, H', W').
 
-    Raises BenchError for a sigma that isn't above 0.
+    Raises BenchError for sigma <= 0.
     """
     if not sigma > 0:
-        raise BenchError(f"The Gaussian's sigma is a length above 0, in sides of the image, not sigma={sigma}.")
+        raise BenchError(f"Invalid sigma={sigma}; give the standard deviation in sides of the image, above 0.")
     height, width = trace.images.shape[-2:]
     y, x = (_offsets(size).to(trace.activations) for size in (height, width))
     gaussian = torch.exp(-(y[:, None] ** 2 + x**2) / (2 * sigma**2))
@@ -24,5 +24,5 @@ def centered(trace: Trace, sigma: float = 0.25) -> Map:
 
 
 def _offsets(size: int) -> Tensor:
-    """The pixels' centres along one side, from -1/2 to 1/2: (size,)."""
+    """Pixel centres along one side, between -1/2 and 1/2: (size,)."""
     return (torch.arange(size, dtype=torch.float64) + 0.5) / size - 0.5

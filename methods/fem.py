@@ -10,8 +10,8 @@ from axiom_bench.explanation.heatmap import Map
 def fem(trace: Trace, deviations: float = 2.0) -> Map:
     """sum_k mean(F_k) [F_k > mean(F_k) + deviations std(F_k)], a channel's rare strong positions -> (B, H, W).
 
-    No class and no gradient. The standard deviation is that of the H W values, not an estimate from them.
-    pytorch-grad-cam's FEM weights F_k itself with the share of such positions.
+    It uses neither class nor gradient. The standard deviation is that of the H W values (divided by H W).
+    pytorch-grad-cam's FEM weights F_k itself by the share of such positions.
     """
     F = trace.activations
     mean = F.mean(XY, keepdim=True)

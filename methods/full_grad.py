@@ -20,11 +20,11 @@ Reduction = Callable[[Tensor], Tensor]
 def full_grad(trace: Trace) -> Map:
     """psi(x dS/dx) + sum over layers with H x W maps of psi(b dS/dz), each summed over channels -> (B, H', W').
 
-    x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value, scaled from minimum and
-    maximum to [0, 1], bilinear resize to the image. The paper's formula can be read as scaling each channel, which
-    would make a channel without influence equal to the strongest (pytorch-grad-cam does so); here, as in the authors'
-    code, a layer is scaled as a whole. Linear layers have no place in the image and are left out, as there. The
-    trace's layer plays no part. Raises BenchError for a transformer, whose linear layers act on tokens.
+    x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value, min-max scaling to
+    [0, 1], bilinear resize to the image. As in the authors' code each layer is scaled as a whole, and linear layers,
+    which have no position in the image, are left out. (pytorch-grad-cam scales each channel, which makes a channel
+    without influence equal to the strongest.) The trace's layer isn't used.
+    Raises BenchError for a transformer, whose linear layers act on tokens.
     """
     height, width = trace.images.shape[-2:]
 
@@ -41,17 +41,17 @@ def full_grad(trace: Trace) -> Map:
 def full_gradients(trace: Trace, reduce: Reduction) -> Tensor:
     """reduce(x dS/dx) + sum over layers of reduce(b dS/dz), the paper's equation 3 where reduce sums -> (B, ...).
 
-    reduce: term, (B, C, h, w) or (B, n) of a linear layer -> (B, ...), called as soon as the backward pass gets there,
-    so that no term is kept. Layers are convolutions, linear layers, batch norms, whose bias is
+    reduce: term, (B, C, h, w) or for a linear layer (B, n) -> (B, ...), called during the backward pass, so that no
+    term is kept. Layers are convolutions, linear layers, batch norms, whose bias is
     beta - gamma mean / sqrt(variance + eps), and ReLU6, whose implicit bias is 6 where it clips. Where all other
-    operations are piecewise linear through 0 (ReLU, pooling, sums) the terms add up to S. The implicit biases of
-    curved activation functions are not taken.
+    operations are piecewise linear through 0 (ReLU, pooling, sums) the terms add up to S. Implicit biases of smooth
+    activation functions are left out.
     """
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
         with BiasedLayers(reduce) as layers:
-            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place step
-        if len(trace) > 1 and layers.batches - {len(trace)}:  # a model that runs its images one by one
+            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place operation
+        if len(trace) > 1 and layers.batches - {len(trace)}:  # the model runs its images one by one
             return torch.cat([full_gradients(trace[i : i + 1], reduce) for i in range(len(trace))])
         scores = logits.gather(1, trace.targets[:, None].clone())
         (gradient,) = torch.autograd.grad(scores.sum(), images)
@@ -59,9 +59,9 @@ def full_gradients(trace: Trace, reduce: Reduction) -> Tensor:
 
 
 class BiasedLayers(TorchFunctionMode):
-    """While active, every layer with a bias b and output z leaves reduce(b dS/dz) in `terms` on the way back.
+    """While active, the backward pass appends reduce(b dS/dz) to `terms` for every layer with bias b and output z.
 
-    It acts on the calls, not on modules, so the network stays as it is.
+    It intercepts function calls, so the network's modules stay unchanged.
     """
 
     def __init__(self, reduce: Reduction) -> None:
@@ -83,11 +83,11 @@ class BiasedLayers(TorchFunctionMode):
             bias = BIASES[func](output.detach(), *args, **kwargs)
             if bias is not None:
                 self.batches.add(len(output))
-                # The hook belongs to z itself: an in-place step that follows gets another gradient.
-                output.register_hook(lambda gradient: self._take(bias, gradient))
+                # A hook on the tensor z gets dS/dz also where an in-place operation follows.
+                output.register_hook(lambda gradient: self._append(bias, gradient))
         return output
 
-    def _take(self, bias: Tensor, gradient: Tensor) -> None:
+    def _append(self, bias: Tensor, gradient: Tensor) -> None:
         term = bias * gradient
         self.terms.append(self.reduce(term if bias.ndim > 1 else term.flatten(1)))
 
@@ -125,14 +125,14 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    if training or running_mean is None or running_var is None:  # then the batch decides, and it isn't linear
+    if training or running_mean is None or running_var is None:  # batch statistics: not linear in the input
         return None
     shift = running_mean / (running_var + eps).sqrt()
     shift = shift if weight is None else shift * weight
     return (-shift if bias is None else bias - shift)[:, None, None]
 
 
-# What is called -> its bias, from its output z and its arguments, in a shape that multiplies z.
+# Function -> its bias from its output z and its arguments, in a shape that broadcasts to z.
 BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     functional.conv2d: _convolution,
     functional.conv_transpose2d: _convolution,
@@ -144,7 +144,7 @@ BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
 
 
 def _min_max(term: Tensor) -> Tensor:
-    """Each image of (B, C, h, w) scaled from its minimum and maximum to [0, 1]; a constant one becomes 0."""
+    """Min-max scaling of each image of (B, C, h, w) to [0, 1]; a constant one becomes 0."""
     shifted = term - term.amin((1, 2, 3), keepdim=True)
     largest = shifted.amax((1, 2, 3), keepdim=True)
     return shifted / largest.where(largest > 0, 1)

@@ -17,18 +17,15 @@ FUSIONS: dict[str, Callable[..., Tensor]] = {"mean": torch.mean, "maximum": torc
 
 
 def fused(trace: Trace, layers: Sequence[str], wrapped: str | Method = "layer_cam", fusion: str = "mean") -> Map:
-    """The mean over layers of the wrapped method's heatmaps, each at the image's size with maximum 1 -> (B, H', W').
+    """Mean over layers of the wrapped method's heatmaps, each at the image's size with maximum 1 -> (B, H', W').
 
-    layers: dotted names; the trace's own layer is always one of the fused, and each counts once. fusion: "maximum"
-    takes the largest at each pixel, as LayerCAM does (without its tanh scaling of shallow layers); "product" is
-    RefineCAM (Domeniconi et al., 2026, arXiv:2605.14641) as pytorch-grad-cam has it, there of Grad-CAM++; that project
-    otherwise takes the mean. Costs a trace for each further layer.
-    Raises BenchError where no layer or another fusion is named, and for a layer that isn't there.
+    layers: dotted names, beside the trace's own layer; each counts once. fusion: "mean"; "maximum", the largest value
+    at each pixel, as in LayerCAM (without its tanh scaling of shallow layers); or "product", RefineCAM (Domeniconi et
+    al., 2026, arXiv:2605.14641) as in pytorch-grad-cam, which applies it to Grad-CAM++ and takes the mean otherwise.
+    Costs one trace per further layer. Raises BenchError for no layers, an unknown layer and an unknown fusion.
     """
     if isinstance(layers, str) or not layers:
-        raise BenchError(
-            "Fusing needs a list of layers: set params.layers=[LAYER,LAYER] of the method that is `fused`."
-        )
+        raise BenchError("The method `fused` needs a list of layers; set its params.layers=[LAYER,LAYER].")
     if fusion not in FUSIONS:
         raise unknown("fusion", fusion, FUSIONS)
     others = sorted(set(layers) - {trace.layer})

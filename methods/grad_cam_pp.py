@@ -12,10 +12,11 @@ from axiom_bench.cutting.trace import Trace
 def grad_cam_pp(trace: Trace) -> Tensor:
     """w_k = sum(alpha relu(g_k)), alpha = g_k^2 / (2 g_k^2 + g_k^3 sum(F_k)), 0 for 0/0 -> (B, K, 1, 1).
 
-    g is the logit's gradient: the paper's factor exp(S), one per image, overflows float32 from S = 88 on.
+    g is the logit's gradient; the paper's factor exp(S), one constant per image, is left out: it overflows float32 from
+    S = 88 on.
     """
     F, g = trace.activations, trace.gradients  # (B, K, H, W)
-    # g^2 is cancelled from alpha, since g^3 underflows; g = 0, the other zero of the denominator, adds nothing.
+    # alpha is reduced by g^2, since g^3 underflows; the terms with g = 0 are 0.
     denominator = 2 + g * F.sum(XY, keepdim=True)
     terms = torch.where(denominator == 0, 0, g.relu() / denominator)
     return terms.sum(XY, keepdim=True)

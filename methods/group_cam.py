@@ -11,7 +11,7 @@ from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.masking import column, masked_scores, masks
+from axiom_bench.methods.shared.masking import masked_scores, masks, score_index
 
 
 def group_cam(
@@ -24,28 +24,30 @@ def group_cam(
 ) -> Map:
     """sum over groups of (f(X M_g + X_b (1 - M_g)) - f(X_b)) M_g, at the image's size -> (B, H', W').
 
-    M_g: ReLU of the sum of mean(g_k) F_k over the group's channels, what isn't above its `percentile` set to 0
+    M_g: ReLU of the sum of mean(g_k) F_k over the group's channels, set to 0 where it isn't above its `percentile`
     (interpolated linearly between values), upsampled, min-max scaled. X_b: the image blurred by a Gaussian of `kernel`
-    pixels and `sigma`. f: the class's probability, as in the authors' code; score="logit" takes the logit. The
-    groups are neighbours in the layer's order, as even as they can be; with fewer channels than `groups`, each is one.
-    A group whose map is zero masks nothing, and adds nothing. Raises BenchError for another score, less than one group,
-    an even kernel, a sigma that isn't above 0 or a percentile outside 0 to 100.
+    pixels and `sigma`. f: the class's probability, as in the authors' code; score="logit" takes the logit. Groups are
+    neighbours in the layer's order, of sizes equal or one apart; with fewer channels than `groups`, one channel each.
+    A group whose map is zero masks nothing and adds nothing. Raises BenchError for another score, groups < 1, an even
+    kernel, sigma <= 0 and a percentile outside [0, 100].
     """
     if groups < 1:
-        raise BenchError(f"Group-CAM needs at least one group, not groups={groups}.")
+        raise BenchError(f"Invalid groups={groups}; give the number of groups of channels, at least 1.")
     if kernel < 1 or kernel % 2 == 0:
-        raise BenchError(f"The blur's kernel is an odd number of pixels, not kernel={kernel}.")
+        raise BenchError(f"Invalid kernel={kernel}; give the size of the blur in pixels, an odd number.")
     if not sigma > 0:
-        raise BenchError(f"The blur's sigma is a number of pixels above 0, not sigma={sigma}.")
+        raise BenchError(f"Invalid sigma={sigma}; give the standard deviation of the blur in pixels, above 0.")
     if not 0 <= percentile <= 100:
-        raise BenchError(f"The percentile is a number from 0 to 100, not {percentile}.")
+        raise BenchError(f"Invalid percentile={percentile}; give a number from 0 to 100.")
+    index = score_index(score)
     with torch.inference_mode(False), torch.no_grad():
-        raw = [
-            _of_image(trace, i, _denoised(maps, percentile), _blurred(image, kernel, sigma), column(score))
-            for i, (image, maps) in enumerate(zip(trace.images, _group_maps(trace, groups), strict=True))
-            if i < trace.distinct
-        ]
-    return Map(trace.with_repeats(torch.stack(raw)))
+        maps = _group_maps(trace, groups)
+
+        def saliency(row: int) -> Tensor:
+            blurred = _blurred(trace.images[row], kernel, sigma)
+            return _saliency(trace, row, _denoised(maps[row], percentile), blurred, index)
+
+        return Map(trace.per_image(saliency))
 
 
 def _group_maps(trace: Trace, groups: int) -> Tensor:
@@ -58,35 +60,37 @@ def _group_maps(trace: Trace, groups: int) -> Tensor:
 
 
 def _denoised(maps: Tensor, percentile: float) -> Tensor:
-    """Each map (n, H, W) with what isn't above its percentile set to 0."""
+    """The maps (n, H, W) with values that aren't above the map's percentile set to 0."""
     threshold = maps.flatten(1).quantile(percentile / 100, dim=1)[:, None, None]
     return maps.where(maps > threshold, 0)
 
 
-def _of_image(trace: Trace, index: int, maps: Tensor, blurred: Tensor, column: int) -> Tensor:
-    """The map (H', W') of one image. maps: (groups, H, W). The blurred image is the last row of the pass."""
-    image = trace.images[index]
+def _saliency(trace: Trace, row: int, maps: Tensor, blurred: Tensor, index: int) -> Tensor:
+    """The map (H', W') of one image. maps: (groups, H, W). The blurred image, as a mask of zeros, is the last copy."""
+    image = trace.images[row]
     kept = masks(maps, (image.shape[-2], image.shape[-1]))
     kept = torch.cat([kept, torch.zeros_like(kept[:1])])
-    scores = masked_scores(
-        trace, index, len(kept), lambda rows: torch.lerp(blurred, image, kept[rows, None].expand(-1, *image.shape))
-    )[:, column]
+
+    def masked(copies: slice) -> Tensor:
+        return torch.lerp(blurred, image, kept[copies, None].expand(-1, *image.shape))
+
+    scores = masked_scores(trace, row, len(kept), masked)[:, index]
     return ((scores - scores[-1])[:, None, None] * kept).sum(0)
 
 
 def _blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
-    """A separable Gaussian blur; beyond its border the image is reflected as often as it takes."""
+    """A separable Gaussian blur of (3, H', W'); the image is reflected at its borders, repeatedly where it is small."""
     x = torch.arange(kernel, device=image.device, dtype=torch.float64) - kernel // 2
     weights = torch.exp(-(x**2) / (2 * sigma**2))
     return _blurred_rows(_blurred_rows(image, weights).mT, weights).mT
 
 
 def _blurred_rows(image: Tensor, weights: Tensor) -> Tensor:
-    """The blur along the last dimension, as a product with one matrix."""
+    """The blur along the last dimension, as a product with a matrix (length, length)."""
     length, reach = image.shape[-1], len(weights) // 2
-    place = (torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)).to(image.device)
+    positions = (torch.arange(length)[:, None] + torch.arange(-reach, reach + 1)).to(image.device)
     period = max(1, 2 * (length - 1))
-    mirrored = length - 1 - (place % period - (length - 1)).abs()
+    reflected = length - 1 - (positions % period - (length - 1)).abs()
     matrix = torch.zeros(length, length, dtype=torch.float64, device=image.device)
-    matrix.scatter_add_(1, mirrored, (weights / weights.sum()).expand(length, -1))
+    matrix.scatter_add_(1, reflected, (weights / weights.sum()).expand(length, -1))
     return image @ matrix.T.to(image)

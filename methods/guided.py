@@ -10,10 +10,10 @@ from axiom_bench.methods.shared.wrapping import heatmap_of
 
 
 def guided(trace: Trace, wrapped: str | Method = "xgrad_cam") -> Map:
-    """sum over RGB of |guided gradient|, times the wrapped method's heatmap at the image's size -> (B, H', W').
+    """Sum over RGB of |guided gradient|, times the wrapped method's heatmap at the image's size -> (B, H', W').
 
-    The paper multiplies each colour; this is the sum over the three of the product's absolute value.
-    Raises BenchError where the network has no ReLU to guide.
+    The paper shows the product per colour; this is the sum of its absolute values over the three.
+    Raises BenchError for a network without ReLU.
     """
     gradient = trace.once("guided_gradient", lambda: guided_gradient(trace))
     return Map(gradient.abs().sum(1) * heatmap_of(wrapped, trace))

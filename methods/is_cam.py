@@ -8,7 +8,7 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.score_cam import weights_of
-from axiom_bench.methods.shared.masking import column, scores_of_all_channels, varying_channels
+from axiom_bench.methods.shared.masking import score_index, scores_of_all_channels, varying_channels
 
 
 def is_cam(
@@ -16,12 +16,12 @@ def is_cam(
 ) -> Tensor:
     """w_k = softmax_k of the mean over i = 1..N of f(i/N X H_k) - f(X_0) -> (B, K, 1, 1); N = `steps`.
 
-    The integral over the mask's strength, from the image of zeros to Score-CAM's masked image, whose scores are shared
-    with `score_cam`. torchcam adds the strengths up, so that its last image is (N + 1) / 2 times the masked one, which
-    is no integral. X, H_k and the forms are `score_cam`'s. Raises BenchError for another score, or for steps < 1.
+    An integral over the mask's strength, from the image of zeros to Score-CAM's masked image, whose scores are shared
+    with `score_cam`. torchcam adds the strengths up, so its last image is (N + 1) / 2 times the masked one. X, H_k and
+    the forms: see `score_cam`. Raises BenchError for another score and for steps < 1.
     """
     if steps < 1:
-        raise BenchError(f"An integral needs at least one step, not steps={steps}.")
-    tables = [scores_of_all_channels(trace, step / steps)[..., column(score)] for step in range(1, steps + 1)]
+        raise BenchError(f"Invalid steps={steps}; give the number of steps of the integral, at least 1.")
+    tables = [scores_of_all_channels(trace, step / steps)[..., score_index(score)] for step in range(1, steps + 1)]
     scores = torch.stack(tables).mean(0)
     return weights_of(trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax)

@@ -12,7 +12,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.shared.principal import leading_vector
 
-MOST_POSITIONS = 4096  # their kernel matrix takes 128 MiB an image, and its eigenvectors many seconds
+MAX_POSITIONS = 4096  # the kernel matrix takes 128 MiB per image, and its eigenvectors many seconds
 
 
 def kpca_cam(trace: Trace, kernel: str = "sigmoid", gamma: float | None = None) -> Map:
@@ -22,17 +22,17 @@ def kpca_cam(trace: Trace, kernel: str = "sigmoid", gamma: float | None = None) 
     gamma: None means 1 / K. lambda, u: the largest eigenvalue of the H W x H W kernel matrix, centred in feature space,
     and its unit eigenvector. Kernels and defaults are those of the authors' code (in pytorch-grad-cam, by
     scikit-learn), which also centres each channel first: the sigmoid and the polynomial kernel depend on it.
-    The sign, which they leave open, is the one that correlates positively with sum_k F_k. Linear is centred Eigen-CAM.
+    The sign, undefined there, makes the map correlate positively with sum_k F_k. Linear is centred Eigen-CAM.
     Raises BenchError for another kernel, and for a layer of more than 4096 positions.
     """
     F = trace.activations
     K, H, W = F.shape[1:]
     if kernel not in KERNELS:
         raise unknown("kernel of KPCA-CAM", kernel, KERNELS)
-    if H * W > MOST_POSITIONS:
+    if H * W > MAX_POSITIONS:
         raise BenchError(
             f"KPCA-CAM needs a kernel matrix over all {H} x {W} positions of {trace.layer!r}; "
-            f"choose a layer of at most {MOST_POSITIONS}."
+            f"choose a layer of at most {MAX_POSITIONS}."
         )
     x = F.double().flatten(2).mT  # (B, H W, K)
     x = x - x.mean(1, keepdim=True)

@@ -10,6 +10,6 @@ from axiom_bench.cutting.trace import Trace
 def layer_cam(trace: Trace) -> Tensor:
     """w_k(x, y) = relu(g_k(x, y)) -> (B, K, H, W).
 
-    The paper's tanh(2 M / max M) scales finished maps of shallow layers, to add them to deep ones: it is left out.
+    The paper scales maps of shallow layers by tanh(2 M / max M) before adding them to deep ones; this is left out.
     """
     return trace.gradients.relu()

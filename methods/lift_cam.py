@@ -12,8 +12,8 @@ from axiom_bench.methods.shared.deep_lift import attributions
 def lift_cam(trace: Trace) -> Tensor:
     """w_k = sum of DeepLIFT's attributions of F_k, with all maps zero as the baseline -> (B, K, 1, 1).
 
-    An estimate of map k's SHAP value in the game of which maps are there: sum_k w_k = S(F) - S(0). The weight is a
-    part of the score already, and multiplies F_k once more, as published: contributions are off the score's scale.
+    An estimate of map k's Shapley value where players are maps: sum_k w_k = S(F) - S(0). As published, a weight, itself
+    a part of the score, multiplies F_k once more, so contributions aren't on the score's scale.
     Raises BenchError where the head has an operation without a DeepLIFT rule (see methods/shared/deep_lift.py).
     """
     return attributions(trace).sum(XY, keepdim=True)

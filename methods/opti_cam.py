@@ -9,11 +9,11 @@ from torch import Tensor
 from axiom_bench.cutting.passes import HELD
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.masking import chunks, minmax
+from axiom_bench.methods.shared.masking import minmax, pass_slices
 
-# A pass that is differentiated keeps the values of all layers; one that isn't holds a layer's at a time.
+# A pass with gradient keeps the values of all layers, one without a single layer's.
 LAYERS_HELD = 4
-# Adam's, as torch has them.
+# Adam's, with torch's defaults.
 DECAY, SQUARED_DECAY, EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -21,19 +21,18 @@ def opti_cam(trace: Trace, iterations: int = 100, learning_rate: float = 0.1) ->
     """w = softmax(u), u maximising the class's logit for the image times the map that w gives -> (B, K, 1, 1).
 
     The map sum_k w_k F_k is upsampled, min-max scaled and multiplied with the image; Adam takes `iterations` steps
-    from u = 0 for each image, which involves no chance and no other image. The objective is the authors' `plain` one
-    (the logit itself). Their code also stops early where the loss has risen since it last looked, and applies ReLU to
-    the layer's maps: neither is done here.
-    Costs a forward and a backward pass of the whole network for each iteration. Raises BenchError for iterations < 1
-    or a learning rate that isn't above 0.
+    from u = 0, for each image on its own and without random numbers. The objective is the authors' `plain` one, the
+    logit. Unlike their code it doesn't stop early where the loss rises, nor apply ReLU to the layer's maps.
+    Costs a forward and a backward pass of the whole network per iteration.
+    Raises BenchError for iterations < 1 and for learning_rate <= 0.
     """
     if iterations < 1:
-        raise BenchError(f"An optimisation needs at least one iteration, not iterations={iterations}.")
+        raise BenchError(f"Invalid iterations={iterations}; give the number of Adam's steps, at least 1.")
     if not learning_rate > 0:
-        raise BenchError(f"The learning rate is a number above 0, not learning_rate={learning_rate}.")
+        raise BenchError(f"Invalid learning_rate={learning_rate}; give a number above 0.")
     parts = [
         _optimised(trace, rows, iterations, learning_rate)
-        for rows in chunks(trace, len(trace), trace.images[0], HELD * LAYERS_HELD)
+        for rows in pass_slices(trace, len(trace), trace.images[0], HELD * LAYERS_HELD)
     ]
     return torch.cat(parts)
 
@@ -47,7 +46,7 @@ def _optimised(trace: Trace, rows: slice, iterations: int, learning_rate: float)
             variable = u.requires_grad_()
             logits = trace.forward(images * _masks(variable.softmax(1), maps, images))
             (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), variable)
-            # Adam in place of torch.optim's, whose first step imports a compiler that takes seconds.
+            # Not torch.optim's Adam, whose first step imports a compiler, which takes seconds.
             first = DECAY * first + (1 - DECAY) * gradient
             second = SQUARED_DECAY * second + (1 - SQUARED_DECAY) * gradient**2
             spread = (second / (1 - SQUARED_DECAY**step)).sqrt() + EPSILON

@@ -1,4 +1,4 @@
-"""Random channel weights, a baseline: what any weighting of this layer would show."""
+"""Random channel weights, a baseline."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from axiom_bench.cutting.trace import Trace
 
 
 def random(trace: Trace, seed: int = 0) -> Tensor:
-    """w_k from a standard normal, drawn anew for each image -> (B, K, 1, 1).
+    """w_k from a standard normal distribution, drawn for each image -> (B, K, 1, 1).
 
-    The image's pixels and `seed` decide the draw: neither batch, order nor device changes it.
+    Seeded by the image's pixels and `seed`: neither batch, order nor device changes the weights.
     """
     channels = trace.activations.shape[1]
-    draws = [torch.randn(channels, generator=one, dtype=torch.float64) for one in generators(trace.images, seed)]
+    draws = [
+        torch.randn(channels, generator=generator, dtype=torch.float64) for generator in generators(trace.images, seed)
+    ]
     return torch.stack(draws).to(trace.activations)[..., None, None]

@@ -7,43 +7,44 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.masking import chunks, column, of_class
+from axiom_bench.methods.shared.masking import class_scores, pass_slices, score_index
 
 
 def recipro_cam(trace: Trace, gaussian: bool = True, score: str = "probability") -> Map:
-    """R(y, x) = f(F G_yx): what the head says of the layer seen through a small window at each position -> (B, H, W).
+    """R(y, x) = f(F G_yx), the score of F seen through a small window at each position -> (B, H, W).
 
-    G_yx: (1/4, 1/8, 1/16) at (y, x), beside it and across it, 0 elsewhere, cut off at the border; gaussian=False lets
-    the one position through, unweighted. f: the class's probability, as in the authors' code; score="logit" takes the
-    logit. Costs H W head passes. Raises BenchError for another score.
+    G_yx: (1/4, 1/8, 1/16) at (y, x), beside it and diagonally, 0 elsewhere, cut off at the border; gaussian=False
+    keeps the single position, with weight 1. f: the class's probability, as in the authors' code; score="logit" takes
+    the logit. Costs H W head passes. Raises BenchError for another score.
     """
+    index = score_index(score)
     with torch.inference_mode(False), torch.no_grad():
         windows = _windows(trace.activations, gaussian)
-        raw = [_of_image(trace, i, windows, column(score)) for i in range(trace.distinct)]
-    return Map(trace.with_repeats(torch.stack(raw)).unflatten(1, trace.activations.shape[2:]))
+        scores = trace.per_image(lambda row: _scores(trace, row, windows)[:, index])
+    return Map(scores.unflatten(1, trace.activations.shape[2:]))
 
 
 def _windows(activations: Tensor, gaussian: bool) -> Tensor:
-    """(H W, H, W): a window at each position in turn."""
+    """The window at each position: (H W, H, W)."""
     height, width = activations.shape[2:]
     rows, columns = (_bands(length, gaussian).to(activations) for length in (height, width))
     return torch.einsum("ay,bx->abyx", rows, columns).flatten(0, 1)
 
 
 def _bands(length: int, gaussian: bool) -> Tensor:
-    """(length, length): 1/2 on the diagonal and 1/4 beside it, whose products are 1/4, 1/8 and 1/16."""
+    """The window's factor along one side: 1/2 on the diagonal and 1/4 beside it, (length, length)."""
     distance = (torch.arange(length)[:, None] - torch.arange(length)).abs()
     if not gaussian:
         return (distance == 0).double()
     return torch.where(distance == 0, 0.5, torch.where(distance == 1, 0.25, 0.0)).double()
 
 
-def _of_image(trace: Trace, image: int, windows: Tensor, column: int) -> Tensor:
-    """(H W,) scores of one image."""
+def _scores(trace: Trace, image: int, windows: Tensor) -> Tensor:
+    """Logit and probability of the image's class for each window: (H W, 2)."""
     maps, target = trace.activations[image], int(trace.targets[image])
     parts = []
-    for rows in chunks(trace, len(windows), maps):
-        seen = windows[rows, None] * maps
-        logits = trace.head_logits(seen, torch.full((len(seen),), image))
-        parts.append(of_class(trace, logits, target)[:, column])
+    for rows in pass_slices(trace, len(windows), maps):
+        windowed = windows[rows, None] * maps
+        logits = trace.head_logits(windowed, torch.full((len(windowed),), image))
+        parts.append(class_scores(trace, logits, target))
     return torch.cat(parts)

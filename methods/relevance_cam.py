@@ -17,9 +17,9 @@ from axiom_bench.errors import BenchError
 def relevance_cam(trace: Trace) -> Tensor:
     """w_k = sum_xy R_k, the relevance that reaches map k by contrastive layer-wise propagation -> (B, K, 1, 1).
 
-    The explained class starts with relevance 1, each of the N - 1 others with -1 / (N - 1), so that what all classes
-    share cancels. (The authors' code starts the others with -1 / 1000; their conv rule counts the bias twice, their
-    batch norm squares the variance: here neither.) See `relevances` for the rules.
+    The explained class starts with relevance 1, each of the N - 1 others with -1 / (N - 1), so that relevance common to
+    all classes cancels. (In the authors' code the others start with -1 / 1000, the convolution rule counts the bias
+    twice and the batch norm squares the variance.) See `relevances` for the rules.
     """
     logits = trace.logits
     others = -1 / max(logits.shape[1] - 1, 1)
@@ -31,9 +31,9 @@ def relevances(trace: Trace, start: Tensor) -> Tensor:
     """Relevance at the layer, from relevance `start` (B, N) at the logits -> (B, K, H, W).
 
     z+ rule at linear layers and convolutions: R_j = sum_i (x_j w_ji)+ / sum_j' (x_j' w_j'i)+ R_i, which keeps the
-    total as long as each unit with relevance has a positive input. Batch norms and activation functions hand
-    relevance on unit by unit; pooling and sums share it in proportion to what each input adds.
-    Raises BenchError where the head holds an operation without a rule.
+    total as long as each unit with relevance has a positive input. Batch norms and activation functions pass
+    relevance on unit by unit; pooling and sums divide it in proportion to each input's contribution.
+    Raises BenchError where the head has an operation without a rule.
     """
     with torch.inference_mode(False), torch.enable_grad():
         F = trace.activations.clone().requires_grad_()
@@ -45,9 +45,9 @@ def relevances(trace: Trace, start: Tensor) -> Tensor:
 
 
 class RelevanceRules(TorchFunctionMode):
-    """While active, each operation has its value, and a gradient that makes input times gradient its relevance.
+    """While active, operations keep their values, and get gradients such that input times gradient is relevance.
 
-    It acts on the calls, not on modules, so the network stays as it is.
+    It intercepts function calls, so the network's modules stay unchanged.
     """
 
     def __torch_function__(
@@ -63,7 +63,7 @@ class RelevanceRules(TorchFunctionMode):
         if rule is None and name not in PROPORTIONAL and _is_differentiated(output) and not _by_a_number(name, args):
             raise BenchError(
                 f"Relevance-CAM has no rule for {name!r}, which the head calls; choose a layer behind it, or leave "
-                "relevance_cam out here."
+                "relevance_cam out."
             )
         return output
 
@@ -75,7 +75,7 @@ def _z_plus(
     if not output.requires_grad:
         return output
     positive = func(input.clamp(min=0), weight.clamp(min=0), None, *rest, **named)
-    if (input < 0).any():  # behind a ReLU there is nothing to add
+    if (input < 0).any():  # not behind a ReLU
         positive = positive + func(input.clamp(max=0), weight.clamp(max=0), None, *rest, **named)
     return _with_gradient_of(output, positive)
 
@@ -113,7 +113,7 @@ RULES: dict[str, Callable[..., Tensor]] = {
         ("batch_norm", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "mish"), _unit_by_unit
     ),
 }
-# Their own gradient times their input is their relevance already.
+# Input times gradient of these is their relevance without a rule.
 PROPORTIONAL = frozenset(
     {
         *("relu", "threshold", "dropout", "mean", "sum", "add", "iadd", "radd"),

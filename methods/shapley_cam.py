@@ -14,23 +14,23 @@ from axiom_bench.methods.shared.nonlinear import MAX_POOLING, PIECEWISE_LINEAR, 
 def shapley_cam(trace: Trace) -> Tensor:
     """w_k = mean(g_k - (H F)_k / 2), H the score's Hessian in F, the mean over x and y -> (B, K, 1, 1).
 
-    The Shapley value of each activation under the score's second-order expansion, in closed form, per channel as in
-    Grad-CAM. The utility is the logit; the paper's other one, ReST, takes the log of the softmax in. One product H F is
-    the gradient of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it is Grad-CAM.
+    The Shapley value of each activation under the score's second-order expansion, in closed form, averaged per channel
+    as in Grad-CAM. The utility is the logit; the paper's other one, ReST, adds the log-softmax. H F is the derivative
+    of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it equals Grad-CAM.
     """
     return (trace.gradients - _hessian_product(trace) / 2).mean(XY, keepdim=True)
 
 
 class ConstantSlopes(NonlinearCalls):
-    """While active, what is linear piece by piece is differentiated as the piece that it is on.
+    """While active, piecewise linear functions are differentiated as linear ones, with the slope at their input.
 
-    torch would carry its zero second derivative through the whole head, and has none for hardsigmoid.
+    It saves a second derivative of zeros through the whole head, which torch lacks for hardsigmoid.
     """
 
     names = frozenset(PIECEWISE_LINEAR | MAX_POOLING)
 
-    def passed(self, x: Tensor, call: Call) -> Tensor:
-        """y as a linear function of x."""
+    def replaced(self, x: Tensor, call: Call) -> Tensor:
+        """The output as a linear function of x."""
         if call.winners is not None:
             return x.flatten(2).gather(2, call.winners.flatten(2)).view_as(call.y)
         (slope,) = torch.autograd.grad(call.y.sum(), call.source)
@@ -39,7 +39,7 @@ class ConstantSlopes(NonlinearCalls):
 
 def _hessian_product(trace: Trace) -> Tensor:
     """H F, the Hessian of S in the activations times the activations -> (B, K, H, W)."""
-    # Of torch's attention kernels, only the plain one can be differentiated twice.
+    # Of torch's attention kernels only the plain one has a second derivative.
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         F = trace.activations.clone().requires_grad_()
         with ConstantSlopes():

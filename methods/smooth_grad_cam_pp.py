@@ -15,13 +15,13 @@ def smooth_grad_cam_pp(trace: Trace, samples: int = 25, sigma: float = 0.15, see
     """w_k = sum(alpha relu(D1)), alpha = D2 / (2 D2 + D3 sum(F_k)), 0 for 0/0 -> (B, K, 1, 1).
 
     D1, D2 and D3 are the means of g_k, g_k^2 and g_k^3 over `samples` noisy copies of the image; F is the image's own.
-    The paper's alpha has D1 above the line: D2 is Grad-CAM++'s, to which this reduces without noise, and torchcam's.
-    The noise is SmoothGrad's, normal with `sigma` times the range of the image as the network takes it, seeded by the
-    image's pixels and `seed`; torchcam takes 4 samples of sigma 0.3 without the range, and relu of the last sample's g.
-    Costs a trace for each sample. Raises BenchError for less than one.
+    alpha's numerator is D2 as in Grad-CAM++, to which this reduces without noise, and in torchcam; the paper prints D1.
+    The noise is SmoothGrad's: normal, its standard deviation `sigma` times the range of the image as the network takes
+    it, seeded by the image's pixels and `seed`. torchcam takes 4 samples with standard deviation 0.3, and relu of the
+    last sample's g. Costs one trace per sample. Raises BenchError for samples < 1.
     """
     if samples < 1:
-        raise BenchError(f"Smooth Grad-CAM++ needs at least one sample, not samples={samples}.")
+        raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
     D1, D2, D3, unit = _mean_powers(trace, samples, sigma, seed)
     denominator = 2 * D2 + D3 * (unit * trace.activations.sum(XY, keepdim=True))
     alpha = torch.where(denominator == 0, 0, D2 / denominator)
@@ -29,9 +29,9 @@ def smooth_grad_cam_pp(trace: Trace, samples: int = 25, sigma: float = 0.15, see
 
 
 def _mean_powers(trace: Trace, samples: int, sigma: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The means of g / unit and its second and third power, and the unit (B, 1, 1, 1), |g| of the image at most.
+    """The means of g / unit and its second and third power, and the unit (B, 1, 1, 1), the maximum of |g| per image.
 
-    In units of the image's own gradient, since g^3 underflows.
+    The unit prevents an underflow of g^3.
     """
     unit = trace.gradients.abs().amax((1, 2, 3), keepdim=True)
     unit = unit.masked_fill(unit == 0, 1)

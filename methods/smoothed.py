@@ -17,15 +17,15 @@ from axiom_bench.methods.shared.wrapping import raw_map_of
 def smoothed(
     trace: Trace, wrapped: str | Method = "xgrad_cam", samples: int = 25, sigma: float = 0.15, seed: int = 0
 ) -> Map:
-    """The mean of the wrapped method's signed maps over noisy copies of the image -> (B, h, w).
+    """Mean of the wrapped method's signed maps over noisy copies of the image -> (B, h, w).
 
-    The noise is normal with standard deviation `sigma` times the range (maximum - minimum) of the image as the network
-    takes it; `samples` copies are drawn, seeded by the image's pixels and `seed`, and each explains the image's class.
-    The paper advises 10 to 20 % and up to 50 samples; the defaults are its published code's.
-    Costs a trace for each sample. Raises BenchError for less than one sample.
+    The noise is normal, its standard deviation `sigma` times the range (maximum - minimum) of the image as the network
+    takes it, seeded by the image's pixels and `seed`. All copies explain the image's class. The paper advises a sigma
+    of 0.1 to 0.2 and up to 50 samples; the defaults are those of its code.
+    Costs one trace per sample. Raises BenchError for samples < 1.
     """
     if samples < 1:
-        raise BenchError(f"Smoothing needs at least one sample, not samples={samples}.")
+        raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
     draws = generators(trace.images, seed)
     maps = (raw_map_of(wrapped, trace.again(images=noisy(trace.images, sigma, draws))) for _ in range(samples))
     return Map(reduce(torch.add, maps) / samples)

@@ -1,4 +1,4 @@
-"""Uniform weights, a baseline: what the layer highlights before any class is asked for."""
+"""Uniform weights, a baseline: the sum of the layer's maps, which depends on no class."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.average_drop import drop_in
 from axiom_bench.metrics.shared.perturbation import Fill, kept_images
 from axiom_bench.metrics.shared.similarity import pearson

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data.batch import Annotation
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Again
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.annotations import Objects
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.similarity import similarity as likeness
 
 
@@ -39,7 +38,7 @@ def queries(explanation: Explanation, similarity: str) -> Again:
     return Again(explanation, change, other, (change, similarity), partial(likeness, explanation, kind=similarity))
 
 
-def _largest(note: Annotation, otherwise: int) -> int:
+def _largest(note: Objects, otherwise: int) -> int:
     """The class of the largest box; `otherwise` where there is none, a row whose value is dropped."""
     areas = (note.boxes[:, 2:] - note.boxes[:, :2]).prod(1)
     return int(note.labels[areas.argmax()]) if len(areas) else otherwise

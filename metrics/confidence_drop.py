@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Copies
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, one_copy, perturb
 
 

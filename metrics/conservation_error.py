@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 
 
 def conservation_error(explanation: Explanation) -> Tensor:

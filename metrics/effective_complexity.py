@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Copies
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, judged, probabilities
 from axiom_bench.metrics.shared.pixel_curves import shown_copies
 

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Again
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 
 
 def explanation_sensitivity(

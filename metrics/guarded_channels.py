@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting import division
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 
 
 def guarded_channels(explanation: Explanation) -> Tensor:

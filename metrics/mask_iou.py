@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import level, millionths
 from axiom_bench.metrics.shared.threshold_sweep import BEST, FRACTIONS, check_fraction, pixels_above
 

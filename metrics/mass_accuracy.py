@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.energy import share_inside
 from axiom_bench.metrics.shared.highest import highest_in_mask
 

@@ -7,12 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Again
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.randomised import randomised
 from axiom_bench.metrics.shared.similarity import similarity as likeness
 
@@ -54,6 +53,6 @@ def queries(explanation: Explanation, order: str, stages: int, similarity: str, 
     ]
 
 
-def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[CutModel]:
+def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[SplitModel]:
     copies = randomised(trace.cut_model.model, trace.images[:1], order, stages, seed)
     return [trace.cut_model.on(copy) for copy in copies]

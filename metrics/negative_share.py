@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.division import XY
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 
 
 def negative_share(explanation: Explanation) -> Tensor:

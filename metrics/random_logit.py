@@ -9,9 +9,8 @@ from torch import Tensor
 
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Again
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.similarity import similarity as likeness
 
 

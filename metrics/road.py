@@ -14,9 +14,8 @@ from torch import Tensor
 
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Copies, in_blocks
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.imputation import impute
 from axiom_bench.metrics.shared.perturbation import judged
 from axiom_bench.metrics.shared.pixel_curves import pixel_ranks

@@ -28,9 +28,8 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.evaluation.evaluate import measured, rows_of
 from axiom_bench.evaluation.plugins import Plugin, forwards_of
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Copies, in_blocks
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.deletion_auc import deletion_auc
 from axiom_bench.metrics.insertion_auc import insertion_auc
 from axiom_bench.metrics.road import FRACTIONS, road_morf
@@ -146,7 +145,7 @@ def without_passes(
         return [replace(one) for one in explained]
 
     known = [metrics.get(name) for name in metrics.names()]
-    chosen = [one for one in known if not sum(forwards_of(one).values()) and one.about.get("of") != "layer"]
+    chosen = [one for one in known if not sum(forwards_of(one).values()) and one.spec.of != "layer"]
     each: Calls = {metric.name: _measuring([metric], fresh) for metric in chosen}
     calls = {FORWARD: forward, **each, TOGETHER: _measuring(chosen, fresh)}
     seconds = timed(calls, repeats, condition.clock)

@@ -28,10 +28,15 @@ from omegaconf import OmegaConf
 from timing import Calls, ratios, timed
 from torch import Tensor, nn
 
-from axiom_bench import data, methods, metrics, models
+from axiom_bench import methods, metrics
 from axiom_bench.cutting.precision import PRECISIONS, arithmetic
+from axiom_bench.data.base import subset
+from axiom_bench.data.loading import batches
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.models.load import load_model
+from axiom_bench.models.registry import model_config
 
 FIVE = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam")
 ONE_PASS = (
@@ -74,15 +79,15 @@ def vgg16(batch: int, device: torch.device) -> Network:
 
 def trained(name: str, root: str, layer: str, batch: int, device: torch.device) -> Network:
     """A trained network below real_root, and photographs of its data set."""
-    settings = OmegaConf.create({"real_root": str(REAL_ROOT), "model": models.config(name)})
+    settings = OmegaConf.create({"real_root": str(REAL_ROOT), "model": model_config(name)})
     if settings.model.source == "torchvision":
         settings.model.weights_folder = "${real_root}/weights"
     settings.model.layer = layer
-    loaded = models.load(OmegaConf.to_container(settings.model, resolve=True))
+    loaded = load_model(OmegaConf.to_container(settings.model, resolve=True))
     classes = settings.model.classes and list(settings.model.classes)
-    photographs = data.load({"kind": "imagenet", "root": str(REAL_ROOT / root), "classes": classes})
-    chosen = data.subset(photographs, batch, 0)
-    (images,) = data.batches(photographs, chosen, loaded.preprocessing, "label", batch, 0)
+    photographs = load_dataset({"kind": "imagenet", "root": str(REAL_ROOT / root), "classes": classes})
+    chosen = subset(photographs, batch, 0)
+    (images,) = batches(photographs, chosen, loaded.preprocessing, "label", batch, 0)
     return Network(
         f"{name} (trained) at {loaded.layer}", loaded.module.to(device), loaded.layer, images.to(device).images
     )

@@ -27,15 +27,14 @@ from torch import Tensor
 
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.evaluate import value_names
-from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.evaluation.specs import MetricSpec, Need
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.methods.axiom_cam import SPLITS
 from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
 from axiom_bench.report.run_folder import METHOD_FREE, Value
 from axiom_bench.report.statistics.summary import best, summarise
-from axiom_bench.report.tables.markdown import markdown
+from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.tables.text import ARROWS, methods_by_status
 from axiom_bench.run import compute
@@ -61,7 +60,7 @@ def candidates() -> Iterator[Plugin]:
     for t, split in points:
         name = "axiom_cam t=0" if t == 0 else f"{split} t={t:g}"
         yield plugins.from_config(
-            "method", name, {"_target_": method.target, "params": {"t": t, "split": split}, **method.about}
+            "method", name, {"_target_": method.target, "params": {"t": t, "split": split}, **method.spec.as_dict()}
         )
 
 
@@ -78,14 +77,14 @@ def gap(explanation: Explanation) -> Tensor:
 
 def controls() -> tuple[Plugin, ...]:
     """What is measured beside conf/metric."""
-    area = {"title": "Mean of the heatmap", "unit": "fraction", "better": "none", "needs": ["nonzero_map"]}
+    area = MetricSpec(title="Mean of the heatmap", unit="fraction", needs=(Need("nonzero_map"),))
     soft = plugins.load("metric", "confidence_drop")
-    about = {**soft.about, "title": f"Confidence drop, {FRACTION:.0%} of the pixels"}
+    about = {**soft.spec.as_dict(), "title": f"Confidence drop, {FRACTION:.0%} of the pixels"}
     hard = {**about, "_target_": soft.target, "params": {**soft.params, "mode": "hard", "fraction": FRACTION}}
     return (
-        Plugin("heatmap_mean", __name__, heatmap_mean, about=area),
+        Plugin("heatmap_mean", __name__, heatmap_mean, area),
         plugins.from_config("metric", "confidence_drop_hard", hard),
-        Plugin("gap", __name__, gap, about={"of": "layer", "needs": ["nonzero_score"]}),
+        Plugin("gap", __name__, gap, MetricSpec(of="layer", needs=(Need("nonzero_score"),))),
     )
 
 
@@ -102,7 +101,7 @@ def values_of(metrics: Sequence[Plugin]) -> list[Value]:
     values = []
     for metric in metrics:
         for name in value_names(metric):
-            about = {**metric.about, **((metric.about.get("values") or {}).get(name) or {})}
+            about = {**metric.spec.as_dict(), **(metric.spec.as_dict().get("values", {}).get(name, {}))}
             value = Value(name, *(str(about.get(key, "none")) for key in ("title", "unit", "better")))
             if about.get("of") != "layer" and (value.better in ARROWS or name in own):
                 values.append(value)
@@ -187,7 +186,7 @@ def study(job: Job) -> str:
     groups += [comparison(records, names, reference, values) for reference in REFERENCES]
     header = ("Method", *(value.title + ARROWS.get(value.better, "") for value in values))
     title = f"{job.name}, {records['image_id'].nunique()} images"
-    return markdown(Table("axiom_cam", title, header, tuple(groups), notes))
+    return to_markdown(Table("axiom_cam", title, header, tuple(groups), notes))
 
 
 def main() -> None:

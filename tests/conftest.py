@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import axiom_bench as ab  # noqa: F401 - before torchvision, which a CPU-only torch needs
+from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - which a CPU-only torch needs first
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,7 +19,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.evaluate import explain as heatmaps_of
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.models import LoadedModel, load
+from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.records import files
 from axiom_bench.run.sweep import configuration
 from axiom_bench.run.user_code import add_current_folder
@@ -41,7 +41,7 @@ def explain(
     said = {"weights": weights, "layer": layer}
     quick = configuration([f"model={model}"])
     chosen = _chosen(names, quick["method"])
-    loaded = load(quick["model"] | {key: value for key, value in said.items() if value is not None})
+    loaded = load_model(quick["model"] | {key: value for key, value in said.items() if value is not None})
     try:
         pixels_in, _ = loaded.preprocessing(Sample(open_rgb(image, str(image)), str(image)))
     except BadImage as error:
@@ -52,7 +52,7 @@ def explain(
     left_out = [str(warning.message) for warning in caught]
     if not maps:
         raise BenchError(left_out[0])
-    titles = {method.name: str(method.about.get("title", method.name)) for method in chosen}
+    titles = {method.name: method.spec.title or method.name for method in chosen}
     shown = {titles[name]: heatmap[0].numpy() for name, heatmap in maps.items()}
     files.write(output, _png(loaded.preprocessing.denormalise(batch)[0], shown, _caption(loaded, batch)))
     return output, [] if names in (None, ALL) else left_out

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from axiom_bench import models
 from axiom_bench.evaluation import plugins
+from axiom_bench.models.registry import describe_model, model_names
 from axiom_bench.run.fingerprint import version_of
 
 KINDS = ("methods", "peers", "metrics", "models", "data")
@@ -29,7 +29,7 @@ def listing(kind: str | None) -> list[str]:
 def _plugins(kind: str) -> Iterator[tuple[str, str]]:
     for name in plugins.names(kind):
         entry = plugins.load(kind, name)
-        reference = entry.about.get("reference")
+        reference = entry.spec.reference
         yield name, entry.description + (f" [{reference}]" if reference else "")
 
 
@@ -42,7 +42,7 @@ def _peers() -> Iterator[tuple[str, str]]:
 
 
 def _models() -> Iterator[tuple[str, str]]:
-    yield from ((name, models.describe(name)) for name in models.names())
+    yield from ((name, describe_model(name)) for name in model_names())
 
 
 def _data() -> Iterator[tuple[str, str]]:

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.hooked import HookedParts
 from axiom_bench.cutting.output import Output, OutputModule, graph_with
+from axiom_bench.cutting.parts import Parts
 from axiom_bench.cutting.reshaped import ReshapedParts, check_inverse
 from axiom_bench.cutting.rounding import alike
 from axiom_bench.cutting.sides import SideKind, kinds_of
 from axiom_bench.cutting.split import CannotSplit, split
 from axiom_bench.cutting.tokens import AnyReshape, layout
 from axiom_bench.errors import BenchError
-
-
-class Parts(Protocol):
-    """The two halves of a cut model."""
-
-    @property
-    def head_graph(self) -> fx.GraphModule | None:
-        """The head as a graph (activations, *sides) -> logits; None where only whole passes are safe."""
-
-    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-        """Images (B, 3, H', W') -> activations and the values that cross the cut beside them."""
-
-    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
-        """Activations and side values -> logits (B, C)."""
 
 
 @dataclass(frozen=True)

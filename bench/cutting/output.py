@@ -85,7 +85,7 @@ LOGITS = Output("logits", None, are_logits=True)
 OUTPUTS = {output.name: output for output in (LOGITS, Output("probability", _probability), Output("margin", _margin))}
 
 
-def checked(output: str | Output) -> Output:
+def check_output(output: str | Output) -> Output:
     """The output itself, or that of a name. Raises BenchError for an unknown one."""
     if isinstance(output, Output):
         return output

@@ -12,7 +12,7 @@ from axiom_bench.errors import unknown
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
-def check(precision: str) -> str:
+def check_precision(precision: str) -> str:
     """The name itself. Raises BenchError for one that isn't in PRECISIONS."""
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from axiom_bench.cutting.parts import Parts
 from axiom_bench.cutting.tokens import ChannelsLast, Reshape
 from axiom_bench.errors import BenchError
-
-if TYPE_CHECKING:
-    from axiom_bench.cutting.halves import Parts
 
 
 @dataclass(frozen=True)

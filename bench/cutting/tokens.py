@@ -74,7 +74,7 @@ class ChannelsLast:
         return maps.permute(0, 2, 3, 1).contiguous()
 
 
-def check(reshape: Any) -> AnyReshape | None:
+def check_reshape(reshape: Any) -> AnyReshape | None:
     """What a user said, if it may be. Raises BenchError."""
     if reshape is None or reshape == "tokens" or isinstance(reshape, Reshape):
         return reshape

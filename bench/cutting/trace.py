@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.ablation import Values
+from axiom_bench.cutting.ablation.graph import Values
+from axiom_bench.cutting.counting import Passes
 from axiom_bench.cutting.sides import select
-
-if TYPE_CHECKING:
-    from axiom_bench.cutting.cut_model import CutModel, Passes
+from axiom_bench.cutting.split_model import SplitModel
+from axiom_bench.errors import BenchError
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +24,7 @@ class Trace:
     images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
     scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
     probability. logits: (B, C), whose softmax is the probability of each class. targets: (B,).
-    repeats: how many rows at the end only repeat the one before them, to fill a batch up: what is run image by image
-    leaves them out, see `distinct` and `with_repeats`.
+    num_padding: number of padded rows at the end of the batch; they repeat the last valid row, see `per_image`.
     `trace[i:j]` is the trace of some of its images.
     """
 
@@ -35,12 +34,12 @@ class Trace:
     scores: Tensor
     logits: Tensor
     targets: Tensor
-    cut_model: CutModel
+    cut_model: SplitModel
     sides: Any = ()
     head_values: Values | None = None
     output_scale: float = 1.0
     input_scale: float = 1.0
-    repeats: int = 0
+    num_padding: int = 0
     _shared: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -58,7 +57,7 @@ class Trace:
             targets=self.targets[rows],
             sides=select(self.sides, self.cut_model.halves.side_kinds, index, len(self)),
             head_values=self.head_values if len(index) == len(self) else None,
-            repeats=max(0, int((index >= self.distinct - 1).sum()) - 1),
+            num_padding=max(0, int((index >= self.num_valid - 1).sum()) - 1),
         )
         if "ablation_drops" in self.__dict__:
             part.__dict__["ablation_drops"] = self.ablation_drops[rows]
@@ -81,13 +80,28 @@ class Trace:
         return self.cut_model.passes
 
     @property
+    def num_valid(self) -> int:
+        """Number of valid rows: the first ones, before the padded rows."""
+        return len(self) - self.num_padding
+
+    def per_image(self, compute: Callable[[int], Tensor]) -> Tensor:
+        """compute(row) -> (...) for each valid row, one at a time; padded rows repeat the last: (B, ...)."""
+        rows = [compute(row) for row in range(self.num_valid)]
+        return torch.stack(rows + rows[-1:] * self.num_padding)
+
+    @property
+    def repeats(self) -> int:
+        """Old name of `num_padding`."""
+        return self.num_padding
+
+    @property
     def distinct(self) -> int:
-        """How many rows, the first ones, are no repeats."""
-        return len(self) - self.repeats
+        """Old name of `num_valid`."""
+        return self.num_valid
 
     def with_repeats(self, rows: Tensor) -> Tensor:
-        """What was computed for the distinct rows, or more, for all of them: (distinct or more, ...) -> (B, ...)."""
-        return rows[torch.arange(len(self), device=rows.device).clamp(max=self.distinct - 1)]
+        """Rows of the valid images (num_valid or more, ...) with the last repeated for the padded rows: (B, ...)."""
+        return rows[torch.arange(len(self), device=rows.device).clamp(max=self.num_valid - 1)]
 
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
@@ -136,7 +150,7 @@ class Trace:
 
     def at(self, layer: str) -> Trace:
         """The trace of the same images and targets at another layer of the same model; passes are counted together."""
-        other = replace(self.cut_model.at(layer).trace(self.images, self.targets), repeats=self.repeats)
+        other = replace(trace_of(self.cut_model.at(layer), self.images, self.targets), num_padding=self.num_padding)
         return other if self.output_scale == 1 else other.scaled(output=self.output_scale)
 
     def linear_head(self) -> Tensor:
@@ -156,21 +170,21 @@ class Trace:
         return activations if self.input_scale == 1 else activations / self.input_scale
 
     def again(
-        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | CutModel | None = None
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
     ) -> Trace:
         """The trace of other images, other classes or another model at the same layer; None keeps what is there.
 
         model: another model, or a cut of it, as `cut.on(model)` gives and `cut.once` keeps. Passes are counted here.
         """
-        cut = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
+        cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
-        return replace(cut.trace(images, targets), repeats=self._repeats_among(images, targets))
+        return replace(trace_of(cut_model, images, targets), num_padding=self._padding_among(images, targets))
 
-    def _repeats_among(self, images: Tensor, targets: Tensor) -> int:
-        """The trace's own repeats where these rows have the same; else none."""
-        last = slice(self.distinct - 1, None)
+    def _padding_among(self, images: Tensor, targets: Tensor) -> int:
+        """The trace's own number of padded rows where these rows end in as many equal ones; else 0."""
+        last = slice(self.num_valid - 1, None)
         same = len(images) == len(self) and all((part[last] == part[last][:1]).all() for part in (images, targets))
-        return self.repeats if same else 0
+        return self.num_padding if same else 0
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
         """The trace of the same network with its scores times `output`, and its activations times `inputs` with the
@@ -184,3 +198,52 @@ class Trace:
             output_scale=self.output_scale * output,
             input_scale=self.input_scale * inputs,
         )
+
+
+def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | None) -> Trace:
+    """One trunk pass, one head pass and its gradient; see CutModel.trace."""
+    images = _checked_images(images).to(cut_model.device, cut_model.dtype)
+    with torch.inference_mode(False):
+        images = images.clone() if images.is_inference() else images.detach()
+        cut_model.split(images)
+        with torch.no_grad():
+            activations, sides = cut_model.trunk(images)
+        activations = activations.detach().requires_grad_()
+        with torch.enable_grad():
+            network_logits, values = cut_model.head_with_values(activations, sides)
+            outputs, logits = cut_model.outputs_of(network_logits), cut_model.class_logits_of(network_logits)
+        targets = logits.argmax(1) if targets is None else _checked_targets(targets, logits)
+        scores = outputs.gather(1, targets[:, None])[:, 0]
+        (gradients,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
+        if gradients is None:
+            raise BenchError(
+                f"The scores don't depend on the layer {cut_model.layer!r}; choose one nearer to the output."
+            )
+    return Trace(
+        images=images,
+        activations=activations.detach(),
+        gradients=gradients,
+        scores=scores.detach(),
+        logits=logits.detach(),
+        targets=targets,
+        cut_model=cut_model,
+        sides=sides,
+        head_values=values,
+    )
+
+
+def _checked_images(images: Tensor) -> Tensor:
+    if images.ndim != 4 or len(images) == 0:
+        raise BenchError(f"Images are a batch (B, 3, H, W) with B >= 1, not a tensor of shape {tuple(images.shape)}.")
+    return images
+
+
+def _checked_targets(targets: Tensor, logits: Tensor) -> Tensor:
+    targets = torch.as_tensor(targets, device=logits.device).long().clone()
+    classes = logits.shape[1]
+    if targets.shape != (len(logits),):
+        raise BenchError(f"Targets are one class index per image, ({len(logits)},), not {tuple(targets.shape)}.")
+    outside = targets[(targets < 0) | (targets >= classes)]
+    if len(outside):
+        raise BenchError(f"The target {int(outside[0])} is no class of this model, which has {classes} (from 0).")
+    return targets

@@ -23,11 +23,12 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, measuring
 from axiom_bench.evaluation import plugins, queries
-from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.preconditions import given, statuses
+from axiom_bench.evaluation.left_out import MethodLeftOut
+from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.evaluation.preconditions import statuses
 from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.heatmap import Map, heatmap
 
 Columns = dict[str, np.ndarray]
@@ -98,8 +99,8 @@ def rows_of(
     normalise: of the heatmaps, see axiom_bench.explanation.heatmap.
     Raises BenchError where a method or a metric answers in a wrong shape.
     """
-    of_layer = [metric for metric in metrics if metric.about.get("of") == "layer"]
-    of_method = [metric for metric in metrics if metric.about.get("of") != "layer"]
+    of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
+    of_method = [metric for metric in metrics if metric.spec.of != "layer"]
     if of_layer:
         yield from _columns(trace, batch, LAYER, measured(of_layer, Explanation(trace=trace), True))
     for some in _at_once(trace, methods):
@@ -136,7 +137,7 @@ def _ask(trace: Trace, metrics: Sequence[Plugin], explanations: Iterable[tuple[P
     queries.ask(
         (metric.name, query)
         for metric in metrics
-        if "queries" in metric.about
+        if metric.spec.queries
         for explanation, on_score_scale in known
         if (statuses(plugins.needs_of(metric), explanation, on_score_scale) == OK).any()
         for query in queries_of(metric, explanation)
@@ -148,7 +149,7 @@ def queries_of(metric: Plugin, explanation: Explanation) -> list[queries.Query]:
 
     Raises BenchError, with the metric's name, where they can't be told.
     """
-    if "queries" not in metric.about:
+    if not metric.spec.queries:
         return []
     with measuring(metric.name):
         asked = plugins.queries_function(metric)(explanation)
@@ -178,12 +179,12 @@ def measure(metric: Plugin, explanation: Explanation, on_score_scale: bool) -> M
     with measuring(metric.name):
         answer = metric(explanation)
     answers = answer if isinstance(answer, Mapping) else {metric.name: answer}
-    curves = metric.about.get("curves") or ()
+    curves = metric.spec.curves
     return {name: _judged(metric, values, met, name in curves) for name, values in answers.items()}
 
 
 def _judged(metric: Plugin, values: Any, met: np.ndarray, curve: bool) -> tuple[Tensor, tuple[str, ...]]:
-    undefined = metric.about.get("undefined", NOT_FINITE)
+    undefined = metric.spec.undefined
     if not isinstance(values, Tensor) or values.ndim != 1 + curve or values.shape[:1] != met.shape:
         raise BenchError(
             f"The metric {metric.name!r} returned {_described(values)}; a metric returns one value per image, "
@@ -201,14 +202,9 @@ def _described(answer: Any) -> str:
     return str(tuple(answer.shape)) if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
 
 
-def value_names(metric: Plugin) -> tuple[str, ...]:
-    """What the metric's values are called in the records: its own name, or the keys of its YAML's `values`."""
-    return tuple(metric.about.get("values", ())) or (metric.name,)
-
-
 def is_on_score_scale(method: Plugin, trace: Trace) -> bool:
     """What the method's YAML claims; for a method that claims nothing, what a check on this trace finds."""
-    claimed = method.about.get("on_score_scale")
+    claimed = method.spec.on_score_scale
     return on_score_scale(method, trace) if claimed is None else bool(claimed)
 
 
@@ -216,10 +212,10 @@ def with_score_scale(methods: Iterable[Plugin], trace: Trace) -> list[Plugin]:
     """The methods with `on_score_scale` decided, once for a whole run. One that doesn't apply to the model: False."""
 
     def decided(method: Plugin) -> Plugin:
-        if "on_score_scale" in method.about:
+        if method.spec.on_score_scale is not None:
             return method
         claim = _answer(method, trace[:1]) is not None and is_on_score_scale(method, trace)
-        return replace(method, about={**method.about, "on_score_scale": claim})
+        return replace(method, spec=replace(method.spec, on_score_scale=claim))
 
     return [decided(method) for method in methods]
 
@@ -229,7 +225,7 @@ def _answer(method: Plugin, trace: Trace) -> Tensor | Map | None:
     try:
         answer = method(trace)
     except BenchError as error:
-        warnings.warn(f"The method {method.name!r} is left out: {error}", stacklevel=2)
+        warnings.warn(f"The method {method.name!r} is left out: {error}", MethodLeftOut, stacklevel=2)
         return None
     if isinstance(answer, Map) and answer.raw.ndim == 3 and len(answer.raw) == len(trace):
         return Map(answer.raw.detach())
@@ -281,7 +277,7 @@ def _of_whole_set(metrics: Sequence[Plugin], parts: Iterable[Columns]) -> Iterat
         if chosen and len(part["method"]):
             by_method.setdefault(part["method"][0], []).extend([] if _holds_values(part) else [part])
     for method, curves in by_method.items():
-        of = [metric for metric in chosen if (metric.about.get("of") == "layer") == (method == LAYER)]
+        of = [metric for metric in chosen if (metric.spec.of == "layer") == (method == LAYER)]
         yield whole_set(of, method, curve_frame(curves))
 
 

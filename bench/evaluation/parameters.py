@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from axiom_bench.errors import BenchError
 
@@ -42,10 +42,7 @@ def check(setting: str, function: Callable[..., Any], params: Mapping[str, Any])
     setting: where they are set, as "metric.box_iou.params". A parameter without an annotation, or with one of a kind
     that no setting can be, is let through.
     """
-    try:
-        known = inspect.signature(function, eval_str=True).parameters
-    except Exception:  # noqa: BLE001 - a user's annotations may name what isn't imported, and evaluate to anything
-        return
+    known = signature(function)
     for key, value in params.items():
         if key not in known or (value is None and known[key].default is None):  # as in `size: int = None`
             continue
@@ -54,11 +51,21 @@ def check(setting: str, function: Callable[..., Any], params: Mapping[str, Any])
             raise BenchError(f"{setting}.{key} must be {kind.one}, not {value!r}.")
 
 
+def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """A function's parameters with evaluated annotations; none where these can't be evaluated."""
+    try:
+        return inspect.signature(function, eval_str=True).parameters
+    except Exception:  # noqa: BLE001 - a user's annotations may name what isn't imported, and evaluate to anything
+        return {}
+
+
 def kind_of(annotation: Any) -> Kind | None:
     """The kind that an annotation says; None for one that isn't known here."""
     origin, inner = get_origin(annotation) or annotation, get_args(annotation)
     if origin in (Union, UnionType):
         return _union([kind_of(each) for each in inner])
+    if origin is Literal:
+        return _literal(inner)
     if origin in LISTS:
         return _list(kind_of(inner[0]) if inner and set(inner[1:]) <= {inner[0], ...} else None)
     if origin in (Mapping, dict):
@@ -74,6 +81,11 @@ def _union(kinds: Sequence[Kind | None]) -> Kind | None:
         return None
     one, many = (" or ".join(words) for words in zip(*((kind.one, kind.many) for kind in known), strict=True))
     return Kind(lambda value: any(kind.fits(value) for kind in known), one, many)
+
+
+def _literal(values: tuple[Any, ...]) -> Kind:
+    words = " or ".join(map(repr, values))
+    return Kind(lambda value: value in values, words, words)
 
 
 def _list(of: Kind | None) -> Kind:

@@ -14,34 +14,37 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, get_args
 
 import yaml
 
+from axiom_bench.configs import conf_folder as conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import parameters
+from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, method_spec, metric_spec
+
+Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
-
-
-def conf_folder() -> Path:
-    """Where the YAML files are: inside the package."""
-    return Path(__file__).parent.parent / "conf"
 
 
 ALL = "all"  # no entry, but a choice: method=all
 
 
 @dataclass(frozen=True)
-class Plugin:
-    """A named function with its keyword arguments bound and its metadata beside it."""
+class Plugin(Generic[Spec]):
+    """A named function with its keyword arguments bound and its metadata beside it.
+
+    target: the dotted path of the function. params: its keyword arguments, as plain data. spec: the metadata.
+    inner: the method that this one wraps, which a parameter names.
+    """
 
     name: str
     target: str
     call: Callable[..., Any]
+    spec: Spec
     params: Mapping[str, Any] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    inner: Plugin[MethodSpec] | None = None
 
     def __call__(self, *args: Any) -> Any:
         """The function's answer; what it raises gets a note that says whose mistake it is, and where."""
@@ -59,6 +62,10 @@ class Plugin:
         """The first line of the function's docstring."""
         return (inspect.getdoc(self.call.func if isinstance(self.call, partial) else self.call) or "").split("\n")[0]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Target, params and the metadata that is set, as plain data."""
+        return {"target": self.target, "params": dict(self.params), **self.spec.as_dict()}
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 over all that decides this plug-in's values: its target, parameters, metadata and module's source."""
@@ -69,17 +76,8 @@ class Plugin:
         except (OSError, TypeError):  # a function typed into a notebook has no file
             source = repr(getattr(getattr(function, "__code__", None), "co_code", function))
         inner = self.inner.fingerprint if self.inner else None
-        said = json.dumps([self.name, self.target, dict(self.params), dict(self.about), source, inner], default=str)
+        said = json.dumps([self.name, self.target, dict(self.params), self.spec.as_dict(), source, inner], default=str)
         return hashlib.sha256(said.encode()).hexdigest()
-
-    @property
-    def inner(self) -> Plugin | None:
-        """The method that a wrapper wraps: what its parameter `wrapped` names, said or by default."""
-        try:
-            wrapped = inspect.signature(self.call).parameters["wrapped"].default
-        except (KeyError, ValueError):  # no such parameter, or a compiled function, which has no signature
-            return None
-        return of("method", wrapped) if isinstance(wrapped, str) else None
 
 
 def names(kind: str) -> list[str]:
@@ -113,22 +111,55 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
         raise BenchError(
             f"{kind}.{name}.params is a group of settings, set as {kind}.{name}.params.KEY=VALUE, not {params!r}."
         )
-    if about.get("on_score_scale") not in (None, True, False):
-        raise BenchError(f"{kind}.{name}.on_score_scale must be true or false, not {about['on_score_scale']!r}.")
     function = imported(kind, name, target)
+    wrapped = _wrapped(function, params)
+    arguments = {**params, **wrapped}
     try:
-        inspect.signature(function).bind(None, **params)  # None for the Trace or Explanation, the one argument
+        inspect.signature(function).bind(None, **arguments)  # None for the Trace or Explanation, the one argument
     except TypeError as error:
         hint = f"they are set by {kind}.{name}.params.KEY=VALUE"
         raise BenchError(f"The {kind} {name!r} ({target}) can't take its params: {error}; {hint}.") from error
     except ValueError:  # a compiled function has no signature to check
         pass
-    parameters.check(f"{kind}.{name}.params", function, params)
-    if "queries" in about:
+    parameters.check(f"{kind}.{name}.params", function, arguments)
+    if about.get("queries"):
         imported(kind, name, str(about["queries"]))
-    if isinstance(about.get("values"), str):
-        about["values"] = _values(kind, name, about["values"], params)
-    return Plugin(name, target, partial(function, **params), dict(params), about)
+    spec = _spec(kind, name, function, params, about)
+    return Plugin(name, target, partial(function, **arguments), spec, dict(params), next(iter(wrapped.values()), None))
+
+
+def _wrapped(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Plugin[MethodSpec]]:
+    """The plug-ins that a wrapper's parameters name, set or by default: those annotated as a `Method`."""
+    from axiom_bench.explanation.explanation import Method  # here, because it imports torch
+
+    wrapped = {}
+    for entry in parameters.signature(function).values():
+        value = params.get(entry.name, entry.default)
+        if Method in (entry.annotation, *get_args(entry.annotation)) and (isinstance(value, str) or callable(value)):
+            wrapped[entry.name] = of("method", value)
+    return wrapped
+
+
+def _spec(
+    kind: str, name: str, function: Callable[..., Any], params: Mapping[str, Any], config: dict[str, Any]
+) -> MethodSpec | MetricSpec:
+    """The metadata of an entry whose function and params are known. Raises BenchError."""
+    if kind == "method":
+        return method_spec(f"method.{name}", config)
+    from axiom_bench.evaluation.preconditions import PRECONDITIONS  # here, because it imports torch
+
+    if isinstance(config.get("values"), str):
+        config = {**config, "values": _values(kind, name, config["values"], params)}
+    return metric_spec(f"metric.{name}", config, {**_defaults(function), **params}, PRECONDITIONS)
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The function's parameters that have a default: {name: default}; {} for a compiled one without a signature."""
+    try:
+        parameters_of = inspect.signature(function).parameters.values()
+    except ValueError:
+        return {}
+    return {entry.name: entry.default for entry in parameters_of if entry.default is not entry.empty}
 
 
 def taken(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,16 +177,6 @@ def _values(kind: str, name: str, target: str, params: Mapping[str, Any]) -> Map
     return listed
 
 
-def passes_of(method: Plugin, channels: int, live_channels: int, positions: int) -> dict[str, float]:
-    """What a method's YAML says it costs an image beyond the trace: {"trunk_forward": 1, ...}.
-
-    An entry is a number, or an expression over the method's own parameters, `channels` (K), `live_channels` (those
-    that aren't zero all over), `positions` (H W), len, min and max, as "min(top, live_channels) + 1".
-    """
-    layer = {"channels": channels, "live_channels": live_channels, "positions": positions}
-    return _numbers(f"method.{method.name}.passes", method.about.get("passes", {}), {**method.params, **layer})
-
-
 def forwards_of(metric: Plugin) -> dict[str, float]:
     """What a metric's YAML says it costs an image, in forward passes of the whole model: {"insertion": 224, ...}.
 
@@ -164,25 +185,28 @@ def forwards_of(metric: Plugin) -> dict[str, float]:
     A number without a name has the metric's. Each costs an image and method; an image alone with `forwards_for: image`,
     where the passes know no map, and all methods share them. Raises BenchError where one doesn't come to a number.
     """
-    claims = metric.about.get("forwards", 0)
+    claims = metric.spec.forwards
     named = claims if isinstance(claims, Mapping) else {metric.name: claims}
     return _numbers(f"metric.{metric.name}.forwards", named, metric.params)
 
 
-def needs_of(metric: Plugin) -> list[str]:
-    """What a metric's YAML says it needs with these parameters: names of preconditions, in their order.
+def value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
+    """Names of the metric's values of an image: the keys of its spec's `values`, or else its own name."""
+    return tuple(metric.spec.values) or (metric.name,)
 
-    An entry of `needs` is a name, or {name: condition}, which counts where the condition, an expression as those of
-    `forwards`, is true: {other_logits: "output != 'logit'"}. Raises BenchError where one has no value.
-    """
-    entries = metric.about.get("needs", ())
-    conditions = [entry if isinstance(entry, Mapping) else {entry: True} for entry in entries]
-    return [
-        need
-        for some in conditions
-        for need, condition in some.items()
-        if _evaluated(f"metric.{metric.name}.needs", condition, metric.params)
-    ]
+
+def whole_set_value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
+    """Names of its values of a whole data set: `aggregate_values`, or else as of an image; () without an aggregate."""
+    if metric.spec.aggregate is None:
+        return ()
+    return tuple(metric.spec.aggregate_values) or value_names(metric)
+
+
+def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
+    """The names of the preconditions that count with the metric's parameters, in their order."""
+    function = metric.call.func if isinstance(metric.call, partial) else metric.call
+    params = {**_defaults(function), **metric.params} if metric.spec.needs else {}
+    return [need.name for need in metric.spec.needs if need.counts(params)]
 
 
 def queries_function(metric: Plugin) -> Plugin:
@@ -190,9 +214,9 @@ def queries_function(metric: Plugin) -> Plugin:
 
     See `axiom_bench.evaluation.queries`. Raises BenchError where it can't be imported.
     """
-    target = str(metric.about["queries"])
+    target = str(metric.spec.queries)
     function = imported("metric", metric.name, target)
-    return Plugin(metric.name, target, partial(function, **taken(function, metric.params)))
+    return Plugin(metric.name, target, partial(function, **taken(function, metric.params)), metric.spec)
 
 
 def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:
@@ -201,7 +225,7 @@ def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:
     at: the points' places on the x axis, as a list or an expression over the metric's parameters, as "fractions". x:
     what the axis is. y: what the points are, likewise an expression, as "output".
     """
-    drawn = {name: about for name, about in (metric.about.get("curves") or {}).items() if "at" in about}
+    drawn = {name: about for name, about in metric.spec.curves.items() if "at" in about}
     return {
         name: {
             **about,
@@ -209,7 +233,7 @@ def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:
                 key: _evaluated(f"metric.{metric.name}.curves.{name}.{key}", about[key], metric.params)
                 for key in ("at", "y")
             },
-            "better": metric.about.get("better", "none"),
+            "better": metric.spec.better,
         }
         for name, about in drawn.items()
     }
@@ -242,7 +266,8 @@ def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
     if isinstance(entry, str):
         return load(kind, entry) if "." not in entry else from_config(kind, entry, {"_target_": entry})
     name = getattr(entry, "__name__", type(entry).__name__)
-    return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry)
+    spec = MethodSpec() if kind == "method" else MetricSpec()
+    return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry, spec)
 
 
 def imported(kind: str, name: str, target: str) -> Callable[..., Any]:

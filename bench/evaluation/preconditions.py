@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from axiom_bench.columns import NOT_FINITE, OK
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import unknown
 
 if TYPE_CHECKING:
     from axiom_bench.explanation.explanation import Explanation
-
-Field = TypeVar("Field")
 
 
 @dataclass(frozen=True)
@@ -112,13 +110,6 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
         met = holds.cpu().numpy() if isinstance(holds, Tensor) else np.full(len(answer), holds)
         answer[(answer == OK) & ~met] = condition.status
     return answer
-
-
-def given(field: Field | None, name: str) -> Field:
-    """A field of an explanation, for a metric that can't do without it. Raises BenchError where there is none."""
-    if field is None:
-        raise BenchError(f"This metric needs an explanation with {name}; pass Explanation({name}=...).")
-    return field
 
 
 def _named(need: str) -> Precondition:

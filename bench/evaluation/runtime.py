@@ -22,6 +22,7 @@ from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.left_out import MethodNotTimed
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 
@@ -101,7 +102,7 @@ def _passes(step: Step, trace: Trace) -> dict[str, float] | None:
     try:
         step.run(_fresh(trace))
     except BenchError as error:
-        warnings.warn(f"No run time for the method {step.method!r}: {error}", stacklevel=2)
+        warnings.warn(f"No run time for the method {step.method!r}: {error}", MethodNotTimed, stacklevel=2)
         return None
     return {name: (count - before[name]) / len(trace) for name, count in asdict(trace.passes).items()}
 

@@ -11,17 +11,12 @@ import pandas as pd
 from axiom_bench.columns import NO_IMAGE, NOT_FINITE, OK, UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 
 
 def aggregating(metrics: Iterable[Plugin]) -> tuple[Plugin, ...]:
     """Those of the metrics whose YAML names an `aggregate`."""
-    return tuple(metric for metric in metrics if "aggregate" in metric.about)
-
-
-def value_names(metric: Plugin) -> tuple[str, ...]:
-    """What its values of a whole data set are called: the keys of `aggregate_values`, or else as those of an image."""
-    return tuple(metric.about.get("aggregate_values") or metric.about.get("values") or (metric.name,))
+    return tuple(metric for metric in metrics if metric.spec.aggregate)
 
 
 def aggregate(metric: Plugin) -> Plugin:
@@ -29,7 +24,7 @@ def aggregate(metric: Plugin) -> Plugin:
 
     Raises BenchError where it can't be imported or takes no mapping of curves.
     """
-    target = str(metric.about["aggregate"])
+    target = str(metric.spec.aggregate)
     params = plugins.taken(plugins.imported("metric", metric.name, target), metric.params)
     return plugins.from_config("metric", metric.name, {"_target_": target, "params": params})
 
@@ -56,7 +51,7 @@ def whole_set(metrics: Sequence[Plugin], method: str, curves: pd.DataFrame) -> d
 
 def _values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]:
     """{value name: (value, status)} of one metric."""
-    names, arrays = value_names(metric), dict(stacked(curves, metric.about.get("curves") or ()))
+    names, arrays = whole_set_value_names(metric), dict(stacked(curves, metric.spec.curves))
     if not arrays:
         return dict.fromkeys(names, (np.nan, NO_IMAGE))
     answer = named(metric, aggregate(metric)(arrays))
@@ -66,7 +61,7 @@ def _values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]
 
 def named(metric: Plugin, answer: Any) -> Mapping[str, Any]:
     """What an aggregate answered. Raises BenchError where it isn't a mapping of the metric's value names."""
-    names = value_names(metric)
+    names = whole_set_value_names(metric)
     if not isinstance(answer, Mapping) or set(answer) != set(names):
         raise BenchError(
             f"The aggregate of {metric.name!r} must return a dict of {', '.join(names)}; it gave {answer!r}."

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.split_model import SplitModel
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.annotations import AnnotatedRows, Objects
 from axiom_bench.explanation.heatmap import Map, heatmap
 
-if TYPE_CHECKING:
-    from axiom_bench.cutting.cut_model import CutModel
-    from axiom_bench.cutting.trace import Trace
-    from axiom_bench.data.batch import Annotation, Batch
-
-Method = Callable[["Trace"], "Tensor | Map"]
+Method = Callable[[Trace], Tensor | Map]
 Shared = TypeVar("Shared")
+Field = TypeVar("Field")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Explanation:
     images: Tensor | None = None
     boxes: tuple[Tensor, ...] | None = None
     masks: Tensor | None = None
-    others: tuple[Annotation, ...] | None = None
+    others: tuple[Objects, ...] | None = None
     method: Method | None = None
     normalise: str = "maximum"
     _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -49,7 +49,7 @@ class Explanation:
     def of(
         trace: Trace,
         answer: Tensor | Map,
-        batch: Batch | None = None,
+        batch: AnnotatedRows | None = None,
         method: Method | None = None,
         normalise: str = "maximum",
     ) -> Explanation:
@@ -105,7 +105,7 @@ class Explanation:
         return self.contributions.sum(XY)
 
     def again(
-        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | CutModel | None = None
+        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
     ) -> Explanation:
         """The same method on other images, classes or another model, cut at the same layer; annotations stay.
 
@@ -122,3 +122,10 @@ class Explanation:
             raise ValueError("Only an explanation that knows its trace and its method can be made again.")
         fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
         return replace(fresh, boxes=self.boxes, masks=self.masks, others=self.others)
+
+
+def given(field: Field | None, name: str) -> Field:
+    """The field itself, for a metric that can't do without it. Raises BenchError where it is None."""
+    if field is None:
+        raise BenchError(f"This metric needs an explanation with {name}; pass Explanation({name}=...).")
+    return field

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.gate.tolerance import tolerance
+from axiom_bench.gate.limits import tolerance
 from axiom_bench.records import files
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.summary import summarise

@@ -12,7 +12,7 @@ import pandas as pd
 
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.baseline import DIGITS, KEY, Baseline, find
-from axiom_bench.gate.tolerance import tolerance
+from axiom_bench.gate.limits import tolerance
 from axiom_bench.report.numbers import number
 from axiom_bench.report.run_folder import RunFolder
 

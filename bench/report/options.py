@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import yaml
 
+from axiom_bench.configs import conf_folder
 from axiom_bench.errors import unknown
 
 
@@ -72,8 +72,7 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
 @cache
 def _defaults() -> dict[str, Any]:
     """The block `report` of conf/config.yaml."""
-    text = (resources.files("axiom_bench") / "conf" / "config.yaml").read_text()
-    defaults: dict[str, Any] = yaml.safe_load(text)["report"]
+    defaults: dict[str, Any] = yaml.safe_load((conf_folder() / "config.yaml").read_text())["report"]
     return defaults
 
 

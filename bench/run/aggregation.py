@@ -37,4 +37,4 @@ def _ensure(job: Job, method: str, metrics: Sequence[Plugin], shards: Sequence[T
 
 def _metrics(job: Job, method: str) -> list[Plugin]:
     of_layer = method == LAYER
-    return [one for one in whole_set.aggregating(job.metrics) if (one.about.get("of") == "layer") == of_layer]
+    return [one for one in whole_set.aggregating(job.metrics) if (one.spec.of == "layer") == of_layer]

@@ -12,10 +12,11 @@ import torch
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data import BadImage, batches
+from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.evaluate import Columns, curve_frame, frame, rows_of, value_names, with_score_scale
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.data.loading import batches
+from axiom_bench.evaluation.evaluate import Columns, curve_frame, frame, rows_of, with_score_scale
+from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.records import store as records
 from axiom_bench.run import fingerprint
 from axiom_bench.run.job import Job
@@ -60,7 +61,7 @@ def cut_of(job: Job) -> CutModel:
 
 def decided(job: Job, whole: CutModel) -> Job:
     """The job with every method's scale known: where a YAML doesn't claim it, a check on the first batch decides."""
-    if all("on_score_scale" in method.about for method in job.methods):
+    if all(method.spec.on_score_scale is not None for method in job.methods):
         return job
     first = next((batch for batch in rows(job, job.indices) if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
@@ -107,7 +108,7 @@ def curve_file(file: str) -> str:
 
 def _curves(job: Job, method: str) -> bool:
     """Whether any of the metrics of a method (of the layer: "-") has curves."""
-    return any(metric.about.get("curves") for metric in job.metrics if _of_layer(metric) == (method == LAYER))
+    return any(metric.spec.curves for metric in job.metrics if _of_layer(metric) == (method == LAYER))
 
 
 def shard_rows(job: Job, whole: CutModel, shard: Shard, names: Sequence[str]) -> Iterator[Columns]:
@@ -119,7 +120,7 @@ def shard_rows(job: Job, whole: CutModel, shard: Shard, names: Sequence[str]) ->
             yield from (bad_rows(batch, name, metrics) for name in names)
             continue
         full = padded(batch, job.batch_size)
-        trace = replace(traced(whole, full), repeats=len(full) - len(batch))
+        trace = replace(traced(whole, full), num_padding=len(full) - len(batch))
         for part in rows_of(trace, full, methods, metrics, job.normalise):
             yield trimmed(part, len(full), len(batch))
 
@@ -179,4 +180,4 @@ def bad_rows(image: BadImage, method: str, metrics: Sequence[Plugin]) -> Columns
 
 
 def _of_layer(metric: Plugin) -> bool:
-    return metric.about.get("of") == "layer"
+    return metric.spec.of == "layer"

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.data import BadImage
+from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files

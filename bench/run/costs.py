@@ -31,7 +31,7 @@ class Cost:
         of_method: dict[Pass, float] = {}
         of_image: dict[Pass, float] = {}
         for metric in metrics:
-            once = metric.about.get("forwards_for") == "image" or metric.about.get("of") == "layer"
+            once = metric.spec.forwards_for == "image" or metric.spec.of == "layer"
             into = of_image if once else of_method
             named = forwards_of(metric)
             for name, forwards in named.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from axiom_bench.cutting import precision
+from axiom_bench.cutting.precision import check_precision
 from axiom_bench.errors import BenchError, unknown
 
 NAMES = ("auto", "cpu", "cuda")
@@ -31,8 +31,8 @@ class Device:
         """From conf/device/<name>.yaml. Raises BenchError for a value that can't be, and for a GPU that isn't there."""
         return Device(
             device=_device(str(config["name"])),
-            precision=precision.check(config["precision"]),
-            head_precision=precision.check(config["head_precision"]),
+            precision=check_precision(config["precision"]),
+            head_precision=check_precision(config["head_precision"]),
             ablation_memory=bytes_of(config["ablation_memory"]),
             deterministic=bool(config["deterministic"]),
         )

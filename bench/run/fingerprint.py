@@ -50,14 +50,14 @@ def of_file(job: str, contents: Iterable[str], method: Plugin | None, metrics: I
 def file_name(job: Job, common: str, shard: Shard, method: Plugin | None) -> str:
     """The file that holds a shard x a method, relative to the run folder. common: `of_job(job)`."""
     of_layer = method is None
-    metrics = [metric for metric in job.metrics if (metric.about.get("of") == "layer") == of_layer]
+    metrics = [metric for metric in job.metrics if (metric.spec.of == "layer") == of_layer]
     contents = [job.contents[index] for index in shard.indices]
     return f"records/{of_file(common, contents, method, metrics)[:40]}.parquet"
 
 
 def of_whole_set(files: Iterable[str], metrics: Iterable[Plugin]) -> str:
     """The file of one method's values of the whole data set. files: its shards' records; metrics: with an aggregate."""
-    sources_of = [sources.module(str(metric.about["aggregate"]).rpartition(".")[0]) for metric in metrics]
+    sources_of = [sources.module(str(metric.spec.aggregate).rpartition(".")[0]) for metric in metrics]
     return f"records/{_sha256(whole_set=list(files), sources=sources_of)[:40]}.parquet"
 
 
@@ -68,7 +68,7 @@ def plugin(entry: Plugin) -> str:
     """
     module = entry.target.rpartition(".")[0]
     inner = plugin(entry.inner) if entry.inner else None
-    library = entry.about.get("library")
+    library = getattr(entry.spec, "library", None)
     version = {"library": version_of(library)} if library else {}
     return _sha256(entry=entry.fingerprint, sources=sources.module(module) if module else None, inner=inner, **version)
 

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from axiom_bench import models
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.plugins import conf_folder
 
 
-def sentence(error: Exception, keys: Iterable[str]) -> BenchError:
-    """What is wrong with the command line or a configuration file. keys: the dotted keys that can be set."""
+def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]) -> BenchError:
+    """What is wrong with the command line or a configuration file.
+
+    keys: the dotted keys that can be set. choices: the entries of a configuration group.
+    """
     text = str(error)
-    if group := re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text):
-        return unknown(group[1].removesuffix("s"), group[2], choices(group[1]))  # "peers" is the one plural
-    if key := re.search(r"Could not override '([^'@]+)'", text):
-        known = set(keys)
-        if key[1] not in known:
-            return unknown("setting", key[1], known)
-        return BenchError(f"The setting {key[1]!r} can't take that: {_cause(error)}.")
+    if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text):
+        return unknown(match[1].removesuffix("s"), match[2], choices(match[1]))  # "peers" is the one plural
+    if match := re.search(r"Could not override '([^'@]+)'", text):
+        settings = set(keys)
+        if match[1] not in settings:
+            return unknown("setting", match[1], settings)
+        if "No match in the defaults list" in text:
+            return BenchError(f"A folder {match[1]}/ in your configuration folder hides the setting; rename it.")
+        return BenchError(f"Invalid value for {match[1]}: {_cause(error)}.")
     if "'${data}_${model}'" in text:
         return BenchError("model and data take one name each, or several with commas between them: model=a,b.")
-    if key := re.search(r"full_key: (\S+)", text):
-        return BenchError(f"The setting {key[1]!r} can't be used: {_first_line(text)}.")
+    if match := re.search(r"full_key: (\S+)", text):
+        return BenchError(f"Invalid value for {match[1]}: {_first_line(text)}.")
     return BenchError(
         f"The command line can't be understood: {_first_line(text)}; write KEY=VALUE, and quote it for the shell."
     )
-
-
-def choices(group: str) -> list[str]:
-    """What a configuration group offers: its files, and for models also torchvision's names."""
-    if group == "model":
-        return models.names()
-    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
 def _cause(error: BaseException) -> str:

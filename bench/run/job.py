@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from axiom_bench import data, models
-from axiom_bench.data import TARGET_RULES, DataSet
+from axiom_bench.data.base import DataSet, check_labels, subset
+from axiom_bench.data.loading import TARGET_RULES
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.heatmap import check_normalise
-from axiom_bench.models import LoadedModel
+from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.run.device import Device
 from axiom_bench.run.shards import Shard, shards
 
@@ -43,10 +44,10 @@ class Job:
         """Everything loaded and checked. Raises BenchError where something is missing or doesn't fit."""
         if config["target"] not in TARGET_RULES:
             raise unknown("target rule", str(config["target"]), TARGET_RULES)
-        dataset = data.load(config["data"])
+        dataset = load_dataset(config["data"])
         job = Job(
             experiment=config["experiment"],
-            model=models.load(config["model"]),
+            model=load_model(config["model"]),
             data=dataset,
             indices=_indices(dataset, config["data"]),
             target=config["target"],
@@ -66,7 +67,7 @@ class Job:
         if self.target == "predicted":
             return
         mine, theirs = self.model.number_of_classes, len(self.data.classes)
-        data.check_labels(self.data, self.indices, mine)
+        check_labels(self.data, self.indices, mine)
         if not self.shares_classes:
             raise BenchError(
                 f"The model {self.model.name} has {mine} classes and the data set {self.data.name} {theirs}, so "
@@ -128,7 +129,7 @@ class Job:
 
 def _indices(dataset: DataSet, config: Mapping[str, Any]) -> tuple[int, ...]:
     """The images that the configuration chooses, before any prediction."""
-    return data.subset(dataset, config["size"], config["seed"], config.get("only_classes"))
+    return subset(dataset, config["size"], config["seed"], config.get("only_classes"))
 
 
 def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:

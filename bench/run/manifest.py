@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.evaluation import plugins, whole_set
-from axiom_bench.evaluation.evaluate import value_names
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
+from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records import files
 from axiom_bench.run import fingerprint
 from axiom_bench.run.job import Job
@@ -62,7 +62,7 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
     }
     ids = [job.data.ids[index] for index in job.indices]
     return {
-        "methods": {method.name: _about(method) for method in job.methods},
+        "methods": {method.name: method.as_dict() for method in job.methods},
         "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},
         "axes": {name: axes for metric in job.metrics for name, axes in plugins.axes_of(metric).items()},
         "models": {model.name: of_model},
@@ -121,23 +121,19 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
     files.write(folder / "manifest.json", (json.dumps(manifest, indent=1, default=str) + "\n").encode())
 
 
-def _about(method: Plugin) -> dict[str, Any]:
-    return {**method.about, "target": method.target, "params": dict(method.params)}
-
-
 def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The distributions whose code the methods run, as their YAML files say."""
     return sorted({about["library"] for about in methods.values() if "library" in about})
 
 
-def _values(metric: Plugin) -> dict[str, dict[str, Any]]:
+def _values(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:
     """Each value of a metric, of an image or of the whole data set, with what its YAML says of it; a value's own words
     before the metric's."""
-    own = {**(metric.about.get("aggregate_values") or {}), **(metric.about.get("values") or {})}
-    shared = {key: metric.about[key] for key in OF_A_METRIC if key in metric.about}
-    over_data = whole_set.value_names(metric) if "aggregate" in metric.about else ()
-    names = dict.fromkeys([*value_names(metric), *over_data])
-    return {name: {"title": name, **shared, **(own.get(name) or {}), "metric": metric.name} for name in names}
+    plain = metric.spec.as_dict()
+    own = {**plain.get("aggregate_values", {}), **plain.get("values", {})}
+    shared = {key: plain[key] for key in OF_A_METRIC if key in plain}
+    names = dict.fromkeys([*value_names(metric), *whole_set_value_names(metric)])
+    return {name: {"title": name, **shared, **own.get(name, {}), "metric": metric.name} for name in names}
 
 
 def _with_layers(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

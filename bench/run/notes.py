@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-LEFT_OUT = "is left out: "  # what the engine's warning about a method that doesn't apply says
-NO_TIME = "No run time for "  # follows from it
+from axiom_bench.evaluation.left_out import MethodLeftOut, MethodNotTimed
+
 DATA = logging.getLogger("axiom_bench.data")
 
 
@@ -42,10 +42,9 @@ def taken() -> Iterator[Notes]:
         DATA.propagate = propagate
         notes.problems.update(dict.fromkeys(handler.messages))
         for warning in caught:
-            text = str(warning.message)
-            if LEFT_OUT in text:
-                notes.left_out[text] = None
-            elif NO_TIME not in text:
+            if issubclass(warning.category, MethodLeftOut):
+                notes.left_out[str(warning.message)] = None
+            elif not issubclass(warning.category, MethodNotTimed):  # which follows from a method that is left out
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data import batches
 from axiom_bench.data.batch import Batch
+from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin

@@ -19,16 +19,16 @@ def captum(trace: Trace, extractor: str) -> Map:
     """captum's attributions, summed over channels: signed and at the layer's size, or of the pixels -> (B, h, w).
 
     extractor: LayerGradCam, LayerGradientXActivation, or GuidedGradCam, whose absolute values over RGB are summed.
-    Raises BenchError where the library fails on the network, and for tokens, of which it can't be told to make maps.
+    Raises BenchError where the library fails on the network, and for a layer of tokens.
     """
-    with sandbox(trace, f"captum's {extractor}") as loan:
-        if loan.reshape is not None:
-            raise BenchError(f"captum's {extractor} can't see tokens as maps: leave it out at {trace.layer!r}.")
-        maps = extract(loan.model, loan.layer, loan.images, trace.targets, extractor)
+    with sandbox(trace, f"captum's {extractor}") as box:
+        if box.reshape is not None:
+            raise BenchError(f"captum's {extractor} takes no tokens for maps: leave it out at {trace.layer!r}.")
+        maps = extract(box.model, box.layer, box.images, trace.targets, extractor)
     return Map(maps.detach().to(trace.activations))
 
 
 def extract(model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, extractor: str) -> Tensor:
-    """What the library's documentation says to call, summed over the first dimension after the images'."""
+    """The call of the library's documentation, summed over channels: (B, h, w)."""
     attributions = getattr(library, extractor)(model, layer).attribute(images, target=targets)
     return (attributions.abs() if extractor == "GuidedGradCam" else attributions).sum(1)

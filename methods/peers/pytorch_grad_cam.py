@@ -26,9 +26,9 @@ def pytorch_grad_cam(trace: Trace, extractor: str, options: Mapping[str, Any] | 
     extractor: the name of its class. options: more keyword arguments of that class.
     Raises BenchError where the library fails on the network.
     """
-    with sandbox(trace, f"grad-cam's {extractor}") as loan:
-        more = {**loan.options, **(options or {})}
-        maps = torch.from_numpy(extract(loan.model, loan.layer, loan.images, trace.targets, extractor, more))
+    with sandbox(trace, f"grad-cam's {extractor}") as box:
+        more = {**box.options, **(options or {})}
+        maps = torch.from_numpy(extract(box.model, box.layer, box.images, trace.targets, extractor, more))
     return Map(maps.to(trace.activations))
 
 
@@ -40,9 +40,9 @@ def extract(
     extractor: str,
     options: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
-    """What the library's documentation says to call: float32 maps (B, H', W'). It leaves hooks on the model.
+    """The call of the library's documentation: float32 maps (B, H', W'). It leaves hooks on the model.
 
-    FinerCAM takes one class for a whole batch, so it is called image by image. There is no `with`: at its end the
+    FinerCAM takes one class per batch, so it is called image by image. Not used as a context manager: on exit the
     library swallows an IndexError, and ShapleyCAM fails behind a flattening head.
     """
     cam = getattr(library, extractor)(model, [layer], **(options or {}))

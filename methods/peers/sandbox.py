@@ -1,4 +1,4 @@
-"""Where another library may work: a copy of the network, its own random state, and nothing that reaches the user."""
+"""Runs another library on a copy of the network, with its own random state and without output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.cut_model import Passes
+from axiom_bench.cutting.counting import Passes
 from axiom_bench.cutting.max_pool import MaxPool2dByViews
 from axiom_bench.cutting.output import WithOutput
 from axiom_bench.cutting.reshaped import ReshapedParts
@@ -22,15 +22,15 @@ from axiom_bench.errors import BenchError
 
 
 def missing(distribution: str, error: ImportError) -> BenchError:
-    """What a user reads whose environment lacks the library."""
+    """The error for an environment without the library."""
     return BenchError(f"{distribution} can't be imported ({error}): pip install 'axiom-bench[peers]'.")
 
 
 @dataclass(frozen=True)
-class Loan:
-    """The network as its user would hand it to a library, the target layer in it, and the images (B, 3, H', W').
+class Sandbox:
+    """A copy of the network, the target layer in it, and the images (B, 3, H', W').
 
-    reshape: what makes maps (B, K, H, W) of the layer's output where that holds tokens; None where it holds maps.
+    reshape: makes maps (B, K, H, W) of the layer's output where that holds tokens; None where it holds maps.
     """
 
     model: nn.Module
@@ -40,18 +40,18 @@ class Loan:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What grad-cam and torchcam call the reshape, where there is one."""
+        """The reshape as a keyword argument of grad-cam and torchcam; empty where there is none."""
         return {} if self.reshape is None else {"reshape_transform": self.reshape}
 
 
 @contextmanager
-def sandbox(trace: Trace, library: str) -> Iterator[Loan]:
-    """What a library may work on for one call.
+def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
+    """A copy of the network for one call of a library.
 
-    The copy is made for one call: hooks, modes, gradients and replaced modules end with it; only the memory of the
-    weights is shared, which no CAM writes to. Its pooling is torch's own, its parameters require gradients, its passes
-    are counted. Random draws start from seed 0; what is printed and warned is dropped. An error of the library becomes
-    a BenchError, so that its rows are `not_applicable` and a run goes on.
+    Hooks, modes, gradients and replaced modules end with the copy; only the weights' memory is shared, which no CAM
+    writes to. Pooling is torch's own, parameters require gradients, passes are counted. The global random state is
+    seeded with 0, and restored; output and warnings are suppressed. An error of the library becomes a BenchError, so
+    that its rows are `not_applicable` and a run continues.
     """
     devices = [trace.images.device] if trace.images.is_cuda else []
     quiet = io.StringIO()
@@ -70,7 +70,7 @@ def sandbox(trace: Trace, library: str) -> Iterator[Loan]:
             model = WithOutput(model, output)
         _count(model, layer, trace.passes)
         try:
-            yield Loan(model, layer, trace.images.clone(), _reshape(trace))
+            yield Sandbox(model, layer, trace.images.clone(), _reshape(trace))
         except BenchError:
             raise
         except Exception as error:
@@ -83,11 +83,11 @@ def _reshape(trace: Trace) -> Callable[[Tensor], Tensor] | None:
 
 
 def _copy(model: nn.Module) -> nn.Module:
-    own = shared_copy(model).requires_grad_(True)
-    for module in own.modules():
+    copy = shared_copy(model).requires_grad_(True)
+    for module in copy.modules():
         if type(module) is MaxPool2dByViews:
             module.__class__ = nn.MaxPool2d  # type: ignore[assignment]
-    return own
+    return copy
 
 
 def _count(model: nn.Module, layer: nn.Module, passes: Passes) -> None:

@@ -23,9 +23,9 @@ def torchcam(trace: Trace, extractor: str, options: Mapping[str, Any] | None = N
     extractor: the name of its class. options: more keyword arguments of that class.
     Raises BenchError where the library fails on the network.
     """
-    with sandbox(trace, f"torchcam's {extractor}") as loan:
-        more = {**loan.options, **(options or {})}
-        maps = extract(loan.model, loan.layer, loan.images, trace.targets, extractor, more)
+    with sandbox(trace, f"torchcam's {extractor}") as box:
+        more = {**box.options, **(options or {})}
+        maps = extract(box.model, box.layer, box.images, trace.targets, extractor, more)
     return Map(maps.detach().to(trace.activations))
 
 
@@ -38,6 +38,6 @@ def extract(
     options: Mapping[str, Any] | None = None,
     normalized: bool = True,
 ) -> Tensor:
-    """What the library's documentation says to call: (B, H, W). normalized False: before min-max scaling."""
+    """The call of the library's documentation: (B, H, W). normalized=False: before min-max scaling."""
     with getattr(library, extractor)(model, layer, **(options or {})) as cam:
         return cam(targets.tolist(), model(images), normalized=normalized)[0]

@@ -1,7 +1,7 @@
 """DeepLIFT with the Rescale rule: Shrikumar et al., Learning Important Features, ICML 2017, arXiv:1704.02685.
 
-The head runs twice, at the baseline and at the activations. In the second run each nonlinear call passes back the ratio
-of its output's and its input's difference between the runs in place of its derivative; what is linear keeps its own.
+The head runs twice, at the baseline and at the activations. In the second run the derivative of each nonlinear call is
+replaced by a ratio: difference of its outputs / difference of its inputs between the two runs.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from axiom_bench.methods.shared.nonlinear import (
     differentiable,
 )
 
-# Linear in all their tensors together.
+# Linear in all of their tensors together.
 SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "cat", "concat", "concatenate", "stack"}
-# Linear in any one of their tensors, if the others don't depend on the activations.
+# Linear in one of their tensors, if the others don't depend on the activations.
 LINEAR = {
     *("linear", "conv1d", "conv2d", "conv_transpose2d", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d"),
     *("mul", "rmul", "imul", "matmul", "mm", "bmm", "neg", "mean", "sum", "interpolate", "upsample", "pad"),
@@ -41,9 +41,9 @@ QUOTIENTS = {"div", "truediv", "true_divide", "divide", "itruediv"}
 
 
 class Baseline(NonlinearCalls):
-    """While active, notes every nonlinear call whose input depends on the activations.
+    """While active, records every nonlinear call whose input depends on the activations.
 
-    Raises BenchError for a call that is neither linear nor known.
+    Raises BenchError for a call that is neither linear nor has a rule.
     """
 
     names = frozenset(PIECEWISE_LINEAR | SMOOTH | MAX_POOLING)
@@ -53,32 +53,32 @@ class Baseline(NonlinearCalls):
         self.calls: list[Call] = []
 
     def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The answer of a call that must be linear in the activations."""
-        linear = _is_linear(name, args, kwargs)  # asked first: an in-place sum changes what its arguments depend on
+        """The result of a call that must be linear in the activations."""
+        linear = _is_linear(name, args, kwargs)  # before the call, which may work in place
         output = func(*args, **kwargs)
         if differentiable(output) and not linear:
-            raise BenchError(f"DeepLIFT has no rule for {name!r} in the head: leave lift_cam out for this layer.")
+            raise BenchError(f"DeepLIFT has no rule for {name!r}, which the head calls: leave lift_cam out.")
         return output
 
-    def passed(self, x: Tensor, call: Call) -> Tensor:
-        """The call's output, whatever it may pass back."""
-        self.calls.append(replace(call, source=call.x, y=call.y.detach().clone()))  # without the graph's memory
+    def replaced(self, x: Tensor, call: Call) -> Tensor:
+        """The call's output, with its own gradient."""
+        self.calls.append(replace(call, source=call.x, y=call.y.detach().clone()))  # keeps no autograd graph
         return call.y
 
 
 class Rescale(Baseline):
-    """While active, every nonlinear call passes back differences from the same call of the baseline's run."""
+    """While active, every nonlinear call has the gradient of the Rescale rule, relative to the baseline's run."""
 
     def __init__(self, baseline: Sequence[Call]) -> None:
         super().__init__()
         self.baseline: Iterator[Call] = iter(baseline)
 
-    def passed(self, x: Tensor, call: Call) -> Tensor:
-        """The call's output, differentiable in x by the rule. Raises BenchError where the runs go different ways."""
+    def replaced(self, x: Tensor, call: Call) -> Tensor:
+        """The call's output, with the rule's gradient in x. Raises BenchError where the runs make different calls."""
         reference = next(self.baseline, None)
         if reference is None or reference.name != call.name or reference.y.shape != call.y.shape:
             raise BenchError(
-                "The head goes another way for an empty layer, which DeepLIFT compares with: leave lift_cam out here."
+                "The head makes other calls for activations of zero, DeepLIFT's baseline: leave lift_cam out."
             )
         if call.winners is None:
             return _rescaled(x, call, reference)
@@ -86,10 +86,10 @@ class Rescale(Baseline):
 
 
 def attributions(trace: Trace) -> Tensor:
-    """What each activation adds to S(F) - S(0), complete: their sum is that difference -> (B, K, H, W).
+    """DeepLIFT's attribution of each activation; they add up to S(F) - S(0) -> (B, K, H, W).
 
-    Two head passes and one back. Raises BenchError where the head has an operation that is neither linear in the
-    activations, nor elementwise, nor max pooling.
+    Costs two forward head passes and one backward. Raises BenchError where the head has an operation that is neither
+    linear in the activations, nor elementwise, nor max pooling.
     """
     with torch.inference_mode(False), torch.enable_grad():
         F = trace.activations.clone().requires_grad_()
@@ -104,9 +104,9 @@ def attributions(trace: Trace) -> Tensor:
 
 
 def _rescaled(x: Tensor, call: Call, reference: Call) -> Tensor:
-    """y, with dy/dx = (y - y0) / (x - x0), and the derivative itself where x is almost x0.
+    """y, with the gradient (y - y0) / (x - x0), or the derivative where x is almost x0.
 
-    Within sqrt(eps) of each other the two differ by no more than the rounding of the ratio.
+    Where x and x0 are within sqrt(eps) the two differ by no more than the rounding of the ratio.
     """
     change = call.x - reference.x
     same = change.abs() <= torch.finfo(x.dtype).eps ** 0.5 * torch.maximum(call.x.abs(), reference.x.abs())
@@ -115,15 +115,15 @@ def _rescaled(x: Tensor, call: Call, reference: Call) -> Tensor:
 
 
 def _max_pooled(x: Tensor, call: Call, reference: Call) -> Tensor:
-    """y; a rise over y0 is passed back to where the maximum is, a fall below it to where the baseline's was."""
+    """y; a rise over y0 is attributed to the maximum's position, a fall below it to that of the baseline's maximum."""
     assert call.winners is not None
     assert reference.winners is not None
     y, highest = call.y.detach(), torch.maximum(call.y.detach(), reference.y)
     moved, change = (x - call.x).flatten(2), (call.x - reference.x).flatten(2)
     for part, winners in ((highest - reference.y, call.winners), (y - highest, reference.winners)):
-        there = winners.flatten(2)
-        ratio = part.flatten(2) / change.gather(2, there).masked_fill(part.flatten(2) == 0, 1)
-        y = y + (ratio * moved.gather(2, there)).view_as(part)
+        positions = winners.flatten(2)
+        ratio = part.flatten(2) / change.gather(2, positions).masked_fill(part.flatten(2) == 0, 1)
+        y = y + (ratio * moved.gather(2, positions)).view_as(part)
     return y
 
 
@@ -132,5 +132,5 @@ def _is_linear(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> b
         return False
     if name in QUOTIENTS:
         return not differentiable(args[1:])
-    several = sum(differentiable(value) for value in pytree.tree_leaves((args, dict(kwargs)))) > 1
-    return name in SUMS or (name in LINEAR and not several)
+    num_differentiable = sum(differentiable(value) for value in pytree.tree_leaves((args, dict(kwargs))))
+    return name in SUMS or (name in LINEAR and num_differentiable <= 1)

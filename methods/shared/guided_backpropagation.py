@@ -17,9 +17,10 @@ RECTIFIERS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.rel
 
 
 class GuidedRectifiers(TorchFunctionMode):
-    """While active, every ReLU and ReLU6 passes back only the positive part of what reaches it from above.
+    """While active, every ReLU and ReLU6 passes back only the positive part of the gradient that it receives.
 
-    It acts on the calls, not on modules, so the network stays as it is. Other activation functions keep their gradient.
+    It intercepts function calls, so the network's modules stay unchanged. Other activation functions keep their
+    gradient.
     """
 
     def __init__(self) -> None:
@@ -38,20 +39,20 @@ class GuidedRectifiers(TorchFunctionMode):
         if func in RECTIFIERS or (func is functional.hardtanh and kwargs["min_val"] == 0):  # what nn.ReLU6 calls
             self.count += 1
             if output.requires_grad:
-                output.register_hook(torch.relu)  # on the way back, before the rectifier's own derivative
+                output.register_hook(torch.relu)  # applied to the incoming gradient, before ReLU's derivative
         return output
 
 
 def guided_gradient(trace: Trace) -> Tensor:
     """d score / d image, where R_l = 1(F_l > 0) relu(R_l+1) at every ReLU -> (B, 3, H', W').
 
-    Raises BenchError where the network has no ReLU to guide.
+    Raises BenchError for a network without ReLU.
     """
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
         with GuidedRectifiers() as rectifiers:
-            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place step
+            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place operation
         if not rectifiers.count:
-            raise BenchError("Guided backpropagation needs a network with ReLUs: leave the guided methods out here.")
+            raise BenchError("Guided backpropagation needs a network with ReLUs: leave the guided methods out.")
         scores = logits.gather(1, trace.targets[:, None].clone())
         return torch.autograd.grad(scores.sum(), images)[0]

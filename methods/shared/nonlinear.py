@@ -1,6 +1,6 @@
-"""Nonlinear calls in a head, caught as they are made: what they pass back on the way to the activations can be chosen.
+"""Intercepts the nonlinear calls of a head, so that a method can choose their gradient.
 
-A TorchFunctionMode sees modules, functions and methods alike, and leaves the network as it is.
+A TorchFunctionMode sees calls of modules, functions and methods alike, and leaves the network unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-# Functions and methods by their name, without the underscores of in-place and operator forms.
+# Names of functions and methods, without the underscores of in-place and operator forms.
 PIECEWISE_LINEAR = {
     *("relu", "relu6", "hardtanh", "clamp", "clip", "threshold", "leaky_relu", "prelu", "rrelu", "hardsigmoid"),
     *("hardshrink", "softshrink", "abs"),
@@ -28,8 +28,11 @@ MAX_POOLING = {"max_pool2d", "adaptive_max_pool2d"}
 
 @dataclass(frozen=True)
 class Call:
-    """One nonlinear call: its name, its input x (detached), its output y as a function of `source`, a copy of x that
-    is part of the graph, and where each maximum was found if it pools."""
+    """One nonlinear call.
+
+    x: its input, detached. source: a copy of x in the autograd graph. y: the output for `source`. winners: the indices
+    of the maxima of a max pooling, else None.
+    """
 
     name: str
     x: Tensor
@@ -39,16 +42,16 @@ class Call:
 
 
 class NonlinearCalls(TorchFunctionMode):
-    """While active, calls of these names whose input depends on the activations return `passed(x, call)`."""
+    """While active, calls of `names` whose input depends on the activations return `replaced(x, call)`."""
 
     names: frozenset[str]
 
-    def passed(self, x: Tensor, call: Call) -> Tensor:
-        """The call's output, differentiable in x as the method wants it."""
+    def replaced(self, x: Tensor, call: Call) -> Tensor:
+        """The call's output, with the gradient in x that the method wants."""
         raise NotImplementedError
 
     def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Any other call's answer."""
+        """The result of any other call."""
         return func(*args, **kwargs)
 
     def __torch_function__(
@@ -66,13 +69,13 @@ class NonlinearCalls(TorchFunctionMode):
         source = x.clone()
         if name in MAX_POOLING:
             y, winners = getattr(functional, name)(source, *rest, **{**kwargs, "return_indices": True})
-            return self.passed(x, Call(name, source.detach(), source, y, winners))
+            return self.replaced(x, Call(name, source.detach(), source, y, winners))
         written = source.clone()
         y = func(written, *rest, **kwargs)
-        found = self.passed(x, Call(name, source.detach(), source, y, None))
-        return x.copy_(found) if y is written else found  # an in-place call, whose result may be read from x
+        result = self.replaced(x, Call(name, source.detach(), source, y, None))
+        return x.copy_(result) if y is written else result  # after an in-place call x is read again
 
 
 def differentiable(values: Any) -> bool:
-    """Whether a tensor among the values, however nested, depends on what is differentiated."""
+    """Whether any tensor in the (nested) values requires a gradient."""
     return any(isinstance(value, Tensor) and value.requires_grad for value in pytree.tree_leaves(values))

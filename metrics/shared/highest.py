@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import millionths
 
 

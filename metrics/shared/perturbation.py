@@ -11,9 +11,8 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Copies
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import rounded, widened
 
 OUTPUTS = ("probability", "logit", "accuracy")

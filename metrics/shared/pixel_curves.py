@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Copies, in_blocks
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, judged
 from axiom_bench.metrics.shared.rounding import rounded
 

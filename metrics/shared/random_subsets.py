@@ -12,9 +12,8 @@ from torch import Tensor
 from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.evaluation.preconditions import given
 from axiom_bench.evaluation.queries import Copies
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, judged
 from axiom_bench.metrics.shared.similarity import constant, pearson
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.data.batch import Annotation
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.annotations import Objects
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.one_thread import one_thread
 
 
@@ -59,7 +58,7 @@ def _energy(heatmap: Tensor, inside: Tensor) -> Tensor:
     return heatmap.where(inside, 0.0).sum(dtype=torch.float64)
 
 
-def _energies(heatmap: Tensor, note: Annotation, region: str) -> dict[int, float]:
+def _energies(heatmap: Tensor, note: Objects, region: str) -> dict[int, float]:
     if region == "masks":
         mask = torch.tensor(-1) if note.mask is None else note.mask.cpu()
         regions = {label: mask == label for label in mask.unique().tolist() if label >= 0}

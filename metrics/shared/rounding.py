@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 
 MILLION = 1_000_000
 

@@ -8,8 +8,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from axiom_bench.errors import unknown
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 
 # What rounding leaves of a constant map's spread, in its largest |value|; float32 maps are sums over many channels.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}

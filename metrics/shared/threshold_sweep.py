@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.preconditions import given
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import MILLION, level, millionths
 
 COUNT = 100

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from axiom_bench import data, methods, metrics
+from axiom_bench import methods, metrics
 from axiom_bench.cli.main import main
+from axiom_bench.data.registry import dataset_names
 from axiom_bench.embedded import scenes
 
 TINY = [
@@ -44,7 +45,7 @@ def test_version(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [("methods", methods.names), ("metrics", metrics.names), ("data", data.names)]
+    ("kind", "names"), [("methods", methods.names), ("metrics", metrics.names), ("data", dataset_names)]
 )
 def test_list(kind: str, names, capsys: pytest.CaptureFixture[str]):
     assert main(["list", kind]) == 0

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from axiom_bench import data
 from axiom_bench.data.annotation_file import read_objects
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.data.voc import read_mask
 
 INDEX = {"n01": 0, "n03": 2}
@@ -36,7 +36,7 @@ MALFORMED = {
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_malformed_annotation_is_a_sentence_not_a_crash(imagenet_root, kind):
     MALFORMED[kind](imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml")
-    sample = data.load({"kind": "imagenet", "root": str(imagenet_root)}).read(0)
+    sample = load_dataset({"kind": "imagenet", "root": str(imagenet_root)}).read(0)
     assert (sample.label, sample.objects) == (0, ())
     assert len(sample.problems) == 1
     assert "ILSVRC2012_val_00000002" in sample.problems[0]

@@ -9,9 +9,11 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from axiom_bench import data
-from axiom_bench.data import BadImage, Preprocessing
 from axiom_bench.data.archive import Archive
+from axiom_bench.data.base import BadImage, subset
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 
 SYNSETS = ("n03", "n02", "n01")  # by the devkit's numbers, from 1: not the standard order
@@ -58,7 +60,7 @@ def archives(imagenet_root, tmp_path_factory):
 
 
 def load(root, **settings):
-    return data.load({"kind": "imagenet", "root": str(root), **settings})
+    return load_dataset({"kind": "imagenet", "root": str(root), **settings})
 
 
 def test_archives_are_the_unpacked_data_set(archives, imagenet_root):
@@ -95,7 +97,7 @@ def test_a_truncated_image_in_the_tar_is_a_bad_image(imagenet_root, tmp_path_fac
     path = next(imagenet_root.glob("val/*/ILSVRC2012_val_00000002.JPEG"))
     path.write_bytes(path.read_bytes()[:300])
     dataset = load(pack(imagenet_root, tmp_path_factory.mktemp("truncated")))
-    found = list(data.batches(dataset, range(3), PLAIN, "label", 8, workers))
+    found = list(batches(dataset, range(3), PLAIN, "label", 8, workers))
     bad = [part for part in found if isinstance(part, BadImage)]
     assert [(part.image_id, part.status) for part in bad] == [("ILSVRC2012_val_00000002.JPEG", "bad_image")]
     assert torch.cat([part.targets for part in found if not isinstance(part, BadImage)]).tolist() == [2, 2]
@@ -165,7 +167,7 @@ def test_a_tar_cut_between_two_members_is_seen(archives, whole_members):
 @pytest.mark.real
 def test_photographs_from_a_tar_are_those_of_the_folder(real_root, tmp_path):
     unpacked = load(real_root / "data/imagenet")
-    chosen = data.subset(unpacked, 12, 0)
+    chosen = subset(unpacked, 12, 0)
     with tarfile.open(tmp_path / "ILSVRC2012_img_val.tar", "w") as tar:
         for index in chosen:
             tar.add(unpacked.path(index), unpacked.path(index).name)

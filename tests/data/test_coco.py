@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from axiom_bench import data
-from axiom_bench.data import Preprocessing
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools isn't installed (extra `coco`)")
@@ -65,7 +66,7 @@ def said_in(root):
 
 
 def load(root, **settings):
-    return data.load({"kind": "coco", "root": str(root), **settings})
+    return load_dataset({"kind": "coco", "root": str(root), **settings})
 
 
 def test_ids_classes_and_labels(coco_root):
@@ -105,7 +106,7 @@ def test_an_image_with_nothing_and_one_with_a_crowd_alone(coco_root):
     assert (nothing.objects, nothing.label, nothing.problems) == ((), None, ())
     assert (nothing.mask == -1).all()
     assert (crowd.objects, crowd.label, crowd.crowd) == ((), None, ((2, (0, 0, 4, 4)),))
-    found = list(data.batches(dataset, range(3), Preprocessing(None, None, (0, 0, 0), (1, 1, 1)), "each_label", 4))
+    found = list(batches(dataset, range(3), Preprocessing(None, None, (0, 0, 0), (1, 1, 1)), "each_label", 4))
     assert [(part.image_id, part.status) for part in found[:2]] == [
         ("000003.jpg", "no_annotation"),
         ("000005.jpg", "no_annotation"),

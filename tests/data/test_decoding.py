@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from axiom_bench.data import BadImage
+from axiom_bench.data.base import BadImage
 from axiom_bench.data.decoding import as_rgb, open_rgb, sha256
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)

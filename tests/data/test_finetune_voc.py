@@ -17,9 +17,9 @@ import pytest
 import torch
 import yaml
 
-from axiom_bench import models
 from axiom_bench.data.voc import CLASSES
 from axiom_bench.errors import BenchError
+from axiom_bench.models.load import load_model
 
 SCRIPT = Path(__file__).parents[2] / "scripts/finetune_voc.py"
 SETTINGS = ("--architecture", "shufflenet_v2_x0_5", "--weights", "none", "--epochs", "3", "--batch", "2")
@@ -76,7 +76,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tiny_voc, tmp_path):
     ours, theirs = ((tmp_path / run / f"{name}.safetensors").read_bytes() for run in ("killed", "whole"))
     assert ours == theirs
     assert not list(tmp_path.glob("*/*.new"))
-    loaded = models.load(yaml.safe_load((tmp_path / f"whole/model/{name}.yaml").read_text()))
+    loaded = load_model(yaml.safe_load((tmp_path / f"whole/model/{name}.yaml").read_text()))
     assert (loaded.name, loaded.number_of_classes, loaded.classes) == (name, 20, CLASSES)
 
 

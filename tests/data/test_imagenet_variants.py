@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from axiom_bench import data
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 
 CLASSES = [f"n{number:02d}" for number in range(12)]
@@ -18,7 +18,7 @@ def v2_root(tmp_path, build):
 
 
 def v2(root, **settings):
-    return data.load({"kind": "folder", "root": str(root), "folders": "index", **settings})
+    return load_dataset({"kind": "folder", "root": str(root), "folders": "index", **settings})
 
 
 def test_folders_of_indices_are_their_classes_whatever_is_missing(v2_root):
@@ -60,7 +60,7 @@ def s_root(tmp_path, build):
 
 
 def imagenet_s(root, **settings):
-    return data.load({"kind": "imagenet_s", "root": str(root), "categories": ["n07", "n03"], **settings})
+    return load_dataset({"kind": "imagenet_s", "root": str(root), "categories": ["n07", "n03"], **settings})
 
 
 def test_masks_of_imagenet_s_are_class_indices(s_root):
@@ -145,7 +145,7 @@ def two_years(voc_root, build):
 
 
 def voc(root, **settings):
-    return data.load({"kind": "voc", "root": str(root), **settings})
+    return load_dataset({"kind": "voc", "root": str(root), **settings})
 
 
 @pytest.mark.parametrize("below", ["", "VOCdevkit"])

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from axiom_bench import data
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 
 
 def imagenet(root, **settings):
-    return data.load({"kind": "imagenet", "root": str(root), **settings})
+    return load_dataset({"kind": "imagenet", "root": str(root), **settings})
 
 
 def test_imagenet_class_index_comes_from_the_standard_order(imagenet_root):
@@ -114,7 +114,7 @@ def test_imagenet_folder_that_is_no_class(imagenet_root, build):
 
 
 def test_voc(voc_root):
-    dataset = data.load({"kind": "voc", "root": str(voc_root)})
+    dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
     assert dataset.ids == ("2007_1", "2007_2", "2007_3")
     first, second, third = (dataset.read(index) for index in range(3))
     assert first.objects == ((11, (0, 0, 10, 20)), (14, (10, 0, 40, 30)))  # 1-based inclusive in the file
@@ -133,7 +133,7 @@ def test_voc(voc_root):
 
 @pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
 def test_voc_root_may_be_any_of_three_folders(voc_root, below):
-    assert len(data.load({"kind": "voc", "root": str(voc_root / below), "image_set": "Segmentation"})) == 1
+    assert len(load_dataset({"kind": "voc", "root": str(voc_root / below), "image_set": "Segmentation"})) == 1
 
 
 def test_voc_classes_are_the_twenty_in_alphabetical_order():
@@ -144,13 +144,13 @@ def test_voc_classes_are_the_twenty_in_alphabetical_order():
 
 
 def test_folder(folder_root):
-    dataset = data.load({"kind": "folder", "root": str(folder_root)})
+    dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
     assert dataset.ids == ("cat/1.jpg", "cow/2.png", "dog/1.jpg")  # two files named 1.jpg, two ids
     assert dataset.classes == ("cat", "cow", "dog")
     samples = [dataset.read(index) for index in range(3)]
     assert [sample.label for sample in samples] == [0, 1, 2]
     assert all(sample.objects == () and sample.mask is None for sample in samples)
-    mine = data.load({"kind": "folder", "root": str(folder_root), "classes": ["dog", "bird", "cat"]})
+    mine = load_dataset({"kind": "folder", "root": str(folder_root), "classes": ["dog", "bird", "cat"]})
     assert [(mine.ids[index], mine.labels(index)) for index in range(2)] == [("cat/1.jpg", (2,)), ("dog/1.jpg", (0,))]
 
 
@@ -170,7 +170,7 @@ def test_fingerprint_follows_image_and_annotation(imagenet_root, build):
 )
 def test_missing_root_says_what_was_expected_where(tmp_path, kind, says):
     with pytest.raises(BenchError, match=says) as caught:
-        data.load({"kind": kind, "root": str(tmp_path / "nowhere")})
+        load_dataset({"kind": kind, "root": str(tmp_path / "nowhere")})
     assert str(tmp_path / "nowhere") in str(caught.value)
 
 
@@ -178,9 +178,9 @@ def test_missing_root_says_what_was_expected_where(tmp_path, kind, says):
 def test_empty_root(tmp_path, kind):
     (tmp_path / "val").mkdir()
     with pytest.raises(BenchError, match="no images"):
-        data.load({"kind": kind, "root": str(tmp_path), "classes": ["n01"]})
+        load_dataset({"kind": kind, "root": str(tmp_path), "classes": ["n01"]})
 
 
 def test_voc_without_its_list(voc_root):
     with pytest.raises(BenchError, match=r"ImageSets/Main/test\.txt"):
-        data.load({"kind": "voc", "root": str(voc_root), "split": "test"})
+        load_dataset({"kind": "voc", "root": str(voc_root), "split": "test"})

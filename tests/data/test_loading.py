@@ -5,16 +5,18 @@ import logging
 import pytest
 import torch
 
-from axiom_bench import data
-from axiom_bench.data import BadImage, Preprocessing
+from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 
 PLAIN = Preprocessing(24, 24, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 def scenes(size=20):
-    return data.load({"kind": "scenes", "size": size, "seed": 1})
+    return load_dataset({"kind": "scenes", "size": size, "seed": 1})
 
 
 def rows(items):
@@ -44,31 +46,31 @@ def same(first, second):
 
 def test_label_rule_has_one_row_per_image():
     dataset = scenes()
-    found = rows(data.batches(dataset, range(20), PLAIN, "label", 8))
+    found = rows(batches(dataset, range(20), PLAIN, "label", 8))
     assert found == [(image_id, dataset.draw(index).label) for index, image_id in enumerate(dataset.ids)]
 
 
 def test_each_label_rule_has_one_row_per_class_ascending():
     dataset = scenes()
     expected = [(dataset.ids[index], label) for index in range(20) for label in dataset.labels(index)]
-    assert rows(data.batches(dataset, range(20), PLAIN, "each_label", 8)) == expected
+    assert rows(batches(dataset, range(20), PLAIN, "each_label", 8)) == expected
 
 
 def test_predicted_rule_has_no_targets_and_all_annotations():
-    (batch,) = data.batches(scenes(4), range(4), PLAIN, "predicted", 8)
+    (batch,) = batches(scenes(4), range(4), PLAIN, "predicted", 8)
     assert batch.targets is None
     assert [len(note.labels) for note in batch.annotations] == [len(scenes(4).draw(i).objects) for i in range(4)]
 
 
 def test_batches_are_full_but_the_last():
-    sizes = [len(batch) for batch in data.batches(scenes(), range(20), PLAIN, "each_label", 7)]
+    sizes = [len(batch) for batch in batches(scenes(), range(20), PLAIN, "each_label", 7)]
     assert set(sizes[:-1]) == {7}
     assert 0 < sizes[-1] <= 7
 
 
 def test_rows_are_preprocessed_samples_in_the_order_of_indices():
     dataset = scenes()
-    (batch,) = data.batches(dataset, [7, 3, 12], PLAIN, "label", 8)
+    (batch,) = batches(dataset, [7, 3, 12], PLAIN, "label", 8)
     for row, index in enumerate([7, 3, 12]):
         image, note = PLAIN(dataset.read(index))
         assert torch.equal(batch.images[row], image)
@@ -81,9 +83,9 @@ def test_workers_change_nothing(imagenet_root, target_rule):
     """Bit by bit, with a truncated image and a malformed annotation on the way, over several chunks."""
     bad = imagenet_root / "val/n01/ILSVRC2012_val_00000002.JPEG"
     bad.write_bytes(bad.read_bytes()[:300])
-    dataset = data.load({"kind": "imagenet", "root": str(imagenet_root)})
+    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     indices = [2, 0, 1, *[1, 2] * 20]
-    some = [list(data.batches(dataset, indices, PLAIN, target_rule, 8, workers)) for workers in (0, 2)]
+    some = [list(batches(dataset, indices, PLAIN, target_rule, 8, workers)) for workers in (0, 2)]
     assert len(some[0]) == len(some[1])
     for first, second in zip(*some, strict=True):
         assert type(first) is type(second)
@@ -97,7 +99,7 @@ def test_workers_change_nothing(imagenet_root, target_rule):
 
 
 def test_workers_change_nothing_in_scenes():
-    some = [list(data.batches(scenes(40), range(40), PLAIN, "each_label", 16, workers)) for workers in (0, 2)]
+    some = [list(batches(scenes(40), range(40), PLAIN, "each_label", 16, workers)) for workers in (0, 2)]
     assert all(same(first, second) for first, second in zip(*some, strict=True))
 
 
@@ -117,8 +119,8 @@ def test_spawned_workers_can_be_sent_everything():
 def test_bad_images_stay_in_the_stream(folder_root, workers):
     (folder_root / "cow/2.png").write_bytes(b"no image")
     (folder_root / "cow/3.jpg").symlink_to(folder_root / "gone.jpg")
-    dataset = data.load({"kind": "folder", "root": str(folder_root)})
-    items = list(data.batches(dataset, range(4), PLAIN, "label", 2, workers))
+    dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
+    items = list(batches(dataset, range(4), PLAIN, "label", 2, workers))
     assert [item.status for item in items if isinstance(item, BadImage)] == ["bad_image"] * 2
     assert sorted(rows(items)) == [
         ("cat/1.jpg", 0),
@@ -138,41 +140,39 @@ def test_images_of_every_kind_in_one_batch(folder_root, build):
         Image.new(mode, (30, 40)).save(folder_root / f"cow/mode{number}.{suffix}")
     build[0](folder_root / "dog/thin.png", width=1, height=90)
     build[0](folder_root / "dog/wide.png", width=10_000, height=20)
-    dataset = data.load({"kind": "folder", "root": str(folder_root)})
-    (batch,) = data.batches(dataset, range(len(dataset)), PLAIN, "label", 64)
+    dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
+    (batch,) = batches(dataset, range(len(dataset)), PLAIN, "label", 64)
     assert batch.images.shape == (11, 3, 24, 24)
 
 
 def test_image_without_a_class_is_yielded_not_dropped(voc_root):
-    dataset = data.load({"kind": "voc", "root": str(voc_root)})
+    dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
     for rule in ("label", "each_label"):
-        assert rows(data.batches(dataset, range(3), PLAIN, rule, 8))[0] == ("2007_3", "no_annotation")
-    assert len(rows(data.batches(dataset, range(3), PLAIN, "predicted", 8))) == 3
+        assert rows(batches(dataset, range(3), PLAIN, rule, 8))[0] == ("2007_3", "no_annotation")
+    assert len(rows(batches(dataset, range(3), PLAIN, "predicted", 8))) == 3
 
 
 def test_class_that_the_crop_cuts_away_is_not_explained(voc_root, build):
     build[1](voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml", [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)])
-    dataset = data.load({"kind": "voc", "root": str(voc_root)})
-    found = rows(data.batches(dataset, [1], Preprocessing(30, 10, (0, 0, 0), (1, 1, 1)), "each_label", 8))
+    dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
+    found = rows(batches(dataset, [1], Preprocessing(30, 10, (0, 0, 0), (1, 1, 1)), "each_label", 8))
     assert found == [("2007_2", 9)]  # of 40 x 30 the crop keeps columns 15 to 24: the cow
 
 
 def test_malformed_annotations_are_logged(imagenet_root, caplog):
     (imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml").unlink()
-    dataset = data.load({"kind": "imagenet", "root": str(imagenet_root)})
+    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     with caplog.at_level(logging.WARNING, "axiom_bench.data"):
-        (batch,) = data.batches(dataset, range(3), PLAIN, "label", 8, workers=1)
+        (batch,) = batches(dataset, range(3), PLAIN, "label", 8, workers=1)
     assert "ILSVRC2012_val_00000002.xml" in caplog.text
     assert [len(boxes) for boxes in batch.boxes(batch.targets)] == [0, 2, 1]
 
 
 def test_images_of_unlike_sizes_never_share_a_batch(folder_root, build):
     build[0](folder_root / "cow/2.png", width=20, height=10)
-    dataset = data.load({"kind": "folder", "root": str(folder_root)})
+    dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
     as_stored = Preprocessing(None, None, (0, 0, 0), (1, 1, 1))
-    found = [
-        (batch.image_ids, batch.images.shape[2:]) for batch in data.batches(dataset, range(3), as_stored, "label", 8)
-    ]
+    found = [(batch.image_ids, batch.images.shape[2:]) for batch in batches(dataset, range(3), as_stored, "label", 8)]
     assert found == [(("cat/1.jpg",), (30, 40)), (("cow/2.png",), (10, 20)), (("dog/1.jpg",), (30, 40))]
 
 
@@ -182,4 +182,4 @@ def test_images_of_unlike_sizes_never_share_a_batch(folder_root, build):
 )
 def test_bad_settings_stop_before_anything_is_read(settings, says):
     with pytest.raises(BenchError, match=says):
-        data.batches(scenes(), range(20), PLAIN, **settings)  # not even iterated
+        batches(scenes(), range(20), PLAIN, **settings)  # not even iterated

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from axiom_bench.data import BadImage, Preprocessing, Sample
+from axiom_bench.data.base import BadImage, Sample
+from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 

@@ -5,8 +5,10 @@ import csv
 import numpy as np
 import pytest
 
-from axiom_bench import data
-from axiom_bench.data import BadImage, Preprocessing
+from axiom_bench.data.base import BadImage, check_labels, subset
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded.scenes import tight_box
 
 pytestmark = pytest.mark.real
@@ -14,12 +16,12 @@ STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_imagenet_agrees_with_its_provenance(real_root):
-    dataset = data.load({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
+    dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
     with (real_root / "data/imagenet_provenance.csv").open(newline="") as file:
         known = {f"{row['wnid']}/{row['filename']}": row for row in csv.DictReader(file)}
     assert set(dataset.ids) == set(known)
     assert len(dataset.classes) == 1000
-    for index in data.subset(dataset, 60, 0):
+    for index in subset(dataset, 60, 0):
         sample, row = dataset.read(index), known[dataset.ids[index]]
         assert sample.label == int(row["class_index"])
         assert sample.image.size == (int(row["width"]), int(row["height"]))
@@ -32,16 +34,18 @@ def test_imagenet_agrees_with_its_provenance(real_root):
 
 def test_own_model_images_have_its_ten_classes(real_root):
     own = sorted(path.name for path in (real_root / "own_model/images/val").iterdir())
-    dataset = data.load({"kind": "imagenet", "root": str(real_root / "own_model/images"), "classes": own})
+    dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "own_model/images"), "classes": own})
     labels = [dataset.labels(index)[0] for index in range(len(dataset))]
     assert np.bincount(labels).tolist() == [12] * 10
-    data.check_labels(dataset, range(len(dataset)), 10)
+    check_labels(dataset, range(len(dataset)), 10)
     assert all(dataset.read(index).objects for index in range(0, 120, 10))
 
 
 def test_folder_with_the_standard_order_of_classes(real_root):
     mapping = real_root / "data/imagenet/LOC_synset_mapping.txt"
-    dataset = data.load({"kind": "folder", "root": str(real_root / "data/imagenet_samples"), "classes": str(mapping)})
+    dataset = load_dataset(
+        {"kind": "folder", "root": str(real_root / "data/imagenet_samples"), "classes": str(mapping)}
+    )
     synsets = [line.split()[0] for line in mapping.read_text().splitlines()]
     assert len(dataset) == 200
     assert all(synsets[dataset.labels(index)[0]] == dataset.ids[index][:9] for index in range(200))
@@ -49,7 +53,7 @@ def test_folder_with_the_standard_order_of_classes(real_root):
 
 def test_voc_masks_agree_with_boxes(real_root):
     """Classes are the same, and the mask of an object that is alone fills its box but for the border's 5 pixels."""
-    dataset = data.load({"kind": "voc", "root": str(real_root / "data"), "image_set": "Segmentation"})
+    dataset = load_dataset({"kind": "voc", "root": str(real_root / "data"), "image_set": "Segmentation"})
     overlaps = []
     for index in range(len(dataset)):
         sample = dataset.read(index)
@@ -75,9 +79,9 @@ def test_real_images_pass_the_loader(real_root):
     """Both workers and this process give the same batches of photographs, none of them bad."""
     import torch
 
-    dataset = data.load({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
-    chosen = data.subset(dataset, 24, 0)
-    some = [list(data.batches(dataset, chosen, STANDARD, "label", 10, workers)) for workers in (0, 2)]
+    dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
+    chosen = subset(dataset, 24, 0)
+    some = [list(batches(dataset, chosen, STANDARD, "label", 10, workers)) for workers in (0, 2)]
     assert [len(batch) for batch in some[0]] == [10, 10, 4]
     for first, second in zip(*some, strict=True):
         assert not isinstance(first, BadImage)

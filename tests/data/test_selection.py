@@ -3,38 +3,40 @@
 import pytest
 import yaml
 
-from axiom_bench import data
+from axiom_bench.data.base import check_labels, subset
+from axiom_bench.data.loading import TARGET_RULES
+from axiom_bench.data.registry import KINDS, LOADING, dataset_names, load_dataset
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 
 
 def scenes(size=50):
-    return data.load({"kind": "scenes", "size": size})
+    return load_dataset({"kind": "scenes", "size": size})
 
 
 def test_subset_is_chosen_by_seed_without_replacement_in_order():
-    first = data.subset(scenes(), 10, 0)
-    assert first == data.subset(scenes(), 10, 0)
-    assert first != data.subset(scenes(), 10, 1)
+    first = subset(scenes(), 10, 0)
+    assert first == subset(scenes(), 10, 0)
+    assert first != subset(scenes(), 10, 1)
     assert len(set(first)) == 10
     assert list(first) == sorted(first)
     assert set(first) < set(range(50))
-    assert data.subset(scenes(), None, 0) == data.subset(scenes(), 50, 3) == tuple(range(50))
+    assert subset(scenes(), None, 0) == subset(scenes(), 50, 3) == tuple(range(50))
 
 
 def test_every_image_can_be_chosen():
-    assert set().union(*(data.subset(scenes(), 10, seed) for seed in range(40))) == set(range(50))
+    assert set().union(*(subset(scenes(), 10, seed) for seed in range(40))) == set(range(50))
 
 
 def test_only_the_classes_asked_for(imagenet_root, voc_root):
     """By class, name or index; the class indices stay those of all classes."""
-    dataset = data.load({"kind": "imagenet", "root": str(imagenet_root)})
+    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     for said in (["n03"], ["great white shark"], [2]):
-        assert data.subset(dataset, None, 0, said) == (1, 2)
+        assert subset(dataset, None, 0, said) == (1, 2)
     assert dataset.labels(1) == (2,)
-    assert len(data.subset(dataset, 1, 0, ["n03"])) == 1
-    voc = data.load({"kind": "voc", "root": str(voc_root)})
-    assert data.subset(voc, None, 0, ["dog", "cat"]) == (0, 1)  # one of an image's several classes is enough
+    assert len(subset(dataset, 1, 0, ["n03"])) == 1
+    voc = load_dataset({"kind": "voc", "root": str(voc_root)})
+    assert subset(voc, None, 0, ["dog", "cat"]) == (0, 1)  # one of an image's several classes is enough
 
 
 @pytest.mark.parametrize(
@@ -47,50 +49,50 @@ def test_only_the_classes_asked_for(imagenet_root, voc_root):
     ],
 )
 def test_classes_that_are_not_there(imagenet_root, said, size, message):
-    dataset = data.load({"kind": "imagenet", "root": str(imagenet_root)})
+    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     with pytest.raises(BenchError, match=message):
-        data.subset(dataset, size, 0, said)
+        subset(dataset, size, 0, said)
 
 
 @pytest.mark.parametrize("size", [0, -1, 51])
 def test_subset_of_a_size_that_is_not_there(size):
     with pytest.raises(BenchError, match="50 images"):
-        data.subset(scenes(), size, 0)
+        subset(scenes(), size, 0)
 
 
 def test_labels_out_of_range_stop_before_computing(imagenet_root):
-    dataset = data.load({"kind": "imagenet", "root": str(imagenet_root)})
-    data.check_labels(dataset, range(3), 3)
-    data.check_labels(dataset, [0], 1)  # only the images asked for
+    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
+    check_labels(dataset, range(3), 3)
+    check_labels(dataset, [0], 1)  # only the images asked for
     with pytest.raises(BenchError, match=r"class 2, but .* 0 to 1; set data\.classes"):
-        data.check_labels(dataset, range(3), 2)
+        check_labels(dataset, range(3), 2)
 
 
 def test_labels_of_every_object_are_checked(voc_root):
-    dataset = data.load({"kind": "voc", "root": str(voc_root)})
+    dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
     with pytest.raises(BenchError, match="class 14"):
-        data.check_labels(dataset, range(3), 14)
+        check_labels(dataset, range(3), 14)
 
 
 def test_names_are_the_files_of_conf():
-    assert data.names() == ["coco", "folder", "imagenet", "imagenet_s", "imagenet_v2", "scenes", "voc"]
+    assert dataset_names() == ["coco", "folder", "imagenet", "imagenet_s", "imagenet_v2", "scenes", "voc"]
 
 
-@pytest.mark.parametrize("name", data.names())
+@pytest.mark.parametrize("name", dataset_names())
 def test_conf_file_names_every_setting_there_is(name, request):
     """Every parameter is written down, so that an override of a key that isn't there is an error."""
     import inspect
 
     config = yaml.safe_load((plugins.conf_folder() / "data" / f"{name}.yaml").read_text())
-    parameters = inspect.signature(data.KINDS[config["kind"]]).parameters
-    assert set(config) == {*data.LOADING, *parameters}
-    assert config["target"] in data.TARGET_RULES
+    parameters = inspect.signature(KINDS[config["kind"]]).parameters
+    assert set(config) == {*LOADING, *parameters}
+    assert config["target"] in TARGET_RULES
     if config.get("root") == "???":  # their own tests build them
         return
     if name != "scenes":
         config |= {"root": str(request.getfixturevalue(f"{name}_root")), "classes": None}
-        config = {key: value for key, value in config.items() if key in {*data.LOADING, *parameters}}
-    assert len(data.load(config)) > 0
+        config = {key: value for key, value in config.items() if key in {*LOADING, *parameters}}
+    assert len(load_dataset(config)) > 0
 
 
 @pytest.mark.parametrize(
@@ -104,10 +106,10 @@ def test_conf_file_names_every_setting_there_is(name, request):
 )
 def test_configuration_mistakes_are_one_sentence(config, says):
     with pytest.raises(BenchError, match=says):
-        data.load(config)
+        load_dataset(config)
 
 
 @pytest.mark.parametrize("classes", [[], ["n01", "n01"], "nowhere.txt"])
 def test_class_lists_that_cannot_be_used(imagenet_root, classes):
     with pytest.raises(BenchError, match=r"data\.classes"):
-        data.load({"kind": "imagenet", "root": str(imagenet_root), "classes": classes})
+        load_dataset({"kind": "imagenet", "root": str(imagenet_root), "classes": classes})

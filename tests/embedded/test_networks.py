@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from axiom_bench.data import Preprocessing, batches, load
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import networks
 
 NAMES = sorted(networks.BUILDERS)
@@ -18,7 +20,7 @@ SCENES = Preprocessing(None, None, networks.MEAN, networks.STD)
 @pytest.fixture(scope="module")
 def fresh_scenes():
     """300 scenes of the evaluation split, of a seed that neither training nor its own report used."""
-    return list(batches(load({"kind": "scenes", "size": 300, "seed": 99}), range(300), SCENES, "label", 100))
+    return list(batches(load_dataset({"kind": "scenes", "size": 300, "seed": 99}), range(300), SCENES, "label", 100))
 
 
 @pytest.mark.parametrize("name", NAMES)

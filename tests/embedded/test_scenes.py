@@ -84,9 +84,9 @@ def test_a_scene_is_cheap_to_draw():
 
 
 def test_data_set_of_scenes():
-    from axiom_bench.data import load
+    from axiom_bench.data.registry import load_dataset
 
-    dataset = load({"kind": "scenes", "size": 5, "seed": 3})
+    dataset = load_dataset({"kind": "scenes", "size": 5, "seed": 3})
     sample = dataset.read(2)
     assert dataset.ids[2] == sample.image_id == "evaluation-3-000002"
     assert np.array_equal(np.asarray(sample.image), DRAWN[2].image)
@@ -94,6 +94,6 @@ def test_data_set_of_scenes():
     assert dataset.labels(2) == tuple(sorted(digit for digit, _ in DRAWN[2].objects))
     assert len({dataset.fingerprint(index) for index in range(5)}) == 5
     with pytest.raises(BenchError, match=r"data\.size"):
-        load({"kind": "scenes", "size": None})
+        load_dataset({"kind": "scenes", "size": None})
     with pytest.raises(BenchError, match="evaluation"):
-        load({"kind": "scenes", "size": 5, "split": "evaluate"})
+        load_dataset({"kind": "scenes", "size": 5, "split": "evaluate"})

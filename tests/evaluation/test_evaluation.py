@@ -14,6 +14,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.evaluation.evaluate import evaluate, explain, frame, measure, rows_of, with_score_scale
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need
 from axiom_bench.explanation.explanation import Explanation
 
 METRICS = ["sensitivity_error", "conservation_error", "conservation_error_raw", "zeta", "box_iou", "pointing_game"]
@@ -21,7 +22,9 @@ METHODS = ["grad_cam", "xgrad_cam", "ablation_cam", "centered"]
 
 
 def plugin(function, name="mine", **about):
-    return Plugin(name, f"tests.{name}", function, {}, about)
+    needs = tuple(map(Need, about.pop("needs", ())))
+    spec = MethodSpec(**about) if "on_score_scale" in about else MetricSpec(needs=needs, **about)
+    return Plugin(name, f"tests.{name}", function, spec)
 
 
 def the(table, **where):
@@ -112,9 +115,11 @@ def test_a_callable_is_checked_for_the_scores_scale(net, batch):
 
 
 def test_the_scale_of_a_run_is_decided_once(trace):
-    claimed, checked = with_score_scale([methods.get("uniform"), plugin(lambda trace: trace.gradients)], trace)
+    claimed, checked = with_score_scale(
+        [methods.get("uniform"), plugin(lambda trace: trace.gradients, on_score_scale=None)], trace
+    )
     assert claimed is methods.get("uniform")
-    assert checked.about["on_score_scale"] is True
+    assert checked.spec.on_score_scale is True
 
 
 def test_a_metric_of_several_values_and_a_callable_one(net, batch, trace):
@@ -165,7 +170,7 @@ def test_a_metric_of_a_wrong_shape_is_named(trace, answer):
 )
 def test_a_method_of_a_wrong_shape_is_named(trace, batch, answer):
     with pytest.raises(ab.BenchError, match="method 'mine' returned"):
-        list(rows_of(trace, batch, [plugin(lambda _: answer)], [metrics.get("box_iou")]))
+        list(rows_of(trace, batch, [plugin(lambda _: answer, on_score_scale=None)], [metrics.get("box_iou")]))
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0])

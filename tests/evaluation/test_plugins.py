@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from axiom_bench import methods, metrics
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
+from axiom_bench.explanation.explanation import Method
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.xgrad_cam import xgrad_cam
+
+CONFIDENCE = {"_target_": "axiom_bench.metrics.confidence_drop.confidence_drop"}
 
 
 @pytest.mark.parametrize("kind", ["method", "metric"])
@@ -63,12 +71,85 @@ def test_a_name_that_is_no_text_is_unknown_too():
 
 
 def test_a_need_may_depend_on_the_parameters():
-    def needs(output: str, *said: object) -> list[str]:
-        return plugins.needs_of(plugins.Plugin("mine", "m.mine", print, {"output": output}, {"needs": list(said)}))
+    entries = ["boxes", {"other_logits": {"output": ["probability", "accuracy"]}, "masks": {}}, "nonzero_map"]
 
-    said = ("boxes", {"other_logits": "output != 'logit'", "masks": True}, "nonzero_map")
-    assert needs("accuracy", *said) == ["boxes", "other_logits", "masks", "nonzero_map"]
-    assert needs("logit", *said) == ["boxes", "masks", "nonzero_map"]
-    assert plugins.needs_of(plugins.Plugin("bare", "m.bare", print)) == []
-    with pytest.raises(BenchError, match=r"metric\.mine\.needs is \"outptu == 'logit'\""):
-        needs("logit", {"other_logits": "outptu == 'logit'"})
+    def needs(**params: object) -> list[str]:
+        return plugins.needs_of(
+            plugins.from_config("metric", "mine", {**CONFIDENCE, "params": params, "needs": entries})
+        )
+
+    assert needs(output="accuracy") == needs() == ["boxes", "other_logits", "masks", "nonzero_map"]
+    assert needs(output="logit") == ["boxes", "masks", "nonzero_map"]
+    assert plugins.needs_of(plugins.of("metric", print)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("bettr", "lower", r"no setting of metric\.mine 'bettr'; did you mean 'better'"),
+        ("better", "sideways", r"metric\.mine\.better must be 'lower' or 'higher' or 'none', not 'sideways'"),
+        ("of", "nonsense", r"metric\.mine\.of must be 'method' or 'layer', not 'nonsense'"),
+        ("unit", 3, r"metric\.mine\.unit must be a text or null, not 3"),
+        ("needs", "boxes", r"metric\.mine\.needs must be a list of preconditions, not 'boxes'"),
+        ("needs", ["boxse"], r"no precondition \(metric\.mine\.needs\) 'boxse'; did you mean 'boxes'"),
+        ("needs", [{"boxes": {"outptu": ["logit"]}}], r"no parameter .* 'outptu'; did you mean 'output'"),
+        ("needs", [{"boxes": "output == 'logit'"}], r"metric\.mine\.needs: boxes must be a mapping of parameters"),
+        ("values", ["a"], r"metric\.mine\.values must be a mapping of value names, not \['a'\]"),
+        ("values", {"a": {"titel": "A"}}, r"no setting of metric\.mine\.values\.a 'titel'; did you mean 'title'"),
+        ("values", {"a": {"better": 1}}, r"metric\.mine\.values\.a\.better must be"),
+        ("on_score_scale", True, r"no setting of metric\.mine 'on_score_scale'"),
+    ],
+)
+def test_wrong_metadata_of_a_metric_is_one_sentence(key, value, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        plugins.from_config("metric", "mine", {**CONFIDENCE, key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("on_scor_scale", True, r"no setting of method\.mine 'on_scor_scale'; did you mean 'on_score_scale'"),
+        ("on_score_scale", "yes", r"method\.mine\.on_score_scale must be true or false or null, not 'yes'"),
+        ("needs", [], r"no setting of method\.mine 'needs'"),
+    ],
+)
+def test_wrong_metadata_of_a_method_is_one_sentence(key, value, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        plugins.from_config("method", "mine", {"_target_": "axiom_bench.methods.cam.cam", key: value})
+
+
+@pytest.mark.parametrize("kind", ["method", "metric"])
+def test_metadata_as_plain_data_is_what_the_file_says(kind):
+    for name in plugins.names(kind):
+        entry = plugins.load(kind, name)
+        config = {"_target_": entry.target, "params": entry.params, **entry.spec.as_dict()}
+        assert plugins.from_config(kind, name, config).spec == entry.spec
+        assert json.loads(json.dumps(entry.as_dict())) == entry.as_dict()
+
+
+def wrapping(trace: Trace, wrapped: Method = xgrad_cam, strength: float = 1.0) -> Map:
+    """A wrapper whose parameter takes a callable alone."""
+    return Map(strength * (wrapped(trace) * trace.activations).sum(1))
+
+
+def test_a_wrapped_method_is_resolved_as_the_entry_is_read():
+    target = f"{__name__}.wrapping"
+    by_default = plugins.from_config("method", "mine", {"_target_": target})
+    assert by_default.inner is not None
+    assert by_default.inner.target == "axiom_bench.methods.xgrad_cam.xgrad_cam"
+    by_name = plugins.from_config("method", "mine", {"_target_": target, "params": {"wrapped": "grad_cam"}})
+    assert by_name.inner is methods.get("grad_cam")
+    assert by_name.call.keywords["wrapped"] is methods.get("grad_cam")
+    assert by_name.params == {"wrapped": "grad_cam"}  # plain, for manifests and keys
+    assert methods.get("guided_grad_cam").inner is methods.get("grad_cam")
+    assert methods.get("grad_cam").inner is None
+    with pytest.raises(BenchError, match="no method 'gradcam'; did you mean 'grad_cam'"):
+        plugins.from_config("method", "mine", {"_target_": target, "params": {"wrapped": "gradcam"}})
+
+
+def test_a_wrapper_of_a_wrapper_is_resolved_too():
+    outer = plugins.from_config(
+        "method", "mine", {"_target_": f"{__name__}.wrapping", "params": {"wrapped": "smoothed_xgrad_cam"}}
+    )
+    assert outer.inner is methods.get("smoothed_xgrad_cam")
+    assert outer.inner.inner is methods.get("xgrad_cam")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import axiom_bench as ab
-from axiom_bench.evaluation.preconditions import PRECONDITIONS, given, statuses
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.evaluation.preconditions import PRECONDITIONS, statuses
+from axiom_bench.explanation.explanation import Explanation, given
 
 
 @pytest.fixture

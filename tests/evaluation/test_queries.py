@@ -17,14 +17,15 @@ from axiom_bench.cutting.passes import rows_at_once
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins, queries
-from axiom_bench.evaluation.evaluate import evaluate, explained, frame, queries_of, rows_of, value_names
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.evaluate import evaluate, explained, frame, queries_of, rows_of
+from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.queries import MOST_ROWS, Again, Copies
+from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run.costs import Cost
 
 METHODS = [methods.get(name) for name in ("grad_cam", "xgrad_cam", "centered", "random")]
-ASKING = [metric for metric in (metrics.get(name) for name in metrics.names()) if "queries" in metric.about]
+ASKING = [metric for metric in (metrics.get(name) for name in metrics.names()) if metric.spec.queries]
 
 
 def table(trace: ab.Trace, batch: ab.Batch, chosen: list[Plugin], measured: list[Plugin]) -> pd.DataFrame:
@@ -50,7 +51,7 @@ def traced(network, images) -> ab.Trace:
 
 def test_a_run_of_all_metrics_costs_what_is_said(trace, batch):
     """Not a pass more for the second method where the image pays, and none for a model that is asked the same twice."""
-    known = [metric for metric in (metrics.get(name) for name in metrics.names()) if metric.about["of"] == "method"]
+    known = [metric for metric in (metrics.get(name) for name in metrics.names()) if metric.spec.of == "method"]
     chosen = [methods.get("grad_cam"), methods.get("hires_cam"), methods.get("layer_cam")]
     before = trace.passes.trunk_forward
     found = table(trace, batch, chosen, known)
@@ -75,7 +76,9 @@ def with_few_passes(metric: Plugin) -> Plugin:
     """At parameters that cost less; the default metrics take minutes."""
     fewer = {"steps": 5, "subsets": 4, "squares": 1, "samples": 2}
     params = {**metric.params, **{name: value for name, value in fewer.items() if name in metric.params}}
-    return plugins.from_config("metric", metric.name, {**metric.about, "_target_": metric.target, "params": params})
+    return plugins.from_config(
+        "metric", metric.name, {**metric.spec.as_dict(), "_target_": metric.target, "params": params}
+    )
 
 
 def annotated(trace: ab.Trace) -> ab.Batch:
@@ -90,7 +93,7 @@ def test_all_copies_share_passes_of_one_size(network, images, monkeypatch):
     rows, forward = [], trace.cut_model.forward_logits
     monkeypatch.setattr(trace.cut_model, "forward_logits", lambda images: rows.append(len(images)) or forward(images))
     few = [("confidence_drop", {}), ("average_drop", {}), ("insertion_auc", {"steps": 3}), ("road_morf", {})]
-    chosen = [plugins.from_config("metric", name, {**metrics.get(name).about, "_target_": metrics.get(name).target,
+    chosen = [plugins.from_config("metric", name, {**metrics.get(name).spec.as_dict(), "_target_": metrics.get(name).target,
                                                    "params": {**metrics.get(name).params, **params}})
               for name, params in few]  # fmt: skip
     size = min(rows_at_once(trace, images[0]), MOST_ROWS["cpu"])
@@ -142,7 +145,7 @@ def test_one_other_trace_is_held_at_a_time(net, batch, trace):
         most = max(most, len(held))
         return of.gradients
 
-    known = [Plugin(name, "tests.counting", counting, {}, {"on_score_scale": True}) for name in ("one", "two")]
+    known = [Plugin(name, "tests.counting", counting, MethodSpec(on_score_scale=True)) for name in ("one", "two")]
     table(trace, batch, known, [metrics.get("explanation_sensitivity"), metrics.get("random_logit")])
     assert most == 1
 
@@ -154,7 +157,7 @@ def test_another_trace_is_made_once_for_all_methods(trace, batch):
         seen.append(of)
         return of.gradients
 
-    known = [Plugin(name, "tests.noting", noting, {}, {"on_score_scale": True}) for name in ("one", "two")]
+    known = [Plugin(name, "tests.noting", noting, MethodSpec(on_score_scale=True)) for name in ("one", "two")]
     table(trace, batch, known, [metrics.get("explanation_sensitivity"), metrics.get("random_logit")])
     assert len(seen) == 2 * (1 + 10 + 1)
     assert len({id(of) for of in seen}) == 1 + 10 + 1
@@ -176,13 +179,18 @@ def test_a_metric_that_asks_wrongly_is_named(net, batch):
     def fill(value: str) -> Plugin:
         known = metrics.get("average_drop")
         return plugins.from_config(
-            "metric", "mine", {**known.about, "_target_": known.target, "params": {"fill": value}}
+            "metric", "mine", {**known.spec.as_dict(), "_target_": known.target, "params": {"fill": value}}
         )
 
     with pytest.raises(BenchError, match=r"The metric 'mine' can't be measured: A perturbation's fill is .* 'snow'"):
         evaluate(net, "1", [batch], ["grad_cam"], [fill("snow")])
     known = metrics.get("deletion_auc")
-    about = {**known.about, "_target_": known.target, "params": {**known.params, "output": "nonsense"}, "needs": []}
+    about = {
+        **known.spec.as_dict(),
+        "_target_": known.target,
+        "params": {**known.params, "output": "nonsense"},
+        "needs": [],
+    }
     with pytest.raises(BenchError, match=r"The metric 'mine' can't be measured: There is no output 'nonsense'"):
         evaluate(net, "1", [batch], ["grad_cam"], [plugins.from_config("metric", "mine", about)])
     config = {
@@ -210,7 +218,7 @@ def test_a_metric_of_ones_own_asks_with_the_others(trace, batch):
     def mine(explanation: Explanation) -> Tensor:
         return query(explanation).answer() - explanation.raw_map.flatten(1).sum(1)
 
-    plugin = Plugin("mine", "tests.mine", mine, {}, {})
+    plugin = Plugin("mine", "tests.mine", mine, MetricSpec())
     assert set(table(trace, batch, METHODS[:2], [plugin]).value) == {0.0}
     assert queries_of(plugin, asked[0]) == []
 

@@ -9,10 +9,11 @@ import axiom_bench as ab
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.runtime import measure_runtime
+from axiom_bench.evaluation.specs import MethodSpec
 
 
 def plugin(function, name):
-    return Plugin(name, f"tests.{name}", function)
+    return Plugin(name, f"tests.{name}", function, MethodSpec())
 
 
 def measured(net, batch, *methods, repeats=2):

@@ -9,11 +9,12 @@ import torch
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.evaluate import evaluate, measure
-from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.whole_set import aggregate, value_names
+from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
+from axiom_bench.evaluation.specs import MetricSpec, Need, ValueSpec
+from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
 
-ABOUT = {"curves": {"halves": {}}, "aggregate": f"{__name__}.best", "needs": ["boxes"]}
+SPEC = MetricSpec(curves={"halves": {}}, aggregate=f"{__name__}.best", needs=(Need("boxes"),))
 
 
 def halves(explanation, scale=1.0):
@@ -29,7 +30,7 @@ def best(curves, scale):
 
 @pytest.fixture
 def metric() -> Plugin:
-    return Plugin("mine", "tests.halves", lambda explanation: halves(explanation, 2.0), {"scale": 2.0}, ABOUT)
+    return Plugin("mine", "tests.halves", lambda explanation: halves(explanation, 2.0), SPEC, {"scale": 2.0})
 
 
 def test_one_row_for_each_method_of_the_images_with_a_value(net, batch, metric):
@@ -63,7 +64,7 @@ def test_a_curve_is_nan_where_its_needs_are_not_met(trace, batch, metric):
 
 
 def test_a_curve_has_a_row_for_each_image(trace, batch):
-    wrong = Plugin("mine", "tests.wrong", lambda _: {"halves": torch.zeros(3, 4)}, {}, ABOUT)
+    wrong = Plugin("mine", "tests.wrong", lambda _: {"halves": torch.zeros(3, 4)}, SPEC)
     with pytest.raises(BenchError, match="returned \\(3, 4\\)"):
         measure(wrong, Explanation.of(trace, trace.gradients, batch), True)
 
@@ -74,6 +75,11 @@ def test_an_aggregate_takes_those_of_the_metrics_parameters_that_it_names(metric
 
 
 def test_values_of_the_whole_set_are_named_as_those_of_images_unless_said():
-    assert value_names(Plugin("mine", "", print, {}, {"values": {"a": {}, "b": {}}})) == ("a", "b")
-    assert value_names(Plugin("mine", "", print, {}, {"aggregate_values": {"c": {}}})) == ("c",)
-    assert value_names(Plugin("mine", "", print)) == ("mine",)
+    def names(**spec):
+        return whole_set_value_names(Plugin("mine", "", print, MetricSpec(aggregate="m.f", **spec)))
+
+    two, one = {"a": ValueSpec(), "b": ValueSpec()}, {"c": ValueSpec()}
+    assert names(values=two) == ("a", "b")
+    assert names(values=two, aggregate_values=one) == ("c",)
+    assert names() == ("mine",)
+    assert whole_set_value_names(Plugin("mine", "", print, MetricSpec(values=two))) == ()

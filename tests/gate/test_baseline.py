@@ -15,9 +15,13 @@ from axiom_bench.records import store as records
 
 BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "quick.csv"
 FAULTS = {"one_percent_more": 1.01, "zeros": 0.0}
-SOURCE = (
-    "from axiom_bench.methods.xgrad_cam import xgrad_cam\n\n\ndef faulty(trace):\n    return {factor} * xg(trace)\n"
-)
+SOURCE = """\
+from axiom_bench.methods.xgrad_cam import xgrad_cam
+
+
+def faulty(trace):
+    return {factor} * xgrad_cam(trace)
+"""
 
 
 @pytest.fixture(scope="module")

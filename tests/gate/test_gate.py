@@ -12,7 +12,7 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import Limit, baseline_of, gate, tolerance, write_baseline
-from axiom_bench.gate.tolerance import MACHINE_DIFFERENCE
+from axiom_bench.gate.limits import MACHINE_DIFFERENCE
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 

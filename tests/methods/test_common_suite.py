@@ -9,13 +9,13 @@ import torch
 
 from axiom_bench import methods
 from axiom_bench.errors import BenchError
-from axiom_bench.testing import CASES, CHECKS, accepted_cases, exemptions
+from axiom_bench.testing import CASES, METHOD_CHECKS, accepted_cases, exemptions
 
 ROOT = Path(__file__).parents[2]
 REFUSES = {"cam": {"dense", "signed"}}  # CAM's weights are those of one linear layer after global average pooling
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", methods.names())
 def test_method(name, check, request):
     method = methods.get(name)
@@ -34,11 +34,11 @@ def test_only_the_listed_networks_are_refused(name):
 @pytest.mark.parametrize("name", methods.names())
 def test_yaml_says_all_that_the_engine_and_the_tables_read(name):
     method = methods.get(name)
-    assert method.target.startswith("methods.")
+    assert method.target.startswith("axiom_bench.methods.")
     assert method.description
-    assert method.about["title"]
-    assert isinstance(method.about["on_score_scale"], bool)
-    reference = method.about["reference"]
+    assert method.spec.title
+    assert isinstance(method.spec.on_score_scale, bool)
+    reference = method.spec.reference
     assert reference is None or f"{{{reference},\n" in (ROOT / "docs" / "references.bib").read_text()
 
 

@@ -15,11 +15,15 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 import axiom_bench as ab
-from axiom_bench import methods, models
+from axiom_bench import methods
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data import batches, load, subset
+from axiom_bench.data.base import subset
+from axiom_bench.data.loading import batches
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.models.load import load_model
+from axiom_bench.models.registry import model_config
 
 FILE = Path(__file__).with_name("golden.json")
 NETWORKS = ("scenes_vgg", "scenes_resnet")
@@ -29,8 +33,8 @@ CELLS = 3  # maps are averaged over 3 x 3 cells
 @cache
 def trace_of(network: str) -> Trace:
     """Three scenes, each explained as its label, in float64."""
-    loaded = models.load({**models.config(network), "name": network})
-    scenes = load({"kind": "scenes", "size": 3, "seed": 0})
+    loaded = load_model({**model_config(network), "name": network})
+    scenes = load_dataset({"kind": "scenes", "size": 3, "seed": 0})
     (batch,) = batches(scenes, subset(scenes, 3, 0), loaded.preprocessing, "label", 3, 0)
     return ab.trace(loaded.module.double(), loaded.layer, batch.images.double(), batch.targets)
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 import axiom_bench as ab
-from axiom_bench import methods, models
+from axiom_bench import methods
 from axiom_bench.embedded.scenes import draw
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.models.load import load_model
+from axiom_bench.models.registry import model_config
 
 LAYERS = (("scenes_vgg", "features.8"), ("scenes_resnet", "layer2"), ("scenes_resnet", "layer3.conv2"))
 REFUSES = {"cam"}  # behind an inner layer there is more than pooling and one linear layer
@@ -19,7 +21,7 @@ REFUSES = {"cam"}  # behind an inner layer there is more than pooling and one li
 def trace(request) -> ab.Trace:
     """One scene at an inner layer, the last one a convolution inside a residual block, in float32."""
     network, layer = request.param
-    loaded = models.load({**models.config(network), "layer": layer})
+    loaded = load_model({**model_config(network), "layer": layer})
     scene = torch.from_numpy(draw("test", 0, 0).image).permute(2, 0, 1)[None].float() / 255
     return ab.trace(loaded.module, layer, (scene - 0.5) / 0.25)
 

@@ -258,9 +258,9 @@ REFUSED = {
 @pytest.mark.parametrize(("word", "function"), REFUSED.items(), ids=REFUSED)
 def test_a_head_without_a_rule_is_refused(word, function, maps, readout):
     trace = readout(built(lambda: Function(function)), maps)
-    with pytest.raises(BenchError, match=f"no rule for .*({word})") as error:
+    with pytest.raises(BenchError, match=f"no rule for '({word})'") as error:
         methods.get("lift_cam")(trace)
-    assert "leave lift_cam out for this layer" in str(error.value)
+    assert "leave lift_cam out" in str(error.value)
     assert _len_torch_function_stack() == 0
 
 
@@ -290,7 +290,7 @@ def test_a_model_that_hooks_cut(maps):
 
 
 def test_a_model_that_goes_another_way_for_an_empty_layer_is_refused(maps):
-    with pytest.raises(BenchError, match="another way for an empty layer"):
+    with pytest.raises(BenchError, match="makes other calls for activations of zero"):
         lift_cam(ab.trace(built(Deciding), "layer", maps))
 
 

@@ -12,27 +12,27 @@ import yaml
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench import methods, testing
+from axiom_bench import methods
 from axiom_bench.cli import listing
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.run import fingerprint, manifest, sweep
 from axiom_bench.run.manifest import Outcome
-from axiom_bench.testing import CASES, Case
+from axiom_bench.testing import CASES, Case, method_checks
 
 NAMES = plugins.names(plugins.PEERS)
 LIBRARIES = ("pytorch_grad_cam", "torchcam", "captum")
 CHECKS = (
-    testing.finite,
-    testing.shape_is_declared,
-    testing.dtype_follows,
-    testing.is_detached,
-    testing.leaves_trace_alone,
-    testing.leaves_model_alone,
-    testing.deterministic,
-    testing.works_without_autograd,
-    testing.needs_drops_claim_holds,
+    method_checks.finite,
+    method_checks.shape_is_declared,
+    method_checks.dtype_follows,
+    method_checks.is_detached,
+    method_checks.leaves_trace_alone,
+    method_checks.leaves_model_alone,
+    method_checks.deterministic,
+    method_checks.works_without_autograd,
+    method_checks.needs_drops_claim_holds,
 )
 EXACT = 1e-12  # float64: sums of some dozen terms
 EPSILONS = 1e-3  # they add 1e-7 or 1e-8 to what they divide by, here down to 1e-4; grad-cam resizes in float32

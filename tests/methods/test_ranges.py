@@ -27,6 +27,6 @@ def test_a_number_out_of_range_is_one_sentence(name, params, said):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
     trace = ab.trace(net, "1", torch.randn(2, 3, 8, 8))
     method = plugins.load("method", name)
-    config = {**method.about, "_target_": method.target, "params": {**method.params, **params}}
+    config = {**method.spec.as_dict(), "_target_": method.target, "params": {**method.params, **params}}
     with pytest.raises(BenchError, match=said):
         plugins.from_config("method", name, config)(trace)

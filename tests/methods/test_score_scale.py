@@ -84,7 +84,7 @@ def test_a_callable_without_yaml(method, expected, case):
 def test_float32_is_enough(name):
     trace = replace(CASES["pooled"], dtype=torch.float32).trace()
     method = methods.get(name)
-    assert on_score_scale(method, trace) == method.about["on_score_scale"]
+    assert on_score_scale(method, trace) == method.spec.on_score_scale
 
 
 def test_one_image_off_the_scale_is_enough():

@@ -54,7 +54,7 @@ def weights(trace: ab.Trace) -> Tensor:
 def test_no_value_where_the_model_has_no_answer(name, output, trace):
     metric = metrics.get(name)
     params = {**metric.params, **({"output": output} if "output" in metric.params else {})}
-    found = measure(from_config("metric", name, {**metric.about, "_target_": metric.target, "params": params}),
+    found = measure(from_config("metric", name, {**metric.spec.as_dict(), "_target_": metric.target, "params": params}),
                     of(trace, weights), True)  # fmt: skip
     for value, (values, statuses) in found.items():
         assert statuses == (("ok",) if value == "complexity" else ("not_finite",)), value
@@ -72,6 +72,6 @@ def test_no_similarity_with_a_map_that_is_not_finite(name, kind, trace):
 
     metric = metrics.get(name)
     params = {**metric.params, "similarity": kind}
-    found = measure(from_config("metric", name, {**metric.about, "_target_": metric.target, "params": params}),
+    found = measure(from_config("metric", name, {**metric.spec.as_dict(), "_target_": metric.target, "params": params}),
                     of(trace, once), True)  # fmt: skip
     assert {status for _, statuses in found.values() for status in statuses} == {"not_finite"}

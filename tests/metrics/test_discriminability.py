@@ -102,7 +102,9 @@ def test_statuses_of_what_has_no_answer(trace):
 
 def with_region(region: str) -> Plugin:
     metric = get("class_discriminability")
-    return from_config("metric", metric.name, {**metric.about, "_target_": metric.target, "params": {"region": region}})
+    return from_config(
+        "metric", metric.name, {**metric.spec.as_dict(), "_target_": metric.target, "params": {"region": region}}
+    )
 
 
 def test_masks_need_masks_and_no_boxes(trace):

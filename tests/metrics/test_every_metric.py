@@ -8,14 +8,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from axiom_bench import metrics
 from axiom_bench.columns import OK
 from axiom_bench.evaluation import queries
-from axiom_bench.evaluation.evaluate import measure, queries_of, value_names
-from axiom_bench.evaluation.plugins import Plugin, forwards_of, needs_of
+from axiom_bench.evaluation.evaluate import measure, queries_of
+from axiom_bench.evaluation.plugins import conf_folder, forwards_of, needs_of, value_names
 from axiom_bench.evaluation.preconditions import PRECONDITIONS
+from axiom_bench.evaluation.specs import Need
 from axiom_bench.run.costs import Cost
 
 SAID = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "forwards"}
@@ -24,7 +26,7 @@ SAID = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "for
 def values(metric, explanation) -> Mapping[str, Tensor]:
     answer = metric(explanation)
     answers = answer if isinstance(answer, Mapping) else {metric.name: answer}
-    return {name: value for name, value in answers.items() if name not in (metric.about.get("curves") or ())}
+    return {name: value for name, value in answers.items() if name not in (metric.spec.curves)}
 
 
 def tensors(explanation) -> list[Tensor]:
@@ -107,18 +109,15 @@ def every_unmet_need_has_its_status(metric, explanation, explain):
     }
     for need in needs_of(metric):
         if need in broken:
-            only = Plugin(metric.name, metric.target, metric.call, metric.params, {**metric.about, "needs": [need]})
+            only = replace(metric, spec=replace(metric.spec, needs=(Need(need),)))
             for value, statuses in measure(only, broken[need], True).values():
                 assert statuses[1] == PRECONDITIONS[need].status
                 assert value[1].isnan().all()
 
 
 def says_all_about_itself(metric, explanation, explain):
-    assert set(metric.about) >= SAID
-    assert metric.about["better"] in ("lower", "higher", "none")
-    assert metric.about["of"] in ("method", "layer")
-    for entry in metric.about["needs"]:
-        assert set(entry if isinstance(entry, Mapping) else [entry]) <= set(PRECONDITIONS)
+    entry = yaml.safe_load((conf_folder() / "metric" / f"{metric.name}.yaml").read_text())[metric.name]
+    assert set(entry) >= SAID
     assert metric.description
 
 

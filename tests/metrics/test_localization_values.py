@@ -48,7 +48,7 @@ def over_images(name, *explanations):
     metric = metrics.get(name)
     answers = [metric(explanation) for explanation in explanations]
     return aggregate(metric)(
-        {curve: torch.cat([one[curve] for one in answers]).numpy() for curve in metric.about["curves"]}
+        {curve: torch.cat([one[curve] for one in answers]).numpy() for curve in metric.spec.curves}
     )
 
 
@@ -99,10 +99,10 @@ def test_max_box_acc_v2_takes_every_region_and_a_threshold_for_each_iou():
 
 
 def test_max_box_acc_v2_names_its_values_by_its_ious():
-    config = {**metrics.get("max_box_acc_v2").about, "values": "axiom_bench.metrics.max_box_acc_v2.values"}
+    config = {**metrics.get("max_box_acc_v2").spec.as_dict(), "values": "axiom_bench.metrics.max_box_acc_v2.values"}
     config |= {"_target_": "axiom_bench.metrics.max_box_acc_v2.max_box_acc_v2", "params": {"ious": [0.5, 0.75]}}
     metric = plugins.from_config("metric", "max_box_acc_v2", config)
-    assert metric.about["values"] == {
+    assert metric.spec.values == {
         "max_box_acc_v2": {"title": "MaxBoxAccV2"},
         "max_box_acc_v2_50": {"title": "MaxBoxAccV2, IoU 0.5"},
         "max_box_acc_v2_75": {"title": "MaxBoxAccV2, IoU 0.75"},
@@ -288,7 +288,7 @@ def test_a_positive_factor_changes_nothing_and_values_stay_in_bounds(seed, facto
         one, other = (answer if isinstance(answer, dict) else {name: answer} for answer in (one, other))
         for value in one:
             torch.testing.assert_close(one[value], other[value], rtol=1e-12, atol=1e-12)
-            if value not in metric.about.get("curves", ()):
+            if value not in metric.spec.curves:
                 assert ((one[value] >= 0) & (one[value] <= 1)).all()
 
 
@@ -310,7 +310,7 @@ def test_the_true_region_itself_is_best(seed):
         answer = metric.call.func(explanation, **params)
         answers = answer if isinstance(answer, dict) else {name: answer}
         for value, found in answers.items():
-            if value not in metric.about.get("curves", ()):
+            if value not in metric.spec.curves:
                 assert found[0] == 1
                 assert found[1] <= 1
 
@@ -320,7 +320,7 @@ def test_the_aggregate_of_many_resamples_at_once_is_that_of_each(name):
     generator = np.random.default_rng(0)
     metric = metrics.get(name)
     points = np.sort(generator.random((30, COUNT)), 1)
-    curves = dict.fromkeys(metric.about["curves"], points)
+    curves = dict.fromkeys(metric.spec.curves, points)
     if name == "pxap":
         hit = np.sort(generator.integers(0, 50, (30, COUNT + 1)), 1).astype(float)
         curves = {"pxap_above": hit + np.sort(generator.integers(1, 50, hit.shape), 1), "pxap_hit": hit}

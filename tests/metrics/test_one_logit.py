@@ -30,7 +30,7 @@ def explanation() -> Explanation:
 
 def with_output(name: str, output: str) -> Plugin:
     metric = metrics.get(name)
-    return from_config("metric", name, {**metric.about, "_target_": metric.target,
+    return from_config("metric", name, {**metric.spec.as_dict(), "_target_": metric.target,
                                         "params": {**metric.params, "output": output}})  # fmt: skip
 
 

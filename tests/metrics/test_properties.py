@@ -46,8 +46,8 @@ LIGHT = {
     "fill": "zero",
 }  # fewer passes, and less than the object
 DRAWN = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-OF_MAPS = [name for name in metrics.names() if metrics.get(name).about["of"] == "method"]
-SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in metrics.get(name).about["needs"]
+OF_MAPS = [name for name in metrics.names() if metrics.get(name).spec.of == "method"]
+SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in metrics.get(name).spec.needs
               and not name.endswith("_raw")]  # fmt: skip
 
 
@@ -55,12 +55,12 @@ def light(name: str, **changed: object) -> Plugin:
     """A metric with LIGHT parameters, where it has such, and changed ones."""
     metric = metrics.get(name)
     params = {**metric.params, **{key: value for key, value in LIGHT.items() if key in metric.params}, **changed}
-    return plugins.from_config("metric", name, {**metric.about, "_target_": metric.target, "params": params})
+    return plugins.from_config("metric", name, {**metric.spec.as_dict(), "_target_": metric.target, "params": params})
 
 
 def of_images(metric: Plugin, explanation: Explanation) -> Mapping[str, tuple[Tensor, tuple[str, ...]]]:
     """Its values and their statuses, without curves."""
-    curves = metric.about.get("curves") or ()
+    curves = metric.spec.curves
     found = measure(metric, explanation, True)
     return {
         name: (values.reshape(len(explanation)), why) for name, (values, why) in found.items() if name not in curves
@@ -69,7 +69,7 @@ def of_images(metric: Plugin, explanation: Explanation) -> Mapping[str, tuple[Te
 
 def about(metric: Plugin, value: str) -> Mapping[str, str]:
     """A value's unit and direction: its own, else the metric's."""
-    return {**metric.about, **((metric.about.get("values") or {}).get(value) or {})}
+    return {**metric.spec.as_dict(), **(metric.spec.as_dict().get("values", {}).get(value, {}))}
 
 
 @st.composite
@@ -182,7 +182,7 @@ SPOILS = {
 @given(method=methods(), spoil=spoilt())
 def test_every_image_has_a_value_or_a_named_status(name, method, spoil, trace):
     metric = light(name)
-    statuses = {*(need.status for need in (*ALWAYS, *PRECONDITIONS.values())), metric.about.get("undefined")}
+    statuses = {*(need.status for need in (*ALWAYS, *PRECONDITIONS.values())), metric.spec.undefined}
     for found, why in of_images(metric, spoil(explained(trace, method, notes_of(trace)))).values():
         for number, status in zip(found.tolist(), why, strict=True):
             assert math.isfinite(number) if status == OK else (math.isnan(number) and status in statuses)
@@ -269,7 +269,7 @@ def unmoved(trace: ab.Trace) -> Map:
 BETTER_AND_WORSE = {"explanation_sensitivity": (unmoved, exact)}  # elsewhere the exact map is better than the fixed one
 
 
-@pytest.mark.parametrize("name", [name for name in OF_MAPS if metrics.get(name).about["better"] != "none"])
+@pytest.mark.parametrize("name", [name for name in OF_MAPS if metrics.get(name).spec.better != "none"])
 def test_better_map_has_the_better_value(name):
     metric, (model, images, note) = light(name), two_colours()
     found = []

@@ -61,6 +61,6 @@ def explanation() -> Explanation:
 )
 def test_out_of_range_is_one_sentence_with_the_metric_s_name(explanation: Explanation, name: str, params: dict):
     known = metrics.get(name)
-    config = {**known.about, "_target_": known.target, "params": {**known.params, **params}}
+    config = {**known.spec.as_dict(), "_target_": known.target, "params": {**known.params, **params}}
     with pytest.raises(BenchError, match=name):
         measure(plugins.from_config("metric", name, config), explanation, True)

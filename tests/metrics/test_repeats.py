@@ -22,7 +22,7 @@ def filled_up(trace) -> tuple[ab.Trace, ab.Trace]:
     index = [0, 1, 1, 1, 1]
     cut = ab.cut(trace.cut_model.model, trace.layer, ablation_memory=2**18)  # a pass for each image's copies
     naive = cut.trace(trace.images[index], trace.targets[index])
-    return replace(naive, repeats=3), naive
+    return replace(naive, num_padding=3), naive
 
 
 def explained(trace: ab.Trace, name: str) -> Explanation:
@@ -70,6 +70,20 @@ def test_another_number_of_rows_or_other_rows_have_no_repeats(filled_up):
     other_class = trace.again(targets=torch.cat([trace.targets[:4], one]))
     assert (more.repeats, replaced.repeats, other_class.repeats) == (0, 0, 0)
     assert trace.again(2 * trace.images).repeats == 3
+
+
+def test_per_image_computes_the_valid_rows_and_repeats_the_last(filled_up):
+    padded, unpadded = filled_up
+    computed = []
+
+    def score(row: int) -> torch.Tensor:
+        computed.append(row)
+        return padded.scores[row]
+
+    assert torch.equal(padded.per_image(score), padded.scores[[0, 1, 1, 1, 1]])
+    assert computed == [0, 1]
+    assert padded.num_valid == 2
+    assert torch.equal(unpadded.per_image(lambda row: unpadded.activations[row]), unpadded.activations)
 
 
 def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):

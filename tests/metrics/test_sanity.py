@@ -297,19 +297,21 @@ def test_the_head_alone_leaves_a_map_of_the_activations(trace):
 
 def test_models_are_made_once_for_a_cut(trace, explanation):
     model_parameter_randomisation(explanation, stages=3)
-    kept = dict(trace.cut_model._kept)
+    kept = dict(trace.cut_model._computed)
     before = trace.passes.trunk_forward
     model_parameter_randomisation(replace(explanation), stages=3)
     assert trace.passes.trunk_forward - before == 3 * len(trace)
-    assert trace.cut_model._kept.keys() == kept.keys()
-    assert all(trace.cut_model._kept[key] is value for key, value in kept.items())
+    assert trace.cut_model._computed.keys() == kept.keys()
+    assert all(trace.cut_model._computed[key] is value for key, value in kept.items())
     with pytest.raises(BenchError, match="at least one stage"):
         model_parameter_randomisation(explanation, stages=0)
 
 
 def with_similarity(name: str, kind: str) -> Plugin:
     metric = metrics.get(name)
-    return from_config("metric", name, {**metric.about, "_target_": metric.target, "params": {"similarity": kind}})
+    return from_config(
+        "metric", name, {**metric.spec.as_dict(), "_target_": metric.target, "params": {"similarity": kind}}
+    )
 
 
 def test_two_empty_pictures_are_not_alike(trace, explanation):

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from axiom_bench import data, models
-from axiom_bench.data import Preprocessing
 from axiom_bench.data.batch import Batch
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.models.load import load_model
+from axiom_bench.models.registry import model_config
 
 pytestmark = pytest.mark.real
 STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -19,8 +22,8 @@ ACCURACY = {"squeezenet1_1": 0.655, "resnet18": 0.7125, "resnet50": 0.735, "mobi
 @pytest.fixture(scope="module")
 def photographs(real_root: Path) -> list[Batch]:
     """Decoded once for all networks, whose weights all expect the same."""
-    dataset = data.load({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
-    found = list(data.batches(dataset, range(len(dataset)), STANDARD, "label", batch_size=32))
+    dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
+    found = list(batches(dataset, range(len(dataset)), STANDARD, "label", batch_size=32))
     assert sum(len(batch) for batch in found) == 400
     return found
 
@@ -28,7 +31,7 @@ def photographs(real_root: Path) -> list[Batch]:
 @pytest.mark.parametrize("name", ACCURACY)
 def test_top_1_accuracy(real_root: Path, photographs: list[Batch], name: str) -> None:
     """To 0.01, four images: kernels of another machine may turn a close call."""
-    model = models.load({**models.config(name), "weights_folder": str(real_root / "weights")})
+    model = load_model({**model_config(name), "weights_folder": str(real_root / "weights")})
     assert model.preprocessing == STANDARD
     with torch.inference_mode():
         hits = [int((model.module(batch.images).argmax(1) == batch.targets).sum()) for batch in photographs]

@@ -13,10 +13,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from axiom_bench import models
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
+from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.user import import_function
 from axiom_bench.models.weights import state_sha256
 
@@ -43,8 +43,8 @@ def raises() -> nn.Module:
 """
 
 
-def squeezenet(**said: Any) -> models.LoadedModel:
-    return models.load({"name": "squeezenet1_1", "source": "torchvision", "weights": None, **said})
+def squeezenet(**said: Any) -> LoadedModel:
+    return load_model({"name": "squeezenet1_1", "source": "torchvision", "weights": None, **said})
 
 
 @pytest.fixture
@@ -102,11 +102,11 @@ def test_published_weights_and_files_from_elsewhere_differ_in_their_input(no_net
         "mobilenet_v2.pth": ({"weights_folder": str(tmp_path)}, 256),
     }
     for weights, (said, resize) in expected.items():
-        loaded = models.load({**cfg, **said})
+        loaded = load_model({**cfg, **said})
         assert (loaded.weights, loaded.preprocessing.resize) == (weights, resize)
         assert loaded.weights_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
         assert state_sha256(loaded.module.state_dict()) == state_sha256(state)
-    assert models.load({**cfg, "weights": str(file)}).preprocessing.resize == 256
+    assert load_model({**cfg, "weights": str(file)}).preprocessing.resize == 256
 
 
 def test_a_failed_download_says_what_to_do(no_network: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_failed_download_says_what_to_do(no_network: Path) -> None:
 
 def test_inceptions_published_weights_come_with_their_rescaled_input() -> None:
     """torchvision switches it on only for weights that it loads itself; a local copy of its file needs it as well."""
-    loaded = models.load({"name": "inception_v3", "source": "torchvision", "weights": None})
+    loaded = load_model({"name": "inception_v3", "source": "torchvision", "weights": None})
     assert loaded.module.transform_input
     assert "AuxLogits.fc.weight" in loaded.module.state_dict()
     assert (loaded.layer, loaded.preprocessing.resize, loaded.preprocessing.crop) == ("Mixed_7c", 342, 299)
@@ -127,28 +127,28 @@ def test_inceptions_published_weights_come_with_their_rescaled_input() -> None:
 def test_a_users_own_network_from_a_file_and_from_a_module(
     own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = models.load({**own, "kwargs": {"width": 6}, "classes": ["a", "b", "c"], "resize": 20})
+    loaded = load_model({**own, "kwargs": {"width": 6}, "classes": ["a", "b", "c"], "resize": 20})
     assert (loaded.layer, loaded.number_of_classes, loaded.classes) == ("1", 3, ("a", "b", "c"))
     assert loaded.preprocessing == Preprocessing(20, None, MEAN, STD)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     for architecture in ("mine:build", "mine.build"):
-        by_module = models.load({**own, "architecture": architecture, "kwargs": {"width": 6}})
+        by_module = load_model({**own, "architecture": architecture, "kwargs": {"width": 6}})
         assert by_module.weights_sha256 == loaded.weights_sha256
 
 
 def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     cfg = {"name": "t", "source": "timm", "architecture": "mobilenetv3_small_050", "weights": None}
-    loaded = models.load(cfg)
+    loaded = load_model(cfg)
     assert loaded.preprocessing == Preprocessing(256, 224, MEAN, STD, "bicubic")
     assert (loaded.layer, loaded.number_of_classes) == ("blocks", 1000)
     with pytest.raises(BenchError, match=r"no timm model 'resnett26d'; did you mean 'resnet26d'"):
-        models.load({**cfg, "architecture": "resnett26d"})
+        load_model({**cfg, "architecture": "resnett26d"})
     with pytest.raises(BenchError, match="tokens or vectors"):
-        models.load({**cfg, "architecture": "vit_tiny_patch16_224"})
+        load_model({**cfg, "architecture": "vit_tiny_patch16_224"})
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(BenchError, match=r"pip install 'axiom-bench\[timm\]'"):
-        models.load(cfg)
+        load_model(cfg)
 
 
 @pytest.mark.parametrize(
@@ -193,18 +193,18 @@ def test_mistakes(said: dict[str, Any], message: str) -> None:
 )
 def test_mistakes_in_a_users_own_network(own: dict[str, Any], tmp_path: Path, architecture: str, message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        models.load({**own, "architecture": architecture.format(folder=tmp_path)})
+        load_model({**own, "architecture": architecture.format(folder=tmp_path)})
     with pytest.raises(BenchError, match=r"no weights called 'default'; set model\.weights"):
-        models.load({**own, "weights": "default"})
+        load_model({**own, "weights": "default"})
 
 
 def test_weights_may_have_any_suffix(own: dict[str, Any], tmp_path: Path) -> None:
     build = import_function(f"{tmp_path}/mine.py:build")
     torch.save(build().state_dict(), tmp_path / "best.ckpt")
-    assert models.load({**own, "kwargs": {}, "weights": str(tmp_path / "best.ckpt")}).weights == "best.ckpt"
+    assert load_model({**own, "kwargs": {}, "weights": str(tmp_path / "best.ckpt")}).weights == "best.ckpt"
 
 
 def test_a_hydra_node_is_taken_as_well_as_a_mapping() -> None:
     root = OmegaConf.create({"size": 64, "model": {"name": "s", "source": "torchvision", "weights": None}})
     root.model.merge_with({"architecture": "squeezenet1_1", "crop": "${size}"})
-    assert models.load(root.model).preprocessing.crop == 64
+    assert load_model(root.model).preprocessing.crop == 64

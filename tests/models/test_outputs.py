@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from axiom_bench import methods, metrics, models
-from axiom_bench.cutting.ablation import brute_force_drops
+from axiom_bench import methods, metrics
+from axiom_bench.cutting.ablation.brute_force import brute_force_drops
 from axiom_bench.cutting.cut_model import cut, trace
 from axiom_bench.cutting.output import Output
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
@@ -28,6 +28,8 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam
 from axiom_bench.models import outputs
+from axiom_bench.models.load import load_model
+from axiom_bench.models.registry import model_config
 
 from torchvision.models._meta import _IMAGENET_CATEGORIES  # isort: skip
 
@@ -82,8 +84,8 @@ def test_softmax_over_groups_is_the_conditional_probability() -> None:
 
 
 def test_a_model_of_voc_groups() -> None:
-    bare = models.load({**models.config("resnet18"), "weights": None})
-    loaded = models.load({**models.config("resnet18"), "weights": None, "output": "voc_groups"})
+    bare = load_model({**model_config("resnet18"), "weights": None})
+    loaded = load_model({**model_config("resnet18"), "weights": None, "output": "voc_groups"})
     assert (loaded.name, loaded.layer, loaded.classes) == ("resnet18+voc_groups", "layer4", CLASSES)
     assert (loaded.number_of_classes, loaded.weights_sha256) == (20, bare.weights_sha256)
     images = torch.randn(2, 3, 64, 64)
@@ -100,14 +102,14 @@ def test_a_model_of_voc_groups() -> None:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({**models.config("scenes_vgg"), "output": "voc_groups"}, "1000 ImageNet classes.*10 logits"),
-        ({**models.config("scenes_vgg"), "output": "voc_group"}, "did you mean 'voc_groups'"),
-        ({**models.config("scenes_vgg"), "output": "margins"}, "did you mean 'margin'"),
+        ({**model_config("scenes_vgg"), "output": "voc_groups"}, "1000 ImageNet classes.*10 logits"),
+        ({**model_config("scenes_vgg"), "output": "voc_group"}, "did you mean 'voc_groups'"),
+        ({**model_config("scenes_vgg"), "output": "margins"}, "did you mean 'margin'"),
     ],
 )
 def test_mistakes(config: dict[str, object], says: str) -> None:
     with pytest.raises(BenchError, match=says):
-        models.load(config)
+        load_model(config)
 
 
 def softmax_by_hand(logits: Tensor) -> Tensor:
@@ -285,7 +287,7 @@ def test_what_a_method_claims_of_its_scale_holds_for_every_output(name: str, hea
     method = methods.get(name)
     found = trace(network(HEADS[head]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
     with suppress(BenchError):  # not_applicable: it has no rule for a softmax, or for the highest of the others
-        assert on_score_scale(method, found) == method.about["on_score_scale"]
+        assert on_score_scale(method, found) == method.spec.on_score_scale
 
 
 def test_cam_does_not_take_a_softmax_for_a_linear_head() -> None:

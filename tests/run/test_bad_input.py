@@ -173,10 +173,19 @@ def test_a_run_may_be_a_number(run: Run, results: Path):
     assert (results / "quick" / "3" / "records").is_dir()
 
 
-def test_a_setting_that_is_swept_over_is_checked_in_its_job(run: Run):
-    good, bad = run("data.batch_size=4,0")
-    assert good.failure is None
-    assert "data.batch_size must be" in failure([bad])
+def test_a_layer_that_is_named_twice_is_one_job(run: Run):
+    """The default layer of scenes_vgg is features.13."""
+    (outcome,) = run("model.layer=default,features.13")
+    assert outcome.failure is None
+
+
+def test_two_models_of_one_name_cannot_be_told_apart(run: Run, tmp_path: Path):
+    """Their values would be pooled."""
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "twin.yaml").write_text("defaults:\n  - scenes_vgg\nseed: 1\n")
+    first, second = run(f"hydra.searchpath=['{tmp_path}/conf']", "model=scenes_vgg,twin")
+    assert first.failure is None
+    assert "the same model name, layer and data name" in failure([second])
 
 
 def test_a_defect_is_no_mistake_of_the_user(run: Run, monkeypatch: pytest.MonkeyPatch, results: Path):

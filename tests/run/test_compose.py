@@ -21,17 +21,22 @@ QUICK = ("experiment=quick", "real_root=/somewhere")
 Jobs = Callable[..., list[dict[str, Any]]]
 
 
+def _outcome(config: dict[str, Any]) -> Outcome:
+    """Of a job that isn't run."""
+    return Outcome(f"{config['model']['name']} at {config['model']['layer']} on {config['data']['name']}", config)
+
+
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     """The configurations of a command line's jobs, none of them run."""
     results = tmp_path_factory.mktemp("results")
 
     @cache
-    def compose(*overrides: str) -> list[dict[str, Any]]:
-        return [outcome.config for outcome in sweeps.sweep([*overrides, f"results={results}"])[1]]
+    def compose(*overrides: str, config_folder: Path | None = None) -> list[dict[str, Any]]:
+        return [outcome.config for outcome in sweeps.sweep([*overrides, f"results={results}"], config_folder)[1]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps, "execute", lambda config: Outcome("", sweeps.plain(config)))
+        patch.setattr(sweeps, "execute", lambda config: _outcome(sweeps.plain(config)))
         yield compose
 
 
@@ -94,6 +99,67 @@ def test_the_command_line_replaces_a_swept_axis(jobs: Jobs, overrides: list[str]
     assert [config["model"]["name"] for config in jobs(*overrides)] == models
 
 
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [
+        (["model=scenes_vgg,scenes_vgg"], 1),
+        (["model=scenes_vgg,scenes_resnet,scenes_vgg"], 2),
+        (["model=glob(scenes_*)"], 2),
+        (["model=scenes_vgg", "model.layer=features.13,features.13,features.10"], 2),
+        (["model=scenes_vgg", "data=scenes,scenes"], 1),
+    ],
+)
+def test_each_value_of_an_axis_counts_once(jobs: Jobs, overrides: list[str], count: int):
+    assert len(jobs(*overrides)) == count
+
+
+@pytest.fixture
+def own_conf(tmp_path: Path) -> Path:
+    """A user's folder of YAML files: an experiment, a method that it uses, and a network."""
+    folder = tmp_path / "my conf"
+    files = {
+        "experiment/mine.yaml": "# @package _global_\ndefaults:\n  - override /method: [grad_cam, own_cam]\n"
+        "experiment: mine\ndata:\n  size: 3\nhydra:\n  sweeper:\n    params:\n      model: scenes_vgg,own_net\n",
+        "experiment/every.yaml": "# @package _global_\ndefaults:\n  - override /method: all\nexperiment: every\n",
+        "method/own_cam.yaml": "own_cam:\n  _target_: axiom_bench.methods.grad_cam.grad_cam\n  params: {}\n",
+        "model/own_net.yaml": "defaults:\n  - scenes_vgg\nname: own_net\n",
+    }
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("way", ["searchpath", "url", "config_folder"])
+def test_a_folder_of_the_user_s_own(jobs: Jobs, own_conf: Path, way: str):
+    overrides: dict[str, list[str]] = {
+        "searchpath": [f"hydra.searchpath=['{own_conf}']"],
+        "url": [f"hydra.searchpath=['file://{own_conf}']"],
+        "config_folder": [],
+    }
+    given = {"config_folder": own_conf} if way == "config_folder" else {}
+    configs = jobs("experiment=mine", *overrides[way], **given)
+    assert [config["model"]["name"] for config in configs] == ["scenes_vgg", "own_net"]
+    assert all(list(config["method"]) == ["grad_cam", "own_cam"] for config in configs)
+    assert [config["data"]["size"] for config in configs] == [3, 3]
+    (config,) = jobs("model=own_net", "method=[own_cam]", *overrides[way], **given)
+    assert list(config["method"]) == ["own_cam"]
+    every = jobs("experiment=every", *overrides[way], **given)[0]
+    assert list(every["method"]) == sorted([*methods.names(), "own_cam"])
+
+
+def test_a_folder_that_hides_a_setting(jobs: Jobs, own_conf: Path):
+    (own_conf / "results").mkdir()
+    with pytest.raises(BenchError, match="A folder results/ in your configuration folder hides the setting"):
+        jobs(config_folder=own_conf)
+
+
+def test_names_of_the_user_s_own_folder_are_suggested(jobs: Jobs, own_conf: Path):
+    with pytest.raises(BenchError, match="There is no experiment 'mime'; did you mean 'mine'"):
+        jobs("experiment=mime", config_folder=own_conf)
+
+
 def test_layers_sweeps_layers(jobs: Jobs):
     found = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2")
     assert [config["model"]["layer"] for config in found] == ["layer1", "layer2"]
@@ -133,7 +199,7 @@ def test_a_user_s_module_that_cannot_be_imported(
         ("method=[", "The command line can't be understood"),
         ("method=[]", "No method is chosen"),
         ("+method.mine._target_=no_such.module", "can't be imported"),
-        ("method.grad_cam.params={power:2}", "The setting 'method.grad_cam.params' can't take that: Key 'power'"),
+        ("method.grad_cam.params={power:2}", "Invalid value for method.grad_cam.params: Key 'power'"),
         ("+method.grad_cam.params.power=2", "can't take its params"),
         ("+method.mine=3", "The method 'mine' is 3; set method.mine._target_=module.function"),
         ("method.grad_cam.on_score_scale=no", "on_score_scale must be true or false, not 'no'"),
@@ -159,6 +225,17 @@ def test_a_user_s_module_that_cannot_be_imported(
         ("report.headline=zeta", "report.headline must be a list of metrics"),
         ("device.deterministic=no", "device.deterministic must be true or false, not 'no'"),
         ("model=user", "model.architecture has no default: say model.architecture=VALUE"),
+        ("method=grad_cam,xgrad_cam", "The brackets are missing in method=grad_cam,xgrad_cam; write method=[grad_cam,"),
+        ("metric=glob(z*)", "The brackets are missing in metric=glob(z*)"),
+        ("data.size=choice(2,3)", "data.size takes one value, not several as in data.size=choice(2,3)"),
+        ("data.seed=0,1", "data.seed takes one value, not several"),
+        ("data.size=glob(*)", "data.size takes one value, not several"),
+        ("model=glob(no_such*)", "model=glob(no_such*) matches nothing, so there is no job"),
+        ("model=interval(0,1)", "model=interval(0,1) names no values"),
+        ("hydra/sweeper=optuna", "There is no hydra/sweeper 'optuna'"),
+        ("hydra.searchpath=[/no/such/folder]", "There is no folder /no/such/folder (hydra.searchpath)"),
+        ("hydra.searchpath=[pkg://no_such.conf]", "There is no package 'no_such.conf' (hydra.searchpath)"),
+        ("hydra.searchpath=here", "hydra.searchpath must be a list of folders"),
     ],
 )
 def test_a_wrong_word_is_one_sentence(jobs: Jobs, override: str, sentence: str):

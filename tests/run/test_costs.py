@@ -9,13 +9,14 @@ from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.evaluate import measure
 from axiom_bench.evaluation.plugins import Plugin, forwards_of, from_config
+from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run.costs import Cost, check
 from axiom_bench.testing import Case
 
 
 def metric(name: str, forwards: object, params: dict | None = None, **about: object) -> Plugin:
-    return Plugin(name, f"m.{name}", lambda _: None, params or {}, {"forwards": forwards, **about})
+    return Plugin(name, f"m.{name}", lambda _: None, MetricSpec(forwards=forwards, **about), params or {})
 
 
 def test_forwards_are_numbers_expressions_or_named_passes():
@@ -23,7 +24,7 @@ def test_forwards_are_numbers_expressions_or_named_passes():
     assert forwards_of(metric("free", 0)) == {"free": 0}
     assert forwards_of(metric("curve", "2 * steps + len(at)", {"steps": 10, "at": [1, 2]})) == {"curve": 22}
     assert forwards_of(metric("both", {"up": "steps", "down": 1}, {"steps": 5})) == {"up": 5, "down": 1}
-    assert forwards_of(Plugin("mine", "m.mine", lambda _: None)) == {"mine": 0}
+    assert forwards_of(Plugin("mine", "m.mine", lambda _: None, MetricSpec())) == {"mine": 0}
 
 
 def test_shared_passes_and_passes_of_the_image_count_once():
@@ -89,7 +90,7 @@ def test_no_more_passes_are_run_than_are_said_at_other_parameters(changed, besid
 
 def with_params(name: str, params: dict) -> Plugin:
     known = metrics.get(name)
-    about = {"_target_": known.target, "params": {**known.params, **params}, **known.about}
+    about = {"_target_": known.target, "params": {**known.params, **params}, **known.spec.as_dict()}
     return from_config("metric", name, about)
 
 
@@ -107,7 +108,7 @@ def test_all_metrics_together_cost_no_more_than_is_said():
     one = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
     before, measures = trace.passes.trunk_forward, []
     for entry in (metrics.get(name) for name in metrics.names()):
-        explanation = one if entry.about["of"] == "method" else Explanation(trace=trace)
+        explanation = one if entry.spec.of == "method" else Explanation(trace=trace)
         if any(OK in statuses for _, statuses in measure(entry, explanation, True).values()):
             measures.append(entry)
     counted = (trace.passes.trunk_forward - before) / len(trace)

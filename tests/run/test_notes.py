@@ -7,14 +7,15 @@ import warnings
 
 import pytest
 
+from axiom_bench.evaluation.left_out import MethodLeftOut, MethodNotTimed
 from axiom_bench.run import notes
 
 
 def test_each_sentence_once_and_problems_counted():
     with notes.taken() as said:
         for _ in range(3):
-            warnings.warn("The method 'cam' is left out: no pooling", stacklevel=1)
-            warnings.warn("No run time for the method 'cam': no pooling", stacklevel=1)
+            warnings.warn("The method 'cam' is left out: no pooling", MethodLeftOut, stacklevel=1)
+            warnings.warn("No run time for the method 'cam': no pooling", MethodNotTimed, stacklevel=1)
             logging.getLogger("axiom_bench.data.loading").warning("%s: %s", "a.jpg", "no file")
         logging.getLogger("axiom_bench.data.loading").warning("%s: %s", "b.jpg", "no file")
     assert said.lines() == (
@@ -27,6 +28,12 @@ def test_nothing_to_say():
     with notes.taken() as said:
         pass
     assert said.lines() == ()
+
+
+def test_a_users_warning_of_the_same_words_goes_on():
+    with pytest.warns(UserWarning, match="is left out: "), notes.taken() as collected:
+        warnings.warn("The last batch is left out: it has one image", stacklevel=1)
+    assert collected.lines() == ()
 
 
 def test_other_warnings_go_on():

@@ -1,4 +1,7 @@
-"""All K drops of a batch: the channelwise stretch, then a closed form, a chain of linear layers, or rows."""
+"""All K drops of a batch: the channelwise stretch, then a closed form, a chain of linear layers, or rows.
+
+A head that can't be read as a graph is run once a channel; see brute_force.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from axiom_bench.cutting.ablation.brute_force import HeadPass, brute_force_drops
 from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences, channelwise_stretch
 from axiom_bench.cutting.ablation.fully_connected import TENSORS_AT_ONCE, chain_of, transposed
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
@@ -17,6 +21,25 @@ from axiom_bench.cutting.ablation.operations import AVERAGE_POOL, CLAMP, IDENTIT
 from axiom_bench.cutting.ablation.rows import Rows
 from axiom_bench.cutting.division import dead_channels
 from axiom_bench.cutting.sides import SideKind, select
+
+
+def ablation_drops(
+    head: HeadGraph | HeadPass,
+    kinds: list[SideKind],
+    activations: Tensor,
+    sides: Any,
+    targets: Tensor,
+    memory: int,
+    values: Values | None = None,
+) -> Tensor:
+    """S - S_k for every channel k set to zero: (B, K); exactly 0 for a dead channel (F_k = 0).
+
+    head: its graph where that can be read, else a function that runs a whole pass. memory: bytes to stay within.
+    values: those of the graph's nodes, where the trace has kept them.
+    """
+    if isinstance(head, HeadGraph):
+        return differences_of_scores(head, kinds, activations, sides, targets, memory, values)
+    return brute_force_drops(head, kinds, activations, sides, targets, memory)
 
 
 @dataclass(frozen=True)

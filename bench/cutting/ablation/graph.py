@@ -7,22 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.ablation.one_token import for_one_token
-from axiom_bench.cutting.ablation.operations import (
-    AVERAGE_POOL,
-    CLAMP,
-    ELEMENTWISE,
-    IDENTITY,
-    MEAN,
-    RESHAPE,
-    operation,
-    spatial_mean,
-)
-from axiom_bench.cutting.rounding import alike
-from axiom_bench.cutting.sides import SideKind, select
+from axiom_bench.cutting.ablation.operations import operation
 from axiom_bench.cutting.wide_linear import apply_linear
 
 Values = dict[fx.Node, Any]
@@ -117,60 +104,10 @@ class HeadGraph:
         return bool(node.kwargs.get("inplace")) or name in {"iadd", "imul", "isub", "itruediv"} or name.endswith("_")
 
 
-def head_graph(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any) -> HeadGraph | None:
-    """Looks at the head once, with one image; None where a value doesn't keep its images in its first dimension.
-
-    activations: (1, K, H, W); sides: of that image.
-    """
-    bare = HeadGraph(module, None, (), 0, 0)
-    rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
-    given = [(activations[index], select(sides, kinds, index, 1)) for index in rows]
-    expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
-    bare = HeadGraph(for_one_token(bare, bare.evaluate(*given[0])), None, (), 0, 0)
-    two, three = (bare.evaluate(*some) for some in given)
-    floats = [node for node, value in two.items() if _floating(value) and node.op.startswith("call")]
-    if any(two[node].shape[0] != 2 or three[node].shape != (3, *two[node].shape[1:]) for node in floats):
-        return None
-    if not alike(two[bare.logits][:1], expected):
-        return None
-    sizes = [two[node].numel() * two[node].element_size() // 2 for node in (bare.activations, *floats)]
-    scorer, tail = _scorer(bare, two)
-    return HeadGraph(bare.module, scorer, tail, sum(sizes), max(sizes))
-
-
-def _scorer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
-    """Walks back from the logits through what keeps classes apart, to the layer whose rows are the classes."""
-    tail: list[fx.Node] = []
-    node = head.logits
-    while node.op != "placeholder":
-        name = head.operation(node)
-        if (name is nn.Linear and values[node].ndim == 2) or (name is nn.Conv2d and head.layer(node).groups == 1):
-            return node, tuple(reversed(tail))
-        source = first_input(node)
-        if source is None or not _keeps_classes_apart(head, node, source, values):
-            break
-        tail.append(node)
-        node = source
-    return None, ()
-
-
-def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values: Values) -> bool:
-    name = head.operation(node)
-    if len(source.users) > 1:
-        return False
-    if name in RESHAPE:
-        return values[source].shape[2:].numel() == 1 and values[node].shape == values[source].shape[:2]
-    return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys() or (name in MEAN and spatial_mean(node))
-
-
 def first_input(node: fx.Node) -> fx.Node | None:
     """The node that is a node's first argument."""
     source = node.args[0] if node.args else None
     return source if isinstance(source, fx.Node) else None
-
-
-def _floating(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def _returned(graph: fx.Graph) -> fx.Node:

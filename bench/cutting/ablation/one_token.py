@@ -9,15 +9,13 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch.nn.functional as functional
 from torch import Tensor, fx, nn
 
+from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.operations import ADD, CLAMP, ELEMENTWISE, IDENTITY
-
-if TYPE_CHECKING:
-    from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 
 EACH_TOKEN = {nn.Linear, nn.LayerNorm, functional.layer_norm} | ELEMENTWISE | IDENTITY | CLAMP.keys()
 

@@ -13,9 +13,9 @@ from axiom_bench.report.statistics.summary import by_correctness, summary_of
 from axiom_bench.report.tables.by_metric import metric_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import long_frame, wide_frame
-from axiom_bench.report.tables.latex import latex
-from axiom_bench.report.tables.markdown import markdown
-from axiom_bench.report.tables.overview import overview
+from axiom_bench.report.tables.latex import to_latex
+from axiom_bench.report.tables.markdown import to_markdown
+from axiom_bench.report.tables.overview import overview_table
 from axiom_bench.report.tables.paired import paired_tables
 from axiom_bench.report.tables.runtime import runtime_table
 from axiom_bench.report.tables.statuses import status_table
@@ -30,8 +30,8 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     summary, split = summary_of(run), by_correctness(run.records)
     tables = list(all_tables(run, summary, split))
     for table in tables:
-        files.write(folder / f"{table.name}.md", markdown(table).encode())
-        files.write(folder / f"{table.name}.tex", latex(table).encode())
+        files.write(folder / f"{table.name}.md", to_markdown(table).encode())
+        files.write(folder / f"{table.name}.tex", to_latex(table).encode())
     frames = {"summary": long_frame(run, summary, split), "overview": wide_frame(run, summary), "runtime": run.runtime}
     for name, frame in frames.items():
         files.write(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
@@ -40,7 +40,7 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 
 def all_tables(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> Iterator[Table]:
     """In the order of the report."""
-    yield overview(run, summary)
+    yield overview_table(run, summary)
     yield from paired_tables(run)
     yield from metric_tables(run, summary)
     yield from correctness_tables(run, split)

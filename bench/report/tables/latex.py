@@ -23,7 +23,7 @@ _SPECIAL = {
 }
 
 
-def latex(table: Table) -> str:
+def to_latex(table: Table) -> str:
     r"""Needs \usepackage{booktabs}, and \usepackage{longtable} where the table has more than 40 rows."""
     columns = "".join("r" if right else "l" for right in table.alignment)
     caption, label = f"\\caption{{{escape(table.title)}.}}", f"\\label{{tab:{table.name.replace('_', '-')}}}"

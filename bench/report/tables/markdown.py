@@ -7,7 +7,7 @@ import re
 from axiom_bench.report.tables.table import Cell, Table
 
 
-def markdown(table: Table) -> str:
+def to_markdown(table: Table) -> str:
     parts = [f"# {_escape(table.title)}"]
     rule = "|".join("---:" if right else ":---" for right in table.alignment)
     for group in table.groups:

@@ -19,7 +19,7 @@ LEGEND = (
 )
 
 
-def overview(run: RunFolder, summary: pd.DataFrame) -> Table:
+def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     """The metrics are those of `config.report.columns` that the run has; the others are named in a note."""
     values = [run.value(name) for name in run.options.columns if name in run.metrics]
     rows = leading(summary[summary["metric"].isin([value.name for value in values])])

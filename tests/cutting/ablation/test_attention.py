@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.ablation import brute_force_drops, rows
+from axiom_bench.cutting.ablation import rows
 from axiom_bench.cutting.ablation.attention import attention_difference
+from axiom_bench.cutting.ablation.brute_force import brute_force_drops
 
 
 @pytest.mark.parametrize("bias", [True, False])

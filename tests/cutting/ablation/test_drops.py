@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 import axiom_bench as ab
-from axiom_bench.cutting.ablation import brute_force_drops
+from axiom_bench.cutting.ablation.brute_force import brute_force_drops
 
 MEBIBYTE = 2**20
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.ablation import HeadGraph
+from axiom_bench.cutting.ablation.graph import HeadGraph
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])

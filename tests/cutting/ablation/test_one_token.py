@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.ablation import brute_force_drops
+from axiom_bench.cutting.ablation.brute_force import brute_force_drops
 
 
 class Block(nn.Module):

@@ -16,7 +16,7 @@ from axiom_bench.report.last_lines import last_lines
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.paired import compare, holm
 from axiom_bench.report.tables import write_tables
-from axiom_bench.report.tables.markdown import markdown
+from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.paired import paired_tables
 
 
@@ -149,7 +149,7 @@ def test_a_table_for_each_setting(compared: RunFolder, tmp_path: Path) -> None:
     assert "grad_cam" not in {row[0].text for group in tables[0].groups for row in group.rows}
     assert "-" not in {row[0].text for group in tables[0].groups for row in group.rows}
     write_tables(compared, tmp_path)
-    assert (tmp_path / "paired_1.md").read_text() == markdown(tables[0])
+    assert (tmp_path / "paired_1.md").read_text() == to_markdown(tables[0])
 
 
 def test_the_closing_lines_say_who_is_better(compared: RunFolder, edit_manifest: Any) -> None:

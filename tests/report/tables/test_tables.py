@@ -14,7 +14,7 @@ from axiom_bench.report.statistics.summary import by_correctness, summarise
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import wide_frame
-from axiom_bench.report.tables.overview import overview
+from axiom_bench.report.tables.overview import overview_table
 from axiom_bench.report.tables.statuses import status_table
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import other_statuses, target_note
@@ -34,7 +34,7 @@ def run(usual_run: Path) -> RunFolder:
 
 
 def test_overview_has_the_papers_columns(run: RunFolder) -> None:
-    table = overview(run, summarise(run.records))
+    table = overview_table(run, summarise(run.records))
     first = [title.split("\n")[0] for title in table.header]
     assert first == [
         *("Method", "Images", "Rows", "Sensitivity error", "Conservation error", "Conservation error, raw"),
@@ -46,7 +46,7 @@ def test_overview_has_the_papers_columns(run: RunFolder) -> None:
 
 
 def test_overview_leads_with_the_median_of_ratios(run: RunFolder) -> None:
-    rows = texts(overview(run, summarise(run.records)))
+    rows = texts(overview_table(run, summarise(run.records)))
     values = run.at(run.settings[0])
     of = values[(values["method"] == "xgrad_cam") & (values["metric"] == "conservation_error")]["value"]
     assert rows["xgrad_cam"][3] == f"{of.median():.3f} ({of.mean():.2f})"
@@ -58,7 +58,7 @@ def test_overview_leads_with_the_median_of_ratios(run: RunFolder) -> None:
 
 
 def test_run_time_is_trace_plus_method(run: RunFolder) -> None:
-    rows = texts(overview(run, summarise(run.records)))
+    rows = texts(overview_table(run, summarise(run.records)))
     assert rows["grad_cam"][-1] == "*11.0*"
     assert rows["hires_cam"][-1] == "13.0"
 
@@ -66,13 +66,13 @@ def test_run_time_is_trace_plus_method(run: RunFolder) -> None:
 def test_ties_are_all_bold(make_run: Any, make_records: Any) -> None:
     records = make_records(20, methods={"xgrad_cam": {"on_score_scale": True}, "hires_cam": {"on_score_scale": True}})
     run = RunFolder.read(make_run(records, pictures=False))
-    rows = texts(overview(run, summarise(run.records)))
+    rows = texts(overview_table(run, summarise(run.records)))
     assert rows["xgrad_cam"][2] == rows["hires_cam"][2]
     assert rows["xgrad_cam"][2].startswith("*")
 
 
 def test_notes_name_every_other_status(run: RunFolder) -> None:
-    notes = overview(run, summarise(run.records)).notes
+    notes = overview_table(run, summarise(run.records)).notes
     assert "Sensitivity error, Conservation error of guided_xgrad_cam, random: not_on_score_scale 120 of 120." in notes
     assert "Confidence drop of grad_cam: zero_map 8 of 120." in notes
 

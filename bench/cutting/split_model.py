@@ -1,0 +1,212 @@
+"""A model split at a layer: trunk and head, run in their precisions and counted. It knows no Trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.ablation.drops import ablation_drops
+from axiom_bench.cutting.ablation.graph import HeadGraph, Values
+from axiom_bench.cutting.ablation.linear_head import linear_head_weight
+from axiom_bench.cutting.ablation.reading import read_head
+from axiom_bench.cutting.counting import Passes, count_backward
+from axiom_bench.cutting.halves import Halves, halves_of
+from axiom_bench.cutting.max_pool import pool_by_views
+from axiom_bench.cutting.output import Output, check_output
+from axiom_bench.cutting.precision import arithmetic, check_precision
+from axiom_bench.cutting.shared_copy import shared_copy
+from axiom_bench.cutting.sides import cast, select
+from axiom_bench.cutting.tokens import AnyReshape, check_reshape
+from axiom_bench.errors import BenchError, unknown
+
+GIBIBYTE = 2**30
+T = TypeVar("T")
+
+
+class SplitModel:
+    """What CutModel is made of: all of it but the traces, which need it. See CutModel for the arguments."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        precision: str = "fp32",
+        head_precision: str = "fp32",
+        ablation_memory: int = GIBIBYTE,
+        reshape: AnyReshape | None = None,
+        output: str | Output = "logits",
+    ) -> None:
+        if layer not in dict(model.named_modules()) or not layer:
+            raise unknown("layer", layer, (name for name, _ in model.named_modules() if name))
+        self.layer = layer
+        self.precision = check_precision(precision)
+        self.head_precision = check_precision(head_precision)
+        self.ablation_memory = ablation_memory
+        self.reshape = check_reshape(reshape)
+        self.output = check_output(output)
+        self.model = pool_by_views(shared_copy(model))
+        self.passes = Passes()
+        self._halves: Halves | None = None
+        self._head_graph: HeadGraph | None = None
+        self._head_was_read = False
+        self._other_layers: dict[str, Self] = {}
+        self._computed: dict[Hashable, Any] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model's first floating-point parameter."""
+        return self._first_tensor().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's first parameter: what images are cast to, and what the head computes in."""
+        return self._first_tensor().dtype
+
+    @property
+    def halves(self) -> Halves:
+        """Trunk and head, checked against the model. Raises BenchError before the first trace."""
+        if self._halves is None:
+            raise BenchError("A cut model has its parts from its first trace on; call trace(images) first.")
+        return self._halves
+
+    def split(self, images: Tensor) -> Halves:
+        """Trunk and head, found with the first image (B, 3, H', W') on the first call."""
+        if self._halves is None:
+            with torch.no_grad(), arithmetic("fp32", self.device):
+                self._halves = halves_of(self.model, self.layer, self.reshape, self.output, images[:1])
+        return self._halves
+
+    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Activations (B, K, H, W) and side values in the model's type, for images (B, 3, H', W'); counted."""
+        with arithmetic(self.precision, self.device):
+            activations, sides = self.halves.parts.trunk(images)
+        self.passes.trunk_forward += len(images)
+        count_backward(activations, self.passes, "trunk_backward")
+        return activations.to(self.dtype), cast(sides, self.dtype)
+
+    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """Outputs (R, C) for activations (R, K, H, W) with one row of side values each; counted.
+
+        An output is a class's logit unless the cut model has another `output`.
+        """
+        return self.outputs_of(self._network_logits(activations, sides))
+
+    def head_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """As `head`, but logits (R, C), whose softmax is the probability of each class."""
+        return self.class_logits_of(self._network_logits(activations, sides))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Outputs (B, C) of the model in eval mode, differentiable in the images; counted as trunk and head.
+
+        Trunk and head run in their own precisions, so that these outputs are those of a trace of the same images.
+        """
+        return self.outputs_of(self._network_logits(*self.trunk(images.to(self.device, self.dtype))))
+
+    def forward_logits(self, images: Tensor) -> Tensor:
+        """As `forward`, but logits (B, C), whose softmax is the probability of each class."""
+        return self.class_logits_of(self._network_logits(*self.trunk(images.to(self.device, self.dtype))))
+
+    def explained(self, logits: Tensor) -> Tensor:
+        """The outputs (R, C) that belong to logits (R, C)."""
+        return logits if self.output.are_logits else self.outputs_of(logits)
+
+    def outputs_of(self, network_logits: Tensor) -> Tensor:
+        """From the network's own logits to outputs."""
+        module = self.halves.output
+        return network_logits if module is None else module(network_logits).to(self.dtype)
+
+    def class_logits_of(self, network_logits: Tensor) -> Tensor:
+        """From the network's own logits to those of the explained classes, which may be groups of the network's."""
+        return self.outputs_of(network_logits) if self.output.are_logits else network_logits
+
+    def head_with_values(self, activations: Tensor, sides: tuple[Any, ...]) -> tuple[Tensor, Values | None]:
+        """The network's logits and the values of the head's nodes, which spare the ablations a head pass; counted.
+
+        The values are None where they are large beside `ablation_memory`, or the head isn't read as a graph.
+        """
+        head = self.head_graph(activations.detach(), sides)
+        if head is None:
+            return self._network_logits(activations, sides), None
+        with arithmetic(self.head_precision, activations.device):
+            values = head.evaluate(activations, sides)
+        node = head.logits if self.halves.output is None else head.logits.all_input_nodes[0]
+        logits = self._count_head(values[node])
+        if head.bytes_per_image * len(activations) > self.ablation_memory // 4:
+            return logits, None
+        return logits, {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def ablation_drops(self, activations: Tensor, sides: Any, targets: Tensor, values: Values | None = None) -> Tensor:
+        """S - S_k for every channel k set to zero: (B, K), exact; see axiom_bench.cutting.ablation."""
+        head = self.head_graph(activations, sides) or self.head
+        kinds, memory = self.halves.side_kinds, self.ablation_memory
+        with arithmetic(self.head_precision, activations.device):
+            return ablation_drops(head, kinds, activations, sides, targets, memory, values)
+
+    def linear_head(self, activations: Tensor, sides: Any) -> Tensor:
+        """The weight (C, K) of a head that is global average pooling + linear. Raises BenchError for any other."""
+        graph = self.head_graph(activations, sides)
+        return linear_head_weight(graph, activations[:1], self._sides_of_first(sides, len(activations)))
+
+    @torch.no_grad()
+    def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
+        """The head as a graph for the ablations, read on the first call; None where only whole passes are safe."""
+        if not self._head_was_read:
+            graph, kinds = self.halves.head_graph, self.halves.side_kinds
+            if graph is not None and len(kinds) == len(sides):
+                first = self._sides_of_first(sides, len(activations))
+                self._head_graph = read_head(graph, kinds, activations[:1], first)
+            self._head_was_read = True
+        return self._head_graph
+
+    def on(self, model: nn.Module) -> Self:
+        """Another model cut at the same layer with the same settings; both count in the same `passes`."""
+        return self._like(model, self.layer)
+
+    def at(self, layer: str) -> Self:
+        """This model cut at another layer, once; both count in the same `passes`."""
+        if layer == self.layer:
+            return self
+        if layer not in self._other_layers:
+            self._other_layers[layer] = self._like(self.model, layer)
+        return self._other_layers[layer]
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """compute() on the first call with this key, its result on all later ones: what batches share.
+
+        key: names the result and all parameters that it depends on. It lives as long as the cut model.
+        """
+        if key not in self._computed:
+            self._computed[key] = compute()
+        result: T = self._computed[key]
+        return result
+
+    def _like(self, model: nn.Module, layer: str) -> Self:
+        settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
+        other = type(self)(model, layer, *settings)
+        other.passes = self.passes
+        return other
+
+    def _network_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        with arithmetic(self.head_precision, activations.device):
+            logits = self.halves.parts.head(activations, sides)
+        return self._count_head(logits)
+
+    def _count_head(self, logits: Tensor) -> Tensor:
+        logits = logits.to(self.dtype)
+        self.passes.head_forward += len(logits)
+        count_backward(logits, self.passes, "head_backward")
+        return logits
+
+    def _sides_of_first(self, sides: Any, batch: int) -> Any:
+        return select(sides, self.halves.side_kinds, torch.zeros(1, dtype=torch.long), batch)
+
+    def _first_tensor(self) -> Tensor:
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+        return torch.zeros(())

@@ -1,0 +1,55 @@
+"""The data sets that have a name, and the kinds that they are made of.
+
+To add one: a module with a `DataSet`, its line in KINDS, and a file in conf/data/.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from axiom_bench.configs import entry_names
+from axiom_bench.data.base import DataSet
+from axiom_bench.data.coco import Coco
+from axiom_bench.data.folder import Folder
+from axiom_bench.data.imagenet_archives import imagenet
+from axiom_bench.data.imagenet_s import ImageNetS
+from axiom_bench.data.scenes import Scenes
+from axiom_bench.data.voc import Voc
+from axiom_bench.errors import BenchError, unknown
+
+KINDS: Mapping[str, Callable[..., DataSet]] = {
+    "scenes": Scenes,
+    "imagenet": imagenet,
+    "imagenet_s": ImageNetS,
+    "voc": Voc,
+    "coco": Coco,
+    "folder": Folder,
+}
+LOADING = frozenset(  # what the runner reads itself
+    {"kind", "size", "seed", "only_classes", "only_correct", "target", "batch_size", "workers"}
+)
+
+
+def dataset_names() -> list[str]:
+    """All entries of conf/data/, sorted."""
+    return entry_names("data")
+
+
+def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
+    """The data set of one conf/data/ file: `kind` names the class, and it takes the keys that its constructor has.
+
+    Raises BenchError for an unknown kind or key, a root that isn't there, or labels that can't be read.
+    """
+    kind = str(cfg.get("kind"))
+    if kind not in KINDS:
+        raise unknown("kind of data set", kind, KINDS)
+    parameters = inspect.signature(KINDS[kind]).parameters
+    strange = sorted(str(key) for key in cfg if key not in LOADING and key not in parameters)
+    if strange:
+        raise unknown(f"setting of data set kind {kind!r}", strange[0], {*LOADING, *parameters})
+    missing = [key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in cfg]
+    if missing:
+        raise BenchError(f"A data set of kind {kind!r} needs data.{missing[0]}.")
+    return KINDS[kind](**{key: cfg[key] for key in parameters if key in cfg})

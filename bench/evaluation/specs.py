@@ -1,0 +1,178 @@
+"""Metadata of methods and metrics: what their YAML files hold beside `_target_` and `params`, checked on reading.
+
+A misspelt or unknown key, and a value of the wrong kind, is a BenchError in one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from axiom_bench.columns import NOT_FINITE
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation.parameters import kind_of
+
+Better = Literal["lower", "higher", "none"]
+Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """Metadata of a method.
+
+    on_score_scale: whether its contributions are on the score's scale; None: a check on the first trace decides.
+    needs_drops: whether it reads `trace.ablation_drops`. reference: a key of docs/references.bib. library: the
+    distribution whose code it runs. exempt: {check of the common suite: why the method breaks it by its nature}.
+    """
+
+    title: str | None = None
+    on_score_scale: bool | None = None
+    needs_drops: bool | None = None
+    reference: str | None = None
+    note: str | None = None
+    library: str | None = None
+    exempt: Mapping[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The keys that are set, as plain data."""
+        return _set_entries(self)
+
+
+@dataclass(frozen=True)
+class Need:
+    """A precondition by name. where: {parameter: values}; the need counts if each parameter has one of its values."""
+
+    name: str
+    where: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def counts(self, params: Mapping[str, Any]) -> bool:
+        """Whether these parameters of the metric make it a need."""
+        return all(params[name] in values for name, values in self.where.items())
+
+
+@dataclass(frozen=True)
+class ValueSpec:
+    """One value of a metric, where it differs from the metric itself."""
+
+    title: str | None = None
+    unit: str | None = None
+    better: Better | None = None
+    tolerance: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The keys that are set."""
+        return _set_entries(self)
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """Metadata of a metric.
+
+    better: which direction is better. tolerance: of the gate, such as "mean:0.002". of: a metric of each method's
+    explanation, or of the layer alone. needs: preconditions, in the order in which they are checked. undefined: the
+    status of NaN where all needs are met. values: its values' names, if they aren't the metric's own name alone.
+    curves: names of the curves that it returns beside its values. aggregate: dotted path to a function that computes
+    values of the whole data set from all images' curves. aggregate_values: their names, if they aren't `values`.
+    """
+
+    title: str | None = None
+    unit: str | None = None
+    better: Better = "none"
+    tolerance: str | None = None
+    note: str | None = None
+    reference: str | None = None
+    of: Literal["method", "layer"] = "method"
+    needs: tuple[Need, ...] = ()
+    undefined: str = NOT_FINITE
+    values: Mapping[str, ValueSpec] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # until a Curve carries its axes
+    queries: str | None = None  # until metrics are generators, as the next two
+    forwards: Any = 0
+    forwards_for: str | None = None
+    aggregate: str | None = None
+    aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The keys that are set, as plain data in the form that the YAML file has."""
+        plain = _set_entries(self)
+        if self.needs:
+            plain["needs"] = [
+                {need.name: {name: list(values) for name, values in need.where.items()}} if need.where else need.name
+                for need in self.needs
+            ]
+        for key in ("values", "aggregate_values"):
+            if key in plain:
+                plain[key] = {name: value.as_dict() for name, value in getattr(self, key).items()}
+        return plain
+
+
+def method_spec(setting: str, config: Mapping[str, Any]) -> MethodSpec:
+    """The metadata of a method. setting: where it is set, as "method.mine". Raises BenchError for a wrong entry."""
+    return _checked(MethodSpec, setting, config)
+
+
+def metric_spec(setting: str, config: Mapping[str, Any], params: Iterable[str], needs: Iterable[str]) -> MetricSpec:
+    """The metadata of a metric. params: names of its parameters; needs: of all preconditions that there are.
+
+    Raises BenchError for a wrong entry.
+    """
+    config = dict(config)
+    if "needs" in config:
+        config["needs"] = _needs(f"{setting}.needs", config["needs"], set(params), set(needs))
+    for key in ("values", "aggregate_values"):
+        if key in config:
+            config[key] = _values(f"{setting}.{key}", config[key])
+    return _checked(MetricSpec, setting, config)
+
+
+def _values(setting: str, entries: Any) -> dict[str, ValueSpec]:
+    if not isinstance(entries, Mapping):
+        raise BenchError(f"{setting} must be a mapping of value names, not {entries!r}.")
+    return {name: _checked(ValueSpec, f"{setting}.{name}", entry or {}) for name, entry in entries.items()}
+
+
+def _needs(setting: str, entries: Any, params: set[str], known: set[str]) -> tuple[Need, ...]:
+    """From a list of names, or of mappings {name: {parameter: list of values}}."""
+    if not isinstance(entries, list | tuple):
+        raise BenchError(f"{setting} must be a list of preconditions, not {entries!r}.")
+    needs = []
+    for entry in entries:
+        conditions = entry if isinstance(entry, Mapping) else {entry: {}}
+        for name, where in conditions.items():
+            if name not in known:
+                raise unknown(f"precondition ({setting})", name, known)
+            needs.append(Need(name, _where(f"{setting}: {name}", where, params)))
+    return tuple(needs)
+
+
+def _where(setting: str, where: Any, params: set[str]) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(where, Mapping) or not all(isinstance(values, list | tuple) for values in where.values()):
+        raise BenchError(f"{setting} must be a mapping of parameters to lists of values, not {where!r}.")
+    for name in where:
+        if name not in params:
+            raise unknown(f"parameter ({setting})", name, params)
+    return {name: tuple(values) for name, values in where.items()}
+
+
+def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
+    """The dataclass from a mapping whose values have been converted. Raises BenchError."""
+    if not isinstance(config, Mapping):
+        raise BenchError(f"{setting} must be a group of settings, not {config!r}.")
+    hints = _hints(kind)
+    for key, value in config.items():
+        if key not in hints:
+            raise unknown(f"setting of {setting}", key, hints)
+        expected = kind_of(hints[key])
+        if expected is not None and not expected.fits(value):
+            raise BenchError(f"{setting}.{key} must be {expected.one}, not {value!r}.")
+    return kind(**config)
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {entry.name: hints[entry.name] for entry in fields(kind)}
+
+
+def _set_entries(spec: Any) -> dict[str, Any]:
+    return {key: value for key, value in asdict(spec).items() if value is not None and value not in ((), {})}

@@ -1,0 +1,39 @@
+"""What an explanation needs to know of annotations: data.batch's Annotation and Batch are of these types."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Objects(Protocol):
+    """Objects of one image, of several classes; coordinates are pixels of the preprocessed image."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) class indices."""
+
+    @property
+    def boxes(self) -> Tensor:
+        """(n, 4), x0 y0 x1 y1, x1 and y1 exclusive; one row per label."""
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(H', W') class index per pixel, -1 for background or border; None where there is no mask."""
+
+    def boxes_of(self, target: int) -> Tensor:
+        """The boxes of one class: (n, 4)."""
+
+
+class AnnotatedRows(Protocol):
+    """Annotations of the rows of a trace."""
+
+    def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
+        """Per row the boxes of its explained class, (n, 4) each; None where nothing has boxes."""
+
+    def masks(self, targets: Tensor) -> Tensor | None:
+        """(B, H', W') bool: the pixels of the explained class; None where nothing has a mask."""
+
+    def others(self, targets: Tensor, classes: int) -> tuple[Objects, ...] | None:
+        """Per row the objects of the model's other classes; None where nothing is annotated."""

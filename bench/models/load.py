@@ -1,0 +1,133 @@
+"""A network from its configuration: built, with weights, target layer and preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from axiom_bench.cutting.output import LOGITS, Output, OutputModule
+from axiom_bench.cutting.tokens import AnyReshape, check_reshape
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.errors import BenchError
+from axiom_bench.models import layers, outputs, sources, weights
+from axiom_bench.models.sources import Source
+from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.user import import_function
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network ready to be cut.
+
+    module: in eval mode, on the CPU, float32. layer: the dotted name of the target layer. classes: one name per logit,
+    None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
+    state dict. reshape: of a transformer's layer, and output, what is explained, as `CutModel` takes them; the name
+    tells an output that isn't the logits, and output_module is what it puts behind this network. depth: the place of
+    the layer among all modules, in the order in which the network runs them.
+    """
+
+    name: str
+    module: nn.Module
+    layer: str
+    number_of_classes: int
+    classes: tuple[str, ...] | None
+    preprocessing: Preprocessing
+    weights: str
+    weights_sha256: str
+    reshape: AnyReshape | None = None
+    output: Output = LOGITS
+    output_module: OutputModule | None = None
+    depth: int = 0
+
+
+def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
+    """The model that a mapping with the keys of conf/model/user.yaml describes (see ModelSpec).
+
+    Raises BenchError for anything in it that can't be: names, files, weights, layer, input size, number of classes.
+    """
+    spec = ModelSpec.of(cfg)
+    source = sources.find(spec)
+    module = _built(spec, source)
+    found = _weights(spec, source, module)
+    preprocessing = _preprocessing(spec, source)
+    calls = layers.record(module, input_size(preprocessing))
+    reshape = _reshape(spec)
+    layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
+    number_of_classes = calls[-1].shape[1]
+    classes = spec.classes or source.classes
+    if classes is not None and len(classes) != number_of_classes:
+        raise BenchError(
+            f"model.classes names {len(classes)} classes, and {spec.name} has {number_of_classes} logits; "
+            "name each logit once, in the order of the logits."
+        )
+    output = outputs.find(spec.output)
+    return LoadedModel(
+        name=output.name_of(spec.name),
+        module=module,
+        layer=layer,
+        number_of_classes=len(output.classes or ()) or number_of_classes,
+        classes=output.classes or classes,
+        preprocessing=preprocessing,
+        weights=found.description,
+        weights_sha256=found.sha256,
+        reshape=reshape,
+        output=output,
+        output_module=output.module(number_of_classes),
+        depth=layers.depth(layer, calls),
+    )
+
+
+def input_size(preprocessing: Preprocessing) -> tuple[int, int]:
+    """(H', W') of the images that reach the network; 224 x 224 where nothing resizes or crops them."""
+    if preprocessing.crop is not None:
+        return preprocessing.crop, preprocessing.crop
+    if isinstance(preprocessing.resize, tuple):
+        return preprocessing.resize
+    side = preprocessing.resize or 224
+    return side, side
+
+
+def _built(spec: ModelSpec, source: Source) -> nn.Module:
+    """The network with random weights drawn from `seed`, whatever was drawn before; the global state isn't moved."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        try:
+            module = source.build()
+        except BenchError:
+            raise
+        except Exception as error:
+            raise BenchError(
+                f"{spec.architecture} can't be built with model.kwargs={dict(spec.kwargs)}: "
+                f"{type(error).__name__}: {error}."
+            ) from error
+    if not isinstance(module, nn.Module):
+        raise BenchError(f"{spec.architecture} gives a {type(module).__name__}; it must return an nn.Module.")
+    return module.eval()
+
+
+def _reshape(spec: ModelSpec) -> AnyReshape | None:
+    """What `CutModel` takes: an object of the user's own is built from its class. Raises BenchError."""
+    if not isinstance(spec.reshape, str) or not set(spec.reshape) & set(":."):
+        return check_reshape(spec.reshape)
+    expected = "give module:class or path/to/file.py:class, a class with to_maps and from_maps"
+    return check_reshape(import_function(spec.reshape, "model.reshape", expected)())
+
+
+def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weights:
+    """The weights asked for, already in the module."""
+    if spec.weights is None:
+        return weights.random(module, spec.seed)
+    file = spec.weights_file
+    found = source.published(spec.weights) if file is None else weights.read(file)
+    weights.fit(module, found, spec.architecture)
+    return found
+
+
+def _preprocessing(spec: ModelSpec, source: Source) -> Preprocessing:
+    """What the weights expect, but for what the configuration says."""
+    said = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
+    return replace(source.preprocessing, **{key: value for key, value in said.items() if value is not None})

@@ -1,0 +1,226 @@
+"""A command line's configuration: the YAML files of conf/ and of the user's own folders, composed by Hydra."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode, TaskFunction
+from hydra.version import setbase
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from axiom_bench.configs import conf_folder
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.models.registry import register_models
+from axiom_bench.run import hydra_errors, settings
+
+LISTS = ("method", "metric", "peers")  # groups of which a run takes several entries, as a list
+AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
+SEARCH_PATH = "hydra.searchpath"
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A command line, composed. Valid inside `composed` only.
+
+    hydra: with conf/ and the user's folders on its search path. overrides: with `all` replaced by the names. config:
+    with Hydra's own node; what is swept over has its default. jobs: the overrides of each job, in order.
+    """
+
+    hydra: Hydra
+    overrides: Sequence[str]
+    config: DictConfig
+    jobs: Sequence[Sequence[str]]
+
+    def plain(self) -> dict[str, Any]:
+        """The configuration of all jobs, as `plain` makes it."""
+        return plain(self.config)
+
+    def plain_job(self) -> dict[str, Any]:
+        """The configuration of the first job."""
+        return plain(self.hydra.config_loader.load_sweep_config(self.config, list(self.jobs[0])))
+
+    def launch(self, function: TaskFunction) -> list[Any]:
+        """What the function returns for each job's configuration; Hydra's launcher spreads the jobs."""
+        context = HydraContext(config_loader=self.hydra.config_loader, callbacks=Callbacks(self.config))
+        launcher = Plugins.instance().instantiate_launcher(context, function, self.config)
+        return [job.return_value for job in launcher.launch(self.jobs, initial_job_idx=0)]
+
+
+@contextmanager
+def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Iterator[Composition]:
+    """Composes a command line; inside, Hydra's errors become sentences.
+
+    config_folder: a user's own folder of YAML files, searched after conf/, as those of `hydra.searchpath=[...]` are.
+    Raises BenchError for what can't be composed, for an axis other than AXES, and where there is no job.
+    """
+    folders, overrides = _search_path(overrides, config_folder)
+    hydra = _hydra(folders)
+    try:
+        overrides = _with_all(hydra, overrides)
+        config = compose(hydra, overrides)
+        yield Composition(hydra, overrides, config, _jobs(hydra, config))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise hydra_errors.sentence(error, _keys(hydra, overrides), lambda group: _options(hydra, group)) from error
+
+
+def compose(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
+    """The configuration with Hydra's own node; what is swept over keeps its default."""
+    return hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration, resolved, without Hydra's node; what is missing until a job is composed stays `???`."""
+    own = {key: value for key, value in config.items() if key != "hydra"}
+    return OmegaConf.to_container(OmegaConf.create(own), resolve=True)  # type: ignore[return-value]
+
+
+def base_keys() -> set[str]:
+    """The dotted settings of conf/config.yaml and conf/device/, which no choice of methods or data changes."""
+    folder = conf_folder()
+    config, device = (_yaml(folder / name) for name in ("config.yaml", "device/auto.yaml"))
+    nodes = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
+    return {key for key, _ in settings.settings({**nodes, "device": device})}
+
+
+def _hydra(folders: Sequence[str]) -> Hydra:
+    """Hydra with conf/ first, then the given folders, on its search path."""
+    setbase("1.3")
+    register_models()
+    path = create_config_search_path(str(conf_folder()))
+    schema = path.get_path().pop()  # Hydra's own, which stays last
+    for folder in folders:
+        path.append("own configuration", folder)
+    path.append(schema.provider, schema.path)
+    return Hydra("axiom-bench", ConfigLoaderImpl(path))
+
+
+def _search_path(overrides: Sequence[str], config_folder: Path | None) -> tuple[list[str], list[str]]:
+    """The user's folders as Hydra's URLs, and the overrides that don't name folders.
+
+    Raises BenchError for a folder that isn't there, or a search path that is no list of folders.
+    """
+    folders = [] if config_folder is None else [_url("--config-dir", str(config_folder))]
+    rest = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.lstrip("+") != SEARCH_PATH:
+            rest.append(override)
+            continue
+        try:
+            given = OverridesParser.create().parse_override(f"{SEARCH_PATH}={value}").value()
+        except HydraException as error:
+            raise BenchError(f"Invalid {SEARCH_PATH} {value!r}; write {SEARCH_PATH}=[file:///my/conf].") from error
+        if not isinstance(given, list) or not all(isinstance(entry, str) for entry in given):
+            raise BenchError(f"{SEARCH_PATH} must be a list of folders, as [file:///my/conf], not {given!r}.")
+        folders += [_url(SEARCH_PATH, str(entry)) for entry in given]
+    return folders, rest
+
+
+def _url(option: str, folder: str) -> str:
+    """A folder, or a package's folder as pkg://package.folder, as Hydra wants it. Raises BenchError if it is absent."""
+    if folder.startswith("pkg://"):
+        try:
+            present = importlib.util.find_spec(folder.removeprefix("pkg://")) is not None
+        except ImportError:
+            present = False
+        if not present:
+            raise BenchError(f"There is no package {folder.removeprefix('pkg://')!r} ({option}).")
+        return folder
+    path = Path(folder.removeprefix("file://")).expanduser().absolute()
+    if not path.is_dir():
+        raise BenchError(f"There is no folder {path} ({option}); give the folder that holds experiment/, method/, ...")
+    return f"file://{path}"
+
+
+def _with_all(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
+    """The overrides, with every name of a group in the place of `method=all` and `metric=all`, also an experiment's."""
+    every = {
+        group: f"{group}=[{','.join(name for name in _options(hydra, group) if name != plugins.ALL)}]"
+        for group in ("method", "metric")
+    }
+    replaced = [every.get(override.removesuffix(f"={plugins.ALL}"), override) for override in overrides]
+    experiment = [override for override in overrides if override.startswith("experiment=")]
+    if not experiment:
+        return replaced
+    choices = compose(hydra, experiment).hydra.runtime.choices
+    chosen = {override.partition("=")[0] for override in overrides}
+    return [*(every[group] for group in every if choices.get(group) == plugins.ALL and group not in chosen), *replaced]
+
+
+def _jobs(hydra: Hydra, config: DictConfig) -> list[list[str]]:
+    """The overrides of each job: one for each combination of the axes' values, each value once.
+
+    The axes are those of the command line over those of the experiment. Raises BenchError for another axis, and for
+    one without values.
+    """
+    if config.hydra.sweeper["_target_"] != BASIC_SWEEPER:
+        raise BenchError("hydra/sweeper can't be changed: the jobs of a run are its models, layers and data sets.")
+    axes = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}))
+    assert isinstance(axes, dict)
+    lines = [*(f"{key}={value}" for key, value in axes.items()), *config.hydra.overrides.task]
+    values: dict[str, list[str]] = {}
+    for override in OverridesParser.create(hydra.config_loader).parse_overrides(lines):
+        key = override.get_key_element()
+        values[key] = [f"{key}={value}" for value in _values(override)]
+    return [list(job) for job in product(*values.values())]
+
+
+def _values(override: Override) -> list[str]:
+    """What a job may take for one setting: its value, or each of an axis, once."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    key, line = override.get_key_element().lstrip("+"), str(override.input_line)
+    if key in LISTS:
+        names = line.partition("=")[2]
+        raise BenchError(f"The brackets are missing in {line}; write {key}=[{names}] for several in one run.")
+    if key not in AXES:
+        raise BenchError(
+            f"{key} takes one value, not several as in {line}; only {AXES[0]}, {AXES[1]} and {AXES[2]} take several. "
+            "Start a run for each value, with run=NAME."
+        )
+    if not override.is_discrete_sweep():
+        raise BenchError(f"{line} names no values; write {key}=a,b.")
+    values = list(dict.fromkeys(override.sweep_string_iterator()))
+    if not values:
+        raise BenchError(f"{line} matches nothing, so there is no job; axiom-bench list names the choices.")
+    return values
+
+
+def _options(hydra: Hydra, group: str) -> list[str]:
+    """The entries of a configuration group, of conf/, of the user's folders, and of torchvision."""
+    return sorted(set(hydra.config_loader.get_group_options(group, ObjectType.CONFIG)))
+
+
+def _keys(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
+    """The dotted settings that exist, given the files that the overrides choose."""
+    groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
+    choices = [override for override in overrides if override.partition("=")[0] in groups]
+    try:
+        return [key for key, _ in settings.settings(plain(compose(hydra, choices)))]
+    except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about
+        return []
+
+
+def _yaml(path: Path) -> Mapping[str, Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loaded: Mapping[str, Any] = yaml.load(path.read_text(), loader)
+    return loaded

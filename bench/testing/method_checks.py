@@ -1,0 +1,298 @@
+"""The common suite of CAM methods, the project's own and a user's: `check_method(my_cam)`.
+
+Each check is a function of a method and a Case, a tiny network with images; it raises AssertionError where it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.score_scale import on_score_scale
+from axiom_bench.explanation.explanation import Method
+from axiom_bench.explanation.heatmap import Map, heatmap
+from axiom_bench.testing.cases import CASES, Case, model_state
+
+TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
+RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
+
+
+def finite(method: Method, case: Case) -> None:
+    """Weights, map and heatmap hold no NaN and no infinity."""
+    trace = case.trace()
+    answer = method(trace)
+    assert _values(answer).isfinite().all()
+    assert heatmap(_raw_map(answer, trace), case.size).isfinite().all()
+
+
+def shape_is_declared(method: Method, case: Case) -> None:
+    """Weights are (B, K, 1, 1) or (B, K, H, W); a Map is (B, h, w)."""
+    trace = case.trace()
+    _assert_shape(method(trace), trace)
+
+
+def dtype_follows(method: Method, case: Case) -> None:
+    """float64 in, float64 out; float32 in, float32 out."""
+    for dtype in (torch.float64, torch.float32):
+        actual = _values(method(replace(case, dtype=dtype).trace())).dtype
+        assert actual == dtype, f"{dtype} activations gave {actual}"
+
+
+def is_detached(method: Method, case: Case) -> None:
+    """The result needs no gradient: it would keep its autograd graph in memory."""
+    assert not _values(method(case.trace())).requires_grad
+
+
+def leaves_trace_alone(method: Method, case: Case) -> None:
+    """The trace's tensors, which the next method reads, are not written to, not even to be restored afterwards."""
+    trace = case.trace()
+    tensors = {name: getattr(trace, name) for name in TRACE_TENSORS}
+    before = {name: (tensor._version, tensor.clone()) for name, tensor in tensors.items()}
+    method(trace)
+    for name, (version, value) in before.items():
+        unchanged = tensors[name]._version == version and torch.equal(getattr(trace, name), value)
+        assert unchanged, f"trace.{name} was overwritten"
+
+
+def leaves_model_alone(method: Method, case: Case) -> None:
+    """The model's parameters, gradients, requires_grad flags, modes and hooks stay as they are."""
+    model = case.model().train()
+    model.filters[0].requires_grad_(False)
+    before = model_state(model)
+    method(case.trace(model))
+    assert model_state(model) == before
+
+
+def deterministic(method: Method, case: Case) -> None:
+    """A second call gives the same bits, and the global random state is neither read nor changed."""
+    trace = case.trace()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        first = _values(method(trace))
+        assert torch.equal(torch.get_rng_state(), before), "the global random state changed; use a torch.Generator"
+        torch.manual_seed(1)
+        assert torch.equal(_values(method(trace)), first), "a second call gave another result"
+        assert torch.equal(_values(method(case.trace())), first), "a new trace gave another result"
+
+
+def batch_invariant(method: Method, case: Case) -> None:
+    """The result for an image doesn't depend on the other images of its batch."""
+    trace = case.trace()
+    rows = [_values(method(trace[i : i + 1])) for i in range(len(trace))]
+    _assert_equal(torch.cat(rows), _values(method(trace)))
+
+
+def order_invariant(method: Method, case: Case) -> None:
+    """Images in another order give the same results in that order."""
+    forward = case.trace()
+    backward = forward.again(images=forward.images.flip(0), targets=forward.targets.flip(0))
+    _assert_equal(_values(method(backward)), _values(method(forward)).flip(0))
+
+
+def channel_equivariant(method: Method, case: Case) -> None:
+    """A network with its channels in another order gets the same map, from the same weights in that order."""
+    order = torch.arange(case.channels).roll(1)
+    model = case.model()
+    with torch.no_grad():
+        for parameter in model.filters:
+            parameter.copy_(parameter[order])
+        model.readout.copy_(model.readout[:, order])
+    trace, reordered = case.trace(), case.trace(model)
+    answer, reordered_answer = method(trace), method(reordered)
+    _assert_equal(_raw_map(reordered_answer, reordered), _raw_map(answer, trace))
+    if not isinstance(answer, Map):
+        ones = torch.ones_like(trace.activations)
+        _assert_equal(_values(reordered_answer) * ones, (answer * ones)[:, order])
+
+
+def dead_channel_is_silent(method: Method, case: Case) -> None:
+    """The head's weights for a channel that is zero everywhere don't change the map, which stays finite."""
+    maps = []
+    for factor in (1.0, -3.0):
+        model = case.model()
+        with torch.no_grad():
+            for parameter in model.filters:
+                parameter[0] = 0
+            model.readout[:, 0] *= factor
+        trace = case.trace(model)
+        maps.append(_raw_map(method(trace), trace))
+    assert maps[0].isfinite().all(), "a dead channel made the map NaN or infinite"
+    _assert_equal(maps[1], maps[0])
+
+
+def takes_zero_activations(method: Method, case: Case) -> None:
+    """Where the layer is zero everywhere, weights are finite and their map is zero; a Map is finite."""
+    model = case.model()
+    for parameter in model.filters:
+        nn.init.zeros_(parameter)
+    trace = case.trace(model)
+    answer = method(trace)
+    assert _values(answer).isfinite().all()
+    if not isinstance(answer, Map):
+        assert not _raw_map(answer, trace).any()
+
+
+def takes_negative_scores(method: Method, case: Case) -> None:
+    """Scores far below zero give finite values of the same shape."""
+    model = case.model()
+    nn.init.constant_(model.head[-1].bias, -100)  # type: ignore[arg-type]
+    trace = case.trace(model)
+    assert (trace.scores < 0).all()
+    answer = method(trace)
+    _assert_shape(answer, trace)
+    assert _values(answer).isfinite().all()
+
+
+def takes_one_channel(method: Method, case: Case) -> None:
+    """A layer of one channel, K = 1."""
+    shape_is_declared(method, replace(case, channels=1))
+    finite(method, replace(case, channels=1))
+
+
+def takes_one_pixel(method: Method, case: Case) -> None:
+    """Maps of one pixel, H = W = 1, and a single image."""
+    shape_is_declared(method, replace(case, size=(2, 2), rows=1))
+    finite(method, replace(case, size=(2, 2), rows=1))
+
+
+def works_without_autograd(method: Method, case: Case) -> None:
+    """A caller in torch.no_grad or torch.inference_mode gets the same result."""
+    expected = _values(method(case.trace()))
+    for mode in (torch.no_grad, torch.inference_mode):
+        trace = case.trace()
+        with mode():
+            actual = _values(method(trace))
+        _assert_equal(actual, expected)
+
+
+def score_scale_claim_holds(method: Method, case: Case) -> None:
+    """The YAML's `on_score_scale` is what the check of the scale measures; a callable without a YAML claims nothing."""
+    claim = _claim(method, "on_score_scale")
+    if claim is not None:
+        measured = on_score_scale(method, case.trace())
+        assert claim == measured, f"on_score_scale is {claim}, and measured as {measured}"
+
+
+def needs_drops_claim_holds(method: Method, case: Case) -> None:
+    """The YAML's `needs_drops` says whether the method reads `trace.ablation_drops`."""
+    claim = _claim(method, "needs_drops")
+    if claim is not None:
+        trace = case.trace()
+        method(trace)
+        computed = "ablation_drops" in vars(trace)
+        assert claim == computed, f"needs_drops is {claim}, and the drops were {'' if computed else 'not '}computed"
+
+
+CHECKS: tuple[Callable[[Method, Case], None], ...] = (
+    shape_is_declared,  # first: the others rely on it
+    finite,
+    dtype_follows,
+    is_detached,
+    leaves_trace_alone,
+    leaves_model_alone,
+    deterministic,
+    batch_invariant,
+    order_invariant,
+    channel_equivariant,
+    dead_channel_is_silent,
+    takes_zero_activations,
+    takes_negative_scores,
+    takes_one_channel,
+    takes_one_pixel,
+    works_without_autograd,
+    score_scale_claim_holds,
+    needs_drops_claim_holds,
+)
+
+
+def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) -> None:
+    """Run every check on each tiny network; networks that the method refuses with a BenchError are left out.
+
+    method: a name from `conf/method`, or a callable. exempt: {name of a check: reason why the method fails it by
+    design}; such a check must fail. The `exempt` of the method's YAML counts too.
+    Raises AssertionError, with the check's and the network's name, and BenchError for an exempt check that doesn't
+    exist. An error of the method itself passes through, with both names as a note.
+    """
+    plugin = plugins.of("method", method)
+    exempted = {**exemptions(plugin), **(exempt or {})}
+    names = [check.__name__ for check in CHECKS]
+    for name in exempted:
+        if name not in names:
+            raise unknown("check", name, names)
+    cases = accepted_cases(plugin)
+    assert cases, f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}: {_refusal(plugin, Case())}"
+    for check in CHECKS:
+        failures = [failure for name, case in cases.items() if (failure := _failure(check, plugin, name, case))]
+        if check.__name__ in exempted:
+            assert failures, f"{plugin.name} is exempt from {check.__name__}, and passes it: remove the exemption"
+        else:
+            assert not failures, "\n".join(failures)
+
+
+def exemptions(plugin: Plugin) -> dict[str, str]:
+    """The checks that a method fails by design, as its YAML says: {name: reason}."""
+    return dict(plugin.spec.exempt)
+
+
+def accepted_cases(method: Method) -> dict[str, Case]:
+    """Those of CASES that the method doesn't refuse with a BenchError."""
+    return {name: case for name, case in CASES.items() if _refusal(method, case) is None}
+
+
+def _refusal(method: Method, case: Case) -> BenchError | None:
+    """The error by which the method refuses the network; None where it takes it."""
+    try:
+        method(case.trace())
+    except BenchError as error:
+        return error
+    return None
+
+
+def _failure(check: Callable[[Method, Case], None], plugin: Plugin, name: str, case: Case) -> str | None:
+    """The message of a failed check; None where it passes."""
+    try:
+        check(plugin, case)
+    except AssertionError as error:
+        expected = " ".join((check.__doc__ or "").split())
+        return f"{plugin.name} fails {check.__name__} on the {name} network: {expected} {error}".rstrip()
+    except Exception as error:
+        error.add_note(f"in {check.__name__}, on the {name} network")
+        raise
+    return None
+
+
+def _claim(method: Method, name: str) -> bool | None:
+    """What the YAML of a method says; None for a callable without a YAML."""
+    return getattr(method.spec, name, None) if isinstance(method, Plugin) else None
+
+
+def _values(answer: Tensor | Map) -> Tensor:
+    return answer.raw if isinstance(answer, Map) else answer
+
+
+def _raw_map(answer: Tensor | Map, trace: Trace) -> Tensor:
+    return answer.raw if isinstance(answer, Map) else (answer * trace.activations).sum(1)
+
+
+def _assert_shape(answer: Tensor | Map, trace: Trace) -> None:
+    B, K, H, W = trace.activations.shape
+    values = _values(answer)
+    assert isinstance(values, Tensor), f"a {type(values).__name__} is neither a tensor nor an ab.Map of one"
+    shape = tuple(values.shape)
+    if isinstance(answer, Map):
+        assert (len(shape), shape[0]) == (3, B), f"the map is {shape}, not ({B}, h, w)"
+    else:
+        assert shape in {(B, K, 1, 1), (B, K, H, W)}, f"the weights are {shape}, not {(B, K, 1, 1)} or {(B, K, H, W)}"
+
+
+def _assert_equal(actual: Tensor, expected: Tensor) -> None:
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=RELATIVE_TOLERANCE * scale)

@@ -1,0 +1,260 @@
+"""The common suite of metrics, the project's own and a user's: `check_metric(my_metric)`.
+
+Each check is a function of a metric and a MetricCase, a tiny network with an explanation and annotations; it raises
+AssertionError where it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from axiom_bench.columns import OK
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.evaluate import Measured, measure
+from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.explanation.explanation import Explanation, Method
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.testing.cases import CLASSES, Case, model_state
+
+Metric = Callable[[Explanation], Any]
+FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")
+TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
+# float64: sums of some hundred terms of the size of 1.
+CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
+
+
+@dataclass(frozen=True)
+class MetricCase:
+    """An explanation of a tiny network's images, which have two boxes each and a mask of the explained class."""
+
+    method: Method
+    case: Case
+
+    def explanation(self) -> Explanation:
+        """The explanation of all images, computed anew at each call."""
+        return self.explain(self.case.trace())
+
+    def explain(self, trace: Trace) -> Explanation:
+        """The explanation of a trace of the same image size: a box of the explained class, and one of the next."""
+        height, width = self.case.size
+        boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
+        object_pixels = torch.zeros(height, width, dtype=torch.bool)
+        object_pixels[3:11, 2:9] = True
+        annotations = tuple(
+            Annotation(torch.tensor([target, (target + 1) % CLASSES]), boxes, torch.where(object_pixels, target, -1))
+            for target in trace.targets.tolist()
+        )
+        batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets, annotations)
+        return Explanation.of(trace, self.method(trace), batch, self.method)
+
+
+def _weights(trace: Trace) -> Tensor:
+    """HiResCAM's."""
+    return trace.gradients
+
+
+def _map(trace: Trace) -> Map:
+    """A signed map at the layer's size, which has no contributions."""
+    return Map((trace.gradients * trace.activations).sum(1))
+
+
+IMAGES = Case(size=(12, 14), channels=5, rows=4)
+METRIC_CASES = {"weights": MetricCase(_weights, IMAGES), "map": MetricCase(_map, IMAGES)}
+
+
+def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
+    """The result is a floating tensor (B,), or a dict of them, one for each name that the YAML declares."""
+    explanation = case.explanation()
+    answers = measure(metric, explanation, True)
+    returned = {name for name, (values, _) in answers.items() if values.ndim == 1}  # the others are curves
+    declared = set(value_names(metric))
+    assert returned == declared, f"returned {sorted(returned)}, and declared {sorted(declared)}"
+
+
+def values_are_finite(metric: Plugin, case: MetricCase) -> None:
+    """Each value is finite, or NaN with the status of a need that isn't met or of `undefined`."""
+    for name, (values, statuses) in measure(metric, case.explanation(), True).items():
+        for row, status in enumerate(statuses):
+            assert status != "not_finite", f"{name} isn't finite for image {row}"
+            assert (status == OK) == bool(values[row].isfinite().all()), f"{name} of image {row} has status {status}"
+
+
+def deterministic(metric: Plugin, case: MetricCase) -> None:
+    """A second call gives the same bits, and the global random state is neither read nor changed."""
+    explanation = case.explanation()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        first = _values(measure(metric, explanation, True))
+        assert torch.equal(torch.get_rng_state(), before), "the global random state changed; use a torch.Generator"
+        torch.manual_seed(1)
+        _assert_close(_values(measure(metric, explanation, True)), first, rtol=0, atol=0)
+        _assert_close(_values(measure(metric, case.explanation(), True)), first, rtol=0, atol=0)
+
+
+def batch_invariant(metric: Plugin, case: MetricCase) -> None:
+    """The value of an image doesn't depend on the other images of its batch."""
+    explanation = case.explanation()
+    assert explanation.trace is not None
+    together = _values(measure(metric, explanation, True))
+    for row in range(len(explanation)):
+        alone = _values(measure(metric, case.explain(explanation.trace[row : row + 1]), True))
+        _assert_close(alone, {name: values[row : row + 1] for name, values in together.items()}, **CLOSE)
+
+
+def order_invariant(metric: Plugin, case: MetricCase) -> None:
+    """Images in another order have the same values in that order."""
+    explanation = case.explanation()
+    assert explanation.trace is not None
+    trace = explanation.trace
+    reordered = trace.again(images=trace.images.flip(0), targets=trace.targets.flip(0))
+    expected = {name: values.flip(0) for name, values in _values(measure(metric, explanation, True)).items()}
+    _assert_close(_values(measure(metric, case.explain(reordered), True)), expected, **CLOSE)
+
+
+def leaves_explanation_alone(metric: Plugin, case: MetricCase) -> None:
+    """The tensors of explanation and trace, which the next metric reads, are not written to."""
+    explanation = case.explanation()
+    tensors = {f"explanation.{name}": getattr(explanation, name) for name in FIELDS}
+    tensors |= {f"explanation.trace.{name}": getattr(explanation.trace, name) for name in TRACE_TENSORS}
+    before = {name: (tensor._version, tensor.clone()) for name, tensor in tensors.items() if tensor is not None}
+    measure(metric, explanation, True)
+    for name, (version, values) in before.items():
+        unchanged = tensors[name]._version == version and torch.equal(tensors[name], values)
+        assert unchanged, f"{name} was overwritten"
+
+
+def leaves_model_alone(metric: Plugin, case: MetricCase) -> None:
+    """The model's parameters, gradients, requires_grad flags, modes and hooks stay as they are."""
+    model = case.case.model()
+    before = model_state(model)
+    measure(metric, case.explain(case.case.trace(model)), True)
+    assert model_state(model) == before
+
+
+def works_without_autograd(metric: Plugin, case: MetricCase) -> None:
+    """A caller in torch.no_grad or torch.inference_mode gets the same values."""
+    expected = _values(measure(metric, case.explanation(), True))
+    for mode in (torch.no_grad, torch.inference_mode):
+        explanation = case.explanation()
+        with mode():
+            actual = _values(measure(metric, explanation, True))
+        _assert_close(actual, expected, **CLOSE)
+
+
+def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
+    """A map in float16 or bfloat16 has the values of the same map in float32."""
+    explanation = case.explanation()
+    for dtype in (torch.float16, torch.bfloat16):
+        half = {name: getattr(explanation, name).to(dtype) for name in ("heatmap", "raw_map")}
+        single = {name: values.float() for name, values in half.items()}
+        actual = _values(measure(metric, replace(explanation, **half), True))
+        _assert_close(actual, _values(measure(metric, replace(explanation, **single), True)), rtol=0, atol=0)
+
+
+def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
+    """A row of zeros, NaN or infinities has a value or a status, and changes no value of another row."""
+    explanation = case.explanation()
+    expected = measure(metric, explanation, True)
+    others = [row for row in range(len(explanation)) if row != 1]
+    for number in (0.0, float("nan"), float("-inf")):
+        broken = measure(metric, _with_row(explanation, 1, number), True)
+        for name, (values, statuses) in broken.items():
+            torch.testing.assert_close(values[others], expected[name][0][others], **CLOSE)
+            assert [statuses[row] for row in others] == [expected[name][1][row] for row in others]
+            assert (statuses[1] == OK) == bool(values[1].isfinite().all()), f"{name} of a row of {number} has no status"
+
+
+def takes_missing_annotations(metric: Plugin, case: MetricCase) -> None:
+    """Without boxes and masks the metric has values, statuses of its `needs`, or raises BenchError."""
+    explanation = replace(case.explanation(), boxes=None, masks=None, others=None)
+    try:
+        answers = measure(metric, explanation, True)
+    except BenchError:
+        return
+    for name, (values, statuses) in answers.items():
+        for row, status in enumerate(statuses):
+            assert (status == OK) == bool(values[row].isfinite().all()), f"{name} of image {row} has status {status}"
+
+
+CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (
+    returns_declared_values,  # first: the others rely on it
+    values_are_finite,
+    deterministic,
+    batch_invariant,
+    order_invariant,
+    leaves_explanation_alone,
+    leaves_model_alone,
+    works_without_autograd,
+    takes_half_precision_maps,
+    broken_row_changes_no_other,
+    takes_missing_annotations,
+)
+
+
+def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) -> None:
+    """Run every check on an explanation by weights and on one by a map.
+
+    metric: a name from `conf/metric`, or a callable. exempt: {name of a check: reason why the metric fails it by
+    design}; such a check must fail.
+    Raises AssertionError, with the check's and the case's name, and BenchError for an exempt check that doesn't exist.
+    An error of the metric itself passes through, with both names as a note.
+    """
+    plugin, exempted = plugins.of("metric", metric), exempt or {}
+    names = [check.__name__ for check in CHECKS]
+    for name in exempted:
+        if name not in names:
+            raise unknown("check", name, names)
+    for check in CHECKS:
+        failures = [failure for name, case in METRIC_CASES.items() if (failure := _failure(check, plugin, name, case))]
+        if check.__name__ in exempted:
+            assert failures, f"{plugin.name} is exempt from {check.__name__}, and passes it: remove the exemption"
+        else:
+            assert not failures, "\n".join(failures)
+
+
+def _failure(check: Callable[[Plugin, MetricCase], None], metric: Plugin, name: str, case: MetricCase) -> str | None:
+    """The message of a failed check; None where it passes."""
+    try:
+        check(metric, case)
+    except AssertionError as error:
+        expected = " ".join((check.__doc__ or "").split())
+        return f"{metric.name} fails {check.__name__} on the explanation by {name}: {expected} {error}".rstrip()
+    except Exception as error:
+        error.add_note(f"in {check.__name__}, on the explanation by {name}")
+        raise
+    return None
+
+
+def _values(measured: Measured) -> dict[str, Tensor]:
+    return {name: values for name, (values, _) in measured.items()}
+
+
+def _assert_close(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], **tolerance: Any) -> None:
+    for name, values in expected.items():
+        torch.testing.assert_close(actual[name], values, **{"equal_nan": True, **tolerance}, msg=f"{name} differs")
+
+
+def _with_row(explanation: Explanation, row: int, number: float) -> Explanation:
+    """The explanation with one row's contributions, maps and score set to a number, and its boxes removed."""
+
+    def with_row(tensor: Tensor) -> Tensor:
+        tensor = tensor.clone()
+        tensor[row] = number
+        return tensor
+
+    assert explanation.trace is not None
+    assert explanation.boxes is not None
+    boxes = tuple(torch.zeros(0, 4) if i == row else boxes for i, boxes in enumerate(explanation.boxes))
+    maps = {name: getattr(explanation, name) for name in ("contributions", "raw_map", "heatmap")}
+    changed: dict[str, Any] = {name: with_row(values) for name, values in maps.items() if values is not None}
+    scores = with_row(explanation.trace.scores)
+    return replace(explanation, boxes=boxes, trace=replace(explanation.trace, scores=scores), **changed)

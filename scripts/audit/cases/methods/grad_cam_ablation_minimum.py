@@ -1,0 +1,26 @@
+"""grad-cam, AblationCAM: where the layer's minimum isn't 0, "ablated" means minus 1e7, and the weights
+follow batch_size.
+"""
+
+import torch
+from pytorch_grad_cam import AblationCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
+
+
+class Recording(AblationCAM):
+    def get_cam_weights(self, *arguments):
+        self.weights = super().get_cam_weights(*arguments)
+        return self.weights
+
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sigmoid(), nn.Flatten(), nn.Linear(12, 2)).eval()
+images = torch.rand(1, 3, 2, 2)
+weights = []
+for batch_size in (1, 3):
+    cam = Recording(model, [model[1]], batch_size=batch_size)
+    cam(images, [ClassifierOutputTarget(0)])
+    weights.append(cam.weights)
+    print(f"batch_size={batch_size}: weights {cam.weights[0]}")
+reproduced = abs(weights[0]).max() > 1e5 and not (weights[0] == weights[1]).all()

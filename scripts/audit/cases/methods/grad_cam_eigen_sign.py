@@ -1,0 +1,24 @@
+"""grad-cam, EigenCAM: the sign is whatever the SVD returns; channels stored in another order can
+invert the heatmap.
+"""
+
+import torch
+from pytorch_grad_cam import EigenCAM
+from torch import nn
+
+
+class Sums(nn.Module):
+    def forward(self, maps):
+        return maps.sum((2, 3))
+
+
+model = nn.Sequential(nn.Identity(), nn.Conv2d(6, 6, 1), Sums()).eval()
+inverted = 0
+for seed in range(50):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(1, 6, 4, 4, generator=generator)
+    order = torch.randperm(6, generator=generator)
+    heatmap, reordered = (EigenCAM(model, [model[0]])(batch, None)[0] for batch in (images, images[:, order]))
+    inverted += int(abs(heatmap - reordered).max() > 0.5)
+print("inverted by another order of the same channels:", inverted, "of 50 images")
+reproduced = inverted > 0

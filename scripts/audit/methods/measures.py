@@ -1,0 +1,179 @@
+"""What is measured of a pair of methods: values, batches, degenerate maps, what stays on the model, time."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import axiom_bench as ab
+
+from ..networks import Network
+from .calls import divided_by_largest, documented_call, own_raw_maps, peer_maps, peer_raw_maps, with_steps_of
+from .pairs import MethodPair
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Largest relative differences of the library's maps to ours: raw (None: not available) and as returned."""
+
+    raw: float | None
+    returned: float
+
+
+def differences(pair: MethodPair, network: Network) -> Differences:
+    """Compare the raw maps, and the maps that the library returns."""
+    own, peer_raw = own_raw_maps(pair, network), peer_raw_maps(pair, network.copied())
+    expected = own if pair.library != "torchcam" else own.relu()
+    if pair.settings.unit == "H W":
+        expected = expected * expected[0].numel()
+    returned = peer_maps(pair, network.copied())
+    if pair.library == "captum":
+        returned = divided_by_largest(returned)
+    return Differences(
+        None if peer_raw is None else largest_difference(peer_raw, expected),
+        largest_difference(returned, with_steps_of(pair, own, _size(network))),
+    )
+
+
+def largest_difference(maps: Tensor, expected: Tensor) -> float:
+    """The largest |maps - expected| of an image, as a fraction of its largest |expected|; of the worst image."""
+    maps = maps.to(expected)
+    largest, units = (maps - expected).abs().flatten(1).amax(1), expected.abs().flatten(1).amax(1)
+    return float((largest / units.where(units > 0, torch.ones_like(units))).max())
+
+
+def batch_dependence(pair: MethodPair, network: Network) -> float:
+    """The largest difference of the library's maps of a batch to those of its images one by one."""
+    together = peer_maps(pair, network.copied())
+    alone = [
+        peer_maps(pair, replace(network.copied(), images=image, targets=target))
+        for image, target in zip(network.images.split(1), network.targets.split(1), strict=True)
+    ]
+    return largest_difference(together, torch.cat(alone))
+
+
+def degenerate(pair: MethodPair, network: Network) -> tuple[str, str]:
+    """A description of the library's maps, and of this project's heatmaps."""
+    size = _size(network)
+    return (
+        _described(lambda: peer_maps(pair, network.copied())),
+        _described(lambda: ab.heatmap(own_raw_maps(pair, network), size)),
+    )
+
+
+def without_gradients(pair: MethodPair, network: Network) -> tuple[str, str]:
+    """A description of the library's maps where the parameters are frozen, and under torch.no_grad()."""
+    frozen = network.copied()
+    frozen.model.requires_grad_(False)
+    with_frozen = _described(lambda: peer_maps(pair, frozen))
+    with torch.no_grad():
+        under_no_grad = _described(lambda: peer_maps(pair, network.copied()))
+    return with_frozen, under_no_grad
+
+
+def _described(call: Callable[[], Tensor]) -> str:
+    """The range of the maps, zeros, NaN, or the name of the error raised."""
+    try:
+        maps = call()
+    except Exception as error:  # noqa: BLE001 - whatever a library raises is the finding
+        return type(error).__name__
+    if not maps.isfinite().all():
+        return "NaN"
+    if not maps.any():
+        return "zeros"
+    if maps.min() == maps.max():
+        return f"{maps.max().item():.2g} everywhere"
+    return f"{maps.min().item():.2g} to {maps.max().item():.2g}"
+
+
+class FailingPass(nn.Module):
+    """Counts the passes, returns its input, and raises at pass number `limit`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes, self.limit = 0, -1
+
+    def forward(self, logits: Tensor) -> Tensor:
+        self.passes += 1
+        if self.passes == self.limit:
+            raise RuntimeError("the last pass fails")
+        return logits
+
+
+def left_behind(pair: MethodPair, network: Network) -> tuple[str, str]:
+    """What has changed on a model in training mode: after a call, and after an error in the call's last pass."""
+    changes, passes = _changes(pair, network, failing_pass=-1)
+    return changes, _changes(pair, network, failing_pass=passes)[0]
+
+
+def _changes(pair: MethodPair, network: Network, failing_pass: int) -> tuple[str, int]:
+    """(what the documented call changes, its forward passes). failing_pass: its number, from 1 on; -1 for none."""
+    last = FailingPass()
+    model = nn.Sequential(*copy.deepcopy(list(network.model.children())), last).train()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    last.limit, before, changes = failing_pass, _state(model), []
+    try:
+        documented_call(pair, replace(network, model=model))
+    except Exception as error:  # noqa: BLE001 - whatever a library raises is the finding
+        changes = [] if failing_pass > 0 else [f"raises {type(error).__name__}"]
+    after = _state(model)
+    changes += [name for name in before if before[name] != after[name]]
+    return ", ".join(changes) or "nothing", last.passes
+
+
+def _state(model: nn.Module) -> dict[str, Any]:
+    modules, parameters = list(model.modules()), list(model.parameters())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        "modules": [id(module) for module in modules],
+        "hooks": sum(len(getattr(module, kind)) for module in modules for kind in hooks),
+        "mode": model.training,
+        "gradients": [None if parameter.grad is None else parameter.grad.tolist() for parameter in parameters],
+        "requires_grad": [parameter.requires_grad for parameter in parameters],
+    }
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds an image (ours with its trace), the median ratio of the rounds, the library's passes an image."""
+
+    own: float
+    peer: float
+    ratio: float
+    peer_passes: float
+
+
+def times(pair: MethodPair, network: Network, rounds: int) -> Times:
+    """Time both from images to heatmaps, in turn, after a call of each."""
+    cut_model, count, network = ab.cut(network.model, network.layer), len(network.images), network.copied()
+
+    def own_heatmap() -> object:
+        trace = cut_model.trace(network.images, network.targets)
+        return ab.Explanation.of(trace, pair.own(trace)).heatmap
+
+    rows = []
+    handle = network.model.register_forward_hook(lambda module, inputs, logits: rows.append(len(logits)))
+    peer_maps(pair, network)
+    handle.remove()
+    own_heatmap()
+    seconds = [(_seconds(own_heatmap), _seconds(lambda: peer_maps(pair, network))) for _ in range(rounds)]
+    own, peer = (1000 * statistics.median(column) / count for column in zip(*seconds, strict=True))
+    return Times(own, peer, statistics.median(peer / own for own, peer in seconds), sum(rows) / count)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _size(network: Network) -> tuple[int, int]:
+    return network.images.shape[-2], network.images.shape[-1]

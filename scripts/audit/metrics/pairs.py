@@ -1,0 +1,240 @@
+"""Which metric of another library is compared with which of this project: data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+from torch import Tensor
+
+from axiom_bench import metrics
+
+from ..plugins import with_params
+from .calls import Call, Prediction, Values, grad_cam, quantus, torchcam
+from .complexity import coherency, complexity, half_where_undefined, pixels_above, shannon
+from .localization import average_precision_of_levels, jaccard, labelled_box_acc, labelled_box_iou
+from .perturbation import (
+    blended,
+    deletion_in_unstable_order,
+    insertion_minus_deletion,
+    pixel_flipping,
+    region_perturbation,
+    road,
+    road_at_percentile,
+    times_probability,
+)
+from .reexplanation import (
+    captum_sensitivity,
+    predicted_mprt,
+    predicted_random_logit,
+    quantus_mprt,
+    quantus_random_logit,
+    quantus_sensitivity,
+)
+from .samples import Sample
+from .subsets import captum_infidelity, predicted_correlation, quantus_correlation, quantus_sensitivity_n
+
+
+@dataclass(frozen=True)
+class MetricPair:
+    """A value of one of our metrics, and the call that gives another library's.
+
+    metric: the metric that has the value, where its name is another. params: of ours, where they aren't the default.
+    settings: what isn't the default of both, in words. by_hand: the tiny sample's value, computed on paper. why: what
+    the library does otherwise. predicted: the library's values from ours, where `why` is the only difference. case: the
+    file that shows it. on_trained: whether it is measured on the trained network, too, where a call may take long.
+    """
+
+    value: str
+    library: str
+    name: str
+    peer: Call
+    metric: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    settings: str = "default"
+    by_hand: float | None = None
+    why: str = ""
+    predicted: Prediction | None = None
+    case: str = ""
+    on_trained: bool = True
+
+    @property
+    def title(self) -> str:
+        """The library and its metric."""
+        return f"{self.library} `{self.name}`"
+
+    def own(self, sample: Sample) -> Values:
+        """Our values (B,)."""
+        values = with_params(metrics.get(self.metric or self.value), self.params)(sample.explanation)
+        values = values if isinstance(values, Tensor) else values[self.value]
+        return values.detach().double().numpy()
+
+
+HALF, CURVE = {"fractions": (0.5,), "noise": 0.0, "output": "probability"}, {"steps": 4, "fill": "zero"}
+DIFFERENCE = {"steps": 4, "insertion_fill": "zero", "deletion_fill": "zero"}
+# The tiny image's red pixels are (1, 2, 4, 0) ln 2, its map is (1, 1/2, 1/4, 0), in rows of two; its class's
+# probability is 2^s / (1 + 2^s), s the sum of the red pixels over ln 2. Mask and box are the left column.
+ENTROPY = log(7) - 10 / 7 * log(2)
+DROP = 1 - 8 / 9 * 129 / 128  # the map keeps 1 + 1 + 1 + 0
+DELETION = (128 / 129 / 2 + 64 / 65 + 16 / 17 + 1 / 2 + 1 / 2 / 2) / 4  # 7, 6, 4, 0, 0 are left
+INSERTION = (1 / 2 / 2 + 2 / 3 + 8 / 9 + 128 / 129 + 128 / 129 / 2) / 4  # 0, 1, 3, 7, 7
+MORF, LERF = 256 / 257, 64 / 65  # imputed: 16/7 and 12/7 above; 10/7 and 11/7 below
+BLENDED = 128 / 129 - 1 / (1 + 2 ** (-113 / 16))  # 7/4, 15/8, 55/16 and 0 are left
+
+PAIRS = (
+    MetricPair(
+        "average_drop", "torchcam", "ClassificationMetric",
+        torchcam("ClassificationMetric", "avg_drop"), by_hand=DROP,
+    ),
+    MetricPair(
+        "average_drop", "grad-cam", "DropInConfidence", grad_cam("DropInConfidence"), by_hand=DROP,
+        why="not divided by p", predicted=times_probability, case="grad_cam_drop_absolute",
+    ),
+    MetricPair(
+        "increase_in_confidence", "torchcam", "ClassificationMetric",
+        torchcam("ClassificationMetric", "conf_increase"), by_hand=0,
+    ),
+    MetricPair(
+        "increase_in_confidence", "grad-cam", "IncreaseInConfidence", grad_cam("IncreaseInConfidence"), by_hand=0,
+    ),
+    MetricPair(
+        "confidence_drop", "grad-cam", "PerturbationConfidenceMetric", blended,
+        settings="perturbation image (1 - h) + mean h; opposite sign", by_hand=BLENDED,
+    ),
+    MetricPair(
+        "coherency", "grad-cam", "Coherency", coherency, metric="adcc", settings="of the library's GradCAM",
+        why="0.5 where a map is constant, where ours is undefined", predicted=half_where_undefined,
+        case="grad_cam_coherency_constant",
+    ),
+    MetricPair("complexity", "grad-cam", "Complexity", complexity, metric="adcc", by_hand=7/16),
+    MetricPair(
+        "deletion_auc", "torchcam", "DeletionInsertionMetric",
+        torchcam("DeletionInsertionMetric", "deletion_auc", steps=4), params=CURVE, settings="4 steps, zeros",
+        by_hand=DELETION,
+    ),
+    MetricPair(
+        "deletion_auc", "quantus", "PixelFlipping", pixel_flipping(4), params=CURVE,
+        settings="4 steps, zeros; area computed by us, with the unchanged image as first point", by_hand=DELETION,
+        why="pixels of equal value in the order of an unstable sort", predicted=deletion_in_unstable_order(4),
+        case="quantus_ties",
+    ),
+    MetricPair(
+        "deletion_auc", "quantus", "RegionPerturbation", region_perturbation, params=CURVE,
+        settings="1 x 1 regions, zeros; area computed by us, with the unchanged image as first point",
+        by_hand=DELETION, on_trained=False,
+    ),
+    MetricPair(
+        "insertion_auc", "torchcam", "DeletionInsertionMetric",
+        torchcam("DeletionInsertionMetric", "insertion_auc", steps=4), params=CURVE, settings="4 steps, on zeros",
+        by_hand=INSERTION,
+    ),
+    MetricPair(
+        "insertion_minus_deletion", "torchcam", "DeletionInsertionMetric", insertion_minus_deletion, params=DIFFERENCE,
+        settings="4 steps, zeros; difference computed by us", by_hand=INSERTION - DELETION,
+    ),
+    MetricPair(
+        "road_morf", "grad-cam", "RemoveMostRelevantFirst", road("RemoveMostRelevantFirst", 0.5), params=HALF,
+        settings="half of the pixels, probability, no noise", by_hand=MORF,
+        why="removes all pixels at the threshold, however many", predicted=road_at_percentile("highest", 0.5),
+        case="grad_cam_road_zeros",
+    ),
+    MetricPair(
+        "road_lerf", "grad-cam", "RemoveLeastRelevantFirst", road("RemoveLeastRelevantFirst", 0.5), params=HALF,
+        settings="half of the pixels, probability, no noise", by_hand=LERF,
+        why="removes all pixels at the threshold, however many", predicted=road_at_percentile("lowest", 0.5),
+        case="grad_cam_road_zeros",
+    ),
+    MetricPair(
+        "road_combined", "grad-cam", "ROADCombined", grad_cam("ROADCombined", percentiles=[50]), params=HALF,
+        settings="half of the pixels, probability; the library's noise of 0.01", by_hand=(LERF - MORF) / 2,
+        why="removes all pixels at the threshold, its noise has no seed", case="grad_cam_road_noise",
+    ),
+    MetricPair(
+        "road_morf", "quantus", "ROAD", quantus("ROAD", percentages=[50], noise=0.0),
+        params={**HALF, "output": "accuracy"}, settings="half of the pixels, no noise", by_hand=1,
+        why="refuses images of several channels", case="quantus_road_colour",
+    ),
+    MetricPair(
+        "infidelity", "captum", "infidelity", captum_infidelity((0.25, 0.5), 8, True),
+        params={"sides": (0.25, 0.5), "squares": 8}, settings="our squares; normalize, ours scaled",
+    ),
+    MetricPair(
+        "infidelity", "captum", "infidelity", captum_infidelity((1.0,), 1, False),
+        params={"sides": (1.0,), "squares": 1, "scaled": False}, settings="the whole image; not scaled",
+        by_hand=(7/4 - 7 * log(2))**2, on_trained=False,
+    ),
+    MetricPair(
+        "sensitivity_n", "quantus", "SensitivityN", quantus_sensitivity_n, params={"subsets": 10},
+        settings="logit, zeros; 4 steps, ours 10 subsets of each size",
+        why="nested subsets in the map's order, sums of the last step alone, correlation over images",
+        case="quantus_sensitivity_n",
+    ),
+    MetricPair(
+        "faithfulness_correlation", "quantus", "FaithfulnessCorrelation", quantus_correlation,
+        params={"subsets": 20},
+        settings="logit, zeros, 20 subsets, the library's of 224 values; its map has no negative values",
+        why="draws by place in the batch, of values, not pixels", predicted=predicted_correlation,
+        case="quantus_correlation_place",
+    ),
+    MetricPair("box_iou", "scipy", "ndimage.label", labelled_box_iou, settings="torchvision's IoU", by_hand=1/2),
+    MetricPair(
+        "max_box_acc", "scipy", "ndimage.label", labelled_box_acc((0.5,), False),
+        settings="at 100 thresholds, torchvision's IoU", by_hand=1,
+    ),
+    MetricPair(
+        "max_box_acc_v2", "scipy", "ndimage.label", labelled_box_acc((0.3, 0.5, 0.7), True),
+        settings="at 100 thresholds, torchvision's IoU", by_hand=2/3,
+    ),
+    MetricPair("mask_iou", "scikit-learn", "jaccard_score", jaccard, settings="above 0.15", by_hand=2/3),
+    MetricPair(
+        "pxap", "scikit-learn", "average_precision_score", average_precision_of_levels,
+        settings="of maps cut to 101 levels", by_hand=5/6,
+    ),
+    MetricPair(
+        "pointing_game", "quantus", "PointingGame", quantus("PointingGame", region="boxes"), by_hand=1,
+        settings="box as mask",
+    ),
+    MetricPair(
+        "energy_pointing_game", "quantus", "AttributionLocalisation", quantus("AttributionLocalisation", "boxes"),
+        settings="box as mask", by_hand=5/7,
+    ),
+    MetricPair(
+        "mass_accuracy", "quantus", "RelevanceMassAccuracy", quantus("RelevanceMassAccuracy", "masks"), by_hand=5/7,
+    ),
+    MetricPair(
+        "rank_accuracy", "quantus", "RelevanceRankAccuracy", quantus("RelevanceRankAccuracy", "masks"),
+        metric="mass_accuracy", by_hand=1/2,
+    ),
+    MetricPair(
+        "top_k_intersection", "quantus", "TopKIntersection", quantus("TopKIntersection", "masks", k=3),
+        params={"k": 3}, settings="k 3", by_hand=2/3,
+    ),
+    MetricPair("max_sensitivity", "captum", "sensitivity_max", captum_sensitivity, metric="explanation_sensitivity",
+         settings="raw map, our draws"),
+    MetricPair("max_sensitivity", "quantus", "MaxSensitivity", quantus_sensitivity("MaxSensitivity"),
+         metric="explanation_sensitivity", settings="raw map, our draws"),
+    MetricPair("avg_sensitivity", "quantus", "AvgSensitivity", quantus_sensitivity("AvgSensitivity"),
+         metric="explanation_sensitivity", settings="raw map, our draws"),
+    MetricPair(
+        "model_parameter_randomisation", "quantus", "MPRT", quantus_mprt,
+        settings="signed raw map, mean over its layers",
+        why="its own draws, one stage for each layer, and one for the unchanged network, at 1",
+        predicted=predicted_mprt, case="quantus_mprt_original",
+    ),
+    MetricPair(
+        "random_logit", "quantus", "RandomLogit", quantus_random_logit,
+        why="SSIM of the flattened map, classes drawn by place in the batch",
+        predicted=predicted_random_logit, case="quantus_random_logit_place",
+    ),
+    MetricPair("gini", "quantus", "Sparseness", quantus("Sparseness"), by_hand=13/28),
+    MetricPair("entropy", "quantus", "Complexity", quantus("Complexity"), by_hand=ENTROPY),
+    MetricPair("entropy", "scipy", "stats.entropy", shannon, by_hand=ENTROPY),
+    MetricPair(
+        "effective_complexity", "quantus", "EffectiveComplexity", quantus("EffectiveComplexity"),
+        params={"steps": 4}, settings="ours in 4 steps", by_hand=1/4,
+        why="counts pixels above 1e-5, runs no model", predicted=pixels_above,
+        case="quantus_effective_complexity_model",
+    ),
+)  # fmt: skip

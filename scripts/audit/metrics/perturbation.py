@@ -1,0 +1,103 @@
+"""Metrics of perturbed images by grad-cam, torchcam and quantus, and predictions of their values where ours differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from axiom_bench.metrics.shared.imputation import impute
+
+from .calls import Call, Prediction, Values, grad_cam_targets, quantus, torchcam
+from .samples import Sample
+
+
+def times_probability(sample: Sample, own: Values) -> Values:
+    """A drop that is a fraction of p, as a difference."""
+    return own * sample.probability
+
+
+def blended(sample: Sample) -> Values:
+    """grad-cam's base class, given the perturbation image (1 - h) + mean h; it returns after - before."""
+    from pytorch_grad_cam.metrics.perturbation_confidence import PerturbationConfidenceMetric
+
+    metric = PerturbationConfidenceMetric(lambda image, h: image * (1 - h) + image.mean((1, 2), keepdim=True) * h)
+    return -metric(sample.images, sample.heatmaps, grad_cam_targets(sample), sample.model)
+
+
+def curve_area(call: Call, of_drops: bool = False) -> Call:
+    """The area over [0, 1] under quantus's curve, with the unchanged image as first point. of_drops: of p - p'."""
+
+    def values(sample: Sample) -> list[float]:
+        before = sample.probability
+        curves = np.stack(call(sample))
+        curves = before[:, None] - curves if of_drops else curves
+        points = np.concatenate([before[:, None], curves], axis=1)
+        return list(np.trapezoid(points, dx=1 / curves.shape[1], axis=1))
+
+    return values
+
+
+def pixel_flipping(steps: int) -> Call:
+    """The area of quantus.PixelFlipping in steps of equal numbers of pixels; it flips values, three a pixel."""
+
+    def call(sample: Sample) -> list[list[float]]:
+        in_step = sample.heatmaps[0].size // steps
+        curves = quantus("PixelFlipping", features_in_step=in_step, perturb_baseline=0.0)(sample)
+        return [curve[2::3] for curve in curves]
+
+    return curve_area(call)
+
+
+def deletion_in_unstable_order(steps: int) -> Prediction:
+    """Our area of a deletion in the order that numpy's default sort gives quantus."""
+
+    def predicted(sample: Sample, _: Values) -> Values:
+        values = np.broadcast_to(sample.heatmaps[:, None], sample.images.shape).reshape(len(sample.images), -1)
+        left, curve = sample.images.flatten(1).clone(), [sample.probability]
+        for part in np.array_split(np.argsort(-values, axis=1), steps, axis=1):
+            left.scatter_(1, torch.from_numpy(part.copy()), 0)
+            curve.append(sample.probability_of(left.view_as(sample.images)))
+        return np.trapezoid(np.stack(curve), dx=1 / steps, axis=0)
+
+    return predicted
+
+
+def region_perturbation(sample: Sample) -> list[float]:
+    """The area of quantus.RegionPerturbation in regions of one pixel, all channels together."""
+    regions = sample.heatmaps[0].size
+    call = quantus("RegionPerturbation", patch_size=1, regions_evaluation=regions, perturb_baseline=0.0)
+    return curve_area(call, of_drops=True)(sample)
+
+
+def insertion_minus_deletion(sample: Sample) -> Values:
+    """The difference of torchcam's two areas."""
+    areas = [torchcam("DeletionInsertionMetric", f"{name}_auc", steps=4)(sample) for name in ("insertion", "deletion")]
+    return np.subtract(*areas)
+
+
+def road(name: str, fraction: float) -> Call:
+    """grad-cam's removal and imputation without noise; the class's probability afterwards."""
+
+    def call(sample: Sample) -> Any:
+        import pytorch_grad_cam.metrics.perturbation_confidence as confidence
+        from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+
+        removal = getattr(confidence, name)(100 * (1 - fraction), NoisyLinearImputer(noise=0))
+        metric = confidence.PerturbationConfidenceMetric(removal)
+        targets = grad_cam_targets(sample)
+        return metric(sample.images, sample.heatmaps, targets, sample.model, return_diff=False)
+
+    return call
+
+
+def road_at_percentile(first: str, fraction: float) -> Prediction:
+    """Our imputation of the pixels that grad-cam removes: all at its percentile and beyond, however many."""
+
+    def predicted(sample: Sample, _: Values) -> Values:
+        maps = sample.heatmaps if first == "highest" else 1 - sample.heatmaps
+        removed = np.stack([heatmap >= np.percentile(heatmap, 100 * (1 - fraction)) for heatmap in maps])
+        return sample.probability_of(impute(sample.images, torch.from_numpy(removed)))
+
+    return predicted

@@ -1,0 +1,148 @@
+"""Metrics that explain again, by captum and quantus, with our method and, where they can be passed in, our draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.metrics.explanation_sensitivity import nearby
+from axiom_bench.metrics.shared.similarity import spearman
+
+from .calls import QUIET, Call, Values
+from .samples import Sample
+
+RADIUS, SAMPLES = 0.02, 10  # of explanation_sensitivity
+
+
+def _noise(sample: Sample) -> Tensor:
+    """What explanation_sensitivity adds to the images: (B, samples, 3, H', W')."""
+    moved = [nearby(sample.images.double(), RADIUS, f"0 nearby {number}") for number in range(SAMPLES)]
+    return torch.stack([images - sample.images for images in moved], dim=1).float()
+
+
+def _raw_maps(sample: Sample, images: Tensor, model: nn.Module | None = None) -> Tensor:
+    """Our raw maps (R, h, w) of other images, or of another model; R is a multiple of the sample's images."""
+    copies = len(images) // len(sample.images)
+    again = sample.explanation.again(images, sample.trace.targets.repeat_interleave(copies), model)
+    assert again.raw_map is not None
+    return again.raw_map
+
+
+def _heatmaps_of(sample: Sample, targets: np.ndarray) -> np.ndarray:
+    """Our heatmaps (B, H', W') of other classes."""
+    heatmap = sample.explanation.again(targets=torch.as_tensor(targets)).heatmap
+    assert heatmap is not None
+    return heatmap.numpy()
+
+
+def _enlarged(sample: Sample, maps: Tensor) -> np.ndarray:
+    """Raw maps (B, h, w) with each pixel repeated to the image's size, as quantus requires: (B, 1, H', W')."""
+    return torch.nn.functional.interpolate(maps[:, None], sample.heatmaps.shape[1:], mode="nearest").numpy()
+
+
+def captum_sensitivity(sample: Sample) -> Any:
+    """captum.metrics.sensitivity_max with our draws."""
+    from captum.metrics import sensitivity_max
+
+    def explain(images: Tensor | tuple[Tensor]) -> Tensor | tuple[Tensor]:  # captum passes a tuple or a tensor
+        return (_raw_maps(sample, images[0]),) if isinstance(images, tuple) else _raw_maps(sample, images)
+
+    noise = _noise(sample).flatten(0, 1)
+    return sensitivity_max(
+        explain, sample.images, perturb_func=lambda images: images + noise, n_perturb_samples=SAMPLES
+    )
+
+
+def quantus_sensitivity(name: str) -> Call:
+    """quantus.MaxSensitivity or AvgSensitivity with our draws."""
+
+    def call(sample: Sample) -> Any:
+        import quantus
+
+        draws = iter(_noise(sample).flatten(2).unbind(1))
+
+        def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
+            return _enlarged(sample, _raw_maps(sample, torch.as_tensor(inputs)))
+
+        def perturb(arr: np.ndarray, indices: object, **_: object) -> np.ndarray:
+            return arr + next(draws).numpy()
+
+        metric = getattr(quantus, name)(nr_samples=SAMPLES, perturb_func=perturb, **QUIET)
+        return _explaining(metric, sample, _enlarged(sample, sample.raw_maps), explain)
+
+    return call
+
+
+def quantus_mprt(sample: Sample) -> Any:
+    """quantus.MPRT, the mean over its own randomised models."""
+    import quantus
+
+    def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
+        return _enlarged(sample, _raw_maps(sample, torch.as_tensor(inputs), model))
+
+    metric = quantus.MPRT(abs=False, return_average_correlation=True, **QUIET)
+    with torch.random.fork_rng():
+        return _explaining(metric, sample, _enlarged(sample, sample.raw_maps), explain)
+
+
+def predicted_mprt(sample: Sample, _: Values) -> Values:
+    """Our correlation of the raw maps on quantus's randomised models, and 1 for the network itself."""
+    from quantus.helpers.model.pytorch_model import PyTorchModel
+
+    model = PyTorchModel(sample.model, channel_first=True, softmax=False)
+    correlations = [torch.ones(len(sample.images), dtype=torch.float64)]
+    with torch.random.fork_rng():
+        for _name, randomised in model.get_random_layer_generator("top_down", 42):
+            correlations.append(spearman(sample.raw_maps, _raw_maps(sample, sample.images, randomised)))
+    return torch.stack(correlations).mean(0).numpy()
+
+
+def quantus_random_logit(sample: Sample) -> Any:
+    """quantus.RandomLogit, which draws the classes itself."""
+    import quantus
+
+    def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
+        return _heatmaps_of(sample, targets)[:, None]
+
+    metric = quantus.RandomLogit(num_classes=sample.trace.logits.shape[1], **QUIET)
+    return _explaining(metric, sample, sample.heatmaps[:, None].copy(), explain)
+
+
+def predicted_random_logit(sample: Sample, _: Values) -> Values:
+    """scikit-image's SSIM of the flattened maps, a line of pixels, of the classes that quantus draws by place."""
+    from skimage.metrics import structural_similarity
+
+    classes = sample.trace.logits.shape[1]
+    draws = np.random.RandomState(42).randint(0, classes - 1, len(sample.targets))
+    others = [_others(classes, target)[draw] for target, draw in zip(sample.targets, draws, strict=True)]
+    values = []
+    for own, other in zip(sample.heatmaps, _heatmaps_of(sample, np.array(others)), strict=True):
+        data_range = float(max(own.max(), other.max()) - min(own.min(), other.min()))
+        values.append(structural_similarity(own.ravel(), other.ravel(), data_range=data_range))
+    return np.array(values)
+
+
+def _others(classes: int, target: int) -> Sequence[int]:
+    return [number for number in range(classes) if number != target]
+
+
+def _explaining(metric: Any, sample: Sample, maps: np.ndarray, explain: Callable[..., np.ndarray]) -> Any:
+    """Call a metric of quantus that explains again; numpy's global generator is as before afterwards."""
+    state = np.random.get_state()
+    try:
+        return metric(
+            model=sample.model,
+            x_batch=sample.images.numpy(),
+            y_batch=np.array(sample.targets),
+            a_batch=maps,
+            explain_func=explain,
+            channel_first=True,
+            softmax=False,
+            device="cpu",
+        )
+    finally:
+        np.random.set_state(state)

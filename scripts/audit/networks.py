@@ -1,0 +1,139 @@
+"""The networks that the audit explains: tiny ones in small integers, and trained ones on their own images."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+import axiom_bench as ab
+from axiom_bench.data.base import subset
+from axiom_bench.data.loading import batches
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.models.load import LoadedModel, load_model
+from axiom_bench.models.registry import model_config
+
+REAL_ROOT = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).resolve().parents[3] / "shared"))
+PHOTOGRAPHS = "own_model"  # the trained network that has photographs below REAL_ROOT
+SCENES = 64  # drawn, of which the first audit chose its images
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network in eval mode, its target layer, images (B, 3, H', W') and the classes to explain (B,)."""
+
+    title: str
+    model: nn.Module
+    layer: str
+    images: Tensor
+    targets: Tensor
+
+    def first(self, count: int) -> Network:
+        """The same network with the first images alone."""
+        return replace(self, images=self.images[:count], targets=self.targets[:count])
+
+    def to(self, dtype: torch.dtype) -> Network:
+        """A copy of another type."""
+        return replace(self, model=copy.deepcopy(self.model).to(dtype), images=self.images.to(dtype))
+
+    def copied(self) -> Network:
+        """The same with a copy of the model, on which a library may leave something."""
+        return replace(self, model=copy.deepcopy(self.model))
+
+
+def tiny() -> Network:
+    """Two 2 x 2 maps and a ReLU head in small integers, float64: its values can be computed by hand."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 2)
+    ).double()
+    values: list[list[object]] = [
+        [[[[1]], [[0]], [[0]]], [[[0]], [[1]], [[0]]]],  # F_1 = relu(red + 1), F_2 = relu(green)
+        [1, 0],
+        [[1, 1, 1, 1, 0, 1, 0, 0], [1, -1, 0, 1, -1, 0, 2, 0], [-1, 0, -1, 0, 0, 0, 0, -1]],
+        [0, -1, 1],
+        [[2, -1, 5], [1, 2, 0]],
+        [1, 0],
+    ]
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), values, strict=True):
+            parameter.copy_(torch.tensor(value))
+    first = [[[0, -1], [1, 0]], [[0, 3], [1, 0]], [[0, 0], [0, 0]]]  # F_1 = 1 0 / 2 1, F_2 = 0 3 / 1 0
+    second = [[[1, 0], [2, -1]], [[2, 0], [0, 1]], [[1, 1], [0, 0]]]
+    images = torch.tensor([first, second], dtype=torch.float64)
+    return Network("tiny", model.eval(), "1", images, torch.tensor([0, 0]))
+
+
+def check_tiny(network: Network) -> None:
+    """Compare the first image's trace and weights with values computed by hand. Raises AssertionError.
+
+    h = (7, 3, 0) and S = 2 * 7 - 3 + 1; g = 2 W_1 - W_2, since the third ReLU is off.
+    """
+    trace = ab.trace(network.model, network.layer, network.images, network.targets)[:1]
+    assert trace.scores.tolist() == [12]
+    assert trace.gradients.tolist() == [[[[1, 3], [2, 1]], [[1, 2], [-2, 0]]]]
+    assert trace.ablation_drops.tolist() == [[12 - 11, 12 - 8]]
+    by_hand = {"grad_cam": [7 / 4, 1 / 4], "xgrad_cam": [6 / 4, 4 / 4], "ablation_cam": [1 / 12, 4 / 12]}
+    for name, weights in by_hand.items():
+        expected = torch.tensor(weights, dtype=torch.float64)
+        torch.testing.assert_close(ab.methods.get(name)(trace).flatten(), expected)
+
+
+def tiny_pooled() -> Network:
+    """The tiny network's layer before global average pooling and one linear layer, for CAM."""
+    network, head = tiny(), nn.Linear(2, 2).double()
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1, 2], [-1, 1]]))
+    convolution, relu, *_ = network.model.children()
+    model = nn.Sequential(convolution, relu, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    return replace(network, title="tiny, pooled", model=model.eval())
+
+
+def with_constant_maps(network: Network, value: float) -> Network:
+    """The tiny network with maps of relu(value)."""
+    return _with_layer(network, 0, value)
+
+
+def with_zero_head(network: Network) -> Network:
+    """The tiny network with scores and gradients of 0."""
+    return _with_layer(network, -1, 0.0)
+
+
+def _with_layer(network: Network, place: int, bias: float) -> Network:
+    """The tiny network with weights of 0 and this bias in one of its layers."""
+    changed = network.copied()
+    assert isinstance(changed.model, nn.Sequential)
+    layer = changed.model[place]
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, bias)
+    return changed
+
+
+def trained(name: str, count: int) -> Network:
+    """A trained network at its default layer with its own images, float32."""
+    model, batch = loaded(name, count)
+    assert batch.targets is not None
+    return Network(f"{name} at {model.layer}", model.module, model.layer, batch.images, batch.targets)
+
+
+def loaded(name: str, count: int) -> tuple[LoadedModel, ab.Batch]:
+    """A named network and a batch of its own images: photographs below REAL_ROOT, or scenes."""
+    config: dict[str, Any] = {"real_root": str(REAL_ROOT), "model": model_config(name)}
+    settings = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    assert isinstance(settings, dict)
+    model = load_model(settings["model"])
+    photographs = {
+        "kind": "imagenet",
+        "root": str(REAL_ROOT / name / "images"),
+        "classes": settings["model"]["classes"],
+    }
+    images = load_dataset(photographs if name == PHOTOGRAPHS else {"kind": "scenes", "size": SCENES})
+    rows = batches(images, subset(images, count, 0), model.preprocessing, "label", count, 0)
+    return model, next(row for row in rows if isinstance(row, ab.Batch))

@@ -1,0 +1,154 @@
+"""scripts/audit: our side by hand without any other library; one pair and one case of each library that is installed."""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+
+import pytest
+import torch
+from audit import cases, markdown, networks
+from audit.methods import findings as method_findings
+from audit.methods import page as methods_page
+from audit.methods.measures import largest_difference
+from audit.methods.pairs import PASSES_PER_CHANNEL, SETTINGS, pair
+from audit.metrics import findings as metric_findings
+from audit.metrics import page as metrics_page
+from audit.metrics import samples
+from audit.metrics.pairs import PAIRS, MetricPair
+
+from axiom_bench import methods
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+
+BY_HAND = [entry for entry in PAIRS if entry.by_hand is not None]
+CASES = {
+    "pytorch_grad_cam": "methods/grad_cam_ablation_exception.py",
+    "torchcam": "methods/torchcam_small_maps.py",
+    "captum": "metrics/captum_infidelity_sign.py",
+    "quantus": "metrics/quantus_effective_complexity_model.py",
+}
+METHODS = ("grad_cam@pytorch_grad_cam", "grad_cam@torchcam", "grad_cam@captum")
+METRICS = {
+    "pytorch_grad_cam": ("average_drop", "DropInConfidence"),
+    "torchcam": ("average_drop", "ClassificationMetric"),
+    "captum": ("infidelity", "infidelity"),
+    "quantus": ("gini", "Sparseness"),
+}
+
+
+def needs(library: str) -> None:
+    if find_spec(library) is None:
+        pytest.skip(f"{library} isn't installed: pip install -c requirements.lock -e '.[peers,quantus]'")
+
+
+def test_the_tiny_network_is_worked_out_by_hand():
+    networks.check_tiny(networks.tiny())
+
+
+@pytest.mark.parametrize("entry", BY_HAND, ids=lambda entry: f"{entry.value}-{entry.library}-{entry.name}")
+def test_our_value_is_the_one_computed_by_hand(entry):
+    metric_findings.check_by_hand(entry, samples.tiny())
+
+
+def test_a_wrong_value_by_hand_is_noticed():
+    wrong = MetricPair("gini", "none", "none", peer=lambda sample: [0.0], by_hand=0.5)
+    with pytest.raises(AssertionError, match="gini"):
+        metric_findings.check_by_hand(wrong, samples.tiny())
+
+
+def test_every_pair_and_setting_is_of_a_method_or_case_that_is_there():
+    assert set(SETTINGS) <= set(plugins.names(plugins.PEERS))
+    assert set(PASSES_PER_CHANNEL) <= set(methods.names())
+    named = {f"{entry.case}.py" for entry in PAIRS if entry.case}
+    assert named <= {path.name for path in cases.paths("metrics")}
+
+
+def test_degenerate_networks_are_what_their_names_say():
+    small = networks.tiny()
+    for network, value in ((networks.with_constant_maps(small, -1), 0.0), (networks.with_constant_maps(small, 1), 1.0)):
+        assert (network.model[:2](network.images) == value).all()
+    silent = networks.with_zero_head(small)
+    assert not silent.model(silent.images).any()
+    assert small.model(small.images).any()
+
+
+@pytest.mark.parametrize("library", CASES)
+def test_a_case_of_each_library_is_reproduced(library):
+    needs(library)
+    case = cases.run(cases.FOLDER / CASES[library])
+    assert case.reproduced
+    assert case.claim.count('"""') == 0
+    assert case.output
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_of_each_library_agrees_on_the_tiny_network(name):
+    needs(name.partition("@")[2])
+    finding = method_findings.measured(pair(name), networks.tiny(), networks.tiny())
+    assert finding.agrees
+    assert finding.times.peer_passes >= 1
+    assert any(line.startswith(f"| `{name}` | ") for line in methods_page._values([finding]))
+
+
+@pytest.mark.parametrize("library", METRICS)
+def test_a_metric_of_each_library_on_the_tiny_image(library):
+    needs(library)
+    value, name = METRICS[library]
+    chosen = [entry for entry in BY_HAND if (entry.value, entry.name) == (value, name)]
+    (entry,) = chosen
+    small = samples.tiny()
+    side = metric_findings.measured(entry, small, small).tiny
+    assert side is not None
+    assert (side.difference if side.predicted is None else side.unexplained) <= markdown.AGREES
+
+
+def test_a_library_that_raises_differs_and_says_how():
+    def failing(sample):
+        raise ValueError("no")
+
+    entry = MetricPair("gini", "none", "none", peer=failing, by_hand=13 / 28)
+    small = samples.tiny()
+    finding = metric_findings.measured(entry, small, small)
+    assert not finding.agrees
+    assert finding.tiny.difference == math.inf
+    assert "raises ValueError" in metrics_page._row(finding)
+
+
+def test_the_summary_replaces_the_lines_between_the_markers():
+    small = samples.tiny()
+    entry = MetricPair("gini", "quantus", "Sparseness", peer=lambda sample: [13 / 28], by_hand=13 / 28)
+    finding = metric_findings.measured(entry, small, small)
+    start, end = metrics_page.MARKERS
+    page = metrics_page.with_summary(f"before\n{start}\nold\n{end}\nafter\n", [finding])
+    assert page.startswith(f"before\n{start}\n\n| metric |")
+    assert "| `gini` | quantus `Sparseness` | - |" in page
+    assert page.endswith(f"{end}\nafter\n")
+    assert "old" not in page
+    with pytest.raises(SystemExit, match="needs the lines"):
+        metrics_page.with_summary("no markers", [finding])
+
+
+def test_a_case_that_is_not_reproduced_is_said_to_be_gone(tmp_path, monkeypatch):
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods/gone.py").write_text('"""A library: a claim."""\n\nprint("measured")\nreproduced = False\n')
+    (tmp_path / "methods/there.py").write_text('"""A library: another."""\n\nprint("measured")\nreproduced = True\n')
+    monkeypatch.setattr(cases, "FOLDER", tmp_path)
+    lines = cases.section("methods")
+    assert "Not reproduced with these versions (`gone.py`)." in lines
+    assert lines[lines.index("### A library: another.") :][:5] == [
+        "### A library: another.", "", "```python", 'print("measured")\nreproduced = True', "```",
+    ]  # fmt: skip
+
+
+def test_a_missing_library_is_one_sentence():
+    if find_spec("torchcam") is not None:
+        pytest.skip("torchcam is installed")
+    with pytest.raises(BenchError, match=r"pip install 'axiom-bench\[peers\]'"):
+        pair("grad_cam@torchcam")
+
+
+def test_differences_are_relative_to_each_image_and_bold_where_large():
+    expected = torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]])
+    assert largest_difference(expected + torch.tensor([0.0, 0.5]), expected) == 0.5  # 0.25 of the first, 0.5 of zeros
+    assert [markdown.difference(value) for value in (None, 0.0, 1e-6, 1e-3)] == ["-", "0", "1.0e-06", "**1.0e-03**"]

@@ -1,0 +1,158 @@
+"""The architecture as docs/architecture.md draws it: which room imports which, and one import name for all of it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"bench": "axiom_bench", "methods": "axiom_bench.methods", "metrics": "axiom_bench.metrics"}
+
+BOTTOM = {"errors", "columns", "configs"}
+MAY_IMPORT = {  # a room, or the one module of a room
+    "errors": set(),
+    "columns": set(),
+    "configs": set(),
+    "cutting": BOTTOM,
+    "explanation": {*BOTTOM, "cutting"},
+    "embedded": BOTTOM,
+    "data": {*BOTTOM, "cutting.output", "embedded"},
+    "models": {*BOTTOM, "cutting", "data", "embedded"},
+    "methods": {*BOTTOM, "cutting", "explanation"},
+    "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},
+    "evaluation": {*BOTTOM, "cutting", "explanation", "data.batch"},
+    "records": BOTTOM,
+    "report": {*BOTTOM, "records"},
+    "run": {*BOTTOM, "cutting", "explanation", "evaluation", "data", "models", "records"},
+    "gate": {*BOTTOM, "records", "report"},
+}
+PENDING = {  # arrows that are still wrong, by (room, what it imports), and why
+    ("methods", "evaluation"): "a wrapper finds the method that it wraps by its name",
+    ("run", "metrics"): "pictures of perturbed images",
+    ("run", "report"): "settings of the report are checked before the run",
+}
+FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
+WITHOUT_TORCH = ("errors", "columns", "configs", "records", "report", "gate")
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """{module name: its parsed source}, of everything that is installed."""
+    modules = {}
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            names = path.relative_to(ROOT / folder).with_suffix("").parts
+            modules[".".join([package, *(name for name in names if name != "__init__")])] = ast.parse(path.read_text())
+    return modules
+
+
+def imports(name: str) -> Iterator[str]:
+    """Modules of ours that a module imports, anywhere in it: under TYPE_CHECKING and in functions too."""
+    modules = sources()
+    for node in ast.walk(modules[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} has a relative import"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                if submodule in modules or node.module in modules:
+                    yield submodule if submodule in modules else str(node.module)
+
+
+def room(name: str) -> str:
+    return name.partition(".")[2].partition(".")[0]
+
+
+def wrong_arrows(room_name: str) -> dict[str, list[str]]:
+    """{room that mustn't be imported: who imports what of it}."""
+    wrong: dict[str, list[str]] = {}
+    for name in sources():
+        if room(name) != room_name:
+            continue
+        if name in ("axiom_bench.methods", "axiom_bench.metrics"):  # get() and names() ask the plug-ins
+            allowed = {*MAY_IMPORT[room_name], "evaluation.plugins"}
+        else:
+            allowed = MAY_IMPORT[room_name]
+        for target in imports(name):
+            local = target.removeprefix("axiom_bench").removeprefix(".")
+            if room(target) != room_name and not {room(target), local} & allowed:
+                wrong.setdefault(room(target), []).append(f"{name} imports {target}")
+    return wrong
+
+
+def test_every_folder_is_a_room_with_its_arrows():
+    assert {room(name) for name in sources()} == {*MAY_IMPORT, *FREE}
+
+
+@pytest.mark.parametrize("room_name", MAY_IMPORT)
+def test_a_room_imports_only_what_lies_below_it(room_name):
+    wrong = wrong_arrows(room_name)
+    assert not {other: names for other, names in wrong.items() if (room_name, other) not in PENDING}
+
+
+@pytest.mark.parametrize(
+    ("room_name", "other"),
+    [pytest.param(*pair, marks=pytest.mark.xfail(strict=True, reason=why)) for pair, why in PENDING.items()],
+)
+def test_an_arrow_that_is_still_wrong(room_name, other):
+    assert other not in wrong_arrows(room_name)
+
+
+def test_no_circle_of_imports():
+    graph = {name: {target for target in imports(name) if target != name} for name in sources()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"circle of imports: {' <- '.join(error.args[1])}")
+
+
+def test_each_package_says_in_a_sentence_or_two_what_it_holds():
+    folders = [path for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py")]
+    for path in folders:
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert 1 <= len(re.findall(r"[.:!?](?=\s|$)", text)) <= 3, f"{path}: {text!r}"
+
+
+def run(code: str) -> str:
+    """What a fresh process prints, in the checkout's root, where a wrong import name would be importable."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+IMPORT_ALL = """
+import importlib, sys
+import axiom_bench
+public = {name: getattr(axiom_bench, name) for name in axiom_bench.__all__}
+for name in NAMES:
+    try:
+        importlib.import_module(name)
+    except axiom_bench.BenchError as error:  # another library's methods, where the extra isn't installed
+        assert "pip install" in str(error), error
+"""
+
+
+def test_one_import_name_and_no_name_hides_a_module():
+    check = """
+print([name for name in ("bench", "methods", "metrics") if name in sys.modules])
+print([name for name in NAMES if name in sys.modules and name.count(".")
+       and getattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2]) is not sys.modules[name]])
+print([name for name in public if getattr(axiom_bench, name) is not public[name]])
+"""
+    names = [name for name in sources() if not name.endswith("__main__")]
+    assert run(f"NAMES = {names}\n{IMPORT_ALL}{check}").splitlines() == ["[]"] * 3
+
+
+def test_records_report_and_gate_import_no_torch():
+    names = [name for name in sources() if room(name) in WITHOUT_TORCH]
+    code = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    assert run(code) == "False"

@@ -1,0 +1,140 @@
+"""The checks of metrics: each catches a metric that breaks its promise, and passes one that keeps it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.testing import METRIC_CHECKS, check_metric, metric_checks
+from axiom_bench.testing.metric_checks import METRIC_CASES
+
+
+def mean_of_heatmap(explanation):
+    """The mean of the heatmap, from outside of the project."""
+    return explanation.heatmap.float().mean((1, 2))
+
+
+def several_values(explanation):
+    return {"least": explanation.raw_map.amin((1, 2)), "largest": explanation.raw_map.amax((1, 2))}
+
+
+def half_undefined(explanation):
+    values = mean_of_heatmap(explanation)
+    values[0] = float("nan")
+    return values
+
+
+def from_the_global_state(explanation):
+    return mean_of_heatmap(explanation) + torch.rand(len(explanation))
+
+
+def counting(counter=itertools.count()):  # noqa: B008 - a state that outlives the call is what this metric is for
+    return lambda explanation: mean_of_heatmap(explanation) + next(counter)
+
+
+def relative_to_the_batch(explanation):
+    values = mean_of_heatmap(explanation)
+    return values / values.sum()
+
+
+def by_row_number(explanation):
+    return mean_of_heatmap(explanation) + torch.arange(len(explanation))
+
+
+def overwrites_the_heatmap(explanation):
+    explanation.heatmap.sub_(0.5)
+    return mean_of_heatmap(explanation)
+
+
+def overwrites_and_restores(explanation):
+    explanation.trace.activations.mul_(2).div_(2)
+    return mean_of_heatmap(explanation)
+
+
+def overwrites_the_model(explanation):
+    with torch.no_grad():
+        next(explanation.trace.cut_model.model.parameters()).mul_(2)
+    return mean_of_heatmap(explanation)
+
+
+def gradient_of_the_images(explanation):
+    images = explanation.images.clone().requires_grad_()
+    return torch.autograd.grad(explanation.trace.forward(images).sum(), images)[0].abs().sum((1, 2, 3))
+
+
+def summed_in_half_precision(explanation):
+    return explanation.heatmap.sum((1, 2)).double()
+
+
+def needs_boxes(explanation):
+    return torch.tensor([float(len(boxes)) for boxes in explanation.boxes])
+
+
+BROKEN = [
+    ("returns_declared_values", several_values),
+    ("values_are_finite", half_undefined),
+    ("deterministic", from_the_global_state),
+    ("deterministic", counting()),
+    ("batch_invariant", relative_to_the_batch),
+    ("order_invariant", by_row_number),
+    ("leaves_explanation_alone", overwrites_the_heatmap),
+    ("leaves_explanation_alone", overwrites_and_restores),
+    ("leaves_model_alone", overwrites_the_model),
+    ("works_without_autograd", gradient_of_the_images),
+    ("takes_half_precision_maps", summed_in_half_precision),
+    ("broken_row_changes_no_other", relative_to_the_batch),
+    ("takes_missing_annotations", needs_boxes),
+]
+
+
+@pytest.mark.parametrize(("check", "metric"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_promise_is_caught(check, metric):
+    case = METRIC_CASES["weights"]
+    with pytest.raises((AssertionError, RuntimeError, TypeError)):
+        getattr(metric_checks, check)(plugins.of("metric", metric), case)
+    getattr(metric_checks, check)(plugins.of("metric", mean_of_heatmap), case)
+
+
+def test_every_check_has_its_broken_metric():
+    assert {check for check, _ in BROKEN} == {check.__name__ for check in METRIC_CHECKS}
+
+
+def test_a_users_function_passes():
+    check_metric(mean_of_heatmap)
+
+
+def test_a_name_passes():
+    check_metric("gini")
+
+
+def test_the_message_names_metric_check_and_case():
+    with pytest.raises(AssertionError, match=r"by_row_number fails batch_invariant on the explanation by weights: \w+"):
+        check_metric(by_row_number)
+
+
+def test_an_error_of_the_metric_passes_through_with_a_note():
+    with pytest.raises(TypeError) as caught:
+        check_metric(needs_boxes)
+    assert caught.value.__notes__[-1] == "in takes_missing_annotations, on the explanation by weights"
+
+
+def test_an_exemption_needs_a_reason_to_be_there():
+    check_metric(summed_in_half_precision, exempt={"takes_half_precision_maps": "sums in the map's own type"})
+    with pytest.raises(AssertionError, match="passes it: remove the exemption"):
+        check_metric(mean_of_heatmap, exempt={"deterministic": "none"})
+    with pytest.raises(BenchError, match="did you mean 'deterministic'"):
+        check_metric(mean_of_heatmap, exempt={"determinist": "none"})
+
+
+def test_the_cases_are_what_the_checks_think_they_are():
+    """No row has a zero map, a zero score, or a map without negative values."""
+    for name, case in METRIC_CASES.items():
+        explanation = case.explanation()
+        assert (explanation.heatmap.amax((1, 2)) == 1).all()
+        assert (explanation.raw_map.amin((1, 2)) < 0).all()
+        assert (explanation.trace.scores != 0).all()
+        assert (explanation.contributions is None) == (name == "map")
