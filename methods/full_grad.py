@@ -100,7 +100,7 @@ def _convolution(
 
 def _linear(z: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
     if z.ndim != 2:
-        raise BenchError("FullGrad has no rule for linear layers over tokens: leave full_grad out for a transformer.")
+        raise BenchError("FullGrad has no rule for linear layers over tokens or positions; leave full_grad out here.")
     return bias
 
 

@@ -7,9 +7,10 @@ from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
 from axiom_bench.methods.shared.wrapping import heatmap_of
+from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
-def guided(trace: Trace, wrapped: str | Method = "xgrad_cam") -> Map:
+def guided(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
     """Sum over RGB of |guided gradient|, times the wrapped method's heatmap at the image's size -> (B, H', W').
 
     The paper shows the product per colour; this is the sum of its absolute values over the three.

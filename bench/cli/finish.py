@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from axiom_bench import report
 from axiom_bench.columns import WHOLE_SET
-from axiom_bench.records import store as records
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import reading
 from axiom_bench.run import manifest
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
@@ -29,17 +30,17 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
     if done:
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
-        manifest.write(folder, written)
-        lines += [*_counts(folder, done), *report.headline(folder), f"report: {report.write(folder)}"]
+        manifest_file.write(folder, written)
+        lines += [*_counts(folder, written, done), *report.headline(folder), f"report: {report.write(folder)}"]
     return _exit_code(failures), [*lines, *_failed(failures)]
 
 
-def _counts(folder: Path, done: Sequence[Outcome]) -> Iterator[str]:
+def _counts(folder: Path, manifest: Mapping[str, Any], done: Sequence[Outcome]) -> Iterator[str]:
     """How much was there already, and every status that isn't "ok", in values; bad images in images."""
     shards, computed = sum(outcome.shards for outcome in done), sum(outcome.shards_computed for outcome in done)
     if not computed:
         yield f"{shards} of {shards} shards were already there: nothing was computed"
-    rows = records.read(folder, (path for outcome in done for path in outcome.records))
+    rows = reading.read_records(folder, manifest)
     counts = Counter(rows["status"].astype(str))
     undefined = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
     if undefined:

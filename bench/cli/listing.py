@@ -9,7 +9,7 @@ import yaml
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.models.registry import describe_model, model_names
-from axiom_bench.run.fingerprint import version_of
+from axiom_bench.records.sources import version_of
 
 KINDS = ("methods", "peers", "metrics", "models", "data")
 

@@ -60,6 +60,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        kind = f"{str(self.images.dtype).removeprefix('torch.')}, {self.images.device}"
+        return f"Batch(images {tuple(self.images.shape)}, {kind}, {len(self.annotations)} annotations)"
+
     def to(self, device: torch.device | str) -> Batch:
         """The same rows with images and targets on another device; annotations stay on the CPU."""
         targets = None if self.targets is None else self.targets.to(device, non_blocking=True)

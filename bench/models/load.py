@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,8 @@ class LoadedModel:
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
     state dict. reshape: of a transformer's layer, and output, what is explained, as `CutModel` takes them; the name
     tells an output that isn't the logits, and output_module is what it puts behind this network. depth: the place of
-    the layer among all modules, in the order in which the network runs them.
+    the layer among all modules, in the order in which the network runs them. build: the function that built the
+    network, with its arguments bound.
     """
 
     name: str
@@ -42,6 +43,7 @@ class LoadedModel:
     output: Output = LOGITS
     output_module: OutputModule | None = None
     depth: int = 0
+    build: Callable[[], nn.Module] | None = None
 
 
 def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
@@ -78,6 +80,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         output=output,
         output_module=output.module(number_of_classes),
         depth=layers.depth(layer, calls),
+        build=source.build,
     )
 
 

@@ -110,7 +110,8 @@ def _download(member: Any, architecture: str) -> Weights:
 def _no_download(architecture: str, origin: str, error: Exception) -> BenchError:
     return BenchError(
         f"The weights of {architecture} can't be downloaded from {origin} ({str(error).splitlines()[0]}); "
-        "set model.weights to a local .safetensors or .pth file, or model.weights=null for random weights."
+        f"set model.weights_folder to a folder with {architecture}.safetensors (or .pth), which serves several models, "
+        "model.weights to one such file, or model.weights=null for random weights."
     )
 
 

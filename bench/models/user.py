@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 from axiom_bench.errors import BenchError, unknown
 
+FROM_FILE = "axiom_bench_user_"  # how modules are named that are imported from a file
 EXPECTED = "give module:function or path/to/file.py:function, where function(**kwargs) returns an nn.Module"
 
 
@@ -35,10 +37,15 @@ def import_function(path: str, setting: str = "model.architecture", expected: st
 
 
 def _from_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"axiom_bench_user_{path.stem}", path)
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]  # two files may have the same stem
+    spec = importlib.util.spec_from_file_location(f"{FROM_FILE}{path.stem}_{place}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their own module up there
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module.__name__]  # as `import` does
+        raise
     return module

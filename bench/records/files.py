@@ -12,12 +12,16 @@ from axiom_bench.errors import BenchError
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes under a temporary name in the same folder, then renames. Raises BenchError, naming the folder."""
+    """Writes under a temporary name in the same folder, syncs, and renames. Raises BenchError, naming the folder."""
     draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(draft, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise _unwritable(path.parent, error) from error
     finally:
@@ -31,8 +35,22 @@ def ensure_writable(folder: Path) -> None:
     _remove(probe)
 
 
+def _sync_folder(folder: Path) -> None:
+    """The new name itself must survive a power cut. Windows can't open a folder, and needs no such call."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # some network file systems don't sync folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def _remove(path: Path) -> None:
-    with suppress(NotADirectoryError):  # the folder itself isn't one: nothing was written
+    with suppress(NotADirectoryError):  # the folder itself is a file: nothing was written
         path.unlink(missing_ok=True)
 
 

@@ -1,20 +1,24 @@
-"""Reading a finished run: the manifest, and the records, curves and run times that it lists. Needs no torch."""
+"""Reading a finished run: the manifest, and the records, curves and run times that it counts. Needs no torch.
+
+Of a record file only the values count whose keys the manifest names: the file may also hold values of other commands. A
+manifest without keys, as earlier versions wrote them, counts all rows of the files that it lists.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as arrow
-import pyarrow.parquet as pq
 
-from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.errors import BenchError
-from axiom_bench.records import store
+from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
+from axiom_bench.records import holdings, store
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records.holdings import Values
 
 WHOLE_SET_COLUMNS = (
     "model", "layer", "data", "method", "metric", "value", "status", "images", "common_value", "common_images",
@@ -33,26 +37,24 @@ class CurvePart(NamedTuple):
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The parsed manifest.json. Raises BenchError where it is missing, can't be read, or isn't a run's manifest."""
-    file = Path(folder) / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BenchError(
-            f"{folder} is no run folder: it has no manifest.json; give results/<experiment>/<run>."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{file} can't be read ({error}); run the same command again to write it anew.") from error
-    if not isinstance(manifest, dict) or not {"experiment", "run"} <= manifest.keys():
-        raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
-    return manifest
+    return manifest_file.read(Path(folder))
 
 
 def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are categories.
+    """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are categories. At the end
+    the values of whole data sets, with image id "*".
 
     Raises BenchError, naming the file, for one that is missing or damaged.
     """
-    return store.read(Path(folder), manifest.get("records", []))
+    folder = Path(folder)
+    if not _has_keys(manifest):
+        return store.read(folder, manifest.get("records") or ())
+    tables = [
+        chosen(store.parse(folder / file.name, content, store.SCHEMA), values, file.values, file.names, "metric")
+        for file, content, values in holdings.of_manifest(folder, manifest)
+    ]
+    tables += [_as_records(manifest, table) for table in _whole_set_tables(folder, manifest)]
+    return store.to_frame(tables, store.SCHEMA)
 
 
 def read_curves(
@@ -62,14 +64,14 @@ def read_curves(
 
     curves: names of curves, None for all. method: of one method alone. Raises BenchError as `read_records`.
     """
-    for file in manifest.get("curves") or ():
-        table = store.read_table(Path(folder) / file, store.CURVES)
+    folder = Path(folder)
+    for place, table in _curve_tables(folder, manifest):
         for column, wanted in (("curve", curves), ("method", None if method is None else [method])):
             if wanted is not None:
                 names = table[column].cast(pa.string())
                 table = table.filter(arrow.is_in(names, pa.array(list(wanted), pa.string())))
         if len(table):
-            yield CurvePart(*_place(Path(folder), file), table)
+            yield CurvePart(*place, table)
 
 
 def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -82,17 +84,59 @@ def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
 
 def read_whole_set(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Values of whole data sets with their bootstrap replicates, in WHOLE_SET_COLUMNS. Raises BenchError."""
-    tables = [store.read_table(Path(folder) / file).to_pandas() for file in manifest.get("whole_set") or ()]
+    tables = [table.to_pandas() for table in _whole_set_tables(Path(folder), manifest)]
     if not tables:
         return pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
-    return pd.concat(tables, ignore_index=True)[list(WHOLE_SET_COLUMNS)]
+    return pd.concat(tables, ignore_index=True).reindex(columns=list(WHOLE_SET_COLUMNS))
 
 
-def _place(folder: Path, file: str) -> tuple[str, str, str]:
-    """Model, layer and data set of a file of curves: those of the records beside it."""
-    records = folder / file.replace("curves/", "records/", 1)
-    try:
-        first = pq.read_table(records, columns=["model", "layer", "data"]).slice(0, 1).to_pylist()
-    except (OSError, ValueError) as error:
-        raise BenchError(f"The records {records} can't be read ({error}); delete them and run again.") from error
+def _has_keys(manifest: Mapping[str, Any]) -> bool:
+    return any("values" in job for job in manifest.get("jobs") or ())
+
+
+def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> list[pa.Table]:
+    return [store.read_table(folder / file) for file in dict.fromkeys(manifest.get("whole_set") or ())]
+
+
+def _as_records(manifest: Mapping[str, Any], table: pa.Table) -> pa.Table:
+    """Values of a whole data set as rows of the records."""
+    constant = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
+    classes = dict.fromkeys(("target_class", "predicted_class"), UNKNOWN_CLASS)
+    own = {name: table[name] for name in table.column_names if name in store.SCHEMA.names}
+    columns = {**{name: [value] * len(table) for name, value in {**constant, **classes}.items()}, **own}
+    return pa.table({name: columns[name] for name in store.SCHEMA.names}).cast(store.SCHEMA)
+
+
+def chosen(
+    table: pa.Table, values: Values, held: Values, names: Mapping[str, Collection[str]], column: str
+) -> pa.Table:
+    """The rows of the chosen values. names: of each metric, as they stand in the column."""
+    if values == held:
+        return table
+    methods, metrics = (table[name].combine_chunks() for name in ("method", column))
+    keep = np.zeros((len(methods.dictionary), len(metrics.dictionary)), dtype=bool)
+    place = {name: index for index, name in enumerate(metrics.dictionary.to_pylist())}
+    for row, method in enumerate(methods.dictionary.to_pylist()):
+        own = (name for metric in values.get(method, ()) for name in names.get(metric, ()))
+        keep[row, [place[name] for name in own if name in place]] = True
+    return table.filter(pa.array(keep[np.asarray(methods.indices), np.asarray(metrics.indices)]))
+
+
+def _curve_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], pa.Table]]:
+    """Each file of curves, after its model, layer and data set."""
+    if not _has_keys(manifest):
+        for name in manifest.get("curves") or ():
+            records = folder / name.replace(f"{holdings.CURVES}/", f"{holdings.RECORDS}/", 1)
+            yield _place(store.read_table(records)), store.read_table(folder / name, store.CURVES)
+        return
+    for file, content, values in holdings.of_manifest(folder, manifest):
+        if file.curve_file is not None and file.curves.keys() & {metric for own in values.values() for metric in own}:
+            table = store.read_table(folder / file.curve_file, store.CURVES)
+            table = chosen(table, values, file.values, file.curves, "curve")
+            yield _place(store.parse(folder / file.name, content)), table
+
+
+def _place(records: pa.Table) -> tuple[str, str, str]:
+    """The model, layer and data set that records are of; empty where there are none."""
+    first = records.select(["model", "layer", "data"]).slice(0, 1).to_pylist()
     return (str(first[0]["model"]), str(first[0]["layer"]), str(first[0]["data"])) if first else ("", "", "")

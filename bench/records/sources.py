@@ -1,93 +1,186 @@
-"""Which source code decides a value: it goes into the name of a record file, so that changed code computes afresh."""
+"""Which code decides a value: it is part of the value's key, so that changed code computes anew.
+
+From the modules that compute a value, imports are followed through the rooms that compute (see ROOMS) and through the
+user's own modules, and the parsed code of each module reached counts, without comments, docstrings and formatting.
+What belongs to an installed distribution counts by the distribution's version; all other code of this project
+(command line, gate, report, records, scheduling of runs) doesn't count.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
+import json
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions, version
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
-# What shows values, or decides when and where they are computed. All else of the engine counts: a file that is
-# missing here computes once more than it must, and one that is here by mistake would keep values of old code.
-SHOWS = frozenset(
-    {"cli.py", "conf", "gate.py", "report", "runtime.py", "testing.py", "threads.py", "torchvision_import.py"}
-)
-SHOWS_IN_RUN = frozenset(
-    {"execute", "explain", "files", "fingerprint", "finish", "hydra_errors", "listing", "manifest", "notes", "pictures"}
-    | {"costs", "progress", "settings", "shards", "sources", "sweep", "timing", "user_code"}
-)
+PACKAGE = __name__.partition(".")[0]
+ROOMS = frozenset({"cutting", "data", "embedded", "evaluation", "explanation", "methods", "metrics", "models"})
+FROM_FILE = "axiom_bench_user_"  # how modules are called that were imported from a file: see models/user.py
 
 
-@cache
-def engine() -> str:
-    """SHA-256 over the engine's files that compute values, by name and content."""
-    package = Path(__file__).resolve().parent.parent
-    files = sorted(path for path in package.rglob("*.py") if _computes(path.relative_to(package)))
-    return _digest((str(path.relative_to(package)), path) for path in files)
+@dataclass(frozen=True)
+class Code:
+    """sha256: over the parsed source of all modules reached. versions: of the installed distributions they import."""
+
+    sha256: str
+    versions: tuple[tuple[str, str], ...]
 
 
-@cache
-def module(name: str) -> str:
-    """SHA-256 over a plug-in's or user's module and all such modules it imports; installed libraries have no part."""
-    found: dict[str, Path] = {}
-    _collect(name, found)
-    return _digest(sorted(found.items()))
+@dataclass
+class Sources:
+    """Follows imports; what was looked up once is kept, so one object serves all plug-ins of a job."""
+
+    _modules: dict[str, tuple[str, Path] | None] = field(default_factory=dict)
+    _distributions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _by_package: dict[str, list[str]] = field(default_factory=dict)
+
+    def of(self, names: Iterable[str]) -> Code:
+        """The code that these modules run: their own, and that of what they import."""
+        reached: dict[str, str] = {}
+        libraries: set[str] = set()
+        pending = list(names)
+        visited: set[str] = set()
+        while pending:
+            name = pending.pop()
+            if name in visited:
+                continue
+            visited.add(name)
+            top = name.partition(".")[0]
+            if top in sys.stdlib_module_names or top == "__main__":
+                continue
+            if distributions := self.distributions(top):
+                libraries.update(distributions)
+            elif (module := self._module(name)) is not None:
+                own_label, path = module
+                state = path.stat()
+                digest, imports = _parsed(path, (state.st_mtime_ns, state.st_size), name)
+                reached[own_label] = digest
+                pending += [*imports, *([name.rpartition(".")[0]] if "." in name else [])]
+        digest = hashlib.sha256(json.dumps(sorted(reached.items())).encode()).hexdigest()
+        return Code(digest, tuple((name, version_of(name)) for name in sorted(libraries)))
+
+    def distributions(self, top: str) -> tuple[str, ...]:
+        """The installed distributions that a top-level package comes from.
+
+        None for code that counts by its source: this project's, a user's own, and what is installed as editable.
+        """
+        if top == PACKAGE:
+            return ()
+        if top not in self._distributions:
+            if not self._by_package:
+                self._by_package.update(packages_distributions())
+            names = sorted(set(self._by_package.get(top, ())))
+            spec = _top_level(top) if names else None
+            self._distributions[top] = tuple(name for name in names if spec and _is_installed(distribution(name), spec))
+        return self._distributions[top]
+
+    def _module(self, name: str) -> tuple[str, Path] | None:
+        """A module's label, the same on every machine, and its file; None for what doesn't count, or is no module."""
+        if name not in self._modules:
+            path = _file(name) if _counts(name) else None
+            self._modules[name] = (label(name), path) if path else None
+        return self._modules[name]
 
 
-def _computes(path: Path) -> bool:
-    return path.parts[0] not in SHOWS and not (path.parts[0] == "run" and path.stem in SHOWS_IN_RUN)
+def label(module: str) -> str:
+    """A module's name, the same on every machine: without the hash of the path if it was imported from a file."""
+    return module.rpartition("_")[0] if module.startswith(FROM_FILE) else module
 
 
-def _digest(files: Iterable[tuple[str, Path]]) -> str:
-    digest = hashlib.sha256()
-    for name, path in files:
-        content = path.read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+def version_of(library: str) -> str:
+    """A distribution's installed version; "absent" where it isn't installed."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "absent"
 
 
-def _collect(name: str, found: dict[str, Path]) -> None:
-    path = None if name in found else _file(name)
-    if path is None or not _is_ours(name, path):
-        return
-    found[name] = path
-    for imported in _imports(name, path):
-        _collect(imported, found)
+def _counts(name: str) -> bool:
+    parts = name.split(".")
+    return parts[0] != PACKAGE or (len(parts) > 1 and parts[1] in ROOMS)
+
+
+def _is_installed(found: Distribution, spec: ModuleSpec) -> bool:
+    """Whether a package's files are those that the distribution has installed, and not a checkout being worked on."""
+    folder = Path(str(found.locate_file("")))
+    try:
+        direct = json.loads(found.read_text("direct_url.json") or "{}")
+    except ValueError:
+        direct = {}
+    checkout = any((folder / name).is_file() for name in ("setup.py", "pyproject.toml"))  # of `setup.py develop`
+    if direct.get("dir_info", {}).get("editable") or checkout:
+        return False
+    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])]
+    return any(Path(place).resolve().is_relative_to(folder.resolve()) for place in places)
+
+
+def _top_level(name: str) -> ModuleSpec | None:
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None)
+    try:
+        return find_spec(name)
+    except (ImportError, ValueError):
+        return None
 
 
 def _file(name: str) -> Path | None:
-    """A module's source file; None for a name that is no module, and for one without source."""
-    if name in sys.modules:
-        file = getattr(sys.modules[name], "__file__", None)
-    else:
-        parent = name.rpartition(".")[0]
-        if parent and not hasattr(sys.modules.get(parent), "__path__"):
-            return None  # `parent` is a module, so `name` is something in it
-        spec = importlib.util.find_spec(name)
-        file = spec.origin if spec else None
-    return Path(file) if file and file.endswith(".py") else None
+    """The file of a module, which isn't imported for that; None for what is no module, and for a built-in one."""
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        origin = getattr(loaded, "__file__", None)
+        return Path(origin) if origin and Path(origin).is_file() else None
+    top, *rest = name.split(".")
+    spec = _top_level(top)
+    for depth in range(len(rest)):
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(".".join([top, *rest[: depth + 1]]), list(spec.submodule_search_locations))
+    origin = spec.origin if spec is not None and spec.has_location else None
+    return Path(origin) if origin else None
 
 
-def _is_ours(name: str, path: Path) -> bool:
-    """The engine counts as a whole, installed libraries by their version; what is left is plug-ins and users' code."""
-    top = name.partition(".")[0]
-    if top in ("methods", "metrics"):
-        return True
-    installed = [Path(sysconfig.get_paths()[key]) for key in ("stdlib", "purelib", "platlib")]
-    return top != "bench" and not any(path.is_relative_to(folder) for folder in installed)
+@cache
+def _parsed(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
+    """(SHA-256 of the code, names of the modules that it may import); a compiled module counts byte by byte.
+
+    state: time of modification and size, so that what was parsed before counts as long as the file stays as it is.
+    """
+    content = path.read_bytes()
+    if path.suffix != ".py":
+        return hashlib.sha256(content).hexdigest(), ()
+    tree = ast.parse(content)
+    _drop_docstrings(tree)
+    imports = tuple(_imports(tree, name if path.name == "__init__.py" else name.rpartition(".")[0]))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
 
 
-def _imports(name: str, path: Path) -> Iterator[str]:
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_bytes())):
+def _drop_docstrings(tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            match node.body[:1]:
+                case [ast.Expr(value=ast.Constant(value=str()))]:
+                    node.body = node.body[1:]
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """The names that import statements give, of modules or of what is in them; not those for type checkers alone."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            pending += node.orelse
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = "." * node.level + (node.module or "")
-            origin = importlib.util.resolve_name(base, package) if node.level else base
+            origin = resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
             yield origin
-            yield from (f"{origin}.{alias.name}" for alias in node.names)
+            yield from (f"{origin}.{alias.name}" for alias in node.names if alias.name != "*")
+        pending += ast.iter_child_nodes(node)

@@ -1,9 +1,17 @@
-"""Records: long rows, one value each, in Parquet files that are either whole or not there."""
+"""Tables in Parquet files that are whole or not there, with a checksum over every byte.
+
+Parquet's own page checksums are written and verified too, but they leave out page headers and the footer, where a
+flipped bit can move a column or change a name. So each file also carries a SHA-256 over all of its bytes, in the
+footer's key `axiom_bench_sha256`, taken while that value is zeros.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -20,7 +28,7 @@ SCHEMA = pa.schema(
         ("layer", _NAME),
         ("data", _NAME),
         ("image_id", pa.string()),
-        ("target_class", pa.int32()),  # class indices; -1: not known
+        ("target_class", pa.int32()),  # class indices; -1: unknown
         ("predicted_class", pa.int32()),
         ("method", _NAME),  # "-" for a metric of the layer alone
         ("metric", _NAME),
@@ -39,37 +47,117 @@ CURVES = pa.schema(
     ]
 )
 
+METADATA = b"axiom_bench"  # JSON: what the file holds
+SEAL = b"axiom_bench_sha256"
+_ZEROS = b"0" * 64
 
-def write(path: Path, rows: pd.DataFrame, schema: pa.Schema | None = SCHEMA) -> None:
+
+class Damaged(BenchError):
+    """A file whose bytes aren't those that were written."""
+
+
+def write(
+    path: Path,
+    rows: pd.DataFrame | pa.Table,
+    schema: pa.Schema | None = SCHEMA,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
     """Writes rows as one Parquet file, whole or not at all. Raises BenchError, naming the folder, where it can't.
 
-    schema: the records' columns and types; None takes what the rows have, for tables of another kind.
+    schema: the columns and types; None takes what the rows have, for tables of another kind. metadata: plain data that
+    says what the file holds; see `read_metadata`.
     """
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
+    table = table.replace_schema_metadata(None)
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False), buffer, write_page_checksum=True)
-    files.write(path, buffer.getvalue().to_pybytes())
+    with pq.ParquetWriter(buffer, table.schema, write_page_checksum=True) as writer:
+        writer.write_table(table)
+        notes = {} if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
+        writer.add_key_value_metadata({**notes, SEAL: _ZEROS})
+    files.write(path, _sealed(buffer.getvalue().to_pybytes()))
 
 
 def read(folder: Path, paths: Iterable[str]) -> pd.DataFrame:
-    """The rows of these files of a run folder, in this order. Raises BenchError where one is missing or broken."""
-    return _read(folder, paths, SCHEMA)
-
-
-def read_curves(folder: Path, paths: Iterable[str]) -> pd.DataFrame:
-    """The curves of these files: one row per image and curve, points an array. Raises BenchError as `read`."""
-    return _read(folder, paths, CURVES)
-
-
-def _read(folder: Path, paths: Iterable[str], schema: pa.Schema) -> pd.DataFrame:
-    tables = [read_table(folder / path, schema) for path in paths]
-    return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().to_pandas()
+    """The rows of these files of a run folder, in this order. Raises BenchError where one is missing or damaged."""
+    tables = [read_table(folder / path, SCHEMA) for path in paths]
+    return to_frame(tables, SCHEMA)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """One file as an Arrow table, of these columns and types. Raises BenchError, naming it, for a file that can't be
-    read or has other columns."""
+    read, is damaged, or has other columns."""
+    return parse(path, content_of(path), schema)
+
+
+def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Table:
+    """The table in a file's content, see `content_of`. Raises BenchError as `read_table`."""
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         return table if schema is None else table.cast(schema)
     except (OSError, ValueError) as error:  # Arrow raises ValueError for columns of another name or order
-        raise BenchError(f"The record file {path} can't be read ({error}); delete it and run again.") from error
+        raise _unreadable(path, error) from error
+
+
+def content_of(path: Path, sealed: bool = False) -> bytes:
+    """A file's bytes. Raises `Damaged` where there is no such file, or its checksum doesn't match.
+
+    sealed: it must have a checksum; else one without, as an earlier version or somebody else may write, is let through.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise Damaged(f"The file {path} can't be read: it is missing; run the same command again.") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    place = _seal_place(content)
+    intact = not sealed if place is None else content[place : place + 64] == _digest(content, place)
+    if not intact:
+        raise Damaged(f"The file {path} is damaged (its checksum doesn't match); run the same command again.")
+    return content
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a file is there and its bytes are those that were written."""
+    try:
+        content_of(path, sealed=True)
+    except Damaged:
+        return False
+    return True
+
+
+def metadata_of(content: bytes) -> dict[str, Any] | None:
+    """What a file's content says of itself: the `metadata` that it was written with; None where it has none."""
+    try:
+        entries = pq.read_metadata(pa.BufferReader(content)).metadata or {}
+        return json.loads(entries[METADATA]) if METADATA in entries else None
+    except (OSError, ValueError):
+        return None
+
+
+def to_frame(tables: Iterable[pa.Table], schema: pa.Schema) -> pd.DataFrame:
+    """The rows of several tables of one schema."""
+    return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().to_pandas()
+
+
+def _sealed(content: bytes) -> bytes:
+    place = _seal_place(content)
+    assert place is not None  # `write` has just put it there
+    return content[:place] + _digest(content, place) + content[place + 64 :]
+
+
+def _seal_place(content: bytes) -> int | None:
+    """Where the checksum stands: behind the last occurrence of its name, and the two bytes of its length."""
+    name = content.rfind(SEAL)
+    place = name + len(SEAL) + 2
+    return place if name >= 0 and place + 64 <= len(content) else None
+
+
+def _digest(content: bytes, place: int) -> bytes:
+    digest = hashlib.sha256(content[:place])
+    digest.update(_ZEROS)
+    digest.update(memoryview(content)[place + 64 :])
+    return digest.hexdigest().encode()
+
+
+def _unreadable(path: Path, error: Exception) -> BenchError:
+    return BenchError(f"The record file {path} can't be read ({error}); delete it and run again.")

@@ -1,40 +1,56 @@
-"""Values of the whole data set, once all shards of a job are done: a record file for each method that has such."""
+"""Values of the whole data set, once all shards of a job are done: one file for the job."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from axiom_bench.columns import LAYER
+import pandas as pd
+
+from axiom_bench.columns import CURVE_COLUMNS, LAYER
 from axiom_bench.evaluation import whole_set
 from axiom_bench.evaluation.evaluate import frame
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.records import reading
 from axiom_bench.records import store as records
-from axiom_bench.run import fingerprint
-from axiom_bench.run.compute import Todo, constants
+from axiom_bench.records.keys import key
+from axiom_bench.run.compute import constants
+from axiom_bench.run.facts import Facts, is_of_layer
 from axiom_bench.run.job import Job
 
+COLUMNS = ["model", "layer", "data", "method", "metric", "value", "status"]
 
-def ensure(job: Job, shards: Sequence[Todo], folder: Path) -> tuple[str, ...]:
-    """The files, relative to the run folder; what isn't there is computed from the shards' curves.
 
-    A file's name hashes the names of its shards' files and the aggregates' source.
+def ensure(facts: Facts, stored: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged.
+
+    stored: what the manifest says of the job's records: {"jobs": [{"records": ..., "values": ...}]}.
     """
-    methods = list(shards[0].files) if shards else []
-    return tuple(
-        _ensure(job, method, metrics, shards, folder) for method in methods if (metrics := _metrics(job, method))
+    job = facts.job
+    methods = [method for method in (LAYER, *(entry.name for entry in job.methods)) if _metrics(job, method)]
+    if not methods:
+        return ()
+    aggregates = [str(metric.spec.aggregate) for metric in whole_set.aggregating(job.metrics)]
+    identity = key(
+        shards=[facts.shard(shard) for shard in job.shards],
+        values=facts.values,
+        aggregates=aggregates,
+        code=facts.code(aggregate.rpartition(".")[0] for aggregate in aggregates),
     )
+    name = f"whole_set/{identity}.parquet"
+    if not records.is_intact(folder / name):
+        parts = [_values(job, method, stored, folder) for method in methods]
+        rows = pd.concat(parts).assign(**constants(job))
+        records.write(folder / name, rows[COLUMNS], schema=None)
+    return (name,)
 
 
-def _ensure(job: Job, method: str, metrics: Sequence[Plugin], shards: Sequence[Todo], folder: Path) -> str:
-    name = fingerprint.of_whole_set([shard.files[method] for shard in shards], metrics)
-    if not (folder / name).is_file():
-        curves = records.read_curves(folder, [file for shard in shards for file in shard.curve_files(method)])
-        rows = frame([whole_set.whole_set(metrics, method, curves)])
-        records.write(folder / name, rows.assign(**constants(job)))
-    return name
+def _values(job: Job, method: str, stored: Mapping[str, Any], folder: Path) -> pd.DataFrame:
+    parts = [part.table.to_pandas() for part in reading.read_curves(folder, stored, method=method)]
+    curves = pd.concat(parts) if parts else pd.DataFrame(columns=list(CURVE_COLUMNS))
+    return frame([whole_set.whole_set(_metrics(job, method), method, curves)])
 
 
 def _metrics(job: Job, method: str) -> list[Plugin]:
-    of_layer = method == LAYER
-    return [one for one in whole_set.aggregating(job.metrics) if (one.spec.of == "layer") == of_layer]
+    return [metric for metric in whole_set.aggregating(job.metrics) if is_of_layer(metric) == (method == LAYER)]

@@ -13,18 +13,20 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.shard import padded, traced
 from axiom_bench.records import files
-from axiom_bench.run import fingerprint
-from axiom_bench.run.compute import padded, rows, traced
+from axiom_bench.records.keys import key
+from axiom_bench.run.compute import rows
+from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 from axiom_bench.run.progress import progress
 from axiom_bench.run.shards import Shard
 
 UNREADABLE = -1
-OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # as the manifest says it
+OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # in the manifest
 
 
-def only_correct(job: Job, whole: CutModel, folder: Path) -> tuple[Job, tuple[str, ...]]:
+def only_correct(job: Job, cut_model: CutModel, folder: Path) -> tuple[Job, tuple[str, ...]]:
     """(the job with the images whose predicted class is one of their labels, the ids of the others).
 
     An image that can't be read stays: its rows say so. The predictions are kept in the run folder, shard by shard, so
@@ -35,15 +37,17 @@ def only_correct(job: Job, whole: CutModel, folder: Path) -> tuple[Job, tuple[st
             f"{job.name}: the classes of {job.data.name!r} aren't the model's, so nobody can tell which images it "
             "names correctly; set data.only_correct=false."
         )
-    predicted: dict[str, int] = {}
-    missing = [shard for shard in job.shards if not (folder / _file(job, shard)).is_file()]
+    facts = Facts(job)
+    paths = {shard: folder / f"predictions/{key(predictions=facts.shard(shard))}.json" for shard in job.shards}
+    stored = {shard: _read(path) for shard, path in paths.items()}
+    missing = [shard for shard, predictions in stored.items() if predictions is None]
     with progress(f"{job.name}, predictions", sum(map(len, missing)), Console()) as advance:
         for shard in missing:
-            found = json.dumps(_predictions(job, whole, shard))
-            files.write(folder / _file(job, shard), found.encode())
+            predictions = stored[shard] = _predictions(job, cut_model, shard)
+            content = {"predictions": predictions, "sha256": key(predictions=predictions)}
+            files.write(paths[shard], json.dumps(content).encode())
             advance(len(shard))
-    for shard in job.shards:
-        predicted |= _read(folder / _file(job, shard))
+    predicted = {name: label for predictions in stored.values() for name, label in (predictions or {}).items()}
     right = {index for index in job.indices if _is_right(job, index, predicted[job.data.ids[index]])}
     if not right:
         raise BenchError(
@@ -53,40 +57,39 @@ def only_correct(job: Job, whole: CutModel, folder: Path) -> tuple[Job, tuple[st
     return replace(job, indices=tuple(index for index in job.indices if index in right)), left_out
 
 
+def note(left_out: Sequence[str], images: int) -> tuple[str, ...]:
+    """A line about the images left out, of so many chosen; none where all are kept."""
+    if not left_out:
+        return ()
+    return (f"{len(left_out)} of {images} images are left out: the model doesn't name them correctly.",)
+
+
 def _is_right(job: Job, index: int, predicted: int) -> bool:
     return predicted == UNREADABLE or predicted in job.data.labels(index)
 
 
-def _file(job: Job, shard: Shard) -> str:
-    contents = [job.contents[index] for index in shard.indices]
-    return f"predictions/{fingerprint.of_file(fingerprint.of_job(job), contents, None, ())[:40]}.json"
-
-
-def _predictions(job: Job, whole: CutModel, shard: Shard) -> dict[str, int]:
+def _predictions(job: Job, cut_model: CutModel, shard: Shard) -> dict[str, int]:
     """{image id: predicted class}, as a trace of the image has it."""
-    found: dict[str, int] = {}
+    predictions: dict[str, int] = {}
     for batch in rows(replace(job, target="predicted"), shard.indices):
         if isinstance(batch, BadImage):
-            found[batch.image_id] = UNREADABLE
+            predictions[batch.image_id] = UNREADABLE
         else:
-            found.update(zip(batch.image_ids, _classes(job, whole, batch), strict=True))
-    return found
+            predictions.update(zip(batch.image_ids, _classes(job, cut_model, batch), strict=True))
+    return predictions
 
 
-def _classes(job: Job, whole: CutModel, batch: Batch) -> list[int]:
-    logits = traced(whole, padded(batch, job.batch_size)).logits
+def _classes(job: Job, cut_model: CutModel, batch: Batch) -> list[int]:
+    logits = traced(cut_model, padded(batch, job.batch_rows)).logits
     return [int(label) for label in logits.argmax(1)[: len(batch)]]
 
 
-def _read(path: Path) -> dict[str, int]:
+def _read(path: Path) -> dict[str, int] | None:
+    """Stored predictions; None where there are none, or the file is damaged, so that they are made again."""
     try:
-        return {str(image_id): int(label) for image_id, label in json.loads(path.read_bytes()).items()}
-    except (ValueError, AttributeError) as error:
-        raise BenchError(f"The predictions {path} can't be read ({error}); delete the file and run again.") from error
-
-
-def said(left_out: Sequence[str], images: int) -> tuple[str, ...]:
-    """What a run says of the images left out, of so many chosen; nothing where there are none."""
-    if not left_out:
-        return ()
-    return (f"{len(left_out)} of {images} images are left out: the model doesn't name them correctly.",)
+        content = json.loads(path.read_bytes())
+        predictions = {str(image_id): int(label) for image_id, label in content["predictions"].items()}
+        intact = content["sha256"] == key(predictions=predictions)
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return predictions if intact else None

@@ -115,6 +115,11 @@ class Job:
         """For each chosen image all its labels: of some data sets that is a file to read."""
         return {index: self.data.labels(index) for index in self.indices}
 
+    @cached_property
+    def batch_rows(self) -> int:
+        """The number of rows that every batch is padded to: `batch_size`, but no more than the largest shard has."""
+        return min(self.batch_size, max(map(self.rows, self.shards), default=1)) or 1
+
     def rows(self, shard: Shard) -> int:
         """How many rows a shard has: one an image, or one a label; fewer, where a crop cuts an object away."""
         if self.target != "each_label":

@@ -1,4 +1,4 @@
-"""manifest.json: what a run did, with what, and which files count. Tables, figures and the gate read nothing else."""
+"""What a run puts into its manifest: what its jobs hand back, merged."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
-from axiom_bench.records import files
-from axiom_bench.run import fingerprint
+from axiom_bench.records.holdings import FORMAT
+from axiom_bench.records.sources import version_of
 from axiom_bench.run.job import Job
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
@@ -34,13 +33,20 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job hands back, plain enough to travel between processes; the paths are relative to the run folder."""
+    """What a job hands back, plain enough to travel between processes; the paths are relative to the run folder.
+
+    stored: what `records.reading` needs to read the job's records: {"records": files, "values": {method: {metric:
+    key}}}. axes: how to draw the curves.
+    """
 
     job: str
     config: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
+    stored: dict[str, Any] = field(default_factory=dict)
     records: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
+    axes: dict[str, Any] = field(default_factory=dict)
+    whole_set: tuple[str, ...] = ()
     runtime: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     images: int = 0
@@ -78,6 +84,8 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
     done = [outcome.facts for outcome in outcomes if outcome.facts]
     merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "axes", "models", "data")}
+    for outcome in outcomes:
+        merged["axes"] |= outcome.axes
     for facts_of_job in done:
         for key, into in merged.items():
             for name, about in facts_of_job[key].items():
@@ -93,9 +101,11 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         **merged,
         "device": _one(facts_of_job["device"] for facts_of_job in done),
         "precision": _one(facts_of_job["precision"] for facts_of_job in done),
-        "versions": {name: fingerprint.version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
+        "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
+        "format": FORMAT,
         "records": [path for outcome in outcomes for path in outcome.records],
+        "whole_set": [path for outcome in outcomes for path in outcome.whole_set],
         "runtime": [path for outcome in outcomes for path in outcome.runtime],
         "pictures": [path for outcome in outcomes for path in outcome.pictures],
         "curves": [path for outcome in outcomes for path in outcome.curves],
@@ -105,6 +115,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
                 "config": outcome.config,
                 "images": outcome.images,
                 "left_out": list(outcome.left_out),  # by data.only_correct
+                **outcome.stored,
             }
             for outcome in outcomes
         ],
@@ -114,11 +125,6 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
             if outcome.failure is not None
         ],
     }
-
-
-def write(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes manifest.json, whole or not at all. Raises BenchError where it can't."""
-    files.write(folder / "manifest.json", (json.dumps(manifest, indent=1, default=str) + "\n").encode())
 
 
 def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:

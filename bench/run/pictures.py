@@ -21,7 +21,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import logits_of, perturb, probabilities
 from axiom_bench.records import files
-from axiom_bench.run import fingerprint
+from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 
 
@@ -33,8 +33,7 @@ def ensure(job: Job, whole: CutModel, config: Mapping[str, Any], folder: Path) -
     if not config["rows"]:
         return ()
     how = perturbation(job, config["perturbation"])
-    identity = [f"{config['rows']} {sorted(how.items())}", *job.contents.values()]
-    name = fingerprint.of_file(fingerprint.of_job(job), identity, None, job.methods)
+    name = Facts(job).step("pictures", config["rows"], sorted(how.items()))
     path = f"pictures/{job.model.name}-{job.model.layer}-{name[:12]}.npz"
     if not (folder / path).is_file():
         batch = spread_rows(job, config["rows"])

@@ -8,28 +8,27 @@ from typing import Any
 
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.evaluation.runtime import measure_runtime
+from axiom_bench.evaluation.shard import padded
 from axiom_bench.records import store as records
-from axiom_bench.run import fingerprint
-from axiom_bench.run.compute import padded
-from axiom_bench.run.job import Job
+from axiom_bench.run.facts import Facts
 from axiom_bench.run.pictures import spread_rows
 
 
-def ensure(job: Job, whole: CutModel, config: Mapping[str, Any], fresh: bool, folder: Path) -> tuple[str, ...]:
-    """The job's file of run times, relative to the run folder.
+def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """The job's file of run times, relative to the run folder; measured where it isn't there, or is damaged.
 
-    config: repeats (0: no file) and batch_size. fresh: some of the job was computed just now, so measure all of it.
+    config: repeats (0: no file) and batch_size.
     """
+    job = facts.job
     if not config["repeats"]:
         return ()
-    identity = [f"{config['repeats']} x {config['batch_size']}", *job.contents.values()]
-    name = fingerprint.of_file(fingerprint.of_job(job), identity, None, job.methods)
+    name = facts.step("runtime", config["repeats"], config["batch_size"])
     path = f"runtime/{job.model.name}-{job.model.layer}-{name[:12]}.parquet"
-    if fresh or not (folder / path).is_file():
+    if not records.is_intact(folder / path):
         batch = spread_rows(job, config["batch_size"])
         if batch is None:
             return ()
         batch = padded(batch, config["batch_size"])
-        table = measure_runtime(whole, batch.images, batch.targets, job.methods, repeats=config["repeats"])
+        table = measure_runtime(cut_model, batch.images, batch.targets, job.methods, repeats=config["repeats"])
         records.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
     return (path,)

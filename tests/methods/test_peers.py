@@ -17,7 +17,10 @@ from axiom_bench.cli import listing
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.run import fingerprint, manifest, sweep
+from axiom_bench.records import sources
+from axiom_bench.records.sources import Sources
+from axiom_bench.run import facts, manifest, sweep
+from axiom_bench.run.facts import method_key
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.testing import CASES, Case, method_checks
 
@@ -201,13 +204,11 @@ def test_where_a_library_fails_its_rows_are_not_applicable():
     assert set(rows["status"]) == {"not_applicable"}
 
 
-def test_a_library_s_version_is_in_the_manifest_and_names_the_files(monkeypatch):
+def test_a_library_s_version_is_in_the_manifest_and_is_part_of_the_key(monkeypatch):
     method = peer("grad_cam@torchcam")
-    facts = {"methods": {method.name: manifest._about(method)}, "metrics": {}, "axes": {}, "models": {}, "data": {}}
-    outcome = Outcome("job", {}, facts={**facts, "device": "cpu", "precision": {}})
-    assert manifest.assemble([outcome], "quick", "default")["versions"]["torchcam"] == fingerprint.version_of(
-        "torchcam"
-    )
-    before = fingerprint.plugin(method)
-    monkeypatch.setattr(fingerprint, "version_of", lambda library: "999")
-    assert fingerprint.plugin(method) != before
+    shared = {"methods": {method.name: manifest._about(method)}, "metrics": {}, "axes": {}, "models": {}, "data": {}}
+    outcome = Outcome("job", {}, facts={**shared, "device": "cpu", "precision": {}})
+    assert manifest.assemble([outcome], "quick", "default")["versions"]["torchcam"] == sources.version_of("torchcam")
+    before = method_key(method, Sources())
+    monkeypatch.setattr(facts, "version_of", lambda library: "999")
+    assert method_key(method, Sources()) != before

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from axiom_bench.records import store as records
+from axiom_bench.records.reading import read_records
 from axiom_bench.run.job import Job
-from axiom_bench.run.manifest import Outcome
+from axiom_bench.run.manifest import Outcome, assemble
 from axiom_bench.run.sweep import configuration, sweep
 
 TINY = (
@@ -66,8 +66,7 @@ def rows(results: Path) -> Callable[[list[Outcome]], pd.DataFrame]:
     """The records of a run, sorted."""
 
     def read(outcomes: list[Outcome]) -> pd.DataFrame:
-        files = [file for outcome in outcomes for file in outcome.records]
-        table = records.read(results / "quick" / "default", files).astype({"value": float})
+        table = read_records(results / "quick" / "default", assemble(outcomes, "quick", "default"))
         table = table.astype({name: str for name in table.columns if table[name].dtype == "category"})
         return table.sort_values(["model", "layer", "image_id", "target_class", "method", "metric"], ignore_index=True)
 

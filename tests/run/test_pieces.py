@@ -13,9 +13,9 @@ import torch
 
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.shard import padded, trimmed
 from axiom_bench.records import files
 from axiom_bench.records import store as records
-from axiom_bench.run.compute import padded, trimmed
 from axiom_bench.run.device import Device, bytes_of
 from axiom_bench.run.shards import shards
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.run import fingerprint
+from axiom_bench.run.facts import Facts
 
 NETWORK = """
 import torch
@@ -56,7 +56,7 @@ def test_tokens_without_a_reshape_are_one_sentence(run, said):
 def test_what_makes_maps_is_in_the_name_of_the_records(job, said, tmp_path: Path):
     mine = f"model.reshape={tmp_path}/small_vit.py:Mine"
     jobs = [job(*said, reshape) for reshape in ("model.reshape=tokens", "model.reshape=[6,6]", mine)]
-    assert len({fingerprint.of_job(one) for one in jobs}) == 3
+    assert len({Facts(one).common for one in jobs}) == 3
 
 
 @pytest.mark.parametrize(

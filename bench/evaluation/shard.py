@@ -1,0 +1,100 @@
+"""The values of a shard: one trace per batch, and of it the values that are asked for.
+
+Whatever here or in what it imports changes, changes values: this module is where a run's key of its code starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from axiom_bench.columns import LAYER, UNKNOWN_CLASS
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.base import BadImage
+from axiom_bench.data.batch import Batch
+from axiom_bench.evaluation.evaluate import Columns, rows_of
+from axiom_bench.evaluation.plugins import Plugin, value_names
+
+
+@dataclass(frozen=True)
+class Request:
+    """Values to compute: each metric of each method; of metrics of the layer alone, `methods` is empty."""
+
+    methods: tuple[Plugin, ...]
+    metrics: tuple[Plugin, ...]
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """The names in the records' column `method`."""
+        return tuple(method.name for method in self.methods) or (LAYER,)
+
+
+def shard_rows(
+    cut_model: CutModel,
+    batches: Iterable[Batch | BadImage],
+    requests: Sequence[Request],
+    batch_rows: int,
+    normalise: str = "maximum",
+) -> Iterator[Columns]:
+    """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
+
+    batch_rows: number of rows that every batch is padded to. A bad image has rows of its status in each value.
+    """
+    for batch in batches:
+        if isinstance(batch, BadImage):
+            for request in requests:
+                yield from (bad_rows(batch, name, request.metrics) for name in request.method_names)
+            continue
+        full = padded(batch, batch_rows)
+        trace = replace(traced(cut_model, full), num_padding=len(full) - len(batch))
+        for request in requests:
+            for part in rows_of(trace, full, request.methods, request.metrics, normalise):
+                yield trimmed(part, len(full), len(batch))
+
+
+def traced(cut_model: CutModel, batch: Batch) -> Trace:
+    """The batch's trace; an error of the network itself gets a note, since its input's size is the usual cause."""
+    try:
+        return cut_model.trace(batch.images, batch.targets)
+    except RuntimeError as error:
+        height, width = batch.images.shape[-2:]
+        error.add_note(f"raised by the network on images of {height} x {width} pixels; model.resize sets their size")
+        raise
+
+
+def padded(batch: Batch, size: int) -> Batch:
+    """The batch with its last row repeated up to `size` rows.
+
+    A product's rounding may depend on how many rows it has; with all batches of one size, a value is the same bit by
+    bit however the images are cut into shards.
+    """
+    index = torch.arange(max(size, len(batch))).clamp(max=len(batch) - 1)
+    return Batch(
+        images=batch.images[index.to(batch.images.device)],
+        image_ids=tuple(batch.image_ids[row] for row in index.tolist()),
+        targets=None if batch.targets is None else batch.targets[index.to(batch.targets.device)],
+        annotations=tuple(batch.annotations[row] for row in index.tolist()) if batch.annotations else (),
+    )
+
+
+def trimmed(part: Columns, size: int, count: int) -> Columns:
+    """The first `count` of every `size` rows."""
+    keep = np.arange(len(next(iter(part.values())))) % size < count
+    return {name: values[keep] for name, values in part.items()}
+
+
+def bad_rows(image: BadImage, method: str, metrics: Sequence[Plugin]) -> Columns:
+    """The rows of an image that can't be read, one for each value of a method: NaN, with the reason as status."""
+    names = [name for metric in metrics for name in value_names(metric)]
+    texts = {"image_id": image.image_id, "method": method, "status": image.status}
+    return {
+        **{column: np.full(len(names), text, dtype=object) for column, text in texts.items()},
+        "target_class": np.full(len(names), UNKNOWN_CLASS),
+        "predicted_class": np.full(len(names), UNKNOWN_CLASS),
+        "metric": np.array(names, dtype=object),
+        "value": np.full(len(names), np.nan),
+    }

@@ -1,0 +1,158 @@
+"""The record files of a run folder: which values of which shards they hold.
+
+A file `records/<shard key>-<8 digits>.parquet` holds what one command computed of one shard; its curves, if it has any,
+are in the file of the same name in `curves/`. The metadata (see `store`) is {"format": 2, "shard": the shard's key,
+"values": {method: {metric: key}}, "names": {metric: [names of its values]}, "curves": {metric: [names of its curves]},
+"axes": {curve: how to draw it}}. A value is there if the key of its (method, metric) is the wanted one; see `keys`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+
+from axiom_bench.records import store
+
+FORMAT = 2
+RECORDS, CURVES = "records", "curves"  # folders
+Values = Mapping[str, Mapping[str, str]]  # {method: {metric: key}}
+_NAME = re.compile(r"([0-9a-f]{32})-[0-9a-f]{8}\.parquet")
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """A record file that is whole. name: relative to the run folder. See the module for the rest."""
+
+    name: str
+    shard: str
+    values: Values
+    names: Mapping[str, list[str]]
+    curves: Mapping[str, list[str]]
+    axes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def curve_file(self) -> str | None:
+        return curve_file(self.name) if self.curves else None
+
+    def holds(self, wanted: Values) -> dict[str, dict[str, str]]:
+        """The wanted values that are in this file."""
+        common = {method: wanted.get(method, {}).items() & metrics.items() for method, metrics in self.values.items()}
+        return {method: dict(metrics) for method, metrics in common.items() if metrics}
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """files: by shard key. damaged: names of files whose bytes changed; old: of those that an earlier version wrote."""
+
+    files: Mapping[str, list[RecordFile]]
+    damaged: tuple[str, ...] = ()
+    old: tuple[str, ...] = ()
+
+    def missing(self, shard: str, wanted: Values) -> dict[str, dict[str, str]]:
+        """The wanted values of a shard that no file holds."""
+        rest = {method: dict(metrics) for method, metrics in wanted.items()}
+        for file in self.files.get(shard, ()):
+            rest = without(rest, file.holds(rest))
+        return rest
+
+    def needed(self, shard: str, wanted: Values) -> list[RecordFile]:
+        """The files to read for the wanted values of a shard."""
+        rest: Values = wanted
+        chosen = []
+        for file in self.files.get(shard, ()):
+            held = file.holds(rest)
+            if held:
+                chosen.append(file)
+                rest = without(rest, held)
+        return chosen
+
+
+def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
+    """What the run folder holds of these shards (None: of all), every byte of it checked."""
+    files: dict[str, list[RecordFile]] = {}
+    damaged, old = [], []
+    for path in sorted((folder / RECORDS).glob("*.parquet")):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            old.append(f"{RECORDS}/{path.name}")
+        elif shards is None or match[1] in shards:
+            try:
+                file, _ = open_file(folder, f"{RECORDS}/{path.name}")
+                if file.curve_file is not None:
+                    store.content_of(folder / file.curve_file, sealed=True)
+            except store.Damaged:
+                damaged.append(f"{RECORDS}/{path.name}")
+            else:
+                files.setdefault(file.shard, []).append(file)
+    return Holdings(files, tuple(damaged), tuple(old))
+
+
+def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
+    """What a record file says it holds, and its content. Raises `Damaged` where it isn't what was written."""
+    content = store.content_of(folder / name, sealed=True)
+    notes = store.metadata_of(content) or {}
+    if notes.get("format") != FORMAT:
+        raise store.Damaged(f"The file {folder / name} is damaged (it has no metadata); run the same command again.")
+    file = RecordFile(name, notes["shard"], notes["values"], notes["names"], notes["curves"], notes["axes"])
+    return file, content
+
+
+def write(
+    folder: Path, shard: str, values: Values, rows: pd.DataFrame, curves: pd.DataFrame, notes: Mapping[str, Any]
+) -> RecordFile:
+    """Writes what one command computed of one shard. notes: names, curves and axes, see the module. Raises BenchError.
+
+    The file of curves comes first: where the records are, all is there.
+    """
+    name = f"{RECORDS}/{shard}-{uuid4().hex[:8]}.parquet"
+    file = RecordFile(name, shard, values, notes["names"], notes["curves"], notes["axes"])
+    if file.curve_file is not None:
+        store.write(folder / file.curve_file, curves, store.CURVES)
+    store.write(folder / name, rows, metadata={"format": FORMAT, "shard": shard, "values": values, **notes})
+    return file
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Deletes record files, and with each its file of curves."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+        (folder / curve_file(name)).unlink(missing_ok=True)
+
+
+def without(values: Values, held: Values) -> dict[str, dict[str, str]]:
+    """The values but for those that are held; methods of which none is left are dropped."""
+    rest = {
+        method: {metric: key for metric, key in metrics.items() if metric not in held.get(method, {})}
+        for method, metrics in values.items()
+    }
+    return {method: metrics for method, metrics in rest.items() if metrics}
+
+
+def curve_file(name: str) -> str:
+    """The file of curves that belongs to a file of records."""
+    return name.replace(f"{RECORDS}/", f"{CURVES}/", 1)
+
+
+def of_manifest(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[RecordFile, bytes, Values]]:
+    """The record files that a manifest counts: what each holds, its content, and the values to take from it, each value
+    once.
+
+    Raises BenchError, naming the file, for one that is missing or damaged.
+    """
+    taken: dict[str, dict[str, dict[str, str]]] = {}
+    for job in manifest.get("jobs") or ():
+        for name in job.get("records") or ():
+            file, content = open_file(folder, name)
+            before = taken.setdefault(file.shard, {})
+            fresh = without(file.holds(job["values"]), before)
+            if fresh:
+                taken[file.shard] = {
+                    method: {**before.get(method, {}), **fresh.get(method, {})} for method in {**before, **fresh}
+                }
+                yield file, content, fresh

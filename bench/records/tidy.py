@@ -1,0 +1,145 @@
+"""`axiom-bench tidy`: a shard's small files as one, and on request without what no value of the run needs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from axiom_bench.records import claims, holdings, manifest, reading, store
+from axiom_bench.records.holdings import Holdings, RecordFile, Values
+
+NAMED = 10  # groups of unneeded values that are named
+
+
+def tidy(folder: Path, drop: bool) -> list[str]:
+    """Merges the record files of each shard, and with `drop` removes what the run's manifest doesn't need.
+
+    Returns what was done, in lines. Nothing is lost if it is interrupted. Raises BenchError where the folder has no
+    manifest, and while a run is using it.
+    """
+    folder = Path(folder)
+    run = reading.read_manifest(folder)
+    with claims.tidying(folder):
+        held = holdings.read(folder)
+        wanted = _wanted(held, run)
+        lines = [*_unneeded(held, wanted, drop)]
+        renamed: dict[str, RecordFile | None] = {}
+        for shard, files in held.files.items():
+            for group in _groups(files):
+                keep = _kept(group, wanted.get(shard, {})) if drop else [file.values for file in group]
+                if len(group) > 1 or keep[0] != group[0].values:
+                    merged = _merge(folder, group, keep)
+                    renamed |= dict.fromkeys((file.name for file in group), merged)
+        manifest.write(folder, _with_names(run, renamed))
+        holdings.remove(folder, [*renamed, *([*held.old, *held.damaged] if drop else [])])
+    count = sum(map(len, held.files.values()))
+    after = count - len(renamed) + len({file.name for file in renamed.values() if file})
+    return [*lines, f"{folder}: {count} record files are now {after}."]
+
+
+def _wanted(held: Holdings, run: Mapping[str, Any]) -> dict[str, Values]:
+    """{shard: {method: {metric: key}}} of what the manifest counts."""
+    shard_of = {file.name: shard for shard, files in held.files.items() for file in files}
+    wanted: dict[str, Values] = {}
+    for job in run.get("jobs") or ():
+        shards = {shard_of[name] for name in job.get("records") or () if name in shard_of}
+        wanted |= dict.fromkeys(shards, job.get("values") or {})
+    return wanted
+
+
+def _unneeded(held: Holdings, wanted: Mapping[str, Values], drop: bool) -> Iterator[str]:
+    """A line for each group of values that the manifest doesn't count, and for files that can't be used."""
+    shards: Counter[tuple[str, str]] = Counter()
+    for shard, files in held.files.items():
+        for file in files:
+            rest = holdings.without(file.values, file.holds(wanted.get(shard, {})))
+            shards.update((method, metric) for method, metrics in rest.items() for metric in metrics)
+    word = "dropped" if drop else "not needed by the run"
+    methods: dict[str, list[str]] = {}
+    for method, metric in sorted(shards):
+        methods.setdefault(metric, []).append(method)
+    for metric, own in list(methods.items())[:NAMED]:
+        count = sum(shards[method, metric] for method in own)
+        yield f"{word}: {metric} of {', '.join(own)} ({count} values of a shard)"
+    if len(methods) > NAMED:
+        yield f"{word}: {len(methods) - NAMED} more metrics ({', '.join(list(methods)[NAMED:])})"
+    for names, why in ((held.old, "the format of an earlier version"), (held.damaged, "damaged")):
+        if names:
+            yield f"{word}: {len(names)} files, {why} ({names[0]}{', ...' if len(names) > 1 else ''})"
+    if not drop and (shards or held.old or held.damaged):
+        yield "--drop removes what isn't needed."
+
+
+def _groups(files: Sequence[RecordFile]) -> list[list[RecordFile]]:
+    """Files that can be one: those of a group hold no value under two keys, and none twice."""
+    groups: list[list[RecordFile]] = []
+    for file in files:
+        pairs = _pairs(file)
+        group = next((group for group in groups if not any(pairs & _pairs(other) for other in group)), None)
+        if group is None:
+            groups.append([file])
+        else:
+            group.append(file)
+    return groups
+
+
+def _pairs(file: RecordFile) -> set[tuple[str, str]]:
+    return {(method, metric) for method, metrics in file.values.items() for metric in metrics}
+
+
+def _kept(group: Sequence[RecordFile], wanted: Values) -> list[Values]:
+    return [file.holds(wanted) for file in group]
+
+
+def _merge(folder: Path, group: Sequence[RecordFile], keep: Sequence[Values]) -> RecordFile | None:
+    """Writes the chosen values of several files as one; None where nothing is chosen."""
+    values: dict[str, dict[str, str]] = {}
+    for chosen in keep:
+        for method, metrics in chosen.items():
+            values.setdefault(method, {}).update(metrics)
+    if not values:
+        return None
+    used = {metric for metrics in values.values() for metric in metrics}
+    notes: dict[str, dict[str, Any]] = {"names": {}, "curves": {}, "axes": {}}
+    for file in group:
+        notes["names"] |= {metric: names for metric, names in file.names.items() if metric in used}
+        notes["curves"] |= {metric: names for metric, names in file.curves.items() if metric in used}
+        notes["axes"] |= file.axes
+    drawn = {name for names in notes["curves"].values() for name in names}
+    notes["axes"] = {name: axes for name, axes in notes["axes"].items() if name in drawn}
+    rows, curves = [], []
+    for file, chosen in zip(group, keep, strict=True):
+        table = store.read_table(folder / file.name, store.SCHEMA)
+        rows.append(reading.chosen(table, chosen, file.values, file.names, "metric"))
+        if file.curve_file is not None:
+            table = store.read_table(folder / file.curve_file, store.CURVES)
+            curves.append(reading.chosen(table, chosen, file.values, file.curves, "curve"))
+    return holdings.write(
+        folder,
+        group[0].shard,
+        values,
+        store.to_frame(rows, store.SCHEMA),
+        store.to_frame(curves, store.CURVES),
+        notes,
+    )
+
+
+def _with_names(run: Mapping[str, Any], merged: Mapping[str, RecordFile | None]) -> dict[str, Any]:
+    """The manifest with the names of the merged files. merged: by the names of the files before."""
+
+    def names(listed: Sequence[str]) -> list[str]:
+        files = ((name, merged.get(name)) for name in listed)
+        return list(dict.fromkeys(file.name if file else name for name, file in files if file or name not in merged))
+
+    jobs = [{**job, "records": names(job["records"])} if "records" in job else job for job in run.get("jobs") or ()]
+    before = {holdings.curve_file(name) for name in merged}
+    after = [file.curve_file for file in merged.values() if file and file.curve_file]
+    curves = [name for name in run.get("curves") or () if name not in before]
+    return {
+        **run,
+        "jobs": jobs,
+        "records": names(run.get("records") or ()),
+        "curves": list(dict.fromkeys(curves + after)),
+    }

@@ -1,0 +1,142 @@
+"""The facts that decide a job's values, as keys: model, input, precision, code, versions; method, metric, params."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from torch import nn
+
+from axiom_bench.columns import LAYER
+from axiom_bench.cutting.tokens import Reshape
+from axiom_bench.data.loading import batches
+from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
+from axiom_bench.evaluation.shard import shard_rows
+from axiom_bench.models.weights import fit
+from axiom_bench.records.keys import key, shard_key, value_key
+from axiom_bench.records.sources import Sources, label, version_of
+from axiom_bench.run.job import Job
+from axiom_bench.run.shards import Shard
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """A job's keys, each computed once."""
+
+    job: Job
+
+    @cached_property
+    def common(self) -> str:
+        """Key of what all values of the job have in common, apart from the images."""
+        job, model, device = self.job, self.job.model, self.job.device
+        return key(
+            model=[model.name, model.layer, model.weights_sha256, self._network(model.module), self._builder],
+            reshape=self._reshape,
+            output=[model.output.name, repr(model.output_module), self.code([type(model.output_module).__module__])],
+            preprocessing=repr(model.preprocessing),
+            target=[job.target, list(job.data.classes)],  # their order tells which output a label, box or mask means
+            normalise=job.normalise,
+            batch_rows=job.batch_rows,
+            device=[device.device.type, device.precision, device.head_precision, device.deterministic],
+            code=self.code(part.__module__ for part in (shard_rows, batches, fit, type(job.data))),
+            experiment=[job.experiment, job.data.name],  # they stand in the rows
+        )
+
+    @cached_property
+    def values(self) -> dict[str, dict[str, str]]:
+        """{method: {metric: key}} of all values that the job has."""
+        of_layer = {
+            metric.name: metric_key(metric, self._sources) for metric in self.job.metrics if is_of_layer(metric)
+        }
+        of_method = {
+            metric.name: metric_key(metric, self._sources) for metric in self.job.metrics if not is_of_layer(metric)
+        }
+        keys = {LAYER: {name: value_key(None, metric) for name, metric in of_layer.items()}} if of_layer else {}
+        for method in self.job.methods if of_method else ():
+            own = method_key(method, self._sources)
+            keys[method.name] = {name: value_key(own, metric) for name, metric in of_method.items()}
+        return keys
+
+    def shard(self, shard: Shard) -> str:
+        """Key of a shard: the common facts and its images."""
+        return shard_key(self.common, [self.job.contents[index] for index in shard.indices])
+
+    def step(self, name: str, *settings: object, methods: bool = True) -> str:
+        """Key of what a step of the run makes of all images, such as run times or pictures."""
+        of_methods = [method_key(method, self._sources) for method in self.job.methods] if methods else []
+        return key(step=name, settings=settings, job=self.common, contents=list(self.job.contents.values()),
+                   methods=of_methods)  # fmt: skip
+
+    @cached_property
+    def _sources(self) -> Sources:
+        return Sources()
+
+    def code(self, modules: Iterable[str]) -> list[object]:
+        """What modules run: the hash of the code, and versions of installed distributions."""
+        code = self._sources.of(modules)
+        return [code.sha256, code.versions]
+
+    def _network(self, module: nn.Module) -> list[object]:
+        """A network's layers as torch prints them, and the code of their classes."""
+        return [repr(module), self.code(sorted({type(part).__module__ for part in module.modules()}))]
+
+    @property
+    def _builder(self) -> list[object]:
+        """The function that built the network, its arguments and its code: weights and layers don't tell all."""
+        build = self.job.model.build
+        if build is None:
+            return []
+        function, args, kwargs = unbound(build)
+        module = getattr(function, "__module__", "")
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        return [label(module), name, list(args), kwargs, self.code([module])]
+
+    @property
+    def _reshape(self) -> object:
+        """What makes maps of a layer's output: in words, or the class and code of an object of the user's own."""
+        reshape = self.job.model.reshape
+        if not isinstance(reshape, Reshape):
+            return repr(reshape)
+        return [type(reshape).__qualname__, self.code([type(reshape).__module__])]
+
+
+def method_key(method: Plugin, sources: Sources) -> str:
+    """Key of a method: its call, the code that it runs, and what it wraps."""
+    library = method.spec.library
+    return key(
+        call=_call(method, sources),
+        on_score_scale=method.spec.on_score_scale,
+        library=version_of(library) if library else None,
+        inner=method_key(method.inner, sources) if method.inner else None,
+    )
+
+
+def metric_key(metric: Plugin, sources: Sources) -> str:
+    """Key of a metric: its call, the code that it runs, and what of its metadata decides values and their statuses.
+
+    Titles, notes, units and tolerances have no part in it.
+    """
+    return key(
+        call=_call(metric, sources),
+        of=metric.spec.of,
+        needs=needs_of(metric),
+        undefined=metric.spec.undefined,
+        names=value_names(metric),
+    )
+
+
+def _call(entry: Plugin, sources: Sources) -> list[object]:
+    code = sources.of([entry.target.rpartition(".")[0]])
+    return [entry.target, dict(entry.params), code.sha256, code.versions]
+
+
+def is_of_layer(metric: Plugin) -> bool:
+    """Whether a metric is of the layer alone, the same for all methods."""
+    return bool(metric.spec.of == "layer")
+
+
+def unbound(call: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """(function, arguments, keyword arguments) of a partial, or of a plain function."""
+    return (call.func, call.args, dict(call.keywords)) if isinstance(call, partial) else (call, (), {})

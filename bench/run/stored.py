@@ -1,0 +1,107 @@
+"""The records of a job: finds what is missing, has it computed, and tells which files count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.records import claims, holdings
+from axiom_bench.records.holdings import Holdings, Values
+from axiom_bench.run import costs
+from axiom_bench.run.compute import Task, compute, tasks
+from axiom_bench.run.facts import Facts
+from axiom_bench.run.job import Job
+from axiom_bench.run.progress import progress
+from axiom_bench.run.shards import Shard
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The files of a job's records, and the values to take from them: {method: {metric: key}}."""
+
+    records: tuple[str, ...] = ()
+    values: Values = field(default_factory=dict)
+    curves: tuple[str, ...] = ()
+    axes: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry of the job in the manifest, by which `records.reading` reads them."""
+        return {"records": list(self.records), "values": self.values}
+
+
+def ensure(facts: Facts, cut_model: CutModel, folder: Path) -> tuple[int, Stored]:
+    """Computes what isn't there, and no other process computes: (number of shards computed, the job's records)."""
+    job, all_tasks, console = facts.job, tasks(facts), Console()
+    keys = {task.key for task in all_tasks}
+    held = holdings.read(folder, keys)
+    _print(console, *_odd_files(held, folder))
+    missing = [task for task in all_tasks if held.missing(task.key, task.wanted)]
+    computed = _compute(job, cut_model, missing, held, folder, console) if missing else 0
+    if len(missing) < len(all_tasks):
+        there = len(all_tasks) - len(missing)
+        _print(console, f"{job.name}: {there} of {len(all_tasks)} shards were already there")
+    return computed, _stored(holdings.read(folder, keys) if missing else held, all_tasks)
+
+
+def _compute(
+    job: Job, cut_model: CutModel, missing: Sequence[Task], held: Holdings, folder: Path, console: Console
+) -> int:
+    images, start, computed = sum(len(task.shard) for task in missing), time.perf_counter(), 0
+    by_key = {task.key: task for task in missing}
+    _print(console, *_cost(job, [task.shard for task in missing]))
+
+    def waiting(count: int) -> None:
+        _print(console, f"{job.name}: waiting for {count} shards that other processes compute")
+
+    claimed = closing(claims.claimed(list(by_key), folder, waiting))
+    with progress(job.name, images, console) as advance, claimed as claimed_keys:
+        for key in claimed_keys:
+            task = by_key[key]
+            lacking = holdings.read(folder, {key}).missing(key, task.wanted)  # another process may have been faster
+            if lacking:
+                compute(job, cut_model, task, lacking, folder)
+                holdings.remove(folder, [name for name in held.damaged if key in name])
+                computed += 1
+            advance(len(task.shard))
+    _print(console, f"{job.name}: {images} images, {images / (time.perf_counter() - start):.1f} images/s")
+    return computed
+
+
+def _stored(held: Holdings, all_tasks: Sequence[Task]) -> Stored:
+    needed = [file for task in all_tasks for file in held.needed(task.key, task.wanted)]
+    return Stored(
+        records=tuple(file.name for file in needed),
+        values=all_tasks[0].wanted if all_tasks else {},
+        curves=tuple(file.curve_file for file in needed if file.curve_file is not None),
+        axes={name: axes for file in needed for name, axes in file.axes.items()},
+    )
+
+
+def _odd_files(held: Holdings, folder: Path) -> Iterator[str]:
+    """A line for each damaged file, and one for all files of an earlier version."""
+    yield from (f"{folder / name} is damaged: its values are computed again" for name in held.damaged)
+    if held.old:
+        yield (
+            f"{folder} holds {len(held.old)} record files in the format of an earlier version, which don't count: "
+            f"their values are computed anew; axiom-bench tidy {folder} --drop removes the files"
+        )
+
+
+def _cost(job: Job, missing: Sequence[Shard]) -> Iterator[str]:
+    """What is about to be computed, in forward passes; nothing where the metrics need none."""
+    cost = costs.Cost.of(job.metrics, len(job.methods))
+    if cost.per_image:
+        images, rows = sum(map(len, missing)), sum(map(job.rows, missing))
+        yield f"{job.name}: {cost.line(images, rows)}"
+
+
+def _print(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)

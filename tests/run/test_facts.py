@@ -1,0 +1,235 @@
+"""A value's key follows all that can change the value, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from axiom_bench.records import sources
+from axiom_bench.records.sources import version_of
+from axiom_bench.run.facts import Facts
+from axiom_bench.run.job import Job
+
+MakeJob = Callable[..., Job]
+
+
+def keys(job: Job) -> set[tuple[str, str, str, str]]:
+    """(shard, method, metric, key) of all values of a job."""
+    facts = Facts(job)
+    return {
+        (facts.shard(shard), method, metric, key)
+        for shard in job.shards
+        for method, metrics in facts.values.items()
+        for metric, key in metrics.items()
+    }
+
+
+ALL = 3 * (2 * 2 + 1)  # shards x (methods x metrics, and the layer's own)
+
+
+@pytest.mark.parametrize(
+    ("override", "fresh"),
+    [
+        ("model.seed=1", ALL),  # other weights
+        ("model.layer=features.10", ALL),
+        ("model.mean=[0.4,0.5,0.5]", ALL),  # preprocessing
+        ("data.seed=1", ALL),  # other images
+        ("data.batch_size=3", ALL),  # the same values but for rounding
+        ("target=label", ALL),
+        ("normalise=minmax", ALL),
+        ("device.head_precision=bf16", ALL),
+        ("metric.confidence_drop.params.fill=zero", 3 * 2),
+        ("metric=[sensitivity_error,confidence_drop,zeta,epsilon]", 3),
+        ("metric=[sensitivity_error,confidence_drop,zeta,box_iou]", 3 * 2),
+        ("method=[grad_cam,xgrad_cam,uniform]", 3 * 2),
+        ("+method.other._target_=axiom_bench.methods.grad_cam.grad_cam", 3 * 2),
+        ("+method.grad_cam.on_score_scale=false", 3 * 2),
+        ("method=[xgrad_cam,grad_cam]", 0),
+        ("+metric.zeta.title=New", 0),
+        ("+metric.zeta.note=new", 0),
+        ("metric.zeta.tolerance=mean:5%", 0),
+        ("metric.zeta.unit=score", 0),
+        ("+method.xgrad_cam.note=new", 0),
+        ("data.size=4", 0),  # the first two shards are the same
+        ("data.batch_size=1000000", 0),  # as many rows as the largest shard has, at most
+        ("data.workers=1", 0),
+        ("device.ablation_memory=1MiB", 0),
+        ("runtime.repeats=3", 0),
+        ("report.headline=[zeta]", 0),
+        ("run=mine", 0),
+    ],
+)
+def test_what_counts(job: MakeJob, override: str, fresh: int):
+    name = override.partition("=")[0].removeprefix("+")
+    plain = job("data.batch_size=64") if name == "data.batch_size" else job()
+    sign = "++" if name.startswith(("method.", "metric.")) else ""
+    changed = job(sign + override.removeprefix("+") if sign else override)
+    assert len(keys(changed) - keys(plain)) == fresh
+
+
+def test_a_batch_is_padded_to_the_largest_shard_at_most(job: MakeJob):
+    one = job("data.batch_size=512")
+    assert one.batch_rows == max(map(one.rows, one.shards)) < 10
+    assert job("data.batch_size=1").batch_rows == 1
+
+
+def test_a_shards_content_is_in_its_key(job: MakeJob):
+    one = job()
+    contents = {**one.contents, one.indices[0]: "another picture"}
+    other = replace(one)
+    other.__dict__["contents"] = contents
+    before, after = ([Facts(job).shard(shard) for shard in job.shards] for job in (one, other))
+    assert before[0] != after[0]
+    assert before[1:] == after[1:]
+    assert one.data_fingerprint != other.data_fingerprint
+
+
+def test_another_order_of_the_classes_explains_other_classes(job: MakeJob, tmp_path: Path):
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (96, 96)).save(tmp_path / name)
+    rest = ",".join(f"'{number}'" for number in range(2, 10))
+    folder = ("data=folder", f"data.root={tmp_path}", "data.size=null", "data.workers=0", "target=label")
+    one, swapped, renamed = (job(*folder, f"data.classes=[{first},{rest}]") for first in ("a,b", "b,a", "a,b"))
+    assert keys(one) == keys(renamed)
+    assert keys(one).isdisjoint(keys(swapped))
+    assert one.data_fingerprint != swapped.data_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("library", "metrics"),
+    [
+        ("torch", {"sensitivity_error", "box_iou", "zeta"}),
+        ("torchvision", {"sensitivity_error", "box_iou", "zeta"}),
+        ("scipy", {"sensitivity_error", "box_iou", "zeta"}),
+        ("numba", {"box_iou"}),
+    ],
+)
+def test_another_version_of_a_library_computes_anew_what_runs_it(
+    job: MakeJob, monkeypatch: pytest.MonkeyPatch, library: str, metrics: set[str]
+):
+    one = job("metric=[sensitivity_error,box_iou,zeta]")
+    before = keys(one)
+    monkeypatch.setattr(sources, "version_of", lambda name: "99" if name == library else version_of(name))
+    assert {metric for _, _, metric, _ in keys(one) - before} == metrics
+
+
+@pytest.mark.parametrize(
+    ("module", "metrics"),
+    [
+        ("axiom_bench.cutting.trace", {"sensitivity_error", "box_iou", "zeta"}),
+        ("axiom_bench.evaluation.shard", {"sensitivity_error", "box_iou", "zeta"}),
+        ("axiom_bench.data.scenes", {"sensitivity_error", "box_iou", "zeta"}),
+        ("axiom_bench.embedded.networks", {"sensitivity_error", "box_iou", "zeta"}),
+        ("axiom_bench.metrics.box_iou", {"box_iou"}),
+        ("axiom_bench.metrics.sensitivity_error", {"sensitivity_error"}),
+        ("axiom_bench.data.coco", set()),  # other images
+        ("axiom_bench.evaluation.runtime", set()),  # times, not values
+        ("axiom_bench.run.compute", set()),
+        ("axiom_bench.records.store", set()),
+        ("axiom_bench.methods.cam", set()),  # isn't run
+    ],
+)
+def test_changed_code_computes_anew_what_runs_it(
+    job: MakeJob, monkeypatch: pytest.MonkeyPatch, module: str, metrics: set[str]
+):
+    one = job("metric=[sensitivity_error,box_iou,zeta]")
+    before = keys(one)
+    change(monkeypatch, module)
+    assert {metric for _, _, metric, _ in keys(one) - before} == metrics
+
+
+def test_changed_code_of_a_method_computes_the_method_anew(job: MakeJob, monkeypatch: pytest.MonkeyPatch):
+    one = job()
+    before = keys(one)
+    change(monkeypatch, "axiom_bench.methods.xgrad_cam")
+    assert {method for _, method, _, _ in keys(one) - before} == {"xgrad_cam"}
+
+
+def change(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """Another code of one module."""
+    parsed = sources._parsed
+
+    def other(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
+        digest, imports = parsed(path, state, name)
+        return (digest + "!" if name == module else digest), imports
+
+    monkeypatch.setattr(sources, "_parsed", other)
+
+
+NETWORK = """
+from torch import nn
+
+class Power(nn.Module):
+    def __init__(self, power):
+        super().__init__()
+        self.power = power
+
+    def forward(self, scores):
+        return scores * self.power
+
+def network(power=1.0):
+    body = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    return nn.Sequential(*body, Power(power))
+
+def other(power=1.0):
+    return network(2 * power)
+"""
+
+
+@pytest.fixture
+def network(job: MakeJob, tmp_path: Path) -> Callable[..., Job]:
+    """A job of a network of the user's own, which prints alike and has the same weights whatever its arguments."""
+
+    def build(*overrides: str, file: str = "mine.py", function: str = "network") -> Job:
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            path.write_text(NETWORK)
+        user = ("model=user", f"model.architecture={path}:{function}", "model.name=mine", "model.weights=null")
+        return job(*user, "model.layer='1'", "model.resize=96", "target=predicted", *overrides)
+
+    return build
+
+
+def test_arguments_of_a_networks_builder_count(network: Callable[..., Job]):
+    one, same, other = (keys(network(f"+model.kwargs.power={power}")) for power in (1.0, 1.0, 2.0))
+    assert one == same
+    assert one.isdisjoint(other)
+
+
+def test_two_builders_in_one_file_are_two_networks(network: Callable[..., Job]):
+    assert keys(network()).isdisjoint(keys(network(function="other")))
+
+
+def test_two_files_of_one_stem_are_two_networks(network: Callable[..., Job], tmp_path: Path):
+    one = network(file="a/mine.py")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/mine.py").write_text(NETWORK.replace("scores * self.power", "scores + self.power"))
+    other = network(file="b/mine.py")
+    assert keys(one).isdisjoint(keys(other))
+    assert sys.modules[type(one.model.module[-1]).__module__].__file__ == str(tmp_path / "a/mine.py")
+
+
+def test_where_a_networks_file_lies_doesnt_count(network: Callable[..., Job]):
+    assert keys(network(file="a/mine.py")) == keys(network(file="b/mine.py"))
+
+
+def test_whether_a_torchvision_network_transforms_its_input_counts(job: MakeJob):
+    net = ("model=googlenet", "model.weights=null", "target=predicted", "data.size=1", "model.resize=[96,96]")
+    with_and_without = (keys(job(*net, f"+model.kwargs.transform_input={value}")) for value in ("true", "false"))
+    assert set.isdisjoint(*with_and_without)
+
+
+def test_a_network_with_the_same_weights_but_another_slope_is_another(job: MakeJob):
+    one = job()
+    module = torch.nn.Sequential(torch.nn.LeakyReLU(0.1))
+    other = torch.nn.Sequential(torch.nn.LeakyReLU(0.2))
+    leaky, steeper = (replace(one, model=replace(one.model, module=net)) for net in (module, other))
+    assert keys(leaky).isdisjoint(keys(steeper))
