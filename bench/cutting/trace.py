@@ -1,4 +1,4 @@
-"""The Trace: what one pass through a cut model leaves behind, enough for every method and both axioms."""
+"""The Trace: the tensors of one pass through a cut model, enough for every method and both axioms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from axiom_bench.errors import BenchError, type_name
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Detached tensors of one batch; it knows no method.
+    """Detached tensors of one batch.
 
     images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
     scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
@@ -143,7 +143,7 @@ class Trace:
         )
 
     def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-        """What several methods need of this trace, computed by the first that asks: compute() -> (B, ...).
+        """compute() -> (B, ...) on the first call with this key, the same tensor on later ones: what methods share.
 
         key: names the quantity and all parameters that it depends on. A scaled trace computes its own.
         """
@@ -179,9 +179,9 @@ class Trace:
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
     ) -> Trace:
-        """The trace of other images, other classes or another model at the same layer; None keeps what is there.
+        """The trace of other images, other classes or another model at the same layer; None keeps this trace's.
 
-        model: another model, or a cut of it, as `cut.on(model)` gives and `cut.once` keeps. Passes are counted here.
+        model: another model, or a cut model of it, as `cut_model.on(model)` gives. Passes are counted together.
         """
         cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
@@ -195,7 +195,7 @@ class Trace:
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
         """The trace of the same network with its scores times `output`, and its activations times `inputs` with the
-        head's input divided by it: what a method on the score's scale must follow, and must not see."""
+        head's input divided by it. A method on the score's scale follows the first, and the second changes nothing."""
         return replace(
             self,
             activations=self.activations * inputs,
@@ -261,5 +261,5 @@ def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
         raise BenchError(f"{expected}, not a tensor of shape {tuple(indices.shape)}.")
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
-        raise BenchError(f"The target {int(outside[0])} is no class of this model, which has {classes} (from 0).")
+        raise BenchError(f"The target {int(outside[0])} is no class of this model; its classes are 0 to {classes - 1}.")
     return indices.long().clone()
