@@ -96,20 +96,6 @@ class Trace:
         rows = [compute(row) for row in range(self.num_valid)]
         return torch.stack(rows + rows[-1:] * self.num_padding)
 
-    @property
-    def repeats(self) -> int:
-        """Old name of `num_padding`."""
-        return self.num_padding
-
-    @property
-    def distinct(self) -> int:
-        """Old name of `num_valid`."""
-        return self.num_valid
-
-    def with_repeats(self, rows: Tensor) -> Tensor:
-        """Rows of the valid images (num_valid or more, ...) with the last repeated for the padded rows: (B, ...)."""
-        return rows[torch.arange(len(self), device=rows.device).clamp(max=self.num_valid - 1)]
-
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
 
