@@ -26,7 +26,7 @@ class ImageNetArchives(DataSet):
     """ids: the file names, "ILSVRC2012_val_00000001.JPEG". classes and labels: as in `ImageNet`.
 
     The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,
-    which is unpacked into memory (it has no places to jump to), where it is there.
+    if there is one, which is unpacked into memory (a compressed file can't be read from the middle).
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class ImageNetS(ImageFiles):
     classes: synset ids in the order of the model's classes (a list or a file); None: <root>/LOC_synset_mapping.txt.
     categories: the set's own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
     the split, which must then be all of them. boxes: "mask", for each class in the mask one box around all its pixels;
-    None: no boxes. Raises BenchError where any of this isn't there.
+    None: no boxes. Raises BenchError for a missing folder or list.
     """
 
     def __init__(
