@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.data.base import Box, Sample, largest
-from axiom_bench.data.decoding import sha256
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing
 from axiom_bench.errors import BenchError
 
@@ -64,9 +64,10 @@ class Coco(ImageFiles):
         known = (self._index.get(entry.get("category_id"), -1) for entry in self._of(index) if not entry.get("iscrowd"))
         return tuple(sorted(set(known) - {-1}))
 
-    def fingerprint(self, index: int) -> str:
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         said = json.dumps([*self._of(index), list(self.classes)], sort_keys=True)
-        return hashlib.sha256(f"{sha256(self.path(index))} {said}".encode()).hexdigest()
+        image = super().fingerprint(index, hashes)
+        return hashlib.sha256(f"{image} {said}".encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image) -> Sample:
         image_id, entry = self.ids[index], self._entries[self.ids[index]]
