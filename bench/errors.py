@@ -6,27 +6,46 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+MOST_LISTED = 60  # names in one sentence; of more, the first FEW are listed
+FEW = 12
+LONGEST_NAME = 100  # characters of a name that are repeated
+
 
 class BenchError(Exception):
     """One clear sentence: what is wrong, and how to mend it."""
 
 
 def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
-    """The error for a name that isn't there, with the nearest names that are.
+    """The error for a name that doesn't exist, with the nearest names that do, else with the first few of all.
 
     >>> print(unknown("method", "xgradcam", ["grad_cam", "xgrad_cam"]))
     There is no method 'xgradcam'; did you mean 'xgrad_cam' or 'grad_cam'?
     """
-    known = sorted(names)
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    names = sorted(names)
+    text = repr(name)
+    missing = f"There is no {kind} {text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + '...'}"
+    near = difflib.get_close_matches(str(name)[:LONGEST_NAME], names, n=3, cutoff=0.5)
     if near:
-        return BenchError(f"There is no {kind} {name!r}; did you mean {' or '.join(map(repr, near))}?")
-    return BenchError(f"There is no {kind} {name!r}; there are: {', '.join(known)}.")
+        return BenchError(f"{missing}; did you mean {' or '.join(map(repr, near))}?")
+    if not names:
+        return BenchError(f"{missing}, and no other here.")
+    if len(names) > MOST_LISTED:
+        return BenchError(f"{missing}; there are {len(names)}: {', '.join(names[:FEW])}, ...")
+    return BenchError(f"{missing}; there are: {', '.join(names)}.")
+
+
+def type_name(value: object) -> str:
+    """A value's type with its article, for an error: "a list", "an int", "a numpy.ndarray", "None"."""
+    if value is None:
+        return "None"
+    module, name = type(value).__module__, type(value).__qualname__
+    name = name if module in ("builtins", "__main__") else f"{module}.{name}"
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 @contextmanager
 def measuring(metric: str) -> Iterator[None]:
-    """Names the metric that can't be measured in the BenchError that says why; "" leaves it as it is."""
+    """Puts the metric's name before a BenchError that it raises; "" leaves the error as it is."""
     try:
         yield
     except BenchError as error:

@@ -5,14 +5,21 @@ They import explanation, cutting and errors.
 
 from __future__ import annotations
 
-from axiom_bench.evaluation import plugins
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from axiom_bench.evaluation.plugins import Plugin
 
 
-def get(name: str) -> plugins.Plugin:
+def get(name: str) -> Plugin:
     """The method of that name with its parameters bound. Raises BenchError, with the nearest names, for another."""
+    from axiom_bench.evaluation import plugins  # here, so that the methods themselves don't import the engine
+
     return plugins.load("method", name)
 
 
 def names() -> list[str]:
     """All method names, sorted."""
+    from axiom_bench.evaluation import plugins
+
     return plugins.names("method")

@@ -14,10 +14,11 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.shared.wrapping import heatmap_of
+from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
 def augmented(
-    trace: Trace, wrapped: str | Method = "xgrad_cam", mirrored: bool = True, scales: Sequence[float] = (1.0,)
+    trace: Trace, wrapped: Method = xgrad_cam, mirrored: bool = True, scales: Sequence[float] = (1.0,)
 ) -> Map:
     """Mean of the wrapped method's heatmaps of mirrored and resized images, mapped back -> (B, H', W').
 
@@ -35,7 +36,7 @@ def augmented(
     return Map(reduce(torch.add, maps) / len(maps))
 
 
-def _heatmap_of_copy(trace: Trace, wrapped: str | Method, scale: float, flip: bool) -> Tensor:
+def _heatmap_of_copy(trace: Trace, wrapped: Method, scale: float, flip: bool) -> Tensor:
     """The heatmap of one copy, mapped back to the image's pixels: (B, H', W')."""
     height, width = trace.images.shape[-2:]
     heatmap = heatmap_of(wrapped, _copy(trace, scale, flip))

@@ -11,12 +11,13 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.layer_cam import layer_cam
 from axiom_bench.methods.shared.wrapping import heatmap_of
 
 FUSIONS: dict[str, Callable[..., Tensor]] = {"mean": torch.mean, "maximum": torch.amax, "product": torch.prod}
 
 
-def fused(trace: Trace, layers: Sequence[str], wrapped: str | Method = "layer_cam", fusion: str = "mean") -> Map:
+def fused(trace: Trace, layers: Sequence[str], wrapped: Method = layer_cam, fusion: str = "mean") -> Map:
     """Mean over layers of the wrapped method's heatmaps, each at the image's size with maximum 1 -> (B, H', W').
 
     layers: dotted names, beside the trace's own layer; each counts once. fusion: "mean"; "maximum", the largest value

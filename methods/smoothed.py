@@ -12,11 +12,10 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.shared.wrapping import raw_map_of
+from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 
-def smoothed(
-    trace: Trace, wrapped: str | Method = "xgrad_cam", samples: int = 25, sigma: float = 0.15, seed: int = 0
-) -> Map:
+def smoothed(trace: Trace, wrapped: Method = xgrad_cam, samples: int = 25, sigma: float = 0.15, seed: int = 0) -> Map:
     """Mean of the wrapped method's signed maps over noisy copies of the image -> (B, h, w).
 
     The noise is normal, its standard deviation `sigma` times the range (maximum - minimum) of the image as the network

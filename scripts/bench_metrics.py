@@ -105,12 +105,12 @@ def maps(batch: int, side: int) -> Callable[[], Explanation]:
     resized = functional.interpolate(raw, size=(SIDE, SIDE), mode="bilinear")[:, 0]
     heatmap = resized / resized.amax((1, 2), keepdim=True)
     targets = torch.zeros(batch, dtype=torch.long)
-    rows = Batch(torch.zeros(batch, 3, SIDE, SIDE), ("",) * batch, targets, annotations(targets))
+    rows = Batch(torch.zeros(batch, 3, SIDE, SIDE), ("",) * batch, targets, drawn_objects(targets))
     whole = Explanation(heatmap=heatmap, boxes=rows.boxes(targets), masks=rows.masks(targets))
     return lambda: replace(whole)
 
 
-def annotations(targets: Tensor) -> tuple[Annotation, ...]:
+def drawn_objects(targets: Tensor) -> tuple[Annotation, ...]:
     """For each image an object of its class, and one of the next class beside it."""
     boxes = torch.tensor([[40.0, 50.0, 150.0, 180.0], [150.0, 20.0, 215.0, 120.0]])
     return tuple(Annotation(torch.stack([target, target + 1]), boxes, _drawn(target, boxes)) for target in targets)
@@ -128,7 +128,7 @@ def explanations(model: torch.nn.Module, images: Tensor, names: Sequence[str] = 
     targets = torch.arange(len(images)) % 10
     trace = ab.trace(model, LAYER, images, targets)
     _ = trace.ablation_drops
-    rows = Batch(images, tuple(map(str, range(len(images)))), targets, annotations(targets))
+    rows = Batch(images, tuple(map(str, range(len(images)))), targets, drawn_objects(targets))
     return [Explanation.of(trace, methods.get(name)(trace), rows, methods.get(name)) for name in names]
 
 
@@ -189,7 +189,7 @@ def _passes(explanation: Explanation, count: int) -> Callable[[], object]:
 def together(model: torch.nn.Module, images: Tensor, repeats: int, condition: Condition) -> None:
     """Metrics that ask the model, for ten methods: asked for all together, over one method after the other."""
     targets = torch.arange(len(images)) % 10
-    rows = Batch(images, tuple(map(str, range(len(images)))), targets, annotations(targets))
+    rows = Batch(images, tuple(map(str, range(len(images)))), targets, drawn_objects(targets))
     trace = ab.trace(model, LAYER, images, targets)
     _ = trace.ablation_drops
     known = [methods.get(name) for name in TEN]

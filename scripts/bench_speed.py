@@ -3,9 +3,9 @@
     python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32] [--peers]
     python scripts/bench_speed.py --metrics [--batch 16] [--repeats 7]
 
-All cases of a network run in turn in one process, repeat after repeat, so that whatever else the machine does falls on
-all of them; a ratio is the median over the repeats of a case's time divided by the forward pass's of the same repeat.
---peers (extra `peers`) runs grad-cam's AblationCAM on a tenth of the channels and scales; it takes minutes.
+All cases of a network run in turn in one process, repeat after repeat, so that other load on the machine affects all of
+them alike. A ratio is the median, over the repeats, of a case's time divided by the forward pass's of the same repeat.
+--peers (extra `peers`) also times grad-cam's AblationCAM, on a tenth of the channels, its time times ten: minutes.
 --metrics measures metrics instead, on the CPU: see bench_metrics.py.
 """
 
@@ -21,6 +21,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bench_metrics
 import torch
@@ -34,24 +35,13 @@ from axiom_bench.data.base import subset
 from axiom_bench.data.loading import batches
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.data.torchvision_import import torchvision
-from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.models.load import load_model
 from axiom_bench.models.registry import model_config
 
 FIVE = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam")
 ONE_PASS = (
-    *("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam", "ablation_cam_axiomatic", "layer_cam"),
-    *(
-        "eigen_cam",
-        "eigen_grad_cam",
-        "kpca_cam",
-        "shapley_cam",
-        "finer_cam",
-        "lift_cam",
-        "axiom_cam",
-        "uniform",
-        "random",
-    ),
+    *(*FIVE, "ablation_cam_axiomatic", "layer_cam", "eigen_cam", "eigen_grad_cam", "kpca_cam"),
+    *("shapley_cam", "finer_cam", "lift_cam", "axiom_cam", "uniform", "random"),
 )
 AXIOMS = ("sensitivity_error", "conservation_error")
 FORWARD = "one forward pass"
@@ -78,42 +68,43 @@ def vgg16(batch: int, device: torch.device) -> Network:
 
 
 def trained(name: str, root: str, layer: str, batch: int, device: torch.device) -> Network:
-    """A trained network below real_root, and photographs of its data set."""
-    settings = OmegaConf.create({"real_root": str(REAL_ROOT), "model": model_config(name)})
-    if settings.model.source == "torchvision":
-        settings.model.weights_folder = "${real_root}/weights"
-    settings.model.layer = layer
-    loaded = load_model(OmegaConf.to_container(settings.model, resolve=True))
-    classes = settings.model.classes and list(settings.model.classes)
-    photographs = load_dataset({"kind": "imagenet", "root": str(REAL_ROOT / root), "classes": classes})
-    chosen = subset(photographs, batch, 0)
-    (images,) = batches(photographs, chosen, loaded.preprocessing, "label", batch, 0)
+    """A trained network below REAL_ROOT, and photographs of its data set."""
+    config: dict[str, Any] = {**model_config(name), "layer": layer}
+    if config["source"] == "torchvision":
+        config["weights_folder"] = "${real_root}/weights"
+    settings = OmegaConf.to_container(OmegaConf.create({"real_root": str(REAL_ROOT), "model": config}), resolve=True)
+    assert isinstance(settings, dict)
+    loaded = load_model(settings["model"])
+    photographs = {"kind": "imagenet", "root": str(REAL_ROOT / root), "classes": settings["model"]["classes"]}
+    dataset = load_dataset(photographs)
+    (rows,) = batches(dataset, subset(dataset, batch, 0), loaded.preprocessing, "label", batch, 0)
+    assert isinstance(rows, ab.Batch)
     return Network(
-        f"{name} (trained) at {loaded.layer}", loaded.module.to(device), loaded.layer, images.to(device).images
+        f"{name} (trained) at {loaded.layer}", loaded.module.to(device), loaded.layer, rows.images.to(device)
     )
 
 
 def networks(batch: int, device: torch.device) -> Iterator[Network]:
-    """VGG-16, and the trained networks where real_root is there."""
+    """VGG-16, and the trained networks where REAL_ROOT exists."""
     yield vgg16(batch, device)
     if not REAL_ROOT.is_dir():
-        print(f"no trained networks: {REAL_ROOT} is not there (set AXIOM_BENCH_REAL)")
+        print(f"no trained networks: {REAL_ROOT} does not exist (set AXIOM_BENCH_REAL)")
         return
     yield trained("own_model", "own_model/images", "features.12", batch, device)
     yield trained("squeezenet1_1", "data/imagenet", "features.12", batch, device)
 
 
-def everything(cut: ab.CutModel, images: Tensor, names: Sequence[str]) -> list[Tensor]:
+def everything(cut_model: ab.CutModel, images: Tensor, names: Sequence[str]) -> list[Tensor]:
     """The trace, the methods, and both axioms of each that has contributions."""
-    trace = cut.trace(images)
-    explanations = [Explanation.of(trace, methods.get(name)(trace)) for name in names]
+    trace = cut_model.trace(images)
+    explanations = [ab.Explanation.of(trace, methods.get(name)(trace)) for name in names]
     weighted = [explanation for explanation in explanations if explanation.contributions is not None]
     return [metrics.get(axiom)(explanation) for explanation in weighted for axiom in AXIOMS]
 
 
 def cases(network: Network, precision: str) -> Calls:
-    """What is timed, by the name that is printed; the plain forward pass first."""
-    cut = ab.cut(network.model, network.layer, precision=precision)
+    """The cases by the name that is printed; the plain forward pass first."""
+    cut_model = ab.cut(network.model, network.layer, precision=precision)
 
     def forward() -> Tensor:
         with torch.inference_mode(), arithmetic(precision, network.images.device):
@@ -121,19 +112,19 @@ def cases(network: Network, precision: str) -> Calls:
 
     return {
         FORWARD: forward,
-        "trace": lambda: cut.trace(network.images),
-        "trace + all drops": lambda: cut.trace(network.images).ablation_drops,
-        "trace + 5 methods + both axioms": lambda: everything(cut, network.images, FIVE),
-        f"trace + {len(ONE_PASS)} methods + both axioms": lambda: everything(cut, network.images, ONE_PASS),
+        "trace": lambda: cut_model.trace(network.images),
+        "trace + all drops": lambda: cut_model.trace(network.images).ablation_drops,
+        "trace + 5 methods + both axioms": lambda: everything(cut_model, network.images, FIVE),
+        f"trace + {len(ONE_PASS)} methods + both axioms": lambda: everything(cut_model, network.images, ONE_PASS),
     }
 
 
 def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
     """One line a case: median milliseconds an image, and the median ratio to the forward pass of the same round."""
     print(f"\n{title}, batch {batch}", flush=True)
-    for name, taken in seconds.items():
-        over_forward = ratios(taken, seconds[FORWARD])
-        milliseconds = 1000 * statistics.median(taken) / batch
+    for name, times in seconds.items():
+        over_forward = ratios(times, seconds[FORWARD])
+        milliseconds = 1000 * statistics.median(times) / batch
         spread = f"{min(over_forward):.2f} to {max(over_forward):.2f}"
         print(
             f"  {name:33s} {milliseconds:9.2f} ms/image {statistics.median(over_forward):7.2f}x one forward ({spread})",
@@ -142,24 +133,25 @@ def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
 
 
 def show_peer(network: Network, precision: str, device: torch.device) -> None:
-    """grad-cam's AblationCAM against `ablation_cam`, one image each, in turn."""
+    """Time grad-cam's AblationCAM and `ablation_cam`, one image each, in turn."""
     from pytorch_grad_cam import AblationCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     image = network.images[:1]
-    cut = ab.cut(network.model, network.layer, precision=precision)
+    cut_model = ab.cut(network.model, network.layer, precision=precision)
     model = copy.deepcopy(network.model)
     share = 1 / PEER_SHARE
     peer = AblationCAM(model, [model.get_submodule(network.layer)], batch_size=32, ratio_channels_to_ablate=share)
     calls = {
-        "ours": lambda: methods.get("ablation_cam")(cut.trace(image)),
+        "own": lambda: methods.get("ablation_cam")(cut_model.trace(image)),
         "peer": lambda: peer(image, [ClassifierOutputTarget(0)]),
     }
     with arithmetic(precision, device):
         seconds = timed(calls, 2, device=device)
-    ours, theirs = statistics.median(seconds["ours"]), PEER_SHARE * statistics.median(seconds["peer"])
+    own_seconds, peer_seconds = statistics.median(seconds["own"]), PEER_SHARE * statistics.median(seconds["peer"])
     print(f"\n{network.title}, one image: grad-cam's AblationCAM on one channel in {PEER_SHARE}, times {PEER_SHARE}")
-    print(f"  ablation_cam {ours:.3f} s, AblationCAM {theirs:.1f} s: {theirs / ours:.0f} times slower")
+    ratio = peer_seconds / own_seconds
+    print(f"  ablation_cam {own_seconds:.3f} s, AblationCAM {peer_seconds:.1f} s: {ratio:.0f} times slower")
 
 
 def main() -> None:
@@ -169,7 +161,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of forward pass and trunk")
     parser.add_argument("--peers", action="store_true", help="also grad-cam's AblationCAM (minutes)")
-    parser.add_argument("--metrics", action="store_true", help="metrics in place of methods, on the CPU")
+    parser.add_argument("--metrics", action="store_true", help="metrics instead of methods, on the CPU")
     options = parser.parse_args()
     batch = options.batch or (16 if options.metrics else 8)
     if options.metrics:
@@ -177,8 +169,9 @@ def main() -> None:
         bench_metrics.show(batch, options.repeats)
         return
     device = torch.device(options.device)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"torch {torch.__version__}, {where}, {options.precision} (head in fp32), median of {options.repeats} rounds")
+    device_name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    precision = f"{options.precision} (head in fp32)"
+    print(f"torch {torch.__version__}, {device_name}, {precision}, median of {options.repeats} rounds")
     for network in networks(batch, device):
         show(network.title, timed(cases(network, options.precision), options.repeats, device=device), batch)
     if options.peers:

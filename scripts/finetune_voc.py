@@ -2,10 +2,10 @@
 
     python scripts/finetune_voc.py --root DATA --architecture resnet18 --output FOLDER [--epochs 10] [--weights FILE]
 
-DATA is in VOC's layout (see docs/data.md). The network starts from its ImageNet weights, all but the last layer. Each
-step draws its images, their crops and its dropout from the seed and its own number alone, so that a run that was killed
-goes on from its last checkpoint, with the same command, to the same weights. Writes FOLDER/<name>.safetensors and, to
-use it, FOLDER/model/<name>.yaml; the command that does is printed.
+DATA is in VOC's layout (see docs/data.md). The network starts from its ImageNet weights, except for its last layer.
+Each step draws its images, their crops and its dropout from the seed and the step's number alone, so that a killed run,
+started again with the same command, continues from its last checkpoint and ends with the same weights. Writes
+FOLDER/<name>.safetensors and FOLDER/model/<name>.yaml; the command that uses them is printed.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ Item = tuple[Tensor, Tensor]
 
 
 def multi_hot(dataset: Voc, index: int) -> Tensor:
-    """(20,) 1 for each class that the image has an object of, `difficult` or not."""
+    """(20,): 1 for each class of the image's objects, `difficult` or not."""
     labels = torch.zeros(len(CLASSES))
     labels[list(dataset.labels(index))] = 1
     return labels
 
 
-def drawn_seed(*numbers: int) -> int:
-    """A seed that depends on all of these."""
+def derived_seed(*numbers: int) -> int:
+    """A seed that depends on all of the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class Training(Dataset[Item]):
-    """An image cropped and flipped at random, as its step and its place in the batch say, and nothing else."""
+    """Images cropped and flipped at random; the draw depends on the step and the place in the batch alone."""
 
     def __init__(self, dataset: Voc, preprocessing: Preprocessing, seed: int) -> None:
         self.dataset, self.preprocessing, self.seed = dataset, preprocessing, seed
@@ -67,7 +67,7 @@ class Training(Dataset[Item]):
         side = self.preprocessing.crop or 224
         image = self.dataset.read(index).image
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(drawn_seed(self.seed, draw))
+            torch.manual_seed(derived_seed(self.seed, draw))
             box = RandomResizedCrop.get_params(image, [SMALLEST_CROP, 1.0], [3 / 4, 4 / 3])
             flipped = bool(torch.rand(()) < 0.5)
         image = transforms.resized_crop(image, *box, [side, side], antialias=True)
@@ -77,7 +77,7 @@ class Training(Dataset[Item]):
 
 
 class Validation(Dataset[Item]):
-    """An image as the benchmark will show it to the network."""
+    """Images preprocessed as in the benchmark."""
 
     def __init__(self, dataset: Voc, preprocessing: Preprocessing) -> None:
         self.dataset, self.preprocessing = dataset, preprocessing
@@ -90,14 +90,17 @@ class Validation(Dataset[Item]):
 
 
 class Steps:
-    """The batches of all steps from `first` on: each epoch is a permutation of the images drawn from seed and epoch."""
+    """The batches of all steps from `first` on. Each epoch permutes the images with a seed of its own.
+
+    A batch is a list of (index of the image, number of the draw).
+    """
 
     def __init__(self, images: int, batch: int, epochs: int, seed: int, first: int) -> None:
         self.images, self.batch, self.epochs, self.seed, self.first = images, batch, epochs, seed, first
 
     @property
     def per_epoch(self) -> int:
-        """Steps in an epoch; the last, smaller batch is left out, since a batch norm can't train on one image."""
+        """Steps in an epoch; a smaller last batch is left out, since a batch norm can't train on one image."""
         return max(1, self.images // self.batch)
 
     def __len__(self) -> int:
@@ -111,38 +114,39 @@ class Steps:
             yield [(int(index), step * self.batch + row) for row, index in enumerate(chosen)]
 
 
-def network_of(source: Source, architecture: str, said: str) -> nn.Module:
-    """The network with twenty outputs, from its weights but for the layers whose size the number of classes decides.
+def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
+    """The network with twenty outputs and pretrained weights, except in layers sized by the number of classes.
 
-    said: `default`, a file, or `none` for random weights.
+    initial: `default`, the name of published weights, a file, or `none` for random weights.
     """
     module = source.build()
-    if said == "none":
+    if initial == "none":
         return module
-    file = Path(said)
-    found = weights.read(file) if file.suffix else source.published(said)
+    file = Path(initial)
+    pretrained = weights.read(file) if file.suffix else source.published(initial)
     own = module.state_dict()
-    last = {name for name in own if name in found.state and found.state[name].shape[:1] != own[name].shape[:1]}
-    kept = {name: tensor for name, tensor in found.state.items() if name not in last}
-    weights.fit(module, weights.Weights({**own, **kept}, found.description, found.sha256), architecture)
-    print(f"weights from {found.description}; new: {', '.join(sorted(last))}", flush=True)
+    state = pretrained.state
+    last = {name for name in own if name in state and state[name].shape[:1] != own[name].shape[:1]}
+    kept = {name: tensor for name, tensor in state.items() if name not in last}
+    weights.fit(module, weights.Weights({**own, **kept}, pretrained.description, pretrained.sha256), architecture)
+    print(f"weights from {pretrained.description}; new: {', '.join(sorted(last))}", flush=True)
     return module
 
 
 def logits_of(output: Any) -> Tensor:
-    """What a network puts out in training: the logits, or for the Inceptions a tuple that begins with them."""
+    """The logits of a network's output in training: itself, or the first entry of an Inception's tuple."""
     logits = output if isinstance(output, Tensor) else output[0]
     assert isinstance(logits, Tensor)
     return logits
 
 
 def train(module: nn.Module, data: Training, options: argparse.Namespace, device: torch.device) -> None:
-    """AdamW on a cosine from the checkpoint's step on; a checkpoint every `--checkpoint-steps` steps and at the end.
+    """Train with AdamW and a cosine schedule, from the checkpoint's step on; write checkpoints.
 
-    Batch norms keep the statistics that came with the weights: those of a step's few images would be another network's.
+    Batch norms keep the statistics that came with the weights: those of a step's few images are too noisy.
     """
     optimiser = torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY)
-    first = restore(module, optimiser, options, device)
+    first = load_checkpoint(module, optimiser, options, device)
     steps = Steps(len(data.dataset), options.batch, options.epochs, options.seed, first)
     total, losses = first + len(steps), []
     loader = DataLoader(data, batch_sampler=steps, num_workers=options.workers)
@@ -152,7 +156,7 @@ def train(module: nn.Module, data: Training, options: argparse.Namespace, device
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.eval()
     for step, (images, labels) in enumerate(loader, start=first):
-        torch.manual_seed(drawn_seed(options.seed, step))  # of the dropout
+        torch.manual_seed(derived_seed(options.seed, step))  # of the dropout
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
         loss = binary_cross_entropy_with_logits(logits_of(module(images.to(device))), labels.to(device))
@@ -162,48 +166,52 @@ def train(module: nn.Module, data: Training, options: argparse.Namespace, device
         losses.append(loss.item())
         done = step + 1
         if done % options.checkpoint_steps == 0 or done == total:
-            keep(module, optimiser, done, options)
+            save_checkpoint(module, optimiser, done, options)
             print(f"step {done} of {total}: loss {np.mean(losses):.4f}", flush=True)
             losses = []
     module.eval()
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What must be the same for a run to go on."""
+    """The settings that must be unchanged for a run to continue."""
     return {name: value for name, value in vars(options).items() if name not in ("output", "workers", "device")}
 
 
-def keep(module: nn.Module, optimiser: torch.optim.Optimizer, step: int, options: argparse.Namespace) -> None:
-    """Writes the checkpoint under another name and renames it: what is there is whole."""
+def save_checkpoint(
+    module: nn.Module, optimiser: torch.optim.Optimizer, step: int, options: argparse.Namespace
+) -> None:
+    """Write the checkpoint under a temporary name and rename it, so that an existing one is complete."""
     path = options.output / "checkpoint.pt"
     state = {"model": module.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
     torch.save({**state, "settings": json.dumps(settings_of(options))}, path.with_suffix(".new"))
     os.replace(path.with_suffix(".new"), path)
 
 
-def restore(
+def load_checkpoint(
     module: nn.Module, optimiser: torch.optim.Optimizer, options: argparse.Namespace, device: torch.device
 ) -> int:
-    """The step to go on with. Raises BenchError for a checkpoint of other settings."""
+    """The next step; 0 without a checkpoint. Raises BenchError for a checkpoint of other settings."""
     path = options.output / "checkpoint.pt"
     if not path.is_file():
         return 0
-    kept = torch.load(path, map_location=device, weights_only=True)
-    said, now = json.loads(kept["settings"]), settings_of(options)
-    if said != now:
-        other = sorted(key for key in now if said.get(key) != now[key])
-        raise BenchError(f"{path} is of a run with another {', '.join(other)}; choose another --output, or delete it.")
-    module.load_state_dict(kept["model"])
-    optimiser.load_state_dict(kept["optimiser"])
-    print(f"goes on after step {kept['step']}", flush=True)
-    return int(kept["step"])
+    checkpoint = torch.load(path, map_location=device, weights_only=True)
+    previous, current = json.loads(checkpoint["settings"]), settings_of(options)
+    if previous != current:
+        changed = sorted(key for key in current if previous.get(key) != current[key])
+        raise BenchError(
+            f"{path} is of a run with another {', '.join(changed)}; choose another --output, or delete it."
+        )
+    module.load_state_dict(checkpoint["model"])
+    optimiser.load_state_dict(checkpoint["optimiser"])
+    print(f"continues after step {checkpoint['step']}", flush=True)
+    return int(checkpoint["step"])
 
 
 @torch.inference_mode()
 def predictions(
     module: nn.Module, data: Validation, options: argparse.Namespace, device: torch.device
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(scores (n, 20), whether the class is there (n, 20))."""
+    """(scores (n, 20), presence of each class (n, 20))."""
     scores, truth = [], []
     for images, labels in DataLoader(data, batch_size=options.batch, num_workers=options.workers):
         scores.append(module(images.to(device)).cpu().double().numpy())
@@ -212,8 +220,9 @@ def predictions(
 
 
 def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """VOC's since 2010: the area below precision as a function of recall, made falling. Images of equal score share
-    their place. scores, truth: (n,); NaN where nothing is true.
+    """VOC's average precision since 2010: the area below the precision-recall curve, made monotonically decreasing.
+
+    scores, truth: (n,). Images of equal score share a rank. NaN where no image is positive.
     """
     if not truth.any():
         return math.nan
@@ -226,22 +235,22 @@ def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> 
 
 
 def write_model(module: nn.Module, name: str, architecture: str, kwargs: Mapping[str, Any], folder: Path) -> Path:
-    """The weights and the YAML of conf/model/'s form; returns the YAML."""
+    """Write the weights and a YAML as those of conf/model/; return the YAML's path."""
     file = (folder / f"{name}.safetensors").resolve()
     save_file({key: tensor.contiguous().cpu() for key, tensor in module.state_dict().items()}, f"{file}.new")
     os.replace(f"{file}.new", file)
     spec = ModelSpec(name, "torchvision", architecture, weights=str(file), kwargs=kwargs, classes=CLASSES)
-    said = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(spec).items()}
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(spec).items()}
     path = folder / "model" / f"{name}.yaml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(f"# {architecture}, fine-tuned on Pascal VOC.\n{yaml.safe_dump(said, sort_keys=False)}")
+    path.write_text(f"# {architecture}, fine-tuned on Pascal VOC.\n{yaml.safe_dump(settings, sort_keys=False)}")
     return path
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, help="the folder of VOC, as data.root")
-    parser.add_argument("--year", type=int, default=None, help="2012 or 2007; without it, what is there")
+    parser.add_argument("--year", type=int, default=None, help="2012 or 2007; by default the one that exists")
     parser.add_argument("--architecture", default="resnet18", help="a classifier of torchvision")
     parser.add_argument("--weights", default="default", help="default, IMAGENET1K_V1, a file, or none")
     parser.add_argument("--output", type=Path, required=True, help="a folder of this run alone")
@@ -268,13 +277,14 @@ def main() -> None:
         Voc(options.root, split, year=options.year) for split in (options.train_split, options.val_split)
     )
     torch.manual_seed(options.seed)  # of the new last layer
-    module = network_of(source, options.architecture, options.weights).to(device)
+    module = build_network(source, options.architecture, options.weights).to(device)
     train(module, Training(training, source.preprocessing, options.seed), options, device)
     scores, truth = predictions(module, Validation(validation, source.preprocessing), options, device)
-    found = {name: average_precision(scores[:, i], truth[:, i]) for i, name in enumerate(CLASSES)}
-    known = [value for value in found.values() if not math.isnan(value)]
-    print(", ".join(f"{name} {value:.3f}" for name, value in found.items() if not math.isnan(value)))
-    print(f"mAP on {options.val_split}: {np.mean(known):.4f} over {len(known)} classes, {len(validation)} images")
+    values = {name: average_precision(scores[:, i], truth[:, i]) for i, name in enumerate(CLASSES)}
+    defined = {name: value for name, value in values.items() if not math.isnan(value)}
+    print(", ".join(f"{name} {value:.3f}" for name, value in defined.items()))
+    mean = np.mean(list(defined.values()))
+    print(f"mAP on {options.val_split}: {mean:.4f} over {len(defined)} classes, {len(validation)} images")
     path = write_model(module, f"{options.architecture}_voc", options.architecture, kwargs, options.output)
     print(f"axiom-bench data=voc model={path.stem} 'hydra.searchpath=[file://{path.parent.parent.resolve()}]'")
 

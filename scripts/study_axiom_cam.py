@@ -1,13 +1,13 @@
-"""Does Axiom-CAM help? Its points on the axiom floor against XGrad-CAM and both Ablation-CAMs, on every metric.
+"""Does Axiom-CAM help? Compare its points on the axiom floor with XGrad-CAM and both Ablation-CAMs, on every metric.
 
     python scripts/study_axiom_cam.py [--size 120] [OVERRIDE ...]
 
 Prints Markdown for each network: the metrics of each point (t, split), then its paired comparison with each reference.
-Two controls stand beside the metrics of conf/metric, because a map that highlights more also replaces and keeps more:
-the heatmap's mean, and the confidence drop when the same number of pixels is replaced for all.
-Networks: the embedded ones on their scenes, and the user's own one on its photographs where real_root is there.
-Overrides are those of `axiom-bench`, for all networks; the explained class is the labelled one, so that every row is
-another image and the test's rows are independent.
+Two controls are added to the metrics of conf/metric, because a map that highlights more also replaces and keeps more:
+the heatmap's mean, and the confidence drop with the same number of pixels replaced for all methods.
+Networks: the embedded ones on their scenes, and the user's own one on its photographs where real_root exists.
+Overrides are those of `axiom-bench`, for all networks. The explained class is the labelled one, so that every row is
+another image and the rows of a test are independent.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ NETWORKS = (
     ("experiment=real", "model=own_model"),
 )
 REFERENCES = ("xgrad_cam", "ablation_cam", "ablation_cam_axiomatic")
-BASELINE = "uniform"  # shown, not compared: what a metric gives a map that knows no class
+BASELINE = "uniform"  # in the tables, not compared: a map without any information about the class
 STEPS = (0.25, 0.5, 0.75, 1.0)
 LEVEL = 0.05  # of the tests, after Holm's correction
 FRACTION = 0.25  # of the pixels, in the control's confidence drop
@@ -65,18 +65,18 @@ def candidates() -> Iterator[Plugin]:
 
 
 def heatmap_mean(explanation: Explanation) -> Tensor:
-    """The share of the image that a soft mask replaces or keeps -> (B,)."""
+    """The share of the image that a soft mask replaces -> (B,)."""
     return given(explanation.heatmap, "heatmap").double().mean((1, 2))
 
 
 def gap(explanation: Explanation) -> Tensor:
-    """(S - sum_k d_k) / |S| -> (B,): what t shares out, with its sign."""
+    """(S - sum_k d_k) / |S| -> (B,): what t distributes over the maps, signed."""
     trace = given(explanation.trace, "trace")
     return (trace.scores - trace.ablation_drops.sum(1)).double() / trace.scores.abs()
 
 
 def controls() -> tuple[Plugin, ...]:
-    """What is measured beside conf/metric."""
+    """The metrics that are measured besides those of conf/metric."""
     area = MetricSpec(title="Mean of the heatmap", unit="fraction", needs=(Need("nonzero_map"),))
     soft = plugins.load("metric", "confidence_drop")
     about = {**soft.spec.as_dict(), "title": f"Confidence drop, {FRACTION:.0%} of the pixels"}
@@ -88,15 +88,15 @@ def controls() -> tuple[Plugin, ...]:
     )
 
 
-def measured(job: Job) -> pd.DataFrame:
+def evaluate_methods(job: Job) -> pd.DataFrame:
     """The records of references, baseline and candidates on a job's images."""
     rows = (batch for batch in compute.rows(job, job.indices) if isinstance(batch, Batch))
     methods: list[str | Plugin] = [*REFERENCES, BASELINE, *candidates()]
     return ab.evaluate(job.model.module, job.model.layer, rows, methods, job.metrics)
 
 
-def values_of(metrics: Sequence[Plugin]) -> list[Value]:
-    """What a method is judged by: the values that say which direction is better, and the controls."""
+def judged_values(metrics: Sequence[Plugin]) -> list[Value]:
+    """The values that a method is judged by: those with a better direction, and the controls."""
     own = {metric.name for metric in controls()}
     values = []
     for metric in metrics:
@@ -116,15 +116,15 @@ def wide(records: pd.DataFrame, metric: str) -> pd.DataFrame:
 def levels(summary: pd.DataFrame, names: Sequence[str], values: Sequence[Value]) -> Group:
     """Median of ratios, mean of all else; the best in bold."""
     columns = []
-    for value in values:
-        rows = summary[summary["metric"] == value.name].set_index("method").reindex(list(names))[value.lead]
+    for judged in values:
+        rows = summary[summary["metric"] == judged.name].set_index("method").reindex(list(names))[judged.lead]
         rows = rows.mask(rows.abs() < ROUNDING, 0.0)
-        columns.append([Cell(number(one), bold) for one, bold in zip(rows, best(rows, value), strict=True)])
+        columns.append([Cell(number(value), bold) for value, bold in zip(rows, best(rows, judged), strict=True)])
     return Group("Median of ratios, mean of all else", tuple(zip(map(Cell, names), *columns, strict=True)))
 
 
 def comparison(records: pd.DataFrame, names: Sequence[str], reference: str, values: Sequence[Value]) -> Group:
-    """How often each method is better than the reference, bold where Wilcoxon's signed-rank test tells them apart."""
+    """How often each method is better than the reference, bold where Wilcoxon's signed-rank test is significant."""
     tables = {value: wide(records, value.name) for value in values if value.better in ARROWS}
     gains = {
         (name, value): _gains(table[name], table[reference], value) for value, table in tables.items() for name in names
@@ -139,9 +139,9 @@ def comparison(records: pd.DataFrame, names: Sequence[str], reference: str, valu
     return Group(f"Better than {reference} / worse", tuple(rows))
 
 
-def _gains(mine: pd.Series, theirs: pd.Series, value: Value) -> np.ndarray:
-    """By how much each image is better; a difference of float32's rounding is none."""
-    difference = (mine - theirs if value.better == "higher" else theirs - mine).dropna().to_numpy()
+def _gains(method: pd.Series, reference: pd.Series, value: Value) -> np.ndarray:
+    """The improvement on each image (n,); a difference within float32's rounding counts as 0."""
+    difference = (method - reference if value.better == "higher" else reference - method).dropna().to_numpy()
     return np.where(np.abs(difference) < ROUNDING, 0.0, difference)
 
 
@@ -151,12 +151,12 @@ def _rate(gains: np.ndarray) -> str:
 
 
 def _wilcoxon(gains: np.ndarray) -> float:
-    """The two-sided p; 1 where there is no difference to rank."""
+    """The two-sided p; 1 where all differences are 0."""
     return float(stats.wilcoxon(gains).pvalue) if gains.any() else 1.0
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's step-down correction: the i-th smallest of n times n - i, never falling, at most 1."""
+    """Holm's step-down correction: the i-th smallest (from 0) of n p-values times n - i, non-decreasing, at most 1."""
     order = np.argsort(p)
     stepped = np.maximum.accumulate(np.asarray(p)[order] * np.arange(len(p), 0, -1))
     corrected = np.empty(len(p))
@@ -165,15 +165,15 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def missing(summary: pd.DataFrame, values: Sequence[Value]) -> Iterator[str]:
-    """What isn't ok, and of how many images, by metric."""
+    """One sentence for each status other than ok: its metric, the number of images and the methods."""
     for value in values:
         for (status, count), methods in methods_by_status(summary[summary["metric"] == value.name]).items():
             yield f"{value.title}, {status} {count}: {', '.join(methods)}."
 
 
 def study(job: Job) -> str:
-    """One network's tables, as Markdown."""
-    records, values = measured(job), values_of(job.metrics)
+    """The tables of one network, as Markdown."""
+    records, values = evaluate_methods(job), judged_values(job.metrics)
     summary, names = summarise(records), [method.name for method in candidates()]
     layer = summary[summary["method"] == METHOD_FREE].set_index("metric")["median"]
     notes = (
@@ -198,7 +198,7 @@ def main() -> None:
     for network in NETWORKS:
         config = configuration([*network, *common])
         if "experiment=real" in network and not Path(config["real_root"]).is_dir():
-            print(f"{network[1]} is left out: {config['real_root']} is not there (set AXIOM_BENCH_REAL).")
+            print(f"{network[1]} is left out: {config['real_root']} does not exist (set AXIOM_BENCH_REAL).")
             continue
         job = Job.of(config)
         print(study(replace(job, metrics=(*job.metrics, *controls()))), flush=True)

@@ -1,5 +1,6 @@
-"""How the bench scripts take times: cases in turn, repeat after repeat, so that whatever else the machine does falls on
-all of them; and ratios within a repeat."""
+"""How the bench scripts take times: all cases in turn, repeat after repeat, so that other load on the machine affects
+all of them alike; and ratios within a repeat.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +16,22 @@ CPU = torch.device("cpu")
 def timed(
     calls: Calls, repeats: int, clock: Callable[[], float] = time.perf_counter, device: torch.device = CPU
 ) -> dict[str, list[float]]:
-    """Seconds of every case in every repeat, the device synchronised, after one turn that isn't counted."""
+    """Seconds of every case in every repeat, the device synchronised, after one warm-up turn."""
     seconds: dict[str, list[float]] = {title: [] for title in calls}
-    for turn in range(repeats + 1):
+    for repeat in range(repeats + 1):
         for title, call in calls.items():
             _synchronise(device)
             start = clock()
             call()
             _synchronise(device)
-            if turn:
+            if repeat:
                 seconds[title].append(clock() - start)
     return seconds
 
 
 def ratios(times: Sequence[float], others: Sequence[float]) -> list[float]:
-    """One case's time over another's in every repeat."""
-    return [one / other for one, other in zip(times, others, strict=True)]
+    """One case's time divided by another's, in every repeat."""
+    return [seconds / other for seconds, other in zip(times, others, strict=True)]
 
 
 def _synchronise(device: torch.device) -> None:

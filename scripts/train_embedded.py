@@ -1,9 +1,10 @@
-"""Train the two embedded CNNs on drawn scenes and write their weights: minutes on two cores, seeded.
+"""Train the two embedded CNNs on drawn scenes and write their weights; seeded, minutes on two cores.
 
     python scripts/train_embedded.py [scenes_vgg scenes_resnet]
 
-Prints the accuracy on held-out scenes (digits and textures that training never saw): the share whose predicted class
-is an object of the scene. Writes bench/embedded/<name>.safetensors and, with the numbers measured, training.json.
+Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of scenes whose
+predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, and the measured numbers to
+training.json.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ SEED = 0
 THREADS = 2
 
 
-def drawn(split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(images (n, 3, 96, 96) uint8, which classes are present (n, 10) float)."""
+def draw_scenes(split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(images (n, 3, 96, 96) uint8, presence of each class (n, 10) float)."""
     images = torch.empty(count, 3, scenes.SIDE, scenes.SIDE, dtype=torch.uint8)
     present = torch.zeros(count, len(scenes.CLASSES))
     with ProcessPoolExecutor(THREADS) as pool:
@@ -43,13 +44,13 @@ def drawn(split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def normalised(images: Tensor) -> Tensor:
-    """(n, 3, H, W) uint8 -> float32 as the networks expect."""
+    """(n, 3, H, W) uint8 -> float32, normalised as the networks expect."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (networks.MEAN, networks.STD))
     return (images.float() / 255 - mean) / std
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image with its channels in another order, and half of them as negatives: colours carry no class."""
+    """Each image with its channels permuted, half of them inverted, so that colour tells nothing about the class."""
     order = torch.rand(len(images), 3, generator=generator).argsort(1)
     shuffled = images.gather(1, order[:, :, None, None].expand_as(images))
     negative = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
@@ -57,7 +58,7 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train(network: nn.Module, images: Tensor, present: Tensor) -> None:
-    """AdamW on a one-cycle rate; the loss is the cross-entropy against equal shares of the classes present."""
+    """Train with AdamW and a one-cycle schedule; the target is an equal probability for each class present."""
     generator = torch.Generator().manual_seed(SEED)
     steps = EPOCHS * (len(images) // BATCH)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
@@ -81,30 +82,39 @@ def train(network: nn.Module, images: Tensor, present: Tensor) -> None:
 def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
     """The trained scenes_vgg with each batch norm folded into the convolution or linear layer before it."""
     folded = networks.scenes_vgg()
-    fuse = {nn.Conv2d: fuse_conv_bn_eval, nn.Linear: fuse_linear_bn_eval}
-    weighted = [layer for layer in folded.modules() if type(layer) in fuse]
-    layers = [*network.features, *network.classifier, None]
-    trained = [(layer, after) for layer, after in pairwise(layers) if type(layer) in fuse]
-    for target, (layer, norm) in zip(weighted, trained, strict=True):
-        normed = isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
-        target.load_state_dict((fuse[type(layer)](layer, norm) if normed else layer).state_dict())
+    weighted = [layer for layer in folded.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    layers = [layer for part in ("features", "classifier") for layer in network.get_submodule(part).children()]
+    trained = [
+        _folded(layer, norm) for layer, norm in pairwise([*layers, None]) if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    for target, layer in zip(weighted, trained, strict=True):
+        target.load_state_dict(layer.state_dict())
     return folded.eval()
+
+
+def _folded(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None) -> nn.Module:
+    """The layer with the batch norm after it, where there is one."""
+    if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        return fuse_conv_bn_eval(layer, norm)
+    if isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+        return fuse_linear_bn_eval(layer, norm)
+    return layer
 
 
 @torch.inference_mode()
 def accuracy(network: nn.Module, images: Tensor, present: Tensor) -> tuple[float, float]:
     """(share of scenes whose predicted class is an object of it, median logit of the classes present)."""
     logits = torch.cat([network(normalised(part)) for part in images.split(250)])
-    named = present.gather(1, logits.argmax(1, keepdim=True)).mean().item()
-    return named, logits[present.bool()].median().item()
+    correct = present.gather(1, logits.argmax(1, keepdim=True)).mean().item()
+    return correct, logits[present.bool()].median().item()
 
 
 def record(name: str, **measured: float) -> None:
-    """Writes what was measured beside the weights."""
+    """Write what was measured to training.json beside the weights."""
     path = Path(networks.__file__).with_name("training.json")
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    known |= {"command": "python scripts/train_embedded.py", name: measured}
-    path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    entries = json.loads(path.read_text()) if path.is_file() else {}
+    entries |= {"command": "python scripts/train_embedded.py", name: measured}
+    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     print(name, measured, flush=True)
 
 
@@ -114,8 +124,8 @@ def main() -> None:
     names = parser.parse_args().names
     torch.set_num_threads(THREADS)
     start = time.perf_counter()
-    images, present = drawn("train", TRAIN, SEED)
-    held_out = drawn("evaluation", HELD_OUT, SEED + 1)
+    images, present = draw_scenes("train", TRAIN, SEED)
+    held_out = draw_scenes("evaluation", HELD_OUT, SEED + 1)
     print(f"{TRAIN + HELD_OUT} scenes drawn in {time.perf_counter() - start:.0f} s", flush=True)
     for name in names:
         torch.manual_seed(SEED)
@@ -126,10 +136,10 @@ def main() -> None:
         seconds = round(time.perf_counter() - start)
         save_file(network.state_dict(), networks.weights_file(name))
         networks.weights_file(name).chmod(0o644)  # safetensors writes for the owner alone
-        named, score = accuracy(network, *held_out)
+        share, score = accuracy(network, *held_out)
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        shown = {"accuracy": round(named, 4), "median_score": round(score, 1), "parameters": parameters}
-        record(name, **shown, seconds=seconds, threads=torch.get_num_threads())
+        results = {"accuracy": round(share, 4), "median_score": round(score, 1), "parameters": parameters}
+        record(name, **results, seconds=seconds, threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":

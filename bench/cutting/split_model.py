@@ -20,7 +20,7 @@ from axiom_bench.cutting.precision import arithmetic, check_precision
 from axiom_bench.cutting.shared_copy import shared_copy
 from axiom_bench.cutting.sides import cast, select
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, type_name, unknown
 
 GIBIBYTE = 2**30
 T = TypeVar("T")
@@ -39,9 +39,7 @@ class SplitModel:
         reshape: AnyReshape | None = None,
         output: str | Output = "logits",
     ) -> None:
-        if layer not in dict(model.named_modules()) or not layer:
-            raise unknown("layer", layer, (name for name, _ in model.named_modules() if name))
-        self.layer = layer
+        self.layer = _checked_layer(model, layer)
         self.precision = check_precision(precision)
         self.head_precision = check_precision(head_precision)
         self.ablation_memory = ablation_memory
@@ -54,6 +52,11 @@ class SplitModel:
         self._head_was_read = False
         self._other_layers: dict[str, Self] = {}
         self._computed: dict[Hashable, Any] = {}
+
+    def __repr__(self) -> str:
+        output, precision = self.output.name, self.precision
+        place = f"{type(self.model).__name__} at {self.layer!r}"
+        return f"{type(self).__name__}({place}, output {output!r}, precision {precision!r}, {self.device})"
 
     @property
     def device(self) -> torch.device:
@@ -210,3 +213,21 @@ class SplitModel:
             if tensor.is_floating_point():
                 return tensor
         return torch.zeros(())
+
+
+def _checked_layer(model: nn.Module, layer: str) -> str:
+    """The layer's name itself. Raises BenchError where the model has no such layer, or is none."""
+    if not isinstance(model, nn.Module):
+        raise BenchError(f"A model is a torch.nn.Module, not {type_name(model)}.")
+    names = {module: name for name, module in model.named_modules() if name}
+    if isinstance(layer, str):
+        existing = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+        if layer not in existing:
+            raise unknown("layer", layer, existing)
+        return layer
+    if isinstance(layer, nn.Module):
+        place = f"this one's name is {names[layer]!r}" if layer in names else "this model doesn't hold it"
+        raise BenchError(f"A layer is a dotted module name, not a {type(layer).__name__}; {place}.")
+    advice = "; cut one layer at a time" if isinstance(layer, list | tuple) else ""
+    example = f", as {next(iter(names.values()))!r}," if names else ""
+    raise BenchError(f"A layer is a dotted module name{example} not {type_name(layer)}{advice}.")

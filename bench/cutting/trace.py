@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from axiom_bench.cutting.ablation.graph import Values
 from axiom_bench.cutting.counting import Passes
 from axiom_bench.cutting.sides import select
 from axiom_bench.cutting.split_model import SplitModel
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, type_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,13 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        names = ("images", "activations", "logits")
+        shapes = ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in names)
+        kind = f"{str(self.dtype).removeprefix('torch.')}, {self.images.device}"
+        padding = f", num_padding {self.num_padding}" if self.num_padding else ""
+        return f"Trace({shapes}, layer {self.layer!r}, {kind}{padding})"
 
     def __getitem__(self, rows: slice) -> Trace:
         index = torch.arange(len(self))[rows]
@@ -200,7 +207,7 @@ class Trace:
         )
 
 
-def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | None) -> Trace:
+def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | Sequence[int] | None) -> Trace:
     """One trunk pass, one head pass and its gradient; see CutModel.trace."""
     images = _checked_images(images).to(cut_model.device, cut_model.dtype)
     with torch.inference_mode(False):
@@ -233,17 +240,26 @@ def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | None) -> T
 
 
 def _checked_images(images: Tensor) -> Tensor:
+    if not isinstance(images, Tensor):
+        advice = "; torch.from_numpy makes one of it" if type(images).__module__ == "numpy" else ""
+        raise BenchError(f"Images are a tensor (B, 3, H, W), not {type_name(images)}{advice}.")
     if images.ndim != 4 or len(images) == 0:
         raise BenchError(f"Images are a batch (B, 3, H, W) with B >= 1, not a tensor of shape {tuple(images.shape)}.")
     return images
 
 
-def _checked_targets(targets: Tensor, logits: Tensor) -> Tensor:
-    targets = torch.as_tensor(targets, device=logits.device).long().clone()
-    classes = logits.shape[1]
-    if targets.shape != (len(logits),):
-        raise BenchError(f"Targets are one class index per image, ({len(logits)},), not {tuple(targets.shape)}.")
-    outside = targets[(targets < 0) | (targets >= classes)]
+def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
+    rows, classes = logits.shape
+    expected = f"Targets are one class index per image, ({rows},) integers"
+    try:
+        indices = torch.as_tensor(targets, device=logits.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BenchError(f"{expected}, not {type_name(targets)} that torch can't read as numbers.") from error
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise BenchError(f"{expected}, not {indices.dtype} values.")
+    if indices.shape != (rows,):
+        raise BenchError(f"{expected}, not a tensor of shape {tuple(indices.shape)}.")
+    outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
         raise BenchError(f"The target {int(outside[0])} is no class of this model, which has {classes} (from 0).")
-    return targets
+    return indices.long().clone()

@@ -16,8 +16,9 @@ from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.evaluate import Columns, rows_of
+from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.evaluation.tables import Columns
 
 
 class Unreadable(Protocol):
@@ -89,9 +90,9 @@ def padded(batch: Batch, size: int) -> Batch:
 
 
 def trimmed(part: Columns, size: int, count: int) -> Columns:
-    """The first `count` of every `size` rows."""
-    keep = np.arange(len(next(iter(part.values())))) % size < count
-    return {name: values[keep] for name, values in part.items()}
+    """The first `count` of every `size` rows; the axes of curves stay as they are."""
+    keep = np.arange(len(part["image_id"])) % size < count
+    return {name: values if name == "axes" else values[keep] for name, values in part.items()}
 
 
 def bad_rows(image: Unreadable, method: str, metrics: Sequence[Plugin]) -> Columns:

@@ -70,10 +70,18 @@ class Explanation:
             normalise=normalise,
         )
 
+    def __repr__(self) -> str:
+        names = ("contributions", "raw_map", "heatmap", "images", "masks")
+        tensors = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        parts = [f"{name} {tuple(value.shape)}" for name, value in tensors.items()]
+        parts += [] if self.boxes is None else [f"boxes of {len(self.boxes)} images"]
+        method = getattr(self.method, "name", getattr(self.method, "__name__", type(self.method).__name__))
+        parts += [] if self.method is None else [f"method {method!r}"]
+        return f"Explanation({', '.join(parts)})"
+
     def __len__(self) -> int:
-        known = next(field for field in (self.heatmap, self.raw_map, self.contributions, self.images, self.trace)
-                     if field is not None)  # fmt: skip
-        return len(known)
+        fields = (self.heatmap, self.raw_map, self.contributions, self.images, self.trace)
+        return len(next(field for field in fields if field is not None))
 
     @cached_property
     def finite(self) -> Tensor:

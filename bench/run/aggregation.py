@@ -10,8 +10,8 @@ import pandas as pd
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER
 from axiom_bench.evaluation import whole_set
-from axiom_bench.evaluation.evaluate import frame
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.tables import frame
 from axiom_bench.records import reading
 from axiom_bench.records import store as records
 from axiom_bench.records.keys import key

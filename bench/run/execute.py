@@ -63,7 +63,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         job = compute.decided(job, cut_model)
         facts = Facts(job)
         image_hashes.keep(job, folder)
-        computed, records = stored.ensure(facts, cut_model, folder)
+        computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
         whole_set = aggregation.ensure(facts, {"jobs": [records.as_dict()]}, folder)
         runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
         pictured = pictures.ensure(job, cut_model, config["pictures"], folder)

@@ -263,7 +263,7 @@ def test_float32_conserves_to_its_rounding():
 
 @pytest.mark.parametrize("t", [-0.1, 1.5, float("nan")])
 def test_t_is_between_the_ends(t):
-    with pytest.raises(BenchError, match="Invalid t=.* of axiom_cam; give 0"):
+    with pytest.raises(BenchError, match=r"Invalid t=.* of axiom_cam; give 0"):
         axiom_cam(CASES["dense"].trace(), t)
 
 

@@ -176,3 +176,20 @@ def test_the_model_is_left_alone(images):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(module.training and not module._forward_hooks for module in model.modules())
+
+
+class LinearOverPositions(nn.Module):
+    """As a block of ConvNeXt: channels last, a linear layer over each position; no transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.mix, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.mix(self.layer(images).permute(0, 2, 3, 1)).relu().mean((1, 2)))
+
+
+def test_a_network_with_linear_layers_over_positions_is_called_no_transformer():
+    trace = ab.trace(LinearOverPositions().eval(), "layer", torch.randn(2, 3, 8, 8))
+    with pytest.raises(ab.BenchError, match="linear layers over tokens or positions; leave full_grad out here"):
+        methods.get("full_grad")(trace)

@@ -258,7 +258,7 @@ REFUSED = {
 @pytest.mark.parametrize(("word", "function"), REFUSED.items(), ids=REFUSED)
 def test_a_head_without_a_rule_is_refused(word, function, maps, readout):
     trace = readout(built(lambda: Function(function)), maps)
-    with pytest.raises(BenchError, match=f"no rule for '({word})'") as error:
+    with pytest.raises(BenchError, match=f"no rule for .*({word})") as error:
         methods.get("lift_cam")(trace)
     assert "leave lift_cam out" in str(error.value)
     assert _len_torch_function_stack() == 0

@@ -15,13 +15,16 @@ import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.methods.ablation_cam import ablation_cam
 from axiom_bench.methods.augmented import augmented
 from axiom_bench.methods.fused import fused
 from axiom_bench.methods.grad_cam import grad_cam
 from axiom_bench.methods.guided import guided
+from axiom_bench.methods.hires_cam import hires_cam
 from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
 from axiom_bench.methods.shared.wrapping import heatmap_of, raw_map_of
 from axiom_bench.methods.smoothed import smoothed
+from axiom_bench.methods.xgrad_cam import xgrad_cam
 from axiom_bench.records import sources
 from axiom_bench.records.sources import Sources
 from axiom_bench.run.facts import method_key
@@ -90,7 +93,7 @@ def assert_rows(found: Tensor, expected: list[Lines]) -> None:
 
 
 def test_smoothed_is_the_mean_of_signed_maps_over_noisy_copies():
-    found = smoothed(POOLED.trace(), wrapped="xgrad_cam", samples=3, sigma=0.2, seed=5).raw
+    found = smoothed(POOLED.trace(), wrapped=xgrad_cam, samples=3, sigma=0.2, seed=5).raw
     expected = []
     for i, image in enumerate(POOLED.images()):
         pixels = b"".join(
@@ -109,7 +112,7 @@ def test_smoothed_is_the_mean_of_signed_maps_over_noisy_copies():
 
 def test_augmented_is_the_mean_of_heatmaps_brought_back():
     """Sizes 8 x 12, 4 x 6 and 12 x 18, each mirrored too."""
-    found = augmented(POOLED.trace(), wrapped="xgrad_cam", scales=(0.5, 1.0, 1.5)).raw
+    found = augmented(POOLED.trace(), wrapped=xgrad_cam, scales=(0.5, 1.0, 1.5)).raw
     expected = []
     for i, image in enumerate(POOLED.images()):
         copies = []
@@ -128,26 +131,26 @@ def test_fused_is_the_mean_the_maximum_or_the_product_of_the_layers_heatmaps():
     trace = POOLED.trace()
     layers = [[heated(xgrad_map(image, i, layer), 8, 12) for layer in (1, 3)]
               for i, image in enumerate(POOLED.images())]  # fmt: skip
-    assert_rows(fused(trace, ["features.1"], "xgrad_cam").raw, [mean(maps) for maps in layers])
+    assert_rows(fused(trace, ["features.1"], xgrad_cam).raw, [mean(maps) for maps in layers])
     largest = [[[max(pair) for pair in zip(*lines, strict=True)] for lines in zip(*maps, strict=True)]
                for maps in layers]  # fmt: skip
-    assert_rows(fused(trace, ["features.1"], "xgrad_cam", fusion="maximum").raw, largest)
+    assert_rows(fused(trace, ["features.1"], xgrad_cam, fusion="maximum").raw, largest)
     products = [[[math.prod(pair) for pair in zip(*lines, strict=True)] for lines in zip(*maps, strict=True)]
                 for maps in layers]  # fmt: skip
-    assert_rows(fused(trace, ["features.1"], "xgrad_cam", fusion="product").raw, products)
+    assert_rows(fused(trace, ["features.1"], xgrad_cam, fusion="product").raw, products)
 
 
 @pytest.mark.parametrize("layers", [["features.3", "features.1"], ["features.1", "features.1"], ("features.1",)])
 def test_fused_counts_each_layer_once_and_the_trace_s_own_always(layers):
-    expected = fused(POOLED.trace(), ["features.1"], "xgrad_cam").raw
-    assert torch.equal(fused(POOLED.trace(), layers, "xgrad_cam").raw, expected)
+    expected = fused(POOLED.trace(), ["features.1"], xgrad_cam).raw
+    assert torch.equal(fused(POOLED.trace(), layers, xgrad_cam).raw, expected)
 
 
 @pytest.mark.parametrize("name", ["xgrad_cam", "grad_cam"])
 def test_guided_is_the_product_with_the_heatmap(name):
     trace = POOLED.trace()
     gradient = guided_gradient(trace).tolist()
-    heat = heatmap_of(name, trace).tolist()
+    heat = heatmap_of(methods.get(name), trace).tolist()
     expected = [
         [[sum(abs(rgb[c][y][x]) for c in range(3)) * lines[y][x] for x in range(12)] for y in range(8)]
         for rgb, lines in zip(gradient, heat, strict=True)
@@ -157,12 +160,12 @@ def test_guided_is_the_product_with_the_heatmap(name):
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_is_wrapped_becomes_a_signed_map(case):
-    """Weights of a layer and maps of pixels alike, by name, dotted path, callable or plug-in."""
+    """Weights of a layer and maps of pixels alike, of a function or of an entry of conf/."""
     trace = case.trace()
     expected = (trace.gradients.mean((2, 3), keepdim=True) * trace.activations).sum(1)
-    for wrapped in ("grad_cam", "axiom_bench.methods.grad_cam.grad_cam", grad_cam, methods.get("grad_cam")):
+    for wrapped in (grad_cam, methods.get("grad_cam")):
         assert torch.equal(raw_map_of(wrapped, trace), expected)
-    assert torch.equal(raw_map_of("centered", trace), methods.get("centered")(trace).raw)
+    assert torch.equal(raw_map_of(methods.get("centered"), trace), methods.get("centered")(trace).raw)
 
 
 def test_a_mirrored_image_has_the_mirrored_map():
@@ -174,10 +177,10 @@ def test_a_mirrored_image_has_the_mirrored_map():
 def test_one_copy_is_the_wrapped_method_itself():
     trace = POOLED.trace()
     before = asdict(trace.passes)
-    assert torch.equal(augmented(trace, mirrored=False).raw, heatmap_of("xgrad_cam", trace))
+    assert torch.equal(augmented(trace, mirrored=False).raw, heatmap_of(xgrad_cam, trace))
     assert asdict(trace.passes) == before
     torch.testing.assert_close(
-        smoothed(trace, samples=2, sigma=0).raw, raw_map_of("xgrad_cam", trace), rtol=0, atol=ROUNDING
+        smoothed(trace, samples=2, sigma=0).raw, raw_map_of(xgrad_cam, trace), rtol=0, atol=ROUNDING
     )
 
 
@@ -211,19 +214,19 @@ def test_a_copy_of_another_size_has_its_own_exact_ablations():
     smaller = torch.nn.functional.interpolate(trace.images, size=(4, 6), mode="bilinear", align_corners=False)
     alone = ab.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
     expected = torch.nn.functional.interpolate(
-        heatmap_of("ablation_cam", alone)[:, None], size=(8, 12), mode="bilinear", align_corners=False
+        heatmap_of(ablation_cam, alone)[:, None], size=(8, 12), mode="bilinear", align_corners=False
     )[:, 0]
-    found = augmented(trace, "ablation_cam", mirrored=False, scales=(0.5,)).raw
+    found = augmented(trace, ablation_cam, mirrored=False, scales=(0.5,)).raw
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)  # drops are differences of scores
 
 
 PARTIALS = {
-    "fused": partial(fused, layers=["features.1"], wrapped="xgrad_cam"),
-    "augmented": partial(augmented, wrapped="hires_cam", scales=(1.0, 2.0)),
-    "guided over augmented": partial(guided, wrapped="augmented_xgrad_cam"),
+    "fused": partial(fused, layers=["features.1"], wrapped=xgrad_cam),
+    "augmented": partial(augmented, wrapped=hires_cam, scales=(1.0, 2.0)),
+    "guided over augmented": partial(guided, wrapped=augmented),
     "augmented over smoothed": partial(augmented, wrapped=partial(smoothed, samples=2)),
     "smoothed over fused": partial(
-        smoothed, wrapped=partial(fused, layers=["features.1"], wrapped="grad_cam"), samples=2
+        smoothed, wrapped=partial(fused, layers=["features.1"], wrapped=grad_cam), samples=2
     ),
 }
 
@@ -236,7 +239,7 @@ def test_wrappers_and_wrapped_wrappers_pass_the_common_suite(name):
 def test_a_wrapper_of_a_wrapper_is_both():
     trace = POOLED.trace()
     product = guided_gradient(trace).abs().sum(1) * ab.heatmap(augmented(trace).raw, (8, 12))
-    assert torch.equal(guided(trace, "augmented_xgrad_cam").raw, product)
+    assert torch.equal(guided(trace, augmented).raw, product)
 
 
 @pytest.mark.parametrize(
@@ -265,9 +268,12 @@ def test_guided_methods_share_the_guided_gradient():
     [
         (lambda trace: fused(trace, []), "needs a list of layers"),
         (lambda trace: fused(trace, "features.1"), "needs a list of layers"),
-        (lambda trace: fused(trace, ["feature.1"], "grad_cam"), "no layer 'feature.1'; did you mean 'features.1'"),
-        (lambda trace: fused(trace, ["features.1"], "grad_cam", "max"), "no fusion 'max'"),
-        (lambda trace: fused(trace, ["features.1"], "gradcam"), "did you mean 'grad_cam'"),
+        (lambda trace: fused(trace, ["feature.1"], grad_cam), "no layer 'feature.1'; did you mean 'features.1'"),
+        (lambda trace: fused(trace, ["features.1"], grad_cam, "max"), "no fusion 'max'"),
+        (
+            lambda trace: guided(trace, "grad_cam"),
+            r"give a callable, such as methods\.get\('grad_cam'\)",
+        ),
         (lambda trace: smoothed(trace, samples=0), "Invalid samples=0"),
         (lambda trace: augmented(trace, scales=[]), "Invalid scales="),
         (lambda trace: augmented(trace, scales=[0.5, 0]), "Invalid scales="),
@@ -285,6 +291,18 @@ def test_a_run_is_told_at_once_that_layers_are_missing():
         plugins.from_config("method", "fused", {"_target_": "axiom_bench.methods.fused.fused"})
 
 
+@pytest.mark.parametrize("wrapped", ["grad_cam", "axiom_bench.methods.grad_cam.grad_cam"])
+def test_a_configuration_names_what_is_wrapped(wrapped):
+    """By its name in conf/, or by a dotted path to a function."""
+    trace = POOLED.trace()
+    assert torch.equal(entry(wrapped=wrapped)(trace).raw, guided(trace, grad_cam).raw)
+
+
+def test_a_configuration_with_an_unknown_wrapped_method_names_the_nearest():
+    with pytest.raises(BenchError, match="did you mean 'grad_cam'"):
+        entry(wrapped="gradcam")
+
+
 def entry(target: str = "axiom_bench.methods.guided.guided", **params: object) -> plugins.Plugin:
     return plugins.from_config("method", "mine", {"_target_": target, "params": params})
 
@@ -300,12 +318,13 @@ def test_the_key_follows_what_is_wrapped():
     keys = [method_key(entry(wrapped=name), Sources()) for name in names]
     assert len(set(keys)) == len(names)
     assert method_key(entry(wrapped="grad_cam"), Sources()) == keys[1]
-    assert entry().inner == methods.get("xgrad_cam")  # a default counts as said
+    assert entry().inner is not None
+    assert entry().inner.call is xgrad_cam  # the default
 
 
-@pytest.mark.parametrize("wrapped", ["random", "smoothed_random", "default"])
+@pytest.mark.parametrize("wrapped", ["random", "smoothed_random"])
 def test_the_key_follows_the_parameters_of_what_is_wrapped(wrapped, monkeypatch):
-    """Directly, through another wrapper, and where it is the wrapper's default."""
+    """Directly, and through another wrapper."""
     load, changed = plugins.load, False
 
     def loaded(kind: str, name: str) -> plugins.Plugin:
@@ -313,17 +332,14 @@ def test_the_key_follows_the_parameters_of_what_is_wrapped(wrapped, monkeypatch)
             return plugins.from_config(
                 kind, name, {"_target_": "axiom_bench.methods.smoothed.smoothed", "params": {"wrapped": "random"}}
             )
-        found = load(kind, name)
-        return (
-            replace(found, params={**found.params, "seed": 1}) if changed and name in ("random", "xgrad_cam") else found
-        )
+        plugin = load(kind, name)
+        return replace(plugin, params={**plugin.params, "seed": 1}) if changed and name == "random" else plugin
 
     monkeypatch.setattr(plugins, "load", loaded)
-    params = {} if wrapped == "default" else {"wrapped": wrapped}
-    before = method_key(entry(**params), Sources())
-    assert method_key(entry(**params), Sources()) == before
+    before = method_key(entry(wrapped=wrapped), Sources())
+    assert method_key(entry(wrapped=wrapped), Sources()) == before
     changed = True
-    assert method_key(entry(**params), Sources()) != before
+    assert method_key(entry(wrapped=wrapped), Sources()) != before
 
 
 def test_the_key_follows_the_source_of_what_is_wrapped(monkeypatch):

@@ -111,7 +111,8 @@ def test_published_weights_and_files_from_elsewhere_differ_in_their_input(no_net
 
 def test_a_failed_download_says_what_to_do(no_network: Path) -> None:
     with pytest.raises(
-        BenchError, match=r"squeezenet1_1 can't be downloaded .*no route.* local .* or model\.weights=null"
+        BenchError,
+        match=r"squeezenet1_1 can't be downloaded .*no route.*weights_folder to .* or model\.weights=null",
     ):
         squeezenet(weights="default")
 
@@ -196,6 +197,23 @@ def test_mistakes_in_a_users_own_network(own: dict[str, Any], tmp_path: Path, ar
         load_model({**own, "architecture": architecture.format(folder=tmp_path)})
     with pytest.raises(BenchError, match=r"no weights called 'default'; set model\.weights"):
         load_model({**own, "weights": "default"})
+
+
+def test_two_files_of_the_same_name_are_two_modules(tmp_path: Path) -> None:
+    builds = []
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net.py").write_text(f"def build():\n    return {folder!r}\n")
+        builds.append(import_function(f"{tmp_path}/{folder}/net.py:build"))
+    assert [build() for build in builds] == ["first", "second"]
+    assert [sys.modules[build.__module__].build for build in builds] == builds
+
+
+def test_a_file_that_raises_leaves_no_module_behind(tmp_path: Path) -> None:
+    (tmp_path / "halfway.py").write_text("def build():\n    return 1\n1 / 0\n")
+    with pytest.raises(BenchError, match="ZeroDivisionError"):
+        import_function(f"{tmp_path}/halfway.py:build")
+    assert not [name for name in sys.modules if "halfway" in name]
 
 
 def test_weights_may_have_any_suffix(own: dict[str, Any], tmp_path: Path) -> None:

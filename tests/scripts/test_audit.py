@@ -1,4 +1,4 @@
-"""scripts/audit: our side by hand without any other library; one pair and one case of each library that is installed."""
+"""scripts/audit: our values by hand; one pair and one case of each library that is installed."""
 
 from __future__ import annotations
 

@@ -1,0 +1,148 @@
+"""scripts/finetune_voc.py on a tiny VOC: a killed and resumed run ends with the weights of an undisturbed one; mAP."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import finetune_voc
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from axiom_bench.data.voc import CLASSES
+from axiom_bench.errors import BenchError
+from axiom_bench.models.load import load_model
+
+SCRIPT = Path(finetune_voc.__file__)
+SETTINGS = ("--architecture", "shufflenet_v2_x0_5", "--weights", "none", "--epochs", "3", "--batch", "2")
+
+
+OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>10</xmax><ymax>20</ymax></bndbox></object>"
+ANNOTATION = "<annotation><size><width>40</width><height>30</height></size>{}</annotation>"
+
+
+@pytest.fixture
+def tiny_voc(tmp_path):
+    """Six images to train on and three to measure with, of three classes."""
+    root = tmp_path / "VOC2012"
+    names = [f"2007_{number}" for number in range(9)]
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for seed, name in enumerate(names):
+        pixels = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg")
+        objects = OBJECT.format(("dog", "cat", "sofa")[seed % 3])
+        (root / "Annotations" / f"{name}.xml").write_text(ANNOTATION.format(objects))
+    (root / "ImageSets/Main/train.txt").write_text("\n".join(names[:6]))
+    (root / "ImageSets/Main/val.txt").write_text("\n".join(names[6:]))
+    return tmp_path
+
+
+def start(root, output, *more):
+    command = [sys.executable, str(SCRIPT), "--root", str(root), "--output", str(output), *SETTINGS]
+    command += ["--checkpoint-steps", "2", "--workers", "0", "--device", "cpu", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def finished(process):
+    printed, _ = process.communicate(timeout=300)
+    return process.returncode, printed
+
+
+def test_a_killed_run_continues_to_the_same_weights(tiny_voc, tmp_path):
+    code, printed = finished(start(tiny_voc, tmp_path / "undisturbed"))
+    assert code == 0, printed
+    assert "mAP on val: " in printed
+    killed = start(tiny_voc, tmp_path / "killed")
+    while not (tmp_path / "killed/checkpoint.pt").is_file() and killed.poll() is None:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    before = finished(killed)[1]
+    assert "mAP" not in before
+    code, printed = finished(start(tiny_voc, tmp_path / "killed"))
+    assert code == 0, printed
+    assert "continues after step" in printed
+    name = "shufflenet_v2_x0_5_voc"
+    resumed, undisturbed = ((tmp_path / run / f"{name}.safetensors").read_bytes() for run in ("killed", "undisturbed"))
+    assert resumed == undisturbed
+    assert not list(tmp_path.glob("*/*.new"))
+    loaded = load_model(yaml.safe_load((tmp_path / f"undisturbed/model/{name}.yaml").read_text()))
+    assert (loaded.name, loaded.number_of_classes, loaded.classes) == (name, 20, CLASSES)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(module.parameters())
+    finetune_voc.save_checkpoint(module, optimiser, 3, argparse.Namespace(output=tmp_path, seed=0, workers=0))
+    options = [argparse.Namespace(output=tmp_path, seed=seed, workers=2) for seed in (0, 1)]
+    assert finetune_voc.load_checkpoint(module, optimiser, options[0], torch.device("cpu")) == 3
+    with pytest.raises(BenchError, match="a run with another seed"):
+        finetune_voc.load_checkpoint(module, optimiser, options[1], torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--root", "/nowhere"), "VOC layout"),
+        (("--architecture", "resnet19"), "resnet18"),
+        (("--weights", "missing.safetensors"), "missing.safetensors"),
+    ],
+)
+def test_mistakes_are_one_sentence(tiny_voc, tmp_path, monkeypatch, more, says):
+    argv = ["--root", str(tiny_voc), "--output", str(tmp_path / "run"), *SETTINGS, *more]
+    monkeypatch.setattr(sys, "argv", ["finetune_voc.py", *argv])
+    with pytest.raises(BenchError, match=says):
+        finetune_voc.main()
+
+
+def by_hand(scores, truth):
+    """At each recall, the best precision at this recall or more, over all thresholds."""
+    points = []
+    for threshold in set(scores):
+        chosen = scores >= threshold
+        points.append((truth[chosen].sum() / truth.sum(), truth[chosen].mean()))
+    area, last = 0.0, 0.0
+    for recall in sorted({recall for recall, _ in points}):
+        area += (recall - last) * max(precision for other, precision in points if other >= recall)
+        last = recall
+    return area
+
+
+def test_average_precision():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        scores = generator.integers(0, 12, 30).astype(float)  # with ties
+        truth = generator.random(30) < 0.3
+        assert finetune_voc.average_precision(scores, truth) == pytest.approx(by_hand(scores, truth), abs=1e-12)
+    assert finetune_voc.average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, True, False])) == 1
+    assert math.isnan(finetune_voc.average_precision(np.ones(3), np.zeros(3, dtype=bool)))
+
+
+def test_steps_continue_where_they_stopped():
+    steps = list(finetune_voc.Steps(images=7, batch=3, epochs=4, seed=0, first=0))
+    assert list(finetune_voc.Steps(7, 3, 4, 0, first=5)) == steps[5:]
+    assert len(steps) == 8
+    assert len({draw for step in steps for _, draw in step}) == 24  # each crop is drawn anew
+    assert all(len({index for step in steps[epoch : epoch + 2] for index, _ in step}) == 6 for epoch in (0, 2, 4, 6))
+
+
+@pytest.mark.real
+def test_training_lowers_the_loss_on_photographs(real_root, tmp_path):
+    weights = real_root / "weights/shufflenet_v2_x0_5.safetensors"
+    more = ("--weights", str(weights), "--epochs", "2", "--batch", "8", "--checkpoint-steps", "8")
+    code, printed = finished(start(real_root / "data", tmp_path / "real", *more))
+    assert code == 0, printed
+    losses = [float(line.rpartition(" ")[2]) for line in printed.splitlines() if line.startswith("step")]
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+    assert "new: fc.bias, fc.weight" in printed
