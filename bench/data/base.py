@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.errors import BenchError, unknown
 
 Box = tuple[float, float, float, float]
@@ -76,8 +77,11 @@ class DataSet(ABC):
         """All classes that the image is labelled with, ascending, without decoding it."""
 
     @abstractmethod
-    def fingerprint(self, index: int) -> str:
-        """SHA-256 over the image's and its annotation's bytes, in hexadecimal."""
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        """SHA-256 over the image's and its annotation's bytes, in hexadecimal.
+
+        hashes: of files that were read before, which aren't read again.
+        """
 
 
 def largest(objects: Objects) -> int | None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.errors import BenchError
 
 
@@ -20,8 +21,9 @@ class ImageFiles(DataSet):
         image = open_rgb(self.path(index), self.ids[index])
         return self.annotate(index, image)
 
-    def fingerprint(self, index: int) -> str:
-        return sha256(self.path(index), *self.annotation_paths(index))
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        paths = (self.path(index), *self.annotation_paths(index))
+        return sha256(*paths) if hashes is None else hashes.of(paths, lambda: sha256(*paths))
 
     @abstractmethod
     def path(self, index: int) -> Path:

@@ -17,6 +17,7 @@ from scipy.ndimage import find_objects
 
 from axiom_bench.data.base import Objects, Sample
 from axiom_bench.data.class_list import class_list, synsets
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing, image_files
 from axiom_bench.errors import BenchError
 
@@ -85,9 +86,9 @@ class ImageNetS(ImageFiles):
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self.ids[index].partition("/")[0]],)
 
-    def fingerprint(self, index: int) -> str:
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         """SHA-256 over the image's and its mask's bytes, what the mask's values mean, and what boxes are made of it."""
-        meaning = f"{super().fingerprint(index)} {self._of_value.tolist()} {self.boxes}"
+        meaning = f"{super().fingerprint(index, hashes)} {self._of_value.tolist()} {self.boxes}"
         return hashlib.sha256(meaning.encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image) -> Sample:
