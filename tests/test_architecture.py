@@ -35,8 +35,6 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "gate": {*BOTTOM, "records", "report"},
 }
 PENDING = {  # arrows that are still wrong, by (room, what it imports), and why
-    ("report", "evaluation"): "the bootstrap runs metrics' aggregates",
-    ("run", "metrics"): "pictures of perturbed images",
 }
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
 WITHOUT_TORCH = ("errors", "columns", "configs", "records", "report", "gate")

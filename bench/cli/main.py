@@ -155,7 +155,7 @@ def _report(options: Namespace) -> int:
 
 
 def _gate(options: Namespace) -> int:
-    from axiom_bench.gate.gate import gate, write_baseline
+    from axiom_bench.gate import gate, write_baseline
 
     if options.write:
         print(f"baseline: {write_baseline(options.run_folder, options.baseline)}")

@@ -36,7 +36,7 @@ def test_a_map_has_no_contributions(trace):
     explanation = ab.Explanation.of(trace, ab.Map(torch.ones(3, 2, 2)))
     assert explanation.contributions is None
     assert explanation.heatmap.shape == (3, 6, 6)
-    with pytest.raises(ValueError, match="no contributions"):
+    with pytest.raises(ab.BenchError, match="no contributions"):
         _ = explanation.channel_totals
 
 
@@ -93,5 +93,5 @@ def test_again_explains_with_the_same_method(trace):
 
 
 def test_again_needs_a_trace_and_a_method(trace):
-    with pytest.raises(ValueError, match="knows its trace and its method"):
+    with pytest.raises(ab.BenchError, match="with a trace and a method"):
         ab.Explanation(heatmap=torch.ones(1, 2, 2)).again()

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate.gate import ROUNDING, Limit, baseline_of, gate, tolerance, write_baseline
+from axiom_bench.gate import Limit, baseline_of, gate, tolerance, write_baseline
+from axiom_bench.gate.limits import MACHINE_DIFFERENCE
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -219,7 +220,7 @@ def test_limits_are_two_sided_and_know_nan() -> None:
     assert not limit.holds(1.0, 1.0101)
     assert not limit.holds(1.0, 0.9899)
     assert not limit.holds(-1.0, 1.0)
-    assert limit.holds(0.0, ROUNDING / 2)
+    assert limit.holds(0.0, MACHINE_DIFFERENCE / 2)
     assert limit.holds(float("nan"), float("nan"))
     assert not limit.holds(1.0, float("nan"))
     assert not limit.holds(float("nan"), 1.0)

@@ -189,7 +189,7 @@ def test_mistakes(said: dict[str, Any], message: str) -> None:
         ("build", "names no function"),
         ("{folder}/raises.py:build", "can't be imported .ZeroDivisionError"),
         ("{folder}/mine.py:raises", "can't be built with model.kwargs={}: RuntimeError: not today"),
-        ("{folder}/mine.py:nothing", "gives a int; it must return an nn.Module"),
+        ("{folder}/mine.py:nothing", "must return an nn.Module, not an int"),
     ],
 )
 def test_mistakes_in_a_users_own_network(own: dict[str, Any], tmp_path: Path, architecture: str, message: str) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from axiom_bench import report
 from axiom_bench.errors import BenchError
-from axiom_bench.report.html import _data_uri
+from axiom_bench.report.page.html import _data_uri
 
 FEW = ("conservation_error", "box_iou")
 
@@ -110,7 +110,7 @@ def test_headline_names_the_best(usual_run: Path) -> None:
     assert conservation.startswith("Conservation error (median, lower is better): scenes_fc: grad_cam 0.")
     assert "scenes_residual: grad_cam" in conservation
     assert iou.startswith("Box IoU (mean, higher is better): scenes_fc: ")
-    assert "(n = 114)" in iou
+    assert "(n = 114 images, 114 rows)" in iou
 
 
 def test_headline_names_all_that_tie(make_records: Any, thin: Any, edit_manifest: Any) -> None:
@@ -120,7 +120,7 @@ def test_headline_names_all_that_tie(make_records: Any, thin: Any, edit_manifest
     edit_manifest(folder, config=config)
     ties, free = report.headline(folder)  # of what wasn't measured there is nothing to say
     assert ": xgrad_cam = hires_cam " in ties
-    assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12\)", free)
+    assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)", free)
 
 
 def test_failed_jobs_are_named(thin: Any, few: pd.DataFrame, edit_manifest: Any) -> None:
@@ -156,7 +156,7 @@ def test_a_metric_without_any_value(thin: Any, few: pd.DataFrame) -> None:
 def test_one_image_of_one_method(thin: Any, few: pd.DataFrame) -> None:
     one = few[(few["image_id"] == "scene_00003") & (few["method"] == "grad_cam")]
     text = report.write(thin(one, methods={"grad_cam": {"on_score_scale": True}})).read_text()
-    assert "n = 1 in a box" in text
+    assert "n = 1 image, 1 row in a box" in text
 
 
 def test_without_run_time(thin: Any, few: pd.DataFrame) -> None:

@@ -86,5 +86,5 @@ def test_an_unknown_option_is_told_with_its_neighbours() -> None:
         Options.of({"report": {"headlines": []}})
     with pytest.raises(BenchError, match="perturbed"):
         Options.of({"report": {"figures": {"perturb": "grad_cam"}}})
-    assert Options.of({}).headline == Options().headline
+    assert Options.of({"report": {"headline": ["zeta"]}}).headline == ("zeta",)
     assert Options.of({"report": {"figures": {"pair": ["a", "b"]}}}).figures.pair == ("a", "b")

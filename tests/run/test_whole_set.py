@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from axiom_bench.cli import finish
-from axiom_bench.gate.gate import gate, write_baseline
+from axiom_bench.gate import gate, write_baseline
 from axiom_bench.records import manifest, reading
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.summary import leading, summarise
+from axiom_bench.report.statistics.summary import leading, summarise
 from axiom_bench.run.manifest import Outcome, assemble
 
 Run = Callable[..., list[Outcome]]

@@ -10,13 +10,13 @@ import pytest
 
 from axiom_bench.report.numbers import NOTHING
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.summary import by_correctness, summarise
-from axiom_bench.report.table import Table
+from axiom_bench.report.statistics.summary import by_correctness, summarise
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import wide_frame
 from axiom_bench.report.tables.overview import overview_table
 from axiom_bench.report.tables.statuses import status_table
+from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import other_statuses, target_note
 
 AXIOMS = ["sensitivity_error", "conservation_error"]
@@ -37,11 +37,11 @@ def test_overview_has_the_papers_columns(run: RunFolder) -> None:
     table = overview_table(run, summarise(run.records))
     first = [title.split("\n")[0] for title in table.header]
     assert first == [
-        *("Method", "n", "Sensitivity error", "Conservation error", "Conservation error, raw"),
+        *("Method", "Images", "Rows", "Sensitivity error", "Conservation error", "Conservation error, raw"),
         *("Confidence drop", "Box IoU", "Run time"),
     ]
-    assert table.header[2] == "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
-    assert table.header[4] == "Conservation error, raw\nmean ± s.e."
+    assert table.header[3] == "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
+    assert table.header[5] == "Conservation error, raw\nmean ± s.e."
     assert [group.title for group in table.groups] == ["scenes_fc", "scenes_residual"]
 
 
@@ -49,12 +49,12 @@ def test_overview_leads_with_the_median_of_ratios(run: RunFolder) -> None:
     rows = texts(overview_table(run, summarise(run.records)))
     values = run.at(run.settings[0])
     of = values[(values["method"] == "xgrad_cam") & (values["metric"] == "conservation_error")]["value"]
-    assert rows["xgrad_cam"][2] == f"{of.median():.3f} ({of.mean():.2f})"
-    assert rows["grad_cam"][1].startswith("*")  # lower is better, and grad_cam is lowest by construction
-    assert rows["random"][1:3] == [NOTHING, NOTHING]
-    assert rows["random"][0] == f"0{NOTHING}120"
-    assert rows["grad_cam"][0] == f"112{NOTHING}120"
-    assert not rows["grad_cam"][3].startswith("*")  # the raw errors have no better end
+    assert rows["xgrad_cam"][3] == f"{of.median():.3f} ({of.mean():.2f})"
+    assert rows["grad_cam"][2].startswith("*")  # lower is better, and grad_cam is lowest by construction
+    assert rows["random"][2:4] == [NOTHING, NOTHING]
+    assert rows["random"][:2] == [f"0{NOTHING}120"] * 2
+    assert rows["grad_cam"][:2] == [f"112{NOTHING}120"] * 2
+    assert not rows["grad_cam"][4].startswith("*")  # the raw errors have no better end
 
 
 def test_run_time_is_trace_plus_method(run: RunFolder) -> None:
@@ -67,8 +67,8 @@ def test_ties_are_all_bold(make_run: Any, make_records: Any) -> None:
     records = make_records(20, methods={"xgrad_cam": {"on_score_scale": True}, "hires_cam": {"on_score_scale": True}})
     run = RunFolder.read(make_run(records, pictures=False))
     rows = texts(overview_table(run, summarise(run.records)))
-    assert rows["xgrad_cam"][1] == rows["hires_cam"][1]
-    assert rows["xgrad_cam"][1].startswith("*")
+    assert rows["xgrad_cam"][2] == rows["hires_cam"][2]
+    assert rows["xgrad_cam"][2].startswith("*")
 
 
 def test_notes_name_every_other_status(run: RunFolder) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.report.closing import closing_lines
-from axiom_bench.report.markdown import markdown
-from axiom_bench.report.paired import compare, holm
+from axiom_bench.errors import BenchError
+from axiom_bench.report.last_lines import last_lines
 from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.statistics.paired import compare, holm
 from axiom_bench.report.tables import write_tables
+from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.paired import paired_tables
 
 
@@ -101,9 +102,23 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-def test_a_method_or_metric_without_values_has_no_rows() -> None:
-    assert compare(records(mine=[1.0], other=[2.0]), "absent", {"e": "lower"}).empty
-    assert compare(records(mine=[1.0], other=[2.0]), "mine", {"absent": "lower"}).empty
+def test_a_wrong_name_is_refused_with_the_nearest() -> None:
+    """It used to answer an empty table, as if no difference had been found."""
+    table = records(my_cam=[1.0], other=[2.0])
+    with pytest.raises(BenchError, match="There is no method 'mycam'; did you mean 'my_cam'"):
+        compare(table, "mycam", {"e": "lower"})
+    with pytest.raises(BenchError, match="There is no metric 'f'"):
+        compare(table, "my_cam", {"f": "lower"})
+
+
+def test_a_method_without_values_has_no_rows() -> None:
+    assert compare(records(mine=[float("nan")], other=[2.0]), "mine", {"e": "lower"}).empty
+
+
+def test_a_report_that_compares_an_unknown_method_is_refused(compared: RunFolder, edit_manifest: Any) -> None:
+    edit_manifest(compared.path, config={"target": "label", "report": {"compare": "gradcam"}})
+    with pytest.raises(BenchError, match="did you mean 'grad_cam'"):
+        list(paired_tables(RunFolder.read(compared.path)))
 
 
 @pytest.fixture
@@ -134,13 +149,13 @@ def test_a_table_for_each_setting(compared: RunFolder, tmp_path: Path) -> None:
     assert "grad_cam" not in {row[0].text for group in tables[0].groups for row in group.rows}
     assert "-" not in {row[0].text for group in tables[0].groups for row in group.rows}
     write_tables(compared, tmp_path)
-    assert (tmp_path / "paired_1.md").read_text() == markdown(tables[0])
+    assert (tmp_path / "paired_1.md").read_text() == to_markdown(tables[0])
 
 
 def test_the_closing_lines_say_who_is_better(compared: RunFolder, edit_manifest: Any) -> None:
     report = {"compare": "xgrad_cam", "headline": ["sensitivity_error", "box_iou", "zeta"]}
     edit_manifest(compared.path, config={"target": "label", "report": report})
-    *_, first, last = closing_lines(RunFolder.read(compared.path))
+    *_, first, last = last_lines(RunFolder.read(compared.path))
     assert first.startswith("xgrad_cam, Sensitivity error (paired, p < 0.05 after Holm): scenes_fc: ")
     assert first.endswith("scenes_residual: better than ablation_cam_axiomatic, worse than grad_cam")  # hires_cam ties
     assert last.startswith("xgrad_cam, Box IoU (paired, p < 0.05 after Holm): scenes_fc: ")
@@ -148,13 +163,13 @@ def test_the_closing_lines_say_who_is_better(compared: RunFolder, edit_manifest:
 
 def test_nothing_sure_is_said_so(make_run: Any, make_records: Any, edit_manifest: Any) -> None:
     folder = make_run(make_records(2), pictures=False)
-    for control, said in (("grad_cam", "no difference is sure"), ("random", "no value to compare")):
+    for control, said in (("grad_cam", "no significant difference"), ("random", "no value to compare")):
         report = {"compare": control, "headline": ["sensitivity_error"]}
         edit_manifest(folder, config={"target": "label", "report": report})
-        assert closing_lines(RunFolder.read(folder))[-1].endswith(f"scenes_residual: {said}")
+        assert last_lines(RunFolder.read(folder))[-1].endswith(f"scenes_residual: {said}")
 
 
 def test_nothing_is_compared_unasked(usual_run: Path) -> None:
     run = RunFolder.read(usual_run)
     assert list(paired_tables(run)) == []
-    assert not any("paired" in line for line in closing_lines(run))
+    assert not any("paired" in line for line in last_lines(run))

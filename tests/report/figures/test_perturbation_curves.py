@@ -13,10 +13,11 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import store as records
-from axiom_bench.report.curves import mean_curves
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.perturbation_curves import draw
 from axiom_bench.report.run_folder import Setting
+from axiom_bench.report.statistics.curves import mean_curves
+from axiom_bench.report.statistics.summary import summarise
 
 AT = [0.0, 0.5, 1.0]
 SETTINGS = (Setting("vgg", "features", "scenes"), Setting("resnet", "layer4", "scenes"))
@@ -27,10 +28,10 @@ Write = Callable[..., str]
 def write(tmp_path: Path) -> Write:
     """Writes a file of curves and the file of records that tells its setting."""
 
-    def build(name: str, setting: Setting, rows: Sequence[tuple[str, str, list[float], str]]) -> str:
+    def build(name: str, setting: Setting, rows: Sequence[tuple[str, str, list[float], str]], ids: Any = None) -> str:
         curves = [
             {
-                "image_id": str(i),
+                "image_id": ids[i] if ids else f"{name} {i}",
                 "target_class": 0,
                 "method": method,
                 "curve": curve,
@@ -69,7 +70,7 @@ def test_means_and_bands_add_up_over_files_and_leave_out_what_is_not_ok(tmp_path
         write("three", SETTINGS[1], [("b", "deletion", [1.0, 1.0, 0.0], "ok"), *rows[:1]]),
     ]
     first, second, third = mean_curves(run_of(tmp_path, files), ["deletion"])
-    assert [(one.setting.model, one.method, one.count) for one in (first, second, third)] == [
+    assert [(one.setting.model, one.method, one.images) for one in (first, second, third)] == [
         ("vgg", "a", 7), ("resnet", "b", 1), ("resnet", "a", 1)
     ]  # fmt: skip
     np.testing.assert_allclose(first.mean, draws.mean(0), rtol=1e-12)
@@ -77,12 +78,31 @@ def test_means_and_bands_add_up_over_files_and_leave_out_what_is_not_ok(tmp_path
     assert np.isnan(second.half_width).all()
 
 
+def test_bands_are_by_image_over_files(tmp_path, write):
+    """Three rows of each of four images, the images in two files: as the summary has it at each point."""
+    generator = np.random.default_rng(1)
+    points = generator.normal(size=(4, 1, 3)) + 0.1 * generator.normal(size=(4, 3, 3))
+    rows = [
+        [("a", "deletion", row.tolist(), "ok") for image in half for row in image] for half in (points[:2], points[2:])
+    ]
+    ids = [np.repeat(names, 3).tolist() for names in (["a", "b"], ["c", "d"])]
+    files = [write(name, SETTINGS[0], *part) for name, *part in zip(("one", "two"), rows, ids, strict=True)]
+    (curve,) = mean_curves(run_of(tmp_path, files), ["deletion"])
+    assert (curve.images, curve.rows) == (4, 12)
+    for place in range(3):
+        values = {"value": points[:, :, place].ravel(), "image_id": [*ids[0], *ids[1]], "target_class": [0, 1, 2] * 4}
+        names = {"model": "m", "layer": "l", "data": "d", "method": "a", "metric": "e", "status": "ok"}
+        expected = summarise(pd.DataFrame({**names, **values})).iloc[0]
+        assert curve.mean[place] == pytest.approx(expected["mean"], rel=1e-12)
+        assert curve.half_width[place] == pytest.approx(1.959964 * expected["standard_error"], rel=1e-9)
+
+
 def test_the_figure_has_a_panel_a_setting_and_a_line_with_a_band_a_method(tmp_path, write):
     rows = [(method, "deletion", [1.0, 0.1 * i, 0.0], "ok") for method in "ab" for i in range(3)]
     files = [write("one", SETTINGS[0], rows), write("two", SETTINGS[1], rows)]
     (drawing,) = draw(run_of(tmp_path, files, deletion=DELETION))
     assert drawing.name == "perturbation_deletion"
-    assert "n = 3 a curve" in drawing.caption
+    assert "n = 3 images, 3 rows a curve" in drawing.caption
     assert "lower is better" in drawing.caption
     assert [len(axes.lines) for axes in drawing.figure.axes[:2]] == [2, 2]
     assert [len(axes.collections) for axes in drawing.figure.axes[:2]] == [2, 2]

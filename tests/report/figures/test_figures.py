@@ -51,7 +51,7 @@ def test_the_mean_is_above_each_box(run: RunFolder) -> None:
     assert (zeta.name, epsilon.name) == ("over_models_zeta", "over_models_epsilon")
     assert [tick.get_text() for tick in epsilon.figure.axes[0].get_xticklabels()] == ["scenes_fc", "scenes_residual"]
     assert epsilon.figure.axes[0].get_yscale() == "log"
-    assert "n: scenes_fc 120, scenes_residual 120" in epsilon.caption
+    assert "scenes_fc n = 120 images, 120 rows, scenes_residual n = 120 images, 120 rows" in epsilon.caption
 
 
 def test_every_metric_of_methods_has_boxes(run: RunFolder) -> None:
@@ -60,7 +60,7 @@ def test_every_metric_of_methods_has_boxes(run: RunFolder) -> None:
     assert list(figures) == [f"by_method_{name}" for name in names]
     caption = figures["by_method_sensitivity_error"].caption
     assert "Without a value: guided_xgrad_cam, random (not_on_score_scale)." in caption
-    assert "n = 112 to 120 in a box" in figures["by_method_confidence_drop"].caption
+    assert "n = 112 to 120 images, 112 to 120 rows in a box" in figures["by_method_confidence_drop"].caption
 
 
 def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: RunFolder) -> None:
@@ -96,7 +96,7 @@ def test_the_plane_of_many_images_without_the_floor(make_run: Any, make_records:
     records = make_records(400)
     records = records[~records["metric"].str.startswith("axiom_floor")]
     (drawing,) = drawn(axiom_plane.draw, RunFolder.read(make_run(records, pictures=False)))
-    assert "scenes_fc 400 of 400" in drawing.caption
+    assert "scenes_fc 400 images, 400 of 400 rows" in drawing.caption
 
 
 def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
@@ -146,7 +146,7 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run: Any, ma
     rows = rows[rows["metric"] == "sensitivity_error"]
     medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in "abc"]
     np.testing.assert_allclose(sensitivity.figure.axes[1].lines[0].get_ydata(), medians, rtol=1e-12)
-    assert "n = 20 a median" in sensitivity.caption
+    assert "n = 20 images, 20 rows a median" in sensitivity.caption
 
 
 def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(make_run: Any, make_records: Any) -> None:
@@ -186,9 +186,15 @@ def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
     (one, _) = drawn(pair.draw, run)
     assert [axes.get_title() for axes in one.figure.axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
     (grid, _) = drawn(map_grid.draw, run)
-    assert len(grid.figure.axes) == 4 * (1 + 6)
-    shown = grid.figure.axes[7 + 2].images[0].get_array()
-    np.testing.assert_array_equal(shown, overlay(pictures.images[1], pictures.heatmaps[1, 1]))
+    (axes,) = grid.figure.axes
+    height, width = pictures.images.shape[1:3]
+    gap = round(map_grid.GAP * width)
+    top, left = height + gap, 2 * (width + gap)  # of the second image's row, the second method
+    tile = axes.images[0].get_array()[top : top + height, left : left + width]
+    np.testing.assert_array_equal(tile, overlay(pictures.images[1], pictures.heatmaps[1, 1]))
+    words = [text.get_text() for text in axes.texts]
+    assert words[:3] == ["image", "grad_cam", "xgrad_cam"]
+    assert words[7] == "seven"
 
 
 @pytest.mark.parametrize("draw", [perturbed.draw, pair.draw, map_grid.draw])
@@ -200,7 +206,8 @@ def test_no_pictures_is_a_sentence(make_run: Any, make_records: Any, draw: Any) 
 
 def test_no_choice_is_a_sentence(make_run: Any, make_records: Any, edit_manifest: Any) -> None:
     folder = make_run(make_records(3))
-    edit_manifest(folder, config={"target": "label"})
+    figures = {"perturbed": None, "pair": []}
+    edit_manifest(folder, config={"target": "label", "report": {"figures": figures}})
     for draw in (perturbed.draw, pair.draw):
         (left_out,) = draw(RunFolder.read(folder))
         assert "config.report.figures" in left_out.reason

@@ -1,4 +1,4 @@
-"""report.html: one self-contained file with what was run, the tables and the figures."""
+"""The page from its template: the run, its tables and its figures, without links to other files."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ import jinja2
 from markupsafe import Markup, escape
 from PIL import Image
 
-from axiom_bench.columns import WHOLE_SET
+from axiom_bench.columns import UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.report.figures import by_method
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
 from axiom_bench.report.numbers import share
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.summary import classified
-from axiom_bench.report.table import Table
+from axiom_bench.report.statistics.summary import classified
+from axiom_bench.report.tables.table import Table
 
 TEMPLATE = "report.html.j2"
-FEW = 12  # box-plots that are shown at once; of more, a reader opens them
-PHOTOGRAPHS = 2**19  # bytes of a PNG, more than of a plot
+MAX_OPEN_BOX_PLOTS = 12  # of more, a reader opens the list
+PHOTOGRAPH_BYTES = 2**19  # of a PNG, more than of a plot
 CSS_DPI = 96  # an inch on a page, by definition
 
 
 @dataclass(frozen=True)
-class Shown:
+class SavedFigure:
     """A saved figure as the page needs it. source: a data URI. width: on the page, in CSS pixels."""
 
     name: str
@@ -40,32 +40,34 @@ class Shown:
     width: int
 
 
-def shown(drawing: Drawing, folder: Path) -> Shown:
-    """Save a drawing and keep what the page shows of it."""
+def saved(drawing: Drawing, folder: Path) -> SavedFigure:
+    """Save a drawing as PNG and PDF, and keep what the page needs of it. Raises BenchError where it can't be saved."""
     png = drawing.save(folder)
     width = round(CSS_DPI * drawing.figure.get_figwidth())
-    return Shown(drawing.name, drawing.title, drawing.caption, _data_uri(png), width)
+    return SavedFigure(drawing.name, drawing.title, drawing.caption, _data_uri(png), width)
 
 
 def _data_uri(png: bytes) -> str:
     """The picture in the page. Photographs are WebP there, a tenth of the bytes; the PNG beside the page is exact."""
     kind, data = "png", png
-    if len(png) > PHOTOGRAPHS:
+    if len(png) > PHOTOGRAPH_BYTES:
         buffer = io.BytesIO()
         Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "WEBP", quality=90)
         kind, data = "webp", buffer.getvalue()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[Shown | LeftOut], lines: Sequence[str]) -> str:
-    """The whole page; lines: the headline's. The same run gives the same text."""
+def page(
+    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], lines: Sequence[str]
+) -> str:
+    """The whole page; lines: the run's main results. The same run gives the same text."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["typeset"] = typeset
     figures = list(figures)
-    drawn = [figure for figure in figures if isinstance(figure, Shown)]
+    drawn = [figure for figure in figures if isinstance(figure, SavedFigure)]
     return environment.get_template(TEMPLATE).render(
         manifest=run.manifest,
         headline=lines,
@@ -76,7 +78,7 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[Shown | Left
         tables=tables[1:],
         figures=drawn,
         box_plots=[figure for figure in drawn if figure.name.startswith(by_method.PREFIX)],
-        few=FEW,
+        max_open=MAX_OPEN_BOX_PLOTS,
         left_out=[figure for figure in figures if isinstance(figure, LeftOut)],
         empty=run.records.empty,
         command=_command(run),
@@ -85,37 +87,39 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[Shown | Left
 
 def typeset(text: str) -> Markup:
     """Escaped, with a true minus, powers of ten, no break inside "n = 3", and the text's own line breaks."""
-    said = str(escape(text))
-    said = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", said)
-    said = said.replace("&lt;1e-6", "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>")
-    said = re.sub(r"(\d)e(-?)(\d+)\b", _power, said)
-    said = re.sub(r"\bn = (?=\d)", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", said)
-    return Markup(said.replace("\n", "<br>"))
+    html = str(escape(text))
+    html = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", html)
+    html = html.replace("&lt;1e-6", "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>")
+    html = re.sub(r"(\d)e(-?)(\d+)\b", _power, html)
+    html = re.sub(r"\bn = (?=\d)", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", html)
+    return Markup(html.replace("\n", "<br>"))
 
 
-def _power(found: re.Match[str]) -> str:
-    sign = "\N{MINUS SIGN}" if found[2] else ""
-    return f"{found[1]}\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}10<sup>{sign}{found[3]}</sup>"
+def _power(match: re.Match[str]) -> str:
+    sign = "\N{MINUS SIGN}" if match[2] else ""
+    return f"{match[1]}\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}10<sup>{sign}{match[3]}</sup>"
 
 
 def _models(run: RunFolder) -> list[dict[str, str]]:
-    rows = []
-    for name, about in (run.manifest.get("models") or {}).items():
-        layers = about.get("layers") or [about.get("layer", "")]
-        said = {"name": name, "layers": ", ".join(layers), "weights": str(about.get("weights", ""))}
-        rows.append(
-            {
-                **{**said, "sha256": str(about.get("weights_sha256") or "")[:12]},
-                **{"images": _kept(run, name), "correct": _correct(run, name)},
-            }
-        )
-    return rows
+    return [
+        {
+            "name": name,
+            "layers": ", ".join(model.get("layers") or [model.get("layer", "")]),
+            "weights": str(model.get("weights", "")),
+            "sha256": str(model.get("weights_sha256") or "")[:12],
+            "images": _kept(run, name),
+            "correct": _correct(run, name),
+        }
+        for name, model in (run.manifest.get("models") or {}).items()
+    ]
 
 
 def _kept(run: RunFolder, model: str) -> str:
     """How many images the model explains: "108", or "97 of 108" where others are left out; of each data set."""
     counts = run.images(model).values()
-    return ", ".join(f"{one['kept']:,} of {one['chosen']:,}" if one["others"] else f"{one['kept']:,}" for one in counts)
+    return ", ".join(
+        f"{count['kept']:,} of {count['chosen']:,}" if count["others"] else f"{count['kept']:,}" for count in counts
+    )
 
 
 def _correct(run: RunFolder, model: str) -> str:
@@ -129,31 +133,34 @@ def _correct(run: RunFolder, model: str) -> str:
     rows = rows.drop_duplicates(["data", "image_id", "target_class"])
     split = classified(rows)
     images = (split[split != "unknown"] == "correct").groupby([rows["data"], rows["image_id"]], observed=True).any()
-    right, wrong = int(images.sum()), sum(one["chosen"] - one["kept"] for one in run.images(model).values())
-    total = len(images) + wrong
-    return f"{right:,} of {total:,} ({share(right, total)})" if len(images) else ""
+    correct = int(images.sum())
+    left_out = sum(count["chosen"] - count["kept"] for count in run.images(model).values())
+    total = len(images) + left_out
+    return f"{correct:,} of {total:,} ({share(correct, total)})" if len(images) else ""
 
 
 def _data(run: RunFolder) -> list[dict[str, str]]:
     """Each data set's images, and how many of them have records that aren't of a bad image."""
     rows = []
-    for name, about in (run.manifest.get("data") or {}).items():
-        here = run.records[(run.records["data"] == name) & (run.records["image_id"] != WHOLE_SET)]
-        bad = here.loc[here["target_class"] == -1, "image_id"].nunique()
+    for name, data in (run.manifest.get("data") or {}).items():
+        records = run.records[(run.records["data"] == name) & (run.records["image_id"] != WHOLE_SET)]
+        bad = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"].nunique()
         counts = {
-            "ids": f"{len(about.get('ids') or []):,}",
-            "seen": f"{here['image_id'].nunique():,}",
+            "ids": f"{len(data.get('ids') or []):,}",
+            "seen": f"{records['image_id'].nunique():,}",
             "bad": f"{bad:,}",
         }
-        rows.append({"name": name, **counts, "fingerprint": str(about.get("fingerprint") or "")[:12]})
+        rows.append({"name": name, **counts, "fingerprint": str(data.get("fingerprint") or "")[:12]})
     return rows
 
 
-def _precision(said: Any) -> str:
+def _precision(precision: Any) -> str:
     """ "trunk fp32, head fp32", or what else the manifest says."""
-    return ", ".join(f"{part} {kind}" for part, kind in said.items()) if isinstance(said, dict) else str(said or "")
+    if isinstance(precision, dict):
+        return ", ".join(f"{part} {kind}" for part, kind in precision.items())
+    return str(precision or "")
 
 
 def _command(run: RunFolder) -> str:
-    """What was typed, quoted for a shell."""
+    """The command line of the run, quoted for a shell."""
     return shlex.join(["axiom-bench", *run.manifest.get("overrides", ())])

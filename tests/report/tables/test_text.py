@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from axiom_bench.report.html import typeset
-from axiom_bench.report.latex import escape, latex
-from axiom_bench.report.markdown import markdown
 from axiom_bench.report.numbers import NOTHING, number, share, with_error
-from axiom_bench.report.table import Group, Table, row
+from axiom_bench.report.page.html import typeset
+from axiom_bench.report.tables.latex import escape, to_latex
+from axiom_bench.report.tables.markdown import to_markdown
+from axiom_bench.report.tables.table import Group, Table, row
 
 TABLE = Table(
     "some_table",
@@ -68,7 +68,7 @@ def test_share_never_rounds_to_nothing_or_all() -> None:
 
 
 def test_markdown() -> None:
-    assert markdown(TABLE) == (
+    assert to_markdown(TABLE) == (
         "# A_title\n\n## net_1 & co\n\n"
         "| Method | Error<br>mean | Why |\n|:---|---:|:---|\n| grad_cam | **-0.500** | 50 % |\n"
         "| x\\|y | 1.20e-7 | - |\n\nn_1 = 3.\n"
@@ -76,7 +76,7 @@ def test_markdown() -> None:
 
 
 def test_latex() -> None:
-    text = latex(TABLE)
+    text = to_latex(TABLE)
     assert r"grad\_cam & \textbf{$-$0.500} & 50 \% \\" in text
     assert r"1.20$\cdot10^{-7}$" in text
     assert r"\multicolumn{3}{l}{\textit{net\_1 \& co}} \\" in text
@@ -88,7 +88,7 @@ def test_latex() -> None:
 
 def test_a_long_table_breaks_over_pages() -> None:
     rows = tuple(row(f"m{i}", "1", "-") for i in range(50))
-    text = latex(Table("t", "T", TABLE.header, (Group("", rows),)))
+    text = to_latex(Table("t", "T", TABLE.header, (Group("", rows),)))
     assert r"\begin{longtable}" in text
     assert r"\endhead" in text
     assert r"\begin{table}" not in text

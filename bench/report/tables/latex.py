@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from axiom_bench.report.table import Cell, Table
+from axiom_bench.report.tables.table import Cell, Table
 
 LONG = 40
 _SPECIAL = {
@@ -23,7 +23,7 @@ _SPECIAL = {
 }
 
 
-def latex(table: Table) -> str:
+def to_latex(table: Table) -> str:
     r"""Needs \usepackage{booktabs}, and \usepackage{longtable} where the table has more than 40 rows."""
     columns = "".join("r" if right else "l" for right in table.alignment)
     caption, label = f"\\caption{{{escape(table.title)}.}}", f"\\label{{tab:{table.name.replace('_', '-')}}}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from axiom_bench.report.table import Cell, Table
+from axiom_bench.report.tables.table import Cell, Table
 
 
-def markdown(table: Table) -> str:
+def to_markdown(table: Table) -> str:
     parts = [f"# {_escape(table.title)}"]
     rule = "|".join("---:" if right else ":---" for right in table.alignment)
     for group in table.groups:

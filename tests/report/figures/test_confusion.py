@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def drawn(run: RunFolder) -> Drawing:
 
 
 def test_rows_are_shares_of_the_explained_class(run: RunFolder) -> None:
-    known = run.named[(run.named["method"] == "grad_cam") & (run.named["status"] == "ok")]
+    known = run.class_records[(run.class_records["method"] == "grad_cam") & (run.class_records["status"] == "ok")]
     found = confusion.confusion(known, [0, 1, 2])
     expected = np.array([[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [np.nan] * 3])  # 7 has no column, class 2 no map
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -53,9 +54,9 @@ def test_a_panel_for_each_method_with_the_classes_names(run: RunFolder) -> None:
     drawing = drawn(run)
     titles = [axes.get_title(loc="left") for axes in drawing.figure.axes if axes.get_title(loc="left")]
     assert titles[0] == "grad_cam: 60 %"
-    assert titles[1:] == [f"{method}: 100 %" for method in run.named["method"].cat.categories[1:]]
+    assert titles[1:] == [f"{method}: 100 %" for method in run.class_records["method"].cat.categories[1:]]
     assert [text.get_text() for text in drawing.figure.axes[0].get_yticklabels()] == CLASSES
-    assert "n = 6 explained classes in 6 images" in drawing.caption
+    assert "n = 6 images, 6 rows" in drawing.caption
     assert drawing.name == "confusion_class_seen"
 
 
@@ -67,10 +68,10 @@ def test_a_class_is_no_number_to_average(run: RunFolder, tmp_path: Path) -> None
 
 
 def test_many_classes_are_cut_to_the_most_explained(run: RunFolder) -> None:
-    many = pd.concat([run.named.assign(target_class=label, value=float(label)) for label in (*range(30), 29)])
-    drawing = drawn(RunFolder(run.path, run.manifest, run.records, run.runtime, many))
+    many = pd.concat([run.class_records.assign(target_class=label, value=float(label)) for label in (*range(30), 29)])
+    drawing = drawn(replace(run, class_records=many))
     labels = [text.get_text() for text in drawing.figure.axes[0].get_yticklabels()]
-    assert len(labels) == confusion.MOST
+    assert len(labels) == confusion.MAX_CLASSES
     assert "29" in labels
     assert "The 20 of 30 classes that are explained most often." in drawing.caption
 
