@@ -46,7 +46,7 @@ def none_at_all(curves: Any) -> dict[str, float]:
 
 
 def metric_of(aggregate: str) -> Plugin:
-    return Plugin("mine", "", print, MetricSpec(curves={"max_box_acc_iou": {}}, aggregate=f"{__name__}.{aggregate}"))
+    return Plugin("mine", "", print, MetricSpec(curves=("max_box_acc_iou",), aggregate=f"{__name__}.{aggregate}"))
 
 
 def test_of_a_share_of_the_images_it_is_the_binomials() -> None:
