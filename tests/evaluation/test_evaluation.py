@@ -260,7 +260,7 @@ def test_a_method_that_writes_to_the_trace_is_refused(net, batch, name):
     if name == "ablation_drops":
         trace = ab.trace(net, "1", batch.images, batch.targets)
         _ = trace.ablation_drops
-        with pytest.raises(BenchError, match="The method 'writing' .* writes to trace.ablation_drops"):
+        with pytest.raises(BenchError, match=r"The method 'writing' .* writes to trace\.ablation_drops"):
             list(rows_of(trace, batch, [plugins.of("method", writing)], [metrics.get("box_iou")]))
         return
     with pytest.raises(BenchError, match=rf"^The method 'writing' .* writes to trace\.{name}, which others read"):

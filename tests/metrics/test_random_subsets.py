@@ -22,6 +22,11 @@ from axiom_bench.metrics.faithfulness_correlation import faithfulness_correlatio
 from axiom_bench.metrics.infidelity import infidelity
 from axiom_bench.metrics.sensitivity_n import sensitivity_n
 from axiom_bench.metrics.shared.random_subsets import pixels_at_random, square_at_random
+from axiom_bench.testing import answered
+
+faithfulness_correlation = answered(faithfulness_correlation)
+infidelity = answered(infidelity)
+sensitivity_n = answered(sensitivity_n)
 
 
 @pytest.fixture(scope="module")
