@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.evaluation.queries import Asking, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.average_drop import drop_in
+from axiom_bench.metrics.average_drop import relative_drop
 from axiom_bench.metrics.shared.perturbation import Fill, kept_images
 from axiom_bench.metrics.shared.similarity import pearson
 
 
-def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> dict[str, Tensor]:
+def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Asking[dict[str, Tensor]]:
     """{adcc, coherency, complexity} -> (B,) each, in [0, 1]; higher is better, of complexity lower.
 
     coherency: (1 + Pearson's correlation of h and h') / 2, h' the same method's map of what h keeps, image h +
@@ -19,17 +20,19 @@ def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> d
     and 1 - average drop, 0 where one of them is. Coherency is NaN where h or h' is the same everywhere.
     fill and blur: see `shared.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
     """
-    heatmap = given(explanation.heatmap, "heatmap")
-    seen = explanation.again(images=kept_images(explanation, fill, blur))
-    kept_map = given(seen.heatmap, "heatmap")
+    trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
+    kept_map, logits = yield Reexplanation(
+        trace=lambda: trace.again(images=kept_images(explanation, fill, blur)),
+        read=lambda kept: (given(kept.heatmap, "heatmap"), given(kept.trace, "trace").logits),
+    )
     coherency = (1 + pearson(heatmap, kept_map)) / 2
     complexity = heatmap.double().mean((1, 2))
-    drop = drop_in(given(explanation.trace, "trace"), given(seen.trace, "trace").logits)
+    drop = relative_drop(trace, logits)
     harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
     # Infinite where there is no map or no answer: NaN is for a constant map.
-    shown = kept_map.flatten(1).isfinite().all(1)
+    has_map = kept_map.flatten(1).isfinite().all(1)
     return {
-        "adcc": harmonic.masked_fill(~(shown & drop.isfinite()), torch.inf),
-        "coherency": coherency.masked_fill(~shown, torch.inf),
+        "adcc": harmonic.masked_fill(~(has_map & drop.isfinite()), torch.inf),
+        "coherency": coherency.masked_fill(~has_map, torch.inf),
         "complexity": complexity,
     }

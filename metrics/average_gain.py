@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from axiom_bench.evaluation.queries import Asking
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, kept_copies
+from axiom_bench.metrics.shared.perturbation import Fill, kept_image
 
 
-def average_gain(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
+def average_gain(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Asking[Tensor]:
     """max(0, p' - p) / (1 - p), where p' sees only what the map highlights -> (B,) in [0, 1]; higher is better.
 
     p: softmax probability of the class; p': of image h + fill (1 - h). A fraction per image, not x 100; the
     counterpart of `average_drop`. fill and blur: see `shared.perturbation.filling`; "zero" is image x map, in
     normalised pixels.
     """
-    trace, seen = given(explanation.trace, "trace"), kept_copies(explanation, fill, blur).answer()[:, 0]
-    missing, missing_kept = (_missing(logits, trace.targets) for logits in (trace.logits, seen))
+    trace = given(explanation.trace, "trace")
+    kept_logits = (yield kept_image(explanation, fill, blur))[:, 0]
+    missing, missing_kept = (_missing(logits, trace.targets) for logits in (trace.logits, kept_logits))
     return (missing - missing_kept).clamp(min=0) / missing
 
 

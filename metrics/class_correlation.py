@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.evaluation.queries import Again
+from axiom_bench.evaluation.queries import Asking, Reexplanation
 from axiom_bench.explanation.annotations import Objects
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.similarity import similarity as likeness
+from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
 
-def class_correlation(explanation: Explanation, similarity: str = "pearson") -> Tensor:
+def class_correlation(explanation: Explanation, similarity: str = "pearson") -> Asking[Tensor]:
     """How alike the maps of the explained class and of another class in the image are -> (B,), lower is better.
 
     The other class is that of the largest box of another class, of equals the first in the annotation. It is the only
@@ -22,23 +22,17 @@ def class_correlation(explanation: Explanation, similarity: str = "pearson") -> 
     over classes. similarity: see `shared.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1
     where the map doesn't depend on the class at all, NaN where a map is constant.
     """
-    return queries(explanation, similarity).answer()
-
-
-def queries(explanation: Explanation, similarity: str) -> Again:
-    """The similarity with the same method's map of the other class: (B,)."""
     trace = given(explanation.trace, "trace")
 
     def other() -> Trace:
-        notes = given(explanation.others, "others")
-        others = [_largest(note, int(target)) for note, target in zip(notes, trace.targets, strict=True)]
-        return trace.again(targets=torch.tensor(others))
+        pairs = zip(given(explanation.others, "others"), trace.targets, strict=True)
+        return trace.again(targets=torch.tensor([_largest(objects, int(target)) for objects, target in pairs]))
 
-    change = "class of the largest box"
-    return Again(explanation, change, other, (change, similarity), partial(likeness, explanation, kind=similarity))
+    read = partial(similarity_of, explanation, kind=similarity)
+    return (yield Reexplanation(other, read, key="class of the largest box"))
 
 
-def _largest(note: Objects, otherwise: int) -> int:
-    """The class of the largest box; `otherwise` where there is none, a row whose value is dropped."""
-    areas = (note.boxes[:, 2:] - note.boxes[:, :2]).prod(1)
-    return int(note.labels[areas.argmax()]) if len(areas) else otherwise
+def _largest(objects: Objects, default: int) -> int:
+    """The class of the largest box; `default` where there is none, a row whose value is dropped."""
+    areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1)
+    return int(objects.labels[areas.argmax()]) if len(areas) else default

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import Copies
+from axiom_bench.evaluation.queries import Asking, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, one_copy, perturb
+from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, perturb
 
 
 def confidence_drop(
@@ -17,7 +17,7 @@ def confidence_drop(
     blur: float = 0.05,
     output: str = "probability",
     relative: bool = False,
-) -> Tensor:
+) -> Asking[Tensor]:
     """p - p': what the class loses when the highlighted pixels are replaced -> (B,), higher is better, may be negative.
 
     mode, fraction, fill and blur: see `shared.perturbation.perturb`. output "probability": p is the softmax
@@ -26,13 +26,11 @@ def confidence_drop(
     Raises BenchError for another output.
     """
     trace = given(explanation.trace, "trace")
-    perturbed = perturbed_copies(explanation, mode, fraction, fill, blur).answer()[:, 0]
-    before, after = (confidence_in(trace, logits, trace.targets, output) for logits in (trace.logits, perturbed))
-    return (before - after) / before.abs() if relative else before - after
-
-
-def perturbed_copies(explanation: Explanation, mode: str, fraction: float, fill: Fill, blur: float) -> Copies:
-    """The model's logits for the perturbed images, (B, 1, C). Parameters: see `confidence_drop`."""
     images, heatmap = given(explanation.images, "images"), given(explanation.heatmap, "heatmap")
-    key = ("perturbed", mode, fraction, str(fill), blur)
-    return one_copy(explanation, key, lambda: perturb(images, heatmap, mode, fraction, fill, blur))
+
+    def perturbed(rows: slice, copies: slice) -> Tensor:
+        return perturb(images[rows], heatmap[rows], mode, fraction, fill, blur)[:, None]
+
+    logits = yield PerturbedImages(("confidence drop", mode, fraction, str(fill), blur), 1, perturbed)
+    before, after = (confidence_in(trace, each, trace.targets, output) for each in (trace.logits, logits[:, 0]))
+    return (before - after) / before.abs() if relative else before - after

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Copies
+from axiom_bench.evaluation.queries import Asking
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, judged, probabilities
-from axiom_bench.metrics.shared.pixel_curves import shown_copies
+from axiom_bench.metrics.shared.perturbation import Fill, probabilities
+from axiom_bench.metrics.shared.pixel_curves import partly_filled
 
 
 def effective_complexity(
     explanation: Explanation, tolerance: float = 0.1, steps: int = 20, fill: Fill = "mean", blur: float = 0.05
-) -> Tensor:
+) -> Asking[Tensor]:
     """The smallest fraction of the highest pixels that keeps the prediction -> (B,) in [1/steps, 1], lower is simpler.
 
     k* = min k with E[loss(y, f) | the k highest pixels stay] < tolerance. Here the loss is |p - p'|, p' the probability
@@ -25,24 +25,14 @@ def effective_complexity(
     """
     if not 0 <= tolerance <= 1:
         raise BenchError(f"The tolerance of a probability lies in [0, 1]; it is {tolerance}.")
-    trace = given(explanation.trace, "trace")
-    asked = queries(explanation, steps, fill, blur)
-    if not asked:
-        return torch.ones_like(trace.scores, dtype=torch.float64)
-    before, after = probabilities(trace.logits, trace.targets), asked[0].answer()
-    enough = (before[:, None] - after).abs() < tolerance
-    kept = torch.arange(1, steps).to(before) / steps
-    return torch.where(enough, kept, 1.0).amin(1).masked_fill(after.isnan().any(1), torch.nan)
-
-
-def queries(explanation: Explanation, steps: int, fill: Fill, blur: float) -> list[Copies]:
-    """The class's probability when the first j / steps of the pixels stay, 0 < j < steps: (B, steps - 1)."""
     if steps < 1:
         raise BenchError(f"effective_complexity needs at least one step, not steps={steps}.")
-    if steps == 1:
-        return []
     trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
+    if steps == 1:
+        return torch.ones_like(trace.scores, dtype=torch.float64)
     counts = (torch.arange(1, steps, dtype=torch.float64) * heatmap[0].numel() / steps).round()
     key = ("effective complexity", steps, str(fill), blur)
-    blocks = shown_copies(explanation, counts, fill, blur, "highest", inserts=True)
-    return [Copies(trace, explanation, key, steps - 1, blocks, judged(trace, "probability"))]
+    after = yield partly_filled(explanation, key, counts, fill, blur, "probability", "highest", inserts=True)
+    enough = (probabilities(trace.logits, trace.targets)[:, None] - after).abs() < tolerance
+    kept = torch.arange(1, steps).to(after) / steps
+    return torch.where(enough, kept, 1.0).amin(1).masked_fill(after.isnan().any(1), torch.nan)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Again
+from axiom_bench.evaluation.queries import Asking, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
 
 
 def explanation_sensitivity(
     explanation: Explanation, radius: float = 0.02, samples: int = 10, seed: int = 0
-) -> dict[str, Tensor]:
+) -> Asking[dict[str, Tensor]]:
     """How far the raw map moves when the image moves a little -> two values (B,), >= 0, lower is better.
 
     max_sensitivity: max over y of ||Phi(y) - Phi(x)|| / ||Phi(x)||; avg_sensitivity: the mean over the same y.
@@ -27,36 +29,34 @@ def explanation_sensitivity(
     A raw map of zeros gives NaN. Costs a trace, for all methods, and the method for each sample.
     Raises BenchError for less than one sample, and for a radius that is negative or infinite.
     """
-    moved = torch.stack([query.answer() for query in queries(explanation, radius, samples, seed)])
-    norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
-    relative = moved / norm.masked_fill(norm == 0, torch.nan)
-    return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
-
-
-def queries(explanation: Explanation, radius: float, samples: int, seed: int) -> list[Again]:
-    """||Phi(y) - Phi(x)|| of each y: (B,)."""
     if samples < 1:
         raise BenchError(f"explanation_sensitivity needs at least one sample, not samples={samples}.")
     if not 0 <= radius < math.inf:
         raise BenchError(f"explanation_sensitivity needs a radius of 0 or more, not radius={radius}.")
     trace = given(explanation.trace, "trace")
-
-    def moved(sample: int) -> Again:
-        key = ("nearby", radius, seed, sample)
-        return Again(
-            explanation,
-            change=key,
-            other=lambda: trace.again(images=nearby(trace.images, radius, f"{seed} nearby {sample}")),
-            key=key,
-            read=lambda there: _distance(explanation, there),
+    distances = []
+    for sample in range(samples):
+        distances.append(
+            (
+                yield Reexplanation(
+                    trace=partial(_trace_nearby, trace, radius, f"{seed} nearby {sample}"),
+                    read=partial(_distance, explanation),
+                    key=("nearby", radius, seed, sample),
+                )
+            )
         )
+    norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
+    relative = torch.stack(distances) / norm.masked_fill(norm == 0, torch.nan)
+    return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
 
-    return [moved(sample) for sample in range(samples)]
+
+def _trace_nearby(trace: Trace, radius: float, seed: str) -> Trace:
+    return trace.again(images=nearby(trace.images, radius, seed))
 
 
-def _distance(here: Explanation, there: Explanation) -> Tensor:
-    """Between two raw maps: (B,); infinite where there is no map, since NaN is for a map of zeros."""
-    first, second = (given(each.raw_map, "raw_map").double().flatten(1) for each in (here, there))
+def _distance(one: Explanation, other: Explanation) -> Tensor:
+    """||Phi(y) - Phi(x)|| of two raw maps: (B,); infinite where there is no map, since NaN is for a map of zeros."""
+    first, second = (given(each.raw_map, "raw_map").double().flatten(1) for each in (one, other))
     return (second - first).norm(dim=1).nan_to_num(torch.inf, torch.inf)
 
 

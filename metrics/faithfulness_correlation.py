@@ -6,16 +6,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.queries import Asking
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.random_subsets import (
-    Subsets,
-    Without,
-    copies_without,
-    drops_correlation,
-    pixels_at_random,
-    subset_drops,
-)
+from axiom_bench.metrics.shared.random_subsets import Subsets, drops_correlation, pixels_at_random, subset_drops
 
 
 def faithfulness_correlation(
@@ -26,7 +20,7 @@ def faithfulness_correlation(
     blur: float = 0.05,
     output: str = "logit",
     seed: int = 0,
-) -> Tensor:
+) -> Asking[Tensor]:
     """Pearson's correlation, over random subsets of pixels, of the map's sum and the score's drop -> (B,) in [-1, 1].
 
     Higher is better. fraction: of the pixels, the same for every subset, which the paper leaves open; 0.0045 are the
@@ -34,14 +28,6 @@ def faithfulness_correlation(
     the signed raw map resized to the image. fill "zero": 0 in normalised pixels, the data set's mean colour, not black.
     Raises BenchError for a fraction not in (0, 1), and for less than two subsets.
     """
-    chosen = queries(explanation, fraction, subsets, fill, blur, output, seed)
-    return drops_correlation(explanation, *subset_drops(explanation, chosen))
-
-
-def queries(
-    explanation: Explanation, fraction: float, subsets: int, fill: Fill, blur: float, output: str, seed: int
-) -> Without:
-    """What the model says of each image without each subset, for all methods: (B, subsets)."""
     if not 0 < fraction < 1 or subsets < 2:
         raise BenchError(
             "faithfulness_correlation needs a fraction between 0 and 1 and 2 subsets or more, "
@@ -49,4 +35,6 @@ def queries(
         )
     pixels = given(explanation.images, "images")[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels)))] * subsets
-    return copies_without(explanation, Subsets(f"faithfulness correlation {fraction}", draws, fill, blur, output, seed))
+    removed = Subsets(f"faithfulness correlation {fraction}", draws, fill, blur, output, seed)
+    attributed, drops = yield from subset_drops(explanation, removed)
+    return drops_correlation(explanation, attributed, drops)

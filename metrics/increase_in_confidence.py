@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.evaluation.queries import Asking
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, kept_copies, probabilities
+from axiom_bench.metrics.shared.perturbation import Fill, kept_image, probabilities
 
 
-def increase_in_confidence(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
+def increase_in_confidence(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Asking[Tensor]:
     """1 where the class gains when only what the map highlights is seen, p' > p, else 0 -> (B,); higher is better.
 
     p: softmax probability of the class; p': of image h + fill (1 - h). The mean is the published rate, not x 100.
     fill and blur: see `shared.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
     """
-    trace, seen = given(explanation.trace, "trace"), kept_copies(explanation, fill, blur).answer()[:, 0]
-    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, seen))
+    trace = given(explanation.trace, "trace")
+    kept_logits = (yield kept_image(explanation, fill, blur))[:, 0]
+    p, p_kept = (probabilities(logits, trace.targets) for logits in (trace.logits, kept_logits))
     return (p_kept > p).double().masked_fill(p_kept.isnan(), torch.nan)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.queries import Asking
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.random_subsets import Subsets, Without, copies_without, square_at_random, subset_drops
+from axiom_bench.metrics.shared.random_subsets import Subsets, square_at_random, subset_drops
 
 
 def infidelity(
@@ -22,7 +21,7 @@ def infidelity(
     output: str = "logit",
     scaled: bool = True,
     seed: int = 0,
-) -> Tensor:
+) -> Asking[Tensor]:
     """Mean, over random squares, of (a sum of the map in the square - the score's drop without it)^2 -> (B,); 0: best.
 
     Definition 2.1 with square removal. The squares' sides are shares of the image's shorter side, `squares` of each,
@@ -33,21 +32,15 @@ def infidelity(
     fill "zero": 0 in normalised pixels, the data set's mean colour, not black. In the score's unit, squared.
     Raises BenchError for sides not in (0, 1].
     """
-    attributed, lost = subset_drops(explanation, queries(explanation, sides, squares, fill, blur, output, seed))
-    if scaled:
-        attributed = attributed * ((attributed * lost).sum(1) / attributed.square().sum(1))[:, None]
-    # Infinite, since NaN is for a map of zeros.
-    return (attributed - lost).square().mean(1).masked_fill(~lost.isfinite().all(1), torch.inf)
-
-
-def queries(
-    explanation: Explanation, sides: Sequence[float], squares: int, fill: Fill, blur: float, output: str, seed: int
-) -> Without:
-    """What the model says of each image without each square, for all methods: (B, sides * squares)."""
     if not sides or not all(0 < side <= 1 for side in sides) or squares < 1:
         raise BenchError(
             f"infidelity needs sides above 0 and up to 1 and a square or more of each, not {list(sides)} and {squares}."
         )
     shorter = min(given(explanation.images, "images").shape[-2:])
     draws = [square_at_random(max(1, round(side * shorter))) for side in sides for _ in range(squares)]
-    return copies_without(explanation, Subsets(f"infidelity {list(sides)}", draws, fill, blur, output, seed))
+    removed = Subsets(f"infidelity {list(sides)}", draws, fill, blur, output, seed)
+    attributed, drops = yield from subset_drops(explanation, removed)
+    if scaled:
+        attributed = attributed * ((attributed * drops).sum(1) / attributed.square().sum(1))[:, None]
+    # Infinite, since NaN is for a map of zeros.
+    return (attributed - drops).square().mean(1).masked_fill(~drops.isfinite().all(1), torch.inf)

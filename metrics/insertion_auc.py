@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from axiom_bench.evaluation.queries import Asking
+from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.pixel_curves import area, insertion_curve
@@ -16,12 +18,14 @@ def insertion_auc(
     blur: float = 0.0223,
     output: str = "probability",
     first: str = "highest",
-) -> dict[str, Tensor]:
+) -> Asking[dict[str, Tensor | Curve]]:
     """Area under the class's probability as pixels appear on a blurred image, highest first -> (B,); higher is better.
 
     {insertion_auc: (B,), insertion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224
     are the published 224 pixels each. blur: 0.0223 x 224 is the published sigma of 5 pixels (whose code cuts the kernel
     off at 11 x 11; this one at three sigma). fill, output and first: see `shared.pixel_curves.insertion_curve`.
     """
-    curve = insertion_curve(explanation, steps, fill, blur, output, first)
-    return {"insertion_auc": area(curve), "insertion": curve}
+    curve = yield from insertion_curve(explanation, steps, fill, blur, output, first)
+    fractions = [step / steps for step in range(steps + 1)]
+    drawn = Curve(curve, fractions, "Insertion", "fraction of pixels inserted", output)
+    return {"insertion_auc": area(curve), "insertion": drawn}

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import Copies
+from axiom_bench.evaluation.queries import Asking
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.pixel_curves import (
-    area,
-    deletion_copies,
-    deletion_curve,
-    insertion_copies,
-    insertion_curve,
-)
+from axiom_bench.metrics.shared.pixel_curves import area, deletion_curve, insertion_curve
 
 
 def insertion_minus_deletion(
@@ -24,27 +18,11 @@ def insertion_minus_deletion(
     blur: float = 0.0223,
     output: str = "probability",
     first: str = "highest",
-) -> Tensor:
+) -> Asking[Tensor]:
     """insertion_auc - deletion_auc -> (B,); higher is better.
 
     At the parameters of those two metrics it costs no pass of its own.
     """
-    inserted = insertion_curve(explanation, steps, insertion_fill, blur, output, first)
-    deleted = deletion_curve(explanation, steps, deletion_fill, blur, output, first)
+    inserted = yield from insertion_curve(explanation, steps, insertion_fill, blur, output, first)
+    deleted = yield from deletion_curve(explanation, steps, deletion_fill, blur, output, first)
     return area(inserted) - area(deleted)
-
-
-def queries(
-    explanation: Explanation,
-    steps: int,
-    insertion_fill: Fill,
-    deletion_fill: Fill,
-    blur: float,
-    output: str,
-    first: str,
-) -> list[Copies]:
-    """The copies of both curves."""
-    return [
-        insertion_copies(explanation, steps, insertion_fill, blur, output, first),
-        deletion_copies(explanation, steps, deletion_fill, blur, output, first),
-    ]

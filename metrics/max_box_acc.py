@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
+from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.drawn_rows import mean
 from axiom_bench.metrics.shared.threshold_sweep import FRACTIONS, boxes_above
 
 
-def max_box_acc(explanation: Explanation, iou: float = 0.5, connectivity: int = 8) -> dict[str, Tensor]:
+def max_box_acc(explanation: Explanation, iou: float = 0.5, connectivity: int = 8) -> dict[str, Tensor | Curve]:
     """Is there a threshold at which the box around the largest region has an IoU of at least `iou`? -> (B,), 1 or 0.
 
     An image's own value is the metric of a data set of that image alone, so its mean is above the data set's, where
@@ -22,8 +23,8 @@ def max_box_acc(explanation: Explanation, iou: float = 0.5, connectivity: int = 
     class's boxes counts. The curve max_box_acc_iou (B, 100) holds the best IoU at each threshold.
     Raises BenchError for an `iou` not in (0, 1].
     """
-    curves = torch.from_numpy(boxes_above(explanation, connectivity).iou)
-    return {"max_box_acc": accuracy(curves, iou), "max_box_acc_iou": curves}
+    points = torch.from_numpy(boxes_above(explanation, connectivity).iou)
+    return {"max_box_acc": accuracy(points, iou), "max_box_acc_iou": Curve(points)}
 
 
 def over_images(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
+from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.max_box_acc import accuracy
 from axiom_bench.metrics.shared.drawn_rows import mean
@@ -17,17 +18,17 @@ from axiom_bench.metrics.shared.threshold_sweep import boxes_above
 
 def max_box_acc_v2(
     explanation: Explanation, ious: Sequence[float] = (0.3, 0.5, 0.7), connectivity: int = 8
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor | Curve]:
     """MaxBoxAcc with the boxes of all regions, each against each true box, averaged over `ious` -> (B,) each.
 
     An image's own values are those of a data set of that image alone: see `max_box_acc`. The curve max_box_acc_v2_iou
     (B, 100) holds the best IoU of any region's box at each threshold. max_box_acc_v2_30, ...: one `ious` alone.
     Raises BenchError for other `ious` than `values` allows.
     """
-    curves = torch.from_numpy(boxes_above(explanation, connectivity).best_iou)
-    parts = {name: accuracy(curves, iou) for name, iou in _named(ious).items()}
+    points = torch.from_numpy(boxes_above(explanation, connectivity).best_iou)
+    parts = {name: accuracy(points, iou) for name, iou in _named(ious).items()}
     mean = torch.stack(list(parts.values())).mean(0)
-    return {"max_box_acc_v2": mean, **parts, "max_box_acc_v2_iou": curves}
+    return {"max_box_acc_v2": mean, **parts, "max_box_acc_v2_iou": Curve(points)}
 
 
 def over_images(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import partial
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Again
+from axiom_bench.evaluation.queries import Asking, Reexplanation
+from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.randomised import randomised
-from axiom_bench.metrics.shared.similarity import similarity as likeness
+from axiom_bench.metrics.shared.randomised import number_of_layers, randomised
+from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
 
 def model_parameter_randomisation(
@@ -22,7 +24,7 @@ def model_parameter_randomisation(
     stages: int = 3,
     similarity: str = "spearman",
     seed: int = 0,
-) -> dict[str, Tensor]:
+) -> Asking[dict[str, Tensor | Curve]]:
     """The mean over stages of the similarity between the map and the same method's map of a randomised model -> (B,).
 
     Also the curve: stage by stage, (B, stages).
@@ -35,22 +37,30 @@ def model_parameter_randomisation(
     made once for a cut. Costs a trace, for all methods, and the method for each stage.
     Raises BenchError for another order or similarity, and for less than one stage.
     """
-    asked = queries(explanation, order, stages, similarity, seed)
-    found = torch.stack([query.answer() for query in asked], dim=1)
-    return {"model_parameter_randomisation": found.mean(1), "randomisation": found}
-
-
-def queries(explanation: Explanation, order: str, stages: int, similarity: str, seed: int) -> list[Again]:
-    """The similarity with the same method's map of each randomised model: (B,)."""
     if stages < 1:
         raise BenchError(f"model_parameter_randomisation needs at least one stage, not stages={stages}.")
     trace = given(explanation.trace, "trace")
     key = ("model_parameter_randomisation", order, stages, seed)
-    read = partial(likeness, explanation, kind=similarity)
-    return [
-        Again(explanation, (*key, stage), partial(trace.again, model=cut), (*key, stage, similarity), read)
-        for stage, cut in enumerate(trace.cut_model.once(key, lambda: _cuts(trace, order, stages, seed)))
-    ]
+    found = []
+    for stage in range(min(stages, number_of_layers(trace.cut_model.model))):
+        found.append(
+            (
+                yield Reexplanation(
+                    trace=partial(_randomised_trace, trace, key, stage, order, stages, seed),
+                    read=partial(similarity_of, explanation, kind=similarity),
+                    key=(*key, stage),
+                )
+            )
+        )
+    points = torch.stack(found, dim=1)
+    fractions = [(stage + 1) / len(found) for stage in range(len(found))]
+    curve = Curve(points, fractions, "Model parameter randomisation", "fraction of the layers drawn anew", "similarity")
+    return {"model_parameter_randomisation": points.mean(1), "randomisation": curve}
+
+
+def _randomised_trace(trace: Trace, key: Hashable, stage: int, order: str, stages: int, seed: int) -> Trace:
+    cuts = trace.cut_model.once(key, lambda: _cuts(trace, order, stages, seed))
+    return trace.again(model=cuts[stage])
 
 
 def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[SplitModel]:

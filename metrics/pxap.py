@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.drawn_rows import total
 from axiom_bench.metrics.shared.threshold_sweep import pixels_above
 
 
-def pxap(explanation: Explanation) -> dict[str, Tensor]:
+def pxap(explanation: Explanation) -> dict[str, Tensor | Curve]:
     """Pixel average precision: the area under precision against recall of pixels, as the threshold falls -> (B,).
 
     sum_l P_l (R_l - R_(l-1)) over pixels above 0.99, 0.98, ... 0 of the maximum, and last all pixels; P = pixels in
@@ -25,8 +26,8 @@ def pxap(explanation: Explanation) -> dict[str, Tensor]:
     precision = torch.from_numpy(average_precision(found.above, found.hit))
     return {
         "pxap": precision,
-        "pxap_above": torch.from_numpy(found.above).double(),
-        "pxap_hit": torch.from_numpy(found.hit).double(),
+        "pxap_above": Curve(torch.from_numpy(found.above).double()),
+        "pxap_hit": Curve(torch.from_numpy(found.hit).double()),
     }
 
 

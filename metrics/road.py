@@ -7,17 +7,18 @@ Pixels are removed by noisy linear imputation, most relevant first (MoRF) or lea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Copies, in_blocks
+from axiom_bench.evaluation.queries import Asking, PerturbedImages
+from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.imputation import impute
-from axiom_bench.metrics.shared.perturbation import judged
+from axiom_bench.metrics.shared.perturbation import scoring
 from axiom_bench.metrics.shared.pixel_curves import pixel_ranks
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
@@ -29,7 +30,7 @@ def road_morf(
     noise: float = 0.01,
     output: str = "accuracy",
     seed: int = 0,
-) -> dict[str, Tensor]:
+) -> Asking[dict[str, Tensor | Curve]]:
     """Mean accuracy over fractions of imputed pixels, most relevant first -> (B,); lower is better.
 
     {road_morf: (B,), morf: the curve, (B, fractions)}. fractions: of the pixels, between 0 and 1. noise: standard
@@ -37,8 +38,9 @@ def road_morf(
     "accuracy" as published, 1 where the class is still predicted; or "probability", "logit".
     Raises BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
     """
-    curve = most_relevant_first(explanation, fractions, noise, output, seed).answer()
-    return {"road_morf": curve.mean(1), "morf": curve}
+    points = yield _imputed_images(explanation, "highest", fractions, noise, output, seed)
+    curve = Curve(points, fractions, "ROAD, most relevant first", "fraction of pixels imputed", output)
+    return {"road_morf": points.mean(1), "morf": curve}
 
 
 def road_lerf(
@@ -47,13 +49,14 @@ def road_lerf(
     noise: float = 0.01,
     output: str = "accuracy",
     seed: int = 0,
-) -> dict[str, Tensor]:
+) -> Asking[dict[str, Tensor | Curve]]:
     """Mean accuracy over fractions of imputed pixels, least relevant first -> (B,); higher is better.
 
     {road_lerf: (B,), lerf: the curve, (B, fractions)}. Parameters: see `road_morf`.
     """
-    curve = least_relevant_first(explanation, fractions, noise, output, seed).answer()
-    return {"road_lerf": curve.mean(1), "lerf": curve}
+    points = yield _imputed_images(explanation, "lowest", fractions, noise, output, seed)
+    curve = Curve(points, fractions, "ROAD, least relevant first", "fraction of pixels imputed", output)
+    return {"road_lerf": points.mean(1), "lerf": curve}
 
 
 def road_combined(
@@ -62,70 +65,41 @@ def road_combined(
     noise: float = 0.01,
     output: str = "accuracy",
     seed: int = 0,
-) -> Tensor:
+) -> Asking[Tensor]:
     """(road_lerf - road_morf) / 2 -> (B,); higher is better. At equal parameters it costs no pass of its own.
 
     With output "probability" it is what pytorch-grad-cam calls ROADCombined. Parameters: see `road_morf`.
     """
-    both = both_orders(explanation, fractions, noise, output, seed)
-    lerf, morf = (copies.answer().mean(1) for copies in both)
-    return (lerf - morf) / 2
+    lerf = yield _imputed_images(explanation, "lowest", fractions, noise, output, seed)
+    morf = yield _imputed_images(explanation, "highest", fractions, noise, output, seed)
+    return (lerf.mean(1) - morf.mean(1)) / 2
 
 
-def most_relevant_first(
-    explanation: Explanation, fractions: Sequence[float], noise: float, output: str, seed: int
-) -> Copies:
-    """What the model says with each fraction of the pixels imputed, most relevant first: (B, fractions)."""
-    return _copies(explanation, "highest", fractions, noise, output, seed)
-
-
-def least_relevant_first(
-    explanation: Explanation, fractions: Sequence[float], noise: float, output: str, seed: int
-) -> Copies:
-    """What the model says with each fraction of the pixels imputed, least relevant first: (B, fractions)."""
-    return _copies(explanation, "lowest", fractions, noise, output, seed)
-
-
-def both_orders(
-    explanation: Explanation, fractions: Sequence[float], noise: float, output: str, seed: int
-) -> list[Copies]:
-    """`least_relevant_first` and `most_relevant_first`."""
-    return [one(explanation, fractions, noise, output, seed) for one in (least_relevant_first, most_relevant_first)]
-
-
-def _copies(
+def _imputed_images(
     explanation: Explanation, first: str, fractions: Sequence[float], noise: float, output: str, seed: int
-) -> Copies:
+) -> PerturbedImages:
+    """The images with each fraction of their pixels imputed; the answer is the model's confidence, (B, fractions).
+
+    first: "highest" or "lowest" pixels of the map.
+    """
     if not fractions or not all(0 < fraction < 1 for fraction in fractions):
         raise BenchError(f"ROAD's fractions lie between 0 and 1; they are {list(fractions)}.")
     if not 0 <= noise < math.inf:
         raise BenchError(f"ROAD's noise is a standard deviation, 0 or more; it is {noise}.")
-    trace = given(explanation.trace, "trace")
-
-    def blocks(rows: int) -> Iterator[Tensor]:
-        return in_blocks(trace, len(fractions), _imputed(explanation, first, fractions, noise, seed))(rows)
-
-    key = ("road", first, tuple(fractions), noise, output, seed)
-    return Copies(trace, explanation, key, len(fractions), blocks, judged(trace, output))
-
-
-def _imputed(
-    explanation: Explanation, first: str, fractions: Sequence[float], noise: float, seed: int
-) -> Callable[[slice, slice], Tensor]:
-    """The images with each fraction of their pixels imputed, as `in_blocks` takes them."""
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     heatmap = given(explanation.heatmap, "heatmap")
     ranks, pixels = pixel_ranks(heatmap, first), heatmap[0].numel()
     counts = torch.tensor([min(round(fraction * pixels), pixels - 1) for fraction in fractions]).to(ranks)
     normal = trace.once(("road noise", seed), lambda: _normal(images, seed))
 
-    def perturbed(some: slice, copies: slice) -> Tensor:
-        hole = ranks[some, None] < counts[copies, None, None]  # (images, copies, H', W')
-        repeated = images[some, None].expand(-1, hole.shape[1], -1, -1, -1)
+    def perturbed(rows: slice, copies: slice) -> Tensor:
+        hole = ranks[rows, None] < counts[copies, None, None]  # (rows, copies, H', W')
+        repeated = images[rows, None].expand(-1, hole.shape[1], -1, -1, -1)
         imputed = impute(repeated.flatten(0, 1), hole.flatten(0, 1)).view_as(repeated)
-        return imputed + noise * hole[:, :, None] * normal[some, None]
+        return imputed + noise * hole[:, :, None] * normal[rows, None]
 
-    return perturbed
+    key = ("road", first, tuple(fractions), noise, output, seed)
+    return PerturbedImages(key, len(fractions), perturbed, scoring(trace, output))
 
 
 def _normal(images: Tensor, seed: int) -> Tensor:

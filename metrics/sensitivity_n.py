@@ -9,16 +9,11 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.queries import Asking
+from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.random_subsets import (
-    Subsets,
-    Without,
-    copies_without,
-    drops_correlation,
-    pixels_at_random,
-    subset_drops,
-)
+from axiom_bench.metrics.shared.random_subsets import Subsets, drops_correlation, pixels_at_random, subset_drops
 
 
 def sensitivity_n(
@@ -29,7 +24,7 @@ def sensitivity_n(
     blur: float = 0.05,
     output: str = "logit",
     seed: int = 0,
-) -> dict[str, Tensor]:
+) -> Asking[dict[str, Tensor | Curve]]:
     """Pearson's correlation, over subsets of n pixels, of the map's sum and the score's drop, mean over n -> (B,).
 
     {sensitivity_n: (B,) in [-1, 1], sensitivity_n_by_size: the curve, (B, fractions)}; higher is better. fractions: n
@@ -38,22 +33,15 @@ def sensitivity_n(
     fill "zero": 0 in normalised pixels, the data set's mean colour. Raises BenchError for a fraction not in (0, 1), and
     for less than two subsets.
     """
-    both = subset_drops(explanation, queries(explanation, fractions, subsets, fill, blur, output, seed))
-    curve = torch.stack([
-        drops_correlation(explanation, attributed, lost)
-        for attributed, lost in zip(*(each.split(subsets, dim=1) for each in both), strict=True)
-    ], dim=1)  # fmt: skip
-    return {"sensitivity_n": curve.mean(1), "sensitivity_n_by_size": curve}
-
-
-def queries(
-    explanation: Explanation, fractions: Sequence[float], subsets: int, fill: Fill, blur: float, output: str, seed: int
-) -> Without:
-    """What the model says of each image without each subset, for all methods: (B, fractions * subsets)."""
     if not fractions or not all(0 < fraction < 1 for fraction in fractions) or subsets < 2:
         raise BenchError(
             f"sensitivity_n needs fractions between 0 and 1 and 2 subsets or more, not {list(fractions)} and {subsets}."
         )
     pixels = given(explanation.images, "images")[0, 0].numel()
     draws = [pixels_at_random(max(1, round(fraction * pixels))) for fraction in fractions for _ in range(subsets)]
-    return copies_without(explanation, Subsets(f"sensitivity-n {list(fractions)}", draws, fill, blur, output, seed))
+    removed = Subsets(f"sensitivity-n {list(fractions)}", draws, fill, blur, output, seed)
+    attributed, drops = yield from subset_drops(explanation, removed)
+    of_sizes = zip(attributed.split(subsets, dim=1), drops.split(subsets, dim=1), strict=True)
+    points = torch.stack([drops_correlation(explanation, *pair) for pair in of_sizes], dim=1)
+    by_size = Curve(points, fractions, "Sensitivity-n", "fraction of pixels removed", "correlation")
+    return {"sensitivity_n": points.mean(1), "sensitivity_n_by_size": by_size}

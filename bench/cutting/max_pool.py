@@ -20,8 +20,8 @@ class MaxPool2dByViews(nn.MaxPool2d):
     def forward(self, input: Tensor) -> Tensor:
         """Maps (..., H, W) to (..., H', W')."""
         sizes = zip(input.shape[-2:], _pair(self.kernel_size), _pair(self.stride), _pair(self.padding), strict=True)
-        windows = [_Windows(*four, self.ceil_mode) for four in sizes]
-        if not self._only_values(input) or any(one.count < 1 for one in windows):
+        windows = [_Windows(*arguments, self.ceil_mode) for arguments in sizes]
+        if not self._only_values(input) or any(window.count < 1 for window in windows):
             return super().forward(input)
         along_y, along_x = windows
         return along_x.maxima(along_y.maxima(input.mT).mT)

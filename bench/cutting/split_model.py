@@ -226,8 +226,8 @@ def _checked_layer(model: nn.Module, layer: str) -> str:
             raise unknown("layer", layer, existing)
         return layer
     if isinstance(layer, nn.Module):
-        own = f"this one's name is {names[layer]!r}" if layer in names else "this model doesn't hold it"
-        raise BenchError(f"A layer is a dotted module name, not a {type(layer).__name__}; {own}.")
+        place = f"this one's name is {names[layer]!r}" if layer in names else "this model doesn't hold it"
+        raise BenchError(f"A layer is a dotted module name, not a {type(layer).__name__}; {place}.")
     advice = "; cut one layer at a time" if isinstance(layer, list | tuple) else ""
     example = f", as {next(iter(names.values()))!r}," if names else ""
     raise BenchError(f"A layer is a dotted module name{example} not {type_name(layer)}{advice}.")

@@ -99,24 +99,24 @@ def layout(reshape: AnyReshape | None, layer: str, output: Tensor, image_size: S
     if isinstance(reshape, Reshape):
         return reshape
     shape = tuple(output.shape)
-    found = _readings(
+    readings = _readings(
         shape, None if reshape is None or isinstance(reshape, str) else (reshape[0], reshape[1]), image_size
     )
     if reshape is None:
-        if found and None not in found:
+        if readings and None not in readings:
             raise BenchError(
                 f"The layer {layer!r} gives tokens {shape}, not maps (B, K, H, W): "
                 "set reshape=tokens (model.reshape=tokens on the command line)."
             )
         return None
-    if len(found) == 2:
-        found = [reading for reading in found if _aspect(reading, shape) == Fraction(*image_size)] or found
-    if len(found) != 1:
-        said = "may be maps (B, K, H, W) as well as (B, H, W, K)" if found else "are no maps of the images"
+    if len(readings) == 2:
+        readings = [reading for reading in readings if _aspect(reading, shape) == Fraction(*image_size)] or readings
+    if len(readings) != 1:
+        problem = "may be maps (B, K, H, W) as well as (B, H, W, K)" if readings else "are no maps of the images"
         raise BenchError(
-            f"The values {shape} of the layer {layer!r} {said}; set reshape to an object with to_maps and from_maps."
+            f"The values {shape} of the layer {layer!r} {problem}; set reshape to an object with to_maps and from_maps."
         )
-    return found[0]
+    return readings[0]
 
 
 def grid_of(tokens: int, image_size: Size) -> Size:
@@ -129,11 +129,11 @@ def grid_of(tokens: int, image_size: Size) -> Size:
     fitting = [grid for grid in grids if 0 <= tokens - grid[0] * grid[1] <= min(MOST_LEADING_TOKENS, grid[0] * grid[1])]
     if len(fitting) == 1:
         return fitting[0]
-    said = (
-        f"fill each of the grids {' and '.join(map(_said, fitting))}" if fitting else "fill no grid of square patches"
+    problem = (
+        f"fill each of the grids {' and '.join(map(_text, fitting))}" if fitting else "fill no grid of square patches"
     )
     raise BenchError(
-        f"{tokens} tokens of an image of {_said(image_size)} pixels {said}; set reshape to their grid, as [14, 14]."
+        f"{tokens} tokens of an image of {_text(image_size)} pixels {problem}; set reshape to their grid, as [14, 14]."
     )
 
 
@@ -143,8 +143,8 @@ def _readings(shape: tuple[int, ...], grid: Size | None, image_size: Size) -> li
         return [Tokens(grid)]
     if len(shape) != 4:
         return []
-    four: tuple[tuple[Reshape | None, tuple[int, ...]], ...] = ((None, shape[2:]), (ChannelsLast(), shape[1:3]))
-    return [reading for reading, sides in four if (_fits(sides, image_size) if grid is None else sides == grid)]
+    candidates: tuple[tuple[Reshape | None, tuple[int, ...]], ...] = ((None, shape[2:]), (ChannelsLast(), shape[1:3]))
+    return [reading for reading, sides in candidates if (_fits(sides, image_size) if grid is None else sides == grid)]
 
 
 def _aspect(reading: Reshape | None, shape: tuple[int, ...]) -> Fraction:
@@ -158,5 +158,5 @@ def _fits(sides: tuple[int, ...], image_size: Size) -> bool:
     return down * (width - 1) < across * (height + 1) and across * (height - 1) < down * (width + 1)
 
 
-def _said(size: Size) -> str:
+def _text(size: Size) -> str:
     return "x".join(map(str, size))

@@ -250,15 +250,15 @@ def _checked_images(images: Tensor) -> Tensor:
 
 def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
     rows, classes = logits.shape
-    wanted = f"Targets are one class index per image, ({rows},) integers"
+    expected = f"Targets are one class index per image, ({rows},) integers"
     try:
         indices = torch.as_tensor(targets, device=logits.device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BenchError(f"{wanted}, not {type_name(targets)} that torch can't read as numbers.") from error
+        raise BenchError(f"{expected}, not {type_name(targets)} that torch can't read as numbers.") from error
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-        raise BenchError(f"{wanted}, not {indices.dtype} values.")
+        raise BenchError(f"{expected}, not {indices.dtype} values.")
     if indices.shape != (rows,):
-        raise BenchError(f"{wanted}, not a tensor of shape {tuple(indices.shape)}.")
+        raise BenchError(f"{expected}, not a tensor of shape {tuple(indices.shape)}.")
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
         raise BenchError(f"The target {int(outside[0])} is no class of this model, which has {classes} (from 0).")

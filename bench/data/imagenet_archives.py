@@ -41,8 +41,8 @@ class ImageNetArchives(DataSet):
         self.archive = Archive.of(self.root / IMAGES.format(split=split))
         images = sorted(file for file in self.archive.members if Path(file).suffix.lower() in SUFFIXES)
         if not images:
-            some = next(iter(self.archive.members), "nothing")
-            raise BenchError(f"{self.archive.path} holds no images but {some}; expected {FILES}.")
+            member = next(iter(self.archive.members), "nothing")
+            raise BenchError(f"{self.archive.path} holds no images but {member}; expected {FILES}.")
         self._names = synsets(self.root, classes)
         self.classes = tuple(self._names)
         self._index = {synset: index for index, synset in enumerate(self.classes)}
@@ -53,8 +53,8 @@ class ImageNetArchives(DataSet):
         self.ids = tuple(image for image in images if self._synset[image] in self._index)
         if not self.ids:
             raise BenchError(f"There are no images of the classes asked for in {self.archive.path}.")
-        names = (self.root / name.format(split=split) for name in BOXES)
-        self.boxes_file = next((path for path in names if path.is_file()), None)
+        paths = (self.root / name.format(split=split) for name in BOXES)
+        self.boxes_file = next((path for path in paths if path.is_file()), None)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -63,13 +63,14 @@ class ImageNetS(ImageFiles):
 
     def _classes_of_values(self, categories: Sequence[str] | str | None) -> NDArray[np.int64]:
         """(n + 1,) the class index of each value of a mask up to the last category; -1 for no class of the model."""
-        found = class_list(categories) if categories else [path.name for path in self.folder.iterdir() if path.is_dir()]
-        if not categories and len(found) not in SIZES:
+        folders = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        if not categories and len(folders) not in SIZES:
             raise BenchError(
-                f"{self.folder} has {len(found)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
+                f"{self.folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
                 "or 919; set data.categories to the list of its synset ids (ImageNetS_categories_im919.txt)."
             )
-        return np.array([-1, *(self._index.get(synset, -1) for synset in sorted(found))])
+        synset_ids = sorted(class_list(categories) if categories else folders)
+        return np.array([-1, *(self._index.get(synset, -1) for synset in synset_ids)])
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -104,8 +105,8 @@ class ImageNetS(ImageFiles):
         except (OSError, ValueError, SyntaxError) as error:
             return None, (f"the mask {path.name} can't be decoded: {error}",)
         values = colours[..., 0] + 256 * colours[..., 1]
-        known = (values < len(self._of_value)) | (values == IGNORED)
-        if values.shape != size[::-1] or not known.all():
+        valid = (values < len(self._of_value)) | (values == IGNORED)
+        if values.shape != size[::-1] or not valid.all():
             return None, (f"the mask {path.name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
         return self._of_value[np.where(values == IGNORED, OTHER, values)], ()
 

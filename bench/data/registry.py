@@ -46,9 +46,9 @@ def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
     if kind not in KINDS:
         raise unknown("kind of data set", kind, KINDS)
     parameters = inspect.signature(KINDS[kind]).parameters
-    strange = sorted(str(key) for key in cfg if key not in LOADING and key not in parameters)
-    if strange:
-        raise unknown(f"setting of data set kind {kind!r}", strange[0], {*LOADING, *parameters})
+    unknown_keys = sorted(str(key) for key in cfg if key not in LOADING and key not in parameters)
+    if unknown_keys:
+        raise unknown(f"setting of data set kind {kind!r}", unknown_keys[0], {*LOADING, *parameters})
     missing = [key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in cfg]
     if missing:
         raise BenchError(f"A data set of kind {kind!r} needs data.{missing[0]}.")

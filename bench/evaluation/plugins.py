@@ -6,14 +6,14 @@ metadata. A user's own entry may come from the command line instead: `+method.mi
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
-import json
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
 import yaml
@@ -29,6 +29,7 @@ PEERS = "peers"  # the group of other libraries' methods, whose names are method
 
 
 ALL = "all"  # no entry, but a choice: method=all
+ENGINE = str(Path(__file__).parent)  # whose frames are no place of a plug-in's mistake
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,28 @@ class Plugin(Generic[Spec]):
     params: Mapping[str, Any] = field(default_factory=dict)
     inner: Plugin[MethodSpec] | None = None
 
-    def __call__(self, *args: Any) -> Any:
-        """The function's answer; what it raises gets a note that says whose mistake it is, and where."""
+    def __call__(self, argument: Any) -> Any:
+        """A method's weights or Map of a trace, or a metric's values of an explanation.
+
+        What a metric asks the model is answered at once. An error of the function gets a note with its name and place.
+        """
+        if isinstance(self.spec, MetricSpec):
+            from axiom_bench.evaluation.answering import answer_alone  # here, because it imports torch
+
+            return answer_alone(self, argument)
+        with self.noting_errors():
+            return self.call(argument)
+
+    @contextmanager
+    def noting_errors(self) -> Iterator[None]:
+        """Adds a note to an error of the function, which isn't a BenchError: the plug-in's name, and where it was."""
         try:
-            return self.call(*args)
+            yield
         except BenchError:
             raise
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__, limit=2)[-1]  # after this frame, the function's own
+            frames = traceback.extract_tb(error.__traceback__)
+            place = next((frame for frame in frames if not frame.filename.startswith(ENGINE)), frames[-1])
             error.add_note(f"raised by {self.name!r} ({self.target}) at {place.filename}:{place.lineno}")
             raise
 
@@ -65,19 +80,6 @@ class Plugin(Generic[Spec]):
     def as_dict(self) -> dict[str, Any]:
         """Target, params and the metadata that is set, as plain data."""
         return {"target": self.target, "params": dict(self.params), **self.spec.as_dict()}
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over all that decides this plug-in's values: its target, parameters, metadata and module's source."""
-        function = self.call.func if isinstance(self.call, partial) else self.call
-        module = inspect.getmodule(function)
-        try:
-            source = inspect.getsource(module) if module else ""
-        except (OSError, TypeError):  # a function typed into a notebook has no file
-            source = repr(getattr(getattr(function, "__code__", None), "co_code", function))
-        inner = self.inner.fingerprint if self.inner else None
-        said = json.dumps([self.name, self.target, dict(self.params), self.spec.as_dict(), source, inner], default=str)
-        return hashlib.sha256(said.encode()).hexdigest()
 
 
 def names(kind: str) -> list[str]:
@@ -122,8 +124,6 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
     except ValueError:  # a compiled function has no signature to check
         pass
     parameters.check(f"{kind}.{name}.params", function, arguments)
-    if about.get("queries"):
-        imported(kind, name, str(about["queries"]))
     spec = _spec(kind, name, function, params, about)
     return Plugin(name, target, partial(function, **arguments), spec, dict(params), next(iter(wrapped.values()), None))
 
@@ -177,19 +177,6 @@ def _values(kind: str, name: str, target: str, params: Mapping[str, Any]) -> Map
     return listed
 
 
-def forwards_of(metric: Plugin) -> dict[str, float]:
-    """What a metric's YAML says it costs an image, in forward passes of the whole model: {"insertion": 224, ...}.
-
-    `forwards` is a number or an expression over the metric's own parameters, len, min and max, as "2 * steps"; or a
-    mapping of names to such, where metrics of equal parameters share passes: what two of them name is run once.
-    A number without a name has the metric's. Each costs an image and method; an image alone with `forwards_for: image`,
-    where the passes know no map, and all methods share them. Raises BenchError where one doesn't come to a number.
-    """
-    claims = metric.spec.forwards
-    named = claims if isinstance(claims, Mapping) else {metric.name: claims}
-    return _numbers(f"metric.{metric.name}.forwards", named, metric.params)
-
-
 def value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
     """Names of the metric's values of an image: the keys of its spec's `values`, or else its own name."""
     return tuple(metric.spec.values) or (metric.name,)
@@ -209,62 +196,14 @@ def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
     return [need.name for need in metric.spec.needs if need.counts(params)]
 
 
-def queries_function(metric: Plugin) -> Plugin:
-    """The function that the metric's YAML names as `queries`, with the parameters of the metric that it takes bound.
-
-    See `axiom_bench.evaluation.queries`. Raises BenchError where it can't be imported.
-    """
-    target = str(metric.spec.queries)
-    function = imported("metric", metric.name, target)
-    return Plugin(metric.name, target, partial(function, **taken(function, metric.params)), metric.spec)
-
-
-def axes_of(metric: Plugin) -> dict[str, dict[str, Any]]:
-    """How to draw the metric's curves whose YAML says where their points are: {curve: {at, x, y, title, better}}.
-
-    at: the points' places on the x axis, as a list or an expression over the metric's parameters, as "fractions". x:
-    what the axis is. y: what the points are, likewise an expression, as "output".
-    """
-    drawn = {name: about for name, about in metric.spec.curves.items() if "at" in about}
-    return {
-        name: {
-            **about,
-            **{
-                key: _evaluated(f"metric.{metric.name}.curves.{name}.{key}", about[key], metric.params)
-                for key in ("at", "y")
-            },
-            "better": metric.spec.better,
-        }
-        for name, about in drawn.items()
-    }
-
-
-def _numbers(setting: str, claims: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, float]:
-    """Each claim's number. Raises BenchError where there is none."""
-    values = {name: _evaluated(setting, claim, names) for name, claim in claims.items()}
-    for name, value in values.items():
-        if not isinstance(value, int | float):
-            raise BenchError(f"{setting} must come to a number, and {claims[name]!r} is {value!r}.")
-    return values
-
-
-def _evaluated(setting: str, claim: Any, names: Mapping[str, Any]) -> Any:
-    """A claim's value: itself, or an expression over names, len, min, max and range. Raises BenchError."""
-    known = {**names, "len": len, "min": min, "max": max, "range": range}
-    try:
-        return eval(str(claim), {"__builtins__": {}, **known})
-    except Exception as error:  # whatever an expression of the user's own raises
-        raise BenchError(
-            f"{setting} is {claim!r}, which the params {dict(names)} don't allow ({type(error).__name__}: {error})."
-        ) from error
-
-
 def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
     """A plug-in from a name, from a dotted path to a function, or from a user's own callable, which has no metadata."""
     if isinstance(entry, Plugin):
         return entry
     if isinstance(entry, str):
         return load(kind, entry) if "." not in entry else from_config(kind, entry, {"_target_": entry})
+    if not callable(entry):
+        raise BenchError(f"A {kind} is a name or a callable, not {entry!r}.")
     name = getattr(entry, "__name__", type(entry).__name__)
     spec = MethodSpec() if kind == "method" else MetricSpec()
     return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry, spec)

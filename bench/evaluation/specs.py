@@ -86,10 +86,7 @@ class MetricSpec:
     needs: tuple[Need, ...] = ()
     undefined: str = NOT_FINITE
     values: Mapping[str, ValueSpec] = field(default_factory=dict)
-    curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # until a Curve carries its axes
-    queries: str | None = None  # until metrics are generators, as the next two
-    forwards: Any = 0
-    forwards_for: str | None = None
+    curves: tuple[str, ...] = ()
     aggregate: str | None = None
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
 
@@ -101,6 +98,8 @@ class MetricSpec:
                 {need.name: {name: list(values) for name, values in need.where.items()}} if need.where else need.name
                 for need in self.needs
             ]
+        if self.curves:
+            plain["curves"] = list(self.curves)
         for key in ("values", "aggregate_values"):
             if key in plain:
                 plain[key] = {name: value.as_dict() for name, value in getattr(self, key).items()}
@@ -123,6 +122,8 @@ def metric_spec(setting: str, config: Mapping[str, Any], params: Iterable[str], 
     for key in ("values", "aggregate_values"):
         if key in config:
             config[key] = _values(f"{setting}.{key}", config[key])
+    if isinstance(config.get("curves"), list):
+        config["curves"] = tuple(config["curves"])
     return _checked(MetricSpec, setting, config)
 
 

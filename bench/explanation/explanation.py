@@ -80,9 +80,8 @@ class Explanation:
         return f"Explanation({', '.join(parts)})"
 
     def __len__(self) -> int:
-        known = next(field for field in (self.heatmap, self.raw_map, self.contributions, self.images, self.trace)
-                     if field is not None)  # fmt: skip
-        return len(known)
+        fields = (self.heatmap, self.raw_map, self.contributions, self.images, self.trace)
+        return len(next(field for field in fields if field is not None))
 
     @cached_property
     def finite(self) -> Tensor:

@@ -55,7 +55,7 @@ class Call:
         return len(self.shape) == 4 and self.shape[2] * self.shape[3] > 1 and not self.is_tokens
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """The output in words, for an error."""
         return str(self.shape) if self.shape else f"a {type(self.output).__name__}"
 
@@ -68,7 +68,7 @@ def record(module: nn.Module, input_size: tuple[int, int]) -> tuple[Call, ...]:
     network = shared_copy(module)
     calls: list[Call] = []
     for name, child in network.named_modules():
-        child.register_forward_hook(partial(_note, name, calls))
+        child.register_forward_hook(partial(_append_call, name, calls))
     like = next((p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, 3, *input_size, device=like.device, dtype=like.dtype)
     try:
@@ -81,7 +81,7 @@ def record(module: nn.Module, input_size: tuple[int, int]) -> tuple[Call, ...]:
         ) from error
     if len(calls[-1].shape) != 2:
         raise BenchError(
-            f"The network puts out {calls[-1].said}, not class scores (B, C): there is no class to explain."
+            f"The network puts out {calls[-1].description}, not class scores (B, C): there is no class to explain."
         )
     return tuple(calls)
 
@@ -181,23 +181,24 @@ def _checked(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: boo
     """The layer as the user named it, if it is there, runs, and puts out maps (at its last call, which is the cut)."""
     names = [name for name, _ in module.named_modules() if name]
     if layer not in names:
-        near = difflib.get_close_matches(layer, names, n=1, cutoff=0.5)
-        raise unknown("layer", layer, names if near else [name for name, _ in module.named_children()])
-    outputs = [call for call in calls if call.name == layer]
+        close = difflib.get_close_matches(layer, names, n=1, cutoff=0.5)
+        raise unknown("layer", layer, names if close else [name for name, _ in module.named_children()])
+    outputs = [call for call in calls if call.name == layer]  # the last one is cut
     if not outputs:
         raise BenchError(f"The layer {layer!r} isn't called in a forward pass; name a module that is.")
-    if outputs[-1].is_tokens and not reshaped:
+    last = outputs[-1]
+    if last.is_tokens and not reshaped:
         raise BenchError(
-            f"The layer {layer!r} puts out tokens {outputs[-1].said}, not maps (B, K, H, W); set model.reshape=tokens."
+            f"The layer {layer!r} puts out tokens {last.description}, not maps (B, K, H, W); set model.reshape=tokens."
         )
-    if not (outputs[-1].is_map or (reshaped and len(outputs[-1].shape) > 2)):
+    if not (last.is_map or (reshaped and len(last.shape) > 2)):
         maps = [call.name for call in calls if call.is_map and call.name]
         example = f", as {maps[-1]!r} is" if maps else ""
         raise BenchError(
-            f"The layer {layer!r} puts out {outputs[-1].said}, not maps (B, K, H, W); name a spatial one{example}."
+            f"The layer {layer!r} puts out {last.description}, not maps (B, K, H, W); name a spatial one{example}."
         )
     return layer
 
 
-def _note(name: str, calls: list[Call], module: nn.Module, _inputs: object, output: object) -> None:
+def _append_call(name: str, calls: list[Call], module: nn.Module, _inputs: object, output: object) -> None:
     calls.append(Call(name, module, output))

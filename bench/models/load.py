@@ -55,8 +55,8 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     """
     spec = ModelSpec.of(cfg)
     source = sources.find(spec)
-    module = _built(spec, source)
-    found = _weights(spec, source, module)
+    module = _build(spec, source)
+    loaded = _weights(spec, source, module)
     preprocessing = _preprocessing(spec, source)
     calls = layers.record(module, input_size(preprocessing))
     reshape = _reshape(spec)
@@ -76,9 +76,9 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         number_of_classes=len(output.classes or ()) or number_of_classes,
         classes=output.classes or classes,
         preprocessing=preprocessing,
-        weights=found.description,
+        weights=loaded.description,
         random_weights=spec.weights is None,
-        weights_sha256=found.sha256,
+        weights_sha256=loaded.sha256,
         reshape=reshape,
         output=output,
         output_module=output.module(number_of_classes),
@@ -97,7 +97,7 @@ def input_size(preprocessing: Preprocessing) -> tuple[int, int]:
     return side, side
 
 
-def _built(spec: ModelSpec, source: Source) -> nn.Module:
+def _build(spec: ModelSpec, source: Source) -> nn.Module:
     """The network with random weights drawn from `seed`, whatever was drawn before; the global state isn't moved."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
@@ -128,12 +128,12 @@ def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weig
     if spec.weights is None:
         return weights.random(module, spec.seed)
     file = spec.weights_file
-    found = source.published(spec.weights) if file is None else weights.read(file)
-    weights.fit(module, found, spec.architecture)
-    return found
+    loaded = source.published(spec.weights) if file is None else weights.read(file)
+    weights.fit(module, loaded, spec.architecture)
+    return loaded
 
 
 def _preprocessing(spec: ModelSpec, source: Source) -> Preprocessing:
     """What the weights expect, but for what the configuration says."""
-    said = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
-    return replace(source.preprocessing, **{key: value for key, value in said.items() if value is not None})
+    settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
+    return replace(source.preprocessing, **{key: value for key, value in settings.items() if value is not None})

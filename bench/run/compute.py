@@ -11,10 +11,10 @@ from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
-from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.evaluate import Columns, curve_frame, frame, with_score_scale
+from axiom_bench.evaluation.loop import with_score_scale
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.shard import Request, shard_rows, traced
+from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.records import holdings
 from axiom_bench.records.holdings import Values
 from axiom_bench.run.facts import Facts
@@ -68,14 +68,15 @@ def compute(job: Job, cut_model: CutModel, task: Task, missing: Values, folder: 
     wanted = requests(job, missing)
     for part in shard_rows(cut_model, rows(job, task.shard.indices), wanted, job.batch_rows, job.normalise):
         if len(part["method"]):
-            (values if "value" in part else curves)[part["method"][0]].append(part)
+            (values if holds_values(part) else curves)[part["method"][0]].append(part)
+    axes = {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()}
     holdings.write(
         folder,
         task.key,
         missing,
         frame([part for parts in values.values() for part in parts]).assign(**constants(job)),
         curve_frame([part for parts in curves.values() for part in parts]),
-        notes([metric for request in wanted for metric in request.metrics]),
+        notes([metric for request in wanted for metric in request.metrics], axes),
     )
 
 
@@ -91,18 +92,25 @@ def requests(job: Job, missing: Values) -> list[Request]:
     ]
 
 
-def notes(metrics: Sequence[Plugin]) -> dict[str, Mapping[str, object]]:
+def notes(metrics: Sequence[Plugin], axes: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     """What a record file must say of its metrics: names of values and curves, and how curves are drawn."""
     return {
         "names": {metric.name: list(value_names(metric)) for metric in metrics},
         "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
-        "axes": {name: axes for metric in metrics for name, axes in plugins.axes_of(metric).items()},
+        "axes": axes,
     }
 
 
 def constants(job: Job) -> dict[str, str]:
     """The columns that are the same in all of a job's records."""
     return {"experiment": job.experiment, "model": job.model.name, "layer": job.model.layer, "data": job.data.name}
+
+
+def first_row(job: Job) -> Batch | None:
+    """The first row of an image that can be read; None where there is none."""
+    found = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, 0)
+    batch = next((batch for batch in found if isinstance(batch, Batch)), None)
+    return None if batch is None else batch.to(job.device.device)
 
 
 def rows(job: Job, indices: Sequence[int]) -> Iterator[Batch | BadImage]:

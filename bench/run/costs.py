@@ -1,103 +1,136 @@
-"""What a run's metrics cost in forward passes of the whole model: said before it starts, and held to a budget."""
+"""What a job costs in forward passes of the whole model: announced before it starts, and held to a budget."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import torch
+
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.plugins import Plugin, forwards_of
+from axiom_bench.evaluation.answering import dry_run
+from axiom_bench.evaluation.method_costs import passes_of_methods
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.queries import PerturbedImages
+from axiom_bench.explanation.explanation import Explanation
 
-NAMED = 5  # metrics that a sentence names
-Pass = tuple[str, str]  # a name, and the parameters that it depends on
+MOST_NAMES = 5  # methods and metrics that a sentence names
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Forward passes that metrics add to an image (for each of its explained classes), beside the methods' own.
+    """Forward passes of one image and explained class, beside the one of its trace.
 
-    of_method: of each method. of_image: once for all methods. Metrics share passes of one name and equal parameters.
+    of_methods: of each method, explaining one trace by itself. together: of all methods on one trace. of_method: of
+    each metric, for each method. of_image: of each metric, once for all methods. shared_traces: the other traces that
+    all methods explain again. own_traces: the other traces that each method has of its own.
     """
 
-    methods: int
-    of_method: Mapping[Pass, float]
-    of_image: Mapping[Pass, float]
+    of_methods: Mapping[str, float]
+    together: float
+    of_method: Mapping[str, float]
+    of_image: Mapping[str, float]
+    shared_traces: int = 0
+    own_traces: int = 0
 
     @staticmethod
-    def of(metrics: Iterable[Plugin], methods: int) -> Cost:
-        """What the metrics' YAML files declare."""
-        of_method: dict[Pass, float] = {}
-        of_image: dict[Pass, float] = {}
+    def of(methods: Sequence[Plugin], metrics: Sequence[Plugin], trace: Trace) -> Cost:
+        """Counted: metrics' requests are answered by zeros, and methods are run on a stand-in of the layer's size.
+
+        trace: of the real model; its first row is looked at.
+        """
+        explanation = _explanation(trace[:1])
+        seen: set[Hashable] = set()
+        of_method: dict[str, float] = {}
+        of_image: dict[str, float] = {}
+        shared_traces = own_traces = 0
         for metric in metrics:
-            once = metric.spec.forwards_for == "image" or metric.spec.of == "layer"
-            into = of_image if once else of_method
-            named = forwards_of(metric)
-            for name, forwards in named.items():
-                key = (name, _parameters(metric.params, name, named))
-                into[key] = max(forwards, into.get(key, 0))
-        return Cost(methods, of_method, of_image)
+            for request in dry_run(metric, explanation):
+                if isinstance(request, PerturbedImages):
+                    key: Hashable = ("perturbed", request.of_image, request.key)
+                    passes, into = request.count, of_image if request.of_image else of_method
+                else:
+                    key = ("trace", request.key) if request.key is not None else object()
+                    passes, into = 1, of_method if request.key is None else of_image
+                    shared_traces += request.key is not None
+                    own_traces += request.key is None
+                if key not in seen:
+                    seen.add(key)
+                    into[metric.name] = into.get(metric.name, 0) + passes
+        alone, together = passes_of_methods(methods, trace)
+        return Cost(alone, together, of_method, of_image, shared_traces, own_traces)
 
     @property
     def per_image_and_method(self) -> float:
+        """Of the metrics, for each method."""
         return sum(self.of_method.values())
 
     @property
+    def explaining(self) -> float:
+        """Of the methods, once for the trace and again for every other trace."""
+        return self.together * (1 + self.shared_traces) + sum(self.of_methods.values()) * self.own_traces
+
+    @property
     def per_image(self) -> float:
-        """Of all methods together."""
-        return self.methods * self.per_image_and_method + sum(self.of_image.values())
+        """Of all methods and metrics together."""
+        return self.explaining + len(self.of_methods) * self.per_image_and_method + sum(self.of_image.values())
+
+    def by_name(self) -> dict[str, float]:
+        """The passes of each method and each metric for one image. Methods count as if none shared passes."""
+        traces = 1 + self.shared_traces + self.own_traces
+        metrics = {name: len(self.of_methods) * passes for name, passes in self.of_method.items()}
+        for name, passes in self.of_image.items():
+            metrics[name] = metrics.get(name, 0) + passes
+        return {**{name: traces * passes for name, passes in self.of_methods.items()}, **metrics}
 
     def line(self, images: int, rows: int) -> str:
         """For the user, before a run: passes per image and method, per image, and their total.
 
-        rows: how many labels of the images are explained, each of which costs as much as an image of one.
+        rows: number of explained labels of the images, each of which costs as much as an image of one.
         """
-        one, all_of_them = ("image", "") if rows == images else ("label", f"{rows:,} labels of ")
+        unit, explained = ("image", "") if rows == images else ("label", f"{rows:,} labels of ")
         parts = []
+        if self.explaining:
+            parts.append(f"{self.explaining:,.0f} per {unit} of the methods ({_largest(self.of_methods)})")
         if self.per_image_and_method:
-            most = _largest(_by_name(self.of_method))
-            parts.append(f"{self.per_image_and_method:,.0f} per {one} and method ({most})")
+            parts.append(f"{self.per_image_and_method:,.0f} per {unit} and method ({_largest(self.of_method)})")
         if any(self.of_image.values()):
-            most = _largest(_by_name(self.of_image))
-            parts.append(f"{sum(self.of_image.values()):,.0f} per {one} for all methods ({most})")
-        total = f"{rows * self.per_image:,.0f} for {all_of_them}{images:,} images x {self.methods} methods"
-        return f"forward passes of the metrics, at most: {', '.join([*parts, total])}"
+            total = sum(self.of_image.values())
+            parts.append(f"{total:,.0f} per {unit} for all methods ({_largest(self.of_image)})")
+        methods = len(self.of_methods)
+        parts.append(f"{rows * self.per_image:,.0f} for {explained}{images:,} images x {methods} methods")
+        return f"forward passes beside those of the traces, at most: {', '.join(parts)}"
 
 
-def check(metrics: Iterable[Plugin], methods: int, budget: int | None) -> None:
-    """Raises BenchError, naming the metrics and their cost, where an image would cost more passes than the budget."""
-    metrics = tuple(metrics)
-    cost = Cost.of(metrics, methods)
+def check(cost: Cost, metrics: Sequence[Plugin], budget: int | None) -> None:
+    """Raises BenchError, naming what costs most, where an image costs more passes than the budget."""
     if budget is None or cost.per_image <= budget:
         return
-    each = {metric.name: Cost.of([metric], methods).per_image for metric in metrics}
-    first = max(each, key=lambda name: each[name])
+    by_name = cost.by_name()
+    most = max(by_name, key=lambda name: by_name[name])
+    kind = "metric" if most in [metric.name for metric in metrics] else "method"
     raise BenchError(
-        f"The metrics cost {cost.per_image:,.0f} forward passes an image and explained class for {methods} methods, "
-        f"and the budget metrics.max_forwards_per_image is {budget:,}: {_largest(each)}. Leave some out, as with "
-        f"~metric.{first}, choose fewer methods, lower their params, or raise the budget."
+        f"Methods and metrics cost {cost.per_image:,.0f} forward passes for each image and explained class with "
+        f"{len(cost.of_methods)} methods, and the budget metrics.max_forwards_per_image is {budget:,}: "
+        f"{_largest(by_name)}. Leave some out, as with ~{kind}.{most}, lower their params, or raise the budget."
     )
 
 
-def _parameters(params: Mapping[str, Any], name: str, every: Iterable[str]) -> str:
-    """The parameters that one of a metric's passes depends on, as text; every: the names of all its passes.
-
-    What begins with the pass's name is its own, `insertion_fill` the `fill` of `insertion`; with another's, not its.
-    """
-    others = tuple(f"{other}_" for other in every if other != name)
-    own = {key.removeprefix(f"{name}_"): value for key, value in params.items() if not key.startswith(others)}
-    return json.dumps(own, sort_keys=True, default=str)
-
-
-def _by_name(passes: Mapping[Pass, float]) -> dict[str, float]:
-    """All passes of one name added up."""
-    names = dict.fromkeys(name for name, _ in passes)
-    return {name: sum(count for key, count in passes.items() if key[0] == name) for name in names}
+def _explanation(trace: Trace) -> Explanation:
+    """An explanation of one row by its gradients, with a box and a mask of its class and a box of another class."""
+    height, width = trace.images.shape[-2:]
+    target = int(trace.targets[0])
+    box = torch.tensor([0.0, 0.0, float(width), float(height)])
+    labels = torch.tensor([target, (target + 1) % trace.logits.shape[1]])
+    annotation = Annotation(labels, torch.stack([box, box]), torch.full((height, width), target))
+    batch = Batch(trace.images, ("",), trace.targets, (annotation,))
+    return Explanation.of(trace, trace.gradients, batch, lambda other: other.gradients)
 
 
-def _largest(forwards: Mapping[str, float]) -> str:
+def _largest(passes: Mapping[str, float]) -> str:
     """The most expensive entries, in words."""
-    costly = sorted((name for name in forwards if forwards[name]), key=lambda name: (-forwards[name], name))
-    named = [f"{name} {forwards[name]:,.0f}" for name in costly[:NAMED]]
-    return ", ".join([*named, f"and {len(costly) - NAMED} more"] if len(costly) > NAMED else named)
+    costly = sorted((name for name in passes if passes[name]), key=lambda name: (-passes[name], name))
+    named = [f"{name} {passes[name]:,.0f}" for name in costly[:MOST_NAMES]]
+    return ", ".join([*named, f"and {len(costly) - MOST_NAMES} more"] if len(costly) > MOST_NAMES else named)

@@ -61,7 +61,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         job, left_out = correct.only_correct(job, cut_model, folder) if chooses else (job, ())
         job = compute.decided(job, cut_model)
         facts = Facts(job)
-        computed, records = stored.ensure(facts, cut_model, folder)
+        computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
         whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
         runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
         pictured = pictures.ensure(job, cut_model, config["pictures"], folder)

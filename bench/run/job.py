@@ -13,6 +13,7 @@ from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.measuring import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.heatmap import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
@@ -142,4 +143,7 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
     entries = config[kind]
     if not entries:
         raise BenchError(f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}].")
-    return tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
+    listed = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
+    if kind == "metric":
+        check_names(listed)
+    return listed

@@ -71,7 +71,6 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
     return {
         "methods": {method.name: method.as_dict() for method in job.methods},
         "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},
-        "axes": {name: axes for metric in job.metrics for name, axes in plugins.axes_of(metric).items()},
         "models": {model.name: of_model},
         "data": {
             job.data.name: {"ids": ids, "fingerprint": job.data_fingerprint, "classes": list(job.data.class_names)}
@@ -84,9 +83,7 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
 def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
     done = [outcome.facts for outcome in outcomes if outcome.facts]
-    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "axes", "models", "data")}
-    for outcome in outcomes:
-        merged["axes"] |= outcome.axes
+    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
     for facts_of_job in done:
         for key, into in merged.items():
             for name, about in facts_of_job[key].items():
@@ -100,6 +97,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "overrides": list(overrides),
         "config": outcomes[0].config if outcomes else {},
         **merged,
+        "axes": {name: axes for outcome in outcomes for name, axes in outcome.axes.items()},
         "device": _one(facts_of_job["device"] for facts_of_job in done),
         "precision": _one(facts_of_job["precision"] for facts_of_job in done),
         "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},

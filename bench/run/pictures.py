@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from axiom_bench.cutting.cut_model import CutModel
@@ -17,9 +17,10 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.answering import first_request
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.perturbation import logits_of, perturb, probabilities
+from axiom_bench.evaluation.queries import PerturbedImages
+from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.records import files
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
@@ -32,24 +33,23 @@ def ensure(job: Job, whole: CutModel, config: Mapping[str, Any], folder: Path) -
     """
     if not config["rows"]:
         return ()
-    how = perturbation(job, config["perturbation"])
-    name = Facts(job).step("pictures", config["rows"], sorted(how.items()))
+    metric = perturbing(job, config["perturbation"])
+    name = Facts(job).step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
     path = f"pictures/{job.model.name}-{job.model.layer}-{name[:12]}.npz"
     if not (folder / path).is_file():
         batch = spread_rows(job, config["rows"])
         if batch is None:
             return ()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays(job, whole, batch, how))  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **arrays(job, whole, batch, metric))  # type: ignore[arg-type]
         files.write(folder / path, buffer.getvalue())
     return (path,)
 
 
-def perturbation(job: Job, metric: str) -> dict[str, Any]:
-    """The keyword arguments of `perturb` among a metric's parameters, as this run configures it."""
-    chosen = {entry.name: entry for entry in job.metrics}
-    entry = chosen.get(metric) or plugins.load("metric", metric)
-    return {name: value for name, value in entry.params.items() if name in inspect.signature(perturb).parameters}
+def perturbing(job: Job, name: str) -> Plugin:
+    """The metric whose perturbed images are shown, as this run configures it."""
+    configured = {entry.name: entry for entry in job.metrics}
+    return configured.get(name) or plugins.load("metric", name)
 
 
 def spread_rows(job: Job, count: int) -> Batch | None:
@@ -64,40 +64,65 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     return None if batch is None else batch.to(job.device.device)
 
 
-def arrays(job: Job, whole: CutModel, batch: Batch, how: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def arrays(job: Job, whole: CutModel, batch: Batch, metric: Plugin) -> dict[str, np.ndarray]:
     """What a file holds, of N rows and the M methods that apply.
 
     images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) float16,
     perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer.
     """
     trace = whole.trace(batch.images, batch.targets)
-    maps = {method.name: shown for method in job.methods if (shown := _heatmap(job, method, trace)) is not None}
-    perturbed = {name: perturb(trace.images, heatmap, **how) for name, heatmap in maps.items()}
-    confidences = [
-        probabilities(logits_of(trace, images), trace.targets).cpu().numpy() for images in perturbed.values()
-    ]
+    explanations = {
+        method.name: explanation
+        for method in job.methods
+        if (explanation := _explanation(job, method, trace, batch)) is not None
+    }
+    perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
+    with torch.no_grad():
+        confidences = [_probabilities(trace.forward_logits(images), trace.targets) for images in perturbed]
+    denormalise = job.model.preprocessing.denormalise
     return {
-        "images": job.model.preprocessing.denormalise(trace.images),
+        "images": denormalise(trace.images),
         "image_ids": np.array(batch.image_ids),
         "class_names": np.array([_class_name(job, target) for target in trace.targets.tolist()]),
-        "confidence": probabilities(trace.logits, trace.targets).cpu().numpy(),
-        "methods": np.array(list(maps)),
-        "heatmaps": np.array([heatmap.cpu().numpy() for heatmap in maps.values()], dtype=np.float16),
-        "perturbed": np.array(
-            [job.model.preprocessing.denormalise(images) for images in perturbed.values()], dtype=np.uint8
+        "confidence": _probabilities(trace.logits, trace.targets),
+        "methods": np.array(list(explanations)),
+        "heatmaps": np.array(
+            [given(explanation.heatmap, "heatmap").cpu().numpy() for explanation in explanations.values()],
+            dtype=np.float16,
         ),
+        "perturbed": np.array([denormalise(images) for images in perturbed], dtype=np.uint8),
         "confidence_perturbed": np.array(confidences),
         "model": np.array(job.model.name),
         "layer": np.array(job.model.layer),
     }
 
 
-def _heatmap(job: Job, method: Plugin, trace: Trace) -> Tensor | None:
-    """(N, H, W) in [0, 1]; None where the method doesn't apply to the model, which the records say."""
+def _explanation(job: Job, method: Plugin, trace: Trace, batch: Batch) -> Explanation | None:
+    """None where the method doesn't apply to the model, which the records say."""
     try:
-        return Explanation.of(trace, method(trace), normalise=job.normalise).heatmap
+        return Explanation.of(trace, method(trace), batch, method, job.normalise)
     except BenchError:
         return None
+
+
+def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
+    """The first perturbed images that a metric asks the model about: (N, 3, H, W).
+
+    Raises BenchError for a metric that doesn't start with one perturbed copy of each image.
+    """
+    request = first_request(metric, explanation)
+    if not isinstance(request, PerturbedImages) or request.count != 1:
+        raise BenchError(
+            f"pictures.perturbation={metric.name} can't be shown: the metric doesn't ask about one perturbed copy of "
+            "each image; choose one such as confidence_drop."
+        )
+    return request.perturbed(slice(0, len(explanation)), slice(0, 1))[:, 0]
+
+
+def _probabilities(logits: Tensor, targets: Tensor) -> np.ndarray:
+    """The softmax probability of each row's class: (N, C), (N,) -> (N,)."""
+    confidence: np.ndarray = logits.double().softmax(1).gather(1, targets[:, None])[:, 0].cpu().numpy()
+    return confidence
 
 
 def _class_name(job: Job, target: int) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.report.options import Options
 
 SECTIONS = ("metrics", "runtime", "report", "pictures", "method", "metric")  # of settings: each holds some
-OWN_KEYS = ("method", "metric", "model", "data", "report")  # whoever reads these knows their keys
+OWN_KEYS = ("method", "metric", "model", "data")  # whoever reads these knows their keys
 
 
 def _whole(least: int) -> Callable[[object], bool]:
@@ -47,7 +46,7 @@ EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Raises BenchError for a value that can't be, and for a key or method of the report that means nothing."""
+    """Raises BenchError for a value of the wrong type."""
     for key in SECTIONS:
         if not isinstance(config[key], Mapping):
             raise BenchError(
@@ -59,9 +58,6 @@ def check(config: Mapping[str, Any]) -> None:
         fits, expected = EXPECTED.get(key, (None, ""))
         if fits and not fits(value):
             raise BenchError(f"{key} must be {expected}, not {value!r}.")
-    compare = Options.of(config).compare
-    if compare is not None and compare not in config["method"]:
-        raise unknown("method in this run", str(compare), config["method"])
 
 
 def check_keys(config: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 from rich.console import Console
 
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.evaluation.shard import traced
 from axiom_bench.records import claims, holdings
 from axiom_bench.records.holdings import Holdings, Values
-from axiom_bench.run import costs
-from axiom_bench.run.compute import Task, compute, tasks
+from axiom_bench.run import compute, costs
+from axiom_bench.run.compute import Task, tasks
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
-from axiom_bench.run.progress import progress
+from axiom_bench.run.progress import progress, rate
 from axiom_bench.run.shards import Shard
 
 
@@ -36,13 +37,18 @@ class Stored:
         return {"records": list(self.records), "values": self.values}
 
 
-def ensure(facts: Facts, cut_model: CutModel, folder: Path) -> tuple[int, Stored]:
-    """Computes what isn't there, and no other process computes: (number of shards computed, the job's records)."""
+def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None) -> tuple[int, Stored]:
+    """Computes what isn't there, and no other process computes: (number of shards computed, the job's records).
+
+    budget: most forward passes of an image and explained class. Raises BenchError where methods and metrics cost more.
+    """
     job, all_tasks, console = facts.job, tasks(facts), Console()
     keys = {task.key for task in all_tasks}
     held = holdings.read(folder, keys)
     _print(console, *_odd_files(held, folder))
     missing = [task for task in all_tasks if held.missing(task.key, task.wanted)]
+    if missing:
+        _print(console, *_cost(job, cut_model, [task.shard for task in missing], budget))
     computed = _compute(job, cut_model, missing, held, folder, console) if missing else 0
     if len(missing) < len(all_tasks):
         there = len(all_tasks) - len(missing)
@@ -55,7 +61,6 @@ def _compute(
 ) -> int:
     images, start, computed = sum(len(task.shard) for task in missing), time.perf_counter(), 0
     by_key = {task.key: task for task in missing}
-    _print(console, *_cost(job, [task.shard for task in missing]))
 
     def waiting(count: int) -> None:
         _print(console, f"{job.name}: waiting for {count} shards that other processes compute")
@@ -66,11 +71,11 @@ def _compute(
             task = by_key[key]
             lacking = holdings.read(folder, {key}).missing(key, task.wanted)  # another process may have been faster
             if lacking:
-                compute(job, cut_model, task, lacking, folder)
+                compute.compute(job, cut_model, task, lacking, folder)
                 holdings.remove(folder, [name for name in held.damaged if key in name])
                 computed += 1
             advance(len(task.shard))
-    _print(console, f"{job.name}: {images} images, {images / (time.perf_counter() - start):.1f} images/s")
+    _print(console, f"{job.name}: {images} images, {rate(images, time.perf_counter() - start)}")
     return computed
 
 
@@ -94,9 +99,16 @@ def _odd_files(held: Holdings, folder: Path) -> Iterator[str]:
         )
 
 
-def _cost(job: Job, missing: Sequence[Shard]) -> Iterator[str]:
-    """What is about to be computed, in forward passes; nothing where the metrics need none."""
-    cost = costs.Cost.of(job.metrics, len(job.methods))
+def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int | None) -> Iterator[str]:
+    """What is about to be computed, in forward passes; nothing where these are the traces' alone.
+
+    Raises BenchError over the budget.
+    """
+    batch = compute.first_row(job)
+    if batch is None:
+        return
+    cost = costs.Cost.of(job.methods, job.metrics, traced(cut_model, batch))
+    costs.check(cost, job.metrics, budget)
     if cost.per_image:
         images, rows = sum(map(len, missing)), sum(map(job.rows, missing))
         yield f"{job.name}: {cost.line(images, rows)}"

@@ -18,7 +18,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.evaluate import Measured, measure
+from axiom_bench.evaluation.measuring import Measured, measure
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.explanation.explanation import Explanation, Method
 from axiom_bench.explanation.heatmap import Map

@@ -1,9 +1,9 @@
-"""Images perturbed along a map, and the model's answer to them: what the perturbation metrics and the report share."""
+"""Images perturbed along a map, and the confidence by which they are scored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as functional
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.queries import Copies
+from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import rounded, widened
 
@@ -58,32 +58,24 @@ def confidence_in(trace: Trace, logits: Tensor, targets: Tensor, output: str = "
     return confidence(trace.explained(logits) if output == "logit" else logits, targets, output)
 
 
-def judged(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """What `Copies` keep of logits (n, C) and classes (n,): `confidence_in` that output."""
+def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The score of perturbed images: logits (n, C) and classes (n,) -> `confidence_in` that output."""
     return lambda logits, targets: confidence_in(trace, logits, targets, output)
 
 
-@torch.no_grad()
-def logits_of(trace: Trace, images: Tensor) -> Tensor:
-    """The model's logits for other images of the trace's rows: (B, 3, H', W') -> (B, C)."""
-    return trace.forward_logits(images)
+def kept_images(explanation: Explanation, fill: Fill, blur: float, rows: slice = slice(None)) -> Tensor:
+    """The images with only what the map highlights: image h + fill (1 - h), (rows, 3, H', W')."""
+    heatmap = widened(given(explanation.heatmap, "heatmap")[rows])
+    return perturb(given(explanation.images, "images")[rows], 1 - heatmap, "soft", fill=fill, blur=blur)
 
 
-def kept_images(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Tensor:
-    """What only the map's eyes see: image h + fill (1 - h), (B, 3, H', W')."""
-    heatmap = widened(given(explanation.heatmap, "heatmap"))
-    return perturb(given(explanation.images, "images"), 1 - heatmap, "soft", fill=fill, blur=blur)
+def kept_image(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> PerturbedImages:
+    """The images with only what the map highlights, as `kept_images`; the answer is the logits, (B, 1, C)."""
 
+    def perturbed(rows: slice, copies: slice) -> Tensor:
+        return kept_images(explanation, fill, blur, rows)[:, None]
 
-def kept_copies(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Copies:
-    """The model's logits for `kept_images`, (B, 1, C)."""
-    return one_copy(explanation, ("kept", str(fill), blur), lambda: kept_images(explanation, fill, blur))
-
-
-def one_copy(explanation: Explanation, key: Hashable, images: Callable[[], Tensor]) -> Copies:
-    """The model's logits for one copy of each image, (B, 1, C). images(): the copies of the whole batch."""
-    trace = given(explanation.trace, "trace")
-    return Copies(trace, explanation, key, 1, lambda rows: iter([images()]), lambda logits, targets: logits)
+    return PerturbedImages(("kept", str(fill), blur), 1, perturbed)
 
 
 def _highlighted(heatmap: Tensor, mode: str, fraction: float) -> Tensor:

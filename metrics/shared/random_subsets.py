@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as functional
@@ -12,13 +13,13 @@ from torch import Tensor
 from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.evaluation.queries import Copies
+from axiom_bench.evaluation.queries import Asking, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, judged
+from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
 from axiom_bench.metrics.shared.similarity import constant, pearson
 
 Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
-SUBSETS_AT_ONCE = 64  # what is held of an image's subsets, beside a pass
+SUBSETS_AT_ONCE = 64  # drawn, and multiplied with a map, together
 KEPT_PIXELS = 20 * 20  # of a raw map: 900 subsets' shares in it take 3 MB an image
 
 
@@ -39,14 +40,7 @@ class Subsets:
     seed: int
 
 
-@dataclass(frozen=True, eq=False)
-class Without(Copies):
-    """What the model says of each image without each subset, for all methods: (B, n)."""
-
-    subsets: Subsets
-
-
-def subset_drops(explanation: Explanation, without: Without) -> tuple[Tensor, Tensor]:
+def subset_drops(explanation: Explanation, subsets: Subsets) -> Asking[tuple[Tensor, Tensor]]:
     """For random subsets of each image's pixels, what the map and what the model attribute to them: (B, n) twice.
 
     The first is the sum of the map over the subset, the second f(x) - f(x without the subset), in float64. The map is
@@ -54,33 +48,30 @@ def subset_drops(explanation: Explanation, without: Without) -> tuple[Tensor, Te
     what each pixel of a raw map counts in each subset.
     """
     trace, raw_map = given(explanation.trace, "trace"), given(explanation.raw_map, "raw_map")
-    attributed = _sums(trace, raw_map.double(), without.subsets)
-    whole = confidence_in(trace, trace.logits, trace.targets, without.subsets.output)[:, None]
-    return attributed, whole - without.answer()
+    images = given(explanation.images, "images")
+    filled = filling(images, subsets.fill, subsets.blur).expand_as(images)
 
+    @lru_cache(maxsize=1)  # the copies of an image are requested in pieces, one piece after the other
+    def drawn(row: int) -> Tensor:
+        return torch.cat(list(_drawn(images[row], subsets)))
 
-def copies_without(explanation: Explanation, subsets: Subsets) -> Without:
-    """The images without each of the subsets."""
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-
-    def blocks(rows: int) -> Iterator[Tensor]:
-        filled = filling(images, subsets.fill, subsets.blur).expand_as(images)
-        for row in range(trace.distinct):
-            for drawn in _drawn(images[row], subsets):
-                for some in drawn.split(rows):
-                    yield torch.where(some[:, None], filled[row], images[row])
+    def perturbed(rows: slice, copies: slice) -> Tensor:
+        removed = [drawn(row)[copies, None] for row in range(len(images))[rows]]
+        return torch.where(torch.stack(removed), filled[rows, None], images[rows, None])
 
     key = (subsets.kind, str(subsets.fill), subsets.blur, subsets.output, subsets.seed, len(subsets.draws))
-    return Without(trace, trace, key, len(subsets.draws), blocks, judged(trace, subsets.output), subsets)
+    scores = yield PerturbedImages(key, len(subsets.draws), perturbed, scoring(trace, subsets.output), of_image=True)
+    before = confidence_in(trace, trace.logits, trace.targets, subsets.output)[:, None]
+    return _sums(trace, raw_map.double(), subsets), before - scores
 
 
-def drops_correlation(explanation: Explanation, attributed: Tensor, lost: Tensor) -> Tensor:
+def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tensor) -> Tensor:
     """Pearson's correlation of what the map and the model attribute to n subsets: two (B, n) -> (B,).
 
     NaN where the map or one of the two is constant; infinite where the model has no finite answer to a subset.
     """
-    flat, broken = constant(given(explanation.raw_map, "raw_map")), ~lost.isfinite().all(1)
-    return pearson(attributed, lost).masked_fill(flat, torch.nan).masked_fill(broken, torch.inf)
+    flat, broken = constant(given(explanation.raw_map, "raw_map")), ~drops.isfinite().all(1)
+    return pearson(attributed, drops).masked_fill(flat, torch.nan).masked_fill(broken, torch.inf)
 
 
 def pixels_at_random(count: int) -> Subset:
@@ -111,19 +102,18 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
     The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is the same for all
     methods whose maps have this size. Large ones aren't kept; there the subsets are drawn again.
     """
-    size, images = (raw_map.shape[1], raw_map.shape[2]), trace.images[: trace.distinct]
+    size, images = (raw_map.shape[1], raw_map.shape[2]), trace.images
     if size[0] * size[1] > KEPT_PIXELS:
         maps = functional.interpolate(raw_map[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-        rows = [
-            torch.cat([(drawn * one).sum(XY) for drawn in _drawn(image, subsets)])
-            for image, one in zip(images, maps, strict=False)
-        ]
-        return trace.with_repeats(torch.stack(rows))
+        return trace.per_image(
+            lambda row: torch.cat([(drawn * maps[row]).sum(XY) for drawn in _drawn(images[row], subsets)])
+        )
 
     def shares() -> Tensor:
         down, across = (_resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True))
-        rows = [torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(image, subsets)]) for image in images]
-        return trace.with_repeats(torch.stack(rows))
+        return trace.per_image(
+            lambda row: torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(images[row], subsets)])
+        )
 
     weights = trace.once((subsets.kind, "of a raw map's pixels", size, subsets.seed, len(subsets.draws)), shares)
     return torch.einsum("bnhw,bhw->bn", weights, raw_map)
@@ -136,9 +126,9 @@ def _resize(length: int, to: int) -> Tensor:
 
 
 def _drawn(image: Tensor, subsets: Subsets) -> Iterator[Tensor]:
-    """All of an image's subsets, some at a time: bool (some, H', W'), the same at each call."""
+    """All of an image's subsets, several at a time: bool (n, H', W'), the same at each call."""
     (generator,) = generators(image[None], subsets.seed)
     size = (image.shape[-2], image.shape[-1])
     for first in range(0, len(subsets.draws), SUBSETS_AT_ONCE):
-        some = [draw(generator, size) for draw in subsets.draws[first : first + SUBSETS_AT_ONCE]]
-        yield torch.stack(some).to(image.device)
+        drawn = [draw(generator, size) for draw in subsets.draws[first : first + SUBSETS_AT_ONCE]]
+        yield torch.stack(drawn).to(image.device)

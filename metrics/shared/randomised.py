@@ -57,6 +57,11 @@ def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
     return sorted(owners, key=place)[::-1]
 
 
+def number_of_layers(model: nn.Module) -> int:
+    """The number of modules that have parameters of their own."""
+    return sum(bool(list(module.parameters(recurse=False))) for module in model.modules())
+
+
 def redrawn(model: nn.Module, names: list[str], seed: int) -> nn.Module:
     """A copy with memory of its own, whose named modules are as before any training.
 

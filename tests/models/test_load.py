@@ -112,7 +112,7 @@ def test_published_weights_and_files_from_elsewhere_differ_in_their_input(no_net
 def test_a_failed_download_says_what_to_do(no_network: Path) -> None:
     with pytest.raises(
         BenchError,
-        match=r"squeezenet1_1 can't be downloaded .*no route.*; set model\.weights_folder to .* or model\.weights=null",
+        match=r"squeezenet1_1 can't be downloaded .*no route.*weights_folder to .* or model\.weights=null",
     ):
         squeezenet(weights="default")
 

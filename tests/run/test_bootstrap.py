@@ -79,7 +79,7 @@ def test_a_method_without_some_images_is_seen_on_the_same_resamples(max_box_acc:
 
 
 def test_an_aggregate_that_takes_no_counts_has_the_same(max_box_acc: Plugin) -> None:
-    spec = MetricSpec(curves={"max_box_acc_iou": {}}, aggregate=f"{__name__}.mean_alone")
+    spec = MetricSpec(curves=("max_box_acc_iou",), aggregate=f"{__name__}.mean_alone")
     found = resampled(Plugin("mine", "", print, spec), curves_of(0.3))["mine"]
     np.testing.assert_allclose(found, resampled(max_box_acc, curves_of(0.3))["max_box_acc"], rtol=1e-12)
 

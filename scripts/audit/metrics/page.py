@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from axiom_bench import metrics
-from axiom_bench.evaluation.evaluate import value_names
+from axiom_bench.evaluation.plugins import value_names
 
 from .. import cases
 from ..libraries import versions

@@ -1,0 +1,198 @@
+"""Answers what metrics ask the model: drives generator metrics, of all methods and metrics of a batch together.
+
+Equal requests are answered once. Another trace that depends on no map is made once for all methods, and one such trace
+is held at a time. All passes of a request have the same number of rows, which depends on nothing but the request and
+the batch: a product's rounding may depend on it, and a value must not depend on which other metrics run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from inspect import isgenerator
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from axiom_bench.cutting.passes import pieces, rows_at_once
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.queries import Asking, PerturbedImages, Reexplanation, Request
+from axiom_bench.evaluation.unchanged import measured_by
+from axiom_bench.explanation.explanation import Explanation, given
+
+# Most rows of a pass of small images; scripts/bench_passes.py measures it.
+MOST_ROWS = {"cpu": 64, "cuda": 256}
+
+
+@dataclass
+class Task:
+    """A metric of one explanation, which may ask. request: what it waits for; None once `result` is its return value.
+
+    The metric is called on creation, up to its first request.
+    """
+
+    metric: Plugin
+    explanation: Explanation
+    request: Request | None = None
+    result: Any = None
+    generator: Asking[Any] | None = None
+
+    def __post_init__(self) -> None:
+        with self._checked():
+            answer = self.metric.call(self.explanation)
+        if isgenerator(answer):
+            self.generator = cast("Asking[Any]", answer)
+            self.send(None)
+        else:
+            self.result = answer
+
+    def send(self, answer: Any) -> None:
+        """Continue with an answer, up to the next request or the return value."""
+        assert self.generator is not None
+        with self._checked():
+            try:
+                self.request = self.generator.send(answer)
+            except StopIteration as end:
+                self.request, self.result = None, end.value
+        if self.request is not None and not isinstance(self.request, PerturbedImages | Reexplanation):
+            raise BenchError(
+                f"The metric {self.metric.name!r} yielded a {type(self.request).__name__}; a metric yields "
+                "PerturbedImages or Reexplanation of axiom_bench.evaluation.queries."
+            )
+
+    def _checked(self) -> AbstractContextManager[None]:
+        return measured_by(self.metric, self.explanation)
+
+
+def answer_all(tasks: Sequence[Task]) -> None:
+    """Answer the requests of all tasks until each has its result. Raises BenchError with the metric's name."""
+    while pending := [task for task in tasks if task.request is not None]:
+        perturbed = [task for task in pending if isinstance(task.request, PerturbedImages)]
+        for task in perturbed:
+            task.send(_scores(task))
+        if not perturbed:
+            first = pending[0]
+            _reexplain([task for task in pending if task is first or _shared_key(task) == _shared_key(first)])
+
+
+def answer_alone(metric: Plugin, explanation: Explanation) -> Any:
+    """The result of one metric of one explanation."""
+    task = Task(metric, explanation)
+    answer_all([task])
+    return task.result
+
+
+def first_request(metric: Plugin, explanation: Explanation) -> Request | None:
+    """What a metric asks first; None where it asks nothing."""
+    return Task(metric, explanation).request
+
+
+def dry_run(metric: Plugin, explanation: Explanation) -> list[Request]:
+    """All requests of a metric, answered by zeros and by the explanation itself: the model isn't run."""
+    task, requests = Task(metric, explanation), []
+    while task.request is not None:
+        requests.append(task.request)
+        if isinstance(task.request, PerturbedImages):
+            trace = given(explanation.trace, "trace")
+            classes = trace.targets.repeat_interleave(task.request.count)
+            scores = task.request.score(trace.logits.new_zeros(len(classes), trace.logits.shape[1]), classes)
+            task.send(scores.unflatten(0, (len(trace), task.request.count)))
+        else:
+            task.send(task.request.read(explanation))
+    return requests
+
+
+def _shared_key(task: Task) -> Hashable:
+    """Tasks of the same key wait for the same other trace; a key of its own for a trace that isn't shared."""
+    key = task.request.key if isinstance(task.request, Reexplanation) else None
+    return id(task) if key is None else (id(task.explanation.trace), key)
+
+
+def _reexplain(tasks: Sequence[Task]) -> None:
+    """Answer tasks that wait for the same other trace."""
+    first = tasks[0]
+    assert isinstance(first.request, Reexplanation)
+    with measured_by(first.metric, first.explanation):
+        other = first.request.trace()
+    for task in tasks:
+        assert isinstance(task.request, Reexplanation)
+        with measured_by(task.metric, task.explanation):
+            answer = task.request.read(task.explanation.on(other))
+        task.send(answer)
+
+
+def _scores(task: Task) -> Tensor:
+    """The scores of perturbed images; kept where an equal request finds them."""
+    request, explanation = task.request, task.explanation
+    assert isinstance(request, PerturbedImages)
+    holder = given(explanation.trace, "trace") if request.of_image else explanation
+    with measured_by(task.metric, explanation):
+        return holder.once(("perturbed images", request.key), lambda: _computed(explanation, request))
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _computed(explanation: Explanation, request: PerturbedImages) -> Tensor:
+    """(B, count, ...). Each copy of a valid image is one counted forward pass; rows that fill a pass up aren't."""
+    trace = given(explanation.trace, "trace")
+    rows = rows_per_pass(trace, request.count)
+    classes = trace.targets[: trace.num_valid].repeat_interleave(request.count)
+    scores: list[Tensor] = []
+    for images in _passes(_blocks(trace, request, rows), rows):
+        missing, start = rows - len(images), sum(map(len, scores))
+        filled = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
+        logits = trace.forward_logits(filled)[: len(images)]
+        trace.passes.leave_out(missing)
+        scores.append(request.score(logits, classes[start : start + len(images)]))
+    table = torch.cat(scores)
+    if len(table) != len(classes):
+        raise BenchError(
+            f"the request {request.key!r} has {len(table)} perturbed images, not {request.count} of each of "
+            f"{trace.num_valid} images."
+        )
+    table = table.unflatten(0, (trace.num_valid, request.count))
+    return trace.per_image(lambda row: table[row])
+
+
+def rows_per_pass(trace: Trace, count: int) -> int:
+    """Rows of each pass over `count` copies of a batch's images: a fixed rule of image size, device type and memory.
+
+    A power of two, as many as a CPU's cache or the memory of the cut holds, but no more than there are copies.
+    """
+    most = MOST_ROWS.get(trace.images.device.type, MOST_ROWS["cuda"])
+    limit = min(rows_at_once(trace, trace.images[0]), most)
+    return min(2 ** (limit.bit_length() - 1), len(trace) * count)
+
+
+def _blocks(trace: Trace, request: PerturbedImages, rows: int) -> Iterator[Tensor]:
+    """The copies of all valid images, an image's all before the next's, about `rows` at a time: (n, 3, H', W').
+
+    A block holds some copies of one image, or all copies of several, always the same number: every image is treated
+    alike, wherever it stands in its batch.
+    """
+    count, left = request.count, trace.num_valid * request.count
+    at_once = max(
+        number for number in range(1, len(trace) + 1) if len(trace) % number == 0 and number * count <= max(rows, count)
+    )
+    for first in range(0, trace.num_valid, at_once):
+        for copies in pieces(count, rows):
+            block = request.perturbed(slice(first, first + at_once), copies).flatten(0, 1)[:left]
+            left -= len(block)
+            yield block
+
+
+def _passes(blocks: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
+    """The rows of all blocks, `rows` at a time, fewer at the end."""
+    waiting: list[Tensor] = []
+    for block in blocks:
+        waiting.append(block)
+        if sum(map(len, waiting)) >= rows:
+            *full, rest = torch.cat(waiting).split(rows)
+            waiting = [rest] if len(rest) < rows else []
+            yield from full if waiting else (*full, rest)
+    if waiting:
+        yield torch.cat(waiting)

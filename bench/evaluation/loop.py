@@ -1,0 +1,110 @@
+"""The loop of the benchmark: every method explains a trace, every metric measures each explanation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from axiom_bench.columns import LAYER
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Batch
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.left_out import MethodLeftOut
+from axiom_bench.evaluation.measuring import Metric, described, measure_all, not_applicable
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.score_scale import on_score_scale
+from axiom_bench.evaluation.specs import MethodSpec
+from axiom_bench.evaluation.tables import Columns, columns
+from axiom_bench.evaluation.unchanged import explained_by
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.heatmap import Map
+
+Method = Plugin[MethodSpec]
+
+
+def rows_of(
+    trace: Trace, batch: Batch, methods: Sequence[Method], metrics: Sequence[Metric], normalise: str = "maximum"
+) -> Iterator[Columns]:
+    """Yields the columns of one method at a time, first those of the layer (method "-"); see `tables.columns`.
+
+    What metrics ask the model is answered for all methods together. normalise: of the heatmaps, see
+    axiom_bench.explanation.heatmap.
+    Raises BenchError where a method or a metric returns a wrong shape, or writes to what others read.
+    """
+    of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
+    of_method = [metric for metric in metrics if metric.spec.of == "method"]
+    if of_layer:
+        (measurement,) = measure_all(of_layer, [(Explanation(trace=trace), True)])
+        yield from columns(trace, batch, LAYER, measurement)
+    for group in _groups(trace, methods):
+        explanations = [explained(trace, batch, method, normalise) for method in group]
+        scales = [
+            explanation is not None and is_on_score_scale(method, trace)
+            for method, explanation in zip(group, explanations, strict=True)
+        ]
+        measurements = measure_all(of_method, list(zip(explanations, scales, strict=True)))
+        for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
+            if explanation is None:
+                measurement = not_applicable(of_method, len(trace))
+            yield from columns(trace, batch, method.name, measurement)
+
+
+def explained(trace: Trace, batch: Batch, method: Method, normalise: str = "maximum") -> Explanation | None:
+    """A method's explanation of a trace; None, with a MethodLeftOut warning, where it can't explain this model."""
+    answer = answer_of(method, trace)
+    return None if answer is None else Explanation.of(trace, answer, batch, method, normalise)
+
+
+def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
+    """The method's weights or Map, detached; None, with a MethodLeftOut warning, where it refuses the model.
+
+    Raises BenchError for another shape, and where the method writes to the trace.
+    """
+    with explained_by(method, trace):
+        try:
+            answer = method(trace)
+        except BenchError as error:
+            warnings.warn(f"The method {method.name!r} is left out: {error}", MethodLeftOut, stacklevel=2)
+            return None
+    if isinstance(answer, Map) and answer.raw.ndim == 3 and len(answer.raw) == len(trace):
+        return Map(answer.raw.detach())
+    if isinstance(answer, Tensor) and _broadcasts(answer.shape, trace.activations.shape):
+        return answer.detach()
+    raise BenchError(
+        f"The method {method.name!r} returned {described(answer.raw if isinstance(answer, Map) else answer)}; a method "
+        f"returns weights that broadcast to the activations {tuple(trace.activations.shape)}, or an axiom_bench.Map of "
+        "(B, h, w)."
+    )
+
+
+def is_on_score_scale(method: Method, trace: Trace) -> bool:
+    """Whether the method is on the score's scale: as its YAML file says, or else as a check on this trace finds."""
+    claim = method.spec.on_score_scale
+    return on_score_scale(method, trace) if claim is None else claim
+
+
+def with_score_scale(methods: Iterable[Method], trace: Trace) -> list[Method]:
+    """The methods with `on_score_scale` decided, once for a run; False for one that doesn't apply to the model."""
+
+    def decided(method: Method) -> Method:
+        if method.spec.on_score_scale is not None:
+            return method
+        claim = answer_of(method, trace[:1]) is not None and is_on_score_scale(method, trace)
+        return replace(method, spec=replace(method.spec, on_score_scale=claim))
+
+    return [decided(method) for method in methods]
+
+
+def _groups(trace: Trace, methods: Sequence[Method]) -> Iterator[Sequence[Method]]:
+    """Methods whose contributions, each as large as the activations, are held together, within the cut's memory."""
+    activations = trace.activations
+    count = max(1, trace.cut_model.ablation_memory // (activations.numel() * activations.element_size()))
+    return (methods[first : first + count] for first in range(0, len(methods), count))
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    return len(shape) == len(to) and all(size in (1, full) for size, full in zip(shape, to, strict=True))

@@ -1,0 +1,141 @@
+"""Metrics of explanations: preconditions before, statuses after, and names that are the metric's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from axiom_bench.columns import NOT_APPLICABLE, NOT_FINITE, OK
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.answering import Task, answer_all
+from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
+from axiom_bench.evaluation.preconditions import statuses
+from axiom_bench.evaluation.specs import MetricSpec
+from axiom_bench.explanation.curve import Curve
+from axiom_bench.explanation.explanation import Explanation
+
+Metric = Plugin[MetricSpec]
+Statuses = tuple[str, ...]
+Measured = dict[str, tuple[Tensor, Statuses]]
+
+
+@dataclass
+class Measurement:
+    """What metrics say of one explanation. values: name -> (float64 (B,), B statuses). curves: the same of (B, n).
+
+    axes: how to draw the curves that have places on the x axis: {curve: {at, x, y, title, better}}.
+    """
+
+    values: Measured = field(default_factory=dict)
+    curves: Measured = field(default_factory=dict)
+    axes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def measure(metric: Metric, explanation: Explanation, on_score_scale: bool) -> Measured:
+    """The values and curves of one metric with its preconditions; see `measure_all`."""
+    measurement = measure_all([metric], [(explanation, on_score_scale)])[0]
+    return measurement.values | measurement.curves
+
+
+def measure_all(
+    metrics: Sequence[Metric], explanations: Sequence[tuple[Explanation | None, bool]]
+) -> list[Measurement]:
+    """A Measurement for each explanation, which comes with whether its method is on the score's scale.
+
+    What the metrics ask the model is answered for all of them together. Where an explanation is None, whose length the
+    caller knows, the measurement is empty. A metric isn't called where no row meets its needs; else it sees all rows,
+    and the values of the other rows are dropped: NaN, with the status of the first need that isn't met. NaN where all
+    needs are met has the status `undefined` of the metric's YAML file; infinity has "not_finite".
+    Raises BenchError for a value of another shape or an undeclared name, and where a metric does, with its name.
+    """
+    measurements = [Measurement() for _ in explanations]
+    waiting: list[tuple[Measurement, Metric, np.ndarray, Task | None]] = []
+    for measurement, (explanation, on_score_scale) in zip(measurements, explanations, strict=True):
+        for metric in metrics if explanation is not None else ():
+            assert explanation is not None
+            met = statuses(needs_of(metric), explanation, on_score_scale)
+            task = Task(metric, explanation) if (met == OK).any() else None
+            waiting.append((measurement, metric, met, task))
+    answer_all([task for *_, task in waiting if task is not None])
+    for measurement, metric, met, task in waiting:
+        if task is None:
+            measurement.values |= without_values(metric, tuple(met))
+        else:
+            _add(measurement, metric, task.result, met)
+    return measurements
+
+
+def without_values(metric: Metric, row_statuses: Statuses) -> Measured:
+    """NaN in each value of a metric, with a status for each row."""
+    nothing = torch.full((len(row_statuses),), torch.nan, dtype=torch.float64)
+    return dict.fromkeys(value_names(metric), (nothing, row_statuses))
+
+
+def not_applicable(metrics: Iterable[Metric], rows: int) -> Measurement:
+    """The values of a method that can't explain the model."""
+    values = [without_values(metric, (NOT_APPLICABLE,) * rows) for metric in metrics]
+    return Measurement({name: value for part in values for name, value in part.items()})
+
+
+def check_names(metrics: Iterable[Metric]) -> None:
+    """Raises BenchError where two metrics declare a value or a curve of the same name."""
+    owners: dict[str, str] = {}
+    for metric in metrics:
+        for name in (*value_names(metric), *metric.spec.curves):
+            if owners.setdefault(name, metric.name) != metric.name:
+                raise BenchError(
+                    f"The metrics {owners[name]!r} and {metric.name!r} both declare {name!r}; give one of them other "
+                    f"names under metric.{metric.name}.values, or leave it out."
+                )
+
+
+def _add(measurement: Measurement, metric: Metric, result: Any, met: np.ndarray) -> None:
+    """The values and curves that a metric returned, with their statuses."""
+    returned = result if isinstance(result, Mapping) else {metric.name: result}
+    _check_declared(metric, returned)
+    for name, answer in returned.items():
+        if name in metric.spec.curves:
+            measurement.curves[name] = _judged(metric, answer.points if isinstance(answer, Curve) else answer, met, 2)
+            axes = answer.axes(metric.spec.better) if isinstance(answer, Curve) else None
+            if axes is not None:
+                measurement.axes[name] = axes
+        else:
+            measurement.values[name] = _judged(metric, answer, met, 1)
+
+
+def _check_declared(metric: Metric, returned: Mapping[str, Any]) -> None:
+    values, curves = value_names(metric), metric.spec.curves
+    for name in returned:
+        if name not in (*values, *curves):
+            raise BenchError(
+                f"The metric {metric.name!r} returned {name!r}, which it doesn't declare; its values are "
+                f"{', '.join(values)}. List all of them under metric.{metric.name}.values, and curves under .curves."
+            )
+    for name in values:
+        if name not in returned:
+            raise BenchError(f"The metric {metric.name!r} declares the value {name!r} and didn't return it.")
+
+
+def _judged(metric: Metric, values: Any, met: np.ndarray, dimensions: int) -> tuple[Tensor, Statuses]:
+    """Values (B,) or points (B, n) in float64 on the CPU, NaN where the status isn't "ok", and the statuses."""
+    if not isinstance(values, Tensor) or values.ndim != dimensions or values.shape[:1] != met.shape:
+        raise BenchError(
+            f"The metric {metric.name!r} returned {described(values)}; a metric returns one value per image, "
+            f"a tensor of shape ({len(met)},), or a dict of such tensors and of declared Curves."
+        )
+    exact = values.detach().to("cpu", torch.float64)
+    points = exact.reshape(len(exact), -1)
+    status = np.where((met == OK) & points.isnan().any(1).numpy(), metric.spec.undefined, met)
+    status = np.where((met == OK) & points.isinf().any(1).numpy(), NOT_FINITE, status)
+    missing = torch.from_numpy(status != OK)
+    return exact.masked_fill(missing[:, None] if dimensions == 2 else missing, torch.nan), tuple(status)
+
+
+def described(answer: Any) -> str:
+    """The shape of a tensor, the type of anything else."""
+    return str(tuple(answer.shape)) if isinstance(answer, Tensor) else f"a {type(answer).__name__}"

@@ -1,0 +1,64 @@
+"""A method or metric that writes to what others read would change their values: refused, with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError, measuring
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.explanation import Explanation
+
+OF_TRACE = ("images", "activations", "gradients", "logits", "scores", "targets")
+OF_EXPLANATION = ("heatmap", "raw_map", "contributions")
+
+
+@contextmanager
+def explained_by(method: Plugin, trace: Trace) -> Iterator[None]:
+    """Around a call of a method. Raises BenchError where it writes to a tensor of the trace."""
+    with _unchanged("method", method, _tensors(trace, None)):
+        yield
+
+
+@contextmanager
+def measured_by(metric: Plugin, explanation: Explanation) -> Iterator[None]:
+    """Around code of a metric. Raises BenchError where it writes to a tensor of explanation or trace; a BenchError of
+    its own gets the metric's name, any other error a note."""
+    tensors = _tensors(explanation.trace, explanation)
+    with _unchanged("metric", metric, tensors), measuring(metric.name), metric.noting_errors():
+        yield
+
+
+@contextmanager
+def _unchanged(kind: str, plugin: Plugin, tensors: dict[str, Tensor]) -> Iterator[None]:
+    before = {name: version(tensor) for name, tensor in tensors.items()}
+    yield
+    changed = [name for name, tensor in tensors.items() if version(tensor) != before[name]]
+    if changed:
+        raise BenchError(
+            f"The {kind} {plugin.name!r} ({plugin.target}) writes to {changed[0]}, which others read; change a copy, "
+            "as with .clone(), or compute without in-place operations."
+        )
+
+
+def _tensors(trace: Trace | None, explanation: Explanation | None) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    if trace is not None:
+        computed = [name for name in ("ablation_drops",) if name in vars(trace)]  # not computed just to be looked at
+        tensors |= {f"trace.{name}": getattr(trace, name) for name in (*OF_TRACE, *computed)}
+    if explanation is not None:
+        maps = {f"explanation.{name}": getattr(explanation, name) for name in OF_EXPLANATION}
+        tensors |= {name: tensor for name, tensor in maps.items() if tensor is not None}
+    return tensors
+
+
+def version(tensor: Tensor) -> int:
+    """What changes when a tensor is written to: its version counter, or the bytes of an inference tensor, which has
+    none."""
+    if tensor.is_inference():
+        return hash(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return tensor._version
