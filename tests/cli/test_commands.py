@@ -252,7 +252,7 @@ def test_a_file_is_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["explain", "nowhere.png", "--model", "scenes_vgg", "--weights", "no.pth"], "no.pth is not a file"),
         (
             ["report.columns=[box_iuo]"],
-            "There is no value of a metric for report.columns 'box_iuo'; did you mean 'box_iou'",
+            "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'",
         ),
         (["report.headline=[zeta,epsilo]"], "for report.headline 'epsilo'; did you mean 'epsilon'"),
         (["report.compare=xgradcam"], "There is no method in this run 'xgradcam'; did you mean 'xgrad_cam'"),
