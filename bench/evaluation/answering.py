@@ -23,7 +23,7 @@ from axiom_bench.evaluation.queries import Asking, PerturbedImages, Reexplanatio
 from axiom_bench.evaluation.unchanged import measured_by
 from axiom_bench.explanation.explanation import Explanation, given
 
-# Most rows of a pass of small images; scripts/bench_passes.py measures it.
+# Most rows of a pass of small images; scripts/bench_methods.py measures it (docs/performance.md).
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 
 
