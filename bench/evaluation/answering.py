@@ -8,7 +8,6 @@ the batch: a product's rounding may depend on it, and a value must not depend on
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from inspect import isgenerator
 from typing import Any, cast
@@ -30,10 +29,7 @@ MOST_ROWS = {"cpu": 64, "cuda": 256}
 
 @dataclass
 class Task:
-    """A metric of one explanation, which may ask. request: what it waits for; None once `result` is its return value.
-
-    The metric is called on creation, up to its first request.
-    """
+    """A metric of one explanation, which may ask. request: what it waits for; None once it has its `result`."""
 
     metric: Plugin
     explanation: Explanation
@@ -41,19 +37,21 @@ class Task:
     result: Any = None
     generator: Asking[Any] | None = None
 
-    def __post_init__(self) -> None:
-        with self._checked():
-            answer = self.metric.call(self.explanation)
-        if isgenerator(answer):
-            self.generator = cast("Asking[Any]", answer)
-            self.send(None)
-        else:
-            self.result = answer
+    @staticmethod
+    def start(metric: Plugin, explanation: Explanation) -> Task:
+        """Call the metric, up to its first request."""
+        with measured_by(metric, explanation):
+            answer = metric.call(explanation)
+        if not isgenerator(answer):
+            return Task(metric, explanation, result=answer)
+        task = Task(metric, explanation, generator=cast("Asking[Any]", answer))
+        task.send(None)
+        return task
 
     def send(self, answer: Any) -> None:
         """Continue with an answer, up to the next request or the return value."""
         assert self.generator is not None
-        with self._checked():
+        with measured_by(self.metric, self.explanation):
             try:
                 self.request = self.generator.send(answer)
             except StopIteration as end:
@@ -63,9 +61,6 @@ class Task:
                 f"The metric {self.metric.name!r} yielded a {type(self.request).__name__}; a metric yields "
                 "PerturbedImages or Reexplanation of axiom_bench.evaluation.queries."
             )
-
-    def _checked(self) -> AbstractContextManager[None]:
-        return measured_by(self.metric, self.explanation)
 
 
 def answer_all(tasks: Sequence[Task]) -> None:
@@ -79,21 +74,22 @@ def answer_all(tasks: Sequence[Task]) -> None:
             _reexplain([task for task in pending if task is first or _shared_key(task) == _shared_key(first)])
 
 
-def answer_alone(metric: Plugin, explanation: Explanation) -> Any:
-    """The result of one metric of one explanation."""
-    task = Task(metric, explanation)
+def answer_alone(metric: Plugin, explanation: Explanation, generator: Asking[Any]) -> Any:
+    """The result of one metric of one explanation, which has just been called."""
+    task = Task(metric, explanation, generator=generator)
+    task.send(None)
     answer_all([task])
     return task.result
 
 
 def first_request(metric: Plugin, explanation: Explanation) -> Request | None:
     """What a metric asks first; None where it asks nothing."""
-    return Task(metric, explanation).request
+    return Task.start(metric, explanation).request
 
 
 def dry_run(metric: Plugin, explanation: Explanation) -> list[Request]:
     """All requests of a metric, answered by zeros and by the explanation itself: the model isn't run."""
-    task, requests = Task(metric, explanation), []
+    task, requests = Task.start(metric, explanation), []
     while task.request is not None:
         requests.append(task.request)
         if isinstance(task.request, PerturbedImages):

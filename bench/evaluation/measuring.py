@@ -59,14 +59,16 @@ def measure_all(
         for metric in metrics if explanation is not None else ():
             assert explanation is not None
             met = statuses(needs_of(metric), explanation, on_score_scale)
-            task = Task(metric, explanation) if (met == OK).any() else None
+            task = Task.start(metric, explanation) if (met == OK).any() else None
             waiting.append((measurement, metric, met, task))
     answer_all([task for *_, task in waiting if task is not None])
     for measurement, metric, met, task in waiting:
         if task is None:
             measurement.values |= without_values(metric, tuple(met))
         else:
-            _add(measurement, metric, task.result, met)
+            _add(
+                measurement, metric, task.result, met, others={n for m in metrics if m is not metric for n in names(m)}
+            )
     return measurements
 
 
@@ -86,7 +88,7 @@ def check_names(metrics: Iterable[Metric]) -> None:
     """Raises BenchError where two metrics declare a value or a curve of the same name."""
     owners: dict[str, str] = {}
     for metric in metrics:
-        for name in (*value_names(metric), *metric.spec.curves):
+        for name in names(metric):
             if owners.setdefault(name, metric.name) != metric.name:
                 raise BenchError(
                     f"The metrics {owners[name]!r} and {metric.name!r} both declare {name!r}; give one of them other "
@@ -94,12 +96,17 @@ def check_names(metrics: Iterable[Metric]) -> None:
                 )
 
 
-def _add(measurement: Measurement, metric: Metric, result: Any, met: np.ndarray) -> None:
-    """The values and curves that a metric returned, with their statuses."""
+def names(metric: Metric) -> tuple[str, ...]:
+    """The names of all values and curves that a metric declares."""
+    return (*value_names(metric), *metric.spec.curves)
+
+
+def _add(measurement: Measurement, metric: Metric, result: Any, met: np.ndarray, others: set[str]) -> None:
+    """The values and curves that a metric returned, with their statuses. others: names of the other metrics."""
     returned = result if isinstance(result, Mapping) else {metric.name: result}
-    _check_declared(metric, returned)
+    _check_names(metric, returned, others)
     for name, answer in returned.items():
-        if name in metric.spec.curves:
+        if name in metric.spec.curves or isinstance(answer, Curve):
             measurement.curves[name] = _judged(metric, answer.points if isinstance(answer, Curve) else answer, met, 2)
             axes = answer.axes(metric.spec.better) if isinstance(answer, Curve) else None
             if axes is not None:
@@ -108,15 +115,16 @@ def _add(measurement: Measurement, metric: Metric, result: Any, met: np.ndarray)
             measurement.values[name] = _judged(metric, answer, met, 1)
 
 
-def _check_declared(metric: Metric, returned: Mapping[str, Any]) -> None:
-    values, curves = value_names(metric), metric.spec.curves
+def _check_names(metric: Metric, returned: Mapping[str, Any], others: set[str]) -> None:
+    """Raises BenchError for a name that isn't the metric's own, and for a declared value that is missing."""
+    values = value_names(metric)
     for name in returned:
-        if name not in (*values, *curves):
+        if name in others if metric.bare else name not in names(metric):
             raise BenchError(
                 f"The metric {metric.name!r} returned {name!r}, which it doesn't declare; its values are "
                 f"{', '.join(values)}. List all of them under metric.{metric.name}.values, and curves under .curves."
             )
-    for name in values:
+    for name in () if metric.bare else values:
         if name not in returned:
             raise BenchError(f"The metric {metric.name!r} declares the value {name!r} and didn't return it.")
 

@@ -37,7 +37,8 @@ class Plugin(Generic[Spec]):
     """A named function with its keyword arguments bound and its metadata beside it.
 
     target: the dotted path of the function. params: its keyword arguments, as plain data. spec: the metadata.
-    inner: the method that this one wraps, which a parameter names.
+    inner: the method that this one wraps, which a parameter names. bare: a callable without metadata, as in a notebook;
+    the values of such a metric may have any names that no other metric of the run has.
     """
 
     name: str
@@ -46,18 +47,20 @@ class Plugin(Generic[Spec]):
     spec: Spec
     params: Mapping[str, Any] = field(default_factory=dict)
     inner: Plugin[MethodSpec] | None = None
+    bare: bool = False
 
     def __call__(self, argument: Any) -> Any:
         """A method's weights or Map of a trace, or a metric's values of an explanation.
 
         What a metric asks the model is answered at once. An error of the function gets a note with its name and place.
         """
-        if isinstance(self.spec, MetricSpec):
-            from axiom_bench.evaluation.answering import answer_alone  # here, because it imports torch
-
-            return answer_alone(self, argument)
         with self.noting_errors():
-            return self.call(argument)
+            answer = self.call(argument)
+        if not inspect.isgenerator(answer):
+            return answer
+        from axiom_bench.evaluation.answering import answer_alone  # here, because it imports torch
+
+        return answer_alone(self, argument, answer)
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
@@ -206,7 +209,7 @@ def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
         raise BenchError(f"A {kind} is a name or a callable, not {entry!r}.")
     name = getattr(entry, "__name__", type(entry).__name__)
     spec = MethodSpec() if kind == "method" else MetricSpec()
-    return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry, spec)
+    return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry, spec, bare=True)
 
 
 def imported(kind: str, name: str, target: str) -> Callable[..., Any]:

@@ -46,14 +46,11 @@ def _unchanged(kind: str, plugin: Plugin, tensors: dict[str, Tensor]) -> Iterato
 
 
 def _tensors(trace: Trace | None, explanation: Explanation | None) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    if trace is not None:
-        computed = [name for name in ("ablation_drops",) if name in vars(trace)]  # not computed just to be looked at
-        tensors |= {f"trace.{name}": getattr(trace, name) for name in (*OF_TRACE, *computed)}
-    if explanation is not None:
-        maps = {f"explanation.{name}": getattr(explanation, name) for name in OF_EXPLANATION}
-        tensors |= {name: tensor for name, tensor in maps.items() if tensor is not None}
-    return tensors
+    fields = {f"trace.{name}": getattr(trace, name, None) for name in OF_TRACE}
+    if trace is not None and "ablation_drops" in vars(trace):  # not computed just to be looked at
+        fields["trace.ablation_drops"] = trace.ablation_drops
+    fields |= {f"explanation.{name}": getattr(explanation, name, None) for name in OF_EXPLANATION}
+    return {name: tensor for name, tensor in fields.items() if isinstance(tensor, Tensor)}
 
 
 def version(tensor: Tensor) -> int:

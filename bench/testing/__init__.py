@@ -9,7 +9,7 @@ from axiom_bench.testing.cases import CASES, Case
 from axiom_bench.testing.method_checks import CHECKS as METHOD_CHECKS
 from axiom_bench.testing.method_checks import accepted_cases, check_method, exemptions
 from axiom_bench.testing.metric_checks import CHECKS as METRIC_CHECKS
-from axiom_bench.testing.metric_checks import METRIC_CASES, check_metric
+from axiom_bench.testing.metric_checks import METRIC_CASES, answered, check_metric
 
 __all__ = [
     "CASES",
@@ -18,6 +18,7 @@ __all__ = [
     "METRIC_CHECKS",
     "Case",
     "accepted_cases",
+    "answered",
     "check_method",
     "check_metric",
     "exemptions",

@@ -20,11 +20,12 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measuring import Measured, measure
 from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, Method
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.testing.cases import CLASSES, Case, model_state
 
-Metric = Callable[[Explanation], Any]
+Metric = Callable[..., Any]
 FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")
 TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
 # float64: sums of some hundred terms of the size of 1.
@@ -219,6 +220,18 @@ def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) 
             assert failures, f"{plugin.name} is exempt from {check.__name__}, and passes it: remove the exemption"
         else:
             assert not failures, "\n".join(failures)
+
+
+def answered(metric: Metric) -> Callable[..., Any]:
+    """A metric function with what it asks the model answered at once, as `metrics.get` gives it; curves as points."""
+
+    def call(explanation: Explanation, *args: Any, **kwargs: Any) -> Any:
+        result = plugins.of("metric", lambda one: metric(one, *args, **kwargs))(explanation)
+        if not isinstance(result, Mapping):
+            return result
+        return {name: values.points if isinstance(values, Curve) else values for name, values in result.items()}
+
+    return call
 
 
 def _failure(check: Callable[[Plugin, MetricCase], None], metric: Plugin, name: str, case: MetricCase) -> str | None:

@@ -12,9 +12,15 @@ import torch
 import axiom_bench as ab
 from axiom_bench import methods, metrics
 from axiom_bench.columns import RECORD_COLUMNS
-from axiom_bench.evaluation.evaluate import evaluate, explain, frame, measure, rows_of, with_score_scale
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.evaluate import evaluate, explain
+from axiom_bench.evaluation.loop import rows_of, with_score_scale
+from axiom_bench.evaluation.measuring import measure
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need
+from axiom_bench.evaluation.queries import PerturbedImages
+from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
+from axiom_bench.evaluation.tables import frame
 from axiom_bench.explanation.explanation import Explanation
 
 METRICS = ["sensitivity_error", "conservation_error", "conservation_error_raw", "zeta", "box_iou", "pointing_game"]
@@ -217,3 +223,123 @@ def test_explain_gives_heatmaps_by_name_at_any_size(net, batch, trace):
     assert float(small["grad_cam"].max()) == 1
     with pytest.warns(UserWarning, match="'cam' is left out"):
         assert list(explain(net, "1", batch.images, ["cam", "grad_cam"])) == ["grad_cam"]
+
+
+def test_a_metric_can_not_take_another_ones_name(net, batch):
+    """A value of its own with the name of a metric that was measured before would replace that one's."""
+
+    def thief(explanation):
+        return {"mine": explanation.trace.scores, "zeta": explanation.trace.scores}
+
+    undeclared = plugin(thief)
+    with pytest.raises(BenchError, match="The metric 'mine' returned 'zeta', which it doesn't declare"):
+        evaluate(net, "1", [batch], ["grad_cam"], [undeclared])
+    with pytest.raises(BenchError, match="The metric 'thief' returned 'zeta', which it doesn't declare"):
+        evaluate(net, "1", [batch], ["grad_cam"], ["sensitivity_error", plugin(thief, "thief")])
+    declared = plugin(thief, values={"mine": ValueSpec(), "sensitivity_error": ValueSpec()})
+    with pytest.raises(BenchError, match="The metrics 'sensitivity_error' and 'mine' both declare 'sensitivity_error'"):
+        evaluate(net, "1", [batch], ["grad_cam"], ["sensitivity_error", declared])
+    bare = plugins.of("metric", lambda explanation: {"confidence_drop": explanation.trace.scores})
+    with pytest.raises(BenchError, match="returned 'confidence_drop', which it doesn't declare"):
+        evaluate(net, "1", [batch], ["grad_cam"], ["confidence_drop", bare])
+    missing = plugin(
+        lambda explanation: {"mine": explanation.trace.scores}, values={"mine": ValueSpec(), "b": ValueSpec()}
+    )
+    with pytest.raises(BenchError, match="The metric 'mine' declares the value 'b' and didn't return it"):
+        evaluate(net, "1", [batch], ["grad_cam"], [missing])
+
+
+@pytest.mark.parametrize("name", ["images", "activations", "gradients", "logits", "scores", "ablation_drops"])
+def test_a_method_that_writes_to_the_trace_is_refused(net, batch, name):
+    def writing(trace):
+        _ = trace.ablation_drops
+        values = getattr(trace, name)
+        values /= 2
+        return trace.gradients
+
+    if name == "ablation_drops":
+        trace = ab.trace(net, "1", batch.images, batch.targets)
+        _ = trace.ablation_drops
+        with pytest.raises(BenchError, match=r"The method 'writing' .* writes to trace\.ablation_drops"):
+            list(rows_of(trace, batch, [plugins.of("method", writing)], [metrics.get("box_iou")]))
+        return
+    with pytest.raises(BenchError, match=rf"^The method 'writing' .* writes to trace\.{name}, which others read"):
+        evaluate(net, "1", [batch], [writing, "xgrad_cam"], ["sensitivity_error"])
+    with pytest.raises(BenchError, match=rf"^The method 'writing' .* writes to trace\.{name}, which others read"):
+        explain(net, "1", batch.images, [writing, "xgrad_cam"])
+
+
+@pytest.mark.parametrize("name", ["heatmap", "raw_map", "contributions"])
+def test_a_metric_that_writes_to_a_map_is_refused(net, batch, name):
+    def writing(explanation):
+        values = getattr(explanation, name)
+        values[0] = 0
+        return explanation.trace.scores
+
+    def later(explanation):
+        yield PerturbedImages("mine", 1, lambda rows, copies: explanation.images[rows, None])
+        return writing(explanation)
+
+    for metric in (writing, later):
+        sentence = rf"^The metric '{metric.__name__}' .* writes to explanation\.{name}, which others read"
+        with pytest.raises(BenchError, match=sentence):
+            evaluate(net, "1", [batch], ["grad_cam"], [metric, "pointing_game"])
+
+
+def test_a_method_that_writes_to_inference_tensors_is_refused(net, batch):
+    """They have no version counter."""
+
+    def writing(trace):
+        values = trace.activations
+        values /= 2
+        return trace.gradients
+
+    with torch.inference_mode():
+        trace = ab.trace(net, "1", batch.images, batch.targets)
+        trace = replace(trace, activations=trace.activations * 1)
+        assert trace.activations.is_inference()
+        with pytest.raises(BenchError, match=r"writes to trace\.activations"):
+            list(rows_of(trace, batch, [plugins.of("method", writing)], [metrics.get("box_iou")]))
+
+
+@pytest.mark.parametrize(
+    ("batches", "sentence"),
+    [
+        ("dict", r"A batch is \(images, targets\) or an axiom_bench.Batch, not a dict; pass images"),
+        ("numpy", r"The images of a batch are a tensor \(B, 3, H, W\), not a ndarray; .* torch.from_numpy"),
+        ("pair", r"A batch is .* not a Tensor; pass images"),
+        ("tensor", r"batches is an iterable of \(images, targets\) .*, not a Tensor; pass a list"),
+        ("batch", r"batches is an iterable of \(images, targets\) .*, not a Batch; pass a list"),
+        ("three", r"A batch is \(images, targets\) .*, not a tuple"),
+    ],
+)
+def test_batches_of_another_form_are_one_sentence(net, batch, batches, sentence):
+    images, targets = batch.images, batch.targets
+    forms = {
+        "dict": [{"image": images, "label": targets}],
+        "numpy": [(images.numpy(), targets)],
+        "pair": (images, targets),
+        "tensor": images,
+        "batch": batch,
+        "three": [(images, targets, targets)],
+    }
+    with pytest.raises(BenchError, match=sentence):
+        evaluate(net, "1", forms[batches], ["grad_cam"], ["zeta"])
+
+
+@pytest.mark.parametrize(
+    ("methods_chosen", "metrics_chosen", "sentence"),
+    [
+        ("grad_cam", ["zeta"], r"methods is a list of names or callables, not 'grad_cam'; pass methods=\['grad_cam'\]"),
+        (["grad_cam"], "zeta", r"metrics is a list of names or callables, not 'zeta'; pass metrics=\['zeta'\]"),
+        (None, ["zeta"], r"methods is a list of names or callables, not None"),
+        ([3], ["zeta"], r"A method is a name or a callable, not 3"),
+        (["grad_cam", "grad_cam"], ["zeta"], r"two methods named 'grad_cam'; list each of them once"),
+    ],
+)
+def test_what_is_no_list_of_plugins_is_one_sentence(net, batch, methods_chosen, metrics_chosen, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        evaluate(net, "1", [batch], methods_chosen, metrics_chosen)
+    if "metric" not in sentence.split()[0]:
+        with pytest.raises(BenchError, match=sentence):
+            explain(net, "1", batch.images, methods_chosen)

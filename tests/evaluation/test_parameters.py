@@ -105,26 +105,3 @@ def test_every_parameter_of_ours_has_a_kind(kind):
         plugin = plugins.load(kind, name)
         known = inspect.signature(plugin.call.func, eval_str=True).parameters
         assert [key for key in plugin.params if kind_of(known[key].annotation) is None] == []
-
-
-@pytest.mark.parametrize(
-    ("about", "says"),
-    [
-        ({"forwards": "steps + nothing"}, r"metric\.mine\.forwards.*'steps \+ nothing'.*NameError"),
-        ({"forwards": {"mine": "len(anything)"}}, r"metric\.mine\.forwards.*TypeError"),
-        ({"forwards": "anything"}, r"metric\.mine\.forwards must come to a number.*'anything' is 'many'"),
-        ({"forwards": None}, r"metric\.mine\.forwards must come to a number"),
-    ],
-)
-def test_forwards_that_can_not_be_told_are_one_sentence(about, says):
-    params = {"anything": 3 if "len" in str(about) else "many"}
-    metric = plugins.from_config("metric", "mine", {"_target_": f"{__name__}.measured", "params": params, **about})
-    with pytest.raises(BenchError, match=says):
-        plugins.forwards_of(metric)
-
-
-def test_a_curve_s_points_that_can_not_be_told_are_one_sentence():
-    about = {"curves": {"curve": {"at": "[1 / steps]", "y": "'score'"}}}
-    config = {"_target_": f"{__name__}.measured", "params": {"steps": 0}, **about}
-    with pytest.raises(BenchError, match=r"metric\.mine\.curves\.curve\.at.*'\[1 / steps\]'.*ZeroDivisionError"):
-        plugins.axes_of(plugins.from_config("metric", "mine", config))

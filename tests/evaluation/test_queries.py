@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import weakref
 from dataclasses import replace
 
@@ -13,19 +14,23 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.passes import rows_at_once
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation import plugins, queries
-from axiom_bench.evaluation.evaluate import evaluate, explained, frame, queries_of, rows_of
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.answering import Task as MetricTask
+from axiom_bench.evaluation.answering import answer_all, dry_run, rows_per_pass
+from axiom_bench.evaluation.evaluate import evaluate
+from axiom_bench.evaluation.loop import explained, rows_of
 from axiom_bench.evaluation.plugins import Plugin, value_names
-from axiom_bench.evaluation.queries import MOST_ROWS, Again, Copies
-from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
+from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
+from axiom_bench.evaluation.specs import MethodSpec
+from axiom_bench.evaluation.tables import frame
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run.costs import Cost
 
 METHODS = [methods.get(name) for name in ("grad_cam", "xgrad_cam", "centered", "random")]
-ASKING = [metric for metric in (metrics.get(name) for name in metrics.names()) if metric.spec.queries]
+ALL_METRICS = [metrics.get(name) for name in metrics.names()]
+ASKING = [metric for metric in ALL_METRICS if inspect.isgeneratorfunction(metric.call.func)]
 
 
 def table(trace: ab.Trace, batch: ab.Batch, chosen: list[Plugin], measured: list[Plugin]) -> pd.DataFrame:
@@ -49,14 +54,19 @@ def traced(network, images) -> ab.Trace:
     return ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
 
 
-def test_a_run_of_all_metrics_costs_what_is_said(trace, batch):
+def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch):
     """Not a pass more for the second method where the image pays, and none for a model that is asked the same twice."""
-    known = [metric for metric in (metrics.get(name) for name in metrics.names()) if metric.spec.of == "method"]
-    chosen = [methods.get("grad_cam"), methods.get("hires_cam"), methods.get("layer_cam")]
+    of_method = [metric for metric in ALL_METRICS if metric.spec.of == "method"]
+    chosen = [methods.get("grad_cam"), methods.get("hires_cam"), methods.get("score_cam")]
     before = trace.passes.trunk_forward
-    found = table(trace, batch, chosen, known)
-    measured = [one for one in known if set(value_names(one)) & set(found.metric[found.status == "ok"])]
-    assert (trace.passes.trunk_forward - before) / len(trace) == Cost.of(measured, 3).per_image
+    found = table(trace, batch, chosen, of_method)
+    counted = (trace.passes.trunk_forward - before) / len(trace)
+    measured = [one for one in of_method if set(value_names(one)) & set(found.metric[found.status == "ok"])]
+    channels = trace.activations.shape[1]
+    cost = Cost.of(chosen, measured, replace(trace))
+    assert cost.of_methods == {"grad_cam": 0, "hires_cam": 0, "score_cam": channels}
+    assert cost.shared_traces == 10 + 3 + 1 + 1
+    assert counted == cost.per_image
 
 
 def test_in_company_every_value_is_what_it_is_alone(traced):
@@ -87,23 +97,38 @@ def annotated(trace: ab.Trace) -> ab.Batch:
     return ab.Batch(trace.images, tuple("abc"), trace.targets, notes)
 
 
-def test_all_copies_share_passes_of_one_size(network, images, monkeypatch):
-    """1, 1, 3 and 7 copies of three images for four methods: full passes, and one that is filled up."""
+def test_the_passes_of_a_request_have_one_size(network, images, monkeypatch):
+    """A power of two and no more than there are copies; the last pass is filled up, and that isn't counted."""
     trace = ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
     rows, forward = [], trace.cut_model.forward_logits
     monkeypatch.setattr(trace.cut_model, "forward_logits", lambda images: rows.append(len(images)) or forward(images))
-    few = [("confidence_drop", {}), ("average_drop", {}), ("insertion_auc", {"steps": 3}), ("road_morf", {})]
-    chosen = [plugins.from_config("metric", name, {**metrics.get(name).spec.as_dict(), "_target_": metrics.get(name).target,
-                                                   "params": {**metrics.get(name).params, **params}})
-              for name, params in few]  # fmt: skip
-    size = min(rows_at_once(trace, images[0]), MOST_ROWS["cpu"])
-    before = replace(trace.passes)
-    table(trace, annotated(trace), METHODS, chosen)
-    asked = len(METHODS) * len(images) * (1 + 1 + 3 + 7)
-    assert trace.passes.trunk_forward - before.trunk_forward == asked
-    assert trace.passes.head_forward - before.head_forward == asked
-    assert size == 64
-    assert rows == [size] * -(-asked // size)
+    assert rows_per_pass(trace, 1000) == 64
+    for count, sizes in ((1, [3]), (7, [21]), (25, [64, 64])):
+        explanation = explained(trace, annotated(trace), METHODS[0])
+        rows.clear()
+        before = replace(trace.passes)
+
+        def asking(explanation: Explanation, count: int = count):
+            perturbed = images[:, None].expand(-1, count, -1, -1, -1)
+            return (yield PerturbedImages("mine", count, lambda rows, copies: perturbed[rows, copies]))
+
+        logits = plugins.of("metric", asking)(explanation)
+        assert logits.shape == (3, count, 7)
+        torch.testing.assert_close(logits, trace.logits[:, None].expand(-1, count, -1), rtol=1e-5, atol=1e-5)
+        assert rows == sizes
+        assert trace.passes.trunk_forward - before.trunk_forward == 3 * count
+        assert trace.passes.head_forward - before.head_forward == 3 * count
+
+
+def test_padded_rows_are_not_run_and_have_the_last_rows_answer(network, images):
+    full = torch.cat([images, images[-1:], images[-1:]])
+    trace = ab.trace(network, "layer4", full, torch.tensor([0, 1, 2, 2, 2]))
+    padded = replace(trace, num_padding=2)
+    before = trace.passes.trunk_forward
+    found = [metrics.get("deletion_auc")(explained(padded, annotated(padded), METHODS[0]))["deletion_auc"]]
+    assert trace.passes.trunk_forward - before == 3 * 224
+    found.append(metrics.get("deletion_auc")(explained(trace, annotated(trace), METHODS[0]))["deletion_auc"])
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v2", "shufflenet_v2_x0_5", "vgg11"])
@@ -113,7 +138,7 @@ def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
     model = torchvision.models.get_model(name, weights=None, num_classes=9).eval()
     images = torch.randn(4, 3, 64, 64)
     trace = ab.trace(model, next(name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)), images)
-    size = rows_at_once(trace, images[0])
+    size = rows_per_pass(trace, 1000)
     others = torch.randn(size, 3, 64, 64)
     expected = None
     for place in (0, 1, size // 2, size - 2, size - 1):
@@ -163,16 +188,16 @@ def test_another_trace_is_made_once_for_all_methods(trace, batch):
     assert len({id(of) for of in seen}) == 1 + 10 + 1
 
 
-def test_what_is_held_is_not_asked_again(trace, batch):
-    method = methods.get("grad_cam")
-    explanation = explained(trace, batch, method)
-    asked = [("deletion_auc", query) for query in queries_of(metrics.get("deletion_auc"), explanation)]
-    assert [isinstance(query, Copies) for _, query in asked] == [True]
-    queries.ask(asked)
+def test_an_equal_request_is_answered_once(trace, batch):
+    explanation = explained(trace, batch, methods.get("grad_cam"))
+    deletion = metrics.get("deletion_auc")(explanation)["deletion"].points
+    insertion = metrics.get("insertion_auc")(explanation)["insertion"].points
     before = replace(trace.passes)
-    queries.ask([*asked, *asked])
-    asked[0][1].answer()
+    assert torch.equal(metrics.get("deletion_auc")(explanation)["deletion"].points, deletion)
+    difference = metrics.get("insertion_minus_deletion")(explanation)
     assert trace.passes == before
+    steps = insertion.shape[1] - 1
+    torch.testing.assert_close(difference, torch.trapezoid(insertion - deletion, dx=1 / steps, dim=1))
 
 
 def test_a_metric_that_asks_wrongly_is_named(net, batch):
@@ -193,38 +218,73 @@ def test_a_metric_that_asks_wrongly_is_named(net, batch):
     }
     with pytest.raises(BenchError, match=r"The metric 'mine' can't be measured: There is no output 'nonsense'"):
         evaluate(net, "1", [batch], ["grad_cam"], [plugins.from_config("metric", "mine", about)])
-    config = {
-        "_target_": "axiom_bench.metrics.average_drop.average_drop",
-        "queries": "axiom_bench.metrics.average_drop.nothing",
-    }
-    with pytest.raises(BenchError, match=r"^The metric 'mine' names 'axiom_bench.metrics.average_drop.nothing'"):
-        plugins.from_config("metric", "mine", config)
+
+    def wrong(explanation):
+        yield "an answer"
+
+    with pytest.raises(BenchError, match="The metric 'wrong' yielded a str; a metric yields PerturbedImages or Reexp"):
+        evaluate(net, "1", [batch], ["grad_cam"], [wrong])
 
 
-def test_copies_that_are_too_few_are_named(trace):
-    short = Copies(trace, replace(trace), "short", 2, lambda rows: iter([trace.images]), lambda logits, _: logits)
-    with pytest.raises(BenchError, match=r"'mine' can't be measured: 'short' gives 4 copies less than 2 of 4 images"):
-        queries.ask([("mine", short)])
+def test_perturbed_images_that_are_too_few_are_named(net, batch):
+    def mine(explanation):
+        yield PerturbedImages("short", 2, lambda rows, copies: explanation.images[rows, None])
+
+    with pytest.raises(
+        BenchError, match=r"'mine' can't be measured: the request 'short' has 4 perturbed images, not 2"
+    ):
+        evaluate(net, "1", [batch], ["grad_cam"], [mine])
 
 
 def test_a_metric_of_ones_own_asks_with_the_others(trace, batch):
-    """A module's function of a query, as a YAML's dotted path would name it."""
-    asked = []
+    def mine(explanation):
+        again = yield Reexplanation(trace.again, lambda other: other.raw_map.flatten(1).sum(1), key="again")
+        return again - explanation.raw_map.flatten(1).sum(1)
 
-    def query(explanation: Explanation) -> Again:
-        asked.append(explanation)
-        return Again(explanation, "again", trace.again, "mine", lambda again: again.raw_map.flatten(1).sum(1))
+    before = trace.passes.trunk_forward
+    assert set(table(trace, batch, METHODS[:2], [plugins.of("metric", mine)]).value) == {0.0}
+    assert trace.passes.trunk_forward - before == len(trace)  # one other trace for both methods
 
-    def mine(explanation: Explanation) -> Tensor:
-        return query(explanation).answer() - explanation.raw_map.flatten(1).sum(1)
 
-    plugin = Plugin("mine", "tests.mine", mine, MetricSpec())
-    assert set(table(trace, batch, METHODS[:2], [plugin]).value) == {0.0}
-    assert queries_of(plugin, asked[0]) == []
+def test_an_error_within_a_metric_that_asks_says_where(trace, batch):
+    def mine(explanation):
+        yield Reexplanation(trace.again, lambda other: other.raw_map)
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        table(trace, batch, METHODS[:1], [plugins.of("metric", mine)])
+    (note,) = caught.value.__notes__
+    assert note.startswith("raised by 'mine' (")
+    assert f"{__file__.rpartition('/')[2]}:" in note
+
+
+@pytest.mark.parametrize("metric", ASKING, ids=lambda metric: metric.name)
+def test_a_dry_run_asks_the_same_and_runs_nothing(metric, trace, batch):
+    explanation = explained(trace, batch, methods.get("grad_cam"))
+    before = replace(trace.passes)
+    requests = dry_run(metric, explanation)
+    assert trace.passes == before
+    task, asked = MetricTask.start(metric, explained(replace(trace), batch, methods.get("grad_cam"))), []
+    while task.request is not None:
+        asked.append(task.request)
+        answer_one(task)
+    assert [(type(one), one.key) for one in asked] == [(type(one), one.key) for one in requests]
+
+
+def answer_one(task: MetricTask) -> None:
+    """Answers one request as `answer_all` does, which goes on to the end."""
+    request = task.request
+    if isinstance(request, PerturbedImages):
+        images = request.perturbed(slice(0, len(task.explanation)), slice(0, request.count))
+        logits = task.explanation.trace.forward_logits(images.flatten(0, 1))
+        classes = task.explanation.trace.targets.repeat_interleave(request.count)
+        task.send(request.score(logits, classes).unflatten(0, (len(task.explanation), request.count)))
+    else:
+        task.send(request.read(task.explanation.on(request.trace())))
 
 
 def test_nothing_to_ask_asks_nothing(trace, batch):
     before = replace(trace.passes)
     table(trace, batch, METHODS, [metrics.get("gini")])
-    queries.ask([])
+    answer_all([])
     assert trace.passes == before

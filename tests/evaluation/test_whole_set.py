@@ -8,13 +8,14 @@ import torch
 
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.evaluate import evaluate, measure
+from axiom_bench.evaluation.evaluate import evaluate
+from axiom_bench.evaluation.measuring import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec, Need, ValueSpec
 from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
 
-SPEC = MetricSpec(curves={"halves": {}}, aggregate=f"{__name__}.best", needs=(Need("boxes"),))
+SPEC = MetricSpec(curves=("halves",), aggregate=f"{__name__}.best", needs=(Need("boxes"),))
 
 
 def halves(explanation, scale=1.0):
@@ -64,7 +65,7 @@ def test_a_curve_is_nan_where_its_needs_are_not_met(trace, batch, metric):
 
 
 def test_a_curve_has_a_row_for_each_image(trace, batch):
-    wrong = Plugin("mine", "tests.wrong", lambda _: {"halves": torch.zeros(3, 4)}, SPEC)
+    wrong = Plugin("mine", "tests.wrong", lambda _: {"mine": torch.zeros(4), "halves": torch.zeros(3, 4)}, SPEC)
     with pytest.raises(BenchError, match="returned \\(3, 4\\)"):
         measure(wrong, Explanation.of(trace, trace.gradients, batch), True)
 

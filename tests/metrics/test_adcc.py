@@ -11,10 +11,14 @@ import torch
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.measuring import measure
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.adcc import adcc
 from axiom_bench.metrics.average_drop import average_drop
+from axiom_bench.testing import answered
+
+adcc = answered(adcc)
+average_drop = answered(average_drop)
 
 
 def grad_cam(trace: ab.Trace) -> torch.Tensor:
@@ -42,13 +46,11 @@ def test_by_hand_a_map_that_stays_and_one_that_turns_around():
     """h = (1, 0): coherency 1 and 0 for h' = h and its mirror; complexity 1/2; p = p', so no drop: ADCC 3/4 and 0."""
     logits, h = torch.zeros(2, 2).double(), torch.tensor([[[1.0, 0.0]]] * 2).double()
     trace = SimpleNamespace(logits=logits, targets=torch.zeros(2, dtype=torch.long))
-    again = SimpleNamespace(trace=trace, heatmap=torch.stack([h[0], h[0].flip(1)]))
-
-    class Stub(Explanation):
-        def again(self, **_):
-            return again
-
-    found = adcc(Stub(trace=trace, heatmap=h, images=torch.ones(2, 3, 1, 2).double()))
+    asking = metrics.get("adcc").call(Explanation(trace=trace, heatmap=h, images=torch.ones(2, 3, 1, 2).double()))
+    assert next(asking).key is None
+    with pytest.raises(StopIteration) as end:
+        asking.send((torch.stack([h[0], h[0].flip(1)]), logits))
+    found = end.value.value
     assert found["coherency"].tolist() == pytest.approx([1, 0])
     assert found["complexity"].tolist() == [0.5, 0.5]
     assert found["adcc"].tolist() == pytest.approx([3 / (1 + 2 + 1), 0])

@@ -17,6 +17,9 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.effective_complexity import effective_complexity
 from axiom_bench.metrics.entropy import entropy
 from axiom_bench.metrics.gini import gini
+from axiom_bench.testing import answered
+
+effective_complexity = answered(effective_complexity)
 
 
 def explained(*values: float) -> Explanation:

@@ -8,7 +8,7 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.measuring import measure
 from axiom_bench.evaluation.plugins import Plugin, from_config
 from axiom_bench.explanation.explanation import Explanation
 

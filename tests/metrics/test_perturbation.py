@@ -11,15 +11,24 @@ import torch
 from scipy import ndimage
 
 import axiom_bench as ab
+from axiom_bench import metrics
 from axiom_bench.cutting.passes import HELD
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Copies, in_blocks
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.average_drop import average_drop
 from axiom_bench.metrics.average_gain import average_gain
 from axiom_bench.metrics.confidence_drop import confidence_drop
 from axiom_bench.metrics.increase_in_confidence import increase_in_confidence
-from axiom_bench.metrics.shared.perturbation import confidence, judged, kept_copies, perturb, probabilities
+from axiom_bench.metrics.shared.perturbation import confidence, perturb, probabilities, scoring
+from axiom_bench.testing import answered
+
+average_drop = answered(average_drop)
+average_gain = answered(average_gain)
+confidence_drop = answered(confidence_drop)
+increase_in_confidence = answered(increase_in_confidence)
+
 
 IMAGE = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]] * 2 + [[[0.0, 0.0], [0.0, 4.0]]]]).double()  # (1, 3, 2, 2)
 MAP = torch.tensor([[[1.0, 0.25], [0.0, 0.5]]]).double()
@@ -140,8 +149,11 @@ def test_gain_keeps_its_digits_where_the_class_is_nearly_certain():
     logits, seen = (torch.tensor([[0.0, math.log(rest)]], dtype=torch.float64) for rest in (3e-20, 1e-20))
     trace = SimpleNamespace(logits=logits, targets=torch.zeros(1, dtype=torch.long))
     explanation = Explanation(trace=trace, heatmap=MAP, images=IMAGE)
-    explanation.once(kept_copies(explanation).key, lambda: seen[:, None])
-    assert float(average_gain(explanation)) == pytest.approx(2 / 3, rel=1e-9)
+    asking = metrics.get("average_gain").call(explanation)
+    assert next(asking).count == 1
+    with pytest.raises(StopIteration) as end:
+        asking.send(seen[:, None])
+    assert float(end.value.value) == pytest.approx(2 / 3, rel=1e-9)
 
 
 def test_one_pass_over_what_is_kept_serves_three_metrics(trace, explanation):
@@ -173,14 +185,20 @@ def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
     )
     monkeypatch.setattr(trace.cut_model, "ablation_memory", rows * HELD * ROW)
     before = replace(trace.passes)
-    found = Copies(trace, replace(trace), "faded", 5, in_blocks(trace, 5, faded), judged(trace, "logit")).answer()
+
+    def mine(explanation):
+        return (yield PerturbedImages("faded", 5, faded, scoring(trace, "logit")))
+
+    found = plugins.of("metric", mine)(Explanation(trace=trace))
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert trace.passes.trunk_forward - before.trunk_forward == 5 * len(trace) == sum(sizes)
     assert trace.passes.head_forward - before.head_forward == 5 * len(trace)
     assert max(sizes) <= rows
     assert len(set(sizes)) <= 2  # alike for every image
-    if rows == 12:
-        assert sizes == [10, 10]
+    if rows == 12:  # eight rows a pass
+        assert sizes == [5, 5, 5, 5]
+    if rows == 100:
+        assert sizes == [20]
 
 
 def test_of_another_output_logit_is_the_score_and_probability_stays(trace, explain):
@@ -191,7 +209,10 @@ def test_of_another_output_logit_is_the_score_and_probability_stays(trace, expla
     S = margins.forward(blank).gather(1, trace.targets[:, None])[:, 0]
     found = confidence_drop(explanation, fill="zero", output="logit")
     torch.testing.assert_close(found, margins.scores - S, **EXACT)
-    copies = Copies(margins, margins, "blank", 1, lambda rows: iter([blank]), judged(margins, "logit"))
-    torch.testing.assert_close(copies.answer()[:, 0], S, **EXACT)
+
+    def mine(_):
+        return (yield PerturbedImages("blank", 1, lambda rows, copies: blank[rows, None], scoring(margins, "logit")))
+
+    torch.testing.assert_close(plugins.of("metric", mine)(explanation)[:, 0], S, **EXACT)
     p = probabilities(trace.logits, trace.targets) - probabilities(trace.forward(blank), trace.targets)
     torch.testing.assert_close(confidence_drop(explanation, fill="zero"), p, **EXACT)

@@ -19,6 +19,12 @@ from axiom_bench.metrics.insertion_auc import insertion_auc
 from axiom_bench.metrics.insertion_minus_deletion import insertion_minus_deletion
 from axiom_bench.metrics.shared.perturbation import confidence, filling
 from axiom_bench.metrics.shared.pixel_curves import area, pixel_ranks
+from axiom_bench.testing import answered
+
+deletion_auc = answered(deletion_auc)
+insertion_auc = answered(insertion_auc)
+insertion_minus_deletion = answered(insertion_minus_deletion)
+
 
 EXACT = {"rtol": 1e-11, "atol": 1e-12}
 

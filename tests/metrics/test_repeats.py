@@ -9,9 +9,11 @@ import torch
 
 import axiom_bench as ab
 from axiom_bench import methods, metrics
+from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared import random_subsets
-from axiom_bench.metrics.shared.random_subsets import Subsets, copies_without, pixels_at_random, subset_drops
+from axiom_bench.metrics.shared.random_subsets import Subsets, pixels_at_random, subset_drops
+from axiom_bench.testing import answered
 
 BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "infidelity", "effective_complexity")
 
@@ -38,11 +40,15 @@ def test_repeats_cost_no_pass_and_change_no_value(filled_up, metric):
     for trace in (knowing, naive):
         before = trace.passes.trunk_forward
         answer = measure(explained(trace, "grad_cam"))
-        answers.append(answer if isinstance(answer, dict) else {metric: answer})
+        answers.append([values_of(value) for value in (answer.values() if isinstance(answer, dict) else [answer])])
         costs.append(trace.passes.trunk_forward - before)
     assert costs[0] == 2 / 5 * costs[1] > 0
-    for ours, theirs in zip(*(answer.values() for answer in answers), strict=True):
-        assert torch.equal(ours, theirs)
+    for padded, unpadded in zip(*answers, strict=True):
+        assert torch.equal(padded, unpadded)
+
+
+def values_of(value: torch.Tensor | Curve) -> torch.Tensor:
+    return value.points if isinstance(value, Curve) else value
 
 
 @pytest.mark.parametrize("method", ["score_cam", "group_cam", "ss_cam", "recipro_cam"])
@@ -58,5 +64,5 @@ def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
     large = torch.nn.functional.interpolate(small[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
     subsets = Subsets("test", [pixels_at_random(count) for count in (1, 40, 140)], "zero", 0.05, "logit", 0)
     both = [Explanation.of(trace, ab.Map(maps)) for maps in (small, large)]
-    sums = [subset_drops(one, copies_without(one, subsets))[0] for one in both]
+    sums = [answered(subset_drops)(one, subsets)[0] for one in both]
     torch.testing.assert_close(*sums, rtol=1e-12, atol=1e-12)

@@ -13,6 +13,9 @@ from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.explanation_sensitivity import explanation_sensitivity
+from axiom_bench.testing import answered
+
+explanation_sensitivity = answered(explanation_sensitivity)
 
 
 def image_itself(trace: ab.Trace) -> ab.Map:

@@ -16,13 +16,17 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.measuring import measure
 from axiom_bench.evaluation.plugins import Plugin, from_config
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.model_parameter_randomisation import model_parameter_randomisation
 from axiom_bench.metrics.random_logit import random_logit
 from axiom_bench.metrics.shared.randomised import layers_top_down, randomised, redrawn
 from axiom_bench.metrics.shared.similarity import pearson, similarity, spearman, ssim
+from axiom_bench.testing import answered
+
+model_parameter_randomisation = answered(model_parameter_randomisation)
+random_logit = answered(random_logit)
 
 
 def maps(seed: int, shape: tuple[int, ...] = (3, 9, 7)) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import pytest
 from axiom_bench import metrics
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.evaluate import measure
+from axiom_bench.evaluation.measuring import measure
 from axiom_bench.evaluation.plugins import Plugin, forwards_of, from_config
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.explanation.explanation import Explanation
