@@ -53,6 +53,8 @@ class Trace:
         return f"Trace({shapes}, layer {self.layer!r}, {kind}{padding})"
 
     def __getitem__(self, rows: slice) -> Trace:
+        if not isinstance(rows, slice):
+            raise BenchError(f"Take a slice of a trace, as trace[0:1] for its first image, not trace[{rows!r}].")
         index = torch.arange(len(self))[rows]
         part = replace(
             self,
