@@ -6,10 +6,8 @@ metadata. A user's own entry may come from the command line instead: `+method.mi
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
-import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,19 +84,6 @@ class Plugin(Generic[Spec]):
         """Target, params and the metadata that is set, as plain data."""
         return {"target": self.target, "params": dict(self.params), **self.spec.as_dict()}
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over all that decides this plug-in's values: its target, parameters, metadata and module's source."""
-        function = self.call.func if isinstance(self.call, partial) else self.call
-        module = inspect.getmodule(function)
-        try:
-            source = inspect.getsource(module) if module else ""
-        except (OSError, TypeError):  # a function typed into a notebook has no file
-            source = repr(getattr(getattr(function, "__code__", None), "co_code", function))
-        inner = self.inner.fingerprint if self.inner else None
-        said = json.dumps([self.name, self.target, dict(self.params), self.spec.as_dict(), source, inner], default=str)
-        return hashlib.sha256(said.encode()).hexdigest()
-
 
 def names(kind: str) -> list[str]:
     """All entries of conf/<kind>/, sorted. kind: "method", "metric", or "peers", other libraries' methods."""
@@ -111,11 +96,22 @@ def load(kind: str, name: str) -> Plugin:
 
     Raises BenchError, with the nearest names, where there is none.
     """
+    return from_config(kind, name, _config(kind, name))
+
+
+def with_params(kind: str, name: str, params: Mapping[str, Any]) -> Plugin:
+    """The entry of that name with other values of some parameters. Raises BenchError as `load` and `from_config` do."""
+    config = _config(kind, name)
+    return from_config(kind, name, {**config, "params": {**(config.get("params") or {}), **params}})
+
+
+def _config(kind: str, name: str) -> Mapping[str, Any]:
     folder = PEERS if kind == "method" and "@" in name else kind
     path = conf_folder() / folder / f"{name}.yaml"
     if name == ALL or not path.is_file():
         raise unknown(kind, name, names(folder))
-    return from_config(kind, name, yaml.safe_load(path.read_text())[name])
+    config: Mapping[str, Any] = yaml.safe_load(path.read_text())[name]
+    return config
 
 
 def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
