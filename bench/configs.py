@@ -1,8 +1,38 @@
-"""Where the package's YAML files are, conf/, and which entries a group of them has."""
+"""The package's YAML files, conf/: where they are, which entries a group has, and the check of a setting's value."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from axiom_bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The values that a setting may have. expected: the same in words, for the error."""
+
+    fits: Callable[[object], bool]
+    expected: str
+
+
+def check_values(values: Mapping[str, Any], settings: Mapping[str, Setting], prefix: str = "") -> None:
+    """Raises BenchError for the first value that doesn't fit its setting, called prefix + key."""
+    for key, setting in settings.items():
+        if key in values and not setting.fits(values[key]):
+            raise BenchError(f"{prefix}{key} must be {setting.expected}, not {values[key]!r}.")
+
+
+def is_whole(value: object, least: int = 0) -> bool:
+    """Whether a value is a whole number (true and false aren't) of at least `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_list(value: object, length: int, fits: Callable[[object], bool]) -> bool:
+    """Whether a value is a list of that length whose entries all fit."""
+    return isinstance(value, list | tuple) and len(value) == length and all(map(fits, value))
 
 
 def conf_folder() -> Path:

@@ -14,10 +14,10 @@ def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3) -> Tensor:
     """w_k = mean(d(S_c - gamma S_d) / dF_k), S_d the mean score of the classes most like c -> (B, K, 1, 1).
 
     Grad-CAM of the difference to `references` similar classes: those whose logits are nearest to S_c, above or below
-    (ties go to the first; fewer where the network has fewer). The maps of the comparisons are averaged before the
-    ReLU, as in the paper, with gamma as in the authors' script. pytorch-grad-cam has gamma 1, weights the classes by
-    their softmax and differentiates these weights too. Contributions sum to about S_c - gamma S_d, not to S_c.
-    Raises BenchError for a network of one class and for references < 1.
+    (ties go to the first; fewer where the network has fewer). The maps of the comparisons are averaged before the ReLU,
+    as in the paper, with gamma as in the authors' script. pytorch-grad-cam has gamma 1, weights the classes by their
+    softmax and differentiates these weights too. Contributions sum to about S_c - gamma S_d, not to S_c. Costs one head
+    pass, forward and backward. Raises BenchError for a network of one class and for references < 1.
     """
     if references < 1:
         raise BenchError(f"Invalid references={references}; give the number of classes to compare with, at least 1.")

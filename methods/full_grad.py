@@ -20,11 +20,11 @@ Reduction = Callable[[Tensor], Tensor]
 def full_grad(trace: Trace) -> Map:
     """psi(x dS/dx) + sum over layers with H x W maps of psi(b dS/dz), each summed over channels -> (B, H', W').
 
-    x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value, min-max scaling to
-    [0, 1], bilinear resize to the image. As in the authors' code each layer is scaled as a whole, and linear layers,
-    which have no position in the image, are left out. (pytorch-grad-cam scales each channel, which makes a channel
-    without influence equal to the strongest.) The trace's layer isn't used.
-    Raises BenchError for a transformer, whose linear layers act on tokens.
+    x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value, min-max scaling to [0,
+    1], bilinear resize to the image. As in the authors' code each layer is scaled as a whole, and linear layers, which
+    have no position in the image, are left out. (pytorch-grad-cam scales each channel, which makes a channel without
+    influence equal to the strongest.) The trace's layer isn't used. Costs one forward and backward pass. Raises
+    BenchError for a transformer, whose linear layers act on tokens.
     """
     height, width = trace.images.shape[-2:]
 

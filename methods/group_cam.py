@@ -27,9 +27,9 @@ def group_cam(
     M_g: ReLU of the sum of mean(g_k) F_k over the group's channels, set to 0 where it isn't above its `percentile`
     (interpolated linearly between values), upsampled, min-max scaled. X_b: the image blurred by a Gaussian of `kernel`
     pixels and `sigma`. f: the class's probability, as in the authors' code; score="logit" takes the logit. Groups are
-    neighbours in the layer's order, of sizes equal or one apart; with fewer channels than `groups`, one channel each.
-    A group whose map is zero masks nothing and adds nothing. Raises BenchError for another score, groups < 1, an even
-    kernel, sigma <= 0 and a percentile outside [0, 100].
+    neighbours in the layer's order, of sizes equal or one apart; with fewer channels than `groups`, one channel each. A
+    group whose map is zero masks nothing and adds nothing. Costs `groups` + 1 forward passes. Raises BenchError for
+    another score, groups < 1, an even kernel, sigma <= 0 and a percentile outside [0, 100].
     """
     if groups < 1:
         raise BenchError(f"Invalid groups={groups}; give the number of groups of channels, at least 1.")

@@ -13,8 +13,8 @@ from axiom_bench.methods.xgrad_cam import xgrad_cam
 def guided(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
     """Sum over RGB of |guided gradient|, times the wrapped method's heatmap at the image's size -> (B, H', W').
 
-    The paper shows the product per colour; this is the sum of its absolute values over the three.
-    Raises BenchError for a network without ReLU.
+    The paper shows the product per colour; this is the sum of its absolute values over the three. Costs one forward and
+    backward pass, shared by all guided methods. Raises BenchError for a network without ReLU.
     """
     gradient = trace.once("guided_gradient", lambda: guided_gradient(trace))
     return Map(gradient.abs().sum(1) * heatmap_of(wrapped, trace))

@@ -14,11 +14,12 @@ from axiom_bench.methods.shared.masking import score_index, scores_of_all_channe
 def is_cam(
     trace: Trace, steps: int = 10, score: str = "logit", baseline: bool = True, channel_softmax: bool = True
 ) -> Tensor:
-    """w_k = softmax_k of the mean over i = 1..N of f(i/N X H_k) - f(X_0) -> (B, K, 1, 1); N = `steps`.
+    """w_k = softmax_k of the mean over i = 1..N of f(i/N X H_k) - f(X_0) -> (B, K, 1, 1).
 
-    An integral over the mask's strength, from the image of zeros to Score-CAM's masked image, whose scores are shared
-    with `score_cam`. torchcam adds the strengths up, so its last image is (N + 1) / 2 times the masked one. X, H_k and
-    the forms: see `score_cam`. Raises BenchError for another score and for steps < 1.
+    N = `steps`. An integral over the mask's strength, from the image of zeros to Score-CAM's masked image, whose scores
+    are shared with `score_cam`. torchcam adds the strengths up, so its last image is (N + 1) / 2 times the masked one.
+    X, H_k and the forms: see `score_cam`. Costs `steps` forward passes per varying channel. Raises BenchError for
+    another score and for steps < 1.
     """
     if steps < 1:
         raise BenchError(f"Invalid steps={steps}; give the number of steps of the integral, at least 1.")

@@ -14,6 +14,7 @@ def lift_cam(trace: Trace) -> Tensor:
 
     An estimate of map k's Shapley value where players are maps: sum_k w_k = S(F) - S(0). As published, a weight, itself
     a part of the score, multiplies F_k once more, so contributions aren't on the score's scale.
-    Raises BenchError where the head has an operation without a DeepLIFT rule (see methods/shared/deep_lift.py).
+    Costs two head passes forward and one backward. Raises BenchError where the head has an operation without a
+    DeepLIFT rule (see methods/shared/deep_lift.py).
     """
     return attributions(trace).sum(XY, keepdim=True)

@@ -20,6 +20,7 @@ def relevance_cam(trace: Trace) -> Tensor:
     The explained class starts with relevance 1, each of the N - 1 others with -1 / (N - 1), so that relevance common to
     all classes cancels. (In the authors' code the others start with -1 / 1000, the convolution rule counts the bias
     twice and the batch norm squares the variance.) See `relevances` for the rules.
+    Costs one head pass, forward and backward.
     """
     logits = trace.logits
     others = -1 / max(logits.shape[1] - 1, 1)

@@ -26,7 +26,7 @@ def score_cam(trace: Trace, score: str = "logit", baseline: bool = True, channel
     (f(X_0) cancels in it, so it costs no pass). The authors' code is score="probability", baseline=False,
     channel_softmax=False: Section 3.3 asks for post-softmax scores, which it takes as the softmax over classes.
     pytorch-grad-cam computes the default with align_corners=True. The fourth form, a softmax over the batch, is not
-    offered. Raises BenchError for another score.
+    offered. Costs one forward pass per varying channel. Raises BenchError for another score.
     """
     scores = scores_of_all_channels(trace)[..., score_index(score)]
     return weights_of(trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax)
@@ -45,7 +45,7 @@ def score_cam_top(
     The other channels have weight 0 and are left out of the softmax. ranking: "variance" or "mean" of F_k over
     positions. Not in the paper: variance and 10 channels are those of the Faster Score-CAM repository (tabayashi0117)
     and of tf-keras-vis. The passes aren't shared with `score_cam`, so that no bit depends on which other methods run.
-    Raises BenchError for another score or ranking, and for top < 1.
+    Costs `top` forward passes. Raises BenchError for another score or ranking, and for top < 1.
     """
     channels = top_channels(trace.activations, top, ranking)
     scores = trace.once(("masked image", 1.0, top, ranking), lambda: channel_scores(trace, channels))

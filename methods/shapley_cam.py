@@ -16,7 +16,8 @@ def shapley_cam(trace: Trace) -> Tensor:
 
     The Shapley value of each activation under the score's second-order expansion, in closed form, averaged per channel
     as in Grad-CAM. The utility is the logit; the paper's other one, ReST, adds the log-softmax. H F is the derivative
-    of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it equals Grad-CAM.
+    of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it equals Grad-CAM. Costs one head
+    pass, forward, backward and the gradient's gradient.
     """
     return (trace.gradients - _hessian_product(trace) / 2).mean(XY, keepdim=True)
 

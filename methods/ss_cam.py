@@ -30,7 +30,8 @@ def ss_cam(
     one value per pixel and colour. As in torchcam n is added to the scaled mask at the image's size, without clipping;
     N = 10 and sigma = 2 are the paper's, torchcam takes 35 samples. A sample's noise is the same for all channels, so
     that they are compared under equal conditions; it is seeded by the image's pixels and `seed`. X, H_k and the forms:
-    see `score_cam`. Raises BenchError for another score or noise, for samples < 1 and for a negative sigma.
+    see `score_cam`. Costs `samples` forward passes per varying channel. Raises BenchError for another score or noise,
+    for samples < 1 and for a negative sigma.
     """
     if noise not in PLACES:
         raise unknown("noise", noise, PLACES)

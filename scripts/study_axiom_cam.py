@@ -31,11 +31,11 @@ from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.specs import MetricSpec, Need
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.methods.axiom_cam import SPLITS
-from axiom_bench.report.markdown import markdown
-from axiom_bench.report.numbers import NOTHING, ROUNDING, number
+from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
 from axiom_bench.report.run_folder import METHOD_FREE, Value
-from axiom_bench.report.summary import best, summarise
-from axiom_bench.report.table import Cell, Group, Table
+from axiom_bench.report.statistics.summary import best, summarise
+from axiom_bench.report.tables.markdown import to_markdown
+from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.tables.text import ARROWS, methods_by_status
 from axiom_bench.run import compute
 from axiom_bench.run.job import Job
@@ -118,7 +118,7 @@ def levels(summary: pd.DataFrame, names: Sequence[str], values: Sequence[Value])
     columns = []
     for judged in values:
         rows = summary[summary["metric"] == judged.name].set_index("method").reindex(list(names))[judged.lead]
-        rows = rows.mask(rows.abs() < ROUNDING, 0.0)
+        rows = rows.mask(rows.abs() < FLOAT32_ROUNDING, 0.0)
         columns.append([Cell(number(value), bold) for value, bold in zip(rows, best(rows, judged), strict=True)])
     return Group("Median of ratios, mean of all else", tuple(zip(map(Cell, names), *columns, strict=True)))
 
@@ -142,7 +142,7 @@ def comparison(records: pd.DataFrame, names: Sequence[str], reference: str, valu
 def _gains(method: pd.Series, reference: pd.Series, value: Value) -> np.ndarray:
     """The improvement on each image (n,); a difference within float32's rounding counts as 0."""
     difference = (method - reference if value.better == "higher" else reference - method).dropna().to_numpy()
-    return np.where(np.abs(difference) < ROUNDING, 0.0, difference)
+    return np.where(np.abs(difference) < FLOAT32_ROUNDING, 0.0, difference)
 
 
 def _rate(gains: np.ndarray) -> str:
@@ -186,7 +186,7 @@ def study(job: Job) -> str:
     groups += [comparison(records, names, reference, values) for reference in REFERENCES]
     header = ("Method", *(value.title + ARROWS.get(value.better, "") for value in values))
     title = f"{job.name}, {records['image_id'].nunique()} images"
-    return markdown(Table("axiom_cam", title, header, tuple(groups), notes))
+    return to_markdown(Table("axiom_cam", title, header, tuple(groups), notes))
 
 
 def main() -> None:

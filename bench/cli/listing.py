@@ -1,63 +1,137 @@
-"""`axiom-bench list`: what can be chosen, one line each."""
+"""`axiom-bench list`: what can be chosen, one line each. Imports neither torch nor any method or metric."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import ast
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from axiom_bench.evaluation import plugins
-from axiom_bench.models.registry import describe_model, model_names
-from axiom_bench.records.sources import version_of
+from axiom_bench.configs import conf_folder
+from axiom_bench.errors import BenchError
+from axiom_bench.models.torchvision_source import classifiers
+from axiom_bench.run.user_code import add_current_folder
 
-KINDS = ("methods", "peers", "metrics", "models", "data")
+ALL = "all"  # no entry, but a choice: method=all
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def listing(kind: str | None) -> list[str]:
-    """The lines for one kind; for None those of all kinds, under headings."""
+def listing(kind: str | None, config_folder: Path | None = None) -> list[str]:
+    """The lines for one kind; for None those of all kinds, under headings.
+
+    config_folder: a user's own YAML files, listed beside those of conf/. Raises BenchError where it isn't there.
+    """
+    if config_folder is not None and not config_folder.is_dir():
+        raise BenchError(f"There is no folder {config_folder} (--config-dir).")
+    add_current_folder()  # where a user's own functions are
+    folders = [conf_folder(), *([config_folder] if config_folder else [])]
     lines: list[str] = []
-    for one in (kind,) if kind else KINDS:
-        entries = dict(LISTED[one]())
+    for name, describe in LISTED.items():
+        if kind not in (None, name):
+            continue
+        entries = dict(sorted(describe(folders)))
         width = max(map(len, entries))
         if kind is None:
-            lines += ["", one] if lines else [one]
-        lines += [f"  {name:<{width}}  {said}" for name, said in entries.items()]
+            lines += ["", name] if lines else [name]
+        lines += [f"  {entry:<{width}}  {text}".rstrip() for entry, text in entries.items()]
     return lines
 
 
-def _plugins(kind: str) -> Iterator[tuple[str, str]]:
-    for name in plugins.names(kind):
-        entry = plugins.load(kind, name)
-        reference = entry.spec.reference
-        yield name, entry.description + (f" [{reference}]" if reference else "")
+def _files(folders: Sequence[Path], group: str) -> Iterator[Path]:
+    """The group's files; of several with one name the first, as Hydra takes it."""
+    files: dict[str, Path] = {}
+    for folder in folders:
+        for path in (folder / group).glob("*.yaml"):
+            files.setdefault(path.stem, path)
+    return (path for name, path in files.items() if name != ALL)
 
 
-def _peers() -> Iterator[tuple[str, str]]:
-    """Told without importing a library, which may be absent."""
-    for name in plugins.names(plugins.PEERS):
-        about = yaml.safe_load((plugins.conf_folder() / plugins.PEERS / f"{name}.yaml").read_text())[name]
-        version = version_of(about["library"])
-        yield name, f"{about['title']}, {'pip install axiom-bench[peers]' if version == 'absent' else version}"
+def _entry(path: Path) -> Mapping[str, Any]:
+    """What a plug-in's file says. Raises BenchError where it holds no entry of its own name."""
+    try:
+        content = yaml.load(path.read_text(), LOADER)
+    except yaml.YAMLError as error:
+        raise BenchError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
+    entry = content.get(path.stem) if isinstance(content, Mapping) else None
+    if not isinstance(entry, Mapping):
+        raise BenchError(f"{path} has no entry {path.stem!r}; a file of conf/ begins with its own name as the key.")
+    return entry
 
 
-def _models() -> Iterator[tuple[str, str]]:
-    yield from ((name, describe_model(name)) for name in model_names())
+def _plugins(group: str) -> Callable[[Sequence[Path]], Iterator[tuple[str, str]]]:
+    """Of methods or metrics: the first line of the function's docstring, and its reference."""
+
+    def described(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+        for path in _files(folders, group):
+            entry = _entry(path)
+            reference = f" [{entry['reference']}]" if entry.get("reference") else ""
+            yield path.stem, docstring(str(entry.get("_target_", ""))) + reference
+
+    return described
 
 
-def _data() -> Iterator[tuple[str, str]]:
-    yield from ((name, _comment(plugins.conf_folder() / "data" / f"{name}.yaml")) for name in plugins.names("data"))
+def docstring(target: str) -> str:
+    """The first line of the docstring of the function at a dotted path, read from its source without importing it.
+
+    "" where there is none, or where the module doesn't define the function itself.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        spec = importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ""
+    try:
+        tree = ast.parse(Path(spec.origin).read_text())
+    except SyntaxError:  # a user's own module: running it says where
+        return ""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return inspect.cleandoc(ast.get_docstring(node) or "").split("\n")[0]
+    return ""
+
+
+def _peers(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Methods of other libraries, which may be absent."""
+    for path in _files(folders, "peers"):
+        entry = _entry(path)
+        yield path.stem, f"{entry.get('title', path.stem)}, {_version(str(entry.get('library')))}"
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "pip install axiom-bench[peers]"
+
+
+def _models(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    files = {path.stem: _comment(path) for path in _files(folders, "model")}
+    yield from (classifiers() | files).items()
+
+
+def _commented(group: str) -> Callable[[Sequence[Path]], Iterator[tuple[str, str]]]:
+    """Of data sets and experiments: the first comment of the file."""
+    return lambda folders: ((path.stem, _comment(path)) for path in _files(folders, group))
 
 
 def _comment(path: Path) -> str:
-    """The first line of a YAML file, which says what it is."""
-    return path.read_text().splitlines()[0].removeprefix("#").strip()
+    """The first comment of a YAML file, which says what it is; "" where there is none."""
+    comments = (line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#"))
+    return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
-LISTED: dict[str, Callable[[], Iterator[tuple[str, str]]]] = {
-    "methods": lambda: _plugins("method"),
+LISTED: dict[str, Callable[[Sequence[Path]], Iterator[tuple[str, str]]]] = {
+    "methods": _plugins("method"),
     "peers": _peers,
-    "metrics": lambda: _plugins("metric"),
+    "metrics": _plugins("metric"),
     "models": _models,
-    "data": _data,
+    "data": _commented("data"),
+    "experiments": _commented("experiment"),
 }

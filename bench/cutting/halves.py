@@ -11,7 +11,7 @@ from axiom_bench.cutting.hooked import HookedParts
 from axiom_bench.cutting.output import Output, OutputModule, graph_with
 from axiom_bench.cutting.parts import Parts
 from axiom_bench.cutting.reshaped import ReshapedParts, check_inverse
-from axiom_bench.cutting.rounding import alike
+from axiom_bench.cutting.rounding import equal_up_to_rounding
 from axiom_bench.cutting.sides import SideKind, kinds_of
 from axiom_bench.cutting.split import CannotSplit, split
 from axiom_bench.cutting.tokens import AnyReshape, layout
@@ -20,9 +20,9 @@ from axiom_bench.errors import BenchError
 
 @dataclass(frozen=True)
 class Halves:
-    """The parts that a first image has shown to equal the model, what their side values are, and what is behind them.
+    """Trunk and head, checked against the model on a first image, with the kinds of their side values.
 
-    output: from logits to what is explained; None where the logits are.
+    output: the module from logits to what is explained; None where that is the logits.
     """
 
     parts: Parts
@@ -47,23 +47,23 @@ def halves_of(model: nn.Module, layer: str, reshape: AnyReshape | None, output: 
     module = output.module(expected.shape[1])
     module = None if module is None else module.to(image.device)
     try:
-        return _proven(_with_maps(split(model, layer), layer, reshape, image), layer, image, expected, module)
+        return _checked(_with_maps(split(model, layer), layer, reshape, image), layer, image, expected, module)
     except CannotSplit:
-        return _proven(_with_maps(HookedParts(model, layer), layer, reshape, image), layer, image, expected, module)
+        return _checked(_with_maps(HookedParts(model, layer), layer, reshape, image), layer, image, expected, module)
 
 
 def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
-    """The parts themselves where the layer puts out maps, else with a reshape between them."""
+    """The parts themselves where the layer's output is maps, else with a reshape between them."""
     output, _ = parts.trunk(image)
     size = (image.shape[-2], image.shape[-1])
-    found = layout(reshape, layer, output, size) if isinstance(output, Tensor) else None
-    if found is None:
+    to_and_from_maps = layout(reshape, layer, output, size) if isinstance(output, Tensor) else None
+    if to_and_from_maps is None:
         return parts
-    check_inverse(found, layer, output, size)
-    return ReshapedParts(parts, found)
+    check_inverse(to_and_from_maps, layer, output, size)
+    return ReshapedParts(parts, to_and_from_maps)
 
 
-def _proven(parts: Parts, layer: str, image: Tensor, expected: Tensor, output: OutputModule | None) -> Halves:
+def _checked(parts: Parts, layer: str, image: Tensor, expected: Tensor, output: OutputModule | None) -> Halves:
     activations, sides = parts.trunk(image)
     if not isinstance(activations, Tensor) or activations.ndim != 4:
         raise BenchError(
@@ -74,7 +74,7 @@ def _proven(parts: Parts, layer: str, image: Tensor, expected: Tensor, output: O
     if parts.head_graph is not None:
         if kinds is None:
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
-        if not alike(parts.head(activations, sides), expected):
+        if not equal_up_to_rounding(parts.head(activations, sides), expected):
             raise CannotSplit("the split model doesn't equal the model")
     return Halves(parts, kinds or [], output)
 

@@ -34,7 +34,7 @@ class HookedParts:
         activations, calls = [], []
         for image in images.split(1):
             outputs: list[Any] = []
-            self._run(image, lambda module, inputs, output, seen=outputs: seen.append(output))  # type: ignore[misc]
+            self._run(image, lambda module, inputs, output, outputs=outputs: outputs.append(output))  # type: ignore[misc]
             if not outputs:
                 raise BenchError(
                     f"The model never calls the layer {self.layer!r}; choose one that its forward pass uses."
@@ -49,9 +49,9 @@ class HookedParts:
         """Logits (B, C) of the model with the layer's output replaced by the activations."""
         images, calls = sides
         rows = zip(activations.split(1), images.split(1), calls.tolist(), strict=True)
-        return torch.cat([self._head_of_one(*row) for row in rows])
+        return torch.cat([self._head_of_image(*row) for row in rows])
 
-    def _head_of_one(self, activations: Tensor, image: Tensor, call: int) -> Tensor:
+    def _head_of_image(self, activations: Tensor, image: Tensor, call: int) -> Tensor:
         count = 0
 
         def replace(module: nn.Module, inputs: Any, output: Any) -> Any:

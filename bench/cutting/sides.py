@@ -1,4 +1,4 @@
-"""Values that cross the cut beside the activations: each travels with its image."""
+"""Values that cross the cut beside the activations, as a skip connection's: each belongs to its image."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class SideKind(Enum):
 def kinds_of(sides_of_one: Any, sides_of_two: Any) -> list[SideKind] | None:
     """From the sides of one image and of the same image twice; None where a value follows neither pattern."""
     kinds = []
-    for one, two in zip(pytree.tree_leaves(sides_of_one), pytree.tree_leaves(sides_of_two), strict=True):
-        if isinstance(one, Tensor):
-            if one.shape == two.shape:
+    for value, doubled in zip(pytree.tree_leaves(sides_of_one), pytree.tree_leaves(sides_of_two), strict=True):
+        if isinstance(value, Tensor):
+            if value.shape == doubled.shape:
                 kinds.append(SideKind.SHARED)
-            elif one.shape[1:] == two.shape[1:] and two.shape[0] == 2 * one.shape[0]:
+            elif value.shape[1:] == doubled.shape[1:] and doubled.shape[0] == 2 * value.shape[0]:
                 kinds.append(SideKind.PER_IMAGE)
             else:
                 return None
-        elif one == two:
+        elif value == doubled:
             kinds.append(SideKind.SHARED)
-        elif isinstance(one, int) and two == 2 * one:
+        elif isinstance(value, int) and doubled == 2 * value:
             kinds.append(SideKind.BATCH_SIZE)
         else:
             return None
@@ -41,11 +41,11 @@ def kinds_of(sides_of_one: Any, sides_of_two: Any) -> list[SideKind] | None:
 def select(sides: Any, kinds: list[SideKind], rows: Tensor, batch: int) -> Any:
     """The sides of a batch made of the given rows. rows: (R,) image indices into a batch of `batch` images."""
     values, structure = pytree.tree_flatten(sides)
-    chosen = [_select_one(value, kind, rows, batch) for value, kind in zip(values, kinds, strict=True)]
+    chosen = [_select_value(value, kind, rows, batch) for value, kind in zip(values, kinds, strict=True)]
     return pytree.tree_unflatten(chosen, structure)
 
 
-def _select_one(value: Any, kind: SideKind, rows: Tensor, batch: int) -> Any:
+def _select_value(value: Any, kind: SideKind, rows: Tensor, batch: int) -> Any:
     if kind is SideKind.PER_IMAGE:
         per_image = value.unflatten(0, (batch, -1))
         return per_image.index_select(0, rows.to(value.device)).flatten(0, 1)

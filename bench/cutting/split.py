@@ -57,8 +57,8 @@ class GraphParts:
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Logits (B, C). Works on copies, so that an in-place first operation overwrites nothing."""
-        kept = tuple(side.clone() if isinstance(side, Tensor) else side for side in sides)
-        return self.head_graph(activations.clone(), *kept)
+        copies = tuple(side.clone() if isinstance(side, Tensor) else side for side in sides)
+        return self.head_graph(activations.clone(), *copies)
 
 
 class CannotSplit(Exception):

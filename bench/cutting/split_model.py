@@ -1,4 +1,4 @@
-"""A model split at a layer: trunk and head, run in their precisions and counted. It knows no Trace."""
+"""A model split at a layer into trunk and head, which run here in their precisions and are counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class SplitModel:
-    """What CutModel is made of: all of it but the traces, which need it. See CutModel for the arguments."""
+    """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments."""
 
     def __init__(
         self,
@@ -226,8 +226,8 @@ def _checked_layer(model: nn.Module, layer: str) -> str:
             raise unknown("layer", layer, existing)
         return layer
     if isinstance(layer, nn.Module):
-        own = f"this one's name is {names[layer]!r}" if layer in names else "this model doesn't hold it"
-        raise BenchError(f"A layer is a dotted module name, not a {type(layer).__name__}; {own}.")
+        place = f"this one's name is {names[layer]!r}" if layer in names else "this model doesn't hold it"
+        raise BenchError(f"A layer is a dotted module name, not a {type(layer).__name__}; {place}.")
     advice = "; cut one layer at a time" if isinstance(layer, list | tuple) else ""
     example = f", as {next(iter(names.values()))!r}," if names else ""
     raise BenchError(f"A layer is a dotted module name{example} not {type_name(layer)}{advice}.")

@@ -1,7 +1,7 @@
-"""What a transformer's layer puts out, seen as maps (B, K, H, W), and put back: `reshape` of a cut.
+"""The output of a transformer's layer as maps (B, K, H, W), and back: `reshape` of a cut model.
 
-A vision transformer hands on tokens (B, N, K), of which the last H W are the image's patches, row by row; those before
-them (the class token, registers) belong to no place. Swin hands on grids (B, H, W, K).
+A vision transformer's layer returns tokens (B, N, K), of which the last H W are the image's patches, row by row; those
+before them (the class token, registers) have no position. Swin's layers return grids (B, H, W, K).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_LEADING_TOKENS = 8  # one class token, one of distillation, four registers 
 
 @runtime_checkable
 class Reshape(Protocol):
-    """Two functions that undo each other; an object of the user's own may be one."""
+    """Two functions, each the inverse of the other; an object of the user's own may be one."""
 
     def to_maps(self, output: Tensor, image_size: Size) -> tuple[Tensor, Tensor | None]:
         """The layer's output for images of (H', W') pixels -> maps (B, K, H, W), and what is on none of them.
@@ -35,7 +35,7 @@ class Reshape(Protocol):
         """The layer's output again, for any batch of maps with the rest of their images."""
 
 
-AnyReshape = str | Sequence[int] | Reshape  # as a user says it: "tokens", a grid (H, W), or an object of his own
+AnyReshape = str | Sequence[int] | Reshape  # "tokens", a grid (H, W), or an object with to_maps and from_maps
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ChannelsLast:
 
 
 def check_reshape(reshape: Any) -> AnyReshape | None:
-    """What a user said, if it may be. Raises BenchError."""
+    """The reshape itself, a list as a tuple. Raises BenchError for one that is none of the three."""
     if reshape is None or reshape == "tokens" or isinstance(reshape, Reshape):
         return reshape
     if isinstance(reshape, str):
@@ -92,31 +92,31 @@ def check_reshape(reshape: Any) -> AnyReshape | None:
 
 
 def layout(reshape: AnyReshape | None, layer: str, output: Tensor, image_size: Size) -> Reshape | None:
-    """How this layer's output becomes maps; None where it is maps (B, K, H, W) as it comes.
+    """How this layer's output becomes maps; None where it is maps (B, K, H, W) already.
 
     Raises BenchError for tokens without a reshape, and for an output that `reshape` can't be meant for.
     """
     if isinstance(reshape, Reshape):
         return reshape
     shape = tuple(output.shape)
-    found = _readings(
+    readings = _readings(
         shape, None if reshape is None or isinstance(reshape, str) else (reshape[0], reshape[1]), image_size
     )
     if reshape is None:
-        if found and None not in found:
+        if readings and None not in readings:
             raise BenchError(
                 f"The layer {layer!r} gives tokens {shape}, not maps (B, K, H, W): "
                 "set reshape=tokens (model.reshape=tokens on the command line)."
             )
         return None
-    if len(found) == 2:
-        found = [reading for reading in found if _aspect(reading, shape) == Fraction(*image_size)] or found
-    if len(found) != 1:
-        said = "may be maps (B, K, H, W) as well as (B, H, W, K)" if found else "are no maps of the images"
+    if len(readings) == 2:
+        readings = [reading for reading in readings if _aspect(reading, shape) == Fraction(*image_size)] or readings
+    if len(readings) != 1:
+        problem = "may be maps (B, K, H, W) as well as (B, H, W, K)" if readings else "are no maps of the images"
         raise BenchError(
-            f"The values {shape} of the layer {layer!r} {said}; set reshape to an object with to_maps and from_maps."
+            f"The values {shape} of the layer {layer!r} {problem}; set reshape to an object with to_maps and from_maps."
         )
-    return found[0]
+    return readings[0]
 
 
 def grid_of(tokens: int, image_size: Size) -> Size:
@@ -129,11 +129,11 @@ def grid_of(tokens: int, image_size: Size) -> Size:
     fitting = [grid for grid in grids if 0 <= tokens - grid[0] * grid[1] <= min(MOST_LEADING_TOKENS, grid[0] * grid[1])]
     if len(fitting) == 1:
         return fitting[0]
-    said = (
-        f"fill each of the grids {' and '.join(map(_said, fitting))}" if fitting else "fill no grid of square patches"
+    problem = (
+        f"fill each of the grids {' and '.join(map(_text, fitting))}" if fitting else "fill no grid of square patches"
     )
     raise BenchError(
-        f"{tokens} tokens of an image of {_said(image_size)} pixels {said}; set reshape to their grid, as [14, 14]."
+        f"{tokens} tokens of an image of {_text(image_size)} pixels {problem}; set reshape to their grid, as [14, 14]."
     )
 
 
@@ -143,12 +143,12 @@ def _readings(shape: tuple[int, ...], grid: Size | None, image_size: Size) -> li
         return [Tokens(grid)]
     if len(shape) != 4:
         return []
-    four: tuple[tuple[Reshape | None, tuple[int, ...]], ...] = ((None, shape[2:]), (ChannelsLast(), shape[1:3]))
-    return [reading for reading, sides in four if (_fits(sides, image_size) if grid is None else sides == grid)]
+    candidates: tuple[tuple[Reshape | None, tuple[int, ...]], ...] = ((None, shape[2:]), (ChannelsLast(), shape[1:3]))
+    return [reading for reading, sides in candidates if (_fits(sides, image_size) if grid is None else sides == grid)]
 
 
 def _aspect(reading: Reshape | None, shape: tuple[int, ...]) -> Fraction:
-    """H : W of four dimensions that are read so."""
+    """H : W of an output of four dimensions in this reading."""
     return Fraction(*(shape[2:] if reading is None else shape[1:3]))
 
 
@@ -158,5 +158,5 @@ def _fits(sides: tuple[int, ...], image_size: Size) -> bool:
     return down * (width - 1) < across * (height + 1) and across * (height - 1) < down * (width + 1)
 
 
-def _said(size: Size) -> str:
+def _text(size: Size) -> str:
     return "x".join(map(str, size))

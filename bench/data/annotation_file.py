@@ -37,15 +37,15 @@ def parse_objects(
     try:
         root = ElementTree.fromstring(content)
         drawn_on = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-        found = [(item.findtext("name") or "", _box(item, first_pixel)) for item in root.iter("object")]
+        items = [(item.findtext("name") or "", _box(item, first_pixel)) for item in root.iter("object")]
     except (ElementTree.ParseError, ValueError) as error:
         return (), (f"the annotation {name} is malformed: {error}",)
     if size is not None and all(drawn_on) and drawn_on != size:
         return (), (f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",)
-    problems = [f"{name}: unknown class {label!r}" for label, _ in found if label not in class_index]
-    objects = [(class_index[label], _clipped(box, size)) for label, box in found if label in class_index]
+    problems = [f"{name}: unknown class {label!r}" for label, _ in items if label not in class_index]
+    objects = [(class_index[label], _clipped(box, size)) for label, box in items if label in class_index]
     problems += [f"{name}: empty box {box}" for _, box in objects if _empty(box)]
-    problems += [] if found else [f"{name} has no object"]
+    problems += [] if items else [f"{name} has no object"]
     return tuple((label, box) for label, box in objects if not _empty(box)), tuple(problems)
 
 

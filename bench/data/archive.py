@@ -32,11 +32,11 @@ class Archive:
         except (tarfile.TarError, EOFError, OSError) as error:
             raise _unreadable(path, error) from error
         archive = Archive(path, members)
-        if members and not archive.is_whole():
+        if members and not archive.is_complete():
             raise _unreadable(path, EOFError("its end is missing"))
         return archive
 
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the block of zeros that ends a tar follows the last member: a file cut between two has none."""
         end = max(start + length for start, length in self.members.values())
         with self.path.open("rb") as file:
@@ -56,19 +56,19 @@ class Archive:
 def read_compressed(path: Path, suffixes: str | tuple[str, ...]) -> dict[str, bytes]:
     """{file name without folders: content} of the members of a tar.gz whose names end so, all read at once.
 
-    A compressed file has no places to jump to. Raises BenchError where it is no tar, or cut short.
+    A compressed file can't be read from the middle. Raises BenchError where it is no tar, or cut short.
     """
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r:*") as tar:
             for member in tar:
                 content = tar.extractfile(member) if member.isfile() and member.name.endswith(suffixes) else None
                 if content is not None:
-                    found[PurePosixPath(member.name).name] = content.read()
+                    contents[PurePosixPath(member.name).name] = content.read()
     except (tarfile.TarError, EOFError, OSError) as error:
         raise _unreadable(path, error) from error
-    return found
+    return contents
 
 
 def _unreadable(path: Path, error: Exception) -> BenchError:
-    return BenchError(f"The archive {path} can't be read ({error}); it isn't the whole file, so download it again.")
+    return BenchError(f"The archive {path} can't be read ({error}); it is incomplete or damaged: download it again.")

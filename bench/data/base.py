@@ -1,4 +1,4 @@
-"""What every data set offers: samples by index, ids in ascending order, and a fingerprint of what was read."""
+"""The base of every data set: samples by index, ids in ascending order, and a fingerprint of each image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.errors import BenchError, unknown
 
 Box = tuple[float, float, float, float]
@@ -19,7 +20,7 @@ MOST_NAMED = 100  # in an error; a thousand names are no help
 
 
 class BadImage(Exception):
-    """An image that can't be explained. It is raised where it is read, and yielded by the loader: never dropped."""
+    """An image that can't be explained: raised where it is read, and yielded by the loader, so that none is dropped."""
 
     def __init__(self, image_id: str, message: str, status: str = "bad_image") -> None:
         super().__init__(image_id, message, status)
@@ -51,7 +52,7 @@ class Sample:
 class DataSet(ABC):
     """name: as it stands in the records. classes: by class index. ids: ascending, one per image, each once.
 
-    drawn: whether data.size has already said how many images there are, instead of how many to choose.
+    drawn: whether data.size is the number of images that are drawn, instead of the number to choose.
     """
 
     drawn = False
@@ -64,7 +65,7 @@ class DataSet(ABC):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes as people call them, by class index; the same as `classes` where nothing else is known."""
+        """Readable names of the classes, by class index; `classes` themselves where there are no others."""
         return self.classes
 
     @abstractmethod
@@ -76,8 +77,11 @@ class DataSet(ABC):
         """All classes that the image is labelled with, ascending, without decoding it."""
 
     @abstractmethod
-    def fingerprint(self, index: int) -> str:
-        """SHA-256 over the image's and its annotation's bytes, in hexadecimal."""
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        """SHA-256 over the image's and its annotation's bytes, in hexadecimal.
+
+        hashes: of files that were read before, which aren't read again.
+        """
 
 
 def largest(objects: Objects) -> int | None:
@@ -95,43 +99,43 @@ def subset(
     that draws its images, all such are chosen, whatever the size.
     Raises BenchError where the data set has fewer such images, or no such class.
     """
-    among: Sequence[int] = range(len(dataset))
-    said = f"{len(dataset)} images in {dataset.name!r}"
+    candidates: Sequence[int] = range(len(dataset))
+    description = f"{len(dataset)} images in {dataset.name!r}"
     if only_classes is not None:
-        wanted = {class_index(dataset, name) for name in only_classes}
-        among = [index for index in among if wanted.intersection(dataset.labels(index))]
-        said = f"{len(among)} images of data.only_classes in {dataset.name!r}"
-    if not among:
+        classes = {class_index(dataset, name) for name in only_classes}
+        candidates = [index for index in candidates if classes.intersection(dataset.labels(index))]
+        description = f"{len(candidates)} images of data.only_classes in {dataset.name!r}"
+    if not candidates:
         raise BenchError(f"There are no images of data.only_classes={list(only_classes or ())} in {dataset.name!r}.")
     if size is None or (dataset.drawn and only_classes is not None):
-        return tuple(among)
-    if not 1 <= size <= len(among):
-        raise BenchError(f"data.size={size} of {said}: give 1 to {len(among)}, or null for all.")
-    return tuple(sorted(among[place] for place in np.random.default_rng(seed).permutation(len(among))[:size]))
+        return tuple(candidates)
+    if not 1 <= size <= len(candidates):
+        raise BenchError(f"data.size={size} of {description}: give 1 to {len(candidates)}, or null for all.")
+    return tuple(sorted(candidates[place] for place in np.random.default_rng(seed).permutation(len(candidates))[:size]))
 
 
-def class_index(dataset: DataSet, said: str | int) -> int:
+def class_index(dataset: DataSet, name: str | int) -> int:
     """The class index of a class, of its name, or of itself. Raises BenchError, with the nearest, for no such class."""
-    if isinstance(said, int) and 0 <= said < len(dataset.classes):
-        return said
-    for known in (dataset.classes, dataset.class_names):
-        if said in known:
-            return known.index(str(said))
-    names = {*dataset.classes, *dataset.class_names}
-    if len(names) > MOST_NAMED and not difflib.get_close_matches(str(said), names, n=1, cutoff=0.5):
+    if isinstance(name, int) and 0 <= name < len(dataset.classes):
+        return name
+    for names in (dataset.classes, dataset.class_names):
+        if name in names:
+            return names.index(str(name))
+    every = {*dataset.classes, *dataset.class_names}
+    if len(every) > MOST_NAMED and not difflib.get_close_matches(str(name), every, n=1, cutoff=0.5):
         raise BenchError(
-            f"There is no class {said!r} among the {len(dataset.classes)} of {dataset.name!r}; "
+            f"There is no class {name!r} among the {len(dataset.classes)} of {dataset.name!r}; "
             f"name them as {dataset.classes[0]!r}, by their names or by their indices."
         )
-    raise unknown(f"class of {dataset.name!r}", str(said), names)
+    raise unknown(f"class of {dataset.name!r}", str(name), every)
 
 
 def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: int) -> None:
     """Raises BenchError where an image is labelled with a class that the model doesn't have; decodes nothing."""
     for index in indices:
-        beyond = [label for label in dataset.labels(index) if not 0 <= label < number_of_classes]
-        if beyond:
+        outside = [label for label in dataset.labels(index) if not 0 <= label < number_of_classes]
+        if outside:
             raise BenchError(
-                f"{dataset.name!r} labels {dataset.ids[index]!r} with class {beyond[0]}, but the model has only the "
+                f"{dataset.name!r} labels {dataset.ids[index]!r} with class {outside[0]}, but the model has only the "
                 f"classes 0 to {number_of_classes - 1}; set data.classes to the model's own classes, in its order."
             )

@@ -1,4 +1,4 @@
-"""What a data set hands to the engine: images with labels, boxes and masks, in the pixels that the model sees."""
+"""Batches: preprocessed images with labels, boxes and masks in their pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Annotation:
 
     @staticmethod
     def none() -> Annotation:
-        """No object known."""
+        """No objects."""
         return Annotation(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
 
     def boxes_of(self, target: int) -> Tensor:
@@ -34,13 +34,13 @@ class Annotation:
         """The objects of all other classes."""
         return self._where(lambda labels: labels != target)
 
-    def known(self, classes: int) -> Annotation:
+    def of_model(self, classes: int) -> Annotation:
         """The objects of the classes that a model of so many has, 0 to classes - 1."""
         return self._where(lambda labels: (labels >= 0) & (labels < classes))
 
-    def _where(self, kept: Callable[[Tensor], Tensor]) -> Annotation:
-        rows = kept(self.labels)
-        mask = None if self.mask is None else self.mask.masked_fill(~kept(self.mask), -1)
+    def _where(self, belongs: Callable[[Tensor], Tensor]) -> Annotation:
+        rows = belongs(self.labels)
+        mask = None if self.mask is None else self.mask.masked_fill(~belongs(self.mask), -1)
         return Annotation(self.labels[rows], self.boxes[rows], mask)
 
 
@@ -73,22 +73,23 @@ class Batch:
         """Per row the boxes of its explained class, (n, 4) each; None where the data set has no boxes."""
         if not self.annotations:
             return None
-        return tuple(note.boxes_of(int(target)) for note, target in self._explained(targets))
+        return tuple(annotation.boxes_of(int(target)) for annotation, target in self._explained(targets))
 
     def masks(self, targets: Tensor) -> Tensor | None:
         """(B, H', W') bool: the pixels of the explained class; all False where a row has no mask."""
-        if not any(note.mask is not None for note in self.annotations):
+        if not any(annotation.mask is not None for annotation in self.annotations):
             return None
         empty = torch.full(self.images.shape[-2:], -1)
-        return torch.stack([(note.mask if note.mask is not None else empty) == target
-                            for note, target in self._explained(targets)])  # fmt: skip
+        return torch.stack([(annotation.mask if annotation.mask is not None else empty) == target
+                            for annotation, target in self._explained(targets)])  # fmt: skip
 
     def others(self, targets: Tensor, classes: int) -> tuple[Annotation, ...] | None:
         """Per row the objects of the classes that aren't explained, of those that a model of so many classes has; None
         where the data set has no annotations."""
         if not self.annotations:
             return None
-        return tuple(note.known(classes).without(int(target)) for note, target in self._explained(targets))
+        rows = self._explained(targets)
+        return tuple(annotation.of_model(classes).without(target) for annotation, target in rows)
 
     def _explained(self, targets: Tensor) -> Iterator[tuple[Annotation, int]]:
         return zip(self.annotations, targets.tolist(), strict=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.data.base import Box, Sample, largest
-from axiom_bench.data.decoding import sha256
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing
 from axiom_bench.errors import BenchError
 
@@ -61,18 +61,21 @@ class Coco(ImageFiles):
         return self.folder / self.ids[index]
 
     def labels(self, index: int) -> tuple[int, ...]:
-        known = (self._index.get(entry.get("category_id"), -1) for entry in self._of(index) if not entry.get("iscrowd"))
-        return tuple(sorted(set(known) - {-1}))
+        objects = (entry for entry in self._of(index) if not entry.get("iscrowd"))
+        labels = {self._index.get(entry.get("category_id"), -1) for entry in objects}
+        return tuple(sorted(labels - {-1}))
 
-    def fingerprint(self, index: int) -> str:
-        said = json.dumps([*self._of(index), list(self.classes)], sort_keys=True)
-        return hashlib.sha256(f"{sha256(self.path(index))} {said}".encode()).hexdigest()
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        entries = json.dumps([*self._of(index), list(self.classes)], sort_keys=True)
+        return hashlib.sha256(f"{super().fingerprint(index, hashes)} {entries}".encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image) -> Sample:
         image_id, entry = self.ids[index], self._entries[self.ids[index]]
-        said = (entry.get("width"), entry.get("height"))
-        if said != image.size:
-            problem = f"{image_id}: the annotations are for {said} pixels (width, height), the image has {image.size}"
+        expected = (entry.get("width"), entry.get("height"))
+        if expected != image.size:
+            problem = (
+                f"{image_id}: the annotations are for {expected} pixels (width, height), the image has {image.size}"
+            )
             return Sample(image, image_id, problems=(problem,))
         objects: list[tuple[int, Box]] = []
         crowd: list[tuple[int, Box]] = []
@@ -86,8 +89,8 @@ class Coco(ImageFiles):
                 problems.append(f"{image_id}: annotation {annotation.get('id')} is malformed: {error!r}")
                 continue
             (crowd if annotation.get("iscrowd") else objects).append((label, box))
-        found, mask = tuple(objects), _mask(regions, image.size)
-        return Sample(image, image_id, largest(found), found, mask, tuple(problems), tuple(crowd))
+        mask = _mask(regions, image.size)
+        return Sample(image, image_id, largest(tuple(objects)), tuple(objects), mask, tuple(problems), tuple(crowd))
 
     def _of(self, index: int) -> list[Entry]:
         return self._objects.get(self._entries[self.ids[index]]["id"], [])
@@ -122,12 +125,12 @@ def _read(path: Path) -> tuple[list[Entry], dict[Any, list[Entry]], dict[Any, st
     if not path.is_file():
         raise BenchError(f"There is no annotation file {path}; expected {LAYOUT}, or data.annotations naming it.")
     try:
-        said = json.loads(path.read_bytes())
-        categories = {entry["id"]: str(entry["name"]) for entry in said["categories"]}
+        content = json.loads(path.read_bytes())
+        categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
         by_image: dict[Any, list[Entry]] = defaultdict(list)
-        for annotation in said["annotations"]:
+        for annotation in content["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
-        images = [entry for entry in said["images"] if (entry["id"], entry["file_name"])]
+        images = [entry for entry in content["images"] if (entry["id"], entry["file_name"])]
     except (ValueError, KeyError, TypeError) as error:
         raise BenchError(
             f"{path} isn't COCO's form of instances ({error!r}); it must hold images, annotations and categories."
@@ -146,10 +149,10 @@ def _box(values: Any, size: tuple[int, int]) -> Box:
 
 def _mask(regions: list[tuple[int, Region | None]], size: tuple[int, int]) -> NDArray[np.int64] | None:
     """(h, w) class per pixel; of regions that overlap, the smaller lies on top. None where one has no region."""
-    known = [(label, pixels) for label, pixels in regions if pixels is not None]
-    if len(known) < len(regions):
+    with_pixels = [(label, pixels) for label, pixels in regions if pixels is not None]
+    if len(with_pixels) < len(regions):
         return None
     mask = np.full(size[::-1], -1)
-    for label, pixels in sorted(known, key=lambda region: -int(region[1].sum())):
+    for label, pixels in sorted(with_pixels, key=lambda region: -int(region[1].sum())):
         mask[pixels] = label
     return mask

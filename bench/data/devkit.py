@@ -22,11 +22,11 @@ CLASSES = 1000  # the numbers 1 to 1000 are the challenge's classes; inner nodes
 
 @dataclass(frozen=True)
 class Devkit:
-    """meta: the content of meta.mat. truth: that of the ground truth, where it is there. where: of meta, for errors."""
+    """meta: the content of meta.mat. truth: of the ground truth, or None. source: where meta is, for errors."""
 
     meta: bytes
     truth: bytes | None
-    where: str
+    source: str
 
     @staticmethod
     def find(root: Path) -> Devkit | None:
@@ -46,10 +46,10 @@ class Devkit:
         """{the kit's number of a class, from 1: (synset id, name)}. Raises BenchError for a file of another form."""
         try:
             entries = loadmat(BytesIO(self.meta), squeeze_me=True, struct_as_record=False)["synsets"]
-            found = {int(entry.ILSVRC2012_ID): (str(entry.WNID), _words(entry)) for entry in entries}
+            synsets = {int(entry.ILSVRC2012_ID): (str(entry.WNID), _words(entry)) for entry in entries}
         except Exception as error:  # what scipy raises for a file of another form is not documented
-            raise BenchError(f"{self.where} can't be read as the kit's table of classes ({error}).") from error
-        return {number: entry for number, entry in sorted(found.items()) if number <= CLASSES}
+            raise BenchError(f"{self.source} can't be read as the kit's table of classes ({error}).") from error
+        return {number: entry for number, entry in sorted(synsets.items()) if number <= CLASSES}
 
     @property
     def classes(self) -> dict[str, str]:

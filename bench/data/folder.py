@@ -35,14 +35,14 @@ class Folder(ImageFiles):
         self.root, self.name = existing(Path(root), LAYOUT), name
         if folders not in FOLDERS:
             raise unknown("naming of folders", folders, FOLDERS)
-        there = sorted(path.name for path in self.root.iterdir() if path.is_dir())
+        subfolders = sorted(path.name for path in self.root.iterdir() if path.is_dir())
         if folders == "index" and classes is None:
             raise BenchError("data.folders=index needs data.classes, the classes in the order of their indices.")
-        self._names = class_list(classes) if classes is not None else dict(zip(there, there, strict=True))
+        self._names = class_list(classes) if classes is not None else dict(zip(subfolders, subfolders, strict=True))
         self.classes = tuple(self._names)
         self._index = {name: index for index, name in enumerate(self.classes)}
         if folders == "index":
-            self._index = _indices(self.root, there, len(self.classes))
+            self._index = _indices(self.root, subfolders, len(self.classes))
         self.ids = tuple(path for path in image_files(self.root) if path.partition("/")[0] in self._index)
         if not self.ids:
             raise BenchError(
@@ -65,10 +65,10 @@ class Folder(ImageFiles):
 
 def _indices(root: Path, folders: Sequence[str], number_of_classes: int) -> dict[str, int]:
     """{folder: the class index it is called by}. Raises BenchError for a folder that is no index of a class."""
-    strange = [folder for folder in folders if not (folder.isdecimal() and int(folder) < number_of_classes)]
-    if strange:
+    wrong = [folder for folder in folders if not (folder.isdecimal() and int(folder) < number_of_classes)]
+    if wrong:
         raise BenchError(
-            f"{root / strange[0]} is no class index from 0 to {number_of_classes - 1}; "
+            f"{root / wrong[0]} is no class index from 0 to {number_of_classes - 1}; "
             "set data.folders=name for folders that are called by their classes."
         )
     return {folder: int(folder) for folder in folders}

@@ -47,20 +47,20 @@ class ImageNet(ImageFiles):
         self._names = synsets(self.root, classes)
         self.classes = tuple(self._names)
         self._index = {synset: index for index, synset in enumerate(self.classes)}
-        found = list(image_files(self.folder))
-        self._synset = {path: path.partition("/")[0] for path in found if "/" in path}
-        flat = [path for path in found if "/" not in path]
+        paths = list(image_files(self.folder))
+        self._synset = {path: path.partition("/")[0] for path in paths if "/" in path}
+        flat = [path for path in paths if "/" not in path]
         if flat:
             self._synset |= flat_labels(self.root, labels, flat, self.classes)
-        self.ids = self._chosen(found, everything=classes is None)
+        self.ids = self._chosen(paths, all_classes=classes is None)
 
-    def _chosen(self, found: list[str], everything: bool) -> tuple[str, ...]:
-        unknown = [path for path in found if self._synset[path] not in self._index]
-        if unknown and everything:
+    def _chosen(self, paths: list[str], all_classes: bool) -> tuple[str, ...]:
+        unknown = [path for path in paths if self._synset[path] not in self._index]
+        if unknown and all_classes:
             raise BenchError(
                 f"{self.folder / unknown[0]} is of class {self._synset[unknown[0]]!r}, which the class list lacks."
             )
-        chosen = tuple(path for path in found if self._synset[path] in self._index)
+        chosen = tuple(path for path in paths if self._synset[path] in self._index)
         if not chosen:
             raise BenchError(f"There are no images of the classes asked for in {self.folder}; expected {LAYOUT}.")
         return chosen
@@ -74,9 +74,9 @@ class ImageNet(ImageFiles):
 
     def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
         """Validation boxes lie flat, training boxes in a folder for each synset."""
-        below = Path(self.ids[index]).with_suffix(".xml")
-        nested = self.boxes / below
-        return (nested if nested.is_file() else self.boxes / below.name,)
+        relative = Path(self.ids[index]).with_suffix(".xml")
+        nested = self.boxes / relative
+        return (nested if nested.is_file() else self.boxes / relative.name,)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self._synset[self.ids[index]]],)

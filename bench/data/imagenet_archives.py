@@ -13,6 +13,7 @@ from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.class_list import synsets
 from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256_of
 from axiom_bench.data.devkit import ARCHIVE
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.imagenet import ImageNet
 from axiom_bench.data.imagenet_labels import flat_labels
 from axiom_bench.errors import BenchError
@@ -26,7 +27,7 @@ class ImageNetArchives(DataSet):
     """ids: the file names, "ILSVRC2012_val_00000001.JPEG". classes and labels: as in `ImageNet`.
 
     The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,
-    which is unpacked into memory (it has no places to jump to), where it is there.
+    if there is one, which is unpacked into memory (a compressed file can't be read from the middle).
     """
 
     def __init__(
@@ -41,8 +42,8 @@ class ImageNetArchives(DataSet):
         self.archive = Archive.of(self.root / IMAGES.format(split=split))
         images = sorted(file for file in self.archive.members if Path(file).suffix.lower() in SUFFIXES)
         if not images:
-            some = next(iter(self.archive.members), "nothing")
-            raise BenchError(f"{self.archive.path} holds no images but {some}; expected {FILES}.")
+            member = next(iter(self.archive.members), "nothing")
+            raise BenchError(f"{self.archive.path} holds no images but {member}; expected {FILES}.")
         self._names = synsets(self.root, classes)
         self.classes = tuple(self._names)
         self._index = {synset: index for index, synset in enumerate(self.classes)}
@@ -53,8 +54,8 @@ class ImageNetArchives(DataSet):
         self.ids = tuple(image for image in images if self._synset[image] in self._index)
         if not self.ids:
             raise BenchError(f"There are no images of the classes asked for in {self.archive.path}.")
-        names = (self.root / name.format(split=split) for name in BOXES)
-        self.boxes_file = next((path for path in names if path.is_file()), None)
+        paths = (self.root / name.format(split=split) for name in BOXES)
+        self.boxes_file = next((path for path in paths if path.is_file()), None)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -73,8 +74,11 @@ class ImageNetArchives(DataSet):
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self._synset[self.ids[index]]],)
 
-    def fingerprint(self, index: int) -> str:
-        return sha256_of((self.archive.read(self.ids[index]), self._boxes_of(index)))
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        def read() -> str:
+            return sha256_of((self.archive.read(self.ids[index]), self._boxes_of(index)))
+
+        return read() if hashes is None else hashes.of((self.archive.path, self.boxes_file), read, self.ids[index])
 
     def _boxes_of(self, index: int) -> bytes | None:
         return self._boxes.get(f"{Path(self.ids[index]).stem}.xml")

@@ -17,6 +17,7 @@ from scipy.ndimage import find_objects
 
 from axiom_bench.data.base import Objects, Sample
 from axiom_bench.data.class_list import class_list, synsets
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing, image_files
 from axiom_bench.errors import BenchError
 
@@ -35,7 +36,7 @@ class ImageNetS(ImageFiles):
     classes: synset ids in the order of the model's classes (a list or a file); None: <root>/LOC_synset_mapping.txt.
     categories: the set's own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
     the split, which must then be all of them. boxes: "mask", for each class in the mask one box around all its pixels;
-    None: no boxes. Raises BenchError where any of this isn't there.
+    None: no boxes. Raises BenchError for a missing folder or list.
     """
 
     def __init__(
@@ -63,13 +64,14 @@ class ImageNetS(ImageFiles):
 
     def _classes_of_values(self, categories: Sequence[str] | str | None) -> NDArray[np.int64]:
         """(n + 1,) the class index of each value of a mask up to the last category; -1 for no class of the model."""
-        found = class_list(categories) if categories else [path.name for path in self.folder.iterdir() if path.is_dir()]
-        if not categories and len(found) not in SIZES:
+        folders = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        if not categories and len(folders) not in SIZES:
             raise BenchError(
-                f"{self.folder} has {len(found)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
+                f"{self.folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
                 "or 919; set data.categories to the list of its synset ids (ImageNetS_categories_im919.txt)."
             )
-        return np.array([-1, *(self._index.get(synset, -1) for synset in sorted(found))])
+        synset_ids = sorted(class_list(categories) if categories else folders)
+        return np.array([-1, *(self._index.get(synset, -1) for synset in synset_ids)])
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -84,9 +86,9 @@ class ImageNetS(ImageFiles):
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self.ids[index].partition("/")[0]],)
 
-    def fingerprint(self, index: int) -> str:
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         """SHA-256 over the image's and its mask's bytes, what the mask's values mean, and what boxes are made of it."""
-        meaning = f"{super().fingerprint(index)} {self._of_value.tolist()} {self.boxes}"
+        meaning = f"{super().fingerprint(index, hashes)} {self._of_value.tolist()} {self.boxes}"
         return hashlib.sha256(meaning.encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image) -> Sample:
@@ -104,8 +106,8 @@ class ImageNetS(ImageFiles):
         except (OSError, ValueError, SyntaxError) as error:
             return None, (f"the mask {path.name} can't be decoded: {error}",)
         values = colours[..., 0] + 256 * colours[..., 1]
-        known = (values < len(self._of_value)) | (values == IGNORED)
-        if values.shape != size[::-1] or not known.all():
+        valid = (values < len(self._of_value)) | (values == IGNORED)
+        if values.shape != size[::-1] or not valid.all():
             return None, (f"the mask {path.name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
         return self._of_value[np.where(values == IGNORED, OTHER, values)], ()
 

@@ -42,7 +42,7 @@ class Prepared:
         return Annotation(torch.from_numpy(self.labels), torch.from_numpy(self.boxes), mask)
 
 
-Item = tuple[Tensor | None, "Prepared | BadImage"]  # an image (3, H', W') and what is known about it
+Item = tuple[Tensor | None, "Prepared | BadImage"]  # an image (3, H', W') and its targets and annotation
 Row = tuple[Tensor, int | None, str, Annotation]  # image, target, image id, annotation
 
 
@@ -79,12 +79,13 @@ class _Images(Dataset[Item]):
     def __getitem__(self, place: int) -> Item:
         try:
             sample = self.dataset.read(self.indices[place])
-            image, note = self.preprocessing(sample)
-            targets = _targets(self.rule, sample.image_id, sample.label, note.labels.tolist())
+            image, annotation = self.preprocessing(sample)
+            targets = _targets(self.rule, sample.image_id, sample.label, annotation.labels.tolist())
         except BadImage as bad:
             return None, bad
-        mask = None if note.mask is None else note.mask.numpy()
-        return image, Prepared(sample.image_id, targets, note.labels.numpy(), note.boxes.numpy(), mask, sample.problems)
+        mask = None if annotation.mask is None else annotation.mask.numpy()
+        labels, boxes = annotation.labels.numpy(), annotation.boxes.numpy()
+        return image, Prepared(sample.image_id, targets, labels, boxes, mask, sample.problems)
 
 
 def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]) -> tuple[int | None, ...]:
@@ -110,30 +111,30 @@ def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
             if not runs or runs[-1][-1].shape != image.shape:
                 runs.append([])
             runs[-1].append(image)
-    return [torch.stack(run) for run in runs], [(None, note) for _, note in items]
+    return [torch.stack(run) for run in runs], [(None, prepared) for _, prepared in items]
 
 
 def _batches(chunks: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_size: int) -> Iterator[Batch | BadImage]:
     rows: list[Row] = []
     for stacks, items in chunks:
         images = (image for stack in stacks for image in stack)
-        for _, note in items:
-            if isinstance(note, BadImage):
-                yield note
+        for _, prepared in items:
+            if isinstance(prepared, BadImage):
+                yield prepared
                 continue
-            for problem in note.problems:
-                log.warning("%s: %s", note.image_id, problem)
-            image, annotation = next(images), note.annotation()
-            for target in note.targets:
+            for problem in prepared.problems:
+                log.warning("%s: %s", prepared.image_id, problem)
+            image, annotation = next(images), prepared.annotation()
+            for target in prepared.targets:
                 if rows and (len(rows) == batch_size or rows[-1][0].shape != image.shape):
                     yield _batch(rows)
                     rows = []
-                rows.append((image, target, note.image_id, annotation))
+                rows.append((image, target, prepared.image_id, annotation))
     if rows:
         yield _batch(rows)
 
 
 def _batch(rows: Sequence[Row]) -> Batch:
     images, targets, image_ids, annotations = zip(*rows, strict=True)
-    known = None if None in targets else torch.tensor(targets, dtype=torch.long)
-    return Batch(torch.stack(images), image_ids, known, annotations)
+    targets_or_none = None if None in targets else torch.tensor(targets, dtype=torch.long)
+    return Batch(torch.stack(images), image_ids, targets_or_none, annotations)

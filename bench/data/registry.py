@@ -27,7 +27,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "coco": Coco,
     "folder": Folder,
 }
-LOADING = frozenset(  # what the runner reads itself
+LOADING = frozenset(  # settings of the loader, not of a data set
     {"kind", "size", "seed", "only_classes", "only_correct", "target", "batch_size", "workers"}
 )
 
@@ -40,15 +40,15 @@ def dataset_names() -> list[str]:
 def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
     """The data set of one conf/data/ file: `kind` names the class, and it takes the keys that its constructor has.
 
-    Raises BenchError for an unknown kind or key, a root that isn't there, or labels that can't be read.
+    Raises BenchError for an unknown kind or key, a missing root, or labels that can't be read.
     """
     kind = str(cfg.get("kind"))
     if kind not in KINDS:
         raise unknown("kind of data set", kind, KINDS)
     parameters = inspect.signature(KINDS[kind]).parameters
-    strange = sorted(str(key) for key in cfg if key not in LOADING and key not in parameters)
-    if strange:
-        raise unknown(f"setting of data set kind {kind!r}", strange[0], {*LOADING, *parameters})
+    unknown_keys = sorted(str(key) for key in cfg if key not in LOADING and key not in parameters)
+    if unknown_keys:
+        raise unknown(f"setting of data set kind {kind!r}", unknown_keys[0], {*LOADING, *parameters})
     missing = [key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in cfg]
     if missing:
         raise BenchError(f"A data set of kind {kind!r} needs data.{missing[0]}.")

@@ -80,15 +80,15 @@ class Voc(ImageFiles):
 def devkit(root: Path, year: int | None = None) -> Path:
     """The folder that holds JPEGImages: the root itself, or what the devkit's archive unpacks to.
 
-    Raises BenchError where it isn't there, or isn't of the year asked for.
+    Raises BenchError for a missing folder, or one of another year.
     """
     if year is not None and year not in YEARS:
         raise unknown("year of VOC's two with twenty classes", str(year), map(str, YEARS))
     years = [year] if year else YEARS
-    below = [folder / f"VOC{year}" for year in years for folder in (root, root / "VOCdevkit")]
-    itself = [root] if year is None or root.name == f"VOC{year}" else []
-    found = next((path for path in (*itself, *below) if (path / "JPEGImages").is_dir()), None)
-    return found or existing((below[0] if year else root) / "JPEGImages", LAYOUT)
+    nested = [folder / f"VOC{year}" for year in years for folder in (root, root / "VOCdevkit")]
+    own_folder = [root] if year is None or root.name == f"VOC{year}" else []
+    folder = next((path for path in (*own_folder, *nested) if (path / "JPEGImages").is_dir()), None)
+    return folder or existing((nested[0] if year else root) / "JPEGImages", LAYOUT)
 
 
 def read_mask(path: Path | None, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,11 +15,17 @@ import torch
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.tables import Columns
+
+
+class Unreadable(Protocol):
+    """An image without a batch, as the data's `BadImage` is one: its id, and why as a status."""
+
+    image_id: str
+    status: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Request:
 
 def shard_rows(
     cut_model: CutModel,
-    batches: Iterable[Batch | BadImage],
+    batches: Iterable[Batch | Unreadable],
     requests: Sequence[Request],
     batch_rows: int,
     normalise: str = "maximum",
@@ -46,7 +53,7 @@ def shard_rows(
     batch_rows: number of rows that every batch is padded to. A bad image has rows of its status in each value.
     """
     for batch in batches:
-        if isinstance(batch, BadImage):
+        if not isinstance(batch, Batch):
             for request in requests:
                 yield from (bad_rows(batch, name, request.metrics) for name in request.method_names)
             continue
@@ -88,7 +95,7 @@ def trimmed(part: Columns, size: int, count: int) -> Columns:
     return {name: values if name == "axes" else values[keep] for name, values in part.items()}
 
 
-def bad_rows(image: BadImage, method: str, metrics: Sequence[Plugin]) -> Columns:
+def bad_rows(image: Unreadable, method: str, metrics: Sequence[Plugin]) -> Columns:
     """The rows of an image that can't be read, one for each value of a method: NaN, with the reason as status."""
     names = [name for metric in metrics for name in value_names(metric)]
     texts = {"image_id": image.image_id, "method": method, "status": image.status}

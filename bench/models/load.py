@@ -12,7 +12,7 @@ from torch import nn
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, type_name
 from axiom_bench.models import layers, outputs, sources, weights
 from axiom_bench.models.sources import Source
 from axiom_bench.models.spec import ModelSpec
@@ -26,9 +26,9 @@ class LoadedModel:
     module: in eval mode, on the CPU, float32. layer: the dotted name of the target layer. classes: one name per logit,
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
     state dict. reshape: of a transformer's layer, and output, what is explained, as `CutModel` takes them; the name
-    tells an output that isn't the logits, and output_module is what it puts behind this network. depth: the place of
-    the layer among all modules, in the order in which the network runs them. build: the function that built the
-    network, with its arguments bound.
+    tells an output that isn't the logits, and output_module is the module behind the network. depth: the place of the
+    layer among all modules, in the order in which the network runs them. random_weights: whether the weights were drawn
+    from the seed. build: the function that built the network, with its arguments bound.
     """
 
     name: str
@@ -43,6 +43,7 @@ class LoadedModel:
     output: Output = LOGITS
     output_module: OutputModule | None = None
     depth: int = 0
+    random_weights: bool = False
     build: Callable[[], nn.Module] | None = None
 
 
@@ -53,8 +54,8 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     """
     spec = ModelSpec.of(cfg)
     source = sources.find(spec)
-    module = _built(spec, source)
-    found = _weights(spec, source, module)
+    module = _build(spec, source)
+    loaded = _weights(spec, source, module)
     preprocessing = _preprocessing(spec, source)
     calls = layers.record(module, input_size(preprocessing))
     reshape = _reshape(spec)
@@ -74,8 +75,9 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         number_of_classes=len(output.classes or ()) or number_of_classes,
         classes=output.classes or classes,
         preprocessing=preprocessing,
-        weights=found.description,
-        weights_sha256=found.sha256,
+        weights=loaded.description,
+        random_weights=spec.weights is None,
+        weights_sha256=loaded.sha256,
         reshape=reshape,
         output=output,
         output_module=output.module(number_of_classes),
@@ -94,7 +96,7 @@ def input_size(preprocessing: Preprocessing) -> tuple[int, int]:
     return side, side
 
 
-def _built(spec: ModelSpec, source: Source) -> nn.Module:
+def _build(spec: ModelSpec, source: Source) -> nn.Module:
     """The network with random weights drawn from `seed`, whatever was drawn before; the global state isn't moved."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
@@ -108,7 +110,7 @@ def _built(spec: ModelSpec, source: Source) -> nn.Module:
                 f"{type(error).__name__}: {error}."
             ) from error
     if not isinstance(module, nn.Module):
-        raise BenchError(f"{spec.architecture} gives a {type(module).__name__}; it must return an nn.Module.")
+        raise BenchError(f"{spec.architecture} must return an nn.Module, not {type_name(module)}.")
     return module.eval()
 
 
@@ -121,16 +123,16 @@ def _reshape(spec: ModelSpec) -> AnyReshape | None:
 
 
 def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weights:
-    """The weights asked for, already in the module."""
+    """The configured weights, loaded into the module."""
     if spec.weights is None:
         return weights.random(module, spec.seed)
     file = spec.weights_file
-    found = source.published(spec.weights) if file is None else weights.read(file)
-    weights.fit(module, found, spec.architecture)
-    return found
+    loaded = source.published(spec.weights) if file is None else weights.read(file)
+    weights.fit(module, loaded, spec.architecture)
+    return loaded
 
 
 def _preprocessing(spec: ModelSpec, source: Source) -> Preprocessing:
-    """What the weights expect, but for what the configuration says."""
-    said = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
-    return replace(source.preprocessing, **{key: value for key, value in said.items() if value is not None})
+    """What the weights expect, overridden by the configuration."""
+    settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
+    return replace(source.preprocessing, **{key: value for key, value in settings.items() if value is not None})

@@ -1,4 +1,4 @@
-"""What a run may explain of a network, by name: those of cutting/output.py, and outputs with classes of their own.
+"""Outputs of a network by name: those of cutting/output.py, and outputs with classes of their own.
 
 To add one: an `Output` and its line in OUTPUTS.
 """
@@ -53,11 +53,11 @@ class LogSumExpGroups(OutputModule):
 @cache
 def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
     """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md for the rule."""
-    found: dict[str, list[int]] = {name: [] for name in CLASSES}
+    indices: dict[str, list[int]] = {name: [] for name in CLASSES}
     with GROUPS.open(newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
-            found[row["voc"]].append(int(row["index"]))
-    return {name: tuple(indices) for name, indices in found.items()}
+            indices[row["voc"]].append(int(row["index"]))
+    return {name: tuple(indices) for name, indices in indices.items()}
 
 
 def _voc_groups(classes: int) -> OutputModule:

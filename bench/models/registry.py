@@ -1,4 +1,4 @@
-"""The models that have a name: the YAML files of conf/model/, and all other torchvision classifiers."""
+"""The models that have a name: the YAML files of conf/model/, and all other torchvision classifiers. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from axiom_bench.configs import conf_folder
-from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import unknown
 from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.torchvision_source import classifiers
 
 
 def register_models() -> None:
@@ -29,9 +29,9 @@ def model_names() -> list[str]:
 def model_config(name: str) -> dict[str, Any]:
     """The settings of a named model as its YAML says them, ${...} not filled in. Raises BenchError for no such name."""
     if name in _files():
-        said = yaml.safe_load(_files()[name].read_text())
-        assert isinstance(said, dict)
-        return said
+        settings = yaml.safe_load(_files()[name].read_text())
+        assert isinstance(settings, dict)
+        return settings
     if name not in _without_file():
         raise unknown("model", name, model_names())
     spec = ModelSpec(name=name, source="torchvision", architecture=name)
@@ -42,8 +42,7 @@ def describe_model(name: str) -> str:
     """One line about a named model: the comment at the top of its YAML, or torchvision's own facts."""
     if name in _files():
         return _files()[name].read_text().splitlines()[0].removeprefix("#").strip()
-    default = torchvision.models.get_model_weights(name).DEFAULT
-    return f"torchvision, {default.meta['num_params'] / 1e6:.1f} million parameters, weights {default.name}."
+    return classifiers()[name]
 
 
 def _files() -> dict[str, Path]:
@@ -52,4 +51,4 @@ def _files() -> dict[str, Path]:
 
 def _without_file() -> list[str]:
     with_file = _files()
-    return [name for name in torchvision.models.list_models(module=torchvision.models) if name not in with_file]
+    return [name for name in classifiers() if name not in with_file]

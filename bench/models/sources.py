@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -58,9 +57,9 @@ def _embedded(spec: ModelSpec) -> Source:
 
 
 def _torchvision(spec: ModelSpec) -> Source:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if spec.architecture not in known:
-        raise unknown("torchvision classifier", spec.architecture, known)
+    names = torchvision.models.list_models(module=torchvision.models)
+    if spec.architecture not in names:
+        raise unknown("torchvision classifier", spec.architecture, names)
     members = torchvision.models.get_model_weights(spec.architecture)
 
     def member(name: str) -> Any:
@@ -121,9 +120,7 @@ def _timm(spec: ModelSpec) -> Source:
     except ImportError as error:
         raise BenchError("timm's models need timm: pip install 'axiom-bench[timm]'.") from error
     if not timm.is_model(spec.architecture.split(".")[0]):
-        near = difflib.get_close_matches(spec.architecture, timm.list_models(), n=3, cutoff=0.5)
-        said = f"did you mean {' or '.join(map(repr, near))}?" if near else "timm.list_models() names them all."
-        raise BenchError(f"There is no timm model {spec.architecture!r}; {said}")
+        raise unknown("timm model", spec.architecture, timm.list_models())
 
     def published(name: str) -> Weights:
         architecture = spec.architecture if name == "default" else f"{spec.architecture}.{name}"

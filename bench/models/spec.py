@@ -1,8 +1,8 @@
-"""What conf/model/*.yaml may say: the one place that names its keys and checks them."""
+"""The settings of conf/model/*.yaml: the one place that names and checks them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,35 +10,33 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from axiom_bench.configs import Setting, check_values, is_list, is_whole
 from axiom_bench.errors import BenchError, unknown
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def _is_side(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_list(value: object, length: int, kind: Callable[[object], bool]) -> bool:
-    return isinstance(value, list | tuple) and len(value) == length and all(map(kind, value))
+    return is_whole(value, 1)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
-    "seed": (lambda value: isinstance(value, int), "a whole number"),
-    "kwargs": (lambda value: isinstance(value, Mapping), "a mapping of keyword arguments"),
-    "classes": (lambda value: isinstance(value, list | tuple), "a list of names"),
-    "resize": (lambda value: _is_side(value) or _is_list(value, 2, _is_side), "pixels: a side, or [height, width]"),
-    "reshape": (
-        lambda value: isinstance(value, str) or _is_list(value, 2, _is_side),
-        "tokens, [rows, columns] or a class",
+SETTINGS = {  # the keys of ModelSpec whose values are checked; null is always allowed
+    "seed": Setting(lambda value: is_whole(value, -(2**63)), "a whole number"),
+    "kwargs": Setting(lambda value: isinstance(value, Mapping), "a mapping of keyword arguments"),
+    "classes": Setting(lambda value: isinstance(value, list | tuple), "a list of names"),
+    "resize": Setting(
+        lambda value: _is_side(value) or is_list(value, 2, _is_side), "pixels: a side, or [height, width]"
     ),
-    "crop": (_is_side, "a side in pixels"),
-    "mean": (lambda value: _is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
-    "std": (lambda value: _is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
+    "reshape": Setting(
+        lambda value: isinstance(value, str) or is_list(value, 2, _is_side), "tokens, [rows, columns] or a class"
+    ),
+    "crop": Setting(_is_side, "a side in pixels"),
+    "mean": Setting(lambda value: is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
+    "std": Setting(lambda value: is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
 }
 
 
@@ -75,27 +73,25 @@ class ModelSpec:
     @staticmethod
     def of(config: Mapping[str, Any]) -> ModelSpec:
         """The checked spec of a mapping. Raises BenchError for a key that is unknown, missing or of a wrong value."""
-        said = _resolved(config)
-        known = [entry.name for entry in fields(ModelSpec)]
-        for key in said:
-            if key not in known:
-                raise unknown("model setting", str(key), known)
-        said["name"] = said.get("name") or said.get("architecture")
-        said["architecture"] = said.get("architecture") or said["name"]
-        absent = [key for key in ("name", "source") if not said.get(key)]
-        if absent:
-            raise BenchError(f"The model has no {' and no '.join(absent)}; set model.{absent[0]}.")
-        for key, (fits, expected) in EXPECTED.items():
-            if said.get(key) is not None and not fits(said[key]):
-                raise BenchError(f"model.{key} must be {expected}, not {said[key]!r}.")
+        values = _resolved(config)
+        names = [entry.name for entry in fields(ModelSpec)]
+        for key in values:
+            if key not in names:
+                raise unknown("model setting", key, names)
+        values["name"] = values.get("name") or values.get("architecture")
+        values["architecture"] = values.get("architecture") or values["name"]
+        missing = [key for key in ("name", "source") if not values.get(key)]
+        if missing:
+            raise BenchError(f"The model has no {' and no '.join(missing)}; set model.{missing[0]}.")
+        check_values({key: value for key, value in values.items() if value is not None}, SETTINGS, "model.")
         for key in ("classes", "reshape", "resize", "mean", "std"):
-            if isinstance(said.get(key), list):
-                said[key] = tuple(map(str, said[key])) if key == "classes" else tuple(said[key])
-        return ModelSpec(**{**said, "kwargs": said.get("kwargs") or {}, "layer": said.get("layer") or "default"})
+            if isinstance(values.get(key), list):
+                values[key] = tuple(map(str, values[key])) if key == "classes" else tuple(values[key])
+        return ModelSpec(**{**values, "kwargs": values.get("kwargs") or {}, "layer": values.get("layer") or "default"})
 
     @property
     def weights_file(self) -> Path | None:
-        """The local file to read the weights from, if there is to be one. Raises BenchError where it isn't there."""
+        """The local file of weights, None for published or random ones. Raises BenchError for a missing file."""
         if self.weights is None:
             return None
         file = Path(self.weights).expanduser()
@@ -107,12 +103,12 @@ class ModelSpec:
         return _existing(self.name, [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES])
 
 
-def _existing(what: str, candidates: list[Path]) -> Path:
+def _existing(name: str, candidates: list[Path]) -> Path:
     for path in candidates:
         if path.is_file():
             return path
     raise BenchError(
-        f"There are no weights for {what!r}: {candidates[0]} is not a file; set model.weights to a local file, "
+        f"There are no weights for {name!r}: {candidates[0]} is not a file; set model.weights to a local file, "
         "model.weights_folder to the folder that holds it, or model.weights=null for random weights."
     )
 
@@ -124,8 +120,8 @@ def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
         missing = sorted(key.removeprefix("model.") for key in OmegaConf.missing_keys(node))
         if missing:
             raise BenchError(f"The model's {', '.join(missing)} must be given; set model.{missing[0]}=...")
-        said = OmegaConf.to_container(node, resolve=True)
+        values = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException as error:
         raise BenchError(f"The model's settings can't be read: {str(error).splitlines()[0]}") from error
-    assert isinstance(said, dict)
-    return {str(key): value for key, value in said.items()}
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}

@@ -24,7 +24,7 @@ OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict with what a manifest says about it: where it comes from, and a SHA-256."""
+    """A state dict, where it comes from, and its SHA-256, as a manifest has them."""
 
     state: Mapping[str, Tensor]
     description: str
@@ -42,8 +42,8 @@ def read(path: Path) -> Weights:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        told = isinstance(error, OSError | SafetensorError)  # torch's own words are no help: "101", or nothing
-        reason = str(error).split("\n")[0] if told else "it is no whole file of tensors alone"
+        readable = isinstance(error, OSError | SafetensorError)  # torch's messages don't help: "101", or nothing
+        reason = str(error).split("\n")[0] if readable else "the file is damaged, or holds more than tensors"
         raise BenchError(
             f"The weights {path} can't be read ({reason}); "
             "save them with safetensors, or with torch.save(model.state_dict(), ...)."
@@ -67,19 +67,20 @@ def fit(module: nn.Module, weights: Weights, architecture: str) -> None:
             raise BenchError(
                 f"The weights {weights.description} hold NaN or Inf in {name!r}; use a checkpoint that is finite."
             )
-    own = module.state_dict()
-    wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in state if name not in own]
+    expected = module.state_dict()
+    wrong = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in expected]
     if wrong or missing or unexpected:
-        shapes = [f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in sorted(wrong)]
+        shapes = [f"{name} {tuple(state[name].shape)} for {tuple(expected[name].shape)}" for name in sorted(wrong)]
         parts = {"missing": missing, "unexpected": unexpected, "of the wrong shape": shapes}
-        said = "; ".join(f"{what}: {_few(names)}" for what, names in parts.items() if names)
+        differences = "; ".join(f"{problem}: {_few(names)}" for problem, names in parts.items() if names)
         raise BenchError(
-            f"The weights {weights.description} don't fit {architecture} ({said}); give the file of this architecture."
+            f"The weights {weights.description} don't fit {architecture} ({differences}); "
+            "give the file of this architecture."
         )
     # A file without version marks (safetensors) is read as one that today's module has written.
-    state._metadata = getattr(weights.state, "_metadata", None) or own._metadata  # type: ignore[attr-defined]
+    state._metadata = getattr(weights.state, "_metadata", None) or expected._metadata  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=False)
 
 
@@ -104,7 +105,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _few(names: Iterable[str], shown: int = 3) -> str:
+def _few(names: Iterable[str], limit: int = 3) -> str:
     listed = list(names)
-    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + more
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

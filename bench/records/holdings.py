@@ -42,8 +42,11 @@ class RecordFile:
 
     def holds(self, wanted: Values) -> dict[str, dict[str, str]]:
         """The wanted values that are in this file."""
-        common = {method: wanted.get(method, {}).items() & metrics.items() for method, metrics in self.values.items()}
-        return {method: dict(metrics) for method, metrics in common.items() if metrics}
+        common = {
+            method: {metric: key for metric, key in metrics.items() if self.values.get(method, {}).get(metric) == key}
+            for method, metrics in wanted.items()
+        }
+        return {method: metrics for method, metrics in common.items() if metrics}
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,8 @@ def _is_installed(found: Distribution, spec: ModuleSpec) -> bool:
     checkout = any((folder / name).is_file() for name in ("setup.py", "pyproject.toml"))  # of `setup.py develop`
     if direct.get("dir_info", {}).get("editable") or checkout:
         return False
-    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])]
-    return any(Path(place).resolve().is_relative_to(folder.resolve()) for place in places)
+    places = [Path(place) for place in (*(spec.submodule_search_locations or ()), spec.origin) if place]
+    return any(place.is_relative_to(folder) or place.resolve().is_relative_to(folder.resolve()) for place in places)
 
 
 def _top_level(name: str) -> ModuleSpec | None:

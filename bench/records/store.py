@@ -70,7 +70,8 @@ def write(
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
     table = table.replace_schema_metadata(None)
     buffer = pa.BufferOutputStream()
-    with pq.ParquetWriter(buffer, table.schema, write_page_checksum=True) as writer:
+    repeated = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
+    with pq.ParquetWriter(buffer, table.schema, use_dictionary=repeated, write_page_checksum=True) as writer:
         writer.write_table(table)
         notes = {} if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
         writer.add_key_value_metadata({**notes, SEAL: _ZEROS})

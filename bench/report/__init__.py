@@ -1,44 +1,61 @@
-"""The report of a run: tables, figures and one page, from the manifest and the records alone, as often as one likes."""
+"""The report of a run: tables, statistics, figures and one page, from manifest and records alone.
+
+Imports records, columns and errors; never torch, and no code that a run folder names.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from axiom_bench.records import files
-from axiom_bench.report.closing import closing_lines
-from axiom_bench.report.figures import all_figures
-from axiom_bench.report.figures.drawing import LeftOut
-from axiom_bench.report.html import page, shown
-from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.tables import write_tables
+from axiom_bench.report import stamp
 
-OURS = {"tables": ("csv", "md", "tex"), "figures": ("png", "pdf")}
+if TYPE_CHECKING:
+    from axiom_bench.report.run_folder import RunFolder
+    from axiom_bench.report.statistics.paired import compare
+
+__all__ = ["compare", "headline", "write"]
 
 
-def write(run_folder: Path) -> Path:
+def write(run: RunFolder | Path) -> Path:
     """Write tables/, figures/ and report.html into a run folder; the path of report.html.
 
-    The same records give the same bytes. Raises BenchError where the run can't be read or the folder not be written.
+    run: the folder, or what was read from it already. A report of the same records, settings and code that is there
+    undamaged is left as it is; else it is written anew, and the same records give the same bytes.
+    Raises BenchError where the run can't be read or the folder can't be written.
     """
-    run = RunFolder.read(run_folder)
-    _clear(run.path)
-    tables = write_tables(run, run.path / "tables")
-    figures = [
-        figure if isinstance(figure, LeftOut) else shown(figure, run.path / "figures") for figure in all_figures(run)
-    ]
-    path = run.path / "report.html"
-    files.write(path, page(run, tables, figures, closing_lines(run)).encode())
-    return path
+    from axiom_bench.records import reading
+
+    manifest = reading.read_manifest(run) if isinstance(run, Path) else run.manifest
+    folder = run if isinstance(run, Path) else run.path
+    inputs = stamp.inputs(folder, manifest)
+    if not stamp.is_current(folder, inputs):
+        from axiom_bench.report.writing import write_report  # imports matplotlib
+
+        write_report(_read(run))
+        stamp.write(folder, inputs)
+    return folder / stamp.PAGE
 
 
-def headline(run_folder: Path) -> list[str]:
-    """The numbers that matter, one line each: for every metric of `config.report.headline` the best method's value."""
-    return closing_lines(RunFolder.read(run_folder))
+def headline(run: RunFolder | Path) -> list[str]:
+    """The run's main results, one line for each metric of `config.report.headline`: the best method and its value.
+
+    run: the folder, or what was read from it already. Raises BenchError where the run can't be read.
+    """
+    from axiom_bench.report.last_lines import last_lines
+
+    return last_lines(_read(run))
 
 
-def _clear(folder: Path) -> None:
-    """Remove what an earlier report wrote: a figure of a metric that is gone must not stay beside the new ones."""
-    for name, kinds in OURS.items():
-        for kind in kinds:
-            for old in sorted((folder / name).glob(f"*.{kind}")):
-                old.unlink()
+def _read(run: RunFolder | Path) -> RunFolder:
+    from axiom_bench.report.run_folder import RunFolder
+
+    return RunFolder.read(run) if isinstance(run, Path) else run
+
+
+def __getattr__(name: str) -> Any:
+    if name == "compare":
+        from axiom_bench.report.statistics.paired import compare
+
+        return compare
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

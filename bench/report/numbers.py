@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 NOTHING = "\N{EN DASH}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-# Below this a metric's value is float32's rounding: a method that is exact in theory has such errors, and no method
-# is better than another by them. They all print, and so tie, the same.
-ROUNDING = 1e-6
+# Values below are float32's rounding: a method that is exact in theory has such errors, and no method is better than
+# another by them. They all print the same, and so tie.
+FLOAT32_ROUNDING = 1e-6
 
 
 def number(value: float) -> str:
@@ -21,7 +22,7 @@ def number(value: float) -> str:
         return NOTHING
     if value == 0:
         return "0"
-    if abs(value) < ROUNDING:
+    if abs(value) < FLOAT32_ROUNDING:
         return "<1e-6"
     rounded = float(f"{value:.3g}")
     if not 1e-4 <= abs(rounded) < 1e6:
@@ -44,15 +45,29 @@ def with_error(mean: float, error: float) -> str:
     if "e" in larger:
         return f"{number(mean)} {PLUS_MINUS} {number(error)}"
     decimals = len(larger.partition(".")[2])
-    same = f"{error:.{decimals}f}"
-    return f"{mean:,.{decimals}f} {PLUS_MINUS} {same if float(same) or not error else number(error)}"
+    rounded = f"{error:.{decimals}f}"
+    return f"{mean:,.{decimals}f} {PLUS_MINUS} {rounded if float(rounded) or not error else number(error)}"
 
 
-def share(part: int, whole: int) -> str:
-    """A percentage without decimals that never rounds something to nothing, or nearly all to all."""
-    percent = 100 * part / whole if whole else 0.0
+def share(part: int, total: int) -> str:
+    """A percentage without decimals that never rounds something to 0 %, or less than all to 100 %."""
+    percent = 100 * part / total if total else 0.0
     if 0 < percent < 1:
         return "<1 %"
     if 99 < percent < 100:
         return ">99 %"
     return f"{percent:.0f} %"
+
+
+def counts_text(images: Iterable[int], rows: Iterable[int]) -> str:
+    """What values stand on: images, and rows (an image and an explained class); of several values, the range.
+
+    >>> counts_text([64, 64], [120, 124])
+    'n = 64 images, 120 to 124 rows'
+    """
+    return f"n = {_count(list(images), 'image')}, {_count(list(rows), 'row')}"
+
+
+def _count(counts: list[int], noun: str) -> str:
+    low, high = int(min(counts)), int(max(counts))
+    return f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}"

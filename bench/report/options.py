@@ -1,58 +1,88 @@
-"""What a report shows: the manifest's `config.report` over these defaults, so that an old run still gets a report.
+"""What a report shows: the manifest's `config.report` over the defaults of conf/config.yaml.
 
-The names here are the paper's own quantities. No method is named: which one a figure picks comes from the config alone.
+An old manifest that lacks a key, or has no `config.report`, gets the defaults.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
+import yaml
+
+from axiom_bench.configs import conf_folder
 from axiom_bench.errors import unknown
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Which metrics and methods the figures show; an empty choice leaves a figure out."""
+    """Which metrics and methods the figures show; an empty choice leaves a figure out.
 
-    over_models: tuple[str, ...] = ("zeta", "epsilon")
-    by_depth: tuple[str, ...] = ("zeta", "epsilon")
-    plane: tuple[str, ...] = ("sensitivity_error", "conservation_error")
-    floor: tuple[str, ...] = ("axiom_floor_sensitivity", "axiom_floor_conservation")
-    grid: tuple[str, ...] | None = None
-    perturbed: str | None = None
-    pair: tuple[str, ...] = ()
+    over_models, by_depth: metrics of the layer. plane: the two errors of the axiom plane; floor: the two coordinates of
+    its floor. grid: methods of the maps side by side, None for all. perturbed: a method. pair: two methods.
+    """
+
+    over_models: tuple[str, ...]
+    by_depth: tuple[str, ...]
+    plane: tuple[str, ...]
+    floor: tuple[str, ...]
+    grid: tuple[str, ...] | None
+    perturbed: str | None
+    pair: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Options:
     """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in order.
-    compare: the method that the paired tests hold against every other; None: no such tests."""
+    compare: the method that the paired tests compare with every other; None: no such tests."""
 
-    headline: tuple[str, ...] = ("conservation_error", "confidence_drop", "box_iou")
-    columns: tuple[str, ...] = (
-        "sensitivity_error",
-        "conservation_error",
-        "sensitivity_error_raw",
-        "conservation_error_raw",
-        "confidence_drop",
-        "box_iou",
-    )
-    compare: str | None = None
-    figures: Figures = Figures()
+    headline: tuple[str, ...]
+    columns: tuple[str, ...]
+    compare: str | None
+    figures: Figures
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Options:
-        """From the manifest's config. Raises BenchError, with the nearest names, for a key that means nothing."""
-        said = dict(config.get("report") or {})
-        figures = _known("report.figures key", Figures, dict(said.pop("figures", None) or {}))
-        return cls(**_known("report key", cls, said), figures=Figures(**figures))
+        """From the manifest's config. Raises BenchError, with the nearest names, for an unknown key."""
+        defaults, chosen = deepcopy(_defaults()), dict(config.get("report") or {})
+        figures = defaults.pop("figures") | _checked("report.figures key", Figures, chosen.pop("figures", None) or {})
+        options = defaults | _checked("report key", cls, chosen)
+        return cls(**_tuples(options), figures=Figures(**_tuples(figures)))
 
 
-def _known(kind: str, options: type, said: dict[str, Any]) -> dict[str, Any]:
+def check_names(options: Options, methods: Collection[str], values: Collection[str]) -> None:
+    """Raise BenchError, with the nearest names, for an option that names an unknown method or metric value.
+
+    methods: those of the run. values: all names of values that a run may have, in it or not.
+    """
+    of_methods = {"compare": (options.compare,), "figures.pair": options.figures.pair}
+    of_methods |= {"figures.perturbed": (options.figures.perturbed,), "figures.grid": options.figures.grid or ()}
+    of_values = {"headline": options.headline, "columns": options.columns}
+    of_values |= {f"figures.{name}": getattr(options.figures, name) for name in ("over_models", "by_depth", "plane")}
+    for chosen, names, kind in ((of_methods, methods, "method"), (of_values, values, "metric")):
+        for key, requested in chosen.items():
+            for name in requested:
+                if name is not None and name not in names:
+                    raise unknown(f"{kind} for report.{key}", name, names)
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """The block `report` of conf/config.yaml."""
+    defaults: dict[str, Any] = yaml.safe_load((conf_folder() / "config.yaml").read_text())["report"]
+    return defaults
+
+
+def _checked(kind: str, options: type, chosen: Mapping[str, Any]) -> dict[str, Any]:
     names = [field.name for field in fields(options)]
-    for key in said:
+    for key in chosen:
         if key not in names:
             raise unknown(kind, key, names)
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    return dict(chosen)
+
+
+def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}

@@ -1,10 +1,9 @@
-"""A finished run as tables, figures and gate read it: the manifest and the records that it lists, nothing else."""
+"""A finished run as tables, figures and the gate read it: the manifest and the records that it lists, nothing else."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.errors import BenchError
+from axiom_bench.columns import LAYER, NOT_FINITE, OK
 from axiom_bench.records import reading
 from axiom_bench.report.options import Options
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
-METHOD_FREE = "-"
-CLASS = "class"  # the unit of a value that names a class: it is counted, not averaged
+METHOD_FREE = LAYER
+CLASS = "class"  # the unit of a value that names a class: such values are counted, not averaged
 
 
 class Setting(NamedTuple):
@@ -34,7 +31,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Value:
-    """What a metric's YAML says about one of its values."""
+    """A metric's value as its YAML describes it."""
 
     name: str
     title: str
@@ -48,70 +45,89 @@ class Value:
         """The statistic that tables lead with: the median for ratios, whose tails are heavy near a score of 0."""
         return "median" if self.unit == "ratio" else "mean"
 
+    @property
+    def has_direction(self) -> bool:
+        """Whether lower or higher is better."""
+        return self.better in ("lower", "higher")
+
 
 @dataclass(frozen=True)
 class RunFolder:
-    """manifest: the parsed manifest.json. records, runtime: the listed rows; NAMES are categories in its order, but
-    image ids plain text: there may be many, and no order of them is needed. named: the rows whose value is the index of
-    a class, apart from the records, which are numbers."""
+    """A run, read once.
+
+    manifest: the parsed manifest.json. records: the rows of numbers, names as categories in the manifest's order (image
+    ids are plain text: there may be many, and no order of them is needed). class_records: the rows whose value is the
+    index of a class. runtime: columns.RUNTIME_COLUMNS. whole_set: values of whole data sets with their bootstrap
+    replicates, see `reading.WHOLE_SET_COLUMNS`.
+    """
 
     path: Path
     manifest: Mapping[str, Any]
     records: pd.DataFrame
+    class_records: pd.DataFrame
     runtime: pd.DataFrame
-    named: pd.DataFrame
+    whole_set: pd.DataFrame
 
     @classmethod
     def read(cls, path: Path) -> RunFolder:
-        """Raises BenchError where the manifest, or a file that it lists, is missing or can't be read."""
+        """Raises BenchError where the manifest, or a file that it lists, is missing or damaged."""
         path = Path(path)
-        manifest = _manifest(path)
+        manifest = reading.read_manifest(path)
         rows = reading.read_records(path, manifest)
-        about = manifest.get("metrics") or {}
-        names_class = rows["metric"].isin([name for name, said in about.items() if (said or {}).get("unit") == CLASS])
-        runtime = _runtime(path, manifest.get("runtime", []))
-        parts = (rows[~names_class], runtime, rows[names_class])
-        return cls(path, manifest, *(_ordered(part, manifest) for part in parts))
+        metrics = manifest.get("metrics") or {}
+        classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]
+        is_class = rows["metric"].isin(classes)
+        return cls(
+            path=path,
+            manifest=manifest,
+            records=_ordered(rows[~is_class], manifest),
+            class_records=_ordered(rows[is_class], manifest),
+            runtime=_ordered(reading.read_runtime(path, manifest), manifest),
+            whole_set=reading.read_whole_set(path, manifest),
+        )
 
     @cached_property
     def options(self) -> Options:
+        """What the report shows. Raises BenchError for an unknown key of `config.report`."""
         return Options.of(self.config)
 
     @property
     def config(self) -> Mapping[str, Any]:
+        """The configuration of the run; of a sweep, of its first job."""
         return self.manifest.get("config") or {}
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
+        """Names of all values in the records, in the manifest's order."""
         return tuple(self.records["metric"].cat.categories)
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:
         """Every model x layer x data set with records, layers in the manifest's order."""
-        found = self.records[list(Setting._fields)].drop_duplicates().sort_values(list(Setting._fields))
-        return tuple(Setting(*map(str, row)) for row in found.itertuples(index=False))
+        places = self.records[list(Setting._fields)].drop_duplicates().sort_values(list(Setting._fields))
+        return tuple(Setting(*map(str, row)) for row in places.itertuples(index=False))
 
     def value(self, name: str) -> Value:
         """The metadata of a metric's value; a user's own callable without a YAML has its name alone."""
-        about = (self.manifest.get("metrics") or {}).get(name) or {}
-        said = {
-            key: str(about[key])
-            for key in ("title", "unit", "better", "tolerance", "note")
-            if about.get(key) is not None
-        }
-        return Value(name, **{"title": name, **said})
+        entry = (self.manifest.get("metrics") or {}).get(name) or {}
+        keys = ("title", "unit", "better", "tolerance", "note")
+        return Value(name, **{"title": name, **{key: str(entry[key]) for key in keys if entry.get(key) is not None}})
 
     def method(self, name: str) -> Mapping[str, Any]:
         """A method's metadata: what its YAML says beside the call."""
-        about = (self.manifest.get("methods") or {}).get(name)
-        return about if isinstance(about, Mapping) else {}
+        entry = (self.manifest.get("methods") or {}).get(name)
+        return entry if isinstance(entry, Mapping) else {}
 
     def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
-        """{data set: how many images were `chosen`, how many the model has `kept`, and of the `others` why not}.
+        """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}.
 
         Empty where the manifest doesn't say.
         """
-        return ((self.manifest.get("models") or {}).get(model) or {}).get("images") or {}
+        return self._model(model).get("images") or {}
+
+    def has_random_weights(self, model: str) -> bool:
+        """Whether the model ran with random weights, so that its values rank no method."""
+        return bool(self._model(model).get("random_weights"))
 
     def label(self, setting: Setting) -> str:
         """The model's name, with the layer and the data set where the run has several of them for this model."""
@@ -125,37 +141,19 @@ class RunFolder:
 
     def at(self, setting: Setting) -> pd.DataFrame:
         """The records of one setting."""
-        rows = self.records
-        return rows[(rows.model == setting.model) & (rows.layer == setting.layer) & (rows.data == setting.data)]
+        return rows_at(self.records, setting)
+
+    def _model(self, name: str) -> Mapping[str, Any]:
+        return (self.manifest.get("models") or {}).get(name) or {}
 
 
-def _manifest(path: Path) -> Mapping[str, Any]:
-    file = path / "manifest.json"
-    try:
-        manifest = json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BenchError(
-            f"{path} is no run folder: it has no manifest.json; give results/<experiment>/<run>."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{file} can't be read ({error}); run the same command again to write it anew.") from error
-    if not isinstance(manifest, dict) or not {"experiment", "run"} <= manifest.keys():
-        raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
-    return manifest
-
-
-def _runtime(path: Path, files: Sequence[str]) -> pd.DataFrame:
-    tables = [pd.DataFrame(columns=list(RUNTIME_COLUMNS))]
-    for file in files:
-        try:
-            tables.append(pd.read_parquet(path / file))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise BenchError(f"The run times {path / file} can't be read ({error}); run again.") from error
-    return pd.concat(tables if len(tables) == 1 else tables[1:], ignore_index=True)[list(RUNTIME_COLUMNS)]
+def rows_at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """The rows of a table with the columns model, layer and data that belong to one setting."""
+    return table[(table.model == setting.model) & (table.layer == setting.layer) & (table.data == setting.data)]
 
 
 def _ordered(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Names as ordered categories: the manifest's order first, then what it doesn't list; and no status that lies."""
+    """Names as ordered categories: the manifest's order first, then what it doesn't list. Status "ok" has a number."""
     models = manifest.get("models") or {}
     orders = {
         "model": list(models),
@@ -166,12 +164,12 @@ def _ordered(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
     }
     rows = rows.assign(**{name: _category(rows[name], orders.get(name, [])) for name in NAMES if name in rows})
     if "status" in rows:
-        # The contract is: NaN unless ok. A row that breaks it must not vanish from n in silence.
-        lies = (rows["status"] == "ok") & ~np.isfinite(rows["value"].astype(float))
-        if lies.any():
-            status = rows["status"].cat.set_categories([*rows["status"].cat.categories.union(["not_finite"])])
-            rows["status"] = status.mask(lies, "not_finite")
-        rows["status"] = _category(rows["status"], ["ok"])
+        # A row that says "ok" without a number must not vanish from n in silence.
+        broken = (rows["status"] == OK) & ~np.isfinite(rows["value"].astype(float))
+        if broken.any():
+            status = rows["status"].cat.set_categories([*rows["status"].cat.categories.union([NOT_FINITE])])
+            rows["status"] = status.mask(broken, NOT_FINITE)
+        rows["status"] = _category(rows["status"], [OK])
     return rows
 
 

@@ -174,8 +174,7 @@ def _jobs(hydra: Hydra, config: DictConfig) -> list[list[str]]:
     """
     if config.hydra.sweeper["_target_"] != BASIC_SWEEPER:
         raise BenchError("hydra/sweeper can't be changed: the jobs of a run are its models, layers and data sets.")
-    axes = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}))
-    assert isinstance(axes, dict)
+    axes: Any = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}))
     lines = [*(f"{key}={value}" for key, value in axes.items()), *config.hydra.overrides.task]
     values: dict[str, list[str]] = {}
     for override in OverridesParser.create(hydra.config_loader).parse_overrides(lines):

@@ -19,7 +19,7 @@ from axiom_bench.run import compute, costs
 from axiom_bench.run.compute import Task, tasks
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
-from axiom_bench.run.progress import progress
+from axiom_bench.run.progress import progress, rate
 from axiom_bench.run.shards import Shard
 
 
@@ -75,7 +75,7 @@ def _compute(
                 holdings.remove(folder, [name for name in held.damaged if key in name])
                 computed += 1
             advance(len(task.shard))
-    _print(console, f"{job.name}: {images} images, {images / (time.perf_counter() - start):.1f} images/s")
+    _print(console, f"{job.name}: {images} images, {rate(images, time.perf_counter() - start)}")
     return computed
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import files
 from axiom_bench.run import settings
-from axiom_bench.run.composition import base_keys, composed, plain
+from axiom_bench.run.composition import Composition, base_keys, composed, plain
 from axiom_bench.run.execute import execute, run_folder
 from axiom_bench.run.job import chosen
 from axiom_bench.run.manifest import Failure, Outcome
@@ -28,7 +28,7 @@ def sweep(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     with composed(overrides, config_folder) as composition:
         config = composition.plain()
         check(config)
-        return config, distinct(composition.launch(execute))
+        return config, launch(composition, config)
 
 
 def configuration(overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
@@ -37,22 +37,18 @@ def configuration(overrides: Sequence[str], config_folder: Path | None = None) -
         return composition.plain()
 
 
-def first_job(overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
-    """The configuration of a command line's first job. Raises BenchError."""
-    with composed(overrides, config_folder) as composition:
-        return composition.plain_job()
+def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
+    """Each job's outcome, in their order; each job once. Raises BenchError where the run folder can't be written."""
+    files.ensure_writable(run_folder(config))
+    return distinct(composition.launch(execute))
 
 
 def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
-    """The methods and metrics, once the settings that concern all jobs are checked. Raises BenchError.
-
-    Creates the run folder, so that a run which can't write fails before it computes.
-    """
+    """The methods and metrics, once the settings that concern all jobs are checked. Raises BenchError."""
     add_current_folder()
     settings.check_keys(config, base_keys())
     settings.check(config)
     methods, metrics = chosen("method", config), chosen("metric", config)
-    files.ensure_writable(run_folder(config))
     return methods, metrics
 
 

@@ -7,7 +7,7 @@ import sys
 
 
 def add_current_folder() -> None:
-    """A console script lacks the current folder on sys.path; `+method.mine._target_=my_module.my_cam` needs it."""
+    """Append the current folder to sys.path: `+method.mine._target_=my_module.my_cam` imports from it."""
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.append(folder)

@@ -23,7 +23,7 @@ def captum(trace: Trace, extractor: str) -> Map:
     """
     with sandbox(trace, f"captum's {extractor}") as box:
         if box.reshape is not None:
-            raise BenchError(f"captum's {extractor} takes no tokens for maps: leave it out at {trace.layer!r}.")
+            raise BenchError(f"captum's {extractor} can't see tokens as maps: leave it out at {trace.layer!r}.")
         maps = extract(box.model, box.layer, box.images, trace.targets, extractor)
     return Map(maps.detach().to(trace.activations))
 

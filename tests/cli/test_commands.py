@@ -7,12 +7,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 from axiom_bench import methods, metrics
-from axiom_bench.cli.main import main
+from axiom_bench.cli.explain import _caption, _classes
+from axiom_bench.cli.listing import listing
+from axiom_bench.cli.main import main, parse
 from axiom_bench.data.registry import dataset_names
 from axiom_bench.embedded import scenes
+from axiom_bench.evaluation import plugins
+from axiom_bench.models.load import load_model
+from axiom_bench.run.sweep import configuration
 
 TINY = [
     "model=scenes_vgg",
@@ -60,6 +67,57 @@ def test_list_shows_references_and_models(capsys: pytest.CaptureFixture[str]):
     assert "[fu2020axiom]" in text
     assert "  scenes_vgg " in text
     assert "  vgg11_bn " in text
+    assert "  quick " in text
+
+
+@pytest.mark.parametrize(("kind", "group"), [("methods", "method"), ("metrics", "metric")])
+def test_list_reads_descriptions_without_importing(kind: str, group: str):
+    """What `list` reads from the source is what the imported function says."""
+    lines = dict(line.split(maxsplit=1) for line in listing(kind))
+    for name in plugins.names(group):
+        assert lines[name].startswith(plugins.load(group, name).description)
+
+
+def test_list_shows_what_a_user_s_folder_adds(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "own.py").write_text('def cam(trace):\n    """My own maps."""\n    return trace.gradients\n')
+    for path, text in {
+        "my conf/method/own_cam.yaml": "own_cam:\n  _target_: own.cam\n",
+        "my conf/experiment/mine.yaml": "# @package _global_\n# My study.\nexperiment: mine\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert main(["list", "--config-dir", "my conf"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["own_cam", "My", "own", "maps."] in lines
+    assert ["mine", "My", "study."] in lines
+    assert main(["list", "--config-dir", "nowhere"]) == 2
+    assert "There is no folder nowhere" in capsys.readouterr().err
+
+
+def test_cfg_job_prints_the_configuration_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([*TINY, "--cfg", "job"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["name"] == "scenes_vgg"
+    assert list(config["method"]) == ["grad_cam", "xgrad_cam"]
+    assert config["data"]["size"] == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_may_stand_among_overrides():
+    options = parse(["data.size=3", "--config-dir", "conf", "~metric.zeta", "+method.mine._target_=a.b"])
+    assert options.overrides == ["data.size=3", "~metric.zeta", "+method.mine._target_=a.b"]
+    assert options.config_dir == Path("conf")
+    assert parse(["explain", "a.png", "--model", "vgg16", "model.layer=features.4"]).overrides == [
+        "model.layer=features.4"
+    ]
+
+
+@pytest.mark.parametrize("argv", [["--confg", "job"], ["data.size=3", "--methods", "cam"], ["report", "a", "b=c"]])
+def test_an_unknown_option(argv: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
 
 
 def test_run_report_and_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -111,6 +169,58 @@ def test_explain_says_which_method_does_not_apply(capsys: pytest.CaptureFixture[
     assert not Path("explanation.png").exists()
 
 
+def test_explain_takes_a_user_s_own_network_and_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
+    (tmp_path / "net.py").write_text("from axiom_bench.embedded.networks import scenes_vgg\nbuild = scenes_vgg\n")
+    own = ["model=user", "model.architecture=net.py:build", "model.weights=null", "model.classes=[a,b,c,d,e,f,g,h,i,j]"]
+    own += ["model.resize=96", "model.crop=96"]
+    command = ["explain", "scene.png", *own, "--methods", "xgrad_cam,uniform", "model.name=mine"]
+    assert main(command) == 0
+    predicted = Path("explanation.png").read_bytes()
+    pictures = []
+    for target in ("c", "2", "d"):
+        assert main([*command, "--target", target]) == 0
+        pictures.append(Path("explanation.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    assert pictures[0] != pictures[2]
+    assert predicted != pictures[0] or predicted != pictures[2]
+    capsys.readouterr()
+    assert main([*command, "--target", "z"]) == 2
+    assert "There is no class of mine 'z'" in capsys.readouterr().err
+    assert main([*command, "--target", "10"]) == 2
+    assert "There is no class '10' of mine; give a name or an index from 0 to 9" in capsys.readouterr().err
+
+
+def test_the_caption_names_the_explained_class_and_the_predicted_one():
+    model = load_model(configuration(["model=scenes_vgg", "model.weights=null"])["model"])
+    names = [str(digit) for digit in range(10)]
+    assert _caption(model, names, 3, None) == "scenes_vgg at features.13: 3"
+    assert _caption(model, names, 3, torch.tensor([5])) == "scenes_vgg at features.13: 5 (predicted: 3)"
+
+
+def test_torchvision_s_networks_have_imagenet_s_class_names():
+    config = configuration(["model=resnet18", "model.weights=null", "model.weights_folder=null"])["model"]
+    classes = _classes(load_model(config), config)
+    assert classes is not None
+    assert classes[207] == "golden retriever"
+
+
+def test_explain_needs_a_model(capsys: pytest.CaptureFixture[str]):
+    assert main(["explain", "scene.png"]) == 2
+    assert "Name the model: --model resnet18" in capsys.readouterr().err
+
+
+def test_a_report_that_shows_less_than_before_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    metric = ["metric=[confidence_drop]", "pictures.rows=0"]
+    assert main([*TINY, *metric, "model=scenes_vgg,scenes_resnet"]) == 0
+    assert "no longer shows" not in capsys.readouterr().out
+    assert main([*TINY, *metric, "method=[grad_cam]", "data.size=2"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "no longer shows" in line]
+    assert line.startswith("the report no longer shows model scenes_resnet; method xgrad_cam; 1 image of scenes: ")
+    assert main([*TINY, *metric, "model=scenes_vgg,scenes_resnet", "report.compare=xgrad_cam"]) == 0
+    assert "no longer shows" not in capsys.readouterr().out
+
+
 def test_a_file_is_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "file").write_text("")
     assert main(["report", "file"]) == 2
@@ -129,16 +239,23 @@ def test_a_file_is_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["explain", "nowhere.png", "--model", "scenes_vg"], "did you mean 'scenes_vgg'"),
         (["explain", "nowhere.png", "--model", "scenes_vgg", "--methods", "gradcam"], "did you mean 'grad_cam'"),
         (["explain", "nowhere.png", "--model", "scenes_vgg", "--weights", "no.pth"], "no.pth is not a file"),
+        (
+            ["report.columns=[box_iuo]"],
+            "There is no value of a metric for report.columns 'box_iuo'; did you mean 'box_iou'",
+        ),
+        (["report.headline=[zeta,epsilo]"], "for report.headline 'epsilo'; did you mean 'epsilon'"),
+        (["report.compare=xgradcam"], "There is no method in this run 'xgradcam'; did you mean 'xgrad_cam'"),
+        (["--config-dir", "no_conf"], "no_conf (--config-dir)"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
     arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     assert main(arguments) == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("axiom-bench: ")
-    assert sentence in said
-    assert "\n" not in said
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("axiom-bench: ")
+    assert sentence in message
+    assert "\n" not in message
     assert not list(tmp_path.iterdir())  # nothing was begun
 
 

@@ -59,7 +59,7 @@ def test_every_other_command_is_understood(command: str):
 
 def test_the_notebook():
     """The last block, on the embedded network."""
-    (block,) = re.findall(r"```python\n(import axiom_bench\n.*?)```", TEXT, re.DOTALL)
+    (block,) = re.findall(r"```python\n(import axiom_bench as ab\n.*?)```", TEXT, re.DOTALL)
     images = torch.randn(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     names = {"model": scenes_resnet().eval(), "images": images, "targets": torch.arange(4)}
     names["my_cam"] = importlib.import_module("my_module").my_cam

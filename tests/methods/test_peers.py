@@ -206,7 +206,7 @@ def test_where_a_library_fails_its_rows_are_not_applicable():
 
 def test_a_library_s_version_is_in_the_manifest_and_is_part_of_the_key(monkeypatch):
     method = peer("grad_cam@torchcam")
-    shared = {"methods": {method.name: manifest._about(method)}, "metrics": {}, "axes": {}, "models": {}, "data": {}}
+    shared = {"methods": {method.name: method.as_dict()}, "metrics": {}, "axes": {}, "models": {}, "data": {}}
     outcome = Outcome("job", {}, facts={**shared, "device": "cpu", "precision": {}})
     assert manifest.assemble([outcome], "quick", "default")["versions"]["torchcam"] == sources.version_of("torchcam")
     before = method_key(method, Sources())

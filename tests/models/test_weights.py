@@ -94,7 +94,7 @@ def test_a_broken_file_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
     torch.save(network(), tmp_path / "whole.pth")  # a pickled module, which only code could restore
-    with pytest.raises(BenchError, match="it is no whole file of tensors alone"):
+    with pytest.raises(BenchError, match="the file is damaged, or holds more than tensors"):
         weights.read(tmp_path / "whole.pth")
     torch.save({"epoch": 3}, tmp_path / "none.pth")
     with pytest.raises(BenchError, match="hold no state dict"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from axiom_bench import report
 from axiom_bench.errors import BenchError
-from axiom_bench.report.html import _data_uri
+from axiom_bench.report.page.html import _data_uri
 
 FEW = ("conservation_error", "box_iou")
 
@@ -110,7 +111,7 @@ def test_headline_names_the_best(usual_run: Path) -> None:
     assert conservation.startswith("Conservation error (median, lower is better): scenes_fc: grad_cam 0.")
     assert "scenes_residual: grad_cam" in conservation
     assert iou.startswith("Box IoU (mean, higher is better): scenes_fc: ")
-    assert "(n = 114)" in iou
+    assert "(n = 114 images, 114 rows)" in iou
 
 
 def test_headline_names_all_that_tie(make_records: Any, thin: Any, edit_manifest: Any) -> None:
@@ -120,7 +121,7 @@ def test_headline_names_all_that_tie(make_records: Any, thin: Any, edit_manifest
     edit_manifest(folder, config=config)
     ties, free = report.headline(folder)  # of what wasn't measured there is nothing to say
     assert ": xgrad_cam = hires_cam " in ties
-    assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12\)", free)
+    assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)", free)
 
 
 def test_failed_jobs_are_named(thin: Any, few: pd.DataFrame, edit_manifest: Any) -> None:
@@ -156,7 +157,7 @@ def test_a_metric_without_any_value(thin: Any, few: pd.DataFrame) -> None:
 def test_one_image_of_one_method(thin: Any, few: pd.DataFrame) -> None:
     one = few[(few["image_id"] == "scene_00003") & (few["method"] == "grad_cam")]
     text = report.write(thin(one, methods={"grad_cam": {"on_score_scale": True}})).read_text()
-    assert "n = 1 in a box" in text
+    assert "n = 1 image, 1 row in a box" in text
 
 
 def test_without_run_time(thin: Any, few: pd.DataFrame) -> None:
@@ -201,3 +202,25 @@ def test_photographs_are_smaller_in_the_page_than_beside_it() -> None:
     assert large.startswith("data:image/webp;base64,")
     assert len(large) < len(photograph.getvalue())
     assert small == f"data:image/png;base64,{base64.b64encode(plot.getvalue()).decode()}"
+
+
+def test_random_weights_are_named_and_nothing_is_called_best(usual_run: Path, make_run: Any, make_records: Any) -> None:
+    """Six methods with 0 ± 0 were all bold. The other model of the run is as before."""
+    folder = make_run(make_records(12), pictures=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["models"]["scenes_fc"] |= {"weights": "random, seed 0", "random_weights": True}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    first, conservation, _ = report.headline(folder)
+    assert first.startswith("Random weights: scenes_fc.")
+    random, trained = conservation.split(": ", 1)[1].split("; ")
+    assert re.match(r"scenes_fc: 0\.\d+ to 0\.\d+ over 4 methods", random)
+    assert re.match(r"scenes_residual: grad_cam 0\.\d+ ", trained)
+    text = report.write(folder).read_text()
+    assert "Random weights: scenes_fc." in text
+    assert "The weights are random" in text
+    for name, bold in (("metrics_1", False), ("metrics_2", True), ("correctness_1", False), ("correctness_2", True)):
+        assert ("**" in (folder / f"tables/{name}.md").read_text()) is bold
+    overview = (folder / "tables/overview.md").read_text().split("## ")
+    bold_cells = [re.findall(r"\*\*([\d.]+)\*\*", part) for part in overview[1:]]
+    assert bold_cells[0] == ["11.0"]  # the run time, which doesn't depend on what was learnt
+    assert len(bold_cells[1]) > 1 or "**" in overview[2]

@@ -7,15 +7,16 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from axiom_bench import report
 from axiom_bench.cli.finish import finish
 from axiom_bench.errors import BenchError
-from axiom_bench.records.store import read
+from axiom_bench.records.reading import read_records
 from axiom_bench.run import compute, correct
 from axiom_bench.run.job import Job
-from axiom_bench.run.manifest import Outcome
+from axiom_bench.run.manifest import Outcome, assemble
 
 Run = Callable[..., list[Outcome]]
 CORRECT = ("data.size=12", "data.only_correct=true", "shard_size=5", "target=label")
@@ -25,16 +26,20 @@ def folder_of(results: Path) -> Path:
     return next(results.glob("*/default"))
 
 
+def read(folder: Path, outcome: Outcome) -> pd.DataFrame:
+    return read_records(folder, assemble([outcome], "quick", "default"))
+
+
 def _job(outcome: Outcome) -> Job:
     return Job.of(outcome.config)
 
 
 def test_only_images_that_the_model_names_correctly(run: Run, results: Path) -> None:
     (everything,) = run("data.size=12", "target=label", "run=all")
-    rows = read(results / "quick/all", everything.records)
+    rows = read(results / "quick/all", everything)
     images = rows[rows["metric"] == "zeta"]
     (outcome,) = run(*CORRECT)
-    kept = read(folder_of(results), outcome.records)
+    kept = read(folder_of(results), outcome)
     labels = images.set_index("image_id")["predicted_class"].to_dict()
     data_set = _job(outcome).data
     right = {name for index, name in enumerate(data_set.ids) if labels[name] in data_set.labels(index)}
@@ -116,7 +121,7 @@ def test_a_bad_image_stays_as_a_row(run: Run, results: Path, tmp_path: Path) -> 
     classes = "data.classes=[" + ",".join(f"'{number}'" for number in range(10)) + "]"
     (outcome,) = run(*folder, classes, "data.only_correct=true", "metric=[zeta]", "method=[grad_cam]")
     assert outcome.failure is None
-    rows = read(folder_of(results), outcome.records)
+    rows = read(folder_of(results), outcome)
     assert rows.loc[rows["image_id"] == "1/b.png", "status"].unique().tolist() == ["bad_image"]
     assert "1/b.png" not in outcome.left_out
 
@@ -124,7 +129,7 @@ def test_a_bad_image_stays_as_a_row(run: Run, results: Path, tmp_path: Path) -> 
 def test_only_classes_of_the_scenes(run: Run, results: Path) -> None:
     (outcome,) = run("data.only_classes=[3]", "data.size=12", "target=label")
     data_set = _job(outcome).data
-    ids = set(read(folder_of(results), outcome.records)["image_id"])
+    ids = set(read(folder_of(results), outcome)["image_id"])
     assert ids == {name for index, name in enumerate(data_set.ids) if 3 in data_set.labels(index)}
     assert 0 < len(ids) < 12
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 
 from axiom_bench.cli.finish import finish
-from axiom_bench.records import store as records
+from axiom_bench.records import reading
 
 CURVES = (
     "metric=[deletion_auc,road_morf]",
@@ -25,7 +26,8 @@ def test_curves_are_kept_listed_and_drawn(run, results):
     assert manifest["axes"]["deletion"]["at"] == [0, 0.25, 0.5, 0.75, 1]
     assert manifest["axes"]["morf"]["at"] == [0.3, 0.6]
     assert [manifest["axes"][name]["y"] for name in ("deletion", "morf")] == ["probability", "accuracy"]
-    curves, values = records.read_curves(folder, manifest["curves"]), records.read(folder, manifest["records"])
+    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, manifest))
+    values = reading.read_records(folder, manifest)
     for curve, metric, area in (
         ("deletion", "deletion_auc", lambda points: np.trapezoid(points, dx=0.25)),
         ("morf", "road_morf", np.mean),

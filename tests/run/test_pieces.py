@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -15,7 +14,6 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import padded, trimmed
 from axiom_bench.records import files
-from axiom_bench.records import store as records
 from axiom_bench.run.device import Device, bytes_of
 from axiom_bench.run.shards import shards
 
@@ -83,24 +81,6 @@ def test_a_folder_that_is_a_file_can_not_be_written(tmp_path: Path):
     (tmp_path / "results").write_text("")
     with pytest.raises(BenchError, match="results=FOLDER"):
         files.ensure_writable(tmp_path / "results")
-
-
-def test_records_come_back_with_their_types(tmp_path: Path):
-    text = {name: [name] * 2 for name in ("experiment", "model", "layer", "data", "image_id", "method", "metric")}
-    numbers = {"target_class": [3, -1], "predicted_class": [2, -1], "value": [0.5, np.nan]}
-    records.write(tmp_path / "one.parquet", pd.DataFrame({**text, **numbers, "status": ["ok", "bad_image"]}))
-    table = records.read(tmp_path, ["one.parquet", "one.parquet"])
-    assert list(table.columns) == records.SCHEMA.names
-    assert len(table) == 4
-    assert table["value"].tolist()[0] == 0.5
-    assert table["value"].isna().tolist() == [False, True, False, True]
-    assert table["target_class"].tolist() == [3, -1, 3, -1]
-
-
-def test_a_broken_record_file_is_named(tmp_path: Path):
-    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
-    with pytest.raises(BenchError, match=r"broken\.parquet can't be read"):
-        records.read(tmp_path, ["broken.parquet"])
 
 
 def test_padding_repeats_the_last_row_and_trimming_takes_it_off_again():

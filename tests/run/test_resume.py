@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,31 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from axiom_bench.records import holdings
 from axiom_bench.run import compute
 from axiom_bench.run.manifest import Outcome
 
 Run = Callable[..., list[Outcome]]
+Rows = Callable[[list[Outcome]], pd.DataFrame]
+NETWORK = """
+from torch import nn
+
+class Power(nn.Module):
+    def __init__(self, power):
+        super().__init__()
+        self.power = power
+
+    def forward(self, scores):
+        return scores.sign() * scores.abs() ** self.power
+
+def network(power=1.0):
+    body = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    return nn.Sequential(*body, Power(power))
+"""
 
 
 def written(results: Path) -> dict[str, int]:
@@ -23,35 +43,112 @@ def written(results: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (results / "quick/default/records").glob("*.parquet")}
 
 
+def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]:
+    """What was computed since: {method: metrics} of each new record file. The others are as they were."""
+    after = written(results)
+    assert {name: when for name, when in after.items() if name in before} == before
+    folder = results / "quick/default"
+    files = (holdings.open_file(folder, f"records/{name}")[0] for name in after if name not in before)
+    return [{method: set(metrics) for method, metrics in file.values.items()} for file in files]
+
+
 def test_a_repeated_run_computes_nothing(run: Run, results: Path, capsys: pytest.CaptureFixture[str]):
     first = run()[0]
     assert (first.shards, first.shards_computed) == (3, 3)
     before = written(results)
-    assert len(before) == 3 * 3  # shards x (two methods and the layer)
+    assert len(before) == 3
     again = run()[0]
     assert (again.shards, again.shards_computed) == (3, 0)
-    assert again.records == first.records
+    assert again.stored == first.stored
     assert written(results) == before
     assert "3 of 3 shards were already there" in capsys.readouterr().out
 
 
-def test_a_new_method_computes_itself_alone(run: Run, results: Path):
+@pytest.mark.parametrize(
+    ("override", "missing"),
+    [
+        ("method=[grad_cam,xgrad_cam,uniform]", {"uniform": {"sensitivity_error", "confidence_drop"}}),
+        (
+            "metric=[sensitivity_error,confidence_drop,zeta,box_iou]",
+            {"grad_cam": {"box_iou"}, "xgrad_cam": {"box_iou"}},
+        ),
+        ("metric=[sensitivity_error,confidence_drop,zeta,epsilon]", {"-": {"epsilon"}}),
+        (
+            "++metric.confidence_drop.params.fill=zero",
+            {"grad_cam": {"confidence_drop"}, "xgrad_cam": {"confidence_drop"}},
+        ),
+    ],
+)
+def test_what_is_missing_is_computed_and_nothing_else(
+    run: Run, rows: Rows, results: Path, override: str, missing: dict
+):
     run()
     before = written(results)
-    run("method=[grad_cam,xgrad_cam,uniform]")
-    after = written(results)
-    assert {name: when for name, when in after.items() if name in before} == before
-    assert len(after) == len(before) + 3
+    outcomes = run(override)
+    assert computed(results, before) == [missing] * 3
+    later = rows(outcomes)
+    shutil.rmtree(results)
+    pd.testing.assert_frame_equal(later, rows(run(override)), check_exact=True)
+
+
+def test_a_method_and_a_metric_at_once(run: Run, rows: Rows, results: Path):
+    run()
+    before = written(results)
+    outcomes = run("method=[grad_cam,uniform]", "metric=[sensitivity_error,zeta,box_iou]")
+    assert computed(results, before) == [{"grad_cam": {"box_iou"}, "uniform": {"sensitivity_error", "box_iou"}}] * 3
+    assert set(rows(outcomes)["metric"]) == {"sensitivity_error", "zeta", "box_iou"}
+    assert set(rows(outcomes)["method"]) == {"-", "grad_cam", "uniform"}
+
+
+def test_arguments_of_a_users_network_compute_it_anew(run: Run, rows: Rows, results: Path, tmp_path: Path):
+    (tmp_path / "net.py").write_text(NETWORK)
+    user = ("model=user", f"model.architecture={tmp_path}/net.py:network", "model.name=mine", "model.weights=null")
+    chosen = (*user, "model.layer='1'", "model.resize=96", "target=predicted", "metric=[sensitivity_error]")
+    values = [rows(run(*chosen, f"+model.kwargs.power={power}"))["value"] for power in (1.0, 2.0)]
+    shutil.rmtree(results)
+    fresh = rows(run(*chosen, "+model.kwargs.power=2.0"))
+    assert not np.allclose(*values)
+    np.testing.assert_array_equal(values[1], fresh["value"])
+
+
+@pytest.mark.parametrize("folder", ["records", "curves"])
+def test_a_damaged_file_is_named_and_computed_again(
+    run: Run, rows: Rows, results: Path, capsys: pytest.CaptureFixture[str], folder: str
+):
+    chosen = ("metric=[max_box_acc,zeta]",)
+    before = rows(run(*chosen))
+    path = sorted((results / "quick/default" / folder).glob("*.parquet"))[1]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 4
+    path.write_bytes(bytes(content))
+    capsys.readouterr()
+    (outcome,) = again = run(*chosen)
+    assert outcome.shards_computed == 1
+    assert f"records/{path.name} is damaged: its values are computed again" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(rows(again), before, check_exact=True)
+    assert run(*chosen)[0].shards_computed == 0
+    assert "damaged" not in capsys.readouterr().out
+
+
+def test_files_of_an_earlier_version_are_one_sentence(run: Run, results: Path, capsys: pytest.CaptureFixture[str]):
+    folder = results / "quick/default/records"
+    folder.mkdir(parents=True)
+    for digit in "ab":
+        (folder / f"{digit * 40}.parquet").write_bytes(b"PAR1")
+    assert run()[0].shards_computed == 3
+    printed = capsys.readouterr().out
+    assert printed.count("earlier version") == 1
+    assert "2 record files in the format of an earlier version" in printed
 
 
 def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pytest.MonkeyPatch):
     shard_rows, seen = compute.shard_rows, []
 
-    def breaks(job, whole, shard, names):
-        seen.append(shard.number)
-        for part in shard_rows(job, whole, shard, names):
+    def breaks(*args):
+        seen.append(args)
+        for part in shard_rows(*args):
             yield part
-            if shard.number == 1:
+            if len(seen) == 2:
                 raise RuntimeError("a power cut")
 
     monkeypatch.setattr(compute, "shard_rows", breaks)
@@ -59,7 +156,7 @@ def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pyte
     assert outcome.failure is not None
     assert "a power cut" in outcome.failure.message
     assert not outcome.failure.mendable
-    assert len(written(results)) == 3  # the first shard's files; nothing of the second
+    assert len(written(results)) == 1  # the first shard's file; nothing of the second
     monkeypatch.setattr(compute, "shard_rows", shard_rows)
     assert run()[0].shards_computed == 2
 
@@ -91,7 +188,7 @@ def test_a_killed_run_goes_on(run: Run, results: Path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     there = written(results)
-    done = len(there) // 2  # of the first shards; at most one of the two files of the next one
+    done = len(there)
     size = 2 * (done + 2)
     outcome = run("method=[grad_cam]", "metric=[zeta]", f"data.size={size}")[0]
     assert (outcome.shards, outcome.shards_computed) == (done + 2, 2)

@@ -39,7 +39,7 @@ class Channelwise:
         """Whether the value itself is (G, K * features)."""
         return self.difference.ndim == 3
 
-    def own(self, value: Tensor) -> Tensor:
+    def as_channels(self, value: Tensor) -> Tensor:
         """A node's value in the shape of its differences."""
         return value.reshape(self.difference.shape)
 
@@ -47,16 +47,16 @@ class Channelwise:
 def channelwise_stretch(head: HeadGraph, values: Values) -> Differences:
     """The differences of every node that channel-by-channel operations reach from the activations."""
     start = values[head.activations]
-    found: Differences = {head.activations: Channelwise(-start)}
+    differences: Differences = {head.activations: Channelwise(-start)}
     for node in head.nodes:
-        sources = [source for source in node.all_input_nodes if source in found]
+        sources = [source for source in node.all_input_nodes if source in differences]
         if not sources or not isinstance(values.get(node), Tensor) or node in head.tail or node is head.scorer:
             continue
-        if all(source in found or not _moves(source, values) for source in node.all_input_nodes):
-            passed = _pass(head, node, [found[source] for source in sources], values)
+        if all(source in differences or not _moves(source, values) for source in node.all_input_nodes):
+            passed = _pass(head, node, [differences[source] for source in sources], values)
             if passed is not None:
-                found[node] = passed
-    return found
+                differences[node] = passed
+    return differences
 
 
 def _pass(head: HeadGraph, node: fx.Node, sources: list[Channelwise], values: Values) -> Channelwise | None:
@@ -70,9 +70,9 @@ def _pass(head: HeadGraph, node: fx.Node, sources: list[Channelwise], values: Va
     if name in IDENTITY:
         return source
     if name in CLAMP:
-        return Channelwise(clamp_difference(source.own(x), source.difference, *CLAMP[name]))
+        return Channelwise(clamp_difference(source.as_channels(x), source.difference, *CLAMP[name]))
     if name in ELEMENTWISE:
-        return Channelwise(_twice(head, node, source.own(x), source.difference))
+        return Channelwise(_twice(head, node, source.as_channels(x), source.difference))
     if name in RESHAPE:
         return _reshape(source, values[node])
     if source.flat:

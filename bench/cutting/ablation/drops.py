@@ -98,11 +98,13 @@ def _score_differences(group: Group) -> Tensor:
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
     weight_of = cache(partial(transposed, memory=group.memory))
-    found = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
+    differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     for image, channels in _chunks(group):
         rows = Rows(group.head, group.values, group.stretch, group.side_kinds, image, channels, weight_of)
-        found[image, channels] = _scores_of_rows(group, rows).to(found.dtype)  # bf16 where the head runs in it
-    return found
+        differences[image, channels] = _scores_of_rows(group, rows).to(
+            differences.dtype
+        )  # bf16 where the head runs in it
+    return differences
 
 
 def _scores_of_rows(group: Group, rows: Rows) -> Tensor:
@@ -137,10 +139,10 @@ def _tail(group: Group, difference: Tensor, images: slice) -> Tensor:
     values, targets = group.values, group.targets[images]
     for node in group.head.tail:
         name = group.head.operation(node)
-        own = values[node.all_input_nodes[0]][images]
-        own = own[torch.arange(len(own), device=own.device), targets][:, None]
+        x = values[node.all_input_nodes[0]][images]
+        x = x[torch.arange(len(x), device=x.device), targets][:, None]
         if name in CLAMP:
-            difference = clamp_difference(own, difference, *CLAMP[name])
+            difference = clamp_difference(x, difference, *CLAMP[name])
         elif name in RESHAPE:
             difference = difference.flatten(2).squeeze(2) if difference.ndim == 4 else difference
         elif name in MEAN:
@@ -148,7 +150,7 @@ def _tail(group: Group, difference: Tensor, images: slice) -> Tensor:
         elif name in AVERAGE_POOL:
             difference = group.head.apply(node, _always(difference))
         elif name not in IDENTITY:
-            difference = group.head.apply(node, _always(own + difference)) - group.head.apply(node, _always(own))
+            difference = group.head.apply(node, _always(x + difference)) - group.head.apply(node, _always(x))
     return difference.reshape(difference.shape[:2])
 
 

@@ -37,14 +37,14 @@ class Chain:
     def scores(self, values: Values, targets: Tensor, live: Tensor, memory: int) -> Tensor:
         """S_k - S of every channel: (G, K). live: (G, K), the channels to ablate. memory: bytes to stay within."""
         weights = {node: transposed(self.head.layer(node), memory) for node in self._inner_linear()}
-        found = torch.zeros_like(live, dtype=self.before.difference.dtype)
+        scores = torch.zeros_like(live, dtype=self.before.difference.dtype)
         for images, channels in self._parts(live, memory):
             difference = self._first_product(images, channels)
             for node in self.nodes[1:-1]:
                 x = values[node.all_input_nodes[0]][images, None]
                 difference = self._pass(node, x, difference, live[images, channels], weights)
-            found[images, channels] = self._of_class(values, images, difference, targets[images]).to(found.dtype)
-        return found
+            scores[images, channels] = self._of_class(values, images, difference, targets[images]).to(scores.dtype)
+        return scores
 
     def _of_class(self, values: Values, images: slice, difference: Tensor, targets: Tensor) -> Tensor:
         """The last node's differences in the explained classes alone: (G, n, units) -> (G, n)."""
@@ -54,8 +54,8 @@ class Chain:
             return torch.bmm(difference, layer.weight[targets, :, None])[..., 0]
         logits = values[last.all_input_nodes[0]][images, None]
         return torch.stack([
-            layer.difference(*one)[:, target]
-            for *one, target in zip(logits, difference, targets.tolist(), strict=True)
+            layer.difference(z, change)[:, target]
+            for z, change, target in zip(logits, difference, targets.tolist(), strict=True)
         ])  # fmt: skip
 
     def _pass(
@@ -83,10 +83,10 @@ class Chain:
         batch, channels = live.shape
         widest = max(self.head.layer(node).out_features for node in (self.nodes[0], *self._inner_linear()))
         rows = max(1, memory // (2 * TENSORS_AT_ONCE * widest * self.before.difference.element_size()))
-        some_channels, some_images = min(rows, channels), max(1, rows // channels)
-        for first in range(0, batch, some_images):
-            for start in range(0, channels, some_channels):
-                yield slice(first, first + some_images), slice(start, start + some_channels)
+        num_channels, num_images = min(rows, channels), max(1, rows // channels)
+        for first in range(0, batch, num_images):
+            for start in range(0, channels, num_channels):
+                yield slice(first, first + num_images), slice(start, start + num_channels)
 
     def _inner_linear(self) -> list[fx.Node]:
         return [node for node in self.nodes[1:-1] if self.head.operation(node) is nn.Linear]
@@ -94,13 +94,13 @@ class Chain:
 
 def chain_of(head: HeadGraph, stretch: Differences) -> Chain | None:
     """The chain from the end of the channelwise stretch to the scores; None where something else lies between."""
-    known = {nn.Linear, *CLAMP, *ELEMENTWISE, *IDENTITY}
+    operations = {nn.Linear, *CLAMP, *ELEMENTWISE, *IDENTITY}
     nodes: list[fx.Node] = []
     node = None if head.tail else head.scorer
     if is_output(head.operation(head.logits)):
         nodes, node = [head.logits], first_input(head.logits)
     while node is not None and node not in stretch:
-        if head.operation(node) not in known or len(node.all_input_nodes) != 1:
+        if head.operation(node) not in operations or len(node.all_input_nodes) != 1:
             return None
         nodes.insert(0, node)
         node = first_input(node)
@@ -126,8 +126,8 @@ def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor) -> Tenso
     alive = live.nonzero()[:, 0]
     if len(alive) > WORTH_GATHERING * len(live):
         return sparse_product(rows, weight, moved)
-    found = sparse_product(rows[alive], weight, moved)
-    return found.new_zeros(len(rows), weight.shape[1]).index_copy(0, alive, found)
+    product = sparse_product(rows[alive], weight, moved)
+    return product.new_zeros(len(rows), weight.shape[1]).index_copy(0, alive, product)
 
 
 def sparse_product(rows: Tensor, weight: Tensor, moved: Tensor) -> Tensor:

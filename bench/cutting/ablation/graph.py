@@ -54,11 +54,11 @@ class HeadGraph:
 
     def evaluate(self, activations: Tensor, sides: Any) -> Values:
         """The value of every node; nothing is overwritten, whatever the graph does in place."""
-        given = iter((activations, *sides))
+        inputs = iter((activations, *sides))
         values: Values = {}
         for node in self.nodes:
             if node.op == "placeholder":
-                values[node] = next(given)
+                values[node] = next(inputs)
             elif node.op != "output":
                 values[node] = self.apply(node, values.__getitem__)
         return values

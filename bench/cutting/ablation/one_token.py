@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch.nn.functional as functional
@@ -26,10 +26,10 @@ def for_one_token(head: HeadGraph, values: Values) -> fx.GraphModule:
 
     values: of the nodes, for any images.
     """
-    taken = {_taken(node, values) for node in head.nodes} - {None}
-    if len(taken) != 1:
+    indices = {_token_index(node, values) for node in head.nodes} - {None}
+    if len(indices) != 1:
         return head.module
-    (index,) = taken
+    (index,) = indices
     assert index is not None
     early = _OneToken(head, values, index)
     return early.module if early.narrow else head.module
@@ -43,14 +43,19 @@ class _OneToken:
 
     @cached_property
     def narrow(self) -> set[fx.Node]:
-        """The nodes that are wanted for the one token alone, and can be computed from that token of their sources."""
-        found: set[fx.Node] = set()
+        """The nodes of which only the one token is used, and that can be computed from that token of their inputs."""
+        narrow: set[fx.Node] = set()
         for node in reversed(self.head.nodes):
-            users = [user for user in node.users if user.users or user.op == "output"]  # some read and use nothing
-            wanted = all(_taken(user, self.values) is not None or node in self._sources(user, found) for user in users)
-            if users and wanted and (self._each_token(node) or self._is_attention(node) or self._is_its_output(node)):
-                found.add(node)
-        return found
+            users = [user for user in node.users if user.users or user.op == "output"]  # not those without effect
+            one_token = all(_token_index(user, self.values) is not None or node in self._sources(user, narrow)
+                            for user in users)  # fmt: skip
+            if (
+                users
+                and one_token
+                and (self._each_token(node) or self._is_attention(node) or self._is_its_output(node))
+            ):
+                narrow.add(node)
+        return narrow
 
     @property
     def module(self) -> fx.GraphModule:
@@ -67,6 +72,9 @@ class _OneToken:
                 tokens[node] = graph.call_function(operator.getitem, (copies[node], place))
             return tokens[node]
 
+        def copied_input(of_one_token: list[Any], node: fx.Node) -> fx.Node:
+            return token(node) if node in of_one_token else copies[node]
+
         for node in self.head.nodes:
             if node in self.narrow and self._is_attention(node):
                 query, *others = node.args
@@ -74,8 +82,8 @@ class _OneToken:
                 copies[node] = graph.call_module(str(node.target), args, dict(node.kwargs))
                 continue
             sources = self._sources(node, self.narrow) if not self._is_its_output(node) else []
-            copies[node] = graph.node_copy(node, lambda arg, own=sources: token(arg) if arg in own else copies[arg])  # type: ignore[misc]
-            if _taken(node, self.values) is not None and node.args[0] in self.narrow:
+            copies[node] = graph.node_copy(node, partial(copied_input, sources))
+            if _token_index(node, self.values) is not None and node.args[0] in self.narrow:
                 copies[node].args = (copies[node].args[0], (slice(None), 0))
         return fx.GraphModule(self.head.module, graph, "Head")
 
@@ -114,7 +122,7 @@ class _OneToken:
         return isinstance(node.args[0], fx.Node) and self._is_attention(node.args[0])
 
 
-def _taken(node: fx.Node, values: Values) -> int | None:
+def _token_index(node: fx.Node, values: Values) -> int | None:
     """Which token a node takes, where it is x[:, i] of a value (B, N, K)."""
     place = node.args[1] if node.target is operator.getitem else None
     if not isinstance(place, tuple) or len(place) != 2 or place[0] != slice(None):

@@ -18,7 +18,7 @@ from axiom_bench.cutting.ablation.operations import (
     RESHAPE,
     spatial_mean,
 )
-from axiom_bench.cutting.rounding import alike
+from axiom_bench.cutting.rounding import equal_up_to_rounding
 from axiom_bench.cutting.sides import SideKind, select
 
 
@@ -29,14 +29,14 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     """
     bare = HeadGraph(module, None, (), 0, 0)
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
-    given = [(activations[index], select(sides, kinds, index, 1)) for index in rows]
+    batches = [(activations[index], select(sides, kinds, index, 1)) for index in rows]
     expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
-    bare = HeadGraph(for_one_token(bare, bare.evaluate(*given[0])), None, (), 0, 0)
-    two, three = (bare.evaluate(*some) for some in given)
+    bare = HeadGraph(for_one_token(bare, bare.evaluate(*batches[0])), None, (), 0, 0)
+    two, three = (bare.evaluate(*batch) for batch in batches)
     floats = [node for node, value in two.items() if _floating(value) and node.op.startswith("call")]
     if any(two[node].shape[0] != 2 or three[node].shape != (3, *two[node].shape[1:]) for node in floats):
         return None
-    if not alike(two[bare.logits][:1], expected):
+    if not equal_up_to_rounding(two[bare.logits][:1], expected):
         return None
     sizes = [two[node].numel() * two[node].element_size() // 2 for node in (bare.activations, *floats)]
     scorer, tail = _scorer(bare, two)

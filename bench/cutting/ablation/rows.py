@@ -66,7 +66,7 @@ class Rows:
             return self._embedded(self.stretch[node])
         return None
 
-    def own(self, node: fx.Node) -> Any:
+    def value_of(self, node: fx.Node) -> Any:
         """The image's own value (1, ...), which broadcasts against rows."""
         value = self.values[node]
         if node.op == "get_attr" or self.side_kinds.get(node) is SideKind.SHARED:
@@ -81,7 +81,7 @@ class Rows:
             return self.head.apply(node, lambda source: self.difference_of(source, differences))
         source = first_input(node)
         if name is nn.Conv2d and source in self.stretch and _separable(self.head.layer(node)):
-            return self._first_convolution(self.head.layer(node), self.stretch[source], self.own(node).shape[2:])
+            return self._first_convolution(self.head.layer(node), self.stretch[source], self.value_of(node).shape[2:])
         if name is nn.Linear and source in self.stretch and self.stretch[source].flat:
             return self._first_product(self.head.layer(node), self.stretch[source])
         if name is nn.MultiheadAttention and (moved := self._attention(node, differences)) is not None:
@@ -98,9 +98,9 @@ class Rows:
         if name in MULTIPLY and len(node.all_input_nodes) == 2:
             return self._product(node, differences)
         if name in CLAMP:
-            return clamp_difference(self.own(source), difference, *CLAMP[name])
+            return clamp_difference(self.value_of(source), difference, *CLAMP[name])
         if is_output(name):
-            return self.head.layer(node).difference(self.own(source), difference)
+            return self.head.layer(node).difference(self.value_of(source), difference)
         if name in LINEAR_IN_ITS_INPUT:
             return self.head.apply(node, lambda arg: self._part(arg, differences))
         if name is torch.cat:
@@ -146,7 +146,7 @@ class Rows:
         if not is_plain(node, layer):
             return None
         sources = [source for source in node.args[:2] if isinstance(source, fx.Node)]
-        query, tokens = map(self.own, sources)
+        query, tokens = map(self.value_of, sources)
         of_query, of_tokens = (self.difference_of(source, differences) for source in sources)
         few = query.ndim == tokens.ndim == 3 and query.shape[1] * layer.num_heads <= query.shape[2]
         if of_tokens is None or not few or (of_query is not None and of_query.any()):
@@ -154,13 +154,13 @@ class Rows:
         change = of_tokens[torch.arange(len(of_tokens), device=of_tokens.device), :, self.channels]
         if of_tokens.count_nonzero() > change.count_nonzero():
             return None
-        return self.own(node)[0] + attention_difference(layer, query, tokens, change, self.channels)
+        return self.value_of(node)[0] + attention_difference(layer, query, tokens, change, self.channels)
 
     def _total(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
         """The sum of what changed, in the shape of the node: a part may broadcast to an unchanged one."""
         summands = [arg for arg in node.args if isinstance(arg, fx.Node) and _floating(self.values[arg])]
         changed = [part for arg in summands if (part := self.difference_of(arg, differences)) is not None]
-        return torch.stack(torch.broadcast_tensors(*changed)).sum(0).expand(-1, *self.own(node).shape[1:])
+        return torch.stack(torch.broadcast_tensors(*changed)).sum(0).expand(-1, *self.value_of(node).shape[1:])
 
     def _product(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Tensor:
         """(x + dx)(y + dy) - x y = dx y + (x + dx) dy."""
@@ -170,7 +170,7 @@ class Rows:
             return dx * self._on_rows(second)
         if dx is None:
             return self._on_rows(first) * dy
-        return dx * self.own(second) + (self.own(first) + dx) * dy
+        return dx * self.value_of(second) + (self.value_of(first) + dx) * dy
 
     def _part(self, arg: Any, differences: dict[fx.Node, Any]) -> Any:
         """What stands for an argument where only differences count: its rows; a size as the rows see it."""
@@ -192,12 +192,12 @@ class Rows:
             difference = self.difference_of(source, differences)
             if difference is None or not _floating(self.values[source]):
                 return self._on_rows(source) if difference is None else difference
-            return pytree.tree_map(lambda x, d: x + d, self.own(source), difference)
+            return pytree.tree_map(lambda x, d: x + d, self.value_of(source), difference)
 
         after = self.head.apply(node, moved)
         if not _floating(self.values[node]):
             return after
-        return pytree.tree_map(lambda now, before: now - before, after, self.own(node))
+        return pytree.tree_map(lambda now, before: now - before, after, self.value_of(node))
 
     def _on_rows(self, node: fx.Node) -> Any:
         """An unchanged value, repeated for every row."""
@@ -209,14 +209,14 @@ class Rows:
             return select(self.values[node], [kind], self._image_of_each_row, batch)
         return pytree.tree_map(
             lambda leaf: leaf.expand(len(self.channels), *leaf.shape[1:]) if isinstance(leaf, Tensor) else leaf,
-            self.own(node),
+            self.value_of(node),
         )
 
     def _embedded(self, channelwise: Channelwise) -> Tensor:
         """A channelwise difference as rows: zero but for the ablated channel."""
-        own = channelwise.difference[self.image, self.channels]
-        rows = own.new_zeros(len(own), *channelwise.difference.shape[1:])
-        rows[torch.arange(len(own), device=own.device), self.channels] = own
+        ablated = channelwise.difference[self.image, self.channels]
+        rows = ablated.new_zeros(len(ablated), *channelwise.difference.shape[1:])
+        rows[torch.arange(len(ablated), device=ablated.device), self.channels] = ablated
         return rows.flatten(1) if channelwise.flat else rows
 
     def _needed(self, last: fx.Node) -> list[fx.Node]:

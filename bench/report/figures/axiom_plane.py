@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from axiom_bench.columns import WHOLE_SET
+from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.figures.boxes import axis_label
 from axiom_bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
-from axiom_bench.report.floor import Floats, floor_of_means
-from axiom_bench.report.numbers import ROUNDING, number
+from axiom_bench.report.numbers import FLOAT32_ROUNDING, number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
+from axiom_bench.report.statistics.floor import Floats, floor_of_means
 
 TITLE = "Axiom plane"
 FLOOR = "axiom floor"
@@ -27,12 +27,14 @@ SPREAD = 20.0  # of the points' largest to smallest coordinate: from here on a l
 
 
 class Plane(NamedTuple):
-    """points: method -> (mean x, mean y), over the n of the images where every drawn method has both values."""
+    """points: method -> (mean x, mean y), over the rows where every drawn method has both values. images: how many
+    images these `rows` are of; all_rows: rows of the setting."""
 
     points: pd.DataFrame
     floor: tuple[Floats, Floats] | None
-    n: int
     images: int
+    rows: int
+    all_rows: int
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
@@ -44,12 +46,12 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         return
     drawn = {method for plane in planes.values() for method in plane.points.index}
     methods = [method for method in run.records["method"].cat.categories if method in drawn]
-    looks = {m: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, m in enumerate(methods)}
+    styles = {m: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, m in enumerate(methods)}
     with style():
         columns = min(3, len(planes))
         figure = canvas(2.2 + 3.3 * columns, 3.6 * -(-len(planes) // columns))
         for axes, (setting, plane) in zip(panels(figure, len(planes)), planes.items(), strict=True):
-            _panel(axes, plane, looks)
+            _panel(axes, plane, styles)
             axes.set_title(run.label(setting))
             axes.set(xlabel=f"{axis_label(run.value(x))}, mean", ylabel=f"{axis_label(run.value(y))}, mean")
         _legend(figure, methods)
@@ -59,7 +61,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 def _plane(run: RunFolder, setting: Setting) -> Plane | None:
     x, y = run.options.figures.plane
     rows = run.at(setting)
-    rows = rows[(rows["image_id"] != WHOLE_SET) & (rows["status"] == "ok")]
+    rows = rows[(rows["image_id"] != WHOLE_SET) & (rows["status"] == OK)]
     on_scale = [name for name in rows["method"].cat.categories if run.method(name).get("on_score_scale")]
     errors = rows[rows["metric"].isin([x, y]) & rows["method"].isin(on_scale)]
     table = errors.pivot_table(index=ROW, columns=["method", "metric"], values="value", observed=True)
@@ -73,13 +75,14 @@ def _plane(run: RunFolder, setting: Setting) -> Plane | None:
     if len(gaps) == len(table) and set(run.options.figures.floor) <= set(gaps.columns):
         floor = floor_of_means(*(gaps[name].to_numpy(float) for name in run.options.figures.floor))
     means = table.mean().unstack().loc[both, [x, y]]
-    return Plane(means, floor, len(table), rows.groupby(ROW, observed=True).ngroups)
+    images = table.index.get_level_values("image_id").nunique()
+    return Plane(means, floor, images, len(table), rows.groupby(ROW, observed=True).ngroups)
 
 
-def _panel(axes: Any, plane: Plane, looks: dict[str, Any]) -> None:
+def _panel(axes: Any, plane: Plane, styles: dict[str, Any]) -> None:
     if plane.floor is not None:
-        some = np.unique(np.linspace(0, len(plane.floor[0]) - 1, CORNERS).round().astype(int))
-        sensitivity, conservation = (corners[some] for corners in plane.floor)
+        drawn = np.unique(np.linspace(0, len(plane.floor[0]) - 1, CORNERS).round().astype(int))
+        sensitivity, conservation = (corners[drawn] for corners in plane.floor)
         axes.plot(sensitivity, conservation, color="0.25", linewidth=1.6, label=FLOOR, zorder=2)
         axes.fill_between(sensitivity, conservation, color="0.5", alpha=0.15, linewidth=0, zorder=1)
     rings: dict[tuple[str, ...], int] = {}
@@ -87,24 +90,24 @@ def _panel(axes: Any, plane: Plane, looks: dict[str, Any]) -> None:
         # Methods that tie in theory lie on one spot: each later one is a wider ring around the first.
         spot = (number(x), number(y))
         rings[spot] = ring = rings.get(spot, -1) + 1
-        colour, marker = looks[method]
+        colour, marker = styles[method]
         face = "none" if ring else colour
-        how = {"marker": marker, "markersize": 6 + 5 * ring, "markeredgecolor": colour, "markerfacecolor": face}
-        axes.plot(x, y, label=method, markeredgewidth=1.6, linestyle="none", zorder=4, clip_on=False, **how)
+        look = {"marker": marker, "markersize": 6 + 5 * ring, "markeredgecolor": colour, "markerfacecolor": face}
+        axes.plot(x, y, label=method, markeredgewidth=1.6, linestyle="none", zorder=4, clip_on=False, **look)
     ends = (0.0, 0.0) if plane.floor is None else (plane.floor[0].max(), plane.floor[1].max())
-    for which, points, end in zip("xy", plane.points.to_numpy().T, ends, strict=True):
-        _scale(axes, which, points, end)
+    for axis_name, points, end in zip("xy", plane.points.to_numpy().T, ends, strict=True):
+        _scale(axes, axis_name, points, end)
 
 
-def _scale(axes: Any, which: str, points: Floats, end: float) -> None:
+def _scale(axes: Any, axis_name: str, points: Floats, end: float) -> None:
     """From 0 up, so that the floor's ends are seen; logarithmic beyond the smallest value where they spread wide."""
-    values = [value for value in (*points, end) if value > ROUNDING] or [SMALLEST]
+    values = [value for value in (*points, end) if value > FLOAT32_ROUNDING] or [SMALLEST]
     upper = max(1.15 * max(values), SMALLEST)
     if max(values) > SPREAD * min(values):
-        getattr(axes, f"set_{which}scale")("symlog", linthresh=max(min(values), upper / 1000))
+        getattr(axes, f"set_{axis_name}scale")("symlog", linthresh=max(min(values), upper / 1000))
     else:
-        getattr(axes, f"{which}axis").set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    getattr(axes, f"set_{which}lim")(0, upper)
+        getattr(axes, f"{axis_name}axis").set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    getattr(axes, f"set_{axis_name}lim")(0, upper)
 
 
 def _legend(figure: Figure, methods: list[str]) -> None:
@@ -119,8 +122,11 @@ def _legend(figure: Figure, methods: list[str]) -> None:
 
 
 def _caption(run: RunFolder, planes: dict[Setting, Plane]) -> Iterator[str]:
-    n = ", ".join(f"{run.label(setting)} {plane.n:,} of {plane.images:,}" for setting, plane in planes.items())
-    yield f"Each method on the score's scale: means over the rows where all of them have both errors (n: {n})."
+    counts = ", ".join(
+        f"{run.label(setting)} {plane.images:,} images, {plane.rows:,} of {plane.all_rows:,} rows"
+        for setting, plane in planes.items()
+    )
+    yield f"Each method on the score's scale: means over the rows where all of them have both errors ({counts})."
     yield "Methods on one spot are rings around it."
     if all(plane.floor is None for plane in planes.values()):
         yield "Without the axiom floor: its values aren't in this run for these images."

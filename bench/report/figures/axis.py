@@ -1,4 +1,4 @@
-"""Axes for heavy tails: where the bulk of the values lies, and how many are outside of it."""
+"""Axes for heavy tails: where the bulk of the values lies, and how many lie outside of it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
 
-from axiom_bench.report.numbers import ROUNDING, share
+from axiom_bench.report.numbers import FLOAT32_ROUNDING, share
 
-WIDE = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
-FEW = 0.05  # of the values may be 0, for which a logarithmic axis has no place
+LOG_SPREAD = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
+MAX_ZEROS = 0.05  # share of values that may be 0, for which a logarithmic axis has no place
 FENCE = 3.0  # interquartile ranges beyond the quartiles: far out, after Tukey
 
 
@@ -29,11 +29,11 @@ class Axis:
 
     @property
     def note(self) -> str:
-        """For the caption; empty where all is shown as it is."""
-        said = f"{self.outside:,} of {self.count:,} values ({share(self.outside, self.count)})"
+        """For the caption; empty where all values are shown on a linear axis."""
+        outside = f"{self.outside:,} of {self.count:,} values ({share(self.outside, self.count)})"
         if self.log:
-            return "Logarithmic axis" + (f"; {said} below its low end are drawn there." if self.outside else ".")
-        return f"{said} lie outside the axis; the boxes count them." if self.outside else ""
+            return "Logarithmic axis" + (f"; {outside} below its low end are drawn there." if self.outside else ".")
+        return f"{outside} lie outside the axis; the boxes count them." if self.outside else ""
 
     def drawn(self, values: pd.Series) -> pd.Series:
         """The values as they are drawn: a logarithmic axis has no place for 0."""
@@ -44,13 +44,14 @@ def fit(values: pd.Series, groups: pd.Series | list[pd.Series]) -> Axis:
     """The axis for box-plots of `values` by `groups`: all of it if the tails are short; logarithmic if the values
     spread wide and nearly none is rounding; else cut at FENCE interquartile ranges around the groups' quartiles."""
     low, high = float(values.min()), float(values.max())
-    if low >= 0 and high < ROUNDING:
-        return Axis(0.0, ROUNDING, False, 0, len(values))
+    if low >= 0 and high < FLOAT32_ROUNDING:
+        return Axis(0.0, FLOAT32_ROUNDING, False, 0, len(values))
     quartiles = values.groupby(groups, observed=True).quantile(np.array([0.25, 0.5, 0.75])).unstack()
-    above = quartiles.where(quartiles >= ROUNDING).min()  # of each quartile the smallest that isn't rounding, or NaN
-    bulk = values[values >= ROUNDING]
-    if low >= 0 and high > WIDE * above[0.5] and len(values) - len(bulk) <= FEW * len(values):
-        bottom = float(max(bulk.min(), above[0.25] / WIDE))
+    # Of each quartile the smallest that isn't rounding, or NaN.
+    above = quartiles.where(quartiles >= FLOAT32_ROUNDING).min()
+    bulk = values[values >= FLOAT32_ROUNDING]
+    if low >= 0 and high > LOG_SPREAD * above[0.5] and len(values) - len(bulk) <= MAX_ZEROS * len(values):
+        bottom = float(max(bulk.min(), above[0.25] / LOG_SPREAD))
         return Axis(bottom, high, True, int((values < bottom).sum()), len(values))
     reach = FENCE * (quartiles[0.75] - quartiles[0.25])
     low = max(low, float((quartiles[0.25] - reach).min()))
@@ -58,12 +59,12 @@ def fit(values: pd.Series, groups: pd.Series | list[pd.Series]) -> Axis:
     return Axis(low, high, False, int(((values < low) | (values > high)).sum()), len(values))
 
 
-def apply(axis: Axis, axes: Any, which: str = "y") -> None:
+def apply(axis: Axis, axes: Any, axis_name: str = "y") -> None:
     """Set scale and limits, with a margin so that no whisker lies on the frame."""
     if axis.log:
-        getattr(axes, f"set_{which}scale")("log")
-        getattr(axes, f"set_{which}lim")(axis.low / 1.3, axis.high * 1.3)
-        getattr(axes, f"{which}axis").set_major_locator(LogLocator(numticks=7))
+        getattr(axes, f"set_{axis_name}scale")("log")
+        getattr(axes, f"set_{axis_name}lim")(axis.low / 1.3, axis.high * 1.3)
+        getattr(axes, f"{axis_name}axis").set_major_locator(LogLocator(numticks=7))
     else:
         margin = 0.04 * (axis.high - axis.low) or 0.5 * abs(axis.high) or 0.5
-        getattr(axes, f"set_{which}lim")(axis.low - margin, axis.high + margin)
+        getattr(axes, f"set_{axis_name}lim")(axis.low - margin, axis.high + margin)

@@ -10,16 +10,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator
 
-from axiom_bench.columns import WHOLE_SET
+from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.figures.boxes import axis_label
+from axiom_bench.report.figures.captions import counts_by
 from axiom_bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
-from axiom_bench.report.numbers import ROUNDING
+from axiom_bench.report.numbers import FLOAT32_ROUNDING
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
 
 TITLE = "Axiom errors by depth"
 SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
 LINES = ("-", "--", ":", "-.")
 ORDER = "Layers in the order in which the network runs them"
+PLACES = ["model", "layer", "data", "metric", "method"]
 Place = tuple[str, str]  # a model and a data set
 
 
@@ -45,7 +47,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     deep = {place: layers for place, layers in _layers(run).items() if len(layers) > 1}
     if not deep:
         return
-    rows = run.records[(run.records["status"] == "ok") & (run.records["image_id"] != WHOLE_SET)]
+    rows = run.records[(run.records["status"] == OK) & (run.records["image_id"] != WHOLE_SET)]
     names = run.options.figures.by_depth
     free = rows[rows["metric"].isin(names) & (rows["method"] == METHOD_FREE)]
     if free.empty:
@@ -64,10 +66,10 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 
 def _layers(run: RunFolder) -> dict[Place, list[str]]:
-    found: dict[Place, list[str]] = {}
+    layers: dict[Place, list[str]] = {}
     for setting in run.settings:
-        found.setdefault((setting.model, setting.data), []).append(setting.layer)
-    return found
+        layers.setdefault((setting.model, setting.data), []).append(setting.layer)
+    return layers
 
 
 def _at(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
@@ -100,8 +102,8 @@ def _quartiles(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
     return groups.quantile(np.array([0.25, 0.5, 0.75])).unstack().reindex(list(layers))
 
 
-def _close(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    return bool(np.allclose(ours, theirs, rtol=1e-5, atol=ROUNDING, equal_nan=True))
+def _close(medians: np.ndarray, others: np.ndarray) -> bool:
+    return bool(np.allclose(medians, others, rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True))
 
 
 def _drawing(
@@ -115,21 +117,18 @@ def _drawing(
 ) -> Drawing:
     several = len({data for _, data in layers}) > 1
     columns, deepest = min(3, len(layers)), max(map(len, layers.values()))
-    longest = max(len(line.label) for here in lines.values() for line in here)
+    longest = max(len(line.label) for lines_of_panel in lines.values() for line in lines_of_panel)
     clipped = False
     with style():
         width = max(2.6, 0.5 * deepest) + 0.8 + 0.075 * longest
         figure = canvas(width * columns, 3.4 * -(-len(layers) // columns))
-        for axes, (place, here) in zip(panels(figure, len(layers)), lines.items(), strict=True):
-            clipped |= _panel(axes, here, layers[place], bands)
+        for axes, (place, lines_of_panel) in zip(panels(figure, len(layers)), lines.items(), strict=True):
+            clipped |= _panel(axes, lines_of_panel, layers[place], bands)
             axes.set(xlabel="layer", ylabel=ylabel)
             axes.set_title(f"{place[0]} ({place[1]})" if several else place[0])
-    places = {"model", "layer", "data", "metric", "method"}
-    n = rows.groupby(sorted(places), observed=True).size()
-    count = f"{n.min():,}" if n.min() == n.max() else f"{n.min():,} to {n.max():,}"
-    shown = "medians, and the band between the quartiles" if bands else "medians"
+    statistics = "medians, and the band between the quartiles" if bands else "medians"
     rounding = " Open triangles: medians below 1e-6, which is rounding, on the axis's low end." if clipped else ""
-    caption = f"{ORDER}; {shown}. n = {count} a median.{rounding}"
+    caption = f"{ORDER}; {statistics}. {counts_by(rows, PLACES)} a median.{rounding}"
     return Drawing(name, title, caption, figure)
 
 
@@ -139,13 +138,13 @@ def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> 
     places = np.arange(len(layers))
     clipped = False
     for i, line in enumerate(lines):
-        shown = line.quartiles if low is None else line.quartiles.clip(lower=low)
+        quartiles = line.quartiles if low is None else line.quartiles.clip(lower=low)
         colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
-        axes.plot(places, shown[0.5], LINES[i % len(LINES)], color=colour, marker=marker, label=line.label)
+        axes.plot(places, quartiles[0.5], LINES[i % len(LINES)], color=colour, marker=marker, label=line.label)
         if bands:
-            axes.fill_between(places, shown[0.25], shown[0.75], color=colour, alpha=0.2, linewidth=0)
-        below = (line.medians < ROUNDING) if low is not None else np.zeros(len(layers), dtype=bool)
-        axes.plot(places[below], shown[0.5][below], "v", color=colour, markerfacecolor="white", markersize=8)
+            axes.fill_between(places, quartiles[0.25], quartiles[0.75], color=colour, alpha=0.2, linewidth=0)
+        below = (line.medians < FLOAT32_ROUNDING) if low is not None else np.zeros(len(layers), dtype=bool)
+        axes.plot(places[below], quartiles[0.5][below], "v", color=colour, markerfacecolor="white", markersize=8)
         clipped |= bool(below.any())
     if low is not None:
         axes.set_yscale("log")
@@ -162,11 +161,11 @@ def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> 
 def _low_end(lines: list[Line], bands: bool) -> float | None:
     """The low end of a logarithmic axis, a little below all that isn't rounding; None for a linear axis."""
     medians = np.concatenate([line.medians for line in lines])
-    bulk = medians[medians >= ROUNDING]
+    bulk = medians[medians >= FLOAT32_ROUNDING]
     if _any_negative(lines) or not len(bulk) or bulk.max() <= SPREAD * bulk.min():
         return None
     drawn = np.concatenate([line.quartiles[0.25] for line in lines]) if bands else bulk
-    return float(max(drawn[drawn >= ROUNDING].min() / 3, ROUNDING))
+    return float(max(drawn[drawn >= FLOAT32_ROUNDING].min() / 3, FLOAT32_ROUNDING))
 
 
 def _any_negative(lines: list[Line]) -> bool:

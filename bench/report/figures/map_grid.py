@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
-from axiom_bench.report.figures.pictures import Pictures, load, overlay, show, wrapped
+from axiom_bench.report.figures.pictures import Pictures, Pixels, load, overlay, show, wrapped
 from axiom_bench.report.run_folder import RunFolder
 
 TITLE = "Maps side by side"
 SIDE = 1.15
-WIDEST = 14  # methods side by side
+MAX_METHODS = 14  # side by side
+GAP = 0.06  # between two maps, of a map's side
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
@@ -30,19 +33,38 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 def _bands(methods: list[str]) -> list[list[str]]:
     """The methods in bands of about the same width, so that many of them stay readable on a page."""
-    columns = math.ceil(len(methods) / math.ceil(len(methods) / WIDEST))
+    columns = math.ceil(len(methods) / math.ceil(len(methods) / MAX_METHODS))
     return [methods[start : start + columns] for start in range(0, len(methods), columns)]
 
 
-def _fill(grid: Any, pictures: Pictures, methods: list[str]) -> None:
-    """A row for each image: itself, then the methods' maps. grid: (images, 1 + methods or more) axes."""
-    for i, image in enumerate(pictures.images):
-        show(grid[i, 0], image, "image" if i == 0 else "", wrapped(pictures.class_names[i]))
-        for axes, method in zip(grid[i, 1:], methods, strict=False):
-            heat = pictures.heatmaps[pictures.methods.index(method), i]
-            show(axes, overlay(image, heat), wrapped(method) if i == 0 else "")
-        for axes in grid[i, 1 + len(methods) :]:
-            axes.set_axis_off()
+def mosaic(tiles: list[list[Pixels]], gap: int) -> Pixels:
+    """Rows of pictures (H, W, 3) of one size as one picture, white between them and where a row is short."""
+    height, width = tiles[0][0].shape[:2]
+    rows, columns = len(tiles), max(map(len, tiles))
+    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for i, row in enumerate(tiles):
+        for j, tile in enumerate(row):
+            top, left = i * (height + gap), j * (width + gap)
+            picture[top : top + height, left : left + width] = tile
+    return picture
+
+
+def _fill(axes: Any, pictures: Pictures, methods: list[str], columns: int) -> None:
+    """A row for each image: itself, then the methods' maps. One picture in one pair of axes: a pair of axes for each
+    map took ten times as long. columns: of the widest band."""
+    places = [pictures.methods.index(method) for method in methods]
+    tiles = [
+        [image, *(overlay(image, pictures.heatmaps[place, i]) for place in places)]
+        for i, image in enumerate(pictures.images)
+    ]
+    height, width = pictures.images.shape[1:3]
+    gap = max(1, round(GAP * width))
+    show(axes, mosaic(tiles, gap))
+    axes.set_xlim(-0.5, columns * (width + gap) - gap - 0.5)
+    for column, title in enumerate(["image", *map(wrapped, methods)]):
+        axes.text(column * (width + gap) + width / 2, -gap, title, ha="center", va="bottom", fontsize=8)
+    for row, name in enumerate(pictures.class_names):
+        axes.text(-gap, row * (height + gap) + height / 2, wrapped(name), ha="right", va="center", fontsize=8)
 
 
 def _drawing(pictures: Pictures, methods: list[str]) -> Drawing:
@@ -52,7 +74,7 @@ def _drawing(pictures: Pictures, methods: list[str]) -> Drawing:
         figure = canvas(SIDE * columns + 1.1, (SIDE * len(pictures.images) + 0.5) * len(bands))
         parts = figure.subfigures(len(bands), 1, squeeze=False)[:, 0]
         for part, band in zip(parts, bands, strict=True):
-            _fill(part.subplots(len(pictures.images), columns, squeeze=False), pictures, band)
+            _fill(part.subplots(), pictures, band, columns)
     caption = (
         f"{pictures.model} at {pictures.layer}: each map, scaled to its maximum, over the grey image; beside a row its "
         f"explained class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."

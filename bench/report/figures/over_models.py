@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from axiom_bench.columns import WHOLE_SET
+from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.figures import axis
 from axiom_bench.report.figures.boxes import axis_label, boxes
+from axiom_bench.report.figures.captions import counts_of
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
 from axiom_bench.report.numbers import number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
 
-LONG = 16  # letters of a label that stands upright
+MAX_UPRIGHT = 16  # letters of a label; longer ones are turned
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
@@ -23,7 +24,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         title = f"{value.title} over models"
         rows = run.records
         rows = rows[(rows.metric == name) & (rows.method == METHOD_FREE) & (rows.image_id != WHOLE_SET)]
-        rows = rows[rows["status"] == "ok"]
+        rows = rows[rows["status"] == OK]
         if rows.empty:
             yield LeftOut(title, f"The run has no values of {name}.")
             continue
@@ -34,23 +35,23 @@ def _drawing(run: RunFolder, name: str, title: str, rows: pd.DataFrame) -> Drawi
     value = run.value(name)
     labels = {tuple(setting): run.label(setting) for setting in run.settings}
     places = zip(rows["model"], rows["layer"], rows["data"], strict=True)
-    shown = pd.DataFrame({"where": [labels[place] for place in places], "value": rows["value"].to_numpy()})
-    order = [label for label in labels.values() if label in set(shown["where"])]
-    groups, longest = shown.groupby("where")["value"], max(map(len, order))
+    table = rows[["image_id", "value"]].assign(where=[labels[place] for place in places])
+    order = [label for label in labels.values() if label in set(table["where"])]
+    means, longest = table.groupby("where")["value"].mean(), max(map(len, order))
     with style():
-        figure = canvas(max(4.5, 1.2 + max(1.0, 0.1 * min(longest, LONG)) * len(order)), 4.2)
+        figure = canvas(max(4.5, 1.2 + max(1.0, 0.1 * min(longest, MAX_UPRIGHT)) * len(order)), 4.2)
         axes = figure.subplots()
-        fitted = axis.fit(shown["value"], shown["where"])
-        boxes(axes, shown.assign(value=fitted.drawn(shown["value"])), "where", "value", order)
+        fitted = axis.fit(table["value"], table["where"])
+        boxes(axes, table.assign(value=fitted.drawn(table["value"])), "where", "value", order)
         axis.apply(fitted, axes)
         axes.set(xlabel="", ylabel=axis_label(value))
         for place, label in enumerate(order):
-            above = axes.text(place, 1.015, f"mean\n{number(groups.mean()[label])}", ha="center", va="bottom", size=9)
+            above = axes.text(place, 1.015, f"mean\n{number(means[label])}", ha="center", va="bottom", size=9)
             above.set_transform(axes.get_xaxis_transform())
-        if longest > LONG:
+        if longest > MAX_UPRIGHT:
             axes.set_xticks(range(len(order)), order, rotation=30, ha="right", rotation_mode="anchor")
-    n = ", ".join(f"{label} {count}" for label, count in groups.size().loc[order].items())
+    counts = ", ".join(f"{label} {counts_of(table[table['where'] == label])}" for label in order)
     caption = (
-        f"{title}, one value for each image and explained class; above each box the mean. n: {n}. {fitted.note}".strip()
-    )
+        f"{title}, one value for each image and explained class; above each box the mean. {counts}. {fitted.note}"
+    ).strip()
     return Drawing(f"over_models_{name}", title, caption, figure)

@@ -9,7 +9,7 @@ from axiom_bench.report.figures.pictures import Pictures, load, overlay, show, w
 from axiom_bench.report.run_folder import RunFolder
 
 TITLE = "Perturbed along the map"
-MOST = 4
+MAX_IMAGES = 4
 SIDE = 1.7
 MINUS = "\N{MINUS SIGN}"
 
@@ -30,7 +30,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 
 def _drawing(pictures: Pictures, method: str) -> Drawing:
-    m, count = pictures.methods.index(method), min(MOST, len(pictures.images))
+    m, count = pictures.methods.index(method), min(MAX_IMAGES, len(pictures.images))
     with style():
         figure = canvas(3 * SIDE + 1.3, count * (SIDE + 0.25) + 0.2)
         grid = figure.subplots(count, 3, squeeze=False)

@@ -56,10 +56,10 @@ def load(run: RunFolder) -> Iterator[Pictures]:
 
 
 def _pictures(arrays: dict[str, Any]) -> Pictures:
-    said: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
-    said |= {name: tuple(map(str, said[name])) for name in ("image_ids", "class_names", "methods")}
-    said |= {name: str(said[name]) for name in ("model", "layer")}
-    return Pictures(**said)
+    values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
+    values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}
+    values |= {name: str(values[name]) for name in ("model", "layer")}
+    return Pictures(**values)
 
 
 def overlay(image: Pixels, heatmap: NDArray[np.floating[Any]]) -> Pixels:
@@ -70,8 +70,8 @@ def overlay(image: Pixels, heatmap: NDArray[np.floating[Any]]) -> Pixels:
     return np.asarray((1 - OPACITY) * grey + OPACITY * colours).round().astype(np.uint8)
 
 
-def show(axes: Any, image: Pixels, title: str = "", beside: str = "") -> None:
-    """An image without ticks, its title above and a word beside it."""
+def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
+    """An image without ticks, with a title above it and a label on its left."""
     axes.imshow(image, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
@@ -79,8 +79,8 @@ def show(axes: Any, image: Pixels, title: str = "", beside: str = "") -> None:
         side.set_visible(False)
     if title:
         axes.set_title(title, loc="center", fontsize=8, fontweight="normal")
-    if beside:
-        axes.set_ylabel(beside, fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
+    if label:
+        axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
 
 
 def wrapped(name: str, width: int = 14) -> str:

@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
-from axiom_bench.report.numbers import NOTHING, ROUNDING, number
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
-from axiom_bench.report.summary import at, leading, summarise
+from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
+from axiom_bench.report.statistics.summary import leading, summarise
 
 TITLE = "Which method leads in what"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
-WRITTEN = 16  # methods up to which a cell's value is written into it
+MAX_WRITTEN = 16  # methods up to which a cell's value is written into it
 LIGHTER = 1.3  # of the colours' range: the darkest would drown the numbers
 DARK = 0.7  # from here on the number is white
 EACH_ROW = "each row orders the methods by one metric, from the best (dark) to the last (white)"
@@ -24,10 +24,14 @@ CHANCE = "A place says nothing of chance: see the errors in the tables."
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each setting that has several methods; where there are several such, first one over all."""
-    values = [value for value in map(run.value, run.metrics) if value.better in ARROWS]
+    values = [value for value in map(run.value, run.metrics) if value.has_direction]
     summary = leading(summarise(run.records[run.records["method"] != METHOD_FREE]))
-    tables = {setting: leads(at(summary, setting), values) for setting in run.settings}
-    fitting = {setting: table for setting, table in tables.items() if table.shape[1] > 1 and len(table)}
+    tables = {setting: leads(rows_at(summary, setting), values) for setting in run.settings}
+    fitting = {
+        setting: table
+        for setting, table in tables.items()
+        if table.shape[1] > 1 and len(table) and not run.has_random_weights(setting.model)
+    }
     if len(fitting) > 1:
         yield _over_all(run, fitting, values)
     for count, setting in enumerate(run.settings):
@@ -35,23 +39,25 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         if setting in fitting:
             name = f"ranking_{count}" if len(run.settings) > 1 else "ranking"
             yield _of_one(run, setting, name, title, fitting[setting])
+        elif run.has_random_weights(setting.model):
+            yield LeftOut(title, "The weights are random: values of an untrained network rank no method.")
         else:
             yield LeftOut(title, "It takes two methods with values, and a metric with a direction.")
 
 
 def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
-    """Metrics x methods: what tables lead with; without the rows and columns that have no value at all."""
+    """Metrics x methods: the statistic that tables lead with; without rows and columns that have no value."""
     rows = summary[summary["metric"].isin([value.name for value in values])]
     lead = {value.name: value.lead for value in values}
-    read = [row["mean" if row["whole_set"] else lead[str(row["metric"])]] for _, row in rows.iterrows()]
-    table = rows.assign(read=np.array(read, dtype=float)).pivot(index="metric", columns="method", values="read")
+    leads = [row["mean" if row["whole_set"] else lead[str(row["metric"])]] for _, row in rows.iterrows()]
+    table = rows.assign(lead=np.array(leads, dtype=float)).pivot(index="metric", columns="method", values="lead")
     ordered = table.reindex(index=list(lead), columns=list(dict.fromkeys(rows["method"])))
     return ordered.dropna(how="all").dropna(how="all", axis=1)
 
 
 def places(row: pd.Series, better: str) -> pd.Series:
     """1 for the best method; those that print alike have the mean of their places; NaN for one without a value."""
-    printed = row.map(lambda value: 0.0 if abs(value) < ROUNDING else float(f"{value:.3g}"))
+    printed = row.map(lambda value: 0.0 if abs(value) < FLOAT32_ROUNDING else float(f"{value:.3g}"))
     return printed.rank(method="average", ascending=better == "lower")
 
 
@@ -76,21 +82,21 @@ def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.D
 
 def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]) -> Drawing:
     """The mean over settings, which counts each network once, whatever its values."""
-    every = pd.concat([ahead(table, values) for table in tables.values()])
-    mean = every.groupby(level=0).mean()
-    methods = [name for name in (run.manifest.get("methods") or every.columns) if name in every.columns]
-    shown = [value for value in values if value.name in mean.index]
-    mean = mean.reindex(index=[value.name for value in shown], columns=methods)
+    shares = pd.concat([ahead(table, values) for table in tables.values()])
+    mean = shares.groupby(level=0).mean()
+    methods = [name for name in (run.manifest.get("methods") or shares.columns) if name in shares.columns]
+    ordered = [value for value in values if value.name in mean.index]
+    mean = mean.reindex(index=[value.name for value in ordered], columns=methods)
     written = mean.map(lambda share: NOTHING if np.isnan(share) else f"{100 * share:.0f}")
     caption = (
         f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. Numbers are per cent: how "
         f"many of the other methods do worse, mean over the settings; 50 where all print alike. {CHANCE}"
     )
-    return Drawing("ranking_over_all", f"{TITLE}, over all", caption, _picture(mean, written, shown))
+    return Drawing("ranking_over_all", f"{TITLE}, over all", caption, _picture(mean, written, ordered))
 
 
 def _is_written(table: pd.DataFrame) -> bool:
-    return table.shape[1] <= WRITTEN
+    return table.shape[1] <= MAX_WRITTEN
 
 
 def _picture(shares: pd.DataFrame, texts: pd.DataFrame, values: Sequence[Value]) -> Figure:

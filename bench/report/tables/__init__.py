@@ -1,27 +1,25 @@
-"""The report's tables: pure functions of the run's summary, each with its n and the statuses that aren't ok."""
+"""The report's tables: pure functions of the run's summary, each with its counts and the statuses that aren't ok."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from axiom_bench.records import files
-from axiom_bench.report.latex import latex
-from axiom_bench.report.markdown import markdown
-from axiom_bench.report.resampling import with_standard_errors
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.summary import by_correctness, summarise
-from axiom_bench.report.table import Table
+from axiom_bench.report.statistics.summary import by_correctness, summary_of
 from axiom_bench.report.tables.by_metric import metric_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import long_frame, wide_frame
+from axiom_bench.report.tables.latex import to_latex
+from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.overview import overview_table
 from axiom_bench.report.tables.paired import paired_tables
 from axiom_bench.report.tables.runtime import runtime_table
 from axiom_bench.report.tables.statuses import status_table
+from axiom_bench.report.tables.table import Table
 
 
 def write_tables(run: RunFolder, folder: Path) -> list[Table]:
@@ -29,13 +27,11 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 
     Raises BenchError where the folder can't be written.
     """
-    summary, problems = with_standard_errors(run, summarise(run.records))
-    split = by_correctness(run.records)
-    first, *others = all_tables(run, summary, split)
-    tables = [replace(first, notes=(*first.notes, *problems)), *others]
+    summary, split = summary_of(run), by_correctness(run.records)
+    tables = list(all_tables(run, summary, split))
     for table in tables:
-        files.write(folder / f"{table.name}.md", markdown(table).encode())
-        files.write(folder / f"{table.name}.tex", latex(table).encode())
+        files.write(folder / f"{table.name}.md", to_markdown(table).encode())
+        files.write(folder / f"{table.name}.tex", to_latex(table).encode())
     frames = {"summary": long_frame(run, summary, split), "overview": wide_frame(run, summary), "runtime": run.runtime}
     for name, frame in frames.items():
         files.write(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pandas as pd
 
 from axiom_bench.report.run_folder import RunFolder, Setting
-from axiom_bench.report.summary import KEYS
-from axiom_bench.report.times import milliseconds
+from axiom_bench.report.statistics.runtime import milliseconds
+from axiom_bench.report.statistics.summary import KEYS
 
-_NUMBERS = ("n", "rows", "mean", "median", "standard_error")
+_NUMBERS = ("images", "n", "rows", "mean", "median", "standard_error")
 _PLACE = ["model", "layer", "data"]
 
 
 def long_frame(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """One row for each setting, method, metric and split (all, correct, wrong, unknown)."""
+    """One row for each setting, method, metric and split (all, correct, wrong, unknown); n: rows with status ok."""
     both = pd.concat([summary.assign(split="all"), split], ignore_index=True)
     values = {name: run.value(name) for name in run.metrics}
     both["unit"] = [values[name].unit for name in both["metric"]]

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.summary import at
-from axiom_bench.report.table import Cell, Group, Table, row
+from axiom_bench.report.run_folder import RunFolder, rows_at
+from axiom_bench.report.tables.table import Cell, Group, Table, row
 from axiom_bench.report.tables.text import by_metric, methods_by_status
 
 HEADER = ("Metrics", "Status", "Methods", "Rows of each")
@@ -16,8 +15,8 @@ HEADER = ("Metrics", "Status", "Methods", "Rows of each")
 
 def status_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     """No rows, and a sentence that says so, where all is ok."""
-    found = ((run.label(setting), tuple(_rows(run, at(summary, setting)))) for setting in run.settings)
-    groups = tuple(Group(label, lines) for label, lines in found if lines)
+    rows = ((run.label(setting), tuple(_rows(run, rows_at(summary, setting)))) for setting in run.settings)
+    groups = tuple(Group(label, own) for label, own in rows if own)
     notes = () if groups else ("Every row has status ok.",)
     return Table("statuses", "Statuses other than ok", HEADER, groups, notes, text_columns=3)
 
@@ -28,8 +27,8 @@ def _rows(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
     Titles have commas of their own.
     """
     metrics: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
-    for value, whole, rows in by_metric(run, summary):
-        if not whole:  # its images have the same
+    for value, whole_set, rows in by_metric(run, summary):
+        if not whole_set:  # its images have the same statuses
             for (status, count), methods in methods_by_status(rows).items():
                 metrics.setdefault((status, count, methods), []).append(value.title)
     for (status, count, methods), titles in metrics.items():

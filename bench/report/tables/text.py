@@ -1,4 +1,4 @@
-"""What the tables' cells, headings and notes say, the same in all of them."""
+"""Texts of cells, headings and notes, the same in all tables."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from collections.abc import Iterable, Iterator, Sequence
 import pandas as pd
 
 from axiom_bench.report.numbers import NOTHING, PLUS_MINUS, number, with_error
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value
-from axiom_bench.report.summary import at, counts_of
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
+from axiom_bench.report.statistics import whole_set as whole_sets
+from axiom_bench.report.statistics.summary import best, counts_of
 
 ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
-LAYER = "(layer alone)"
+LAYER_ALONE = "(layer alone)"
 MOST_NOTES = 8
+ERROR_NOTE = (
+    "Standard errors are by image, all rows of an image together: of the mean over rows, from the images' sums."
+)
+WHOLE_SET_NOTE = (
+    "Those of values of the whole data set are by image too: the standard deviation over the run's resamples of the "
+    "images (bootstrap)."
+)
 
 
 def name_of(method: str) -> str:
     """The method as a table names it; a method-free metric belongs to the layer alone."""
-    return LAYER if method == METHOD_FREE else method
+    return LAYER_ALONE if method == METHOD_FREE else method
 
 
 def heading(value: Value, whole_set: bool = False) -> str:
@@ -25,9 +33,9 @@ def heading(value: Value, whole_set: bool = False) -> str:
 
     whole_set: the column holds values of the whole data set.
     """
-    beside = "median (mean)" if value.lead == "median" else f"mean {PLUS_MINUS} s.e."
-    beside = f"whole data set {PLUS_MINUS} s.e." if whole_set else beside
-    return f"{value.title}\n{beside}{ARROWS.get(value.better, '')}"
+    statistic = "median (mean)" if value.lead == "median" else f"mean {PLUS_MINUS} s.e."
+    statistic = f"whole data set {PLUS_MINUS} s.e." if whole_set else statistic
+    return f"{value.title}\n{statistic}{ARROWS.get(value.better, '')}"
 
 
 def group_title(value: Value, whole_set: bool = False) -> str:
@@ -37,13 +45,27 @@ def group_title(value: Value, whole_set: bool = False) -> str:
     return value.title + (" of the whole data set" if whole_set else "") + unit + direction
 
 
-def statistic(one: pd.Series, lead: str) -> str:
-    """A summary row's leading statistic, with the other one beside it: "0.120 (0.340)" or "0.120 ± 0.012"."""
-    if not one.get("n", 0) > 0:
+def statistic(row: pd.Series, lead: str) -> str:
+    """A summary row's leading statistic, with the other beside it: "0.120 (0.340)" or "0.120 ± 0.012"."""
+    if not row.get("n", 0) > 0:
         return NOTHING
     if lead == "median":
-        return f"{number(one['median'])} ({number(one['mean'])})"
-    return with_error(one["mean"], one["standard_error"])
+        return f"{number(row['median'])} ({number(row['mean'])})"
+    return with_error(row["mean"], row["standard_error"])
+
+
+def winners(run: RunFolder, setting: Setting, values: pd.Series, value: Value) -> pd.Series:
+    """Which entries are bold: the best in the metric's direction; none for a model with random weights."""
+    if run.has_random_weights(setting.model):
+        return pd.Series(False, index=values.index)
+    return best(values, value)
+
+
+def error_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
+    """What the standard errors of a table are, and which of them the run must compute."""
+    yield f"{ERROR_NOTE} {WHOLE_SET_NOTE}" if has_whole_set else ERROR_NOTE
+    if has_whole_set:
+        yield from whole_sets.problems(run)
 
 
 def other_statuses(statuses: str) -> str:
@@ -57,44 +79,44 @@ def other_statuses(statuses: str) -> str:
 
 def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
     """(status other than ok, "3 of 120") -> the methods with it, of one metric's summary rows."""
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
-    for one in rows.to_dict("records"):
-        for status, count in counts_of(one["statuses"]).items():
+    methods: dict[tuple[str, str], tuple[str, ...]] = {}
+    for row in rows.to_dict("records"):
+        for status, count in counts_of(row["statuses"]).items():
             if status != "ok":
-                key = (status, f"{count} of {one['rows']}")
-                found[key] = (*found.get(key, ()), name_of(str(one["method"])))
-    return found
+                key = (status, f"{count} of {row['rows']}")
+                methods[key] = (*methods.get(key, ()), name_of(str(row["method"])))
+    return methods
 
 
-def by_metric(run: RunFolder, here: pd.DataFrame) -> Iterator[tuple[Value, bool, pd.DataFrame]]:
+def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bool, pd.DataFrame]]:
     """(metric, is it of the whole data set, its rows), in the order of the manifest."""
     for name in run.metrics:
         for whole_set in (False, True):
-            rows = here[(here["metric"] == name) & (here["whole_set"] == whole_set)]
+            rows = summary[(summary["metric"] == name) & (summary["whole_set"] == whole_set)]
             if len(rows):
                 yield run.value(name), whole_set, rows
 
 
-def status_notes(run: RunFolder, shown: pd.DataFrame) -> list[str]:
-    """One sentence for each metric and methods where rows aren't ok: what stands behind a smaller n, or a dash."""
-    where: dict[str, list[str]] = {}
+def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
+    """One sentence for each metric and methods where rows aren't ok: the reason for a smaller count, or a dash."""
+    labels_of: dict[str, list[str]] = {}
     for setting in run.settings:
-        same: dict[tuple[str, ...], list[str]] = {}
-        for value, _, rows in by_metric(run, at(shown, setting)):
+        titles_of: dict[tuple[str, ...], list[str]] = {}
+        for value, _, rows in by_metric(run, rows_at(summary, setting)):
             for (status, count), names in methods_by_status(rows).items():
-                same.setdefault((f"{status} {count}", *names), []).append(value.title)
-        for (said, *methods), titles in same.items():
-            where.setdefault(f"{_listed(titles)} of {_listed(methods)}: {said}.", []).append(run.label(setting))
+                titles_of.setdefault((f"{status} {count}", *names), []).append(value.title)
+        for (status, *methods), titles in titles_of.items():
+            labels_of.setdefault(f"{_listed(titles)} of {_listed(methods)}: {status}.", []).append(run.label(setting))
     notes = [
         sentence if len(labels) == len(run.settings) else f"{_listed(labels)}: {sentence}"
-        for sentence, labels in where.items()
+        for sentence, labels in labels_of.items()
     ]
     more = len(notes) - MOST_NOTES
     return notes if more <= 0 else [*notes[:MOST_NOTES], f"{more} more such notes: see the table of statuses."]
 
 
 def metric_notes(values: Iterable[Value]) -> list[str]:
-    """What a metric's YAML says a reader must know, once for each sentence."""
+    """The notes of the metrics' YAML files, each once."""
     titles: dict[str, list[str]] = {}
     for value in values:
         if value.note:

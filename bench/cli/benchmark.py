@@ -1,0 +1,35 @@
+"""`axiom-bench run`: a command line composed, checked, run and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from axiom_bench.run.composition import composed
+
+
+def benchmark(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
+    """Runs all jobs of a command line and writes their report: the exit code and the last lines.
+
+    config_folder: a user's own folder of YAML files beside conf/. Raises BenchError, before anything is computed, for
+    a mistake that concerns all jobs.
+    """
+    with composed(overrides, config_folder) as composition:
+        # A misspelt name has been answered by now: what follows imports torch.
+        from axiom_bench.cli.finish import finish
+        from axiom_bench.cli.report_names import check_report
+        from axiom_bench.run import sweep
+
+        config = composition.plain()
+        methods, metrics = sweep.check(config)
+        check_report(config, methods, metrics)
+        outcomes = sweep.launch(composition, config)
+    return finish(config, outcomes, overrides)
+
+
+def configuration_text(overrides: Sequence[str], config_folder: Path | None = None) -> str:
+    """The resolved configuration of a command line's first job, as YAML. Raises BenchError."""
+    with composed(overrides, config_folder) as composition:
+        return yaml.safe_dump(composition.plain_job(), sort_keys=False, allow_unicode=True)

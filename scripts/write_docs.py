@@ -1,0 +1,188 @@
+"""Write the tables of methods and metrics in docs/ from conf/, the functions' docstrings and docs/references.bib.
+
+python scripts/write_docs.py            # writes docs/methods.md and docs/metrics.md
+python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
+from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
+from axiom_bench.testing import Case
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+START, END = "<!-- written by scripts/write_docs.py -->", "<!-- end of the table -->"
+ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
+
+# 512 channels of 7 x 7, as the last layer of VGG-16: signed, so that no channel is constant, and for `cam` pooled.
+LAYER = tuple(
+    Case("pooled", layer, channels=512, size=(14, 14), rows=1, dtype=torch.float32)
+    for layer in ("features.2", "features.3")
+)
+
+Reference = Mapping[str, str]
+Row = Sequence[str]
+
+
+def methods_table(references: Mapping[str, Reference]) -> list[Row]:
+    """Header and one row for each method of conf/method."""
+    header = ("name", "method", "definition", "result", "on the score's scale", "cost", "parameters", "source", "note")
+    return [header, *(_method_row(plugins.load("method", name), references) for name in plugins.names("method"))]
+
+
+def metrics_table(references: Mapping[str, Reference]) -> list[Row]:
+    """Header and one row for each metric of conf/metric."""
+    header = ("name", "definition", "unit, better", "parameters", "source", "note")
+    return [header, *(_metric_row(plugins.load("metric", name), references) for name in plugins.names("metric"))]
+
+
+TABLES: dict[str, Callable[[Mapping[str, Reference]], list[Row]]] = {
+    "methods.md": methods_table,
+    "metrics.md": metrics_table,
+}
+
+
+def _method_row(method: Plugin[MethodSpec], references: Mapping[str, Reference]) -> Row:
+    definition, _, result = method.description.rstrip(".").rpartition(" -> ")
+    spec = method.spec
+    scale = "yes" if spec.on_score_scale else "no"
+    source = _source(spec.reference, references)
+    named = (f"`{method.name}`", spec.title or method.name, definition, f"`{result}`", scale)
+    return *named, _cost(method), _parameters(method.params), source, spec.note or ""
+
+
+def _metric_row(metric: Plugin[MetricSpec], references: Mapping[str, Reference]) -> Row:
+    spec = metric.spec
+    names = dict.fromkeys((metric.name, *value_names(metric), *whole_set_value_names(metric)))
+    unit = f"{spec.unit}, {spec.better}"
+    source = _source(spec.reference, references)
+    listed = ", ".join(f"`{name}`" for name in names)
+    return listed, metric.description, unit, _parameters(metric.params), source, spec.note or ""
+
+
+def _cost(method: Plugin[MethodSpec]) -> str:
+    """Passes that one image costs beyond its trace, counted on a tiny network of LAYER's channels and positions."""
+    for case in LAYER:
+        trace = case.trace()
+        _ = trace.ablation_drops
+        before = asdict(trace.passes)
+        try:
+            method(trace)
+        except BenchError:  # it needs the other head
+            continue
+        counted = {name: count - before[name] for name, count in asdict(trace.passes).items()}
+        return "ablation drops" if method.spec.needs_drops else _in_words(**counted)
+    raise BenchError(f"The method {method.name!r} refuses the networks on which its cost is counted.")
+
+
+def _in_words(trunk_forward: int, trunk_backward: int, head_forward: int, head_backward: int) -> str:
+    """Counted passes; a trace is a forward pass with the head's gradient."""
+    if trunk_forward and trunk_backward:
+        return f"{trunk_forward} forward and backward"
+    if trunk_forward:
+        traces = "1 trace" if trunk_forward == 1 else f"{trunk_forward} traces"
+        return traces if head_backward else f"{trunk_forward} forward"
+    if head_forward:
+        return f"{head_forward} head forward" + (f", {head_backward} backward" if head_backward else "")
+    return ""
+
+
+def _parameters(params: Mapping[str, Any]) -> str:
+    """The parameters with their values, as on the command line."""
+    values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()}
+    return f"`{' '.join(f'{name}={value}' for name, value in values.items())}`" if values else ""
+
+
+def _source(key: str | None, references: Mapping[str, Reference]) -> str:
+    """Authors and year of a reference with its link. Raises BenchError for a key without an entry."""
+    if key is None:
+        return ""
+    if key not in references:
+        raise unknown("entry in docs/references.bib", key, references)
+    entry = references[key]
+    cited = f"{_authors(entry['author'])} {entry['year']}"
+    if "eprint" in entry:
+        return f"{cited}, [arXiv:{entry['eprint']}](https://arxiv.org/abs/{entry['eprint']})"
+    if "doi" in entry:
+        return f"{cited}, [doi:{entry['doi']}](https://doi.org/{entry['doi']})"
+    return f"{cited}, [link]({entry['url']})" if "url" in entry else cited
+
+
+def _authors(names: str) -> str:
+    """Family names of at most two authors, or the first with "et al."."""
+    family = [name.partition(",")[0] for name in re.split(r"\s+and\s+", names)]
+    return " and ".join(family) if len(family) < 3 else f"{family[0]} et al."
+
+
+def read_references(text: str) -> dict[str, Reference]:
+    """The entries of a BibTeX file: {key: {field: text}}. Each field is one line, as `name = {text},`."""
+    references: dict[str, Reference] = {}
+    for key, body in re.findall(r"^@\w+\{([^,\s]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
+        if key in references:
+            raise BenchError(f"docs/references.bib has two entries {key!r}; remove one.")
+        fields = re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", body, re.MULTILINE)
+        references[key] = {name.lower(): _plain(value) for name, value in fields}
+    return references
+
+
+def _plain(text: str) -> str:
+    """TeX's accents as letters, without braces."""
+    accented = re.sub(r"\\(['`\"^~])\{?(\w)\}?", lambda match: match[2] + ACCENTS[match[1]], text)
+    return unicodedata.normalize("NFC", re.sub(r"[{}]", "", accented))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table, its first row the header; pipes in cells are escaped."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines.insert(1, "| " + " | ".join("---" for _ in rows[0]) + " |")
+    return "\n".join(lines)
+
+
+def with_table(document: str, table: str) -> str:
+    """The document with the table between its two markers. Raises BenchError where it lacks them."""
+    before, start, rest = document.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise BenchError(f"The document needs the lines {START!r} and {END!r} around its table.")
+    return f"{before}{START}\n\n{table}\n\n{END}{after}"
+
+
+def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
+    """The documents whose table doesn't say what conf/ says, each with the text that it should have."""
+    references = read_references((folder / "references.bib").read_text(encoding="utf-8"))
+    expected = {
+        folder / name: with_table((folder / name).read_text(encoding="utf-8"), markdown(table(references)))
+        for name, table in TABLES.items()
+    }
+    return {path: text for path, text in expected.items() if path.read_text(encoding="utf-8") != text}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write, or check, the tables; the exit code is 1 where a check finds one out of date."""
+    parser = argparse.ArgumentParser(description="Write the tables of methods and metrics in docs/ from conf/.")
+    parser.add_argument("--check", action="store_true", help="only say which documents are out of date")
+    check = parser.parse_args(argv).check
+    changed = out_of_date()
+    for path, text in changed.items():
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        print(f"{path.name}: {'out of date; run python scripts/write_docs.py' if check else 'written'}")
+    return 1 if check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The tables in docs/ say what conf/ says; a new method needs its file, its YAML file and its reference, no more."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from axiom_bench.errors import BenchError
+
+ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("write_docs", ROOT / "scripts" / "write_docs.py")
+assert _spec is not None
+assert _spec.loader is not None
+write_docs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(write_docs)
+
+NEW_FILES = {
+    "methods/brightest_cam.py": '''"""Brightest-CAM: Doe and Roe, The Brightest Channel, 2031, arXiv:3101.00001."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.trace import Trace
+
+
+def brightest_cam(trace: Trace) -> Tensor:
+    """w_k = max(g_k), the maximum over x and y -> (B, K, 1, 1)."""
+    return trace.gradients.amax(XY, keepdim=True)
+''',
+    "conf/method/brightest_cam.yaml": """brightest_cam:
+  _target_: axiom_bench.methods.brightest_cam.brightest_cam
+  params: {}
+  title: Brightest-CAM
+  on_score_scale: true
+  needs_drops: false
+  reference: doe2031brightest
+""",
+}
+REFERENCE = r"""
+@misc{doe2031brightest,
+  title = {The Brightest Channel},
+  author = {Doe, Jane and R{\"o}e, Richard},
+  year = {2031},
+  eprint = {3101.00001},
+  archiveprefix = {arXiv},
+}
+"""
+ROW = (
+    "| `brightest_cam` | Brightest-CAM | w_k = max(g_k), the maximum over x and y | `(B, K, 1, 1)` | yes |  |  | "
+    "Doe and Röe 2031, [arXiv:3101.00001](https://arxiv.org/abs/3101.00001) |  |"
+)
+
+
+def test_no_table_is_out_of_date():
+    stale = [path.name for path in write_docs.out_of_date()]
+    assert not stale, f"{stale}: run `python scripts/write_docs.py`"
+
+
+def test_a_document_that_says_something_else_is_out_of_date(tmp_path):
+    folder = shutil.copytree(write_docs.DOCS, tmp_path / "docs")
+    text = (folder / "methods.md").read_text()
+    (folder / "methods.md").write_text(text.replace("| `grad_cam` |", "| `gradcam` |"))
+    assert write_docs.out_of_date(folder) == {folder / "methods.md": text}
+
+
+def test_a_reference_without_an_entry_names_the_nearest():
+    with pytest.raises(BenchError, match="did you mean 'fu2020axiom'"):
+        write_docs._source("fu2020axioms", {"fu2020axiom": {"author": "Fu, R.", "year": "2020"}})
+
+
+def test_a_second_entry_of_one_key_is_refused():
+    with pytest.raises(BenchError, match="two entries 'doe2031brightest'"):
+        write_docs.read_references(REFERENCE + REFERENCE)
+
+
+def test_every_reference_has_an_entry_with_a_link():
+    references = write_docs.read_references((ROOT / "docs" / "references.bib").read_text())
+    for table in write_docs.TABLES.values():
+        header, *rows = table(references)
+        sources = [row[header.index("source")] for row in rows]
+        assert all("](https://" in source for source in sources if source)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the sources with a method more: one file, one YAML file and one entry of the bibliography."""
+    for folder in ("bench", "methods", "metrics", "conf", "docs", "scripts", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "results" / "baselines").mkdir(parents=True)
+    for name in ("hatch_build.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name, text in NEW_FILES.items():
+        (tmp_path / name).write_text(text)
+    with (tmp_path / "docs" / "references.bib").open("a", encoding="utf-8") as bibliography:
+        bibliography.write(REFERENCE)
+    return tmp_path
+
+
+def test_a_new_method_needs_three_files(checkout: Path):
+    """It is listed, tested by being listed, and in the table once the command has run."""
+
+    def run(*command: str) -> str:
+        path = {"PYTHONPATH": str(checkout / "build" / "editable")}
+        return subprocess.run(
+            [sys.executable, *command], cwd=checkout, env=os.environ | path, check=True, capture_output=True, text=True
+        ).stdout
+
+    run("hatch_build.py")
+    assert "methods.md: written" in run("scripts/write_docs.py")
+    assert ROW in (checkout / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
+    assert "  brightest_cam " in run("-m", "axiom_bench.cli.main", "list", "methods")
+    suites = [f"tests/{name}.py" for name in ("methods/test_common_suite", "methods/test_golden", "docs/test_tables")]
+    named = "brightest_cam or golden_method or no_table"
+    tested = run("-m", "pytest", "-vv", "-p", "no:cacheprovider", "-k", named, *suites)
+    assert "test_method[brightest_cam-finite] PASSED" in tested

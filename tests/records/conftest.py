@@ -1,0 +1,67 @@
+"""Small record files of made-up values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from axiom_bench.columns import CURVE_COLUMNS
+from axiom_bench.records import holdings
+from axiom_bench.records.holdings import RecordFile, Values
+
+SHARD = "0" * 32
+WriteFile = Callable[..., RecordFile]
+
+
+def rows(values: Values, images: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """A row for each image and value; a metric "pair" has the values pair_a and pair_b."""
+    generator = np.random.default_rng(seed)
+    names = {"experiment": "quick", "model": "net", "layer": "last", "data": "scenes"}
+    frames = [
+        pd.DataFrame({**names, "image_id": images, "target_class": 1, "predicted_class": 2, "method": method,
+                      "metric": name, "value": generator.random(len(images)), "status": "ok"})
+        for method, metrics in values.items() for metric in metrics for name in names_of(metric)
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def names_of(metric: str) -> list[str]:
+    return ["pair_a", "pair_b"] if metric == "pair" else [metric]
+
+
+def curves(values: Values, images: Sequence[str]) -> pd.DataFrame:
+    """A curve of three points for each image and method that has the metric "pair"."""
+    listed = [
+        {"image_id": image, "target_class": 1, "method": method, "curve": "pair_curve", "points": [0.0, 0.5, number],
+         "status": "ok"}
+        for method, metrics in values.items() if "pair" in metrics for number, image in enumerate(images)
+    ]  # fmt: skip
+    return pd.DataFrame(listed, columns=list(CURVE_COLUMNS))
+
+
+@pytest.fixture
+def write_file(tmp_path: Path) -> WriteFile:
+    """(values, shard, images, seed) -> a record file in the folder tmp_path."""
+
+    def write(values: Values, shard: str = SHARD, images: Sequence[str] = ("a", "b", "c"), seed: int = 0) -> RecordFile:
+        used = {metric for metrics in values.values() for metric in metrics}
+        notes = {
+            "names": {metric: names_of(metric) for metric in used},
+            "curves": {"pair": ["pair_curve"]} if "pair" in used else {},
+            "axes": {"pair_curve": {"title": "Pair"}} if "pair" in used else {},
+        }
+        return holdings.write(tmp_path, shard, values, rows(values, images, seed), curves(values, images), notes)
+
+    return write
+
+
+def manifest_of(*jobs: tuple[Sequence[RecordFile], Values]) -> dict:
+    """A manifest that counts these files, for each job with the values to take from them."""
+    entries = [{"job": "net", "records": [file.name for file in files], "values": values} for files, values in jobs]
+    return {"experiment": "quick", "run": "default", "format": 2, "jobs": entries,
+            "records": [name for entry in entries for name in entry["records"]],
+            "curves": [file.curve_file for files, _ in jobs for file in files if file.curve_file]}  # fmt: skip

@@ -1,0 +1,82 @@
+"""Parquet files: their types, and that no flipped bit gives other numbers quietly."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from axiom_bench.errors import BenchError
+from axiom_bench.records import store
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    text = {name: [name] * 40 for name in ("experiment", "model", "layer", "data", "image_id", "method", "metric")}
+    numbers = {"target_class": 3, "predicted_class": [2, -1] * 20, "value": np.random.default_rng(0).random(40)}
+    return pd.DataFrame({**text, **numbers, "status": "ok"})
+
+
+def test_records_come_back_with_their_types(tmp_path: Path, table: pd.DataFrame):
+    table.loc[1, ["value", "status"]] = [np.nan, "bad_image"]
+    store.write(tmp_path / "one.parquet", table)
+    found = store.read(tmp_path, ["one.parquet", "one.parquet"])
+    assert list(found.columns) == store.SCHEMA.names
+    assert len(found) == 80
+    assert found["value"].tolist()[0] == table["value"][0]
+    assert found["value"].isna().tolist()[:3] == [False, True, False]
+    assert found["target_class"].tolist()[:2] == [3, 3]
+
+
+def test_what_a_file_holds_is_in_its_metadata(tmp_path: Path, table: pd.DataFrame):
+    store.write(tmp_path / "one.parquet", table, metadata={"shard": "abc", "values": {"cam": {"zeta": "1"}}})
+    content = store.content_of(tmp_path / "one.parquet", sealed=True)
+    assert store.metadata_of(content) == {"shard": "abc", "values": {"cam": {"zeta": "1"}}}
+    assert store.metadata_of(b"no Parquet") is None
+
+
+def test_pages_have_checksums_too(tmp_path: Path, table: pd.DataFrame):
+    """Other programs verify these: a flipped bit in a page of values is an error of Arrow's own."""
+    store.write(tmp_path / "one.parquet", table)
+    content = bytearray((tmp_path / "one.parquet").read_bytes())
+    column = pq.read_metadata(tmp_path / "one.parquet").row_group(0).column(store.SCHEMA.names.index("value"))
+    first = min(filter(None, (column.dictionary_page_offset, column.data_page_offset)))
+    content[first + column.total_compressed_size // 2] ^= 1
+    (tmp_path / "two.parquet").write_bytes(bytes(content))
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(tmp_path / "two.parquet", page_checksum_verification=True)
+
+
+def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, table: pd.DataFrame):
+    """320 bits all over the file: each is found, and the file named, or the numbers are those that were written."""
+    path = tmp_path / "one.parquet"
+    store.write(path, table, metadata={"shard": "abc"})
+    content, expected = path.read_bytes(), store.read(tmp_path, [path.name])
+    generator, found = random.Random(0), 0
+    for _ in range(320):
+        bit = generator.randrange(8 * len(content))
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(flipped))
+        try:
+            pd.testing.assert_frame_equal(store.read(tmp_path, [path.name]), expected, check_exact=True)
+            assert store.metadata_of(store.content_of(path)) == {"shard": "abc"}
+        except BenchError as error:
+            assert str(path) in str(error)  # noqa: PT017 - either way is right
+            found += 1
+        with pytest.raises(store.Damaged):
+            store.content_of(path, sealed=True)
+    assert found > 300
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"", b"PAR1" + b"\0" * 100])
+def test_what_is_no_parquet_is_named(tmp_path: Path, content: bytes):
+    (tmp_path / "broken.parquet").write_bytes(content)
+    with pytest.raises(BenchError, match=r"broken\.parquet can't be read"):
+        store.read(tmp_path, ["broken.parquet"])
+    assert not store.is_intact(tmp_path / "broken.parquet")
+    assert not store.is_intact(tmp_path / "missing.parquet")

@@ -1,0 +1,291 @@
+"""The figures: what is drawn where, and a sentence for each that can't be drawn."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from axiom_bench.report.figures import (
+    all_figures,
+    axiom_plane,
+    by_depth,
+    by_method,
+    map_grid,
+    over_models,
+    pair,
+    perturbed,
+)
+from axiom_bench.report.figures.axis import fit
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
+from axiom_bench.report.figures.pictures import load, overlay, wrapped
+from axiom_bench.report.run_folder import RunFolder
+
+
+def drawn(draw: Any, run: RunFolder) -> list[Drawing]:
+    return [figure for figure in draw(run) if isinstance(figure, Drawing)]
+
+
+def texts(drawing: Drawing) -> list[str]:
+    return [text.get_text() for axes in drawing.figure.axes for text in axes.texts]
+
+
+@pytest.fixture(scope="module")
+def run(usual_run: Path) -> RunFolder:
+    return RunFolder.read(usual_run)
+
+
+def test_the_mean_is_above_each_box(run: RunFolder) -> None:
+    zeta, epsilon = drawn(over_models.draw, run)
+    rows = run.records[run.records["metric"] == "epsilon"]
+    means = [rows.loc[rows["model"] == model, "value"].mean() for model in ("scenes_fc", "scenes_residual")]
+    assert texts(epsilon) == [f"mean\n{mean:.2f}" for mean in means]
+    assert (zeta.name, epsilon.name) == ("over_models_zeta", "over_models_epsilon")
+    assert [tick.get_text() for tick in epsilon.figure.axes[0].get_xticklabels()] == ["scenes_fc", "scenes_residual"]
+    assert epsilon.figure.axes[0].get_yscale() == "log"
+    assert "scenes_fc n = 120 images, 120 rows, scenes_residual n = 120 images, 120 rows" in epsilon.caption
+
+
+def test_every_metric_of_methods_has_boxes(run: RunFolder) -> None:
+    figures = {figure.name: figure for figure in drawn(by_method.draw, run)}
+    names = ("sensitivity_error", "conservation_error", "conservation_error_raw", "confidence_drop", "box_iou")
+    assert list(figures) == [f"by_method_{name}" for name in names]
+    caption = figures["by_method_sensitivity_error"].caption
+    assert "Without a value: guided_xgrad_cam, random (not_on_score_scale)." in caption
+    assert "n = 112 to 120 images, 112 to 120 rows in a box" in figures["by_method_confidence_drop"].caption
+
+
+def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: RunFolder) -> None:
+    (drawing,) = drawn(axiom_plane.draw, run)
+    axes = drawing.figure.axes[0]
+    points = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() != "None"}
+    assert list(points) == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
+    rows = run.at(run.settings[0])
+    rows = rows[rows["method"] == "xgrad_cam"]
+    expected = [
+        rows.loc[rows["metric"] == name, "value"].mean() for name in ("sensitivity_error", "conservation_error")
+    ]
+    np.testing.assert_allclose(points["xgrad_cam"], expected, rtol=1e-12)  # x is sensitivity, y conservation
+    floor = next(line for line in axes.lines if line.get_label() == "axiom floor").get_xydata()
+    free = run.at(run.settings[0])
+    ends = [
+        free.loc[free["metric"] == name, "value"].mean()
+        for name in ("axiom_floor_conservation", "axiom_floor_sensitivity")
+    ]
+    np.testing.assert_allclose([floor[0, 1], floor[-1, 0]], ends, rtol=1e-12)
+    assert floor[0, 0] == 0
+
+
+def test_the_plane_does_without_the_floor_and_says_so(make_run: Any, make_records: Any) -> None:
+    records = make_records(20)
+    records = records[~records["metric"].str.startswith("axiom_floor")]
+    (drawing,) = drawn(axiom_plane.draw, RunFolder.read(make_run(records, pictures=False)))
+    assert "Without the axiom floor" in drawing.caption
+
+
+def test_the_plane_of_many_images_without_the_floor(make_run: Any, make_records: Any) -> None:
+    """More than 127 ids, of which the absent floor has none: as categories they had codes of two widths."""
+    records = make_records(400)
+    records = records[~records["metric"].str.startswith("axiom_floor")]
+    (drawing,) = drawn(axiom_plane.draw, RunFolder.read(make_run(records, pictures=False)))
+    assert "scenes_fc 400 images, 400 of 400 rows" in drawing.caption
+
+
+def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
+    records = make_records(20)
+    records = records[records["metric"] != "sensitivity_error"]
+    (left_out,) = axiom_plane.draw(RunFolder.read(make_run(records, pictures=False)))
+    assert isinstance(left_out, LeftOut)
+    assert "sensitivity_error" in left_out.reason
+
+
+def test_depth_is_in_the_order_of_the_layers(make_run: Any, make_records: Any) -> None:
+    layers = {"net": ("features.2", "features.9", "features.12")}
+    run = RunFolder.read(make_run(make_records(20, layers), layers=layers, pictures=False))
+    drawing = drawn(by_depth.draw, run)[0]
+    axes = drawing.figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == list(layers["net"])
+    rows = run.records[run.records["metric"] == "zeta"]
+    medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in layers["net"]]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), medians, rtol=1e-12)
+
+
+def test_depth_is_what_the_network_runs_first_whatever_the_order_of_the_command(
+    make_run: Any, make_records: Any
+) -> None:
+    layers = {"net": ("layer4", "layer1", "layer10")}
+    folder = make_run(make_records(20, layers), layers=layers, pictures=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["models"]["net"]["depths"] = {"layer4": 40, "layer1": 10, "layer10": 100}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for drawing in drawn(by_depth.draw, RunFolder.read(folder)):
+        labels = [tick.get_text() for tick in drawing.figure.axes[0].get_xticklabels()]
+        assert labels == ["layer1", "layer4", "layer10"]
+
+
+def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run: Any, make_records: Any) -> None:
+    layers = {"one": ("a", "b"), "two": ("a", "b", "c"), "shallow": ("a",)}
+    records = make_records(20, layers, methods={"grad_cam": {}, "xgrad_cam": {}})
+    twin = records[records["method"] == "xgrad_cam"].assign(method="hires_cam")
+    methods = {"grad_cam": {}, "xgrad_cam": {}, "hires_cam": {}}
+    records = pd.concat([records, twin], ignore_index=True)
+    run = RunFolder.read(make_run(records, methods=methods, layers=layers, pictures=False))
+    sensitivity = next(one for one in drawn(by_depth.draw, run) if one.name == "by_depth_sensitivity_error")
+    assert [axes.get_title(loc="left") for axes in sensitivity.figure.axes if axes.lines] == ["one", "two"]
+    legend = [text.get_text() for text in sensitivity.figure.axes[1].get_legend().get_texts()]
+    assert legend == ["grad_cam", "xgrad_cam = hires_cam"]
+    rows = records[(records["model"] == "two") & (records["method"] == "grad_cam")]
+    rows = rows[rows["metric"] == "sensitivity_error"]
+    medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in "abc"]
+    np.testing.assert_allclose(sensitivity.figure.axes[1].lines[0].get_ydata(), medians, rtol=1e-12)
+    assert "n = 20 images, 20 rows a median" in sensitivity.caption
+
+
+def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(make_run: Any, make_records: Any) -> None:
+    layers = {"net": ("a", "b", "c")}
+    records = make_records(20, layers)
+    zeta = records["metric"] == "zeta"
+    records.loc[zeta & (records["layer"] == "c"), "value"] = 1e-9
+    records.loc[zeta & (records["layer"] == "b"), "value"] *= 1e-3
+    drawing = drawn(by_depth.draw, RunFolder.read(make_run(records, layers=layers, pictures=False)))[0]
+    axes = drawing.figure.axes[0]
+    assert axes.get_yscale() == "log"
+    assert axes.lines[0].get_ydata()[2] > 1e-6  # on the low end, not seven decades below it
+    (open_triangle,) = [line for line in axes.lines if line.get_marker() == "v" and len(line.get_xdata())]
+    assert open_triangle.get_xdata().tolist() == [2]
+    assert "Open triangles" in drawing.caption
+
+
+def test_drawing_warns_of_nothing(run: RunFolder) -> None:
+    with warnings.catch_warnings(action="error"):
+        assert list(all_figures(run))
+
+
+def test_one_layer_has_no_depth(run: RunFolder) -> None:
+    assert list(by_depth.draw(run)) == []
+
+
+def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
+    (first, _) = drawn(perturbed.draw, run)
+    pictures = next(load(run))
+    before, after = pictures.confidence[1], pictures.confidence_perturbed[pictures.methods.index("xgrad_cam"), 1]
+    titles = [axes.get_title() for axes in first.figure.axes]
+    assert titles[3:6] == [
+        f"confidence {before:.2f}",
+        "xgrad_cam",
+        f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", "\N{MINUS SIGN}"),
+    ]
+    (one, _) = drawn(pair.draw, run)
+    assert [axes.get_title() for axes in one.figure.axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
+    (grid, _) = drawn(map_grid.draw, run)
+    (axes,) = grid.figure.axes
+    height, width = pictures.images.shape[1:3]
+    gap = round(map_grid.GAP * width)
+    top, left = height + gap, 2 * (width + gap)  # of the second image's row, the second method
+    tile = axes.images[0].get_array()[top : top + height, left : left + width]
+    np.testing.assert_array_equal(tile, overlay(pictures.images[1], pictures.heatmaps[1, 1]))
+    words = [text.get_text() for text in axes.texts]
+    assert words[:3] == ["image", "grad_cam", "xgrad_cam"]
+    assert words[7] == "seven"
+
+
+@pytest.mark.parametrize("draw", [perturbed.draw, pair.draw, map_grid.draw])
+def test_no_pictures_is_a_sentence(make_run: Any, make_records: Any, draw: Any) -> None:
+    (left_out,) = draw(RunFolder.read(make_run(make_records(3), pictures=False)))
+    assert isinstance(left_out, LeftOut)
+    assert left_out.reason.endswith(".")
+
+
+def test_no_choice_is_a_sentence(make_run: Any, make_records: Any, edit_manifest: Any) -> None:
+    folder = make_run(make_records(3))
+    figures = {"perturbed": None, "pair": []}
+    edit_manifest(folder, config={"target": "label", "report": {"figures": figures}})
+    for draw in (perturbed.draw, pair.draw):
+        (left_out,) = draw(RunFolder.read(folder))
+        assert "config.report.figures" in left_out.reason
+
+
+def test_overlay_is_hot_where_the_map_is() -> None:
+    heat = np.zeros((4, 6))
+    heat[1, 4] = 1
+    shown = overlay(np.full((4, 6, 3), 128, np.uint8), heat).astype(int)
+    redness = shown[..., 0] - shown[..., 2]
+    assert np.unravel_index(redness.argmax(), redness.shape) == (1, 4)
+    assert (overlay(np.zeros((2, 2, 3), np.uint8), np.full((2, 2), np.nan)) >= 0).all()
+
+
+def test_names_break_at_underscores() -> None:
+    assert wrapped("ablation_cam_axiomatic") == "ablation_cam_\naxiomatic"
+    assert wrapped("xgrad_cam") == "xgrad_cam"
+    assert wrapped("a striped ground with nine") == "a striped ground\nwith nine"
+
+
+def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted() -> None:
+    groups = pd.Series(["a"] * 100)
+    even = pd.Series(np.linspace(-1, 1, 100))
+    assert (fit(even, groups).low, fit(even, groups).high, fit(even, groups).outside) == (-1, 1, 0)
+    signed = even.copy()
+    signed.iloc[[3, 7]] = [500.0, -500.0]
+    cut = fit(signed, groups)
+    assert (cut.log, cut.outside, cut.count) == (False, 2, 100)
+    assert "2 of 100 values (2 %) lie outside" in cut.note
+    positive = pd.Series(np.logspace(-2, 3, 100))
+    assert fit(positive, groups).log
+    zeros = pd.concat([positive, pd.Series([0.0, 1e-8, 1e-8])], ignore_index=True)
+    three = fit(zeros, pd.Series(["a"] * 103))
+    assert (three.log, three.outside) == (True, 3)
+    assert 0.01 <= three.low < 0.02
+    assert "3 of 103 values (3 %) below its low end are drawn there" in three.note
+    assert three.drawn(zeros).min() == three.low
+    mostly_zero = pd.Series([0.0] * 50 + [1e-4, 1e-3] * 20 + [1.0] * 10)
+    assert not fit(mostly_zero, pd.Series(["a"] * 100)).log
+    rounding = fit(pd.Series([1e-8, 2e-8]), pd.Series(["a", "a"]))
+    assert (rounding.log, rounding.high) == (False, 1e-6)
+    assert fit(pd.Series([2.0]), pd.Series(["a"])).high == 2.0
+
+
+def test_files_are_the_same_again_without_time_or_version(tmp_path: Path) -> None:
+    contents = []
+    for folder in ("a", "b"):
+        figure = canvas(2, 1)
+        figure.subplots().set_title("some text")
+        Drawing("one", "One", "caption", figure).save(tmp_path / folder)
+        contents.append([(tmp_path / folder / f"one.{kind}").read_bytes() for kind in ("png", "pdf")])
+    assert contents[0] == contents[1]
+    png, pdf = contents[0]
+    assert b"CreationDate" not in pdf
+    assert b"/FontFile2" in pdf  # TrueType, embedded
+    assert b"Software" not in png
+    assert matplotlib.image.imread(io.BytesIO(png)).shape[:2] == (150, 300)
+
+
+def test_no_label_is_cut_off_or_overlaps(run: RunFolder) -> None:
+    """Every text lies inside its figure, and tick labels of one axis don't touch."""
+    for drawing in all_figures(run):
+        if isinstance(drawing, LeftOut) or drawing.name.startswith(("maps", "pair", "perturbed")):
+            continue
+        drawing.figure.draw_without_rendering()
+        page = drawing.figure.bbox
+        for axes in drawing.figure.axes:
+            if not axes.axison:
+                continue
+            box = axes.get_tightbbox()
+            assert min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1) > -1, drawing.name
+            for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+                boxes = [label.get_window_extent() for label in labels if label.get_text() and label.get_visible()]
+                assert all(not a.overlaps(b) for a, b in pairwise(boxes)), drawing.name
+
+
+@pytest.mark.parametrize(("count", "widths"), [(1, [1]), (14, [14]), (15, [8, 7]), (39, [13, 13, 13])])
+def test_many_methods_stand_in_bands(count: int, widths: list[int]) -> None:
+    bands = map_grid._bands([str(number) for number in range(count)])
+    assert [len(band) for band in bands] == widths
+    assert [name for band in bands for name in band] == [str(number) for number in range(count)]

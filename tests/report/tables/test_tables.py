@@ -1,0 +1,148 @@
+"""The tables of a run: what they say of each number, its n and what isn't ok."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from axiom_bench.report.numbers import NOTHING
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.statistics.summary import by_correctness, summarise
+from axiom_bench.report.tables import write_tables
+from axiom_bench.report.tables.correctness import correctness_tables
+from axiom_bench.report.tables.frames import wide_frame
+from axiom_bench.report.tables.overview import overview_table
+from axiom_bench.report.tables.statuses import status_table
+from axiom_bench.report.tables.table import Table
+from axiom_bench.report.tables.text import other_statuses, target_note
+
+AXIOMS = ["sensitivity_error", "conservation_error"]
+
+
+def texts(table: Table, group: int = 0) -> dict[str, list[str]]:
+    """method -> its cells, the bold ones in asterisks."""
+    rows = table.groups[group].rows
+    return {row[0].text: [f"*{cell.text}*" if cell.bold else cell.text for cell in row[1:]] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def run(usual_run: Path) -> RunFolder:
+    return RunFolder.read(usual_run)
+
+
+def test_overview_has_the_papers_columns(run: RunFolder) -> None:
+    table = overview_table(run, summarise(run.records))
+    first = [title.split("\n")[0] for title in table.header]
+    assert first == [
+        *("Method", "Images", "Rows", "Sensitivity error", "Conservation error", "Conservation error, raw"),
+        *("Confidence drop", "Box IoU", "Run time"),
+    ]
+    assert table.header[3] == "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
+    assert table.header[5] == "Conservation error, raw\nmean ± s.e."
+    assert [group.title for group in table.groups] == ["scenes_fc", "scenes_residual"]
+
+
+def test_overview_leads_with_the_median_of_ratios(run: RunFolder) -> None:
+    rows = texts(overview_table(run, summarise(run.records)))
+    values = run.at(run.settings[0])
+    of = values[(values["method"] == "xgrad_cam") & (values["metric"] == "conservation_error")]["value"]
+    assert rows["xgrad_cam"][3] == f"{of.median():.3f} ({of.mean():.2f})"
+    assert rows["grad_cam"][2].startswith("*")  # lower is better, and grad_cam is lowest by construction
+    assert rows["random"][2:4] == [NOTHING, NOTHING]
+    assert rows["random"][:2] == [f"0{NOTHING}120"] * 2
+    assert rows["grad_cam"][:2] == [f"112{NOTHING}120"] * 2
+    assert not rows["grad_cam"][4].startswith("*")  # the raw errors have no better end
+
+
+def test_run_time_is_trace_plus_method(run: RunFolder) -> None:
+    rows = texts(overview_table(run, summarise(run.records)))
+    assert rows["grad_cam"][-1] == "*11.0*"
+    assert rows["hires_cam"][-1] == "13.0"
+
+
+def test_ties_are_all_bold(make_run: Any, make_records: Any) -> None:
+    records = make_records(20, methods={"xgrad_cam": {"on_score_scale": True}, "hires_cam": {"on_score_scale": True}})
+    run = RunFolder.read(make_run(records, pictures=False))
+    rows = texts(overview_table(run, summarise(run.records)))
+    assert rows["xgrad_cam"][2] == rows["hires_cam"][2]
+    assert rows["xgrad_cam"][2].startswith("*")
+
+
+def test_notes_name_every_other_status(run: RunFolder) -> None:
+    notes = overview_table(run, summarise(run.records)).notes
+    assert "Sensitivity error, Conservation error of guided_xgrad_cam, random: not_on_score_scale 120 of 120." in notes
+    assert "Confidence drop of grad_cam: zero_map 8 of 120." in notes
+
+
+def test_statuses_are_complete(run: RunFolder) -> None:
+    table = status_table(run, summarise(run.records))
+    counted = 0
+    for group in table.groups:
+        for row in group.rows:
+            counted += int(row[3].text.split()[0]) * len(row[2].text.split(", ")) * len(row[0].text.split("; "))
+    assert counted == (run.records["status"] != "ok").sum()
+
+
+def test_metrics_with_the_same_statuses_share_a_row(make_records: Any, make_run: Any) -> None:
+    records = make_records(n=4)
+    one = records[records["metric"] == "box_iou"].assign(status="ok", value=0.5)
+    missing = one["method"] == "random"
+    one = one.assign(status=one["status"].mask(missing, "not_applicable"), value=one["value"].mask(missing))
+    run = RunFolder.read(make_run(pd.concat([one, one.assign(metric="pointing_game")])))
+    (line,) = status_table(run, summarise(run.records)).groups[0].rows
+    assert [cell.text for cell in line] == ["Box IoU; pointing_game", "not_applicable", "random", "4 of 4"]
+
+
+def test_correctness_splits_n(run: RunFolder) -> None:
+    table = next(iter(correctness_tables(run, by_correctness(run.records))))
+    rows = texts(table)
+    assert int(rows["grad_cam"][0]) + int(rows["grad_cam"][2]) == 120
+    assert rows["random"] == ["0", NOTHING, "0", NOTHING, "not_on_score_scale 120"]
+
+
+def test_each_target_rule_says_what_correct_means() -> None:
+    assert "every class" in target_note("each_label")
+    assert "every row counts as correct" in target_note("predicted")
+    assert "labelled class" in target_note("label")
+
+
+def test_other_statuses_add_up() -> None:
+    assert other_statuses("ok:3 zero_map:1 ok:2 zero_map:1 bad_image:4") == "zero_map 2, bad_image 4"
+    assert other_statuses("ok:3") == NOTHING
+
+
+def test_csv_has_full_precision(run: RunFolder, tmp_path: Path) -> None:
+    write_tables(run, tmp_path)
+    long = pd.read_csv(tmp_path / "summary.csv", keep_default_na=False, na_values=[""])
+    everything = long[long["split"] == "all"].reset_index(drop=True)
+    expected = summarise(run.records)
+    assert everything["mean"].to_list() == pytest.approx(expected["mean"].to_list(), rel=1e-15, nan_ok=True)
+    parts = long[long["split"] != "all"].groupby(["model", "method", "metric"])["n"].sum()
+    assert parts.to_dict() == everything.groupby(["model", "method", "metric"])["n"].sum().to_dict()
+    wide = pd.read_csv(tmp_path / "overview.csv").set_index(["model", "method"])
+    one = expected[(expected["metric"] == "box_iou") & (expected["method"] == "random")].set_index("model")
+    for model in ("scenes_fc", "scenes_residual"):
+        assert wide.loc[(model, "random"), "box_iou mean"] == one.loc[model, "mean"]
+    assert wide.loc[("scenes_fc", "hires_cam"), "milliseconds_per_image"] == 3
+
+
+def test_many_metrics_are_one_wide_row_without_a_warning(
+    make_records: Any, make_run: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    records = make_records(n=2)
+    one = records[records["metric"] == "box_iou"]
+    run = RunFolder.read(make_run(pd.concat([one.assign(metric=f"metric_{i}") for i in range(60)])))
+    wide = wide_frame(run, summarise(run.records))
+    assert wide.shape == (len(one.drop_duplicates(["model", "method"])), 4 + 60 * 3 + 1)
+    assert not recwarn.list
+
+
+def test_every_table_is_there_in_every_format(run: RunFolder, tmp_path: Path) -> None:
+    names = {table.name for table in write_tables(run, tmp_path)}
+    assert {"overview", "metrics_1", "metrics_2", "correctness_1", "statuses", "runtime"} <= names
+    for name in names:
+        assert (tmp_path / f"{name}.md").read_text().startswith("# ")
+        assert r"\toprule" in (tmp_path / f"{name}.tex").read_text()

@@ -1,0 +1,107 @@
+"""Numbers, Markdown and LaTeX as a reader gets them."""
+
+from __future__ import annotations
+
+import pytest
+
+from axiom_bench.report.numbers import NOTHING, number, share, with_error
+from axiom_bench.report.page.html import typeset
+from axiom_bench.report.tables.latex import escape, to_latex
+from axiom_bench.report.tables.markdown import to_markdown
+from axiom_bench.report.tables.table import Group, Table, row
+
+TABLE = Table(
+    "some_table",
+    "A_title",
+    ("Method", "Error\nmean", "Why"),
+    (Group("net_1 & co", (row("grad_cam", "-0.500", "50 %", bold=[1]), row("x|y", "1.20e-7", "-"))),),
+    ("n_1 = 3.",),
+    text_last=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.012345, "0.0123"),
+        (0.1, "0.100"),
+        (12.0, "12.0"),
+        (999.6, "1,000"),
+        (4321.5, "4,322"),
+        (0.00009996, "0.000100"),
+        (0.00009, "9.00e-5"),
+        (1.2e-7, "<1e-6"),
+        (-1e-9, "<1e-6"),
+        (2.5e-6, "2.50e-6"),
+        (-0.25, "-0.250"),
+        (2.5e9, "2.50e9"),
+        (0.0, "0"),
+        (float("nan"), NOTHING),
+        (float("inf"), NOTHING),
+    ],
+)
+def test_number(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "text"),
+    [
+        (0.50227, 0.02321, "0.502 ± 0.023"),
+        (1.98, 0.0648, "1.98 ± 0.06"),
+        (0.5, float("nan"), "0.500"),
+        (0.5, 1e-5, "0.500 ± 1.00e-5"),
+        (0.000511, 0.017859, "0.0005 ± 0.0179"),
+        (-0.25, 0.01, "-0.250 ± 0.010"),
+        (2.0, 0.0, "2.00 ± 0.00"),
+        (4321.5, 12.0, "4,322 ± 12"),
+    ],
+)
+def test_with_error(mean: float, error: float, text: str) -> None:
+    assert with_error(mean, error) == text
+
+
+def test_share_never_rounds_to_nothing_or_all() -> None:
+    assert [share(*pair) for pair in ((0, 9), (1, 1000), (1, 2), (999, 1000), (9, 9), (0, 0))] == [
+        *("0 %", "<1 %", "50 %", ">99 %", "100 %", "0 %")
+    ]
+
+
+def test_markdown() -> None:
+    assert to_markdown(TABLE) == (
+        "# A_title\n\n## net_1 & co\n\n"
+        "| Method | Error<br>mean | Why |\n|:---|---:|:---|\n| grad_cam | **-0.500** | 50 % |\n"
+        "| x\\|y | 1.20e-7 | - |\n\nn_1 = 3.\n"
+    )
+
+
+def test_latex() -> None:
+    text = to_latex(TABLE)
+    assert r"grad\_cam & \textbf{$-$0.500} & 50 \% \\" in text
+    assert r"1.20$\cdot10^{-7}$" in text
+    assert r"\multicolumn{3}{l}{\textit{net\_1 \& co}} \\" in text
+    assert r"\shortstack[r]{Error \\ mean}" in text
+    assert r"\begin{tabular}{lrl}" in text
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+    assert r"\label{tab:some-table}" in text
+
+
+def test_a_long_table_breaks_over_pages() -> None:
+    rows = tuple(row(f"m{i}", "1", "-") for i in range(50))
+    text = to_latex(Table("t", "T", TABLE.header, (Group("", rows),)))
+    assert r"\begin{longtable}" in text
+    assert r"\endhead" in text
+    assert r"\begin{table}" not in text
+
+
+def test_every_special_character_of_latex() -> None:
+    assert escape(r"a_b&c%d$e#f{g}h~i^j\k") == (
+        r"a\_b\&c\%d\$e\#f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k"
+    )
+
+
+def test_html_text() -> None:
+    assert typeset("<b> -0.5\nx") == "&lt;b&gt; \N{MINUS SIGN}0.5<br>x"
+    assert "10<sup>\N{MINUS SIGN}7</sup>" in typeset("1.20e-7")
+    assert typeset("<1e-6") == "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>"
+    assert typeset("0-12 grad-cam-2") == "0-12 grad-cam-2"  # no minus inside a name or a range

@@ -1,0 +1,92 @@
+"""The everyday scripts: each can be imported, and what they measure runs on a small network."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import bench_methods
+import bench_metrics
+import bench_speed
+import numpy as np
+import pytest
+import study_axiom_cam
+import timing
+import torch
+from torch import nn
+
+import axiom_bench as ab
+
+FOLDER = Path(timing.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def network() -> bench_speed.Network:
+    torch.manual_seed(0)
+    convolution = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+    model = nn.Sequential(*convolution, nn.Flatten(), nn.Linear(5 * 8 * 8, 4)).eval()
+    return bench_speed.Network("small", model, "2", torch.randn(2, 3, 16, 16))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
+def test_a_script_can_be_imported(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert name == "timing" or hasattr(module, "main") or hasattr(module, "show")
+
+
+def test_times_are_taken_in_turn_after_a_warm_up():
+    calls, ticks = [], iter(range(100))
+    seconds = timing.timed(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2, clock=lambda: float(next(ticks))
+    )
+    assert calls == ["a", "b"] * 3
+    assert seconds == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+    assert timing.ratios([2.0, 3.0], [1.0, 2.0]) == [2.0, 1.5]
+
+
+def test_every_case_of_the_speed_table_runs(network, capsys):
+    seconds = timing.timed(bench_speed.cases(network, "fp32"), repeats=1)
+    bench_speed.show(network.title, seconds, batch=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if "x one forward" in line]) == len(seconds) == 5
+
+
+def test_passes_of_a_masking_method_are_counted(network):
+    cut_model = ab.cut(network.model, network.layer)
+    trace = bench_methods.with_channels(cut_model.trace(network.images[:1]), 3)
+    assert (trace.activations.flatten(2).abs().sum(2) > 0).sum() == 3
+    assert bench_methods.number_of_passes("score_cam", trace) == 3
+    calls = bench_methods.forward_passes(network, cut_model, rows=3, batches=[1, 2, 4])
+    assert [name.rpartition(" ")[2] for name in calls] == ["1", "2"] * 2
+    for call in calls.values():
+        call()
+
+
+def test_holms_correction_by_hand():
+    assert np.allclose(study_axiom_cam.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    assert np.allclose(study_axiom_cam.holm([0.6, 0.7]), [1, 1])
+
+
+def test_the_study_compares_points_of_axiom_cam_that_exist(network):
+    candidates = list(study_axiom_cam.candidates())
+    assert len({plugin.name for plugin in candidates}) == len(candidates)
+    trace = ab.trace(network.model, network.layer, network.images)
+    explanation = ab.Explanation.of(trace, candidates[0](trace))
+    assert study_axiom_cam.heatmap_mean(explanation).shape == study_axiom_cam.gap(explanation).shape == (2,)
+    assert [control.name for control in study_axiom_cam.controls()] == ["heatmap_mean", "confidence_drop_hard", "gap"]
+
+
+def test_metrics_that_run_a_model_are_told_from_those_of_maps_alone():
+    alone = {name: bench_metrics._is_of_maps_alone(ab.metrics.get(name)) for name in ("gini", "deletion_auc", "zeta")}
+    assert alone == {"gini": True, "deletion_auc": False, "zeta": False}
+    assert set(bench_metrics.LOCALIZATION) <= {
+        name for name in ab.metrics.names() if bench_metrics._is_of_maps_alone(ab.metrics.get(name))
+    }
+
+
+def test_made_up_explanations_hold_an_object_of_their_class():
+    explanation = bench_metrics.maps(batch=3, side=7)()
+    assert [len(boxes) for boxes in explanation.boxes] == [1, 1, 1]
+    assert explanation.masks.flatten(1).any(1).all()
+    assert ab.metrics.get("box_iou")(explanation).isfinite().all()
