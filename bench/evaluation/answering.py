@@ -73,9 +73,9 @@ def answer_all(tasks: Sequence[Task]) -> None:
             _reexplain([task for task in pending if task is first or _shared_key(task) == _shared_key(first)])
 
 
-def answer_alone(metric: NamedFunction, explanation: Explanation, generator: Asking[Any]) -> Any:
+def answer_alone(metric: NamedFunction, explanation: Explanation, generator: object) -> Any:
     """The result of one metric of one explanation, which has just been called."""
-    task = Task(metric, explanation, generator=generator)
+    task = Task(metric, explanation, generator=cast("Asking[Any]", generator))
     task.send(None)
     answer_all([task])
     return task.result
