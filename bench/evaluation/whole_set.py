@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,38 +30,70 @@ def aggregate(metric: Plugin) -> Plugin:
     return plugins.from_config("metric", metric.name, {"_target_": target, "params": params})
 
 
+def curve_names(metric: Plugin) -> tuple[str, ...]:
+    """The curves that the metric returns beside its values."""
+    return tuple(metric.spec.curves)
+
+
 def whole_set(metrics: Sequence[Plugin], method: str, curves: pd.DataFrame) -> dict[str, np.ndarray]:
     """The records' columns of one method's values of the whole data set, one row for each value.
 
-    curves: CURVE_COLUMNS, all images of one model, layer and method; only rows with status "ok" count. A value that
-    isn't finite is NaN with status "not_finite", "no_image" where no image counts.
+    curves: CURVE_COLUMNS, all images of one model, layer and method. Statuses: see `values`.
     Raises BenchError where an aggregate doesn't return its values.
     """
-    known = curves[curves["status"] == OK]
-    found = {name: value for metric in metrics for name, value in _values(metric, known).items()}
-    values = np.array([value for value, _ in found.values()], dtype=np.float64)
+    rows = {name: entry for metric in metrics for name, entry in values(metric, curves).items()}
     texts = {"image_id": WHOLE_SET, "method": method}
     return {
-        **{name: np.full(len(found), text, dtype=object) for name, text in texts.items()},
-        **{name: np.full(len(found), UNKNOWN_CLASS) for name in ("target_class", "predicted_class")},
-        "metric": np.array(list(found), dtype=object),
-        "value": values,
-        "status": np.array([status for _, status in found.values()], dtype=object),
+        **{name: np.full(len(rows), text, dtype=object) for name, text in texts.items()},
+        **{name: np.full(len(rows), UNKNOWN_CLASS) for name in ("target_class", "predicted_class")},
+        "metric": np.array(list(rows), dtype=object),
+        "value": np.array([value for value, _ in rows.values()], dtype=np.float64),
+        "status": np.array([status for _, status in rows.values()], dtype=object),
     }
 
 
-def _values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]:
-    """{value name: (value, status)} of one metric."""
-    names, arrays = whole_set_value_names(metric), dict(stacked(curves, metric.spec.curves))
+def values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]:
+    """{value name: (value, status)} of one metric and method; only curves with status "ok" count.
+
+    A value that isn't finite is NaN with status "not_finite", "no_image" where no image counts.
+    Raises BenchError where the aggregate doesn't return its values.
+    """
+    names, arrays = whole_set_value_names(metric), dict(stacked(curves, curve_names(metric)))
     if not arrays:
         return dict.fromkeys(names, (np.nan, NO_IMAGE))
-    answer = named(metric, aggregate(metric)(arrays))
+    answer = checked(metric, aggregate(metric)(arrays))
     exact = {name: float(answer[name]) for name in names}
     return {name: (value, OK) if np.isfinite(value) else (np.nan, NOT_FINITE) for name, value in exact.items()}
 
 
-def named(metric: Plugin, answer: Any) -> Mapping[str, Any]:
-    """What an aggregate answered. Raises BenchError where it isn't a mapping of the metric's value names."""
+def image_ids(metric: Plugin, curves: pd.DataFrame) -> list[str]:
+    """The image of each row of the metric's curves, the same for all of them. Raises BenchError where they differ."""
+    ok = curves[curves["status"] == OK]
+    ids = [ok.loc[ok["curve"] == name, "image_id"].tolist() for name in curve_names(metric)]
+    ids = [rows for rows in ids if rows]
+    if any(rows != ids[0] for rows in ids):
+        raise BenchError(f"The curves of {metric.name!r} aren't of the same rows.")
+    return ids[0] if ids else []
+
+
+def resampled_values(metric: Plugin, curves: pd.DataFrame, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """{value name: (R,)} of R resamples. counts: (R, n), how often each of the n rows (see `image_ids`) is drawn.
+
+    All at once where the aggregate takes `counts`, else one resample after the other with its rows repeated.
+    Raises BenchError where the aggregate doesn't return its values.
+    """
+    arrays, call = dict(stacked(curves, curve_names(metric))), aggregate(metric)
+    if "counts" in inspect.signature(call.call).parameters:
+        return dict(checked(metric, call.call(arrays, counts=counts)))
+    answers = [
+        checked(metric, call({name: points.repeat(row, axis=0) for name, points in arrays.items()}))
+        for row in counts.astype(int)
+    ]
+    return {name: np.array([answer[name] for answer in answers]) for name in whole_set_value_names(metric)}
+
+
+def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
+    """What an aggregate returned. Raises BenchError where it isn't a mapping of the metric's value names."""
     names = whole_set_value_names(metric)
     if not isinstance(answer, Mapping) or set(answer) != set(names):
         raise BenchError(
@@ -70,8 +103,9 @@ def named(metric: Plugin, answer: Any) -> Mapping[str, Any]:
 
 
 def stacked(curves: pd.DataFrame, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Each curve of all images, (N, n), where there is one."""
+    """Each curve of all images with status "ok", (N, n), where there is one."""
+    ok = curves[curves["status"] == OK]
     for name in names:
-        points: Any = curves.loc[curves["curve"] == name, "points"]
+        points: Any = ok.loc[ok["curve"] == name, "points"]
         if len(points):
             yield name, np.stack(list(points))

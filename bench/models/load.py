@@ -27,8 +27,8 @@ class LoadedModel:
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
     state dict. reshape: of a transformer's layer, and output, what is explained, as `CutModel` takes them; the name
     tells an output that isn't the logits, and output_module is the module behind the network. depth: the place of the
-    layer among all modules, in the order in which the network runs them. build: the function that built the
-    network, with its arguments bound.
+    layer among all modules, in the order in which the network runs them. random_weights: whether the weights were drawn
+    from the seed. build: the function that built the network, with its arguments bound.
     """
 
     name: str
@@ -43,6 +43,7 @@ class LoadedModel:
     output: Output = LOGITS
     output_module: OutputModule | None = None
     depth: int = 0
+    random_weights: bool = False
     build: Callable[[], nn.Module] | None = None
 
 
@@ -75,6 +76,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         classes=output.classes or classes,
         preprocessing=preprocessing,
         weights=loaded.description,
+        random_weights=spec.weights is None,
         weights_sha256=loaded.sha256,
         reshape=reshape,
         output=output,

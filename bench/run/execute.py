@@ -14,7 +14,6 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.errors import BenchError
 from axiom_bench.records import claims
 from axiom_bench.run import (
-    aggregation,
     compute,
     correct,
     freed_memory,
@@ -25,6 +24,7 @@ from axiom_bench.run import (
     settings,
     stored,
     timing,
+    whole_set,
 )
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
@@ -64,7 +64,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         facts = Facts(job)
         image_hashes.keep(job, folder)
         computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
-        whole_set = aggregation.ensure(facts, {"jobs": [records.as_dict()]}, folder)
+        whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
         runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
         pictured = pictures.ensure(job, cut_model, config["pictures"], folder)
     return Outcome(
@@ -79,7 +79,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         records=records.records,
         curves=records.curves,
         axes=records.axes,
-        whole_set=whole_set,
+        whole_set=whole_set_files,
         runtime=runtime,
         pictures=pictured,
         images=len(job.indices),

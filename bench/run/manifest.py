@@ -65,6 +65,7 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
     of_model = {
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
         **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": images},
+        "random_weights": model.random_weights,
     }
     ids = [job.data.ids[index] for index in job.indices]
     return {

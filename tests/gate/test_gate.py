@@ -12,6 +12,7 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import Limit, baseline_of, gate, tolerance, write_baseline
+from axiom_bench.gate.baseline import find
 from axiom_bench.gate.limits import MACHINE_DIFFERENCE
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -178,6 +179,19 @@ def test_a_missing_baseline_or_run_cannot_be_compared(make_run: Any, records: pd
     assert gate(make_run(records), tmp_path / "none.csv").exit_code == 2
     assert gate(tmp_path / "none", write_baseline(make_run(records), tmp_path / "baseline.csv")).exit_code == 2
     assert gate(make_run(records.head(0)), tmp_path / "baseline.csv").exit_code == 2
+
+
+def test_a_bare_name_is_a_baseline_of_the_package(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    """As the README's line for CI writes it, where only the package is installed."""
+    packaged = find(Path("quick"))
+    assert packaged.name == "quick.csv"
+    assert packaged.read_text().startswith("# experiment: quick\n")
+    result = gate(make_run(records), Path("quick"))
+    assert "another configuration" in result.lines[0]
+    with pytest.raises(BenchError, match="There is no baseline 'quik'; did you mean 'quick'"):
+        find(Path("quik"))
+    own = tmp_path / "own.csv"
+    assert find(own) == own
 
 
 def test_baseline_is_sorted_rounded_and_the_same_again(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:

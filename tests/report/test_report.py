@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -201,3 +202,25 @@ def test_photographs_are_smaller_in_the_page_than_beside_it() -> None:
     assert large.startswith("data:image/webp;base64,")
     assert len(large) < len(photograph.getvalue())
     assert small == f"data:image/png;base64,{base64.b64encode(plot.getvalue()).decode()}"
+
+
+def test_random_weights_are_named_and_nothing_is_called_best(usual_run: Path, make_run: Any, make_records: Any) -> None:
+    """Six methods with 0 ± 0 were all bold. The other model of the run is as before."""
+    folder = make_run(make_records(12), pictures=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["models"]["scenes_fc"] |= {"weights": "random, seed 0", "random_weights": True}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    first, conservation, _ = report.headline(folder)
+    assert first.startswith("Random weights: scenes_fc.")
+    random, trained = conservation.split(": ", 1)[1].split("; ")
+    assert re.match(r"scenes_fc: 0\.\d+ to 0\.\d+ over 4 methods", random)
+    assert re.match(r"scenes_residual: grad_cam 0\.\d+ ", trained)
+    text = report.write(folder).read_text()
+    assert "Random weights: scenes_fc." in text
+    assert "The weights are random" in text
+    for name, bold in (("metrics_1", False), ("metrics_2", True), ("correctness_1", False), ("correctness_2", True)):
+        assert ("**" in (folder / f"tables/{name}.md").read_text()) is bold
+    overview = (folder / "tables/overview.md").read_text().split("## ")
+    bold_cells = [re.findall(r"\*\*([\d.]+)\*\*", part) for part in overview[1:]]
+    assert bold_cells[0] == ["11.0"]  # the run time, which doesn't depend on what was learnt
+    assert len(bold_cells[1]) > 1 or "**" in overview[2]

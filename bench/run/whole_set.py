@@ -1,0 +1,90 @@
+"""Values of the whole data set with their bootstrap replicates, once all shards of a job are done: one file a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from axiom_bench.columns import CURVE_COLUMNS, LAYER, OK
+from axiom_bench.evaluation import whole_set
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.records import reading, store
+from axiom_bench.records.keys import key
+from axiom_bench.run import bootstrap
+from axiom_bench.run.compute import constants
+from axiom_bench.run.facts import Facts, is_of_layer
+from axiom_bench.run.job import Job
+
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("model", "layer", "data", "method", "metric")]
+    + [("value", pa.float64()), ("status", pa.string()), ("images", pa.int64())]
+    + [("common_value", pa.float64()), ("common_images", pa.int64())]
+    + [(name, pa.list_(pa.float64())) for name in ("replicates", "common_replicates")]
+)
+
+
+def ensure(facts: Facts, stored: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged.
+
+    stored: what the manifest says of the job's records: {"jobs": [{"records": ..., "values": ...}]}. A row for each
+    method and value: the value with its status, of how many `images`, and its replicates; and the same of the images
+    that all methods have which have any. Raises BenchError where an aggregate doesn't return its values.
+    """
+    job = facts.job
+    metrics = whole_set.aggregating(job.metrics)
+    if not metrics:
+        return ()
+    aggregates = [str(metric.spec.aggregate) for metric in metrics]
+    identity = key(
+        shards=[facts.shard(shard) for shard in job.shards],
+        values=facts.values,  # of all methods: they decide which images are common
+        aggregates=aggregates,
+        code=facts.code([*(name.rpartition(".")[0] for name in aggregates), bootstrap.__name__]),
+    )
+    name = f"whole_set/{identity}.parquet"
+    if not store.is_intact(folder / name):
+        rows = [row for metric in metrics for row in _rows(job, metric, stored, folder)]
+        store.write(folder / name, pd.DataFrame(rows).assign(**constants(job))[SCHEMA.names], schema=SCHEMA)
+    return (name,)
+
+
+def _rows(job: Job, metric: Plugin, stored: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of one metric. The curves of one method at a time: those of all together may be gigabytes."""
+    methods = [LAYER] if is_of_layer(metric) else [method.name for method in job.methods]
+    images_of = {method: set(_curves(metric, method, stored, folder)["image_id"]) for method in methods}
+    measured = [images for images in images_of.values() if images]
+    every, common = sorted(set().union(*measured)), sorted(set.intersection(*measured)) if measured else []
+    for method in methods:
+        curves = _curves(metric, method, stored, folder)
+        values, replicates = whole_set.values(metric, curves), _replicates(metric, curves, every)
+        if images_of[method] == set(every) == set(common):
+            common_values, common_replicates = values, replicates
+        else:
+            of_common = curves[curves["image_id"].isin(common)]
+            common_values = whole_set.values(metric, of_common)
+            common_replicates = _replicates(metric, of_common, common)
+        for name, (value, status) in values.items():
+            yield {
+                "method": method, "metric": name, "value": value, "status": status,
+                "images": len(images_of[method]), "replicates": replicates.get(name, []),
+                "common_value": common_values[name][0], "common_images": len(common) if images_of[method] else 0,
+                "common_replicates": common_replicates.get(name, []),
+            }  # fmt: skip
+
+
+def _curves(metric: Plugin, method: str, stored: Mapping[str, Any], folder: Path) -> pd.DataFrame:
+    """The metric's curves of one method, of all images that have them."""
+    parts = reading.read_curves(folder, stored, whole_set.curve_names(metric), method)
+    frames = [part.table.to_pandas() for part in parts]
+    curves = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVE_COLUMNS))
+    return curves[curves["status"] == OK]
+
+
+def _replicates(metric: Plugin, curves: pd.DataFrame, images: Sequence[str]) -> dict[str, list[float]]:
+    values = partial(whole_set.resampled_values, metric, curves)
+    return bootstrap.replicates(values, images, whole_set.image_ids(metric, curves))

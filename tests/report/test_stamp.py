@@ -1,0 +1,119 @@
+"""A report that is up to date is left as it is; whatever changed, or is damaged, is written again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from axiom_bench import report
+from axiom_bench.records import store
+from axiom_bench.report import stamp, writing
+
+
+@pytest.fixture
+def folder(make_run: Any, make_records: Any) -> Path:
+    """A run folder of one model and two methods with a report."""
+    records = make_records(6, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}})
+    records = records[records["metric"] == "box_iou"]
+    folder: Path = make_run(records, layers={"scenes_fc": ("features.9",)}, pictures=False)
+    report.write(folder)
+    return folder
+
+
+@pytest.fixture
+def written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """() -> does `report.write` write the report again?"""
+    calls: list[Path] = []
+    write = writing.write_report
+    monkeypatch.setattr(writing, "write_report", lambda run: (calls.append(run.path), write(run)))
+
+    def again() -> bool:
+        calls.clear()
+        assert report.write(folder) == folder / "report.html"
+        return bool(calls)
+
+    return again
+
+
+def test_a_current_report_is_left_as_it_is(folder: Path, written: Callable[[], bool]) -> None:
+    before = (folder / "report.html").stat().st_mtime_ns
+    assert not written()
+    assert (folder / "report.html").stat().st_mtime_ns == before
+
+
+def test_the_time_of_the_run_alone_changes_nothing(
+    folder: Path, written: Callable[[], bool], edit_manifest: Any
+) -> None:
+    edit_manifest(folder, created="2027-01-01T00:00:00+00:00")
+    assert not written()
+
+
+def damage(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).write_bytes(b"damaged")
+
+    return change
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def other_value(folder: Path) -> None:
+    rows = store.read(folder, ["records/000.parquet"])
+    store.write(folder / "records/000.parquet", rows.assign(value=rows["value"] / 2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        damage("figures/by_method_box_iou.png"),
+        damage("figures/by_method_box_iou.pdf"),
+        damage("tables/overview.md"),
+        damage("report.html"),
+        damage(stamp.FILE),
+        remove("report.html"),
+        remove("tables/summary.csv"),
+        remove(stamp.FILE),
+        damage("figures/by_method_of_yesterday.png"),
+        other_value,
+    ],
+)
+def test_a_change_or_damage_writes_it_again(
+    folder: Path, written: Callable[[], bool], change: Callable[[Path], None]
+) -> None:
+    change(folder)
+    assert written()
+    assert not written()
+    assert not (folder / "figures/by_method_of_yesterday.png").exists()
+
+
+def test_another_option_writes_it_again(folder: Path, written: Callable[[], bool], edit_manifest: Any) -> None:
+    edit_manifest(folder, config={"target": "label", "report": {"headline": ["box_iou"]}})
+    assert written()
+
+
+def test_another_version_writes_it_again(
+    folder: Path, written: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stamp, "version", lambda name: "0.0")
+    assert written()
+
+
+def test_a_run_that_was_read_already_is_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from axiom_bench.records import reading
+    from axiom_bench.report.run_folder import RunFolder
+
+    run = RunFolder.read(folder)
+    (folder / "report.html").unlink()
+
+    def refuse(*_: Any) -> pd.DataFrame:
+        raise AssertionError("records were read twice")
+
+    monkeypatch.setattr(reading, "read_records", refuse)
+    assert report.write(run).is_file()
+    assert report.headline(run)
