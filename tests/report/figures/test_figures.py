@@ -271,7 +271,7 @@ def test_files_are_the_same_again_without_time_or_version(tmp_path: Path) -> Non
 def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs() -> None:
     with style():
         family = FontProperties(family=["sans-serif"])
-        assert Path(findfont(family)).parent == FONTS
+        assert Path(findfont(family)).parent == FONTS.resolve()
         assert Path(findfont(FontProperties(family=["sans-serif"], weight="bold"))).name == "ReportSans-Bold.ttf"
         figure = canvas(2, 1)
         figure.subplots().set_title("\N{CYRILLIC SMALL LETTER ZHE} \N{DOWNWARDS ARROW} \N{PLUS-MINUS SIGN}")
