@@ -12,17 +12,27 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
+from axiom_bench.testing import Case
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 START, END = "<!-- written by scripts/write_docs.py -->", "<!-- end of the table -->"
 ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
+
+# 512 channels of 7 x 7, as the last layer of VGG-16: signed, so that no channel is constant, and for `cam` pooled.
+LAYER = tuple(
+    Case("pooled", layer, channels=512, size=(14, 14), rows=1, dtype=torch.float32)
+    for layer in ("features.2", "features.3")
+)
 
 Reference = Mapping[str, str]
 Row = Sequence[str]
@@ -30,7 +40,7 @@ Row = Sequence[str]
 
 def methods_table(references: Mapping[str, Reference]) -> list[Row]:
     """Header and one row for each method of conf/method."""
-    header = ("name", "method", "definition", "result", "on the score's scale", "parameters", "source", "note")
+    header = ("name", "method", "definition", "result", "on the score's scale", "cost", "parameters", "source", "note")
     return [header, *(_method_row(plugins.load("method", name), references) for name in plugins.names("method"))]
 
 
@@ -48,12 +58,11 @@ TABLES: dict[str, Callable[[Mapping[str, Reference]], list[Row]]] = {
 
 def _method_row(method: Plugin[MethodSpec], references: Mapping[str, Reference]) -> Row:
     definition, _, result = method.description.rstrip(".").rpartition(" -> ")
-    scale = "yes" if method.spec.on_score_scale else "no"
-    drops = ["Reads the ablation drops."] if method.spec.needs_drops else []
-    note = " ".join([*([method.spec.note] if method.spec.note else []), *drops])
-    title = method.spec.title or method.name
-    source = _source(method.spec.reference, references)
-    return f"`{method.name}`", title, definition, f"`{result}`", scale, _parameters(method.params), source, note
+    spec = method.spec
+    scale = "yes" if spec.on_score_scale else "no"
+    source = _source(spec.reference, references)
+    named = (f"`{method.name}`", spec.title or method.name, definition, f"`{result}`", scale)
+    return *named, _cost(method), _parameters(method.params), source, spec.note or ""
 
 
 def _metric_row(metric: Plugin[MetricSpec], references: Mapping[str, Reference]) -> Row:
@@ -63,6 +72,33 @@ def _metric_row(metric: Plugin[MetricSpec], references: Mapping[str, Reference])
     source = _source(spec.reference, references)
     listed = ", ".join(f"`{name}`" for name in names)
     return listed, metric.description, unit, _parameters(metric.params), source, spec.note or ""
+
+
+def _cost(method: Plugin[MethodSpec]) -> str:
+    """Passes that one image costs beyond its trace, counted on a tiny network of LAYER's channels and positions."""
+    for case in LAYER:
+        trace = case.trace()
+        _ = trace.ablation_drops
+        before = asdict(trace.passes)
+        try:
+            method(trace)
+        except BenchError:  # it needs the other head
+            continue
+        counted = {name: count - before[name] for name, count in asdict(trace.passes).items()}
+        return "ablation drops" if method.spec.needs_drops else _in_words(**counted)
+    raise BenchError(f"The method {method.name!r} refuses the networks on which its cost is counted.")
+
+
+def _in_words(trunk_forward: int, trunk_backward: int, head_forward: int, head_backward: int) -> str:
+    """Counted passes; a trace is a forward pass with the head's gradient."""
+    if trunk_forward and trunk_backward:
+        return f"{trunk_forward} forward and backward"
+    if trunk_forward:
+        traces = "1 trace" if trunk_forward == 1 else f"{trunk_forward} traces"
+        return traces if head_backward else f"{trunk_forward} forward"
+    if head_forward:
+        return f"{head_forward} head forward" + (f", {head_backward} backward" if head_backward else "")
+    return ""
 
 
 def _parameters(params: Mapping[str, Any]) -> str:

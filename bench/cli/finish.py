@@ -15,6 +15,7 @@ from axiom_bench.columns import WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import reading
+from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run import manifest
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
@@ -36,9 +37,10 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
         before = _earlier(folder)
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
         manifest_file.write(folder, written)
+        run = RunFolder.read(folder)
         lost = no_longer_shown(before, written)
-        lines += [*_counts(folder, written, done), *([lost] if lost else [])]
-        lines += [*report.headline(folder), f"report: {report.write(folder)}"]
+        lines += [*_counts(run, done), *([lost] if lost else [])]
+        lines += [*report.headline(run), f"report: {report.write(run)}"]
     return _exit_code(failures), [*lines, *_failed(failures)]
 
 
@@ -50,21 +52,23 @@ def _earlier(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _counts(folder: Path, written: Mapping[str, Any], done: Sequence[Outcome]) -> Iterator[str]:
+def _counts(run: RunFolder, done: Sequence[Outcome]) -> Iterator[str]:
     """How much was there already, and every status that isn't "ok", in values; bad images in images."""
     shards, computed = sum(outcome.shards for outcome in done), sum(outcome.shards_computed for outcome in done)
     if not computed:
         yield f"{shards} of {shards} shards were already there: nothing was computed"
-    yield from _statuses(reading.read_records(folder, written))
+    yield from _statuses(run)
 
 
-def _statuses(rows: pd.DataFrame) -> Iterator[str]:
-    counts = Counter(rows["status"].astype(str))
+def _statuses(run: RunFolder) -> Iterator[str]:
+    parts = [run.records, run.class_records]
+    counts = Counter(status for rows in parts for status in rows["status"].astype(str))
     undefined = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
     if undefined:
         yield f"values: {counts['ok']} ok, {undefined}"
-    images = rows[rows["image_id"] != WHOLE_SET]
-    bad = images.loc[images["target_class"] == -1, ["data", "image_id"]].drop_duplicates()
+    columns = ["data", "image_id", "target_class"]
+    rows = pd.concat([part.loc[part["target_class"] == -1, columns].astype({"data": str}) for part in parts])
+    bad = rows[rows["image_id"] != WHOLE_SET].drop_duplicates()
     if len(bad):
         names = ", ".join(bad["image_id"].head(NAMED)) + (", ..." if len(bad) > NAMED else "")
         yield f"images left out: {len(bad)} ({names})"

@@ -1,1 +1,1 @@
-"""The cut model and its parts, the trace of a pass, exact ablation, precision. Imports errors only."""
+"""A model cut at a layer, and the tensors of a pass through it: trace, exact ablation. Imports errors only."""

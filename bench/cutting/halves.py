@@ -20,9 +20,9 @@ from axiom_bench.errors import BenchError
 
 @dataclass(frozen=True)
 class Halves:
-    """The parts that a first image has shown to equal the model, what their side values are, and what is behind them.
+    """Trunk and head, checked against the model on a first image, with the kinds of their side values.
 
-    output: from logits to what is explained; None where the logits are.
+    output: the module from logits to what is explained; None where that is the logits.
     """
 
     parts: Parts
@@ -53,7 +53,7 @@ def halves_of(model: nn.Module, layer: str, reshape: AnyReshape | None, output: 
 
 
 def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
-    """The parts themselves where the layer puts out maps, else with a reshape between them."""
+    """The parts themselves where the layer's output is maps, else with a reshape between them."""
     output, _ = parts.trunk(image)
     size = (image.shape[-2], image.shape[-1])
     to_and_from_maps = layout(reshape, layer, output, size) if isinstance(output, Tensor) else None

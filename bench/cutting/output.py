@@ -63,11 +63,11 @@ class Output:
     classes: tuple[str, ...] | None = None
 
     def name_of(self, model: str) -> str:
-        """What a model is called whose output is this: `resnet18`, `resnet18+margin`."""
+        """The name of a model with this output: `resnet18`, `resnet18+margin`."""
         return model if self.build is None else f"{model}+{self.name}"
 
     def module(self, classes: int) -> OutputModule | None:
-        """What stands behind a network of that many classes. Raises BenchError where it can't."""
+        """The module behind a network of that many classes. Raises BenchError for too few classes."""
         return None if self.build is None else self.build(classes)
 
 
@@ -77,7 +77,7 @@ def _probability(_: int) -> OutputModule:
 
 def _margin(classes: int) -> OutputModule:
     if classes < 2:
-        raise BenchError("A margin needs a second class to compare with; explain this network's logits.")
+        raise BenchError("A margin needs at least two classes; this network has one: explain its logits.")
     return Margin()
 
 

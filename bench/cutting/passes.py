@@ -1,4 +1,4 @@
-"""How many rows one pass of the whole model takes: what memory and caches hold."""
+"""The number of rows in one pass of the model, as memory and caches allow."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ IN_CACHE = 5 * 2**19
 
 
 def rows_at_once(trace: Trace, row: Tensor, held: int = HELD) -> int:
-    """The most rows of a pass that the memory of the trace's cut allows, and a CPU's cache; at least 1.
+    """The most rows of a pass that fit the cut model's memory and a CPU's cache; at least 1.
 
-    row: one row of what a pass takes. held: what the pass holds beside it, in rows.
+    row: one row of the pass's input. held: tensors that the pass holds beside it, in rows.
     """
     size = row.numel() * row.element_size()
     at_once = trace.cut_model.ablation_memory // (held * size)

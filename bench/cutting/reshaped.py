@@ -1,4 +1,4 @@
-"""The parts of a cut whose layer puts out no maps: a reshape between trunk and head, and nothing else."""
+"""Trunk and head around a layer whose output isn't maps: the same parts with a reshape between them."""
 
 from __future__ import annotations
 
@@ -68,4 +68,4 @@ def check_inverse(reshape: Reshape, layer: str, output: Tensor, image_size: tupl
         raise BenchError(f"The reshape of the layer {layer!r} must give maps (B, K, H, W) from {tuple(output.shape)}.")
     back = reshape.from_maps(maps, rest)
     if back.shape != output.shape or not torch.allclose(back, output, rtol=0, atol=0, equal_nan=True):
-        raise BenchError(f"The reshape of the layer {layer!r} must undo itself: from_maps(*to_maps(x, size)) isn't x.")
+        raise BenchError(f"The reshape of the layer {layer!r} isn't invertible: from_maps(*to_maps(x, size)) isn't x.")

@@ -1,4 +1,4 @@
-"""Random draws that belong to an image and a seed: neither batch, order, precision nor device changes them."""
+"""Random draws by image and seed: neither batch, order, precision nor device changes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def noisy(images: Tensor, sigma: float, draws: Sequence[torch.Generator]) -> Ten
     Raises BenchError for a negative sigma.
     """
     if not sigma >= 0:
-        raise BenchError(f"The noise's sigma is a share of an image's range, 0 or more, not sigma={sigma}.")
+        raise BenchError(f"Invalid sigma={sigma}; the noise's sigma is a share of the image's range, 0 or more.")
     noise = [torch.randn(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
     spread = images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True)
     return images + sigma * spread * torch.stack(noise).to(images)

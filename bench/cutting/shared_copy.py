@@ -1,4 +1,4 @@
-"""A copy of a model over the same parameters: what the engine works on, so that the user's model stays as it is."""
+"""A copy of a model that shares its parameters, so that the user's model stays unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that cross the cut beside the activations: each travels with its image."""
+"""Values that cross the cut beside the activations, as a skip connection's: each belongs to its image."""
 
 from __future__ import annotations
 

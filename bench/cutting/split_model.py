@@ -1,4 +1,4 @@
-"""A model split at a layer: trunk and head, run in their precisions and counted. It knows no Trace."""
+"""A model split at a layer into trunk and head, which run here in their precisions and are counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class SplitModel:
-    """What CutModel is made of: all of it but the traces, which need it. See CutModel for the arguments."""
+    """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""What a transformer's layer puts out, seen as maps (B, K, H, W), and put back: `reshape` of a cut.
+"""The output of a transformer's layer as maps (B, K, H, W), and back: `reshape` of a cut model.
 
-A vision transformer hands on tokens (B, N, K), of which the last H W are the image's patches, row by row; those before
-them (the class token, registers) belong to no place. Swin hands on grids (B, H, W, K).
+A vision transformer's layer returns tokens (B, N, K), of which the last H W are the image's patches, row by row; those
+before them (the class token, registers) have no position. Swin's layers return grids (B, H, W, K).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_LEADING_TOKENS = 8  # one class token, one of distillation, four registers 
 
 @runtime_checkable
 class Reshape(Protocol):
-    """Two functions that undo each other; an object of the user's own may be one."""
+    """Two functions, each the inverse of the other; an object of the user's own may be one."""
 
     def to_maps(self, output: Tensor, image_size: Size) -> tuple[Tensor, Tensor | None]:
         """The layer's output for images of (H', W') pixels -> maps (B, K, H, W), and what is on none of them.
@@ -35,7 +35,7 @@ class Reshape(Protocol):
         """The layer's output again, for any batch of maps with the rest of their images."""
 
 
-AnyReshape = str | Sequence[int] | Reshape  # as a user says it: "tokens", a grid (H, W), or an object of his own
+AnyReshape = str | Sequence[int] | Reshape  # "tokens", a grid (H, W), or an object with to_maps and from_maps
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ChannelsLast:
 
 
 def check_reshape(reshape: Any) -> AnyReshape | None:
-    """What a user said, if it may be. Raises BenchError."""
+    """The reshape itself, a list as a tuple. Raises BenchError for one that is none of the three."""
     if reshape is None or reshape == "tokens" or isinstance(reshape, Reshape):
         return reshape
     if isinstance(reshape, str):
@@ -92,7 +92,7 @@ def check_reshape(reshape: Any) -> AnyReshape | None:
 
 
 def layout(reshape: AnyReshape | None, layer: str, output: Tensor, image_size: Size) -> Reshape | None:
-    """How this layer's output becomes maps; None where it is maps (B, K, H, W) as it comes.
+    """How this layer's output becomes maps; None where it is maps (B, K, H, W) already.
 
     Raises BenchError for tokens without a reshape, and for an output that `reshape` can't be meant for.
     """
@@ -148,7 +148,7 @@ def _readings(shape: tuple[int, ...], grid: Size | None, image_size: Size) -> li
 
 
 def _aspect(reading: Reshape | None, shape: tuple[int, ...]) -> Fraction:
-    """H : W of four dimensions that are read so."""
+    """H : W of an output of four dimensions in this reading."""
     return Fraction(*(shape[2:] if reading is None else shape[1:3]))
 
 

@@ -1,4 +1,4 @@
-"""The Trace: what one pass through a cut model leaves behind, enough for every method and both axioms."""
+"""The Trace: the tensors of one pass through a cut model, enough for every method and both axioms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from axiom_bench.errors import BenchError, type_name
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Detached tensors of one batch; it knows no method.
+    """Detached tensors of one batch.
 
     images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
     scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
@@ -53,6 +53,8 @@ class Trace:
         return f"Trace({shapes}, layer {self.layer!r}, {kind}{padding})"
 
     def __getitem__(self, rows: slice) -> Trace:
+        if not isinstance(rows, slice):
+            raise BenchError(f"Take a slice of a trace, as trace[0:1] for its first image, not trace[{rows!r}].")
         index = torch.arange(len(self))[rows]
         part = replace(
             self,
@@ -96,20 +98,6 @@ class Trace:
         rows = [compute(row) for row in range(self.num_valid)]
         return torch.stack(rows + rows[-1:] * self.num_padding)
 
-    @property
-    def repeats(self) -> int:
-        """Old name of `num_padding`."""
-        return self.num_padding
-
-    @property
-    def distinct(self) -> int:
-        """Old name of `num_valid`."""
-        return self.num_valid
-
-    def with_repeats(self, rows: Tensor) -> Tensor:
-        """Rows of the valid images (num_valid or more, ...) with the last repeated for the padded rows: (B, ...)."""
-        return rows[torch.arange(len(self), device=rows.device).clamp(max=self.num_valid - 1)]
-
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
 
@@ -143,7 +131,7 @@ class Trace:
         )
 
     def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-        """What several methods need of this trace, computed by the first that asks: compute() -> (B, ...).
+        """compute() -> (B, ...) on the first call with this key, the same tensor on later ones: what methods share.
 
         key: names the quantity and all parameters that it depends on. A scaled trace computes its own.
         """
@@ -179,9 +167,9 @@ class Trace:
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
     ) -> Trace:
-        """The trace of other images, other classes or another model at the same layer; None keeps what is there.
+        """The trace of other images, other classes or another model at the same layer; None keeps this trace's.
 
-        model: another model, or a cut of it, as `cut.on(model)` gives and `cut.once` keeps. Passes are counted here.
+        model: another model, or a cut model of it, as `cut_model.on(model)` gives. Passes are counted together.
         """
         cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
@@ -195,7 +183,7 @@ class Trace:
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
         """The trace of the same network with its scores times `output`, and its activations times `inputs` with the
-        head's input divided by it: what a method on the score's scale must follow, and must not see."""
+        head's input divided by it. A method on the score's scale follows the first, and the second changes nothing."""
         return replace(
             self,
             activations=self.activations * inputs,
@@ -261,5 +249,5 @@ def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
         raise BenchError(f"{expected}, not a tensor of shape {tuple(indices.shape)}.")
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
-        raise BenchError(f"The target {int(outside[0])} is no class of this model, which has {classes} (from 0).")
+        raise BenchError(f"The target {int(outside[0])} is no class of this model; its classes are 0 to {classes - 1}.")
     return indices.long().clone()

@@ -56,7 +56,7 @@ class Archive:
 def read_compressed(path: Path, suffixes: str | tuple[str, ...]) -> dict[str, bytes]:
     """{file name without folders: content} of the members of a tar.gz whose names end so, all read at once.
 
-    A compressed file has no places to jump to. Raises BenchError where it is no tar, or cut short.
+    A compressed file can't be read from the middle. Raises BenchError where it is no tar, or cut short.
     """
     contents: dict[str, bytes] = {}
     try:
@@ -71,4 +71,4 @@ def read_compressed(path: Path, suffixes: str | tuple[str, ...]) -> dict[str, by
 
 
 def _unreadable(path: Path, error: Exception) -> BenchError:
-    return BenchError(f"The archive {path} can't be read ({error}); it isn't the whole file, so download it again.")
+    return BenchError(f"The archive {path} can't be read ({error}); it is incomplete or damaged: download it again.")

@@ -1,4 +1,4 @@
-"""What every data set offers: samples by index, ids in ascending order, and a fingerprint of what was read."""
+"""The base of every data set: samples by index, ids in ascending order, and a fingerprint of each image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.errors import BenchError, unknown
 
 Box = tuple[float, float, float, float]
@@ -19,7 +20,7 @@ MOST_NAMED = 100  # in an error; a thousand names are no help
 
 
 class BadImage(Exception):
-    """An image that can't be explained. It is raised where it is read, and yielded by the loader: never dropped."""
+    """An image that can't be explained: raised where it is read, and yielded by the loader, so that none is dropped."""
 
     def __init__(self, image_id: str, message: str, status: str = "bad_image") -> None:
         super().__init__(image_id, message, status)
@@ -51,7 +52,7 @@ class Sample:
 class DataSet(ABC):
     """name: as it stands in the records. classes: by class index. ids: ascending, one per image, each once.
 
-    drawn: whether data.size has already said how many images there are, instead of how many to choose.
+    drawn: whether data.size is the number of images that are drawn, instead of the number to choose.
     """
 
     drawn = False
@@ -64,7 +65,7 @@ class DataSet(ABC):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes as people call them, by class index; the same as `classes` where nothing else is known."""
+        """Readable names of the classes, by class index; `classes` themselves where there are no others."""
         return self.classes
 
     @abstractmethod
@@ -76,8 +77,11 @@ class DataSet(ABC):
         """All classes that the image is labelled with, ascending, without decoding it."""
 
     @abstractmethod
-    def fingerprint(self, index: int) -> str:
-        """SHA-256 over the image's and its annotation's bytes, in hexadecimal."""
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        """SHA-256 over the image's and its annotation's bytes, in hexadecimal.
+
+        hashes: of files that were read before, which aren't read again.
+        """
 
 
 def largest(objects: Objects) -> int | None:

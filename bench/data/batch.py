@@ -1,4 +1,4 @@
-"""What a data set hands to the engine: images with labels, boxes and masks, in the pixels that the model sees."""
+"""Batches: preprocessed images with labels, boxes and masks in their pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Annotation:
 
     @staticmethod
     def none() -> Annotation:
-        """No object known."""
+        """No objects."""
         return Annotation(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
 
     def boxes_of(self, target: int) -> Tensor:

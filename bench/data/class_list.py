@@ -12,17 +12,15 @@ MAPPING = "LOC_synset_mapping.txt"
 
 
 def class_list(classes: Sequence[str] | str) -> dict[str, str]:
-    """{class: the name people call it}, in order of class index.
+    """{class: its readable name}, in order of class index.
 
     classes: a list, or a file of one class a line, its first word the class and the rest the name ("n01440764 tench").
-    Raises BenchError where the file isn't there, or a class occurs twice.
+    Raises BenchError for a missing file, or a class that occurs twice.
     """
     if isinstance(classes, str):
         path = Path(classes)
         if not path.is_file():
-            raise BenchError(
-                f"data.classes names {classes!r}, which is no file; give a list, or a file of one class a line."
-            )
+            raise BenchError(f"data.classes: there is no file {classes!r}; give a list, or a file of one class a line.")
         lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
     else:
         lines = [[str(name)] for name in classes]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.data.base import Box, Sample, largest
-from axiom_bench.data.decoding import sha256
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing
 from axiom_bench.errors import BenchError
 
@@ -65,9 +65,9 @@ class Coco(ImageFiles):
         labels = {self._index.get(entry.get("category_id"), -1) for entry in objects}
         return tuple(sorted(labels - {-1}))
 
-    def fingerprint(self, index: int) -> str:
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         entries = json.dumps([*self._of(index), list(self.classes)], sort_keys=True)
-        return hashlib.sha256(f"{sha256(self.path(index))} {entries}".encode()).hexdigest()
+        return hashlib.sha256(f"{super().fingerprint(index, hashes)} {entries}".encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image) -> Sample:
         image_id, entry = self.ids[index], self._entries[self.ids[index]]

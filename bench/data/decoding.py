@@ -39,7 +39,7 @@ def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
 def as_rgb(image: Image.Image) -> Image.Image:
     """Any mode as RGB: grey is repeated, CMYK and palettes converted, 16 bits scaled to 8 (not clipped).
 
-    Transparent images are laid over white: the colours below transparent pixels are arbitrary, and nobody sees them.
+    Transparent images are laid over white: the colours of transparent pixels are arbitrary.
     """
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow alone would clip at 255
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
@@ -50,12 +50,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def sha256(*paths: Path | None) -> str:
-    """Over the bytes of the files in this order; one that isn't there counts as such."""
+    """SHA-256 over the bytes of the files in this order; a missing file counts as one."""
     return sha256_of(path.read_bytes() if path is not None and path.is_file() else None for path in paths)
 
 
 def sha256_of(contents: Iterable[bytes | None]) -> str:
-    """The same over the files' contents themselves, None for one that isn't there."""
+    """SHA-256 over the contents of files, None for a missing one."""
     digest = hashlib.sha256()
     for content in contents:
         digest.update(b"absent" if content is None else b"%d:" % len(content) + content)

@@ -1,4 +1,4 @@
-"""What data sets of image files have in common: finding them, decoding them, and their annotations beside them."""
+"""The base of data sets of image files: finding them, decoding them, and their annotation files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from PIL import Image
 
 from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.errors import BenchError
 
 
 class ImageFiles(DataSet):
-    """Images that are files: a subclass says where each lies and what is known about it."""
+    """Images that are files: a subclass gives each one's path and annotation."""
 
     def read(self, index: int) -> Sample:
         image = open_rgb(self.path(index), self.ids[index])
         return self.annotate(index, image)
 
-    def fingerprint(self, index: int) -> str:
-        return sha256(self.path(index), *self.annotation_paths(index))
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        paths = (self.path(index), *self.annotation_paths(index))
+        return sha256(*paths) if hashes is None else hashes.of(paths, lambda: sha256(*paths))
 
     @abstractmethod
     def path(self, index: int) -> Path:
@@ -43,7 +45,7 @@ def image_files(folder: Path) -> Iterator[str]:
 
 
 def existing(folder: Path, layout: str) -> Path:
-    """The folder. Raises BenchError, which says what layout was expected, where it isn't there."""
+    """The folder itself. Raises BenchError, with the expected layout, where it doesn't exist."""
     if not folder.is_dir():
         raise BenchError(
             f"There is no folder {folder}; expected {layout}. Set data.root, or AXIOM_BENCH_REAL for real_root."

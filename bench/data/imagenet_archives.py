@@ -13,6 +13,7 @@ from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.class_list import synsets
 from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256_of
 from axiom_bench.data.devkit import ARCHIVE
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.imagenet import ImageNet
 from axiom_bench.data.imagenet_labels import flat_labels
 from axiom_bench.errors import BenchError
@@ -26,7 +27,7 @@ class ImageNetArchives(DataSet):
     """ids: the file names, "ILSVRC2012_val_00000001.JPEG". classes and labels: as in `ImageNet`.
 
     The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,
-    which is unpacked into memory (it has no places to jump to), where it is there.
+    if there is one, which is unpacked into memory (a compressed file can't be read from the middle).
     """
 
     def __init__(
@@ -73,8 +74,11 @@ class ImageNetArchives(DataSet):
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self._synset[self.ids[index]]],)
 
-    def fingerprint(self, index: int) -> str:
-        return sha256_of((self.archive.read(self.ids[index]), self._boxes_of(index)))
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        def read() -> str:
+            return sha256_of((self.archive.read(self.ids[index]), self._boxes_of(index)))
+
+        return read() if hashes is None else hashes.of((self.archive.path, self.boxes_file), read, self.ids[index])
 
     def _boxes_of(self, index: int) -> bytes | None:
         return self._boxes.get(f"{Path(self.ids[index]).stem}.xml")

@@ -17,6 +17,7 @@ from scipy.ndimage import find_objects
 
 from axiom_bench.data.base import Objects, Sample
 from axiom_bench.data.class_list import class_list, synsets
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing, image_files
 from axiom_bench.errors import BenchError
 
@@ -35,7 +36,7 @@ class ImageNetS(ImageFiles):
     classes: synset ids in the order of the model's classes (a list or a file); None: <root>/LOC_synset_mapping.txt.
     categories: the set's own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
     the split, which must then be all of them. boxes: "mask", for each class in the mask one box around all its pixels;
-    None: no boxes. Raises BenchError where any of this isn't there.
+    None: no boxes. Raises BenchError for a missing folder or list.
     """
 
     def __init__(
@@ -85,9 +86,9 @@ class ImageNetS(ImageFiles):
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self.ids[index].partition("/")[0]],)
 
-    def fingerprint(self, index: int) -> str:
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         """SHA-256 over the image's and its mask's bytes, what the mask's values mean, and what boxes are made of it."""
-        meaning = f"{super().fingerprint(index)} {self._of_value.tolist()} {self.boxes}"
+        meaning = f"{super().fingerprint(index, hashes)} {self._of_value.tolist()} {self.boxes}"
         return hashlib.sha256(meaning.encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image) -> Sample:

@@ -42,7 +42,7 @@ class Prepared:
         return Annotation(torch.from_numpy(self.labels), torch.from_numpy(self.boxes), mask)
 
 
-Item = tuple[Tensor | None, "Prepared | BadImage"]  # an image (3, H', W') and what is known about it
+Item = tuple[Tensor | None, "Prepared | BadImage"]  # an image (3, H', W') and its targets and annotation
 Row = tuple[Tensor, int | None, str, Annotation]  # image, target, image id, annotation
 
 

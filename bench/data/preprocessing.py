@@ -1,4 +1,4 @@
-"""What weights expect of their input: resize, centre crop, mean and std; boxes and masks follow the image."""
+"""The preprocessing that weights expect: resize, centre crop, mean and std; boxes and masks follow the image."""
 
 from __future__ import annotations
 

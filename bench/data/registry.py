@@ -27,7 +27,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "coco": Coco,
     "folder": Folder,
 }
-LOADING = frozenset(  # what the runner reads itself
+LOADING = frozenset(  # settings of the loader, not of a data set
     {"kind", "size", "seed", "only_classes", "only_correct", "target", "batch_size", "workers"}
 )
 
@@ -40,7 +40,7 @@ def dataset_names() -> list[str]:
 def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
     """The data set of one conf/data/ file: `kind` names the class, and it takes the keys that its constructor has.
 
-    Raises BenchError for an unknown kind or key, a root that isn't there, or labels that can't be read.
+    Raises BenchError for an unknown kind or key, a missing root, or labels that can't be read.
     """
     kind = str(cfg.get("kind"))
     if kind not in KINDS:

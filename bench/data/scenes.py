@@ -7,6 +7,7 @@ import hashlib
 from PIL import Image
 
 from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError, unknown
 
@@ -36,6 +37,6 @@ class Scenes(DataSet):
     def labels(self, index: int) -> tuple[int, ...]:
         return tuple(sorted(digit for digit, _ in self.draw(index).objects))
 
-    def fingerprint(self, index: int) -> str:
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         scene = self.draw(index)
         return hashlib.sha256(scene.image.tobytes() + scene.mask.tobytes()).hexdigest()

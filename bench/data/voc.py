@@ -80,7 +80,7 @@ class Voc(ImageFiles):
 def devkit(root: Path, year: int | None = None) -> Path:
     """The folder that holds JPEGImages: the root itself, or what the devkit's archive unpacks to.
 
-    Raises BenchError where it isn't there, or isn't of the year asked for.
+    Raises BenchError for a missing folder, or one of another year.
     """
     if year is not None and year not in YEARS:
         raise unknown("year of VOC's two with twenty classes", str(year), map(str, YEARS))

@@ -1,1 +1,1 @@
-"""What the package brings along so that it works with nothing downloaded: drawn scenes and two small trained CNNs."""
+"""The offline default: drawn scenes, and two small trained CNNs. Imports errors only."""

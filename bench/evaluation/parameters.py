@@ -9,15 +9,13 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from axiom_bench.errors import BenchError
+from axiom_bench.configs import Setting, check_values
 
 
 @dataclass(frozen=True)
-class Kind:
-    """fits: whether a value is of this kind. one, many: how it is called."""
+class Kind(Setting):
+    """The values that an annotation allows. many: what is expected, in the plural."""
 
-    fits: Callable[[object], bool]
-    one: str
     many: str
 
 
@@ -42,13 +40,15 @@ def check(setting: str, function: Callable[..., Any], params: Mapping[str, Any])
     setting: where they are set, as "metric.box_iou.params". A parameter without an annotation, or with one of a kind
     that no setting can be, is let through.
     """
-    known = signature(function)
-    for key, value in params.items():
-        if key not in known or (value is None and known[key].default is None):  # as in `size: int = None`
-            continue
-        kind = kind_of(known[key].annotation)
-        if kind is not None and not kind.fits(value):
-            raise BenchError(f"{setting}.{key} must be {kind.one}, not {value!r}.")
+    parameters = signature(function)
+    optional = {key for key in parameters if parameters[key].default is None}  # as in `size: int = None`
+    set_values = {key: value for key, value in params.items() if value is not None or key not in optional}
+    check_values(set_values, kinds({key: parameter.annotation for key, parameter in parameters.items()}), f"{setting}.")
+
+
+def kinds(annotations: Mapping[str, Any]) -> dict[str, Kind]:
+    """The kind of each annotation, without those that aren't known here."""
+    return {key: kind for key, annotation in annotations.items() if (kind := kind_of(annotation)) is not None}
 
 
 def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -79,7 +79,7 @@ def _union(kinds: Sequence[Kind | None]) -> Kind | None:
     known = [kind for kind in kinds if kind is not None]
     if len(known) < len(kinds):
         return None
-    one, many = (" or ".join(words) for words in zip(*((kind.one, kind.many) for kind in known), strict=True))
+    one, many = (" or ".join(words) for words in zip(*((kind.expected, kind.many) for kind in known), strict=True))
     return Kind(lambda value: any(kind.fits(value) for kind in known), one, many)
 
 

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from axiom_bench.columns import NOT_FINITE
+from axiom_bench.configs import check_values
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.parameters import kind_of
+from axiom_bench.evaluation.parameters import kinds
 
 Better = Literal["lower", "higher", "none"]
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
@@ -161,12 +162,10 @@ def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
     if not isinstance(config, Mapping):
         raise BenchError(f"{setting} must be a group of settings, not {config!r}.")
     hints = _hints(kind)
-    for key, value in config.items():
+    for key in config:
         if key not in hints:
             raise unknown(f"setting of {setting}", key, hints)
-        expected = kind_of(hints[key])
-        if expected is not None and not expected.fits(value):
-            raise BenchError(f"{setting}.{key} must be {expected.one}, not {value!r}.")
+    check_values(config, kinds(hints), f"{setting}.")
     return kind(**config)
 
 

@@ -1,1 +1,1 @@
-"""What one method says of a batch: Explanation, heatmap, Map. Imports cutting."""
+"""The result of a method on a batch: Explanation, heatmap, Map. Imports cutting and errors."""

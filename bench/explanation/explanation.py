@@ -1,4 +1,4 @@
-"""An Explanation: what one method says about a batch, and all that a metric may look at."""
+"""An Explanation: the result of one method on a batch, and all that a metric reads."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Explanation:
         method: Method | None = None,
         normalise: str = "maximum",
     ) -> Explanation:
-        """What a method answered (weights that broadcast to the activations, or a Map), made ready for metrics."""
+        """From a method's result: weights that broadcast to the activations, or a Map."""
         contributions = None if isinstance(answer, Map) else answer * trace.activations
         raw_map = answer.raw if isinstance(answer, Map) else contributions.sum(1)  # type: ignore[union-attr]
         height, width = trace.images.shape[-2:]
@@ -92,7 +92,7 @@ class Explanation:
         return torch.stack(rows).all(0) if rows else torch.ones(len(self), dtype=torch.bool)
 
     def once(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
-        """What several metrics need of this explanation, computed by the first that asks; see `Trace.once`.
+        """compute() on the first call with this key, its result on later ones: what metrics share.
 
         key: names the quantity and all parameters that it depends on. A changed explanation computes its own.
         """
@@ -109,25 +109,25 @@ class Explanation:
     def channel_totals(self) -> Tensor:
         """m_k = sum over x, y of M_k: (B, K)."""
         if self.contributions is None:
-            raise ValueError("This explanation is a Map: it has no contributions per channel.")
+            raise BenchError("This explanation is a Map, which has no contributions per channel.")
         return self.contributions.sum(XY)
 
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
     ) -> Explanation:
-        """The same method on other images, classes or another model, cut at the same layer; annotations stay.
+        """The same method on other images, classes or another model at the same layer; annotations stay.
 
-        model: another model, or a cut of it that is kept. What is None stays as it was.
-        Raises ValueError where the method isn't known.
+        model: another model, or a cut model of it. None keeps this explanation's.
+        Raises BenchError without a trace and a method.
         """
         if self.trace is None:
-            raise ValueError("Only an explanation that knows its trace and its method can be made again.")
+            raise BenchError("Only an explanation with a trace and a method can be computed again.")
         return self.on(self.trace.again(images=images, targets=targets, model=model))
 
     def on(self, trace: Trace) -> Explanation:
-        """The same method on another trace; annotations stay. Raises ValueError where the method isn't known."""
+        """The same method on another trace; annotations stay. Raises BenchError without a method."""
         if self.method is None:
-            raise ValueError("Only an explanation that knows its trace and its method can be made again.")
+            raise BenchError("Only an explanation with a trace and a method can be computed again.")
         fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
         return replace(fresh, boxes=self.boxes, masks=self.masks, others=self.others)
 

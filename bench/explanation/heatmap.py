@@ -1,4 +1,4 @@
-"""From a signed raw map to a picture: the one place that applies ReLU, resizes and scales."""
+"""From a signed raw map to a heatmap: the one place that applies ReLU, resizes and scales."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NORMALISATIONS = ("maximum", "minmax")
 
 @dataclass(frozen=True)
 class Map:
-    """What a method returns that is no weighting of the layer's activations.
+    """The result of a method that doesn't weight the layer's activations.
 
     raw: (B, h, w), signed, any h and w. It has no contributions, so the axioms don't apply to it.
     """

@@ -1,7 +1,7 @@
 """The target layer: found in one forward pass, for any network, or checked where the user names it.
 
-The rule for the default: the last module, in the order of execution, that puts out a feature map (B, K, H, W) with
-H W > 1, before the layer that makes the class scores (which puts out maps of classes in SqueezeNet) and without
+The rule for the default: the last module, in the order of execution, whose output is a feature map (B, K, H, W) with
+H W > 1, before the layer that makes the class scores (whose output is maps of classes in SqueezeNet) and without
 counting dropout and adaptive pooling, which belong to the head. Where containers end in that map, the outermost one
 that doesn't hold the network's first layer gives the name: `layer4` in a ResNet, but `features.30` in VGG-16.
 """
@@ -31,7 +31,7 @@ RELU_TYPES = (nn.ReLU, nn.ReLU6)
 
 @dataclass(frozen=True)
 class Call:
-    """One finished call of a module: its dotted name ("" for the network) and what it put out."""
+    """One finished call of a module: its dotted name ("" for the network) and its output."""
 
     name: str
     module: nn.Module
@@ -81,7 +81,7 @@ def record(module: nn.Module, input_size: tuple[int, int]) -> tuple[Call, ...]:
         ) from error
     if len(calls[-1].shape) != 2:
         raise BenchError(
-            f"The network puts out {calls[-1].description}, not class scores (B, C): there is no class to explain."
+            f"The network's output is {calls[-1].description}, not class scores (B, C): there is no class to explain."
         )
     return tuple(calls)
 
@@ -89,8 +89,8 @@ def record(module: nn.Module, input_size: tuple[int, int]) -> tuple[Call, ...]:
 def choose(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool = False) -> str:
     """The dotted name of the target layer, from the module's recorded calls.
 
-    layer: `default`, `last_relu`, or a dotted name, which is checked. reshaped: whether a reshape makes maps of what
-    the layer puts out. Raises BenchError where the network has no such layer, or it puts out no maps (B, K, H, W).
+    layer: `default`, `last_relu`, or a dotted name, which is checked. reshaped: whether a reshape makes maps of the
+    layer's output. Raises BenchError for an unknown layer, and for one whose output isn't maps (B, K, H, W).
     """
     if layer == "default":
         return last_spatial(calls)
@@ -125,9 +125,9 @@ def last_relu(calls: Sequence[Call]) -> str:
 
 
 def _ends(calls: Sequence[Call]) -> list[list[Call]]:
-    """The calls grouped by output: a module, and the containers that put out the very same, innermost first.
+    """The calls grouped by output: a module, and the containers with the same output, innermost first.
 
-    What only hands its input on (an identity, dropout in eval mode) is left out.
+    Modules that return their input (an identity, dropout in eval mode) are left out.
     """
     ends: list[list[Call]] = []
     for call in calls:
@@ -136,7 +136,7 @@ def _ends(calls: Sequence[Call]) -> list[list[Call]]:
             ends.append([call])
         elif _holds(call, inner):
             ends[-1].append(call)
-        elif not isinstance(call.module, HEAD_TYPES):  # an in-place ReLU puts out its input, but has changed it
+        elif not isinstance(call.module, HEAD_TYPES):  # an in-place ReLU returns its input, but has changed it
             ends.append([call])
     return ends
 
@@ -178,7 +178,7 @@ def _scorer(calls: Sequence[Call]) -> int:
 
 
 def _checked(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool) -> str:
-    """The layer as the user named it, if it is there, runs, and puts out maps (at its last call, which is the cut)."""
+    """The named layer, if it exists, is called, and its output is maps (at its last call, which is cut)."""
     names = [name for name, _ in module.named_modules() if name]
     if layer not in names:
         close = difflib.get_close_matches(layer, names, n=1, cutoff=0.5)
@@ -189,13 +189,13 @@ def _checked(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: boo
     last = outputs[-1]
     if last.is_tokens and not reshaped:
         raise BenchError(
-            f"The layer {layer!r} puts out tokens {last.description}, not maps (B, K, H, W); set model.reshape=tokens."
+            f"The layer {layer!r} gives tokens {last.description}, not maps (B, K, H, W); set model.reshape=tokens."
         )
     if not (last.is_map or (reshaped and len(last.shape) > 2)):
         maps = [call.name for call in calls if call.is_map and call.name]
         example = f", as {maps[-1]!r} is" if maps else ""
         raise BenchError(
-            f"The layer {layer!r} puts out {last.description}, not maps (B, K, H, W); name a spatial one{example}."
+            f"The layer {layer!r} gives {last.description}, not maps (B, K, H, W); name a spatial one{example}."
         )
     return layer
 

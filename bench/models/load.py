@@ -12,7 +12,7 @@ from torch import nn
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, type_name
 from axiom_bench.models import layers, outputs, sources, weights
 from axiom_bench.models.sources import Source
 from axiom_bench.models.spec import ModelSpec
@@ -26,10 +26,9 @@ class LoadedModel:
     module: in eval mode, on the CPU, float32. layer: the dotted name of the target layer. classes: one name per logit,
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
     state dict. reshape: of a transformer's layer, and output, what is explained, as `CutModel` takes them; the name
-    tells an output that isn't the logits, and output_module is what it puts behind this network. depth: the place of
-    the layer among all modules, in the order in which the network runs them. random_weights: whether these are the
-    weights that the network was built with, drawn from the seed. build: the function that built the network, with its
-    arguments bound.
+    tells an output that isn't the logits, and output_module is the module behind the network. depth: the place of the
+    layer among all modules, in the order in which the network runs them. random_weights: whether the weights were drawn
+    from the seed. build: the function that built the network, with its arguments bound.
     """
 
     name: str
@@ -111,7 +110,7 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
                 f"{type(error).__name__}: {error}."
             ) from error
     if not isinstance(module, nn.Module):
-        raise BenchError(f"{spec.architecture} gives a {type(module).__name__}; it must return an nn.Module.")
+        raise BenchError(f"{spec.architecture} must return an nn.Module, not {type_name(module)}.")
     return module.eval()
 
 
@@ -124,7 +123,7 @@ def _reshape(spec: ModelSpec) -> AnyReshape | None:
 
 
 def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weights:
-    """The weights asked for, already in the module."""
+    """The configured weights, loaded into the module."""
     if spec.weights is None:
         return weights.random(module, spec.seed)
     file = spec.weights_file
@@ -134,6 +133,6 @@ def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weig
 
 
 def _preprocessing(spec: ModelSpec, source: Source) -> Preprocessing:
-    """What the weights expect, but for what the configuration says."""
+    """What the weights expect, overridden by the configuration."""
     settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
     return replace(source.preprocessing, **{key: value for key, value in settings.items() if value is not None})

@@ -1,4 +1,4 @@
-"""What a run may explain of a network, by name: those of cutting/output.py, and outputs with classes of their own.
+"""Outputs of a network by name: those of cutting/output.py, and outputs with classes of their own.
 
 To add one: an `Output` and its line in OUTPUTS.
 """

@@ -91,7 +91,7 @@ class ModelSpec:
 
     @property
     def weights_file(self) -> Path | None:
-        """The local file to read the weights from, if there is to be one. Raises BenchError where it isn't there."""
+        """The local file of weights, None for published or random ones. Raises BenchError for a missing file."""
         if self.weights is None:
             return None
         file = Path(self.weights).expanduser()

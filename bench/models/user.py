@@ -40,7 +40,7 @@ def _from_file(path: Path) -> ModuleType:
     place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]  # two files may have the same stem
     spec = importlib.util.spec_from_file_location(f"{FROM_FILE}{path.stem}_{place}", path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{path} isn't a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their own module up there
     try:

@@ -24,7 +24,7 @@ OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict with what a manifest says about it: where it comes from, and a SHA-256."""
+    """A state dict, where it comes from, and its SHA-256, as a manifest has them."""
 
     state: Mapping[str, Tensor]
     description: str

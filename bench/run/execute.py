@@ -17,6 +17,7 @@ from axiom_bench.run import (
     compute,
     correct,
     freed_memory,
+    image_hashes,
     manifest,
     notes,
     pictures,
@@ -52,7 +53,7 @@ def _run(config: dict[str, Any]) -> Outcome:
     start = time.perf_counter()
     settings.check(config)
     folder = run_folder(config)
-    chosen = job = Job.of(config)
+    chosen = job = replace(Job.of(config), hashes=image_hashes.read(folder))
     job.device.prepare()
     freed_memory.keep()
     cut_model = compute.cut_of(job)
@@ -61,6 +62,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         job, left_out = correct.only_correct(job, cut_model, folder) if chooses else (job, ())
         job = compute.decided(job, cut_model)
         facts = Facts(job)
+        image_hashes.keep(job, folder)
         computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
         whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
         runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
@@ -69,7 +71,9 @@ def _run(config: dict[str, Any]) -> Outcome:
         job=job.name,
         config=config,
         facts=manifest.facts(
-            replace(job, indices=chosen.indices), len(job.indices), correct.OTHERS if chooses else None
+            replace(job, indices=chosen.indices) if chooses else job,
+            len(job.indices),
+            correct.OTHERS if chooses else None,
         ),
         stored=records.as_dict(),
         records=records.records,

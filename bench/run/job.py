@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from axiom_bench.data.base import DataSet, check_labels, subset
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, unknown
@@ -39,6 +40,7 @@ class Job:
     shard_size: int
     batch_size: int
     workers: int
+    hashes: FileHashes = field(default_factory=FileHashes, compare=False, repr=False)
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Job:
@@ -109,7 +111,9 @@ class Job:
     def contents(self) -> dict[int, str]:
         """For each chosen image its id, the SHA-256 of its content, and its labels, which may come from elsewhere."""
         data, labels = self.data, self.labels
-        return {index: f"{data.ids[index]} {data.fingerprint(index)} {labels[index]}" for index in self.indices}
+        return {
+            index: f"{data.ids[index]} {data.fingerprint(index, self.hashes)} {labels[index]}" for index in self.indices
+        }
 
     @cached_property
     def labels(self) -> dict[int, tuple[int, ...]]:

@@ -1,71 +1,93 @@
-"""The settings that a command line may get wrong: checked before anything is computed, one sentence each."""
+"""The settings of a run that a command line may get wrong: checked before anything is computed, one sentence each.
+
+Those of a model, a method or a metric are checked where they are read, by the same `configs.check_values`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from axiom_bench.configs import Setting, check_values, is_whole
 from axiom_bench.errors import BenchError, unknown
 
-SECTIONS = ("metrics", "runtime", "report", "pictures", "method", "metric")  # of settings: each holds some
-OWN_KEYS = ("method", "metric", "model", "data")  # whoever reads these knows their keys
-
-
-def _whole(least: int) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+SECTIONS = ("metrics", "runtime", "report", "pictures", "method", "metric")  # groups of settings
+OWN_KEYS = ("method", "metric", "model", "data")  # whose keys are checked where they are read
 
 
 def _is_name(value: object) -> bool:
-    return (isinstance(value, str) and value != "") or _whole(0)(value)
+    return (isinstance(value, str) and value != "") or is_whole(value)
 
 
-EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
-    "results": (_is_name, "a folder"),
-    "run": (_is_name, "the name of a folder"),
-    "shard_size": (_whole(1), "a number of images, 1 or more"),
-    "data.root": (lambda value: isinstance(value, str), "a folder"),
-    "data.classes": (lambda value: value is None or isinstance(value, str | list), "a list, a file or null"),
-    "data.size": (lambda value: value is None or _whole(1)(value), "a number of images, 1 or more, or null for all"),
-    "data.seed": (_whole(0), "a whole number, 0 or more"),
-    "data.only_classes": (lambda value: value is None or isinstance(value, list), "a list of classes, or null for all"),
-    "data.only_correct": (lambda value: isinstance(value, bool), "true or false"),
-    "data.batch_size": (_whole(1), "a number of rows, 1 or more"),
-    "data.workers": (_whole(0), "a number of processes, 0 or more"),
-    "metrics.max_forwards_per_image": (
-        lambda value: value is None or _whole(0)(value),
-        "a number of forward passes, or null for no budget",
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _whole(least: int, unit: str) -> Setting:
+    return Setting(lambda value: is_whole(value, least), f"{unit}, {least} or more")
+
+
+def _optional(setting: Setting, meaning: str) -> Setting:
+    return Setting(lambda value: value is None or setting.fits(value), f"{setting.expected}, or null for {meaning}")
+
+
+SWITCH = Setting(lambda value: isinstance(value, bool), "true or false")
+METRICS = Setting(_is_list_of_names, "a list of metrics, as [zeta,epsilon]")
+METHODS = Setting(_is_list_of_names, "a list of methods, as [grad_cam,cam]")
+METHOD = Setting(lambda value: isinstance(value, str), "a method of the run")
+SETTINGS = {
+    "results": Setting(_is_name, "a folder"),
+    "run": Setting(_is_name, "the name of a folder"),
+    "shard_size": _whole(1, "a number of images"),
+    "data.root": Setting(lambda value: isinstance(value, str), "a folder"),
+    "data.classes": Setting(lambda value: value is None or isinstance(value, str | list), "a list, a file or null"),
+    "data.size": _optional(_whole(1, "a number of images"), "all"),
+    "data.seed": _whole(0, "a whole number"),
+    "data.only_classes": _optional(Setting(lambda value: isinstance(value, list), "a list of classes"), "all"),
+    "data.only_correct": SWITCH,
+    "data.batch_size": _whole(1, "a number of rows"),
+    "data.workers": _whole(0, "a number of processes"),
+    "metrics.max_forwards_per_image": _optional(_whole(0, "a number of forward passes"), "no budget"),
+    "runtime.repeats": _whole(0, "a number of repetitions"),
+    "runtime.batch_size": _whole(1, "a number of rows"),
+    "pictures.rows": _whole(0, "a number of rows"),
+    "pictures.perturbation": Setting(
+        lambda value: isinstance(value, str), "a metric that perturbs, as confidence_drop"
     ),
-    "runtime.repeats": (_whole(0), "a whole number, 0 for no timing"),
-    "runtime.batch_size": (_whole(1), "a number of rows, 1 or more"),
-    "pictures.rows": (_whole(0), "a number of rows, 0 for no pictures"),
-    "pictures.perturbation": (lambda value: isinstance(value, str), "a metric that perturbs, as confidence_drop"),
-    "report.headline": (lambda value: isinstance(value, list), "a list of metrics, as [zeta,epsilon]"),
-    "report.columns": (lambda value: isinstance(value, list), "a list of metrics, as [box_iou,insertion_auc]"),
-    "device.deterministic": (lambda value: isinstance(value, bool), "true or false"),
+    "report.headline": METRICS,
+    "report.columns": METRICS,
+    "report.compare": _optional(METHOD, "no paired tests"),
+    "report.figures.over_models": METRICS,
+    "report.figures.by_depth": METRICS,
+    "report.figures.plane": METRICS,
+    "report.figures.floor": METRICS,
+    "report.figures.grid": _optional(METHODS, "all"),
+    "report.figures.perturbed": _optional(METHOD, "no such figure"),
+    "report.figures.pair": METHODS,
+    "device.deterministic": SWITCH,
 }
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Raises BenchError for a value of the wrong type."""
+    """Raises BenchError for a value of the wrong type, and for one that is missing."""
     for key in SECTIONS:
         if not isinstance(config[key], Mapping):
             raise BenchError(
                 f"{key} is a group of settings, of which you set one, as {key}.NAME=..., not {config[key]!r}."
             )
-    for key, value in settings(config):
-        if value == "???":
-            raise BenchError(f"{key} has no default: say {key}=VALUE.")
-        fits, expected = EXPECTED.get(key, (None, ""))
-        if fits and not fits(value):
-            raise BenchError(f"{key} must be {expected}, not {value!r}.")
+    values = dict(settings(config))
+    missing = next((key for key, value in values.items() if value == "???"), None)
+    if missing is not None:
+        raise BenchError(f"{missing} has no default; set {missing}=VALUE.")
+    check_values(values, SETTINGS)
 
 
-def check_keys(config: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raises BenchError for a key that was added with + and that nobody would read. known: the keys there are."""
-    there = set(known)
+def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Raises BenchError for a key that was added with + and that nobody would read. keys: those that exist."""
+    existing = set(keys)
     for key, _ in settings(config):
-        if key not in there and key.partition(".")[0] not in OWN_KEYS:
-            raise unknown("setting", key, there)
+        if key not in existing and key.partition(".")[0] not in OWN_KEYS:
+            raise unknown("setting", key, existing)
 
 
 def settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -235,10 +235,10 @@ def answered(metric: Metric) -> Callable[..., Any]:
 
 
 def _failure(check: Callable[[Plugin, MetricCase], None], metric: Plugin, name: str, case: MetricCase) -> str | None:
-    """The message of a failed check; None where it passes."""
+    """The message of a failed check; None where it passes. The engine refuses some mistakes with a BenchError."""
     try:
         check(metric, case)
-    except AssertionError as error:
+    except (AssertionError, BenchError) as error:
         expected = " ".join((check.__doc__ or "").split())
         return f"{metric.name} fails {check.__name__} on the explanation by {name}: {expected} {error}".rstrip()
     except Exception as error:

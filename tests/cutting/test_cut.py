@@ -26,18 +26,18 @@ def literal_gradients(model: nn.Module, layer: str, images: Tensor, targets: Ten
     twin = copy.deepcopy(model).eval()
     activations, gradients = [], []
     for image, target in zip(images.split(1), targets, strict=True):
-        seen: list[Tensor] = []
+        outputs: list[Tensor] = []
 
-        def keep(module: nn.Module, inputs: object, output: Tensor, seen: list[Tensor] = seen) -> Tensor:
+        def keep(module: nn.Module, inputs: object, output: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
             output.retain_grad()
-            seen.append(output)
+            outputs.append(output)
             return output.clone()
 
         handle = twin.get_submodule(layer).register_forward_hook(keep)
         twin(image)[0, target].backward()
         handle.remove()
-        activations.append(seen[-1].detach())
-        gradients.append(seen[-1].grad)
+        activations.append(outputs[-1].detach())
+        gradients.append(outputs[-1].grad)
     return torch.cat(activations), torch.cat(gradients)
 
 

@@ -21,13 +21,13 @@ LAYERS = [
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "ceil_mode"), LAYERS)
 def test_equals_torch_bit_by_bit(kernel, stride, padding, ceil_mode):
-    theirs = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
-    ours = pool_by_views(copy.deepcopy(theirs))
-    assert type(ours) is MaxPool2dByViews
+    expected = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
+    pooled = pool_by_views(copy.deepcopy(expected))
+    assert type(pooled) is MaxPool2dByViews
     for height, width in ((8, 8), (7, 9), (5, 3), (13, 6)):
         maps = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(height))
-        assert torch.equal(ours(maps), theirs(maps))
-        assert torch.equal(ours(maps[0]), theirs(maps[0]))
+        assert torch.equal(pooled(maps), expected(maps))
+        assert torch.equal(pooled(maps[0]), expected(maps[0]))
 
 
 def test_not_a_number_and_infinities_pass():
@@ -52,8 +52,8 @@ def test_what_torch_refuses_is_still_refused():
 def test_indices_and_dilation_stay_torch_s():
     maps = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     for layer in (nn.MaxPool2d(2, return_indices=True), nn.MaxPool2d(2, dilation=2)):
-        ours, theirs = pool_by_views(copy.deepcopy(layer))(maps), layer(maps)
-        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+        pooled, expected = pool_by_views(copy.deepcopy(layer))(maps), layer(maps)
+        assert all(torch.equal(value, other) for value, other in zip(pooled, expected, strict=True))
 
 
 def test_a_cut_leaves_the_user_s_pooling_alone():

@@ -87,6 +87,12 @@ def test_a_sequence_of_class_indices_will_do(model, images, targets):
     assert ab.trace(model, "conv", images, targets).targets.tolist() == [0, 3, 4]
 
 
+def test_a_trace_is_sliced(model, images):
+    trace = ab.trace(model, "conv", images)
+    with pytest.raises(ab.BenchError, match=r"a slice of a trace, as trace\[0:1\] .* not trace\[0\]"):
+        trace[0]
+
+
 def test_a_repr_is_one_line_of_shapes(model, images):
     cut_model = ab.cut(model, "conv", output="margin")
     trace = cut_model.trace(images)

@@ -97,12 +97,12 @@ class Net:
     def maps(self, output: Tensor) -> Tensor:
         """(B, K, H, W), value by value."""
         H, W = self.grid
-        found = output.new_zeros(len(output), output.shape[-1], H, W)
+        maps = output.new_zeros(len(output), output.shape[-1], H, W)
         for k in range(output.shape[-1]):
             for y in range(H):
                 for x in range(W):
-                    found[:, k, y, x] = output[(slice(None), *self.place(k, y, x))]
-        return found
+                    maps[:, k, y, x] = output[(slice(None), *self.place(k, y, x))]
+        return maps
 
 
 NETS = {
@@ -134,19 +134,19 @@ def hooked(model: nn.Module, layer: str, image: Tensor, hook: Callable[[Tensor],
 def test_activations_gradients_and_logits_equal_literal_hooks(net: Net):
     model, images, trace = net.model(), net.images(), net.trace()
     for row, target in enumerate(trace.targets):
-        seen: list[Tensor] = []
+        outputs: list[Tensor] = []
 
-        def keep(output: Tensor, seen: list[Tensor] = seen) -> Tensor:
+        def keep(output: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
             output.retain_grad()
-            seen.append(output)
+            outputs.append(output)
             return output.clone()
 
         logits = hooked(model, net.layer, images[row : row + 1], keep)
         logits[0, target].backward()
         # 1e-13: a batch, and attention without a gradient, take other kernels; float64 rounds at 1e-16 of 1.
         torch.testing.assert_close(trace.logits[row : row + 1], logits, rtol=0, atol=1e-13)
-        torch.testing.assert_close(trace.activations[row : row + 1], net.maps(seen[0].detach()), rtol=0, atol=1e-13)
-        torch.testing.assert_close(trace.gradients[row : row + 1], net.maps(seen[0].grad), rtol=0, atol=1e-13)
+        torch.testing.assert_close(trace.activations[row : row + 1], net.maps(outputs[0].detach()), rtol=0, atol=1e-13)
+        torch.testing.assert_close(trace.gradients[row : row + 1], net.maps(outputs[0].grad), rtol=0, atol=1e-13)
     assert trace.activations.shape[2:] == net.grid
 
 
@@ -302,7 +302,7 @@ def test_a_reshape_of_the_users_own():
         ("vit", LN_1, (5, 5), "17 tokens don't fill a grid of 5x5; set reshape to their grid."),
         ("vit", "heads.head", "tokens", "The values (1, 3) of the layer 'heads.head' are no maps of the images; set"),
         ("swin", "norm", (3, 3), "The values (1, 4, 6, 32) of the layer 'norm' are no maps of the images; set reshape"),
-        ("vit", LN_1, OneWay(), "must undo itself: from_maps(*to_maps(x, size)) isn't x."),
+        ("vit", LN_1, OneWay(), "isn't invertible: from_maps(*to_maps(x, size)) isn't x."),
         ("vit", LN_1, Flat(), "must give maps (B, K, H, W) from (1, 17, 16)."),
     ],
 )

@@ -70,10 +70,14 @@ def test_archives_are_the_unpacked_data_set(archives, imagenet_root):
     assert packed.class_names == ("n01 by name", "n02 by name", "n03 by name")
     place = {image_id.partition("/")[2]: index for index, image_id in enumerate(unpacked.ids)}
     for index, image_id in enumerate(packed.ids):
-        ours, theirs = packed.read(index), unpacked.read(place[image_id])
-        assert np.array_equal(np.asarray(ours.image), np.asarray(theirs.image))
-        assert (ours.label, ours.objects, ours.problems) == (theirs.label, theirs.objects, theirs.problems)
-        assert packed.labels(index) == (theirs.label,)
+        packed_sample, sample = packed.read(index), unpacked.read(place[image_id])
+        assert np.array_equal(np.asarray(packed_sample.image), np.asarray(sample.image))
+        assert (packed_sample.label, packed_sample.objects, packed_sample.problems) == (
+            sample.label,
+            sample.objects,
+            sample.problems,
+        )
+        assert packed.labels(index) == (sample.label,)
         assert packed.fingerprint(index) == unpacked.fingerprint(place[image_id])
     assert [path.name for path in archives.iterdir()].count("val") == 0  # nothing was unpacked
 
@@ -97,18 +101,18 @@ def test_a_truncated_image_in_the_tar_is_a_bad_image(imagenet_root, tmp_path_fac
     path = next(imagenet_root.glob("val/*/ILSVRC2012_val_00000002.JPEG"))
     path.write_bytes(path.read_bytes()[:300])
     dataset = load(pack(imagenet_root, tmp_path_factory.mktemp("truncated")))
-    found = list(batches(dataset, range(3), PLAIN, "label", 8, workers))
-    bad = [part for part in found if isinstance(part, BadImage)]
+    items = list(batches(dataset, range(3), PLAIN, "label", 8, workers))
+    bad = [part for part in items if isinstance(part, BadImage)]
     assert [(part.image_id, part.status) for part in bad] == [("ILSVRC2012_val_00000002.JPEG", "bad_image")]
-    assert torch.cat([part.targets for part in found if not isinstance(part, BadImage)]).tolist() == [2, 2]
+    assert torch.cat([part.targets for part in items if not isinstance(part, BadImage)]).tolist() == [2, 2]
 
 
 def test_an_archive_travels_to_other_processes(archives):
     archive = Archive.of(archives / "ILSVRC2012_img_val.tar")
-    there = pickle.loads(pickle.dumps(archive))
+    restored = pickle.loads(pickle.dumps(archive))
     name = "ILSVRC2012_val_00000003.JPEG"
-    assert there.read(name) == archive.read(name) != b""
-    assert there.read("ILSVRC2012_val_00000009.JPEG") is None
+    assert restored.read(name) == archive.read(name) != b""
+    assert restored.read("ILSVRC2012_val_00000009.JPEG") is None
 
 
 def cut(path, keep):
@@ -177,6 +181,6 @@ def test_photographs_from_a_tar_are_those_of_the_folder(real_root, tmp_path):
     place = {unpacked.path(index).name: index for index in chosen}
     assert set(packed.ids) == set(place)
     for index, image_id in enumerate(packed.ids):
-        ours, theirs = packed.read(index), unpacked.read(place[image_id])
-        assert np.array_equal(np.asarray(ours.image), np.asarray(theirs.image))
-        assert ours.label == theirs.label
+        packed_sample, sample = packed.read(index), unpacked.read(place[image_id])
+        assert np.array_equal(np.asarray(packed_sample.image), np.asarray(sample.image))
+        assert packed_sample.label == sample.label

@@ -56,12 +56,12 @@ def coco_root(tmp_path, build):
     return tmp_path
 
 
-def write(root, said):
+def write(root, content):
     (root / "annotations").mkdir(exist_ok=True)
-    (root / "annotations/instances_val2017.json").write_text(json.dumps(said))
+    (root / "annotations/instances_val2017.json").write_text(json.dumps(content))
 
 
-def said_in(root):
+def content_of(root):
     return json.loads((root / "annotations/instances_val2017.json").read_text())
 
 
@@ -90,11 +90,13 @@ def test_boxes_masks_and_crowds(coco_root):
 
 
 def test_compressed_run_lengths(coco_root):
-    said = said_in(coco_root)
+    content = content_of(coco_root)
     region = run_lengths(2, 3, 9, 11)
     compressed = coco_mask.frPyObjects(region, 30, 40)
-    said["annotations"] = [annotation(1, 5, 18, [2, 3, 7, 8], {**compressed, "counts": compressed["counts"].decode()})]
-    write(coco_root, said)
+    content["annotations"] = [
+        annotation(1, 5, 18, [2, 3, 7, 8], {**compressed, "counts": compressed["counts"].decode()})
+    ]
+    write(coco_root, content)
     sample = load(coco_root).read(1)
     assert (sample.mask[3:11, 2:9] == 1).all()
     assert (sample.mask >= 0).sum() == 56
@@ -106,12 +108,12 @@ def test_an_image_with_nothing_and_one_with_a_crowd_alone(coco_root):
     assert (nothing.objects, nothing.label, nothing.problems) == ((), None, ())
     assert (nothing.mask == -1).all()
     assert (crowd.objects, crowd.label, crowd.crowd) == ((), None, ((2, (0, 0, 4, 4)),))
-    found = list(batches(dataset, range(3), Preprocessing(None, None, (0, 0, 0), (1, 1, 1)), "each_label", 4))
-    assert [(part.image_id, part.status) for part in found[:2]] == [
+    items = list(batches(dataset, range(3), Preprocessing(None, None, (0, 0, 0), (1, 1, 1)), "each_label", 4))
+    assert [(part.image_id, part.status) for part in items[:2]] == [
         ("000003.jpg", "no_annotation"),
         ("000005.jpg", "no_annotation"),
     ]
-    assert found[2].targets.tolist() == [0, 1]
+    assert items[2].targets.tolist() == [0, 1]
 
 
 MALFORMED = {
@@ -126,9 +128,9 @@ MALFORMED = {
 
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_a_malformed_annotation_is_a_sentence_and_the_others_stay(coco_root, kind):
-    said = said_in(coco_root)
-    said["annotations"][0] |= MALFORMED[kind]
-    write(coco_root, said)
+    content = content_of(coco_root)
+    content["annotations"][0] |= MALFORMED[kind]
+    write(coco_root, content)
     sample = load(coco_root).read(2)
     assert [label for label, _ in sample.objects] == [0]
     assert len(sample.problems) == 1
@@ -138,11 +140,11 @@ def test_a_malformed_annotation_is_a_sentence_and_the_others_stay(coco_root, kin
 @pytest.mark.parametrize("region", ["absent", None, []])
 @pytest.mark.parametrize("place", [0, 2])  # an object, a crowd
 def test_a_box_without_a_region_counts_and_its_image_has_no_mask(coco_root, region, place):
-    said = said_in(coco_root)
-    said["annotations"][place]["segmentation"] = region
+    content = content_of(coco_root)
+    content["annotations"][place]["segmentation"] = region
     if region == "absent":
-        del said["annotations"][place]["segmentation"]
-    write(coco_root, said)
+        del content["annotations"][place]["segmentation"]
+    write(coco_root, content)
     sample = load(coco_root).read(2)
     assert sample.objects == ((1, (10, 5, 20, 15)), (0, (0, 0, 30, 20)))
     assert sample.crowd == ((0, (32, 20, 40, 30)),)
@@ -158,16 +160,16 @@ def test_annotations_of_another_size_are_not_used(coco_root, build):
 
 def test_fingerprint_follows_image_and_its_annotations(coco_root):
     before = [load(coco_root).fingerprint(index) for index in range(3)]
-    said = said_in(coco_root)
-    said["annotations"][3]["bbox"] = [0, 0, 5, 4]
-    write(coco_root, said)
+    content = content_of(coco_root)
+    content["annotations"][3]["bbox"] = [0, 0, 5, 4]
+    write(coco_root, content)
     after = [load(coco_root).fingerprint(index) for index in range(3)]
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
 
 
 def test_it_travels_to_workers(coco_root):
-    there = pickle.loads(pickle.dumps(load(coco_root)))
-    assert np.array_equal(there.read(2).mask, load(coco_root).read(2).mask)
+    restored = pickle.loads(pickle.dumps(load(coco_root)))
+    assert np.array_equal(restored.read(2).mask, load(coco_root).read(2).mask)
 
 
 @pytest.mark.parametrize(

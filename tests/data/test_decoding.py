@@ -104,12 +104,12 @@ def test_fingerprint_tells_content_order_and_absence(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_bytes(b"x")
     second.write_bytes(b"")
-    some = [
+    pictures = [
         sha256(first, second),
         sha256(second, first),
         sha256(first),
         sha256(first, tmp_path / "c"),
         sha256(first, None),
     ]
-    assert some[3] == some[4]
-    assert len(set(some[:4])) == 4
+    assert pictures[3] == pictures[4]
+    assert len(set(pictures[:4])) == 4

@@ -150,8 +150,11 @@ def test_folder(folder_root):
     samples = [dataset.read(index) for index in range(3)]
     assert [sample.label for sample in samples] == [0, 1, 2]
     assert all(sample.objects == () and sample.mask is None for sample in samples)
-    mine = load_dataset({"kind": "folder", "root": str(folder_root), "classes": ["dog", "bird", "cat"]})
-    assert [(mine.ids[index], mine.labels(index)) for index in range(2)] == [("cat/1.jpg", (2,)), ("dog/1.jpg", (0,))]
+    reordered = load_dataset({"kind": "folder", "root": str(folder_root), "classes": ["dog", "bird", "cat"]})
+    assert [(reordered.ids[index], reordered.labels(index)) for index in range(2)] == [
+        ("cat/1.jpg", (2,)),
+        ("dog/1.jpg", (0,)),
+    ]
 
 
 def test_fingerprint_follows_image_and_annotation(imagenet_root, build):

@@ -21,14 +21,14 @@ def scenes(size=20):
 
 def rows(items):
     """(image id, target or None) of every row, and (image id, status) of every bad image, in the order yielded."""
-    seen = []
+    outcomes = []
     for item in items:
         if isinstance(item, BadImage):
-            seen.append((item.image_id, item.status))
+            outcomes.append((item.image_id, item.status))
         else:
-            seen += zip(item.image_ids, item.targets.tolist() if item.targets is not None else [None] * len(item),
+            outcomes += zip(item.image_ids, item.targets.tolist() if item.targets is not None else [None] * len(item),
                         strict=True)  # fmt: skip
-    return seen
+    return outcomes
 
 
 def same(first, second):
@@ -46,8 +46,8 @@ def same(first, second):
 
 def test_label_rule_has_one_row_per_image():
     dataset = scenes()
-    found = rows(batches(dataset, range(20), PLAIN, "label", 8))
-    assert found == [(image_id, dataset.draw(index).label) for index, image_id in enumerate(dataset.ids)]
+    actual = rows(batches(dataset, range(20), PLAIN, "label", 8))
+    assert actual == [(image_id, dataset.draw(index).label) for index, image_id in enumerate(dataset.ids)]
 
 
 def test_each_label_rule_has_one_row_per_class_ascending():
@@ -59,7 +59,9 @@ def test_each_label_rule_has_one_row_per_class_ascending():
 def test_predicted_rule_has_no_targets_and_all_annotations():
     (batch,) = batches(scenes(4), range(4), PLAIN, "predicted", 8)
     assert batch.targets is None
-    assert [len(note.labels) for note in batch.annotations] == [len(scenes(4).draw(i).objects) for i in range(4)]
+    assert [len(annotation.labels) for annotation in batch.annotations] == [
+        len(scenes(4).draw(i).objects) for i in range(4)
+    ]
 
 
 def test_batches_are_full_but_the_last():
@@ -72,10 +74,10 @@ def test_rows_are_preprocessed_samples_in_the_order_of_indices():
     dataset = scenes()
     (batch,) = batches(dataset, [7, 3, 12], PLAIN, "label", 8)
     for row, index in enumerate([7, 3, 12]):
-        image, note = PLAIN(dataset.read(index))
+        image, annotation = PLAIN(dataset.read(index))
         assert torch.equal(batch.images[row], image)
-        assert torch.equal(batch.annotations[row].boxes, note.boxes)
-        assert torch.equal(batch.annotations[row].mask, note.mask)
+        assert torch.equal(batch.annotations[row].boxes, annotation.boxes)
+        assert torch.equal(batch.annotations[row].mask, annotation.mask)
 
 
 @pytest.mark.parametrize("target_rule", ["label", "each_label"])
@@ -85,9 +87,9 @@ def test_workers_change_nothing(imagenet_root, target_rule):
     bad.write_bytes(bad.read_bytes()[:300])
     dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     indices = [2, 0, 1, *[1, 2] * 20]
-    some = [list(batches(dataset, indices, PLAIN, target_rule, 8, workers)) for workers in (0, 2)]
-    assert len(some[0]) == len(some[1])
-    for first, second in zip(*some, strict=True):
+    runs = [list(batches(dataset, indices, PLAIN, target_rule, 8, workers)) for workers in (0, 2)]
+    assert len(runs[0]) == len(runs[1])
+    for first, second in zip(*runs, strict=True):
         assert type(first) is type(second)
         if isinstance(first, Batch):
             assert first.masks(first.targets) is None
@@ -99,8 +101,8 @@ def test_workers_change_nothing(imagenet_root, target_rule):
 
 
 def test_workers_change_nothing_in_scenes():
-    some = [list(batches(scenes(40), range(40), PLAIN, "each_label", 16, workers)) for workers in (0, 2)]
-    assert all(same(first, second) for first, second in zip(*some, strict=True))
+    runs = [list(batches(scenes(40), range(40), PLAIN, "each_label", 16, workers)) for workers in (0, 2)]
+    assert all(same(first, second) for first, second in zip(*runs, strict=True))
 
 
 def test_spawned_workers_can_be_sent_everything():
@@ -155,8 +157,8 @@ def test_image_without_a_class_is_yielded_not_dropped(voc_root):
 def test_class_that_the_crop_cuts_away_is_not_explained(voc_root, build):
     build[1](voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml", [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)])
     dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
-    found = rows(batches(dataset, [1], Preprocessing(30, 10, (0, 0, 0), (1, 1, 1)), "each_label", 8))
-    assert found == [("2007_2", 9)]  # of 40 x 30 the crop keeps columns 15 to 24: the cow
+    actual = rows(batches(dataset, [1], Preprocessing(30, 10, (0, 0, 0), (1, 1, 1)), "each_label", 8))
+    assert actual == [("2007_2", 9)]  # of 40 x 30 the crop keeps columns 15 to 24: the cow
 
 
 def test_malformed_annotations_are_logged(imagenet_root, caplog):
@@ -172,8 +174,8 @@ def test_images_of_unlike_sizes_never_share_a_batch(folder_root, build):
     build[0](folder_root / "cow/2.png", width=20, height=10)
     dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
     as_stored = Preprocessing(None, None, (0, 0, 0), (1, 1, 1))
-    found = [(batch.image_ids, batch.images.shape[2:]) for batch in batches(dataset, range(3), as_stored, "label", 8)]
-    assert found == [(("cat/1.jpg",), (30, 40)), (("cow/2.png",), (10, 20)), (("dog/1.jpg",), (30, 40))]
+    actual = [(batch.image_ids, batch.images.shape[2:]) for batch in batches(dataset, range(3), as_stored, "label", 8)]
+    assert actual == [(("cat/1.jpg",), (30, 40)), (("cow/2.png",), (10, 20)), (("dog/1.jpg",), (30, 40))]
 
 
 @pytest.mark.parametrize(

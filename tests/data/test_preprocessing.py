@@ -32,21 +32,21 @@ def plain(resize=None, crop=None):
 @pytest.mark.parametrize("interpolation", MODES)
 def test_image_equals_torchvision_bit_by_bit(size, resize, interpolation):
     image = noise(*size)
-    ours, _ = Preprocessing(resize, 224, MEAN, STD, interpolation)(Sample(image, "image"))
-    theirs = transforms.Compose([
+    actual, _ = Preprocessing(resize, 224, MEAN, STD, interpolation)(Sample(image, "image"))
+    expected = transforms.Compose([
         transforms.Resize(resize, MODES[interpolation], antialias=True),
         transforms.CenterCrop(224),
         transforms.ToTensor(),
         transforms.Normalize(MEAN, STD),
     ])(image)  # fmt: skip
-    assert ours.dtype == torch.float32
-    assert torch.equal(ours, theirs)
+    assert actual.dtype == torch.float32
+    assert torch.equal(actual, expected)
 
 
 def test_without_resize_and_crop_values_are_only_scaled():
     image = noise(7, 5)
-    ours, _ = plain()(Sample(image, "image"))
-    assert torch.equal(ours, torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255)
+    actual, _ = plain()(Sample(image, "image"))
+    assert torch.equal(actual, torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255)
 
 
 def test_boxes_through_resize_and_crop_by_hand():
@@ -58,24 +58,24 @@ def test_boxes_through_resize_and_crop_by_hand():
         (6, (380.0, 0.0, 400.0, 200.0)),  # right of the crop: gone
         (3, (0.0, 0.0, 400.0, 200.0)),  # everything: the crop itself
     )
-    _, note = plain(100, 100)(Sample(noise(400, 200), "image", objects=objects))
-    assert note.labels.tolist() == [3, 4, 3]
-    assert note.boxes.tolist() == [[10, 10, 80, 90], [0, 0, 30, 20], [0, 0, 100, 100]]
+    _, annotation = plain(100, 100)(Sample(noise(400, 200), "image", objects=objects))
+    assert annotation.labels.tolist() == [3, 4, 3]
+    assert annotation.boxes.tolist() == [[10, 10, 80, 90], [0, 0, 30, 20], [0, 0, 100, 100]]
 
 
 def test_boxes_follow_an_exact_size_per_axis():
-    _, note = plain((50, 300))(Sample(noise(100, 200), "image", objects=((1, (10.0, 20.0, 30.0, 60.0)),)))
-    assert note.boxes.tolist() == [[30, 5, 90, 15]]
+    _, annotation = plain((50, 300))(Sample(noise(100, 200), "image", objects=((1, (10.0, 20.0, 30.0, 60.0)),)))
+    assert annotation.boxes.tolist() == [[30, 5, 90, 15]]
 
 
 def test_boxes_move_with_the_padding_of_a_crop_larger_than_the_image():
     sample = Sample(noise(10, 20), "image", objects=((1, (0.0, 0.0, 10.0, 20.0)),), mask=np.zeros((20, 10), dtype=int))
-    image, note = plain(crop=15)(sample)
+    image, annotation = plain(crop=15)(sample)
     assert image.shape == (3, 15, 15)
-    assert note.boxes.tolist() == [[2, 0, 12, 15]]  # 5 columns of padding: 2 left, 3 right
-    assert (note.mask[:, 2:12] == 0).all()
-    assert (note.mask[:, :2] == -1).all()
-    assert (note.mask[:, 12:] == -1).all()
+    assert annotation.boxes.tolist() == [[2, 0, 12, 15]]  # 5 columns of padding: 2 left, 3 right
+    assert (annotation.mask[:, 2:12] == 0).all()
+    assert (annotation.mask[:, :2] == -1).all()
+    assert (annotation.mask[:, 12:] == -1).all()
 
 
 @pytest.mark.parametrize("size", [(403, 201), (203, 407), (150, 150)])
@@ -87,20 +87,22 @@ def test_image_box_and_mask_of_a_rectangle_stay_together(size, resize, crop):
     picture = np.zeros((height, width, 3), dtype=np.uint8)
     picture[y0:y1, x0:x1] = 255
     mask = np.where(picture[..., 0] > 0, 7, -1)
-    image, note = plain(resize, crop)(Sample(Image.fromarray(picture), "image", 7, ((7, (x0, y0, x1, y1)),), mask))
+    image, annotation = plain(resize, crop)(
+        Sample(Image.fromarray(picture), "image", 7, ((7, (x0, y0, x1, y1)),), mask)
+    )
     rows, columns = torch.nonzero(image[0] > 0.5, as_tuple=True)
-    seen = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-    assert (note.boxes[0] - seen).abs().max() <= 1
-    assert note.mask.shape == image.shape[1:]
-    assert set(note.mask.unique().tolist()) == {-1, 7}
-    unlike = ((note.mask == 7) != (image[0] > 0.5)).sum()
+    box = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert (annotation.boxes[0] - box).abs().max() <= 1
+    assert annotation.mask.shape == image.shape[1:]
+    assert set(annotation.mask.unique().tolist()) == {-1, 7}
+    unlike = ((annotation.mask == 7) != (image[0] > 0.5)).sum()
     assert unlike <= len(rows.unique()) + len(columns.unique())  # at most half of the rectangle's outline
 
 
 def test_mask_takes_the_nearest_class_never_a_mean():
     mask = np.array([[0, 0, 9, 9], [0, 0, 9, 9]])
-    _, note = plain((1, 2))(Sample(noise(4, 2), "image", mask=mask))
-    assert note.mask.tolist() == [[0, 9]]
+    _, annotation = plain((1, 2))(Sample(noise(4, 2), "image", mask=mask))
+    assert annotation.mask.tolist() == [[0, 9]]
 
 
 def test_denormalise_gives_the_picture_back():
@@ -114,10 +116,12 @@ def test_denormalise_gives_the_picture_back():
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (10_000, 40), (30, 10_000)])
 def test_extreme_shapes_work(size):
-    image, note = Preprocessing(256, 224, MEAN, STD)(Sample(noise(*size), "image", objects=((0, (0.0, 0.0, *size)),)))
+    image, annotation = Preprocessing(256, 224, MEAN, STD)(
+        Sample(noise(*size), "image", objects=((0, (0.0, 0.0, *size)),))
+    )
     assert image.shape == (3, 224, 224)
     assert torch.isfinite(image).all()
-    assert note.boxes.tolist() == [[0, 0, 224, 224]]
+    assert annotation.boxes.tolist() == [[0, 0, 224, 224]]
 
 
 def test_a_resize_beyond_memory_is_a_bad_image():

@@ -18,23 +18,23 @@ STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 def test_imagenet_agrees_with_its_provenance(real_root):
     dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
     with (real_root / "data/imagenet_provenance.csv").open(newline="") as file:
-        known = {f"{row['wnid']}/{row['filename']}": row for row in csv.DictReader(file)}
-    assert set(dataset.ids) == set(known)
+        solutions = {f"{row['wnid']}/{row['filename']}": row for row in csv.DictReader(file)}
+    assert set(dataset.ids) == set(solutions)
     assert len(dataset.classes) == 1000
     for index in subset(dataset, 60, 0):
-        sample, row = dataset.read(index), known[dataset.ids[index]]
+        sample, row = dataset.read(index), solutions[dataset.ids[index]]
         assert sample.label == int(row["class_index"])
         assert sample.image.size == (int(row["width"]), int(row["height"]))
         assert len(sample.objects) == int(row["boxes"])
         assert sample.problems == ()
     assert [dataset.labels(index)[0] for index in range(len(dataset))] == [
-        int(known[image_id]["class_index"]) for image_id in dataset.ids
+        int(solutions[image_id]["class_index"]) for image_id in dataset.ids
     ]
 
 
 def test_own_model_images_have_its_ten_classes(real_root):
-    own = sorted(path.name for path in (real_root / "own_model/images/val").iterdir())
-    dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "own_model/images"), "classes": own})
+    classes = sorted(path.name for path in (real_root / "own_model/images/val").iterdir())
+    dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "own_model/images"), "classes": classes})
     labels = [dataset.labels(index)[0] for index in range(len(dataset))]
     assert np.bincount(labels).tolist() == [12] * 10
     check_labels(dataset, range(len(dataset)), 10)
@@ -81,9 +81,10 @@ def test_real_images_pass_the_loader(real_root):
 
     dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
     chosen = subset(dataset, 24, 0)
-    some = [list(batches(dataset, chosen, STANDARD, "label", 10, workers)) for workers in (0, 2)]
-    assert [len(batch) for batch in some[0]] == [10, 10, 4]
-    for first, second in zip(*some, strict=True):
+    runs = [list(batches(dataset, chosen, STANDARD, "label", 10, workers)) for workers in (0, 2)]
+    assert [len(batch) for batch in runs[0]] == [10, 10, 4]
+    for first, second in zip(*runs, strict=True):
         assert not isinstance(first, BadImage)
         assert torch.equal(first.images, second.images)
-        assert all(note.boxes.max() <= 224 and note.boxes.min() >= 0 for note in first.annotations if len(note.boxes))
+        boxes = torch.cat([annotation.boxes for annotation in first.annotations])
+        assert boxes.max() <= 224 and boxes.min() >= 0

@@ -31,8 +31,8 @@ def test_every_image_can_be_chosen():
 def test_only_the_classes_asked_for(imagenet_root, voc_root):
     """By class, name or index; the class indices stay those of all classes."""
     dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
-    for said in (["n03"], ["great white shark"], [2]):
-        assert subset(dataset, None, 0, said) == (1, 2)
+    for only_classes in (["n03"], ["great white shark"], [2]):
+        assert subset(dataset, None, 0, only_classes) == (1, 2)
     assert dataset.labels(1) == (2,)
     assert len(subset(dataset, 1, 0, ["n03"])) == 1
     voc = load_dataset({"kind": "voc", "root": str(voc_root)})
@@ -40,7 +40,7 @@ def test_only_the_classes_asked_for(imagenet_root, voc_root):
 
 
 @pytest.mark.parametrize(
-    ("said", "size", "message"),
+    ("only_classes", "size", "message"),
     [
         (["n33"], None, "did you mean 'n03'"),
         ([3], None, "class of 'imagenet'"),
@@ -48,10 +48,10 @@ def test_only_the_classes_asked_for(imagenet_root, voc_root):
         (["n03"], 3, r"data\.size=3 of 2 images of data\.only_classes"),
     ],
 )
-def test_classes_that_are_not_there(imagenet_root, said, size, message):
+def test_classes_that_are_not_there(imagenet_root, only_classes, size, message):
     dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     with pytest.raises(BenchError, match=message):
-        subset(dataset, size, 0, said)
+        subset(dataset, size, 0, only_classes)
 
 
 @pytest.mark.parametrize("size", [0, -1, 51])

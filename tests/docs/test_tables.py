@@ -54,7 +54,7 @@ REFERENCE = r"""
 }
 """
 ROW = (
-    "| `brightest_cam` | Brightest-CAM | w_k = max(g_k), the maximum over x and y | `(B, K, 1, 1)` | yes |  | "
+    "| `brightest_cam` | Brightest-CAM | w_k = max(g_k), the maximum over x and y | `(B, K, 1, 1)` | yes |  |  | "
     "Doe and Röe 2031, [arXiv:3101.00001](https://arxiv.org/abs/3101.00001) |  |"
 )
 

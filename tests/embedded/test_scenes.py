@@ -25,7 +25,7 @@ def test_no_digit_is_in_both_splits():
     numbers, pictures = zip(*(scenes.digits(split)[:2] for split in scenes.SPLITS), strict=True)
     assert set(numbers[0]).isdisjoint(numbers[1])
     assert len(numbers[0]) + len(numbers[1]) == 1797
-    contents = [{picture.tobytes() for picture in some} for some in pictures]
+    contents = [{picture.tobytes() for picture in bundle} for bundle in pictures]
     assert contents[0].isdisjoint(contents[1])
 
 
@@ -33,7 +33,7 @@ def test_no_texture_is_in_both_splits():
     train, evaluation = (textures.bank(split) for split in scenes.SPLITS)
     assert set(textures.numbers("train")).isdisjoint(textures.numbers("evaluation"))
     assert len(train) + len(evaluation) == textures.COUNT
-    assert {one.tobytes() for one in train}.isdisjoint(one.tobytes() for one in evaluation)
+    assert {picture.tobytes() for picture in train}.isdisjoint(picture.tobytes() for picture in evaluation)
     # Every kind of texture (number modulo 5) is evaluated, on grounds that were not seen.
     assert {number % 5 for number in textures.numbers("evaluation")} == set(range(5))
 

@@ -36,16 +36,17 @@ def test_a_map_has_no_contributions(trace):
     explanation = ab.Explanation.of(trace, ab.Map(torch.ones(3, 2, 2)))
     assert explanation.contributions is None
     assert explanation.heatmap.shape == (3, 6, 6)
-    with pytest.raises(ValueError, match="no contributions"):
+    with pytest.raises(ab.BenchError, match="no contributions"):
         _ = explanation.channel_totals
 
 
 def test_boxes_and_masks_are_of_the_explained_class(trace):
     mask = torch.full((6, 6), -1)
     mask[:2], mask[2:4] = 0, 2
-    note = ab.Annotation(torch.tensor([0, 2, 2]), torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]]), mask)
+    boxes = torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]])
+    annotation = ab.Annotation(torch.tensor([0, 2, 2]), boxes, mask)
     bare = ab.Annotation.none()
-    batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets, (note, note, bare))
+    batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets, (annotation, annotation, bare))
     explanation = ab.Explanation.of(trace, gradient_cam(trace), batch)
     assert [len(boxes) for boxes in explanation.boxes] == [1, 2, 0]
     assert explanation.boxes[1].tolist() == [[0, 2, 6, 4], [1, 2, 3, 4]]
@@ -56,8 +57,9 @@ def test_boxes_and_masks_are_of_the_explained_class(trace):
 def test_others_are_the_objects_of_the_classes_that_are_not_explained(trace):
     mask = torch.full((6, 6), -1)
     mask[:2], mask[2:4] = 0, 2
-    note = ab.Annotation(torch.tensor([0, 2, 2]), torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]]), mask)
-    batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets, (note, note, ab.Annotation.none()))
+    boxes = torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]])
+    annotation = ab.Annotation(torch.tensor([0, 2, 2]), boxes, mask)
+    batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets, (annotation, annotation, ab.Annotation.none()))
     first, second, none = ab.Explanation.of(trace, gradient_cam(trace), batch, gradient_cam).again().others or ()
     assert (first.labels.tolist(), second.labels.tolist(), none.labels.tolist()) == ([2, 2], [0], [])
     assert second.boxes.tolist() == [[0, 0, 6, 2]]
@@ -93,5 +95,5 @@ def test_again_explains_with_the_same_method(trace):
 
 
 def test_again_needs_a_trace_and_a_method(trace):
-    with pytest.raises(ValueError, match="knows its trace and its method"):
+    with pytest.raises(ab.BenchError, match="with a trace and a method"):
         ab.Explanation(heatmap=torch.ones(1, 2, 2)).again()

@@ -57,41 +57,6 @@ def test_methods_that_mask_image_by_image_leave_repeats_out_too(filled_up, metho
     assert torch.equal(knowing, naive)
 
 
-def test_a_part_of_a_trace_knows_its_repeats(filled_up):
-    trace = filled_up[0]
-    expected = {(0, 1): 0, (0, 2): 0, (0, 3): 1, (1, 5): 3, (2, 5): 2, (4, 5): 0, (0, 5): 3}
-    assert {span: trace[slice(*span)].repeats for span in expected} == expected
-    assert trace[::2].repeats == 1  # images 0, 1, 1
-    assert trace.again().repeats == trace.scaled(2.0).repeats == 3
-
-
-def test_another_number_of_rows_or_other_rows_have_no_repeats(filled_up):
-    """A method may run the two distinct images alone, or add a blank one; a repeat must not be taken for it."""
-    trace = filled_up[0]
-    blank = torch.zeros_like(trace.images[:1])
-    one = trace.targets[:1]
-    assert trace.again(trace.images[:2], trace.targets[:2]).distinct == 2
-    more = trace.again(torch.cat([trace.images, blank]), torch.cat([trace.targets, one]))
-    replaced = trace.again(torch.cat([trace.images[:4], blank]))
-    other_class = trace.again(targets=torch.cat([trace.targets[:4], one]))
-    assert (more.repeats, replaced.repeats, other_class.repeats) == (0, 0, 0)
-    assert trace.again(2 * trace.images).repeats == 3
-
-
-def test_per_image_computes_the_valid_rows_and_repeats_the_last(filled_up):
-    padded, unpadded = filled_up
-    computed = []
-
-    def score(row: int) -> torch.Tensor:
-        computed.append(row)
-        return padded.scores[row]
-
-    assert torch.equal(padded.per_image(score), padded.scores[[0, 1, 1, 1, 1]])
-    assert computed == [0, 1]
-    assert padded.num_valid == 2
-    assert torch.equal(unpadded.per_image(lambda row: unpadded.activations[row]), unpadded.activations)
-
-
 def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
     trace = filled_up[0]
     monkeypatch.setattr(random_subsets, "KEPT_PIXELS", 12)

@@ -23,9 +23,9 @@ ACCURACY = {"squeezenet1_1": 0.655, "resnet18": 0.7125, "resnet50": 0.735, "mobi
 def photographs(real_root: Path) -> list[Batch]:
     """Decoded once for all networks, whose weights all expect the same."""
     dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
-    found = list(batches(dataset, range(len(dataset)), STANDARD, "label", batch_size=32))
-    assert sum(len(batch) for batch in found) == 400
-    return found
+    items = list(batches(dataset, range(len(dataset)), STANDARD, "label", batch_size=32))
+    assert sum(len(batch) for batch in items) == 400
+    return items
 
 
 @pytest.mark.parametrize("name", ACCURACY)

@@ -54,10 +54,10 @@ def _own_config_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_writes_every_key_down_and_is_described(name: str) -> None:
-    said = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text())
-    assert list(said) == [entry.name for entry in fields(ModelSpec)]
+    settings = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text())
+    assert list(settings) == [entry.name for entry in fields(ModelSpec)]
     assert len(describe_model(name)) > 10
-    assert model_config(name) == said
+    assert model_config(name) == settings
 
 
 def test_the_files_are_those_that_the_tests_know() -> None:

@@ -114,9 +114,9 @@ def test_a_layer_by_name_is_checked() -> None:
         chosen(network, "1.0.secnd")
     with pytest.raises(BenchError, match=r"no layer 'zz'; there are: 0, 1, 2, 3, 4\."):
         chosen(network, "zz")
-    with pytest.raises(BenchError, match=r"'4' puts out \(1, 5\), not maps .* as '1' is"):
+    with pytest.raises(BenchError, match=r"'4' gives \(1, 5\), not maps .* as '1' is"):
         chosen(network, "4")
-    with pytest.raises(BenchError, match=r"'2' puts out \(1, 4, 1, 1\), not maps"):
+    with pytest.raises(BenchError, match=r"'2' gives \(1, 4, 1, 1\), not maps"):
         chosen(network, "2")
 
 
@@ -138,7 +138,7 @@ def test_recording_leaves_the_network_as_it_was() -> None:
 
 
 def test_a_network_without_class_scores_is_refused() -> None:
-    with pytest.raises(BenchError, match=r"puts out \(1, 4, 16, 16\), not class scores"):
+    with pytest.raises(BenchError, match=r"output is \(1, 4, 16, 16\), not class scores"):
         layers.record(conv(3, 4), (16, 16))
 
 

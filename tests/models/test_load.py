@@ -43,12 +43,12 @@ def raises() -> nn.Module:
 """
 
 
-def squeezenet(**said: Any) -> LoadedModel:
-    return load_model({"name": "squeezenet1_1", "source": "torchvision", "weights": None, **said})
+def squeezenet(**settings: Any) -> LoadedModel:
+    return load_model({"name": "squeezenet1_1", "source": "torchvision", "weights": None, **settings})
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> dict[str, Any]:
+def own_network(tmp_path: Path) -> dict[str, Any]:
     """A user's own network, as a file."""
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "raises.py").write_text("1 / 0")
@@ -101,8 +101,8 @@ def test_published_weights_and_files_from_elsewhere_differ_in_their_input(no_net
         "MobileNet_V2_Weights.IMAGENET1K_V1": ({"weights": "IMAGENET1K_V1"}, 256),
         "mobilenet_v2.pth": ({"weights_folder": str(tmp_path)}, 256),
     }
-    for weights, (said, resize) in expected.items():
-        loaded = load_model({**cfg, **said})
+    for weights, (settings, resize) in expected.items():
+        loaded = load_model({**cfg, **settings})
         assert (loaded.weights, loaded.preprocessing.resize) == (weights, resize)
         assert loaded.weights_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
         assert state_sha256(loaded.module.state_dict()) == state_sha256(state)
@@ -126,14 +126,14 @@ def test_inceptions_published_weights_come_with_their_rescaled_input() -> None:
 
 
 def test_a_users_own_network_from_a_file_and_from_a_module(
-    own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_network: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = load_model({**own, "kwargs": {"width": 6}, "classes": ["a", "b", "c"], "resize": 20})
+    loaded = load_model({**own_network, "kwargs": {"width": 6}, "classes": ["a", "b", "c"], "resize": 20})
     assert (loaded.layer, loaded.number_of_classes, loaded.classes) == ("1", 3, ("a", "b", "c"))
     assert loaded.preprocessing == Preprocessing(20, None, MEAN, STD)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     for architecture in ("mine:build", "mine.build"):
-        by_module = load_model({**own, "architecture": architecture, "kwargs": {"width": 6}})
+        by_module = load_model({**own_network, "architecture": architecture, "kwargs": {"width": 6}})
         assert by_module.weights_sha256 == loaded.weights_sha256
 
 
@@ -153,7 +153,7 @@ def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("settings", "message"),
     [
         ({"architecture": "squeezenet1_2"}, r"no torchvision classifier 'squeezenet1_2'; did you mean 'squeezenet1_1'"),
         ({"source": "torchvison"}, "no model source 'torchvison'; did you mean 'torchvision'"),
@@ -175,9 +175,9 @@ def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"source": "embedded", "architecture": "scenes_vg"}, "no embedded model 'scenes_vg'"),
     ],
 )
-def test_mistakes(said: dict[str, Any], message: str) -> None:
+def test_mistakes(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        squeezenet(**said)
+        squeezenet(**settings)
 
 
 @pytest.mark.parametrize(
@@ -189,14 +189,16 @@ def test_mistakes(said: dict[str, Any], message: str) -> None:
         ("build", "names no function"),
         ("{folder}/raises.py:build", "can't be imported .ZeroDivisionError"),
         ("{folder}/mine.py:raises", "can't be built with model.kwargs={}: RuntimeError: not today"),
-        ("{folder}/mine.py:nothing", "gives a int; it must return an nn.Module"),
+        ("{folder}/mine.py:nothing", "must return an nn.Module, not an int"),
     ],
 )
-def test_mistakes_in_a_users_own_network(own: dict[str, Any], tmp_path: Path, architecture: str, message: str) -> None:
+def test_mistakes_in_a_users_own_network(
+    own_network: dict[str, Any], tmp_path: Path, architecture: str, message: str
+) -> None:
     with pytest.raises(BenchError, match=message):
-        load_model({**own, "architecture": architecture.format(folder=tmp_path)})
+        load_model({**own_network, "architecture": architecture.format(folder=tmp_path)})
     with pytest.raises(BenchError, match=r"no weights called 'default'; set model\.weights"):
-        load_model({**own, "weights": "default"})
+        load_model({**own_network, "weights": "default"})
 
 
 def test_two_files_of_the_same_name_are_two_modules(tmp_path: Path) -> None:
@@ -216,10 +218,10 @@ def test_a_file_that_raises_leaves_no_module_behind(tmp_path: Path) -> None:
     assert not [name for name in sys.modules if "halfway" in name]
 
 
-def test_weights_may_have_any_suffix(own: dict[str, Any], tmp_path: Path) -> None:
+def test_weights_may_have_any_suffix(own_network: dict[str, Any], tmp_path: Path) -> None:
     build = import_function(f"{tmp_path}/mine.py:build")
     torch.save(build().state_dict(), tmp_path / "best.ckpt")
-    assert load_model({**own, "kwargs": {}, "weights": str(tmp_path / "best.ckpt")}).weights == "best.ckpt"
+    assert load_model({**own_network, "kwargs": {}, "weights": str(tmp_path / "best.ckpt")}).weights == "best.ckpt"
 
 
 def test_a_hydra_node_is_taken_as_well_as_a_mapping() -> None:

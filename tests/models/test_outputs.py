@@ -70,9 +70,9 @@ def test_every_synset_is_at_its_index_of_the_standard_order() -> None:
 
 def test_groups_are_log_sum_exp() -> None:
     logits = torch.randn(3, 7, dtype=torch.float64)
-    found = outputs.LogSumExpGroups([[1], [0, 6, 3]]).double()(logits)
-    assert torch.allclose(found[:, 0], logits[:, 1])
-    assert torch.allclose(found[:, 1], logits[:, [0, 6, 3]].exp().sum(1).log())
+    actual = outputs.LogSumExpGroups([[1], [0, 6, 3]]).double()(logits)
+    assert torch.allclose(actual[:, 0], logits[:, 1])
+    assert torch.allclose(actual[:, 1], logits[:, [0, 6, 3]].exp().sum(1).log())
 
 
 def test_softmax_over_groups_is_the_conditional_probability() -> None:
@@ -205,8 +205,8 @@ def test_ablations_of_every_output_are_exact(head: str, output: str | Output, dt
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_scores_and_gradients_are_those_of_the_output(output: str) -> None:
     net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
-    found = trace(net, "1", images_for(), targets, output=output)
-    maps = found.activations.clone().requires_grad_()
+    actual = trace(net, "1", images_for(), targets, output=output)
+    maps = actual.activations.clone().requires_grad_()
     logits = net[2](maps)
     if output == "probability":
         scores = logits.softmax(1)[range(4), targets]
@@ -214,13 +214,13 @@ def test_scores_and_gradients_are_those_of_the_output(output: str) -> None:
         others = logits.scatter(1, targets[:, None], -torch.inf).amax(1)
         scores = logits[range(4), targets] - others
     (gradients,) = torch.autograd.grad(scores.sum(), maps)
-    torch.testing.assert_close(found.scores, scores, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(found.gradients, gradients, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(found.logits, logits, rtol=1e-12, atol=1e-15)  # the network's own stay reachable
-    torch.testing.assert_close(found.forward_logits(images_for()), logits, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(found.forward(images_for())[range(4), targets], scores, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(found.explained(found.logits), found.head(found.activations), rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(found.head_logits(found.activations), logits, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(actual.scores, scores, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(actual.gradients, gradients, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(actual.logits, logits, rtol=1e-12, atol=1e-15)  # the network's own stay reachable
+    torch.testing.assert_close(actual.forward_logits(images_for()), logits, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(actual.forward(images_for())[range(4), targets], scores, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(actual.explained(actual.logits), actual.head(actual.activations), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(actual.head_logits(actual.activations), logits, rtol=1e-12, atol=1e-15)
 
 
 def test_without_targets_the_predicted_class_is_explained_whatever_the_output() -> None:
@@ -268,15 +268,15 @@ def test_an_unknown_output_is_told() -> None:
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_parts_of_a_trace_another_layer_and_other_images_keep_the_output(output: str) -> None:
     net = network(HEADS["fully connected"]())
-    whole = trace(net, "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
-    torch.testing.assert_close(whole[1:3].ablation_drops, whole.ablation_drops[1:3], rtol=1e-11, atol=1e-14)
-    torch.testing.assert_close(whole.at("0").scores, whole.scores)
-    torch.testing.assert_close(whole.again(images=images_for()).scores, whole.scores)
-    torch.testing.assert_close(whole.again(model=net).scores, whole.scores)
-    larger = whole.scaled(output=4.0)
-    torch.testing.assert_close(larger.ablation_drops, 4 * whole.ablation_drops)
-    torch.testing.assert_close(larger.head(whole.activations), 4 * whole.head(whole.activations))
-    torch.testing.assert_close(larger.logits, whole.logits)  # the probability of a class isn't four times as high
+    traced = trace(net, "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
+    torch.testing.assert_close(traced[1:3].ablation_drops, traced.ablation_drops[1:3], rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(traced.at("0").scores, traced.scores)
+    torch.testing.assert_close(traced.again(images=images_for()).scores, traced.scores)
+    torch.testing.assert_close(traced.again(model=net).scores, traced.scores)
+    larger = traced.scaled(output=4.0)
+    torch.testing.assert_close(larger.ablation_drops, 4 * traced.ablation_drops)
+    torch.testing.assert_close(larger.head(traced.activations), 4 * traced.head(traced.activations))
+    torch.testing.assert_close(larger.logits, traced.logits)  # the probability of a class isn't four times as high
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
@@ -285,34 +285,36 @@ def test_parts_of_a_trace_another_layer_and_other_images_keep_the_output(output:
 @pytest.mark.filterwarnings("ignore")
 def test_what_a_method_claims_of_its_scale_holds_for_every_output(name: str, head: str, output: str) -> None:
     method = methods.get(name)
-    found = trace(network(HEADS[head]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
+    actual = trace(network(HEADS[head]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
     with suppress(BenchError):  # not_applicable: it has no rule for a softmax, or for the highest of the others
-        assert on_score_scale(method, found) == method.spec.on_score_scale
+        assert on_score_scale(method, actual) == method.spec.on_score_scale
 
 
 def test_cam_does_not_take_a_softmax_for_a_linear_head() -> None:
-    found = trace(network(HEADS["pooled"]()), "1", images_for(), output="probability")
+    actual = trace(network(HEADS["pooled"]()), "1", images_for(), output="probability")
     with pytest.raises(BenchError, match="global average pooling"):
-        methods.get("cam")(found)
+        methods.get("cam")(actual)
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_masked_methods_still_ask_for_the_class_and_its_true_probability(output: str) -> None:
     net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
-    mine, plain = (trace(net, "1", images_for(), targets, output=said) for said in (output, "logits"))
-    torch.testing.assert_close(recipro_cam(mine).raw, recipro_cam(plain).raw)  # scores by probability
-    of_masks = [score_cam(found, "probability", baseline=False, channel_softmax=False) for found in (mine, plain)]
+    of_output, plain = (trace(net, "1", images_for(), targets, output=name) for name in (output, "logits"))
+    torch.testing.assert_close(recipro_cam(of_output).raw, recipro_cam(plain).raw)  # scores by probability
+    of_masks = [
+        score_cam(actual, "probability", baseline=False, channel_softmax=False) for actual in (of_output, plain)
+    ]
     torch.testing.assert_close(*of_masks)
-    by_output = score_cam(mine, "logit", baseline=False, channel_softmax=False)
+    by_output = score_cam(of_output, "logit", baseline=False, channel_softmax=False)
     assert by_output.equal(of_masks[0]) == (output == "probability")
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_other_libraries_explain_the_same_output(output: str) -> None:
     pytest.importorskip("captum")
-    found = trace(network(HEADS["fully connected"]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
-    ours = (methods.get("grad_cam")(found) * found.activations).sum(1)
-    torch.testing.assert_close(methods.get("grad_cam@captum")(found).raw, ours)
+    actual = trace(network(HEADS["fully connected"]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
+    raw_map = (methods.get("grad_cam")(actual) * actual.activations).sum(1)
+    torch.testing.assert_close(methods.get("grad_cam@captum")(actual).raw, raw_map)
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
@@ -320,12 +322,12 @@ def test_confidence_is_the_probability_whatever_is_explained(output: str) -> Non
     """The same maps give the same drops: nothing takes a softmax of a probability, or of margins."""
     net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
     heatmap = torch.rand(4, 8, 8, dtype=torch.float64)
-    mine, plain = (
-        Explanation(trace=trace(net, "1", images_for(), targets, output=said), heatmap=heatmap, images=images_for())
-        for said in (output, "logits")
+    of_output, plain = (
+        Explanation(trace=trace(net, "1", images_for(), targets, output=name), heatmap=heatmap, images=images_for())
+        for name in (output, "logits")
     )
     for name in ("confidence_drop", "average_drop"):
-        torch.testing.assert_close(metrics.get(name)(mine), metrics.get(name)(plain), rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(metrics.get(name)(of_output), metrics.get(name)(plain), rtol=1e-12, atol=1e-15)
 
 
 def test_evaluate_says_the_output_in_the_models_name() -> None:

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 import bench_methods
+import bench_metrics
 import bench_speed
 import numpy as np
 import pytest
@@ -74,3 +75,18 @@ def test_the_study_compares_points_of_axiom_cam_that_exist(network):
     explanation = ab.Explanation.of(trace, candidates[0](trace))
     assert study_axiom_cam.heatmap_mean(explanation).shape == study_axiom_cam.gap(explanation).shape == (2,)
     assert [control.name for control in study_axiom_cam.controls()] == ["heatmap_mean", "confidence_drop_hard", "gap"]
+
+
+def test_metrics_that_run_a_model_are_told_from_those_of_maps_alone():
+    alone = {name: bench_metrics._is_of_maps_alone(ab.metrics.get(name)) for name in ("gini", "deletion_auc", "zeta")}
+    assert alone == {"gini": True, "deletion_auc": False, "zeta": False}
+    assert set(bench_metrics.LOCALIZATION) <= {
+        name for name in ab.metrics.names() if bench_metrics._is_of_maps_alone(ab.metrics.get(name))
+    }
+
+
+def test_made_up_explanations_hold_an_object_of_their_class():
+    explanation = bench_metrics.maps(batch=3, side=7)()
+    assert [len(boxes) for boxes in explanation.boxes] == [1, 1, 1]
+    assert explanation.masks.flatten(1).any(1).all()
+    assert ab.metrics.get("box_iou")(explanation).isfinite().all()

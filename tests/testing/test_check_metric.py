@@ -94,7 +94,7 @@ BROKEN = [
 @pytest.mark.parametrize(("check", "metric"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
 def test_a_broken_promise_is_caught(check, metric):
     case = METRIC_CASES["weights"]
-    with pytest.raises((AssertionError, RuntimeError, TypeError)):
+    with pytest.raises((AssertionError, BenchError, RuntimeError, TypeError)):
         getattr(metric_checks, check)(plugins.of("metric", metric), case)
     getattr(metric_checks, check)(plugins.of("metric", mean_of_heatmap), case)
 
@@ -114,6 +114,13 @@ def test_a_name_passes():
 def test_the_message_names_metric_check_and_case():
     with pytest.raises(AssertionError, match=r"by_row_number fails batch_invariant on the explanation by weights: \w+"):
         check_metric(by_row_number)
+
+
+def test_what_the_engine_refuses_is_a_failure():
+    with pytest.raises(AssertionError, match="returned 'least', which it doesn't declare"):
+        check_metric(several_values)
+    with pytest.raises(AssertionError, match=r"writes to explanation\.heatmap"):
+        check_metric(overwrites_the_heatmap)
 
 
 def test_an_error_of_the_metric_passes_through_with_a_note():

@@ -1,4 +1,4 @@
-"""What the ablation engine knows of torch's operations: which keep channels apart, and how a difference passes them.
+"""Tables of torch's operations: which keep channels apart, and how a difference passes them.
 
 An operation is named by a module's class, a function, or a method's name without the underscore of its in-place form.
 Whatever isn't listed is still exact: it is evaluated at x + d and at x.
@@ -75,7 +75,7 @@ SHAPE_ONLY = {"size", "dim", getattr, len}
 
 
 def operation(node: fx.Node, root: nn.Module) -> Any:
-    """The name under which a node's operation stands in the tables above; None where they may not speak for it."""
+    """A node's operation as the tables above name it; None for a module that hooks or an own forward alter."""
     target: Any = node.target
     if node.op == "call_module":
         module = root.get_submodule(target)
@@ -87,7 +87,7 @@ def operation(node: fx.Node, root: nn.Module) -> Any:
 
 
 def is_output(name: Any) -> bool:
-    """Whether an operation is the module behind the logits, which says itself how it changes with them."""
+    """Whether an operation is the module behind the logits, which has a `difference` of its own."""
     return isinstance(name, type) and issubclass(name, OutputModule)
 
 

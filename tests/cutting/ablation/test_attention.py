@@ -20,14 +20,14 @@ def test_one_feature_of_every_token(bias: bool):
     layer = nn.MultiheadAttention(6, 2, bias=bias, batch_first=True).double().eval()
     query, tokens = torch.randn(1, 2, 6).double(), torch.randn(1, 5, 6).double()
     change, features = torch.randn(3, 5).double(), torch.tensor([4, 0, 4])
-    found = attention_difference(layer, query, tokens, change, features)
+    actual = attention_difference(layer, query, tokens, change, features)
     before, _ = layer(query, tokens, tokens)
     for row in range(3):
         moved = tokens.clone()
         for token in range(5):
             moved[0, token, features[row]] += change[row, token]
         after, _ = layer(query, moved, moved)
-        torch.testing.assert_close(found[row], (after - before)[0], rtol=0, atol=1e-14)
+        torch.testing.assert_close(actual[row], (after - before)[0], rtol=0, atol=1e-14)
 
 
 class Classifier(nn.Module):
@@ -68,5 +68,5 @@ def test_float32_is_as_close_to_float64_as_whole_passes():
     torch.manual_seed(0)
     model, images = Classifier("nothing"), torch.randn(2, 3, 3, 3)
     exact = ab.trace(model.double(), "maps", images.double(), torch.tensor([0, 3])).ablation_drops
-    found = ab.trace(model.float(), "maps", images, torch.tensor([0, 3])).ablation_drops
-    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-6)
+    actual = ab.trace(model.float(), "maps", images, torch.tensor([0, 3])).ablation_drops
+    torch.testing.assert_close(actual.double(), exact, rtol=0, atol=1e-6)

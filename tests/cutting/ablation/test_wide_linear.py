@@ -19,9 +19,9 @@ def test_value_and_gradient_equal_the_layer_s(batch, bias):
     value = apply_linear(layer, x)
     assert type(value.grad_fn).__name__ == "_WideLinearBackward"
     assert torch.equal(value, layer(x))
-    ours, theirs = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (value, layer(x)))
+    blocked, expected = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (value, layer(x)))
     # 1e-15: a sum of 7 products of numbers near 1 / sqrt(WIDE), in any order.
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-15)
+    torch.testing.assert_close(blocked, expected, rtol=0, atol=1e-15)
 
 
 def test_its_gradient_can_be_differentiated_again():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("architecture.md", "performance.md")
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")
 BENEATH = ("", "bench", "bench/cutting", "bench/cutting/ablation")  # where a page's short names may lie

@@ -1,0 +1,41 @@
+"""SHA-256 of files that were read before: they are known again by path, size and time of modification."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+SETTLED = 2.0  # seconds: a file that was changed more recently may change again within its clock's tick
+
+
+class FileHashes:
+    """known: {what tells the files apart: hash}, as `fresh` had it before. fresh: what was asked for since."""
+
+    def __init__(self, known: Mapping[str, str] | None = None) -> None:
+        self.known: Mapping[str, str] = known or {}
+        self.fresh: dict[str, str] = {}
+
+    def of(self, paths: Iterable[Path | None], compute: Callable[[], str], part: str = "") -> str:
+        """The hash of these files' content, computed if they aren't known. part: names what is hashed in the files."""
+        stamp, settled = _stamp(paths)
+        stamp += part
+        digest = self.fresh.get(stamp) or self.known.get(stamp) or compute()
+        if settled:
+            self.fresh[stamp] = digest
+        return digest
+
+
+def _stamp(paths: Iterable[Path | None]) -> tuple[str, bool]:
+    """(absolute path, size and time of modification of each file; whether no file was changed just now)."""
+    entries, latest = [], 0
+    for path in paths:
+        try:
+            state = None if path is None else os.stat(path)
+        except OSError:
+            state = None
+        size, modified = (state.st_size, state.st_mtime_ns) if state else (-1, 0)
+        entries.append(f"{'' if path is None else os.path.abspath(path)}|{size}|{modified}")
+        latest = max(latest, modified)
+    return "|".join(entries), time.time() - latest / 1e9 > SETTLED

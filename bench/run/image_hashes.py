@@ -1,0 +1,35 @@
+"""Hashes of image files, kept in the run folder, so that a second run over the same images needn't read them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.records import files
+from axiom_bench.records.keys import key
+from axiom_bench.run.job import Job
+
+NAME = "image_hashes.json"
+
+
+def read(folder: Path) -> FileHashes:
+    """The hashes that the folder keeps; none where there are none, or the file is damaged."""
+    try:
+        content = json.loads((folder / NAME).read_bytes())
+        known = content["files"] if content["sha256"] == key(files=content["files"]) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    return FileHashes(known)
+
+
+def keep(job: Job, folder: Path) -> None:
+    """Hashes the job's images and keeps what is new for the next run.
+
+    Of two processes that write at once, one has the last word: what the other knew is read once more. Raises BenchError
+    where the folder can't be written.
+    """
+    hashes = job.hashes
+    if job.contents and hashes.fresh.items() - hashes.known.items():
+        entries = {**hashes.known, **hashes.fresh}
+        files.write(folder / NAME, json.dumps({"sha256": key(files=entries), "files": entries}).encode())
