@@ -60,7 +60,8 @@ class Plugin(Generic[Spec]):
             return answer
         from axiom_bench.evaluation.answering import answer_alone  # here, because it imports torch
 
-        return answer_alone(self, argument, answer)
+        generator: Any = answer
+        return answer_alone(self, argument, generator)
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:

@@ -2,8 +2,8 @@
 
 From the modules that compute a value, imports are followed through the rooms that compute (see ROOMS) and through the
 user's own modules, and the parsed code of each module reached counts, without comments, docstrings and formatting.
-What belongs to an installed distribution counts by the distribution's version; all other code of this project
-(command line, gate, report, records, scheduling of runs) doesn't count.
+What belongs to an installed distribution counts by its version (see `Sources.distributions`); all other code of this
+project (command line, gate, report, records, scheduling of runs) doesn't count.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -69,13 +69,14 @@ class Sources:
     def distributions(self, top: str) -> tuple[str, ...]:
         """The installed distributions that a top-level package comes from.
 
-        None for code that counts by its source: this project's, a user's own, and what is installed as editable.
+        None for code that counts by its source: this project's, a user's own, and what was installed from a folder or a
+        repository, editable or not.
         """
         if top == PACKAGE:
             return ()
         if top not in self._distributions:
             if not self._by_package:
-                self._by_package.update(packages_distributions())
+                self._by_package.update(_packages())
             names = sorted(set(self._by_package.get(top, ())))
             spec = _top_level(top) if names else None
             self._distributions[top] = tuple(name for name in names if spec and _is_installed(distribution(name), spec))
@@ -94,6 +95,13 @@ def label(module: str) -> str:
     return module.rpartition("_")[0] if module.startswith(FROM_FILE) else module
 
 
+@cache
+def _packages() -> Mapping[str, list[str]]:
+    """The distributions of each installed top-level package: hundreds of small files, read once."""
+    return packages_distributions()
+
+
+@cache
 def version_of(library: str) -> str:
     """A distribution's installed version; "absent" where it isn't installed."""
     try:
@@ -108,14 +116,14 @@ def _counts(name: str) -> bool:
 
 
 def _is_installed(found: Distribution, spec: ModuleSpec) -> bool:
-    """Whether a package's files are those that the distribution has installed, and not a checkout being worked on."""
+    """Whether a package's files are those that the distribution has installed, from an index or an archive."""
     folder = Path(str(found.locate_file("")))
     try:
         direct = json.loads(found.read_text("direct_url.json") or "{}")
     except ValueError:
         direct = {}
     checkout = any((folder / name).is_file() for name in ("setup.py", "pyproject.toml"))  # of `setup.py develop`
-    if direct.get("dir_info", {}).get("editable") or checkout:
+    if checkout or "dir_info" in direct or "vcs_info" in direct:  # PEP 610: its version needn't change with its code
         return False
     places = [Path(place) for place in (*(spec.submodule_search_locations or ()), spec.origin) if place]
     return any(place.is_relative_to(folder) or place.resolve().is_relative_to(folder.resolve()) for place in places)

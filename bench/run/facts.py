@@ -123,7 +123,7 @@ def metric_key(metric: Plugin, sources: Sources) -> str:
         of=metric.spec.of,
         needs=needs_of(metric),
         undefined=metric.spec.undefined,
-        names=value_names(metric),
+        names=[value_names(metric), metric.spec.curves],
     )
 
 

@@ -80,15 +80,15 @@ def test_a_package_of_the_users_counts_by_source(folder: Path, statement: str):
     assert "users_package" not in sys.modules  # nothing is imported for it
 
 
-def install(site: Path, version: str = "1.0", editable: bool = False, source: Path | None = None) -> None:
+def install(site: Path, version: str = "1.0", direct_url: dict | None = None, source: Path | None = None) -> None:
     """The distribution users-dist, whose package users_dist lies in `source`, else beside its metadata."""
     metadata = site / f"users_dist-{version}.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: users-dist\nVersion: {version}\n")
     (metadata / "top_level.txt").write_text("users_dist\n")
-    (metadata / "RECORD").write_text("" if editable else "users_dist/__init__.py,,\n")
-    if editable:
-        (metadata / "direct_url.json").write_text(json.dumps({"url": "file:///x", "dir_info": {"editable": True}}))
+    (metadata / "RECORD").write_text("" if source else "users_dist/__init__.py,,\n")
+    if direct_url:
+        (metadata / "direct_url.json").write_text(json.dumps({"url": "file:///x", **direct_url}))
     package = (source or site) / "users_dist"
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").write_text("FACTOR = 1\n")
@@ -109,13 +109,28 @@ def test_an_installed_package_counts_by_its_version(folder: Path, tmp_path: Path
 
 def test_an_editable_package_counts_by_its_source(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (folder / "users_cam.py").write_text("import users_dist\n")
-    install(tmp_path / "site", editable=True, source=tmp_path / "checkout")
+    install(tmp_path / "site", direct_url={"dir_info": {"editable": True}}, source=tmp_path / "checkout")
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "checkout")
     before = code("users_cam")
     assert before.versions == ()
     (tmp_path / "checkout/users_dist/__init__.py").write_text("FACTOR = 20\n")
     assert code("users_cam") != before
+
+
+@pytest.mark.parametrize(
+    ("direct_url", "by_version"),
+    [({"dir_info": {}}, False), ({"vcs_info": {"vcs": "git"}}, False), ({"archive_info": {}}, True)],
+)
+def test_what_was_installed_from_a_folder_or_a_repository_counts_by_its_source(
+    folder: Path, tmp_path: Path, direct_url: dict, by_version: bool
+):
+    (folder / "users_cam.py").write_text("import users_dist\n")
+    install(tmp_path, direct_url=direct_url)
+    before = code("users_cam")
+    assert bool(before.versions) == by_version
+    (tmp_path / "users_dist/__init__.py").write_text("FACTOR = 20\n")
+    assert (code("users_cam") == before) == by_version
 
 
 def test_a_folder_that_hides_an_installed_package_counts_by_source(
