@@ -25,8 +25,8 @@ def box_iou(
         raise BenchError(f"box_iou's regions are 'largest' or 'all', not {regions!r}.")
     check_fraction(fraction)
     swept = fraction == BEST or fraction in FRACTIONS
-    found = boxes_above(explanation, connectivity, FRACTIONS if swept else (float(fraction),))
-    curves = found.iou if regions == "largest" else found.best_iou
+    boxes = boxes_above(explanation, connectivity, FRACTIONS if swept else (float(fraction),))
+    curves = boxes.iou if regions == "largest" else boxes.best_iou
     if fraction == BEST:
         return torch.from_numpy(np.fmax.reduce(curves, axis=1))
     return torch.from_numpy(curves[:, FRACTIONS.index(float(fraction)) if swept else 0].copy())

@@ -18,8 +18,8 @@ def completeness(explanation: Explanation) -> dict[str, Tensor]:
     """
     S = given(explanation.trace, "trace").scores.double()  # (B,)
     raw_map = given(explanation.raw_map, "raw_map").double()  # (B, h, w)
-    shown = given(explanation.heatmap, "heatmap").double().mean(XY) * raw_map[0].numel()
+    heatmap_total = given(explanation.heatmap, "heatmap").double().mean(XY) * raw_map[0].numel()
     return {
         "completeness_error_relu": (S - raw_map.clamp(min=0).sum(XY)).abs() / S.abs(),
-        "completeness_error_heatmap": (S - shown).abs() / S.abs(),
+        "completeness_error_heatmap": (S - heatmap_total).abs() / S.abs(),
     }

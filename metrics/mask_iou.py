@@ -20,8 +20,8 @@ def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
     """
     check_fraction(fraction)
     if fraction == BEST or fraction in FRACTIONS:
-        found = pixels_above(explanation)
-        curves = _share(found.hit, found.above + found.hit[:, -1:] - found.hit)[:, -2::-1]  # from 0 to 0.99
+        pixels = pixels_above(explanation)
+        curves = _share(pixels.hit, pixels.above + pixels.hit[:, -1:] - pixels.hit)[:, -2::-1]  # from 0 to 0.99
         return torch.from_numpy(curves.max(1) if fraction == BEST else curves[:, FRACTIONS.index(float(fraction))])
     masks = given(explanation.masks, "masks").cpu().numpy()
     above = millionths(explanation) > level(float(fraction))
@@ -29,6 +29,6 @@ def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
     return torch.from_numpy(_share(np.count_nonzero(above & masks, axis=(1, 2)), either))
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, NaN where both are 0."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """part / total, NaN where both are 0."""
+    return np.divide(part, total, out=np.full(np.shape(total), np.nan), where=total > 0)

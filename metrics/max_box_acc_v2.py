@@ -38,8 +38,8 @@ def over_images(
 
     counts: see `shared.drawn_rows`.
     """
-    found = curves["max_box_acc_v2_iou"]
-    parts = {name: mean(found >= iou, counts).max(-1) for name, iou in _named(ious).items()}
+    points = curves["max_box_acc_v2_iou"]
+    parts = {name: mean(points >= iou, counts).max(-1) for name, iou in _named(ious).items()}
     return {"max_box_acc_v2": np.mean(list(parts.values()), 0), **parts}
 
 

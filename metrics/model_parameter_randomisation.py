@@ -41,9 +41,9 @@ def model_parameter_randomisation(
         raise BenchError(f"model_parameter_randomisation needs at least one stage, not stages={stages}.")
     trace = given(explanation.trace, "trace")
     key = ("model_parameter_randomisation", order, stages, seed)
-    found = []
+    similarities = []
     for stage in range(min(stages, number_of_layers(trace.cut_model.model))):
-        found.append(
+        similarities.append(
             (
                 yield Reexplanation(
                     trace=partial(_randomised_trace, trace, key, stage, order, stages, seed),
@@ -52,8 +52,8 @@ def model_parameter_randomisation(
                 )
             )
         )
-    points = torch.stack(found, dim=1)
-    fractions = [(stage + 1) / len(found) for stage in range(len(found))]
+    points = torch.stack(similarities, dim=1)
+    fractions = [(stage + 1) / len(similarities) for stage in range(len(similarities))]
     curve = Curve(points, fractions, "Model parameter randomisation", "fraction of the layers drawn anew", "similarity")
     return {"model_parameter_randomisation": points.mean(1), "randomisation": curve}
 

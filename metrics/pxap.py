@@ -22,12 +22,12 @@ def pxap(explanation: Explanation) -> dict[str, Tensor | Curve]:
     image alone; the data set's own sums pixels over all images first. The curves pxap_above and pxap_hit (B, 101) hold
     those counts. A constant map has the mask's share of the image.
     """
-    found = pixels_above(explanation)
-    precision = torch.from_numpy(average_precision(found.above, found.hit))
+    pixels = pixels_above(explanation)
+    precision = torch.from_numpy(average_precision(pixels.above, pixels.hit))
     return {
         "pxap": precision,
-        "pxap_above": Curve(torch.from_numpy(found.above).double()),
-        "pxap_hit": Curve(torch.from_numpy(found.hit).double()),
+        "pxap_above": Curve(torch.from_numpy(pixels.above).double()),
+        "pxap_hit": Curve(torch.from_numpy(pixels.hit).double()),
     }
 
 

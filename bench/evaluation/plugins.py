@@ -179,8 +179,8 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
 
 def taken(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the parameters that a function takes."""
-    known = inspect.signature(function).parameters
-    return {key: value for key, value in params.items() if key in known}
+    accepted = inspect.signature(function).parameters
+    return {key: value for key, value in params.items() if key in accepted}
 
 
 def _values(kind: str, name: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:

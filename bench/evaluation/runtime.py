@@ -47,16 +47,16 @@ def measure_runtime(
     peak_memory_bytes: the most that a step held beyond what was allocated at its start, NaN where that can't be told.
     A method that doesn't apply to the model has no row, and a warning says so.
     """
-    whole = cut.trace(images, targets)
-    passes = {step: _passes(step, whole) for step in _steps(cut, whole, methods)}
+    trace = cut.trace(images, targets)
+    passes = {step: _passes(step, trace) for step in _steps(cut, trace, methods)}
     steps = [step for step, counted in passes.items() if counted is not None]
-    rounds = np.array([[_seconds(step, whole) for step in steps] for _ in range(warmup + repeats)])[warmup:]
+    rounds = np.array([[_seconds(step, trace) for step in steps] for _ in range(warmup + repeats)])[warmup:]
     rows = [
         {
             "method": step.method,
             "step": step.name,
             **(passes[step] or {}),
-            "peak_memory_bytes": peak_memory(partial(step.run, _fresh(whole)), whole.images.device),
+            "peak_memory_bytes": peak_memory(partial(step.run, _fresh(trace)), trace.images.device),
         }
         for step in steps
     ]
@@ -64,10 +64,10 @@ def measure_runtime(
         model="-",
         layer=cut.layer,
         data="-",
-        milliseconds_per_image=1000 * np.median(rounds, axis=0) / len(whole),
+        milliseconds_per_image=1000 * np.median(rounds, axis=0) / len(trace),
         forwards=np.median(rounds / rounds[:, :1], axis=0),
-        batch_size=len(whole),
-        device=_device_name(whole.images.device),
+        batch_size=len(trace),
+        device=_device_name(trace.images.device),
     )
     return table[list(RUNTIME_COLUMNS)]
 

@@ -36,7 +36,7 @@ def _contributions(method: Method, trace: Trace) -> Tensor:
     return weights * trace.activations
 
 
-def _equal(found: Tensor, expected: Tensor) -> bool:
+def _equal(actual: Tensor, expected: Tensor) -> bool:
     """Equal for every image, up to rounding of that image's range. (B, K, H, W) both."""
-    error = (found - expected).abs().flatten(1).amax(1)
+    error = (actual - expected).abs().flatten(1).amax(1)
     return bool((error <= TOLERANCE * expected.abs().flatten(1).amax(1)).all())

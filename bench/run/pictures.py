@@ -26,7 +26,7 @@ from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 
 
-def ensure(job: Job, whole: CutModel, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+def ensure(job: Job, cut_model: CutModel, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     """The file with the job's pictures, relative to the run folder; made where it isn't there yet.
 
     config: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown).
@@ -41,7 +41,7 @@ def ensure(job: Job, whole: CutModel, config: Mapping[str, Any], folder: Path) -
         if batch is None:
             return ()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays(job, whole, batch, metric))  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **arrays(job, cut_model, batch, metric))  # type: ignore[arg-type]
         files.write(folder / path, buffer.getvalue())
     return (path,)
 
@@ -59,18 +59,18 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     """
     spread = job.indices[:: max(1, len(job.indices) // count)]
     each_once = tuple(dict.fromkeys((*spread, *job.indices)))
-    found = batches(job.data, each_once, job.model.preprocessing, job.target, count, 0)
-    batch = next((batch for batch in found if isinstance(batch, Batch)), None)
+    readable = batches(job.data, each_once, job.model.preprocessing, job.target, count, 0)
+    batch = next((batch for batch in readable if isinstance(batch, Batch)), None)
     return None if batch is None else batch.to(job.device.device)
 
 
-def arrays(job: Job, whole: CutModel, batch: Batch, metric: Plugin) -> dict[str, np.ndarray]:
+def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[str, np.ndarray]:
     """What a file holds, of N rows and the M methods that apply.
 
     images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) float16,
     perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer.
     """
-    trace = whole.trace(batch.images, batch.targets)
+    trace = cut_model.trace(batch.images, batch.targets)
     explanations = {
         method.name: explanation
         for method in job.methods

@@ -166,12 +166,12 @@ def _levels(missing: Tensor, diagonal: Tensor, depth: int) -> list[_Level]:
 
 def _edges(missing: Tensor) -> Edges:
     """The weights between missing pixels; 0 where an edge would leave the image."""
-    found = []
+    edges = []
     for weight, (here, there) in zip((BESIDE, BESIDE, ACROSS, ACROSS), _ENDS, strict=True):
         edge = torch.zeros_like(missing)
         edge[here] = weight * missing[here] * missing[there]
-        found.append(edge)
-    right, below, below_right, below_left = found
+        edges.append(edge)
+    right, below, below_right, below_left = edges
     return right, below, below_right, below_left
 
 

@@ -107,9 +107,9 @@ def _with_layers_of(drawn: nn.Module, model: nn.Module, names: list[str]) -> nn.
     """A copy of the model with the named modules' own parameters and buffers taken from `drawn`."""
     changed = shared_copy(model)
     for name in names:
-        ours, theirs = changed.get_submodule(name), drawn.get_submodule(name)
-        for key, tensor in (*theirs._parameters.items(), *theirs._buffers.items()):
-            setattr(ours, key, tensor)
+        target, source = changed.get_submodule(name), drawn.get_submodule(name)
+        for key, tensor in (*source._parameters.items(), *source._buffers.items()):
+            setattr(target, key, tensor)
     return changed
 
 

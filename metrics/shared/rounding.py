@@ -19,7 +19,7 @@ def rounded(heatmap: Tensor) -> Tensor:
 
 
 def millionths(explanation: Explanation) -> np.ndarray:
-    """The heatmap rounded in the same way, in whole millionths of its maximum: (B, H', W') int32, computed once.
+    """The heatmap rounded in the same way, in scaled millionths of its maximum: (B, H', W') int32, computed once.
 
     What isn't finite is 0. A pixel is above a fraction of the maximum where it is greater than `level(fraction)`.
     """
@@ -38,8 +38,8 @@ def level(fraction: float) -> int:
 
 
 def _millionths(heatmap: Tensor) -> np.ndarray:
-    whole = (_shares(heatmap) * MILLION).round_().nan_to_num_(0, 0, 0)
-    levels: np.ndarray = whole.to("cpu", torch.int32).numpy()
+    scaled = (_shares(heatmap) * MILLION).round_().nan_to_num_(0, 0, 0)
+    levels: np.ndarray = scaled.to("cpu", torch.int32).numpy()
     return levels
 
 

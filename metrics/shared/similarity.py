@@ -11,7 +11,7 @@ from axiom_bench.errors import unknown
 from axiom_bench.explanation.explanation import Explanation, given
 
 # What rounding leaves of a constant map's spread, in its largest |value|; float32 maps are sums over many channels.
-ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+CONSTANT_SPREAD = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 KINDS = ("pearson", "spearman", "ssim")
 WINDOW, SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian
 K1, K2 = 0.01, 0.03  # of SSIM, for a range of 1
@@ -29,12 +29,12 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
         raise unknown("similarity of maps", kind, KINDS)
     if kind == "ssim":
         maps = given(first.heatmap, "heatmap"), given(second.heatmap, "heatmap")
-        shown = torch.stack([one.amax((1, 2)) > 0 for one in maps]).all(0)
-        found = ssim(*maps).masked_fill(~shown, torch.nan)
+        visible = torch.stack([heatmap.amax((1, 2)) > 0 for heatmap in maps]).all(0)
+        values = ssim(*maps).masked_fill(~visible, torch.nan)
     else:
         correlation = pearson if kind == "pearson" else spearman
-        found = correlation(given(first.raw_map, "raw_map"), given(second.raw_map, "raw_map"))
-    return found.masked_fill(~second.finite, torch.inf)
+        values = correlation(given(first.raw_map, "raw_map"), given(second.raw_map, "raw_map"))
+    return values.masked_fill(~second.finite, torch.inf)
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def constant(maps: Tensor) -> Tensor:
     """(B, ...) -> bool (B,): where a map is the same everywhere, up to the rounding of the type that it has."""
     values = maps.double().flatten(1)
     spread = (values - values.mean(1, keepdim=True)).abs().amax(1)
-    return spread <= ROUNDING[maps.dtype] * values.abs().amax(1)
+    return spread <= CONSTANT_SPREAD[maps.dtype] * values.abs().amax(1)
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:

@@ -80,11 +80,11 @@ def _boxes(explanation: Explanation, connectivity: int, fractions: tuple[float, 
     )
 
     steps, truths = steps_above(explanation, fractions), given(explanation.boxes, "boxes")
-    found = [
+    swept = [
         sweep(one, len(fractions), joins(connectivity), truth.detach().cpu().double().numpy())
         for one, truth in zip(steps, truths, strict=True)
     ]
-    largest, iou, best_iou = (np.stack(part) for part in zip(*found, strict=True))
+    largest, iou, best_iou = (np.stack(part) for part in zip(*swept, strict=True))
     missing = (largest[..., 2] == 0) | np.array([[len(truth) == 0] for truth in truths])
     return Boxes(largest, np.where(missing, np.nan, iou), np.where(missing, np.nan, best_iou))
 

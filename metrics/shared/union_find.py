@@ -78,22 +78,22 @@ def sweep(
     for step in range(count, 0, -1):
         for pixel in order[starts[step] : starts[step + 1]]:
             x, y = pixel & 0xFFFF, pixel >> 16
-            at, mine = np.uintp(y * width + x), np.uint32(0)
+            at, own = np.uintp(y * width + x), np.uint32(0)
             for i in range(4):
                 place = joins[before[at], i]
                 if place == NONE:
                     break
                 other = _root(parent, region[at + ring[place]])
-                mine = _united(mine, other, parent, extent, area)
-            if mine == 0:
+                own = _united(own, other, parent, extent, area)
+            if own == 0:
                 made += 1
-                mine = np.uint32(made)
-                parent[mine] = mine
-                extent[mine, 1:4] = pixel  # no pixel as yet, and so no bounds
-            region[at] = mine
-            _grow(extent, area, mine, 1, pixel, x, y, x + 1, y + 1)
-            if _exceeds(extent, mine, top):  # no other has changed, but for parts of this one, which are smaller
-                top = mine
+                own = np.uint32(made)
+                parent[own] = own
+                extent[own, 1:4] = pixel  # no pixel as yet, and so no bounds
+            region[at] = own
+            _grow(extent, area, own, 1, pixel, x, y, x + 1, y + 1)
+            if _exceeds(extent, own, top):  # no other has changed, but for parts of this one, which are smaller
+                top = own
         if top:
             boxes[step - 1] = extent[top, 2:]
             found = largest[step - 1] = _best_iou(extent, top, truth, 0.0)
@@ -164,14 +164,14 @@ def _united(one: int, other: int, parent: np.ndarray, extent: np.ndarray, area: 
 
 @compiled
 def _grow(
-    extent: np.ndarray, area: np.ndarray, mine: int, size: int, first: int, x0: int, y0: int, x1: int, y1: int
+    extent: np.ndarray, area: np.ndarray, own: int, size: int, first: int, x0: int, y0: int, x1: int, y1: int
 ) -> None:
     """Take pixels into a region's extent."""
-    all_of = extent[mine]
+    all_of = extent[own]
     all_of[0] += size
     all_of[1], all_of[2], all_of[3] = min(all_of[1], first), min(all_of[2], x0), min(all_of[3], y0)
     all_of[4], all_of[5] = max(all_of[4], x1), max(all_of[5], y1)
-    area[mine] = (all_of[4] - all_of[2]) * (all_of[5] - all_of[3])
+    area[own] = (all_of[4] - all_of[2]) * (all_of[5] - all_of[3])
 
 
 @compiled
