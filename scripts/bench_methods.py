@@ -27,7 +27,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from bench_speed import Network, trained, vgg16
+from bench_speed import Network, embedded, trained, vgg16
 from timing import Calls, timed
 from torch import Tensor
 
@@ -36,12 +36,15 @@ from axiom_bench.cutting.division import dead_channels
 from axiom_bench.evaluation.runtime import peak_memory
 
 LAYERS = {"squeezenet1_1": "features.12", "resnet18": "layer4", "mobilenet_v2": "features.18"}
+EMBEDDED = ("scenes_vgg", "scenes_resnet")
 MEBIBYTE = 2**20
 SCORE_CAM = "grad-cam's ScoreCAM"
 
 
 def load_network(name: str, images: int, device: torch.device) -> Network:
-    """VGG-16 with random weights, or a trained network of REAL_ROOT with photographs."""
+    """VGG-16 with random weights, an embedded network with scenes, or one of REAL_ROOT with photographs."""
+    if name in EMBEDDED:
+        return embedded(name, images, device)
     return vgg16(images, device) if name == "vgg16" else trained(name, "data/imagenet", LAYERS[name], images, device)
 
 
@@ -117,7 +120,7 @@ def show(
 def arguments() -> argparse.Namespace:
     """The parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", default="squeezenet1_1", choices=["vgg16", *LAYERS])
+    parser.add_argument("--network", default="squeezenet1_1", choices=["vgg16", *EMBEDDED, *LAYERS])
     parser.add_argument("--methods", default="score_cam", type=lambda text: text.split(","))
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--channels", type=int)

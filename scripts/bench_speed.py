@@ -84,6 +84,17 @@ def trained(name: str, root: str, layer: str, batch: int, device: torch.device) 
     )
 
 
+def embedded(name: str, batch: int, device: torch.device) -> Network:
+    """An embedded network and scenes of 96 x 96."""
+    loaded = load_model(model_config(name))
+    dataset = load_dataset({"kind": "scenes", "size": batch})
+    (rows,) = batches(dataset, range(batch), loaded.preprocessing, "label", batch, 0)
+    assert isinstance(rows, ab.Batch)
+    return Network(
+        f"{name} (trained) at {loaded.layer}", loaded.module.to(device), loaded.layer, rows.images.to(device)
+    )
+
+
 def networks(batch: int, device: torch.device) -> Iterator[Network]:
     """VGG-16, and the trained networks where REAL_ROOT exists."""
     yield vgg16(batch, device)

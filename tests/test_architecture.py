@@ -34,8 +34,6 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "run": {*BOTTOM, "cutting", "explanation", "evaluation", "data", "models", "records"},
     "gate": {*BOTTOM, "records", "report"},
 }
-PENDING = {  # arrows that are still wrong, by (room, what it imports), and why
-}
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
 WITHOUT_TORCH = ("errors", "columns", "configs", "records", "report", "gate")
 
@@ -92,16 +90,7 @@ def test_every_folder_is_a_room_with_its_arrows():
 
 @pytest.mark.parametrize("room_name", MAY_IMPORT)
 def test_a_room_imports_only_what_lies_below_it(room_name):
-    wrong = wrong_arrows(room_name)
-    assert not {other: names for other, names in wrong.items() if (room_name, other) not in PENDING}
-
-
-@pytest.mark.parametrize(
-    ("room_name", "other"),
-    [pytest.param(*pair, marks=pytest.mark.xfail(strict=True, reason=why)) for pair, why in PENDING.items()],
-)
-def test_an_arrow_that_is_still_wrong(room_name, other):
-    assert other not in wrong_arrows(room_name)
+    assert not wrong_arrows(room_name)
 
 
 def test_no_circle_of_imports():

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from axiom_bench.data.base import BadImage, DataSet
 from axiom_bench.data.batch import Annotation, Batch
-from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.errors import BenchError, unknown
 
 TARGET_RULES = ("label", "predicted", "each_label")
@@ -100,6 +100,7 @@ def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]
 
 def _loader(images: _Images, workers: int) -> Iterable[tuple[Sequence[Tensor], Sequence[Item]]]:
     """torch's DataLoader keeps the order, and sets each worker to one thread."""
+    transforms()  # imported here, not in each worker anew
     return DataLoader(images, batch_size=CHUNK, num_workers=workers, collate_fn=_pack)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +13,9 @@ from torch import Tensor
 
 from axiom_bench.data.base import BadImage, Objects, Sample
 from axiom_bench.data.batch import Annotation
-from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
 from axiom_bench.errors import unknown
 
-from torchvision.transforms import functional as transforms  # isort: skip
-
-INTERPOLATIONS = {
-    "nearest": transforms.InterpolationMode.NEAREST,
-    "bilinear": transforms.InterpolationMode.BILINEAR,
-    "bicubic": transforms.InterpolationMode.BICUBIC,
-    "lanczos": transforms.InterpolationMode.LANCZOS,
-}
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
 MOST_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
 
 
@@ -50,7 +43,7 @@ class Preprocessing:
         Raises BadImage where the resized image would not fit into memory.
         """
         picture = self.picture(sample.image, sample.image_id)
-        tensor = transforms.normalize(transforms.to_tensor(picture), self.mean, self.std)
+        tensor = transforms().normalize(transforms().to_tensor(picture), self.mean, self.std)
         return tensor, self._annotation(sample)
 
     def picture(self, image: Image.Image, image_id: str = "image") -> Image.Image:
@@ -61,8 +54,9 @@ class Preprocessing:
                 image_id, f"{image.width} x {image.height} pixels would become {width} x {height} by the resize"
             )
         if self.resize is not None:
-            image = transforms.resize(image, [height, width], INTERPOLATIONS[self.interpolation], antialias=True)
-        return image if self.crop is None else transforms.center_crop(image, [self.crop])
+            mode = transforms().InterpolationMode(self.interpolation)
+            image = transforms().resize(image, [height, width], mode, antialias=True)
+        return image if self.crop is None else transforms().center_crop(image, [self.crop])
 
     def denormalise(self, images: Tensor) -> NDArray[np.uint8]:
         """(B, 3, H', W') as the model sees them -> (B, H', W', 3) pictures."""
@@ -108,7 +102,14 @@ class Preprocessing:
         picture = Image.fromarray(mask.astype(np.int32)).resize(resized[::-1], Image.Resampling.NEAREST)
         classes = torch.from_numpy(np.asarray(picture).astype(np.int64))
         # center_crop pads with 0, which is a class: shift by one around it.
-        return classes if self.crop is None else transforms.center_crop(classes + 1, [self.crop]) - 1
+        return classes if self.crop is None else transforms().center_crop(classes + 1, [self.crop]) - 1
+
+
+def transforms() -> Any:
+    """torchvision's transforms as functions. Imported on first use: that takes as long as importing torch."""
+    from axiom_bench.data.torchvision_import import torchvision
+
+    return torchvision.transforms.functional
 
 
 def crop_start(side: int, crop: int) -> int:

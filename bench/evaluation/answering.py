@@ -18,12 +18,11 @@ from torch import Tensor
 from axiom_bench.cutting.passes import pieces, rows_at_once
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import Asking, PerturbedImages, Reexplanation, Request
-from axiom_bench.evaluation.unchanged import measured_by
+from axiom_bench.evaluation.unchanged import NamedFunction, measured_by
 from axiom_bench.explanation.explanation import Explanation, given
 
-# Most rows of a pass of small images; scripts/bench_passes.py measures it.
+# Most rows of a pass of small images; scripts/bench_methods.py measures it (docs/performance.md).
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 
 
@@ -31,14 +30,14 @@ MOST_ROWS = {"cpu": 64, "cuda": 256}
 class Task:
     """A metric of one explanation, which may ask. request: what it waits for; None once it has its `result`."""
 
-    metric: Plugin
+    metric: NamedFunction
     explanation: Explanation
     request: Request | None = None
     result: Any = None
     generator: Asking[Any] | None = None
 
     @staticmethod
-    def start(metric: Plugin, explanation: Explanation) -> Task:
+    def start(metric: NamedFunction, explanation: Explanation) -> Task:
         """Call the metric, up to its first request."""
         with measured_by(metric, explanation):
             answer = metric.call(explanation)
@@ -74,20 +73,20 @@ def answer_all(tasks: Sequence[Task]) -> None:
             _reexplain([task for task in pending if task is first or _shared_key(task) == _shared_key(first)])
 
 
-def answer_alone(metric: Plugin, explanation: Explanation, generator: Asking[Any]) -> Any:
+def answer_alone(metric: NamedFunction, explanation: Explanation, generator: object) -> Any:
     """The result of one metric of one explanation, which has just been called."""
-    task = Task(metric, explanation, generator=generator)
+    task = Task(metric, explanation, generator=cast("Asking[Any]", generator))
     task.send(None)
     answer_all([task])
     return task.result
 
 
-def first_request(metric: Plugin, explanation: Explanation) -> Request | None:
+def first_request(metric: NamedFunction, explanation: Explanation) -> Request | None:
     """What a metric asks first; None where it asks nothing."""
     return Task.start(metric, explanation).request
 
 
-def dry_run(metric: Plugin, explanation: Explanation) -> list[Request]:
+def dry_run(metric: NamedFunction, explanation: Explanation) -> list[Request]:
     """All requests of a metric, answered by zeros and by the explanation itself: the model isn't run."""
     task, requests = Task.start(metric, explanation), []
     while task.request is not None:

@@ -60,7 +60,8 @@ class Plugin(Generic[Spec]):
             return answer
         from axiom_bench.evaluation.answering import answer_alone  # here, because it imports torch
 
-        return answer_alone(self, argument, answer)
+        generator: Any = answer
+        return answer_alone(self, argument, generator)
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
@@ -96,11 +97,22 @@ def load(kind: str, name: str) -> Plugin:
 
     Raises BenchError, with the nearest names, where there is none.
     """
+    return from_config(kind, name, _config(kind, name))
+
+
+def with_params(kind: str, name: str, params: Mapping[str, Any]) -> Plugin:
+    """The entry of that name with other values of some parameters. Raises BenchError as `load` and `from_config` do."""
+    config = _config(kind, name)
+    return from_config(kind, name, {**config, "params": {**(config.get("params") or {}), **params}})
+
+
+def _config(kind: str, name: str) -> Mapping[str, Any]:
     folder = PEERS if kind == "method" and "@" in name else kind
     path = conf_folder() / folder / f"{name}.yaml"
     if name == ALL or not path.is_file():
         raise unknown(kind, name, names(folder))
-    return from_config(kind, name, yaml.safe_load(path.read_text())[name])
+    config: Mapping[str, Any] = yaml.safe_load(path.read_text())[name]
+    return config
 
 
 def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, measuring
-from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 
 OF_TRACE = ("images", "activations", "gradients", "logits", "scores", "targets")
 OF_EXPLANATION = ("heatmap", "raw_map", "contributions")
 
 
+class NamedFunction(Protocol):
+    """What is read of a Plugin below plugins.py, which imports `answering` for its calls of metrics."""
+
+    @property
+    def name(self) -> str:
+        """The plug-in's name."""
+
+    @property
+    def target(self) -> str:
+        """The dotted path of its function."""
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """The function with its params bound."""
+
+    def noting_errors(self) -> AbstractContextManager[None]:
+        """Adds the plug-in's name to an error of its function."""
+
+
 @contextmanager
-def explained_by(method: Plugin, trace: Trace) -> Iterator[None]:
+def explained_by(method: NamedFunction, trace: Trace) -> Iterator[None]:
     """Around a call of a method. Raises BenchError where it writes to a tensor of the trace."""
     with _unchanged("method", method, _tensors(trace, None)):
         yield
 
 
 @contextmanager
-def measured_by(metric: Plugin, explanation: Explanation) -> Iterator[None]:
+def measured_by(metric: NamedFunction, explanation: Explanation) -> Iterator[None]:
     """Around code of a metric. Raises BenchError where it writes to a tensor of explanation or trace; a BenchError of
     its own gets the metric's name, any other error a note."""
     tensors = _tensors(explanation.trace, explanation)
@@ -34,7 +53,7 @@ def measured_by(metric: Plugin, explanation: Explanation) -> Iterator[None]:
 
 
 @contextmanager
-def _unchanged(kind: str, plugin: Plugin, tensors: dict[str, Tensor]) -> Iterator[None]:
+def _unchanged(kind: str, plugin: NamedFunction, tensors: dict[str, Tensor]) -> Iterator[None]:
     before = {name: version(tensor) for name, tensor in tensors.items()}
     yield
     changed = [name for name, tensor in tensors.items() if version(tensor) != before[name]]

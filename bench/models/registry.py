@@ -15,9 +15,14 @@ from axiom_bench.models.spec import ModelSpec
 from axiom_bench.models.torchvision_source import classifiers
 
 
-def register_models() -> None:
-    """Makes `model=vgg11_bn` work on the command line: a Hydra node for each torchvision classifier without a YAML."""
+def register_models(mentioned_in: str | None = None) -> None:
+    """Makes `model=vgg11_bn` work on the command line: a Hydra node for each torchvision classifier without a YAML.
+
+    mentioned_in: only those whose name is in this text, since Hydra copies all nodes each time that it composes.
+    """
     for name in _without_file():
+        if mentioned_in is not None and name not in mentioned_in:
+            continue
         ConfigStore.instance().store(group="model", name=name, node=model_config(name))
 
 

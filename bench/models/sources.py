@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.models import weights
@@ -57,6 +56,8 @@ def _embedded(spec: ModelSpec) -> Source:
 
 
 def _torchvision(spec: ModelSpec) -> Source:
+    from axiom_bench.data.torchvision_import import torchvision  # here: it takes as long as importing torch
+
     names = torchvision.models.list_models(module=torchvision.models)
     if spec.architecture not in names:
         raise unknown("torchvision classifier", spec.architecture, names)

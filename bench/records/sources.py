@@ -12,7 +12,7 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -76,7 +76,7 @@ class Sources:
             return ()
         if top not in self._distributions:
             if not self._by_package:
-                self._by_package.update(packages_distributions())
+                self._by_package.update(_packages())
             names = sorted(set(self._by_package.get(top, ())))
             spec = _top_level(top) if names else None
             self._distributions[top] = tuple(name for name in names if spec and _is_installed(distribution(name), spec))
@@ -95,6 +95,13 @@ def label(module: str) -> str:
     return module.rpartition("_")[0] if module.startswith(FROM_FILE) else module
 
 
+@cache
+def _packages() -> Mapping[str, list[str]]:
+    """The distributions of each installed top-level package: hundreds of small files, read once."""
+    return packages_distributions()
+
+
+@cache
 def version_of(library: str) -> str:
     """A distribution's installed version; "absent" where it isn't installed."""
     try:

@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.models.registry import register_models
+from axiom_bench.models.registry import model_names, register_models
 from axiom_bench.run import hydra_errors, settings
 
 LISTS = ("method", "metric", "peers")  # groups of which a run takes several entries, as a list
@@ -73,7 +73,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     Raises BenchError for what can't be composed, for an axis other than AXES, and where there is no job.
     """
     folders, overrides = _search_path(overrides, config_folder)
-    hydra = _hydra(folders)
+    hydra = _hydra(folders, overrides)
     try:
         overrides = _with_all(hydra, overrides)
         config = compose(hydra, overrides)
@@ -101,16 +101,26 @@ def base_keys() -> set[str]:
     return {key for key, _ in settings.settings({**nodes, "device": device})}
 
 
-def _hydra(folders: Sequence[str]) -> Hydra:
+def _hydra(folders: Sequence[str], overrides: Sequence[str]) -> Hydra:
     """Hydra with conf/ first, then the given folders, on its search path."""
     setbase("1.3")
-    register_models()
+    register_models(_may_name_models(folders, overrides))
     path = create_config_search_path(str(conf_folder()))
     schema = path.get_path().pop()  # Hydra's own, which stays last
     for folder in folders:
         path.append("own configuration", folder)
     path.append(schema.provider, schema.path)
     return Hydra("axiom-bench", ConfigLoaderImpl(path))
+
+
+def _may_name_models(folders: Sequence[str], overrides: Sequence[str]) -> str | None:
+    """The overrides and the YAML files of the user's folders that may name a model; None where any may be meant."""
+    if any(folder.startswith("pkg://") for folder in folders):
+        return None
+    paths = [Path(folder.removeprefix("file://")) / group for folder in folders for group in ("experiment", "model")]
+    files = [file for path in (*paths, conf_folder() / "experiment") for file in path.glob("*.yaml")]
+    text = "\n".join([*overrides, *(file.read_text() for file in files)])
+    return None if "glob(" in text else text
 
 
 def _search_path(overrides: Sequence[str], config_folder: Path | None) -> tuple[list[str], list[str]]:
@@ -206,7 +216,8 @@ def _values(override: Override) -> list[str]:
 
 def _options(hydra: Hydra, group: str) -> list[str]:
     """The entries of a configuration group, of conf/, of the user's folders, and of torchvision."""
-    return sorted(set(hydra.config_loader.get_group_options(group, ObjectType.CONFIG)))
+    of_torchvision = model_names() if group == "model" else []
+    return sorted({*hydra.config_loader.get_group_options(group, ObjectType.CONFIG), *of_torchvision})
 
 
 def _keys(hydra: Hydra, overrides: Sequence[str]) -> list[str]:

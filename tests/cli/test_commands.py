@@ -221,6 +221,17 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path: Path, capsys: py
     assert "no longer shows" not in capsys.readouterr().out
 
 
+def test_tidy_merges_a_run_s_record_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    few = [*TINY, "pictures.rows=0"]
+    assert main([*few, "metric=[confidence_drop]"]) == 0
+    assert main([*few, "metric=[confidence_drop,zeta]"]) == 0
+    capsys.readouterr()
+    assert main(["tidy", "results/quick/default"]) == 0
+    assert capsys.readouterr().out == "results/quick/default: 2 record files are now 1.\n"
+    assert main(["tidy", "nowhere"]) == 2
+    assert "nowhere is no run folder" in capsys.readouterr().err
+
+
 def test_a_file_is_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "file").write_text("")
     assert main(["report", "file"]) == 2

@@ -87,4 +87,5 @@ def test_real_images_pass_the_loader(real_root):
         assert not isinstance(first, BadImage)
         assert torch.equal(first.images, second.images)
         boxes = torch.cat([annotation.boxes for annotation in first.annotations])
-        assert boxes.max() <= 224 and boxes.min() >= 0
+        assert boxes.max() <= 224
+        assert boxes.min() >= 0

@@ -108,7 +108,7 @@ def test_max_box_acc_v2_names_its_values_by_its_ious():
     config = {**metrics.get("max_box_acc_v2").spec.as_dict(), "values": "axiom_bench.metrics.max_box_acc_v2.values"}
     config |= {"_target_": "axiom_bench.metrics.max_box_acc_v2.max_box_acc_v2", "params": {"ious": [0.5, 0.75]}}
     metric = plugins.from_config("metric", "max_box_acc_v2", config)
-    assert metric.spec.values == {
+    assert metric.spec.as_dict()["values"] == {
         "max_box_acc_v2": {"title": "MaxBoxAccV2"},
         "max_box_acc_v2_50": {"title": "MaxBoxAccV2, IoU 0.5"},
         "max_box_acc_v2_75": {"title": "MaxBoxAccV2, IoU 0.75"},

@@ -47,7 +47,7 @@ LIGHT = {
 }  # fewer passes, and less than the object
 DRAWN = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 OF_MAPS = [name for name in metrics.names() if metrics.get(name).spec.of == "method"]
-SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in metrics.get(name).spec.needs
+SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in plugins.needs_of(metrics.get(name))
               and not name.endswith("_raw")]  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def light(name: str, **changed: object) -> Plugin:
     """A metric with LIGHT parameters, where it has such, and changed ones."""
     metric = metrics.get(name)
     params = {**metric.params, **{key: value for key, value in LIGHT.items() if key in metric.params}, **changed}
-    return plugins.from_config("metric", name, {**metric.spec.as_dict(), "_target_": metric.target, "params": params})
+    return plugins.with_params("metric", name, params)
 
 
 def of_images(metric: Plugin, explanation: Explanation) -> Mapping[str, tuple[Tensor, tuple[str, ...]]]:

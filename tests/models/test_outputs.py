@@ -256,7 +256,7 @@ def test_margins_of_equal_logits_and_of_two_classes() -> None:
 
 def test_a_margin_needs_a_second_class() -> None:
     net = network(nn.Sequential(nn.Flatten(), nn.Linear(216, 1)))
-    with pytest.raises(BenchError, match="second class"):
+    with pytest.raises(BenchError, match="at least two classes"):
         trace(net, "1", images_for(), output="margin")
 
 

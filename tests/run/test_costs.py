@@ -1,72 +1,150 @@
-"""What metrics declare to cost, merged where they share passes, and the budget that refuses a run."""
+"""What methods and metrics cost: counted beforehand, announced, and held to a budget that refuses a run."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from axiom_bench import metrics
+from axiom_bench import methods, metrics
 from axiom_bench.columns import OK
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.loop import rows_of
 from axiom_bench.evaluation.measuring import measure
-from axiom_bench.evaluation.plugins import Plugin, forwards_of, from_config
-from axiom_bench.evaluation.specs import MetricSpec
+from axiom_bench.evaluation.method_costs import passes_of_methods
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run.costs import Cost, check
-from axiom_bench.testing import Case
+from axiom_bench.testing import CASES, Case, accepted_cases
 
 
-def metric(name: str, forwards: object, params: dict | None = None, **about: object) -> Plugin:
-    return Plugin(name, f"m.{name}", lambda _: None, MetricSpec(forwards=forwards, **about), params or {})
+@pytest.fixture
+def trace() -> Trace:
+    return Case().trace()
 
 
-def test_forwards_are_numbers_expressions_or_named_passes():
-    assert forwards_of(metric("one", 3)) == {"one": 3}
-    assert forwards_of(metric("free", 0)) == {"free": 0}
-    assert forwards_of(metric("curve", "2 * steps + len(at)", {"steps": 10, "at": [1, 2]})) == {"curve": 22}
-    assert forwards_of(metric("both", {"up": "steps", "down": 1}, {"steps": 5})) == {"up": 5, "down": 1}
-    assert forwards_of(Plugin("mine", "m.mine", lambda _: None, MetricSpec())) == {"mine": 0}
+def named(kind: str, name: str, function) -> Plugin:
+    return replace(plugins.of(kind, function), name=name)
 
 
-def test_shared_passes_and_passes_of_the_image_count_once():
+def asking(name: str, count: int, key: str = "", of_image: bool = False) -> Plugin:
+    """A metric that asks about `count` copies of each image."""
+
+    def metric(explanation):
+        images = explanation.images
+        scores = yield PerturbedImages(
+            key or name, count, lambda rows, copies: images[rows, None].expand(-1, count, -1, -1, -1)[:, copies],
+            of_image=of_image,
+        )  # fmt: skip
+        return scores.sum((1, 2))
+
+    return named("metric", name, metric)
+
+
+def reexplaining(name: str, key: str | None) -> Plugin:
+    """A metric that explains each image once more."""
+
+    def metric(explanation):
+        trace = explanation.trace
+        return (yield Reexplanation(trace.again, lambda other: other.raw_map.sum((1, 2)), key=key))
+
+    return named("metric", name, metric)
+
+
+def running(name: str, passes: int, shared: str = "") -> Plugin:
+    """A method that runs the whole model on each image; `shared`: what it keeps in the trace for others."""
+
+    def run(trace):
+        return sum(trace.forward(trace.images).sum(1) for _ in range(passes))
+
+    def method(trace):
+        _ = trace.once(shared, lambda: run(trace)) if shared else run(trace)
+        return trace.gradients
+
+    return named("method", name, method)
+
+
+def test_what_is_shared_counts_once(trace):
     several = [
-        metric("a", {"kept": 1}),
-        metric("b", {"kept": 1}),
-        metric("c", 10),
-        metric("d", 100, forwards_for="image"),
-        metric("e", 5, of="layer"),
+        asking("a", 1, "kept"),
+        asking("b", 1, "kept"),
+        asking("c", 10),
+        asking("d", 100, of_image=True),
+        reexplaining("e", "noise"),
+        reexplaining("f", None),
     ]
-    cost = Cost.of(several, methods=3)
-    assert (cost.per_image_and_method, cost.per_image) == (11, 3 * 11 + 105)
+    three = [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
+    cost = Cost.of(three, several, trace)
+    assert dict(cost.of_methods) == {"one": 2, "two": 3, "three": 3}
+    assert (cost.together, cost.shared_traces, cost.own_traces) == (5, 1, 1)
+    assert (cost.per_image_and_method, sum(cost.of_image.values())) == (12, 101)
+    assert cost.explaining == 5 * 2 + 8
+    assert cost.per_image == 18 + 3 * 12 + 101
     line = cost.line(images=20, rows=20)
-    assert "11 per image and method (c 10, kept 1)" in line
-    assert "105 per image for all methods (d 100, e 5)" in line
-    assert "2,760 for 20 images x 3 methods" in line
+    assert "18 per image of the methods (three 3, two 3, one 2)" in line
+    assert "12 per image and method (c 10, a 1, f 1)" in line
+    assert "101 per image for all methods (d 100, e 1)" in line
+    assert "3,100 for 20 images x 3 methods" in line
     line = cost.line(images=20, rows=50)
-    assert "11 per label and method (c 10, kept 1)" in line
-    assert "105 per label for all methods (d 100, e 5)" in line
-    assert "6,900 for 50 labels of 20 images x 3 methods" in line
+    assert "12 per label and method (c 10, a 1, f 1)" in line
+    assert "7,750 for 50 labels of 20 images x 3 methods" in line
 
 
-def test_passes_of_one_name_are_shared_at_equal_parameters_alone():
-    steps = {"steps": 10, "fill": "zero"}
-    one, same = metric("one", {"curve": "steps"}, steps), metric("same", {"curve": "steps"}, dict(steps))
-    other = metric("other", {"curve": "steps"}, steps | {"fill": "mean"})
-    assert Cost.of([one, same], 1).per_image == 10
-    assert Cost.of([one, same, other], 1).per_image == 20
-    assert "20 per image and method (curve 20)" in Cost.of([one, same, other], 1).line(1, 1)
+def test_a_run_of_these_costs_what_is_announced(trace):
+    several = [asking("a", 3), asking("b", 2, of_image=True), reexplaining("c", "noise"), reexplaining("d", None)]
+    three = [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
+    announced = Cost.of(three, several, trace).per_image
+    batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets)
+    before = trace.passes.trunk_forward
+    list(rows_of(replace(trace), batch, [with_scale(one) for one in three], several))
+    assert (trace.passes.trunk_forward - before) / len(trace) == announced
 
 
-def test_a_parameter_that_starts_with_a_pass_s_name_is_of_that_pass():
-    both = metric("both", {"up": 5, "down": 5}, {"steps": 5, "up_fill": "blur", "down_fill": "zero"})
-    up, down = (
-        metric(name, {name: 5}, {"steps": 5, "fill": fill}) for name, fill in (("up", "blur"), ("down", "zero"))
+def with_scale(method: Plugin) -> Plugin:
+    return replace(method, spec=replace(method.spec, on_score_scale=True))
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_method_costs_on_the_stand_in_what_it_costs_on_a_network(name):
+    """Of channels that all vary; what the stand-ins refuse is run on the network itself."""
+    method = methods.get(name)
+    for case in accepted_cases(method).values():
+        trace = replace(case, size=(16, 24), layer="features.2").trace()
+        before = trace.passes.trunk_forward
+        try:
+            method(trace[:])
+        except BenchError:  # of this layer
+            continue
+        counted = (trace.passes.trunk_forward - before) / len(trace)
+        assert passes_of_methods([method], trace) == ({name: counted}, counted)
+
+
+def test_a_method_that_applies_nowhere_costs_nothing(trace):
+    def refusing(trace):
+        raise BenchError("not for this model")
+
+    def relying(trace):
+        trace.cut_model.model.get_submodule("features.2")  # which the stand-ins lack
+        trace.forward(trace.images)
+        return trace.gradients
+
+    assert passes_of_methods([plugins.of("method", refusing), plugins.of("method", relying)], trace) == (
+        {"refusing": 0, "relying": 1},
+        1,
     )
-    assert Cost.of([both, up, down], 1).per_image == 10
-    assert Cost.of([both, metric("up", {"up": 5}, {"steps": 5, "fill": "zero"})], 1).per_image == 15
+
+
+def test_a_peers_passes_of_all_channels_are_counted():
+    trace = replace(CASES["pooled"], channels=9).trace()
+    assert passes_of_methods([methods.get("score_cam")], trace) == ({"score_cam": 9}, 9)
 
 
 @pytest.mark.parametrize(
-    ("changed", "beside", "said"),
+    ("changed", "beside", "params"),
     [
         ("road_morf", ["road_combined"], {"fractions": [0.3, 0.6], "noise": 0.02}),
         ("road_lerf", ["road_combined"], {"fractions": [0.3, 0.6]}),
@@ -76,49 +154,54 @@ def test_a_parameter_that_starts_with_a_pass_s_name_is_of_that_pass():
         ("average_drop", ["increase_in_confidence", "average_gain"], {}),
     ],
 )
-def test_no_more_passes_are_run_than_are_said_at_other_parameters(changed, beside, said):
+def test_as_many_passes_are_run_as_are_announced_at_other_parameters(changed, beside, params):
     """And no fewer: what is equal is shared, also by a metric of other parameter names."""
-    same = {key: value for key, value in said.items() if key in ("fractions", "steps")}
-    chosen = [with_params(changed, said), *(with_params(name, same) for name in beside)]
+    same = {key: value for key, value in params.items() if key in ("fractions", "steps")}
+    chosen = [with_params(changed, params), *(with_params(name, same) for name in beside)]
     trace = Case().trace()
     explanation = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
     before = trace.passes.trunk_forward
     for entry in chosen:
         measure(entry, explanation, True)
-    assert (trace.passes.trunk_forward - before) / len(trace) == Cost.of(chosen, 1).per_image
+    assert (trace.passes.trunk_forward - before) / len(trace) == Cost.of(
+        [methods.get("grad_cam")], chosen, replace(trace)
+    ).per_image
 
 
 def with_params(name: str, params: dict) -> Plugin:
-    known = metrics.get(name)
-    about = {"_target_": known.target, "params": {**known.params, **params}, **known.spec.as_dict()}
-    return from_config("metric", name, about)
+    return plugins.with_params("metric", name, params)
 
 
-def test_budget_names_the_metrics_their_cost_and_the_way_out():
-    several = [metric("cheap", 1), metric("dear", 50)]
-    check(several, 2, None)
-    check(several, 2, 102)
+def test_the_budget_names_what_costs_most_and_the_way_out(trace):
+    several, two = [asking("cheap", 1), asking("dear", 50)], [running("one", 0), running("two", 0)]
+    cost = Cost.of(two, several, trace)
+    check(cost, several, None)
+    check(cost, several, 102)
     with pytest.raises(BenchError, match=r"102 forward passes.*is 101: dear 100, cheap 2\..*~metric\.dear"):
-        check(several, 2, 101)
+        check(cost, several, 101)
+    slow = [running("slow", 70)]
+    with pytest.raises(BenchError, match=r"121 forward passes.*is 101: slow 70, dear 50, cheap 1\..*~method\.slow"):
+        check(Cost.of(slow, several, trace), several, 101)
 
 
-def test_all_metrics_together_cost_no_more_than_is_said():
+def test_all_metrics_together_cost_what_is_announced():
     """Of one method: every metric of conf/metric/ that applies, on one explanation, counted."""
     trace = Case().trace()
     one = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
-    before, measures = trace.passes.trunk_forward, []
+    before, measured = trace.passes.trunk_forward, []
     for entry in (metrics.get(name) for name in metrics.names()):
         explanation = one if entry.spec.of == "method" else Explanation(trace=trace)
         if any(OK in statuses for _, statuses in measure(entry, explanation, True).values()):
-            measures.append(entry)
+            measured.append(entry)
     counted = (trace.passes.trunk_forward - before) / len(trace)
-    assert counted == Cost.of(measures, 1).per_image
+    assert counted == Cost.of([methods.get("grad_cam")], measured, replace(trace)).per_image
 
 
 def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, results):
-    with pytest.raises(BenchError, match=r"max_forwards_per_image is 1: confidence_drop 2\."):
-        run("metrics.max_forwards_per_image=1")
-    assert not results.exists()
+    failure = run("metrics.max_forwards_per_image=1")[0].failure
+    assert failure.mendable
+    assert "max_forwards_per_image is 1: confidence_drop 2." in failure.message
+    assert not list(results.rglob("*.parquet"))
     assert run("metrics.max_forwards_per_image=1", "~metric.confidence_drop")[0].failure is None
     with pytest.raises(BenchError, match="or null for no budget"):
         run("metrics.max_forwards_per_image=-1")

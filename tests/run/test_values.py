@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.evaluation.evaluate import explained, method_values
+from axiom_bench.evaluation.loop import explained
+from axiom_bench.evaluation.measuring import measure
 from axiom_bench.run.compute import cut_of
 from axiom_bench.run.compute import rows as batches_of
 from axiom_bench.run.job import Job
@@ -32,7 +33,7 @@ def test_the_rows_are_those_of_the_loop(run: Run, rows: Rows, job: Callable[...,
     assert set(found["method"]) == {"-", "grad_cam", "xgrad_cam"}
     method = next(method for method in tiny.methods if method.name == "xgrad_cam")
     metric = next(metric for metric in tiny.metrics if metric.name == "sensitivity_error")
-    value, status = method_values(trace, method, explained(trace, batch, method), [metric])["sensitivity_error"]
+    value, status = measure(metric, explained(trace, batch, method), True)["sensitivity_error"]
     mine = found[(found["method"] == "xgrad_cam") & (found["metric"] == "sensitivity_error")]
     expected = pd.DataFrame(
         {"image_id": batch.image_ids, "target_class": batch.targets, "value": value, "status": status}

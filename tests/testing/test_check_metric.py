@@ -22,6 +22,10 @@ def several_values(explanation):
     return {"least": explanation.raw_map.amin((1, 2)), "largest": explanation.raw_map.amax((1, 2))}
 
 
+def without_batch(explanation):
+    return explanation.heatmap.mean()
+
+
 def half_undefined(explanation):
     values = mean_of_heatmap(explanation)
     values[0] = float("nan")
@@ -75,7 +79,8 @@ def needs_boxes(explanation):
 
 
 BROKEN = [
-    ("returns_declared_values", several_values),
+    ("returns_declared_values", without_batch),
+    ("returns_declared_values", lambda explanation: {}),
     ("values_are_finite", half_undefined),
     ("deterministic", from_the_global_state),
     ("deterministic", counting()),
@@ -107,6 +112,10 @@ def test_a_users_function_passes():
     check_metric(mean_of_heatmap)
 
 
+def test_a_users_function_of_several_values_passes():
+    check_metric(several_values)
+
+
 def test_a_name_passes():
     check_metric("gini")
 
@@ -117,8 +126,9 @@ def test_the_message_names_metric_check_and_case():
 
 
 def test_what_the_engine_refuses_is_a_failure():
+    undeclared = plugins.from_config("metric", "mine", {"_target_": f"{__name__}.several_values"})
     with pytest.raises(AssertionError, match="returned 'least', which it doesn't declare"):
-        check_metric(several_values)
+        check_metric(undeclared)
     with pytest.raises(AssertionError, match=r"writes to explanation\.heatmap"):
         check_metric(overwrites_the_heatmap)
 

@@ -13,6 +13,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.font_manager import FontProperties, findfont
 
 from axiom_bench.report.figures import (
     all_figures,
@@ -25,7 +26,7 @@ from axiom_bench.report.figures import (
     perturbed,
 )
 from axiom_bench.report.figures.axis import fit
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
+from axiom_bench.report.figures.drawing import FONTS, Drawing, LeftOut, canvas, style
 from axiom_bench.report.figures.pictures import load, overlay, wrapped
 from axiom_bench.report.run_folder import RunFolder
 
@@ -265,6 +266,17 @@ def test_files_are_the_same_again_without_time_or_version(tmp_path: Path) -> Non
     assert b"/FontFile2" in pdf  # TrueType, embedded
     assert b"Software" not in png
     assert matplotlib.image.imread(io.BytesIO(png)).shape[:2] == (150, 300)
+
+
+def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs() -> None:
+    with style():
+        family = FontProperties(family=["sans-serif"])
+        assert Path(findfont(family)).parent == FONTS.resolve()
+        assert Path(findfont(FontProperties(family=["sans-serif"], weight="bold"))).name == "ReportSans-Bold.ttf"
+        figure = canvas(2, 1)
+        figure.subplots().set_title("\N{CYRILLIC SMALL LETTER ZHE} \N{DOWNWARDS ARROW} \N{PLUS-MINUS SIGN}")
+        with warnings.catch_warnings(action="error"):  # matplotlib warns of a glyph that no font has
+            figure.draw_without_rendering()
 
 
 def test_no_label_is_cut_off_or_overlaps(run: RunFolder) -> None:
