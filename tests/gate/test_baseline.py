@@ -74,7 +74,8 @@ def test_values_turned_nan_move(copy: Path, capsys: pytest.CaptureFixture[str]) 
     for file in json.loads((copy / "manifest.json").read_text())["records"]:
         rows = records.read(copy, [file])
         rows.loc[generator.random(len(rows)) < 0.1, "value"] = np.nan
-        records.write(copy / file, rows)
+        metadata = records.metadata_of(records.content_of(copy / file))
+        records.write(copy / file, rows, metadata=metadata)
     assert gate(copy) == 1
     assert "not_finite" in capsys.readouterr().out
 
