@@ -24,6 +24,8 @@ def import_function(path: str, setting: str = "model.architecture", expected: st
         where, _, name = path.rpartition(".")
     if not where or not name:
         raise BenchError(f"{setting}={path!r} names no function; {expected}.")
+    import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds, and a user's module may need it
+
     try:
         module = _from_file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
     except Exception as error:  # importing runs the user's code, which may raise anything

@@ -147,7 +147,14 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
     entries = config[kind]
     if not entries:
         raise BenchError(f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}].")
+    if any(_is_of_user(entry) for entry in entries.values()):
+        import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds
     listed = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
     if kind == "metric":
         check_names(listed)
     return listed
+
+
+def _is_of_user(entry: object) -> bool:
+    """Whether a method or metric is a user's own, whose module may import torchvision beside a CPU-only torch."""
+    return isinstance(entry, Mapping) and not str(entry.get("_target_")).startswith("axiom_bench.")
