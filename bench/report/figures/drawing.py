@@ -26,7 +26,7 @@ FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scr
 _STYLE: Any = {
     **seaborn.axes_style("whitegrid"),
     **seaborn.plotting_context("paper", font_scale=1.1),
-    "font.sans-serif": ["Report Sans", "DejaVu Sans"],
+    "font.family": ["Report Sans", "DejaVu Sans"],  # the second for signs that the first lacks
     "pdf.fonttype": 42,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
