@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def code(*names: str) -> Code:
     for module in [name for name in sys.modules if name.startswith("users_")]:
         del sys.modules[module]
+    importlib.invalidate_caches()  # files that were written just now
     return Sources().of(names)
 
 
