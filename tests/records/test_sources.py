@@ -28,6 +28,8 @@ def code(*names: str) -> Code:
     for module in [name for name in sys.modules if name.startswith("users_")]:
         del sys.modules[module]
     importlib.invalidate_caches()  # files that were written just now
+    sources.version_of.cache_clear()
+    sources._packages.cache_clear()
     return Sources().of(names)
 
 
