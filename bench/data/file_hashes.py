@@ -11,7 +11,7 @@ SETTLED = 2.0  # seconds: a file that was changed more recently may change again
 
 
 class FileHashes:
-    """known: {what tells the files apart: hash}, as `fresh` had it before. fresh: what was asked for since."""
+    """known: {stamp of the files: hash}, from an earlier run. fresh: the entries that were looked up since."""
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
         self.known: Mapping[str, str] = known or {}

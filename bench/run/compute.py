@@ -108,8 +108,8 @@ def constants(job: Job) -> dict[str, str]:
 
 def first_row(job: Job) -> Batch | None:
     """The first row of an image that can be read; None where there is none."""
-    found = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, 0)
-    batch = next((batch for batch in found if isinstance(batch, Batch)), None)
+    loaded = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, 0)
+    batch = next((batch for batch in loaded if isinstance(batch, Batch)), None)
     return None if batch is None else batch.to(job.device.device)
 
 

@@ -18,7 +18,8 @@ UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "
 
 @dataclass(frozen=True)
 class Device:
-    """torch's device, the precision of trunk and head, the bytes ablation may hold, the same bits every time or not."""
+    """The torch device, the precisions of trunk and head, the bytes that ablations may hold, deterministic kernels or
+    not."""
 
     device: torch.device
     precision: str
@@ -38,7 +39,7 @@ class Device:
         )
 
     def prepare(self) -> None:
-        """Asks the device's libraries for kernels that give the same bits every time, if that is wanted."""
+        """Select deterministic kernels if `deterministic` is set, else let cuDNN choose the fastest."""
         torch.backends.cudnn.deterministic = self.deterministic
         torch.backends.cudnn.benchmark = not self.deterministic
 
@@ -49,10 +50,10 @@ def bytes_of(size: int | str) -> int:
     >>> bytes_of("1.5 KiB")
     1536
     """
-    found = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", str(size).strip())
-    if not found or found[2] not in UNITS or found[1].count(".") > 1 or float(found[1]) <= 0:
-        raise BenchError(f"{size!r} is no size; give bytes or a number with a unit, such as 512MiB or 1GiB.")
-    return int(float(found[1]) * UNITS[found[2]])
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)", str(size).strip())
+    if not match or match[2] not in UNITS or float(match[1]) <= 0:
+        raise BenchError(f"Invalid size {str(size)!r}; give bytes or a number with a unit, such as 512MiB or 1GiB.")
+    return int(float(match[1]) * UNITS[match[2]])
 
 
 def _device(name: str) -> torch.device:

@@ -69,11 +69,11 @@ class Job:
         """Raises BenchError where labels of the data can't be classes of the model."""
         if self.target == "predicted":
             return
-        mine, theirs = self.model.number_of_classes, len(self.data.classes)
-        check_labels(self.data, self.indices, mine)
+        of_model, of_data = self.model.number_of_classes, len(self.data.classes)
+        check_labels(self.data, self.indices, of_model)
         if not self.shares_classes:
             raise BenchError(
-                f"The model {self.model.name} has {mine} classes and the data set {self.data.name} {theirs}, so "
+                f"The model {self.model.name} has {of_model} classes and the data set {self.data.name} {of_data}, so "
                 "labels don't name the model's classes; choose data that fits, set data.classes, target=predicted, or, "
                 "for an ImageNet model on VOC, model.output=voc_groups."
             )
@@ -91,10 +91,10 @@ class Job:
         """What a reader must know about the job before any of its values."""
         if self.shares_classes:
             return ()
-        mine, theirs = self.model.number_of_classes, len(self.data.classes)
+        of_model, of_data = self.model.number_of_classes, len(self.data.classes)
         return (
-            f"the {theirs} classes of {self.data.name!r} aren't the {mine} of {self.model.name}, so boxes and masks "
-            "aren't used: metrics that need them have no value.",
+            f"the {of_data} classes of {self.data.name!r} aren't the {of_model} of {self.model.name}, so boxes and "
+            "masks aren't used: metrics that need them have no value.",
         )
 
     @property

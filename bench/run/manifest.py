@@ -98,8 +98,8 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "config": outcomes[0].config if outcomes else {},
         **merged,
         "axes": {name: axes for outcome in outcomes for name, axes in outcome.axes.items()},
-        "device": _one(facts_of_job["device"] for facts_of_job in done),
-        "precision": _one(facts_of_job["precision"] for facts_of_job in done),
+        "device": _common(facts_of_job["device"] for facts_of_job in done),
+        "precision": _common(facts_of_job["precision"] for facts_of_job in done),
         "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
         "format": FORMAT,
@@ -132,8 +132,8 @@ def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _values(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:
-    """Each value of a metric, of an image or of the whole data set, with what its YAML says of it; a value's own words
-    before the metric's."""
+    """Each value of a metric, of an image or of the whole data set, with its metadata; a value's own entries replace
+    the metric's."""
     plain = metric.spec.as_dict()
     own = {**plain.get("aggregate_values", {}), **plain.get("values", {})}
     shared = {key: plain[key] for key in OF_A_METRIC if key in plain}
@@ -141,16 +141,17 @@ def _values(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:
     return {name: {"title": name, **shared, **own.get(name, {}), "metric": metric.name} for name in names}
 
 
-def _with_layers(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    layers = [*one.get("layers", [one["layer"]]), other["layer"]]
-    merged = {key: one[key] | other[key] for key in ("depths", "images")}
-    return {**one, "layers": list(dict.fromkeys(layers)), **merged}
+def _with_layers(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """One model's facts from two jobs, which may differ in layer and data."""
+    layers = [*first.get("layers", [first["layer"]]), second["layer"]]
+    merged = {key: first[key] | second[key] for key in ("depths", "images")}
+    return {**first, "layers": list(dict.fromkeys(layers)), **merged}
 
 
-def _one(said: Iterable[Any]) -> Any:
-    """What all jobs say, or the list of what they say where they differ."""
-    different = list({json.dumps(one): one for one in said}.values())
-    return different[0] if len(different) == 1 else different
+def _common(values: Iterable[Any]) -> Any:
+    """The value that all jobs have, or the list of their values where they differ."""
+    distinct = list({json.dumps(value): value for value in values}.values())
+    return distinct[0] if len(distinct) == 1 else distinct
 
 
 def _commit() -> str | None:
@@ -158,5 +159,5 @@ def _commit() -> str | None:
     top = plugins.conf_folder().parent
     if not (top / ".git").exists() or shutil.which("git") is None:
         return None
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=top, capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or None
+    result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=top, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
