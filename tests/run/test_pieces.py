@@ -47,7 +47,7 @@ def test_sizes(text: str | int, size: int):
 
 @pytest.mark.parametrize("text", ["much", "1XB", "-1GiB", "0", "1..5GiB"])
 def test_what_is_no_size_is_refused(text: str):
-    with pytest.raises(BenchError, match="is no size"):
+    with pytest.raises(BenchError, match="Invalid size"):
         bytes_of(text)
 
 
