@@ -234,7 +234,7 @@ def test_a_metric_can_not_take_another_ones_name(net, batch):
     undeclared = plugin(thief)
     with pytest.raises(BenchError, match="The metric 'mine' returned 'zeta', which it doesn't declare"):
         evaluate(net, "1", [batch], ["grad_cam"], [undeclared])
-    with pytest.raises(BenchError, match="The metric 'thief' returned 'zeta', which it doesn't declare"):
+    with pytest.raises(BenchError, match="The metric 'thief' returned 'mine', which it doesn't declare"):
         evaluate(net, "1", [batch], ["grad_cam"], ["sensitivity_error", plugin(thief, "thief")])
     declared = plugin(thief, values={"mine": ValueSpec(), "sensitivity_error": ValueSpec()})
     with pytest.raises(BenchError, match="The metrics 'sensitivity_error' and 'mine' both declare 'sensitivity_error'"):
