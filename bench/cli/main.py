@@ -131,6 +131,8 @@ def _with_command(argv: list[str]) -> list[str]:
     commands = ("run", "report", "gate", "explain", "list", "tidy")
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
+    if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
+        return [argv[2], *argv[:2], *argv[3:]]
     if argv and argv[0][:1].isalpha() and "=" not in argv[0]:
         raise unknown("command", argv[0], commands)
     return ["run", *argv]

@@ -87,7 +87,10 @@ def test_list_shows_what_a_user_s_folder_adds(tmp_path: Path, capsys: pytest.Cap
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     assert main(["list", "--config-dir", "my conf"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    listed = capsys.readouterr().out
+    assert main(["--config-dir", "my conf", "list"]) == 0
+    assert capsys.readouterr().out == listed
+    lines = [line.split() for line in listed.splitlines()]
     assert ["own_cam", "My", "own", "maps."] in lines
     assert ["mine", "My", "study."] in lines
     assert main(["list", "--config-dir", "nowhere"]) == 2
