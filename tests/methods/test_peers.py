@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
@@ -107,7 +108,11 @@ def test_the_list_tells_versions_without_importing(monkeypatch):
         monkeypatch.setitem(sys.modules, library, None)
     lines = listing.listing("peers")
     assert len(lines) == len(NAMES)
-    monkeypatch.setattr(listing, "version_of", lambda library: "absent")
+
+    def absent(library: str) -> str:
+        raise PackageNotFoundError(library)
+
+    monkeypatch.setattr(listing, "version", absent)
     assert all(line.endswith("pip install axiom-bench[peers]") for line in listing.listing("peers"))
 
 

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run folder for two models; the report is others' business."""
     results = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("axiom_bench.report.write", lambda path: path / "report.html")
+        patch.setattr("axiom_bench.report.write", lambda run: run.path / "report.html")
         overrides = [*SMALL, f"results={results}"]
         code, _ = finish(*sweep(overrides), overrides)
     assert code == 0
