@@ -9,8 +9,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from scipy.io import loadmat
-
 from axiom_bench.data.archive import read_compressed
 from axiom_bench.errors import BenchError
 
@@ -44,6 +42,8 @@ class Devkit:
     @cached_property
     def synsets(self) -> Mapping[int, tuple[str, str]]:
         """{the kit's number of a class, from 1: (synset id, name)}. Raises BenchError for a file of another form."""
+        from scipy.io import loadmat  # here, because it takes a fifth of a second to import
+
         try:
             entries = loadmat(BytesIO(self.meta), squeeze_me=True, struct_as_record=False)["synsets"]
             synsets = {int(entry.ILSVRC2012_ID): (str(entry.WNID), _words(entry)) for entry in entries}

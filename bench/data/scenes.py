@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 from PIL import Image
 
@@ -35,8 +36,15 @@ class Scenes(DataSet):
         return Sample(Image.fromarray(scene.image), self.ids[index], scene.label, scene.objects, scene.mask)
 
     def labels(self, index: int) -> tuple[int, ...]:
-        return tuple(sorted(digit for digit, _ in self.draw(index).objects))
+        return _facts(self.split, self.seed, index)[0]
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        scene = self.draw(index)
-        return hashlib.sha256(scene.image.tobytes() + scene.mask.tobytes()).hexdigest()
+        return _facts(self.split, self.seed, index)[1]
+
+
+@lru_cache(maxsize=2**16)
+def _facts(split: str, seed: int, number: int) -> tuple[tuple[int, ...], str]:
+    """(labels, SHA-256 of the pixels) of a scene: several jobs of a process ask for them, and each has to draw it."""
+    scene = scenes.draw(split, seed, number)
+    labels = tuple(sorted(digit for digit, _ in scene.objects))
+    return labels, hashlib.sha256(scene.image.tobytes() + scene.mask.tobytes()).hexdigest()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from axiom_bench.embedded import textures
 
@@ -47,11 +48,23 @@ class Scene:
 @cache
 def digits(split: str) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
     """(numbers in scikit-learn's set, pictures (n, 8, 8) in 0..240, classes); a quarter is for evaluation."""
-    bundled = load_digits()
-    order = np.random.default_rng(8).permutation(len(bundled.target))
+    images, classes = bundled_digits()
+    order = np.random.default_rng(8).permutation(len(classes))
     cut = len(order) * 3 // 4
     numbers = np.sort(order[:cut] if split == "train" else order[cut:])
-    return numbers, (bundled.images[numbers] * 15).astype(np.uint8), bundled.target[numbers]
+    return numbers, (images[numbers] * 15).astype(np.uint8), classes[numbers]
+
+
+def bundled_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(images (1797, 8, 8) in 0..16, classes), as sklearn.datasets.load_digits gives them.
+
+    Read from the installed file, because importing scikit-learn takes longer than drawing all scenes of a run.
+    """
+    package = find_spec("sklearn")
+    assert package is not None  # a dependency
+    assert package.origin is not None
+    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def draw(split: str, seed: int, number: int) -> Scene:

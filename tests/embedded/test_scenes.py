@@ -4,11 +4,19 @@ import time
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from axiom_bench.embedded import scenes, textures
 from axiom_bench.errors import BenchError
 
 DRAWN = [scenes.draw("evaluation", 3, number) for number in range(60)]
+
+
+def test_the_digits_are_scikit_learn_s():
+    images, classes = scenes.bundled_digits()
+    bundled = load_digits()
+    assert np.array_equal(images, bundled.images)
+    assert np.array_equal(classes, bundled.target)
 
 
 def test_scene_depends_on_split_seed_and_number_alone():
