@@ -108,22 +108,19 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "runtime": [path for outcome in outcomes for path in outcome.runtime],
         "pictures": [path for outcome in outcomes for path in outcome.pictures],
         "curves": [path for outcome in outcomes for path in outcome.curves],
-        "jobs": [
-            {
-                "job": outcome.job,
-                "config": outcome.config,
-                "images": outcome.images,
-                "left_out": list(outcome.left_out),  # by data.only_correct
-                **outcome.stored,
-            }
-            for outcome in outcomes
-        ],
+        "jobs": [_job(outcome) for outcome in outcomes],
         "failures": [
             {"job": outcome.failure.job, "message": outcome.failure.message}
             for outcome in outcomes
             if outcome.failure is not None
         ],
     }
+
+
+def _job(outcome: Outcome) -> dict[str, Any]:
+    """A job's entry. left_out: by data.only_correct."""
+    about = {"job": outcome.job, "config": outcome.config, "images": outcome.images}
+    return {**about, "left_out": list(outcome.left_out), **outcome.stored}
 
 
 def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:

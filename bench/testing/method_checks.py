@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map, heatmap
 from axiom_bench.testing.cases import CASES, Case, model_state
+from axiom_bench.testing.suite import run_checks
 
 TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
 RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
@@ -222,19 +223,10 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
     exist. An error of the method itself passes through, with both names as a note.
     """
     plugin = plugins.of("method", method)
-    exempted = {**exemptions(plugin), **(exempt or {})}
-    names = [check.__name__ for check in CHECKS]
-    for name in exempted:
-        if name not in names:
-            raise unknown("check", name, names)
     cases = accepted_cases(plugin)
     assert cases, f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}: {_refusal(plugin, Case())}"
-    for check in CHECKS:
-        failures = [failure for name, case in cases.items() if (failure := _failure(check, plugin, name, case))]
-        if check.__name__ in exempted:
-            assert failures, f"{plugin.name} is exempt from {check.__name__}, and passes it: remove the exemption"
-        else:
-            assert not failures, "\n".join(failures)
+    by_name = {f"the {name} network": case for name, case in cases.items()}
+    run_checks(plugin, CHECKS, by_name, {**exemptions(plugin), **(exempt or {})})
 
 
 def exemptions(plugin: Plugin) -> dict[str, str]:
@@ -253,19 +245,6 @@ def _refusal(method: Method, case: Case) -> BenchError | None:
         method(case.trace())
     except BenchError as error:
         return error
-    return None
-
-
-def _failure(check: Callable[[Method, Case], None], plugin: Plugin, name: str, case: Case) -> str | None:
-    """The message of a failed check; None where it passes."""
-    try:
-        check(plugin, case)
-    except AssertionError as error:
-        expected = " ".join((check.__doc__ or "").split())
-        return f"{plugin.name} fails {check.__name__} on the {name} network: {expected} {error}".rstrip()
-    except Exception as error:
-        error.add_note(f"in {check.__name__}, on the {name} network")
-        raise
     return None
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from axiom_bench.columns import OK
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measuring import Measured, measure
 from axiom_bench.evaluation.plugins import Plugin, value_names
@@ -24,6 +24,7 @@ from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, Method
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.testing.cases import CLASSES, Case, model_state
+from axiom_bench.testing.suite import run_checks
 
 Metric = Callable[..., Any]
 FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")
@@ -209,17 +210,9 @@ def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) 
     Raises AssertionError, with the check's and the case's name, and BenchError for an exempt check that doesn't exist.
     An error of the metric itself passes through, with both names as a note.
     """
-    plugin, exempted = plugins.of("metric", metric), exempt or {}
-    names = [check.__name__ for check in CHECKS]
-    for name in exempted:
-        if name not in names:
-            raise unknown("check", name, names)
-    for check in CHECKS:
-        failures = [failure for name, case in METRIC_CASES.items() if (failure := _failure(check, plugin, name, case))]
-        if check.__name__ in exempted:
-            assert failures, f"{plugin.name} is exempt from {check.__name__}, and passes it: remove the exemption"
-        else:
-            assert not failures, "\n".join(failures)
+    by_name = {f"the explanation by {name}": case for name, case in METRIC_CASES.items()}
+    # The engine refuses some mistakes with a BenchError.
+    run_checks(plugins.of("metric", metric), CHECKS, by_name, exempt or {}, (AssertionError, BenchError))
 
 
 def answered(metric: Metric) -> Callable[..., Any]:
@@ -232,19 +225,6 @@ def answered(metric: Metric) -> Callable[..., Any]:
         return {name: values.points if isinstance(values, Curve) else values for name, values in result.items()}
 
     return call
-
-
-def _failure(check: Callable[[Plugin, MetricCase], None], metric: Plugin, name: str, case: MetricCase) -> str | None:
-    """The message of a failed check; None where it passes. The engine refuses some mistakes with a BenchError."""
-    try:
-        check(metric, case)
-    except (AssertionError, BenchError) as error:
-        expected = " ".join((check.__doc__ or "").split())
-        return f"{metric.name} fails {check.__name__} on the explanation by {name}: {expected} {error}".rstrip()
-    except Exception as error:
-        error.add_note(f"in {check.__name__}, on the explanation by {name}")
-        raise
-    return None
 
 
 def _values(measured: Measured) -> dict[str, Tensor]:
