@@ -36,7 +36,8 @@ def tidy(folder: Path, drop: bool) -> list[str]:
         holdings.remove(folder, [*renamed, *([*held.old, *held.damaged] if drop else [])])
     count = sum(map(len, held.files.values()))
     after = count - len(renamed) + len({file.name for file in renamed.values() if file})
-    return [*lines, f"{folder}: {count} record files are now {after}."]
+    result = f"{count} record files are now {after}" if renamed else "no record files to merge"
+    return [*lines, f"{folder}: {result}."]
 
 
 def _wanted(held: Holdings, run: Mapping[str, Any]) -> dict[str, Values]:

@@ -62,7 +62,7 @@ def test_small_files_become_one_and_nothing_is_lost(run_folder: Path):
 def test_a_second_time_there_is_nothing_to_do(run_folder: Path):
     tidy(run_folder, drop=False)
     before = files_of(run_folder)
-    tidy(run_folder, drop=False)
+    assert tidy(run_folder, drop=False)[-1] == f"{run_folder}: no record files to merge."
     assert files_of(run_folder) == before
 
 
