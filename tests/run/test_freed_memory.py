@@ -20,7 +20,7 @@ def fault():
     torch.ones({64 * MIB // 4})
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 fault()
-print(min(fault() for _ in range(3)))
+print(min(fault() for _ in range(20)))  # a small object may lie in the first freed blocks, which then are too small
 """
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
