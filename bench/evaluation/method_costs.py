@@ -22,12 +22,12 @@ def passes_of_methods(methods: Sequence[Plugin], trace: Trace) -> tuple[dict[str
     trace: of the real model. Only a method that the stand-ins can't run is run on it, on its first row; a method that
     refuses this too costs nothing. Passes of the head alone don't count.
     """
-    stand_ins = [_stand_in(trace, pooled) for pooled in (True, False)]
+    candidates = [*(_stand_in(trace, pooled) for pooled in (True, False)), trace[:1]]
     alone: dict[str, int] = {}
-    together, shared = 0, [own[:] for own in (*stand_ins, trace[:1])]
+    together, shared = 0, [own[:] for own in candidates]
     for method in methods:
-        for own, common in zip((*stand_ins, trace[:1]), shared, strict=True):
-            passes = _count(method, own[:], last=own is trace)
+        for own, common in zip(candidates, shared, strict=True):
+            passes = _count(method, own[:], last=own is candidates[-1])
             if passes is not None:
                 alone[method.name] = passes
                 together += _count(method, common, last=True) or 0

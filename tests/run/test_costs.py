@@ -224,3 +224,13 @@ def test_each_label_is_a_row_and_costs_its_own_passes(run, rows, capsys):
     assert explained > 10
     total = f"{explained} for {explained // 2} labels of 5 images x 2 methods"
     assert f"at most: 1 per label and method (confidence_drop 1), {total}" in said
+
+
+def test_a_method_that_fails_on_the_real_model_is_not_counted_as_free():
+    """Its error says what is wrong, before anything is announced."""
+
+    def broken(trace):
+        raise ZeroDivisionError("no such method")
+
+    with pytest.raises(ZeroDivisionError, match="no such method"):
+        passes_of_methods([plugins.of("method", broken)], CASES["dense"].trace())
