@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from axiom_bench.records import files
 from axiom_bench.report import stamp
-from axiom_bench.report.figures import all_figures
-from axiom_bench.report.figures.drawing import LeftOut
+from axiom_bench.report.figures.saving import drawing_processes, save_figures
 from axiom_bench.report.last_lines import last_lines
-from axiom_bench.report.page.html import page, saved
+from axiom_bench.report.page.html import page
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables import write_tables
 
@@ -18,8 +17,7 @@ def write_report(run: RunFolder) -> None:
     Raises BenchError where a file of the run can't be read or the folder can't be written.
     """
     stamp.remove_outputs(run.path)
-    tables = write_tables(run, run.path / "tables")
-    figures = [
-        figure if isinstance(figure, LeftOut) else saved(figure, run.path / "figures") for figure in all_figures(run)
-    ]
+    with drawing_processes(run) as processes:
+        tables = write_tables(run, run.path / "tables")
+        figures = save_figures(run, processes)
     files.write(run.path / stamp.PAGE, page(run, tables, figures, last_lines(run)).encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 from html.parser import HTMLParser
@@ -17,7 +16,8 @@ from PIL import Image
 
 from axiom_bench import report
 from axiom_bench.errors import BenchError
-from axiom_bench.report.page.html import _data_uri
+from axiom_bench.report.figures.saving import SavedFigure
+from axiom_bench.report.page.html import embedded
 
 FEW = ("conservation_error", "box_iou")
 
@@ -193,15 +193,16 @@ def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(
     assert "one row for every class" in text
 
 
-def test_photographs_are_smaller_in_the_page_than_beside_it() -> None:
+def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
-    photograph, plot = io.BytesIO(), io.BytesIO()
-    Image.fromarray(noise).save(photograph, "PNG")
-    Image.fromarray(np.full_like(noise, 255)).save(plot, "PNG")
-    large, small = (_data_uri(buffer.getvalue()) for buffer in (photograph, plot))
-    assert large.startswith("data:image/webp;base64,")
-    assert len(large) < len(photograph.getvalue())
-    assert small == f"data:image/png;base64,{base64.b64encode(plot.getvalue()).decode()}"
+    photograph, plot = tmp_path / "photograph.png", tmp_path / "plot.png"
+    Image.fromarray(noise).save(photograph)
+    Image.fromarray(np.full_like(noise, 255)).save(plot)
+    large, small = (embedded(SavedFigure(png.stem, "Title", "Caption", png)) for png in (photograph, plot))
+    assert large.source.startswith("data:image/webp;base64,")
+    assert len(large.source) < photograph.stat().st_size
+    assert small.source == f"data:image/png;base64,{base64.b64encode(plot.read_bytes()).decode()}"
+    assert small.width == 384  # 4 inches at 150 dots an inch, of 96 CSS pixels each
 
 
 def test_random_weights_are_named_and_nothing_is_called_best(usual_run: Path, make_run: Any, make_records: Any) -> None:

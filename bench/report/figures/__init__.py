@@ -26,6 +26,6 @@ FIGURES = (
 
 
 def all_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
-    """In the order of the report; drawn one at a time, so that only one is in memory."""
+    """In the order of the report; each is drawn when its `figure` is asked for."""
     for draw in FIGURES:
         yield from draw(run)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.figures.boxes import axis_label
-from axiom_bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
+from axiom_bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels
 from axiom_bench.report.numbers import FLOAT32_ROUNDING, number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
 from axiom_bench.report.statistics.floor import Floats, floor_of_means
@@ -44,18 +45,22 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     if not planes:
         yield LeftOut(TITLE, f"No method on the score's scale has values of both {x} and {y}.")
         return
+    yield Drawing("axiom_plane", TITLE, " ".join(_caption(run, planes)), partial(_plot, run, planes))
+
+
+def _plot(run: RunFolder, planes: Mapping[Setting, Plane]) -> Figure:
+    x, y = run.options.figures.plane
     drawn = {method for plane in planes.values() for method in plane.points.index}
     methods = [method for method in run.records["method"].cat.categories if method in drawn]
     styles = {m: (PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, m in enumerate(methods)}
-    with style():
-        columns = min(3, len(planes))
-        figure = canvas(2.2 + 3.3 * columns, 3.6 * -(-len(planes) // columns))
-        for axes, (setting, plane) in zip(panels(figure, len(planes)), planes.items(), strict=True):
-            _panel(axes, plane, styles)
-            axes.set_title(run.label(setting))
-            axes.set(xlabel=f"{axis_label(run.value(x))}, mean", ylabel=f"{axis_label(run.value(y))}, mean")
-        _legend(figure, methods)
-    yield Drawing("axiom_plane", TITLE, " ".join(_caption(run, planes)), figure)
+    columns = min(3, len(planes))
+    figure = canvas(2.2 + 3.3 * columns, 3.6 * -(-len(planes) // columns))
+    for axes, (setting, plane) in zip(panels(figure, len(planes)), planes.items(), strict=True):
+        _panel(axes, plane, styles)
+        axes.set_title(run.label(setting))
+        axes.set(xlabel=f"{axis_label(run.value(x))}, mean", ylabel=f"{axis_label(run.value(y))}, mean")
+    _legend(figure, methods)
+    return figure
 
 
 def _plane(run: RunFolder, setting: Setting) -> Plane | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.figures.boxes import axis_label
 from axiom_bench.report.figures.captions import counts_by
-from axiom_bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels, style
+from axiom_bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels
 from axiom_bench.report.numbers import FLOAT32_ROUNDING
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
 
@@ -115,37 +117,37 @@ def _drawing(
     rows: pd.DataFrame,
     bands: bool,
 ) -> Drawing:
-    several = len({data for _, data in layers}) > 1
-    columns, deepest = min(3, len(layers)), max(map(len, layers.values()))
-    longest = max(len(line.label) for lines_of_panel in lines.values() for line in lines_of_panel)
-    clipped = False
-    with style():
-        width = max(2.6, 0.5 * deepest) + 0.8 + 0.075 * longest
-        figure = canvas(width * columns, 3.4 * -(-len(layers) // columns))
-        for axes, (place, lines_of_panel) in zip(panels(figure, len(layers)), lines.items(), strict=True):
-            clipped |= _panel(axes, lines_of_panel, layers[place], bands)
-            axes.set(xlabel="layer", ylabel=ylabel)
-            axes.set_title(f"{place[0]} ({place[1]})" if several else place[0])
+    clipped = any(_is_clipped(line, _low_end(panel, bands)).any() for panel in lines.values() for line in panel)
     statistics = "medians, and the band between the quartiles" if bands else "medians"
     rounding = " Open triangles: medians below 1e-6, which is rounding, on the axis's low end." if clipped else ""
     caption = f"{ORDER}; {statistics}. {counts_by(rows, PLACES)} a median.{rounding}"
-    return Drawing(name, title, caption, figure)
+    return Drawing(name, title, caption, partial(_plot, ylabel, lines, layers, bands))
 
 
-def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> bool:
-    """Draws the lines of one panel. Whether some median lies below the low end of a logarithmic axis."""
+def _plot(ylabel: str, lines: dict[Place, list[Line]], layers: dict[Place, list[str]], bands: bool) -> Figure:
+    several = len({data for _, data in layers}) > 1
+    columns, deepest = min(3, len(layers)), max(map(len, layers.values()))
+    longest = max(len(line.label) for lines_of_panel in lines.values() for line in lines_of_panel)
+    width = max(2.6, 0.5 * deepest) + 0.8 + 0.075 * longest
+    figure = canvas(width * columns, 3.4 * -(-len(layers) // columns))
+    for axes, (place, lines_of_panel) in zip(panels(figure, len(layers)), lines.items(), strict=True):
+        _panel(axes, lines_of_panel, layers[place], bands)
+        axes.set(xlabel="layer", ylabel=ylabel)
+        axes.set_title(f"{place[0]} ({place[1]})" if several else place[0])
+    return figure
+
+
+def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> None:
     low = _low_end(lines, bands)
     places = np.arange(len(layers))
-    clipped = False
     for i, line in enumerate(lines):
         quartiles = line.quartiles if low is None else line.quartiles.clip(lower=low)
         colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
         axes.plot(places, quartiles[0.5], LINES[i % len(LINES)], color=colour, marker=marker, label=line.label)
         if bands:
             axes.fill_between(places, quartiles[0.25], quartiles[0.75], color=colour, alpha=0.2, linewidth=0)
-        below = (line.medians < FLOAT32_ROUNDING) if low is not None else np.zeros(len(layers), dtype=bool)
+        below = _is_clipped(line, low)
         axes.plot(places[below], quartiles[0.5][below], "v", color=colour, markerfacecolor="white", markersize=8)
-        clipped |= bool(below.any())
     if low is not None:
         axes.set_yscale("log")
         axes.set_ylim(bottom=low / 1.3)
@@ -155,7 +157,11 @@ def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> 
         axes.set_ylim(-0.03 * top, top)  # a marker at 0 is seen whole
     axes.set_xticks(places, layers, rotation=30, ha="right", rotation_mode="anchor")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize="small")
-    return clipped
+
+
+def _is_clipped(line: Line, low: float | None) -> np.ndarray:
+    """Which of the line's medians lie below the low end of a logarithmic axis: (layers,) bool."""
+    return (line.medians < FLOAT32_ROUNDING) & (low is not None)
 
 
 def _low_end(lines: list[Line], bands: bool) -> float | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.figures import axis
 from axiom_bench.report.figures.boxes import axis_label, boxes
 from axiom_bench.report.figures.captions import counts_by
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, panels, style
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value, rows_at
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, panels
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
 
 PREFIX = "by_method_"  # of the files' names
 
@@ -35,20 +37,31 @@ def _drawing(run: RunFolder, value: Value, rows: pd.DataFrame) -> Drawing:
     methods = [method for method in defined["method"].cat.categories if (defined["method"] == method).any()]
     settings = [setting for setting in run.settings if len(rows_at(defined, setting))]
     fitted = axis.fit(defined["value"], [defined["model"], defined["layer"], defined["data"], defined["method"]])
+    caption = " ".join(_caption(value, rows, defined, methods)) + (f" {fitted.note}" if fitted.note else "")
+    plot = partial(_plot, run, value, defined, settings, methods, fitted)
+    return Drawing(f"{PREFIX}{value.name}", f"{value.title} by method", caption, plot)
+
+
+def _plot(
+    run: RunFolder,
+    value: Value,
+    defined: pd.DataFrame,
+    settings: Sequence[Setting],
+    methods: list[str],
+    fitted: axis.Axis,
+) -> Figure:
     columns = min(3, len(settings))
     lines = -(-len(settings) // columns)
-    with style():
-        figure = canvas(2.2 + 2.9 * columns, lines * (0.9 + 0.3 * len(methods)))
-        for axes, setting in zip(panels(figure, len(settings), sharey=True, sharex=True), settings, strict=True):
-            own = rows_at(defined, setting).astype({"method": str})
-            boxes(axes, own.assign(value=fitted.drawn(own["value"])), "value", "method", methods, means=True)
-            axis.apply(fitted, axes, "x")
-            axes.set(ylabel="")
-            axes.set_title(run.label(setting))
-            axes.set_xlabel("")
-        figure.supxlabel(axis_label(value), fontsize=10)
-    caption = " ".join(_caption(value, rows, defined, methods)) + (f" {fitted.note}" if fitted.note else "")
-    return Drawing(f"{PREFIX}{value.name}", f"{value.title} by method", caption, figure)
+    figure = canvas(2.2 + 2.9 * columns, lines * (0.9 + 0.3 * len(methods)))
+    for axes, setting in zip(panels(figure, len(settings), sharey=True, sharex=True), settings, strict=True):
+        own = rows_at(defined, setting).astype({"method": str})
+        boxes(axes, own.assign(value=fitted.drawn(own["value"])), "value", "method", methods, means=True)
+        axis.apply(fitted, axes, "x")
+        axes.set(ylabel="")
+        axes.set_title(run.label(setting))
+        axes.set_xlabel("")
+    figure.supxlabel(axis_label(value), fontsize=10)
+    return figure
 
 
 def _caption(value: Value, rows: pd.DataFrame, defined: pd.DataFrame, methods: list[str]) -> Iterator[str]:

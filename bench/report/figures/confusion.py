@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from axiom_bench.columns import OK
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, panels, style
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, panels
 from axiom_bench.report.numbers import share
 from axiom_bench.report.run_folder import RunFolder, Setting, Value, rows_at
 
@@ -48,10 +49,6 @@ def _drawing(run: RunFolder, value: Value, setting: Setting, number: int, rows: 
     often = rows["target_class"].value_counts(sort=True)
     classes = sorted(often.index[:MAX_CLASSES])
     methods = [method for method in rows["method"].cat.categories if (rows["method"] == method).any()]
-    columns = min(3, len(methods))
-    with style():
-        figure = canvas(1.2 + SIDE * columns, 0.5 + (SIDE + 0.5) * -(-len(methods) // columns))
-        _fill(figure, rows, methods, classes, _names(run, setting.data, classes))
     images = rows.drop_duplicates(["image_id", "target_class"])
     cut = (
         f" The {MAX_CLASSES} of {len(often)} classes that are explained most often." if len(often) > MAX_CLASSES else ""
@@ -62,11 +59,14 @@ def _drawing(run: RunFolder, value: Value, setting: Setting, number: int, rows: 
         f"n = {images['image_id'].nunique():,} images, {len(images):,} rows (an image and an explained class).{cut}"
     )
     name = f"confusion_{value.name}" + (f"_{number}" if len(run.settings) > 1 else "")
-    return Drawing(name, f"{TITLE}, {run.label(setting)}", caption, figure)
+    plot = partial(_plot, rows, methods, classes, _names(run, setting.data, classes))
+    return Drawing(name, f"{TITLE}, {run.label(setting)}", caption, plot)
 
 
-def _fill(figure: Figure, rows: pd.DataFrame, methods: list[str], classes: list[int], names: list[str]) -> None:
+def _plot(rows: pd.DataFrame, methods: list[str], classes: list[int], names: list[str]) -> Figure:
     """A panel for each method, all on one scale."""
+    columns = min(3, len(methods))
+    figure = canvas(1.2 + SIDE * columns, 0.5 + (SIDE + 0.5) * -(-len(methods) // columns))
     all_axes = panels(figure, len(methods), sharex=True, sharey=True)
     for axes, method in zip(all_axes, methods, strict=True):
         own = rows[rows["method"] == method]
@@ -85,6 +85,7 @@ def _fill(figure: Figure, rows: pd.DataFrame, methods: list[str], classes: list[
     figure.supxlabel("class seen", fontsize=10)
     figure.supylabel("class explained", fontsize=10)
     figure.colorbar(picture, ax=all_axes, shrink=0.6, format=PercentFormatter(1, decimals=0))
+    return figure
 
 
 def _names(run: RunFolder, data: str, classes: list[int]) -> list[str]:

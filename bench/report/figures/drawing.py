@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -42,26 +42,30 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """name: of the files. caption: what is shown, with n. figure: to be saved."""
+    """name: of the files. caption: what is shown, with n. plot: draws the figure, in the report's style.
+
+    The figure is drawn when it is asked for, so that several processes can share a report's figures.
+    """
 
     name: str
     title: str
     caption: str
-    figure: Figure
+    plot: Callable[[], Figure]
 
-    def save(self, folder: Path) -> bytes:
-        """Write PNG and PDF; the PNG's bytes. Raises BenchError where the folder can't be written."""
-        png, pdf = (self._bytes(kind) for kind in ("png", "pdf"))
-        files.write(folder / f"{self.name}.png", png)
-        files.write(folder / f"{self.name}.pdf", pdf)
-        return png
-
-    def _bytes(self, kind: str) -> bytes:
-        buffer = io.BytesIO()
+    def draw(self) -> Figure:
+        """The figure, drawn anew at each call."""
         with style():
-            self.figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind])
-            self.figure.set_layout_engine("none")  # the first of the two laid it out; again costs as much as drawing
-        return buffer.getvalue()
+            return self.plot()
+
+    def png_path(self, folder: Path) -> Path:
+        """Where `save` writes the PNG."""
+        return folder / f"{self.name}.png"
+
+    def save(self, folder: Path) -> None:
+        """Write PNG and PDF. Raises BenchError where the folder can't be written."""
+        figure = self.draw()
+        files.write(self.png_path(folder), _bytes(figure, "png"))
+        files.write(folder / f"{self.name}.pdf", _bytes(figure, "pdf"))
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,14 @@ class LeftOut:
 
     title: str
     reason: str
+
+
+def _bytes(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind])
+        figure.set_layout_engine("none")  # the first format laid it out; again costs as much as drawing
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
 from axiom_bench.report.figures.pictures import Pictures, Pixels, load, overlay, show, wrapped
 from axiom_bench.report.run_folder import RunFolder
 
@@ -68,15 +70,18 @@ def _fill(axes: Any, pictures: Pictures, methods: list[str], columns: int) -> No
 
 
 def _drawing(pictures: Pictures, methods: list[str]) -> Drawing:
-    bands = _bands(methods)
-    columns = 1 + len(bands[0])
-    with style():
-        figure = canvas(SIDE * columns + 1.1, (SIDE * len(pictures.images) + 0.5) * len(bands))
-        parts = figure.subfigures(len(bands), 1, squeeze=False)[:, 0]
-        for part, band in zip(parts, bands, strict=True):
-            _fill(part.subplots(), pictures, band, columns)
     caption = (
         f"{pictures.model} at {pictures.layer}: each map, scaled to its maximum, over the grey image; beside a row its "
         f"explained class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
     )
-    return Drawing(f"maps_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, figure)
+    return Drawing(f"maps_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, partial(_plot, pictures, methods))
+
+
+def _plot(pictures: Pictures, methods: list[str]) -> Figure:
+    bands = _bands(methods)
+    columns = 1 + len(bands[0])
+    figure = canvas(SIDE * columns + 1.1, (SIDE * len(pictures.images) + 0.5) * len(bands))
+    parts = figure.subfigures(len(bands), 1, squeeze=False)[:, 0]
+    for part, band in zip(parts, bands, strict=True):
+        _fill(part.subplots(), pictures, band, columns)
+    return figure

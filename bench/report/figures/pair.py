@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
+from matplotlib.figure import Figure
+
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
 from axiom_bench.report.figures.pictures import Pictures, load, overlay, show
 from axiom_bench.report.run_folder import RunFolder
 
@@ -28,12 +31,15 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 
 def _drawing(pictures: Pictures, methods: tuple[str, ...]) -> Drawing:
-    image = pictures.images[0]
-    with style():
-        figure = canvas(SIDE * (1 + len(methods)) + 0.3, SIDE + 0.25)
-        first, *others = figure.subplots(1, 1 + len(methods), squeeze=False)[0]
-        show(first, image, pictures.class_names[0])
-        for axes, method in zip(others, methods, strict=True):
-            show(axes, overlay(image, pictures.heatmaps[pictures.methods.index(method), 0]), method)
     caption = f"{pictures.model} at {pictures.layer}: {' and '.join(methods)} on {pictures.image_ids[0]}."
-    return Drawing(f"pair_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, figure)
+    return Drawing(f"pair_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, partial(_plot, pictures, methods))
+
+
+def _plot(pictures: Pictures, methods: tuple[str, ...]) -> Figure:
+    image = pictures.images[0]
+    figure = canvas(SIDE * (1 + len(methods)) + 0.3, SIDE + 0.25)
+    first, *others = figure.subplots(1, 1 + len(methods), squeeze=False)[0]
+    show(first, image, pictures.class_names[0])
+    for axes, method in zip(others, methods, strict=True):
+        show(axes, overlay(image, pictures.heatmaps[pictures.methods.index(method), 0]), method)
+    return figure

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from axiom_bench.report.figures.drawing import PALETTE, Drawing, LeftOut, canvas, panels, style
+from matplotlib.figure import Figure
+
+from axiom_bench.report.figures.drawing import PALETTE, Drawing, LeftOut, canvas, panels
 from axiom_bench.report.numbers import counts_text
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.curves import MeanCurve, mean_curves
@@ -27,25 +30,28 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 
 def _drawing(run: RunFolder, name: str, title: str, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Drawing:
+    return Drawing(f"perturbation_{name}", title, _caption(axis, curves), partial(_plot, run, axis, curves))
+
+
+def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Figure:
     settings = list(dict.fromkeys(curve.setting for curve in curves))
     methods = [method for method in run.manifest.get("methods") or () if method in {curve.method for curve in curves}]
     styles = {
         method: {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
         for i, method in enumerate(methods)
     }
-    with style():
-        lines = -(-len(settings) // 3)
-        figure = canvas(2.6 + 3.6 * min(3, len(settings)), max(3.3 * lines, 1.2 + 0.21 * len(methods)))
-        drawn = panels(figure, len(settings), sharex=True, sharey=True)
-        for axes, setting in zip(drawn, settings, strict=True):
-            for curve in (curve for curve in curves if curve.setting == setting):
-                _line(axes, axis["at"], curve, styles[curve.method], SHADE * min(1, BANDS / len(methods)))
-            axes.set_title(run.label(setting))
-        handles, labels = _legend(drawn, methods)
-        figure.legend(handles, labels, loc="outside right upper", fontsize=8)
-        figure.supxlabel(axis["x"], fontsize=10)
-        figure.supylabel(f"mean {axis['y']}", fontsize=10)
-    return Drawing(f"perturbation_{name}", title, _caption(axis, curves), figure)
+    lines = -(-len(settings) // 3)
+    figure = canvas(2.6 + 3.6 * min(3, len(settings)), max(3.3 * lines, 1.2 + 0.21 * len(methods)))
+    drawn = panels(figure, len(settings), sharex=True, sharey=True)
+    for axes, setting in zip(drawn, settings, strict=True):
+        for curve in (curve for curve in curves if curve.setting == setting):
+            _line(axes, axis["at"], curve, styles[curve.method], SHADE * min(1, BANDS / len(methods)))
+        axes.set_title(run.label(setting))
+    handles, labels = _legend(drawn, methods)
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
+    figure.supxlabel(axis["x"], fontsize=10)
+    figure.supylabel(f"mean {axis['y']}", fontsize=10)
+    return figure
 
 
 def _line(axes: Any, at: Sequence[float], curve: MeanCurve, line_style: Mapping[str, Any], alpha: float) -> None:

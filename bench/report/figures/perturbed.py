@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
+from matplotlib.figure import Figure
+
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
 from axiom_bench.report.figures.pictures import Pictures, load, overlay, show, wrapped
 from axiom_bench.report.run_folder import RunFolder
 
@@ -30,22 +33,23 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 
 def _drawing(pictures: Pictures, method: str) -> Drawing:
-    m, count = pictures.methods.index(method), min(MAX_IMAGES, len(pictures.images))
-    with style():
-        figure = canvas(3 * SIDE + 1.3, count * (SIDE + 0.25) + 0.2)
-        grid = figure.subplots(count, 3, squeeze=False)
-        for i, (left, middle, right) in enumerate(grid):
-            before, after = float(pictures.confidence[i]), float(pictures.confidence_perturbed[m, i])
-            show(left, pictures.images[i], f"confidence {before:.2f}", wrapped(pictures.class_names[i]))
-            show(middle, overlay(pictures.images[i], pictures.heatmaps[m, i]), method)
-            show(
-                right,
-                pictures.perturbed[m, i],
-                f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", MINUS),
-            )
-    images = ", ".join(dict.fromkeys(pictures.image_ids[:count]))
+    images = ", ".join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES]))
     caption = (
         f"{pictures.model} at {pictures.layer}: image, map of {method}, and the image with what the map highlights "
         f"perturbed; confidence is the explained class's probability. Images: {images}."
     )
-    return Drawing(f"perturbed_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, figure)
+    name = f"perturbed_{pictures.slug}"
+    return Drawing(name, f"{TITLE}, {pictures.model}", caption, partial(_plot, pictures, method))
+
+
+def _plot(pictures: Pictures, method: str) -> Figure:
+    m, count = pictures.methods.index(method), min(MAX_IMAGES, len(pictures.images))
+    figure = canvas(3 * SIDE + 1.3, count * (SIDE + 0.25) + 0.2)
+    grid = figure.subplots(count, 3, squeeze=False)
+    for i, (left, middle, right) in enumerate(grid):
+        before, after = float(pictures.confidence[i]), float(pictures.confidence_perturbed[m, i])
+        show(left, pictures.images[i], f"confidence {before:.2f}", wrapped(pictures.class_names[i]))
+        show(middle, overlay(pictures.images[i], pictures.heatmaps[m, i]), method)
+        drop = f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
+        show(right, pictures.perturbed[m, i], drop)
+    return figure

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, style
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
 from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
 from axiom_bench.report.statistics.summary import leading, summarise
@@ -77,7 +78,7 @@ def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.D
         f"{'Numbers are what' if _is_written(table) else 'The order is by what'} tables lead with: the value of the "
         f"whole data set, the median of a ratio, else the mean. {CHANCE}"
     )
-    return Drawing(name, title, caption, _picture(ahead(table, values), table.map(number), values))
+    return Drawing(name, title, caption, partial(_plot, ahead(table, values), table.map(number), values))
 
 
 def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]) -> Drawing:
@@ -92,27 +93,26 @@ def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: li
         f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. Numbers are per cent: how "
         f"many of the other methods do worse, mean over the settings; 50 where all print alike. {CHANCE}"
     )
-    return Drawing("ranking_over_all", f"{TITLE}, over all", caption, _picture(mean, written, ordered))
+    return Drawing("ranking_over_all", f"{TITLE}, over all", caption, partial(_plot, mean, written, ordered))
 
 
 def _is_written(table: pd.DataFrame) -> bool:
     return table.shape[1] <= MAX_WRITTEN
 
 
-def _picture(shares: pd.DataFrame, texts: pd.DataFrame, values: Sequence[Value]) -> Figure:
+def _plot(shares: pd.DataFrame, texts: pd.DataFrame, values: Sequence[Value]) -> Figure:
     """Metrics x methods: coloured by share, with a text in each cell where there is room."""
     written = _is_written(shares)
-    with style():
-        figure = canvas(3.4 + (0.62 if written else 0.27) * shares.shape[1], 1.9 + 0.235 * len(values))
-        axes = figure.subplots()
-        axes.imshow(shares, vmin=0, vmax=LIGHTER, cmap="Blues", aspect="auto")
-        axes.set_xticks(range(shares.shape[1]), list(shares.columns), rotation=90, fontsize=9)
-        axes.set_yticks(range(len(values)), [f"{value.title} {ARROWS[value.better]}" for value in values], fontsize=8)
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        if written:
-            for (row, column), share in np.ndenumerate(shares.to_numpy()):
-                colour = "white" if share > DARK else "0.2"
-                text = str(texts.iat[row, column])
-                axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+    figure = canvas(3.4 + (0.62 if written else 0.27) * shares.shape[1], 1.9 + 0.235 * len(values))
+    axes = figure.subplots()
+    axes.imshow(shares, vmin=0, vmax=LIGHTER, cmap="Blues", aspect="auto")
+    axes.set_xticks(range(shares.shape[1]), list(shares.columns), rotation=90, fontsize=9)
+    axes.set_yticks(range(len(values)), [f"{value.title} {ARROWS[value.better]}" for value in values], fontsize=8)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    if written:
+        for (row, column), share in np.ndenumerate(shares.to_numpy()):
+            colour = "white" if share > DARK else "0.2"
+            text = str(texts.iat[row, column])
+            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
     return figure

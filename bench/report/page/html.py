@@ -17,7 +17,8 @@ from PIL import Image
 
 from axiom_bench.columns import UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.report.figures import by_method
-from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.figures.drawing import DPI, LeftOut
+from axiom_bench.report.figures.saving import SavedFigure
 from axiom_bench.report.numbers import share
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.summary import classified
@@ -30,8 +31,8 @@ CSS_DPI = 96  # an inch on a page, by definition
 
 
 @dataclass(frozen=True)
-class SavedFigure:
-    """A saved figure as the page needs it. source: a data URI. width: on the page, in CSS pixels."""
+class EmbeddedFigure:
+    """A figure as it stands in the page. source: a data URI. width: on the page, in CSS pixels."""
 
     name: str
     title: str
@@ -40,21 +41,16 @@ class SavedFigure:
     width: int
 
 
-def saved(drawing: Drawing, folder: Path) -> SavedFigure:
-    """Save a drawing as PNG and PDF, and keep what the page needs of it. Raises BenchError where it can't be saved."""
-    png = drawing.save(folder)
-    width = round(CSS_DPI * drawing.figure.get_figwidth())
-    return SavedFigure(drawing.name, drawing.title, drawing.caption, _data_uri(png), width)
-
-
-def _data_uri(png: bytes) -> str:
-    """The picture in the page. Photographs are WebP there, a tenth of the bytes; the PNG beside the page is exact."""
-    kind, data = "png", png
-    if len(png) > PHOTOGRAPH_BYTES:
+def embedded(figure: SavedFigure) -> EmbeddedFigure:
+    """A saved figure in the page. Photographs are WebP there, a tenth of the bytes; the PNG file is exact."""
+    kind, data = "png", figure.png.read_bytes()
+    image = Image.open(io.BytesIO(data))
+    if len(data) > PHOTOGRAPH_BYTES:
         buffer = io.BytesIO()
-        Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "WEBP", quality=90)
+        image.convert("RGB").save(buffer, "WEBP", quality=90)
         kind, data = "webp", buffer.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return EmbeddedFigure(figure.name, figure.title, figure.caption, source, round(CSS_DPI * image.width / DPI))
 
 
 def page(
@@ -67,7 +63,7 @@ def page(
     )
     environment.filters["typeset"] = typeset
     figures = list(figures)
-    drawn = [figure for figure in figures if isinstance(figure, SavedFigure)]
+    drawn = [embedded(figure) for figure in figures if isinstance(figure, SavedFigure)]
     return environment.get_template(TEMPLATE).render(
         manifest=run.manifest,
         headline=lines,

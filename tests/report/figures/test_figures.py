@@ -13,6 +13,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 
 from axiom_bench.report.figures import (
@@ -36,7 +37,7 @@ def drawn(draw: Any, run: RunFolder) -> list[Drawing]:
 
 
 def texts(drawing: Drawing) -> list[str]:
-    return [text.get_text() for axes in drawing.figure.axes for text in axes.texts]
+    return [text.get_text() for axes in drawing.draw().axes for text in axes.texts]
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,8 @@ def test_the_mean_is_above_each_box(run: RunFolder) -> None:
     means = [rows.loc[rows["model"] == model, "value"].mean() for model in ("scenes_fc", "scenes_residual")]
     assert texts(epsilon) == [f"mean\n{mean:.2f}" for mean in means]
     assert (zeta.name, epsilon.name) == ("over_models_zeta", "over_models_epsilon")
-    assert [tick.get_text() for tick in epsilon.figure.axes[0].get_xticklabels()] == ["scenes_fc", "scenes_residual"]
-    assert epsilon.figure.axes[0].get_yscale() == "log"
+    assert [tick.get_text() for tick in epsilon.draw().axes[0].get_xticklabels()] == ["scenes_fc", "scenes_residual"]
+    assert epsilon.draw().axes[0].get_yscale() == "log"
     assert "scenes_fc n = 120 images, 120 rows, scenes_residual n = 120 images, 120 rows" in epsilon.caption
 
 
@@ -66,7 +67,7 @@ def test_every_metric_of_methods_has_boxes(run: RunFolder) -> None:
 
 def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: RunFolder) -> None:
     (drawing,) = drawn(axiom_plane.draw, run)
-    axes = drawing.figure.axes[0]
+    axes = drawing.draw().axes[0]
     points = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() != "None"}
     assert list(points) == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
     rows = run.at(run.settings[0])
@@ -112,7 +113,7 @@ def test_depth_is_in_the_order_of_the_layers(make_run: Any, make_records: Any) -
     layers = {"net": ("features.2", "features.9", "features.12")}
     run = RunFolder.read(make_run(make_records(20, layers), layers=layers, pictures=False))
     drawing = drawn(by_depth.draw, run)[0]
-    axes = drawing.figure.axes[0]
+    axes = drawing.draw().axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == list(layers["net"])
     rows = run.records[run.records["metric"] == "zeta"]
     medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in layers["net"]]
@@ -128,7 +129,7 @@ def test_depth_is_what_the_network_runs_first_whatever_the_order_of_the_command(
     manifest["models"]["net"]["depths"] = {"layer4": 40, "layer1": 10, "layer10": 100}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     for drawing in drawn(by_depth.draw, RunFolder.read(folder)):
-        labels = [tick.get_text() for tick in drawing.figure.axes[0].get_xticklabels()]
+        labels = [tick.get_text() for tick in drawing.draw().axes[0].get_xticklabels()]
         assert labels == ["layer1", "layer4", "layer10"]
 
 
@@ -140,13 +141,13 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run: Any, ma
     records = pd.concat([records, twin], ignore_index=True)
     run = RunFolder.read(make_run(records, methods=methods, layers=layers, pictures=False))
     sensitivity = next(one for one in drawn(by_depth.draw, run) if one.name == "by_depth_sensitivity_error")
-    assert [axes.get_title(loc="left") for axes in sensitivity.figure.axes if axes.lines] == ["one", "two"]
-    legend = [text.get_text() for text in sensitivity.figure.axes[1].get_legend().get_texts()]
+    assert [axes.get_title(loc="left") for axes in sensitivity.draw().axes if axes.lines] == ["one", "two"]
+    legend = [text.get_text() for text in sensitivity.draw().axes[1].get_legend().get_texts()]
     assert legend == ["grad_cam", "xgrad_cam = hires_cam"]
     rows = records[(records["model"] == "two") & (records["method"] == "grad_cam")]
     rows = rows[rows["metric"] == "sensitivity_error"]
     medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in "abc"]
-    np.testing.assert_allclose(sensitivity.figure.axes[1].lines[0].get_ydata(), medians, rtol=1e-12)
+    np.testing.assert_allclose(sensitivity.draw().axes[1].lines[0].get_ydata(), medians, rtol=1e-12)
     assert "n = 20 images, 20 rows a median" in sensitivity.caption
 
 
@@ -157,7 +158,7 @@ def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(make_
     records.loc[zeta & (records["layer"] == "c"), "value"] = 1e-9
     records.loc[zeta & (records["layer"] == "b"), "value"] *= 1e-3
     drawing = drawn(by_depth.draw, RunFolder.read(make_run(records, layers=layers, pictures=False)))[0]
-    axes = drawing.figure.axes[0]
+    axes = drawing.draw().axes[0]
     assert axes.get_yscale() == "log"
     assert axes.lines[0].get_ydata()[2] > 1e-6  # on the low end, not seven decades below it
     (open_triangle,) = [line for line in axes.lines if line.get_marker() == "v" and len(line.get_xdata())]
@@ -178,16 +179,16 @@ def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
     (first, _) = drawn(perturbed.draw, run)
     pictures = next(load(run))
     before, after = pictures.confidence[1], pictures.confidence_perturbed[pictures.methods.index("xgrad_cam"), 1]
-    titles = [axes.get_title() for axes in first.figure.axes]
+    titles = [axes.get_title() for axes in first.draw().axes]
     assert titles[3:6] == [
         f"confidence {before:.2f}",
         "xgrad_cam",
         f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", "\N{MINUS SIGN}"),
     ]
     (one, _) = drawn(pair.draw, run)
-    assert [axes.get_title() for axes in one.figure.axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
+    assert [axes.get_title() for axes in one.draw().axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
     (grid, _) = drawn(map_grid.draw, run)
-    (axes,) = grid.figure.axes
+    (axes,) = grid.draw().axes
     height, width = pictures.images.shape[1:3]
     gap = round(map_grid.GAP * width)
     top, left = height + gap, 2 * (width + gap)  # of the second image's row, the second method
@@ -255,10 +256,14 @@ def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted() -> None:
 
 def test_files_are_the_same_again_without_time_or_version(tmp_path: Path) -> None:
     contents = []
-    for folder in ("a", "b"):
+
+    def plot() -> Figure:
         figure = canvas(2, 1)
         figure.subplots().set_title("some text")
-        Drawing("one", "One", "caption", figure).save(tmp_path / folder)
+        return figure
+
+    for folder in ("a", "b"):
+        Drawing("one", "One", "caption", plot).save(tmp_path / folder)
         contents.append([(tmp_path / folder / f"one.{kind}").read_bytes() for kind in ("png", "pdf")])
     assert contents[0] == contents[1]
     png, pdf = contents[0]
@@ -284,9 +289,10 @@ def test_no_label_is_cut_off_or_overlaps(run: RunFolder) -> None:
     for drawing in all_figures(run):
         if isinstance(drawing, LeftOut) or drawing.name.startswith(("maps", "pair", "perturbed")):
             continue
-        drawing.figure.draw_without_rendering()
-        page = drawing.figure.bbox
-        for axes in drawing.figure.axes:
+        figure = drawing.draw()
+        figure.draw_without_rendering()
+        page = figure.bbox
+        for axes in figure.axes:
             if not axes.axison:
                 continue
             box = axes.get_tightbbox()

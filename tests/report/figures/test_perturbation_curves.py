@@ -104,11 +104,12 @@ def test_the_figure_has_a_panel_a_setting_and_a_line_with_a_band_a_method(tmp_pa
     assert drawing.name == "perturbation_deletion"
     assert "n = 3 images, 3 rows a curve" in drawing.caption
     assert "lower is better" in drawing.caption
-    assert [len(axes.lines) for axes in drawing.figure.axes[:2]] == [2, 2]
-    assert [len(axes.collections) for axes in drawing.figure.axes[:2]] == [2, 2]
-    (legend,) = drawing.figure.legends
+    assert [len(axes.lines) for axes in drawing.draw().axes[:2]] == [2, 2]
+    assert [len(axes.collections) for axes in drawing.draw().axes[:2]] == [2, 2]
+    (legend,) = drawing.draw().legends
     assert [text.get_text() for text in legend.get_texts()] == ["b", "a"]
-    assert drawing.save(tmp_path / "figures")
+    drawing.save(tmp_path / "figures")
+    assert drawing.png_path(tmp_path / "figures").is_file()
 
 
 def test_a_run_without_curves_draws_nothing_and_a_missing_one_is_named(tmp_path):

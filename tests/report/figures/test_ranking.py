@@ -53,7 +53,7 @@ def test_one_figure_for_each_setting_with_every_directed_metric(usual_run: Path)
         *(f"ranking_{i}" for i in range(len(run.settings))),
     ]
     directed = [value.title for value in map(run.value, run.metrics) if value.better != "none"]
-    (axes,) = drawings[1].figure.axes  # type: ignore[union-attr]
+    (axes,) = drawings[1].draw().axes  # type: ignore[union-attr]
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert [label[:-2] for label in labels] == [title for title in directed if title in {one[:-2] for one in labels}]
     assert "\N{DOWNWARDS ARROW}" in next(label for label in labels if label.startswith("Sensitivity error"))
@@ -71,7 +71,7 @@ def test_the_share_that_does_worse() -> None:
 
 def test_over_all_is_the_mean_of_the_settings(usual_run: Path) -> None:
     run = RunFolder.read(usual_run)
-    over_all, *each = (drawing.figure.axes[0] for drawing in ranking.draw(run) if isinstance(drawing, Drawing))
+    over_all, *each = (drawing.draw().axes[0] for drawing in ranking.draw(run) if isinstance(drawing, Drawing))
     shares = [axes.images[0].get_array().filled(NAN) for axes in (over_all, *each)]
     assert shares[0].shape == shares[1].shape == shares[2].shape
     known = ~np.isnan(shares[0])
