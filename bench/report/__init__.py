@@ -30,9 +30,14 @@ def write(run: RunFolder | Path) -> Path:
     folder = run if isinstance(run, Path) else run.path
     inputs = stamp.inputs(folder, manifest)
     if not stamp.is_current(folder, inputs):
-        from axiom_bench.report.writing import write_report  # imports matplotlib
+        from axiom_bench.report.processes import drawing_processes
 
-        write_report(_read(run))
+        read = _read(run)
+        stamp.remove_outputs(folder)
+        with drawing_processes(read) as processes:
+            from axiom_bench.report.writing import write_report  # imports matplotlib, as the processes do meanwhile
+
+            write_report(read, processes)
         stamp.write(folder, inputs)
     return folder / stamp.PAGE
 

@@ -29,7 +29,7 @@ def written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]
     """() -> does `report.write` write the report again?"""
     calls: list[Path] = []
     write = writing.write_report
-    monkeypatch.setattr(writing, "write_report", lambda run: (calls.append(run.path), write(run)))
+    monkeypatch.setattr(writing, "write_report", lambda run, *others: (calls.append(run.path), write(run, *others)))
 
     def again() -> bool:
         calls.clear()

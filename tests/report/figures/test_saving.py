@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.report.figures import saving
-from axiom_bench.report.figures.saving import SavedFigure, drawing_processes, save_figures, save_share
+from axiom_bench.report import processes as drawing
+from axiom_bench.report.figures.saving import SavedFigure, save_figures, save_share
+from axiom_bench.report.processes import drawing_processes
 from axiom_bench.report.run_folder import RunFolder
 
 
@@ -22,8 +23,8 @@ def run(make_run: Any, make_records: Any) -> RunFolder:
 
 @pytest.fixture
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "MIN_METRICS", 1)
-    monkeypatch.setattr(saving, "_num_cores", lambda: 2)
+    monkeypatch.setattr(drawing, "MIN_METRICS", 1)
+    monkeypatch.setattr(drawing, "_num_cores", lambda: 2)
 
 
 def contents(run: RunFolder) -> dict[str, bytes]:
@@ -67,7 +68,7 @@ def test_the_share_of_a_failed_process_is_drawn(run: RunFolder, monkeypatch: pyt
     def fails(*_: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
 
-    monkeypatch.setattr(saving, "_start", fails)
+    monkeypatch.setattr(drawing, "_start", fails)
     with drawing_processes(run) as processes:
         figures = save_figures(run, processes)
     assert all(figure.png.is_file() for figure in figures if isinstance(figure, SavedFigure))
@@ -86,18 +87,18 @@ def test_processes_are_stopped_with_the_block(run: RunFolder, monkeypatch: pytes
     def waits(*_: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
-    monkeypatch.setattr(saving, "_start", waits)
-    monkeypatch.setattr(saving, "MIN_METRICS", 1)
-    monkeypatch.setattr(saving, "_num_cores", lambda: 16)
+    monkeypatch.setattr(drawing, "_start", waits)
+    monkeypatch.setattr(drawing, "MIN_METRICS", 1)
+    monkeypatch.setattr(drawing, "_num_cores", lambda: 16)
     with pytest.raises(BenchError), drawing_processes(run) as processes:
         raise BenchError("something went wrong beside them")
-    assert len(processes) == saving.MAX_PROCESSES - 1
+    assert len(processes) == drawing.MAX_PROCESSES - 1
     assert all(process.returncode is not None for process in processes)
 
 
 def test_a_small_report_is_drawn_by_one_process(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "_num_cores", lambda: 2)
-    monkeypatch.setattr(saving, "MIN_METRICS", len(run.metrics) + 1)
+    monkeypatch.setattr(drawing, "_num_cores", lambda: 2)
+    monkeypatch.setattr(drawing, "MIN_METRICS", len(run.metrics) + 1)
     with drawing_processes(run) as processes:
         assert not processes
 
@@ -107,5 +108,5 @@ def test_modules_beside_the_user_hide_no_library(
 ) -> None:
     (tmp_path / "pandas.py").write_text("raise RuntimeError('not the library')")
     monkeypatch.chdir(tmp_path)
-    process = saving._start(run.path, 1, 4)
+    process = drawing._start(run.path, 1, 4)
     assert process.wait() == 0

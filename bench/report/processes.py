@@ -1,0 +1,49 @@
+"""Processes that draw a share of a report's figures each: drawing takes most of a report's time, on one core.
+
+Imports nothing that draws, so that they start while this process still imports it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from axiom_bench.report.run_folder import RunFolder
+
+MAX_PROCESSES = 4
+MIN_METRICS = 12  # of a run whose figures repay the start of another process
+Process = subprocess.Popen[bytes]
+
+
+@contextmanager
+def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
+    """Processes that each draw a share of the run's figures meanwhile; none for a small report, or on one core.
+
+    Those that still run when the block ends are stopped.
+    """
+    count = min(MAX_PROCESSES, _num_cores()) if len(run.metrics) >= MIN_METRICS else 1
+    processes = [_start(run.path.resolve(), index, count) for index in range(1, count)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _start(folder: Path, index: int, count: int) -> Process:
+    # -P keeps modules of the folder that the user works in from hiding a library's.
+    command = [sys.executable, "-P", "-m", "axiom_bench.report.figures", str(folder), str(index), str(count)]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
