@@ -1,9 +1,9 @@
 """Which code decides a value: it is part of the value's key, so that changed code computes anew.
 
 From the modules that compute a value, imports are followed through the rooms that compute (see ROOMS) and through the
-user's own modules, and the parsed code of each module reached counts, without comments, docstrings and formatting.
-What belongs to an installed distribution counts by its version (see `Sources.distributions`); all other code of this
-project (command line, gate, report, records, scheduling of runs) doesn't count.
+user's own modules. The parsed code of each module reached counts, without comments, docstrings and formatting. What
+belongs to an installed distribution counts by its version (see `Sources.distributions`). Other code of this project
+(command line, gate, report, records, scheduling of runs) counts only where a module is named, not where it is imported.
 """
 
 from __future__ import annotations
@@ -102,13 +102,15 @@ class Sources:
             return Imported()
         if distributions := self.distributions(top):
             return Imported(distributions=distributions)
-        path = _file(name) if _counts(name) else None
+        path = _file(name)
         if path is None:
             return Imported()
         state = path.stat()
         sha256, imports = _parsed(path, (state.st_mtime_ns, state.st_size), name)
         packages = (name.rpartition(".")[0],) if "." in name else ()
-        return Imported(code=(label(name), sha256), imports=(*imports, *packages))
+        return Imported(
+            code=(label(name), sha256), imports=tuple(other for other in (*imports, *packages) if _counts(other))
+        )
 
 
 def label(module: str) -> str:
