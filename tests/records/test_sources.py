@@ -110,10 +110,10 @@ def test_a_docstring_in_a_block_does_not_count(folder: Path):
 
 def test_packages_have_the_distributions_that_the_standard_library_finds():
     """Which parses the whole of each file that is read here line by line."""
-    found = sources._distributions_of_packages()
+    packages = sources._distributions_of_packages()
     expected = {top: set(names) for top, names in packages_distributions().items() if top.isidentifier()}
     assert {"torch", "PIL", "yaml"} <= expected.keys()
-    assert {top: {entry.metadata["Name"] for entry in found[top]} for top in expected} == expected
+    assert {top: {entry.metadata["Name"] for entry in packages[top]} for top in expected} == expected
 
 
 def test_a_module_that_is_named_counts_in_whatever_room_it_is():
@@ -191,9 +191,9 @@ def test_a_folder_that_hides_an_installed_package_counts_by_source(
 
 
 def test_libraries_count_by_version():
-    found = code("torch.nn.modules.conv", "json", "timm.models.resnet")
-    assert [name for name, _ in found.versions] == ["timm", "torch"]
-    assert found.sha256 == code("json").sha256
+    libraries = code("torch.nn.modules.conv", "json", "timm.models.resnet")
+    assert [name for name, _ in libraries.versions] == ["timm", "torch"]
+    assert libraries.sha256 == code("json").sha256
 
 
 LAYOUT = """
