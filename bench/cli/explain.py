@@ -65,8 +65,8 @@ def explain(request: Request) -> tuple[Path, list[str]]:
     config = configuration(_overrides(request), request.config_folder)
     settings.check(config)
     methods = _methods(request.methods, config)
-    given = {"weights": request.weights, "layer": request.layer}
-    model = load_model(config["model"] | {key: value for key, value in given.items() if value is not None})
+    options = {"weights": request.weights, "layer": request.layer}
+    model = load_model(config["model"] | {key: value for key, value in options.items() if value is not None})
     classes = _classes(model, config["model"])
     target = None if request.target is None else torch.tensor([_class_index(request.target, model, classes)])
     images = _image(request.image, model)

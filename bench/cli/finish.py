@@ -1,4 +1,4 @@
-"""The end of a run: manifest, report, and the last lines that a reader sees."""
+"""The end of a run: manifest, report, and the last lines of the output."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from axiom_bench.run import manifest
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
 
-NAMED = 5  # bad images that are named
-MENDABLE, DEFECT = 2, 1  # exit codes: the user can mend it; this program can't go on
+MAX_NAMES = 5  # bad images that are named
+MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defect of this program
 
 
 def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = ()) -> tuple[int, list[str]]:
@@ -30,21 +30,21 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
     overrides: as they were typed. Raises BenchError.
     """
     folder = run_folder(config)
-    done = [outcome for outcome in outcomes if outcome.failure is None]
+    completed = [outcome for outcome in outcomes if outcome.failure is None]
     failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
-    if done:
-        before = _earlier(folder)
+    if completed:
+        before = _previous_manifest(folder)
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
         manifest_file.write(folder, written)
         run = RunFolder.read(folder)
-        lost = no_longer_shown(before, written)
-        lines += [*_counts(run, done), *([lost] if lost else [])]
+        dropped = no_longer_shown(before, written)
+        lines += [*_counts(run, completed), *([dropped] if dropped else [])]
         lines += [*report.headline(run), f"report: {report.write(run)}"]
     return _exit_code(failures), [*lines, *_failed(failures)]
 
 
-def _earlier(folder: Path) -> Mapping[str, Any]:
+def _previous_manifest(folder: Path) -> Mapping[str, Any]:
     """The manifest of the command before this one; empty where there is none that can be read."""
     try:
         return reading.read_manifest(folder)
@@ -52,9 +52,12 @@ def _earlier(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _counts(run: RunFolder, done: Sequence[Outcome]) -> Iterator[str]:
-    """How much was there already, and every status that isn't "ok", in values; bad images in images."""
-    shards, computed = sum(outcome.shards for outcome in done), sum(outcome.shards_computed for outcome in done)
+def _counts(run: RunFolder, completed: Sequence[Outcome]) -> Iterator[str]:
+    """A line where nothing was computed, one of the statuses other than ok, and one of the images left out."""
+    shards, computed = (
+        sum(outcome.shards for outcome in completed),
+        sum(outcome.shards_computed for outcome in completed),
+    )
     if not computed:
         yield f"{shards} of {shards} shards were already there: nothing was computed"
     yield from _statuses(run)
@@ -70,19 +73,19 @@ def _statuses(run: RunFolder) -> Iterator[str]:
     rows = pd.concat([part.loc[part["target_class"] == -1, columns].astype({"data": str}) for part in parts])
     bad = rows[rows["image_id"] != WHOLE_SET].drop_duplicates()
     if len(bad):
-        names = ", ".join(bad["image_id"].head(NAMED)) + (", ..." if len(bad) > NAMED else "")
+        names = ", ".join(bad["image_id"].head(MAX_NAMES)) + (", ..." if len(bad) > MAX_NAMES else "")
         yield f"images left out: {len(bad)} ({names})"
 
 
 def _failed(failures: Sequence[Failure]) -> Iterator[str]:
-    """Each failed job by name; the same sentence once, with all the jobs that it stopped. A defect says where it is."""
-    messages: dict[str, list[Failure]] = {}
+    """A line for each message, with all the jobs that failed with it; after a defect its traceback."""
+    by_message: dict[str, list[Failure]] = {}
     for failure in failures:
-        messages.setdefault(failure.message, []).append(failure)
-    for message, same in messages.items():
-        yield f"failed: {', '.join(dict.fromkeys(failure.job for failure in same))}: {message}"
-        if not same[0].mendable:
-            yield f"This is a defect of axiom-bench; please report it with these lines:\n{same[0].trace}"
+        by_message.setdefault(failure.message, []).append(failure)
+    for message, group in by_message.items():
+        yield f"failed: {', '.join(dict.fromkeys(failure.job for failure in group))}: {message}"
+        if not group[0].mendable:
+            yield f"This is a defect of axiom-bench; please report it with these lines:\n{group[0].trace}"
 
 
 def _exit_code(failures: Sequence[Failure]) -> int:

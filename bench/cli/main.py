@@ -1,4 +1,4 @@
-"""The command line: `axiom-bench [run] [OVERRIDES]`, and report, gate, explain, list, tidy.
+"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, gate, explain, list, tidy.
 
 Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate that can't compare;
 130 Ctrl-C; 141 the reader of the output has gone.
@@ -53,9 +53,9 @@ def parse(argv: Sequence[str]) -> Namespace:
     """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an unknown command."""
     top = parser()
     options, rest = top.parse_known_args(_with_command(list(argv)))
-    strange = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
-    if strange:
-        top.error(f"unrecognized arguments: {' '.join(strange)}")
+    unrecognized = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
+    if unrecognized:
+        top.error(f"unrecognized arguments: {' '.join(unrecognized)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options

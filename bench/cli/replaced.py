@@ -1,11 +1,11 @@
-"""What the report of an earlier command showed and the new one doesn't: said in one line, not lost in silence."""
+"""One line about what the report of the previous command showed and the new one doesn't."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-NAMED = 5  # names that the line lists of each kind
+MAX_NAMES = 5  # of each kind
 
 
 def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
@@ -26,11 +26,11 @@ def _missing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
     for key, kind in (("models", "model"), ("methods", "method"), ("metrics", "metric"), ("data", "data set")):
         names = [name for name in before.get(key) or {} if name not in (after.get(key) or {})]
         if names:
-            yield _named(kind, names)
+            yield _listed(kind, names)
     for model, facts in _shared(before, after, "models"):
         layers = [layer for layer in facts[0].get("layers") or () if layer not in (facts[1].get("layers") or ())]
         if layers:
-            yield f"{_named('layer', layers)} of {model}"
+            yield f"{_listed('layer', layers)} of {model}"
     for data, facts in _shared(before, after, "data"):
         count = len(set(facts[0].get("ids") or ()) - set(facts[1].get("ids") or ()))
         if count:
@@ -43,6 +43,8 @@ def _shared(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> It
     yield from ((name, (facts, new[name])) for name, facts in (before.get(key) or {}).items() if name in new)
 
 
-def _named(kind: str, names: Collection[str]) -> str:
-    listed = ", ".join(list(names)[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+def _listed(kind: str, names: Collection[str]) -> str:
+    listed = ", ".join(list(names)[:MAX_NAMES]) + (
+        f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    )
     return f"{kind}{'s' if len(names) > 1 else ''} {listed}"

@@ -1,4 +1,4 @@
-"""The names that `report.*` gives, checked before a run: a misspelt one would be missing from the report in silence."""
+"""The methods and metrics that `report.*` names, checked before a run: a misspelt one would silently show nothing."""
 
 from __future__ import annotations
 

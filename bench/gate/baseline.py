@@ -1,6 +1,6 @@
-"""A baseline: a CSV that a reviewer reads in a diff.
+"""Baselines: CSV files that a reviewer can read in a diff.
 
-Lines that start with `#` say of what configuration it is; then comes one row for each model, layer, data set, method
+Lines that start with `#` hold the configuration; then comes one row for each model, layer, data set, method
 and metric. Run time is never in it: seconds belong to a machine.
 """
 

@@ -1,4 +1,4 @@
-"""Did a run's numbers move from a baseline, either way? Every difference has its own line."""
+"""Comparison of a run's numbers with a baseline. Every difference has its own line."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[str]:
 
 
 def _values(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[str]:
-    """One line for every row, count or value that differs, beyond the names that `_names` told already."""
+    """One line for every row, count or value that differs, but for names that `_names` reports."""
     before, after = _by_key(expected), _by_key(actual)
     common = [set(expected[column]) & set(actual[column]) for column in KEY]
     for key in sorted({*before, *after}):

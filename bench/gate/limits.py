@@ -1,4 +1,4 @@
-"""How far a statistic may move: the rule in a metric's YAML, such as `median:0.5%` or `mean:0.01`."""
+"""Tolerances: how far a statistic may move, from the rule in a metric's YAML, as `median:0.5%` or `mean:0.01`."""
 
 from __future__ import annotations
 

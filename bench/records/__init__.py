@@ -1,1 +1,1 @@
-"""The store of a run: keys, files, manifest, claims, reading. Imports errors only, and no torch."""
+"""The store of a run: keys, files, manifest, claims, reading. Imports errors and columns only, and no torch."""

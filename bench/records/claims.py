@@ -1,6 +1,6 @@
 """Locks between processes that share a run folder: who computes which shard, and who runs or tidies the folder.
 
-A lock dies with its process, so what a killed process has claimed is free.
+A lock ends with its process, so what a killed process had claimed is free.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ TIDY = ".tidy.lock"
 def claimed(shards: Sequence[str], folder: Path, wait: Callable[[int], None]) -> Generator[str, None, None]:
     """Each shard (its key) once, locked until the next one is asked for.
 
-    What another process holds comes last, once that process has let it go, or died. wait: is called with the number of
-    such shards before they are waited for. Whoever stops early closes the generator, which lets go of the lock.
+    Shards that another process holds come last, once that process has released them or died. wait: called with their
+    number before they are waited for. Closing the generator early releases its lock.
     """
-    elsewhere: list[str] = []
+    held_by_others: list[str] = []
     for shard in shards:
         lock = shard_lock(shard, folder)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            elsewhere.append(shard)
+            held_by_others.append(shard)
             continue
         with _released(lock):
             yield shard
-    if elsewhere:
-        wait(len(elsewhere))
-    for shard in elsewhere:
+    if held_by_others:
+        wait(len(held_by_others))
+    for shard in held_by_others:
         lock = shard_lock(shard, folder)
         lock.acquire()
         with _released(lock):
@@ -60,7 +60,7 @@ def running(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def tidying(folder: Path) -> Iterator[None]:
-    """Has the folder alone. Raises BenchError where a run, or another `tidy`, is using it."""
+    """Claims the whole folder. Raises BenchError while a run, or another `tidy`, is using it."""
     tidy = FileLock(folder / TIDY)
     try:
         tidy.acquire(timeout=0)
@@ -86,7 +86,7 @@ def shard_lock(shard: str, folder: Path) -> FileLock:
 
 @contextmanager
 def _released(lock: FileLock) -> Iterator[None]:
-    """The lock held, then let go and its file removed: whoever waits for that file looks again for what is missing."""
+    """Releases a held lock and removes its file; a process that waited for it checks again what is missing."""
     try:
         yield
     finally:

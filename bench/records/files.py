@@ -1,4 +1,4 @@
-"""Writing to a results folder: a file is there whole, or not at all."""
+"""Writing to a results folder: a file is complete, or it isn't there."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _NAME = re.compile(r"([0-9a-f]{32})-[0-9a-f]{8}\.parquet")
 
 @dataclass(frozen=True)
 class RecordFile:
-    """A record file that is whole. name: relative to the run folder. See the module for the rest."""
+    """A complete record file. name: relative to the run folder. See the module for the rest."""
 
     name: str
     shard: str
@@ -77,7 +77,7 @@ class Holdings:
 
 
 def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
-    """What the run folder holds of these shards (None: of all), every byte of it checked."""
+    """The record files of these shards in the run folder (None: of all shards), every byte of them checked."""
     files: dict[str, list[RecordFile]] = {}
     damaged, old = [], []
     for path in sorted((folder / RECORDS).glob("*.parquet")):
@@ -97,7 +97,7 @@ def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
 
 
 def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
-    """What a record file says it holds, and its content. Raises `Damaged` where it isn't what was written."""
+    """A record file by its metadata, and its content. Raises `Damaged` where the bytes aren't as they were written."""
     content = store.content_of(folder / name, sealed=True)
     notes = store.metadata_of(content) or {}
     if notes.get("format") != FORMAT:
@@ -111,7 +111,7 @@ def write(
 ) -> RecordFile:
     """Writes what one command computed of one shard. notes: names, curves and axes, see the module. Raises BenchError.
 
-    The file of curves comes first: where the records are, all is there.
+    The file of curves is written first: where the record file exists, both are complete.
     """
     name = f"{RECORDS}/{shard}-{uuid4().hex[:8]}.parquet"
     file = RecordFile(name, shard, values, notes["names"], notes["curves"], notes["axes"])

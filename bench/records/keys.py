@@ -1,4 +1,4 @@
-"""Keys: hashes of the facts that decide a value. Whoever knows the facts (of a job, a method, a metric) gives them."""
+"""Keys: hashes of the facts that decide a value. The caller supplies the facts (of a job, a method, a metric)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LENGTH = 32  # hexadecimal digits: 128 bits
 
 
 def key(**facts: object) -> str:
-    """A hash over named facts, plain data (what JSON can't say is taken by its `str`), in any order of the names."""
+    """A hash over named facts, plain data (other objects by their `str`), in any order of the names."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
 

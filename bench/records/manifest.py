@@ -1,4 +1,4 @@
-"""manifest.json: what a run did, with what, and which files count. Tables, figures and the gate read nothing else."""
+"""manifest.json: a run's configuration, its models, data, methods and metrics, and the files that count."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest, whole or not at all. Raises BenchError where it can't."""
+    """Writes the manifest, completely or not at all. Raises BenchError where it can't."""
     files.write(folder / NAME, (json.dumps(manifest, indent=1, default=str) + "\n").encode())

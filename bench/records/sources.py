@@ -1,9 +1,9 @@
 """Which code decides a value: it is part of the value's key, so that changed code computes anew.
 
 From the modules that compute a value, imports are followed through the rooms that compute (see ROOMS) and through the
-user's own modules, and the parsed code of each module reached counts, without comments, docstrings and formatting.
-What belongs to an installed distribution counts by its version (see `Sources.distributions`); all other code of this
-project (command line, gate, report, records, scheduling of runs) doesn't count.
+user's own modules. The parsed code of each module reached counts, without comments, docstrings and formatting. What
+belongs to an installed distribution counts by its version (see `Sources.distributions`). Other code of this project
+(command line, gate, report, records, scheduling of runs) counts only where a module is named, not where it is imported.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions, version
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
 ROOMS = frozenset({"cutting", "data", "embedded", "evaluation", "explanation", "methods", "metrics", "models"})
+MODULES = (".py", *EXTENSION_SUFFIXES)
+BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")  # lists of statements in the nodes of `ast`
 FROM_FILE = "axiom_bench_user_"  # how modules are called that were imported from a file: see models/user.py
 
 
@@ -33,13 +36,22 @@ class Code:
     versions: tuple[tuple[str, str], ...]
 
 
+class Imported(NamedTuple):
+    """What importing one name runs. code: label and SHA-256 of a module whose source counts; None for any other name.
+    distributions: those that the name's package comes from. imports: names to follow from here."""
+
+    code: tuple[str, str] | None = None
+    distributions: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+
+
 @dataclass
 class Sources:
-    """Follows imports; what was looked up once is kept, so one object serves all plug-ins of a job."""
+    """Follows imports. What was looked up once is kept, so that one object serves all plug-ins of a job; files that
+    change while it is in use aren't looked at again."""
 
-    _modules: dict[str, tuple[str, Path] | None] = field(default_factory=dict)
+    _imported: dict[str, Imported] = field(default_factory=dict)
     _distributions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _by_package: dict[str, list[str]] = field(default_factory=dict)
 
     def of(self, names: Iterable[str]) -> Code:
         """The code that these modules run: their own, and that of what they import."""
@@ -52,19 +64,20 @@ class Sources:
             if name in visited:
                 continue
             visited.add(name)
-            top = name.partition(".")[0]
-            if top in sys.stdlib_module_names or top == "__main__":
-                continue
-            if distributions := self.distributions(top):
-                libraries.update(distributions)
-            elif (module := self._module(name)) is not None:
-                own_label, path = module
-                state = path.stat()
-                digest, imports = _parsed(path, (state.st_mtime_ns, state.st_size), name)
-                reached[own_label] = digest
-                pending += [*imports, *([name.rpartition(".")[0]] if "." in name else [])]
+            imported = self.imported(name)
+            libraries.update(imported.distributions)
+            pending += imported.imports
+            if imported.code is not None:
+                module, sha256 = imported.code
+                reached[module] = sha256
         digest = hashlib.sha256(json.dumps(sorted(reached.items())).encode()).hexdigest()
         return Code(digest, tuple((name, version_of(name)) for name in sorted(libraries)))
+
+    def imported(self, name: str) -> Imported:
+        """What importing a dotted name runs; nothing for the standard library, and for what is no module."""
+        if name not in self._imported:
+            self._imported[name] = self._look_up(name)
+        return self._imported[name]
 
     def distributions(self, top: str) -> tuple[str, ...]:
         """The installed distributions that a top-level package comes from.
@@ -75,19 +88,29 @@ class Sources:
         if top == PACKAGE:
             return ()
         if top not in self._distributions:
-            if not self._by_package:
-                self._by_package.update(_packages())
-            names = sorted(set(self._by_package.get(top, ())))
-            spec = _top_level(top) if names else None
-            self._distributions[top] = tuple(name for name in names if spec and _is_installed(distribution(name), spec))
+            # Of several with one name the first on sys.path counts, as for importlib.metadata.version.
+            first = {entry.metadata["Name"]: entry for entry in reversed(_distributions_of_packages().get(top, ()))}
+            spec = _top_level(top) if first else None
+            self._distributions[top] = tuple(
+                name for name in sorted(first) if spec and _is_installed(first[name], spec)
+            )
         return self._distributions[top]
 
-    def _module(self, name: str) -> tuple[str, Path] | None:
-        """A module's label, the same on every machine, and its file; None for what doesn't count, or is no module."""
-        if name not in self._modules:
-            path = _file(name) if _counts(name) else None
-            self._modules[name] = (label(name), path) if path else None
-        return self._modules[name]
+    def _look_up(self, name: str) -> Imported:
+        top = name.partition(".")[0]
+        if top in sys.stdlib_module_names or top == "__main__":
+            return Imported()
+        if distributions := self.distributions(top):
+            return Imported(distributions=distributions)
+        path = _file(name)
+        if path is None:
+            return Imported()
+        state = path.stat()
+        sha256, imports = _parsed(path, (state.st_mtime_ns, state.st_size), name)
+        packages = (name.rpartition(".")[0],) if "." in name else ()
+        return Imported(
+            code=(label(name), sha256), imports=tuple(other for other in (*imports, *packages) if _counts(other))
+        )
 
 
 def label(module: str) -> str:
@@ -96,9 +119,24 @@ def label(module: str) -> str:
 
 
 @cache
-def _packages() -> Mapping[str, list[str]]:
-    """The distributions of each installed top-level package: hundreds of small files, read once."""
-    return packages_distributions()
+def _distributions_of_packages() -> Mapping[str, Sequence[Distribution]]:
+    """{top-level package: the installed distributions that hold a part of it}.
+
+    As importlib.metadata.packages_distributions, which takes ten times as long: it parses every line of every list of
+    files, and every distribution's metadata for its name.
+    """
+    packages: dict[str, list[Distribution]] = {}
+    for entry in distributions():
+        tops = (entry.read_text("top_level.txt") or "").split() or _top_level_of_files(entry.read_text("RECORD") or "")
+        for top in tops:
+            packages.setdefault(top, []).append(entry)
+    return packages
+
+
+def _top_level_of_files(record: str) -> set[str]:
+    """The top-level packages and modules of a distribution's list of files: a path, a hash and a size on each line."""
+    paths = (line.partition(",")[0] for line in record.splitlines())
+    return {path.partition("/")[0].partition(".")[0] for path in paths if path.endswith(MODULES)}
 
 
 @cache
@@ -115,11 +153,11 @@ def _counts(name: str) -> bool:
     return parts[0] != PACKAGE or (len(parts) > 1 and parts[1] in ROOMS)
 
 
-def _is_installed(found: Distribution, spec: ModuleSpec) -> bool:
+def _is_installed(entry: Distribution, spec: ModuleSpec) -> bool:
     """Whether a package's files are those that the distribution has installed, from an index or an archive."""
-    folder = Path(str(found.locate_file("")))
+    folder = Path(str(entry.locate_file("")))
     try:
-        direct = json.loads(found.read_text("direct_url.json") or "{}")
+        direct = json.loads(entry.read_text("direct_url.json") or "{}")
     except ValueError:
         direct = {}
     checkout = any((folder / name).is_file() for name in ("setup.py", "pyproject.toml"))  # of `setup.py develop`
@@ -170,16 +208,19 @@ def _parsed(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[s
 
 
 def _drop_docstrings(tree: ast.Module) -> None:
-    for node in ast.walk(tree):
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             match node.body[:1]:
                 case [ast.Expr(value=ast.Constant(value=str()))]:
                     node.body = node.body[1:]
+        pending += _statements(node)
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
     """The names that import statements give, of modules or of what is in them; not those for type checkers alone."""
-    pending = [tree]
+    pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
@@ -191,4 +232,9 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
             origin = resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
             yield origin
             yield from (f"{origin}.{alias.name}" for alias in node.names if alias.name != "*")
-        pending += ast.iter_child_nodes(node)
+        pending += _statements(node)
+
+
+def _statements(node: ast.AST) -> list[ast.AST]:
+    """The statements, handlers and cases directly inside a module or a statement; an expression holds none."""
+    return [inner for block in BLOCKS for inner in getattr(node, block, ())]

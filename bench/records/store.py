@@ -1,4 +1,4 @@
-"""Tables in Parquet files that are whole or not there, with a checksum over every byte.
+"""Tables in Parquet files that are complete or not there, with a checksum over every byte.
 
 Parquet's own page checksums are written and verified too, but they leave out page headers and the footer, where a
 flipped bit can move a column or change a name. So each file also carries a SHA-256 over all of its bytes, in the
@@ -47,7 +47,7 @@ CURVES = pa.schema(
     ]
 )
 
-METADATA = b"axiom_bench"  # JSON: what the file holds
+METADATA = b"axiom_bench"  # the key of the metadata, as JSON
 SEAL = b"axiom_bench_sha256"
 _ZEROS = b"0" * 64
 
@@ -62,7 +62,7 @@ def write(
     schema: pa.Schema | None = SCHEMA,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes rows as one Parquet file, whole or not at all. Raises BenchError, naming the folder, where it can't.
+    """Writes rows as one Parquet file, completely or not at all. Raises BenchError, naming the folder, where it can't.
 
     schema: the columns and types; None takes what the rows have, for tables of another kind. metadata: plain data that
     says what the file holds; see `read_metadata`.
@@ -127,7 +127,7 @@ def is_intact(path: Path) -> bool:
 
 
 def metadata_of(content: bytes) -> dict[str, Any] | None:
-    """What a file's content says of itself: the `metadata` that it was written with; None where it has none."""
+    """The `metadata` that a file was written with, from its content; None where it has none."""
     try:
         entries = pq.read_metadata(pa.BufferReader(content)).metadata or {}
         return json.loads(entries[METADATA]) if METADATA in entries else None

@@ -1,4 +1,4 @@
-"""`axiom-bench tidy`: a shard's small files as one, and on request without what no value of the run needs."""
+"""`axiom-bench tidy`: merges the files of each shard, and on request drops what no value of the run needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from axiom_bench.records import claims, holdings, manifest, reading, store
 from axiom_bench.records.holdings import Holdings, RecordFile, Values
 
-NAMED = 10  # groups of unneeded values that are named
+MAX_NAMES = 10  # groups of unneeded values that are named
 
 
 def tidy(folder: Path, drop: bool) -> list[str]:
@@ -61,11 +61,11 @@ def _unneeded(held: Holdings, wanted: Mapping[str, Values], drop: bool) -> Itera
     methods: dict[str, list[str]] = {}
     for method, metric in sorted(shards):
         methods.setdefault(metric, []).append(method)
-    for metric, own in list(methods.items())[:NAMED]:
+    for metric, own in list(methods.items())[:MAX_NAMES]:
         count = sum(shards[method, metric] for method in own)
         yield f"{word}: {metric} of {', '.join(own)} ({count} values of a shard)"
-    if len(methods) > NAMED:
-        yield f"{word}: {len(methods) - NAMED} more metrics ({', '.join(list(methods)[NAMED:])})"
+    if len(methods) > MAX_NAMES:
+        yield f"{word}: {len(methods) - MAX_NAMES} more metrics ({', '.join(list(methods)[MAX_NAMES:])})"
     for names, why in ((held.old, "the format of an earlier version"), (held.damaged, "damaged")):
         if names:
             yield f"{word}: {len(names)} files, {why} ({names[0]}{', ...' if len(names) > 1 else ''})"

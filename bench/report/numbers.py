@@ -50,7 +50,7 @@ def with_error(mean: float, error: float) -> str:
 
 
 def share(part: int, total: int) -> str:
-    """A percentage without decimals that never rounds something to 0 %, or less than all to 100 %."""
+    """A percentage without decimals: 0 % and 100 % stand for none and all alone, never for a rounded share."""
     percent = 100 * part / total if total else 0.0
     if 0 < percent < 1:
         return "<1 %"
@@ -60,7 +60,7 @@ def share(part: int, total: int) -> str:
 
 
 def counts_text(images: Iterable[int], rows: Iterable[int]) -> str:
-    """What values stand on: images, and rows (an image and an explained class); of several values, the range.
+    """How many images, and rows (an image and an explained class), values were computed from; of several, the range.
 
     >>> counts_text([64, 64], [120, 124])
     'n = 64 images, 120 to 124 rows'

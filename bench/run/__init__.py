@@ -1,1 +1,4 @@
-"""The runner: cuts a benchmark into shards, computes what is missing, and writes down what was done."""
+"""The runner: configuration, jobs, shards, progress, run times, and values of the whole data set.
+
+Imports records, evaluation, data and models.
+"""

@@ -1,7 +1,7 @@
-"""Resamples of images: how sure a value of the whole data set is.
+"""Resamples of images, for the standard error of a value of the whole data set.
 
-Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1: as many images as there are, drawn with
-replacement, again and again; the value on each of these resamples is a replicate, and the standard deviation of the
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1: a resample draws as many
+images as there are, with replacement; the value on a resample is a replicate, and the standard deviation of the
 replicates is the value's standard error.
 """
 
@@ -20,7 +20,7 @@ RESAMPLES = 200  # more are seldom needed for a standard error (ibid., 6.4)
 def draws(images: Sequence[str]) -> Floats:
     """How often each of N images is drawn in each resample: (RESAMPLES, N).
 
-    Seeded by the image ids, so that all methods with these images are seen on the same resamples, in any run.
+    Seeded by the image ids, so that all methods with these images have the same resamples, in any run.
     """
     digest = hashlib.sha256("\n".join(images).encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
@@ -44,4 +44,4 @@ def replicates(
         return {}
     counts = draws(images)[:, [place[image] for image in rows]]
     counts = counts[counts.any(axis=1)]
-    return {name: np.asarray(found, dtype=np.float64).tolist() for name, found in values(counts).items()}
+    return {name: np.asarray(points, dtype=np.float64).tolist() for name, points in values(counts).items()}

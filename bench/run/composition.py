@@ -136,12 +136,12 @@ def _search_path(overrides: Sequence[str], config_folder: Path | None) -> tuple[
             rest.append(override)
             continue
         try:
-            given = OverridesParser.create().parse_override(f"{SEARCH_PATH}={value}").value()
+            listed = OverridesParser.create().parse_override(f"{SEARCH_PATH}={value}").value()
         except HydraException as error:
             raise BenchError(f"Invalid {SEARCH_PATH} {value!r}; write {SEARCH_PATH}=[file:///my/conf].") from error
-        if not isinstance(given, list) or not all(isinstance(entry, str) for entry in given):
-            raise BenchError(f"{SEARCH_PATH} must be a list of folders, as [file:///my/conf], not {given!r}.")
-        folders += [_url(SEARCH_PATH, str(entry)) for entry in given]
+        if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
+            raise BenchError(f"{SEARCH_PATH} must be a list of folders, as [file:///my/conf], not {listed!r}.")
+        folders += [_url(SEARCH_PATH, str(entry)) for entry in listed]
     return folders, rest
 
 
@@ -163,17 +163,20 @@ def _url(option: str, folder: str) -> str:
 
 def _with_all(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
     """The overrides, with every name of a group in the place of `method=all` and `metric=all`, also an experiment's."""
-    every = {
+    all_names = {
         group: f"{group}=[{','.join(name for name in _options(hydra, group) if name != plugins.ALL)}]"
         for group in ("method", "metric")
     }
-    replaced = [every.get(override.removesuffix(f"={plugins.ALL}"), override) for override in overrides]
+    replaced = [all_names.get(override.removesuffix(f"={plugins.ALL}"), override) for override in overrides]
     experiment = [override for override in overrides if override.startswith("experiment=")]
     if not experiment:
         return replaced
     choices = compose(hydra, experiment).hydra.runtime.choices
     chosen = {override.partition("=")[0] for override in overrides}
-    return [*(every[group] for group in every if choices.get(group) == plugins.ALL and group not in chosen), *replaced]
+    return [
+        *(all_names[group] for group in all_names if choices.get(group) == plugins.ALL and group not in chosen),
+        *replaced,
+    ]
 
 
 def _jobs(hydra: Hydra, config: DictConfig) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""What a job computes: its shards, which of their values are missing, and the record files that it writes."""
+"""The computation of a job's shards: which values each must have, and the record files that hold them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def requests(job: Job, missing: Values) -> list[Request]:
 
 
 def notes(metrics: Sequence[Plugin], axes: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    """What a record file must say of its metrics: names of values and curves, and how curves are drawn."""
+    """A record file's metadata about its metrics: names of values and curves, and how curves are drawn."""
     return {
         "names": {metric.name: list(value_names(metric)) for metric in metrics},
         "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},

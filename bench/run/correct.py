@@ -34,7 +34,7 @@ def only_correct(job: Job, cut_model: CutModel, folder: Path) -> tuple[Job, tupl
     """
     if not job.shares_classes:
         raise BenchError(
-            f"{job.name}: the classes of {job.data.name!r} aren't the model's, so nobody can tell which images it "
+            f"{job.name}: the classes of {job.data.name!r} aren't the model's, so it is unknown which images it "
             "names correctly; set data.only_correct=false."
         )
     facts = Facts(job)

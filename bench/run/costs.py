@@ -1,4 +1,4 @@
-"""What a job costs in forward passes of the whole model: announced before it starts, and held to a budget."""
+"""What a job costs in forward passes of the whole model: printed before it starts, and compared with a budget."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
 
-MOST_NAMES = 5  # methods and metrics that a sentence names
+MAX_NAMES = 5  # methods and metrics that a sentence names
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,13 @@ def check(cost: Cost, metrics: Sequence[Plugin], budget: int | None) -> None:
     if budget is None or cost.per_image <= budget:
         return
     by_name = cost.by_name()
-    most = max(by_name, key=lambda name: by_name[name])
-    kind = "metric" if most in [metric.name for metric in metrics] else "method"
+    most_expensive = max(by_name, key=lambda name: by_name[name])
+    kind = "metric" if most_expensive in [metric.name for metric in metrics] else "method"
     raise BenchError(
         f"Methods and metrics cost {cost.per_image:,.0f} forward passes for each image and explained class with "
         f"{len(cost.of_methods)} methods, and the budget metrics.max_forwards_per_image is {budget:,}: "
-        f"{_largest(by_name)}. Leave some out, as with ~{kind}.{most}, lower their params, or raise the budget."
+        f"{_largest(by_name)}. Leave some out, as with ~{kind}.{most_expensive}, lower their params, or raise the "
+        "budget."
     )
 
 
@@ -132,5 +133,5 @@ def _explanation(trace: Trace) -> Explanation:
 def _largest(passes: Mapping[str, float]) -> str:
     """The most expensive entries, in words."""
     costly = sorted((name for name in passes if passes[name]), key=lambda name: (-passes[name], name))
-    named = [f"{name} {passes[name]:,.0f}" for name in costly[:MOST_NAMES]]
-    return ", ".join([*named, f"and {len(costly) - MOST_NAMES} more"] if len(costly) > MOST_NAMES else named)
+    named = [f"{name} {passes[name]:,.0f}" for name in costly[:MAX_NAMES]]
+    return ", ".join([*named, f"and {len(costly) - MAX_NAMES} more"] if len(costly) > MAX_NAMES else named)

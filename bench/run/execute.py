@@ -43,10 +43,10 @@ def execute(config: DictConfig) -> Outcome:
         return Outcome(name, {}, failure=Failure(name, str(error), mendable=True))
     except OmegaConfBaseException as error:
         return Outcome(name, {}, failure=Failure(name, str(error).split("\n")[0], mendable=True))
-    except Exception as error:  # noqa: BLE001 - one job's defect must not take the sweep's other jobs with it
-        whose = getattr(error, "__notes__", [])  # a plug-in's own mistake says so, and can be mended
-        message = ", ".join([f"{type(error).__name__}: {error}", *whose])
-        return Outcome(name, {}, failure=Failure(name, message, bool(whose), trace=traceback.format_exc()))
+    except Exception as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
+        plugin_notes = getattr(error, "__notes__", [])  # which plug-in raised it: the user can mend that
+        message = ", ".join([f"{type(error).__name__}: {error}", *plugin_notes])
+        return Outcome(name, {}, failure=Failure(name, message, bool(plugin_notes), trace=traceback.format_exc()))
 
 
 def _run(config: dict[str, Any]) -> Outcome:
@@ -57,7 +57,7 @@ def _run(config: dict[str, Any]) -> Outcome:
     job.device.prepare()
     freed_memory.keep()
     cut_model = compute.cut_of(job)
-    with notes.taken() as warned, claims.running(folder):
+    with notes.collected() as warned, claims.running(folder):
         chooses = bool(config["data"].get("only_correct"))
         job, left_out = correct.only_correct(job, cut_model, folder) if chooses else (job, ())
         job = compute.decided(job, cut_model)
@@ -66,7 +66,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
         whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
         runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
-        pictured = pictures.ensure(job, cut_model, config["pictures"], folder)
+        pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
     return Outcome(
         job=job.name,
         config=config,

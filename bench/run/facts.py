@@ -29,7 +29,7 @@ class Facts:
 
     @cached_property
     def common(self) -> str:
-        """Key of what all values of the job have in common, apart from the images."""
+        """Key of all facts that the job's values share, apart from the images."""
         job, model, device = self.job, self.job.model, self.job.device
         return key(
             model=[model.name, model.layer, model.weights_sha256, self._network(model.module), self._builder],
@@ -84,7 +84,7 @@ class Facts:
 
     @property
     def _builder(self) -> list[object]:
-        """The function that built the network, its arguments and its code: weights and layers don't tell all."""
+        """The function that built the network, its arguments and its code: two networks may print alike."""
         build = self.job.model.build
         if build is None:
             return []
@@ -95,7 +95,7 @@ class Facts:
 
     @property
     def _reshape(self) -> object:
-        """What makes maps of a layer's output: in words, or the class and code of an object of the user's own."""
+        """What makes maps of a layer's output: its repr, or the class and code of a user's own object."""
         reshape = self.job.model.reshape
         if not isinstance(reshape, Reshape):
             return repr(reshape)

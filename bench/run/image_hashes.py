@@ -17,17 +17,17 @@ def read(folder: Path) -> FileHashes:
     """The hashes that the folder keeps; none where there are none, or the file is damaged."""
     try:
         content = json.loads((folder / NAME).read_bytes())
-        known = content["files"] if content["sha256"] == key(files=content["files"]) else {}
+        hashes = content["files"] if content["sha256"] == key(files=content["files"]) else {}
     except (OSError, ValueError, KeyError, TypeError):
-        known = {}
-    return FileHashes(known)
+        hashes = {}
+    return FileHashes(hashes)
 
 
 def keep(job: Job, folder: Path) -> None:
     """Hashes the job's images and keeps what is new for the next run.
 
-    Of two processes that write at once, one has the last word: what the other knew is read once more. Raises BenchError
-    where the folder can't be written.
+    Of two processes that write at once the last one's file stays, and the images that only the other hashed are read
+    again by the next run. Raises BenchError where the folder can't be written.
     """
     hashes = job.hashes
     if job.contents and hashes.fresh.items() - hashes.known.items():

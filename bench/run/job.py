@@ -88,7 +88,7 @@ class Job:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know about the job before any of its values."""
+        """Sentences about the job that a reader needs to interpret its values."""
         if self.shares_classes:
             return ()
         of_model, of_data = self.model.number_of_classes, len(self.data.classes)
@@ -99,7 +99,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What a reader calls this job."""
+        """The job's name in messages."""
         return f"{self.model.name} at {self.model.layer} on {self.data.name}"
 
     @cached_property
@@ -109,7 +109,7 @@ class Job:
 
     @cached_property
     def contents(self) -> dict[int, str]:
-        """For each chosen image its id, the SHA-256 of its content, and its labels, which may come from elsewhere."""
+        """For each chosen image its id, the SHA-256 of its content, and its labels, which may be in another file."""
         data, labels = self.data, self.labels
         return {
             index: f"{data.ids[index]} {data.fingerprint(index, self.hashes)} {labels[index]}" for index in self.indices

@@ -1,4 +1,4 @@
-"""What a run puts into its manifest: what its jobs hand back, merged."""
+"""The manifest of a run: the outcomes of its jobs, merged."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
 
 def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
-    done = [outcome.facts for outcome in outcomes if outcome.facts]
+    all_facts = [outcome.facts for outcome in outcomes if outcome.facts]
     merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
-    for facts_of_job in done:
+    for facts_of_job in all_facts:
         for key, into in merged.items():
             for name, about in facts_of_job[key].items():
                 into[name] = _with_layers(into[name], about) if key == "models" and name in into else about
@@ -98,8 +98,8 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "config": outcomes[0].config if outcomes else {},
         **merged,
         "axes": {name: axes for outcome in outcomes for name, axes in outcome.axes.items()},
-        "device": _common(facts_of_job["device"] for facts_of_job in done),
-        "precision": _common(facts_of_job["precision"] for facts_of_job in done),
+        "device": _common(facts_of_job["device"] for facts_of_job in all_facts),
+        "precision": _common(facts_of_job["precision"] for facts_of_job in all_facts),
         "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""What a job has to say beside its values, said once at its end and not in the middle of a progress bar."""
+"""Warnings about a job's methods and annotations, collected while it runs and printed once at its end."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Notes:
 
 
 @contextmanager
-def taken() -> Iterator[Notes]:
-    """Collects the notes of what is done inside; other warnings go on as they were."""
+def collected() -> Iterator[Notes]:
+    """Collects the notes of the code inside; other warnings are issued again when it ends."""
     notes, handler = Notes(), _Handler()
     DATA.addHandler(handler)
     propagate, DATA.propagate = DATA.propagate, False
@@ -44,7 +44,7 @@ def taken() -> Iterator[Notes]:
         for warning in caught:
             if issubclass(warning.category, MethodLeftOut):
                 notes.left_out[str(warning.message)] = None
-            elif not issubclass(warning.category, MethodNotTimed):  # which follows from a method that is left out
+            elif not issubclass(warning.category, MethodNotTimed):  # that method has a note as left out
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 

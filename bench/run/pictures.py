@@ -1,4 +1,4 @@
-"""What the report's picture figures need: some images with every method's map and the image that it perturbs."""
+"""The arrays of the report's picture figures: a few images, every method's maps, and the images perturbed by them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 
 
-def ensure(job: Job, cut_model: CutModel, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     """The file with the job's pictures, relative to the run folder; made where it isn't there yet.
 
     config: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown).
     """
     if not config["rows"]:
         return ()
+    job = facts.job
     metric = perturbing(job, config["perturbation"])
-    name = Facts(job).step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
+    name = facts.step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
     path = f"pictures/{job.model.name}-{job.model.layer}-{name[:12]}.npz"
     if not (folder / path).is_file():
         batch = spread_rows(job, config["rows"])
@@ -65,7 +66,7 @@ def spread_rows(job: Job, count: int) -> Batch | None:
 
 
 def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[str, np.ndarray]:
-    """What a file holds, of N rows and the M methods that apply.
+    """The arrays of a file, of N rows and the M methods that apply.
 
     images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) float16,
     perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer.
@@ -98,7 +99,7 @@ def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[
 
 
 def _explanation(job: Job, method: Plugin, trace: Trace, batch: Batch) -> Explanation | None:
-    """None where the method doesn't apply to the model, which the records say."""
+    """None where the method doesn't apply to the model: its records have the status."""
     try:
         return Explanation.of(trace, method(trace), batch, method, job.normalise)
     except BenchError:

@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def rate(images: float, seconds: float) -> str:
-    """How fast: images a second, or seconds an image where that is more than one; "" for no image or no time.
+    """Images a second, or seconds an image where that is more than one; "" for no image or no time.
 
     >>> rate(64, 3.2), rate(3, 61)
     ('20.0 images/s', '20.3 s/image')

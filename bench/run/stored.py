@@ -1,4 +1,4 @@
-"""The records of a job: finds what is missing, has it computed, and tells which files count."""
+"""The records of a job: finds what is missing, has it computed, and lists the files that count."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class Stored:
 
 
 def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None) -> tuple[int, Stored]:
-    """Computes what isn't there, and no other process computes: (number of shards computed, the job's records).
+    """Computes what is missing and no other process computes: (number of shards computed, the job's records).
 
-    budget: most forward passes of an image and explained class. Raises BenchError where methods and metrics cost more.
+    budget: maximum of forward passes for an image and explained class. Raises BenchError where they would be more.
     """
     job, all_tasks, console = facts.job, tasks(facts), Console()
     keys = {task.key for task in all_tasks}
     held = holdings.read(folder, keys)
-    _print(console, *_odd_files(held, folder))
+    _print(console, *_unusable_files(held, folder))
     missing = [task for task in all_tasks if held.missing(task.key, task.wanted)]
     if missing:
         _print(console, *_cost(job, cut_model, [task.shard for task in missing], budget))
     computed = _compute(job, cut_model, missing, held, folder, console) if missing else 0
     if len(missing) < len(all_tasks):
-        there = len(all_tasks) - len(missing)
-        _print(console, f"{job.name}: {there} of {len(all_tasks)} shards were already there")
+        already = len(all_tasks) - len(missing)
+        _print(console, f"{job.name}: {already} of {len(all_tasks)} shards were already there")
     return computed, _stored(holdings.read(folder, keys) if missing else held, all_tasks)
 
 
@@ -69,9 +69,11 @@ def _compute(
     with progress(job.name, images, console) as advance, claimed as claimed_keys:
         for key in claimed_keys:
             task = by_key[key]
-            lacking = holdings.read(folder, {key}).missing(key, task.wanted)  # another process may have been faster
-            if lacking:
-                compute.compute(job, cut_model, task, lacking, folder)
+            still_missing = holdings.read(folder, {key}).missing(
+                key, task.wanted
+            )  # another process may have been faster
+            if still_missing:
+                compute.compute(job, cut_model, task, still_missing, folder)
                 holdings.remove(folder, [name for name in held.damaged if key in name])
                 computed += 1
             advance(len(task.shard))
@@ -89,7 +91,7 @@ def _stored(held: Holdings, all_tasks: Sequence[Task]) -> Stored:
     )
 
 
-def _odd_files(held: Holdings, folder: Path) -> Iterator[str]:
+def _unusable_files(held: Holdings, folder: Path) -> Iterator[str]:
     """A line for each damaged file, and one for all files of an earlier version."""
     yield from (f"{folder / name} is damaged: its values are computed again" for name in held.damaged)
     if held.old:
@@ -100,7 +102,7 @@ def _odd_files(held: Holdings, folder: Path) -> Iterator[str]:
 
 
 def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int | None) -> Iterator[str]:
-    """What is about to be computed, in forward passes; nothing where these are the traces' alone.
+    """The cost of what is missing, in forward passes; no line where only the traces need passes.
 
     Raises BenchError over the budget.
     """

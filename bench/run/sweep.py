@@ -10,13 +10,11 @@ from typing import Any
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import files
 from axiom_bench.run import settings
-from axiom_bench.run.composition import Composition, base_keys, composed, plain
+from axiom_bench.run.composition import Composition, base_keys, composed
 from axiom_bench.run.execute import execute, run_folder
 from axiom_bench.run.job import chosen
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.user_code import add_current_folder
-
-__all__ = ["configuration", "plain", "sweep"]
 
 
 def sweep(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], list[Outcome]]:
@@ -53,9 +51,9 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
 
 
 def distinct(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Each job once: two may turn out to be one, as model.layer=default beside the layer's own name.
+    """Each job once: two may be the same, as with model.layer=default and the layer's own name.
 
-    Jobs of one name with other settings fail, all but the first: their values couldn't be told apart.
+    Of jobs with one name and different settings all but the first fail, since their values couldn't be told apart.
     """
     first: dict[str, Outcome] = {}
     kept = []

@@ -1,4 +1,4 @@
-"""The runtime step of a job: measured in one go, so that no table mixes seconds of two moments."""
+"""The run times of a job, measured in one go, so that no table mixes times of two moments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.evaluation.runtime import measure_runtime
 from axiom_bench.evaluation.shard import padded
-from axiom_bench.records import store as records
+from axiom_bench.records import store
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.pictures import spread_rows
 
@@ -24,11 +24,11 @@ def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder:
         return ()
     name = facts.step("runtime", config["repeats"], config["batch_size"])
     path = f"runtime/{job.model.name}-{job.model.layer}-{name[:12]}.parquet"
-    if not records.is_intact(folder / path):
+    if not store.is_intact(folder / path):
         batch = spread_rows(job, config["batch_size"])
         if batch is None:
             return ()
         batch = padded(batch, config["batch_size"])
         table = measure_runtime(cut_model, batch.images, batch.targets, job.methods, repeats=config["repeats"])
-        records.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
+        store.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
     return (path,)

@@ -44,7 +44,7 @@ def ensure(facts: Facts, stored: Mapping[str, Any], folder: Path) -> tuple[str, 
         shards=[facts.shard(shard) for shard in job.shards],
         values=facts.values,  # of all methods: they decide which images are common
         aggregates=aggregates,
-        code=facts.code([*(name.rpartition(".")[0] for name in aggregates), bootstrap.__name__]),
+        code=facts.code([*(name.rpartition(".")[0] for name in aggregates), bootstrap.__name__, __name__]),
     )
     name = f"whole_set/{identity}.parquet"
     if not store.is_intact(folder / name):
@@ -57,12 +57,13 @@ def _rows(job: Job, metric: Plugin, stored: Mapping[str, Any], folder: Path) -> 
     """The rows of one metric. The curves of one method at a time: those of all together may be gigabytes."""
     methods = [LAYER] if is_of_layer(metric) else [method.name for method in job.methods]
     images_of = {method: set(_curves(metric, method, stored, folder)["image_id"]) for method in methods}
-    measured = [images for images in images_of.values() if images]
-    every, common = sorted(set().union(*measured)), sorted(set.intersection(*measured)) if measured else []
+    measured = [own for own in images_of.values() if own]
+    images = sorted(set().union(*measured))
+    common = sorted(set.intersection(*measured)) if measured else []
     for method in methods:
         curves = _curves(metric, method, stored, folder)
-        values, replicates = whole_set.values(metric, curves), _replicates(metric, curves, every)
-        if images_of[method] == set(every) == set(common):
+        values, replicates = whole_set.values(metric, curves), _replicates(metric, curves, images)
+        if images_of[method] == set(images) == set(common):
             common_values, common_replicates = values, replicates
         else:
             of_common = curves[curves["image_id"].isin(common)]

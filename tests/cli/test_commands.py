@@ -225,9 +225,9 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path: Path, capsys: py
 
 
 def test_tidy_merges_a_run_s_record_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    few = [*TINY, "pictures.rows=0"]
-    assert main([*few, "metric=[confidence_drop]"]) == 0
-    assert main([*few, "metric=[confidence_drop,zeta]"]) == 0
+    overrides = [*TINY, "pictures.rows=0"]
+    assert main([*overrides, "metric=[confidence_drop]"]) == 0
+    assert main([*overrides, "metric=[confidence_drop,zeta]"]) == 0
     capsys.readouterr()
     assert main(["tidy", "results/quick/default"]) == 0
     assert capsys.readouterr().out == "results/quick/default: 2 record files are now 1.\n"
@@ -306,9 +306,9 @@ def test_a_user_s_own_method_is_explained_and_compared(
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
     monkeypatch.setattr("sys.path", [folder for folder in sys.path if folder not in ("", str(tmp_path))])
     assert main(["explain", "scene.png", "--model", "scenes_vgg", "--methods", "xgrad_cam,my_own.my_cam"]) == 0
-    mine = ["+method.mine._target_=my_own.my_cam", "+method.mine.params.power=2"]
-    assert main([*TINY, "metric=[confidence_drop]", *mine, "report.compare=mine"]) == 0
+    own = ["+method.mine._target_=my_own.my_cam", "+method.mine.params.power=2"]
+    assert main([*TINY, "metric=[confidence_drop]", *own, "report.compare=mine"]) == 0
     table = (tmp_path / "results/quick/default/tables/paired_1.md").read_text()
     assert all(f"| {name} | " in table for name in ("grad_cam", "xgrad_cam"))
-    assert main([*TINY, "metric=[confidence_drop]", *mine, "report.compare=my"]) == 2
+    assert main([*TINY, "metric=[confidence_drop]", *own, "report.compare=my"]) == 2
     assert "There is no method in this run 'my'" in capsys.readouterr().err

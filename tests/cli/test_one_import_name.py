@@ -61,8 +61,8 @@ def python(installed: Path, tmp_path: Path) -> Python:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False)
-        return _done(done)
+        process = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False)
+        return _done(process)
 
     return run
 

@@ -41,8 +41,8 @@ def test_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     root = imagenet(tmp_path / "imagenet")
     overrides = [f"data.root={root}", "model.weights=null", "data.workers=0", "data.batch_size=1", "runtime.repeats=0"]
     metrics = "metric=[sensitivity_error,conservation_error,zeta,epsilon,box_iou]"
-    said = ["experiment=paper", *overrides, metrics, "pictures.rows=1", "device=cpu", f"results={tmp_path / 'results'}"]
-    assert main(said) == 0, capsys.readouterr()
+    argv = ["experiment=paper", *overrides, metrics, "pictures.rows=1", "device=cpu", f"results={tmp_path / 'results'}"]
+    assert main(argv) == 0, capsys.readouterr()
     folder = tmp_path / "results" / "paper" / "default"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {name: model["layer"] for name, model in manifest["models"].items()} == LAYERS
@@ -50,11 +50,11 @@ def test_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert set(rows["target_class"]) == {7}
     measured = rows[rows["status"] == "ok"]
     for name in LAYERS:
-        ours = measured[measured["model"] == name].set_index(["method", "metric"])["value"]
+        values = measured[measured["model"] == name].set_index(["method", "metric"])["value"]
         # Random VGGs have no biases, so some of these are 0 but for float32's rounding of sums of 25,088 terms.
         for error, residual in (("sensitivity_error", "zeta"), ("conservation_error", "epsilon")):
-            assert ours["xgrad_cam", error] == pytest.approx(ours["-", residual], rel=1e-4, abs=1e-5)
-        assert ours["ablation_cam_axiomatic", "sensitivity_error"] < 1e-5
+            assert values["xgrad_cam", error] == pytest.approx(values["-", residual], rel=1e-4, abs=1e-5)
+        assert values["ablation_cam_axiomatic", "sensitivity_error"] < 1e-5
     assert measured.loc[measured["metric"] == "zeta", "value"].max() > 0.1
     assert (folder / "report.html").stat().st_size > 100_000
     assert {path.stem for path in (folder / "figures").glob("over_models_*.png")} == {

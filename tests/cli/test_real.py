@@ -51,6 +51,6 @@ def test_a_real_root_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFix
     nowhere = tmp_path / "nowhere"
     code = main(["experiment=real", "model=resnet18", f"real_root={nowhere}", f"results={tmp_path / 'results'}"])
     assert code == 2
-    said = capsys.readouterr().out
-    assert f"{nowhere}{os.sep}data{os.sep}imagenet" in said
-    assert "ImageNet layout" in said  # what was expected there
+    output = capsys.readouterr().out
+    assert f"{nowhere}{os.sep}data{os.sep}imagenet" in output
+    assert "ImageNet layout" in output  # what was expected there

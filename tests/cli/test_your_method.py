@@ -65,7 +65,7 @@ def test_the_notebook():
     names["my_cam"] = importlib.import_module("my_module").my_cam
     *lines, last = block.strip().split("\n")
     exec("\n".join(lines), names)
-    found = eval(last, names)
-    assert found["method"].tolist() == ["grad_cam", "xgrad_cam"]
-    assert (found["n"] == 4).all()
+    table = eval(last, names)
+    assert table["method"].tolist() == ["grad_cam", "xgrad_cam"]
+    assert (table["n"] == 4).all()
     assert "ab" in names

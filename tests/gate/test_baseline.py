@@ -28,8 +28,8 @@ def faulty(trace):
 def finished(tmp_path_factory: pytest.TempPathFactory, typed: Callable) -> Path:
     """The run of the default command, as a user types it. Read only: a test that changes it takes a copy."""
     folder = tmp_path_factory.mktemp("quick")
-    done = typed(folder)
-    assert done.returncode == 0, done.stderr
+    process = typed(folder)
+    assert process.returncode == 0, process.stderr
     return folder / "results/quick/default"
 
 
@@ -45,9 +45,9 @@ def gate(run: Path, baseline: Path = BASELINE) -> int:
 
 def test_the_default_run_holds(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = gate(finished)
-    said = capsys.readouterr().out
-    assert code == 0, said
-    assert said.startswith("Holds: 230 rows")
+    output = capsys.readouterr().out
+    assert code == 0, output
+    assert output.startswith("Holds: 230 rows")
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -48,9 +48,9 @@ def compare(make_run: Any, before: pd.DataFrame, after: pd.DataFrame, **changes:
 
 
 def test_holds_on_itself(make_run: Any, records: pd.DataFrame) -> None:
-    code, said = compare(make_run, records, records)
+    code, output = compare(make_run, records, records)
     assert code == 0
-    assert "18 rows" in said
+    assert "18 rows" in output
 
 
 def test_order_of_records_does_not_matter(make_run: Any, records: pd.DataFrame) -> None:
@@ -79,8 +79,8 @@ def test_every_change_moves_it_both_ways(make_run: Any, records: pd.DataFrame, n
 
 
 def test_each_moved_value_is_named_and_no_other(make_run: Any, records: pd.DataFrame) -> None:
-    code, said = compare(make_run, records, times(1.01)(records))
-    moved = said.splitlines()[:-1]
+    code, output = compare(make_run, records, times(1.01)(records))
+    moved = output.splitlines()[:-1]
     assert code == 1
     assert [line.split(":")[0] for line in moved] == [
         f"{model} last scenes xgrad_cam error" for model in ("one", "two")
@@ -114,10 +114,10 @@ def test_the_mean_alone_moves_a_metric_that_watches_it(make_run: Any, records: p
     worst = records.loc[of(records, metric="drop"), "value"].idxmax()
     moved = records.copy()
     moved.loc[worst, "value"] = 50.0
-    code, said = compare(make_run, records, moved)
+    code, output = compare(make_run, records, moved)
     assert code == 1
-    assert "mean was" in said
-    assert "median was" not in said
+    assert "mean was" in output
+    assert "median was" not in output
 
 
 def test_rounding_of_an_exact_zero_holds(make_run: Any, records: pd.DataFrame) -> None:
@@ -132,9 +132,9 @@ def test_a_changed_tolerance_is_told(make_run: Any, records: pd.DataFrame) -> No
         "iou": {"tolerance": "mean:0.002"},
         "drop": {"tolerance": "mean:1%"},
     }
-    code, said = compare(make_run, records, records, metrics=metrics)
+    code, output = compare(make_run, records, records, metrics=metrics)
     assert code == 1
-    assert "tolerance was median:0.5%, is median:50%" in said
+    assert "tolerance was median:0.5%, is median:50%" in output
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ def test_a_changed_tolerance_is_told(make_run: Any, records: pd.DataFrame) -> No
     ],
 )
 def test_another_configuration_cannot_be_compared(make_run: Any, records: pd.DataFrame, changes: Any) -> None:
-    code, said = compare(make_run, records, records, **changes)
+    code, output = compare(make_run, records, records, **changes)
     assert code == 2
-    assert "another configuration" in said
-    assert "\n" not in said
+    assert "another configuration" in output
+    assert "\n" not in output
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,10 @@ def test_a_bare_name_is_a_baseline_of_the_package(make_run: Any, records: pd.Dat
 
 
 def test_baseline_is_sorted_rounded_and_the_same_again(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
-    one = write_baseline(make_run(records), tmp_path / "a.csv").read_text()
+    text = write_baseline(make_run(records), tmp_path / "a.csv").read_text()
     other = write_baseline(make_run(records.sample(frac=1, random_state=4)), tmp_path / "b.csv").read_text()
-    assert one == other
-    lines = [line for line in one.splitlines() if not line.startswith("#")]
+    assert text == other
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines[0] == "model,layer,data,method,metric,n,mean,median,statuses,tolerance"
     assert lines[1:] == sorted(lines[1:])
     value = records.loc[of(records, "grad_cam", "drop") & (records["model"] == "one"), "value"]

@@ -15,12 +15,12 @@ from axiom_bench.records.claims import claimed, running, shard_lock, tidying
 SHARDS = ["a", "b", "c"]
 
 
-def nobody(count: int) -> None:
+def fail_if_called(count: int) -> None:
     raise AssertionError(f"{count} shards were thought to be another's")
 
 
 def test_alone_every_shard_comes_once_in_order(tmp_path):
-    assert list(claimed(SHARDS, tmp_path, nobody)) == SHARDS
+    assert list(claimed(SHARDS, tmp_path, fail_if_called)) == SHARDS
     assert not list((tmp_path / "records").iterdir())
 
 
@@ -73,11 +73,11 @@ def test_two_at_once_share_the_work(tmp_path):
 
 
 def test_who_stops_early_leaves_nothing_held(tmp_path):
-    shards = claimed(SHARDS, tmp_path, nobody)
+    shards = claimed(SHARDS, tmp_path, fail_if_called)
     next(shards)
     shards.close()
     assert not list((tmp_path / "records").iterdir())
-    assert list(claimed(SHARDS, tmp_path, nobody)) == SHARDS
+    assert list(claimed(SHARDS, tmp_path, fail_if_called)) == SHARDS
 
 
 def test_runs_share_a_folder_and_tidy_has_it_alone(tmp_path):

@@ -49,8 +49,8 @@ def test_a_value_under_another_key_isnt_read(write_file: WriteFile, tmp_path: Pa
 def test_a_value_that_two_files_hold_is_read_once(write_file: WriteFile, tmp_path: Path):
     files = [write_file(TWO), write_file(TWO)]
     assert len(reading.read_records(tmp_path, manifest_of((files, TWO)))) == (1 + 2 + 1) * 3
-    both = manifest_of((files, TWO), (files, {"cam": {"zeta": "1"}}))
-    assert len(reading.read_records(tmp_path, both)) == (1 + 2 + 1) * 3
+    two_jobs = manifest_of((files, TWO), (files, {"cam": {"zeta": "1"}}))
+    assert len(reading.read_records(tmp_path, two_jobs)) == (1 + 2 + 1) * 3
     assert len(list(reading.read_curves(tmp_path, manifest_of((files, TWO))))) == 1
 
 
@@ -67,7 +67,7 @@ def test_curves_of_one_method_and_name(write_file: WriteFile, tmp_path: Path):
 @pytest.mark.parametrize("which", ["records", "curves"])
 @pytest.mark.parametrize("change", ["flip", "cut", "remove"])
 def test_a_damaged_file_counts_as_missing_and_is_named(write_file: WriteFile, tmp_path: Path, which: str, change: str):
-    file, whole = write_file(TWO), write_file({"cam": {"iou": "4"}})
+    file, intact = write_file(TWO), write_file({"cam": {"iou": "4"}})
     path = tmp_path / (file.name if which == "records" else str(file.curve_file))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 8
@@ -79,7 +79,7 @@ def test_a_damaged_file_counts_as_missing_and_is_named(write_file: WriteFile, tm
     gone = (which, change) == ("records", "remove")
     assert held.damaged == (() if gone else (file.name,))
     assert held.missing(SHARD, TWO) == TWO
-    assert held.missing(SHARD, whole.values) == {}
+    assert held.missing(SHARD, intact.values) == {}
     with pytest.raises(BenchError, match=path.name):
         list(reading.read_curves(tmp_path, manifest_of(([file], TWO))))
 

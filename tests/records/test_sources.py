@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def code(*names: str) -> Code:
         del sys.modules[module]
     importlib.invalidate_caches()  # files that were written just now
     sources.version_of.cache_clear()
-    sources._packages.cache_clear()
+    sources._distributions_of_packages.cache_clear()
     return Sources().of(names)
 
 
@@ -67,6 +68,12 @@ def test_comments_docstrings_and_formatting_dont_count(folder: Path, text: str, 
         "from users_package.helper import factor",
         "import users_package.helper as h",
         "def cam(trace):\n    from users_package.helper import factor",
+        "class Cam:\n    import users_package.helper",
+        "try:\n    import users_package.helper\nexcept ImportError:\n    pass",
+        "try:\n    import nowhere\nexcept ImportError:\n    import users_package.helper",
+        "for _ in ():\n    pass\nelse:\n    import users_package.helper",
+        "with open('x'):\n    import users_package.helper",
+        "match 1:\n    case 1:\n        import users_package.helper",
     ],
 )
 def test_a_package_of_the_users_counts_by_source(folder: Path, statement: str):
@@ -82,6 +89,40 @@ def test_a_package_of_the_users_counts_by_source(folder: Path, statement: str):
     (folder / "users_package/__init__.py").write_text("import users_helper\n")
     assert code("users_cam") != after
     assert "users_package" not in sys.modules  # nothing is imported for it
+
+
+def test_an_import_for_type_checkers_alone_does_not_count(folder: Path):
+    (folder / "users_cam.py").write_text(
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    import users_helper\n"
+    )
+    before = code("users_cam")
+    (folder / "users_helper.py").write_text("FACTOR = 20\n")
+    assert code("users_cam") == before
+
+
+def test_a_docstring_in_a_block_does_not_count(folder: Path):
+    text = "try:\n    class Cam:\n        {}\n        factor = 1\nexcept ImportError:\n    pass\n"
+    (folder / "users_cam.py").write_text(text.format('"""One."""'))
+    before = code("users_cam")
+    (folder / "users_cam.py").write_text(text.format('"""Another."""'))
+    assert code("users_cam") == before
+
+
+def test_packages_have_the_distributions_that_the_standard_library_finds():
+    """Which parses the whole of each file that is read here line by line."""
+    packages = sources._distributions_of_packages()
+    expected = {top: set(names) for top, names in packages_distributions().items() if top.isidentifier()}
+    assert {"torch", "PIL", "yaml"} <= expected.keys()
+    assert {top: {entry.metadata["Name"] for entry in packages[top]} for top in expected} == expected
+
+
+def test_a_module_that_is_named_counts_in_whatever_room_it_is():
+    """A step of the run may name its own code; what that imports of rooms that don't compute stays out."""
+    reached = Sources()
+    digest = reached.of(["axiom_bench.run.bootstrap"]).sha256
+    assert digest != Sources().of([]).sha256
+    names = {name for name, imported in reached._imported.items() if imported.code is not None}
+    assert names == {"axiom_bench.run.bootstrap"}
 
 
 def install(site: Path, version: str = "1.0", direct_url: dict | None = None, source: Path | None = None) -> None:
@@ -150,9 +191,9 @@ def test_a_folder_that_hides_an_installed_package_counts_by_source(
 
 
 def test_libraries_count_by_version():
-    found = code("torch.nn.modules.conv", "json", "timm.models.resnet")
-    assert [name for name, _ in found.versions] == ["timm", "torch"]
-    assert found.sha256 == code("json").sha256
+    libraries = code("torch.nn.modules.conv", "json", "timm.models.resnet")
+    assert [name for name, _ in libraries.versions] == ["timm", "torch"]
+    assert libraries.sha256 == code("json").sha256
 
 
 LAYOUT = """
@@ -187,7 +228,7 @@ def test_where_libraries_lie_doesnt_count(folder: Path, tmp_path: Path):
 def test_only_rooms_that_compute_count():
     reached = Sources()
     reached.of(["axiom_bench.evaluation.shard", "axiom_bench.metrics.box_iou"])
-    names = {name for name, module in reached._modules.items() if module is not None}
+    names = {name for name, imported in reached._imported.items() if imported.code is not None}
     assert {"axiom_bench.cutting.trace", "axiom_bench.metrics.box_iou"} <= names
     rooms = {name.split(".")[1] for name in names}
     assert rooms <= sources.ROOMS

@@ -24,12 +24,12 @@ def table() -> pd.DataFrame:
 def test_records_come_back_with_their_types(tmp_path: Path, table: pd.DataFrame):
     table.loc[1, ["value", "status"]] = [np.nan, "bad_image"]
     store.write(tmp_path / "one.parquet", table)
-    found = store.read(tmp_path, ["one.parquet", "one.parquet"])
-    assert list(found.columns) == store.SCHEMA.names
-    assert len(found) == 80
-    assert found["value"].tolist()[0] == table["value"][0]
-    assert found["value"].isna().tolist()[:3] == [False, True, False]
-    assert found["target_class"].tolist()[:2] == [3, 3]
+    rows = store.read(tmp_path, ["one.parquet", "one.parquet"])
+    assert list(rows.columns) == store.SCHEMA.names
+    assert len(rows) == 80
+    assert rows["value"].tolist()[0] == table["value"][0]
+    assert rows["value"].isna().tolist()[:3] == [False, True, False]
+    assert rows["target_class"].tolist()[:2] == [3, 3]
 
 
 def test_what_a_file_holds_is_in_its_metadata(tmp_path: Path, table: pd.DataFrame):
@@ -56,7 +56,7 @@ def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, table: pd.DataFrame)
     path = tmp_path / "one.parquet"
     store.write(path, table, metadata={"shard": "abc"})
     content, expected = path.read_bytes(), store.read(tmp_path, [path.name])
-    generator, found = random.Random(0), 0
+    generator, detected = random.Random(0), 0
     for _ in range(320):
         bit = generator.randrange(8 * len(content))
         flipped = bytearray(content)
@@ -67,10 +67,10 @@ def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, table: pd.DataFrame)
             assert store.metadata_of(store.content_of(path)) == {"shard": "abc"}
         except BenchError as error:
             assert str(path) in str(error)  # noqa: PT017 - either way is right
-            found += 1
+            detected += 1
         with pytest.raises(store.Damaged):
             store.content_of(path, sealed=True)
-    assert found > 300
+    assert detected > 300
 
 
 @pytest.mark.parametrize("content", [b"PAR1", b"", b"PAR1" + b"\0" * 100])

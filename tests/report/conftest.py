@@ -189,8 +189,8 @@ def make_records() -> Callable[..., pd.DataFrame]:
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """(records, **how) -> a run folder under tmp_path."""
 
-    def make(records: pd.DataFrame, folder: str = "run", **how: Any) -> Path:
-        return write_run(tmp_path / folder, records, **how)
+    def make(records: pd.DataFrame, folder: str = "run", **options: Any) -> Path:
+        return write_run(tmp_path / folder, records, **options)
 
     return make
 

@@ -50,18 +50,18 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def few(make_records: Any) -> pd.DataFrame:
+def few_records(make_records: Any) -> pd.DataFrame:
     """One model, two methods, two metrics, twelve images."""
     records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}})
     return records[records["metric"].isin(FEW)]
 
 
 @pytest.fixture
-def thin(make_run: Any) -> Any:
+def make_small_run(make_run: Any) -> Any:
     """(records, **how) -> a run folder of one model, without pictures."""
 
-    def make(records: pd.DataFrame, **how: Any) -> Path:
-        return make_run(records, **{"layers": {"scenes_fc": ("features.9",)}, "pictures": False, **how})
+    def make(records: pd.DataFrame, **options: Any) -> Path:
+        return make_run(records, **{"layers": {"scenes_fc": ("features.9",)}, "pictures": False, **options})
 
     return make
 
@@ -71,8 +71,8 @@ def written(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in [*files, folder / "report.html"]}
 
 
-def test_the_page_is_whole_and_stands_alone(make_run: Any, few: pd.DataFrame) -> None:
-    folder = make_run(few, layers={"scenes_fc": ("features.9",)})
+def test_the_page_is_whole_and_stands_alone(make_run: Any, few_records: pd.DataFrame) -> None:
+    folder = make_run(few_records, layers={"scenes_fc": ("features.9",)})
     path = report.write(folder)
     text = path.read_text()
     page = Page(text)
@@ -88,8 +88,8 @@ def test_the_page_is_whole_and_stands_alone(make_run: Any, few: pd.DataFrame) ->
     assert "torch 2.13.0" in text
 
 
-def test_again_gives_the_same_bytes_and_leaves_nothing_old(thin: Any, few: pd.DataFrame) -> None:
-    folder = thin(few)
+def test_again_gives_the_same_bytes_and_leaves_nothing_old(make_small_run: Any, few_records: pd.DataFrame) -> None:
+    folder = make_small_run(few_records)
     report.write(folder)
     first = written(folder)
     (folder / "figures" / "by_method_of_yesterday.png").write_bytes(b"old")
@@ -98,9 +98,9 @@ def test_again_gives_the_same_bytes_and_leaves_nothing_old(thin: Any, few: pd.Da
     assert written(folder) == first
 
 
-def test_names_are_text_not_markup(thin: Any, few: pd.DataFrame) -> None:
-    evil = "<script>alert(1)</script>"
-    folder = thin(few.replace({"method": {"random": evil}}), methods={"grad_cam": {}, evil: {}})
+def test_names_are_text_not_markup(make_small_run: Any, few_records: pd.DataFrame) -> None:
+    markup = "<script>alert(1)</script>"
+    folder = make_small_run(few_records.replace({"method": {"random": markup}}), methods={"grad_cam": {}, markup: {}})
     text = report.write(folder).read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
@@ -114,9 +114,9 @@ def test_headline_names_the_best(usual_run: Path) -> None:
     assert "(n = 114 images, 114 rows)" in iou
 
 
-def test_headline_names_all_that_tie(make_records: Any, thin: Any, edit_manifest: Any) -> None:
+def test_headline_names_all_that_tie(make_records: Any, make_small_run: Any, edit_manifest: Any) -> None:
     records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"xgrad_cam": {}, "hires_cam": {}})
-    folder = thin(records)
+    folder = make_small_run(records)
     config = {"target": "label", "report": {"headline": ["conservation_error", "zeta", "nothing"]}}
     edit_manifest(folder, config=config)
     ties, free = report.headline(folder)  # of what wasn't measured there is nothing to say
@@ -124,8 +124,8 @@ def test_headline_names_all_that_tie(make_records: Any, thin: Any, edit_manifest
     assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)", free)
 
 
-def test_failed_jobs_are_named(thin: Any, few: pd.DataFrame, edit_manifest: Any) -> None:
-    folder = thin(few)
+def test_failed_jobs_are_named(make_small_run: Any, few_records: pd.DataFrame, edit_manifest: Any) -> None:
+    folder = make_small_run(few_records)
     edit_manifest(folder, failures=[{"job": "model=vgg16", "message": "No such file: <here>."}])
     text = report.write(folder).read_text()
     assert "1 job failed" in text
@@ -133,8 +133,8 @@ def test_failed_jobs_are_named(thin: Any, few: pd.DataFrame, edit_manifest: Any)
     assert "No such file: &lt;here&gt;." in text
 
 
-def test_failures_only(thin: Any, few: pd.DataFrame, edit_manifest: Any) -> None:
-    folder = thin(few)
+def test_failures_only(make_small_run: Any, few_records: pd.DataFrame, edit_manifest: Any) -> None:
+    folder = make_small_run(few_records)
     empty = {"records": [], "runtime": [], "models": {}, "methods": {}, "metrics": {}, "data": {}, "versions": {}}
     edit_manifest(folder, failures=[{"job": "model=a", "message": "m"}, {"job": "model=b", "message": "n"}], **empty)
     text = report.write(folder).read_text()
@@ -143,10 +143,10 @@ def test_failures_only(thin: Any, few: pd.DataFrame, edit_manifest: Any) -> None
     assert report.headline(folder) == []
 
 
-def test_a_metric_without_any_value(thin: Any, few: pd.DataFrame) -> None:
-    records = few.assign(value=few["value"].where(few["metric"] != "box_iou"))
+def test_a_metric_without_any_value(make_small_run: Any, few_records: pd.DataFrame) -> None:
+    records = few_records.assign(value=few_records["value"].where(few_records["metric"] != "box_iou"))
     records["status"] = records["status"].mask(records["metric"] == "box_iou", "no_annotation")
-    folder = thin(records)
+    folder = make_small_run(records)
     text = report.write(folder).read_text()
     assert "No row of box_iou has status ok." in text
     assert "no_annotation 12 of 12" in text
@@ -154,39 +154,41 @@ def test_a_metric_without_any_value(thin: Any, few: pd.DataFrame) -> None:
     assert report.headline(folder)[1] == "Box IoU (mean, higher is better): scenes_fc: no value"
 
 
-def test_one_image_of_one_method(thin: Any, few: pd.DataFrame) -> None:
-    one = few[(few["image_id"] == "scene_00003") & (few["method"] == "grad_cam")]
-    text = report.write(thin(one, methods={"grad_cam": {"on_score_scale": True}})).read_text()
+def test_one_image_of_one_method(make_small_run: Any, few_records: pd.DataFrame) -> None:
+    single = few_records[(few_records["image_id"] == "scene_00003") & (few_records["method"] == "grad_cam")]
+    text = report.write(make_small_run(single, methods={"grad_cam": {"on_score_scale": True}})).read_text()
     assert "n = 1 image, 1 row in a box" in text
 
 
-def test_without_run_time(thin: Any, few: pd.DataFrame) -> None:
-    text = report.write(thin(few, runtime=False)).read_text()
+def test_without_run_time(make_small_run: Any, few_records: pd.DataFrame) -> None:
+    text = report.write(make_small_run(few_records, runtime=False)).read_text()
     assert "Run time wasn't measured in this run." in text.replace("&#39;", "'")
 
 
-def test_a_bad_image_is_counted(thin: Any, few: pd.DataFrame) -> None:
-    bad = few["image_id"] == "scene_00000"
-    records = few.assign(value=few["value"].where(~bad), status=few["status"].mask(bad, "bad_image"))
+def test_a_bad_image_is_counted(make_small_run: Any, few_records: pd.DataFrame) -> None:
+    bad = few_records["image_id"] == "scene_00000"
+    records = few_records.assign(
+        value=few_records["value"].where(~bad), status=few_records["status"].mask(bad, "bad_image")
+    )
     records.loc[bad, ["target_class", "predicted_class"]] = -1
-    text = report.write(thin(records)).read_text()
+    text = report.write(make_small_run(records)).read_text()
     assert "bad_image 1 of 12" in text
     assert re.search(r"\d+ of 11 \(", text)
 
 
-def test_a_folder_that_cannot_be_written_is_told(thin: Any, few: pd.DataFrame) -> None:
-    folder = thin(few)
+def test_a_folder_that_cannot_be_written_is_told(make_small_run: Any, few_records: pd.DataFrame) -> None:
+    folder = make_small_run(few_records)
     (folder / "tables").write_text("a file where a folder should be")
     with pytest.raises(BenchError, match="Can't write"):
         report.write(folder)
 
 
 def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(
-    thin: Any, few: pd.DataFrame, edit_manifest: Any
+    make_small_run: Any, few_records: pd.DataFrame, edit_manifest: Any
 ) -> None:
-    right = few.assign(target_class=1, predicted_class=1)
-    other = few.assign(target_class=2, predicted_class=1)
-    folder = thin(pd.concat([right, other], ignore_index=True))
+    right = few_records.assign(target_class=1, predicted_class=1)
+    other = few_records.assign(target_class=2, predicted_class=1)
+    folder = make_small_run(pd.concat([right, other], ignore_index=True))
     edit_manifest(folder, config={"target": "each_label"})
     text = report.write(folder).read_text()
     assert "12 of 12 (100 %)" in text

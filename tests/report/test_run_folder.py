@@ -49,11 +49,11 @@ def test_a_label_says_no_more_than_needed(usual_run: Path, make_run: Any, make_r
 
 def test_ok_without_a_number_is_not_ok(make_run: Any, make_records: Any) -> None:
     records = make_records(10)
-    some = (records["metric"] == "box_iou") & (records["image_id"] == "scene_00005")
-    records.loc[some, "value"] = np.nan
+    broken = (records["metric"] == "box_iou") & (records["image_id"] == "scene_00005")
+    records.loc[broken, "value"] = np.nan
     run = RunFolder.read(make_run(records, pictures=False))
     changed = run.records[run.records["status"] == "not_finite"]
-    assert len(changed) == some.sum()
+    assert len(changed) == broken.sum()
     assert set(changed["metric"]) == {"box_iou"}
 
 
@@ -66,7 +66,7 @@ def test_only_listed_records_count(make_run: Any, make_records: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "can't be read"),
@@ -77,10 +77,10 @@ def test_only_listed_records_count(make_run: Any, make_records: Any) -> None:
         (lambda folder: (folder / "runtime/one.parquet").write_bytes(b"PAR1"), "can't be read"),
     ],
 )
-def test_damage_is_told(make_run: Any, make_records: Any, damage: Any, said: str) -> None:
+def test_damage_is_told(make_run: Any, make_records: Any, damage: Any, message: str) -> None:
     folder = make_run(make_records(3), pictures=False)
     damage(folder)
-    with pytest.raises(BenchError, match=said):
+    with pytest.raises(BenchError, match=message):
         RunFolder.read(folder)
 
 

@@ -45,8 +45,8 @@ def results(tmp_path: Path) -> Path:
 
 def tiny(overrides: tuple[str, ...]) -> list[str]:
     """These overrides, over those of a tiny run."""
-    said = {override.partition("=")[0] for override in overrides}
-    return [*(override for override in TINY if override.partition("=")[0] not in said), *overrides]
+    keys = {override.partition("=")[0] for override in overrides}
+    return [*(override for override in TINY if override.partition("=")[0] not in keys), *overrides]
 
 
 @pytest.fixture

@@ -43,11 +43,11 @@ def max_box_acc() -> Plugin:
 
 
 def test_of_a_share_of_the_images_the_deviation_is_the_binomials(max_box_acc: Plugin) -> None:
-    found = resampled(max_box_acc, curves_of(0.3))
+    values = resampled(max_box_acc, curves_of(0.3))
     exact = np.sqrt(0.3 * 0.7 / IMAGES)
-    deviation = np.std(found["max_box_acc"], ddof=1)
+    deviation = np.std(values["max_box_acc"], ddof=1)
     assert deviation == pytest.approx(exact, rel=4 / np.sqrt(2 * RESAMPLES))  # 4 of its own errors
-    assert set(found["max_box_acc_threshold"]) == {0.0}  # the first of equals in every resample
+    assert set(values["max_box_acc_threshold"]) == {0.0}  # the first of equals in every resample
 
 
 def test_all_rows_of_an_image_are_drawn_together(max_box_acc: Plugin) -> None:
@@ -70,18 +70,18 @@ def test_draws_are_seeded_by_the_image_ids() -> None:
 
 def test_a_method_without_some_images_is_seen_on_the_same_resamples(max_box_acc: Plugin) -> None:
     """The share of hits among the images that it has and that are drawn, in each resample."""
-    curves, every = curves_of(0.3), sorted(set(curves_of(0.3)["image_id"]))
-    some = curves[curves.index % 4 != 1]
-    found = resampled(max_box_acc, some, every)["max_box_acc"]
-    columns = np.flatnonzero(np.isin(every, some["image_id"]))
-    counts, hits = draws(every)[:, columns], columns < round(0.3 * IMAGES)
-    np.testing.assert_allclose(found, (counts @ hits) / counts.sum(1), rtol=1e-12)
+    curves, images = curves_of(0.3), sorted(set(curves_of(0.3)["image_id"]))
+    part = curves[curves.index % 4 != 1]
+    values = resampled(max_box_acc, part, images)["max_box_acc"]
+    columns = np.flatnonzero(np.isin(images, part["image_id"]))
+    counts, hits = draws(images)[:, columns], columns < round(0.3 * IMAGES)
+    np.testing.assert_allclose(values, (counts @ hits) / counts.sum(1), rtol=1e-12)
 
 
 def test_an_aggregate_that_takes_no_counts_has_the_same(max_box_acc: Plugin) -> None:
     spec = MetricSpec(curves=("max_box_acc_iou",), aggregate=f"{__name__}.mean_alone")
-    found = resampled(Plugin("mine", "", print, spec), curves_of(0.3))["mine"]
-    np.testing.assert_allclose(found, resampled(max_box_acc, curves_of(0.3))["max_box_acc"], rtol=1e-12)
+    values = resampled(Plugin("mine", "", print, spec), curves_of(0.3))["mine"]
+    np.testing.assert_allclose(values, resampled(max_box_acc, curves_of(0.3))["max_box_acc"], rtol=1e-12)
 
 
 def test_one_image_or_none_has_no_replicates(max_box_acc: Plugin) -> None:

@@ -12,7 +12,7 @@ import pytest
 from axiom_bench import methods, metrics
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.run import settings
+from axiom_bench.run import composition, settings
 from axiom_bench.run import sweep as sweeps
 from axiom_bench.run.manifest import Outcome
 
@@ -36,7 +36,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
         return [outcome.config for outcome in sweeps.sweep([*overrides, f"results={results}"], config_folder)[1]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps, "execute", lambda config: _outcome(sweeps.plain(config)))
+        patch.setattr(sweeps, "execute", lambda config: _outcome(composition.plain(config)))
         yield compose
 
 
@@ -46,9 +46,9 @@ def test_the_experiments_are_these():
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes(jobs: Jobs, experiment: str):
-    found = jobs(f"experiment={experiment}", "real_root=/somewhere")
-    assert len(found) > 1  # each is a sweep, without -m
-    for config in found:
+    configs = jobs(f"experiment={experiment}", "real_root=/somewhere")
+    assert len(configs) > 1  # each is a sweep, without -m
+    for config in configs:
         assert config["experiment"] == experiment
         assert config["method"]
         assert config["metric"]
@@ -69,18 +69,18 @@ def test_quick_is_the_default(jobs: Jobs):
 
 
 def test_paper_has_its_five_networks_and_methods(jobs: Jobs):
-    found = jobs("experiment=paper", "real_root=/somewhere")
-    assert [config["model"]["name"] for config in found] == ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
-    assert {"grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam", "guided_xgrad_cam"} < set(found[0]["method"])
+    configs = jobs("experiment=paper", "real_root=/somewhere")
+    assert [config["model"]["name"] for config in configs] == ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
+    assert {"grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam", "guided_xgrad_cam"} < set(configs[0]["method"])
 
 
 def test_real_gives_the_own_model_its_own_photographs(jobs: Jobs):
-    found = {config["model"]["name"]: config for config in jobs("experiment=real", "real_root=/somewhere")}
-    assert len(found) == 6
-    assert found["resnet18"]["data"]["root"] == "/somewhere/data/imagenet"
-    assert found["resnet18"]["data"]["classes"] is None
-    assert found["resnet18"]["model"]["weights_folder"] == "/somewhere/weights"
-    own = found["own_model"]
+    configs = {config["model"]["name"]: config for config in jobs("experiment=real", "real_root=/somewhere")}
+    assert len(configs) == 6
+    assert configs["resnet18"]["data"]["root"] == "/somewhere/data/imagenet"
+    assert configs["resnet18"]["data"]["classes"] is None
+    assert configs["resnet18"]["model"]["weights_folder"] == "/somewhere/weights"
+    own = configs["own_model"]
     assert own["data"]["root"] == "/somewhere/own_model/images"
     assert own["data"]["name"] == "own_images"
     assert own["data"]["classes"] == own["model"]["classes"]
@@ -138,15 +138,15 @@ def test_a_folder_of_the_user_s_own(jobs: Jobs, own_conf: Path, way: str):
         "url": [f"hydra.searchpath=['file://{own_conf}']"],
         "config_folder": [],
     }
-    given = {"config_folder": own_conf} if way == "config_folder" else {}
-    configs = jobs("experiment=mine", *overrides[way], **given)
+    folder = {"config_folder": own_conf} if way == "config_folder" else {}
+    configs = jobs("experiment=mine", *overrides[way], **folder)
     assert [config["model"]["name"] for config in configs] == ["scenes_vgg", "own_net"]
     assert all(list(config["method"]) == ["grad_cam", "own_cam"] for config in configs)
     assert [config["data"]["size"] for config in configs] == [3, 3]
-    (config,) = jobs("model=own_net", "method=[own_cam]", *overrides[way], **given)
+    (config,) = jobs("model=own_net", "method=[own_cam]", *overrides[way], **folder)
     assert list(config["method"]) == ["own_cam"]
-    every = jobs("experiment=every", *overrides[way], **given)[0]
-    assert list(every["method"]) == sorted([*methods.names(), "own_cam"])
+    config = jobs("experiment=every", *overrides[way], **folder)[0]
+    assert list(config["method"]) == sorted([*methods.names(), "own_cam"])
 
 
 def test_a_folder_that_hides_a_setting(jobs: Jobs, own_conf: Path):
@@ -161,8 +161,8 @@ def test_names_of_the_user_s_own_folder_are_suggested(jobs: Jobs, own_conf: Path
 
 
 def test_layers_sweeps_layers(jobs: Jobs):
-    found = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2")
-    assert [config["model"]["layer"] for config in found] == ["layer1", "layer2"]
+    configs = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2")
+    assert [config["model"]["layer"] for config in configs] == ["layer1", "layer2"]
 
 
 def test_a_user_s_own_method_stands_beside_the_others(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -170,8 +170,8 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs: Jobs, tmp_path: Path
     monkeypatch.chdir(tmp_path)
     config = jobs("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")[0]
     assert {"xgrad_cam", "guided_xgrad_cam", "mine"} < set(config["method"])
-    (mine,) = [method for method in sweeps.chosen("method", config) if method.name == "mine"]
-    assert mine.params == {"power": 2.0}
+    (method,) = [method for method in sweeps.chosen("method", config) if method.name == "mine"]
+    assert method.params == {"power": 2.0}
 
 
 @pytest.mark.parametrize("line", ["1 / 0", "def f(:", "import no_such_library"])

@@ -77,7 +77,7 @@ def test_what_is_shared_counts_once(trace):
         reexplaining("e", "noise"),
         reexplaining("f", None),
     ]
-    three = [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
+    three = [running("explanation", 2), running("two", 3, "masks"), running("three", 3, "masks")]
     cost = Cost.of(three, several, trace)
     assert dict(cost.of_methods) == {"one": 2, "two": 3, "three": 3}
     assert (cost.together, cost.shared_traces, cost.own_traces) == (5, 1, 1)
@@ -96,11 +96,11 @@ def test_what_is_shared_counts_once(trace):
 
 def test_a_run_of_these_costs_what_is_announced(trace):
     several = [asking("a", 3), asking("b", 2, of_image=True), reexplaining("c", "noise"), reexplaining("d", None)]
-    three = [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
+    three = [running("explanation", 2), running("two", 3, "masks"), running("three", 3, "masks")]
     announced = Cost.of(three, several, trace).per_image
     batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets)
     before = trace.passes.trunk_forward
-    list(rows_of(replace(trace), batch, [with_scale(one) for one in three], several))
+    list(rows_of(replace(trace), batch, [with_scale(explanation) for explanation in three], several))
     assert (trace.passes.trunk_forward - before) / len(trace) == announced
 
 
@@ -144,7 +144,7 @@ def test_a_peers_passes_of_all_channels_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("changed", "beside", "params"),
+    ("changed", "others", "params"),
     [
         ("road_morf", ["road_combined"], {"fractions": [0.3, 0.6], "noise": 0.02}),
         ("road_lerf", ["road_combined"], {"fractions": [0.3, 0.6]}),
@@ -154,10 +154,10 @@ def test_a_peers_passes_of_all_channels_are_counted():
         ("average_drop", ["increase_in_confidence", "average_gain"], {}),
     ],
 )
-def test_as_many_passes_are_run_as_are_announced_at_other_parameters(changed, beside, params):
+def test_as_many_passes_are_run_as_are_announced_at_other_parameters(changed, others, params):
     """And no fewer: what is equal is shared, also by a metric of other parameter names."""
     same = {key: value for key, value in params.items() if key in ("fractions", "steps")}
-    chosen = [with_params(changed, params), *(with_params(name, same) for name in beside)]
+    chosen = [with_params(changed, params), *(with_params(name, same) for name in others)]
     trace = Case().trace()
     explanation = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
     before = trace.passes.trunk_forward
@@ -173,7 +173,7 @@ def with_params(name: str, params: dict) -> Plugin:
 
 
 def test_the_budget_names_what_costs_most_and_the_way_out(trace):
-    several, two = [asking("cheap", 1), asking("dear", 50)], [running("one", 0), running("two", 0)]
+    several, two = [asking("cheap", 1), asking("dear", 50)], [running("explanation", 0), running("two", 0)]
     cost = Cost.of(two, several, trace)
     check(cost, several, None)
     check(cost, several, 102)
@@ -187,10 +187,10 @@ def test_the_budget_names_what_costs_most_and_the_way_out(trace):
 def test_all_metrics_together_cost_what_is_announced():
     """Of one method: every metric of conf/metric/ that applies, on one explanation, counted."""
     trace = Case().trace()
-    one = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
+    explanation = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
     before, measured = trace.passes.trunk_forward, []
     for entry in (metrics.get(name) for name in metrics.names()):
-        explanation = one if entry.spec.of == "method" else Explanation(trace=trace)
+        explanation = explanation if entry.spec.of == "method" else Explanation(trace=trace)
         if any(OK in statuses for _, statuses in measure(entry, explanation, True).values()):
             measured.append(entry)
     counted = (trace.passes.trunk_forward - before) / len(trace)
@@ -209,21 +209,21 @@ def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, resul
 
 def test_the_cost_is_said_before_a_run_and_not_where_nothing_is_left_to_do(run, capsys):
     run()
-    said = "at most: 1 per image and method (confidence_drop 1), 10 for 5 images x 2 methods"
+    output = "at most: 1 per image and method (confidence_drop 1), 10 for 5 images x 2 methods"
     run("target=label")
-    assert said in capsys.readouterr().out
+    assert output in capsys.readouterr().out
     run("target=label")
     assert "forward passes" not in capsys.readouterr().out
 
 
 def test_each_label_is_a_row_and_costs_its_own_passes(run, rows, capsys):
     outcomes = run("target=each_label")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     measured = rows(outcomes)
     explained = len(measured[measured["metric"] == "confidence_drop"])  # with both methods
     assert explained > 10
     total = f"{explained} for {explained // 2} labels of 5 images x 2 methods"
-    assert f"at most: 1 per label and method (confidence_drop 1), {total}" in said
+    assert f"at most: 1 per label and method (confidence_drop 1), {total}" in output
 
 
 def test_a_method_that_fails_on_the_real_model_is_not_counted_as_free():

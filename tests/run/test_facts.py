@@ -74,20 +74,20 @@ def test_what_counts(job: MakeJob, override: str, fresh: int):
 
 
 def test_a_batch_is_padded_to_the_largest_shard_at_most(job: MakeJob):
-    one = job("data.batch_size=512")
-    assert one.batch_rows == max(map(one.rows, one.shards)) < 10
+    original = job("data.batch_size=512")
+    assert original.batch_rows == max(map(original.rows, original.shards)) < 10
     assert job("data.batch_size=1").batch_rows == 1
 
 
 def test_a_shards_content_is_in_its_key(job: MakeJob):
-    one = job()
-    contents = {**one.contents, one.indices[0]: "another picture"}
-    other = replace(one)
+    original = job()
+    contents = {**original.contents, original.indices[0]: "another picture"}
+    other = replace(original)
     other.__dict__["contents"] = contents
-    before, after = ([Facts(job).shard(shard) for shard in job.shards] for job in (one, other))
+    before, after = ([Facts(job).shard(shard) for shard in job.shards] for job in (original, other))
     assert before[0] != after[0]
     assert before[1:] == after[1:]
-    assert one.data_fingerprint != other.data_fingerprint
+    assert original.data_fingerprint != other.data_fingerprint
 
 
 def test_another_order_of_the_classes_explains_other_classes(job: MakeJob, tmp_path: Path):
@@ -96,10 +96,10 @@ def test_another_order_of_the_classes_explains_other_classes(job: MakeJob, tmp_p
         Image.new("RGB", (96, 96)).save(tmp_path / name)
     rest = ",".join(f"'{number}'" for number in range(2, 10))
     folder = ("data=folder", f"data.root={tmp_path}", "data.size=null", "data.workers=0", "target=label")
-    one, swapped, renamed = (job(*folder, f"data.classes=[{first},{rest}]") for first in ("a,b", "b,a", "a,b"))
-    assert keys(one) == keys(renamed)
-    assert keys(one).isdisjoint(keys(swapped))
-    assert one.data_fingerprint != swapped.data_fingerprint
+    original, swapped, renamed = (job(*folder, f"data.classes=[{first},{rest}]") for first in ("a,b", "b,a", "a,b"))
+    assert keys(original) == keys(renamed)
+    assert keys(original).isdisjoint(keys(swapped))
+    assert original.data_fingerprint != swapped.data_fingerprint
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_another_order_of_the_classes_explains_other_classes(job: MakeJob, tmp_p
 def test_another_version_of_a_library_computes_anew_what_runs_it(
     job: MakeJob, monkeypatch: pytest.MonkeyPatch, library: str, metrics: set[str]
 ):
-    one = job("metric=[sensitivity_error,box_iou,zeta]")
-    before = keys(one)
+    original = job("metric=[sensitivity_error,box_iou,zeta]")
+    before = keys(original)
     monkeypatch.setattr(sources, "version_of", lambda name: "99" if name == library else version_of(name))
-    assert {metric for _, _, metric, _ in keys(one) - before} == metrics
+    assert {metric for _, _, metric, _ in keys(original) - before} == metrics
 
 
 @pytest.mark.parametrize(
@@ -139,17 +139,17 @@ def test_another_version_of_a_library_computes_anew_what_runs_it(
 def test_changed_code_computes_anew_what_runs_it(
     job: MakeJob, monkeypatch: pytest.MonkeyPatch, module: str, metrics: set[str]
 ):
-    one = job("metric=[sensitivity_error,box_iou,zeta]")
-    before = keys(one)
+    original = job("metric=[sensitivity_error,box_iou,zeta]")
+    before = keys(original)
     change(monkeypatch, module)
-    assert {metric for _, _, metric, _ in keys(one) - before} == metrics
+    assert {metric for _, _, metric, _ in keys(original) - before} == metrics
 
 
 def test_changed_code_of_a_method_computes_the_method_anew(job: MakeJob, monkeypatch: pytest.MonkeyPatch):
-    one = job()
-    before = keys(one)
+    original = job()
+    before = keys(original)
     change(monkeypatch, "axiom_bench.methods.xgrad_cam")
-    assert {method for _, method, _, _ in keys(one) - before} == {"xgrad_cam"}
+    assert {method for _, method, _, _ in keys(original) - before} == {"xgrad_cam"}
 
 
 def change(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
@@ -199,9 +199,9 @@ def network(job: MakeJob, tmp_path: Path) -> Callable[..., Job]:
 
 
 def test_arguments_of_a_networks_builder_count(network: Callable[..., Job]):
-    one, same, other = (keys(network(f"+model.kwargs.power={power}")) for power in (1.0, 1.0, 2.0))
-    assert one == same
-    assert one.isdisjoint(other)
+    original, same, other = (keys(network(f"+model.kwargs.power={power}")) for power in (1.0, 1.0, 2.0))
+    assert original == same
+    assert original.isdisjoint(other)
 
 
 def test_two_builders_in_one_file_are_two_networks(network: Callable[..., Job]):
@@ -209,12 +209,12 @@ def test_two_builders_in_one_file_are_two_networks(network: Callable[..., Job]):
 
 
 def test_two_files_of_one_stem_are_two_networks(network: Callable[..., Job], tmp_path: Path):
-    one = network(file="a/mine.py")
+    original = network(file="a/mine.py")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/mine.py").write_text(NETWORK.replace("scores * self.power", "scores + self.power"))
     other = network(file="b/mine.py")
-    assert keys(one).isdisjoint(keys(other))
-    assert sys.modules[type(one.model.module[-1]).__module__].__file__ == str(tmp_path / "a/mine.py")
+    assert keys(original).isdisjoint(keys(other))
+    assert sys.modules[type(original.model.module[-1]).__module__].__file__ == str(tmp_path / "a/mine.py")
 
 
 def test_where_a_networks_file_lies_doesnt_count(network: Callable[..., Job]):
@@ -228,8 +228,8 @@ def test_whether_a_torchvision_network_transforms_its_input_counts(job: MakeJob)
 
 
 def test_a_network_with_the_same_weights_but_another_slope_is_another(job: MakeJob):
-    one = job()
+    original = job()
     module = torch.nn.Sequential(torch.nn.LeakyReLU(0.1))
     other = torch.nn.Sequential(torch.nn.LeakyReLU(0.2))
-    leaky, steeper = (replace(one, model=replace(one.model, module=net)) for net in (module, other))
+    leaky, steeper = (replace(original, model=replace(original.model, module=net)) for net in (module, other))
     assert keys(leaky).isdisjoint(keys(steeper))

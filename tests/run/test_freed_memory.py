@@ -29,11 +29,11 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's ma
 def faults(before: str, **environment: str) -> int:
     """Pages that a block of 64 MiB asks the system for although one like it was freed just before."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(before=before)], env={**clean, **environment},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return int(found.stdout)
+    return int(process.stdout)
 
 
 # As in a run: torch is loaded before.
@@ -51,11 +51,11 @@ def test_freed_memory_is_taken_again_without_asking_the_system():
     "setting", [{"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}]
 )
 def test_the_users_own_setting_wins(setting):
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", "from axiom_bench.run import freed_memory; print(freed_memory.keep())"],
         env={**os.environ, **setting}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert found.stdout.strip() == "False"
+    assert process.stdout.strip() == "False"
 
 
 @glibc

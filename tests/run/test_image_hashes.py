@@ -45,9 +45,9 @@ def contents(job: MakeJob, images: Path, tmp_path: Path, monkeypatch: pytest.Mon
     def run() -> tuple[dict[int, str], int]:
         reads.clear()
         folder = ("data=folder", f"data.root={images}", "data.size=null", "data.workers=0", "target=label")
-        one = replace(job(*folder, f"data.classes=[{classes}]"), hashes=image_hashes.read(tmp_path))
-        image_hashes.keep(one, tmp_path)
-        return one.contents, len(reads)
+        fresh_job = replace(job(*folder, f"data.classes=[{classes}]"), hashes=image_hashes.read(tmp_path))
+        image_hashes.keep(fresh_job, tmp_path)
+        return fresh_job.contents, len(reads)
 
     return run
 

@@ -35,8 +35,8 @@ def _job(outcome: Outcome) -> Job:
 
 
 def test_only_images_that_the_model_names_correctly(run: Run, results: Path) -> None:
-    (everything,) = run("data.size=12", "target=label", "run=all")
-    rows = read(results / "quick/all", everything)
+    (unfiltered,) = run("data.size=12", "target=label", "run=all")
+    rows = read(results / "quick/all", unfiltered)
     images = rows[rows["metric"] == "zeta"]
     (outcome,) = run(*CORRECT)
     kept = read(folder_of(results), outcome)
@@ -62,10 +62,10 @@ def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(run: R
     assert [model["images"] for model in written["models"].values()] == [{"scenes": kept}]
     (name,) = written["models"]
     report.write(folder_of(results))
-    says = f"data.only_correct: {name} {12 - left_out} of 12."
-    assert says in (folder_of(results) / "tables/overview.md").read_text()
+    sentence = f"data.only_correct: {name} {12 - left_out} of 12."
+    assert sentence in (folder_of(results) / "tables/overview.md").read_text()
     page = (folder_of(results) / "report.html").read_text()
-    assert says in page
+    assert sentence in page
     assert f'<td class="number">{12 - left_out} of 12</td>' in page
     assert re.search(r">\d+ of 12 \(\d+ %\)<", page)  # named as labelled, of all chosen
 
@@ -88,9 +88,9 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
     predictions[1].unlink()
     seen: list[int] = []
 
-    def counted(job: Job, whole: compute.CutModel, shard: correct.Shard) -> dict[str, int]:
+    def counted(job: Job, cut_model: compute.CutModel, shard: correct.Shard) -> dict[str, int]:
         seen.append(len(shard))
-        return predict(job, whole, shard)
+        return predict(job, cut_model, shard)
 
     predict = correct._predictions
     monkeypatch.setattr(correct, "_predictions", counted)
@@ -102,8 +102,8 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
 
 
 def test_no_image_left_is_a_sentence(run: Run) -> None:
-    found = [run(*CORRECT, "data.size=1", f"model.seed={seed}", f"run={seed}") for seed in range(4)]
-    messages = [outcome.failure.message for (outcome,) in found if outcome.failure]
+    outcomes = [run(*CORRECT, "data.size=1", f"model.seed={seed}", f"run={seed}") for seed in range(4)]
+    messages = [outcome.failure.message for (outcome,) in outcomes if outcome.failure]
     assert messages
     assert all("names none of the 1 images correctly" in message for message in messages)
 
@@ -135,14 +135,14 @@ def test_only_classes_of_the_scenes(run: Run, results: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "sentence"),
     [
         ("data.only_classes=3", r"data\.only_classes must be a list"),
         ("data.only_correct=perhaps", r"data\.only_correct must be true or false"),
     ],
 )
-def test_mistakes_stop_before_anything_is_computed(run: Run, override: str, says: str) -> None:
-    with pytest.raises(BenchError, match=says):
+def test_mistakes_stop_before_anything_is_computed(run: Run, override: str, sentence: str) -> None:
+    with pytest.raises(BenchError, match=sentence):
         run(override)
 
 

@@ -40,12 +40,12 @@ def statuses(rows: pd.DataFrame) -> dict[str, set[str]]:
 def test_nothing_of_the_data_is_read_as_a_class_of_the_model(net, run, rows):
     outcomes: list[Outcome] = run(*net(7))
     assert outcomes[0].failure is None
-    found = statuses(rows(outcomes))
-    assert (found["zeta"], found["box_iou"], found["mask_iou"]) == ({"ok"}, {"no_annotation"}, {"no_mask"})
-    assert [name for name in found if "ok" in found[name]] == ["zeta"]
-    (said,) = outcomes[0].notes
-    assert "the 10 classes of 'scenes' aren't the 7 of user" in said
-    assert "boxes and masks aren't used" in said
+    by_metric = statuses(rows(outcomes))
+    assert (by_metric["zeta"], by_metric["box_iou"], by_metric["mask_iou"]) == ({"ok"}, {"no_annotation"}, {"no_mask"})
+    assert [name for name in by_metric if "ok" in by_metric[name]] == ["zeta"]
+    (note,) = outcomes[0].notes
+    assert "the 10 classes of 'scenes' aren't the 7 of user" in note
+    assert "boxes and masks aren't used" in note
 
 
 def test_where_the_classes_are_as_many_they_are_used(net, run, rows):

@@ -13,7 +13,7 @@ Run = Callable[..., list[Outcome]]
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "expected"),
     [
         ("metric.deletion_auc.params.steps=abc", "a whole number, not 'abc'"),
         ("metric.deletion_auc.params.steps=null", "a whole number, not None"),
@@ -25,12 +25,12 @@ Run = Callable[..., list[Outcome]]
         ("method.axiom_cam.params.t=half", "a number, not 'half'"),
     ],
 )
-def test_a_wrong_kind_stops_before_anything(run: Run, monkeypatch: pytest.MonkeyPatch, override: str, says: str):
+def test_a_wrong_kind_stops_before_anything(run: Run, monkeypatch: pytest.MonkeyPatch, override: str, expected: str):
     monkeypatch.setattr("axiom_bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
     kind, name, *_ = override.split(".")
     with pytest.raises(BenchError) as error:
         run(f"{kind}=[{name}]", override)
-    assert str(error.value) == f"{override.partition('=')[0]} must be {says}."
+    assert str(error.value) == f"{override.partition('=')[0]} must be {expected}."
 
 
 def test_a_value_out_of_range_names_its_metric(run: Run):

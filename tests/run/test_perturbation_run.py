@@ -33,6 +33,6 @@ def test_curves_are_kept_listed_and_drawn(run, results):
         ("morf", "road_morf", np.mean),
     ):
         own = curves[curves["curve"] == curve].set_index(["method", "image_id", "target_class"])["points"].map(area)
-        said = values[values["metric"] == metric].set_index(["method", "image_id", "target_class"])["value"]
-        np.testing.assert_allclose(own.sort_index(), said.sort_index(), rtol=1e-9, atol=1e-12)
+        areas = values[values["metric"] == metric].set_index(["method", "image_id", "target_class"])["value"]
+        np.testing.assert_allclose(own.sort_index(), areas.sort_index(), rtol=1e-9, atol=1e-12)
         assert (folder / f"figures/perturbation_{curve}.png").is_file()

@@ -187,12 +187,12 @@ def test_a_killed_run_goes_on(run: Run, results: Path):
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    there = written(results)
-    done = len(there)
-    size = 2 * (done + 2)
+    before = written(results)
+    count = len(before)
+    size = 2 * (count + 2)
     outcome = run("method=[grad_cam]", "metric=[zeta]", f"data.size={size}", "data.batch_size=2")[0]
-    assert (outcome.shards, outcome.shards_computed) == (done + 2, 2)
-    assert {name: when for name, when in written(results).items() if name in there} == there
+    assert (outcome.shards, outcome.shards_computed) == (count + 2, 2)
+    assert {name: when for name, when in written(results).items() if name in before} == before
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:

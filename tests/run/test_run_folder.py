@@ -135,13 +135,13 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
         {"net": {"layer": f"layer{n}", "depths": {f"layer{n}": n}, "images": {f"set{n}": {"chosen": n, "kept": n}}}}
         for n in (1, 2)
     )
-    one, other = (Outcome("a", {}, {**facts, "models": models}) for models in nets)
+    first, other = (Outcome("a", {}, {**facts, "models": models}) for models in nets)
     failed = Outcome("b", {}, failure=Failure("b", "no weights", mendable=True))
-    found = manifest.assemble([one, other, failed], "quick", "default")
-    assert found["models"]["net"]["layers"] == ["layer1", "layer2"]
-    assert found["models"]["net"]["depths"] == {"layer1": 1, "layer2": 2}
-    assert found["models"]["net"]["images"] == {"set1": {"chosen": 1, "kept": 1}, "set2": {"chosen": 2, "kept": 2}}
-    assert found["failures"] == [{"job": "b", "message": "no weights"}]
+    merged = manifest.assemble([first, other, failed], "quick", "default")
+    assert merged["models"]["net"]["layers"] == ["layer1", "layer2"]
+    assert merged["models"]["net"]["depths"] == {"layer1": 1, "layer2": 2}
+    assert merged["models"]["net"]["images"] == {"set1": {"chosen": 1, "kept": 1}, "set2": {"chosen": 2, "kept": 2}}
+    assert merged["failures"] == [{"job": "b", "message": "no weights"}]
 
 
 def test_a_repeated_run_measures_no_time_again(folder: Path, written: dict):

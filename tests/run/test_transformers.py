@@ -25,7 +25,7 @@ class Mine(Tokens):
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> tuple[str, ...]:
+def overrides(tmp_path: Path) -> tuple[str, ...]:
     file = tmp_path / "small_vit.py"
     file.write_text(NETWORK)
     layer = "encoder.layers.encoder_layer_1.ln_1"
@@ -38,8 +38,8 @@ def said(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-def test_a_run_of_a_small_vit(run, rows, said):
-    outcomes = run(*said, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]")
+def test_a_run_of_a_small_vit(run, rows, overrides):
+    outcomes = run(*overrides, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]")
     assert [outcome.failure for outcome in outcomes] == [None]
     table = rows(outcomes)
     of = table[(table["method"] == "ablation_cam_axiomatic") & (table["metric"] == "sensitivity_error")]
@@ -47,16 +47,16 @@ def test_a_run_of_a_small_vit(run, rows, said):
     assert (of["value"] < 1e-3).all()  # its contributions are the drops; float32
 
 
-def test_tokens_without_a_reshape_are_one_sentence(run, said):
-    (outcome,) = run(*said)
+def test_tokens_without_a_reshape_are_one_sentence(run, overrides):
+    (outcome,) = run(*overrides)
     assert outcome.failure.mendable
     assert "set model.reshape=tokens" in outcome.failure.message
 
 
-def test_what_makes_maps_is_in_the_name_of_the_records(job, said, tmp_path: Path):
-    mine = f"model.reshape={tmp_path}/small_vit.py:Mine"
-    jobs = [job(*said, reshape) for reshape in ("model.reshape=tokens", "model.reshape=[6,6]", mine)]
-    assert len({Facts(one).common for one in jobs}) == 3
+def test_what_makes_maps_is_in_the_name_of_the_records(job, overrides, tmp_path: Path):
+    own = f"model.reshape={tmp_path}/small_vit.py:Mine"
+    jobs = [job(*overrides, reshape) for reshape in ("model.reshape=tokens", "model.reshape=[6,6]", own)]
+    assert len({Facts(vit_job).common for vit_job in jobs}) == 3
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,6 @@ def test_what_makes_maps_is_in_the_name_of_the_records(job, said, tmp_path: Path
         ),
     ],
 )
-def test_a_wrong_reshape_is_one_sentence(job, said, reshape: str, sentence: str):
+def test_a_wrong_reshape_is_one_sentence(job, overrides, reshape: str, sentence: str):
     with pytest.raises(BenchError, match=sentence):
-        job(*said, f"model.reshape={reshape}")
+        job(*overrides, f"model.reshape={reshape}")

@@ -23,26 +23,26 @@ Rows = Callable[[list[Outcome]], pd.DataFrame]
 
 def test_the_rows_are_those_of_the_loop(run: Run, rows: Rows, job: Callable[..., Job]):
     """Once more by hand: cut, trace, explain, measure, without shards, files or padding."""
-    found = rows(run())
+    table = rows(run())
     tiny = job("data.batch_size=100")
     (batch,) = batches_of(tiny, tiny.indices)
     trace = cut_of(tiny).trace(batch.images, batch.targets)
-    assert len(found) == len(batch) * (2 * 2 + 1)
-    assert set(found["experiment"]) == {"quick"}
-    assert set(found["layer"]) == {"features.13"}
-    assert set(found["method"]) == {"-", "grad_cam", "xgrad_cam"}
+    assert len(table) == len(batch) * (2 * 2 + 1)
+    assert set(table["experiment"]) == {"quick"}
+    assert set(table["layer"]) == {"features.13"}
+    assert set(table["method"]) == {"-", "grad_cam", "xgrad_cam"}
     method = next(method for method in tiny.methods if method.name == "xgrad_cam")
     metric = next(metric for metric in tiny.metrics if metric.name == "sensitivity_error")
     value, status = measure(metric, explained(trace, batch, method), True)["sensitivity_error"]
-    mine = found[(found["method"] == "xgrad_cam") & (found["metric"] == "sensitivity_error")]
+    own = table[(table["method"] == "xgrad_cam") & (table["metric"] == "sensitivity_error")]
     expected = pd.DataFrame(
         {"image_id": batch.image_ids, "target_class": batch.targets, "value": value, "status": status}
     )
     expected = expected.sort_values(["image_id", "target_class"], ignore_index=True)
-    assert mine["image_id"].tolist() == expected["image_id"].tolist()
-    assert mine["target_class"].tolist() == expected["target_class"].tolist()
-    assert mine["status"].tolist() == expected["status"].tolist()
-    np.testing.assert_allclose(mine["value"], expected["value"], rtol=1e-4)  # batches of 4 and of 100 round apart
+    assert own["image_id"].tolist() == expected["image_id"].tolist()
+    assert own["target_class"].tolist() == expected["target_class"].tolist()
+    assert own["status"].tolist() == expected["status"].tolist()
+    np.testing.assert_allclose(own["value"], expected["value"], rtol=1e-4)  # batches of 4 and of 100 round apart
 
 
 @pytest.mark.parametrize(

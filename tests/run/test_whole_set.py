@@ -39,17 +39,17 @@ def read(folder: Path, outcome: Outcome) -> RunFolder:
 def test_one_row_for_each_method_and_value(run: Run, folder: Path):
     (outcome,) = run(*CHOSEN)
     rows = read(folder, outcome).records
-    whole = rows[rows["image_id"] == "*"]
-    assert sorted(zip(whole["method"], whole["metric"], strict=True)) == [
+    whole_set = rows[rows["image_id"] == "*"]
+    assert sorted(zip(whole_set["method"], whole_set["metric"], strict=True)) == [
         (method, metric)
         for method in ("grad_cam", "xgrad_cam")
         for metric in ("max_box_acc", "max_box_acc_threshold", "pxap")
     ]
-    assert (whole["status"] == "ok").all()
+    assert (whole_set["status"] == "ok").all()
     images = rows[(rows["image_id"] != "*") & (rows["metric"] == "max_box_acc")]
     upper = images.groupby("method", observed=True)["value"].mean()
-    found = whole[whole["metric"] == "max_box_acc"].set_index("method")["value"]
-    assert (found <= upper + 1e-12).all()
+    value = whole_set[whole_set["metric"] == "max_box_acc"].set_index("method")["value"]
+    assert (value <= upper + 1e-12).all()
 
 
 def test_the_value_is_that_of_the_curves_in_their_side_files(run: Run, folder: Path):
@@ -61,8 +61,8 @@ def test_the_value_is_that_of_the_curves_in_their_side_files(run: Run, folder: P
     rows = finished.records
     for method, own in curves.groupby("method", observed=True):
         iou = np.stack(list(own.loc[(own["curve"] == "max_box_acc_iou") & (own["status"] == "ok"), "points"]))
-        found = rows[(rows["image_id"] == "*") & (rows["metric"] == "max_box_acc") & (rows["method"] == method)]
-        assert found["value"].tolist() == [(iou >= 0.5).mean(0).max()]
+        value = rows[(rows["image_id"] == "*") & (rows["metric"] == "max_box_acc") & (rows["method"] == method)]
+        assert value["value"].tolist() == [(iou >= 0.5).mean(0).max()]
 
 
 def test_each_value_has_its_replicates_and_images(run: Run, folder: Path):
@@ -130,8 +130,8 @@ def test_a_repeated_run_and_other_shards_give_the_same(run: Run, folder: Path):
     assert again.stored == first.stored
     assert again.shards_computed == 0
     values = [read(folder, outcome).records for outcome in (first, run(*CHOSEN, "shard_size=3")[0])]
-    one, other = (table[table["image_id"] == "*"].set_index(["method", "metric"])["value"] for table in values)
-    np.testing.assert_array_equal(one, other)
+    first_run, other = (table[table["image_id"] == "*"].set_index(["method", "metric"])["value"] for table in values)
+    np.testing.assert_array_equal(first_run, other)
 
 
 def test_a_lost_side_file_is_made_again(run: Run, folder: Path):
@@ -157,8 +157,8 @@ def test_it_is_no_bad_image_and_stands_on_the_images_that_count(
     config = {"results": str(folder.parents[1]), "experiment": "quick", "run": "default"}
     assert not any("left out" in line for line in finish.finish(config, [outcome])[1])
     summary = summarise(table)
-    both = summary[summary["metric"] == "pxap"]
-    for _, rows in both.groupby("method"):
+    pxap = summary[summary["metric"] == "pxap"]
+    for _, rows in pxap.groupby("method"):
         assert rows["n"].nunique() == rows["statuses"].nunique() == 1
         assert rows["n"].iloc[0] > 2
     first = leading(summary)

@@ -23,7 +23,7 @@ def compare(records: pd.DataFrame, control: str, better: Mapping[str, str]) -> p
     better: metric -> "lower" or "higher"; others are left out. n: images where both methods have a value; an image
     with rows of several classes counts once, by its mean difference. better, same, worse: on how many of them `control`
     is; values closer than float32's rounding are the same. difference: the median of control - other. ahead: the share
-    of Wilcoxon's signed ranks that speak for `control`, over 1/2 where it is ahead. p: of that test, two-sided, 1 where
+    of Wilcoxon's signed ranks in favour of `control`, over 1/2 where it is better. p: of that test, two-sided, 1 where
     all are the same. adjusted: p times Holm's factor, over a metric's methods.
     Raises BenchError, with the nearest names, where the records have no such method or metric.
     """
@@ -66,10 +66,10 @@ def _pair(control: pd.Series, other: pd.Series, direction: str) -> dict[str, flo
     """One test. control, other: values by (image, class), NaN where there is none."""
     from scipy.stats import rankdata, wilcoxon  # here, because it takes half a second to import
 
-    both = pd.DataFrame({"control": control, "other": other}).dropna()
-    gap = both["control"] - both["other"]
-    is_tie = gap.abs() <= np.maximum(FLOAT32_ROUNDING, RELATIVE_TIE * both.abs().max(axis=1))
-    images = gap.mask(is_tie, 0.0).groupby(level="image_id", observed=True).mean()
+    pairs = pd.DataFrame({"control": control, "other": other}).dropna()
+    difference = pairs["control"] - pairs["other"]
+    is_tie = difference.abs() <= np.maximum(FLOAT32_ROUNDING, RELATIVE_TIE * pairs.abs().max(axis=1))
+    images = difference.mask(is_tie, 0.0).groupby(level="image_id", observed=True).mean()
     images = images.mask(images.abs() <= FLOAT32_ROUNDING, 0.0)  # classes of an image may cancel
     gain = images if direction == "higher" else -images
     different = gain[gain != 0].to_numpy()  # without zeros scipy can be exact for few images

@@ -22,7 +22,8 @@ def summarise(records: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
 
     n: rows with status "ok", which the statistics are over; images: how many images these are of; rows: all rows.
     statuses reads "ok:120 zero_map:3". whole_set tells values of the whole data set (image_id "*") from values of
-    images; where images have the same value, images, n, rows and statuses are theirs: what it stands on.
+    images; where the metric has values of images too, a value of the whole data set has their images, n, rows and
+    statuses: those that it was computed from.
 
     standard_error: of the mean over rows, by image, since the rows of an image (its objects) belong together. With
     n_i rows of sum T_i in image i of m images, and n = sum n_i, the mean is the ratio sum T_i / n, whose variance is
@@ -63,9 +64,9 @@ def with_bootstrap_errors(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.
     if whole_set.empty or summary.empty:
         return summary
     errors = whole_set[keys].assign(bootstrap=[bootstrap_error(values) for values in whole_set["replicates"]])
-    beside = summary[keys].merge(errors.astype(dict.fromkeys(keys, object)), on=keys, how="left")["bootstrap"]
+    aligned = summary[keys].merge(errors.astype(dict.fromkeys(keys, object)), on=keys, how="left")["bootstrap"]
     use = summary["whole_set"].astype(bool) & summary["mean"].notna()
-    return summary.assign(standard_error=summary["standard_error"].mask(use, beside.set_axis(summary.index)))
+    return summary.assign(standard_error=summary["standard_error"].mask(use, aligned.set_axis(summary.index)))
 
 
 def bootstrap_error(replicates: Sequence[float] | np.ndarray | None) -> float:
@@ -76,7 +77,7 @@ def bootstrap_error(replicates: Sequence[float] | np.ndarray | None) -> float:
 
 
 def leading(summary: pd.DataFrame) -> pd.DataFrame:
-    """Of each metric what a reader is told first: the value of the whole data set where there is one, or else the
+    """Of each metric the rows that a report leads with: the value of the whole data set where there is one, else the
     statistics over images."""
     keys = [name for name in KEYS if name != "whole_set"]
     has_whole_set = summary.groupby(keys, observed=True)["whole_set"].transform("any").astype(bool)
@@ -104,13 +105,13 @@ def by_correctness(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(values: pd.Series, value: Value) -> pd.Series:
-    """Which entries are best in the metric's direction, as printed: what prints the same ties. NaN never is; nor has
-    a metric without a direction a best one."""
+    """Which entries are best in the metric's direction, as printed: values that print the same tie. NaN is never best,
+    and a metric without a direction has no best entry."""
     defined = values.dropna()
     if not value.has_direction or defined.empty:
         return pd.Series(False, index=values.index)
-    top = number(defined.min() if value.better == "lower" else defined.max())
-    return values.map(lambda entry: pd.notna(entry) and number(entry) == top).astype(bool)
+    printed = number(defined.min() if value.better == "lower" else defined.max())
+    return values.map(lambda entry: pd.notna(entry) and number(entry) == printed).astype(bool)
 
 
 def _errors_by_image(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -134,10 +135,10 @@ def _with_counts_of_images(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         return table
     keys = [name for name in by if name != "whole_set"]
     of_images = table.loc[~table["whole_set"], [*keys, *COUNTS]]
-    beside = table[keys].merge(of_images, on=keys, how="left").set_index(table.index)
-    has_images = beside["n"].notna()
+    counts = table[keys].merge(of_images, on=keys, how="left").set_index(table.index)
+    has_images = counts["n"].notna()
     for name in COUNTS:
-        table[name] = beside[name].where(has_images, table[name]).astype(table[name].dtype)
+        table[name] = counts[name].where(has_images, table[name]).astype(table[name].dtype)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Values of whole data sets: whether those that a run stored belong to the records beside them, and common images."""
+"""Values of whole data sets: whether those that a run stored belong to its records, and values on common images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,6 @@ def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:
         return True
     single = run.records[(run.records["metric"] == metric) & (run.records["image_id"] != WHOLE_SET)]
     images = single[single["status"] == OK].groupby(KEYS, observed=True)["image_id"].nunique()
-    known = pd.MultiIndex.from_frame(stored[KEYS].astype(object))
-    counted = pd.Series(stored["images"].to_numpy(), index=known)
-    beside = counted.reindex(images.index.map(lambda key: tuple(map(str, key))))
-    return bool((beside.to_numpy() != images.to_numpy())[beside.notna().to_numpy()].any())
+    counted = pd.Series(stored["images"].to_numpy(), index=pd.MultiIndex.from_frame(stored[KEYS].astype(object)))
+    expected = counted.reindex(images.index.map(lambda key: tuple(map(str, key))))
+    return bool((expected.to_numpy() != images.to_numpy())[expected.notna().to_numpy()].any())

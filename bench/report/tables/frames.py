@@ -14,11 +14,11 @@ _PLACE = ["model", "layer", "data"]
 
 def long_frame(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """One row for each setting, method, metric and split (all, correct, wrong, unknown); n: rows with status ok."""
-    both = pd.concat([summary.assign(split="all"), split], ignore_index=True)
+    rows = pd.concat([summary.assign(split="all"), split], ignore_index=True)
     values = {name: run.value(name) for name in run.metrics}
-    both["unit"] = [values[name].unit for name in both["metric"]]
-    both["better"] = [values[name].better for name in both["metric"]]
-    return both[[*KEYS, "split", "unit", "better", *_NUMBERS, "statuses"]]
+    rows["unit"] = [values[name].unit for name in rows["metric"]]
+    rows["better"] = [values[name].better for name in rows["metric"]]
+    return rows[[*KEYS, "split", "unit", "better", *_NUMBERS, "statuses"]]
 
 
 def wide_frame(run: RunFolder, summary: pd.DataFrame) -> pd.DataFrame:

@@ -31,56 +31,63 @@ def records(**values: list[float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def only(found: pd.DataFrame) -> pd.Series:
-    assert len(found) == 1
-    return found.iloc[0]
+def only_row(table: pd.DataFrame) -> pd.Series:
+    assert len(table) == 1
+    return table.iloc[0]
 
 
 def by_all_signs(differences: list[float]) -> float:
     """The share of the 2^n signs whose rank sum lies at least as far from its mean; no two |differences| are equal."""
-    ranks = [1 + sum(abs(other) < abs(one) for other in differences) for one in differences]
+    ranks = [1 + sum(abs(other) < abs(difference) for other in differences) for difference in differences]
     middle = sum(ranks) / 2
-    seen = abs(sum(rank for rank, one in zip(ranks, differences, strict=True) if one > 0) - middle)
+    observed = abs(sum(rank for rank, difference in zip(ranks, differences, strict=True) if difference > 0) - middle)
     sums = (sum(itertools.compress(ranks, signs)) for signs in itertools.product((0, 1), repeat=len(ranks)))
-    return sum(abs(one - middle) >= seen for one in sums) / 2 ** len(ranks)
+    return sum(abs(rank_sum - middle) >= observed for rank_sum in sums) / 2 ** len(ranks)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n", [1, 2, 7, 10])
 def test_p_counts_all_signs(n: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
-    mine, other = generator.normal(size=n) + 0.5, generator.normal(size=n)
-    one = only(compare(records(mine=mine.tolist(), other=other.tolist()), "mine", {"e": "higher"}))
-    assert one["p"] == pytest.approx(by_all_signs((mine - other).tolist()), rel=1e-12)
-    assert (one["n"], one["better"], one["same"], one["worse"]) == (n, (mine > other).sum(), 0, (mine < other).sum())
-    assert one["difference"] == pytest.approx(np.median(mine - other), rel=1e-12)
-    ranked = sorted((mine - other).tolist(), key=abs)
-    assert one["ahead"] == pytest.approx(
+    control, other = generator.normal(size=n) + 0.5, generator.normal(size=n)
+    result = only_row(compare(records(control=control.tolist(), other=other.tolist()), "control", {"e": "higher"}))
+    assert result["p"] == pytest.approx(by_all_signs((control - other).tolist()), rel=1e-12)
+    assert (result["n"], result["better"], result["same"], result["worse"]) == (
+        n,
+        (control > other).sum(),
+        0,
+        (control < other).sum(),
+    )
+    assert result["difference"] == pytest.approx(np.median(control - other), rel=1e-12)
+    ranked = sorted((control - other).tolist(), key=abs)
+    assert result["ahead"] == pytest.approx(
         sum(i for i, d in enumerate(ranked, 1) if d > 0) / (n * (n + 1) / 2), rel=1e-12
     )
 
 
 def test_the_direction_is_the_metric_s() -> None:
-    values = records(mine=[1.0, 2.0, 5.0], other=[2.0, 4.0, 4.0])
-    lower, higher = (only(compare(values, "mine", {"e": direction})) for direction in ("lower", "higher"))
+    values = records(control=[1.0, 2.0, 5.0], other=[2.0, 4.0, 4.0])
+    lower, higher = (only_row(compare(values, "control", {"e": direction})) for direction in ("lower", "higher"))
     assert (lower["better"], lower["worse"]) == (2, 1) == (higher["worse"], higher["better"])
     assert (lower["ahead"], higher["ahead"]) == (3 / 4, 1 / 4)  # -1 and 1 share rank 1.5, -2 has rank 3
     assert lower["difference"] == higher["difference"] == -1
-    assert compare(values, "mine", {}).empty
+    assert compare(values, "control", {}).empty
 
 
 def test_rounding_is_no_difference() -> None:
     """Two formulas of one quantity, in float32; and an error that is 0 in theory."""
-    one = only(compare(records(mine=[1.0, 3e-8, 2.0], other=[1.000001, 4e-7, 2.0]), "mine", {"e": "lower"}))
-    assert (one["n"], one["better"], one["same"], one["worse"]) == (3, 0, 3, 0)
-    assert (one["difference"], one["ahead"], one["p"], one["adjusted"]) == (0, 0.5, 1, 1)
+    result = only_row(
+        compare(records(control=[1.0, 3e-8, 2.0], other=[1.000001, 4e-7, 2.0]), "control", {"e": "lower"})
+    )
+    assert (result["n"], result["better"], result["same"], result["worse"]) == (3, 0, 3, 0)
+    assert (result["difference"], result["ahead"], result["p"], result["adjusted"]) == (0, 0.5, 1, 1)
 
 
 def test_only_images_with_both_values_count() -> None:
     nan = float("nan")
-    one = only(compare(records(mine=[1.0, nan, 1.0], other=[2.0, 2.0, nan]), "mine", {"e": "lower"}))
-    assert (one["n"], one["better"]) == (1, 1)
-    none = only(compare(records(mine=[1.0, nan], other=[nan, 2.0]), "mine", {"e": "lower"}))
+    result = only_row(compare(records(control=[1.0, nan, 1.0], other=[2.0, 2.0, nan]), "control", {"e": "lower"}))
+    assert (result["n"], result["better"]) == (1, 1)
+    none = only_row(compare(records(control=[1.0, nan], other=[nan, 2.0]), "control", {"e": "lower"}))
     assert none["n"] == 0
     assert math.isnan(none["p"])
     assert math.isnan(none["adjusted"])
@@ -88,9 +95,9 @@ def test_only_images_with_both_values_count() -> None:
 
 def test_an_image_of_several_classes_counts_once() -> None:
     """Differences 3 and -1 on one image, mean 1; and 2 on the other."""
-    rows = records(mine=[4.0, 1.0, 3.0], other=[1.0, 2.0, 1.0]).assign(image_id=["a", "a", "b"] * 2)
-    one = only(compare(rows.assign(target_class=[0, 1, 0] * 2), "mine", {"e": "higher"}))
-    assert (one["n"], one["better"], one["difference"]) == (2, 2, 1.5)
+    rows = records(control=[4.0, 1.0, 3.0], other=[1.0, 2.0, 1.0]).assign(image_id=["a", "a", "b"] * 2)
+    result = only_row(compare(rows.assign(target_class=[0, 1, 0] * 2), "control", {"e": "higher"}))
+    assert (result["n"], result["better"], result["difference"]) == (2, 2, 1.5)
 
 
 def test_holm_by_hand() -> None:
@@ -112,7 +119,7 @@ def test_a_wrong_name_is_refused_with_the_nearest() -> None:
 
 
 def test_a_method_without_values_has_no_rows() -> None:
-    assert compare(records(mine=[float("nan")], other=[2.0]), "mine", {"e": "lower"}).empty
+    assert compare(records(control=[float("nan")], other=[2.0]), "control", {"e": "lower"}).empty
 
 
 def test_a_report_that_compares_an_unknown_method_is_refused(compared: RunFolder, edit_manifest: Any) -> None:
@@ -163,10 +170,10 @@ def test_the_closing_lines_say_who_is_better(compared: RunFolder, edit_manifest:
 
 def test_nothing_sure_is_said_so(make_run: Any, make_records: Any, edit_manifest: Any) -> None:
     folder = make_run(make_records(2), pictures=False)
-    for control, said in (("grad_cam", "no significant difference"), ("random", "no value to compare")):
+    for control, verdict in (("grad_cam", "no significant difference"), ("random", "no value to compare")):
         report = {"compare": control, "headline": ["sensitivity_error"]}
         edit_manifest(folder, config={"target": "label", "report": report})
-        assert last_lines(RunFolder.read(folder))[-1].endswith(f"scenes_residual: {said}")
+        assert last_lines(RunFolder.read(folder))[-1].endswith(f"scenes_residual: {verdict}")
 
 
 def test_nothing_is_compared_unasked(usual_run: Path) -> None:

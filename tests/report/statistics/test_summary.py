@@ -26,51 +26,51 @@ from axiom_bench.report.statistics.summary import (
 def rows(**columns: Any) -> pd.DataFrame:
     """Records of one model, method and metric, but for what is said."""
     n = max(len(column) for column in columns.values())
-    usual = {"model": "m", "layer": "l", "data": "d", "method": "a", "metric": "e", "status": "ok"}
+    defaults = {"model": "m", "layer": "l", "data": "d", "method": "a", "metric": "e", "status": "ok"}
     classes = {"target_class": 1, "predicted_class": 1, "image_id": [str(i) for i in range(n)]}
-    return pd.DataFrame({**usual, **classes, **columns})
+    return pd.DataFrame({**defaults, **classes, **columns})
 
 
 def test_statistics_by_hand() -> None:
-    one = summarise(rows(value=[1.0, 2.0, 6.0, float("nan")], status=["ok", "ok", "ok", "zero_map"])).iloc[0]
-    assert (one["n"], one["rows"], one["mean"], one["median"]) == (3, 4, 3.0, 2.0)
+    summary = summarise(rows(value=[1.0, 2.0, 6.0, float("nan")], status=["ok", "ok", "ok", "zero_map"])).iloc[0]
+    assert (summary["n"], summary["rows"], summary["mean"], summary["median"]) == (3, 4, 3.0, 2.0)
     # Sample variance ((1-3)^2 + (2-3)^2 + (6-3)^2) / 2 = 7; the error of the mean is sqrt(7 / 3).
-    assert one["standard_error"] == pytest.approx(math.sqrt(7 / 3), rel=1e-15)
-    assert one["statuses"] == "ok:3 zero_map:1"
+    assert summary["standard_error"] == pytest.approx(math.sqrt(7 / 3), rel=1e-15)
+    assert summary["statuses"] == "ok:3 zero_map:1"
 
 
 def test_one_value_has_no_standard_error() -> None:
-    one = summarise(rows(value=[2.5])).iloc[0]
-    assert (one["n"], one["mean"], one["median"]) == (1, 2.5, 2.5)
-    assert math.isnan(one["standard_error"])
+    summary = summarise(rows(value=[2.5])).iloc[0]
+    assert (summary["n"], summary["mean"], summary["median"]) == (1, 2.5, 2.5)
+    assert math.isnan(summary["standard_error"])
 
 
 def test_no_ok_value_is_no_number() -> None:
-    one = summarise(rows(value=[float("nan")] * 2, status=["zero_score"] * 2)).iloc[0]
-    assert one["n"] == 0
-    assert math.isnan(one["mean"])
-    assert math.isnan(one["median"])
-    assert one["statuses"] == "zero_score:2"
+    summary = summarise(rows(value=[float("nan")] * 2, status=["zero_score"] * 2)).iloc[0]
+    assert summary["n"] == 0
+    assert math.isnan(summary["mean"])
+    assert math.isnan(summary["median"])
+    assert summary["statuses"] == "zero_score:2"
 
 
 def test_a_number_under_another_status_is_not_counted() -> None:
-    one = summarise(rows(value=[1.0, 99.0], status=["ok", "zero_score"])).iloc[0]
-    assert (one["n"], one["mean"]) == (1, 1.0)
+    summary = summarise(rows(value=[1.0, 99.0], status=["ok", "zero_score"])).iloc[0]
+    assert (summary["n"], summary["mean"]) == (1, 1.0)
 
 
 def test_every_group_as_a_loop_has_it(make_records: Any) -> None:
     records = make_records(7)
     table = summarise(records).set_index(list(KEYS))
     assert len(table) == records.groupby(["model", "method", "metric"]).ngroups
-    for key, one in table.iterrows():
+    for key, summary in table.iterrows():
         names = dict(zip(KEYS, key, strict=True))  # type: ignore[call-overload]
         group = [row for row in records.to_dict("records") if all(row[k] == names[k] for k in KEYS[:-1])]
         values = [row["value"] for row in group if row["status"] == "ok"]
-        assert one["n"] == len(values)
-        assert one["rows"] == len(group)
+        assert summary["n"] == len(values)
+        assert summary["rows"] == len(group)
         if values:
-            assert one["mean"] == pytest.approx(sum(values) / len(values), rel=1e-12)
-            assert one["median"] == pytest.approx(statistics.median(values), rel=1e-12)
+            assert summary["mean"] == pytest.approx(sum(values) / len(values), rel=1e-12)
+            assert summary["median"] == pytest.approx(statistics.median(values), rel=1e-12)
 
 
 def test_values_of_the_whole_set_stay_apart() -> None:
@@ -81,8 +81,8 @@ def test_values_of_the_whole_set_stay_apart() -> None:
 def test_order_of_rows_does_not_matter(make_records: Any) -> None:
     records = make_records(15)
     shuffled = records.sample(frac=1, random_state=3)
-    one, other = summarise(records), summarise(shuffled)
-    pd.testing.assert_frame_equal(one, other, rtol=1e-12)
+    summary, other = summarise(records), summarise(shuffled)
+    pd.testing.assert_frame_equal(summary, other, rtol=1e-12)
 
 
 def test_classes_split_rows() -> None:
@@ -146,11 +146,11 @@ def error_by_loop(table: pd.DataFrame) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_error_is_by_image(seed: int) -> None:
     table = clustered(23, np.random.default_rng(seed))
-    found = summarise(table).iloc[0]
-    assert found["images"] == 23
-    assert found["n"] == len(table) > 23
-    assert found["mean"] == pytest.approx(table["value"].mean(), rel=1e-14)  # the mean over rows, as before
-    assert found["standard_error"] == pytest.approx(error_by_loop(table), rel=1e-12)
+    summary = summarise(table).iloc[0]
+    assert summary["images"] == 23
+    assert summary["n"] == len(table) > 23
+    assert summary["mean"] == pytest.approx(table["value"].mean(), rel=1e-14)  # the mean over rows, as before
+    assert summary["standard_error"] == pytest.approx(error_by_loop(table), rel=1e-12)
 
 
 def test_rows_of_one_image_that_are_equal_add_no_certainty() -> None:
@@ -174,9 +174,9 @@ def test_intervals_cover_the_true_mean_where_rows_of_an_image_are_correlated() -
     by_image, by_row = [], []
     for _ in range(600):
         table = clustered(60, generator, spread=2.0)
-        found = summarise(table).iloc[0]
-        by_image.append(abs(found["mean"]) <= 1.96 * found["standard_error"])
-        by_row.append(abs(found["mean"]) <= 1.96 * table["value"].std(ddof=1) / math.sqrt(len(table)))
+        summary = summarise(table).iloc[0]
+        by_image.append(abs(summary["mean"]) <= 1.96 * summary["standard_error"])
+        by_row.append(abs(summary["mean"]) <= 1.96 * table["value"].std(ddof=1) / math.sqrt(len(table)))
     assert 0.92 <= np.mean(by_image) <= 0.97
     assert np.mean(by_row) < 0.88
 
@@ -190,8 +190,8 @@ def stored(method: str, replicates: list[float], **changes: Any) -> dict[str, An
 
 def test_a_value_of_the_whole_set_has_the_deviation_of_its_replicates() -> None:
     table = rows(value=[1.0, 3.0, 0.5], image_id=["a", "b", "*"])
-    found = with_bootstrap_errors(summarise(table), pd.DataFrame([stored("a", [0.4, 0.6, np.nan])]))
-    errors = found.set_index("whole_set")["standard_error"]
+    summary = with_bootstrap_errors(summarise(table), pd.DataFrame([stored("a", [0.4, 0.6, np.nan])]))
+    errors = summary.set_index("whole_set")["standard_error"]
     assert errors[True] == pytest.approx(np.std([0.4, 0.6], ddof=1))
     assert errors[False] == pytest.approx(1.0)
     without = with_bootstrap_errors(summarise(table), pd.DataFrame([stored("other", [0.4, 0.6])]))

@@ -88,10 +88,12 @@ def test_statuses_are_complete(run: RunFolder) -> None:
 
 def test_metrics_with_the_same_statuses_share_a_row(make_records: Any, make_run: Any) -> None:
     records = make_records(n=4)
-    one = records[records["metric"] == "box_iou"].assign(status="ok", value=0.5)
-    missing = one["method"] == "random"
-    one = one.assign(status=one["status"].mask(missing, "not_applicable"), value=one["value"].mask(missing))
-    run = RunFolder.read(make_run(pd.concat([one, one.assign(metric="pointing_game")])))
+    rows_of_one = records[records["metric"] == "box_iou"].assign(status="ok", value=0.5)
+    missing = rows_of_one["method"] == "random"
+    rows_of_one = rows_of_one.assign(
+        status=rows_of_one["status"].mask(missing, "not_applicable"), value=rows_of_one["value"].mask(missing)
+    )
+    run = RunFolder.read(make_run(pd.concat([rows_of_one, rows_of_one.assign(metric="pointing_game")])))
     (line,) = status_table(run, summarise(run.records)).groups[0].rows
     assert [cell.text for cell in line] == ["Box IoU; pointing_game", "not_applicable", "random", "4 of 4"]
 
@@ -117,15 +119,15 @@ def test_other_statuses_add_up() -> None:
 def test_csv_has_full_precision(run: RunFolder, tmp_path: Path) -> None:
     write_tables(run, tmp_path)
     long = pd.read_csv(tmp_path / "summary.csv", keep_default_na=False, na_values=[""])
-    everything = long[long["split"] == "all"].reset_index(drop=True)
+    all_rows = long[long["split"] == "all"].reset_index(drop=True)
     expected = summarise(run.records)
-    assert everything["mean"].to_list() == pytest.approx(expected["mean"].to_list(), rel=1e-15, nan_ok=True)
+    assert all_rows["mean"].to_list() == pytest.approx(expected["mean"].to_list(), rel=1e-15, nan_ok=True)
     parts = long[long["split"] != "all"].groupby(["model", "method", "metric"])["n"].sum()
-    assert parts.to_dict() == everything.groupby(["model", "method", "metric"])["n"].sum().to_dict()
+    assert parts.to_dict() == all_rows.groupby(["model", "method", "metric"])["n"].sum().to_dict()
     wide = pd.read_csv(tmp_path / "overview.csv").set_index(["model", "method"])
-    one = expected[(expected["metric"] == "box_iou") & (expected["method"] == "random")].set_index("model")
+    rows_of_one = expected[(expected["metric"] == "box_iou") & (expected["method"] == "random")].set_index("model")
     for model in ("scenes_fc", "scenes_residual"):
-        assert wide.loc[(model, "random"), "box_iou mean"] == one.loc[model, "mean"]
+        assert wide.loc[(model, "random"), "box_iou mean"] == rows_of_one.loc[model, "mean"]
     assert wide.loc[("scenes_fc", "hires_cam"), "milliseconds_per_image"] == 3
 
 
@@ -133,10 +135,10 @@ def test_many_metrics_are_one_wide_row_without_a_warning(
     make_records: Any, make_run: Any, recwarn: pytest.WarningsRecorder
 ) -> None:
     records = make_records(n=2)
-    one = records[records["metric"] == "box_iou"]
-    run = RunFolder.read(make_run(pd.concat([one.assign(metric=f"metric_{i}") for i in range(60)])))
+    rows_of_one = records[records["metric"] == "box_iou"]
+    run = RunFolder.read(make_run(pd.concat([rows_of_one.assign(metric=f"metric_{i}") for i in range(60)])))
     wide = wide_frame(run, summarise(run.records))
-    assert wide.shape == (len(one.drop_duplicates(["model", "method"])), 4 + 60 * 3 + 1)
+    assert wide.shape == (len(rows_of_one.drop_duplicates(["model", "method"])), 4 + 60 * 3 + 1)
     assert not recwarn.list
 
 
