@@ -91,7 +91,7 @@ def measure(folder: Path, images: int, methods: int, metrics: int) -> dict[str, 
     known = FileHashes()
     list(shards(folder, images, known))  # the run before has read them
     before = time.perf_counter()
-    hashes = FileHashes(json.loads(json.dumps(known.fresh)))
+    hashes = FileHashes(json.loads(json.dumps(known.current)))
     wanted = values(methods, metrics)
     keys = [shard for shard, _ in shards(folder, images, hashes)]
     held = holdings.read(folder, set(keys))

@@ -18,7 +18,7 @@ def test_with_no_name_near_a_short_list_is_printed():
 
 
 def test_with_no_names_at_all_none_are_promised():
-    assert str(unknown("setting", "data.limit", [])) == "There is no setting 'data.limit', and no other here."
+    assert str(unknown("setting", "data.limit", [])) == "There is no setting 'data.limit'; none is defined here."
 
 
 def test_something_that_is_no_name_is_one_short_line():
