@@ -1,4 +1,4 @@
-"""What the docs cite as evidence exists: every path in docs/architecture.md and docs/performance.md."""
+"""Paths that docs/architecture.md and docs/performance.md cite exist."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ WRITTEN_BY_RUNS = {"curves/", "records/"}
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_path_exists(page):
+def test_cited_paths_exist(page):
     paths = set(PATH.findall((ROOT / "docs" / page).read_text())) - WRITTEN_BY_RUNS
     assert paths
     assert not [path for path in sorted(paths) if not any((ROOT / folder / path).exists() for folder in BENEATH)]
 
 
-def test_the_table_of_rooms_names_every_room():
+def test_table_of_rooms_is_complete():
     text = (ROOT / "docs/architecture.md").read_text()
     rooms = [path.name for path in (ROOT / "bench").iterdir() if path.is_dir() and (path / "__init__.py").is_file()]
     assert not [room for room in rooms if f"| `bench/{room}/` |" not in text]
