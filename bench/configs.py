@@ -25,9 +25,9 @@ def check_values(values: Mapping[str, Any], settings: Mapping[str, Setting], pre
             raise BenchError(f"{prefix}{key} must be {setting.expected}, not {values[key]!r}.")
 
 
-def is_whole(value: object, least: int = 0) -> bool:
-    """Whether a value is a whole number (true and false aren't) of at least `least`."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_integer(value: object, minimum: int = 0) -> bool:
+    """Whether a value is an integer, not a bool, of at least `minimum`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
 def is_list(value: object, length: int, fits: Callable[[object], bool]) -> bool:

@@ -1,4 +1,4 @@
-"""The exception for a mistake that the user can mend: the command line prints its sentence and exits with 2."""
+"""The exception for a mistake that the user can correct: the command line prints its message and exits with 2."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-MOST_LISTED = 60  # names in one sentence; of more, the first FEW are listed
-FEW = 12
-LONGEST_NAME = 100  # characters of a name that are repeated
+MAX_LISTED = 60  # names in an error message; of more, the first NUM_EXAMPLES are listed
+NUM_EXAMPLES = 12
+MAX_NAME_LENGTH = 100  # characters of a name in an error message
 
 
 class BenchError(Exception):
-    """One clear sentence: what is wrong, and how to mend it."""
+    """One clear sentence: what is wrong, and how to correct it."""
 
 
 def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
@@ -23,15 +23,15 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
     """
     names = sorted(names)
     text = repr(name)
-    missing = f"There is no {kind} {text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + '...'}"
-    near = difflib.get_close_matches(str(name)[:LONGEST_NAME], names, n=3, cutoff=0.5)
+    message = f"There is no {kind} {text if len(text) <= MAX_NAME_LENGTH else text[:MAX_NAME_LENGTH] + '...'}"
+    near = difflib.get_close_matches(str(name)[:MAX_NAME_LENGTH], names, n=3, cutoff=0.5)
     if near:
-        return BenchError(f"{missing}; did you mean {' or '.join(map(repr, near))}?")
+        return BenchError(f"{message}; did you mean {' or '.join(map(repr, near))}?")
     if not names:
-        return BenchError(f"{missing}, and no other here.")
-    if len(names) > MOST_LISTED:
-        return BenchError(f"{missing}; there are {len(names)}: {', '.join(names[:FEW])}, ...")
-    return BenchError(f"{missing}; there are: {', '.join(names)}.")
+        return BenchError(f"{message}; none is defined here.")
+    if len(names) > MAX_LISTED:
+        return BenchError(f"{message}; there are {len(names)}: {', '.join(names[:NUM_EXAMPLES])}, ...")
+    return BenchError(f"{message}; there are: {', '.join(names)}.")
 
 
 def type_name(value: object) -> str:

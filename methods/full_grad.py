@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.interception import Interceptor
 
 Reduction = Callable[[Tensor], Tensor]
 
@@ -58,11 +58,8 @@ def full_gradients(trace: Trace, reduce: Reduction) -> Tensor:
     return sum(layers.terms, reduce((images * gradient).detach()))
 
 
-class BiasedLayers(TorchFunctionMode):
-    """While active, the backward pass appends reduce(b dS/dz) to `terms` for every layer with bias b and output z.
-
-    It intercepts function calls, so the network's modules stay unchanged.
-    """
+class BiasedLayers(Interceptor):
+    """While active, the backward pass appends reduce(b dS/dz) to `terms` for every layer with bias b and output z."""
 
     def __init__(self, reduce: Reduction) -> None:
         super().__init__()
@@ -70,14 +67,8 @@ class BiasedLayers(TorchFunctionMode):
         self.terms: list[Tensor] = []
         self.batches: set[int] = set()
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The call's output, with a hook on its gradient where the layer has a bias."""
         output = func(*args, **kwargs)
         if func in BIASES and output.requires_grad:
             bias = BIASES[func](output.detach(), *args, **kwargs)

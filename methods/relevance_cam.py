@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
+from axiom_bench.methods.shared.interception import Interceptor
 
 
 def relevance_cam(trace: Trace) -> Tensor:
@@ -45,22 +45,14 @@ def relevances(trace: Trace, start: Tensor) -> Tensor:
     return gradient * F.detach()
 
 
-class RelevanceRules(TorchFunctionMode):
-    """While active, operations keep their values, and get gradients such that input times gradient is relevance.
+class RelevanceRules(Interceptor):
+    """While active, operations keep their values, and get gradients such that input times gradient is relevance."""
 
-    It intercepts function calls, so the network's modules stay unchanged.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The call's output, with its rule's gradient. Raises BenchError for an operation without a rule."""
         name = getattr(func, "__name__", "").strip("_")
         rule = RULES.get(name)
-        output = func(*args, **(kwargs or {})) if rule is None else rule(func, *args, **(kwargs or {}))
+        output = func(*args, **kwargs) if rule is None else rule(func, *args, **kwargs)
         if rule is None and name not in PROPORTIONAL and _is_differentiated(output) and not _by_a_number(name, args):
             raise BenchError(
                 f"Relevance-CAM has no rule for {name!r}, which the head calls; choose a layer behind it, or leave "

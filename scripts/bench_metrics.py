@@ -39,7 +39,7 @@ TEN_METHODS = (
     "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam",
     "ablation_cam_axiomatic", "layer_cam", "eigen_cam", "uniform", "random",
 )  # fmt: skip
-ASKED_TOGETHER = (("confidence_drop", "average_drop"), ("random_logit", "class_correlation"))
+GROUPS = (("confidence_drop", "average_drop"), ("random_logit", "class_correlation"))
 SIDE = 224
 LAYER = "layer4"
 FORWARD, TOGETHER = "one forward pass", "all together"
@@ -88,8 +88,8 @@ def show_localization(kind: str, fresh: Callable[[], ab.Explanation], repeats: i
     seconds = timed({**calls, TOGETHER: partial(_measure, chosen, lambda: [fresh()])}, repeats, time.process_time)
     print(f"\nLocalization, ms a map of {SIDE} x {SIDE} on one core, {kind}")
     for title, times in seconds.items():
-        median, least = (1e3 * figure / len(fresh()) for figure in (statistics.median(times), min(times)))
-        print(f"  {title:24} {median:7.3f}   least {least:7.3f}", flush=True)
+        median, minimum = (1e3 * figure / len(fresh()) for figure in (statistics.median(times), min(times)))
+        print(f"  {title:24} {median:7.3f}   minimum {minimum:7.3f}", flush=True)
 
 
 def show_without_passes(
@@ -131,7 +131,7 @@ def show_with_passes(several: ab.Explanation, single: ab.Explanation, repeats: i
 
 
 def show_together(model: nn.Module, images: Tensor, repeats: int, condition: Condition) -> None:
-    """Metrics that run the model, for ten methods: asked for all together, over one method after the other."""
+    """Metrics that run the model, for ten methods: all methods together, over one method after the other."""
     batch = made_up_batch(images)
     trace = ab.trace(model, LAYER, images, batch.targets)
     _ = trace.ablation_drops
@@ -140,13 +140,13 @@ def show_together(model: nn.Module, images: Tensor, repeats: int, condition: Con
     def measure(chosen: Sequence[Plugin], groups: Sequence[Sequence[Plugin]]) -> list[object]:
         return [list(rows_of(replace(trace), batch, group, chosen)) for group in groups]
 
-    print(f"\nAsked for ten methods together, over one after the other, ResNet-50, {condition.title}")
-    for names in ASKED_TOGETHER:
+    print(f"\nTen methods together, over one after the other, ResNet-50, {condition.title}")
+    for names in GROUPS:
         chosen = [metrics.get(name) for name in names]
-        apart = [[plugin] for plugin in plugins]
-        calls = {"together": partial(measure, chosen, [plugins]), "apart": partial(measure, chosen, apart)}
+        separate = [[plugin] for plugin in plugins]
+        calls = {"together": partial(measure, chosen, [plugins]), "separately": partial(measure, chosen, separate)}
         seconds = timed(calls, repeats, condition.clock)
-        ratio = statistics.median(ratios(seconds["together"], seconds["apart"]))
+        ratio = statistics.median(ratios(seconds["together"], seconds["separately"]))
         print(f"  {', '.join(names)}: {ratio:.3f}", flush=True)
 
 
@@ -163,7 +163,7 @@ def maps(batch: int, side: int) -> Callable[[], ab.Explanation]:
 
 
 def explanations(model: nn.Module, images: Tensor, names: Sequence[str]) -> list[ab.Explanation]:
-    """What methods say of images, with boxes and masks; drops are computed already."""
+    """Explanations of images by all methods, with boxes and masks; the drops are computed already."""
     batch = made_up_batch(images)
     trace = ab.trace(model, LAYER, images, batch.targets)
     _ = trace.ablation_drops

@@ -55,11 +55,11 @@ def row(folder: Path, images: int, methods: int, metrics: int) -> None:
     size = sum(path.stat().st_size for path in paths)
     sizes = ["--images", str(images), "--methods", str(methods), "--metrics", str(metrics)]
     command = [sys.executable, __file__, "--folder", str(folder), *sizes]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     values = images * methods * metrics
     print(
-        f"| {images:,} | {values:,} | {len(paths)} | {size / MIB:.0f} | {found['find']:.1f} | {found['read']:.1f} "
-        f"| {found['find_mib']:.0f}, {found['read_mib']:.0f} with reading |",
+        f"| {images:,} | {values:,} | {len(paths)} | {size / MIB:.0f} | {measured['find']:.1f} | {measured['read']:.1f} "
+        f"| {measured['find_mib']:.0f}, {measured['read_mib']:.0f} with reading |",
         flush=True,
     )
 
@@ -69,7 +69,7 @@ def make(folder: Path, images: int, methods: int, metrics: int) -> None:
     (folder / "images").mkdir()
     for number in range(images):
         image_file(folder, number).write_bytes(b"-")
-    wanted, generator = values(methods, metrics), np.random.default_rng(0)
+    expected, generator = values(methods, metrics), np.random.default_rng(0)
     notes = {"names": {f"metric_{number}": [f"metric_{number}"] for number in range(metrics)}, "curves": {}, "axes": {}}
     for shard, ids in shards(folder, images, FileHashes()):
         count = len(ids)
@@ -78,33 +78,33 @@ def make(folder: Path, images: int, methods: int, metrics: int) -> None:
                 **{"experiment": "made_up", "model": "network", "layer": "layer4", "data": "images"},
                 "image_id": np.tile(np.array(ids, dtype=object), methods * metrics),
                 **{"target_class": 1, "predicted_class": 1},
-                "method": np.repeat(np.array(list(wanted), dtype=object), metrics * count),
+                "method": np.repeat(np.array(list(expected), dtype=object), metrics * count),
                 "metric": np.tile(np.repeat(np.array(list(notes["names"]), dtype=object), count), methods),
                 **{"value": generator.random(methods * metrics * count), "status": "ok"},
             }
         )
-        holdings.write(folder, shard, wanted, rows, pd.DataFrame(columns=list(CURVE_COLUMNS)), notes)
+        holdings.write(folder, shard, expected, rows, pd.DataFrame(columns=list(CURVE_COLUMNS)), notes)
 
 
 def measure(folder: Path, images: int, methods: int, metrics: int) -> dict[str, float]:
     """Seconds and peak memory: of naming all keys, with cached hashes of images, and looking for them; of reading."""
-    known = FileHashes()
-    list(shards(folder, images, known))  # the run before has read them
+    cached = FileHashes()
+    list(shards(folder, images, cached))  # the run before has read them
     before = time.perf_counter()
-    hashes = FileHashes(json.loads(json.dumps(known.fresh)))
-    wanted = values(methods, metrics)
+    hashes = FileHashes(json.loads(json.dumps(cached.current)))
+    expected = values(methods, metrics)
     keys = [shard for shard, _ in shards(folder, images, hashes)]
     held = holdings.read(folder, set(keys))
-    assert not any(held.missing(shard, wanted) for shard in keys)
-    found = time.perf_counter()
+    assert not any(held.missing(shard, expected) for shard in keys)
+    checked = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    files = [file.name for shard in keys for file in held.needed(shard, wanted)]
-    manifest = {"experiment": "made_up", "run": "default", "jobs": [{"records": files, "values": wanted}]}
+    files = [file.name for shard in keys for file in held.needed(shard, expected)]
+    manifest = {"experiment": "made_up", "run": "default", "jobs": [{"records": files, "values": expected}]}
     table = reading.read_records(folder, manifest)
     assert len(table) == images * methods * metrics
     read = time.perf_counter()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"find": found - before, "read": read - found, "find_mib": peak, "read_mib": after}
+    return {"find": checked - before, "read": read - checked, "find_mib": peak, "read_mib": after}
 
 
 def shards(folder: Path, images: int, hashes: FileHashes) -> Iterator[tuple[str, list[str]]]:

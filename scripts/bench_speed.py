@@ -39,7 +39,7 @@ from axiom_bench.models.load import load_model
 from axiom_bench.models.registry import model_config
 
 FIVE = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam")
-ONE_PASS = (
+SIXTEEN = (
     *(*FIVE, "ablation_cam_axiomatic", "layer_cam", "eigen_cam", "eigen_grad_cam", "kpca_cam"),
     *("shapley_cam", "finer_cam", "lift_cam", "axiom_cam", "uniform", "random"),
 )
@@ -105,7 +105,7 @@ def networks(batch: int, device: torch.device) -> Iterator[Network]:
     yield trained("squeezenet1_1", "data/imagenet", "features.12", batch, device)
 
 
-def everything(cut_model: ab.CutModel, images: Tensor, names: Sequence[str]) -> list[Tensor]:
+def trace_and_axioms(cut_model: ab.CutModel, images: Tensor, names: Sequence[str]) -> list[Tensor]:
     """The trace, the methods, and both axioms of each that has contributions."""
     trace = cut_model.trace(images)
     explanations = [ab.Explanation.of(trace, methods.get(name)(trace)) for name in names]
@@ -125,8 +125,8 @@ def cases(network: Network, precision: str) -> Calls:
         FORWARD: forward,
         "trace": lambda: cut_model.trace(network.images),
         "trace + all drops": lambda: cut_model.trace(network.images).ablation_drops,
-        "trace + 5 methods + both axioms": lambda: everything(cut_model, network.images, FIVE),
-        f"trace + {len(ONE_PASS)} methods + both axioms": lambda: everything(cut_model, network.images, ONE_PASS),
+        "trace + 5 methods + both axioms": lambda: trace_and_axioms(cut_model, network.images, FIVE),
+        f"trace + {len(SIXTEEN)} methods + both axioms": lambda: trace_and_axioms(cut_model, network.images, SIXTEEN),
     }
 
 

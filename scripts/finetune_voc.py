@@ -40,7 +40,7 @@ from torchvision.transforms import functional as transforms  # isort: skip
 from torchvision.transforms import RandomResizedCrop  # isort: skip
 
 WEIGHT_DECAY = 0.01
-SMALLEST_CROP = 0.25  # of the image's area
+MIN_CROP_AREA = 0.25  # of the image's area
 Item = tuple[Tensor, Tensor]
 
 
@@ -68,7 +68,7 @@ class Training(Dataset[Item]):
         image = self.dataset.read(index).image
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(self.seed, draw))
-            box = RandomResizedCrop.get_params(image, [SMALLEST_CROP, 1.0], [3 / 4, 4 / 3])
+            box = RandomResizedCrop.get_params(image, [MIN_CROP_AREA, 1.0], [3 / 4, 4 / 3])
             flipped = bool(torch.rand(()) < 0.5)
         image = transforms.resized_crop(image, *box, [side, side], antialias=True)
         tensor = transforms.to_tensor(transforms.hflip(image) if flipped else image)

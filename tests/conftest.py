@@ -34,7 +34,7 @@ def typed() -> Callable[..., subprocess.CompletedProcess[str]]:
     command = Path(sys.executable).with_name("axiom-bench")
 
     def run(folder: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-        how = {"cwd": folder, "env": environment, "text": True, "check": False}
-        return subprocess.run([command, *arguments], stdout=stdout, stderr=subprocess.PIPE, **how)
+        options = {"cwd": folder, "env": environment, "text": True, "check": False}
+        return subprocess.run([command, *arguments], stdout=stdout, stderr=subprocess.PIPE, **options)
 
     return run

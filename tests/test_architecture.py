@@ -1,4 +1,4 @@
-"""The architecture as docs/architecture.md draws it: which room imports which, and one import name for all of it."""
+"""The architecture of docs/architecture.md: which room may import which, and one import name."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def room(name: str) -> str:
     return name.partition(".")[2].partition(".")[0]
 
 
-def wrong_arrows(room_name: str) -> dict[str, list[str]]:
+def forbidden_imports(room_name: str) -> dict[str, list[str]]:
     """{room that mustn't be imported: who imports what of it}."""
-    wrong: dict[str, list[str]] = {}
+    forbidden: dict[str, list[str]] = {}
     for name in sources():
         if room(name) != room_name:
             continue
@@ -80,20 +80,20 @@ def wrong_arrows(room_name: str) -> dict[str, list[str]]:
         for target in imports(name):
             local = target.removeprefix("axiom_bench").removeprefix(".")
             if room(target) != room_name and not {room(target), local} & allowed:
-                wrong.setdefault(room(target), []).append(f"{name} imports {target}")
-    return wrong
+                forbidden.setdefault(room(target), []).append(f"{name} imports {target}")
+    return forbidden
 
 
-def test_every_folder_is_a_room_with_its_arrows():
+def test_all_rooms_are_listed():
     assert {room(name) for name in sources()} == {*MAY_IMPORT, *FREE}
 
 
 @pytest.mark.parametrize("room_name", MAY_IMPORT)
-def test_a_room_imports_only_what_lies_below_it(room_name):
-    assert not wrong_arrows(room_name)
+def test_room_imports_only_allowed_rooms(room_name):
+    assert not forbidden_imports(room_name)
 
 
-def test_no_circle_of_imports():
+def test_no_import_cycle():
     graph = {name: {target for target in imports(name) if target != name} for name in sources()}
     try:
         TopologicalSorter(graph).prepare()
@@ -101,7 +101,7 @@ def test_no_circle_of_imports():
         pytest.fail(f"circle of imports: {' <- '.join(error.args[1])}")
 
 
-def test_each_package_says_in_a_sentence_or_two_what_it_holds():
+def test_package_docstrings_are_short():
     folders = [path for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py")]
     for path in folders:
         text = ast.get_docstring(ast.parse(path.read_text())) or ""
@@ -109,7 +109,7 @@ def test_each_package_says_in_a_sentence_or_two_what_it_holds():
 
 
 def run(code: str) -> str:
-    """What a fresh process prints, in the checkout's root, where a wrong import name would be importable."""
+    """What a fresh process prints, in the checkout's root, where `bench`, `methods` and `metrics` are importable."""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -127,7 +127,7 @@ for name in NAMES:
 """
 
 
-def test_one_import_name_and_no_name_hides_a_module():
+def test_single_import_name_and_no_hidden_module():
     check = """
 print([name for name in ("bench", "methods", "metrics") if name in sys.modules])
 print([name for name in NAMES if name in sys.modules and name.count(".")

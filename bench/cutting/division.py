@@ -16,7 +16,7 @@ def dead_channels(activations: Tensor) -> Tensor:
 
 
 def guarded_channels(activations: Tensor) -> Tensor:
-    """Channels whose sum says nothing: not all zero, and |sum F_k| <= tol * sum |F_k|. (B, K, H, W) -> bool (B, K).
+    """Channels that aren't all zero but whose values cancel: |sum F_k| <= tol * sum |F_k|. (B, K, H, W) -> bool (B, K).
 
     tol is 1e-6, in float64 1e-12: a few times the rounding of the sum itself.
     """
@@ -31,6 +31,6 @@ def guarded_divide(totals: Tensor, activations: Tensor) -> Tensor:
     totals: (B, K). activations: (B, K, H, W). Returns weights (B, K, 1, 1).
     """
     sums = activations.sum(XY)
-    silent = guarded_channels(activations) | dead_channels(activations)
-    weights = torch.where(silent, torch.zeros_like(sums), totals / sums.masked_fill(silent, 1))
+    excluded = guarded_channels(activations) | dead_channels(activations)
+    weights = torch.where(excluded, torch.zeros_like(sums), totals / sums.masked_fill(excluded, 1))
     return weights[..., None, None]

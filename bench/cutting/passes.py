@@ -11,22 +11,23 @@ from torch import Tensor
 if TYPE_CHECKING:
     from axiom_bench.cutting.trace import Trace
 
-# What a forward pass holds beside a row, in rows: VGG-16's widest layer and its output are 43 images.
-HELD = 64
-# Rows of a pass on a CPU, in bytes: 4 images of 224 x 224. Measured: beyond twice as many a row takes up to twice as
+# Memory of a forward pass for a row of its input, in tensors of the row's size: VGG-16's widest layer and its output
+# are 43 images.
+TENSORS_PER_ROW = 64
+# Input of a pass on a CPU, in bytes: 4 images of 224 x 224. Measured: beyond twice as many a row takes up to twice as
 # long, since an allocator maps large tensors anew and caches don't hold them.
-IN_CACHE = 5 * 2**19
+MAX_CPU_BYTES = 5 * 2**19
 
 
-def rows_at_once(trace: Trace, row: Tensor, held: int = HELD) -> int:
-    """The most rows of a pass that fit the cut model's memory and a CPU's cache; at least 1.
+def rows_at_once(trace: Trace, row: Tensor, tensors_per_row: int = TENSORS_PER_ROW) -> int:
+    """The largest number of rows of a pass that fits the cut model's memory and a CPU's cache; at least 1.
 
-    row: one row of the pass's input. held: tensors that the pass holds beside it, in rows.
+    row: one row of the pass's input. tensors_per_row: memory that the pass takes for it, in tensors of its size.
     """
     size = row.numel() * row.element_size()
-    at_once = trace.cut_model.ablation_memory // (held * size)
+    at_once = trace.cut_model.ablation_memory // (tensors_per_row * size)
     if row.device.type == "cpu":
-        at_once = min(at_once, IN_CACHE // size)
+        at_once = min(at_once, MAX_CPU_BYTES // size)
     return max(1, at_once)
 
 

@@ -18,10 +18,10 @@ class SideKind(Enum):
     BATCH_SIZE = "batch size"  # a number that counts images
 
 
-def kinds_of(sides_of_one: Any, sides_of_two: Any) -> list[SideKind] | None:
-    """From the sides of one image and of the same image twice; None where a value follows neither pattern."""
+def kinds_of(sides: Any, doubled_sides: Any) -> list[SideKind] | None:
+    """From the sides of an image and of a batch that holds it twice; None where a value follows no pattern."""
     kinds = []
-    for value, doubled in zip(pytree.tree_leaves(sides_of_one), pytree.tree_leaves(sides_of_two), strict=True):
+    for value, doubled in zip(pytree.tree_leaves(sides), pytree.tree_leaves(doubled_sides), strict=True):
         if isinstance(value, Tensor):
             if value.shape == doubled.shape:
                 kinds.append(SideKind.SHARED)

@@ -88,14 +88,14 @@ def split(model: nn.Module, layer: str) -> GraphParts:
 
 
 def _descendants(cut: fx.Node) -> set[fx.Node]:
-    found: set[fx.Node] = set()
-    waiting = list(cut.users)
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting.extend(node.users)
-    return found
+    reached: set[fx.Node] = set()
+    queue = list(cut.users)
+    while queue:
+        node = queue.pop()
+        if node not in reached:
+            reached.add(node)
+            queue.extend(node.users)
+    return reached
 
 
 def _sides(graph: fx.Graph, cut: fx.Node, after: set[fx.Node]) -> list[fx.Node]:

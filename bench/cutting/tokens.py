@@ -18,7 +18,7 @@ from torch import Tensor
 from axiom_bench.errors import BenchError, unknown
 
 Size = tuple[int, int]
-MOST_LEADING_TOKENS = 8  # one class token, one of distillation, four registers are usual
+MAX_LEADING_TOKENS = 8  # one class token, one of distillation, four registers are usual
 
 
 @runtime_checkable
@@ -126,7 +126,7 @@ def grid_of(tokens: int, image_size: Size) -> Size:
     """
     sides = range(1, gcd(*image_size) + 1)
     grids = [(image_size[0] // side, image_size[1] // side) for side in sides if not gcd(*image_size) % side]
-    fitting = [grid for grid in grids if 0 <= tokens - grid[0] * grid[1] <= min(MOST_LEADING_TOKENS, grid[0] * grid[1])]
+    fitting = [grid for grid in grids if 0 <= tokens - grid[0] * grid[1] <= min(MAX_LEADING_TOKENS, grid[0] * grid[1])]
     if len(fitting) == 1:
         return fitting[0]
     problem = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from axiom_bench.errors import BenchError, unknown
 
 Box = tuple[float, float, float, float]
 Objects = tuple[tuple[int, Box], ...]
-MOST_NAMED = 100  # in an error; a thousand names are no help
+MAX_LISTED_CLASSES = 100  # in an error message
 
 
 class BadImage(Exception):
@@ -59,6 +59,8 @@ class DataSet(ABC):
     name: str
     classes: tuple[str, ...]
     ids: tuple[str, ...]
+    _class_names: tuple[str, ...] = ()
+    _index: Mapping[str, int]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,7 +68,12 @@ class DataSet(ABC):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Readable names of the classes, by class index; `classes` themselves where there are no others."""
-        return self.classes
+        return self._class_names or self.classes
+
+    def _set_classes(self, names: Mapping[str, str]) -> None:
+        """Sets `classes`, `class_names` and `_index`. names: {class: readable name}, in order of class index."""
+        self.classes, self._class_names = tuple(names), tuple(names.values())
+        self._index = {name: index for index, name in enumerate(names)}
 
     @abstractmethod
     def read(self, index: int) -> Sample:
@@ -121,13 +128,13 @@ def class_index(dataset: DataSet, name: str | int) -> int:
     for names in (dataset.classes, dataset.class_names):
         if name in names:
             return names.index(str(name))
-    every = {*dataset.classes, *dataset.class_names}
-    if len(every) > MOST_NAMED and not difflib.get_close_matches(str(name), every, n=1, cutoff=0.5):
+    all_names = {*dataset.classes, *dataset.class_names}
+    if len(all_names) > MAX_LISTED_CLASSES and not difflib.get_close_matches(str(name), all_names, n=1, cutoff=0.5):
         raise BenchError(
             f"There is no class {name!r} among the {len(dataset.classes)} of {dataset.name!r}; "
             f"name them as {dataset.classes[0]!r}, by their names or by their indices."
         )
-    raise unknown(f"class of {dataset.name!r}", str(name), every)
+    raise unknown(f"class of {dataset.name!r}", str(name), all_names)
 
 
 def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: int) -> None:

@@ -130,7 +130,7 @@ def _read(path: Path) -> tuple[list[Entry], dict[Any, list[Entry]], dict[Any, st
         by_image: dict[Any, list[Entry]] = defaultdict(list)
         for annotation in content["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
-        images = [entry for entry in content["images"] if (entry["id"], entry["file_name"])]
+        images = [{**entry, "id": entry["id"], "file_name": entry["file_name"]} for entry in content["images"]]
     except (ValueError, KeyError, TypeError) as error:
         raise BenchError(
             f"{path} isn't COCO's form of instances ({error!r}); it must hold images, annotations and categories."

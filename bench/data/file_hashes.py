@@ -1,4 +1,4 @@
-"""SHA-256 of files that were read before: they are known again by path, size and time of modification."""
+"""SHA-256 of files that were read before: they are recognised again by path, size and time of modification."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ SETTLED = 2.0  # seconds: a file that was changed more recently may change again
 
 
 class FileHashes:
-    """known: {stamp of the files: hash}, from an earlier run. fresh: the entries that were looked up since."""
+    """cached: {stamp of the files: hash}, from an earlier run. current: the entries that were looked up since."""
 
-    def __init__(self, known: Mapping[str, str] | None = None) -> None:
-        self.known: Mapping[str, str] = known or {}
-        self.fresh: dict[str, str] = {}
+    def __init__(self, cached: Mapping[str, str] | None = None) -> None:
+        self.cached: Mapping[str, str] = cached or {}
+        self.current: dict[str, str] = {}
 
     def of(self, paths: Iterable[Path | None], compute: Callable[[], str], part: str = "") -> str:
-        """The hash of these files' content, computed if they aren't known. part: names what is hashed in the files."""
+        """The hash of these files' content, computed unless it is cached. part: names what is hashed in the files."""
         stamp, settled = _stamp(paths)
         stamp += part
-        digest = self.fresh.get(stamp) or self.known.get(stamp) or compute()
+        digest = self.current.get(stamp) or self.cached.get(stamp) or compute()
         if settled:
-            self.fresh[stamp] = digest
+            self.current[stamp] = digest
         return digest
 
 

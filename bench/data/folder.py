@@ -38,9 +38,7 @@ class Folder(ImageFiles):
         subfolders = sorted(path.name for path in self.root.iterdir() if path.is_dir())
         if folders == "index" and classes is None:
             raise BenchError("data.folders=index needs data.classes, the classes in the order of their indices.")
-        self._names = class_list(classes) if classes is not None else dict(zip(subfolders, subfolders, strict=True))
-        self.classes = tuple(self._names)
-        self._index = {name: index for index, name in enumerate(self.classes)}
+        self._set_classes(class_list(classes) if classes is not None else {name: name for name in subfolders})
         if folders == "index":
             self._index = _indices(self.root, subfolders, len(self.classes))
         self.ids = tuple(path for path in image_files(self.root) if path.partition("/")[0] in self._index)
@@ -48,10 +46,6 @@ class Folder(ImageFiles):
             raise BenchError(
                 f"There are no images in {self.root}; expected {LAYOUT}, with data.classes naming folders."
             )
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return tuple(self._names.values())
 
     def path(self, index: int) -> Path:
         return self.root / self.ids[index]

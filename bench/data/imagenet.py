@@ -15,7 +15,7 @@ from axiom_bench.data.annotation_file import read_objects
 from axiom_bench.data.base import Sample
 from axiom_bench.data.class_list import synsets
 from axiom_bench.data.files import ImageFiles, existing, image_files
-from axiom_bench.data.imagenet_labels import flat_labels
+from axiom_bench.data.imagenet_labels import flat_labels, images_of_classes
 from axiom_bench.errors import BenchError
 
 LAYOUT = (
@@ -44,30 +44,15 @@ class ImageNet(ImageFiles):
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)
         self.boxes = self.root / "Annotations" / "CLS-LOC" / split
-        self._names = synsets(self.root, classes)
-        self.classes = tuple(self._names)
-        self._index = {synset: index for index, synset in enumerate(self.classes)}
+        self._set_classes(synsets(self.root, classes))
         paths = list(image_files(self.folder))
         self._synset = {path: path.partition("/")[0] for path in paths if "/" in path}
         flat = [path for path in paths if "/" not in path]
         if flat:
             self._synset |= flat_labels(self.root, labels, flat, self.classes)
-        self.ids = self._chosen(paths, all_classes=classes is None)
-
-    def _chosen(self, paths: list[str], all_classes: bool) -> tuple[str, ...]:
-        unknown = [path for path in paths if self._synset[path] not in self._index]
-        if unknown and all_classes:
-            raise BenchError(
-                f"{self.folder / unknown[0]} is of class {self._synset[unknown[0]]!r}, which the class list lacks."
-            )
-        chosen = tuple(path for path in paths if self._synset[path] in self._index)
-        if not chosen:
-            raise BenchError(f"There are no images of the classes asked for in {self.folder}; expected {LAYOUT}.")
-        return chosen
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return tuple(self._names.values())
+        self.ids = images_of_classes(self._synset, self._index, classes is not None, self.folder)
+        if not self.ids:
+            raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
 
     def path(self, index: int) -> Path:
         return self.folder / self.ids[index]

@@ -15,7 +15,7 @@ from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256_of
 from axiom_bench.data.devkit import ARCHIVE
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.imagenet import ImageNet
-from axiom_bench.data.imagenet_labels import flat_labels
+from axiom_bench.data.imagenet_labels import flat_labels, images_of_classes
 from axiom_bench.errors import BenchError
 
 IMAGES = "ILSVRC2012_img_{split}.tar"
@@ -44,22 +44,13 @@ class ImageNetArchives(DataSet):
         if not images:
             member = next(iter(self.archive.members), "nothing")
             raise BenchError(f"{self.archive.path} holds no images but {member}; expected {FILES}.")
-        self._names = synsets(self.root, classes)
-        self.classes = tuple(self._names)
-        self._index = {synset: index for index, synset in enumerate(self.classes)}
+        self._set_classes(synsets(self.root, classes))
         self._synset = flat_labels(self.root, labels, images, self.classes)
-        unknown = [image for image in images if self._synset[image] not in self._index]
-        if unknown and classes is None:
-            raise BenchError(f"{unknown[0]} is of class {self._synset[unknown[0]]!r}, which the class list lacks.")
-        self.ids = tuple(image for image in images if self._synset[image] in self._index)
+        self.ids = images_of_classes(self._synset, self._index, classes is not None, self.archive.path)
         if not self.ids:
-            raise BenchError(f"There are no images of the classes asked for in {self.archive.path}.")
+            raise BenchError(f"There are no images of the configured classes in {self.archive.path}; see data.classes.")
         paths = (self.root / name.format(split=split) for name in BOXES)
         self.boxes_file = next((path for path in paths if path.is_file()), None)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return tuple(self._names.values())
 
     def read(self, index: int) -> Sample:
         image_id = self.ids[index]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from axiom_bench.data.devkit import ARCHIVE, META, TRUTH, Devkit
@@ -37,6 +37,22 @@ def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Se
     if missing:
         raise BenchError(f"{path} has no label for {missing[0]} ({len(missing)} images in all).")
     return {image: by_stem[Path(image).stem] for image in images}
+
+
+def images_of_classes(
+    synset_of: Mapping[str, str], index: Mapping[str, int], is_subset: bool, place: Path
+) -> tuple[str, ...]:
+    """The images of `synset_of`, {image: synset id}, whose synset has a class index, ascending.
+
+    is_subset: whether images of other synsets are left out; else they raise BenchError. place: where the images are.
+    """
+    others = [image for image, synset in synset_of.items() if synset not in index]
+    if others and not is_subset:
+        raise BenchError(
+            f"{place / others[0]} is of class {synset_of[others[0]]!r}, which the class list lacks; "
+            "add it there, or set data.classes."
+        )
+    return tuple(sorted(image for image, synset in synset_of.items() if synset in index))
 
 
 def _from_csv(path: Path) -> dict[str, str]:

@@ -54,13 +54,11 @@ class ImageNetS(ImageFiles):
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)
         self.masks = existing(self.root / f"{split}-segmentation", LAYOUT)
-        self._names = synsets(self.root, classes)
-        self.classes = tuple(self._names)
-        self._index = {synset: index for index, synset in enumerate(self.classes)}
+        self._set_classes(synsets(self.root, classes))
         self._of_value = self._classes_of_values(categories)
         self.ids = tuple(path for path in image_files(self.folder) if path.partition("/")[0] in self._index)
         if not self.ids:
-            raise BenchError(f"There are no images of the classes asked for in {self.folder}; expected {LAYOUT}.")
+            raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
 
     def _classes_of_values(self, categories: Sequence[str] | str | None) -> NDArray[np.int64]:
         """(n + 1,) the class index of each value of a mask up to the last category; -1 for no class of the model."""
@@ -72,10 +70,6 @@ class ImageNetS(ImageFiles):
             )
         synset_ids = sorted(class_list(categories) if categories else folders)
         return np.array([-1, *(self._index.get(synset, -1) for synset in synset_ids)])
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return tuple(self._names.values())
 
     def path(self, index: int) -> Path:
         return self.folder / self.ids[index]

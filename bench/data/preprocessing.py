@@ -16,7 +16,7 @@ from axiom_bench.data.batch import Annotation
 from axiom_bench.errors import unknown
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
-MOST_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
+MAX_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Preprocessing:
     def picture(self, image: Image.Image, image_id: str = "image") -> Image.Image:
         """The image resized and cropped, before its values are scaled: what a heatmap is laid over."""
         height, width = self._resized(image.height, image.width)
-        if height * width > MOST_PIXELS:
+        if height * width > MAX_PIXELS:
             raise BadImage(
                 image_id, f"{image.width} x {image.height} pixels would become {width} x {height} by the resize"
             )

@@ -38,8 +38,6 @@ class Voc(ImageFiles):
     root, 2012 or 2007; None takes the one there is, 2012 before 2007. VOC 2007 has a `test` split with annotations.
     """
 
-    classes = CLASSES
-
     def __init__(
         self,
         root: str | Path,
@@ -55,7 +53,7 @@ class Voc(ImageFiles):
         self.ids = tuple(sorted({line.split()[0] for line in listed.read_text().splitlines() if line.strip()}))
         if not self.ids:
             raise BenchError(f"The list of images {listed} is empty.")
-        self._index = {name: index for index, name in enumerate(CLASSES)}
+        self._set_classes({name: name for name in CLASSES})
 
     def path(self, index: int) -> Path:
         return self.root / "JPEGImages" / f"{self.ids[index]}.jpg"

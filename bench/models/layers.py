@@ -106,7 +106,7 @@ def depth(layer: str, calls: Sequence[Call]) -> int:
 
 def last_spatial(calls: Sequence[Call]) -> str:
     """The default layer by the rule at the top of this file. Raises BenchError where the features are tokens."""
-    body = calls[: _scorer(calls)]
+    body = calls[: _class_layer(calls)]
     return _name(_ends(body)[_last_map(body)], body)
 
 
@@ -115,7 +115,7 @@ def last_relu(calls: Sequence[Call]) -> str:
 
     Raises BenchError where there is none: a ReLU that is a function, as in Inception_V3, has no name to cut at.
     """
-    body = calls[: _scorer(calls)]
+    body = calls[: _class_layer(calls)]
     for end in reversed(_ends(body)[: _last_map(body) + 1]):
         if isinstance(end[0].module, RELU_TYPES) and end[0].is_map:
             return _name(end, body)
@@ -164,7 +164,7 @@ def _holds(outer: Call, inner: Call) -> bool:
     return inner.name.startswith(f"{outer.name}." if outer.name else "")
 
 
-def _scorer(calls: Sequence[Call]) -> int:
+def _class_layer(calls: Sequence[Call]) -> int:
     """The index of the call that makes the class scores: the last one with a weight matrix, if its outputs are C.
 
     Where they aren't (the scores come from a function), it is the end of the list: every module belongs to the body.

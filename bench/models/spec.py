@@ -10,14 +10,14 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.configs import Setting, check_values, is_list, is_whole
+from axiom_bench.configs import Setting, check_values, is_integer, is_list
 from axiom_bench.errors import BenchError, unknown
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def _is_side(value: object) -> bool:
-    return is_whole(value, 1)
+    return is_integer(value, 1)
 
 
 def _is_number(value: object) -> bool:
@@ -25,7 +25,7 @@ def _is_number(value: object) -> bool:
 
 
 SETTINGS = {  # the keys of ModelSpec whose values are checked; null is always allowed
-    "seed": Setting(lambda value: is_whole(value, -(2**63)), "a whole number"),
+    "seed": Setting(lambda value: is_integer(value, -(2**63)), "a whole number"),
     "kwargs": Setting(lambda value: isinstance(value, Mapping), "a mapping of keyword arguments"),
     "classes": Setting(lambda value: isinstance(value, list | tuple), "a list of names"),
     "resize": Setting(

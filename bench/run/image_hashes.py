@@ -30,6 +30,6 @@ def keep(job: Job, folder: Path) -> None:
     again by the next run. Raises BenchError where the folder can't be written.
     """
     hashes = job.hashes
-    if job.contents and hashes.fresh.items() - hashes.known.items():
-        entries = {**hashes.known, **hashes.fresh}
+    if job.contents and hashes.current.items() - hashes.cached.items():
+        entries = {**hashes.cached, **hashes.current}
         files.write(folder / NAME, json.dumps({"sha256": key(files=entries), "files": entries}).encode())

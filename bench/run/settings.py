@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from axiom_bench.configs import Setting, check_values, is_whole
+from axiom_bench.configs import Setting, check_values, is_integer
 from axiom_bench.errors import BenchError, unknown
 
 SECTIONS = ("metrics", "runtime", "report", "pictures", "method", "metric")  # groups of settings
@@ -16,7 +16,7 @@ OWN_KEYS = ("method", "metric", "model", "data")  # whose keys are checked where
 
 
 def _is_name(value: object) -> bool:
-    return (isinstance(value, str) and value != "") or is_whole(value)
+    return (isinstance(value, str) and value != "") or is_integer(value)
 
 
 def _is_list_of_names(value: object) -> bool:
@@ -24,7 +24,7 @@ def _is_list_of_names(value: object) -> bool:
 
 
 def _whole(least: int, unit: str) -> Setting:
-    return Setting(lambda value: is_whole(value, least), f"{unit}, {least} or more")
+    return Setting(lambda value: is_integer(value, least), f"{unit}, {least} or more")
 
 
 def _optional(setting: Setting, meaning: str) -> Setting:

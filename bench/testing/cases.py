@@ -11,6 +11,7 @@ from axiom_bench.cutting.cut_model import trace
 from axiom_bench.cutting.trace import Trace
 
 CLASSES = 3
+TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
 
 
 class TinyNetwork(nn.Module):

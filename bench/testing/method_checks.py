@@ -18,10 +18,9 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map, heatmap
-from axiom_bench.testing.cases import CASES, Case, model_state
+from axiom_bench.testing.cases import CASES, TRACE_TENSORS, Case, model_state
 from axiom_bench.testing.suite import run_checks
 
-TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
 RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
 
 

@@ -23,12 +23,11 @@ from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, Method
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.testing.cases import CLASSES, Case, model_state
+from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, model_state
 from axiom_bench.testing.suite import run_checks
 
 Metric = Callable[..., Any]
 FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")
-TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
 # float64: sums of some hundred terms of the size of 1.
 CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 
@@ -219,7 +218,7 @@ def answered(metric: Metric) -> Callable[..., Any]:
     """A metric function with what it asks the model answered at once, as `metrics.get` gives it; curves as points."""
 
     def call(explanation: Explanation, *args: Any, **kwargs: Any) -> Any:
-        result = plugins.of("metric", lambda one: metric(one, *args, **kwargs))(explanation)
+        result = plugins.of("metric", lambda explanation: metric(explanation, *args, **kwargs))(explanation)
         if not isinstance(result, Mapping):
             return result
         return {name: values.points if isinstance(values, Curve) else values for name, values in result.items()}

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
+from axiom_bench.methods.shared.interception import Interceptor
 
 RECTIFIERS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu, functional.relu6}
 
 
-class GuidedRectifiers(TorchFunctionMode):
+class GuidedRectifiers(Interceptor):
     """While active, every ReLU and ReLU6 passes back only the positive part of the gradient that it receives.
 
-    It intercepts function calls, so the network's modules stay unchanged. Other activation functions keep their
-    gradient.
+    Other activation functions keep their gradient.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The call's output, with a hook on its gradient where it is a ReLU's."""
         output = func(*args, **kwargs)
         if func in RECTIFIERS or (func is functional.hardtanh and kwargs["min_val"] == 0):  # what nn.ReLU6 calls
             self.count += 1

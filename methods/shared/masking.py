@@ -14,7 +14,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.division import XY
-from axiom_bench.cutting.passes import HELD, pieces, rows_at_once
+from axiom_bench.cutting.passes import TENSORS_PER_ROW, pieces, rows_at_once
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 
@@ -69,12 +69,12 @@ def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice]
     return torch.cat(parts) if parts else trace.activations.new_zeros(0, 2)
 
 
-def pass_slices(trace: Trace, count: int, row: Tensor, held: int = HELD) -> Iterator[slice]:
+def pass_slices(trace: Trace, count: int, row: Tensor, tensors_per_row: int = TENSORS_PER_ROW) -> Iterator[slice]:
     """Slices of range(count), their lengths equal or one apart, each small enough for one pass.
 
-    row, held: see `axiom_bench.cutting.passes.rows_at_once`.
+    row, tensors_per_row: see `axiom_bench.cutting.passes.rows_at_once`.
     """
-    return pieces(count, rows_at_once(trace, row, held))
+    return pieces(count, rows_at_once(trace, row, tensors_per_row))
 
 
 @torch.inference_mode(False)

@@ -1,18 +1,16 @@
-"""Intercepts the nonlinear calls of a head, so that a method can choose their gradient.
-
-A TorchFunctionMode sees calls of modules, functions and methods alike, and leaves the network unchanged.
-"""
+"""Intercepts the nonlinear calls of a head, so that a method can choose their gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as functional
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+
+from axiom_bench.methods.shared.interception import Interceptor
 
 # Names of functions and methods, without the underscores of in-place and operator forms.
 PIECEWISE_LINEAR = {
@@ -41,7 +39,7 @@ class Call:
     winners: Tensor | None
 
 
-class NonlinearCalls(TorchFunctionMode):
+class NonlinearCalls(Interceptor):
     """While active, calls of `names` whose input depends on the activations return `replaced(x, call)`."""
 
     names: frozenset[str]
@@ -54,14 +52,8 @@ class NonlinearCalls(TorchFunctionMode):
         """The result of any other call."""
         return func(*args, **kwargs)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The output of `replaced` for a nonlinear call of the activations, of `other` for any other call."""
         name = getattr(func, "__name__", "").strip("_")
         if name not in self.names or not differentiable(args[:1]):
             return self.other(func, name, args, kwargs)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 PEERS = ("grad-cam", "torchcam", "captum")
-NEEDED = (*PEERS, "quantus", "scikit-image")  # by the audit, beside what the project itself needs
+REQUIRED = (*PEERS, "quantus", "scikit-image")  # by the audit, beside what the project itself needs
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
@@ -26,15 +26,15 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
 
 def missing() -> list[str]:
     """The distributions that the audit needs and that aren't installed."""
-    installed = versions(NEEDED)
-    return [name for name in NEEDED if name not in installed]
+    installed = versions(REQUIRED)
+    return [name for name in REQUIRED if name not in installed]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without progress bars and warnings, and with torch's global generator seeded."""
-    nothing = io.StringIO()
-    with redirect_stdout(nothing), redirect_stderr(nothing), warnings.catch_warnings(action="ignore"):
+    sink = io.StringIO()
+    with redirect_stdout(sink), redirect_stderr(sink), warnings.catch_warnings(action="ignore"):
         torch.manual_seed(0)
         yield
 

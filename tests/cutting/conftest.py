@@ -1,4 +1,4 @@
-"""Small networks that hold the traps of a cut."""
+"""Small networks that are hard to cut: in-place operations, skip connections, data-dependent branches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guarded division adds nothing to a sum and says which channels it can't divide by."""
+"""The guarded division: weights by hand, and which channels are dead or guarded."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def test_weights_by_hand():
     torch.testing.assert_close(weights.flatten(), expected, rtol=1e-6, atol=0)
 
 
-def test_dead_is_not_guarded():
+def test_dead_channels_are_not_guarded():
     assert dead_channels(F)[0].tolist() == [False, False, True, False, False, False]
     assert guarded_channels(F)[0].tolist() == [False, False, False, True, True, False]
 
 
-def test_float64_is_stricter():
+def test_float64_has_a_smaller_tolerance():
     assert guarded_channels(F.double())[0].tolist() == [False, False, False, True, False, False]
     exact = torch.tensor([[[[1.0, -1.0 + 1e-13]]]], dtype=torch.float64)
     assert guarded_channels(exact).all()
 
 
-def test_nan_stays_nan():
+def test_nan_is_propagated():
     assert guarded_divide(torch.tensor([[torch.nan]]), F[:, :1]).isnan().all()
     assert guarded_divide(torch.tensor([[1.0]]), torch.full((1, 1, 1, 2), torch.nan)).isnan().all()

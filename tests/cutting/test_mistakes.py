@@ -1,4 +1,4 @@
-"""A wrong model, layer, images or targets is one sentence, and a repr is one line."""
+"""Error messages for a wrong model, layer, images or targets; reprs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def model() -> nn.Module:
     return InPlaceHead().double()
 
 
-def assert_one_sentence(error: pytest.ExceptionInfo[ab.BenchError]) -> None:
+def assert_short_message(error: pytest.ExceptionInfo[ab.BenchError]) -> None:
     assert len(str(error.value)) < 250
     assert "\n" not in str(error.value)
 
@@ -32,26 +32,26 @@ def assert_one_sentence(error: pytest.ExceptionInfo[ab.BenchError]) -> None:
         ("", r"There is no layer ''"),
     ],
 )
-def test_a_layer_is_a_name(model, layer, sentence):
+def test_layer_of_wrong_type(model, layer, sentence):
     with pytest.raises(ab.BenchError, match=sentence) as error:
         ab.cut(model, layer)
-    assert_one_sentence(error)
+    assert_short_message(error)
 
 
-def test_a_module_as_layer_is_told_its_name(model):
+def test_error_for_a_module_as_layer_contains_its_name(model):
     with pytest.raises(ab.BenchError, match=r"not a Conv2d; this one's name is 'conv'") as error:
         ab.cut(model, model.conv)
-    assert_one_sentence(error)
+    assert_short_message(error)
     with pytest.raises(ab.BenchError, match=r"not a Conv2d; this model doesn't hold it") as error:
         ab.cut(model, nn.Conv2d(3, 3, 1))
-    assert_one_sentence(error)
+    assert_short_message(error)
 
 
 @pytest.mark.parametrize("wrong", ["resnet18", InPlaceHead, lambda images: images], ids=["name", "class", "function"])
-def test_a_model_is_a_module(wrong):
+def test_model_of_wrong_type(wrong):
     with pytest.raises(ab.BenchError, match=r"A model is a torch\.nn\.Module, not") as error:
         ab.cut(wrong, "conv")
-    assert_one_sentence(error)
+    assert_short_message(error)
 
 
 @pytest.mark.parametrize(
@@ -63,37 +63,37 @@ def test_a_model_is_a_module(wrong):
         (lambda images: None, "None"),
     ],
 )
-def test_images_are_a_tensor(model, images, wrap, name):
+def test_images_of_wrong_type(model, images, wrap, name):
     with pytest.raises(ab.BenchError, match=rf"Images are a tensor \(B, 3, H, W\), not {name}") as error:
         ab.trace(model, "conv", wrap(images))
-    assert_one_sentence(error)
+    assert_short_message(error)
 
 
-def test_an_array_of_images_is_told_what_makes_it_a_tensor(model, images):
+def test_error_for_a_numpy_array_suggests_from_numpy(model, images):
     with pytest.raises(ab.BenchError, match=r"not a numpy\.ndarray; torch\.from_numpy makes one of it") as error:
         ab.trace(model, "conv", np.asarray(images))
-    assert_one_sentence(error)
+    assert_short_message(error)
 
 
 @pytest.mark.parametrize("targets", [["cat", "dog", "cow"], "cat", {"a": 1}, torch.tensor([0.5, 1.0, 2.0]), [True] * 3])
-def test_targets_are_class_indices(model, images, targets):
+def test_targets_of_wrong_type(model, images, targets):
     with pytest.raises(ab.BenchError, match=r"Targets are one class index per image, .* integers") as error:
         ab.trace(model, "conv", images, targets)
-    assert_one_sentence(error)
+    assert_short_message(error)
 
 
 @pytest.mark.parametrize("targets", [[0, 3, 4], (0, 3, 4), np.array([0, 3, 4])])
-def test_a_sequence_of_class_indices_will_do(model, images, targets):
+def test_targets_may_be_a_sequence(model, images, targets):
     assert ab.trace(model, "conv", images, targets).targets.tolist() == [0, 3, 4]
 
 
-def test_a_trace_is_sliced(model, images):
+def test_integer_index_of_a_trace_is_refused(model, images):
     trace = ab.trace(model, "conv", images)
     with pytest.raises(ab.BenchError, match=r"a slice of a trace, as trace\[0:1\] .* not trace\[0\]"):
         trace[0]
 
 
-def test_a_repr_is_one_line_of_shapes(model, images):
+def test_repr_is_one_line_of_shapes(model, images):
     cut_model = ab.cut(model, "conv", output="margin")
     trace = cut_model.trace(images)
     method = ab.methods.get("grad_cam")

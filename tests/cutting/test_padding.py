@@ -1,4 +1,4 @@
-"""Padded rows of a trace: counted in its parts, recognised in traces made of it, computed once by per_image."""
+"""Padded rows of a trace: in its slices, in traces derived from it, and in per_image."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def padded(images: Tensor) -> ab.Trace:
     return replace(trace, num_padding=3)
 
 
-def test_a_part_of_a_trace_counts_its_padded_rows(padded):
+def test_slices_count_their_padded_rows(padded):
     expected = {(0, 1): 0, (0, 2): 0, (0, 3): 1, (1, 5): 3, (2, 5): 2, (4, 5): 0, (0, 5): 3}
     assert {span: padded[slice(*span)].num_padding for span in expected} == expected
     assert padded[::2].num_padding == 1  # images 0, 1, 1
     assert padded.again().num_padding == padded.scaled(2.0).num_padding == 3
 
 
-def test_another_number_of_rows_or_other_rows_have_no_padding(padded):
+def test_traces_of_other_rows_have_no_padding(padded):
     """A method may run the two valid images alone, or add a blank one, which isn't a padded row."""
     blank = torch.zeros_like(padded.images[:1])
     first = padded.targets[:1]
@@ -40,7 +40,7 @@ def test_another_number_of_rows_or_other_rows_have_no_padding(padded):
     assert padded.again(2 * padded.images).num_padding == 3
 
 
-def test_per_image_computes_the_valid_rows_and_repeats_the_last(padded):
+def test_per_image_computes_valid_rows_and_repeats_the_last(padded):
     computed = []
 
     def score(row: int) -> Tensor:

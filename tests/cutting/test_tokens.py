@@ -1,4 +1,4 @@
-"""Transformers: tokens seen as maps equal literal hooks and explicit passes, and the model comes back as it was."""
+"""Transformers: tokens as maps equal literal hooks and explicit passes, and the model is unchanged."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_activations_gradients_and_logits_equal_literal_hooks(net: Net):
     assert trace.activations.shape[2:] == net.grid
 
 
-def test_drops_equal_one_pass_a_channel_with_the_class_token_kept(net: Net):
+def test_drops_equal_brute_force_with_the_class_token_kept(net: Net):
     model, images, trace = net.model(), net.images(), net.trace()
     for row, target in enumerate(trace.targets):
         for k in range(trace.activations.shape[1]):
@@ -169,7 +169,7 @@ def test_drops_equal_one_pass_a_channel_with_the_class_token_kept(net: Net):
     assert trace.ablation_drops.any()
 
 
-def test_head_and_forward_equal_the_model_and_rows_keep_their_image(net: Net):
+def test_head_and_forward_equal_the_model(net: Net):
     trace = net.trace()
     torch.testing.assert_close(trace.forward(net.images()), trace.logits, rtol=0, atol=1e-13)
     rows = torch.tensor([1, 0, 1])
@@ -179,7 +179,7 @@ def test_head_and_forward_equal_the_model_and_rows_keep_their_image(net: Net):
     torch.testing.assert_close(part.ablation_drops, trace.ablation_drops[1:], rtol=0, atol=1e-13)
 
 
-def test_the_model_comes_back_as_it_was(net: Net):
+def test_model_is_unchanged(net: Net):
     model = net.model().train()
     before = snapshot(model)
     trace = net.trace(model)
@@ -187,7 +187,7 @@ def test_the_model_comes_back_as_it_was(net: Net):
     assert_unchanged(model, before)
 
 
-def test_other_traces_keep_the_reshape():
+def test_derived_traces_keep_the_reshape():
     net = NETS["vit"]
     trace = net.trace()
     again = trace.again(model=net.model())
@@ -199,7 +199,7 @@ def test_other_traces_keep_the_reshape():
     torch.testing.assert_close(larger.ablation_drops, 2 * trace.ablation_drops, rtol=0, atol=1e-13)
 
 
-def test_a_grid_of_the_users_and_images_of_another_size():
+def test_explicit_grid_and_images_of_another_size():
     net = NETS["registers"]
     trace = ab.trace(net.model(), net.layer, net.images(), torch.tensor([2, 0]), reshape=(2, 4))
     assert torch.equal(trace.activations, net.trace().activations)
@@ -208,12 +208,12 @@ def test_a_grid_of_the_users_and_images_of_another_size():
     assert cut.trace(torch.zeros(2, 3, 32, 24).double()).activations.shape == (2, 6, 4, 3)
 
 
-def test_only_a_model_that_fx_cannot_trace_is_hooked(net: Net):
+def test_hooks_are_used_only_where_fx_tracing_fails(net: Net):
     assert isinstance(net.trace().cut_model.halves.parts.parts, HookedParts) == (net.build is Deciding)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_precisions(precision: str):
+def test_precision_of_the_trunk(precision: str):
     net = NETS["vit"]
     trace = ab.cut(net.model().float(), net.layer, precision, reshape="tokens").trace(net.images().float())
     assert trace.activations.dtype == trace.ablation_drops.dtype == torch.float32
@@ -280,7 +280,7 @@ class Flat(Columns):
         return output, output
 
 
-def test_a_reshape_of_the_users_own():
+def test_custom_reshape():
     net = NETS["vit"]
     trace = ab.trace(net.model(), net.layer, net.images(), torch.tensor([2, 0]), reshape=Columns())
     assert torch.equal(trace.activations, net.trace().activations.mT)
@@ -306,12 +306,12 @@ def test_a_reshape_of_the_users_own():
         ("vit", LN_1, Flat(), "must give maps (B, K, H, W) from (1, 17, 16)."),
     ],
 )
-def test_a_mistake_is_one_sentence(which: str, layer: str, reshape: object, sentence: str):
+def test_error_messages(which: str, layer: str, reshape: object, sentence: str):
     with pytest.raises(BenchError, match=re.escape(sentence)):
         ab.trace(NETS[which].model(), layer, NETS[which].images(), reshape=reshape)
 
 
-def test_a_shape_that_may_be_both_is_refused():
+def test_ambiguous_layout_is_refused():
     model = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(), nn.Linear(512, 3))
     assert ab.trace(model, "0", torch.zeros(1, 3, 32, 32)).activations.shape == (1, 8, 8, 8)
     with pytest.raises(BenchError, match=r"may be maps \(B, K, H, W\) as well as \(B, H, W, K\)"):
@@ -331,11 +331,11 @@ def test_a_shape_that_may_be_both_is_refused():
         (2, (16, 16), (1, 1)),
     ],
 )
-def test_the_grid_that_fits(tokens: int, image_size: tuple[int, int], grid: tuple[int, int]):
+def test_grid_of(tokens: int, image_size: tuple[int, int], grid: tuple[int, int]):
     assert grid_of(tokens, image_size) == grid
 
 
-def test_no_grid_or_two_are_refused():
+def test_grid_of_refuses_no_grid_and_several_grids():
     with pytest.raises(
         BenchError, match=r"213 tokens of an image of 224x224 pixels fill no grid of square patches; set"
     ):
@@ -344,7 +344,7 @@ def test_no_grid_or_two_are_refused():
         grid_of(17, (24, 24))
 
 
-def test_behind_the_last_attention_patches_count_for_nothing():
+def test_gradients_and_drops_are_zero_after_the_last_attention():
     net = NETS["vit"]
     trace = ab.trace(net.model(), "encoder.layers.encoder_layer_1", net.images(), reshape="tokens")
     assert not trace.gradients.any()

@@ -1,4 +1,4 @@
-"""The official tar files, built small: the same data set as their unpacked form, and clear errors for broken ones."""
+"""The official tar files, built small: the same data set as their unpacked form, and errors for damaged ones."""
 
 import io
 import pickle
@@ -63,7 +63,7 @@ def load(root, **settings):
     return load_dataset({"kind": "imagenet", "root": str(root), **settings})
 
 
-def test_archives_are_the_unpacked_data_set(archives, imagenet_root):
+def test_archives_equal_the_unpacked_data_set(archives, imagenet_root):
     packed, unpacked = load(archives), load(imagenet_root)
     assert packed.ids == tuple(f"ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2, 3))
     assert packed.classes == unpacked.classes == ("n01", "n02", "n03")
@@ -82,7 +82,7 @@ def test_archives_are_the_unpacked_data_set(archives, imagenet_root):
     assert [path.name for path in archives.iterdir()].count("val") == 0  # nothing was unpacked
 
 
-def test_archives_with_a_class_list_and_labels_of_the_usual_names(archives):
+def test_class_list_and_label_file(archives):
     dataset = load(archives, classes=["n03", "n07"])
     assert dataset.ids == ("ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000003.JPEG")
     assert [dataset.read(index).label for index in range(2)] == [0, 0]
@@ -90,14 +90,14 @@ def test_archives_with_a_class_list_and_labels_of_the_usual_names(archives):
     assert [load(archives).labels(index) for index in range(3)] == [(1,)] * 3
 
 
-def test_without_boxes_each_image_says_so(imagenet_root, tmp_path_factory):
+def test_missing_box_archive_is_a_problem_of_each_image(imagenet_root, tmp_path_factory):
     sample = load(pack(imagenet_root, tmp_path_factory.mktemp("bare"), boxes=False)).read(0)
     assert sample.objects == ()
     assert "there is no annotation ILSVRC2012_val_00000001.xml" in sample.problems[0]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_truncated_image_in_the_tar_is_a_bad_image(imagenet_root, tmp_path_factory, workers):
+def test_truncated_image_in_the_tar_is_a_bad_image(imagenet_root, tmp_path_factory, workers):
     path = next(imagenet_root.glob("val/*/ILSVRC2012_val_00000002.JPEG"))
     path.write_bytes(path.read_bytes()[:300])
     dataset = load(pack(imagenet_root, tmp_path_factory.mktemp("truncated")))
@@ -107,7 +107,7 @@ def test_a_truncated_image_in_the_tar_is_a_bad_image(imagenet_root, tmp_path_fac
     assert torch.cat([part.targets for part in items if not isinstance(part, BadImage)]).tolist() == [2, 2]
 
 
-def test_an_archive_travels_to_other_processes(archives):
+def test_archive_can_be_pickled(archives):
     archive = Archive.of(archives / "ILSVRC2012_img_val.tar")
     restored = pickle.loads(pickle.dumps(archive))
     name = "ILSVRC2012_val_00000003.JPEG"
@@ -115,7 +115,7 @@ def test_an_archive_travels_to_other_processes(archives):
     assert restored.read("ILSVRC2012_val_00000009.JPEG") is None
 
 
-def cut(path, keep):
+def truncate(path, keep):
     path.write_bytes(path.read_bytes()[:keep])
 
 
@@ -134,42 +134,48 @@ BROKEN = {
         lambda root: write_devkit(root / "ILSVRC2012_devkit_t12.tar.gz", truth=False),
         "holds no ILSVRC2012_validation_ground_truth",
     ),
-    "devkit cut short": (lambda root: cut(root / "ILSVRC2012_devkit_t12.tar.gz", 200), "download it again"),
-    "images cut inside a member": (lambda root: cut(root / "ILSVRC2012_img_val.tar", 2000), "download it again"),
-    "images cut inside a header": (lambda root: cut(root / "ILSVRC2012_img_val.tar", 700 + 512), "download it again"),
+    "truncated devkit": (lambda root: truncate(root / "ILSVRC2012_devkit_t12.tar.gz", 200), "download it again"),
+    "images end in a member": (
+        lambda root: truncate(root / "ILSVRC2012_img_val.tar", 2000),
+        "download it again",
+    ),
+    "images end in a header": (
+        lambda root: truncate(root / "ILSVRC2012_img_val.tar", 1212),
+        "download it again",
+    ),
     "no tar": (lambda root: (root / "ILSVRC2012_img_val.tar").write_text("<html>404</html>"), "download it again"),
-    "empty": (lambda root: cut(root / "ILSVRC2012_img_val.tar", 0), "download it again"),
+    "empty": (lambda root: truncate(root / "ILSVRC2012_img_val.tar", 0), "download it again"),
     "the tar of another part": (train_tar, r"holds no images but n01440764\.tar"),
     "nothing": (lambda root: (root / "ILSVRC2012_img_val.tar").unlink(), r"ILSVRC2012_img_val\.tar"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_archives_are_one_sentence(archives, kind):
-    breaks, says = BROKEN[kind]
-    breaks(archives)
-    with pytest.raises(BenchError, match=says) as caught:
+def test_broken_archive_error_messages(archives, kind):
+    damage, message = BROKEN[kind]
+    damage(archives)
+    with pytest.raises(BenchError, match=message) as caught:
         load(archives)
     assert str(caught.value).count("\n") == 0
 
 
-def test_boxes_cut_short_stop_at_the_first_fingerprint(archives):
-    cut(archives / "ILSVRC2012_bbox_val_v3.tgz", 100)
+def test_truncated_box_archive_is_refused(archives):
+    truncate(archives / "ILSVRC2012_bbox_val_v3.tgz", 100)
     with pytest.raises(BenchError, match="download it again"):
         load(archives).fingerprint(0)
 
 
-@pytest.mark.parametrize("whole_members", [1, 2])
-def test_a_tar_cut_between_two_members_is_seen(archives, whole_members):
+@pytest.mark.parametrize("num_members", [1, 2])
+def test_tar_truncated_between_members_is_refused(archives, num_members):
     path = archives / "ILSVRC2012_img_val.tar"
     ends = sorted(start + length for start, length in Archive.of(path).members.values())
-    cut(path, -(-ends[whole_members - 1] // 512) * 512)
+    truncate(path, -(-ends[num_members - 1] // 512) * 512)
     with pytest.raises(BenchError, match="its end is missing"):
         load(archives)
 
 
 @pytest.mark.real
-def test_photographs_from_a_tar_are_those_of_the_folder(real_root, tmp_path):
+def test_real_photographs_from_a_tar_equal_the_folder(real_root, tmp_path):
     unpacked = load(real_root / "data/imagenet")
     chosen = subset(unpacked, 12, 0)
     with tarfile.open(tmp_path / "ILSVRC2012_img_val.tar", "w") as tar:

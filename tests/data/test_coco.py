@@ -1,4 +1,4 @@
-"""COCO's annotation JSON, built small: boxes, polygons, run lengths and crowds; and clear errors without them."""
+"""A small COCO annotation file: boxes, polygons, run lengths, crowds and error messages."""
 
 import json
 import pickle
@@ -102,11 +102,11 @@ def test_compressed_run_lengths(coco_root):
     assert (sample.mask >= 0).sum() == 56
 
 
-def test_an_image_with_nothing_and_one_with_a_crowd_alone(coco_root):
+def test_images_without_objects(coco_root):
     dataset = load(coco_root)
-    crowd, nothing = dataset.read(0), dataset.read(1)
-    assert (nothing.objects, nothing.label, nothing.problems) == ((), None, ())
-    assert (nothing.mask == -1).all()
+    crowd, empty = dataset.read(0), dataset.read(1)
+    assert (empty.objects, empty.label, empty.problems) == ((), None, ())
+    assert (empty.mask == -1).all()
     assert (crowd.objects, crowd.label, crowd.crowd) == ((), None, ((2, (0, 0, 4, 4)),))
     items = list(batches(dataset, range(3), Preprocessing(None, None, (0, 0, 0), (1, 1, 1)), "each_label", 4))
     assert [(part.image_id, part.status) for part in items[:2]] == [
@@ -127,7 +127,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_a_malformed_annotation_is_a_sentence_and_the_others_stay(coco_root, kind):
+def test_malformed_annotation_is_reported_and_the_others_are_kept(coco_root, kind):
     content = content_of(coco_root)
     content["annotations"][0] |= MALFORMED[kind]
     write(coco_root, content)
@@ -139,7 +139,7 @@ def test_a_malformed_annotation_is_a_sentence_and_the_others_stay(coco_root, kin
 
 @pytest.mark.parametrize("region", ["absent", None, []])
 @pytest.mark.parametrize("place", [0, 2])  # an object, a crowd
-def test_a_box_without_a_region_counts_and_its_image_has_no_mask(coco_root, region, place):
+def test_box_without_segmentation_has_no_mask(coco_root, region, place):
     content = content_of(coco_root)
     content["annotations"][place]["segmentation"] = region
     if region == "absent":
@@ -158,7 +158,7 @@ def test_annotations_of_another_size_are_not_used(coco_root, build):
     assert "(40, 30)" in sample.problems[0]
 
 
-def test_fingerprint_follows_image_and_its_annotations(coco_root):
+def test_fingerprint_depends_on_annotations(coco_root):
     before = [load(coco_root).fingerprint(index) for index in range(3)]
     content = content_of(coco_root)
     content["annotations"][3]["bbox"] = [0, 0, 5, 4]
@@ -167,23 +167,23 @@ def test_fingerprint_follows_image_and_its_annotations(coco_root):
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
 
 
-def test_it_travels_to_workers(coco_root):
+def test_data_set_can_be_pickled(coco_root):
     restored = pickle.loads(pickle.dumps(load(coco_root)))
     assert np.array_equal(restored.read(2).mask, load(coco_root).read(2).mask)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [("{", "COCO's form"), ("[]", "COCO's form"), ('{"images": []}', "categories"), (None, "instances_val2017.json")],
 )
-def test_an_annotation_file_that_cannot_be_used(coco_root, text, says):
+def test_invalid_annotation_file_error_messages(coco_root, text, message):
     path = coco_root / "annotations/instances_val2017.json"
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(BenchError, match=says):
+    with pytest.raises(BenchError, match=message):
         load(coco_root)
 
 
-def test_without_pycocotools_it_says_what_to_install(coco_root, monkeypatch):
+def test_missing_pycocotools_error_message(coco_root, monkeypatch):
     import pycocotools
 
     monkeypatch.delattr(pycocotools, "mask")

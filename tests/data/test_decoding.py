@@ -1,4 +1,4 @@
-"""Every mode becomes RGB as an eye sees it; what can't be read is a BadImage, never another exception."""
+"""Decoding of all image modes to RGB; an unreadable file raises BadImage and nothing else."""
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ def rgb(image):
     return np.asarray(converted)
 
 
-def test_grey_is_repeated():
+def test_grey_is_repeated_in_all_channels():
     assert (rgb(Image.fromarray(RAMP)) == RAMP[..., None]).all()
 
 
-def test_one_bit_is_black_and_white():
+def test_one_bit_images():
     assert set(np.unique(rgb(Image.fromarray(RAMP > 100)))) == {0, 255}
 
 
@@ -44,7 +44,7 @@ def test_cmyk_jpeg_is_read(tmp_path):
     assert abs(red - [255, 0, 0]).max() <= 3  # JPEG rounds
 
 
-def test_transparent_pixels_are_white_whatever_lies_below():
+def test_transparent_pixels_are_white():
     image = Image.new("RGBA", (3, 1))
     for column, alpha in enumerate((255, 0, 127)):
         image.putpixel((column, 0), (200, 0, 0, alpha))
@@ -54,7 +54,7 @@ def test_transparent_pixels_are_white_whatever_lies_below():
     assert abs(np.array(half) - [228, 128, 128]).max() <= 1
 
 
-def test_palette_gives_colours_not_numbers():
+def test_palette_images_become_colours():
     image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
     image.putpalette([10, 20, 30, 40, 50, 60])
     assert rgb(image).tolist() == [[[10, 20, 30], [40, 50, 60]]]
@@ -83,7 +83,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_unreadable_is_a_bad_image(tmp_path, kind, suffix):
+def test_unreadable_file_is_a_bad_image(tmp_path, kind, suffix):
     path = tmp_path / f"bad.{suffix}"
     BROKEN[kind](path)
     with pytest.raises(BadImage) as caught:
@@ -100,7 +100,7 @@ def test_decompression_bomb_is_a_bad_image(tmp_path, monkeypatch, limit):
         open_rgb(tmp_path / "bomb.png", "bomb")
 
 
-def test_fingerprint_tells_content_order_and_absence(tmp_path):
+def test_hash_depends_on_content_order_and_absence(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_bytes(b"x")
     second.write_bytes(b"")

@@ -21,7 +21,7 @@ def v2(root, **settings):
     return load_dataset({"kind": "folder", "root": str(root), "folders": "index", **settings})
 
 
-def test_folders_of_indices_are_their_classes_whatever_is_missing(v2_root):
+def test_folder_names_as_class_indices(v2_root):
     dataset = v2(v2_root, classes=CLASSES)
     assert dataset.ids == ("0/c.jpeg", "10/a.jpeg", "2/b.jpeg")
     assert [dataset.labels(index) for index in range(3)] == [(0,), (10,), (2,)]
@@ -30,7 +30,7 @@ def test_folders_of_indices_are_their_classes_whatever_is_missing(v2_root):
 
 
 @pytest.mark.parametrize(
-    ("settings", "folder", "says"),
+    ("settings", "folder", "message"),
     [
         ({}, "1", r"needs data\.classes"),
         ({"classes": CLASSES}, "12", "12 is no class index from 0 to 11"),
@@ -38,9 +38,9 @@ def test_folders_of_indices_are_their_classes_whatever_is_missing(v2_root):
         ({"classes": CLASSES, "folders": "indices"}, "1", "index"),
     ],
 )
-def test_folders_that_are_no_indices(v2_root, settings, folder, says):
+def test_invalid_index_folders_error_messages(v2_root, settings, folder, message):
     (v2_root / folder).mkdir()
-    with pytest.raises(BenchError, match=says):
+    with pytest.raises(BenchError, match=message):
         v2(v2_root, **settings)
 
 
@@ -63,7 +63,7 @@ def imagenet_s(root, **settings):
     return load_dataset({"kind": "imagenet_s", "root": str(root), "categories": ["n07", "n03"], **settings})
 
 
-def test_masks_of_imagenet_s_are_class_indices(s_root):
+def test_imagenet_s_masks_hold_class_indices(s_root):
     dataset = imagenet_s(s_root)
     assert dataset.ids == ("n03/b.JPEG", "n07/a.JPEG")
     assert dataset.class_names[3] == "name of n03"
@@ -74,7 +74,7 @@ def test_masks_of_imagenet_s_are_class_indices(s_root):
     assert "there is no mask" in without.problems[0]
 
 
-def test_a_class_of_imagenet_s_has_one_box_around_all_its_pixels(s_root):
+def test_imagenet_s_box_encloses_all_pixels_of_a_class(s_root):
     colours = np.zeros((30, 40, 3), dtype=np.uint8)
     colours[2:5, 3:9, 0] = 2
     colours[20:24, 30:31, 0] = 2  # a second object of the class
@@ -87,19 +87,19 @@ def test_a_class_of_imagenet_s_has_one_box_around_all_its_pixels(s_root):
         imagenet_s(s_root, boxes="tight")
 
 
-def test_a_class_that_the_model_lacks_has_no_box(s_root):
+def test_imagenet_s_class_outside_the_class_list_has_no_box(s_root):
     dataset = imagenet_s(s_root, classes=["n07"])
     assert [label for label, _ in dataset.read(0).objects] == [0]
 
 
-def test_what_a_mask_means_is_in_the_fingerprint(s_root):
+def test_imagenet_s_fingerprint_depends_on_categories_and_boxes(s_root):
     other = {"boxes": None}, {"categories": ["n07", "n03", "n01"]}, {"classes": [*reversed(CLASSES)]}
     prints = [imagenet_s(s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
 
 
-def test_numbers_above_255_are_red_and_green(s_root):
+def test_imagenet_s_numbers_above_255(s_root):
     categories = [f"n{number:04d}" for number in range(300)]
     (s_root / "LOC_synset_mapping.txt").write_text("".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"]))
     Image.fromarray(np.full((30, 40, 3), (300 % 256, 300 // 256, 0), dtype=np.uint8)).save(
@@ -108,13 +108,13 @@ def test_numbers_above_255_are_red_and_green(s_root):
     assert (imagenet_s(s_root, categories=categories).read(1).mask == 299).all()
 
 
-def test_a_folder_that_is_not_the_whole_set_needs_its_categories(s_root):
+def test_imagenet_s_subset_needs_categories(s_root):
     with pytest.raises(BenchError, match=r"2 class folders.*data\.categories"):
         imagenet_s(s_root, categories=None)
 
 
 @pytest.mark.parametrize("kind", ["other size", "unknown value", "truncated"])
-def test_a_malformed_mask_of_imagenet_s_is_a_sentence(s_root, kind):
+def test_imagenet_s_malformed_mask_is_reported(s_root, kind):
     path = s_root / "validation-segmentation/n07/a.png"
     shape = (20, 40, 3) if kind == "other size" else (30, 40, 3)
     Image.fromarray(np.full(shape, 99 if kind == "unknown value" else 1, dtype=np.uint8)).save(path)
@@ -126,7 +126,7 @@ def test_a_malformed_mask_of_imagenet_s_is_a_sentence(s_root, kind):
 
 
 @pytest.mark.parametrize("missing", ["validation", "validation-segmentation"])
-def test_imagenet_s_without_its_folders(s_root, missing):
+def test_imagenet_s_missing_folder_error_message(s_root, missing):
     (s_root / missing).rename(s_root / "elsewhere")
     with pytest.raises(BenchError, match=r"ImageNet-S layout"):
         imagenet_s(s_root)
@@ -149,7 +149,7 @@ def voc(root, **settings):
 
 
 @pytest.mark.parametrize("below", ["", "VOCdevkit"])
-def test_years_of_voc(two_years, below):
+def test_voc_years(two_years, below):
     root = two_years / below
     assert len(voc(root)) == len(voc(root, year=2012)) == 3
     assert voc(root, year=2007, split="test").labels(0) == (17,)
@@ -157,13 +157,13 @@ def test_years_of_voc(two_years, below):
     assert voc(two_years / "VOCdevkit/VOC2007").ids == ("000001",)
 
 
-def test_the_year_alone_is_found_without_saying_so(two_years):
+def test_voc_year_is_optional(two_years):
     (two_years / "VOCdevkit/VOC2012").rename(two_years / "VOCdevkit/elsewhere")
     assert voc(two_years).ids == ("000001",)
     with pytest.raises(BenchError, match="VOC2012"):
         voc(two_years, year=2012)
 
 
-def test_a_year_that_voc_has_not(two_years):
+def test_unknown_voc_year(two_years):
     with pytest.raises(BenchError, match="2012"):
         voc(two_years, year=2021)

@@ -1,4 +1,4 @@
-"""Every layout, built in a temporary folder: ids, class indices, boxes, masks, and clear errors without it."""
+"""All layouts, built in a temporary folder: ids, class indices, boxes, masks and error messages."""
 
 import numpy as np
 import pytest
@@ -25,14 +25,14 @@ def test_imagenet_class_index_comes_from_the_standard_order(imagenet_root):
     assert [dataset.labels(index) for index in range(3)] == [(0,), (2,), (2,)]
 
 
-def test_imagenet_boxes_are_inclusive_from_zero(imagenet_root):
+def test_imagenet_boxes_are_zero_based_and_inclusive(imagenet_root):
     sample = imagenet(imagenet_root).read(1)
     assert sample.objects == ((2, (0, 0, 40, 30)), (2, (4, 5, 7, 8)))
     assert sample.problems == ()
     assert sample.mask is None
 
 
-def test_imagenet_with_the_users_own_classes(imagenet_root):
+def test_imagenet_with_a_class_list(imagenet_root):
     """Their order is the class index, and they choose the images."""
     dataset = imagenet(imagenet_root, classes=["n03", "n02"])
     assert [dataset.read(index).label for index in range(len(dataset))] == [0, 0]
@@ -78,7 +78,7 @@ def test_flat_imagenet_with_a_file_of_labels(flat_root, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "says"),
+    ("name", "text", "message"),
     [
         ("val.txt", "ILSVRC2012_val_00000001.JPEG 2\n", "no label for ILSVRC2012_val_00000002"),
         ("val.txt", "ILSVRC2012_val_00000001.JPEG\n", "can't be read"),
@@ -88,26 +88,26 @@ def test_flat_imagenet_with_a_file_of_labels(flat_root, name):
         ("README", "", "no class folders"),
     ],
 )
-def test_labels_that_cannot_be_used(flat_root, name, text, says):
+def test_invalid_label_file_error_messages(flat_root, name, text, message):
     (flat_root / name).write_text(text)
-    with pytest.raises(BenchError, match=says):
+    with pytest.raises(BenchError, match=message):
         imagenet(flat_root)
 
 
-def test_training_boxes_lie_in_a_folder_for_each_synset(imagenet_root, build):
+def test_imagenet_training_boxes_are_nested_by_synset(imagenet_root, build):
     save, xml = build
     save(imagenet_root / "train/n02/n02_1.JPEG")
     xml(imagenet_root / "Annotations/CLS-LOC/train/n02/n02_1.xml", [("n02", 1, 2, 3, 4)])
     assert imagenet(imagenet_root, split="train").read(0).objects == ((1, (1, 2, 4, 5)),)
 
 
-def test_imagenet_without_an_order_of_classes(imagenet_root):
+def test_imagenet_without_a_class_list_is_refused(imagenet_root):
     (imagenet_root / "LOC_synset_mapping.txt").unlink()
     with pytest.raises(BenchError, match=r"LOC_synset_mapping\.txt.*data\.classes"):
         imagenet(imagenet_root)
 
 
-def test_imagenet_folder_that_is_no_class(imagenet_root, build):
+def test_imagenet_folder_outside_the_class_list_is_refused(imagenet_root, build):
     build[0](imagenet_root / "val/n99/x.JPEG")
     with pytest.raises(BenchError, match="n99"):
         imagenet(imagenet_root)
@@ -132,11 +132,11 @@ def test_voc(voc_root):
 
 
 @pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
-def test_voc_root_may_be_any_of_three_folders(voc_root, below):
+def test_voc_root_at_each_level(voc_root, below):
     assert len(load_dataset({"kind": "voc", "root": str(voc_root / below), "image_set": "Segmentation"})) == 1
 
 
-def test_voc_classes_are_the_twenty_in_alphabetical_order():
+def test_voc_classes_are_sorted():
     from axiom_bench.data.voc import CLASSES
 
     assert len(CLASSES) == 20
@@ -157,7 +157,7 @@ def test_folder(folder_root):
     ]
 
 
-def test_fingerprint_follows_image_and_annotation(imagenet_root, build):
+def test_fingerprint_depends_on_image_and_annotation(imagenet_root, build):
     dataset = imagenet(imagenet_root)
     before = [dataset.fingerprint(index) for index in range(3)]
     assert len(set(before)) == 3
@@ -168,22 +168,22 @@ def test_fingerprint_follows_image_and_annotation(imagenet_root, build):
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"),
+    ("kind", "message"),
     [("imagenet", "Annotations/CLS-LOC"), ("voc", "JPEGImages"), ("folder", "ImageFolder")],
 )
-def test_missing_root_says_what_was_expected_where(tmp_path, kind, says):
-    with pytest.raises(BenchError, match=says) as caught:
+def test_missing_root_error_message(tmp_path, kind, message):
+    with pytest.raises(BenchError, match=message) as caught:
         load_dataset({"kind": kind, "root": str(tmp_path / "nowhere")})
     assert str(tmp_path / "nowhere") in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["imagenet", "folder"])
-def test_empty_root(tmp_path, kind):
+def test_empty_root_error_message(tmp_path, kind):
     (tmp_path / "val").mkdir()
     with pytest.raises(BenchError, match="no images"):
         load_dataset({"kind": kind, "root": str(tmp_path), "classes": ["n01"]})
 
 
-def test_voc_without_its_list(voc_root):
+def test_voc_missing_image_list_error_message(voc_root):
     with pytest.raises(BenchError, match=r"ImageSets/Main/test\.txt"):
         load_dataset({"kind": "voc", "root": str(voc_root), "split": "test"})

@@ -1,4 +1,4 @@
-"""Rows by target rule, in order, the same from any number of workers; bad images stay in the stream."""
+"""Batches: rows by target rule, their order, any number of workers, and bad images."""
 
 import logging
 
@@ -31,7 +31,7 @@ def rows(items):
     return outcomes
 
 
-def same(first, second):
+def equal_items(first, second):
     if isinstance(first, BadImage):
         return (first.image_id, first.status, first.message) == (second.image_id, second.status, second.message)
     notes = zip(first.annotations, second.annotations, strict=True)
@@ -50,7 +50,7 @@ def test_label_rule_has_one_row_per_image():
     assert actual == [(image_id, dataset.draw(index).label) for index, image_id in enumerate(dataset.ids)]
 
 
-def test_each_label_rule_has_one_row_per_class_ascending():
+def test_each_label_rule_has_one_row_per_class():
     dataset = scenes()
     expected = [(dataset.ids[index], label) for index in range(20) for label in dataset.labels(index)]
     assert rows(batches(dataset, range(20), PLAIN, "each_label", 8)) == expected
@@ -64,7 +64,7 @@ def test_predicted_rule_has_no_targets_and_all_annotations():
     ]
 
 
-def test_batches_are_full_but_the_last():
+def test_all_batches_but_the_last_are_full():
     sizes = [len(batch) for batch in batches(scenes(), range(20), PLAIN, "each_label", 7)]
     assert set(sizes[:-1]) == {7}
     assert 0 < sizes[-1] <= 7
@@ -81,7 +81,7 @@ def test_rows_are_preprocessed_samples_in_the_order_of_indices():
 
 
 @pytest.mark.parametrize("target_rule", ["label", "each_label"])
-def test_workers_change_nothing(imagenet_root, target_rule):
+def test_batches_do_not_depend_on_the_number_of_workers(imagenet_root, target_rule):
     """Bit by bit, with a truncated image and a malformed annotation on the way, over several chunks."""
     bad = imagenet_root / "val/n01/ILSVRC2012_val_00000002.JPEG"
     bad.write_bytes(bad.read_bytes()[:300])
@@ -97,15 +97,15 @@ def test_workers_change_nothing(imagenet_root, target_rule):
             assert first.image_ids == second.image_ids
             assert torch.equal(first.targets, second.targets)
         else:
-            assert same(first, second)
+            assert equal_items(first, second)
 
 
-def test_workers_change_nothing_in_scenes():
+def test_scenes_do_not_depend_on_the_number_of_workers():
     runs = [list(batches(scenes(40), range(40), PLAIN, "each_label", 16, workers)) for workers in (0, 2)]
-    assert all(same(first, second) for first, second in zip(*runs, strict=True))
+    assert all(equal_items(first, second) for first, second in zip(*runs, strict=True))
 
 
-def test_spawned_workers_can_be_sent_everything():
+def test_dataset_and_bad_images_can_be_pickled():
     """Where processes are spawned the data set, the preprocessing and a bad image are pickled."""
     import pickle
 
@@ -118,7 +118,7 @@ def test_spawned_workers_can_be_sent_everything():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_bad_images_stay_in_the_stream(folder_root, workers):
+def test_bad_images_are_yielded(folder_root, workers):
     (folder_root / "cow/2.png").write_bytes(b"no image")
     (folder_root / "cow/3.jpg").symlink_to(folder_root / "gone.jpg")
     dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
@@ -134,7 +134,7 @@ def test_bad_images_stay_in_the_stream(folder_root, workers):
     assert [len(item) for item in items if isinstance(item, Batch)] == [2]
 
 
-def test_images_of_every_kind_in_one_batch(folder_root, build):
+def test_images_of_all_modes_in_one_batch(folder_root, build):
     from PIL import Image
 
     for number, mode in enumerate(("L", "CMYK", "RGBA", "P", "I;16", "1")):
@@ -147,14 +147,14 @@ def test_images_of_every_kind_in_one_batch(folder_root, build):
     assert batch.images.shape == (11, 3, 24, 24)
 
 
-def test_image_without_a_class_is_yielded_not_dropped(voc_root):
+def test_image_without_a_class_is_yielded(voc_root):
     dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
     for rule in ("label", "each_label"):
         assert rows(batches(dataset, range(3), PLAIN, rule, 8))[0] == ("2007_3", "no_annotation")
     assert len(rows(batches(dataset, range(3), PLAIN, "predicted", 8))) == 3
 
 
-def test_class_that_the_crop_cuts_away_is_not_explained(voc_root, build):
+def test_class_outside_the_crop_is_not_explained(voc_root, build):
     build[1](voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml", [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)])
     dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
     actual = rows(batches(dataset, [1], Preprocessing(30, 10, (0, 0, 0), (1, 1, 1)), "each_label", 8))
@@ -170,7 +170,7 @@ def test_malformed_annotations_are_logged(imagenet_root, caplog):
     assert [len(boxes) for boxes in batch.boxes(batch.targets)] == [0, 2, 1]
 
 
-def test_images_of_unlike_sizes_never_share_a_batch(folder_root, build):
+def test_images_of_different_sizes_are_in_different_batches(folder_root, build):
     build[0](folder_root / "cow/2.png", width=20, height=10)
     dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
     as_stored = Preprocessing(None, None, (0, 0, 0), (1, 1, 1))
@@ -179,9 +179,9 @@ def test_images_of_unlike_sizes_never_share_a_batch(folder_root, build):
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [({"target_rule": "labels"}, "label"), ({"batch_size": 0}, "batch_size"), ({"workers": -1}, "workers")],
 )
-def test_bad_settings_stop_before_anything_is_read(settings, says):
-    with pytest.raises(BenchError, match=says):
+def test_invalid_settings_are_refused_before_reading(settings, message):
+    with pytest.raises(BenchError, match=message):
         batches(scenes(), range(20), PLAIN, **settings)  # not even iterated

@@ -63,12 +63,12 @@ def test_boxes_through_resize_and_crop_by_hand():
     assert annotation.boxes.tolist() == [[10, 10, 80, 90], [0, 0, 30, 20], [0, 0, 100, 100]]
 
 
-def test_boxes_follow_an_exact_size_per_axis():
+def test_boxes_are_scaled_per_axis():
     _, annotation = plain((50, 300))(Sample(noise(100, 200), "image", objects=((1, (10.0, 20.0, 30.0, 60.0)),)))
     assert annotation.boxes.tolist() == [[30, 5, 90, 15]]
 
 
-def test_boxes_move_with_the_padding_of_a_crop_larger_than_the_image():
+def test_boxes_follow_the_padding_of_a_large_crop():
     sample = Sample(noise(10, 20), "image", objects=((1, (0.0, 0.0, 10.0, 20.0)),), mask=np.zeros((20, 10), dtype=int))
     image, annotation = plain(crop=15)(sample)
     assert image.shape == (3, 15, 15)
@@ -80,7 +80,7 @@ def test_boxes_move_with_the_padding_of_a_crop_larger_than_the_image():
 
 @pytest.mark.parametrize("size", [(403, 201), (203, 407), (150, 150)])
 @pytest.mark.parametrize(("resize", "crop"), [(128, 97), (64, 63), ((90, 120), 80), (None, 101), (150, None)])
-def test_image_box_and_mask_of_a_rectangle_stay_together(size, resize, crop):
+def test_image_box_and_mask_stay_aligned(size, resize, crop):
     """A white rectangle on black: after any resize and crop, box and mask lie on its white pixels (to one pixel)."""
     width, height = size
     x0, y0, x1, y1 = width // 2 - 40, height // 2 - 30, width // 2 + 25, height // 2 + 45
@@ -95,17 +95,17 @@ def test_image_box_and_mask_of_a_rectangle_stay_together(size, resize, crop):
     assert (annotation.boxes[0] - box).abs().max() <= 1
     assert annotation.mask.shape == image.shape[1:]
     assert set(annotation.mask.unique().tolist()) == {-1, 7}
-    unlike = ((annotation.mask == 7) != (image[0] > 0.5)).sum()
-    assert unlike <= len(rows.unique()) + len(columns.unique())  # at most half of the rectangle's outline
+    num_different = ((annotation.mask == 7) != (image[0] > 0.5)).sum()
+    assert num_different <= len(rows.unique()) + len(columns.unique())  # at most half of the rectangle's outline
 
 
-def test_mask_takes_the_nearest_class_never_a_mean():
+def test_mask_is_resized_by_nearest_neighbour():
     mask = np.array([[0, 0, 9, 9], [0, 0, 9, 9]])
     _, annotation = plain((1, 2))(Sample(noise(4, 2), "image", mask=mask))
     assert annotation.mask.tolist() == [[0, 9]]
 
 
-def test_denormalise_gives_the_picture_back():
+def test_denormalise_inverts_normalisation():
     preprocessing = Preprocessing(64, 48, MEAN, STD)
     image = noise(100, 80)
     tensor, _ = preprocessing(Sample(image, "image"))
@@ -115,7 +115,7 @@ def test_denormalise_gives_the_picture_back():
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (10_000, 40), (30, 10_000)])
-def test_extreme_shapes_work(size):
+def test_extreme_aspect_ratios(size):
     image, annotation = Preprocessing(256, 224, MEAN, STD)(
         Sample(noise(*size), "image", objects=((0, (0.0, 0.0, *size)),))
     )
@@ -124,7 +124,7 @@ def test_extreme_shapes_work(size):
     assert annotation.boxes.tolist() == [[0, 0, 224, 224]]
 
 
-def test_a_resize_beyond_memory_is_a_bad_image():
+def test_too_large_resize_is_a_bad_image():
     with pytest.raises(BadImage, match="10000 x 1 pixels") as caught:
         Preprocessing(256, 224, MEAN, STD)(Sample(noise(10_000, 1), "thin"))
     assert (caught.value.image_id, caught.value.status) == ("thin", "bad_image")

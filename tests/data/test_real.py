@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real
 STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def test_imagenet_agrees_with_its_provenance(real_root):
+def test_imagenet_matches_the_provenance_file(real_root):
     dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
     with (real_root / "data/imagenet_provenance.csv").open(newline="") as file:
         solutions = {f"{row['wnid']}/{row['filename']}": row for row in csv.DictReader(file)}
@@ -32,7 +32,7 @@ def test_imagenet_agrees_with_its_provenance(real_root):
     ]
 
 
-def test_own_model_images_have_its_ten_classes(real_root):
+def test_own_model_images_have_ten_classes(real_root):
     classes = sorted(path.name for path in (real_root / "own_model/images/val").iterdir())
     dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "own_model/images"), "classes": classes})
     labels = [dataset.labels(index)[0] for index in range(len(dataset))]
@@ -51,7 +51,7 @@ def test_folder_with_the_standard_order_of_classes(real_root):
     assert all(synsets[dataset.labels(index)[0]] == dataset.ids[index][:9] for index in range(200))
 
 
-def test_voc_masks_agree_with_boxes(real_root):
+def test_voc_masks_match_boxes(real_root):
     """Classes are the same, and the mask of an object that is alone fills its box but for the border's 5 pixels."""
     dataset = load_dataset({"kind": "voc", "root": str(real_root / "data"), "image_set": "Segmentation"})
     overlaps = []

@@ -24,11 +24,11 @@ def test_subset_is_chosen_by_seed_without_replacement_in_order():
     assert subset(scenes(), None, 0) == subset(scenes(), 50, 3) == tuple(range(50))
 
 
-def test_every_image_can_be_chosen():
+def test_subset_reaches_all_images():
     assert set().union(*(subset(scenes(), 10, seed) for seed in range(40))) == set(range(50))
 
 
-def test_only_the_classes_asked_for(imagenet_root, voc_root):
+def test_only_classes(imagenet_root, voc_root):
     """By class, name or index; the class indices stay those of all classes."""
     dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     for only_classes in (["n03"], ["great white shark"], [2]):
@@ -48,19 +48,19 @@ def test_only_the_classes_asked_for(imagenet_root, voc_root):
         (["n03"], 3, r"data\.size=3 of 2 images of data\.only_classes"),
     ],
 )
-def test_classes_that_are_not_there(imagenet_root, only_classes, size, message):
+def test_only_classes_error_messages(imagenet_root, only_classes, size, message):
     dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     with pytest.raises(BenchError, match=message):
         subset(dataset, size, 0, only_classes)
 
 
 @pytest.mark.parametrize("size", [0, -1, 51])
-def test_subset_of_a_size_that_is_not_there(size):
+def test_invalid_subset_size(size):
     with pytest.raises(BenchError, match="50 images"):
         subset(scenes(), size, 0)
 
 
-def test_labels_out_of_range_stop_before_computing(imagenet_root):
+def test_check_labels_refuses_labels_out_of_range(imagenet_root):
     dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     check_labels(dataset, range(3), 3)
     check_labels(dataset, [0], 1)  # only the images asked for
@@ -68,18 +68,18 @@ def test_labels_out_of_range_stop_before_computing(imagenet_root):
         check_labels(dataset, range(3), 2)
 
 
-def test_labels_of_every_object_are_checked(voc_root):
+def test_check_labels_reads_all_objects(voc_root):
     dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
     with pytest.raises(BenchError, match="class 14"):
         check_labels(dataset, range(3), 14)
 
 
-def test_names_are_the_files_of_conf():
+def test_dataset_names_are_the_yaml_files():
     assert dataset_names() == ["coco", "folder", "imagenet", "imagenet_s", "imagenet_v2", "scenes", "voc"]
 
 
 @pytest.mark.parametrize("name", dataset_names())
-def test_conf_file_names_every_setting_there_is(name, request):
+def test_yaml_file_lists_all_settings(name, request):
     """Every parameter is written down, so that an override of a key that isn't there is an error."""
     import inspect
 
@@ -96,7 +96,7 @@ def test_conf_file_names_every_setting_there_is(name, request):
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "message"),
     [
         ({"kind": "imagnet"}, "imagenet"),
         ({}, "kind of data set"),
@@ -104,12 +104,12 @@ def test_conf_file_names_every_setting_there_is(name, request):
         ({"kind": "voc"}, r"data\.root"),
     ],
 )
-def test_configuration_mistakes_are_one_sentence(config, says):
-    with pytest.raises(BenchError, match=says):
+def test_configuration_error_messages(config, message):
+    with pytest.raises(BenchError, match=message):
         load_dataset(config)
 
 
 @pytest.mark.parametrize("classes", [[], ["n01", "n01"], "nowhere.txt"])
-def test_class_lists_that_cannot_be_used(imagenet_root, classes):
+def test_invalid_class_lists(imagenet_root, classes):
     with pytest.raises(BenchError, match=r"data\.classes"):
         load_dataset({"kind": "imagenet", "root": str(imagenet_root), "classes": classes})

@@ -1,4 +1,4 @@
-"""The tables in docs/ say what conf/ says; a new method needs its file, its YAML file and its reference, no more."""
+"""The tables in docs/ are up to date with conf/; a new method needs three files."""
 
 from __future__ import annotations
 
@@ -59,29 +59,29 @@ ROW = (
 )
 
 
-def test_no_table_is_out_of_date():
+def test_tables_are_up_to_date():
     stale = [path.name for path in write_docs.out_of_date()]
     assert not stale, f"{stale}: run `python scripts/write_docs.py`"
 
 
-def test_a_document_that_says_something_else_is_out_of_date(tmp_path):
+def test_changed_document_is_out_of_date(tmp_path):
     folder = shutil.copytree(write_docs.DOCS, tmp_path / "docs")
     text = (folder / "methods.md").read_text()
     (folder / "methods.md").write_text(text.replace("| `grad_cam` |", "| `gradcam` |"))
     assert write_docs.out_of_date(folder) == {folder / "methods.md": text}
 
 
-def test_a_reference_without_an_entry_names_the_nearest():
+def test_unknown_reference_key():
     with pytest.raises(BenchError, match="did you mean 'fu2020axiom'"):
         write_docs._source("fu2020axioms", {"fu2020axiom": {"author": "Fu, R.", "year": "2020"}})
 
 
-def test_a_second_entry_of_one_key_is_refused():
+def test_duplicate_bibliography_key_is_refused():
     with pytest.raises(BenchError, match="two entries 'doe2031brightest'"):
         write_docs.read_references(REFERENCE + REFERENCE)
 
 
-def test_every_reference_has_an_entry_with_a_link():
+def test_references_have_links():
     references = write_docs.read_references((ROOT / "docs" / "references.bib").read_text())
     for table in write_docs.TABLES.values():
         header, *rows = table(references)
@@ -104,7 +104,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_new_method_needs_three_files(checkout: Path):
+def test_new_method_needs_three_files(checkout: Path):
     """It is listed, tested by being listed, and in the table once the command has run."""
 
     def run(*command: str) -> str:
@@ -118,6 +118,6 @@ def test_a_new_method_needs_three_files(checkout: Path):
     assert ROW in (checkout / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
     assert "  brightest_cam " in run("-m", "axiom_bench.cli.main", "list", "methods")
     suites = [f"tests/{name}.py" for name in ("methods/test_common_suite", "methods/test_golden", "docs/test_tables")]
-    named = "brightest_cam or golden_method or no_table"
+    named = "brightest_cam or existing_methods or up_to_date"
     tested = run("-m", "pytest", "-vv", "-p", "no:cacheprovider", "-k", named, *suites)
     assert "test_method[brightest_cam-finite] PASSED" in tested

@@ -1,4 +1,4 @@
-"""Axiom-CAM: every point of the axiom floor, by loops over its definition, by closed forms, and where it is hard."""
+"""Axiom-CAM: the formula in loops, closed forms on the axiom floor, dead and guarded channels."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def weights_in_loops(case: Case, row: int, t: float, split: str) -> list[float]:
 @each_case
 @each_split
 @each_step
-def test_the_formula(case, split, t):
-    found = axiom_cam(case.trace(), t, split)
+def test_weights_equal_the_formula(case, split, t):
+    actual = axiom_cam(case.trace(), t, split)
     for row in range(case.rows):
         # The loops' drops are differences of two scores: their rounding is that of the score, over sums of about 0.1.
         expected = weights_in_loops(case, row, t, split)
-        assert found[row].flatten().tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12)
+        assert actual[row].flatten().tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12)
 
 
 @pytest.mark.parametrize("split", [split for split in SPLITS if split != "positive_drops"])
@@ -76,7 +76,7 @@ def test_every_split_passes_the_common_suite(split):
     check_method(partial(axiom_cam, t=0.5, split=split))
 
 
-def test_yaml_says_the_defaults():
+def test_yaml_parameters_are_the_defaults():
     assert methods.get("axiom_cam").params == {"t": 1.0, "split": "positive_drops"}
     trace = CASES["dense"].trace()
     assert torch.equal(methods.get("axiom_cam")(trace), axiom_cam(trace))
@@ -85,16 +85,16 @@ def test_yaml_says_the_defaults():
 @each_case
 @each_split
 @each_step
-def test_it_lies_on_the_floor_where_t_says(case, split, t):
+def test_errors_on_the_floor_follow_t(case, split, t):
     """sensitivity = t s0 and conservation = (1 - t) c0, s0 and c0 the floor's ends; so the distance to it is 0."""
     explanation = explained(case.trace(), t, split)
     floor = metrics.get("axiom_floor")(explanation)
-    found = {name: metrics.get(f"{name}_error")(explanation) for name in ("sensitivity", "conservation")}
+    actual = {name: metrics.get(f"{name}_error")(explanation) for name in ("sensitivity", "conservation")}
     expected = {
         "sensitivity": t * floor["axiom_floor_sensitivity"],
         "conservation": (1 - t) * floor["axiom_floor_conservation"],
     }
-    for name, errors in found.items():
+    for name, errors in actual.items():
         torch.testing.assert_close(errors, expected[name], rtol=ROUNDING, atol=ROUNDING)
     assert metrics.get("axiom_floor_distance")(explanation).max() < ROUNDING
     assert floor["axiom_floor_conservation"].min() > 1e-3  # there is a gap to share, so that 0 isn't trivial
@@ -102,20 +102,20 @@ def test_it_lies_on_the_floor_where_t_says(case, split, t):
 
 @each_case
 @each_split
-def test_its_start_is_axiomatic_ablation_cam(case, split):
+def test_t_zero_equals_ablation_cam_axiomatic(case, split):
     trace = case.trace()
     assert torch.equal(axiom_cam(trace, 0, split), methods.get("ablation_cam_axiomatic")(trace))
 
 
 @each_case
 @each_split
-def test_between_its_ends_it_is_their_mean(case, split):
+def test_weights_are_linear_in_t(case, split):
     trace = case.trace()
     start, middle, end = (axiom_cam(trace, t, split) for t in (0, 0.5, 1))
     torch.testing.assert_close(middle, (start + end) / 2, rtol=ROUNDING, atol=ROUNDING)
 
 
-def test_the_floor_holds_nothing_else():
+def test_only_axiom_cam_totals_lie_on_the_floor():
     """Totals m = d + e are on the floor exactly where all of e has the gap's sign, and no more than the gap."""
     trace = CASES["dense"].trace()
     d, F = trace.ablation_drops, trace.activations
@@ -173,7 +173,7 @@ def hard_maps() -> Tensor:
 
 @each_split
 @each_step
-def test_without_a_channel_to_weight_all_weights_are_zero(readout, split, t):
+def test_weights_are_zero_without_an_open_channel(readout, split, t):
     maps = hard_maps()
     maps[:, 2:] = maps[:, 1:2]
     assert not axiom_cam(readout(relu_head(), maps), t, split).any()
@@ -195,7 +195,7 @@ def test_shares_are_uniform_where_all_parts_are_zero(readout):
 
 @each_split
 @each_step
-def test_without_a_gap_it_is_the_others(readout, split, t):
+def test_equals_cam_where_the_gap_is_zero(readout, split, t):
     """Global average pooling and a linear layer without bias: S = sum d_k."""
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2, bias=False))
     maps = torch.randn(3, 3, 4, 5, generator=torch.Generator().manual_seed(3)) + 0.3
@@ -205,7 +205,7 @@ def test_without_a_gap_it_is_the_others(readout, split, t):
 
 
 @each_split
-def test_a_bias_is_what_is_shared(readout, split):
+def test_bias_is_distributed_over_the_channels(readout, split):
     """With a bias b behind global average pooling S - sum d_k = b: at t = 1 the channels carry it."""
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     trace = readout(head, torch.rand(3, 3, 4, 5, generator=torch.Generator().manual_seed(3)))
@@ -216,18 +216,18 @@ def test_a_bias_is_what_is_shared(readout, split):
 @each_case
 @each_split
 @each_step
-def test_no_unit_matters(case, split, t):
+def test_contributions_follow_the_units_of_score_and_activations(case, split, t):
     """Contributions are c times as large with the score, and the same whatever the activations are measured in."""
     trace = case.trace()
     contributions = axiom_cam(trace, t, split) * trace.activations
     for output, inputs in ((3.7, 1.0), (1.0, 0.013)):
         other = trace.scaled(output=output, inputs=inputs)
-        found = axiom_cam(other, t, split) * other.activations
-        torch.testing.assert_close(found, output * contributions, rtol=1e-9, atol=ROUNDING)
+        actual = axiom_cam(other, t, split) * other.activations
+        torch.testing.assert_close(actual, output * contributions, rtol=1e-9, atol=ROUNDING)
 
 
 @each_case
-def test_positive_drops_turn_no_channel_round(case):
+def test_positive_drops_keep_the_sign_of_each_channel(case):
     """m_k keeps the sign of d_k while S >= -sum |d_k| over the negative drops; no drop, no share."""
     trace = case.trace()
     d = trace.ablation_drops
@@ -243,7 +243,7 @@ def test_positive_drops_turn_no_channel_round(case):
 
 
 @each_split
-def test_which_splits_leave_the_heatmap_alone(readout, split):
+def test_splits_proportional_to_drops_keep_the_heatmap(readout, split):
     """Where all drops are positive, a share proportional to them is one factor for the whole map."""
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
     with torch.no_grad():
@@ -255,18 +255,18 @@ def test_which_splits_leave_the_heatmap_alone(readout, split):
     assert (moved < ROUNDING) == (split in ("positive_drops", "drops", "gradients")), moved
 
 
-def test_float32_conserves_to_its_rounding():
+def test_float32_conservation():
     trace = Case(dtype=torch.float32).trace()
     for split in SPLITS:
         assert metrics.get("conservation_error")(explained(trace, 1.0, split)).max() < 1e-5
 
 
 @pytest.mark.parametrize("t", [-0.1, 1.5, float("nan")])
-def test_t_is_between_the_ends(t):
+def test_invalid_t(t):
     with pytest.raises(BenchError, match=r"Invalid t=.* of axiom_cam; give 0"):
         axiom_cam(CASES["dense"].trace(), t)
 
 
-def test_an_unknown_split_names_the_nearest():
+def test_unknown_split():
     with pytest.raises(BenchError, match="no split of axiom_cam 'positive_drop'; did you mean 'positive_drops'"):
         axiom_cam(CASES["dense"].trace(), split="positive_drop")

@@ -43,7 +43,7 @@ def worked(readout) -> Trace:
     return readout(nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), scores), MAPS, target=1)
 
 
-def test_the_trace_is_the_one_on_paper(worked):
+def test_trace_by_hand(worked):
     assert worked.scores.tolist() == [17.5]
     assert worked.gradients[0].tolist() == GRADIENTS
     assert worked.ablation_drops.tolist() == [[6, -3, 0]]
@@ -56,11 +56,11 @@ def test_channel_weights(name, worked):
     assert weights.flatten().tolist() == pytest.approx(WEIGHTS[name], abs=1e-14)
 
 
-def test_hires_cam_is_the_gradient(worked):
+def test_hires_cam_by_hand(worked):
     assert methods.get("hires_cam")(worked)[0].tolist() == GRADIENTS
 
 
-def test_ablation_cam_flips_every_sign_where_the_score_is_negative(worked):
+def test_ablation_cam_of_a_negative_score(worked):
     """S and all drops change sign, so the published weights don't: what lowers class 0 is shown as its reason."""
     other = worked.again(targets=torch.tensor([0]))
     assert other.scores.tolist() == [-17.5]
@@ -69,7 +69,7 @@ def test_ablation_cam_flips_every_sign_where_the_score_is_negative(worked):
     assert methods.get("ablation_cam_axiomatic")(other).flatten().tolist() == pytest.approx([-6 / 8, 3 / 4, 0])
 
 
-def test_ablation_cam_has_no_weights_where_the_score_is_zero(worked):
+def test_ablation_cam_of_a_zero_score(worked):
     """NaN, never a quiet 0 or an infinity."""
     other = worked.again(targets=torch.tensor([2]))
     assert other.scores.tolist() == [0]
@@ -77,7 +77,7 @@ def test_ablation_cam_has_no_weights_where_the_score_is_zero(worked):
     assert methods.get("ablation_cam_axiomatic")(other).flatten().tolist() == [0, 0, 0]
 
 
-def test_cam_is_the_class_row_over_the_map_area(readout):
+def test_cam_by_hand(readout):
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     with torch.no_grad():
         head[-1].weight.copy_(torch.tensor([[1, 2, 3], [4, -8, 12]]))

@@ -1,4 +1,4 @@
-"""Every method that conf/method names goes through the checks that users run on theirs."""
+"""All methods of conf/method pass the common suite."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def test_method(name, check, request):
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_a_method_takes_some_network(name):
+def test_method_accepts_at_least_one_network(name):
     """So that the checks above have run on it."""
     assert accepted_cases(methods.get(name))
 
 
-def test_cam_takes_pooling_and_one_linear_layer_alone():
+def test_cam_accepts_only_the_pooled_network():
     assert set(accepted_cases(methods.get("cam"))) == {"pooled"}
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_yaml_says_all_that_the_engine_and_the_tables_read(name):
+def test_yaml_metadata_is_complete(name):
     method = methods.get(name)
     assert method.target.startswith("axiom_bench.methods.")
     assert method.description
@@ -46,12 +46,12 @@ def test_yaml_says_all_that_the_engine_and_the_tables_read(name):
     assert reference is None or f"{{{reference},\n" in (ROOT / "docs" / "references.bib").read_text()
 
 
-def test_an_unknown_method_names_the_nearest():
+def test_unknown_method():
     with pytest.raises(BenchError, match="did you mean 'xgrad_cam'"):
         methods.get("xgradcam")
 
 
-def test_the_networks_are_what_the_checks_think_they_are():
+def test_assumptions_about_the_tiny_networks():
     """Without dead channels or zero scores, with both signs where the layer is signed, and with hidden units off."""
     for name, case in CASES.items():
         trace = case.trace()

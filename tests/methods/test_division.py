@@ -1,4 +1,4 @@
-"""The two methods that divide by sum F_k: guarded where it says nothing, right where it is negative."""
+"""The two methods that divide by sum F_k: where the sum vanishes, and where it is negative."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def linear_head():
 
 
 @pytest.mark.parametrize("name", DIVIDING)
-def test_a_channel_that_sums_to_nothing_gets_weight_zero(name, linear_head, readout):
+def test_guarded_channel_has_zero_weight(name, linear_head, readout):
     """Its weight would be 4 / 0 or -4 / 1e-14; three public epsilons would make it about 1e7."""
     maps = torch.tensor([[[[1, -1], [2, -2]], [[1, -1], [-1, 1 + 1e-14]], [[1, 1], [1, 1]]]], dtype=torch.float64)
     weights = methods.get(name)(readout(linear_head, maps)).flatten()
@@ -29,13 +29,13 @@ def test_a_channel_that_sums_to_nothing_gets_weight_zero(name, linear_head, read
 
 
 @pytest.mark.parametrize("name", DIVIDING)
-def test_a_negative_sum_keeps_its_sign(name, linear_head, readout):
+def test_negative_sum(name, linear_head, readout):
     maps = torch.tensor([[[[-1, -1], [-1, -1]], [[0, 0], [-3, 1]], [[0, 0], [0, 0]]]])
     weights = methods.get(name)(readout(linear_head, maps)).flatten()
     assert weights.tolist() == pytest.approx([(1 + 2 + 3 + 4) / 4, (-3 * 7 + 8) / -2, 0])
 
 
-def test_grad_cam_pp_where_its_denominator_vanishes(readout):
+def test_grad_cam_pp_with_zero_denominator(readout):
     """g = 2 everywhere: 2 g^2 + g^3 sum F = 0 for sum F = -1 (weight 0), and alpha = 1/4 for sum F = 1 (4 * 2 / 4)."""
     head = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False))
     nn.init.constant_(head[1].weight, 2)
@@ -44,7 +44,7 @@ def test_grad_cam_pp_where_its_denominator_vanishes(readout):
     assert weights.tolist() == pytest.approx([0, 4 * 2 / 4, 4 * 2 / 2])
 
 
-def test_grad_cam_pp_survives_gradients_whose_cube_underflows(readout):
+def test_grad_cam_pp_with_tiny_gradients(readout):
     """alpha tends to 1/2: with g = 1e-170 its square is zero in float64."""
     head = nn.Sequential(nn.Flatten(), nn.Linear(12, 1, bias=False)).double()
     nn.init.constant_(head[1].weight, 1e-170)

@@ -47,7 +47,7 @@ def test_eigen_cam_is_the_first_right_singular_vector(case):
 
 
 @pytest.mark.parametrize("name", ["eigen_grad_cam", "seg_eigen_cam"])
-def test_the_gradient_times_the_activation_is_projected(name, case):
+def test_gradient_times_activation_is_projected(name, case):
     trace = case.trace()
     gradients = trace.gradients if name == "eigen_grad_cam" else trace.gradients.abs()
     for i, (F, g) in enumerate(zip(trace.activations, gradients, strict=True)):
@@ -59,7 +59,7 @@ def test_the_gradient_times_the_activation_is_projected(name, case):
 
 
 @pytest.mark.parametrize(("name", "reference"), [("eigen_cam", "uniform"), ("eigen_grad_cam", "hires_cam")])
-def test_the_sign_is_that_of_the_sum_of_the_maps(name, reference, case):
+def test_sign_follows_the_sum_of_the_maps(name, reference, case):
     trace = case.trace()
     products = (raw_map(name, trace) * raw_map(reference, trace)).sum((1, 2))
     assert (products > 0).all()
@@ -72,17 +72,17 @@ def test_behind_a_relu_no_weight_is_negative(name):
         assert methods.get(name)(case.trace()).min() >= -ROUNDING
 
 
-def test_maps_of_one_pattern():
+def test_rank_one_maps():
     """F_k = a_k P has v = a / |a|, on either side of the choice between the two Gram matrices."""
     a = torch.tensor([3.0, -1.0, 2.0], dtype=torch.float64)
     for positions in (2, 5):
         pattern = torch.arange(1.0, positions + 1, dtype=torch.float64)
-        found = principal_direction((a[:, None] * pattern)[None, :, None])
-        torch.testing.assert_close(found[0], a / a.norm(), rtol=0, atol=1e-15)
+        actual = principal_direction((a[:, None] * pattern)[None, :, None])
+        torch.testing.assert_close(actual[0], a / a.norm(), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("positions", [2, 3])
-def test_maps_that_tie_are_taken_alike(positions):
+def test_tied_eigenvalues_give_equal_weights(positions):
     """Two maps of one size that don't overlap: every mixture is an eigenvector, and the even one is nearest the sum."""
     maps = torch.eye(2, positions, dtype=torch.float64)[None, :, None]
     expected = torch.full((1, 2), 0.5**0.5, dtype=torch.float64)
@@ -90,20 +90,20 @@ def test_maps_that_tie_are_taken_alike(positions):
 
 
 @pytest.mark.parametrize("positions", [1, 4])
-def test_maps_that_cancel_have_no_sign_and_give_no_map(positions):
+def test_cancelling_maps_give_zero(positions):
     """F_1 = -F_2: v and -v are the same explanation with the channels renamed."""
     pattern = torch.arange(1.0, positions + 1, dtype=torch.float64)
     maps = torch.stack([pattern, -pattern])[None, :, None]
     assert not principal_direction(maps).any()
 
 
-def test_an_image_that_is_not_finite_spoils_no_other():
+def test_non_finite_image_does_not_affect_the_others():
     maps = CASES["dense"].trace().activations
-    spoilt = maps.clone()
-    spoilt[1, 0, 0, 0] = torch.nan
-    found = principal_direction(spoilt)
-    assert found[1].isnan().all()
-    torch.testing.assert_close(found[[0, 2]], principal_direction(maps)[[0, 2]], rtol=0, atol=ROUNDING)
+    with_nan = maps.clone()
+    with_nan[1, 0, 0, 0] = torch.nan
+    actual = principal_direction(with_nan)
+    assert actual[1].isnan().all()
+    torch.testing.assert_close(actual[[0, 2]], principal_direction(maps)[[0, 2]], rtol=0, atol=ROUNDING)
 
 
 def test_no_positive_eigenvalue_gives_zero():
@@ -113,12 +113,12 @@ def test_no_positive_eigenvalue_gives_zero():
 
 
 @pytest.mark.parametrize("name", ["eigen_cam", "eigen_grad_cam", "seg_eigen_cam"])
-def test_float32_is_as_good_as_its_input(name, case):
+def test_float32_matches_float64(name, case):
     """Products and eigenvectors are taken in float64; what is left is the trace's own rounding, 1e-6 or so."""
     trace, rounded = case.trace(), replace(case, dtype=torch.float32).trace()
     expected = raw_map(name, trace)
-    found = raw_map(name, rounded).double()
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+    actual = raw_map(name, rounded).double()
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("gamma", [None, 0.3])
@@ -126,13 +126,13 @@ def test_float32_is_as_good_as_its_input(name, case):
 def test_kpca_cam_is_kernel_pca_of_the_positions(kernel, gamma, case):
     trace = case.trace()
     raw = kpca_cam(trace, kernel, gamma).raw
-    for found, maps in zip(raw, trace.activations, strict=True):
+    for actual, maps in zip(raw, trace.activations, strict=True):
         x = maps.flatten(1).T.numpy()
         x = x - x.mean(0)
         name = {"polynomial": "poly"}.get(kernel, kernel)
         replica = KernelPCA(1, kernel=name, gamma=gamma, eigen_solver="dense").fit_transform(x)[:, 0]
         replica = replica if replica @ x.sum(1) > 0 else -replica
-        assert found.flatten().numpy() == pytest.approx(replica, abs=1e-9)  # the root of an eigenvalue
+        assert actual.flatten().numpy() == pytest.approx(replica, abs=1e-9)  # the root of an eigenvalue
 
 
 def test_the_sigmoid_kernel_by_hand(readout):
@@ -159,7 +159,7 @@ def test_constant_maps_have_no_component(kernel, readout):
     assert kpca_cam(trace, kernel).raw.abs().max() < 1e-7  # the root of an eigenvalue of 1e-16
 
 
-def test_what_kpca_cam_refuses(readout):
+def test_kpca_cam_error_messages(readout):
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     with pytest.raises(BenchError, match="did you mean 'sigmoid'"):
         kpca_cam(readout(head, torch.rand(1, 3, 4, 4)), "sigmoide")

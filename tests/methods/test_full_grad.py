@@ -36,7 +36,7 @@ class Block(nn.Module):
 
 
 class OneByOne(Block):
-    """torch.fx can't follow it: it looks at its data, so the engine runs its images alone."""
+    """torch.fx can't follow it: it looks at its data, so the engine runs one image at a time."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images if images.sum() < 1e9 else -images)
@@ -104,28 +104,28 @@ def total_of(term: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", [Block, OneByOne])
 @pytest.mark.parametrize("layer", ["layer", "first"])
-def test_the_map_is_the_definition(kind, layer, images):
+def test_map_equals_the_definition(kind, layer, images):
     model = network(kind)
-    found = methods.get("full_grad")(ab.trace(model, layer, images, torch.tensor([2, 0, 1]))).raw
-    for raw, image, target in zip(found, images, [2, 0, 1], strict=True):
+    actual = methods.get("full_grad")(ab.trace(model, layer, images, torch.tensor([2, 0, 1]))).raw
+    for raw, image, target in zip(actual, images, [2, 0, 1], strict=True):
         expected = map_by_hand(terms_by_hand(model, image, target), (8, 10))
         torch.testing.assert_close(raw, expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_the_map_on_the_tiny_networks(case):
-    found = methods.get("full_grad")(case.trace()).raw
+def test_map_on_the_tiny_networks(case):
+    actual = methods.get("full_grad")(case.trace()).raw
     for i, image in enumerate(case.images()):
         expected = map_by_hand(terms_by_hand(case.model(), image, i % 3), case.size)
-        torch.testing.assert_close(found[i], expected, rtol=0, atol=1e-11)
+        torch.testing.assert_close(actual[i], expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("kind", [Block, OneByOne])
 def test_completeness(kind, images):
     """S = sum x dS/dx + sum of all b dS/dz, since all else is piecewise linear through 0."""
     trace = ab.trace(network(kind), "layer", images)
-    found = full_gradients(trace, total_of)
-    torch.testing.assert_close(found, trace.scores, rtol=0, atol=1e-11)
+    actual = full_gradients(trace, total_of)
+    torch.testing.assert_close(actual, trace.scores, rtol=0, atol=1e-11)
     gradient_part = (trace.gradients * trace.activations).sum((1, 2, 3))
     assert ((trace.scores - gradient_part).abs() > 1e-3).all()  # biases matter, so that equal says something
 
@@ -154,22 +154,22 @@ def test_completeness_on_the_tiny_networks(case):
     torch.testing.assert_close(full_gradients(trace, total_of), trace.scores, rtol=0, atol=rounding)
 
 
-def test_the_order_of_images_and_their_number_do_not_matter(images):
+def test_map_does_not_depend_on_the_batch(images):
     for kind in (Block, OneByOne):
         cut = ab.cut(network(kind), "layer")
-        whole = methods.get("full_grad")(cut.trace(images)).raw
+        batched = methods.get("full_grad")(cut.trace(images)).raw
         for i in range(len(images)):
-            alone = methods.get("full_grad")(cut.trace(images[i : i + 1])).raw
-            torch.testing.assert_close(alone[0], whole[i], rtol=0, atol=1e-11)
+            single = methods.get("full_grad")(cut.trace(images[i : i + 1])).raw
+            torch.testing.assert_close(single[0], batched[i], rtol=0, atol=1e-11)
 
 
-def test_a_layer_without_influence_adds_nothing(readout):
+def test_zero_terms_give_a_zero_map(readout):
     """The only bias is that of a linear layer, and the image is black: an all-zero map, not NaN."""
     trace = readout(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.zeros(2, 3, 2, 2))
     assert not methods.get("full_grad")(trace).raw.any()
 
 
-def test_the_model_is_left_alone(images):
+def test_model_is_unchanged(images):
     model = network().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     methods.get("full_grad")(ab.trace(model, "layer", images))
@@ -189,7 +189,7 @@ class LinearOverPositions(nn.Module):
         return self.head(self.mix(self.layer(images).permute(0, 2, 3, 1)).relu().mean((1, 2)))
 
 
-def test_a_network_with_linear_layers_over_positions_is_called_no_transformer():
+def test_linear_layer_over_positions_error_message():
     trace = ab.trace(LinearOverPositions().eval(), "layer", torch.randn(2, 3, 8, 8))
     with pytest.raises(ab.BenchError, match="linear layers over tokens or positions; leave full_grad out here"):
         methods.get("full_grad")(trace)

@@ -56,7 +56,7 @@ def cell_means(method: str, network: str) -> list[list[float]] | str:
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("method", GOLDEN[NETWORKS[0]])
-def test_the_values_are_the_golden_ones(method, network):
+def test_golden_values(method, network):
     golden = GOLDEN[network][method]
     values = cell_means(method, network)
     if isinstance(golden, str) or isinstance(values, str):
@@ -69,7 +69,7 @@ def test_the_values_are_the_golden_ones(method, network):
     )
 
 
-def test_every_golden_method_is_there():
+def test_golden_file_lists_existing_methods():
     """A method without golden values is no mistake: it is one file and one YAML file."""
     assert set(GOLDEN) == set(NETWORKS)
     assert all(set(GOLDEN[network]) <= set(methods.names()) for network in NETWORKS)

@@ -1,4 +1,4 @@
-"""The methods of activations and gradients, each against its formula in loops, and where theory knows the answer."""
+"""Methods of activations and gradients: their formulas in loops, and closed forms."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def gradient_of(case: Case, maps: Tensor, row: int, target: int) -> Tensor:
     return leaf.grad[0]
 
 
-def assert_same(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=ROUNDING * expected.abs().max().item())
+def assert_equal(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=ROUNDING * expected.abs().max().item())
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES)
@@ -75,14 +75,14 @@ def test_layer_cam_and_elementwise_in_loops(case):
     assert signs == {True, False}
 
 
-def test_elementwise_is_layer_cam_behind_a_relu():
+def test_elementwise_equals_layer_cam_after_a_relu():
     for name in ("pooled", "dense"):
         trace = CASES[name].trace()
         expected = methods.get("layer_cam")(trace) * trace.activations
         assert torch.equal(methods.get("grad_cam_elementwise")(trace) * trace.activations, expected)
 
 
-def test_signed_activations_tell_layer_cam_from_elementwise(readout):
+def test_layer_cam_and_elementwise_differ_on_signed_activations(readout):
     """One pixel, g = (2, 2, -1) at F = (3, -5, -7): relu(g) F = (6, -10, 0), and relu(g F) = (6, 0, 7)."""
     head = nn.Sequential(nn.Flatten(), nn.Linear(3, 1))
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_signed_activations_tell_layer_cam_from_elementwise(readout):
 @pytest.mark.parametrize("deviations", [2.0, 1.0])
 def test_fem_in_loops(case, deviations):
     maps = maps_of(case)
-    found = fem(case.trace(), deviations).raw
+    actual = fem(case.trace(), deviations).raw
     marked = 0
     for row, image in enumerate(maps.tolist()):
         expected = torch.zeros(maps.shape[-2:], dtype=torch.float64)
@@ -111,13 +111,13 @@ def test_fem_in_loops(case, deviations):
                     if value > mean + deviations * deviation:
                         expected[y, x] += mean
                         marked += 1
-        torch.testing.assert_close(found[row], expected, rtol=0, atol=1e-14)
+        torch.testing.assert_close(actual[row], expected, rtol=0, atol=1e-14)
     assert marked > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("value", [0.1, -3.3, 1e-3])
-def test_fem_marks_nothing_in_a_constant_channel(value, dtype, readout):
+def test_fem_of_a_constant_channel_is_zero(value, dtype, readout):
     """Its mean is rounded, and no position stands out by that."""
     trace = readout(nn.Sequential(nn.Flatten(), nn.Linear(3 * 35, 2)), torch.full((1, 3, 5, 7), value))
     trace = replace(trace, activations=torch.full((1, 3, 5, 7), value, dtype=dtype))
@@ -192,9 +192,9 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 @pytest.mark.parametrize("build", SMOOTH_HEADS.values(), ids=SMOOTH_HEADS)
-def test_shapley_cam_against_the_whole_hessian(build, maps, readout):
+def test_shapley_cam_equals_the_full_hessian(build, maps, readout):
     head = built(build)
-    found = shapley_cam(readout(head, maps, target=1))
+    actual = shapley_cam(readout(head, maps, target=1))
     for row in range(len(maps)):
 
         def score(flat: Tensor) -> Tensor:
@@ -210,10 +210,10 @@ def test_shapley_cam_against_the_whole_hessian(build, maps, readout):
             for i in range(12 * k, 12 * (k + 1)):
                 product = sum(hessian[i, j].item() * flat[j].item() for j in range(36))
                 weight += (gradient[i].item() - product / 2) / 12
-            assert found[row, k].item() == pytest.approx(weight, rel=1e-10, abs=1e-13)
+            assert actual[row, k].item() == pytest.approx(weight, rel=1e-10, abs=1e-13)
 
 
-def test_shapley_cam_gives_the_shapley_values_of_a_quadratic_game(readout):
+def test_shapley_cam_equals_shapley_values_of_a_quadratic_game(readout):
     """Maps of one pixel: channel k's contribution against the mean over all orders of what joining adds."""
     head, maps = Quadratic(3), torch.tensor([[0.7, -1.2, 2.0]], dtype=torch.float64)[..., None, None]
     trace = readout(head, maps, target=1)
@@ -233,7 +233,7 @@ def test_shapley_cam_gives_the_shapley_values_of_a_quadratic_game(readout):
     assert contributions.sum().item() == pytest.approx(trace.scores.item(), rel=1e-12)
 
 
-def test_shapley_cam_is_grad_cam_where_the_head_is_piecewise_linear(case):
+def test_shapley_cam_equals_grad_cam_on_a_piecewise_linear_head(case):
     trace = case.trace()
     assert torch.equal(shapley_cam(trace), methods.get("grad_cam")(trace))
 
@@ -245,7 +245,7 @@ class Clamped(nn.Module):
         return (x / 6 + 0.5).clamp(0, 1)
 
 
-def test_shapley_cam_takes_what_torch_differentiates_only_once(maps, readout):
+def test_shapley_cam_with_hardsigmoid(maps, readout):
     """As MobileNetV3's hardsigmoid."""
 
     def head(gate: nn.Module) -> nn.Module:
@@ -253,14 +253,14 @@ def test_shapley_cam_takes_what_torch_differentiates_only_once(maps, readout):
             lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 6), gate, nn.Linear(6, 5), nn.SiLU(), nn.Linear(5, 2))
         )
 
-    found, expected = (readout(head(gate), 3 * maps) for gate in (nn.Hardsigmoid(), Clamped()))
+    actual, expected = (readout(head(gate), 3 * maps) for gate in (nn.Hardsigmoid(), Clamped()))
     # 1e-7: torch's hardsigmoid multiplies by a sixth in float32, whatever its input.
-    torch.testing.assert_close(shapley_cam(found), shapley_cam(expected), rtol=1e-7, atol=1e-15)
-    assert not torch.allclose(shapley_cam(found), found.gradients.mean(XY, keepdim=True), rtol=1e-3)
+    torch.testing.assert_close(shapley_cam(actual), shapley_cam(expected), rtol=1e-7, atol=1e-15)
+    assert not torch.allclose(shapley_cam(actual), actual.gradients.mean(XY, keepdim=True), rtol=1e-3)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_shapley_cam_behind_attention_for_any_caller(mode, maps, readout):
+def test_shapley_cam_with_attention_and_without_autograd(mode, maps, readout):
     trace = readout(built(Attention), maps)
     expected = shapley_cam(trace)
     backends = torch.backends.cuda.flash_sdp_enabled()
@@ -276,7 +276,7 @@ def test_shapley_cam_behind_attention_for_any_caller(mode, maps, readout):
 def test_finer_cam_in_loops(gamma, references, maps, readout):
     """Seven classes, so that there is a choice; target 2 has neighbours above and below."""
     head = built(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)))
-    found = finer_cam(readout(head, maps, target=2), gamma, references)
+    actual = finer_cam(readout(head, maps, target=2), gamma, references)
     sides = set()
     for row in range(len(maps)):
         leaf = maps[row : row + 1].clone().requires_grad_()
@@ -292,11 +292,11 @@ def test_finer_cam_in_loops(gamma, references, maps, readout):
                     gradients[0][k, y, x].item() - gamma * reference[k, y, x].item() for y in range(3) for x in range(4)
                 ]
                 comparisons.append(sum(terms) / 12)
-            assert found[row, k].item() == pytest.approx(sum(comparisons) / len(chosen), rel=1e-11, abs=1e-15)
+            assert actual[row, k].item() == pytest.approx(sum(comparisons) / len(chosen), rel=1e-11, abs=1e-15)
     assert references == 1 or sides == {True, False}
 
 
-def test_finer_cam_takes_as_many_classes_as_there_are(case):
+def test_finer_cam_with_fewer_classes_than_references(case):
     trace = case.trace()
     assert torch.equal(finer_cam(trace, references=3), finer_cam(trace, references=2))  # three classes in all
     assert nearest_classes(trace, 9).shape == (case.rows, 2)
@@ -312,14 +312,14 @@ def test_finer_cam_ties_go_to_the_first(readout):
     assert nearest_classes(trace, 3).tolist() == [[0, 1, 3]] * 2
 
 
-def test_finer_cam_without_comparison_is_grad_cam(case):
+def test_finer_cam_with_gamma_zero_equals_grad_cam(case):
     assert torch.equal(finer_cam(case.trace(), gamma=0), methods.get("grad_cam")(case.trace()))
 
 
-def test_finer_cam_says_what_it_can_not_do(readout):
-    one_class = readout(nn.Sequential(nn.Flatten(), nn.Linear(3, 1)), torch.ones(1, 3, 1, 1))
+def test_finer_cam_error_messages(readout):
+    single_class = readout(nn.Sequential(nn.Flatten(), nn.Linear(3, 1)), torch.ones(1, 3, 1, 1))
     with pytest.raises(BenchError, match="needs a second class"):
-        finer_cam(one_class)
+        finer_cam(single_class)
     with pytest.raises(BenchError, match="Invalid references=0"):
         finer_cam(CASES["dense"].trace(), references=0)
 
@@ -336,7 +336,7 @@ def noise_of(image: Tensor, samples: int, seed: int) -> list[Tensor]:
 
 def test_smooth_grad_cam_pp_in_loops(case):
     samples, sigma, seed = 3, 0.2, 7
-    found = smooth_grad_cam_pp(case.trace(), samples, sigma, seed)
+    actual = smooth_grad_cam_pp(case.trace(), samples, sigma, seed)
     maps = maps_of(case)
     for row, image in enumerate(case.images()):
         spread = image.max().item() - image.min().item()
@@ -351,15 +351,15 @@ def test_smooth_grad_cam_pp_in_loops(case):
                 denominator = 2 * D2 + D3 * maps[row, k].sum().item()
                 alpha = D2 / denominator if denominator != 0 else 0.0
                 weight += alpha * max(D1, 0.0)
-            assert found[row, k].item() == pytest.approx(weight, rel=1e-10, abs=1e-14)
+            assert actual[row, k].item() == pytest.approx(weight, rel=1e-10, abs=1e-14)
 
 
-def test_smooth_grad_cam_pp_without_noise_is_grad_cam_pp(case):
+def test_smooth_grad_cam_pp_without_noise_equals_grad_cam_pp(case):
     trace = case.trace()
-    assert_same(smooth_grad_cam_pp(trace, samples=2, sigma=0.0), methods.get("grad_cam_pp")(trace))
+    assert_equal(smooth_grad_cam_pp(trace, samples=2, sigma=0.0), methods.get("grad_cam_pp")(trace))
 
 
-def test_smooth_grad_cam_pp_keeps_small_gradients(readout):
+def test_smooth_grad_cam_pp_with_tiny_gradients(readout):
     """Of 1e-15, whose third power float32 doesn't hold: alpha = 1 / 2, as the sum of F is nothing beside 1 / g."""
     head = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).float()
     with torch.no_grad():
@@ -371,7 +371,7 @@ def test_smooth_grad_cam_pp_keeps_small_gradients(readout):
     assert smooth_grad_cam_pp(single, samples=2).flatten().tolist() == pytest.approx([2e-15] * 6, rel=1e-5)
 
 
-def test_smooth_grad_cam_pp_draws_by_seed_and_image():
+def test_smooth_grad_cam_pp_depends_on_the_seed():
     trace = CASES["dense"].trace()
     first, again, other = (smooth_grad_cam_pp(trace, samples=2, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
@@ -380,7 +380,7 @@ def test_smooth_grad_cam_pp_draws_by_seed_and_image():
         smooth_grad_cam_pp(trace, samples=0)
 
 
-def test_what_sums_to_the_score_on_a_linear_head(maps, readout):
+def test_contributions_sum_to_the_score_on_a_linear_head(maps, readout):
     """S = w F: ShapleyCAM with constant weights in a channel, as behind pooling, conserves it; Finer-CAM the margin."""
     head = built(lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4, bias=False)))
     trace: Trace = readout(head, maps, target=3)

@@ -1,4 +1,4 @@
-"""Guided backpropagation against modules swapped by hand, on every way in which a network can call a ReLU."""
+"""Guided backpropagation equals modules swapped by hand, for all ways to call a ReLU."""
 
 from __future__ import annotations
 
@@ -99,26 +99,26 @@ def gradient_by_hand(model: nn.Module, images: Tensor, targets: list[int]) -> Te
 
 
 @pytest.mark.parametrize("name", RECTIFIERS)
-def test_every_rectifier_is_guided(name, images):
+def test_all_rectifiers_are_guided(name, images):
     rectifier = RECTIFIERS[name]
     ceiling = 6.0 if "6" in name else float("inf")
     model = network(rectifier, copy.deepcopy(rectifier))
     expected = gradient_by_hand(network(GuidedReLU(ceiling), GuidedReLU(ceiling)), images, [2, 0])
     plain = gradient_by_hand(model, images, [2, 0])
     assert (expected - plain).abs().max() > 0.1 * plain.abs().max()  # guiding makes a difference here
-    found = guided_gradient(ab.trace(model, "3", images, torch.tensor([2, 0])))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+    actual = guided_gradient(ab.trace(model, "3", images, torch.tensor([2, 0])))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
 
 
 def test_other_activation_functions_keep_their_gradient(images):
     """Hardtanh clips at -1 here: no rectifier. The one ReLU beside it is guided."""
     model = network(nn.Hardtanh(), nn.ReLU())
     expected = gradient_by_hand(network(nn.Hardtanh(), GuidedReLU()), images, [2, 0])
-    found = guided_gradient(ab.trace(model, "3", images, torch.tensor([2, 0])))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+    actual = guided_gradient(ab.trace(model, "3", images, torch.tensor([2, 0])))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
 
 
-def test_a_network_without_relu_is_refused(images):
+def test_network_without_relu_is_refused(images):
     trace = ab.trace(network(nn.SiLU(), nn.GELU()), "3", images)
     with pytest.raises(BenchError, match="needs a network with ReLUs"):
         methods.get("guided_xgrad_cam")(trace)
@@ -137,31 +137,31 @@ def test_by_hand():
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_it_works_for_any_caller_and_leaves_the_model_alone(mode, frozen, images):
+def test_gradient_modes_and_unchanged_model(mode, frozen, images):
     model = network(nn.ReLU(inplace=True), nn.ReLU(inplace=True)).train().requires_grad_(not frozen)
     expected = guided_gradient(ab.trace(model, "3", images))
     with mode():
-        found = guided_gradient(ab.trace(model, "3", images))
-    assert torch.equal(found, expected)
-    assert not found.requires_grad
+        actual = guided_gradient(ab.trace(model, "3", images))
+    assert torch.equal(actual, expected)
+    assert not actual.requires_grad
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(parameter.requires_grad is not frozen for parameter in model.parameters())
     assert all(module.training and not module._forward_hooks for module in model.modules())
 
 
-def test_a_network_that_starts_in_place(images):
+def test_in_place_first_layer_does_not_modify_images(images):
     """Its first step may not overwrite the image that the gradient is taken at."""
     model = nn.Sequential(nn.ReLU(inplace=True), *network(nn.ReLU(), nn.ReLU()))
     before = images.clone()
     trace = ab.trace(model, "4", images.clone(), torch.tensor([2, 0]))
-    found = guided_gradient(replace(trace, images=images))
+    actual = guided_gradient(replace(trace, images=images))
     replica = nn.Sequential(GuidedReLU(), *network(GuidedReLU(), GuidedReLU()))
     expected = gradient_by_hand(replica, before, [2, 0])
     assert torch.equal(images, before)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
 
 
-def test_guiding_ends_with_the_call(images):
+def test_guiding_does_not_outlast_the_call(images):
     model = network(nn.ReLU(), nn.ReLU())
     before = gradient_by_hand(model, images, [2, 0])
     guided_gradient(ab.trace(model, "3", images))
@@ -169,7 +169,7 @@ def test_guiding_ends_with_the_call(images):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_guided_xgrad_cam_is_the_product_with_the_upsampled_map(case):
+def test_guided_xgrad_cam_equals_the_product_with_the_upsampled_map(case):
     """The positive part of the XGrad-CAM map, resized bilinearly and scaled to 1, times sum over RGB of |gradient|."""
     trace = case.trace()
     swapped = case.model()
@@ -183,6 +183,6 @@ def test_guided_xgrad_cam_is_the_product_with_the_upsampled_map(case):
     positive = raw_map.sum(1, keepdim=True).relu()
     upsampled = functional.interpolate(positive, case.size, mode="bilinear", align_corners=False)[:, 0]
     expected = gradient.abs().sum(1) * upsampled / upsampled.amax((1, 2), keepdim=True)
-    found = methods.get("guided_xgrad_cam")(trace).raw
-    assert found.shape == (3, *case.size)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    actual = methods.get("guided_xgrad_cam")(trace).raw
+    assert actual.shape == (3, *case.size)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)

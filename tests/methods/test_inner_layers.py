@@ -1,4 +1,4 @@
-"""Layers other than the last: every method answers there too, or says in a sentence why it can't."""
+"""Inner layers: each method explains them, or refuses with an error message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trace(request) -> ab.Trace:
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_an_inner_layer(name, trace):
+def test_method_at_an_inner_layer(name, trace):
     if name in REFUSES:
         with pytest.raises(BenchError, match="not global average pooling"):
             methods.get(name)(trace)
@@ -35,5 +35,5 @@ def test_an_inner_layer(name, trace):
     explanation = Explanation.of(trace, methods.get(name)(trace))
     assert explanation.raw_map is not None
     assert explanation.raw_map.isfinite().all()
-    assert explanation.raw_map.any(), "the map says nothing"
+    assert explanation.raw_map.any(), "the map is zero everywhere"
     assert explanation.heatmap.shape == (1, *trace.images.shape[-2:])

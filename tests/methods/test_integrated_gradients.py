@@ -27,34 +27,34 @@ def head_of(case) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_the_mean_gradient_along_the_way(name):
+def test_equals_the_mean_gradient_along_the_path(name):
     """Against many midpoints: both rules see the jumps of a ReLU head within one step of each."""
     case = CASES[name]
     trace = case.trace()
-    found = methods.get("integrated_gradients")(trace)
+    actual = methods.get("integrated_gradients")(trace)
     head, many = head_of(case), 2000
-    expected = torch.zeros_like(found)
+    expected = torch.zeros_like(actual)
     for step in range(many):
         leaf = ((step + 0.5) / many * trace.activations).requires_grad_()
         score = head(leaf.clone()).gather(1, trace.targets[:, None]).sum()
         expected += torch.autograd.grad(score, leaf)[0] / many
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.05 * expected.abs().max().item())
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0.05 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_completeness(name):
     trace = CASES[name].trace()
     zero = trace.head(torch.zeros_like(trace.activations)).gather(1, trace.targets[:, None])[:, 0]
-    wanted = trace.scores - zero
+    expected = trace.scores - zero
     errors = []
     for steps in (50, 2000):
         total = (integrated_gradients(trace, steps) * trace.activations).sum((1, 2, 3))
-        errors.append(((total - wanted).abs() / wanted.abs()).max().item())
+        errors.append(((total - expected).abs() / expected.abs()).max().item())
     assert errors[0] < 0.05
     assert errors[1] < 2e-3
 
 
-def test_a_polynomial_is_integrated_exactly(readout):
+def test_polynomial_is_integrated_exactly(readout):
     """d/dF of a m^3 is 3 a m^2 / HW, and its mean over t^2 a third of it: w = a m^2 / HW, from two points on."""
     maps = torch.randn(2, 3, 2, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     trace = readout(Cube(), maps, target=1)
@@ -64,14 +64,14 @@ def test_a_polynomial_is_integrated_exactly(readout):
         torch.testing.assert_close(integrated_gradients(trace, steps), expected, rtol=1e-12, atol=1e-14)
 
 
-def test_one_step_is_the_gradient_half_way(readout):
+def test_one_step_equals_the_gradient_at_the_midpoint(readout):
     maps = torch.randn(2, 3, 2, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     trace = readout(Cube(), maps)
     half = readout(Cube(), maps / 2)
     torch.testing.assert_close(integrated_gradients(trace, 1), half.gradients, rtol=1e-12, atol=1e-14)
 
 
-def test_where_the_score_is_linear_it_is_the_gradient():
+def test_equals_the_gradient_of_a_linear_score():
     """So it coincides with HiResCAM on global average pooling and one linear layer."""
     trace = CASES["pooled"].trace()
     torch.testing.assert_close(integrated_gradients(trace), trace.gradients, rtol=1e-12, atol=1e-15)

@@ -1,4 +1,4 @@
-"""LIFT-CAM: DeepLIFT's Rescale rule against loops, a peer and its own completeness, and what it refuses."""
+"""LIFT-CAM: DeepLIFT's Rescale rule in loops, compared with captum, its completeness, and refused heads."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
 
 def assert_complete(trace: ab.Trace, rounding: float = ROUNDING) -> None:
     """sum of attributions = S(F) - S(0), for every image."""
-    found = attributions(trace)
+    actual = attributions(trace)
     empty = trace.head(torch.zeros_like(trace.activations)).gather(1, trace.targets[:, None])[:, 0]
-    error = (found.sum((1, 2, 3)) - (trace.scores - empty)).abs()
-    assert (error <= rounding * (found.abs().sum((1, 2, 3)) + trace.scores.abs() + empty.abs())).all(), error
+    error = (actual.sum((1, 2, 3)) - (trace.scores - empty)).abs()
+    assert (error <= rounding * (actual.abs().sum((1, 2, 3)) + trace.scores.abs() + empty.abs())).all(), error
 
 
 @pytest.mark.parametrize("build", HEADS.values(), ids=HEADS)
@@ -141,7 +141,7 @@ def test_attributions_are_complete_on_real_networks(name, layer):
     assert_complete(ab.trace(model, layer, images), 1e-8)  # products of many ratios
 
 
-def test_in_float32_a_deep_head_is_complete_too():
+def test_attributions_are_complete_in_float32():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(13)
         model, images = torchvision.models.resnet18(weights=None), torch.randn(2, 3, 64, 64)
@@ -149,12 +149,12 @@ def test_in_float32_a_deep_head_is_complete_too():
 
 
 @pytest.mark.parametrize("name", ["dense", "signed"])
-def test_weights_in_loops(name):
+def test_weights_equal_loops(name):
     """Linear, ReLU, linear: a_i = sum_h w2_h (relu(z_h) - relu(z0_h)) / (z_h - z0_h) w1_hi F_i, z0 the biases."""
     case = CASES[name]
     model, trace = case.model(), case.trace()
     first, second = model.head[1], model.head[3]
-    found = lift_cam(trace)
+    actual = lift_cam(trace)
     ratios = set()
     for row in range(case.rows):
         seen = trace.activations[row].flatten().tolist()
@@ -168,7 +168,7 @@ def test_weights_in_loops(name):
             ratios.add("cut" if 0 < ratio < 1 else ratio)
             for i, term in enumerate(terms):
                 weights[i * case.channels // len(F)] += second.weight[row % 3, h].item() * ratio * term
-        assert found[row].flatten().tolist() == pytest.approx(weights, rel=1e-9, abs=1e-13)
+        assert actual[row].flatten().tolist() == pytest.approx(weights, rel=1e-9, abs=1e-13)
     assert "cut" in ratios  # units that the zero baseline switches: where the gradient would say 0 or 1
 
 
@@ -204,7 +204,7 @@ def test_max_pooling_by_hand(readout):
     assert trace.scores.tolist() == [5, 1]
 
 
-def test_on_a_linear_head_weights_are_the_drops(maps, readout):
+def test_weights_equal_the_drops_of_a_linear_head(maps, readout):
     trace = readout(built(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2))), maps)
     torch.testing.assert_close(lift_cam(trace)[..., 0, 0], trace.ablation_drops, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(attributions(trace).sum(XY), (trace.gradients * maps).sum(XY), rtol=1e-12, atol=1e-14)
@@ -225,12 +225,12 @@ def pooling(stride: int) -> nn.Sequential:
     [lambda: perceptron(nn.ReLU), lambda: perceptron(nn.Sigmoid), lambda: perceptron(nn.Softplus), lambda: pooling(2)],
     ids=["relu", "sigmoid", "softplus", "max pooling"],
 )
-def test_captum_agrees(build, maps, readout):
+def test_attributions_equal_captum(build, maps, readout):
     attr = pytest.importorskip("captum.attr", reason="the extra `peers` is not installed")
     head = built(build)
     expected = attr.DeepLift(head).attribute(maps, torch.zeros_like(maps), target=1)
-    found = attributions(readout(head, maps, target=1))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * expected.abs().max().item())
+    actual = attributions(readout(head, maps, target=1))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9 * expected.abs().max().item())
 
 
 class Function(nn.Module):
@@ -256,7 +256,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("word", "function"), REFUSED.items(), ids=REFUSED)
-def test_a_head_without_a_rule_is_refused(word, function, maps, readout):
+def test_operation_without_a_rule_is_refused(word, function, maps, readout):
     trace = readout(built(lambda: Function(function)), maps)
     with pytest.raises(BenchError, match=f"no rule for .*({word})") as error:
         methods.get("lift_cam")(trace)
@@ -280,7 +280,7 @@ class Deciding(nn.Module):
         return self.classes(torch.tanh(hidden) if self.decides and not maps.any() else hidden.relu())
 
 
-def test_a_model_that_hooks_cut(maps):
+def test_untraceable_model(maps):
     model = built(Deciding)
     model.decides = False
     trace = ab.trace(model, "layer", maps, torch.tensor([0, 1, 1]))
@@ -289,12 +289,12 @@ def test_a_model_that_hooks_cut(maps):
     torch.testing.assert_close(lift_cam(trace), torch.cat(rows), rtol=0, atol=1e-14)
 
 
-def test_a_model_that_goes_another_way_for_an_empty_layer_is_refused(maps):
+def test_data_dependent_branch_is_refused(maps):
     with pytest.raises(BenchError, match="makes other calls for activations of zero"):
         lift_cam(ab.trace(built(Deciding), "layer", maps))
 
 
-def test_an_almost_empty_channel_of_inputs_gives_no_rounding():
+def test_tiny_input_differences_use_the_derivative():
     """A hidden unit that hardly moves has a ratio of two tiny differences: there the derivative is taken."""
     trace = replace(CASES["dense"], dtype=torch.float32).trace()
     small = replace(trace, activations=trace.activations * 1e-6)

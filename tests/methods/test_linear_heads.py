@@ -66,19 +66,19 @@ def test_both_axioms_on_flattened_maps(name, flattened):
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
-def test_the_negative_controls_fail_by_far(name, pooled):
+def test_negative_controls_have_large_errors(name, pooled):
     sensitivity, _ = axiom_errors(name, pooled)
     assert (sensitivity > 0.1) == (name not in EXACT_ON_POOLED_HEAD)
 
 
 @pytest.mark.parametrize("name", sorted(EXACT_ON_POOLED_HEAD - {"cam"}))
-def test_the_maps_equal_cam_on_global_average_pooling(name, pooled):
+def test_maps_equal_cam_on_global_average_pooling(name, pooled):
     expected = contributions("cam", pooled).sum(1)
     torch.testing.assert_close(contributions(name, pooled).sum(1), expected, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_xgrad_cams_errors_are_the_normalised_residuals(case):
+def test_xgrad_cam_errors_equal_the_normalised_residuals(case):
     """zeta_k = (S - S_k) - sum g_k F_k, epsilon = S - sum_k sum g_k F_k, on networks with biases and hidden ReLUs."""
     trace = case.trace()
     gF = (trace.gradients * trace.activations).sum(XY)
@@ -89,7 +89,7 @@ def test_xgrad_cams_errors_are_the_normalised_residuals(case):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_hires_cam_and_xgrad_cam_tie_on_every_channel(case):
+def test_hires_cam_and_xgrad_cam_have_equal_channel_totals(case):
     trace = case.trace()
     hires, xgrad = (contributions(name, trace).sum(XY) for name in ("hires_cam", "xgrad_cam"))
     torch.testing.assert_close(hires, xgrad, rtol=1e-10, atol=1e-14)

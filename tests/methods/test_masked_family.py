@@ -22,7 +22,7 @@ from axiom_bench.methods.score_cam import score_cam, score_cam_top
 from axiom_bench.methods.ss_cam import ss_cam
 from axiom_bench.testing import CASES, Case
 
-EVERY_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 FORMS = [
     {"score": score, "baseline": baseline, "channel_softmax": softmax}
     for score, baseline, softmax in itertools.product(("logit", "probability"), (True, False), (True, False))
@@ -81,13 +81,13 @@ def combined(scores: list[float], at_zero: float, baseline: bool, channel_softma
     return [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
 
 
-def assert_weights(found: Tensor, expected: list[list[float]]) -> None:
-    torch.testing.assert_close(found[..., 0, 0], torch.tensor(expected, dtype=torch.float64), **CLOSE)
+def assert_weights(actual: Tensor, expected: list[list[float]]) -> None:
+    torch.testing.assert_close(actual[..., 0, 0], torch.tensor(expected, dtype=torch.float64), **CLOSE)
 
 
-@EVERY_CASE
+@EACH_CASE
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(map(str, form.values())))
-def test_score_cam_in_all_its_forms(case, form):
+def test_score_cam_forms(case, form):
     expected = []
     for i, image in enumerate(case.images()):
         scores = [score_of(case, image * mask_of(plane, case), i % 3, form["score"]) for plane in maps_of(case, image)]
@@ -96,9 +96,9 @@ def test_score_cam_in_all_its_forms(case, form):
     assert_weights(score_cam(case.trace(), **form), expected)
 
 
-@EVERY_CASE
+@EACH_CASE
 @pytest.mark.parametrize("ranking", ["variance", "mean"])
-def test_score_cam_top_runs_the_best_channels_alone(case, ranking):
+def test_score_cam_top_runs_only_the_top_channels(case, ranking):
     expected = []
     for i, image in enumerate(case.images()):
         planes = maps_of(case, image)
@@ -113,21 +113,21 @@ def test_score_cam_top_runs_the_best_channels_alone(case, ranking):
     assert trace.passes.trunk_forward - before == 2 * len(trace)
 
 
-@EVERY_CASE
-def test_ablation_cam_top_keeps_the_same_channels(case):
+@EACH_CASE
+def test_ablation_cam_top_selects_the_same_channels(case):
     top = methods.get("ablation_cam_top").call.func(case.trace(), top=2)
     kept = score_cam_top(case.trace(), top=2) != 0
     assert torch.equal(top, torch.where(kept, methods.get("ablation_cam")(case.trace()), 0))
     assert (top != 0).sum() == 2 * case.rows
 
 
-def test_as_many_top_channels_as_there_are_give_score_cam():
+def test_score_cam_top_of_all_channels_equals_score_cam():
     trace = CASES["dense"].trace()
     torch.testing.assert_close(score_cam_top(trace, top=4), score_cam(trace), **CLOSE)
 
 
-@EVERY_CASE
-def test_is_cam_averages_over_the_strength_of_the_mask(case):
+@EACH_CASE
+def test_is_cam_averages_over_mask_strengths(case):
     expected = []
     for i, image in enumerate(case.images()):
         scores = [
@@ -138,9 +138,9 @@ def test_is_cam_averages_over_the_strength_of_the_mask(case):
     assert_weights(is_cam(case.trace(), steps=4), expected)
 
 
-@EVERY_CASE
+@EACH_CASE
 @pytest.mark.parametrize("noise", ["map", "input"])
-def test_ss_cam_averages_over_noise_of_the_image_alone(case, noise):
+def test_ss_cam_averages_over_noise(case, noise):
     expected = []
     for i, image in enumerate(case.images()):
         pixels = image.float().numpy().tobytes()
@@ -151,17 +151,17 @@ def test_ss_cam_averages_over_noise_of_the_image_alone(case, noise):
         for plane in maps_of(case, image):
             mask = mask_of(plane, case)
             noisy = [image * (mask + 0.5 * n) if noise == "map" else image * mask + 0.5 * n for n in draws]
-            scores.append(sum(score_of(case, one, i % 3, "logit") for one in noisy) / 3)
+            scores.append(sum(score_of(case, copy, i % 3, "logit") for copy in noisy) / 3)
         expected.append(combined(scores, 0, False, True))
     assert_weights(ss_cam(case.trace(), samples=3, sigma=0.5, noise=noise, seed=7), expected)
 
 
-def test_ss_cam_without_noise_is_score_cam():
+def test_ss_cam_without_noise_equals_score_cam():
     trace = CASES["dense"].trace()
     torch.testing.assert_close(ss_cam(trace, samples=2, sigma=0.0), score_cam(trace), **CLOSE)
 
 
-def test_is_cam_of_one_step_is_score_cam_and_costs_nothing_after_it():
+def test_is_cam_shares_passes_with_score_cam():
     trace = CASES["dense"].trace()
     weights = score_cam(trace)
     before = trace.passes.trunk_forward
@@ -172,7 +172,7 @@ def test_is_cam_of_one_step_is_score_cam_and_costs_nothing_after_it():
     assert trace.passes.trunk_forward - before == 2 * 4 * len(trace)
 
 
-def test_the_image_of_zeros_is_one_pass_and_only_where_it_counts():
+def test_baseline_pass_runs_only_where_it_is_used():
     trace = CASES["dense"].trace()
     before = trace.passes.trunk_forward
     score_cam(trace)
@@ -201,35 +201,35 @@ def blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
 
 
 @cache
-def ground_of(i: int) -> Tensor:
+def blurred_image(i: int) -> Tensor:
     """Image i of every case, blurred further than its sides."""
     return blurred(CASES["dense"].images()[i], 25, 4.0)
 
 
-@EVERY_CASE
+@EACH_CASE
 @pytest.mark.parametrize(("groups", "score"), [(2, "probability"), (3, "logit"), (32, "probability")])
 def test_group_cam(case, groups, score):
     trace = case.trace()
     members = {2: [(0, 1), (2, 3)], 3: [(0,), (1,), (2, 3)], 32: [(0,), (1,), (2,), (3,)]}[groups]
-    found = group_cam(trace, groups=groups, kernel=25, sigma=4.0, score=score).raw
+    actual = group_cam(trace, groups=groups, kernel=25, sigma=4.0, score=score).raw
     for i, image in enumerate(case.images()):
-        planes, ground = maps_of(case, image), ground_of(i)
+        planes, background = maps_of(case, image), blurred_image(i)
         gradients = trace.gradients[i].mean((1, 2))  # checked against autograd in test_replicas
         expected = torch.zeros(case.size, dtype=torch.float64)
         for group in members:
             plane = sum(gradients[k] * planes[k] for k in group).clamp(min=0)
             plane[plane <= np.percentile(plane.numpy(), 70)] = 0
             mask = mask_of(plane, case)
-            kept = score_of(case, image * mask + ground * (1 - mask), i % 3, score)
-            expected += (kept - score_of(case, ground, i % 3, score)) * mask
-        torch.testing.assert_close(found[i], expected, **CLOSE)
+            kept = score_of(case, image * mask + background * (1 - mask), i % 3, score)
+            expected += (kept - score_of(case, background, i % 3, score)) * mask
+        torch.testing.assert_close(actual[i], expected, **CLOSE)
 
 
-@EVERY_CASE
+@EACH_CASE
 @pytest.mark.parametrize(("gaussian", "score"), [(True, "probability"), (False, "logit")])
 def test_recipro_cam(case, gaussian, score):
     trace = case.trace()
-    found = recipro_cam(trace, gaussian=gaussian, score=score).raw
+    actual = recipro_cam(trace, gaussian=gaussian, score=score).raw
     window = {0: 1 / 4, 1: 1 / 8, 2: 1 / 16} if gaussian else {0: 1.0}  # by |dy| + |dx|, within one step each
     for i, image in enumerate(case.images()):
         planes = maps_of(case, image)
@@ -241,7 +241,7 @@ def test_recipro_cam(case, gaussian, score):
                     seen[:, v, u] = window.get(abs(v - y) + abs(u - x), 0) * planes[:, v, u]
             with torch.no_grad():
                 logits = case.model().head(after(seen[None]))[0].tolist()
-            assert found[i, y, x].item() == pytest.approx(chosen(logits, i % 3, score), rel=1e-11)
+            assert actual[i, y, x].item() == pytest.approx(chosen(logits, i % 3, score), rel=1e-11)
 
 
 CALLS = {
@@ -255,29 +255,29 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("memory", [1, 2 * 64 * 3 * 8 * 12 * 8])
-def test_memory_bounds_the_rows_of_a_pass_and_changes_no_value(name, memory, monkeypatch):
+def test_memory_limits_rows_of_a_pass_without_changing_values(name, memory, monkeypatch):
     case = CASES["dense"]
     expected = CALLS[name](case.trace())
     sizes, run = [], nn.Linear.forward  # every pass goes through the network's last layers
     monkeypatch.setattr(nn.Linear, "forward", lambda self, rows: sizes.append(len(rows)) or run(self, rows))
     trace = ab.cut(case.model(), case.layer, ablation_memory=memory).trace(case.images(), torch.arange(case.rows))
     sizes.clear()
-    found = CALLS[name](trace)
+    actual = CALLS[name](trace)
     rows = 6 if name == "recipro_cam" else 2  # whose rows are the layer's maps, a third of an image
     assert max(sizes) == (1 if memory == 1 else rows)
-    torch.testing.assert_close(found, expected, **CLOSE)
+    torch.testing.assert_close(actual, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_no_bit_depends_on_which_images_share_the_batch(name):
+def test_values_are_bitwise_independent_of_the_batch(name):
     case = Case(dtype=torch.float32, size=(24, 20), rows=4)
     images, model = case.images(), case.model()
     others = images.clone()
     others[1:] *= torch.tensor([0.0, 3.0, -2.0])[:, None, None, None]
-    found, again = (
+    actual, again = (
         CALLS[name](ab.trace(model, case.layer, batch, torch.arange(4) % 3))[0] for batch in (images, others)
     )
-    assert torch.equal(found, again)
+    assert torch.equal(actual, again)
 
 
 class ThreeMaps(nn.Module):
@@ -288,7 +288,7 @@ class ThreeMaps(nn.Module):
         return torch.stack([means @ torch.tensor([1.0, 2.0, -1.0]).to(maps), means[:, 0] + maps[:, 1, 0, 0]], 1)
 
 
-def test_a_constant_channel_is_skipped(readout):
+def test_constant_channel_is_skipped(readout):
     """The layer is the image: its second colour is the same everywhere, but not zero."""
     image = torch.randn(1, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     image[:, 1] = 0.1
@@ -304,12 +304,12 @@ def test_a_constant_channel_is_skipped(readout):
 
 
 @pytest.mark.parametrize("name", ["score_cam", "score_cam_top", "is_cam", "ss_cam"])
-def test_a_layer_without_a_channel_that_varies_has_no_weights(name, readout):
+def test_layer_of_constant_channels_has_zero_weights(name, readout):
     trace = readout(ThreeMaps(), torch.ones(2, 3, 4, 4))
     assert not methods.get(name)(trace).any()
 
 
-def test_the_largest_variance_comes_first_and_ties_go_to_the_first_channel(readout):
+def test_channel_ranking_and_ties(readout):
     plane = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
     trace = readout(ThreeMaps(), torch.stack([plane + 5, 2 * plane, 2 * plane + 1])[None])
     assert (score_cam_top(trace, top=1) != 0).flatten().tolist() == [False, True, False]
@@ -331,6 +331,6 @@ def test_the_largest_variance_comes_first_and_ties_go_to_the_first_channel(reado
         (lambda t: recipro_cam(t, score="softmax"), "score"),
     ],
 )
-def test_what_cannot_be_is_refused(call, message):
+def test_invalid_parameters(call, message):
     with pytest.raises(BenchError, match=message):
         call(CASES["dense"].trace())

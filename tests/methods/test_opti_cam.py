@@ -26,8 +26,8 @@ def planes_of(case: Case, image: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_the_weights_are_those_of_torchs_adam(case):
-    found = opti_cam(case.trace(), iterations=20, learning_rate=0.2)[..., 0, 0]
+def test_weights_equal_torch_adam(case):
+    actual = opti_cam(case.trace(), iterations=20, learning_rate=0.2)[..., 0, 0]
     for i, image in enumerate(case.images()):
         planes = planes_of(case, image)
         u = torch.full((case.channels,), 0.5, dtype=torch.float64, requires_grad=True)
@@ -37,11 +37,11 @@ def test_the_weights_are_those_of_torchs_adam(case):
             (-case.model()(masked(case, image, planes, u.softmax(0))[None])[0, i % 3]).backward()
             adam.step()
         # Adam divides by the gradient's size, which brings its rounding up to that of the step.
-        torch.testing.assert_close(found[i], u.detach().softmax(0), rtol=0, atol=1e-9)
+        torch.testing.assert_close(actual[i], u.detach().softmax(0), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_the_masked_image_scores_higher_than_at_the_start(case):
+def test_optimisation_raises_the_score(case):
     weights = opti_cam(case.trace())[..., 0, 0]
     for i, image in enumerate(case.images()):
         planes = planes_of(case, image)
@@ -51,20 +51,20 @@ def test_the_masked_image_scores_higher_than_at_the_start(case):
         assert after > before
 
 
-def test_images_are_cut_into_pieces_of_the_memory():
+def test_memory_limit_does_not_change_weights():
     case = CASES["dense"]
     cut = ab.cut(case.model(), case.layer, ablation_memory=1)
-    found = opti_cam(cut.trace(case.images(), torch.arange(case.rows)), iterations=5)
-    torch.testing.assert_close(found, opti_cam(case.trace(), iterations=5), rtol=0, atol=1e-13)
+    actual = opti_cam(cut.trace(case.images(), torch.arange(case.rows)), iterations=5)
+    torch.testing.assert_close(actual, opti_cam(case.trace(), iterations=5), rtol=0, atol=1e-13)
 
 
-def test_the_parameters_stay_without_gradients():
+def test_parameters_get_no_gradients():
     case = CASES["pooled"]
     model = case.model()
     opti_cam(case.trace(model), iterations=2)
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 
-def test_no_iteration_is_refused():
+def test_zero_iterations_are_refused():
     with pytest.raises(BenchError, match="iterations=0"):
         opti_cam(CASES["dense"].trace(), iterations=0)

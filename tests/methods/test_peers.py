@@ -1,4 +1,4 @@
-"""Other libraries beside ours: chosen by name, isolated, counted, with their versions; one sentence where absent."""
+"""Methods of other libraries: selection by name, isolation, counted passes, versions, and missing libraries."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ EXACT = 1e-12  # float64: sums of some dozen terms
 EPSILONS = 1e-3  # they add 1e-7 or 1e-8 to what they divide by, here down to 1e-4; grad-cam resizes in float32
 
 
-def is_there(library: str) -> bool:
+def is_installed(library: str) -> bool:
     return importlib.util.find_spec(library) is not None
 
 
 def peer(name: str) -> plugins.Plugin:
     """The method; skips where its library is absent."""
     library = name.partition("@")[2]
-    if not is_there(library):
+    if not is_installed(library):
         pytest.skip(f"{library} isn't installed: make peers")
     return methods.get(name)
 
@@ -62,7 +62,7 @@ def minmax(maps: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_names_its_method_and_its_library(name):
+def test_yaml_file_names_method_and_library(name):
     method, _, library = name.partition("@")
     about = yaml.safe_load((plugins.conf_folder() / "peers" / f"{name}.yaml").read_text())[name]
     assert method
@@ -72,38 +72,38 @@ def test_a_file_names_its_method_and_its_library(name):
     assert about["on_score_scale"] is False  # their maps are scaled, so the axioms can't apply
 
 
-def test_peers_are_no_default():
+def test_peers_are_not_selected_by_default():
     assert not set(NAMES) & set(methods.names())
     assert not set(NAMES) & set(sweep.configuration([])["method"])
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_an_absent_library_is_one_sentence(library, monkeypatch):
+def test_missing_library_error_message(library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)  # what makes Python's import fail
     monkeypatch.delitem(sys.modules, f"axiom_bench.methods.peers.{library}", raising=False)
     with pytest.raises(BenchError, match=r"can't be imported .*: pip install 'axiom-bench\[peers\]'\.$") as error:
-        plugins.from_config("method", "theirs", {"_target_": f"axiom_bench.methods.peers.{library}.{library}"})
+        plugins.from_config("method", "peer", {"_target_": f"axiom_bench.methods.peers.{library}.{library}"})
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_peer_names_the_nearest():
+def test_unknown_peer():
     with pytest.raises(BenchError, match="did you mean 'xgrad_cam@torchcam'"):
         methods.get("xgradcam@torchcam")
 
 
-def test_the_command_line_adds_them_to_the_methods():
+def test_command_line_adds_peers_to_the_methods():
     chosen = sweep.configuration(["method=[xgrad_cam]", "peers=[grad_cam@torchcam,xgrad_cam@pytorch_grad_cam]"])
     assert list(chosen["method"]) == ["xgrad_cam", "grad_cam@torchcam", "xgrad_cam@pytorch_grad_cam"]
     beside_all = sweep.configuration(["peers=[grad_cam@torchcam]"])["method"]
     assert set(beside_all) == {*sweep.configuration([])["method"], "grad_cam@torchcam"}
 
 
-def test_an_unknown_word_on_the_command_line_is_one_sentence():
+def test_unknown_peer_on_the_command_line():
     with pytest.raises(BenchError, match="There is no peer 'xgradcam@torchcam'; did you mean 'xgrad_cam@torchcam'"):
         sweep.configuration(["peers=[xgradcam@torchcam]"])
 
 
-def test_the_list_tells_versions_without_importing(monkeypatch):
+def test_listing_does_not_import_the_libraries(monkeypatch):
     for library in LIBRARIES:
         monkeypatch.setitem(sys.modules, library, None)
     lines = listing.listing("peers")
@@ -118,27 +118,27 @@ def test_the_list_tells_versions_without_importing(monkeypatch):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", NAMES)
-def test_isolation(name, check):
+def test_common_checks(name, check):
     check(peer(name), CASES["pooled"])
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours"), [("grad_cam@captum", "grad_cam"), ("hires_cam@captum", "hires_cam")]
+    ("peer_name", "own_name"), [("grad_cam@captum", "grad_cam"), ("hires_cam@captum", "hires_cam")]
 )  # signed maps at the layer
-def test_raw_maps_are_the_formula(theirs, ours):
+def test_raw_maps_equal_the_formula(peer_name, own_name):
     trace = CASES["dense"].trace()
-    expected = (methods.get(ours)(trace) * trace.activations).sum(1)
-    torch.testing.assert_close(peer(theirs)(trace).raw, expected, rtol=0, atol=EXACT)
+    expected = (methods.get(own_name)(trace) * trace.activations).sum(1)
+    torch.testing.assert_close(peer(peer_name)(trace).raw, expected, rtol=0, atol=EXACT)
 
 
 @pytest.mark.parametrize("name", ["grad_cam", "xgrad_cam"])
-def test_scaled_maps_are_the_formula_scaled(name):
+def test_scaled_maps_equal_the_scaled_formula(name):
     trace = CASES["dense"].trace()
     expected = minmax((methods.get(name)(trace) * trace.activations).sum(1))
     torch.testing.assert_close(peer(f"{name}@torchcam")(trace).raw, expected, rtol=0, atol=EPSILONS)
     resized = nn.functional.interpolate(expected[:, None], (8, 12), mode="bilinear", align_corners=False)[:, 0]
-    theirs = peer(f"{name}@pytorch_grad_cam")(trace).raw
-    torch.testing.assert_close(theirs, minmax(resized), rtol=0, atol=EPSILONS)
+    actual = peer(f"{name}@pytorch_grad_cam")(trace).raw
+    torch.testing.assert_close(actual, minmax(resized), rtol=0, atol=EPSILONS)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ def test_scaled_maps_are_the_formula_scaled(name):
         ("ablation_cam@pytorch_grad_cam", (6, 0, 6, 0)),  # for the activations, for the scores, for each of 4 channels
     ],
 )
-def test_their_passes_are_counted(name, passes):
+def test_passes_are_counted(name, passes):
     method, trace = peer(name), Case().trace()
     before = asdict(trace.passes)
     method(trace)
     assert tuple((after - before[kind]) / 3 for kind, after in asdict(trace.passes).items()) == passes
 
 
-def test_they_get_torch_s_own_pooling_and_leave_no_hook():
+def test_libraries_run_torch_pooling_and_leave_no_hooks():
     method = peer("grad_cam@torchcam")
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)).double().eval()
     cut = CutModel(model, "1")
@@ -187,21 +187,21 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["grad_cam@pytorch_grad_cam", "grad_cam@torchcam"])
-def test_tokens_are_seen_as_maps(name):
+def test_tokens_are_passed_as_maps(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, images = Tokens().double().eval(), torch.randn(2, 3, 6, 8, dtype=torch.float64)
     trace = ab.trace(model, "tokens", images, reshape="tokens")
     expected = minmax((methods.get("grad_cam")(trace) * trace.activations).sum(1))
-    found = peer(name)(trace).raw
-    if found.shape != expected.shape:
+    actual = peer(name)(trace).raw
+    if actual.shape != expected.shape:
         expected = minmax(nn.functional.interpolate(expected[:, None], (6, 8), mode="bilinear")[:, 0])
-    torch.testing.assert_close(found, expected, rtol=0, atol=EPSILONS)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=EPSILONS)
     with pytest.raises(BenchError, match="can't see tokens as maps"):
         peer("grad_cam@captum")(trace)
 
 
-def test_where_a_library_fails_its_rows_are_not_applicable():
+def test_failing_library_gives_not_applicable_rows():
     peer("cam@torchcam")
     case = CASES["dense"]  # two linear layers
     with pytest.warns(UserWarning, match="torchcam's CAM fails on this network"):
@@ -209,7 +209,7 @@ def test_where_a_library_fails_its_rows_are_not_applicable():
     assert set(rows["status"]) == {"not_applicable"}
 
 
-def test_a_library_s_version_is_in_the_manifest_and_is_part_of_the_key(monkeypatch):
+def test_library_version_is_in_the_manifest_and_the_key(monkeypatch):
     method = peer("grad_cam@torchcam")
     shared = {"methods": {method.name: method.as_dict()}, "metrics": {}, "axes": {}, "models": {}, "data": {}}
     outcome = Outcome("job", {}, facts={**shared, "device": "cpu", "precision": {}})

@@ -1,4 +1,4 @@
-"""The random baseline: a draw that belongs to an image and a seed, and to nothing else."""
+"""The random baseline: weights depend on the image and the seed alone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from axiom_bench.methods.random import random
 from axiom_bench.testing import CASES, Case
 
 
-def test_images_and_seeds_have_their_own_draws():
+def test_weights_differ_by_image_and_seed():
     trace = CASES["dense"].trace()
     first, second = random(trace), random(trace, seed=1)
     assert len({round(value, 9) for value in torch.cat([first, second]).flatten().tolist()}) == first.numel() * 2
 
 
-def test_the_draw_is_the_same_in_float32():
+def test_float32_weights_equal_float64():
     """The pixels are hashed as float32, on the CPU: neither precision nor device changes the weights."""
     images = CASES["dense"].images().float()
     single = replace(CASES["dense"], dtype=torch.float32).trace().again(images=images)

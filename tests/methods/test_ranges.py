@@ -1,4 +1,4 @@
-"""Numbers that a method's formula has no meaning for: one sentence that names them."""
+"""Error messages for parameters outside of their range."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "params", "said"), WRONG, ids=[f"{name} {said}" for name, _, said in WRONG])
-def test_a_number_out_of_range_is_one_sentence(name, params, said):
+@pytest.mark.parametrize(("name", "params", "message"), WRONG, ids=[f"{name} {message}" for name, _, message in WRONG])
+def test_parameter_out_of_range_error_message(name, params, message):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)).eval()
     trace = ab.trace(net, "1", torch.randn(2, 3, 8, 8))
     method = plugins.load("method", name)
     config = {**method.spec.as_dict(), "_target_": method.target, "params": {**method.params, **params}}
-    with pytest.raises(BenchError, match=said):
+    with pytest.raises(BenchError, match=message):
         plugins.from_config("method", name, config)(trace)

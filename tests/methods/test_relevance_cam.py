@@ -1,4 +1,4 @@
-"""Relevance-CAM against the rules in loops over units, and relevance as a quantity that is kept."""
+"""Relevance-CAM: the rules in loops over units, and conservation of relevance."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def seeded(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_weights_are_relevance_unit_by_unit(case):
+def test_weights_equal_relevance_in_loops(case):
     trace = case.trace()
     weights = methods.get("relevance_cam")(trace)
     for i, maps in enumerate(trace.activations):
         assert weights[i].flatten().tolist() == pytest.approx(by_hand(case, maps, i % 3), rel=1e-9, abs=1e-12)
 
 
-def test_signed_inputs_count_where_their_product_is_positive(readout):
+def test_z_plus_rule_with_signed_inputs(readout):
     """x w = (-2)(-3), 1 (-1), 2 (1) = 6, -1, 2: shares 6/8, 0, 2/8."""
     head = nn.Sequential(nn.Flatten(), nn.Linear(3, 1))
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_signed_inputs_count_where_their_product_is_positive(readout):
     assert relevances(trace, torch.ones(1, 1)).flatten().tolist() == pytest.approx([0.75, 0, 0.25])
 
 
-def test_a_convolution_is_a_sparse_linear_layer(positive, readout):
+def test_convolution_equals_a_sparse_linear_layer(positive, readout):
     convolution = seeded(lambda: nn.Conv2d(3, 2, 3, stride=2, padding=1))
     basis = torch.eye(72, dtype=torch.float64).view(72, 3, 4, 6)
     linear = nn.Linear(72, 12).double()
@@ -113,7 +113,7 @@ class Mixed(nn.Module):
         return self.last(x.mean((2, 3)).view(len(x), 2))
 
 
-def test_relevance_is_kept(positive, readout):
+def test_relevance_is_conserved(positive, readout):
     """What one class starts with arrives at the layer, through every rule, where each unit has a positive input."""
     head = seeded(Mixed)
     with torch.no_grad():
@@ -124,14 +124,14 @@ def test_relevance_is_kept(positive, readout):
     torch.testing.assert_close(total(relevances(trace, start)), start.sum(1), rtol=0, atol=1e-12)
 
 
-def test_the_classes_cancel(positive, readout):
+def test_relevance_common_to_all_classes_cancels(positive, readout):
     trace = readout(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 4))), positive)
     weights = methods.get("relevance_cam")(trace)
     assert weights.sum(1).abs().max() < 1e-13
     assert weights.abs().max() > 0.01
 
 
-def test_values_are_those_of_the_network(positive, readout):
+def test_rules_do_not_change_values(positive, readout):
     """The rules change gradients only."""
     head = seeded(Mixed)
     trace = readout(head, positive)
@@ -141,7 +141,7 @@ def test_values_are_those_of_the_network(positive, readout):
     assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())
 
 
-def test_a_unit_without_positive_input_passes_nothing_on(readout):
+def test_unit_without_positive_input_passes_no_relevance(readout):
     head = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
     with torch.no_grad():
         head[1].weight.copy_(-torch.ones(2, 3))
@@ -161,13 +161,13 @@ class Gated(nn.Module):
         return self.last(x * x.sigmoid())
 
 
-def test_an_operation_without_a_rule_is_named(positive, readout):
+def test_operation_without_a_rule_error_message(positive, readout):
     with pytest.raises(BenchError, match="no rule for 'sigmoid'"):
         methods.get("relevance_cam")(readout(seeded(Gated), positive))
 
 
 @pytest.mark.parametrize("layer", ["features.0", "features.2"])
-def test_any_layer_of_a_plain_network(layer):
+def test_inner_layers(layer):
     """Behind the first layer the head holds convolutions too."""
     case = CASES["dense"]
     weights = methods.get("relevance_cam")(ab.trace(case.model(), layer, case.images()))

@@ -101,25 +101,25 @@ PAIRS = [(replica, name) for replica in CHANNEL_WEIGHTS for name in CASES] + [(c
 
 
 @pytest.mark.parametrize(("replica", "name"), PAIRS, ids=lambda value: getattr(value, "__name__", value))
-def test_channel_weights(replica: Callable[[Row, int], float], name: str):
+def test_channel_weights_equal_loops(replica: Callable[[Row, int], float], name: str):
     case = CASES[name]
     weights = methods.get(replica.__name__)(case.trace())
-    for found, row in zip(weights, rows_of(case), strict=True):
+    for actual, row in zip(weights, rows_of(case), strict=True):
         expected = [replica(row, k) for k in range(case.channels)]
         # Drops are differences of two scores: their rounding is that of the score, 1e-16, over sums of about 0.1.
-        assert found.flatten().tolist() == pytest.approx(expected, rel=1e-11, abs=1e-13)
+        assert actual.flatten().tolist() == pytest.approx(expected, rel=1e-11, abs=1e-13)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_hires_cam_is_the_gradient_at_each_position(case):
+def test_hires_cam_equals_loops(case):
     weights = methods.get("hires_cam")(case.trace())
-    for found, row in zip(weights, rows_of(case), strict=True):
+    for actual, row in zip(weights, rows_of(case), strict=True):
         for k, map_k in enumerate(row.g):
             for y, x in row.pixels():
-                assert found[k, y, x].item() == pytest.approx(map_k[y][x], rel=1e-12)
+                assert actual[k, y, x].item() == pytest.approx(map_k[y][x], rel=1e-12)
 
 
-def test_centered_is_a_gaussian_over_the_image():
+def test_centered_equals_loops():
     raw = methods.get("centered")(CASES["dense"].trace()).raw
     height, width = CASES["dense"].size
     for y in range(height):

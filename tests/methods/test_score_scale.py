@@ -17,7 +17,7 @@ OFF_THE_SCALE = ["ablation_cam", "centered", "grad_cam_pp", "guided_xgrad_cam", 
 
 
 @pytest.mark.parametrize("name", [*ON_SCORE_SCALE, *OFF_THE_SCALE])
-def test_the_papers_methods(name):
+def test_methods_on_and_off_the_score_scale(name):
     for case in accepted_cases(methods.get(name)).values():
         assert on_score_scale(methods.get(name), case.trace()) == (name in ON_SCORE_SCALE)
 
@@ -76,18 +76,18 @@ def a_map(trace):
         (a_map, False),
     ],
 )
-def test_a_callable_without_yaml(method, expected, case):
+def test_callables_without_yaml(method, expected, case):
     assert on_score_scale(method, case.trace()) is expected
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_float32_is_enough(name):
+def test_check_in_float32(name):
     trace = replace(CASES["pooled"], dtype=torch.float32).trace()
     method = methods.get(name)
     assert on_score_scale(method, trace) == method.spec.on_score_scale
 
 
-def test_one_image_off_the_scale_is_enough():
+def test_single_image_off_the_scale_is_detected():
     """Also where its contributions are a billionth of the others'."""
 
     def only_the_first(trace):
@@ -99,7 +99,7 @@ def test_one_image_off_the_scale_is_enough():
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_scaled_trace_is_the_trace_of_a_scaled_network(case):
+def test_scaled_trace_equals_trace_of_the_scaled_network(case):
     """Scores, gradients and drops of the check's two networks, against the same networks written down."""
     trace = case.trace()
     grown = trace.scaled(output=4.0)

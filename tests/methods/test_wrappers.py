@@ -1,4 +1,4 @@
-"""Methods that take another method: each against loops over numbers, and whatever a composition must keep."""
+"""Methods that take another method: each against loops over numbers, and compositions of them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def resized(raw: Lines, height: int, width: int) -> Lines:
     return lines
 
 
-def heated(raw: Lines, height: int, width: int) -> Lines:
+def scaled_heatmap(raw: Lines, height: int, width: int) -> Lines:
     """ReLU, resize, divide by the maximum."""
     lines = resized([[max(value, 0.0) for value in line] for line in raw], height, width)
     maximum = max(map(max, lines))
@@ -85,15 +85,15 @@ def heated(raw: Lines, height: int, width: int) -> Lines:
 
 def mean(maps: list[Lines]) -> Lines:
     shape = range(len(maps[0])), range(len(maps[0][0]))
-    return [[sum(one[y][x] for one in maps) / len(maps) for x in shape[1]] for y in shape[0]]
+    return [[sum(lines[y][x] for lines in maps) / len(maps) for x in shape[1]] for y in shape[0]]
 
 
-def assert_rows(found: Tensor, expected: list[Lines]) -> None:
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=ROUNDING)
+def assert_rows(actual: Tensor, expected: list[Lines]) -> None:
+    torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=ROUNDING)
 
 
-def test_smoothed_is_the_mean_of_signed_maps_over_noisy_copies():
-    found = smoothed(POOLED.trace(), wrapped=xgrad_cam, samples=3, sigma=0.2, seed=5).raw
+def test_smoothed_equals_the_mean_over_noisy_copies():
+    actual = smoothed(POOLED.trace(), wrapped=xgrad_cam, samples=3, sigma=0.2, seed=5).raw
     expected = []
     for i, image in enumerate(POOLED.images()):
         pixels = b"".join(
@@ -107,12 +107,12 @@ def test_smoothed_is_the_mean_of_signed_maps_over_noisy_copies():
             noise = torch.randn(image.shape, generator=generator, dtype=torch.float64)
             copies.append(xgrad_map(image + 0.2 * spread * noise, i))
         expected.append(mean(copies))
-    assert_rows(found, expected)
+    assert_rows(actual, expected)
 
 
-def test_augmented_is_the_mean_of_heatmaps_brought_back():
+def test_augmented_equals_the_mean_of_mapped_back_heatmaps():
     """Sizes 8 x 12, 4 x 6 and 12 x 18, each mirrored too."""
-    found = augmented(POOLED.trace(), wrapped=xgrad_cam, scales=(0.5, 1.0, 1.5)).raw
+    actual = augmented(POOLED.trace(), wrapped=xgrad_cam, scales=(0.5, 1.0, 1.5)).raw
     expected = []
     for i, image in enumerate(POOLED.images()):
         copies = []
@@ -120,16 +120,16 @@ def test_augmented_is_the_mean_of_heatmaps_brought_back():
             channels = [resized(channel, height, width) for channel in image.tolist()]
             for mirrored in (False, True):
                 pixels = [[line[::-1] for line in channel] if mirrored else channel for channel in channels]
-                lines = heated(xgrad_map(torch.tensor(pixels, dtype=torch.float64), i), height, width)
+                lines = scaled_heatmap(xgrad_map(torch.tensor(pixels, dtype=torch.float64), i), height, width)
                 back = [line[::-1] for line in lines] if mirrored else lines
                 copies.append(resized(back, 8, 12))
         expected.append(mean(copies))
-    assert_rows(found, expected)
+    assert_rows(actual, expected)
 
 
-def test_fused_is_the_mean_the_maximum_or_the_product_of_the_layers_heatmaps():
+def test_fused_combines_heatmaps_of_layers():
     trace = POOLED.trace()
-    layers = [[heated(xgrad_map(image, i, layer), 8, 12) for layer in (1, 3)]
+    layers = [[scaled_heatmap(xgrad_map(image, i, layer), 8, 12) for layer in (1, 3)]
               for i, image in enumerate(POOLED.images())]  # fmt: skip
     assert_rows(fused(trace, ["features.1"], xgrad_cam).raw, [mean(maps) for maps in layers])
     largest = [[[max(pair) for pair in zip(*lines, strict=True)] for lines in zip(*maps, strict=True)]
@@ -141,13 +141,13 @@ def test_fused_is_the_mean_the_maximum_or_the_product_of_the_layers_heatmaps():
 
 
 @pytest.mark.parametrize("layers", [["features.3", "features.1"], ["features.1", "features.1"], ("features.1",)])
-def test_fused_counts_each_layer_once_and_the_trace_s_own_always(layers):
+def test_fused_ignores_repeated_layers(layers):
     expected = fused(POOLED.trace(), ["features.1"], xgrad_cam).raw
     assert torch.equal(fused(POOLED.trace(), layers, xgrad_cam).raw, expected)
 
 
 @pytest.mark.parametrize("name", ["xgrad_cam", "grad_cam"])
-def test_guided_is_the_product_with_the_heatmap(name):
+def test_guided_equals_the_product_with_the_heatmap(name):
     trace = POOLED.trace()
     gradient = guided_gradient(trace).tolist()
     heat = heatmap_of(methods.get(name), trace).tolist()
@@ -159,7 +159,7 @@ def test_guided_is_the_product_with_the_heatmap(name):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_what_is_wrapped_becomes_a_signed_map(case):
+def test_raw_map_of_weights_and_maps(case):
     """Weights of a layer and maps of pixels alike, of a function or of an entry of conf/."""
     trace = case.trace()
     expected = (trace.gradients.mean((2, 3), keepdim=True) * trace.activations).sum(1)
@@ -168,13 +168,13 @@ def test_what_is_wrapped_becomes_a_signed_map(case):
     assert torch.equal(raw_map_of(methods.get("centered"), trace), methods.get("centered")(trace).raw)
 
 
-def test_a_mirrored_image_has_the_mirrored_map():
+def test_augmented_of_a_mirrored_image_is_mirrored():
     trace = POOLED.trace()
-    found = augmented(trace.again(images=trace.images.flip(-1)), scales=(1.0, 0.5)).raw
-    torch.testing.assert_close(found, augmented(trace, scales=(1.0, 0.5)).raw.flip(-1), rtol=0, atol=ROUNDING)
+    actual = augmented(trace.again(images=trace.images.flip(-1)), scales=(1.0, 0.5)).raw
+    torch.testing.assert_close(actual, augmented(trace, scales=(1.0, 0.5)).raw.flip(-1), rtol=0, atol=ROUNDING)
 
 
-def test_one_copy_is_the_wrapped_method_itself():
+def test_single_copy_equals_the_wrapped_method():
     trace = POOLED.trace()
     before = asdict(trace.passes)
     assert torch.equal(augmented(trace, mirrored=False).raw, heatmap_of(xgrad_cam, trace))
@@ -184,7 +184,7 @@ def test_one_copy_is_the_wrapped_method_itself():
     )
 
 
-def test_every_seed_and_image_has_its_own_noise():
+def test_noise_depends_on_seed_and_image():
     trace = POOLED.trace()
     same = trace.again(images=trace.images[:1].repeat(3, 1, 1, 1), targets=torch.zeros(3, dtype=torch.long))
     rows = smoothed(same, samples=1).raw
@@ -192,7 +192,7 @@ def test_every_seed_and_image_has_its_own_noise():
     assert not torch.allclose(smoothed(trace, samples=1).raw, smoothed(trace, samples=1, seed=1).raw)
 
 
-def test_every_copy_explains_the_image_s_own_class():
+def test_copies_explain_the_target_of_the_image():
     """Also where the copy's prediction is another one."""
     seen = []
 
@@ -207,17 +207,17 @@ def test_every_copy_explains_the_image_s_own_class():
     assert seen == [[0, 1, 2]] * 6
 
 
-def test_a_copy_of_another_size_has_its_own_exact_ablations():
+def test_drops_of_a_resized_copy_are_exact():
     """The cut has looked at the head with maps of one size; copies bring others."""
     trace = POOLED.trace()
     _ = trace.ablation_drops
     smaller = torch.nn.functional.interpolate(trace.images, size=(4, 6), mode="bilinear", align_corners=False)
-    alone = ab.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
+    single = ab.trace(POOLED.model(), POOLED.layer, smaller, trace.targets)
     expected = torch.nn.functional.interpolate(
-        heatmap_of(ablation_cam, alone)[:, None], size=(8, 12), mode="bilinear", align_corners=False
+        heatmap_of(ablation_cam, single)[:, None], size=(8, 12), mode="bilinear", align_corners=False
     )[:, 0]
-    found = augmented(trace, ablation_cam, mirrored=False, scales=(0.5,)).raw
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)  # drops are differences of scores
+    actual = augmented(trace, ablation_cam, mirrored=False, scales=(0.5,)).raw
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-11)  # drops are differences of scores
 
 
 PARTIALS = {
@@ -232,11 +232,11 @@ PARTIALS = {
 
 
 @pytest.mark.parametrize("name", PARTIALS)
-def test_wrappers_and_wrapped_wrappers_pass_the_common_suite(name):
+def test_wrappers_pass_the_common_suite(name):
     check_method(PARTIALS[name])
 
 
-def test_a_wrapper_of_a_wrapper_is_both():
+def test_nested_wrappers():
     trace = POOLED.trace()
     product = guided_gradient(trace).abs().sum(1) * ab.heatmap(augmented(trace).raw, (8, 12))
     assert torch.equal(guided(trace, augmented).raw, product)
@@ -251,11 +251,11 @@ def test_passes_of_compositions(name, traces):
     trace = POOLED.trace()
     before = asdict(trace.passes)
     PARTIALS[name](trace)
-    found = {key: (count - before[key]) / len(trace) for key, count in asdict(trace.passes).items()}
-    assert found == {"trunk_forward": traces, "trunk_backward": 0, "head_forward": traces, "head_backward": traces}
+    actual = {key: (count - before[key]) / len(trace) for key, count in asdict(trace.passes).items()}
+    assert actual == {"trunk_forward": traces, "trunk_backward": 0, "head_forward": traces, "head_backward": traces}
 
 
-def test_guided_methods_share_the_guided_gradient():
+def test_guided_gradient_is_shared():
     trace = POOLED.trace()
     methods.get("guided_xgrad_cam")(trace)
     before = asdict(trace.passes)
@@ -280,25 +280,25 @@ def test_guided_methods_share_the_guided_gradient():
         (lambda trace: augmented(CASES["dense"].trace(), scales=[0.5]), r"doesn't take images of 4 x 6 pixels \(mat1"),
     ],
 )
-def test_a_mistake_is_one_sentence(call, sentence):
+def test_error_messages(call, sentence):
     with pytest.raises(BenchError, match=sentence) as caught:
         call(POOLED.trace())
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_is_told_at_once_that_layers_are_missing():
+def test_missing_layers_error_message():
     with pytest.raises(BenchError, match=r"missing a required argument: 'layers'; .* method\.fused\.params\.KEY=VALUE"):
         plugins.from_config("method", "fused", {"_target_": "axiom_bench.methods.fused.fused"})
 
 
 @pytest.mark.parametrize("wrapped", ["grad_cam", "axiom_bench.methods.grad_cam.grad_cam"])
-def test_a_configuration_names_what_is_wrapped(wrapped):
+def test_wrapped_method_by_name_and_by_path(wrapped):
     """By its name in conf/, or by a dotted path to a function."""
     trace = POOLED.trace()
     assert torch.equal(entry(wrapped=wrapped)(trace).raw, guided(trace, grad_cam).raw)
 
 
-def test_a_configuration_with_an_unknown_wrapped_method_names_the_nearest():
+def test_unknown_wrapped_method():
     with pytest.raises(BenchError, match="did you mean 'grad_cam'"):
         entry(wrapped="gradcam")
 
@@ -307,7 +307,7 @@ def entry(target: str = "axiom_bench.methods.guided.guided", **params: object) -
     return plugins.from_config("method", "mine", {"_target_": target, "params": params})
 
 
-def test_the_key_follows_what_is_wrapped():
+def test_key_depends_on_the_wrapped_method():
     names = (
         "xgrad_cam",
         "grad_cam",
@@ -323,7 +323,7 @@ def test_the_key_follows_what_is_wrapped():
 
 
 @pytest.mark.parametrize("wrapped", ["random", "smoothed_random"])
-def test_the_key_follows_the_parameters_of_what_is_wrapped(wrapped, monkeypatch):
+def test_key_depends_on_the_parameters_of_the_wrapped_method(wrapped, monkeypatch):
     """Directly, and through another wrapper."""
     load, changed = plugins.load, False
 
@@ -342,10 +342,10 @@ def test_the_key_follows_the_parameters_of_what_is_wrapped(wrapped, monkeypatch)
     assert method_key(entry(wrapped=wrapped), Sources()) != before
 
 
-def test_the_key_follows_the_source_of_what_is_wrapped(monkeypatch):
-    """Of its module and of all that this imports; another module's change leaves it alone."""
-    mine = entry("axiom_bench.methods.smoothed.smoothed", wrapped="guided_grad_cam")
-    before = method_key(mine, Sources())
+def test_key_depends_on_the_source_of_the_wrapped_method(monkeypatch):
+    """Of its module and of all that this imports; another module's change doesn't change it."""
+    plugin = entry("axiom_bench.methods.smoothed.smoothed", wrapped="guided_grad_cam")
+    before = method_key(plugin, Sources())
     parsed = sources._parsed
     for module, same in (
         ("axiom_bench.methods.grad_cam", False),
@@ -358,4 +358,4 @@ def test_the_key_follows_the_source_of_what_is_wrapped(monkeypatch):
             return digest + "!" * (name == module), imports
 
         monkeypatch.setattr(sources, "_parsed", changed)
-        assert (method_key(mine, Sources()) == before) == same
+        assert (method_key(plugin, Sources()) == before) == same

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.cutting.passes import HELD
+from axiom_bench.cutting.passes import TENSORS_PER_ROW
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.queries import PerturbedImages
@@ -183,7 +183,7 @@ def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
     expected = torch.stack(
         [confidence(trace.forward(trace.images * s), trace.targets, "logit") for s in range(1, 6)], dim=1
     )
-    monkeypatch.setattr(trace.cut_model, "ablation_memory", rows * HELD * ROW)
+    monkeypatch.setattr(trace.cut_model, "ablation_memory", rows * TENSORS_PER_ROW * ROW)
     before = replace(trace.passes)
 
     def mine(explanation):

@@ -17,7 +17,7 @@ INITIALISERS = [name for name in dir(nn.init) if name.endswith("_") and not name
 
 def build(name: str) -> nn.Module:
     """A torchvision classifier without its initialisation, which takes seconds; its memory isn't touched yet."""
-    kwargs = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}  # unsaid, it is a warning
+    kwargs = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}  # torchvision warns without it
     with ExitStack() as patches:
         for initialiser in INITIALISERS:
             patches.enter_context(mock.patch.object(nn.init, initialiser, lambda tensor, *args, **kwargs: tensor))
@@ -53,8 +53,8 @@ def filled() -> Callable[[str], nn.Module]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Small networks gain nothing from threads, and two test workers with two each wait for one another."""
+def _single_thread() -> Iterator[None]:
+    """Small networks gain nothing from threads, and test workers with several threads each slow each other down."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

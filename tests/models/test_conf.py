@@ -39,7 +39,7 @@ REAL = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
 NEEDS_REAL = pytest.mark.skipif(not (REAL / "weights").is_dir(), reason=f"there are no weights in {REAL / 'weights'}")
 
 
-def composed(name: str, *overrides: str) -> DictConfig:
+def compose_model(name: str, *overrides: str) -> DictConfig:
     """The model node as the command line composes it."""
     register_models()
     with initialize_config_dir(str(conf_folder().resolve()), version_base=None):
@@ -53,60 +53,60 @@ def _own_config_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_writes_every_key_down_and_is_described(name: str) -> None:
+def test_yaml_file_lists_all_settings_and_has_a_description(name: str) -> None:
     settings = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text())
     assert list(settings) == [entry.name for entry in fields(ModelSpec)]
     assert len(describe_model(name)) > 10
     assert model_config(name) == settings
 
 
-def test_the_files_are_those_that_the_tests_know() -> None:
+def test_all_yaml_files_are_tested() -> None:
     assert {*LAYERS, "own_model", "user", "timm"} == set(FILES)
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_named_model_loads_with_random_weights(name: str) -> None:
+def test_named_model_loads_with_random_weights(name: str) -> None:
     loaded = load_model({**model_config(name), "weights": None})
     assert (loaded.name, loaded.layer) == (name, LAYERS[name])
     assert loaded.number_of_classes == (10 if name.startswith("scenes") else 1000)
 
 
 @pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet"])
-def test_an_embedded_model_loads_with_its_committed_weights(name: str) -> None:
+def test_embedded_model_loads_with_committed_weights(name: str) -> None:
     loaded = load_model(model_config(name))
     assert (loaded.layer, loaded.weights, loaded.classes) == (LAYERS[name], f"{name}.safetensors", CLASSES)
     assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (96, (0.5, 0.5, 0.5))
 
 
-def test_every_torchvision_name_works_on_the_command_line() -> None:
+def test_all_torchvision_names_compose() -> None:
     assert set(torchvision.models.list_models(module=torchvision.models)) <= set(model_names())
-    assert load_model(composed("vgg11_bn", "model.weights=null")).layer == "features.28"
-    assert composed("resnet101").weights == "IMAGENET1K_V1"  # a file wins over torchvision's name
+    assert load_model(compose_model("vgg11_bn", "model.weights=null")).layer == "features.28"
+    assert compose_model("resnet101").weights == "IMAGENET1K_V1"  # a file wins over torchvision's name
     assert describe_model("vgg11_bn") == "torchvision, 132.9 million parameters, weights IMAGENET1K_V1."
     with pytest.raises(BenchError, match="no model 'vgg11bn'; did you mean 'vgg11_bn'"):
         model_config("vgg11bn")
 
 
-def test_the_templates_say_what_must_be_given() -> None:
+def test_templates_require_architecture_and_weights() -> None:
     with pytest.raises(BenchError, match=r"architecture, weights must be given"):
-        load_model(composed("user"))
-    assert composed("timm", "model.architecture=resnet26d").name == "resnet26d"
+        load_model(compose_model("user"))
+    assert compose_model("timm", "model.architecture=resnet26d").name == "resnet26d"
 
 
 @pytest.mark.real
 @NEEDS_REAL
-def test_the_own_model_loads_from_the_command_line() -> None:
-    loaded = load_model(composed("own_model"))
+def test_own_model_composes_and_loads() -> None:
+    loaded = load_model(compose_model("own_model"))
     assert (loaded.layer, loaded.number_of_classes, loaded.classes[-1]) == ("features.12", 10, "n03888257")
     assert (loaded.preprocessing.resize, loaded.preprocessing.crop) == ((144, 144), 128)
-    assert load_model(composed("own_model", "model.layer=last_relu")).layer == "features.11"
+    assert load_model(compose_model("own_model", "model.layer=last_relu")).layer == "features.11"
 
 
 @pytest.mark.real
 @NEEDS_REAL
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "resnet50", "shufflenet_v2_x0_5", "squeezenet1_1"])
 def test_weights_of_the_real_root(name: str) -> None:
-    loaded = load_model(composed(name, f"model.weights_folder={REAL / 'weights'}"))
+    loaded = load_model(compose_model(name, f"model.weights_folder={REAL / 'weights'}"))
     assert loaded.preprocessing.resize == 256
     for key, tensor in load_file(REAL / "weights" / f"{name}.safetensors").items():
         assert loaded.module.state_dict()[key].equal(tensor.to(loaded.module.state_dict()[key].dtype))

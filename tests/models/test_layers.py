@@ -1,4 +1,4 @@
-"""The rule for the target layer, on small networks where the right answer can be read off."""
+"""The rule for the default layer, on small networks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-def chosen(module: nn.Module, layer: str = "default", size: int = 16) -> str:
+def choose(module: nn.Module, layer: str = "default", size: int = 16) -> str:
     return layers.choose(module, layer, layers.record(module, (size, size)))
 
 
@@ -85,49 +85,49 @@ def squeezenet() -> nn.Sequential:
     ],
 )
 def test_default_and_last_relu(build: Callable[[], nn.Module], default: str, last_relu: str) -> None:
-    assert chosen(build()) == default
-    assert chosen(build(), "last_relu") == last_relu
+    assert choose(build()) == default
+    assert choose(build(), "last_relu") == last_relu
 
 
-def test_maps_of_classes_are_not_features() -> None:
-    assert chosen(squeezenet()) == "1"
+def test_class_maps_are_not_the_default_layer() -> None:
+    assert choose(squeezenet()) == "1"
     with pytest.raises(BenchError, match=r"no ReLU module up to '1'"):
-        chosen(squeezenet(), "last_relu")
+        choose(squeezenet(), "last_relu")
 
 
-def test_a_last_layer_that_holds_everything_keeps_its_own_name() -> None:
-    assert chosen(nn.Sequential(nn.Sequential(conv(3, 4)), *head(4))) == "0.0"
+def test_container_of_the_first_layer_is_not_chosen() -> None:
+    assert choose(nn.Sequential(nn.Sequential(conv(3, 4)), *head(4))) == "0.0"
 
 
-def test_tokens_have_no_layer_but_a_token_head_on_a_convolutional_body_has() -> None:
+def test_token_features_have_no_default_layer() -> None:
     with pytest.raises(BenchError, match="tokens or vectors"):
-        chosen(Tokens(stem=0, tokens=4))
+        choose(Tokens(stem=0, tokens=4))
     with pytest.raises(BenchError, match="tokens or vectors"):
-        chosen(nn.Sequential(nn.Flatten(), nn.Linear(768, 5)))
-    assert chosen(Tokens(stem=4, tokens=2)) == "patches"
+        choose(nn.Sequential(nn.Flatten(), nn.Linear(768, 5)))
+    assert choose(Tokens(stem=4, tokens=2)) == "patches"
 
 
-def test_a_layer_by_name_is_checked() -> None:
+def test_named_layer_is_checked() -> None:
     network = resnet()
-    assert chosen(network, "1.0.second") == "1.0.second"
+    assert choose(network, "1.0.second") == "1.0.second"
     with pytest.raises(BenchError, match=r"no layer '1\.0\.secnd'; did you mean '1\.0\.second'"):
-        chosen(network, "1.0.secnd")
+        choose(network, "1.0.secnd")
     with pytest.raises(BenchError, match=r"no layer 'zz'; there are: 0, 1, 2, 3, 4\."):
-        chosen(network, "zz")
+        choose(network, "zz")
     with pytest.raises(BenchError, match=r"'4' gives \(1, 5\), not maps .* as '1' is"):
-        chosen(network, "4")
+        choose(network, "4")
     with pytest.raises(BenchError, match=r"'2' gives \(1, 4, 1, 1\), not maps"):
-        chosen(network, "2")
+        choose(network, "2")
 
 
-def test_a_layer_that_never_runs_is_refused() -> None:
+def test_unused_layer_is_refused() -> None:
     network = Functional()
     network.idle = conv(3, 3)
     with pytest.raises(BenchError, match="'idle' isn't called"):
-        chosen(network, "idle")
+        choose(network, "idle")
 
 
-def test_recording_leaves_the_network_as_it_was() -> None:
+def test_record_does_not_modify_the_network() -> None:
     network = vgg().train()
     network[0].eval()
     state = [(m.training, len(m._forward_hooks)) for m in network.modules()]
@@ -137,7 +137,7 @@ def test_recording_leaves_the_network_as_it_was() -> None:
     assert [(m.training, len(m._forward_hooks)) for m in network.modules()] == state
 
 
-def test_a_network_without_class_scores_is_refused() -> None:
+def test_network_without_class_scores_is_refused() -> None:
     with pytest.raises(BenchError, match=r"output is \(1, 4, 16, 16\), not class scores"):
         layers.record(conv(3, 4), (16, 16))
 
@@ -154,6 +154,6 @@ class Backwards(nn.Module):
         return scores
 
 
-def test_depth_follows_the_run_not_the_order_of_definition() -> None:
+def test_depth_follows_execution_order() -> None:
     calls = layers.record(Backwards(), (8, 8))
     assert layers.depth("first", calls) < layers.depth("last", calls)

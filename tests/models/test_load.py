@@ -1,4 +1,4 @@
-"""axiom_bench.models.load: four sources, their weights and preprocessing, and every mistake in one sentence."""
+"""axiom_bench.models.load: four sources, their weights and preprocessing, and error messages."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-def test_random_weights_follow_the_seed_alone() -> None:
+def test_random_weights_depend_on_the_seed_only() -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first = squeezenet()
@@ -81,13 +81,13 @@ def test_random_weights_follow_the_seed_alone() -> None:
     assert not any(module.training for module in first.module.modules())
 
 
-def test_preprocessing_follows_the_weights_and_the_configuration_over_them() -> None:
+def test_configuration_overrides_the_preprocessing_of_the_weights() -> None:
     assert squeezenet().preprocessing == Preprocessing(256, 224, MEAN, STD, "bilinear")
     changed = squeezenet(resize=[128, 96], crop=96, interpolation="bicubic", mean=[0.5, 0.5, 0.5]).preprocessing
     assert changed == Preprocessing((128, 96), 96, (0.5, 0.5, 0.5), STD, "bicubic")
 
 
-def test_published_weights_and_files_from_elsewhere_differ_in_their_input(no_network: Path, tmp_path: Path) -> None:
+def test_preprocessing_of_published_weights_and_of_files(no_network: Path, tmp_path: Path) -> None:
     """MobileNetV2's second weights want 232 pixels, its first 256: the standard that a file from elsewhere gets."""
     state = torchvision.models.mobilenet_v2().state_dict()
     file = tmp_path / "mobilenet_v2.pth"
@@ -109,7 +109,7 @@ def test_published_weights_and_files_from_elsewhere_differ_in_their_input(no_net
     assert load_model({**cfg, "weights": str(file)}).preprocessing.resize == 256
 
 
-def test_a_failed_download_says_what_to_do(no_network: Path) -> None:
+def test_failed_download_error_message(no_network: Path) -> None:
     with pytest.raises(
         BenchError,
         match=r"squeezenet1_1 can't be downloaded .*no route.*weights_folder to .* or model\.weights=null",
@@ -117,7 +117,7 @@ def test_a_failed_download_says_what_to_do(no_network: Path) -> None:
         squeezenet(weights="default")
 
 
-def test_inceptions_published_weights_come_with_their_rescaled_input() -> None:
+def test_inception_rescales_its_input() -> None:
     """torchvision switches it on only for weights that it loads itself; a local copy of its file needs it as well."""
     loaded = load_model({"name": "inception_v3", "source": "torchvision", "weights": None})
     assert loaded.module.transform_input
@@ -125,7 +125,7 @@ def test_inceptions_published_weights_come_with_their_rescaled_input() -> None:
     assert (loaded.layer, loaded.preprocessing.resize, loaded.preprocessing.crop) == ("Mixed_7c", 342, 299)
 
 
-def test_a_users_own_network_from_a_file_and_from_a_module(
+def test_user_network_from_a_file_and_from_a_module(
     own_network: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_model({**own_network, "kwargs": {"width": 6}, "classes": ["a", "b", "c"], "resize": 20})
@@ -175,7 +175,7 @@ def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"source": "embedded", "architecture": "scenes_vg"}, "no embedded model 'scenes_vg'"),
     ],
 )
-def test_mistakes(settings: dict[str, Any], message: str) -> None:
+def test_error_messages(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(BenchError, match=message):
         squeezenet(**settings)
 
@@ -192,7 +192,7 @@ def test_mistakes(settings: dict[str, Any], message: str) -> None:
         ("{folder}/mine.py:nothing", "must return an nn.Module, not an int"),
     ],
 )
-def test_mistakes_in_a_users_own_network(
+def test_user_network_error_messages(
     own_network: dict[str, Any], tmp_path: Path, architecture: str, message: str
 ) -> None:
     with pytest.raises(BenchError, match=message):
@@ -201,7 +201,7 @@ def test_mistakes_in_a_users_own_network(
         load_model({**own_network, "weights": "default"})
 
 
-def test_two_files_of_the_same_name_are_two_modules(tmp_path: Path) -> None:
+def test_files_of_the_same_name_are_different_modules(tmp_path: Path) -> None:
     builds = []
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
@@ -211,20 +211,20 @@ def test_two_files_of_the_same_name_are_two_modules(tmp_path: Path) -> None:
     assert [sys.modules[build.__module__].build for build in builds] == builds
 
 
-def test_a_file_that_raises_leaves_no_module_behind(tmp_path: Path) -> None:
+def test_failed_import_leaves_no_module_in_sys_modules(tmp_path: Path) -> None:
     (tmp_path / "halfway.py").write_text("def build():\n    return 1\n1 / 0\n")
     with pytest.raises(BenchError, match="ZeroDivisionError"):
         import_function(f"{tmp_path}/halfway.py:build")
     assert not [name for name in sys.modules if "halfway" in name]
 
 
-def test_weights_may_have_any_suffix(own_network: dict[str, Any], tmp_path: Path) -> None:
+def test_weights_file_with_another_suffix(own_network: dict[str, Any], tmp_path: Path) -> None:
     build = import_function(f"{tmp_path}/mine.py:build")
     torch.save(build().state_dict(), tmp_path / "best.ckpt")
     assert load_model({**own_network, "kwargs": {}, "weights": str(tmp_path / "best.ckpt")}).weights == "best.ckpt"
 
 
-def test_a_hydra_node_is_taken_as_well_as_a_mapping() -> None:
+def test_hydra_node_as_configuration() -> None:
     root = OmegaConf.create({"size": 64, "model": {"name": "s", "source": "torchvision", "weights": None}})
     root.model.merge_with({"architecture": "squeezenet1_1", "crop": "${size}"})
     assert load_model(root.model).preprocessing.crop == 64

@@ -41,17 +41,17 @@ def rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def test_every_voc_class_has_imagenet_classes_and_none_has_two_parents() -> None:
+def test_voc_groups_are_complete_and_disjoint() -> None:
     groups = outputs.voc_in_imagenet()
     assert tuple(groups) == CLASSES
     assert all(groups.values())
-    everything = [index for group in groups.values() for index in group]
-    assert len(set(everything)) == len(everything) == 242
+    indices = [index for group in groups.values() for index in group]
+    assert len(set(indices)) == len(indices) == 242
     assert (len(groups["dog"]), len(groups["bird"]), len(groups["cat"])) == (118, 59, 5)
-    assert set(everything) <= set(range(1000))
+    assert set(indices) <= set(range(1000))
 
 
-def test_every_entry_is_the_class_that_it_names() -> None:
+def test_group_entries_match_torchvision_categories() -> None:
     """Names against torchvision's list; the standard order is that of the synset ids, so they ascend together."""
     for row in rows():
         name = {"crane": "crane bird"}.get(row["name"], row["name"])  # torchvision tells the two cranes apart
@@ -63,7 +63,7 @@ def test_every_entry_is_the_class_that_it_names() -> None:
 
 @pytest.mark.real
 @pytest.mark.skipif(not (REAL / "data").is_dir(), reason=f"there is no data in {REAL}")
-def test_every_synset_is_at_its_index_of_the_standard_order() -> None:
+def test_group_synsets_match_the_standard_order() -> None:
     standard = (REAL / "data/imagenet/LOC_synset_mapping.txt").read_text().split("\n")
     assert all(standard[int(row["index"])].startswith(f"{row['synset']} {row['name']}") for row in rows())
 
@@ -83,7 +83,7 @@ def test_softmax_over_groups_is_the_conditional_probability() -> None:
     assert torch.allclose(module(logits).softmax(1), of_groups / of_groups.sum(1, keepdim=True))
 
 
-def test_a_model_of_voc_groups() -> None:
+def test_load_model_with_voc_groups() -> None:
     bare = load_model({**model_config("resnet18"), "weights": None})
     loaded = load_model({**model_config("resnet18"), "weights": None, "output": "voc_groups"})
     assert (loaded.name, loaded.layer, loaded.classes) == ("resnet18+voc_groups", "layer4", CLASSES)
@@ -100,15 +100,15 @@ def test_a_model_of_voc_groups() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "message"),
     [
         ({**model_config("scenes_vgg"), "output": "voc_groups"}, "1000 ImageNet classes.*10 logits"),
         ({**model_config("scenes_vgg"), "output": "voc_group"}, "did you mean 'voc_groups'"),
         ({**model_config("scenes_vgg"), "output": "margins"}, "did you mean 'margin'"),
     ],
 )
-def test_mistakes(config: dict[str, object], says: str) -> None:
-    with pytest.raises(BenchError, match=says):
+def test_error_messages(config: dict[str, object], message: str) -> None:
+    with pytest.raises(BenchError, match=message):
         load_model(config)
 
 
@@ -144,7 +144,7 @@ HEADS = {
 }
 
 
-class Undecided(nn.Module):
+class DataDependent(nn.Module):
     """A head that torch.fx can't follow."""
 
     def __init__(self) -> None:
@@ -187,8 +187,8 @@ def seeded() -> None:
 @pytest.mark.parametrize("head", [*HEADS, "data decides"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.no_grad()
-def test_ablations_of_every_output_are_exact(head: str, output: str | Output, dtype: torch.dtype) -> None:
-    net, targets = network(Undecided() if head == "data decides" else HEADS[head]()), [0, 1, 2, 2]
+def test_drops_of_each_output_equal_brute_force(head: str, output: str | Output, dtype: torch.dtype) -> None:
+    net, targets = network(DataDependent() if head == "data decides" else HEADS[head]()), [0, 1, 2, 2]
     if head == "scores by pooling" and output is GROUPS:
         pytest.skip("six maps are six classes, and the groups want eight")
     expected = drops_by_hand(net, output, targets)
@@ -203,7 +203,7 @@ def test_ablations_of_every_output_are_exact(head: str, output: str | Output, dt
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
-def test_scores_and_gradients_are_those_of_the_output(output: str) -> None:
+def test_scores_and_gradients_of_the_output(output: str) -> None:
     net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
     actual = trace(net, "1", images_for(), targets, output=output)
     maps = actual.activations.clone().requires_grad_()
@@ -223,7 +223,7 @@ def test_scores_and_gradients_are_those_of_the_output(output: str) -> None:
     torch.testing.assert_close(actual.head_logits(actual.activations), logits, rtol=1e-12, atol=1e-15)
 
 
-def test_without_targets_the_predicted_class_is_explained_whatever_the_output() -> None:
+def test_default_target_is_the_predicted_class_for_each_output() -> None:
     net = network(HEADS["fully connected"]())
     predicted = net(images_for()).argmax(1)
     for output in ("logits", "probability", "margin"):
@@ -232,7 +232,7 @@ def test_without_targets_the_predicted_class_is_explained_whatever_the_output() 
 
 
 @pytest.mark.parametrize("head", ["pooled", "fully connected"])
-def test_drops_of_a_probability_near_one_keep_their_digits_in_float32(head: str) -> None:
+def test_float32_drops_of_a_probability_near_one(head: str) -> None:
     """With 1 - p = 1e-9, p itself is 1 in float32 and so is each ablated one: two scores would leave no drop at all."""
     net = network(HEADS[head]())
     last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
@@ -260,13 +260,13 @@ def test_a_margin_needs_a_second_class() -> None:
         trace(net, "1", images_for(), output="margin")
 
 
-def test_an_unknown_output_is_told() -> None:
+def test_unknown_output_error_message() -> None:
     with pytest.raises(BenchError, match="did you mean 'margin'"):
         cut(network(HEADS["pooled"]()), "1", output="margins")
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
-def test_parts_of_a_trace_another_layer_and_other_images_keep_the_output(output: str) -> None:
+def test_derived_traces_keep_the_output(output: str) -> None:
     net = network(HEADS["fully connected"]())
     traced = trace(net, "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
     torch.testing.assert_close(traced[1:3].ablation_drops, traced.ablation_drops[1:3], rtol=1e-11, atol=1e-14)
@@ -283,21 +283,21 @@ def test_parts_of_a_trace_another_layer_and_other_images_keep_the_output(output:
 @pytest.mark.parametrize("head", ["fully connected", "pooled"])
 @pytest.mark.parametrize("name", methods.names())
 @pytest.mark.filterwarnings("ignore")
-def test_what_a_method_claims_of_its_scale_holds_for_every_output(name: str, head: str, output: str) -> None:
+def test_on_score_scale_holds_for_each_output(name: str, head: str, output: str) -> None:
     method = methods.get(name)
     actual = trace(network(HEADS[head]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
     with suppress(BenchError):  # not_applicable: it has no rule for a softmax, or for the highest of the others
         assert on_score_scale(method, actual) == method.spec.on_score_scale
 
 
-def test_cam_does_not_take_a_softmax_for_a_linear_head() -> None:
+def test_cam_refuses_a_softmax_output() -> None:
     actual = trace(network(HEADS["pooled"]()), "1", images_for(), output="probability")
     with pytest.raises(BenchError, match="global average pooling"):
         methods.get("cam")(actual)
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
-def test_masked_methods_still_ask_for_the_class_and_its_true_probability(output: str) -> None:
+def test_masked_methods_use_the_probability_of_the_logits(output: str) -> None:
     net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
     of_output, plain = (trace(net, "1", images_for(), targets, output=name) for name in (output, "logits"))
     torch.testing.assert_close(recipro_cam(of_output).raw, recipro_cam(plain).raw)  # scores by probability
@@ -310,7 +310,7 @@ def test_masked_methods_still_ask_for_the_class_and_its_true_probability(output:
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
-def test_other_libraries_explain_the_same_output(output: str) -> None:
+def test_peers_explain_the_same_output(output: str) -> None:
     pytest.importorskip("captum")
     actual = trace(network(HEADS["fully connected"]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
     raw_map = (methods.get("grad_cam")(actual) * actual.activations).sum(1)
@@ -318,7 +318,7 @@ def test_other_libraries_explain_the_same_output(output: str) -> None:
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
-def test_confidence_is_the_probability_whatever_is_explained(output: str) -> None:
+def test_confidence_metrics_use_the_probability_of_the_logits(output: str) -> None:
     """The same maps give the same drops: nothing takes a softmax of a probability, or of margins."""
     net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
     heatmap = torch.rand(4, 8, 8, dtype=torch.float64)
@@ -330,7 +330,7 @@ def test_confidence_is_the_probability_whatever_is_explained(output: str) -> Non
         torch.testing.assert_close(metrics.get(name)(of_output), metrics.get(name)(plain), rtol=1e-12, atol=1e-15)
 
 
-def test_evaluate_says_the_output_in_the_models_name() -> None:
+def test_evaluate_adds_the_output_to_the_model_name() -> None:
     net = network(HEADS["fully connected"]())
     table = evaluate(net, "1", [(images_for(), None)], ["xgrad_cam"], ["sensitivity_error", "zeta"], output="margin")
     assert set(table["model"]) == {"Sequential+margin"}
@@ -341,7 +341,7 @@ def test_evaluate_says_the_output_in_the_models_name() -> None:
     assert heatmaps["grad_cam"].shape == (4, 8, 8)
 
 
-def test_the_users_network_stays_as_it_is() -> None:
+def test_network_is_unchanged() -> None:
     net = network(HEADS["fully connected"]())
     names, before = [name for name, _ in net.named_modules()], net(images_for())
     _ = trace(net, "1", images_for(), output="margin").ablation_drops

@@ -55,7 +55,7 @@ def default_layer(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_SPATIAL and name not in TOO_HEAVY])
-def test_cut_at_its_default_layer_a_classifier_equals_itself(name: str, filled: Callable[[str], nn.Module]) -> None:
+def test_cut_at_the_default_layer_equals_the_model(name: str, filled: Callable[[str], nn.Module]) -> None:
     model, side = filled(name), SMALLEST_SIDE.get(name, 64)
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     layer = layers.last_spatial(layers.record(model, (side, side)))
@@ -70,25 +70,25 @@ def test_cut_at_its_default_layer_a_classifier_equals_itself(name: str, filled: 
 
 
 @pytest.mark.parametrize("name", NOT_SPATIAL)
-def test_a_transformer_of_tokens_is_refused_with_the_reason(name: str, unfilled: Callable[[str], nn.Module]) -> None:
+def test_vision_transformer_has_no_default_layer(name: str, unfilled: Callable[[str], nn.Module]) -> None:
     calls = layers.record(unfilled(name).to("meta"), (224, 224))
     with pytest.raises(ab.BenchError, match=r"tokens .*, not H x W maps"):
         layers.last_spatial(calls)
 
 
 @pytest.mark.parametrize("name", TOO_HEAVY)
-def test_the_heaviest_still_have_their_layer(name: str, unfilled: Callable[[str], nn.Module]) -> None:
+def test_default_layer_of_large_models_on_the_meta_device(name: str, unfilled: Callable[[str], nn.Module]) -> None:
     """On the meta device, which computes shapes alone."""
     calls = layers.record(unfilled(name).to("meta"), (64, 64))
     assert layers.last_spatial(calls) == default_layer(name)
 
 
 @pytest.mark.parametrize(("name", "layer"), LAST_RELU.items())
-def test_the_last_relu(name: str, layer: str, unfilled: Callable[[str], nn.Module]) -> None:
+def test_last_relu_layer(name: str, layer: str, unfilled: Callable[[str], nn.Module]) -> None:
     calls = layers.record(unfilled(name).to("meta"), (224, 224))
     assert layers.last_relu(calls) == layer
 
 
-def test_every_family_has_a_member() -> None:
+def test_default_layers_cover_all_families() -> None:
     families = {max((f for f in DEFAULT_LAYERS if name.startswith(f)), key=len, default="vit") for name in NAMES}
     assert families == {*DEFAULT_LAYERS, "vit"}

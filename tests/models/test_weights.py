@@ -1,4 +1,4 @@
-"""Weights from files: what is read, what is refused and in which words."""
+"""Weights from files: formats that are read, and error messages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_round_trip(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model"])
-def test_checkpoints_that_wrap_the_state_dict(tmp_path: Path, key: str) -> None:
+def test_checkpoint_with_nested_state_dict(tmp_path: Path, key: str) -> None:
     saved = network()
     torch.save({key: saved.state_dict(), "epoch": 3}, tmp_path / "mine.pth")
     assert torch.equal(fitted(tmp_path / "mine.pth").fc.weight, saved.fc.weight)
@@ -58,12 +58,12 @@ def test_float16_is_cast_to_float32(tmp_path: Path) -> None:
     assert torch.equal(weight, state["fc.weight"].float())
 
 
-def test_a_file_older_than_num_batches_tracked_is_taken(tmp_path: Path) -> None:
+def test_missing_num_batches_tracked_is_accepted(tmp_path: Path) -> None:
     state = {name: t for name, t in network().state_dict().items() if "tracked" not in name}
     fitted(save(state, tmp_path / "old.safetensors"))
 
 
-def test_a_misfit_names_the_first_keys_of_each_kind(tmp_path: Path) -> None:
+def test_mismatched_keys_error_message(tmp_path: Path) -> None:
     state = network().state_dict()
     state["fc.weight"] = torch.zeros(2, 5)
     for index in range(5):
@@ -78,7 +78,7 @@ def test_a_misfit_names_the_first_keys_of_each_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+def test_non_finite_weights_are_refused(tmp_path: Path, value: float) -> None:
     state = network().state_dict()
     state["norm.running_var"][1] = value
     with pytest.raises(BenchError, match=r"hold NaN or Inf in 'norm\.running_var'"):
@@ -86,13 +86,13 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
 
 
 @pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])
-def test_a_broken_file_is_refused(tmp_path: Path, name: str) -> None:
+def test_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not weights at all")
     with pytest.raises(BenchError, match=r"can't be read \([^()]{12,}"):  # torch's own reason would be "101"
         weights.read(tmp_path / name)
 
 
-def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
+def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
     torch.save(network(), tmp_path / "whole.pth")  # a pickled module, which only code could restore
     with pytest.raises(BenchError, match="the file is damaged, or holds more than tensors"):
         weights.read(tmp_path / "whole.pth")
@@ -101,7 +101,7 @@ def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
         weights.read(tmp_path / "none.pth")
 
 
-def test_the_hash_of_random_weights_sees_every_value_and_name() -> None:
+def test_state_hash_depends_on_values_and_names() -> None:
     state = network().state_dict()
     before = weights.state_sha256(state)
     assert weights.state_sha256({name: tensor.clone() for name, tensor in state.items()}) == before
@@ -111,7 +111,7 @@ def test_the_hash_of_random_weights_sees_every_value_and_name() -> None:
     assert weights.state_sha256({f"x{name}": tensor for name, tensor in state.items()}) != before
 
 
-def test_torchvisions_own_old_files_load(tmp_path: Path, filled: Callable[[str], nn.Module]) -> None:
+def test_old_torchvision_checkpoints_load(tmp_path: Path, filled: Callable[[str], nn.Module]) -> None:
     """DenseNet's files say norm.1 where its module says norm1; MNASNet's module asks for a version mark in the file."""
     densenet = filled("densenet121")
     old = {

@@ -42,29 +42,29 @@ def needs(library: str) -> None:
         pytest.skip(f"{library} isn't installed: pip install -c requirements.lock -e '.[peers,quantus]'")
 
 
-def test_the_tiny_network_is_worked_out_by_hand():
+def test_tiny_network_by_hand():
     networks.check_tiny(networks.tiny())
 
 
 @pytest.mark.parametrize("entry", BY_HAND, ids=lambda entry: f"{entry.value}-{entry.library}-{entry.name}")
-def test_our_value_is_the_one_computed_by_hand(entry):
+def test_own_value_equals_the_one_by_hand(entry):
     metric_findings.check_by_hand(entry, samples.tiny())
 
 
-def test_a_wrong_value_by_hand_is_noticed():
+def test_wrong_value_by_hand_is_detected():
     wrong = MetricPair("gini", "none", "none", peer=lambda sample: [0.0], by_hand=0.5)
     with pytest.raises(AssertionError, match="gini"):
         metric_findings.check_by_hand(wrong, samples.tiny())
 
 
-def test_every_pair_and_setting_is_of_a_method_or_case_that_is_there():
+def test_pairs_and_settings_name_existing_methods_and_cases():
     assert set(SETTINGS) <= set(plugins.names(plugins.PEERS))
     assert set(PASSES_PER_CHANNEL) <= set(methods.names())
     named = {f"{entry.case}.py" for entry in PAIRS if entry.case}
     assert named <= {path.name for path in cases.paths("metrics")}
 
 
-def test_degenerate_networks_are_what_their_names_say():
+def test_degenerate_networks():
     small = networks.tiny()
     for network, value in ((networks.with_constant_maps(small, -1), 0.0), (networks.with_constant_maps(small, 1), 1.0)):
         assert (network.model[:2](network.images) == value).all()
@@ -74,7 +74,7 @@ def test_degenerate_networks_are_what_their_names_say():
 
 
 @pytest.mark.parametrize("library", CASES)
-def test_a_case_of_each_library_is_reproduced(library):
+def test_case_of_each_library_is_reproduced(library):
     needs(library)
     case = cases.run(cases.FOLDER / CASES[library])
     assert case.reproduced
@@ -83,7 +83,7 @@ def test_a_case_of_each_library_is_reproduced(library):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_of_each_library_agrees_on_the_tiny_network(name):
+def test_method_of_each_library_agrees_on_the_tiny_network(name):
     needs(name.partition("@")[2])
     finding = method_findings.measured(pair(name), networks.tiny(), networks.tiny())
     assert finding.agrees
@@ -92,7 +92,7 @@ def test_a_method_of_each_library_agrees_on_the_tiny_network(name):
 
 
 @pytest.mark.parametrize("library", METRICS)
-def test_a_metric_of_each_library_on_the_tiny_image(library):
+def test_metric_of_each_library_on_the_tiny_image(library):
     needs(library)
     value, name = METRICS[library]
     chosen = [entry for entry in BY_HAND if (entry.value, entry.name) == (value, name)]
@@ -103,7 +103,7 @@ def test_a_metric_of_each_library_on_the_tiny_image(library):
     assert (side.difference if side.predicted is None else side.unexplained) <= markdown.AGREES
 
 
-def test_a_library_that_raises_differs_and_says_how():
+def test_error_of_a_library_is_reported():
     def failing(sample):
         raise ValueError("no")
 
@@ -115,7 +115,7 @@ def test_a_library_that_raises_differs_and_says_how():
     assert "raises ValueError" in metrics_page._row(finding)
 
 
-def test_the_summary_replaces_the_lines_between_the_markers():
+def test_summary_replaces_the_lines_between_the_markers():
     small = samples.tiny()
     entry = MetricPair("gini", "quantus", "Sparseness", peer=lambda sample: [13 / 28], by_hand=13 / 28)
     finding = metric_findings.measured(entry, small, small)
@@ -129,7 +129,7 @@ def test_the_summary_replaces_the_lines_between_the_markers():
         metrics_page.with_summary("no markers", [finding])
 
 
-def test_a_case_that_is_not_reproduced_is_said_to_be_gone(tmp_path, monkeypatch):
+def test_case_that_is_not_reproduced_is_marked(tmp_path, monkeypatch):
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods/gone.py").write_text('"""A library: a claim."""\n\nprint("measured")\nreproduced = False\n')
     (tmp_path / "methods/there.py").write_text('"""A library: another."""\n\nprint("measured")\nreproduced = True\n')
@@ -141,14 +141,14 @@ def test_a_case_that_is_not_reproduced_is_said_to_be_gone(tmp_path, monkeypatch)
     ]  # fmt: skip
 
 
-def test_a_missing_library_is_one_sentence():
+def test_missing_library_error_message():
     if find_spec("torchcam") is not None:
         pytest.skip("torchcam is installed")
     with pytest.raises(BenchError, match=r"pip install 'axiom-bench\[peers\]'"):
         pair("grad_cam@torchcam")
 
 
-def test_differences_are_relative_to_each_image_and_bold_where_large():
+def test_relative_differences_and_their_format():
     expected = torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]])
     assert largest_difference(expected + torch.tensor([0.0, 0.5]), expected) == 0.5  # 0.25 of the first, 0.5 of zeros
     assert [markdown.difference(value) for value in (None, 0.0, 1e-6, 1e-3)] == ["-", "0", "1.0e-06", "**1.0e-03**"]

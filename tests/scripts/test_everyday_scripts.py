@@ -1,4 +1,4 @@
-"""The everyday scripts: each can be imported, and what they measure runs on a small network."""
+"""The scripts can be imported, and their measurements run on a small network."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def network() -> bench_speed.Network:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py")))
-def test_a_script_can_be_imported(name):
+def test_script_can_be_imported(name):
     module = importlib.import_module(name)
     assert module.__doc__
     assert name == "timing" or hasattr(module, "main") or hasattr(module, "show")
 
 
-def test_times_are_taken_in_turn_after_a_warm_up():
+def test_cases_are_timed_in_turn_after_a_warm_up():
     calls, ticks = [], iter(range(100))
     seconds = timing.timed(
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2, clock=lambda: float(next(ticks))
@@ -45,14 +45,14 @@ def test_times_are_taken_in_turn_after_a_warm_up():
     assert timing.ratios([2.0, 3.0], [1.0, 2.0]) == [2.0, 1.5]
 
 
-def test_every_case_of_the_speed_table_runs(network, capsys):
+def test_all_cases_of_the_speed_table_run(network, capsys):
     seconds = timing.timed(bench_speed.cases(network, "fp32"), repeats=1)
     bench_speed.show(network.title, seconds, batch=2)
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "x one forward" in line]) == len(seconds) == 5
 
 
-def test_passes_of_a_masking_method_are_counted(network):
+def test_passes_of_score_cam_are_counted(network):
     cut_model = ab.cut(network.model, network.layer)
     trace = bench_methods.with_channels(cut_model.trace(network.images[:1]), 3)
     assert (trace.activations.flatten(2).abs().sum(2) > 0).sum() == 3
@@ -68,7 +68,7 @@ def test_holms_correction_by_hand():
     assert np.allclose(study_axiom_cam.holm([0.6, 0.7]), [1, 1])
 
 
-def test_the_study_compares_points_of_axiom_cam_that_exist(network):
+def test_candidates_and_controls_of_the_axiom_cam_study(network):
     candidates = list(study_axiom_cam.candidates())
     assert len({plugin.name for plugin in candidates}) == len(candidates)
     trace = ab.trace(network.model, network.layer, network.images)
@@ -77,7 +77,7 @@ def test_the_study_compares_points_of_axiom_cam_that_exist(network):
     assert [control.name for control in study_axiom_cam.controls()] == ["heatmap_mean", "confidence_drop_hard", "gap"]
 
 
-def test_metrics_that_run_a_model_are_told_from_those_of_maps_alone():
+def test_metrics_that_run_no_model_are_recognised():
     alone = {name: bench_metrics._is_of_maps_alone(ab.metrics.get(name)) for name in ("gini", "deletion_auc", "zeta")}
     assert alone == {"gini": True, "deletion_auc": False, "zeta": False}
     assert set(bench_metrics.LOCALIZATION) <= {
@@ -85,7 +85,7 @@ def test_metrics_that_run_a_model_are_told_from_those_of_maps_alone():
     }
 
 
-def test_made_up_explanations_hold_an_object_of_their_class():
+def test_made_up_explanations_have_an_object_of_their_class():
     explanation = bench_metrics.maps(batch=3, side=7)()
     assert [len(boxes) for boxes in explanation.boxes] == [1, 1, 1]
     assert explanation.masks.flatten(1).any(1).all()

@@ -59,7 +59,7 @@ def finished(process):
     return process.returncode, printed
 
 
-def test_a_killed_run_continues_to_the_same_weights(tiny_voc, tmp_path):
+def test_resumed_run_ends_with_the_same_weights(tiny_voc, tmp_path):
     code, printed = finished(start(tiny_voc, tmp_path / "undisturbed"))
     assert code == 0, printed
     assert "mAP on val: " in printed
@@ -80,7 +80,7 @@ def test_a_killed_run_continues_to_the_same_weights(tiny_voc, tmp_path):
     assert (loaded.name, loaded.number_of_classes, loaded.classes) == (name, 20, CLASSES)
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+def test_checkpoint_of_other_settings_is_refused(tmp_path):
     module = torch.nn.Linear(2, 2)
     optimiser = torch.optim.AdamW(module.parameters())
     finetune_voc.save_checkpoint(module, optimiser, 3, argparse.Namespace(output=tmp_path, seed=0, workers=0))
@@ -91,17 +91,17 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "message"),
     [
         (("--root", "/nowhere"), "VOC layout"),
         (("--architecture", "resnet19"), "resnet18"),
         (("--weights", "missing.safetensors"), "missing.safetensors"),
     ],
 )
-def test_mistakes_are_one_sentence(tiny_voc, tmp_path, monkeypatch, more, says):
+def test_error_messages(tiny_voc, tmp_path, monkeypatch, more, message):
     argv = ["--root", str(tiny_voc), "--output", str(tmp_path / "run"), *SETTINGS, *more]
     monkeypatch.setattr(sys, "argv", ["finetune_voc.py", *argv])
-    with pytest.raises(BenchError, match=says):
+    with pytest.raises(BenchError, match=message):
         finetune_voc.main()
 
 
@@ -128,7 +128,7 @@ def test_average_precision():
     assert math.isnan(finetune_voc.average_precision(np.ones(3), np.zeros(3, dtype=bool)))
 
 
-def test_steps_continue_where_they_stopped():
+def test_steps_resume():
     steps = list(finetune_voc.Steps(images=7, batch=3, epochs=4, seed=0, first=0))
     assert list(finetune_voc.Steps(7, 3, 4, 0, first=5)) == steps[5:]
     assert len(steps) == 8

@@ -1,4 +1,4 @@
-"""The checks themselves: each catches a method that breaks its promise, and passes one that keeps it."""
+"""The checks of methods: each fails for a broken method and passes for a correct one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from axiom_bench.methods.grad_cam import grad_cam
 from axiom_bench.testing import CASES, METHOD_CHECKS, check_method, exemptions, method_checks
 
 
-def a_users_cam(trace):
+def user_cam(trace):
     """LayerCAM, from outside of the project."""
     return trace.gradients.relu()
 
@@ -136,25 +136,25 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("check", "method"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_a_broken_promise_is_caught(check, method):
+def test_check_detects_a_broken_method(check, method):
     with pytest.raises((AssertionError, RuntimeError)):
         getattr(method_checks, check)(method, CASES["dense"])
     getattr(method_checks, check)(grad_cam, CASES["dense"])
 
 
-def test_every_check_has_its_broken_method():
+def test_all_checks_have_a_broken_method():
     assert {check for check, _ in BROKEN} == {check.__name__ for check in METHOD_CHECKS}
 
 
-def test_a_users_function_passes():
-    check_method(a_users_cam)
+def test_user_function_passes():
+    check_method(user_cam)
 
 
-def test_a_name_passes():
+def test_registered_name_passes():
     check_method("xgrad_cam")
 
 
-def test_the_message_names_method_check_and_network():
+def test_failure_message_contains_method_check_and_network():
     with pytest.raises(AssertionError, match=r"by_channel_number fails channel_equivariant on the pooled network: \w+"):
         check_method(by_channel_number)
 
@@ -168,12 +168,12 @@ def test_the_message_names_method_check_and_network():
         (lambda trace: trace.gradients.numpy(), r"fails shape_is_declared .* a ndarray is neither"),
     ],
 )
-def test_the_message_says_what_was_expected_and_what_was_found(method, sentence):
+def test_failure_message_contains_expected_and_actual(method, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_method(method)
 
 
-def test_an_error_of_the_method_passes_through_with_a_note():
+def test_error_of_the_method_is_raised_with_a_note():
     with pytest.raises(RuntimeError) as caught:
         check_method(own_gradient)
     where, which = caught.value.__notes__
@@ -181,15 +181,15 @@ def test_an_error_of_the_method_passes_through_with_a_note():
     assert which == "in works_without_autograd, on the pooled network"
 
 
-def test_an_exemption_needs_a_reason_to_be_there():
+def test_needless_and_unknown_exemptions_are_refused():
     check_method(by_channel_number, exempt={"channel_equivariant": "weights count the channels"})
     with pytest.raises(AssertionError, match="passes it: remove the exemption"):
-        check_method(a_users_cam, exempt={"finite": "none"})
+        check_method(user_cam, exempt={"finite": "none"})
     with pytest.raises(BenchError, match="did you mean 'finite'"):
-        check_method(a_users_cam, exempt={"finit": "none"})
+        check_method(user_cam, exempt={"finit": "none"})
 
 
-def test_a_method_that_refuses_every_network_has_shown_nothing():
+def test_method_that_refuses_all_networks_fails():
     def refusing(trace):
         raise BenchError("Only for transformers.")
 
@@ -197,6 +197,6 @@ def test_a_method_that_refuses_every_network_has_shown_nothing():
         check_method(refusing)
 
 
-def test_checks_are_named_like_the_functions_users_can_call():
+def test_checks_are_public_and_documented():
     assert all(getattr(method_checks, check.__name__) is check and check.__doc__ for check in METHOD_CHECKS)
     assert exemptions(methods.get("random")).keys() == {"channel_equivariant"}

@@ -1,4 +1,4 @@
-"""The checks of metrics: each catches a metric that breaks its promise, and passes one that keeps it."""
+"""The checks of metrics: each fails for a broken metric and passes for a correct one."""
 
 from __future__ import annotations
 
@@ -97,35 +97,35 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("check", "metric"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_a_broken_promise_is_caught(check, metric):
+def test_check_detects_a_broken_metric(check, metric):
     case = METRIC_CASES["weights"]
     with pytest.raises((AssertionError, BenchError, RuntimeError, TypeError)):
         getattr(metric_checks, check)(plugins.of("metric", metric), case)
     getattr(metric_checks, check)(plugins.of("metric", mean_of_heatmap), case)
 
 
-def test_every_check_has_its_broken_metric():
+def test_all_checks_have_a_broken_metric():
     assert {check for check, _ in BROKEN} == {check.__name__ for check in METRIC_CHECKS}
 
 
-def test_a_users_function_passes():
+def test_user_function_passes():
     check_metric(mean_of_heatmap)
 
 
-def test_a_users_function_of_several_values_passes():
+def test_user_function_of_several_values_passes():
     check_metric(several_values)
 
 
-def test_a_name_passes():
+def test_registered_name_passes():
     check_metric("gini")
 
 
-def test_the_message_names_metric_check_and_case():
+def test_failure_message_contains_metric_check_and_case():
     with pytest.raises(AssertionError, match=r"by_row_number fails batch_invariant on the explanation by weights: \w+"):
         check_metric(by_row_number)
 
 
-def test_what_the_engine_refuses_is_a_failure():
+def test_errors_of_the_engine_are_failures():
     undeclared = plugins.from_config("metric", "mine", {"_target_": f"{__name__}.several_values"})
     with pytest.raises(AssertionError, match="returned 'least', which it doesn't declare"):
         check_metric(undeclared)
@@ -133,13 +133,13 @@ def test_what_the_engine_refuses_is_a_failure():
         check_metric(overwrites_the_heatmap)
 
 
-def test_an_error_of_the_metric_passes_through_with_a_note():
+def test_error_of_the_metric_is_raised_with_a_note():
     with pytest.raises(TypeError) as caught:
         check_metric(needs_boxes)
     assert caught.value.__notes__[-1] == "in takes_missing_annotations, on the explanation by weights"
 
 
-def test_an_exemption_needs_a_reason_to_be_there():
+def test_needless_and_unknown_exemptions_are_refused():
     check_metric(summed_in_half_precision, exempt={"takes_half_precision_maps": "sums in the map's own type"})
     with pytest.raises(AssertionError, match="passes it: remove the exemption"):
         check_metric(mean_of_heatmap, exempt={"deterministic": "none"})
@@ -147,7 +147,7 @@ def test_an_exemption_needs_a_reason_to_be_there():
         check_metric(mean_of_heatmap, exempt={"determinist": "none"})
 
 
-def test_the_cases_are_what_the_checks_think_they_are():
+def test_assumptions_about_the_cases():
     """No row has a zero map, a zero score, or a map without negative values."""
     for name, case in METRIC_CASES.items():
         explanation = case.explanation()

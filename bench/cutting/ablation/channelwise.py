@@ -1,4 +1,4 @@
-"""The first stretch of the head: operations that keep channels apart carry all K ablations in one tensor.
+"""The first stage of the head: operations that keep channels apart carry all K ablations in one tensor.
 
 While channels don't mix, ablating channel k changes channel k alone. So the K differences, one per ablation, fit in a
 tensor of the size of the activations themselves: difference[b, k] is what ablation k does to channel k of image b.
@@ -44,13 +44,13 @@ class Channelwise:
         return value.reshape(self.difference.shape)
 
 
-def channelwise_stretch(head: HeadGraph, values: Values) -> Differences:
+def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
     """The differences of every node that channel-by-channel operations reach from the activations."""
     start = values[head.activations]
     differences: Differences = {head.activations: Channelwise(-start)}
     for node in head.nodes:
         sources = [source for source in node.all_input_nodes if source in differences]
-        if not sources or not isinstance(values.get(node), Tensor) or node in head.tail or node is head.scorer:
+        if not sources or not isinstance(values.get(node), Tensor) or node in head.tail or node is head.class_layer:
             continue
         if all(source in differences or not _moves(source, values) for source in node.all_input_nodes):
             passed = _pass(head, node, [differences[source] for source in sources], values)
@@ -72,7 +72,7 @@ def _pass(head: HeadGraph, node: fx.Node, sources: list[Channelwise], values: Va
     if name in CLAMP:
         return Channelwise(clamp_difference(source.as_channels(x), source.difference, *CLAMP[name]))
     if name in ELEMENTWISE:
-        return Channelwise(_twice(head, node, source.as_channels(x), source.difference))
+        return Channelwise(_evaluated_difference(head, node, source.as_channels(x), source.difference))
     if name in RESHAPE:
         return _reshape(source, values[node])
     if source.flat:
@@ -84,7 +84,7 @@ def _spatial(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> C
     """Operations on maps (G, K, h, w)."""
     name = head.operation(node)
     if name in MAX_POOL:
-        return Channelwise(_twice(head, node, x, difference))
+        return Channelwise(_evaluated_difference(head, node, x, difference))
     if name in AVERAGE_POOL:
         return Channelwise(head.apply(node, lambda source: difference))
     if name in MEAN and spatial_mean(node):
@@ -122,7 +122,7 @@ def _reshape(source: Channelwise, value: Tensor) -> Channelwise | None:
     return None
 
 
-def _twice(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> Tensor:
+def _evaluated_difference(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> Tensor:
     moved = x + difference
     return head.apply(node, lambda source: moved) - head.apply(node, lambda source: x)
 

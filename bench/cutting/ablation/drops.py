@@ -1,4 +1,4 @@
-"""All K drops of a batch: the channelwise stretch, then a closed form, a chain of linear layers, or rows.
+"""All K drops of a batch: channelwise operations first, then a closed form, a chain of linear layers, or rows.
 
 A head that can't be read as a graph is run once a channel; see brute_force.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.ablation.brute_force import HeadPass, brute_force_drops
-from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences, channelwise_stretch
+from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences, channelwise_differences
 from axiom_bench.cutting.ablation.fully_connected import TENSORS_AT_ONCE, chain_of, transposed
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.operations import AVERAGE_POOL, CLAMP, IDENTITY, MEAN, RESHAPE, clamp_difference
@@ -34,40 +34,11 @@ def ablation_drops(
 ) -> Tensor:
     """S - S_k for every channel k set to zero: (B, K); exactly 0 for a dead channel (F_k = 0).
 
-    head: its graph where that can be read, else a function that runs a whole pass. memory: bytes to stay within.
-    values: those of the graph's nodes, where the trace has kept them.
+    head: its graph, where that can be read: then no two scores are subtracted; else a function that runs a whole pass.
+    memory: bytes for everything beside the arguments. values: those of the graph's nodes, where the trace has them.
     """
-    if isinstance(head, HeadGraph):
-        return differences_of_scores(head, kinds, activations, sides, targets, memory, values)
-    return brute_force_drops(head, kinds, activations, sides, targets, memory)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Images whose values fit in memory together."""
-
-    head: HeadGraph
-    values: Values
-    stretch: Differences
-    side_kinds: dict[fx.Node, SideKind]
-    targets: Tensor
-    live: Tensor
-    memory: int
-
-
-def differences_of_scores(
-    head: HeadGraph,
-    kinds: list[SideKind],
-    activations: Tensor,
-    sides: Any,
-    targets: Tensor,
-    memory: int,
-    values: Values | None = None,
-) -> Tensor:
-    """S - S_k: (B, K), without ever subtracting two scores.
-
-    memory: bytes for everything beside the arguments. values: the head's values, where the trace has kept them.
-    """
+    if not isinstance(head, HeadGraph):
+        return brute_force_drops(head, kinds, activations, sides, targets, memory)
     at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
     placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
     parts = []
@@ -78,7 +49,7 @@ def differences_of_scores(
         group = Group(
             head=head,
             values=values,
-            stretch=channelwise_stretch(head, values),
+            channelwise=channelwise_differences(head, values),
             side_kinds=dict(zip(placeholders, kinds, strict=True)),
             targets=targets[images],
             live=live,
@@ -88,41 +59,56 @@ def differences_of_scores(
     return torch.cat(parts).to(activations.dtype)
 
 
+@dataclass(frozen=True)
+class Group:
+    """Images whose values fit in memory together.
+
+    values, channelwise, side_kinds: by node of the head. targets: (G,). live: (G, K), channels that aren't all zero.
+    """
+
+    head: HeadGraph
+    values: Values
+    channelwise: Differences
+    side_kinds: dict[fx.Node, SideKind]
+    targets: Tensor
+    live: Tensor
+    memory: int
+
+
 def _score_differences(group: Group) -> Tensor:
     """S_k - S of a group: (G, K)."""
-    scorer = group.head.scorer
-    if scorer is not None and scorer.all_input_nodes[0] in group.stretch:
-        before = group.stretch[scorer.all_input_nodes[0]]
-        return _tail(group, _class_row(group, scorer, before), slice(None))
-    chain = chain_of(group.head, group.stretch)
+    class_layer = group.head.class_layer
+    if class_layer is not None and class_layer.all_input_nodes[0] in group.channelwise:
+        before = group.channelwise[class_layer.all_input_nodes[0]]
+        return _tail(group, _class_row(group, class_layer, before), slice(None))
+    chain = chain_of(group.head, group.channelwise)
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
     weight_of = cache(partial(transposed, memory=group.memory))
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     for image, channels in _chunks(group):
-        rows = Rows(group.head, group.values, group.stretch, group.side_kinds, image, channels, weight_of)
-        differences[image, channels] = _scores_of_rows(group, rows).to(
-            differences.dtype
-        )  # bf16 where the head runs in it
+        rows = Rows(group.head, group.values, group.channelwise, group.side_kinds, image, channels, weight_of)
+        scores = _scores_of_rows(group, rows)  # bf16 where the head runs in it
+        differences[image, channels] = scores.to(differences.dtype)
     return differences
 
 
 def _scores_of_rows(group: Group, rows: Rows) -> Tensor:
     """S_k - S of some ablations of one image: (n,)."""
-    scorer, image = group.head.scorer, slice(rows.image, rows.image + 1)
-    if scorer is None:
-        return rows.until(group.head.logits)[:, group.targets[rows.image]]
-    before = rows.until(scorer.all_input_nodes[0])
-    layer = group.head.layer(scorer)
+    class_layer, image = group.head.class_layer, slice(rows.image, rows.image + 1)
+    if class_layer is None:
+        return rows.difference_at(group.head.logits)[:, group.targets[rows.image]]
+    before = rows.difference_at(class_layer.all_input_nodes[0])
+    layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets[image]]
     convolution = isinstance(layer, nn.Conv2d)
     row = layer._conv_forward(before, weight, None)[:, 0] if convolution else before @ weight[0]
     return _tail(group, row[None], image)[0]
 
 
-def _class_row(group: Group, scorer: fx.Node, before: Channelwise) -> Tensor:
-    """The scorer's difference in the explained class's row alone, for all ablations: (G, K, ...)."""
-    layer = group.head.layer(scorer)
+def _class_row(group: Group, class_layer: fx.Node, before: Channelwise) -> Tensor:
+    """The class layer's difference in the explained class's row alone, for all ablations: (G, K, ...)."""
+    layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets]
     difference = before.difference
     if isinstance(layer, nn.Linear):
@@ -148,13 +134,13 @@ def _tail(group: Group, difference: Tensor, images: slice) -> Tensor:
         elif name in MEAN:
             difference = difference.mean((-2, -1), keepdim=True)
         elif name in AVERAGE_POOL:
-            difference = group.head.apply(node, _always(difference))
+            difference = group.head.apply(node, _constant(difference))
         elif name not in IDENTITY:
-            difference = group.head.apply(node, _always(x + difference)) - group.head.apply(node, _always(x))
+            difference = group.head.apply(node, _constant(x + difference)) - group.head.apply(node, _constant(x))
     return difference.reshape(difference.shape[:2])
 
 
-def _always(value: Tensor) -> Callable[[fx.Node], Tensor]:
+def _constant(value: Tensor) -> Callable[[fx.Node], Tensor]:
     return lambda source: value
 
 

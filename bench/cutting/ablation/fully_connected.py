@@ -24,8 +24,8 @@ TENSORS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Chain:
-    """The nodes behind the channelwise stretch: a linear layer, activations and linear layers, the last of them the
-    scorer, unless the module of another output follows.
+    """The nodes behind the channelwise operations: a linear layer, activations and linear layers, the last of them the
+    class layer, unless the module of another output follows.
 
     before: the differences that reach the first layer, (G, K, features).
     """
@@ -92,21 +92,21 @@ class Chain:
         return [node for node in self.nodes[1:-1] if self.head.operation(node) is nn.Linear]
 
 
-def chain_of(head: HeadGraph, stretch: Differences) -> Chain | None:
-    """The chain from the end of the channelwise stretch to the scores; None where something else lies between."""
+def chain_of(head: HeadGraph, channelwise: Differences) -> Chain | None:
+    """The chain from the end of the channelwise operations to the scores; None where something else lies between."""
     operations = {nn.Linear, *CLAMP, *ELEMENTWISE, *IDENTITY}
     nodes: list[fx.Node] = []
-    node = None if head.tail else head.scorer
+    node = None if head.tail else head.class_layer
     if is_output(head.operation(head.logits)):
         nodes, node = [head.logits], first_input(head.logits)
-    while node is not None and node not in stretch:
+    while node is not None and node not in channelwise:
         if head.operation(node) not in operations or len(node.all_input_nodes) != 1:
             return None
         nodes.insert(0, node)
         node = first_input(node)
-    if node is None or len(nodes) < 2 or head.operation(nodes[0]) is not nn.Linear or not stretch[node].flat:
+    if node is None or len(nodes) < 2 or head.operation(nodes[0]) is not nn.Linear or not channelwise[node].flat:
         return None
-    return Chain(head, nodes, stretch[node])
+    return Chain(head, nodes, channelwise[node])
 
 
 def transposed(layer: nn.Linear, memory: int) -> Tensor:

@@ -17,12 +17,15 @@ Values = dict[fx.Node, Any]
 
 @dataclass(frozen=True)
 class HeadGraph:
-    """module: the head. scorer: the layer whose rows are the classes, if only one of them is needed; tail: the nodes
-    from there to the logits, which keep classes apart. bytes_per_image: of all values together; widest: of the widest.
+    """The head and what is read of it once.
+
+    class_layer: the layer whose rows are the classes, where a class's score needs its own row alone; else None.
+    tail: the nodes from there to the logits, which keep classes apart. bytes_per_image: of all values together;
+    widest: of the largest value.
     """
 
     module: fx.GraphModule
-    scorer: fx.Node | None
+    class_layer: fx.Node | None
     tail: tuple[fx.Node, ...]
     bytes_per_image: int
     widest: int

@@ -24,13 +24,13 @@ def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) 
         "The head after the target layer is not global average pooling and one linear layer, which `cam` needs; "
         "choose the last layer before the pooling, or another method."
     )
-    if head is None or head.scorer is None or head.operation(head.scorer) is not nn.Linear:
+    if head is None or head.class_layer is None or head.operation(head.class_layer) is not nn.Linear:
         raise refusal
     if any(head.operation(node) not in IDENTITY for node in head.tail):
         raise refusal
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(activations.shape, generator=generator).to(activations)
-    pooled = head.evaluate(maps, sides)[head.scorer.all_input_nodes[0]]
+    pooled = head.evaluate(maps, sides)[head.class_layer.all_input_nodes[0]]
     if pooled.shape != maps.shape[:2] or not torch.allclose(pooled, maps.mean(XY), rtol=1e-4, atol=1e-6):
         raise refusal
-    return head.layer(head.scorer).weight.detach()
+    return head.layer(head.class_layer).weight.detach()

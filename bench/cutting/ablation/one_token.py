@@ -72,8 +72,8 @@ class _OneToken:
                 tokens[node] = graph.call_function(operator.getitem, (copies[node], place))
             return tokens[node]
 
-        def copied_input(of_one_token: list[Any], node: fx.Node) -> fx.Node:
-            return token(node) if node in of_one_token else copies[node]
+        def copied_input(single_token_inputs: list[Any], node: fx.Node) -> fx.Node:
+            return token(node) if node in single_token_inputs else copies[node]
 
         for node in self.head.nodes:
             if node in self.narrow and self._is_attention(node):

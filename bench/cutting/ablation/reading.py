@@ -39,11 +39,11 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     if not equal_up_to_rounding(two[bare.logits][:1], expected):
         return None
     sizes = [two[node].numel() * two[node].element_size() // 2 for node in (bare.activations, *floats)]
-    scorer, tail = _scorer(bare, two)
-    return HeadGraph(bare.module, scorer, tail, sum(sizes), max(sizes))
+    class_layer, tail = _class_layer(bare, two)
+    return HeadGraph(bare.module, class_layer, tail, sum(sizes), max(sizes))
 
 
-def _scorer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
+def _class_layer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple[fx.Node, ...]]:
     """Walks back from the logits through what keeps classes apart, to the layer whose rows are the classes."""
     tail: list[fx.Node] = []
     node = head.logits

@@ -43,13 +43,13 @@ class Rows:
 
     head: HeadGraph
     values: Values
-    stretch: Differences
+    channelwise: Differences
     side_kinds: dict[fx.Node, SideKind]
     image: int
     channels: Tensor
     transposed: Callable[[nn.Linear], Tensor]
 
-    def until(self, last: fx.Node) -> Tensor:
+    def difference_at(self, last: fx.Node) -> Tensor:
         """The difference of the last node, (n, ...), all nodes before it included."""
         differences: dict[fx.Node, Any] = {}
         for node in self._needed(last):
@@ -62,8 +62,8 @@ class Rows:
         """Rows (n, ...) of a node's difference; None for a value that no ablation changes."""
         if node in differences:
             return differences[node]
-        if node in self.stretch:
-            return self._embedded(self.stretch[node])
+        if node in self.channelwise:
+            return self._embedded(self.channelwise[node])
         return None
 
     def value_of(self, node: fx.Node) -> Any:
@@ -80,10 +80,12 @@ class Rows:
         if name in SHAPE_ONLY and not _floating(self.values[node]):
             return self.head.apply(node, lambda source: self.difference_of(source, differences))
         source = first_input(node)
-        if name is nn.Conv2d and source in self.stretch and _separable(self.head.layer(node)):
-            return self._first_convolution(self.head.layer(node), self.stretch[source], self.value_of(node).shape[2:])
-        if name is nn.Linear and source in self.stretch and self.stretch[source].flat:
-            return self._first_product(self.head.layer(node), self.stretch[source])
+        if name is nn.Conv2d and source in self.channelwise and _separable(self.head.layer(node)):
+            return self._first_convolution(
+                self.head.layer(node), self.channelwise[source], self.value_of(node).shape[2:]
+            )
+        if name is nn.Linear and source in self.channelwise and self.channelwise[source].flat:
+            return self._first_product(self.head.layer(node), self.channelwise[source])
         if name is nn.MultiheadAttention and (moved := self._attention(node, differences)) is not None:
             return moved, None
         difference = None if source is None else self.difference_of(source, differences)
@@ -92,7 +94,7 @@ class Rows:
             or difference is None
             or not (_floating(self.values[node]) and _floating(self.values[source]))
         ):
-            return self._twice(node, differences)
+            return self._evaluated_difference(node, differences)
         if name in ADD and not node.kwargs:
             return self._total(node, differences)
         if name in MULTIPLY and len(node.all_input_nodes) == 2:
@@ -106,7 +108,7 @@ class Rows:
         if name is torch.cat:
             return self.head.apply(node, lambda arg: self._part_or_zeros(arg, differences))
         linear = self._linear(node, difference)
-        return self._twice(node, differences) if linear is None else linear
+        return self._evaluated_difference(node, differences) if linear is None else linear
 
     def _linear(self, node: fx.Node, difference: Tensor) -> Tensor | None:
         """The linear part of a layer; None for a layer that has no such form here."""
@@ -183,7 +185,7 @@ class Rows:
         part = self._part(arg, differences)
         return torch.zeros_like(self._on_rows(arg)) if part is None else part
 
-    def _twice(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
+    def _evaluated_difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """f(x + d) - f(x) for whatever f; for values that aren't floating point alone (as attention's output and its
         absent weights), f(x + d) itself."""
 
@@ -212,18 +214,18 @@ class Rows:
             self.value_of(node),
         )
 
-    def _embedded(self, channelwise: Channelwise) -> Tensor:
+    def _embedded(self, difference: Channelwise) -> Tensor:
         """A channelwise difference as rows: zero but for the ablated channel."""
-        ablated = channelwise.difference[self.image, self.channels]
-        rows = ablated.new_zeros(len(ablated), *channelwise.difference.shape[1:])
+        ablated = difference.difference[self.image, self.channels]
+        rows = ablated.new_zeros(len(ablated), *difference.difference.shape[1:])
         rows[torch.arange(len(ablated), device=ablated.device), self.channels] = ablated
-        return rows.flatten(1) if channelwise.flat else rows
+        return rows.flatten(1) if difference.flat else rows
 
     def _needed(self, last: fx.Node) -> list[fx.Node]:
-        """Nodes behind the channelwise stretch, up to the last one."""
+        """Nodes behind the channelwise operations, up to the last one."""
         nodes = self.head.nodes
         upto = nodes[: nodes.index(last) + 1]
-        return [node for node in upto if node.op.startswith("call") and node not in self.stretch]
+        return [node for node in upto if node.op.startswith("call") and node not in self.channelwise]
 
     @cached_property
     def _image_of_each_row(self) -> Tensor:

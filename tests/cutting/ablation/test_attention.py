@@ -1,4 +1,4 @@
-"""Attention behind the layer: the difference by rank one is that of two calls."""
+"""Attention behind the layer: the rank-one difference equals the difference of two calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from axiom_bench.cutting.ablation.brute_force import brute_force_drops
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_one_feature_of_every_token(bias: bool):
+def test_difference_of_one_changed_feature_equals_two_calls(bias: bool):
     torch.manual_seed(0)
     layer = nn.MultiheadAttention(6, 2, bias=bias, batch_first=True).double().eval()
     query, tokens = torch.randn(1, 2, 6).double(), torch.randn(1, 5, 6).double()
@@ -52,7 +52,7 @@ class Classifier(nn.Module):
 
 
 @pytest.mark.parametrize("changed", ["nothing", "query", "features", "values", "zeros", "bias"])
-def test_drops_equal_whole_passes_and_others_take_the_long_way(changed: str):
+def test_drops_equal_brute_force_with_and_without_the_rank_one_update(changed: str):
     torch.manual_seed(0)
     trace = ab.trace(Classifier(changed).double(), "maps", torch.randn(2, 3, 3, 3).double(), torch.tensor([0, 3]))
     with mock.patch.object(rows, "attention_difference", wraps=attention_difference) as spy:
@@ -64,7 +64,7 @@ def test_drops_equal_whole_passes_and_others_take_the_long_way(changed: str):
     torch.testing.assert_close(drops, expected, rtol=0, atol=1e-14)
 
 
-def test_float32_is_as_close_to_float64_as_whole_passes():
+def test_float32_drops_match_float64():
     torch.manual_seed(0)
     model, images = Classifier("nothing"), torch.randn(2, 3, 3, 3)
     exact = ab.trace(model.double(), "maps", images.double(), torch.tensor([0, 3])).ablation_drops

@@ -6,26 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 from torchvision import models
 
 import axiom_bench as ab
 from axiom_bench.cutting.ablation.brute_force import brute_force_drops
+from tests.cutting.ablation.heads import HEADS, Head, fully_connected, naive_drops, with_random_statistics
 
 MEBIBYTE = 2**20
-
-
-def naive_drops(trace: ab.Trace) -> Tensor:
-    """One head pass per image and channel, two scores subtracted: the definition, in a double loop."""
-    drops = torch.zeros(trace.activations.shape[:2], dtype=trace.dtype)
-    for image in range(len(trace)):
-        row = trace[image : image + 1]
-        for channel in range(drops.shape[1]):
-            ablated = row.activations.clone()
-            ablated[:, channel] = 0
-            drops[image, channel] = (row.head(row.activations) - row.head(ablated))[0, row.targets[0]]
-    return drops
 
 
 def brute_force(cut: ab.CutModel, activations: Tensor, sides: object, targets: Tensor, memory: int) -> Tensor:
@@ -43,19 +31,7 @@ def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:
     assert expected.abs().max() > 1e3 * tolerance, "the drops are too small for this comparison to say anything"
 
 
-def lively(model: nn.Module) -> nn.Module:
-    """Random weights and running statistics under which signals neither die nor explode, float64, eval."""
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-            with torch.no_grad():
-                module.bias.normal_(0, 0.2, generator=generator)
-    return model.double().eval()
-
-
-def a_trace(model: nn.Module, layer: str, size: int = 64, batch: int = 2, **options: int) -> ab.Trace:
+def make_trace(model: nn.Module, layer: str, size: int = 64, batch: int = 2, **options: int) -> ab.Trace:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, size, size, generator=generator, dtype=torch.float64)
     return ab.cut(model, layer, **options).trace(images, torch.arange(batch) * 3)
@@ -90,22 +66,22 @@ def test_drops_equal_brute_force(name, layer, size):
     options = {"init_weights": False} if name == "googlenet" else {}
     # One image of a network whose head is 4096 wide takes seconds in float64; the others come in pairs.
     batch = 1 if name in ("alexnet", "vgg11_bn") else 2
-    trace = a_trace(lively(getattr(models, name)(weights=None, **options)), layer, size, batch)
+    trace = make_trace(with_random_statistics(getattr(models, name)(weights=None, **options)), layer, size, batch)
     expected = brute_force(trace.cut_model, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
     assert trace.cut_model.head_graph(trace.activations, trace.sides) is not None
     assert_exact(trace.ablation_drops, expected, trace.logits)
 
 
-def test_an_inner_resnet50_convolution_equals_brute_force():
+def test_drops_equal_brute_force_at_an_inner_resnet50_convolution():
     torch.manual_seed(0)
-    trace = a_trace(lively(models.resnet50(weights=None)), "layer3.2.conv2", size=32, batch=1)
+    trace = make_trace(with_random_statistics(models.resnet50(weights=None)), "layer3.2.conv2", size=32, batch=1)
     expected = brute_force(trace.cut_model, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
     assert_exact(trace.ablation_drops, expected, trace.logits)
 
 
-def test_a_residual_stage_of_resnet101_equals_brute_force():
+def test_drops_equal_brute_force_at_a_resnet101_stage():
     torch.manual_seed(0)
-    trace = a_trace(lively(models.resnet101(weights=None)), "layer3", size=32, batch=1)
+    trace = make_trace(with_random_statistics(models.resnet101(weights=None)), "layer3", size=32, batch=1)
     channels = torch.arange(0, 1024, 37)
     expected = torch.stack([naive_drop(trace, int(channel)) for channel in channels])
     assert_exact(trace.ablation_drops[0, channels], expected, trace.logits)
@@ -118,129 +94,20 @@ def naive_drop(trace: ab.Trace, channel: int) -> Tensor:
     return (trace[:1].head(trace.activations[:1]) - trace[:1].head(ablated))[0, trace.targets[0]]
 
 
-class Head(nn.Module):
-    """A 1x1 convolution, then any head: the layer to cut is `maps`."""
-
-    def __init__(self, head: nn.Module, channels: int = 6, signed: bool = False) -> None:
-        super().__init__()
-        self.maps = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Identity() if signed else nn.ReLU())
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.maps(x))
-
-
-class SqueezeExcite(nn.Module):
-    """Channels scaled by a gate that all of them decide."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(channels, channels)
-        self.fc = nn.Linear(channels, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.gate(x.mean((2, 3))))
-        return self.fc((x * gate[:, :, None, None]).mean((2, 3)))
-
-
-class Functional(nn.Module):
-    """The same operations as functions and methods, in place where they can be, and a batch size in a view."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(6 * 9, 8), nn.Linear(8, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.max_pool2d(functional.relu(x, inplace=True), 2)
-        x = functional.dropout(x.view(x.size(0), -1), 0.5, self.training)
-        hidden = self.first(x)
-        hidden += 1
-        return self.last(hidden.relu_()) * 2
-
-
-class Split(nn.Module):
-    """Chunks, a concatenation, a channel shuffle and a product of two changed values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1, groups=3)
-        self.fc = nn.Linear(6, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, right = x.chunk(2, 1)
-        x = torch.cat((right, torch.tanh(self.conv(left))), 1)
-        b, c, h, w = x.shape
-        x = x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
-        x = x * torch.sigmoid(x.mean((2, 3), keepdim=True))
-        return functional.log_softmax(self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1)), dim=1)
-
-
-class TwicePooled(nn.Module):
-    """One value with two users, of which one is behind the other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(6, 7, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(x) + x + x
-        scores = self.conv(x)
-        return scores.amax((2, 3)) - scores.mean((2, 3))
-
-
-def fully_connected(*activation: nn.Module) -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(6 * 36, 16), *activation, nn.Linear(16, 12), *activation, nn.Linear(12, 7)
-    )
-
-
-HEADS = {
-    "pool_linear": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, 7)),
-    "fully_connected_relu": lambda: fully_connected(nn.ReLU(inplace=True), nn.Dropout()),
-    "fully_connected_relu6": lambda: fully_connected(nn.ReLU6()),
-    "fully_connected_gelu": lambda: fully_connected(nn.GELU()),
-    "linear_only": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6 * 36, 7)),
-    "pool_to_two": lambda: nn.Sequential(
-        nn.BatchNorm2d(6), nn.SiLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 7)
-    ),
-    "class_maps": lambda: nn.Sequential(nn.Conv2d(6, 7, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-    "class_maps_3x3": lambda: nn.Sequential(
-        nn.Conv2d(6, 7, 3, 2, 1), nn.Sigmoid(), nn.AvgPool2d(3), nn.Flatten(1), nn.Identity()
-    ),
-    "depthwise": lambda: nn.Sequential(
-        nn.Conv2d(6, 6, 3, groups=6), nn.Hardswish(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 7)
-    ),
-    "convolutions": lambda: nn.Sequential(
-        nn.Conv2d(6, 5, 3, 2, 1), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 8, 3, padding="same"), nn.ReLU(),
-        nn.MaxPool2d(3), nn.Flatten(), nn.Linear(8, 7),
-    ),
-    "reflected_padding": lambda: nn.Sequential(
-        nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect"), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 7)
-    ),
-    "layer_norm": lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(6 * 36), nn.Linear(6 * 36, 7)),
-    "squeeze_excite": lambda: SqueezeExcite(6),
-    "functional": Functional,
-    "split": Split,
-    "twice_pooled": TwicePooled,
-    "pool_only": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-    "softmax": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 7), nn.Softmax(1)),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("signed", [False, True], ids=["relu", "signed"])
 @pytest.mark.parametrize("head", HEADS)
-def test_every_kind_of_head_equals_the_double_loop(head, signed):
+def test_drops_of_each_head_equal_the_double_loop(head, signed):
     torch.manual_seed(3)
-    model = lively(Head(HEADS[head](), signed=signed))
-    trace = a_trace(model, "maps", 6)
+    model = with_random_statistics(Head(HEADS[head](), signed=signed))
+    trace = make_trace(model, "maps", 6)
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
 @pytest.mark.parametrize("memory", [1, 3_000, 2**30], ids=["one_by_one", "some", "all"])
 @pytest.mark.parametrize("head", ["fully_connected_relu", "convolutions", "class_maps", "split"])
-def test_the_memory_limit_changes_nothing(head, memory):
+def test_memory_limit_does_not_change_drops(head, memory):
     torch.manual_seed(3)
-    model = lively(Head(HEADS[head]()))
+    model = with_random_statistics(Head(HEADS[head]()))
     images = torch.randn(3, 3, 6, 6, dtype=torch.float64)
     drops = ab.cut(model, "maps", ablation_memory=memory).trace(images).ablation_drops
     expected = naive_drops(ab.trace(model, "maps", images))
@@ -256,7 +123,7 @@ def peak_bytes(call: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("head", ["wide", "deep"])
-def test_the_memory_limit_is_kept(head, monkeypatch):
+def test_peak_memory_stays_below_the_limit(head, monkeypatch):
     monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
     heads = {
         "wide": lambda: nn.Sequential(
@@ -281,22 +148,22 @@ def test_the_memory_limit_is_kept(head, monkeypatch):
 @pytest.mark.parametrize("chunk", [1, 3, 12])
 def test_brute_force_equals_the_double_loop_in_chunks(chunk):
     torch.manual_seed(3)
-    trace = a_trace(lively(Head(HEADS["convolutions"]())), "maps", 6)
+    trace = make_trace(with_random_statistics(Head(HEADS["convolutions"]())), "maps", 6)
     row_bytes = 32 * 6 * 36 * 8
     drops = brute_force(trace.cut_model, trace.activations, trace.sides, trace.targets, chunk * row_bytes)
     assert_exact(drops, naive_drops(trace), trace.logits)
 
 
-def test_a_head_that_no_graph_can_read_takes_whole_passes():
+def test_untraceable_head_falls_back_to_brute_force():
     from tests.cutting.conftest import Deciding
 
     torch.manual_seed(1)
-    trace = a_trace(Deciding().double(), "conv", 6)
+    trace = make_trace(Deciding().double(), "conv", 6)
     assert trace.cut_model.head_graph(trace.activations, trace.sides) is None
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
-def test_a_value_that_is_not_one_row_an_image_takes_whole_passes():
+def test_head_that_reshapes_the_batch_falls_back_to_brute_force():
     class Windows(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -308,31 +175,31 @@ def test_a_value_that_is_not_one_row_an_image_takes_whole_passes():
             return torch.relu(self.fc(windows)).view(b, 4, 7).mean(1)
 
     torch.manual_seed(1)
-    trace = a_trace(Head(Windows()).double(), "maps", 6)
+    trace = make_trace(Head(Windows()).double(), "maps", 6)
     assert trace.cut_model.head_graph(trace.activations, trace.sides) is None
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
-def test_a_hook_of_the_users_counts():
+def test_forward_hook_on_the_head_is_respected():
     """A forward hook changes what a layer computes, so the layer's weight may not speak for it."""
     torch.manual_seed(3)
-    model = lively(Head(HEADS["fully_connected_relu"]()))
+    model = with_random_statistics(Head(HEADS["fully_connected_relu"]()))
     model.head[1].register_forward_hook(lambda module, inputs, output: output.square())
-    trace = a_trace(model, "maps", 6)
+    trace = make_trace(model, "maps", 6)
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
-def test_dead_channels_drop_nothing():
+def test_dead_channels_have_zero_drop():
     torch.manual_seed(3)
-    model = lively(Head(HEADS["fully_connected_relu"]()))
+    model = with_random_statistics(Head(HEADS["fully_connected_relu"]()))
     with torch.no_grad():
         model.maps[0].weight[[1, 4]], model.maps[0].bias[[1, 4]] = 0, -1
-    drops = a_trace(model, "maps", 6).ablation_drops
+    drops = make_trace(model, "maps", 6).ablation_drops
     assert (drops[:, [1, 4]] == 0).all()
     assert (drops[:, [0, 2, 3, 5]] != 0).all()
 
 
-def test_a_two_by_two_case_worked_by_hand():
+def test_two_by_two_case_by_hand():
     """F_1 = [[1, 2], [3, 0]], F_2 = all 1; hidden = relu(sum F_1 - 5, sum F_2 + sum F_1 - 2); S = 2 h_1 + 3 h_2.
 
     sum F_1 = 6, sum F_2 = 4: h = (1, 8), S = 26. Without F_1: h = (0, 2), S_1 = 6. Without F_2: h = (1, 4), S_2 = 14.
@@ -362,8 +229,8 @@ def test_a_two_by_two_case_worked_by_hand():
 )
 def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     torch.manual_seed(0)
-    model = lively(build())
-    exact = a_trace(model, layer, size)
+    model = with_random_statistics(build())
+    exact = make_trace(model, layer, size)
     single = ab.cut(model.float(), layer).trace(exact.images.float(), exact.targets)
     # The same activations, so that only the head's arithmetic is compared.
     maps = single.activations
@@ -380,9 +247,9 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
 
 
 @pytest.mark.parametrize("head", ["fully_connected_relu", "class_maps", "convolutions", "pool_linear"])
-def test_a_head_in_bf16_answers_in_float32(head):
+def test_bf16_head_returns_float32_drops(head):
     torch.manual_seed(3)
-    model = lively(Head(HEADS[head]())).float()
+    model = with_random_statistics(Head(HEADS[head]())).float()
     images = torch.randn(3, 3, 6, 6)
     exact = ab.cut(model, "maps").trace(images).ablation_drops
     cut = ab.cut(model, "maps", head_precision="bf16")
@@ -393,10 +260,10 @@ def test_a_head_in_bf16_answers_in_float32(head):
     torch.testing.assert_close(first, exact, rtol=0, atol=float(0.05 * exact.abs().max()))
 
 
-def test_a_batch_is_its_images():
+def test_drops_do_not_depend_on_the_rest_of_the_batch():
     torch.manual_seed(0)
-    model = lively(models.mobilenet_v3_small(weights=None))
-    trace = a_trace(model, "features.12", batch=4)
+    model = with_random_statistics(models.mobilenet_v3_small(weights=None))
+    trace = make_trace(model, "features.12", batch=4)
     cut = ab.cut(model, "features.12")
     for image in (0, 3):
         alone = cut.trace(trace.images[[image]], trace.targets[[image]])

@@ -1,4 +1,4 @@
-"""The look at the head, once, tells rounding from a head that mixes images also where logits are large."""
+"""The check of the head's graph tolerates rounding of large logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from axiom_bench.cutting.ablation.graph import HeadGraph
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
-def test_a_head_of_any_scale_is_read(scale):
+def test_head_graph_is_read_for_logits_of_any_scale(scale):
     """Among a thousand classes some logit is nearly 0, where rounding is large beside it, not beside the others."""
     torch.manual_seed(0)
     net = nn.Sequential(

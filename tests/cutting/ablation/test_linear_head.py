@@ -1,4 +1,4 @@
-"""Only global average pooling and one linear layer is a linear head."""
+"""`linear_head` recognises global average pooling and one linear layer, and refuses any other head."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_linear_heads_of_torchvision(build, layer, fc):
     ((*POOL, nn.Linear(4, 5), nn.Softmax(1)), False),
     ((*POOL, nn.Linear(4, 4), nn.Linear(4, 5)), False),
 ])  # fmt: skip
-def test_what_is_no_linear_head(between, linear):
+def test_linear_head_is_recognised(between, linear):
     trace = ab.trace(nn.Sequential(nn.Conv2d(3, 4, 1), *between), "0", torch.randn(2, 3, 6, 6))
     if linear:
         assert trace.linear_head().shape == (5, 4)

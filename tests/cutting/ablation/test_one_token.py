@@ -1,4 +1,4 @@
-"""A head that keeps one token computes that token alone, and gives what it gave before."""
+"""A head that keeps one token is computed for that token alone, with equal results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_logits_gradients_and_drops_stay(name: str):
+def test_logits_gradients_and_drops_equal_the_full_head(name: str):
     torch.manual_seed(0)
     take, over, early = HEADS[name]
     model, images = Block(take, over).double().eval(), torch.randn(2, 3, 3, 3, dtype=torch.float64)

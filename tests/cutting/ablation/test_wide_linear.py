@@ -1,4 +1,4 @@
-"""A wide linear layer's gradient in blocks is the gradient."""
+"""The gradient of a wide linear layer in blocks equals torch's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from axiom_bench.cutting.wide_linear import BLOCK, WIDE, apply_linear
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("batch", [1, 5])
-def test_value_and_gradient_equal_the_layer_s(batch, bias):
+def test_value_and_gradient_equal_nn_linear(batch, bias):
     generator = torch.Generator().manual_seed(0)
     layer = nn.Linear(WIDE + BLOCK, 7, bias=bias).double()
     x = torch.randn(batch, WIDE + BLOCK, dtype=torch.float64, generator=generator, requires_grad=True)
@@ -24,7 +24,7 @@ def test_value_and_gradient_equal_the_layer_s(batch, bias):
     torch.testing.assert_close(blocked, expected, rtol=0, atol=1e-15)
 
 
-def test_its_gradient_can_be_differentiated_again():
+def test_second_derivative():
     layer = nn.Linear(WIDE, 3).double()
     x = torch.randn(2, WIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     (first,) = torch.autograd.grad(apply_linear(layer, x).pow(2).sum(), x, create_graph=True)
@@ -34,6 +34,6 @@ def test_its_gradient_can_be_differentiated_again():
 
 
 @pytest.mark.parametrize("inputs", [WIDE - BLOCK, WIDE + 1])
-def test_other_layers_stay_torch_s(inputs):
+def test_narrow_layers_use_torch(inputs):
     x = torch.ones(2, inputs, requires_grad=True)
     assert type(apply_linear(nn.Linear(inputs, 3), x).grad_fn).__name__ == "AddmmBackward0"
