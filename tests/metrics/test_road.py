@@ -89,7 +89,7 @@ def test_any_hole_is_filled_as_directly_and_within_the_range_of_what_is_known(se
     image = torch.randn(1, 3, height, width, generator=draw, dtype=torch.float64)
     hole = torch.rand(1, height, width, generator=draw) < share
     hole[0, height // 2, width // 2] = False
-    filled = impute(image, hole, enough=1e-8)
+    filled = impute(image, hole, tolerance=1e-8)
     assert torch.equal(filled[:, :, ~hole[0]], image[:, :, ~hole[0]])
     if hole.any():
         np.testing.assert_allclose(filled[0].numpy(), direct(image[0].numpy(), hole[0].numpy()), rtol=0, atol=1e-6)
@@ -151,7 +151,7 @@ def test_a_plane_is_imputed_as_it_is():
     image = torch.arange(40.0).double().expand(1, 3, 40, 40) / 10
     hole = torch.zeros(1, 40, 40, dtype=torch.bool)
     hole[0, 8:30, 5:33] = True
-    torch.testing.assert_close(impute(image, hole, enough=1e-8), image.contiguous(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(impute(image, hole, tolerance=1e-8), image.contiguous(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("output", ["accuracy", "probability", "logit"])
