@@ -140,5 +140,5 @@ def test_wrong_settings_are_named(linear):
         sensitivity_n(one, fractions=(0.5, 1.0))
     with pytest.raises(BenchError, match="2 subsets or more"):
         faithfulness_correlation(one, subsets=1)
-    with pytest.raises(BenchError, match="above 0"):
+    with pytest.raises(BenchError, match=r"sides in \(0, 1\]"):
         infidelity(one, sides=(0.0,))

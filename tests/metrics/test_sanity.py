@@ -21,7 +21,7 @@ from axiom_bench.evaluation.plugins import Plugin, from_config
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.model_parameter_randomisation import model_parameter_randomisation
 from axiom_bench.metrics.random_logit import random_logit
-from axiom_bench.metrics.shared.randomised import layers_top_down, randomised, redrawn
+from axiom_bench.metrics.shared.randomised import layers_top_down, randomised, reinitialised
 from axiom_bench.metrics.shared.similarity import pearson, similarity, spearman, ssim
 from axiom_bench.testing import answered
 
@@ -196,12 +196,12 @@ def test_copies_share_what_was_not_drawn_and_each_other_draws(crossed):
 def test_a_draw_depends_on_seed_and_name_alone(crossed):
     names = ["last", "second", "first", ""]
     state = torch.get_rng_state()
-    whole = redrawn(crossed, names, seed=0)
+    whole = reinitialised(crossed, names, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
-    alone = redrawn(copy.deepcopy(crossed).float(), ["first"], seed=0)
+    alone = reinitialised(copy.deepcopy(crossed).float(), ["first"], seed=0)
     assert whole.first.weight.dtype == torch.float64
     torch.testing.assert_close(whole.first.weight, alone.first.weight.double(), rtol=0, atol=0)
-    assert not torch.equal(redrawn(crossed, ["first"], seed=1).first.weight, whole.first.weight)
+    assert not torch.equal(reinitialised(crossed, ["first"], seed=1).first.weight, whole.first.weight)
     reach = 1 / np.sqrt(27)  # of torch's own initialisation: uniform, kaiming with a = sqrt(5)
     assert float(whole.first.weight.abs().max()) <= reach
     assert torch.equal(whole.second.running_mean, torch.zeros(4, dtype=torch.float64))
@@ -231,7 +231,7 @@ def test_a_reset_that_leaves_a_parameter_in_place_is_not_all(layer, dtype):
     torch.manual_seed(0)
     model = nn.Sequential(layer(), nn.Flatten()).to(dtype).eval()
     names = [name for name, module in model.named_modules() if list(module.parameters(recurse=False))]
-    before, drawn = dict(model.named_parameters()), redrawn(model, names, seed=0)
+    before, drawn = dict(model.named_parameters()), reinitialised(model, names, seed=0)
     for name, parameter in drawn.named_parameters():
         assert not torch.equal(parameter, before[name]), name
         assert parameter.dtype == dtype
@@ -240,13 +240,13 @@ def test_a_reset_that_leaves_a_parameter_in_place_is_not_all(layer, dtype):
     image = IMAGE.to(dtype)
     (copied,) = randomised(model, image, "cascading", 1, seed=0)
     assert not torch.allclose(copied(image), model(image))
-    torch.testing.assert_close(copied(image), redrawn(model, names, seed=0)(image))
+    torch.testing.assert_close(copied(image), reinitialised(model, names, seed=0)(image))
 
 
 def test_what_a_reset_makes_constant_stays_so():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.Linear(6, 2))
     model[2].bias.data.fill_(0.25)
-    drawn = redrawn(model, ["0", "1", "2"], seed=0)
+    drawn = reinitialised(model, ["0", "1", "2"], seed=0)
     for norm in (drawn[0], drawn[1]):
         assert torch.equal(norm.weight, torch.ones(3))
         assert torch.equal(norm.bias, torch.zeros(3))
