@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import Asking, Reexplanation
+from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.average_drop import relative_drop
 from axiom_bench.metrics.shared.perturbation import Fill, kept_images
 from axiom_bench.metrics.shared.similarity import pearson
 
 
-def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Asking[dict[str, Tensor]]:
+def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> MetricGenerator[dict[str, Tensor]]:
     """{adcc, coherency, complexity} -> (B,) each, in [0, 1]; higher is better, of complexity lower.
 
     coherency: (1 + Pearson's correlation of h and h') / 2, h' the same method's map of what h keeps, image h +
@@ -29,7 +29,7 @@ def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> A
     complexity = heatmap.double().mean((1, 2))
     drop = relative_drop(trace, logits)
     harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
-    # Infinite where there is no map or no answer: NaN is for a constant map.
+    # Infinite where a map or the model's answer isn't finite, since NaN means a constant map.
     has_map = kept_map.flatten(1).isfinite().all(1)
     return {
         "adcc": harmonic.masked_fill(~(has_map & drop.isfinite()), torch.inf),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.evaluation.queries import Asking
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, kept_image, probabilities
 
 
-def average_drop(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Asking[Tensor]:
+def average_drop(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> MetricGenerator[Tensor]:
     """max(0, p - p') / p, where p' sees only what the map highlights: image h + fill (1 - h) -> (B,) in [0, 1].
 
     p: softmax probability of the class. Lower is better. A fraction per image, not x 100; the average is the table's.

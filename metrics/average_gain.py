@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import Asking
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, kept_image
 
 
-def average_gain(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Asking[Tensor]:
+def average_gain(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> MetricGenerator[Tensor]:
     """max(0, p' - p) / (1 - p), where p' sees only what the map highlights -> (B,) in [0, 1]; higher is better.
 
     p: softmax probability of the class; p': of image h + fill (1 - h). A fraction per image, not x 100; the

@@ -1,4 +1,4 @@
-"""The axiom floor of an image: the two ends of the best pairs of errors that any channel totals can reach."""
+"""The axiom floor of an image: the ends of the segment of best reachable pairs of errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distance to the axiom floor: what no choice of channel totals can undercut, taken off the sum of both errors."""
+"""Distance to the axiom floor: the sum of both errors less the lowest sum that any channel totals can reach."""
 
 from __future__ import annotations
 

@@ -8,31 +8,32 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.evaluation.queries import Asking, Reexplanation
+from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.annotations import Objects
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
 
-def class_correlation(explanation: Explanation, similarity: str = "pearson") -> Asking[Tensor]:
-    """How alike the maps of the explained class and of another class in the image are -> (B,), lower is better.
+def class_correlation(explanation: Explanation, similarity: str = "pearson") -> MetricGenerator[Tensor]:
+    """Similarity of the maps of the explained class and of another class in the image -> (B,), lower is better.
 
-    The other class is that of the largest box of another class, of equals the first in the annotation. It is the only
-    one, however many the image has, so that every image costs one trace, for all methods, and the method; it is no mean
-    over classes. similarity: see `shared.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1
-    where the map doesn't depend on the class at all, NaN where a map is constant.
+    The other class is the one with the largest box among all other classes, of equal boxes the first in the annotation.
+    It isn't a mean over the other classes, so that every image costs one trace, shared by all methods, and one run of
+    the method. similarity: see `shared.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1 where
+    the map doesn't depend on the class, NaN where a map is constant.
     """
     trace = given(explanation.trace, "trace")
 
-    def other() -> Trace:
+    def other_trace() -> Trace:
         pairs = zip(given(explanation.others, "others"), trace.targets, strict=True)
-        return trace.again(targets=torch.tensor([_largest(objects, int(target)) for objects, target in pairs]))
+        classes = [_class_of_largest_box(objects, default=int(target)) for objects, target in pairs]
+        return trace.again(targets=torch.tensor(classes))
 
-    read = partial(similarity_of, explanation, kind=similarity)
-    return (yield Reexplanation(other, read, key="class of the largest box"))
+    compare = partial(similarity_of, explanation, kind=similarity)
+    return (yield Reexplanation(other_trace, compare, key="class of the largest box"))
 
 
-def _largest(objects: Objects, default: int) -> int:
-    """The class of the largest box; `default` where there is none, a row whose value is dropped."""
+def _class_of_largest_box(objects: Objects, default: int) -> int:
+    """The class of the largest box; `default` where there is none, in a row whose value is dropped."""
     areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1)
     return int(objects.labels[areas.argmax()]) if len(areas) else default

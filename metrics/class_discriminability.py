@@ -1,4 +1,4 @@
-"""Class discriminability without people, whose region a map falls on: after Fu et al., BMVC 2020, Fig. 4(a)."""
+"""Class discriminability by region instead of by human judgement: after Fu et al., BMVC 2020, Fig. 4(a)."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from axiom_bench.metrics.shared.regions import other_energies, own_energy
 
 
 def class_discriminability(explanation: Explanation, region: str = "boxes") -> dict[str, Tensor]:
-    """Which of the image's classes a map shows, for images with objects of several classes -> two values (B,).
+    """Which of an image's classes a map highlights, for images with objects of several classes -> two values (B,).
 
     class_discriminability: E_c / sum_k E_k in [0, 1], higher is better: E_k is the heatmap's sum over the region of
     class k, c the explained class, k every class of the image. A pixel in two classes' regions counts for both. Energy
-    outside of all regions doesn't count: that is localization. A constant map has c's share of the areas.
-    class_seen: the class k with the most energy (of equals the explained one, then the lowest index), what the map
-    makes one see in the game of Fig. 4(a). region: "boxes" or "masks", see `shared.regions`.
+    outside of all regions is ignored; localization metrics measure that. A constant map has c's share of the areas.
+    class_seen: the class k with the highest energy (of equals the explained class, then the lowest index), the answer
+    that the map suggests in the game of Fig. 4(a). region: "boxes" or "masks", see `shared.regions`.
     Without energy in any region both are NaN. Raises BenchError for another region.
     """
     own, others = own_energy(explanation, region), other_energies(explanation, region)
     total = own + torch.tensor([sum(row.values()) for row in others], dtype=torch.float64)
     targets = given(explanation.trace, "trace").targets.tolist()
-    seen = [_most({target: energy, **row}) for target, energy, row in zip(targets, own.tolist(), others, strict=True)]
+    seen = [_argmax({target: energy, **row}) for target, energy, row in zip(targets, own.tolist(), others, strict=True)]
     return {
         "class_discriminability": own / total,
         "class_seen": torch.tensor(seen, dtype=torch.float64).masked_fill(~(total > 0), torch.nan),
     }
 
 
-def _most(energies: dict[int, float]) -> int:
+def _argmax(energies: dict[int, float]) -> int:
     """The key with the highest value, the first of equals."""
     return max(energies, key=lambda label: energies[label])

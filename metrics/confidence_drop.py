@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import Asking, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, perturb
 
@@ -17,8 +17,8 @@ def confidence_drop(
     blur: float = 0.05,
     output: str = "probability",
     relative: bool = False,
-) -> Asking[Tensor]:
-    """p - p': what the class loses when the highlighted pixels are replaced -> (B,), higher is better, may be negative.
+) -> MetricGenerator[Tensor]:
+    """p - p': the drop in confidence when highlighted pixels are replaced -> (B,); higher is better, may be negative.
 
     mode, fraction, fill and blur: see `shared.perturbation.perturb`. output "probability": p is the softmax
     probability, the drop is in [-1, 1]. "logit": p is the class's score; see `shared.perturbation.confidence`.

@@ -8,7 +8,7 @@ from axiom_bench.explanation.explanation import Explanation, given
 
 
 def conservation_error(explanation: Explanation) -> Tensor:
-    """|S - sum_k m_k| / |S|: how far the map's total is from the class's score, what is explained of it. -> (B,)
+    """|S - sum_k m_k| / |S|: how far the map's total is from the explained score S -> (B,)
 
     m_k = sum_xy M_k, signed, before any post-processing. 0 is best; tails are heavy near S = 0.
     `conservation_error_raw` is the same formula for every method with contributions, in the method's own units.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import Asking
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Fill
@@ -18,7 +18,7 @@ def deletion_auc(
     blur: float = 0.0223,
     output: str = "probability",
     first: str = "highest",
-) -> Asking[dict[str, Tensor | Curve]]:
+) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """Area under the class's probability as pixels are removed, highest first -> (B,); lower is better.
 
     {deletion_auc: (B,), deletion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224 are

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Asking
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, probabilities
 from axiom_bench.metrics.shared.pixel_curves import partly_filled
@@ -14,14 +14,14 @@ from axiom_bench.metrics.shared.pixel_curves import partly_filled
 
 def effective_complexity(
     explanation: Explanation, tolerance: float = 0.1, steps: int = 20, fill: Fill = "mean", blur: float = 0.05
-) -> Asking[Tensor]:
+) -> MetricGenerator[Tensor]:
     """The smallest fraction of the highest pixels that keeps the prediction -> (B,) in [1/steps, 1], lower is simpler.
 
     k* = min k with E[loss(y, f) | the k highest pixels stay] < tolerance. Here the loss is |p - p'|, p' the probability
     when all other pixels are `fill` (see `shared.perturbation.filling`), one fixed value where the paper takes the
-    expectation over the data; k goes in `steps` equal steps, and all pixels always suffice. Pixels are ordered on the
-    map rounded to 1e-6, ties to the first. Costs steps - 1 forward passes.
-    Raises BenchError for a tolerance not in [0, 1], less than one step, or another fill.
+    expectation over the data; k takes `steps` equally spaced values, and all pixels always suffice. Pixels are ordered
+    on the map rounded to 1e-6, ties to the first. Costs steps - 1 forward passes.
+    Raises BenchError for a tolerance not in [0, 1], steps below 1, or an unknown fill.
     """
     if not 0 <= tolerance <= 1:
         raise BenchError(f"The tolerance of a probability lies in [0, 1]; it is {tolerance}.")

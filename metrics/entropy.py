@@ -10,7 +10,8 @@ from axiom_bench.explanation.explanation import Explanation, given
 def entropy(explanation: Explanation) -> Tensor:
     """-sum_i p_i ln p_i with p = h / sum(h), h the heatmap's pixels -> (B,) in nats, lower is simpler.
 
-    From 0, a single pixel, to ln(H' W'), a constant map; 0 ln 0 = 0. It grows with the image's size: compare at one.
+        From 0, a single pixel, to ln(H' W'), a constant map; 0 ln 0 = 0. It grows with the image's size: compare
+        values at one image size only.
     The paper, arXiv:2005.00631, calls it complexity. A zero map gives NaN.
     """
     h = given(explanation.heatmap, "heatmap").double().flatten(1)

@@ -11,7 +11,7 @@ from axiom_bench.explanation.explanation import Explanation, given
 def epsilon(explanation: Explanation) -> Tensor:
     """|S - sum_k sum_xy g_k F_k| / |S| -> (B,): in a ReLU network, the share of the later layers' bias terms.
 
-    A property of the layer, no method's: XGrad-CAM's and HiResCAM's conservation error equals it.
+    A property of the layer, not of a method: XGrad-CAM's and HiResCAM's conservation error equals it.
     """
     trace = given(explanation.trace, "trace")
     S = trace.scores  # (B,)

@@ -11,13 +11,13 @@ from torch import Tensor
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Asking, Reexplanation
+from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
 
 
 def explanation_sensitivity(
     explanation: Explanation, radius: float = 0.02, samples: int = 10, seed: int = 0
-) -> Asking[dict[str, Tensor]]:
+) -> MetricGenerator[dict[str, Tensor]]:
     """How far the raw map moves when the image moves a little -> two values (B,), >= 0, lower is better.
 
     max_sensitivity: max over y of ||Phi(y) - Phi(x)|| / ||Phi(x)||; avg_sensitivity: the mean over the same y.
@@ -36,32 +36,26 @@ def explanation_sensitivity(
     trace = given(explanation.trace, "trace")
     distances = []
     for sample in range(samples):
-        distances.append(
-            (
-                yield Reexplanation(
-                    trace=partial(_trace_nearby, trace, radius, f"{seed} nearby {sample}"),
-                    read=partial(_distance, explanation),
-                    key=("nearby", radius, seed, sample),
-                )
-            )
-        )
+        noisy_trace = partial(_noisy_trace, trace, radius, f"{seed} nearby {sample}")
+        distance = yield Reexplanation(noisy_trace, partial(_distance, explanation), ("nearby", radius, seed, sample))
+        distances.append(distance)
     norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
     relative = torch.stack(distances) / norm.masked_fill(norm == 0, torch.nan)
     return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
 
 
-def _trace_nearby(trace: Trace, radius: float, seed: str) -> Trace:
-    return trace.again(images=nearby(trace.images, radius, seed))
+def _noisy_trace(trace: Trace, radius: float, seed: str) -> Trace:
+    return trace.again(images=with_noise(trace.images, radius, seed))
 
 
-def _distance(one: Explanation, other: Explanation) -> Tensor:
-    """||Phi(y) - Phi(x)|| of two raw maps: (B,); infinite where there is no map, since NaN is for a map of zeros."""
-    first, second = (given(each.raw_map, "raw_map").double().flatten(1) for each in (one, other))
-    return (second - first).norm(dim=1).nan_to_num(torch.inf, torch.inf)
+def _distance(original: Explanation, noisy: Explanation) -> Tensor:
+    """||Phi(y) - Phi(x)|| of two raw maps: (B,); infinite where a map isn't finite, since NaN means a map of zeros."""
+    x, y = (given(each.raw_map, "raw_map").double().flatten(1) for each in (original, noisy))
+    return (y - x).norm(dim=1).nan_to_num(torch.inf, torch.inf)
 
 
-def nearby(images: Tensor, radius: float, seed: str) -> Tensor:
-    """images + a draw for each, uniform in [-radius, radius]: (B, 3, H', W')."""
+def with_noise(images: Tensor, radius: float, seed: str) -> Tensor:
+    """Images plus noise, uniform in [-radius, radius], seeded by each image and `seed`: (B, 3, H', W')."""
     draws = generators(images, seed)
     noise = [torch.rand(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
     return images + radius * (2 * torch.stack(noise).to(images) - 1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Asking
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.random_subsets import Subsets, drops_correlation, pixels_at_random, subset_drops
@@ -20,7 +20,7 @@ def faithfulness_correlation(
     blur: float = 0.05,
     output: str = "logit",
     seed: int = 0,
-) -> Asking[Tensor]:
+) -> MetricGenerator[Tensor]:
     """Pearson's correlation, over random subsets of pixels, of the map's sum and the score's drop -> (B,) in [-1, 1].
 
     Higher is better. fraction: of the pixels, the same for every subset, which the paper leaves open; 0.0045 are the

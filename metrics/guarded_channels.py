@@ -9,9 +9,9 @@ from axiom_bench.explanation.explanation import Explanation, given
 
 
 def guarded_channels(explanation: Explanation) -> Tensor:
-    """The number of channels that aren't all zero but whose sum vanishes against its terms -> (B,).
+    """The number of channels that aren't all zero but whose sum is negligible against its terms -> (B,).
 
-    |sum F_k| <= tol * sum |F_k|, tol 1e-6 in float32 and 1e-12 in float64. A property of the layer, no method's; it
-    says how much of the layer those weights leave out, and is neither good nor bad.
+    |sum F_k| <= tol * sum |F_k|, tol 1e-6 in float32 and 1e-12 in float64. A property of the layer, not of a method; it
+    counts the channels that those weights leave out; neither direction is better.
     """
     return division.guarded_channels(given(explanation.trace, "trace").activations).sum(1).double()

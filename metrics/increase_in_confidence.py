@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import Asking
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, kept_image, probabilities
 
 
-def increase_in_confidence(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> Asking[Tensor]:
+def increase_in_confidence(
+    explanation: Explanation, fill: Fill = "zero", blur: float = 0.05
+) -> MetricGenerator[Tensor]:
     """1 where the class gains when only what the map highlights is seen, p' > p, else 0 -> (B,); higher is better.
 
     p: softmax probability of the class; p': of image h + fill (1 - h). The mean is the published rate, not x 100.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Asking
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.random_subsets import Subsets, square_at_random, subset_drops
@@ -21,20 +21,20 @@ def infidelity(
     output: str = "logit",
     scaled: bool = True,
     seed: int = 0,
-) -> Asking[Tensor]:
+) -> MetricGenerator[Tensor]:
     """Mean, over random squares, of (a sum of the map in the square - the score's drop without it)^2 -> (B,); 0: best.
 
     Definition 2.1 with square removal. The squares' sides are shares of the image's shorter side, `squares` of each,
     drawn from `seed` and the image, the same for all methods. The map is the signed raw map resized to the image, and
     I its square's indicator, since a CAM attributes parts of the score, not of a gradient. scaled: a is the best single
-    factor, as in the published experiments, so that maps of any unit compare (of any sign: a map
-    upside down is as good); else 1, for methods on the score's scale.
+    factor, as in the published experiments, so that maps in any unit can be compared (the factor may be negative, so a
+    map with its sign flipped has the same value); otherwise a = 1, for methods on the score's scale.
     fill "zero": 0 in normalised pixels, the data set's mean colour, not black. In the score's unit, squared.
     Raises BenchError for sides not in (0, 1].
     """
     if not sides or not all(0 < side <= 1 for side in sides) or squares < 1:
         raise BenchError(
-            f"infidelity needs sides above 0 and up to 1 and a square or more of each, not {list(sides)} and {squares}."
+            f"infidelity needs sides in (0, 1] and at least one square of each, not {list(sides)} and {squares}."
         )
     shorter = min(given(explanation.images, "images").shape[-2:])
     draws = [square_at_random(max(1, round(side * shorter))) for side in sides for _ in range(squares)]
@@ -42,5 +42,5 @@ def infidelity(
     attributed, drops = yield from subset_drops(explanation, removed)
     if scaled:
         attributed = attributed * ((attributed * drops).sum(1) / attributed.square().sum(1))[:, None]
-    # Infinite, since NaN is for a map of zeros.
+    # Infinite where the model's answer isn't finite, since NaN means a map of zeros.
     return (attributed - drops).square().mean(1).masked_fill(~drops.isfinite().all(1), torch.inf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import Asking
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.pixel_curves import area, deletion_curve, insertion_curve
@@ -18,7 +18,7 @@ def insertion_minus_deletion(
     blur: float = 0.0223,
     output: str = "probability",
     first: str = "highest",
-) -> Asking[Tensor]:
+) -> MetricGenerator[Tensor]:
     """insertion_auc - deletion_auc -> (B,); higher is better.
 
     At the parameters of those two metrics it costs no pass of its own.

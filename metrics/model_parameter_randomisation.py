@@ -11,7 +11,7 @@ from torch import Tensor
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Asking, Reexplanation
+from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.randomised import number_of_layers, randomised
@@ -24,13 +24,13 @@ def model_parameter_randomisation(
     stages: int = 3,
     similarity: str = "spearman",
     seed: int = 0,
-) -> Asking[dict[str, Tensor | Curve]]:
+) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """The mean over stages of the similarity between the map and the same method's map of a randomised model -> (B,).
 
     Also the curve: stage by stage, (B, stages).
 
     Near 0: the map depends on what the model learned. Near 1: it doesn't, however convincing it looks.
-    order "cascading": the layers are drawn anew from the top down, a third of them, two thirds, all of them for
+    order "cascading": the layers are re-initialised from the top down, a third of them, two thirds, all of them for
     stages=3; "independent": each third alone. arXiv:1810.03292 takes a stage for every layer or block; more
     `stages` than layers means one for each. similarity: see `shared.similarity`; the paper's Spearman without absolute
     values, on the signed raw map. NaN where a map is constant. The copies depend on the model and `seed` alone, and are
@@ -43,18 +43,12 @@ def model_parameter_randomisation(
     key = ("model_parameter_randomisation", order, stages, seed)
     similarities = []
     for stage in range(min(stages, number_of_layers(trace.cut_model.model))):
-        similarities.append(
-            (
-                yield Reexplanation(
-                    trace=partial(_randomised_trace, trace, key, stage, order, stages, seed),
-                    read=partial(similarity_of, explanation, kind=similarity),
-                    key=(*key, stage),
-                )
-            )
-        )
+        other_trace = partial(_randomised_trace, trace, key, stage, order, stages, seed)
+        compare = partial(similarity_of, explanation, kind=similarity)
+        similarities.append((yield Reexplanation(other_trace, compare, key=(*key, stage))))
     points = torch.stack(similarities, dim=1)
     fractions = [(stage + 1) / len(similarities) for stage in range(len(similarities))]
-    curve = Curve(points, fractions, "Model parameter randomisation", "fraction of the layers drawn anew", "similarity")
+    curve = Curve(points, fractions, "Model parameter randomisation", "fraction of layers randomised", "similarity")
     return {"model_parameter_randomisation": points.mean(1), "randomisation": curve}
 
 

@@ -1,4 +1,4 @@
-"""Negative share: what ReLU takes away from a raw map."""
+"""Negative share: the part of a raw map that ReLU removes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from axiom_bench.explanation.explanation import Explanation, given
 def negative_share(explanation: Explanation) -> Tensor:
     """sum_xy max(0, -R) / sum_xy |R| of the raw map R -> (B,) in [0, 1]; NaN where R is zero everywhere.
 
-    The evidence against the class that no heatmap shows. It has no unit, so it compares all methods; it is neither good
-    nor bad.
+    Evidence against the class, which no heatmap shows. It has no unit, so it compares all methods; neither direction is
+    better.
     """
     raw_map = given(explanation.raw_map, "raw_map").double()  # (B, h, w)
     return (-raw_map).clamp(min=0).sum(XY) / raw_map.abs().sum(XY)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Asking, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.imputation import impute
@@ -30,7 +30,7 @@ def road_morf(
     noise: float = 0.01,
     output: str = "accuracy",
     seed: int = 0,
-) -> Asking[dict[str, Tensor | Curve]]:
+) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """Mean accuracy over fractions of imputed pixels, most relevant first -> (B,); lower is better.
 
     {road_morf: (B,), morf: the curve, (B, fractions)}. fractions: of the pixels, between 0 and 1. noise: standard
@@ -49,7 +49,7 @@ def road_lerf(
     noise: float = 0.01,
     output: str = "accuracy",
     seed: int = 0,
-) -> Asking[dict[str, Tensor | Curve]]:
+) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """Mean accuracy over fractions of imputed pixels, least relevant first -> (B,); higher is better.
 
     {road_lerf: (B,), lerf: the curve, (B, fractions)}. Parameters: see `road_morf`.
@@ -65,7 +65,7 @@ def road_combined(
     noise: float = 0.01,
     output: str = "accuracy",
     seed: int = 0,
-) -> Asking[Tensor]:
+) -> MetricGenerator[Tensor]:
     """(road_lerf - road_morf) / 2 -> (B,); higher is better. At equal parameters it costs no pass of its own.
 
     With output "probability" it is what pytorch-grad-cam calls ROADCombined. Parameters: see `road_morf`.

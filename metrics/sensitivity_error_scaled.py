@@ -1,4 +1,4 @@
-"""Sensitivity error after the best single factor: makes methods comparable that are not on the score's scale."""
+"""Sensitivity error after the best single factor, which compares methods that are not on the score's scale."""
 
 from __future__ import annotations
 

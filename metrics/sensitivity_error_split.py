@@ -9,10 +9,10 @@ from axiom_bench.explanation.explanation import Explanation, given
 
 
 def sensitivity_error_split(explanation: Explanation) -> dict[str, Tensor]:
-    """sum over some channels of |d_k - m_k| / sum over all of |d_k| -> (B,) each; the two add up to sensitivity_error.
+    """sum over part of the channels of |d_k - m_k| / sum over all of |d_k| -> (B,) each; they sum to sensitivity_error.
 
-    sensitivity_error_guarded: over channels that aren't all zero but whose sum vanishes against its terms, where a
-    division by sum F_k gives weight 0 (see the metric guarded_channels). sensitivity_error_open: over the rest.
+    sensitivity_error_guarded: over channels that aren't all zero but whose sum is negligible against its terms, where
+    a division by sum F_k gives weight 0 (see the metric guarded_channels). sensitivity_error_open: over the rest.
     """
     trace = given(explanation.trace, "trace")
     d, guarded = trace.ablation_drops.double(), guarded_channels(trace.activations)  # (B, K)

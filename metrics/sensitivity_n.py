@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Asking
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
@@ -24,7 +24,7 @@ def sensitivity_n(
     blur: float = 0.05,
     output: str = "logit",
     seed: int = 0,
-) -> Asking[dict[str, Tensor | Curve]]:
+) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """Pearson's correlation, over subsets of n pixels, of the map's sum and the score's drop, mean over n -> (B,).
 
     {sensitivity_n: (B,) in [-1, 1], sensitivity_n_by_size: the curve, (B, fractions)}; higher is better. fractions: n

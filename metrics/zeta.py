@@ -9,9 +9,9 @@ from axiom_bench.explanation.explanation import Explanation, given
 
 
 def zeta(explanation: Explanation) -> Tensor:
-    """sum_k |d_k - sum_xy g_k F_k| / sum_k |d_k| -> (B,): what gradient x activation misses of the drops. 0 is linear.
+    """sum_k |d_k - sum_xy g_k F_k| / sum_k |d_k| -> (B,): error of gradient x activation as drops. 0: linear.
 
-    A property of the layer, no method's: XGrad-CAM's and HiResCAM's sensitivity error equals it.
+    A property of the layer, not of a method: XGrad-CAM's and HiResCAM's sensitivity error equals it.
     """
     trace = given(explanation.trace, "trace")
     d = trace.ablation_drops  # (B, K)

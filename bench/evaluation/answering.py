@@ -1,4 +1,4 @@
-"""Answers what metrics ask the model: drives generator metrics, of all methods and metrics of a batch together.
+"""Answers the requests of generator metrics, for all methods and metrics of a batch together.
 
 Equal requests are answered once. Another trace that depends on no map is made once for all methods, and one such trace
 is held at a time. All passes of a request have the same number of rows, which depends on nothing but the request and
@@ -18,23 +18,23 @@ from torch import Tensor
 from axiom_bench.cutting.passes import pieces, rows_at_once
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import Asking, PerturbedImages, Reexplanation, Request
+from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
 from axiom_bench.evaluation.unchanged import NamedFunction, measured_by
 from axiom_bench.explanation.explanation import Explanation, given
 
-# Most rows of a pass of small images; scripts/bench_methods.py measures it (docs/performance.md).
-MOST_ROWS = {"cpu": 64, "cuda": 256}
+# Maximum rows of a pass of small images; scripts/bench_methods.py measures it (docs/performance.md).
+MAX_ROWS = {"cpu": 64, "cuda": 256}
 
 
 @dataclass
 class Task:
-    """A metric of one explanation, which may ask. request: what it waits for; None once it has its `result`."""
+    """A metric of one explanation. request: the request that it waits for; None once it has its `result`."""
 
     metric: NamedFunction
     explanation: Explanation
     request: Request | None = None
     result: Any = None
-    generator: Asking[Any] | None = None
+    generator: MetricGenerator[Any] | None = None
 
     @staticmethod
     def start(metric: NamedFunction, explanation: Explanation) -> Task:
@@ -43,7 +43,7 @@ class Task:
             answer = metric.call(explanation)
         if not isgenerator(answer):
             return Task(metric, explanation, result=answer)
-        task = Task(metric, explanation, generator=cast("Asking[Any]", answer))
+        task = Task(metric, explanation, generator=cast("MetricGenerator[Any]", answer))
         task.send(None)
         return task
 
@@ -74,15 +74,15 @@ def answer_all(tasks: Sequence[Task]) -> None:
 
 
 def answer_alone(metric: NamedFunction, explanation: Explanation, generator: object) -> Any:
-    """The result of one metric of one explanation, which has just been called."""
-    task = Task(metric, explanation, generator=cast("Asking[Any]", generator))
+    """The result of one metric of one explanation. generator: what the metric's call returned."""
+    task = Task(metric, explanation, generator=cast("MetricGenerator[Any]", generator))
     task.send(None)
     answer_all([task])
     return task.result
 
 
 def first_request(metric: NamedFunction, explanation: Explanation) -> Request | None:
-    """What a metric asks first; None where it asks nothing."""
+    """A metric's first request; None where it has none."""
     return Task.start(metric, explanation).request
 
 
@@ -102,7 +102,7 @@ def dry_run(metric: NamedFunction, explanation: Explanation) -> list[Request]:
 
 
 def _shared_key(task: Task) -> Hashable:
-    """Tasks of the same key wait for the same other trace; a key of its own for a trace that isn't shared."""
+    """Tasks with equal keys wait for the same other trace; a trace that isn't shared has a unique key."""
     key = task.request.key if isinstance(task.request, Reexplanation) else None
     return id(task) if key is None else (id(task.explanation.trace), key)
 
@@ -121,7 +121,7 @@ def _reexplain(tasks: Sequence[Task]) -> None:
 
 
 def _scores(task: Task) -> Tensor:
-    """The scores of perturbed images; kept where an equal request finds them."""
+    """The scores of perturbed images; equal requests share them."""
     request, explanation = task.request, task.explanation
     assert isinstance(request, PerturbedImages)
     holder = given(explanation.trace, "trace") if request.of_image else explanation
@@ -132,7 +132,7 @@ def _scores(task: Task) -> Tensor:
 @torch.inference_mode(False)
 @torch.no_grad()
 def _computed(explanation: Explanation, request: PerturbedImages) -> Tensor:
-    """(B, count, ...). Each copy of a valid image is one counted forward pass; rows that fill a pass up aren't."""
+    """Scores (B, count, ...). Each copy of a valid image counts as a forward pass; rows that fill up a pass don't."""
     trace = given(explanation.trace, "trace")
     rows = rows_per_pass(trace, request.count)
     classes = trace.targets[: trace.num_valid].repeat_interleave(request.count)
@@ -158,8 +158,8 @@ def rows_per_pass(trace: Trace, count: int) -> int:
 
     A power of two, as many as a CPU's cache or the memory of the cut holds, but no more than there are copies.
     """
-    most = MOST_ROWS.get(trace.images.device.type, MOST_ROWS["cuda"])
-    limit = min(rows_at_once(trace, trace.images[0]), most)
+    max_rows = MAX_ROWS.get(trace.images.device.type, MAX_ROWS["cuda"])
+    limit = min(rows_at_once(trace, trace.images[0]), max_rows)
     return min(2 ** (limit.bit_length() - 1), len(trace) * count)
 
 

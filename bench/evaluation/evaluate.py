@@ -33,8 +33,8 @@ def evaluate(
     reshape: AnyReshape | None = None,
     output: str | Output = "logits",
 ) -> pd.DataFrame:
-    """Measure methods on a model: one row per image x method x metric, in the columns of the records; at the end the
-    values of the whole data set, with image id "*", of the metrics that have such.
+    """Measure methods on a model: one row per image x method x metric, in the columns of the records, and at the end
+    rows with image id "*" for metrics with values of the whole data set.
 
     layer: dotted module name. batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or
     `axiom_bench.Batch`es with image ids, boxes and masks. methods, metrics: names or callables. reshape: "tokens" for a

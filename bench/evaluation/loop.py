@@ -31,7 +31,7 @@ def rows_of(
 ) -> Iterator[Columns]:
     """Yields the columns of one method at a time, first those of the layer (method "-"); see `tables.columns`.
 
-    What metrics ask the model is answered for all methods together. normalise: of the heatmaps, see
+    Requests of metrics are answered for all methods together. normalise: of the heatmaps, see
     axiom_bench.explanation.heatmap.
     Raises BenchError where a method or a metric returns a wrong shape, or writes to what others read.
     """
@@ -54,13 +54,13 @@ def rows_of(
 
 
 def explained(trace: Trace, batch: Batch, method: Method, normalise: str = "maximum") -> Explanation | None:
-    """A method's explanation of a trace; None, with a MethodLeftOut warning, where it can't explain this model."""
+    """A method's explanation of a trace; None, with a MethodLeftOut warning, where it doesn't apply to the model."""
     answer = answer_of(method, trace)
     return None if answer is None else Explanation.of(trace, answer, batch, method, normalise)
 
 
 def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
-    """The method's weights or Map, detached; None, with a MethodLeftOut warning, where it refuses the model.
+    """The method's weights or Map, detached; None, with a MethodLeftOut warning, where it doesn't apply to the model.
 
     Raises BenchError for another shape, and where the method writes to the trace.
     """
@@ -82,7 +82,7 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
 
 
 def is_on_score_scale(method: Method, trace: Trace) -> bool:
-    """Whether the method is on the score's scale: as its YAML file says, or else as a check on this trace finds."""
+    """Whether the method is on the score's scale: from its YAML file, or else from a check on this trace."""
     claim = method.spec.on_score_scale
     return on_score_scale(method, trace) if claim is None else claim
 
@@ -100,7 +100,7 @@ def with_score_scale(methods: Iterable[Method], trace: Trace) -> list[Method]:
 
 
 def _groups(trace: Trace, methods: Sequence[Method]) -> Iterator[Sequence[Method]]:
-    """Methods whose contributions, each as large as the activations, are held together, within the cut's memory."""
+    """Groups of methods whose contributions, each as large as the activations, fit into the cut's memory."""
     activations = trace.activations
     count = max(1, trace.cut_model.ablation_memory // (activations.numel() * activations.element_size()))
     return (methods[first : first + count] for first in range(0, len(methods), count))

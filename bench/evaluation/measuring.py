@@ -1,4 +1,4 @@
-"""Metrics of explanations: preconditions before, statuses after, and names that are the metric's own."""
+"""Metrics of explanations: preconditions before, statuses after, and a check of the values' names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Measured = dict[str, tuple[Tensor, Statuses]]
 
 @dataclass
 class Measurement:
-    """What metrics say of one explanation. values: name -> (float64 (B,), B statuses). curves: the same of (B, n).
+    """Metrics of one explanation. values: name -> (float64 (B,), B statuses). curves: name -> ((B, n), B statuses).
 
     axes: how to draw the curves that have places on the x axis: {curve: {at, x, y, title, better}}.
     """
@@ -47,10 +47,10 @@ def measure_all(
 ) -> list[Measurement]:
     """A Measurement for each explanation, which comes with whether its method is on the score's scale.
 
-    What the metrics ask the model is answered for all of them together. Where an explanation is None, whose length the
-    caller knows, the measurement is empty. A metric isn't called where no row meets its needs; else it sees all rows,
-    and the values of the other rows are dropped: NaN, with the status of the first need that isn't met. NaN where all
-    needs are met has the status `undefined` of the metric's YAML file; infinity has "not_finite".
+    Requests of the metrics are answered for all of them together. Where an explanation is None, the measurement is
+    empty. A metric isn't called where no row meets its needs; else it gets all rows, and the values of rows that don't
+    meet them become NaN, with the status of the first need that isn't met. NaN where all needs are met has the status
+    `undefined` of the metric's YAML file; infinity has "not_finite".
     Raises BenchError for a value of another shape or an undeclared name, and where a metric does, with its name.
     """
     measurements = [Measurement() for _ in explanations]
@@ -79,7 +79,7 @@ def without_values(metric: Metric, row_statuses: Statuses) -> Measured:
 
 
 def not_applicable(metrics: Iterable[Metric], rows: int) -> Measurement:
-    """The values of a method that can't explain the model."""
+    """The values of a method that doesn't apply to the model."""
     values = [without_values(metric, (NOT_APPLICABLE,) * rows) for metric in metrics]
     return Measurement({name: value for part in values for name, value in part.items()})
 

@@ -1,4 +1,4 @@
-"""What a method costs in forward passes, counted on a stand-in network with the real layer's channels and positions."""
+"""Forward passes that methods cost, counted on a stand-in network with the real layer's channels and positions."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
 
-HIDDEN, MOST_CLASSES = 4, 16
+HIDDEN, MAX_CLASSES = 4, 16
 
 
 def passes_of_methods(methods: Sequence[Plugin], trace: Trace) -> tuple[dict[str, int], int]:
-    """Forward passes of the whole model that explaining one image costs beyond its trace: of each method by itself,
-    and of all on one trace, where some share passes.
+    """Forward passes of the full model that explaining one image costs beyond its trace: of each method by itself, and
+    of all methods on one trace, where they may share passes.
 
     trace: of the real model. Only a method that the stand-ins can't run is run on it, on its first row; a method that
-    refuses this too costs nothing. Passes of the head alone don't count.
+    doesn't apply to it either costs nothing. Passes of the head alone don't count.
     """
     candidates = [*(_stand_in(trace, pooled) for pooled in (True, False)), trace[:1]]
-    alone: dict[str, int] = {}
-    together, shared = 0, [own[:] for own in candidates]
+    passes_by_method: dict[str, int] = {}
+    total, shared_traces = 0, [candidate[:] for candidate in candidates]
     for method in methods:
-        for own, common in zip(candidates, shared, strict=True):
-            passes = _count(method, own[:], last=own is candidates[-1])
+        for candidate, shared_trace in zip(candidates, shared_traces, strict=True):
+            passes = _count(method, candidate[:], raises=candidate is candidates[-1])
             if passes is not None:
-                alone[method.name] = passes
-                together += _count(method, common, last=True) or 0
+                passes_by_method[method.name] = passes
+                total += _count(method, shared_trace, raises=True) or 0
                 break
         else:
-            alone[method.name] = 0
-    return alone, together
+            passes_by_method[method.name] = 0
+    return passes_by_method, total
 
 
-def _count(method: Plugin, trace: Trace, last: bool) -> int | None:
+def _count(method: Plugin, trace: Trace, raises: bool) -> int | None:
     """The trunk's forward passes of one call; None where the method doesn't apply.
 
-    last: whether any other error than a refusal is raised; a method may rely on what a stand-in lacks.
+    raises: whether errors other than BenchError are raised; on a stand-in they mean that the method doesn't apply.
     """
     before = trace.passes.trunk_forward
     try:
@@ -48,7 +48,7 @@ def _count(method: Plugin, trace: Trace, last: bool) -> int | None:
     except BenchError:
         return None
     except Exception:
-        if last:
+        if raises:
             raise
         return None
     return trace.passes.trunk_forward - before
@@ -57,7 +57,7 @@ def _count(method: Plugin, trace: Trace, last: bool) -> int | None:
 def _stand_in(trace: Trace, pooled: bool) -> Trace:
     """One image of a network whose layer has as many channels and positions as the trace's, and images of its size."""
     _, channels, height, width = trace.activations.shape
-    classes = min(trace.logits.shape[1], MOST_CLASSES)
+    classes = min(trace.logits.shape[1], MAX_CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         features = nn.Sequential(nn.Conv2d(3, channels, 1, bias=False), nn.ReLU())

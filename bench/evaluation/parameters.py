@@ -14,20 +14,19 @@ from axiom_bench.configs import Setting, check_values
 
 @dataclass(frozen=True)
 class Kind(Setting):
-    """The values that an annotation allows. many: what is expected, in the plural."""
+    """The values that an annotation allows. plural: what is expected, in the plural."""
 
-    many: str
+    plural: str
 
 
 def _number(of: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, of) and not isinstance(value, bool)  # a bool is an int to Python
+    return lambda value: isinstance(value, of) and not isinstance(value, bool)  # bool is a subclass of int
 
 
-TRUTH = "true or false"
 SIMPLE: dict[Any, Kind] = {
-    bool: Kind(lambda value: isinstance(value, bool), TRUTH, TRUTH),
+    bool: Kind(lambda value: isinstance(value, bool), "true or false", "true or false"),
     int: Kind(_number(Integral), "a whole number", "whole numbers"),
-    float: Kind(lambda value: _number(Real)(value) and value == value, "a number", "numbers"),  # NaN is none
+    float: Kind(lambda value: _number(Real)(value) and value == value, "a number", "numbers"),  # no NaN
     str: Kind(lambda value: isinstance(value, str), "a text", "texts"),
     NoneType: Kind(lambda value: value is None, "null", "null"),
 }
@@ -37,8 +36,8 @@ LISTS = (list, tuple, Sequence)
 def check(setting: str, function: Callable[..., Any], params: Mapping[str, Any]) -> None:
     """Raises BenchError for a parameter whose value isn't of the kind that the function's annotation says.
 
-    setting: where they are set, as "metric.box_iou.params". A parameter without an annotation, or with one of a kind
-    that no setting can be, is let through.
+    setting: where they are set, such as "metric.box_iou.params". A parameter without an annotation, or with one that
+    `kind_of` doesn't support, isn't checked.
     """
     parameters = signature(function)
     optional = {key for key in parameters if parameters[key].default is None}  # as in `size: int = None`
@@ -47,7 +46,7 @@ def check(setting: str, function: Callable[..., Any], params: Mapping[str, Any])
 
 
 def kinds(annotations: Mapping[str, Any]) -> dict[str, Kind]:
-    """The kind of each annotation, without those that aren't known here."""
+    """The kind of each annotation that `kind_of` supports."""
     return {key: kind for key, annotation in annotations.items() if (kind := kind_of(annotation)) is not None}
 
 
@@ -60,7 +59,7 @@ def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def kind_of(annotation: Any) -> Kind | None:
-    """The kind that an annotation says; None for one that isn't known here."""
+    """The kind of an annotation; None for one that isn't supported."""
     origin, inner = get_origin(annotation) or annotation, get_args(annotation)
     if origin in (Union, UnionType):
         return _union([kind_of(each) for each in inner])
@@ -76,11 +75,12 @@ def kind_of(annotation: Any) -> Kind | None:
 
 
 def _union(kinds: Sequence[Kind | None]) -> Kind | None:
-    known = [kind for kind in kinds if kind is not None]
-    if len(known) < len(kinds):
+    members = [kind for kind in kinds if kind is not None]
+    if len(members) < len(kinds):
         return None
-    one, many = (" or ".join(words) for words in zip(*((kind.expected, kind.many) for kind in known), strict=True))
-    return Kind(lambda value: any(kind.fits(value) for kind in known), one, many)
+    expected = " or ".join(kind.expected for kind in members)
+    plural = " or ".join(kind.plural for kind in members)
+    return Kind(lambda value: any(kind.fits(value) for kind in members), expected, plural)
 
 
 def _literal(values: tuple[Any, ...]) -> Kind:
@@ -89,9 +89,9 @@ def _literal(values: tuple[Any, ...]) -> Kind:
 
 
 def _list(of: Kind | None) -> Kind:
-    """A list or tuple, whose entries are of a kind, or of any."""
+    """A list or tuple with entries of a kind, or of any kind."""
 
     def fits(value: object) -> bool:
         return isinstance(value, list | tuple) and (of is None or all(map(of.fits, value)))
 
-    return Kind(fits, f"a list of {of.many}" if of else "a list", "lists")
+    return Kind(fits, f"a list of {of.plural}" if of else "a list", "lists")

@@ -1,7 +1,7 @@
 """Methods and metrics are found in conf/: the folder is the registry, one YAML file an entry.
 
 A plug-in's YAML holds `_target_` (a dotted path to a function) and `params` (its keyword arguments); every other key is
-metadata. A user's own entry may come from the command line instead: `+method.mine._target_=my_module.my_cam`.
+metadata. A user's own entry may also come from the command line: `+method.mine._target_=my_module.my_cam`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, method_spec, me
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
-
-
-ALL = "all"  # no entry, but a choice: method=all
-ENGINE = str(Path(__file__).parent)  # whose frames are no place of a plug-in's mistake
+ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
+ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,15 @@ class Plugin(Generic[Spec]):
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
-        """Adds a note to an error of the function, which isn't a BenchError: the plug-in's name, and where it was."""
+        """Adds a note with the plug-in's name and the line to any error of the function that isn't a BenchError."""
         try:
             yield
         except BenchError:
             raise
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
-            place = next((frame for frame in frames if not frame.filename.startswith(ENGINE)), frames[-1])
-            error.add_note(f"raised by {self.name!r} ({self.target}) at {place.filename}:{place.lineno}")
+            frame = next((frame for frame in frames if not frame.filename.startswith(ENGINE)), frames[-1])
+            error.add_note(f"raised by {self.name!r} ({self.target}) at {frame.filename}:{frame.lineno}")
             raise
 
     @property
@@ -144,7 +142,7 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
 
 
 def _wrapped(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Plugin[MethodSpec]]:
-    """The plug-ins that a wrapper's parameters name, set or by default: those annotated as a `Method`."""
+    """The methods that a wrapper's parameters name, set or by default: parameters annotated as a `Method`."""
     from axiom_bench.explanation.explanation import Method  # here, because it imports torch
 
     wrapped = {}
@@ -158,7 +156,7 @@ def _wrapped(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[st
 def _spec(
     kind: str, name: str, function: Callable[..., Any], params: Mapping[str, Any], config: dict[str, Any]
 ) -> MethodSpec | MetricSpec:
-    """The metadata of an entry whose function and params are known. Raises BenchError."""
+    """The metadata of an entry with this function and params. Raises BenchError."""
     if kind == "method":
         return method_spec(f"method.{name}", config)
     from axiom_bench.evaluation.preconditions import PRECONDITIONS  # here, because it imports torch
@@ -177,16 +175,16 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
     return {entry.name: entry.default for entry in parameters_of if entry.default is not entry.empty}
 
 
-def taken(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the parameters that a function takes."""
+def accepted_params(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that a function accepts."""
     accepted = inspect.signature(function).parameters
     return {key: value for key, value in params.items() if key in accepted}
 
 
 def _values(kind: str, name: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What `values` lists where its names depend on the parameters: the answer of the function at a dotted path."""
+    """The entries of `values` where these depend on the parameters: the result of the function at a dotted path."""
     function = imported(kind, name, target)
-    listed = function(**taken(function, params))
+    listed = function(**accepted_params(function, params))
     if not isinstance(listed, Mapping):
         raise BenchError(f"{kind}.{name}.values: {target!r} must return a dict of the values' names, not {listed!r}.")
     return listed
@@ -198,14 +196,14 @@ def value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
 
 
 def whole_set_value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
-    """Names of its values of a whole data set: `aggregate_values`, or else as of an image; () without an aggregate."""
+    """Names of its values of a whole data set: `aggregate_values`, else its value names; () without an aggregate."""
     if metric.spec.aggregate is None:
         return ()
     return tuple(metric.spec.aggregate_values) or value_names(metric)
 
 
 def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
-    """The names of the preconditions that count with the metric's parameters, in their order."""
+    """The names of the preconditions that apply at the metric's parameters, in order."""
     function = metric.call.func if isinstance(metric.call, partial) else metric.call
     params = {**_defaults(function), **metric.params} if metric.spec.needs else {}
     return [need.name for need in metric.spec.needs if need.counts(params)]
@@ -229,7 +227,7 @@ def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
     module_name, _, attribute = target.rpartition(".")
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except BenchError:  # the module says itself what it lacks
+    except BenchError:  # has a message of its own
         raise
     except Exception as error:  # importing runs the user's code, which may raise anything
         raise BenchError(

@@ -1,4 +1,4 @@
-"""What a metric needs to be defined for a row: one predicate and one status for each name that `needs:` may hold.
+"""Preconditions of metrics: a predicate and a status for each name that `needs:` in a metric's YAML may hold.
 
 Where a need isn't met the value is NaN and the status says why; no image is dropped in silence.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Precondition:
-    """holds(explanation, on_score_scale) -> bool (B,), or one bool for all rows. status: why not, where it doesn't."""
+    """holds(explanation, on_score_scale) -> bool (B,), or one bool for all rows. status: of rows where it is False."""
 
     status: str
     holds: Callable[[Explanation, bool], Tensor | bool]
@@ -33,7 +33,7 @@ def _finite(explanation: Explanation, _: bool) -> Tensor:
 
 
 def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
-    # A method that divides by S has no weights where S = 0: that isn't a network's NaN, and gets a name of its own.
+    # A method that divides by S has NaN weights where S = 0; the status tells this from a network's NaN.
     if explanation.trace is None:
         return True
     return (explanation.trace.scores != 0) | explanation.finite
@@ -99,7 +99,7 @@ PRECONDITIONS = {
 def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: bool) -> np.ndarray:
     """Per row "ok", or the status of the first need that isn't met, finite values first: (B,) of str objects.
 
-    A need is only looked at while a row is left that met the ones before it: drops aren't computed for a Map.
+    A need is only evaluated while any row meets the needs before it: drops aren't computed for a Map.
     Raises BenchError for a need that has no predicate.
     """
     answer = np.full(len(explanation), OK, dtype=object)

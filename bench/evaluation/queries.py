@@ -1,6 +1,6 @@
-"""What a metric may ask the model beyond the trace: the model's answer to perturbed images, or a re-explanation.
+"""Requests of metrics that need more than the trace: the model's answer to perturbed images, or a re-explanation.
 
-Such a metric is a generator: it yields a request and is sent the answer.
+Such a metric is a generator: it yields requests and is sent their answers.
 
     def my_metric(explanation):
         logits = yield PerturbedImages(...)
@@ -20,7 +20,7 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Explanation
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def keep_logits(logits: Tensor, classes: Tensor) -> Tensor:
@@ -60,4 +60,4 @@ class Reexplanation:
 
 
 Request = PerturbedImages | Reexplanation
-Asking = Generator[Request, Any, Answer]  # a metric that asks, and what it returns in the end
+MetricGenerator = Generator[Request, Any, Result]  # what a generator metric returns; Result: its values

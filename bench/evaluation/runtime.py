@@ -1,7 +1,7 @@
-"""Run time, in a step of its own: milliseconds per image of the trace, of the ablation drops and of each method alone.
+"""Run time: milliseconds per image of the trace, of the ablation drops and of each method alone.
 
-What is lazy is free for its second user, so every step gets a fresh trace; steps take turns, so that all of them share
-the machine's drift, and each is also told in plain forward passes of the same round.
+A trace computes lazily and keeps the results, so every step gets a fresh trace. Steps take turns, so that the machine's
+drift affects all of them alike, and each is also reported in plain forward passes of the same round.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from axiom_bench.explanation.explanation import Explanation
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One thing to time. name: forward | trace | ablation_drops | method. run: what it does with a fresh trace."""
+    """A step to time. name: forward | trace | ablation_drops | method. run: called with a fresh trace."""
 
     name: str
     run: Callable[[Trace], object]
@@ -39,12 +39,12 @@ class Step:
 def measure_runtime(
     cut: CutModel, images: Tensor, targets: Tensor | None, methods: Sequence[Plugin], repeats: int = 5, warmup: int = 1
 ) -> pd.DataFrame:
-    """Time every step on one batch: a row per step, in RUNTIME_COLUMNS; model and data are "-", the caller knows them.
+    """Time every step on one batch: a row per step, in RUNTIME_COLUMNS; model and data are "-", for the caller to set.
 
     images: (B, 3, H', W'). targets: (B,) or None. milliseconds_per_image: median over `repeats` rounds after `warmup`
     ones. forwards: the median over rounds of the time against that round's plain forward pass. Passes are counted per
     image. A method's time goes from the trace to the heatmap, with the ablation drops if it needs them.
-    peak_memory_bytes: the most that a step held beyond what was allocated at its start, NaN where that can't be told.
+    peak_memory_bytes: the maximum that a step allocated beyond its start, NaN where that can't be measured.
     A method that doesn't apply to the model has no row, and a warning says so.
     """
     trace = cut.trace(images, targets)
@@ -92,7 +92,7 @@ def _heatmap(method: Plugin, trace: Trace) -> Tensor | None:
 
 
 def _fresh(trace: Trace) -> Trace:
-    """The same tensors without what has been computed from them; only slices of it ever compute drops."""
+    """The same tensors without anything computed from them."""
     return trace[:]
 
 
@@ -114,7 +114,7 @@ def _seconds(step: Step, trace: Trace) -> float:
     answer = step.run(fresh)
     _synchronise(trace.images.device)
     seconds = time.perf_counter() - start
-    del answer  # what it takes to free the answer is not the step's
+    del answer  # the time of freeing it isn't part of the step
     return seconds
 
 
@@ -124,7 +124,7 @@ def _synchronise(device: torch.device) -> None:
 
 
 def peak_memory(run: Callable[[], object], device: torch.device) -> float:
-    """Bytes that one run held at most, beyond what was allocated when it started; NaN where that can't be told."""
+    """Maximum of bytes that one run allocated beyond those at its start; NaN where that can't be measured."""
     if device.type == "cuda":
         _synchronise(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -137,7 +137,7 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> float:
     if profile.kineto_results is None:
         return float("nan")
     sizes = [event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"]
-    return float(np.cumsum([0, *sizes]).max())  # events are in their order; what is freed counts negative
+    return float(np.cumsum([0, *sizes]).max())  # in order of time; freed memory is negative
 
 
 def _device_name(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""Is a method on the score's scale? Only then do the axioms, which compare contributions with scores, apply to it."""
+"""Check whether a method is on the score's scale: the axioms compare contributions with scores."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ def on_score_scale(method: Method, trace: Trace) -> bool:
     c times as large and the head's input is divided by c. Measured on the first rows of `trace`. A `Map` has no
     contributions, and all-zero or non-finite ones show nothing: False.
     """
-    few = trace[:ROWS]
-    answer = method(few)
+    rows = trace[:ROWS]
+    answer = method(rows)
     if isinstance(answer, Map):
         return False
-    contributions = answer * few.activations
-    grown = _contributions(method, few.scaled(output=FACTOR))
-    kept = _contributions(method, few.scaled(inputs=FACTOR))
-    return bool(contributions.any()) and _equal(grown, FACTOR * contributions) and _equal(kept, contributions)
+    contributions = answer * rows.activations
+    of_scaled_output = _contributions(method, rows.scaled(output=FACTOR))
+    of_scaled_input = _contributions(method, rows.scaled(inputs=FACTOR))
+    return (
+        bool(contributions.any())
+        and _equal(of_scaled_output, FACTOR * contributions)
+        and _equal(of_scaled_input, contributions)
+    )
 
 
 def _contributions(method: Method, trace: Trace) -> Tensor:
     weights = method(trace)
-    assert isinstance(weights, Tensor)  # the same method answered with weights a moment ago
+    assert isinstance(weights, Tensor)  # as in the first call
     return weights * trace.activations
 
 
 def _equal(actual: Tensor, expected: Tensor) -> bool:
-    """Equal for every image, up to rounding of that image's range. (B, K, H, W) both."""
+    """Whether two (B, K, H, W) are equal for every image, up to rounding relative to that image's maximum."""
     error = (actual - expected).abs().flatten(1).amax(1)
     return bool((error <= TOLERANCE * expected.abs().flatten(1).amax(1)).all())

@@ -1,6 +1,6 @@
-"""The values of a shard: one trace per batch, and of it the values that are asked for.
+"""The values of a shard: one trace per batch, and the requested values of it.
 
-Whatever here or in what it imports changes, changes values: this module is where a run's key of its code starts.
+A run's fingerprint of its code starts at this module and follows its imports.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from axiom_bench.evaluation.tables import Columns
 
 
 class Unreadable(Protocol):
-    """An image without a batch, as the data's `BadImage` is one: its id, and why as a status."""
+    """An image that couldn't be read, such as the data's `BadImage`: its id, and the reason as a status."""
 
     image_id: str
     status: str
@@ -30,7 +30,7 @@ class Unreadable(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """Values to compute: each metric of each method; of metrics of the layer alone, `methods` is empty."""
+    """Values to compute: each metric of each method; `methods` is empty for metrics of the layer."""
 
     methods: tuple[Plugin, ...]
     metrics: tuple[Plugin, ...]
@@ -50,7 +50,7 @@ def shard_rows(
 ) -> Iterator[Columns]:
     """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
 
-    batch_rows: number of rows that every batch is padded to. A bad image has rows of its status in each value.
+    batch_rows: the number of rows that every batch is padded to. A bad image has a row with its status for each value.
     """
     for batch in batches:
         if not isinstance(batch, Batch):

@@ -134,7 +134,7 @@ def _values(setting: str, entries: Any) -> dict[str, ValueSpec]:
     return {name: _checked(ValueSpec, f"{setting}.{name}", entry or {}) for name, entry in entries.items()}
 
 
-def _needs(setting: str, entries: Any, params: set[str], known: set[str]) -> tuple[Need, ...]:
+def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tuple[Need, ...]:
     """From a list of names, or of mappings {name: {parameter: list of values}}."""
     if not isinstance(entries, list | tuple):
         raise BenchError(f"{setting} must be a list of preconditions, not {entries!r}.")
@@ -142,8 +142,8 @@ def _needs(setting: str, entries: Any, params: set[str], known: set[str]) -> tup
     for entry in entries:
         conditions = entry if isinstance(entry, Mapping) else {entry: {}}
         for name, where in conditions.items():
-            if name not in known:
-                raise unknown(f"precondition ({setting})", name, known)
+            if name not in valid:
+                raise unknown(f"precondition ({setting})", name, valid)
             needs.append(Need(name, _where(f"{setting}: {name}", where, params)))
     return tuple(needs)
 

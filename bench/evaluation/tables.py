@@ -59,7 +59,7 @@ def curve_frame(parts: Iterable[Columns]) -> pd.DataFrame:
 
 
 def _rows(trace: Trace, batch: Batch, method: str, measured: Measured) -> Columns:
-    """What values and curves have in common."""
+    """The columns that values and curves share."""
     size, count = len(trace), len(measured)
     return {
         "image_id": np.tile(np.array(batch.image_ids, dtype=object), count),
@@ -74,7 +74,7 @@ def _names(measured: Measured, rows: int) -> np.ndarray:
 
 
 def _objects(arrays: Iterable[np.ndarray]) -> np.ndarray:
-    """Arrays, of one length or not, as the entries of a column."""
+    """Arrays, of any lengths, as the entries of a column."""
     listed = list(arrays)
     column = np.empty(len(listed), dtype=object)
     column[:] = listed

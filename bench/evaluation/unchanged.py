@@ -1,4 +1,4 @@
-"""A method or metric that writes to what others read would change their values: refused, with its name."""
+"""Refuses methods and metrics that write to tensors which others read, since that would change their values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, measuring
 from axiom_bench.explanation.explanation import Explanation
 
-OF_TRACE = ("images", "activations", "gradients", "logits", "scores", "targets")
-OF_EXPLANATION = ("heatmap", "raw_map", "contributions")
+TRACE_FIELDS = ("images", "activations", "gradients", "logits", "scores", "targets")
+EXPLANATION_FIELDS = ("heatmap", "raw_map", "contributions")
 
 
 class NamedFunction(Protocol):
-    """What is read of a Plugin below plugins.py, which imports `answering` for its calls of metrics."""
+    """The part of a Plugin that this module needs; it can't import plugins.py, which imports `answering`."""
 
     @property
     def name(self) -> str:
@@ -65,16 +65,16 @@ def _unchanged(kind: str, plugin: NamedFunction, tensors: dict[str, Tensor]) -> 
 
 
 def _tensors(trace: Trace | None, explanation: Explanation | None) -> dict[str, Tensor]:
-    fields = {f"trace.{name}": getattr(trace, name, None) for name in OF_TRACE}
-    if trace is not None and "ablation_drops" in vars(trace):  # not computed just to be looked at
+    fields = {f"trace.{name}": getattr(trace, name, None) for name in TRACE_FIELDS}
+    if trace is not None and "ablation_drops" in vars(trace):  # not computed for this check
         fields["trace.ablation_drops"] = trace.ablation_drops
-    fields |= {f"explanation.{name}": getattr(explanation, name, None) for name in OF_EXPLANATION}
+    fields |= {f"explanation.{name}": getattr(explanation, name, None) for name in EXPLANATION_FIELDS}
     return {name: tensor for name, tensor in fields.items() if isinstance(tensor, Tensor)}
 
 
 def version(tensor: Tensor) -> int:
-    """What changes when a tensor is written to: its version counter, or the bytes of an inference tensor, which has
-    none."""
+    """A number that changes when a tensor is written to: its version counter, or a hash of the bytes of an inference
+    tensor, which has no counter."""
     if tensor.is_inference():
         return hash(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return tensor._version

@@ -1,4 +1,4 @@
-"""Values of a whole data set, rows with image id `*`: what a metric's `aggregate` makes of all images' curves."""
+"""Values of a whole data set, rows with image id `*`: the results of a metric's `aggregate` of all images' curves."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 
 
 def aggregating(metrics: Iterable[Plugin]) -> tuple[Plugin, ...]:
-    """Those of the metrics whose YAML names an `aggregate`."""
+    """The metrics whose YAML names an `aggregate`."""
     return tuple(metric for metric in metrics if metric.spec.aggregate)
 
 
 def aggregate(metric: Plugin) -> Plugin:
-    """The function that `aggregate` names, with those of the metric's parameters bound that it takes.
+    """The function that `aggregate` names, with the metric's parameters bound that it accepts.
 
     Raises BenchError where it can't be imported or takes no mapping of curves.
     """
     target = str(metric.spec.aggregate)
-    params = plugins.taken(plugins.imported("metric", metric.name, target), metric.params)
+    params = plugins.accepted_params(plugins.imported("metric", metric.name, target), metric.params)
     return plugins.from_config("metric", metric.name, {"_target_": target, "params": params})
 
 
@@ -79,7 +79,7 @@ def image_ids(metric: Plugin, curves: pd.DataFrame) -> list[str]:
 def resampled_values(metric: Plugin, curves: pd.DataFrame, counts: np.ndarray) -> dict[str, np.ndarray]:
     """{value name: (R,)} of R resamples. counts: (R, n), how often each of the n rows (see `image_ids`) is drawn.
 
-    All at once where the aggregate takes `counts`, else one resample after the other with its rows repeated.
+    All at once where the aggregate accepts `counts`, else one resample after the other with repeated rows.
     Raises BenchError where the aggregate doesn't return its values.
     """
     arrays, call = dict(stacked(curves, curve_names(metric))), aggregate(metric)
@@ -93,7 +93,7 @@ def resampled_values(metric: Plugin, curves: pd.DataFrame, counts: np.ndarray) -
 
 
 def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
-    """What an aggregate returned. Raises BenchError where it isn't a mapping of the metric's value names."""
+    """An aggregate's result. Raises BenchError where it isn't a mapping of the metric's value names."""
     names = whole_set_value_names(metric)
     if not isinstance(answer, Mapping) or set(answer) != set(names):
         raise BenchError(

@@ -1,4 +1,4 @@
-"""What an explanation needs to know of annotations: data.batch's Annotation and Batch are of these types."""
+"""The annotations that an explanation reads, as protocols: data.batch's Annotation and Batch satisfy them."""
 
 from __future__ import annotations
 

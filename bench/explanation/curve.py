@@ -1,4 +1,4 @@
-"""A curve for each image, which a metric returns beside its values."""
+"""Curve: one curve per image, which a metric returns beside its values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """points: (B, n), a curve for each image. x: where the n points are, the same for all images; None for a curve
+    """points: (B, n), a curve for each image. x: positions of the n points, the same for all images; None for a curve
     that is stored but not drawn. title, x_label, y_label: of its figure.
     """
 
@@ -25,5 +25,5 @@ class Curve:
         """How to draw it, as plain data: {at, x, y, title, better}; None without x."""
         if self.x is None:
             return None
-        at = [float(place) for place in self.x]
+        at = [float(position) for position in self.x]
         return {"at": at, "x": self.x_label, "y": self.y_label, "title": self.title, "better": better}

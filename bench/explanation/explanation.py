@@ -1,4 +1,4 @@
-"""An Explanation: the result of one method on a batch, and all that a metric reads."""
+"""An Explanation: the result of one method on a batch, with everything that a metric reads."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Explanation:
     trace: the Trace that was explained. contributions: (B, K, H, W), M = w F, signed, or None for a `Map`.
     raw_map: (B, h, w), signed. heatmap: (B, H', W') in [0, 1]. images: (B, 3, H', W').
     boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive. masks: (B, H', W') bool.
-    Boxes and masks are of the explained class only; others: per row the objects of the image's other classes,
-    of those that the model has.
+    Boxes and masks are of the explained class only. others: per row the objects of the image's other classes
+    that the model has.
     """
 
     trace: Trace | None = None
@@ -85,14 +85,14 @@ class Explanation:
 
     @cached_property
     def finite(self) -> Tensor:
-        """(B,) bool: where raw map, heatmap and score have neither NaN nor infinity. Every metric asks for it."""
+        """(B,) bool: where raw map, heatmap and score have neither NaN nor infinity. Every metric needs it."""
         fields = (self.raw_map, self.heatmap, None if self.trace is None else self.trace.scores)
-        # Nothing times zero is NaN where it isn't finite, and ten times as fast to sum as to look at one by one.
+        # A number times 0 is NaN unless it is finite; summing is ten times as fast as checking each number.
         rows = [field.reshape(len(field), -1).mul(0).sum(1).isfinite() for field in fields if field is not None]
         return torch.stack(rows).all(0) if rows else torch.ones(len(self), dtype=torch.bool)
 
     def once(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
-        """compute() on the first call with this key, its result on later ones: what metrics share.
+        """compute() on the first call with this key, its result on later calls; metrics share results through it.
 
         key: names the quantity and all parameters that it depends on. A changed explanation computes its own.
         """
@@ -133,7 +133,7 @@ class Explanation:
 
 
 def given(field: Field | None, name: str) -> Field:
-    """The field itself, for a metric that can't do without it. Raises BenchError where it is None."""
+    """The field itself, for a metric that requires it. Raises BenchError where it is None."""
     if field is None:
         raise BenchError(f"This metric needs an explanation with {name}; pass Explanation({name}=...).")
     return field

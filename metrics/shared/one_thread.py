@@ -1,4 +1,4 @@
-"""Small tensors on one thread."""
+"""A context manager that runs torch with one thread."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Many operations of microseconds each: on two busy cores, waking a second thread took five times as long as doing
-    without. A sum, too, is then the same bit by bit on any machine. The process's setting is as before afterwards."""
+    """Set torch's number of threads to 1, and restore it afterwards.
+
+    For many operations of microseconds each: on two busy cores, waking a second thread took five times as long. It also
+    makes sums the same bit by bit on any machine.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Images perturbed along a map, and the confidence by which they are scored."""
+"""Images perturbed according to a map, and the confidence that the model has in them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
-    """What a perturbation is judged by: (R, C), (R,) -> (R,), float64.
+    """The model's confidence in each row's class: (R, C), (R,) -> (R,), float64.
 
-    output "probability": the softmax probability of each row's class. "logit": its score. "accuracy": 1 where it is
+    output "probability": the softmax probability of each row's class. "logit": its logit. "accuracy": 1 where it is
     the predicted class, else 0. NaN where the logits are. Raises BenchError for another output.
     """
     if output not in OUTPUTS:
@@ -54,12 +54,12 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
 
 
 def confidence_in(trace: Trace, logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
-    """`confidence` of logits as the trace's model gives them; as "logit" S, what the trace explains: (R, C) -> (R,)."""
+    """`confidence` of logits of the trace's model; "logit" is S, the score that it explains: (R, C) -> (R,)."""
     return confidence(trace.explained(logits) if output == "logit" else logits, targets, output)
 
 
 def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The score of perturbed images: logits (n, C) and classes (n,) -> `confidence_in` that output."""
+    """The `score` of a PerturbedImages request: logits (n, C) and classes (n,) -> `confidence_in` that output."""
     return lambda logits, targets: confidence_in(trace, logits, targets, output)
 
 
@@ -79,7 +79,7 @@ def kept_image(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05
 
 
 def _highlighted(heatmap: Tensor, mode: str, fraction: float) -> Tensor:
-    """How much of each pixel is replaced, in [0, 1]: (B, H', W')."""
+    """The replaced fraction of each pixel, in [0, 1]: (B, H', W')."""
     if mode == "soft":
         return heatmap
     if mode != "hard":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.queries import Asking, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
 from axiom_bench.metrics.shared.rounding import rounded
@@ -18,10 +18,10 @@ ORDERS = ("highest", "lowest")
 
 def insertion_curve(
     explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str
-) -> Asking[Tensor]:
+) -> MetricGenerator[Tensor]:
     """The model's confidence as the image's pixels appear on the fill, in the map's order: (B, steps + 1), float64.
 
-    Entry j: with round(j / steps x pixels) of them. The last is the image itself, which is no pass of its own.
+    Entry j: with round(j / steps x pixels) of them. The last entry is the image itself, which needs no pass.
     first: "highest" or "lowest" pixels of the map; see `pixel_ranks`. fill and blur: see
     `shared.perturbation.filling`. output: see `shared.perturbation.confidence`.
     """
@@ -33,7 +33,7 @@ def insertion_curve(
 
 def deletion_curve(
     explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str
-) -> Asking[Tensor]:
+) -> MetricGenerator[Tensor]:
     """The same as the image's pixels are filled in, in the map's order: (B, steps + 1). The first is the image."""
     counts = _counts(explanation, steps)[1:]
     key = ("deletion", steps, str(fill), blur, output, first)
@@ -47,7 +47,7 @@ def area(curve: Tensor) -> Tensor:
 
 
 def pixel_ranks(heatmap: Tensor, first: str = "highest") -> Tensor:
-    """The place of each pixel in the map's order, 0 for the first: (B, H', W') -> int64 (B, H', W').
+    """The rank of each pixel in the map's order, 0 for the first: (B, H', W') -> int64 (B, H', W').
 
     The map is rounded to 1e-6, ties go to the first pixel in reading order, whichever comes first.
     Raises BenchError for another `first`.
@@ -55,8 +55,8 @@ def pixel_ranks(heatmap: Tensor, first: str = "highest") -> Tensor:
     if first not in ORDERS:
         raise unknown("order of pixels (first)", str(first), ORDERS)
     order = rounded(heatmap).flatten(1).sort(dim=1, descending=first == "highest", stable=True).indices
-    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places).view_as(heatmap)
+    ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, ranks).view_as(heatmap)
 
 
 def partly_filled(

@@ -1,4 +1,4 @@
-"""Random subsets of an image's pixels, and what the model loses without them: of the image alone, for all methods."""
+"""Random subsets of an image's pixels and the score's drop without them, computed once for all methods."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.evaluation.queries import Asking, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
 from axiom_bench.metrics.shared.similarity import constant, pearson
 
 Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
-SUBSETS_AT_ONCE = 64  # drawn, and multiplied with a map, together
-KEPT_PIXELS = 20 * 20  # of a raw map: 900 subsets' shares in it take 3 MB an image
+SUBSETS_AT_ONCE = 64  # drawn and multiplied with a map together
+KEPT_PIXELS = 20 * 20  # of a raw map: the weights of 900 subsets take 3 MB per image
 
 
 @dataclass(frozen=True)
 class Subsets:
     """Random subsets of each image's pixels, and how they are taken out.
 
-    kind: a name that tells these subsets from others. draws: functions of a generator and (H', W') that draw a bool
-    (H', W'), in this order from each image's own generator, which `seed` and the image seed.
-    fill, blur: see `shared.perturbation.filling`; output: see `shared.perturbation.confidence`.
+    kind: a name that distinguishes these subsets from others. draws: functions of a generator and (H', W') that draw a
+    bool (H', W'), in this order from each image's own generator, seeded by `seed` and the image.
+    fill and blur: see `shared.perturbation.filling`; output: see `shared.perturbation.confidence`.
     """
 
     kind: str
@@ -40,18 +40,18 @@ class Subsets:
     seed: int
 
 
-def subset_drops(explanation: Explanation, subsets: Subsets) -> Asking[tuple[Tensor, Tensor]]:
-    """For random subsets of each image's pixels, what the map and what the model attribute to them: (B, n) twice.
+def subset_drops(explanation: Explanation, subsets: Subsets) -> MetricGenerator[tuple[Tensor, Tensor]]:
+    """For random subsets of each image's pixels, the map's sum and the model's drop: (B, n) twice, in float64.
 
-    The first is the sum of the map over the subset, the second f(x) - f(x without the subset), in float64. The map is
-    the signed raw map, resized bilinearly to the image. The model's share is computed once for all methods, and so is
-    what each pixel of a raw map counts in each subset.
+    The first is the sum of the map over the subset, the second f(x) - f(x without the subset). The map is the signed
+    raw map, resized bilinearly to the image. Drops are computed once for all methods, and so are the weights of a raw
+    map's pixels in each subset.
     """
     trace, raw_map = given(explanation.trace, "trace"), given(explanation.raw_map, "raw_map")
     images = given(explanation.images, "images")
     filled = filling(images, subsets.fill, subsets.blur).expand_as(images)
 
-    @lru_cache(maxsize=1)  # the copies of an image are requested in pieces, one piece after the other
+    @lru_cache(maxsize=1)  # an image's copies are requested in several pieces
     def drawn(row: int) -> Tensor:
         return torch.cat(list(_drawn(images[row], subsets)))
 
@@ -66,12 +66,12 @@ def subset_drops(explanation: Explanation, subsets: Subsets) -> Asking[tuple[Ten
 
 
 def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tensor) -> Tensor:
-    """Pearson's correlation of what the map and the model attribute to n subsets: two (B, n) -> (B,).
+    """Pearson's correlation of the map's sums and the model's drops of n subsets: two (B, n) -> (B,).
 
-    NaN where the map or one of the two is constant; infinite where the model has no finite answer to a subset.
+    NaN where the map or one of the two is constant; infinite where the model's answer to a subset isn't finite.
     """
-    flat, broken = constant(given(explanation.raw_map, "raw_map")), ~drops.isfinite().all(1)
-    return pearson(attributed, drops).masked_fill(flat, torch.nan).masked_fill(broken, torch.inf)
+    is_constant, is_infinite = constant(given(explanation.raw_map, "raw_map")), ~drops.isfinite().all(1)
+    return pearson(attributed, drops).masked_fill(is_constant, torch.nan).masked_fill(is_infinite, torch.inf)
 
 
 def pixels_at_random(count: int) -> Subset:
@@ -100,7 +100,7 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
     """The sum of each resized map over each of its image's subsets: (B, h, w) -> (B, n).
 
     The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is the same for all
-    methods whose maps have this size. Large ones aren't kept; there the subsets are drawn again.
+    methods whose maps have this size. For large maps it isn't kept, and the subsets are drawn again.
     """
     size, images = (raw_map.shape[1], raw_map.shape[2]), trace.images
     if size[0] * size[1] > KEPT_PIXELS:
@@ -109,13 +109,13 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
             lambda row: torch.cat([(drawn * maps[row]).sum(XY) for drawn in _drawn(images[row], subsets)])
         )
 
-    def shares() -> Tensor:
+    def pixel_weights() -> Tensor:
         down, across = (_resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True))
         return trace.per_image(
             lambda row: torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(images[row], subsets)])
         )
 
-    weights = trace.once((subsets.kind, "of a raw map's pixels", size, subsets.seed, len(subsets.draws)), shares)
+    weights = trace.once((subsets.kind, "of a raw map's pixels", size, subsets.seed, len(subsets.draws)), pixel_weights)
     return torch.einsum("bnhw,bhw->bn", weights, raw_map)
 
 

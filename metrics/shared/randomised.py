@@ -1,4 +1,4 @@
-"""Copies of a model with some layers' parameters drawn anew; the model itself is never touched."""
+"""Copies of a model with the parameters of some layers re-initialised; the model itself is never changed."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ ORDERS = ("cascading", "independent")
 
 
 def randomised(model: nn.Module, image: Tensor, order: str, stages: int, seed: int) -> list[nn.Module]:
-    """One copy of the model for each stage of the randomisation, the first stage at the top.
+    """One copy of the model for each stage of the randomisation, the first stage at the top of the network.
 
-    The layers (modules with parameters of their own), last executed first, are cut into `stages` groups of nearly equal
-    count, at most one for each layer. order "cascading": copy i has groups 0 to i drawn anew; "independent": group i
-    alone. image: (1, 3, H', W'), what is executed for the order. Copies share all memory with the model but what was
-    drawn, which they share with each other. Raises BenchError for another order.
+    The layers (modules with parameters of their own), last executed first, are split into `stages` groups of nearly
+    equal size, at most one per layer. order "cascading": copy i has groups 0 to i re-initialised; "independent": group
+    i alone. image: (1, 3, H', W'), run once to find the order of execution. Copies share memory with the model, and
+    share re-initialised layers with each other. Raises BenchError for another order.
     """
     if order not in ORDERS:
         raise unknown("order of randomisation", order, ORDERS)
     names = layers_top_down(model, image)
     groups = [list(group) for group in np.array_split(np.array(names, dtype=object), min(stages, len(names)))]
-    drawn = redrawn(model, names, seed)
+    random_model = reinitialised(model, names, seed)
     if order == "cascading":
         groups = [[name for group in groups[: i + 1] for name in group] for i in range(len(groups))]
-    return [_with_layers_of(drawn, model, group) for group in groups]
+    return [_with_layers_of(random_model, model, group) for group in groups]
 
 
 def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
     """Names of the modules that have parameters of their own, last executed first.
 
-    One that isn't called itself, since its owner reads its parameters, has its owner's place.
+    A module that isn't called itself, because its parent reads its parameters, takes its parent's position.
     """
-    watched = shared_copy(model)
+    hooked = shared_copy(model)
     calls: list[str] = []
-    for name, module in watched.named_modules():
-        module.register_forward_pre_hook(_noting(calls, name))
+    for name, module in hooked.named_modules():
+        module.register_forward_pre_hook(_recording(calls, name))
     with torch.no_grad():
-        watched(image.clone())
-    last = {name: place for place, name in enumerate(calls)}
+        hooked(image.clone())
+    last_call = {name: position for position, name in enumerate(calls)}
 
-    def place(name: str) -> int:
-        while name not in last:
+    def position(name: str) -> int:
+        while name not in last_call:
             name = name.rpartition(".")[0]
-        return last[name]
+        return last_call[name]
 
-    owners = [name for name, module in watched.named_modules() if list(module.parameters(recurse=False))]
-    return sorted(owners, key=place)[::-1]
+    names = [name for name, module in hooked.named_modules() if list(module.parameters(recurse=False))]
+    return sorted(names, key=position)[::-1]
 
 
 def number_of_layers(model: nn.Module) -> int:
@@ -62,57 +62,58 @@ def number_of_layers(model: nn.Module) -> int:
     return sum(bool(list(module.parameters(recurse=False))) for module in model.modules())
 
 
-def redrawn(model: nn.Module, names: list[str], seed: int) -> nn.Module:
-    """A copy with memory of its own, whose named modules are as before any training.
+def reinitialised(model: nn.Module, names: list[str], seed: int) -> nn.Module:
+    """A deep copy of the model whose named modules are initialised again, as before training.
 
-    A module draws its parameters with its own `reset_parameters`, and resets statistics as that does. Parameters that
-    this leaves as they were, or all where there is none, get normal draws with their own mean and standard deviation:
-    those of weight_norm and spectral_norm, and what a subclass adds. Constant ones stay. Drawn on the CPU in float32,
-    seeded by `seed` and the module's name: device, precision and the other modules change nothing.
+    A module is initialised by its own `reset_parameters`, with the statistics that this resets. Parameters that this
+    doesn't change, or all where a module has no such method, are drawn from a normal distribution with their own mean
+    and standard deviation: those of weight_norm and spectral_norm, and what a subclass adds. Constant parameters stay
+    constant. Drawn on the CPU in float32, seeded by `seed` and the module's name, so that device, precision and the
+    other modules don't matter.
     """
-    drawn = copy.deepcopy(shared_copy(model))
+    random_model = copy.deepcopy(shared_copy(model))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name in names:
-            module = drawn.get_submodule(name)
+            module = random_model.get_submodule(name)
             digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
             torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big"))
-            _redraw(module)
-    return drawn
+            _reinitialise(module)
+    return random_model
 
 
-def _redraw(module: nn.Module) -> None:
-    """Draw a module's own parameters anew, in place."""
-    plain = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}  # as of weight_norm
+def _reinitialise(module: nn.Module) -> None:
+    """Initialise a module's own parameters again, in place."""
+    plain = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}  # as weight_norm has
     own = {**module._parameters, **module._buffers, **plain}
-    kinds = {name: (tensor.device, tensor.dtype) for name, tensor in own.items() if tensor is not None}
-    _move(module, {name: (torch.device("cpu"), torch.float32) for name in kinds})
+    types = {name: (tensor.device, tensor.dtype) for name, tensor in own.items() if tensor is not None}
+    _move(module, {name: (torch.device("cpu"), torch.float32) for name in types})
     before = {name: parameter.clone() for name, parameter in module.named_parameters(recurse=False)}
     if callable(reset := getattr(module, "reset_parameters", None)):
         reset()
     for name, parameter in module.named_parameters(recurse=False):
         if torch.equal(parameter, before[name]):
             parameter.normal_(float(parameter.mean()), float(parameter.std(correction=0)))
-    _move(module, kinds)
+    _move(module, types)
 
 
-def _move(module: nn.Module, kinds: dict[str, tuple[torch.device, torch.dtype]]) -> None:
-    """Bring a module's own floating-point tensors to their device and type."""
-    for name, (device, dtype) in kinds.items():
+def _move(module: nn.Module, types: dict[str, tuple[torch.device, torch.dtype]]) -> None:
+    """Move a module's own tensors to their devices, and floating-point ones to their types."""
+    for name, (device, dtype) in types.items():
         tensor = getattr(module, name)
         moved = tensor.data.to(device, dtype) if tensor.is_floating_point() else tensor.data.to(device)
         setattr(module, name, nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved)
 
 
-def _with_layers_of(drawn: nn.Module, model: nn.Module, names: list[str]) -> nn.Module:
-    """A copy of the model with the named modules' own parameters and buffers taken from `drawn`."""
+def _with_layers_of(source_model: nn.Module, model: nn.Module, names: list[str]) -> nn.Module:
+    """A copy of the model with the named modules' own parameters and buffers taken from `source_model`."""
     changed = shared_copy(model)
     for name in names:
-        target, source = changed.get_submodule(name), drawn.get_submodule(name)
+        target, source = changed.get_submodule(name), source_model.get_submodule(name)
         for key, tensor in (*source._parameters.items(), *source._buffers.items()):
             setattr(target, key, tensor)
     return changed
 
 
-def _noting(calls: list[str], name: str) -> Callable[[nn.Module, Any], None]:
-    """A hook that notes a call."""
+def _recording(calls: list[str], name: str) -> Callable[[nn.Module, Any], None]:
+    """A forward hook that appends the module's name to `calls`."""
     return lambda module, inputs: calls.append(name)

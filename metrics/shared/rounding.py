@@ -1,4 +1,4 @@
-"""Maps as thresholds and maxima see them: scaled and rounded, so that noise in the last bits decides nothing."""
+"""Maps scaled and rounded for thresholds, maxima and orders, so that noise in the last bits doesn't matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How alike two maps of one image are: Pearson's and Spearman's correlation, and structural similarity (SSIM)."""
+"""Similarity of two maps of an image: Pearson's and Spearman's correlation, and structural similarity (SSIM)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from axiom_bench.errors import unknown
 from axiom_bench.explanation.explanation import Explanation, given
 
-# What rounding leaves of a constant map's spread, in its largest |value|; float32 maps are sums over many channels.
+# Spread of a constant map after rounding, relative to its largest |value|; float32 maps are sums over many channels.
 CONSTANT_SPREAD = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 KINDS = ("pearson", "spearman", "ssim")
 WINDOW, SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian
@@ -18,12 +18,12 @@ K1, K2 = 0.01, 0.03  # of SSIM, for a range of 1
 
 
 def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
-    """How alike two explanations of the same images are -> (B,), at most 1, which is the same map.
+    """Similarity of two explanations of the same images -> (B,), at most 1, for the same map.
 
     kind "pearson" or "spearman": the correlation of the signed raw maps, no ReLU and no resize, in [-1, 1]; NaN where a
-    map is constant. "ssim": structural similarity of the heatmaps in [0, 1]; NaN where one is zero everywhere, since
-    two empty pictures would be the same picture.
-    Infinite where the second isn't finite, which is no constant map. Raises BenchError for another kind.
+    map is constant. "ssim": structural similarity of the heatmaps in [0, 1]; NaN where a heatmap is zero everywhere,
+    since two zero maps would have similarity 1. Infinite where the second explanation isn't finite.
+    Raises BenchError for another kind.
     """
     if kind not in KINDS:
         raise unknown("similarity of maps", kind, KINDS)
@@ -70,12 +70,12 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     mean_a, mean_b, square_a, square_b, product = _windowed(torch.stack([a, b, a * a, b * b, a * b], dim=1)).unbind(1)
     var_a, var_b, cov = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
     C1, C2 = K1**2, K2**2
-    like = (2 * mean_a * mean_b + C1) * (2 * cov + C2)
-    return (like / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))).mean((1, 2))
+    numerator = (2 * mean_a * mean_b + C1) * (2 * cov + C2)
+    return (numerator / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))).mean((1, 2))
 
 
 def _centred(values: Tensor) -> Tensor:
-    """Less their mean and of norm 1: (B, n) -> (B, n); NaN where all are equal."""
+    """Subtract the mean and divide by the norm: (B, n) -> (B, n); NaN where all values are equal."""
     centred = values - values.mean(1, keepdim=True)
     return centred / centred.norm(dim=1, keepdim=True)
 

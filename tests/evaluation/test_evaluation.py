@@ -33,10 +33,10 @@ def plugin(function, name="mine", **about):
     return Plugin(name, f"tests.{name}", function, spec)
 
 
-def the(table, **where):
-    """The values of the rows where every column holds what is said, by image."""
-    for column, wanted in where.items():
-        table = table[table[column] == wanted]
+def rows_where(table, **where):
+    """The rows where every named column has that value, by image."""
+    for column, value in where.items():
+        table = table[table[column] == value]
     return table.set_index("image_id")
 
 
@@ -58,17 +58,17 @@ def test_values_stand_beside_their_image(net, batch, trace):
     table = evaluate(net, "1", [batch], METHODS, METRICS)
     explanation = Explanation.of(trace, methods.get("grad_cam")(trace), batch)
     for name in ("sensitivity_error", "pointing_game"):
-        found = the(table, method="grad_cam", metric=name).value[list("abcd")]
-        np.testing.assert_allclose(found, metrics.get(name)(explanation), rtol=1e-12)
+        actual = rows_where(table, method="grad_cam", metric=name).value[list("abcd")]
+        np.testing.assert_allclose(actual, metrics.get(name)(explanation), rtol=1e-12)
 
 
 def test_statuses_say_why_a_value_is_missing(net, batch):
     with pytest.warns(UserWarning, match="left out"):
         table = evaluate(net, "1", [batch], [*METHODS, "cam"], METRICS)
-    assert set(the(table, method="ablation_cam", metric="sensitivity_error").status) == {"not_on_score_scale"}
-    assert set(the(table, method="ablation_cam", metric="conservation_error_raw").status) == {"ok"}
-    assert set(the(table, method="centered", metric="conservation_error_raw").status) == {"no_contributions"}
-    assert list(the(table, method="grad_cam", metric="box_iou").status) == ["ok", "ok", "no_annotation", "ok"]
+    assert set(rows_where(table, method="ablation_cam", metric="sensitivity_error").status) == {"not_on_score_scale"}
+    assert set(rows_where(table, method="ablation_cam", metric="conservation_error_raw").status) == {"ok"}
+    assert set(rows_where(table, method="centered", metric="conservation_error_raw").status) == {"no_contributions"}
+    assert list(rows_where(table, method="grad_cam", metric="box_iou").status) == ["ok", "ok", "no_annotation", "ok"]
     assert set(table.status[table.method == "cam"]) == {"not_applicable"}
 
 
@@ -134,7 +134,7 @@ def test_a_metric_of_several_values_and_a_callable_one(net, batch, trace):
         return {"total": totals, "negative": -totals}
 
     table = evaluate(net, "1", [batch], ["grad_cam"], [sums])
-    total, negative = (the(table, metric=name).value for name in ("total", "negative"))
+    total, negative = (rows_where(table, metric=name).value for name in ("total", "negative"))
     np.testing.assert_array_equal(total, -negative)
     unmet = measure(
         plugin(sums, values={"total": {}, "negative": {}}, needs=["score_scale"]), Explanation(trace=trace), False
@@ -146,22 +146,22 @@ def test_a_metric_is_not_called_where_no_row_meets_its_needs(trace):
     def untouchable(explanation):
         raise AssertionError("called")
 
-    found = measure(plugin(untouchable, needs=["boxes"]), Explanation.of(trace, trace.gradients), True)
-    assert found["mine"][1] == ("no_annotation",) * 4
+    actual = measure(plugin(untouchable, needs=["boxes"]), Explanation.of(trace, trace.gradients), True)
+    assert actual["mine"][1] == ("no_annotation",) * 4
 
 
 def test_nan_with_a_met_need_is_not_finite(trace):
     values = torch.tensor([1.0, float("nan"), float("inf"), 2.0])
-    found, statuses = measure(plugin(lambda _: values), Explanation.of(trace, trace.gradients), True)["mine"]
+    actual, statuses = measure(plugin(lambda _: values), Explanation.of(trace, trace.gradients), True)["mine"]
     assert statuses == ("ok", "not_finite", "not_finite", "ok")
-    assert found.isnan().tolist() == [False, True, True, False]
+    assert actual.isnan().tolist() == [False, True, True, False]
     assert values[2] == float("inf")  # the metric's own tensor is left alone
 
 
 def test_a_metric_names_the_status_of_what_it_leaves_undefined(trace):
     values = torch.tensor([1.0, float("nan"), float("inf"), 2.0])
-    mine = plugin(lambda _: values, undefined="constant_map")
-    _, statuses = measure(mine, Explanation.of(trace, trace.gradients), True)["mine"]
+    metric = plugin(lambda _: values, undefined="constant_map")
+    _, statuses = measure(metric, Explanation.of(trace, trace.gradients), True)["mine"]
     assert statuses == ("ok", "constant_map", "not_finite", "ok")
 
 
@@ -193,7 +193,7 @@ def test_images_that_are_not_finite_leave_the_others_alone(net, batch):
     images = batch.images.clone()
     images[1] = float("nan")
     names = metrics.names()
-    table, clean = (evaluate(net, "1", [one], METHODS, names) for one in (replace(batch, images=images), batch))
+    table, clean = (evaluate(net, "1", [each], METHODS, names) for each in (replace(batch, images=images), batch))
     bad = table[table.image_id == "b"]
     axioms = bad[~bad.metric.isin(["guarded_channels"])]
     assert set(axioms.status) <= {"not_finite"}
@@ -206,7 +206,7 @@ def test_no_batch_gives_an_empty_table_with_all_columns(net):
     assert frame([]).empty
 
 
-def test_unknown_names_are_told_before_any_computation(net):
+def test_unknown_names_are_refused_before_any_computation(net):
     with pytest.raises(ab.BenchError, match="did you mean 'xgrad_cam'"):
         evaluate(net, "1", [], ["xgradcam"], METRICS)
     with pytest.raises(ab.BenchError, match="did you mean 'box_iou'"):
@@ -214,10 +214,10 @@ def test_unknown_names_are_told_before_any_computation(net):
 
 
 def test_explain_gives_heatmaps_by_name_at_any_size(net, batch, trace):
-    found = explain(net, "1", batch.images, ["xgrad_cam", "centered"], batch.targets)
-    assert list(found) == ["xgrad_cam", "centered"]
+    actual = explain(net, "1", batch.images, ["xgrad_cam", "centered"], batch.targets)
+    assert list(actual) == ["xgrad_cam", "centered"]
     expected = Explanation.of(trace, methods.get("xgrad_cam")(trace)).heatmap
-    torch.testing.assert_close(found["xgrad_cam"], expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(actual["xgrad_cam"], expected, rtol=1e-12, atol=1e-12)
     small = explain(net, "1", batch.images, [methods.get("grad_cam")], size=(5, 7))
     assert small["grad_cam"].shape == (4, 5, 7)
     assert float(small["grad_cam"].max()) == 1

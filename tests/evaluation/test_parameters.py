@@ -52,7 +52,7 @@ def configured(params: Mapping[str, Any], function: str = "measured") -> plugins
 
 
 @pytest.mark.parametrize(
-    ("params", "says"),
+    ("params", "message"),
     [
         ({"steps": "abc"}, "metric.mine.params.steps must be a whole number, not 'abc'."),
         ({"steps": None}, "metric.mine.params.steps must be a whole number, not None."),
@@ -74,10 +74,10 @@ def configured(params: Mapping[str, Any], function: str = "measured") -> plugins
         ({"pair": "ab"}, "metric.mine.params.pair must be a list, not 'ab'."),
     ],
 )
-def test_a_wrong_kind_is_one_sentence(params, says):
+def test_a_wrong_kind_is_one_sentence(params, message):
     with pytest.raises(BenchError) as error:
         configured(params)
-    assert str(error.value) == says
+    assert str(error.value) == message
 
 
 def test_what_fits_is_let_through():
@@ -103,5 +103,5 @@ def test_params_are_a_group():
 def test_every_parameter_of_ours_has_a_kind(kind):
     for name in plugins.names(kind):
         plugin = plugins.load(kind, name)
-        known = inspect.signature(plugin.call.func, eval_str=True).parameters
-        assert [key for key in plugin.params if kind_of(known[key].annotation) is None] == []
+        annotated = inspect.signature(plugin.call.func, eval_str=True).parameters
+        assert [key for key in plugin.params if kind_of(annotated[key].annotation) is None] == []

@@ -1,4 +1,4 @@
-"""Each need has a predicate and a status; the first unmet one is told."""
+"""Each need has a predicate and a status; the status is that of the first unmet need."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def test_rows_that_meet_every_need_are_ok(explanation):
 
 
 def test_each_need_is_judged_row_by_row(trace, explanation):
-    found = {
+    actual = {
         "nonzero_score": replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, 0))),
         "nonzero_drops": replace(explanation, trace=replace(trace, activations=only_row_0(trace.activations, 0))),
         "nonzero_map": replace(explanation, heatmap=only_row_0(explanation.heatmap, 0)),
         "masks": replace(explanation, masks=only_row_0(torch.ones(4, 12, 12, dtype=torch.bool), False)),
     }
-    for need, broken in found.items():
+    for need, broken in actual.items():
         assert list(statuses([need], broken, True)) == [PRECONDITIONS[need].status, "ok", "ok", "ok"], need
     assert list(statuses(["boxes"], explanation, True)) == ["ok", "ok", "no_annotation", "ok"]
     other = ab.Annotation(torch.tensor([1]), torch.zeros(1, 4))
-    some = replace(explanation, others=(other, ab.Annotation.none(), other, other))
-    assert list(statuses(["other_classes"], some, True)) == ["ok", "one_class", "ok", "ok"]
+    annotated_rows = replace(explanation, others=(other, ab.Annotation.none(), other, other))
+    assert list(statuses(["other_classes"], annotated_rows, True)) == ["ok", "one_class", "ok", "ok"]
     masked = [replace(other, mask=torch.full((12, 12), label)) for label in (-1, 1)]
-    some = replace(explanation, others=(*masked, other, masked[1]))
-    assert list(statuses(["other_masked_classes"], some, True)) == ["one_class", "ok", "one_class", "ok"]
+    annotated_rows = replace(explanation, others=(*masked, other, masked[1]))
+    assert list(statuses(["other_masked_classes"], annotated_rows, True)) == ["one_class", "ok", "one_class", "ok"]
 
 
 def test_needs_of_the_whole_explanation(trace, explanation):
@@ -61,8 +61,8 @@ def test_needs_of_the_whole_explanation(trace, explanation):
         "other_logits",
     ):
         assert set(statuses([need], bare, True)) == {PRECONDITIONS[need].status}
-    one = replace(explanation, trace=replace(trace, logits=trace.logits[:, :1]))
-    assert set(statuses(["other_logits"], one, True)) == {"one_logit"}
+    single = replace(explanation, trace=replace(trace, logits=trace.logits[:, :1]))
+    assert set(statuses(["other_logits"], single, True)) == {"one_logit"}
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

@@ -59,9 +59,9 @@ def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch):
     of_method = [metric for metric in ALL_METRICS if metric.spec.of == "method"]
     chosen = [methods.get("grad_cam"), methods.get("hires_cam"), methods.get("score_cam")]
     before = trace.passes.trunk_forward
-    found = table(trace, batch, chosen, of_method)
+    actual = table(trace, batch, chosen, of_method)
     counted = (trace.passes.trunk_forward - before) / len(trace)
-    measured = [one for one in of_method if set(value_names(one)) & set(found.metric[found.status == "ok"])]
+    measured = [metric for metric in of_method if set(value_names(metric)) & set(actual.metric[actual.status == "ok"])]
     channels = trace.activations.shape[1]
     cost = Cost.of(chosen, measured, replace(trace))
     assert cost.of_methods == {"grad_cam": 0, "hires_cam": 0, "score_cam": channels}
@@ -69,8 +69,8 @@ def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch):
     assert counted == cost.per_image
 
 
-def test_in_company_every_value_is_what_it_is_alone(traced):
-    """Bit by bit, in float32: all methods and all metrics that ask, against one method and one metric at a time."""
+def test_every_value_is_the_same_together_and_alone(traced):
+    """Bit by bit, in float32: all methods and generator metrics together, and a method and a metric at a time."""
     few = [with_few_passes(metric) for metric in ASKING]
     batch = annotated(traced)
     together = table(replace(traced), batch, METHODS, few).set_index(["method", "metric"])
@@ -85,9 +85,8 @@ def test_in_company_every_value_is_what_it_is_alone(traced):
 def with_few_passes(metric: Plugin) -> Plugin:
     """At parameters that cost less; the default metrics take minutes."""
     fewer = {"steps": 5, "subsets": 4, "squares": 1, "samples": 2}
-    params = {**metric.params, **{name: value for name, value in fewer.items() if name in metric.params}}
-    return plugins.from_config(
-        "metric", metric.name, {**metric.spec.as_dict(), "_target_": metric.target, "params": params}
+    return plugins.with_params(
+        "metric", metric.name, {name: value for name, value in fewer.items() if name in metric.params}
     )
 
 
@@ -125,10 +124,10 @@ def test_padded_rows_are_not_run_and_have_the_last_rows_answer(network, images):
     trace = ab.trace(network, "layer4", full, torch.tensor([0, 1, 2, 2, 2]))
     padded = replace(trace, num_padding=2)
     before = trace.passes.trunk_forward
-    found = [metrics.get("deletion_auc")(explained(padded, annotated(padded), METHODS[0]))["deletion_auc"]]
+    actual = [metrics.get("deletion_auc")(explained(padded, annotated(padded), METHODS[0]))["deletion_auc"]]
     assert trace.passes.trunk_forward - before == 3 * 224
-    found.append(metrics.get("deletion_auc")(explained(trace, annotated(trace), METHODS[0]))["deletion_auc"])
-    assert torch.equal(*found)
+    actual.append(metrics.get("deletion_auc")(explained(trace, annotated(trace), METHODS[0]))["deletion_auc"])
+    assert torch.equal(*actual)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v2", "shufflenet_v2_x0_5", "vgg11"])
@@ -150,13 +149,13 @@ def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
 
 def test_methods_that_memory_does_not_hold_together_have_the_same_values(network, images):
     """A cut that may hold two methods' contributions, and one that holds all."""
-    found = []
+    actual = []
     activations = 3 * 512 * 2 * 2 * 4  # bytes
     for memory in (2 * activations, 2**30):
         cut = ab.cut(network, "layer1.0.conv1", ablation_memory=memory)
         trace = cut.trace(images, torch.tensor([0, 1, 2]))
-        found.append(table(trace, annotated(trace), METHODS, [metrics.get("random_logit"), metrics.get("gini")]))
-    pd.testing.assert_frame_equal(*found, check_exact=True)
+        actual.append(table(trace, annotated(trace), METHODS, [metrics.get("random_logit"), metrics.get("gini")]))
+    pd.testing.assert_frame_equal(*actual, check_exact=True)
 
 
 def test_one_other_trace_is_held_at_a_time(net, batch, trace):
@@ -170,8 +169,10 @@ def test_one_other_trace_is_held_at_a_time(net, batch, trace):
         most = max(most, len(held))
         return of.gradients
 
-    known = [Plugin(name, "tests.counting", counting, MethodSpec(on_score_scale=True)) for name in ("one", "two")]
-    table(trace, batch, known, [metrics.get("explanation_sensitivity"), metrics.get("random_logit")])
+    counted = [
+        Plugin(name, "tests.counting", counting, MethodSpec(on_score_scale=True)) for name in ("first", "second")
+    ]
+    table(trace, batch, counted, [metrics.get("explanation_sensitivity"), metrics.get("random_logit")])
     assert most == 1
 
 
@@ -182,8 +183,8 @@ def test_another_trace_is_made_once_for_all_methods(trace, batch):
         seen.append(of)
         return of.gradients
 
-    known = [Plugin(name, "tests.noting", noting, MethodSpec(on_score_scale=True)) for name in ("one", "two")]
-    table(trace, batch, known, [metrics.get("explanation_sensitivity"), metrics.get("random_logit")])
+    counted = [Plugin(name, "tests.noting", noting, MethodSpec(on_score_scale=True)) for name in ("first", "second")]
+    table(trace, batch, counted, [metrics.get("explanation_sensitivity"), metrics.get("random_logit")])
     assert len(seen) == 2 * (1 + 10 + 1)
     assert len({id(of) for of in seen}) == 1 + 10 + 1
 
@@ -200,24 +201,14 @@ def test_an_equal_request_is_answered_once(trace, batch):
     torch.testing.assert_close(difference, torch.trapezoid(insertion - deletion, dx=1 / steps, dim=1))
 
 
-def test_a_metric_that_asks_wrongly_is_named(net, batch):
-    def fill(value: str) -> Plugin:
-        known = metrics.get("average_drop")
-        return plugins.from_config(
-            "metric", "mine", {**known.spec.as_dict(), "_target_": known.target, "params": {"fill": value}}
-        )
-
-    with pytest.raises(BenchError, match=r"The metric 'mine' can't be measured: A perturbation's fill is .* 'snow'"):
-        evaluate(net, "1", [batch], ["grad_cam"], [fill("snow")])
-    known = metrics.get("deletion_auc")
-    about = {
-        **known.spec.as_dict(),
-        "_target_": known.target,
-        "params": {**known.params, "output": "nonsense"},
-        "needs": [],
-    }
-    with pytest.raises(BenchError, match=r"The metric 'mine' can't be measured: There is no output 'nonsense'"):
-        evaluate(net, "1", [batch], ["grad_cam"], [plugins.from_config("metric", "mine", about)])
+def test_a_wrong_request_is_named(net, batch):
+    snow = plugins.with_params("metric", "average_drop", {"fill": "snow"})
+    with pytest.raises(BenchError, match=r"'average_drop' can't be measured: A perturbation's fill is .* 'snow'"):
+        evaluate(net, "1", [batch], ["grad_cam"], [snow])
+    nonsense = plugins.with_params("metric", "deletion_auc", {"output": "nonsense"})
+    nonsense = replace(nonsense, spec=replace(nonsense.spec, needs=()))
+    with pytest.raises(BenchError, match=r"'deletion_auc' can't be measured: There is no output 'nonsense'"):
+        evaluate(net, "1", [batch], ["grad_cam"], [nonsense])
 
     def wrong(explanation):
         yield "an answer"
@@ -236,7 +227,7 @@ def test_perturbed_images_that_are_too_few_are_named(net, batch):
         evaluate(net, "1", [batch], ["grad_cam"], [mine])
 
 
-def test_a_metric_of_ones_own_asks_with_the_others(trace, batch):
+def test_a_users_generator_metric_shares_traces(trace, batch):
     def mine(explanation):
         again = yield Reexplanation(trace.again, lambda other: other.raw_map.flatten(1).sum(1), key="again")
         return again - explanation.raw_map.flatten(1).sum(1)
@@ -246,7 +237,7 @@ def test_a_metric_of_ones_own_asks_with_the_others(trace, batch):
     assert trace.passes.trunk_forward - before == len(trace)  # one other trace for both methods
 
 
-def test_an_error_within_a_metric_that_asks_says_where(trace, batch):
+def test_an_error_within_a_generator_metric_has_its_place(trace, batch):
     def mine(explanation):
         yield Reexplanation(trace.again, lambda other: other.raw_map)
         raise ZeroDivisionError("mine")
@@ -268,7 +259,7 @@ def test_a_dry_run_asks_the_same_and_runs_nothing(metric, trace, batch):
     while task.request is not None:
         asked.append(task.request)
         answer_one(task)
-    assert [(type(one), one.key) for one in asked] == [(type(one), one.key) for one in requests]
+    assert [(type(request), request.key) for request in asked] == [(type(request), request.key) for request in requests]
 
 
 def answer_one(task: MetricTask) -> None:

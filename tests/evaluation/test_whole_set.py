@@ -37,11 +37,11 @@ def metric() -> Plugin:
 def test_one_row_for_each_method_of_the_images_with_a_value(net, batch, metric):
     table = evaluate(net, "1", [batch, batch], ["grad_cam", "xgrad_cam"], [metric])
     assert tuple(table.columns) == RECORD_COLUMNS
-    whole = table[table.image_id == "*"]
-    assert whole.method.tolist() == ["grad_cam", "xgrad_cam"]
-    assert whole.value.tolist() == [pytest.approx((0 + 1 + 3) / 3)] * 2  # image c has no box
-    assert set(whole.status) == {"ok"}
-    assert (whole[["target_class", "predicted_class"]] == -1).all(axis=None)
+    of_set = table[table.image_id == "*"]
+    assert of_set.method.tolist() == ["grad_cam", "xgrad_cam"]
+    assert of_set.value.tolist() == [pytest.approx((0 + 1 + 3) / 3)] * 2  # image c has no box
+    assert set(of_set.status) == {"ok"}
+    assert (of_set[["target_class", "predicted_class"]] == -1).all(axis=None)
     images = table[table.image_id != "*"]
     assert len(images) == 2 * 2 * 4  # the curve itself is no row
     assert set(images.metric) == {"mine"}
@@ -51,9 +51,9 @@ def test_without_an_image_that_counts_there_is_a_row_that_says_so(net, batch, me
     bare = (batch.images, batch.targets)
     for batches, status in (([bare], "no_image"), ([batch, bare], "ok")):
         table = evaluate(net, "1", batches, ["grad_cam"], [metric])
-        whole = table[table.image_id == "*"]
-        assert whole.status.tolist() == [status]
-        assert whole.value.isna().tolist() == [status != "ok"]
+        of_set = table[table.image_id == "*"]
+        assert of_set.status.tolist() == [status]
+        assert of_set.value.isna().tolist() == [status != "ok"]
 
 
 def test_a_curve_is_nan_where_its_needs_are_not_met(trace, batch, metric):
@@ -75,7 +75,7 @@ def test_an_aggregate_takes_those_of_the_metrics_parameters_that_it_names(metric
     assert aggregate(metric)({"halves": np.array([[4.0, 2.0]])}) == {"mine": 2.0}
 
 
-def test_values_of_the_whole_set_are_named_as_those_of_images_unless_said():
+def test_values_of_the_whole_set_have_the_names_of_an_images_by_default():
     def names(**spec):
         return whole_set_value_names(Plugin("mine", "", print, MetricSpec(aggregate="m.f", **spec)))
 

@@ -1,4 +1,4 @@
-"""The one place that turns a signed map into a picture."""
+"""From a signed map to a heatmap: ReLU, resize, scaling."""
 
 from __future__ import annotations
 

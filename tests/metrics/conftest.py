@@ -1,4 +1,4 @@
-"""Explanations to measure: one of numbers that a test chooses, one of a tiny float64 network with biases."""
+"""Explanations to measure: of numbers that a test chooses, and of a tiny float64 network with biases."""
 
 from __future__ import annotations
 

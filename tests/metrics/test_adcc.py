@@ -27,19 +27,19 @@ def grad_cam(trace: ab.Trace) -> torch.Tensor:
 
 def test_adcc_is_the_harmonic_mean_of_its_parts(trace):
     explanation = Explanation.of(trace, grad_cam(trace), method=grad_cam)
-    found = adcc(explanation)
+    actual = adcc(explanation)
     for row in range(len(trace)):
         h = explanation.heatmap[row].numpy()
         kept = trace.images[row : row + 1] * explanation.heatmap[row]
         masked = ab.trace(trace.cut_model.model, trace.layer, kept, trace.targets[row : row + 1])
         again = Explanation.of(masked, grad_cam(masked)).heatmap[0].numpy()
         coherency = (1 + np.corrcoef(h.ravel(), again.ravel())[0, 1]) / 2
-        p, seen = (float(one.logits.softmax(1)[0, trace.targets[row]]) for one in (trace[row : row + 1], masked))
+        p, seen = (float(each.logits.softmax(1)[0, trace.targets[row]]) for each in (trace[row : row + 1], masked))
         parts = [coherency, 1 - h.mean(), 1 - max(0, p - seen) / p]
-        assert float(found["coherency"][row]) == pytest.approx(coherency, abs=1e-12)
-        assert float(found["complexity"][row]) == pytest.approx(h.mean(), abs=1e-12)
-        assert float(found["adcc"][row]) == pytest.approx(3 / sum(1 / part for part in parts), abs=1e-12)
-    assert 0 < found["adcc"].min() <= found["adcc"].max() <= 1
+        assert float(actual["coherency"][row]) == pytest.approx(coherency, abs=1e-12)
+        assert float(actual["complexity"][row]) == pytest.approx(h.mean(), abs=1e-12)
+        assert float(actual["adcc"][row]) == pytest.approx(3 / sum(1 / part for part in parts), abs=1e-12)
+    assert 0 < actual["adcc"].min() <= actual["adcc"].max() <= 1
 
 
 def test_by_hand_a_map_that_stays_and_one_that_turns_around():
@@ -50,26 +50,26 @@ def test_by_hand_a_map_that_stays_and_one_that_turns_around():
     assert next(asking).key is None
     with pytest.raises(StopIteration) as end:
         asking.send((torch.stack([h[0], h[0].flip(1)]), logits))
-    found = end.value.value
-    assert found["coherency"].tolist() == pytest.approx([1, 0])
-    assert found["complexity"].tolist() == [0.5, 0.5]
-    assert found["adcc"].tolist() == pytest.approx([3 / (1 + 2 + 1), 0])
+    actual = end.value.value
+    assert actual["coherency"].tolist() == pytest.approx([1, 0])
+    assert actual["complexity"].tolist() == [0.5, 0.5]
+    assert actual["adcc"].tolist() == pytest.approx([3 / (1 + 2 + 1), 0])
 
 
 def test_a_constant_map_has_complexity_and_no_coherency(trace):
     explanation = Explanation.of(trace, ab.Map(torch.ones(4, 3, 3).double()), method=lambda again: ab.Map(
         torch.ones(len(again), 3, 3).double()
     ))  # fmt: skip
-    found = measure(metrics.get("adcc"), explanation, True)
-    assert found["complexity"][0].tolist() == [1, 1, 1, 1]
-    assert found["adcc"][1] == found["coherency"][1] == ("constant_map",) * 4
+    actual = measure(metrics.get("adcc"), explanation, True)
+    assert actual["complexity"][0].tolist() == [1, 1, 1, 1]
+    assert actual["adcc"][1] == actual["coherency"][1] == ("constant_map",) * 4
 
 
 def test_adcc_is_the_same_whether_average_drop_was_asked_before_or_not(trace):
     alone, after = (Explanation.of(trace, grad_cam(trace), method=grad_cam) for _ in range(2))
     before = replace(trace.passes)
     average_drop(after)
-    found = [adcc(one) for one in (alone, after)]
+    actual = [adcc(explanation) for explanation in (alone, after)]
     assert trace.passes.trunk_forward - before.trunk_forward == 3 * len(trace)
-    for name in found[0]:
-        assert torch.equal(found[0][name], found[1][name])
+    for name in actual[0]:
+        assert torch.equal(actual[0][name], actual[1][name])

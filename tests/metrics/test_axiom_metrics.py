@@ -66,12 +66,12 @@ def test_errors_worked_by_hand(axiom_explanation):
 @settings(max_examples=60, deadline=None)
 def test_scaled_sensitivity_is_the_least_over_every_factor(axiom_explanation, drawn):
     S, d, m = drawn
-    found = value("sensitivity_error_scaled", axiom_explanation(S, d, m))
+    actual = value("sensitivity_error_scaled", axiom_explanation(S, d, m))
     corners = (d / m)[m != 0].clamp(min=0)  # a convex, piecewise linear function is least at a corner, or at 0
     factors = torch.cat([torch.zeros(1), corners, torch.linspace(0, 10, 101)]).double()
     tried = ((d - factors[:, None] * m).abs().sum(1) / d.abs().sum()).min()
-    assert found == pytest.approx(float(tried), rel=1e-9)
-    assert -EXACT <= found <= 1 + EXACT
+    assert actual == pytest.approx(float(tried), rel=1e-9)
+    assert -EXACT <= actual <= 1 + EXACT
 
 
 @given(axiom_numbers(), st.floats(1e-3, 1e3))
@@ -110,15 +110,18 @@ def test_floor_distance_is_zero_exactly_on_the_segment(axiom_explanation, drawn,
 def test_the_axiom_floor_ends_where_methods_on_it_end(axiom_explanation):
     """By hand: S = 10, d = (3, 4, -1): S - sum d = 4, sum |d| = 8. m = d is one end, m that sum to S the other."""
     S, d = torch.tensor([10.0]).double(), torch.tensor([[3.0, 4.0, -1.0]]).double()
-    exact, whole = axiom_explanation(S, d, d), axiom_explanation(S, d, d + torch.tensor([[1.0, 3.0, 0.0]]).double())
+    exact, conserving = (
+        axiom_explanation(S, d, d),
+        axiom_explanation(S, d, d + torch.tensor([[1.0, 3.0, 0.0]]).double()),
+    )
     ends = metrics.get("axiom_floor")(exact)
     assert {name: float(end) for name, end in ends.items()} == {
         "axiom_floor_sensitivity": 0.5,
         "axiom_floor_conservation": 0.4,
     }
     assert value("conservation_error", exact) == pytest.approx(0.4)
-    assert value("sensitivity_error", exact) == value("conservation_error", whole) == 0
-    assert value("sensitivity_error", whole) == pytest.approx(0.5)
+    assert value("sensitivity_error", exact) == value("conservation_error", conserving) == 0
+    assert value("sensitivity_error", conserving) == pytest.approx(0.5)
 
 
 def test_xgrad_and_hires_cam_have_the_errors_zeta_and_epsilon(trace, explanation):
@@ -129,8 +132,8 @@ def test_xgrad_and_hires_cam_have_the_errors_zeta_and_epsilon(trace, explanation
     for error, residual in (("sensitivity_error", "zeta"), ("conservation_error", "epsilon")):
         expected = metrics.get(residual)(explanation)
         assert (expected > 1e-3).all()  # the head isn't linear, or this would show nothing
-        for one in (explanation, xgrad_cam):
-            torch.testing.assert_close(metrics.get(error)(one), expected, rtol=1e-12, atol=1e-12)
+        for equal in (explanation, xgrad_cam):
+            torch.testing.assert_close(metrics.get(error)(equal), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_zeta_and_epsilon_equal_loops_over_pixels(trace, explanation):

@@ -32,9 +32,9 @@ def test_the_split_by_hand(axiom_explanation):
     """d = (2, 1, 1, 0), m = (3, 0, 1.5, 0): the second channel is guarded, the last dead."""
     F = torch.tensor([[1.0, 1.0], [1.0, -1.0], [2.0, -1.0], [0.0, 0.0]]).double()[None, :, None]
     d, m = torch.tensor([[2.0, 1, 1, 0]]).double(), torch.tensor([[3.0, 0, 1.5, 0]]).double()
-    found = metrics.get("sensitivity_error_split")(with_activations(axiom_explanation(torch.ones(1), d, m), F))
-    assert float(found["sensitivity_error_guarded"]) == 1 / 4
-    assert float(found["sensitivity_error_open"]) == 1.5 / 4
+    actual = metrics.get("sensitivity_error_split")(with_activations(axiom_explanation(torch.ones(1), d, m), F))
+    assert float(actual["sensitivity_error_guarded"]) == 1 / 4
+    assert float(actual["sensitivity_error_open"]) == 1.5 / 4
 
 
 @given(st.lists(st.tuples(numbers, numbers, st.booleans()), min_size=1, max_size=6))
@@ -44,7 +44,7 @@ def test_the_parts_of_the_split_are_positive_and_add_up(axiom_explanation, chann
     d, m = torch.tensor([drops]).double(), torch.tensor([totals]).double()
     if not d.any():
         return
-    F = torch.tensor([[[[1.0, -1.0 if one else 1.0]] for one in guarded]]).double()
+    F = torch.tensor([[[[1.0, -1.0 if is_guarded else 1.0]] for is_guarded in guarded]]).double()
     explanation = with_activations(axiom_explanation(torch.ones(1), d, m), F)
     split = metrics.get("sensitivity_error_split")(explanation)
     assert all(float(part) >= 0 for part in split.values())
@@ -60,9 +60,9 @@ def test_what_xgrad_cam_leaves_to_guarded_channels_is_their_whole_drop():
     trace = ab.trace(net.double().eval(), "1", torch.randn(3, 3, 8, 8, dtype=torch.float64))
     of_layer = metrics.get("guarded_channels")(Explanation(trace=trace))
     assert of_layer.tolist() == [4, 4, 4]
-    found = metrics.get("sensitivity_error_split")(Explanation.of(trace, methods.get("xgrad_cam")(trace)))
-    torch.testing.assert_close(found["sensitivity_error_guarded"], torch.ones(3).double())
-    assert not found["sensitivity_error_open"].any()
+    actual = metrics.get("sensitivity_error_split")(Explanation.of(trace, methods.get("xgrad_cam")(trace)))
+    torch.testing.assert_close(actual["sensitivity_error_guarded"], torch.ones(3).double())
+    assert not actual["sensitivity_error_open"].any()
 
 
 def mapped(S: float, raw_map: list[list[float]], size: tuple[int, int] = (4, 4)) -> Explanation:
@@ -75,10 +75,10 @@ def mapped(S: float, raw_map: list[list[float]], size: tuple[int, int] = (4, 4))
 def test_completeness_by_hand():
     """S = 4, R = ((3, -1), (0, 2)): the sum is 4, exactly S; after ReLU 5; the heatmap at its own size 1 + 2/3."""
     explanation = mapped(4.0, [[3.0, -1.0], [0.0, 2.0]], size=(2, 2))
-    found = metrics.get("completeness")(explanation)
+    actual = metrics.get("completeness")(explanation)
     assert float(metrics.get("conservation_error")(explanation)) == 0
-    assert float(found["completeness_error_relu"]) == pytest.approx(1 / 4, abs=1e-15)
-    assert float(found["completeness_error_heatmap"]) == pytest.approx((4 - 5 / 3) / 4, abs=1e-15)
+    assert float(actual["completeness_error_relu"]) == pytest.approx(1 / 4, abs=1e-15)
+    assert float(actual["completeness_error_heatmap"]) == pytest.approx((4 - 5 / 3) / 4, abs=1e-15)
     assert float(metrics.get("negative_share")(explanation)) == pytest.approx(1 / 6, abs=1e-15)
 
 
@@ -91,9 +91,11 @@ def test_relu_moves_the_total_by_the_negative_part(raw_map, S, sign):
     explanation = mapped(S * sign, raw_map)
     flat = [value for row in raw_map for value in row]
     negative = sum(-value for value in flat if value < 0)
-    found = metrics.get("completeness")(explanation)
-    assert float(found["completeness_error_relu"]) == pytest.approx(abs(S * sign - sum(flat) - negative) / S, abs=1e-12)
-    moved = abs(float(found["completeness_error_relu"]) - float(metrics.get("conservation_error")(explanation)))
+    actual = metrics.get("completeness")(explanation)
+    assert float(actual["completeness_error_relu"]) == pytest.approx(
+        abs(S * sign - sum(flat) - negative) / S, abs=1e-12
+    )
+    moved = abs(float(actual["completeness_error_relu"]) - float(metrics.get("conservation_error")(explanation)))
     assert moved <= negative / S + 1e-12
     share = metrics.get("negative_share")(explanation)
     if any(flat):
@@ -118,8 +120,8 @@ def test_a_heatmap_forgets_the_maps_unit(raw_map, factor):
 
 def test_a_map_without_negative_values_keeps_its_conservation_error():
     explanation = mapped(3.0, [[1.0, 0.5], [0.0, 2.0]])
-    found = metrics.get("completeness")(explanation)["completeness_error_relu"]
-    assert float(found) == float(metrics.get("conservation_error")(explanation))
+    actual = metrics.get("completeness")(explanation)["completeness_error_relu"]
+    assert float(actual) == float(metrics.get("conservation_error")(explanation))
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +163,8 @@ def test_both_axioms_on_another_output_equal_loops(network, output, method):
             "ablation_cam_axiomatic": d,
         }[method]
         sensitivity, conservation = axiom_errors(S, d, m)
-        found = float(metrics.get("sensitivity_error")(explanation)[row])
-        assert found == pytest.approx(sensitivity, rel=1e-9, abs=1e-9)
+        actual = float(metrics.get("sensitivity_error")(explanation)[row])
+        assert actual == pytest.approx(sensitivity, rel=1e-9, abs=1e-9)
         assert float(metrics.get("conservation_error")(explanation)[row]) == pytest.approx(conservation, rel=1e-9)
 
 

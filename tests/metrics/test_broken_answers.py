@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.evaluation.measuring import measure
-from axiom_bench.evaluation.plugins import from_config
+from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation
 
 OF_THE_SAME_IMAGE = ("class_correlation", "model_parameter_randomisation", "random_logit")
@@ -56,11 +56,9 @@ def weights(trace: ab.Trace) -> Tensor:
 @pytest.mark.parametrize("output", ["probability", "logit", "accuracy"])
 @pytest.mark.parametrize("name", OF_CHANGED_IMAGES)
 def test_no_value_where_the_model_has_no_answer(name, output, trace):
-    metric = metrics.get(name)
-    params = {**metric.params, **({"output": output} if "output" in metric.params else {})}
-    found = measure(from_config("metric", name, {**metric.spec.as_dict(), "_target_": metric.target, "params": params}),
-                    of(trace, weights), True)  # fmt: skip
-    for value, (values, statuses) in found.items():
+    params = {"output": output} if "output" in metrics.get(name).params else {}
+    actual = measure(with_params("metric", name, params), of(trace, weights), True)
+    for value, (values, statuses) in actual.items():
         assert statuses == (("ok",) if value == "complexity" else ("not_finite",)), value
         assert values.isnan().all() == (value != "complexity")
 
@@ -74,8 +72,5 @@ def test_no_similarity_with_a_map_that_is_not_finite(name, kind, trace):
         first = trace.cut_model.model is model and int(trace.targets[0]) == 0
         return weights(trace) if first else weights(trace) * torch.nan
 
-    metric = metrics.get(name)
-    params = {**metric.params, "similarity": kind}
-    found = measure(from_config("metric", name, {**metric.spec.as_dict(), "_target_": metric.target, "params": params}),
-                    of(trace, once), True)  # fmt: skip
-    assert {status for _, statuses in found.values() for status in statuses} == {"not_finite"}
+    actual = measure(with_params("metric", name, {"similarity": kind}), of(trace, once), True)
+    assert {status for _, statuses in actual.values() for status in statuses} == {"not_finite"}

@@ -36,9 +36,9 @@ def test_gini_by_hand():
 
 def test_gini_is_half_the_relative_mean_difference():
     h = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for found, one in zip(gini(Explanation(heatmap=h)).tolist(), h.flatten(1).tolist(), strict=True):
-        pairs = sum(abs(a - b) for a in one for b in one)
-        assert found == pytest.approx(pairs / (2 * len(one) * sum(one)), abs=1e-14)
+    for actual, pixels in zip(gini(Explanation(heatmap=h)).tolist(), h.flatten(1).tolist(), strict=True):
+        pairs = sum(abs(a - b) for a in pixels for b in pixels)
+        assert actual == pytest.approx(pairs / (2 * len(pixels) * sum(pixels)), abs=1e-14)
 
 
 def test_entropy_by_hand():
@@ -51,10 +51,10 @@ def test_entropy_by_hand():
 def test_bounds_and_invariances(seed, factor):
     h = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).relu()
     for metric, highest in ((gini, 1 - 1 / 30), (entropy, math.log(30))):
-        found = metric(Explanation(heatmap=h))
-        assert ((found >= 0) & (found <= highest + 1e-12)).all()
+        actual = metric(Explanation(heatmap=h))
+        assert ((actual >= 0) & (actual <= highest + 1e-12)).all()
         for same in (factor * h, h.flip(1), h.transpose(1, 2)):
-            torch.testing.assert_close(metric(Explanation(heatmap=same)), found, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(metric(Explanation(heatmap=same)), actual, rtol=1e-10, atol=1e-12)
 
 
 @given(st.integers(0, 2**16))
@@ -88,8 +88,8 @@ def test_effective_complexity_by_hand():
     probability = {kept: 1 / (1 + math.exp(-score)) for kept, score in ((0, 0), (1, 1), (2, 3), (3, 6))}
     for tolerance in (0.04, 0.05, 0.27, 0.6):
         first = next(kept for kept in (1, 2, 3) if probability[3] - probability[kept] < tolerance)
-        found = effective_complexity(linear_explanation(weights, right, image), tolerance, steps=10, fill="zero")
-        assert float(found) == pytest.approx(first / 10, abs=1e-15)
+        actual = effective_complexity(linear_explanation(weights, right, image), tolerance, steps=10, fill="zero")
+        assert float(actual) == pytest.approx(first / 10, abs=1e-15)
     wrong = effective_complexity(linear_explanation(weights, right.flip(2), image), steps=10, fill="zero")
     assert float(wrong) == pytest.approx(0.8, abs=1e-15)  # seven idle pixels, and the 3 is enough
 
@@ -113,10 +113,10 @@ def test_effective_complexity_is_the_first_step_that_is_enough(trace, explanatio
 
 
 def test_more_tolerance_needs_no_more_pixels(explanation):
-    found = [effective_complexity(explanation, tolerance) for tolerance in (0.0, 0.01, 0.1, 0.5, 1.0)]
-    assert (torch.stack(found).diff(dim=0) <= 0).all()
-    assert (found[0] == 1).all()  # no loss is below zero: all pixels are needed
-    assert (found[-1] == 1 / 20).all()  # any loss but a whole probability
+    actual = [effective_complexity(explanation, tolerance) for tolerance in (0.0, 0.01, 0.1, 0.5, 1.0)]
+    assert (torch.stack(actual).diff(dim=0) <= 0).all()
+    assert (actual[0] == 1).all()  # no loss is below zero: all pixels are needed
+    assert (actual[-1] == 1 / 20).all()  # any loss but a whole probability
 
 
 def test_effective_complexity_of_tied_pixels_and_wrong_steps(explanation):

@@ -1,4 +1,4 @@
-"""Whose region a map falls on, by hand-made rectangles; and maps of two classes of one image."""
+"""Energy in the regions of several classes, on hand-made rectangles, and maps of two classes of an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measuring import measure
-from axiom_bench.evaluation.plugins import Plugin, from_config
+from axiom_bench.evaluation.plugins import Plugin, with_params
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics import get
 from axiom_bench.metrics.class_correlation import class_correlation
@@ -39,8 +39,8 @@ def explained(trace: ab.Trace, heatmap: Tensor, note: ab.Annotation) -> Explanat
 
 
 def value(explanation: Explanation, **params: str) -> tuple[float, float]:
-    found = class_discriminability(explanation, **params)
-    return float(found["class_discriminability"]), float(found["class_seen"])
+    actual = class_discriminability(explanation, **params)
+    return float(actual["class_discriminability"]), float(actual["class_seen"])
 
 
 def picture(*rectangles: tuple[int, int, int, int, float]) -> Tensor:
@@ -98,16 +98,13 @@ def test_statuses_of_what_has_no_answer(trace):
         (picture((0, 0, 4, 4, 1.0)), annotation((3, 0, 0, 4, 4)), "no_annotation"),
         (picture(), TWO, "zero_map"),
     ):
-        for found, statuses in measure(metric, explained(trace, heatmap, note), True).values():
+        for actual, statuses in measure(metric, explained(trace, heatmap, note), True).values():
             assert statuses == (status,)
-            assert found.isnan().all()
+            assert actual.isnan().all()
 
 
 def with_region(region: str) -> Plugin:
-    metric = get("class_discriminability")
-    return from_config(
-        "metric", metric.name, {**metric.spec.as_dict(), "_target_": metric.target, "params": {"region": region}}
-    )
+    return with_params("metric", "class_discriminability", {"region": region})
 
 
 def test_masks_need_masks_and_no_boxes(trace):
@@ -124,8 +121,8 @@ def test_masks_need_masks_and_no_boxes(trace):
         ab.Annotation.none(),
     )
     images, targets = trace.images[:1].expand(6, -1, -1, -1), torch.zeros(6, dtype=torch.long)
-    whole = trace.again(images=images, targets=targets)
-    explanation = Explanation.of(whole, whole.gradients, ab.Batch(images, ("",) * 6, targets, notes))
+    repeated = trace.again(images=images, targets=targets)
+    explanation = Explanation.of(repeated, repeated.gradients, ab.Batch(images, ("",) * 6, targets, notes))
     explanation = replace(
         explanation, heatmap=picture((0, 0, 4, 4, 0.25), (6, 6, 8, 8, 0.5)).double().expand(6, -1, -1)
     )
@@ -160,8 +157,8 @@ def test_a_class_that_the_model_does_not_have_is_no_other_class(trace):
 
 def test_a_pixel_belongs_to_a_box_by_its_centre():
     boxes = torch.tensor([[1.4, 0.0, 3.5, 2.0], [1.6, 3.0, 9.0, 4.0]])
-    found = union(boxes, (4, 5))
-    assert found.int().tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 1, 1]]
+    actual = union(boxes, (4, 5))
+    assert actual.int().tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 1, 1]]
     assert not union(torch.zeros(0, 4), (4, 5)).any()
 
 
@@ -170,10 +167,10 @@ edges = st.one_of(st.integers(-8, 18).map(lambda half: half / 2), st.floats(-20,
 
 @given(st.lists(st.tuples(edges, edges, edges, edges), max_size=3))
 def test_a_box_holds_the_centres_from_its_first_edge_to_before_its_second(boxes):
-    found = union(torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4), (4, 6)).tolist()
+    actual = union(torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4), (4, 6)).tolist()
     for y, x in itertools.product(range(4), range(6)):
         inside = any(x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1 for x0, y0, x1, y1 in boxes)
-        assert found[y][x] == inside
+        assert actual[y][x] == inside
 
 
 @given(st.integers(0, 2**16), st.floats(1e-3, 1e3))
@@ -196,8 +193,8 @@ _TRACE = ab.trace(
 def test_correlation_is_with_the_class_of_the_largest_other_object(trace):
     note = annotation((0, 0, 0, 12, 12), (3, 6, 6, 8, 8), (4, 0, 6, 6, 12), (2, 0, 0, 1, 1))
     batch = ab.Batch(trace.images, ("",) * 4, torch.zeros(4), (note,) * 4)
-    whole = trace.again(targets=torch.zeros(4, dtype=torch.long))
-    explanation = Explanation.of(whole, whole.gradients, batch, lambda trace: trace.gradients)
+    of_class_0 = trace.again(targets=torch.zeros(4, dtype=torch.long))
+    explanation = Explanation.of(of_class_0, of_class_0.gradients, batch, lambda trace: trace.gradients)
     other = trace.again(targets=torch.full((4,), 4))
     expected = pearson(explanation.raw_map, (other.gradients * other.activations).sum(1))
     torch.testing.assert_close(class_correlation(explanation), expected, rtol=0, atol=1e-10)

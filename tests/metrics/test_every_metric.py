@@ -1,4 +1,4 @@
-"""What holds for every metric of conf/metric beside the common suite: metadata, needs, costs and requests."""
+"""Checks of every metric in conf/metric beside the common suite: metadata, needs, costs and requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from axiom_bench.evaluation.preconditions import PRECONDITIONS
 from axiom_bench.evaluation.specs import Need
 from axiom_bench.run.costs import Cost
 
-SAID = {"title", "unit", "better", "tolerance", "needs", "of", "reference"}
+REQUIRED_KEYS = {"title", "unit", "better", "tolerance", "needs", "of", "reference"}
 
 
 def values(metric, explanation) -> Mapping[str, Tensor]:
@@ -29,18 +29,18 @@ def values(metric, explanation) -> Mapping[str, Tensor]:
     return {name: value for name, value in answers.items() if name not in (metric.spec.curves)}
 
 
-def poked(explanation, row: int, number: float):
+def with_row_set_to(explanation, row: int, number: float):
     """The explanation with one row's contributions, maps and score set to a number, and its boxes taken away."""
 
-    def poke(tensor: Tensor) -> Tensor:
+    def set_row(tensor: Tensor) -> Tensor:
         tensor = tensor.clone()
         tensor[row] = number
         return tensor
 
     boxes = tuple(torch.zeros(0, 4) if i == row else boxes for i, boxes in enumerate(explanation.boxes))
-    fields = {name: poke(getattr(explanation, name)) for name in ("contributions", "raw_map", "heatmap")}
+    fields = {name: set_row(getattr(explanation, name)) for name in ("contributions", "raw_map", "heatmap")}
     return replace(
-        explanation, boxes=boxes, trace=replace(explanation.trace, scores=poke(explanation.trace.scores)), **fields
+        explanation, boxes=boxes, trace=replace(explanation.trace, scores=set_row(explanation.trace.scores)), **fields
     )
 
 
@@ -53,20 +53,20 @@ def one_float_per_image(metric, explanation, explain):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-def other_rows_bear_a_broken_one(metric, explanation, explain):
+def other_rows_are_unaffected_by_a_broken_row(metric, explanation, explain):
     clean = measure(metric, explanation, True)
     for number in (0.0, float("nan"), float("-inf")):
-        for name, (found, statuses) in measure(metric, poked(explanation, 1, number), True).items():
+        for name, (actual, statuses) in measure(metric, with_row_set_to(explanation, 1, number), True).items():
             others = [0, 2, 3]
-            torch.testing.assert_close(found[others], clean[name][0][others], rtol=1e-11, atol=1e-12)
+            torch.testing.assert_close(actual[others], clean[name][0][others], rtol=1e-11, atol=1e-12)
             assert [statuses[i] for i in others] == [OK] * 3
-            assert (statuses[1] == OK) == bool(found[1].isfinite().all())
+            assert (statuses[1] == OK) == bool(actual[1].isfinite().all())
             if number != 0:
                 assert statuses[1] == "not_finite"
 
 
 def every_unmet_need_has_its_status(metric, explanation, explain):
-    zero = poked(explanation, 1, 0.0)
+    zero = with_row_set_to(explanation, 1, 0.0)
     broken = {
         "contributions": replace(explanation, contributions=None),
         "nonzero_score": zero,
@@ -83,38 +83,38 @@ def every_unmet_need_has_its_status(metric, explanation, explain):
                 assert value[1].isnan().all()
 
 
-def says_all_about_itself(metric, explanation, explain):
+def yaml_has_every_required_key(metric, explanation, explain):
     entry = yaml.safe_load((conf_folder() / "metric" / f"{metric.name}.yaml").read_text())[metric.name]
-    assert set(entry) >= SAID
+    assert set(entry) >= REQUIRED_KEYS
     assert metric.description
 
 
 def writes_down_every_parameter_at_its_default(metric, explanation, explain):
     _, *parameters = inspect.signature(metric.call.func).parameters.values()
-    said = {name: tuple(value) if isinstance(value, list) else value for name, value in metric.params.items()}
-    assert said == {parameter.name: parameter.default for parameter in parameters}
+    listed = {name: tuple(value) if isinstance(value, list) else value for name, value in metric.params.items()}
+    assert listed == {parameter.name: parameter.default for parameter in parameters}
 
 
-def costs_the_passes_that_are_announced(metric, explanation, explain):
+def costs_the_announced_passes(metric, explanation, explain):
     fresh = explain(replace(explanation.trace))
     before = replace(fresh.trace.passes)
     values(metric, fresh)
     counted = (fresh.trace.passes.trunk_forward - before.trunk_forward) / len(fresh)
-    assert counted == Cost.of([method("one")], [metric], fresh.trace).per_image
+    assert counted == Cost.of([method("first")], [metric], fresh.trace).per_image
 
 
-def is_the_same_in_company(metric, explanation, explain):
+def is_the_same_beside_another_method(metric, explanation, explain):
     """Of two explanations together, each other trace is made once; the values are the same, bit by bit."""
     alone = measure(metric, explain(replace(explanation.trace)), True)
     trace = replace(explanation.trace)
     both = [explain(trace), explain(trace)]
     before = trace.passes.trunk_forward
-    together = measure_all([metric], [(one, True) for one in both])
+    together = measure_all([metric], [(explanation, True) for explanation in both])
     counted = (trace.passes.trunk_forward - before) / len(trace)
-    assert counted == Cost.of([method("one"), method("two")], [metric], trace).per_image
+    assert counted == Cost.of([method("first"), method("second")], [metric], trace).per_image
     for name, (value, _) in alone.items():
-        for found in together:
-            torch.testing.assert_close({**found.values, **found.curves}[name][0], value, rtol=0, atol=0)
+        for actual in together:
+            torch.testing.assert_close({**actual.values, **actual.curves}[name][0], value, rtol=0, atol=0)
 
 
 def method(name: str) -> plugins.Plugin:
@@ -123,9 +123,9 @@ def method(name: str) -> plugins.Plugin:
 
 
 CHECKS = [
-    one_float_per_image, other_rows_bear_a_broken_one,
-    every_unmet_need_has_its_status, says_all_about_itself, writes_down_every_parameter_at_its_default,
-    costs_the_passes_that_are_announced, is_the_same_in_company,
+    one_float_per_image, other_rows_are_unaffected_by_a_broken_row,
+    every_unmet_need_has_its_status, yaml_has_every_required_key, writes_down_every_parameter_at_its_default,
+    costs_the_announced_passes, is_the_same_beside_another_method,
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A model of one logit: its softmax is 1 whatever it sees, so that no probability and no accuracy says anything."""
+"""A model of one logit: its softmax is 1 whatever it sees, so metrics of a probability are undefined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.evaluation.measuring import measure
-from axiom_bench.evaluation.plugins import Plugin, from_config
+from axiom_bench.evaluation.plugins import Plugin, with_params
 from axiom_bench.explanation.explanation import Explanation
 
 OF_PROBABILITY = ("adcc", "average_drop", "average_gain", "effective_complexity", "increase_in_confidence")
@@ -29,9 +29,7 @@ def explanation() -> Explanation:
 
 
 def with_output(name: str, output: str) -> Plugin:
-    metric = metrics.get(name)
-    return from_config("metric", name, {**metric.spec.as_dict(), "_target_": metric.target,
-                                        "params": {**metric.params, "output": output}})  # fmt: skip
+    return with_params("metric", name, {"output": output})
 
 
 def statuses(metric: Plugin, explanation: Explanation) -> set[str]:
@@ -39,12 +37,12 @@ def statuses(metric: Plugin, explanation: Explanation) -> set[str]:
 
 
 @pytest.mark.parametrize("name", OF_PROBABILITY)
-def test_what_is_of_a_probability_has_no_value(name, explanation):
+def test_metrics_of_a_probability_have_no_value(name, explanation):
     assert statuses(metrics.get(name), explanation) == {"one_logit"}
 
 
 @pytest.mark.parametrize("name", WITH_OUTPUT)
-def test_what_may_be_of_a_logit_has_one_of_the_logit_alone(name, explanation):
+def test_metrics_with_an_output_have_a_value_for_the_logit_alone(name, explanation):
     assert statuses(with_output(name, "probability"), explanation) == {"one_logit"}
     assert statuses(with_output(name, "accuracy"), explanation) == {"one_logit"}
     assert statuses(with_output(name, "logit"), explanation) == {"ok"}

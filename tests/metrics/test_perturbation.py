@@ -36,10 +36,10 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def test_soft_mean_blends_each_pixel_with_its_channels_mean():
-    found = perturb(IMAGE, MAP)
+    actual = perturb(IMAGE, MAP)
     expected = torch.tensor([[3.0, 0.75 * 2 + 0.25 * 3], [3.0, 0.5 * 6 + 0.5 * 3]]).double()  # mean 3
-    torch.testing.assert_close(found[0, 0], expected, **EXACT)
-    torch.testing.assert_close(found[0, 2], torch.tensor([[1.0, 0.25], [0.0, 2.5]]).double(), **EXACT)  # mean 1
+    torch.testing.assert_close(actual[0, 0], expected, **EXACT)
+    torch.testing.assert_close(actual[0, 2], torch.tensor([[1.0, 0.25], [0.0, 2.5]]).double(), **EXACT)  # mean 1
 
 
 def test_soft_zero_fades_to_zero():
@@ -48,22 +48,22 @@ def test_soft_zero_fades_to_zero():
 
 @pytest.mark.parametrize(("fraction", "left"), [(0.0, 3), (0.25, 3), (0.5, 2), (1.0, 0)])
 def test_hard_replaces_that_share_of_the_pixels_and_at_least_one(fraction, left):
-    found = perturb(IMAGE, MAP, mode="hard", fraction=fraction, fill="zero")
-    assert int((found[0, 0] != 0).sum()) == left
-    assert found[0, 0, 0, 0] == 0  # the highest pixel is the first to go
+    actual = perturb(IMAGE, MAP, mode="hard", fraction=fraction, fill="zero")
+    assert int((actual[0, 0] != 0).sum()) == left
+    assert actual[0, 0, 0, 0] == 0  # the highest pixel is the first to go
 
 
 def test_hard_ties_go_to_the_first_pixel_after_rounding():
     tied = torch.tensor([[[0.5, 1.0], [1.0 - 1e-8, 1.0]]]).double()
-    found = perturb(IMAGE, tied, mode="hard", fraction=0.5, fill="zero")
-    torch.testing.assert_close(found[0, 0], torch.tensor([[1.0, 0.0], [0.0, 6.0]]).double(), **EXACT)
+    actual = perturb(IMAGE, tied, mode="hard", fraction=0.5, fill="zero")
+    torch.testing.assert_close(actual[0, 0], torch.tensor([[1.0, 0.0], [0.0, 6.0]]).double(), **EXACT)
 
 
 def test_blur_is_scipys_gaussian_with_repeated_borders():
     images = torch.randn(2, 3, 20, 30, generator=torch.Generator().manual_seed(0)).double()
-    found = perturb(images, torch.ones(2, 20, 30).double(), fill="blur", blur=0.1)  # sigma 2 pixels
+    actual = perturb(images, torch.ones(2, 20, 30).double(), fill="blur", blur=0.1)  # sigma 2 pixels
     expected = ndimage.gaussian_filter(images.numpy(), (0, 0, 2, 2), mode="nearest", radius=6)
-    torch.testing.assert_close(found, torch.from_numpy(expected), **EXACT)
+    torch.testing.assert_close(actual, torch.from_numpy(expected), **EXACT)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_wrong_settings_are_named(wrong, named):
 
 
 def test_probability_is_the_softmax_of_the_target_in_float64():
-    found = probabilities(torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([1]))
-    assert found.dtype == torch.float64
-    assert float(found) == pytest.approx(0.75, abs=1e-7)  # log 3 is rounded to float32
+    actual = probabilities(torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([1]))
+    assert actual.dtype == torch.float64
+    assert float(actual) == pytest.approx(0.75, abs=1e-7)  # log 3 is rounded to float32
 
 
 def probability(trace, images, row):
@@ -89,7 +89,7 @@ def probability(trace, images, row):
 @pytest.mark.parametrize("output", ["probability", "logit"])
 @pytest.mark.parametrize("relative", [False, True])
 def test_confidence_drop_is_before_minus_after(trace, explanation, output, relative):
-    found = confidence_drop(explanation, fill="zero", output=output, relative=relative)
+    actual = confidence_drop(explanation, fill="zero", output=output, relative=relative)
     perturbed = trace.images * (1 - explanation.heatmap[:, None])
     for row, target in enumerate(trace.targets.tolist()):
         if output == "probability":
@@ -97,7 +97,7 @@ def test_confidence_drop_is_before_minus_after(trace, explanation, output, relat
         else:
             before, after = (float(trace.forward(images)[row, target]) for images in (trace.images, perturbed))
         expected = (before - after) / abs(before) if relative else before - after
-        assert float(found[row]) == pytest.approx(expected, rel=1e-9)
+        assert float(actual[row]) == pytest.approx(expected, rel=1e-9)
 
 
 def test_confidence_drop_names_a_wrong_output(explanation):
@@ -109,8 +109,8 @@ def test_average_drop_keeps_what_is_highlighted_and_clips_gains(trace, explanati
     kept = trace.images * explanation.heatmap[:, None]
     drops = [1 - probability(trace, kept, row) / probability(trace, trace.images, row) for row in range(len(trace))]
     assert min(drops) < 0 < max(drops)  # else the clipping isn't seen
-    found = average_drop(explanation)
-    torch.testing.assert_close(found, torch.tensor(drops, dtype=torch.float64).clamp(min=0), **EXACT)
+    actual = average_drop(explanation)
+    torch.testing.assert_close(actual, torch.tensor(drops, dtype=torch.float64).clamp(min=0), **EXACT)
 
 
 def test_a_map_of_ones_keeps_everything_and_loses_everything(trace, explanation):
@@ -122,9 +122,9 @@ def test_a_map_of_ones_keeps_everything_and_loses_everything(trace, explanation)
 
 
 def test_a_colour_of_ones_own_replaces_what_is_highlighted():
-    found = perturb(IMAGE, torch.ones(1, 2, 2).double(), fill=[-2.0, 0.5, 1.0])
-    torch.testing.assert_close(found.amax((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
-    torch.testing.assert_close(found.amin((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
+    actual = perturb(IMAGE, torch.ones(1, 2, 2).double(), fill=[-2.0, 0.5, 1.0])
+    torch.testing.assert_close(actual.amax((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
+    torch.testing.assert_close(actual.amin((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
     with pytest.raises(BenchError, match="3 numbers"):
         perturb(IMAGE, MAP, fill=[0.0])
 
@@ -176,9 +176,9 @@ def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
 
     def faded(images, copies):
         strengths = torch.arange(1.0, 6.0)[copies].double()
-        found = trace.images[images, None] * strengths[:, None, None, None]
-        sizes.append(found.shape[0] * found.shape[1])
-        return found
+        actual = trace.images[images, None] * strengths[:, None, None, None]
+        sizes.append(actual.shape[0] * actual.shape[1])
+        return actual
 
     expected = torch.stack(
         [confidence(trace.forward(trace.images * s), trace.targets, "logit") for s in range(1, 6)], dim=1
@@ -186,11 +186,11 @@ def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
     monkeypatch.setattr(trace.cut_model, "ablation_memory", rows * TENSORS_PER_ROW * ROW)
     before = replace(trace.passes)
 
-    def mine(explanation):
+    def metric(explanation):
         return (yield PerturbedImages("faded", 5, faded, scoring(trace, "logit")))
 
-    found = plugins.of("metric", mine)(Explanation(trace=trace))
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    actual = plugins.of("metric", metric)(Explanation(trace=trace))
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
     assert trace.passes.trunk_forward - before.trunk_forward == 5 * len(trace) == sum(sizes)
     assert trace.passes.head_forward - before.head_forward == 5 * len(trace)
     assert max(sizes) <= rows
@@ -207,12 +207,12 @@ def test_of_another_output_logit_is_the_score_and_probability_stays(trace, expla
     explanation = explain(margins)
     blank = trace.images * (1 - explanation.heatmap[:, None])
     S = margins.forward(blank).gather(1, trace.targets[:, None])[:, 0]
-    found = confidence_drop(explanation, fill="zero", output="logit")
-    torch.testing.assert_close(found, margins.scores - S, **EXACT)
+    actual = confidence_drop(explanation, fill="zero", output="logit")
+    torch.testing.assert_close(actual, margins.scores - S, **EXACT)
 
-    def mine(_):
+    def metric(_):
         return (yield PerturbedImages("blank", 1, lambda rows, copies: blank[rows, None], scoring(margins, "logit")))
 
-    torch.testing.assert_close(plugins.of("metric", mine)(explanation)[:, 0], S, **EXACT)
+    torch.testing.assert_close(plugins.of("metric", metric)(explanation)[:, 0], S, **EXACT)
     p = probabilities(trace.logits, trace.targets) - probabilities(trace.forward(blank), trace.targets)
     torch.testing.assert_close(confidence_drop(explanation, fill="zero"), p, **EXACT)

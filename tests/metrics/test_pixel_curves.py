@@ -52,19 +52,19 @@ def brute_force(explanation, steps, fill, output, first, inserts):
 def test_curves_equal_pixel_after_pixel(explanation, steps, output, first):
     settings_ = {"steps": steps, "output": output, "first": first}
     for metric, kind, fill in ((insertion_auc, "insertion", "blur"), (deletion_auc, "deletion", "zero")):
-        found = metric(explanation, **settings_)
+        actual = metric(explanation, **settings_)
         expected = brute_force(explanation, steps, fill, output, first, kind == "insertion")
-        torch.testing.assert_close(found[kind], expected, **EXACT)
+        torch.testing.assert_close(actual[kind], expected, **EXACT)
         by_numpy = np.trapezoid(expected.numpy(), dx=1 / steps, axis=1)
-        torch.testing.assert_close(found[f"{kind}_auc"], torch.from_numpy(by_numpy), **EXACT)
+        torch.testing.assert_close(actual[f"{kind}_auc"], torch.from_numpy(by_numpy), **EXACT)
 
 
 def test_the_ends_are_the_image_and_what_fills_it(trace, explanation):
     blurred = confidence(trace.forward(filling(trace.images, "blur", 0.0223)), trace.targets)
     blank = confidence(trace.forward(torch.zeros_like(trace.images)), trace.targets)
-    whole = confidence(trace.logits, trace.targets)
+    unchanged = confidence(trace.logits, trace.targets)
     inserted, deleted = insertion_auc(explanation)["insertion"], deletion_auc(explanation)["deletion"]
-    for curve, start, end in ((inserted, blurred, whole), (deleted, whole, blank)):
+    for curve, start, end in ((inserted, blurred, unchanged), (deleted, unchanged, blank)):
         torch.testing.assert_close(curve[:, 0], start, **EXACT)
         torch.testing.assert_close(curve[:, -1], end, **EXACT)
 
@@ -114,9 +114,9 @@ def test_a_positive_factor_on_the_map_changes_nothing(trace, explain, factor):
     built = explain(trace)
     scaled = replace(built, heatmap=factor * built.heatmap)
     for metric in (insertion_auc, deletion_auc):
-        found, expected = (next(iter(metric(one, steps=5).values())) for one in (scaled, built))
-        torch.testing.assert_close(found, expected, **EXACT)
-        assert ((found >= 0) & (found <= 1)).all()
+        actual, expected = (next(iter(metric(each, steps=5).values())) for each in (scaled, built))
+        torch.testing.assert_close(actual, expected, **EXACT)
+        assert ((actual >= 0) & (actual <= 1)).all()
 
 
 def test_the_difference_costs_nothing_beside_both(trace, explanation):

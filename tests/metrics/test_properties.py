@@ -61,9 +61,9 @@ def light(name: str, **changed: object) -> Plugin:
 def of_images(metric: Plugin, explanation: Explanation) -> Mapping[str, tuple[Tensor, tuple[str, ...]]]:
     """Its values and their statuses, without curves."""
     curves = metric.spec.curves
-    found = measure(metric, explanation, True)
+    actual = measure(metric, explanation, True)
     return {
-        name: (values.reshape(len(explanation)), why) for name, (values, why) in found.items() if name not in curves
+        name: (values.reshape(len(explanation)), why) for name, (values, why) in actual.items() if name not in curves
     }
 
 
@@ -93,7 +93,7 @@ def explained(trace: ab.Trace, method: Callable, notes: tuple[ab.Annotation, ...
 
 
 def notes_of(trace: ab.Trace) -> tuple[ab.Annotation, ...]:
-    """Of each row, an object of its class, one of the next, and a third without a mask."""
+    """For each row an object of its class, an object of the next class, and a third object without a mask."""
     boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0], [4.5, 1.2, 12.0, 4.0]])
     mask = torch.full((SIDE, SIDE), -1)
     mask[3:11, 2:9] = 0  # plus the class
@@ -108,9 +108,9 @@ def notes_of(trace: ab.Trace) -> tuple[ab.Annotation, ...]:
 @given(method=methods())
 def test_values_lie_within_their_units_bounds(name, method, trace):
     metric = light(name)
-    for value, (found, _) in of_images(metric, explained(trace, method, notes_of(trace))).items():
+    for value, (actual, _) in of_images(metric, explained(trace, method, notes_of(trace))).items():
         least, most = BOUNDS_OF.get(value) or BOUNDS[about(metric, value)["unit"]]
-        kept = found[found.isfinite()]
+        kept = actual[actual.isfinite()]
         assert ((kept >= least - 1e-12) & (kept <= most + 1e-12)).all(), (value, kept)
 
 
@@ -122,8 +122,8 @@ def test_order_of_the_batch_changes_no_value(name, method, order, trace):
     shuffled = trace.cut_model.trace(trace.images[order], trace.targets[order])
     before = of_images(metric, explained(trace, method, notes))
     after = of_images(metric, explained(shuffled, method, tuple(notes[row] for row in order)))
-    for value, (found, why) in before.items():
-        torch.testing.assert_close(after[value][0], found[order], rtol=1e-9, atol=1e-10, equal_nan=True)
+    for value, (actual, why) in before.items():
+        torch.testing.assert_close(after[value][0], actual[order], rtol=1e-9, atol=1e-10, equal_nan=True)
         assert after[value][1] == tuple(why[row] for row in order)
 
 
@@ -134,14 +134,14 @@ def test_positive_factor_on_the_map_changes_no_value(name, method, factor, trace
     metric, notes = light(name), notes_of(trace)
     before = of_images(metric, explained(trace, method, notes))
     after = of_images(metric, explained(trace, lambda trace: times(factor, method(trace)), notes))
-    for value, (found, why) in before.items():
-        torch.testing.assert_close(after[value][0], found, rtol=1e-9, atol=1e-10, equal_nan=True)
+    for value, (actual, why) in before.items():
+        torch.testing.assert_close(after[value][0], actual, rtol=1e-9, atol=1e-10, equal_nan=True)
         assert after[value][1] == why
 
 
 @st.composite
 def spoilt(draw: st.DrawFn) -> Callable[[Explanation], Explanation]:
-    """An explanation's rows, each with what may happen to one."""
+    """A change of an explanation that spoils each row in a drawn way."""
     kinds = draw(st.lists(st.sampled_from(list(SPOILS)), min_size=4, max_size=4))
 
     def spoil(explanation: Explanation) -> Explanation:
@@ -183,8 +183,8 @@ SPOILS = {
 def test_every_image_has_a_value_or_a_named_status(name, method, spoil, trace):
     metric = light(name)
     statuses = {*(need.status for need in (*ALWAYS, *PRECONDITIONS.values())), metric.spec.undefined}
-    for found, why in of_images(metric, spoil(explained(trace, method, notes_of(trace)))).values():
-        for number, status in zip(found.tolist(), why, strict=True):
+    for actual, why in of_images(metric, spoil(explained(trace, method, notes_of(trace)))).values():
+        for number, status in zip(actual.tolist(), why, strict=True):
             assert math.isfinite(number) if status == OK else (math.isnan(number) and status in statuses)
 
 
@@ -214,16 +214,16 @@ def test_parameter_moves_values_one_way(name, value, first, second, method, trac
 @given(method=methods(), grown=st.integers(1, 3))
 def test_larger_object_holds_no_less(name, method, grown, trace):
     explanation = explained(trace, method, notes_of(trace))
-    boxes = tuple(one + torch.tensor([-grown, -grown, grown, grown]) for one in explanation.boxes)
+    boxes = tuple(each + torch.tensor([-grown, -grown, grown, grown]) for each in explanation.boxes)
     masks = explanation.masks | explanation.masks.roll(grown, dims=2)
-    small, large = (of_images(light(name), one)[name][0] for one in
+    small, large = (of_images(light(name), each)[name][0] for each in
                     (explanation, replace(explanation, boxes=boxes, masks=masks)))  # fmt: skip
     assert (small.nan_to_num() <= large.nan_to_num() + 1e-12).all()
 
 
 @DRAWN
 @given(method=methods())
-def test_gain_drop_and_increase_tell_the_same_story(method, trace):
+def test_gain_drop_and_increase_agree(method, trace):
     explanation = explained(trace, method, notes_of(trace))
     names = ("average_gain", "average_drop", "increase_in_confidence")
     gain, drop, rate = (of_images(light(name), explanation)[name][0].nan_to_num() for name in names)
@@ -257,7 +257,7 @@ def exact(trace: ab.Trace) -> Tensor:
 
 
 def fixed(trace: ab.Trace) -> Tensor:
-    """What is green, whatever is asked."""
+    """The green channel, for any class."""
     return torch.tensor([0.0, 1.0], dtype=torch.float64)[None, :, None, None].expand(len(trace), -1, 1, 1)
 
 
@@ -272,17 +272,17 @@ BETTER_AND_WORSE = {"explanation_sensitivity": (unmoved, exact)}  # elsewhere th
 @pytest.mark.parametrize("name", [name for name in OF_MAPS if metrics.get(name).spec.better != "none"])
 def test_better_map_has_the_better_value(name):
     metric, (model, images, note) = light(name), two_colours()
-    found = []
+    actual = []
     for method in BETTER_AND_WORSE.get(name, (exact, fixed)):
         trace = ab.trace(model, "1", images, torch.tensor([0]))
-        found.append(of_images(metric, explained(trace, method, (note,))))
+        actual.append(of_images(metric, explained(trace, method, (note,))))
     strictly = []
-    for value in found[0]:
-        (good, why), (bad, why_bad) = found[0][value], found[1][value]
+    for value in actual[0]:
+        (good, why), (bad, why_bad) = actual[0][value], actual[1][value]
         better = about(metric, value)["better"]
         if (why, why_bad) != ((OK,), (OK,)) or better == "none":
             continue
         gain = float(good - bad) * (1 if better == "higher" else -1)
         assert gain > -1e-12, (value, good, bad)
         strictly.append(gain > 1e-6)
-    assert any(strictly), found
+    assert any(strictly), actual

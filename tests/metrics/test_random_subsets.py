@@ -71,11 +71,11 @@ def test_infidelity_unscaled_is_the_squared_error_of_the_sums(linear):
 
 @pytest.mark.parametrize("output", ["logit", "probability"])
 def test_sensitivity_n_equals_a_loop_over_subsets(trace, explanation, output):
-    found = sensitivity_n(explanation, (0.05, 0.4), 7, output=output, seed=3)
+    actual = sensitivity_n(explanation, (0.05, 0.4), 7, output=output, seed=3)
     maps = functional.interpolate(explanation.raw_map[:, None], size=(12, 12), mode="bilinear")[:, 0]
     for row, target in enumerate(trace.targets.tolist()):
 
-        def says(image: torch.Tensor, target: int = target) -> float:
+        def confidence(image: torch.Tensor, target: int = target) -> float:
             logits = trace.forward(image[None])
             return float((logits.softmax(1) if output == "probability" else logits)[0, target])
 
@@ -84,11 +84,11 @@ def test_sensitivity_n_equals_a_loop_over_subsets(trace, explanation, output):
         for count in (7, 58):
             subsets = [pixels_at_random(count)(draw, (12, 12)) for _ in range(7)]
             assert all(int(subset.sum()) == count for subset in subsets)
-            lost = [says(image) - says(image * ~subset) for subset in subsets]
+            lost = [confidence(image) - confidence(image * ~subset) for subset in subsets]
             sums = [float(maps[row][subset].sum()) for subset in subsets]
             expected.append(np.corrcoef(sums, lost)[0, 1])
-        np.testing.assert_allclose(found["sensitivity_n_by_size"][row], expected, rtol=0, atol=1e-9)
-        assert float(found["sensitivity_n"][row]) == pytest.approx(np.mean(expected), abs=1e-9)
+        np.testing.assert_allclose(actual["sensitivity_n_by_size"][row], expected, rtol=0, atol=1e-9)
+        assert float(actual["sensitivity_n"][row]) == pytest.approx(np.mean(expected), abs=1e-9)
 
 
 def test_all_methods_share_an_images_passes(linear):
@@ -135,10 +135,10 @@ def test_squares_lie_in_the_image_and_reach_every_corner():
 
 
 def test_wrong_settings_are_named(linear):
-    one = of_map(*linear)
+    explanation = of_map(*linear)
     with pytest.raises(BenchError, match="between 0 and 1"):
-        sensitivity_n(one, fractions=(0.5, 1.0))
+        sensitivity_n(explanation, fractions=(0.5, 1.0))
     with pytest.raises(BenchError, match="2 subsets or more"):
-        faithfulness_correlation(one, subsets=1)
-    with pytest.raises(BenchError, match="above 0"):
-        infidelity(one, sides=(0.0,))
+        faithfulness_correlation(explanation, subsets=1)
+    with pytest.raises(BenchError, match=r"sides in \(0, 1\]"):
+        infidelity(explanation, sides=(0.0,))

@@ -76,31 +76,31 @@ def test_imputation_equals_a_direct_solve(kind, first, size):
     images = images + torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(2))
     ranks = pixel_ranks(ordered(kind, *size, seed=3), first)
     holes = torch.cat([ranks < round(fraction * ranks.numel()) for fraction in (0.1, 0.5, 0.9, 0.99)])
-    found = impute(images.expand(4, -1, -1, -1), holes)
-    for filled, hole in zip(found, holes, strict=True):
+    actual = impute(images.expand(4, -1, -1, -1), holes)
+    for filled, hole in zip(actual, holes, strict=True):
         expected = direct(images[0].double().numpy(), hole.numpy())
         np.testing.assert_allclose(filled.numpy(), expected, rtol=0, atol=1e-3)
 
 
 @given(st.integers(0, 2**20), st.integers(3, 20), st.integers(3, 20), st.floats(0, 1))
 @settings(max_examples=30, deadline=None)
-def test_any_hole_is_filled_as_directly_and_within_the_range_of_what_is_known(seed, height, width, share):
+def test_any_hole_is_filled_as_directly_and_within_the_range_of_observed_pixels(seed, height, width, share):
     draw = torch.Generator().manual_seed(seed)
     image = torch.randn(1, 3, height, width, generator=draw, dtype=torch.float64)
     hole = torch.rand(1, height, width, generator=draw) < share
     hole[0, height // 2, width // 2] = False
-    filled = impute(image, hole, enough=1e-8)
+    filled = impute(image, hole, tolerance=1e-8)
     assert torch.equal(filled[:, :, ~hole[0]], image[:, :, ~hole[0]])
     if hole.any():
         np.testing.assert_allclose(filled[0].numpy(), direct(image[0].numpy(), hole[0].numpy()), rtol=0, atol=1e-6)
-        known = image[0][:, ~hole[0]]
-        assert (filled[0].amax((1, 2)) <= known.amax(1) + 1e-6).all()
-        assert (filled[0].amin((1, 2)) >= known.amin(1) - 1e-6).all()
+        observed = image[0][:, ~hole[0]]
+        assert (filled[0].amax((1, 2)) <= observed.amax(1) + 1e-6).all()
+        assert (filled[0].amin((1, 2)) >= observed.amin(1) - 1e-6).all()
 
 
 @pytest.mark.parametrize("share", [0.7, 0.9])
 def test_a_hole_known_in_one_corner_only_equals_a_direct_solve(share):
-    """No norm of the whole error bounds a pixel there: the hardest of ROAD's holes, at the size that ROAD has."""
+    """No norm of the error bounds a single pixel there: the hardest of ROAD's holes, at ROAD's image size."""
     image = functional.interpolate(
         torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)), (224, 224), mode="bicubic"
     )
@@ -125,7 +125,7 @@ def test_an_even_image_is_filled_as_it_is():
     torch.testing.assert_close(impute(image, hole), image, rtol=0, atol=1e-6)
 
 
-def test_an_image_is_filled_the_same_whatever_is_imputed_beside_it():
+def test_an_image_is_filled_the_same_in_any_batch():
     """One is done after a few iterations, the other's hole of all pixels but one takes many more."""
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).cumsum(3) / 8
     holes = torch.zeros(2, 64, 64, dtype=torch.bool)
@@ -151,13 +151,13 @@ def test_a_plane_is_imputed_as_it_is():
     image = torch.arange(40.0).double().expand(1, 3, 40, 40) / 10
     hole = torch.zeros(1, 40, 40, dtype=torch.bool)
     hole[0, 8:30, 5:33] = True
-    torch.testing.assert_close(impute(image, hole, enough=1e-8), image.contiguous(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(impute(image, hole, tolerance=1e-8), image.contiguous(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("output", ["accuracy", "probability", "logit"])
 def test_road_is_the_mean_over_fractions_of_imputed_images(trace, explanation, output):
     options = {"fractions": (0.2, 0.5, 0.8), "noise": 0.3, "output": output, "seed": 4}
-    found = {**road_morf(explanation, **options), **road_lerf(explanation, **options)}
+    actual = {**road_morf(explanation, **options), **road_lerf(explanation, **options)}
     for curve, first in (("morf", "highest"), ("lerf", "lowest")):
         ranks, rows = pixel_ranks(explanation.heatmap, first), []
         for row, (image, target) in enumerate(zip(trace.images, trace.targets, strict=True)):
@@ -166,10 +166,10 @@ def test_road_is_the_mean_over_fractions_of_imputed_images(trace, explanation, o
             holes = [ranks[row] < round(share * 144) for share in (0.2, 0.5, 0.8)]
             filled = [torch.from_numpy(direct(image.numpy(), hole.numpy())) + noise * hole for hole in holes]
             rows.append(confidence(trace.forward(torch.stack(filled)), target.expand(3), output))
-        torch.testing.assert_close(found[curve], torch.stack(rows), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(found[f"road_{curve}"], torch.stack(rows).mean(1), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(actual[curve], torch.stack(rows), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(actual[f"road_{curve}"], torch.stack(rows).mean(1), rtol=1e-5, atol=1e-5)
     before = replace(trace.passes)
-    half = (found["road_lerf"] - found["road_morf"]) / 2
+    half = (actual["road_lerf"] - actual["road_morf"]) / 2
     torch.testing.assert_close(road_combined(explanation, **options), half, rtol=0, atol=0)
     assert trace.passes == before
 
@@ -177,12 +177,14 @@ def test_road_is_the_mean_over_fractions_of_imputed_images(trace, explanation, o
 def test_the_most_relevant_of_one_map_are_the_least_of_its_opposite(trace, explanation):
     """No two pixels of the map are alike, or ties would go to the first in both orders."""
     heatmap = torch.rand(4, 12, 12, generator=torch.Generator().manual_seed(0)).double() + 0.1
-    one, other = replace(explanation, heatmap=heatmap), replace(explanation, heatmap=1.2 - heatmap)
+    upright, inverted = replace(explanation, heatmap=heatmap), replace(explanation, heatmap=1.2 - heatmap)
     options = {"output": "logit"}
     torch.testing.assert_close(
-        road_morf(one, **options)["morf"], road_lerf(other, **options)["lerf"], rtol=1e-9, atol=1e-9
+        road_morf(upright, **options)["morf"], road_lerf(inverted, **options)["lerf"], rtol=1e-9, atol=1e-9
     )
-    torch.testing.assert_close(road_combined(one, **options), -road_combined(other, **options), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        road_combined(upright, **options), -road_combined(inverted, **options), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_fractions_are_checked(explanation):

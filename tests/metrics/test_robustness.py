@@ -42,46 +42,46 @@ def noises(images: Tensor, radius: float, samples: int, seed: int = 0) -> list[T
 
 
 def test_a_map_that_is_the_image_moves_as_the_noise_does(trace):
-    found = explanation_sensitivity(of(trace, image_itself), radius=0.3, samples=4)
+    actual = explanation_sensitivity(of(trace, image_itself), radius=0.3, samples=4)
     for row, noise in enumerate(noises(trace.images, 0.3, 4)):
-        moved = [float(one[0].norm() / trace.images[row, 0].norm()) for one in noise]
-        assert float(found["max_sensitivity"][row]) == pytest.approx(max(moved), rel=1e-12)
-        assert float(found["avg_sensitivity"][row]) == pytest.approx(sum(moved) / 4, rel=1e-12)
+        moved = [float(sample[0].norm() / trace.images[row, 0].norm()) for sample in noise]
+        assert float(actual["max_sensitivity"][row]) == pytest.approx(max(moved), rel=1e-12)
+        assert float(actual["avg_sensitivity"][row]) == pytest.approx(sum(moved) / 4, rel=1e-12)
         assert (noise.abs() <= 0.3).all()
         assert float(noise.abs().max()) > 0.29
 
 
 def test_the_network_is_explained_again_for_the_same_class(trace, explanation):
-    found = explanation_sensitivity(explanation, radius=0.1, samples=3, seed=7)
+    actual = explanation_sensitivity(explanation, radius=0.1, samples=3, seed=7)
     for row, noise in enumerate(noises(trace.images, 0.1, 3, seed=7)):
         moved = []
-        for one in noise:
+        for sample in noise:
             near = ab.trace(
-                trace.cut_model.model, trace.layer, (trace.images[row] + one)[None], trace.targets[row, None]
+                trace.cut_model.model, trace.layer, (trace.images[row] + sample)[None], trace.targets[row, None]
             )
             raw = (near.gradients * near.activations).sum(1)[0]
             moved.append(float((raw - explanation.raw_map[row]).norm() / explanation.raw_map[row].norm()))
-        assert float(found["max_sensitivity"][row]) == pytest.approx(max(moved), rel=1e-10)
-        assert float(found["avg_sensitivity"][row]) == pytest.approx(sum(moved) / 3, rel=1e-10)
+        assert float(actual["max_sensitivity"][row]) == pytest.approx(max(moved), rel=1e-10)
+        assert float(actual["avg_sensitivity"][row]) == pytest.approx(sum(moved) / 3, rel=1e-10)
 
 
 def test_a_map_that_never_moves_has_none(trace):
-    for found in explanation_sensitivity(of(trace, constant)).values():
-        assert (found == 0).all()
+    for actual in explanation_sensitivity(of(trace, constant)).values():
+        assert (actual == 0).all()
 
 
 def test_a_methods_scale_does_not_count(trace, explanation):
     larger = Explanation.of(trace, 1e4 * trace.gradients, method=lambda trace: 1e4 * trace.gradients)
-    for name, found in explanation_sensitivity(larger).items():
-        torch.testing.assert_close(found, explanation_sensitivity(explanation)[name], rtol=1e-12, atol=0)
+    for name, actual in explanation_sensitivity(larger).items():
+        torch.testing.assert_close(actual, explanation_sensitivity(explanation)[name], rtol=1e-12, atol=0)
 
 
 def test_it_grows_with_the_radius_and_the_maximum_is_above_the_mean(explanation):
-    found = [explanation_sensitivity(explanation, radius) for radius in (0.0, 0.01, 0.1, 0.5)]
+    actual = [explanation_sensitivity(explanation, radius) for radius in (0.0, 0.01, 0.1, 0.5)]
     for name in ("max_sensitivity", "avg_sensitivity"):
-        assert (torch.stack([one[name] for one in found]).diff(dim=0) > 0).all()
-        assert (found[0][name] == 0).all()
-    assert (found[1]["max_sensitivity"] > found[1]["avg_sensitivity"]).all()
+        assert (torch.stack([values[name] for values in actual]).diff(dim=0) > 0).all()
+        assert (actual[0][name] == 0).all()
+    assert (actual[1]["max_sensitivity"] > actual[1]["avg_sensitivity"]).all()
 
 
 def test_more_samples_only_raise_the_maximum(explanation):
@@ -93,7 +93,7 @@ def test_more_samples_only_raise_the_maximum(explanation):
 
 def test_a_raw_map_of_zeros_has_no_relative_change(explanation):
     zero = replace(explanation, raw_map=torch.zeros_like(explanation.raw_map))
-    assert all(found.isnan().all() for found in explanation_sensitivity(zero).values())
+    assert all(actual.isnan().all() for actual in explanation_sensitivity(zero).values())
 
 
 def test_it_costs_a_trace_for_each_sample_and_needs_one(trace, explanation):
@@ -109,5 +109,5 @@ def test_float32_draws_the_same_noise():
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     single = explanation_sensitivity(of(ab.trace(model, "1", images), image_itself))
     double = explanation_sensitivity(of(ab.trace(model.double(), "1", images.double()), image_itself))
-    for name, found in single.items():
-        torch.testing.assert_close(found, double[name], rtol=1e-5, atol=0)
+    for name, actual in single.items():
+        torch.testing.assert_close(actual, double[name], rtol=1e-5, atol=0)

@@ -14,14 +14,13 @@ from scipy import ndimage, stats
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench import metrics
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measuring import measure
-from axiom_bench.evaluation.plugins import Plugin, from_config
+from axiom_bench.evaluation.plugins import Plugin, with_params
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.model_parameter_randomisation import model_parameter_randomisation
 from axiom_bench.metrics.random_logit import random_logit
-from axiom_bench.metrics.shared.randomised import layers_top_down, randomised, redrawn
+from axiom_bench.metrics.shared.randomised import layers_top_down, randomised, reinitialised
 from axiom_bench.metrics.shared.similarity import pearson, similarity, spearman, ssim
 from axiom_bench.testing import answered
 
@@ -46,21 +45,21 @@ def test_correlations_are_scipys():
 
 
 def test_ssim_is_a_loop_over_windows():
-    first, second = (one.abs() / one.abs().amax((1, 2), keepdim=True) for one in maps(1, (2, 15, 13)))
+    first, second = (raw.abs() / raw.abs().amax((1, 2), keepdim=True) for raw in maps(1, (2, 15, 13)))
     steps = np.arange(-5, 6)
     line = np.exp(-(steps**2) / (2 * 1.5**2))
     window = np.outer(line, line) / np.outer(line, line).sum()
     for row in range(2):
-        found = []
+        actual = []
         for y in range(5):
             for x in range(3):
-                a, b = (one[row, y : y + 11, x : x + 11].numpy() for one in (first, second))
+                a, b = (plane[row, y : y + 11, x : x + 11].numpy() for plane in (first, second))
                 ma, mb = (window * a).sum(), (window * b).sum()
                 va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
                 cov = (window * (a - ma) * (b - mb)).sum()
                 C1, C2 = 0.01**2, 0.03**2
-                found.append((2 * ma * mb + C1) * (2 * cov + C2) / ((ma**2 + mb**2 + C1) * (va + vb + C2)))
-        assert float(ssim(first, second)[row]) == pytest.approx(np.mean(found), abs=1e-13)
+                actual.append((2 * ma * mb + C1) * (2 * cov + C2) / ((ma**2 + mb**2 + C1) * (va + vb + C2)))
+        assert float(ssim(first, second)[row]) == pytest.approx(np.mean(actual), abs=1e-13)
 
 
 def test_ssim_of_constant_maps_by_hand():
@@ -77,11 +76,11 @@ def test_ssim_of_constant_maps_by_hand():
 def test_bounds_symmetry_and_what_does_not_count(seed, factor, offset):
     first, second = maps(seed)
     for kind in (pearson, spearman):
-        found = kind(first, second)
-        assert (found.abs() <= 1).all()
-        torch.testing.assert_close(kind(second, first), found, rtol=0, atol=1e-12)
-        torch.testing.assert_close(kind(-first, second), -found, rtol=0, atol=1e-12)
-        torch.testing.assert_close(kind(first, first), torch.ones_like(found), rtol=0, atol=1e-12)
+        actual = kind(first, second)
+        assert (actual.abs() <= 1).all()
+        torch.testing.assert_close(kind(second, first), actual, rtol=0, atol=1e-12)
+        torch.testing.assert_close(kind(-first, second), -actual, rtol=0, atol=1e-12)
+        torch.testing.assert_close(kind(first, first), torch.ones_like(actual), rtol=0, atol=1e-12)
     torch.testing.assert_close(pearson(factor * first + offset, second), pearson(first, second), rtol=0, atol=1e-9)
     positive = first.abs() / first.abs().amax((1, 2), keepdim=True)
     other = second.abs() / second.abs().amax((1, 2), keepdim=True)
@@ -104,7 +103,7 @@ def test_what_rounding_leaves_of_a_constant_map_correlates_with_nothing():
         for level in (1.7, -3e4, 1e-3):
             flat = (level * noise).to(dtype)
             assert (flat.amax((1, 2)) > flat.amin((1, 2))).all()
-            assert pearson(level * noise, first).isfinite().all()  # in float64 it says something
+            assert pearson(level * noise, first).isfinite().all()  # in float64 it is no rounding
             for kind in (pearson, spearman):
                 assert kind(flat, first).isnan().all()
                 assert kind(first.to(dtype), flat).isnan().all()
@@ -168,10 +167,10 @@ def test_cascading_goes_on_where_independent_starts_anew(crossed):
     for stage in range(5):
         assert changed(before, cascading[stage]) == set(layers[: stage + 1])
         assert changed(before, independent[stage]) == {layers[stage]}
-        for one in (cascading[stage], independent[stage]):
-            assert not one.training
+        for model in (cascading[stage], independent[stage]):
+            assert not model.training
             drawn = cascading[-1].get_submodule(layers[stage])._parameters
-            torch.testing.assert_close(one.get_submodule(layers[stage])._parameters, drawn, rtol=0, atol=0)
+            torch.testing.assert_close(model.get_submodule(layers[stage])._parameters, drawn, rtol=0, atol=0)
     assert changed(before, crossed) == set()
     assert crossed.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in crossed.parameters())
@@ -181,7 +180,7 @@ def test_cascading_goes_on_where_independent_starts_anew(crossed):
 def test_groups_of_nearly_equal_count_and_at_most_one_for_each_layer(crossed):
     before = parameters(crossed)
     two = randomised(crossed, IMAGE, "cascading", 2, seed=0)
-    assert [len(changed(before, one)) for one in two] == [3, 5]
+    assert [len(changed(before, model)) for model in two] == [3, 5]
     assert len(randomised(crossed, IMAGE, "independent", 50, seed=0)) == 5
     with pytest.raises(BenchError, match="cascading"):
         randomised(crossed, IMAGE, "cascade", 2, seed=0)
@@ -196,16 +195,16 @@ def test_copies_share_what_was_not_drawn_and_each_other_draws(crossed):
 def test_a_draw_depends_on_seed_and_name_alone(crossed):
     names = ["last", "second", "first", ""]
     state = torch.get_rng_state()
-    whole = redrawn(crossed, names, seed=0)
+    all_layers = reinitialised(crossed, names, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
-    alone = redrawn(copy.deepcopy(crossed).float(), ["first"], seed=0)
-    assert whole.first.weight.dtype == torch.float64
-    torch.testing.assert_close(whole.first.weight, alone.first.weight.double(), rtol=0, atol=0)
-    assert not torch.equal(redrawn(crossed, ["first"], seed=1).first.weight, whole.first.weight)
+    alone = reinitialised(copy.deepcopy(crossed).float(), ["first"], seed=0)
+    assert all_layers.first.weight.dtype == torch.float64
+    torch.testing.assert_close(all_layers.first.weight, alone.first.weight.double(), rtol=0, atol=0)
+    assert not torch.equal(reinitialised(crossed, ["first"], seed=1).first.weight, all_layers.first.weight)
     reach = 1 / np.sqrt(27)  # of torch's own initialisation: uniform, kaiming with a = sqrt(5)
-    assert float(whole.first.weight.abs().max()) <= reach
-    assert torch.equal(whole.second.running_mean, torch.zeros(4, dtype=torch.float64))
-    assert float(whole.offset.std(correction=0)) < 10 * float(crossed.offset.detach().std(correction=0))
+    assert float(all_layers.first.weight.abs().max()) <= reach
+    assert torch.equal(all_layers.second.running_mean, torch.zeros(4, dtype=torch.float64))
+    assert float(all_layers.offset.std(correction=0)) < 10 * float(crossed.offset.detach().std(correction=0))
 
 
 class Gained(nn.Conv2d):
@@ -231,7 +230,7 @@ def test_a_reset_that_leaves_a_parameter_in_place_is_not_all(layer, dtype):
     torch.manual_seed(0)
     model = nn.Sequential(layer(), nn.Flatten()).to(dtype).eval()
     names = [name for name, module in model.named_modules() if list(module.parameters(recurse=False))]
-    before, drawn = dict(model.named_parameters()), redrawn(model, names, seed=0)
+    before, drawn = dict(model.named_parameters()), reinitialised(model, names, seed=0)
     for name, parameter in drawn.named_parameters():
         assert not torch.equal(parameter, before[name]), name
         assert parameter.dtype == dtype
@@ -240,13 +239,13 @@ def test_a_reset_that_leaves_a_parameter_in_place_is_not_all(layer, dtype):
     image = IMAGE.to(dtype)
     (copied,) = randomised(model, image, "cascading", 1, seed=0)
     assert not torch.allclose(copied(image), model(image))
-    torch.testing.assert_close(copied(image), redrawn(model, names, seed=0)(image))
+    torch.testing.assert_close(copied(image), reinitialised(model, names, seed=0)(image))
 
 
 def test_what_a_reset_makes_constant_stays_so():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.Linear(6, 2))
     model[2].bias.data.fill_(0.25)
-    drawn = redrawn(model, ["0", "1", "2"], seed=0)
+    drawn = reinitialised(model, ["0", "1", "2"], seed=0)
     for norm in (drawn[0], drawn[1]):
         assert torch.equal(norm.weight, torch.ones(3))
         assert torch.equal(norm.bias, torch.zeros(3))
@@ -266,8 +265,8 @@ def test_a_map_of_the_image_alone_fails_every_sanity_check(trace):
     explanation = of(trace, edges)
     for order in ("cascading", "independent"):
         for kind in ("spearman", "pearson", "ssim"):
-            found = randomisation(explanation, order, similarity=kind)
-            torch.testing.assert_close(found, torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
+            actual = randomisation(explanation, order, similarity=kind)
+            torch.testing.assert_close(actual, torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
     torch.testing.assert_close(random_logit(explanation), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
@@ -278,14 +277,14 @@ def randomisation(explanation: Explanation, *args: str, **params) -> Tensor:
 @pytest.mark.parametrize("order", ["cascading", "independent"])
 def test_randomisation_is_the_mean_over_models_that_one_makes_by_hand(trace, explanation, order):
     answer = model_parameter_randomisation(explanation, order, stages=2, similarity="pearson", seed=3)
-    found = answer["model_parameter_randomisation"]
+    actual = answer["model_parameter_randomisation"]
     expected = []
     for model in randomised(trace.cut_model.model, trace.images[:1], order, 2, seed=3):
         other = ab.trace(model, trace.layer, trace.images, trace.targets)
         expected.append(pearson(explanation.raw_map, (other.gradients * other.activations).sum(1)))
-    torch.testing.assert_close(found, sum(expected) / 2, rtol=0, atol=1e-10)
+    torch.testing.assert_close(actual, sum(expected) / 2, rtol=0, atol=1e-10)
     torch.testing.assert_close(answer["randomisation"], torch.stack(expected, dim=1), rtol=0, atol=1e-10)
-    assert (found < 0.9).all()
+    assert (actual < 0.9).all()
 
 
 def test_the_head_alone_leaves_a_map_of_the_activations(trace):
@@ -294,9 +293,9 @@ def test_the_head_alone_leaves_a_map_of_the_activations(trace):
     def activity(trace: ab.Trace) -> ab.Map:
         return ab.Map(trace.activations.sum(1))
 
-    found = randomisation(of(trace, activity), "independent", stages=3)
+    actual = randomisation(of(trace, activity), "independent", stages=3)
     below = randomisation(of(trace, activity), "cascading", stages=1)
-    torch.testing.assert_close(found, (2 + below) / 3, rtol=0, atol=1e-12)
+    torch.testing.assert_close(actual, (2 + below) / 3, rtol=0, atol=1e-12)
 
 
 def test_models_are_made_once_for_a_cut(trace, explanation):
@@ -312,10 +311,7 @@ def test_models_are_made_once_for_a_cut(trace, explanation):
 
 
 def with_similarity(name: str, kind: str) -> Plugin:
-    metric = metrics.get(name)
-    return from_config(
-        "metric", name, {**metric.spec.as_dict(), "_target_": metric.target, "params": {"similarity": kind}}
-    )
+    return with_params("metric", name, {"similarity": kind})
 
 
 def test_two_empty_pictures_are_not_alike(trace, explanation):
@@ -348,12 +344,12 @@ def test_random_logit_explains_another_class_of_the_images_own_choice(trace, exp
         chosen[:] = trace.targets.tolist()
         return trace.gradients
 
-    found = random_logit(replace(explanation, method=watched))
+    actual = random_logit(replace(explanation, method=watched))
     together = list(chosen)
-    assert all(one != target for one, target in zip(together, trace.targets.tolist(), strict=True))
+    assert all(other != target for other, target in zip(together, trace.targets.tolist(), strict=True))
     other = trace.again(targets=torch.tensor(together))
     raw = (other.gradients * other.activations).sum(1)
-    torch.testing.assert_close(found, ssim(explanation.heatmap, ab.heatmap(raw, (12, 12))), rtol=0, atol=1e-10)
+    torch.testing.assert_close(actual, ssim(explanation.heatmap, ab.heatmap(raw, (12, 12))), rtol=0, atol=1e-10)
     seen = set()
     for seed in range(30):
         random_logit(replace(explanation, method=watched), seed=seed)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.metrics.explanation_sensitivity import nearby
+from axiom_bench.metrics.explanation_sensitivity import with_noise
 from axiom_bench.metrics.shared.similarity import spearman
 
 from .calls import QUIET, Call, Values
@@ -20,7 +20,7 @@ RADIUS, SAMPLES = 0.02, 10  # of explanation_sensitivity
 
 def _noise(sample: Sample) -> Tensor:
     """What explanation_sensitivity adds to the images: (B, samples, 3, H', W')."""
-    moved = [nearby(sample.images.double(), RADIUS, f"0 nearby {number}") for number in range(SAMPLES)]
+    moved = [with_noise(sample.images.double(), RADIUS, f"0 nearby {number}") for number in range(SAMPLES)]
     return torch.stack([images - sample.images for images in moved], dim=1).float()
 
 
