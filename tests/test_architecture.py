@@ -101,6 +101,19 @@ def test_no_import_cycle():
         pytest.fail(f"circle of imports: {' <- '.join(error.args[1])}")
 
 
+def test_what_counts_as_rounding_is_one_number():
+    """It had six values, each called ROUNDING: a difference that one table called real was rounding in the next."""
+    places = {
+        f"{name}.{target.id}"
+        for name, tree in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and target.id.isupper() and "ROUNDING" in target.id
+    }
+    assert places == {"axiom_bench.report.numbers.FLOAT32_ROUNDING"}
+
+
 def test_package_docstrings_are_short():
     folders = [path for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py")]
     for path in folders:

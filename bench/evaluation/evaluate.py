@@ -13,7 +13,7 @@ from axiom_bench.cutting.cut_model import cut
 from axiom_bench.cutting.output import Output
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.data.batch import Batch
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, type_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.loop import answer_of, rows_of, with_score_scale
 from axiom_bench.evaluation.measuring import Metric, check_names
@@ -84,8 +84,9 @@ def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:
     Raises BenchError for anything but a list, and for two entries of one name.
     """
     if isinstance(entries, str) or not isinstance(entries, Iterable):
-        hint = f"{kind}s=[{entries!r}]" if isinstance(entries, str) or callable(entries) else f"{kind}s=[...]"
-        raise BenchError(f"{kind}s is a list of names or callables, not {entries!r}; pass {hint}.")
+        hint = f"{kind}s=[{entries!r}]" if isinstance(entries, str) else f"{kind}s=[...]"
+        given = repr(entries) if isinstance(entries, str) else type_name(entries)
+        raise BenchError(f"{kind}s is a list of names or callables, not {given}; pass {hint}.")
     listed = [plugins.of(kind, entry) for entry in entries]
     for index, entry in enumerate(listed):
         if entry.name in [other.name for other in listed[:index]]:

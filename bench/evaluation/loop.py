@@ -46,7 +46,7 @@ def rows_of(
             explanation is not None and is_on_score_scale(method, trace)
             for method, explanation in zip(group, explanations, strict=True)
         ]
-        measurements = measure_all(of_method, list(zip(explanations, scales, strict=True)))
+        measurements = measure_all(of_method, list(zip(explanations, scales, strict=True)), of_layer)
         for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
             if explanation is None:
                 measurement = not_applicable(of_method, len(trace))

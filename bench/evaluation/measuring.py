@@ -43,13 +43,16 @@ def measure(metric: Metric, explanation: Explanation, on_score_scale: bool) -> M
 
 
 def measure_all(
-    metrics: Sequence[Metric], explanations: Sequence[tuple[Explanation | None, bool]]
+    metrics: Sequence[Metric],
+    explanations: Sequence[tuple[Explanation | None, bool]],
+    others: Sequence[Metric] = (),
 ) -> list[Measurement]:
     """A Measurement for each explanation, which comes with whether its method is on the score's scale.
 
-    Requests of the metrics are answered for all of them together. Where an explanation is None, the measurement is
-    empty. A metric isn't called where no row meets its needs; else it gets all rows, and the values of rows that don't
-    meet them become NaN, with the status of the first need that isn't met. NaN where all needs are met has the status
+    others: metrics that are measured elsewhere, whose names are taken. Requests of the metrics are answered for all of
+    them together. Where an explanation is None, the measurement is empty. A metric isn't called where no row meets its
+    needs; else it gets all rows, and the values of rows that don't meet them become NaN, with the status of the first
+    need that isn't met. NaN where all needs are met has the status
     `undefined` of the metric's YAML file; infinity has "not_finite".
     Raises BenchError for a value of another shape or an undeclared name, and where a metric does, with its name.
     """
@@ -66,9 +69,8 @@ def measure_all(
         if task is None:
             measurement.values |= without_values(metric, tuple(met))
         else:
-            _add(
-                measurement, metric, task.result, met, others={n for m in metrics if m is not metric for n in names(m)}
-            )
+            taken = {name for other in (*metrics, *others) if other is not metric for name in names(other)}
+            _add(measurement, metric, task.result, met, taken | {*measurement.values, *measurement.curves})
     return measurements
 
 
@@ -101,10 +103,10 @@ def names(metric: Metric) -> tuple[str, ...]:
     return (*value_names(metric), *metric.spec.curves)
 
 
-def _add(measurement: Measurement, metric: Metric, result: Any, met: np.ndarray, others: set[str]) -> None:
-    """The values and curves that a metric returned, with their statuses. others: names of the other metrics."""
+def _add(measurement: Measurement, metric: Metric, result: Any, met: np.ndarray, taken: set[str]) -> None:
+    """The values and curves that a metric returned, with their statuses. taken: names of other metrics' values."""
     returned = result if isinstance(result, Mapping) else {metric.name: result}
-    _check_names(metric, returned, others)
+    _check_names(metric, returned, taken)
     for name, answer in returned.items():
         if name in metric.spec.curves or isinstance(answer, Curve):
             measurement.curves[name] = _judged(metric, answer.points if isinstance(answer, Curve) else answer, met, 2)
@@ -115,11 +117,15 @@ def _add(measurement: Measurement, metric: Metric, result: Any, met: np.ndarray,
             measurement.values[name] = _judged(metric, answer, met, 1)
 
 
-def _check_names(metric: Metric, returned: Mapping[str, Any], others: set[str]) -> None:
+def _check_names(metric: Metric, returned: Mapping[str, Any], taken: set[str]) -> None:
     """Raises BenchError for a name that isn't the metric's own, and for a declared value that is missing."""
     values = value_names(metric)
     for name in returned:
-        if name in others if metric.bare else name not in names(metric):
+        if metric.bare and name in taken:
+            raise BenchError(
+                f"The metric {metric.name!r} returned {name!r}, another metric's name; return it under one of its own."
+            )
+        if not metric.bare and name not in names(metric):
             raise BenchError(
                 f"The metric {metric.name!r} returned {name!r}, which it doesn't declare; its values are "
                 f"{', '.join(values)}. List all of them under metric.{metric.name}.values, and curves under .curves."

@@ -106,6 +106,26 @@ def test_cfg_job_prints_the_configuration_and_nothing_else(tmp_path: Path, capsy
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", [["--config-dir", "my conf"], ["hydra.searchpath=['my conf']"]])
+def test_every_command_takes_a_user_s_own_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]):
+    for path, text in {
+        "my conf/method/own_cam.yaml": "own_cam:\n  _target_: axiom_bench.methods.grad_cam.grad_cam\n",
+        "my conf/model/own_net.yaml": "defaults:\n  - scenes_vgg\nname: own_net\n",
+        "my conf/experiment/mine.yaml": "# @package _global_\ndefaults:\n  - override /method: [own_cam]\n"
+        "  - override /metric: [zeta]\nexperiment: mine\ndata:\n  size: 1\nruntime:\n  repeats: 0\n"
+        "pictures:\n  rows: 0\nhydra:\n  sweeper:\n    params:\n      model: own_net\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert main([*option, "experiment=mine", "--cfg", "job"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert (config["experiment"], config["model"]["name"], list(config["method"])) == ("mine", "own_net", ["own_cam"])
+    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
+    assert main(["explain", "scene.png", *option, "--model", "own_net", "--methods", "own_cam"]) == 0
+    assert main([*option, "experiment=mine"]) == 0
+    assert (tmp_path / "results/mine/default/report.html").is_file()
+
+
 def test_options_may_stand_among_overrides():
     options = parse(["data.size=3", "--config-dir", "conf", "~metric.zeta", "+method.mine._target_=a.b"])
     assert options.overrides == ["data.size=3", "~metric.zeta", "+method.mine._target_=a.b"]
@@ -192,6 +212,17 @@ def test_explain_takes_a_user_s_own_network_and_a_class(tmp_path: Path, capsys: 
     assert "There is no class of mine 'z'" in capsys.readouterr().err
     assert main([*command, "--target", "10"]) == 2
     assert "There is no class '10' of mine; give a name or an index from 0 to 9" in capsys.readouterr().err
+
+
+def test_explain_takes_no_other_warning_for_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Notes are told by the warning's class, not by its words."""
+    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
+    (tmp_path / "warns.py").write_text(
+        "import warnings\n\n\ndef my_cam(trace):\n"
+        "    warnings.warn('Half of the map is left out: it is dark')\n    return trace.gradients\n"
+    )
+    assert main(["explain", "scene.png", "--model", "scenes_vgg", "--methods", "warns.my_cam"]) == 0
+    assert capsys.readouterr().out == "picture: explanation.png\n"
 
 
 def test_the_caption_names_the_explained_class_and_the_predicted_one():

@@ -94,6 +94,23 @@ def test_an_own_method_that_imports_the_folder_s_modules(python: Python, tmp_pat
     assert any("mine" in path.read_text() for path in (tmp_path / "results/quick/default/tables").glob("*.csv"))
 
 
+def test_own_configuration_files(python: Python, tmp_path: Path):
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    mine = "# @package _global_\n# My study.\ndefaults:\n  - override /method: [uniform]\nexperiment: mine\n"
+    (tmp_path / "conf/experiment/mine.yaml").write_text(mine)
+    script = """
+import sys
+from axiom_bench.cli.main import main
+for folder in (["--config-dir", "conf"], [f"hydra.searchpath=['file://{sys.argv[1]}/conf']"]):
+    assert main([*folder, "experiment=mine", "--cfg", "job"]) == 0
+assert main(["list", "experiments", "--config-dir", "conf"]) == 0
+"""
+    out = python("-c", script, str(tmp_path)).stdout
+    assert out.count("experiment: mine\n") == 2
+    assert out.count("  uniform:\n") == 2
+    assert "mine     My study." in out
+
+
 def test_a_notebook_s_calls(python: Python):
     code = """
 import bench, methods, metrics  # the user's own

@@ -240,7 +240,7 @@ def test_a_metric_can_not_take_another_ones_name(net, batch):
     with pytest.raises(BenchError, match="The metrics 'sensitivity_error' and 'mine' both declare 'sensitivity_error'"):
         evaluate(net, "1", [batch], ["grad_cam"], ["sensitivity_error", declared])
     bare = plugins.of("metric", lambda explanation: {"confidence_drop": explanation.trace.scores})
-    with pytest.raises(BenchError, match="returned 'confidence_drop', which it doesn't declare"):
+    with pytest.raises(BenchError, match="returned 'confidence_drop', another metric's name; return it under"):
         evaluate(net, "1", [batch], ["grad_cam"], ["confidence_drop", bare])
     missing = plugin(
         lambda explanation: {"mine": explanation.trace.scores}, values={"mine": ValueSpec(), "b": ValueSpec()}
@@ -249,12 +249,32 @@ def test_a_metric_can_not_take_another_ones_name(net, batch):
         evaluate(net, "1", [batch], ["grad_cam"], [missing])
 
 
-@pytest.mark.parametrize("name", ["images", "activations", "gradients", "logits", "scores", "ablation_drops"])
+def test_a_function_can_not_take_the_name_of_a_layers_value_or_of_another_functions(net, batch):
+    def thief(explanation):
+        return {"zeta": explanation.trace.scores}
+
+    def first(explanation):
+        return {"area": explanation.heatmap.mean((1, 2))}
+
+    def second(explanation):
+        return {"area": explanation.trace.scores}
+
+    with pytest.raises(BenchError, match="The metric 'thief' returned 'zeta', another metric's name"):
+        evaluate(net, "1", [batch], ["grad_cam"], ["zeta", thief])
+    with pytest.raises(BenchError, match="The metric 'second' returned 'area', another metric's name"):
+        evaluate(net, "1", [batch], ["grad_cam"], [first, second])
+    assert set(evaluate(net, "1", [batch], ["grad_cam"], ["zeta", first])["metric"]) == {"zeta", "area"}
+
+
+WATCHED = ["images", "activations", "gradients", "logits", "scores", "targets", "ablation_drops"]
+
+
+@pytest.mark.parametrize("name", WATCHED)
 def test_a_method_that_writes_to_the_trace_is_refused(net, batch, name):
     def writing(trace):
         _ = trace.ablation_drops
         values = getattr(trace, name)
-        values /= 2
+        values *= 2
         return trace.gradients
 
     if name == "ablation_drops":
@@ -267,6 +287,16 @@ def test_a_method_that_writes_to_the_trace_is_refused(net, batch, name):
         evaluate(net, "1", [batch], [writing, "xgrad_cam"], ["sensitivity_error"])
     with pytest.raises(BenchError, match=rf"^The method 'writing' .* writes to trace\.{name}, which others read"):
         explain(net, "1", batch.images, [writing, "xgrad_cam"])
+
+
+def test_a_metric_that_writes_to_the_trace_is_refused(net, batch):
+    def writing(explanation):
+        values = explanation.trace.activations
+        values *= 2
+        return explanation.trace.scores
+
+    with pytest.raises(BenchError, match=r"^The metric 'writing' .* writes to trace\.activations, which others read"):
+        evaluate(net, "1", [batch], ["grad_cam"], [writing, "sensitivity_error"])
 
 
 @pytest.mark.parametrize("name", ["heatmap", "raw_map", "contributions"])
@@ -333,6 +363,7 @@ def test_batches_of_another_form_are_one_sentence(net, batch, batches, sentence)
         ("grad_cam", ["zeta"], r"methods is a list of names or callables, not 'grad_cam'; pass methods=\['grad_cam'\]"),
         (["grad_cam"], "zeta", r"metrics is a list of names or callables, not 'zeta'; pass metrics=\['zeta'\]"),
         (None, ["zeta"], r"methods is a list of names or callables, not None"),
+        (methods.get("cam"), ["zeta"], r"not an axiom_bench\.evaluation\.plugins\.Plugin; pass methods=\[\.\.\.\]\.$"),
         ([3], ["zeta"], r"A method is a name or a callable, not 3"),
         (["grad_cam", "grad_cam"], ["zeta"], r"two methods named 'grad_cam'; list each of them once"),
     ],

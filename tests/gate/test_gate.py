@@ -181,6 +181,17 @@ def test_a_missing_baseline_or_run_cannot_be_compared(make_run: Any, records: pd
     assert gate(make_run(records.head(0)), tmp_path / "baseline.csv").exit_code == 2
 
 
+def test_a_flipped_bit_cannot_be_compared(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    baseline, run = write_baseline(make_run(records), tmp_path / "baseline.csv"), make_run(records)
+    path = run / "records/a.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    result = gate(run, baseline)
+    assert result.exit_code == 2
+    assert f"{path} is damaged" in result.lines[0]
+
+
 def test_a_bare_name_is_a_baseline_of_the_package(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
     """As the README's line for CI writes it, where only the package is installed."""
     packaged = find(Path("quick"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -42,13 +43,31 @@ def test_what_a_file_holds_is_in_its_metadata(tmp_path: Path, table: pd.DataFram
 def test_pages_have_checksums_too(tmp_path: Path, table: pd.DataFrame):
     """Other programs verify these: a flipped bit in a page of values is an error of Arrow's own."""
     store.write(tmp_path / "one.parquet", table)
-    content = bytearray((tmp_path / "one.parquet").read_bytes())
-    column = pq.read_metadata(tmp_path / "one.parquet").row_group(0).column(store.SCHEMA.names.index("value"))
+    flip_a_bit_of_the_values(tmp_path / "one.parquet")
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(tmp_path / "one.parquet", page_checksum_verification=True)
+
+
+def test_a_file_without_a_seal_is_held_to_the_checksums_of_its_pages(tmp_path: Path, table: pd.DataFrame):
+    """As another program, or an earlier version, writes it."""
+    pq.write_table(
+        pa.Table.from_pandas(table, store.SCHEMA, preserve_index=False),
+        tmp_path / "other.parquet",
+        write_page_checksum=True,
+    )
+    assert len(store.read(tmp_path, ["other.parquet"])) == len(table)
+    flip_a_bit_of_the_values(tmp_path / "other.parquet")
+    with pytest.raises(BenchError, match=r"other\.parquet can't be read .*CRC"):
+        store.read(tmp_path, ["other.parquet"])
+
+
+def flip_a_bit_of_the_values(path: Path) -> None:
+    """In the middle of the column `value`."""
+    content = bytearray(path.read_bytes())
+    column = pq.read_metadata(path).row_group(0).column(store.SCHEMA.names.index("value"))
     first = min(filter(None, (column.dictionary_page_offset, column.data_page_offset)))
     content[first + column.total_compressed_size // 2] ^= 1
-    (tmp_path / "two.parquet").write_bytes(bytes(content))
-    with pytest.raises(OSError, match="CRC"):
-        pq.read_table(tmp_path / "two.parquet", page_checksum_verification=True)
+    path.write_bytes(bytes(content))
 
 
 def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, table: pd.DataFrame):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ sys.exit(code)
 def hostile(folder: Path, witness: Path) -> None:
     """A manifest whose entries are calls of a shell: under every key that names code in a configuration."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    shell = f"touch {witness}"
+    shell = f"touch {shlex.quote(str(witness))}"
     calls = {
         "_target_": "builtins.dict",
         "values": "subprocess.getoutput",

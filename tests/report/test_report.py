@@ -124,6 +124,16 @@ def test_headline_names_all_that_tie(make_records: Any, make_small_run: Any, edi
     assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)", free)
 
 
+def test_rows_of_an_image_are_counted_apart_from_images(make_small_run: Any, few_records: pd.DataFrame) -> None:
+    """Two classes of each image: twice the rows, and no more images."""
+    folder = make_small_run(pd.concat([few_records, few_records.assign(target_class=few_records["target_class"] + 1)]))
+    conservation, iou = report.headline(folder)
+    assert "(n = 12 images, 24 rows)" in conservation
+    assert "(n = 12 images, 24 rows)" in iou
+    report.write(folder)
+    assert "| grad_cam | 12 | 24 |" in (folder / "tables/overview.md").read_text()
+
+
 def test_failed_jobs_are_named(make_small_run: Any, few_records: pd.DataFrame, edit_manifest: Any) -> None:
     folder = make_small_run(few_records)
     edit_manifest(folder, failures=[{"job": "model=vgg16", "message": "No such file: <here>."}])

@@ -14,6 +14,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.run import composition, settings
 from axiom_bench.run import sweep as sweeps
+from axiom_bench.run.composition import composed
 from axiom_bench.run.manifest import Outcome
 
 EXPERIMENTS = plugins.names("experiment")
@@ -110,6 +111,9 @@ def test_the_command_line_replaces_a_swept_axis(jobs: Jobs, overrides: list[str]
     ],
 )
 def test_each_value_of_an_axis_counts_once(jobs: Jobs, overrides: list[str], count: int):
+    """As a job, not only in the report: a job that is run twice costs twice."""
+    with composed(overrides) as composition:
+        assert len(composition.jobs) == count
     assert len(jobs(*overrides)) == count
 
 
@@ -195,6 +199,7 @@ def test_a_user_s_module_that_cannot_be_imported(
         ("device=gpu", "There is no device 'gpu'; did you mean 'cpu'"),
         ("experiment=papr", "There is no experiment 'papr'; did you mean 'paper'"),
         ("data.sise=4", "There is no setting 'data.sise'; did you mean 'data.size'"),
+        ("data.limit=2", "There is no setting 'data.limit'; did you mean 'data."),
         ("modle=resnet18", "There is no setting 'modle'; did you mean 'model'"),
         ("method=[", "The command line can't be understood"),
         ("method=[]", "No method is chosen"),

@@ -227,6 +227,16 @@ def test_whether_a_torchvision_network_transforms_its_input_counts(job: MakeJob)
     assert set.isdisjoint(*with_and_without)
 
 
+def test_another_version_of_timm_computes_its_networks_anew(job: MakeJob, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    net = ("model=timm", "model.architecture=mobilenetv3_small_050", "model.weights=null", "model.crop=64")
+    timms, ours = job(*net, "target=predicted", "data.size=1"), job()
+    before = {one.model.name: keys(one) for one in (timms, ours)}
+    monkeypatch.setattr(sources, "version_of", lambda name: "99" if name == "timm" else version_of(name))
+    assert keys(timms).isdisjoint(before[timms.model.name])
+    assert keys(ours) == before[ours.model.name]
+
+
 def test_a_network_with_the_same_weights_but_another_slope_is_another(job: MakeJob):
     original = job()
     module = torch.nn.Sequential(torch.nn.LeakyReLU(0.1))

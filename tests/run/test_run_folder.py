@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,13 @@ def test_both_models_are_in_one_manifest(written: dict, folder: Path):
     assert written["config"]["report"]["headline"]
     assert {"torch", "torchvision", "Pillow", "numpy"} <= set(written["versions"])
     assert (written["device"], written["precision"]) == ("cpu", {"trunk": "fp32", "head": "fp32"})
+
+
+@pytest.mark.parametrize(("weights", "random"), [("null", True), ("default", False)])
+def test_the_manifest_says_whether_weights_are_random(run: Callable[..., list[Outcome]], weights: str, random: bool):
+    """The report reads it there, and calls nothing best for such a model."""
+    outcomes = run(f"model.weights={weights}", "metric=[zeta]", "data.size=1")
+    assert manifest.assemble(outcomes, "quick", "default")["models"]["scenes_vgg"]["random_weights"] is random
 
 
 def test_what_yaml_says_of_methods_and_metrics_is_there(written: dict):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.evaluation.loop import explained
 from axiom_bench.evaluation.measuring import measure
 from axiom_bench.run.compute import cut_of
@@ -62,6 +63,17 @@ def test_another_batch_size_moves_rounding_alone(run: Run, rows: Rows):
     pd.testing.assert_frame_equal(fours.drop(columns="value"), ones.drop(columns="value"))
     scale = fours.groupby("metric")["value"].transform(lambda values: np.ptp(values) or 1)
     assert ((fours["value"] - ones["value"]).abs() / scale).max() < 1e-5  # of its range, in float32
+
+
+def test_no_more_rows_are_computed_than_the_largest_shard_has(
+    run: Run, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+):
+    """However large data.batch_size is: each padded row costs as much as an image."""
+    trace, rows = CutModel.trace, []
+    monkeypatch.setattr(CutModel, "trace", lambda *args: rows.append(len(args[1])) or trace(*args))
+    (outcome,) = run("data.batch_size=64")
+    assert outcome.failure is None
+    assert max(rows) == job("data.batch_size=64").batch_rows < 10
 
 
 def clear(results: Path) -> None:
