@@ -117,6 +117,20 @@ def test_a_failed_download_says_what_to_do(no_network: Path) -> None:
         squeezenet(weights="default")
 
 
+def test_timms_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    create = timm.create_model
+
+    def offline(name: str, pretrained: bool, **kwargs: Any) -> Any:
+        if pretrained:
+            raise OSError("no route to host")
+        return create(name, pretrained=False, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(BenchError, match=r"50 can't be downloaded .*no route.*weights_folder to .* or model\.weights="):
+        load_model({"name": "t", "source": "timm", "architecture": "mobilenetv3_small_050"})
+
+
 def test_inceptions_published_weights_come_with_their_rescaled_input() -> None:
     """torchvision switches it on only for weights that it loads itself; a local copy of its file needs it as well."""
     loaded = load_model({"name": "inception_v3", "source": "torchvision", "weights": None})
