@@ -116,6 +116,8 @@ def _no_download(architecture: str, origin: str, error: Exception) -> BenchError
 
 
 def _timm(spec: ModelSpec) -> Source:
+    import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds, and timm imports torchvision
+
     try:
         import timm
     except ImportError as error:

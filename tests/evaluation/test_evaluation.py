@@ -274,7 +274,7 @@ def test_a_method_that_writes_to_the_trace_is_refused(net, batch, name):
     def writing(trace):
         _ = trace.ablation_drops
         values = getattr(trace, name)
-        values *= 2
+        values *= 0
         return trace.gradients
 
     if name == "ablation_drops":

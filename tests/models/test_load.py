@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
 import sys
 import urllib.error
 from pathlib import Path
@@ -115,6 +116,29 @@ def test_failed_download_error_message(no_network: Path) -> None:
         match=r"squeezenet1_1 can't be downloaded .*no route.*weights_folder to .* or model\.weights=null",
     ):
         squeezenet(weights="default")
+
+
+def test_timm_loads_in_a_process_that_has_not_imported_torchvision() -> None:
+    """timm imports it, also where its compiled operators can't be loaded beside a CPU-only torch."""
+    pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    settings = {"name": "t", "source": "timm", "architecture": "mobilenetv3_small_050", "weights": None}
+    code = f"from axiom_bench.models.load import load_model; print(load_model({settings}).layer)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.stdout == "blocks\n", process.stderr
+
+
+def test_timms_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    create = timm.create_model
+
+    def offline(name: str, pretrained: bool, **kwargs: Any) -> Any:
+        if pretrained:
+            raise OSError("no route to host")
+        return create(name, pretrained=False, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(BenchError, match=r"50 can't be downloaded .*no route.*weights_folder to .* or model\.weights="):
+        load_model({"name": "t", "source": "timm", "architecture": "mobilenetv3_small_050"})
 
 
 def test_inception_rescales_its_input() -> None:
