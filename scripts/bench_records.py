@@ -58,8 +58,8 @@ def row(folder: Path, images: int, methods: int, metrics: int) -> None:
     measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     values = images * methods * metrics
     print(
-        f"| {images:,} | {values:,} | {len(paths)} | {size / MIB:.0f} | {measured['find']:.1f} | {measured['read']:.1f} "
-        f"| {measured['find_mib']:.0f}, {measured['read_mib']:.0f} with reading |",
+        f"| {images:,} | {values:,} | {len(paths)} | {size / MIB:.0f} | {measured['find']:.1f} "
+        f"| {measured['read']:.1f} | {measured['find_mib']:.0f}, {measured['read_mib']:.0f} with reading |",
         flush=True,
     )
 
