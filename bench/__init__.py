@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from axiom_bench.explanation.explanation import Explanation
     from axiom_bench.explanation.heatmap import Map, heatmap
 
-# Idle OpenMP threads spin for milliseconds by default, and take a core from whoever would use it; without any spinning
-# each small operation waits for a thread to wake. Read once, as torch is loaded; a setting of the user's own wins.
+# Idle OpenMP threads spin for milliseconds by default and keep other processes from the core; with no spinning, each
+# small operation waits for a thread to wake. OpenMP reads it when torch is loaded; a setting of the user has priority.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

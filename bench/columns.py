@@ -1,4 +1,4 @@
-"""The records' columns and the words in them that both who computes and who reads must know."""
+"""Columns of the records, and special values in them, for the code that writes them and the code that reads them."""
 
 from __future__ import annotations
 

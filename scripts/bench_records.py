@@ -57,10 +57,9 @@ def row(folder: Path, images: int, methods: int, metrics: int) -> None:
     command = [sys.executable, __file__, "--folder", str(folder), *sizes]
     measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     values = images * methods * metrics
-    seconds = f"{measured['find']:.1f} | {measured['read']:.1f}"
-    memory = f"{measured['find_mib']:.0f}, {measured['read_mib']:.0f} with reading"
     print(
-        f"| {images:,} | {values:,} | {len(paths)} | {size / MIB:.0f} | {seconds} | {memory} |",
+        f"| {images:,} | {values:,} | {len(paths)} | {size / MIB:.0f} | {measured['find']:.1f} "
+        f"| {measured['read']:.1f} | {measured['find_mib']:.0f}, {measured['read_mib']:.0f} with reading |",
         flush=True,
     )
 

@@ -162,7 +162,7 @@ def with_table(document: str, table: str) -> str:
 
 
 def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
-    """The documents whose table doesn't say what conf/ says, each with the text that it should have."""
+    """The documents whose table differs from conf/, each with the text that it should have."""
     references = read_references((folder / "references.bib").read_text(encoding="utf-8"))
     expected = {
         folder / name: with_table((folder / name).read_text(encoding="utf-8"), markdown(table(references)))

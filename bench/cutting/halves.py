@@ -1,4 +1,4 @@
-"""The halves of a model, trunk and head: found by torch.fx or by hooks, and shown to equal it on one image."""
+"""The halves of a model, trunk and head: split by torch.fx or by hooks, and compared with the model on one image."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Halves:
 
 
 def halves_of(model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor) -> Halves:
-    """Graph parts where they equal the model on this image, (1, 3, H', W'), hooked parts else.
+    """Graph parts where they equal the model on this image, (1, 3, H', W'), else hooked parts.
 
     Raises BenchError for a layer without H x W maps, or a model without (B, C) logits.
     """

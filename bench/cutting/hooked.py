@@ -1,7 +1,7 @@
 """Trunk and head of a model that torch.fx can't follow: forward hooks on a parameter-sharing copy.
 
-Such a model may decide by its data which way to go, so each image runs alone: nothing depends on its neighbours in a
-batch. The head is the whole model with the layer's output replaced, so it costs a whole forward pass an image.
+Such a model may branch on its data, so each image runs in a batch of its own. The head is the whole model with the
+layer's output replaced, so it costs a whole forward pass an image.
 """
 
 from __future__ import annotations

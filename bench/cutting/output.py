@@ -1,4 +1,4 @@
-"""What is explained of a network: its logits, or what a module behind it makes of them, as a probability or a margin.
+"""What is explained of a network: its logits, or a function of them, such as a probability or a margin.
 
 The module is the head's last step, so that methods, axioms and ablations need nothing of their own, and the network and
 the names of its layers stay as they are. An output with classes of its own is in bench/models/outputs.py.
@@ -95,7 +95,7 @@ def check_output(output: str | Output) -> Output:
 
 
 class WithOutput(nn.Module):
-    """A network, (B, 3, H', W') to logits (B, C), and what a module makes of its logits, as one network: (B, C')."""
+    """A network, (B, 3, H', W') -> logits (B, C), followed by an output module, as one network: (B, C')."""
 
     def __init__(self, network: nn.Module, output: OutputModule) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from axiom_bench.errors import BenchError
 class ReshapedParts:
     """trunk: images -> (maps, (rest, *sides)). head: (maps, (rest, *sides)) -> logits.
 
-    rest is what `reshape.to_maps` puts on no map, as the class token: it crosses the cut beside the maps.
+    rest is the part of the layer's output that is in no map, such as the class token: it crosses the cut as a side.
     """
 
     parts: Parts

@@ -29,7 +29,7 @@ class _Tracer(fx.Tracer):
         self.outputs: list[Any] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Our pooling is as much one operation as torch's."""
+        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph."""
         return isinstance(m, nn.MaxPool2d) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
@@ -62,7 +62,7 @@ class GraphParts:
 
 
 class CannotSplit(Exception):
-    """The graph can't be traced or cut; the hooked parts do the same job."""
+    """The graph can't be traced or cut; HookedParts is the alternative."""
 
 
 def split(model: nn.Module, layer: str) -> GraphParts:

@@ -72,7 +72,7 @@ class SplitModel:
     def halves(self) -> Halves:
         """Trunk and head, checked against the model. Raises BenchError before the first trace."""
         if self._halves is None:
-            raise BenchError("A cut model has its parts from its first trace on; call trace(images) first.")
+            raise BenchError("The model isn't split before its first trace; call trace(images) first.")
         return self._halves
 
     def split(self, images: Tensor) -> Halves:
@@ -218,7 +218,7 @@ class SplitModel:
 def _checked_layer(model: nn.Module, layer: str) -> str:
     """The layer's name itself. Raises BenchError where the model has no such layer, or is none."""
     if not isinstance(model, nn.Module):
-        raise BenchError(f"A model is a torch.nn.Module, not {type_name(model)}.")
+        raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}.")
     names = {module: name for name, module in model.named_modules() if name}
     if isinstance(layer, str):
         existing = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
@@ -226,8 +226,8 @@ def _checked_layer(model: nn.Module, layer: str) -> str:
             raise unknown("layer", layer, existing)
         return layer
     if isinstance(layer, nn.Module):
-        place = f"this one's name is {names[layer]!r}" if layer in names else "this model doesn't hold it"
-        raise BenchError(f"A layer is a dotted module name, not a {type(layer).__name__}; {place}.")
+        place = f"its name is {names[layer]!r}" if layer in names else "it isn't part of this model"
+        raise BenchError(f"Invalid layer: expected a dotted module name, not a {type(layer).__name__}; {place}.")
     advice = "; cut one layer at a time" if isinstance(layer, list | tuple) else ""
-    example = f", as {next(iter(names.values()))!r}," if names else ""
-    raise BenchError(f"A layer is a dotted module name{example} not {type_name(layer)}{advice}.")
+    example = f" such as {next(iter(names.values()))!r}" if names else ""
+    raise BenchError(f"Invalid layer: expected a dotted module name{example}, not {type_name(layer)}{advice}.")

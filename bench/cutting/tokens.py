@@ -87,7 +87,7 @@ def check_reshape(reshape: Any) -> AnyReshape | None:
     ):
         return tuple(reshape)
     raise BenchError(
-        f"reshape is None, 'tokens', a grid (H, W), or an object with to_maps and from_maps, not {reshape!r}."
+        f"Invalid reshape {reshape!r}; give None, 'tokens', a grid (H, W), or an object with to_maps and from_maps."
     )
 
 

@@ -54,7 +54,9 @@ class Trace:
 
     def __getitem__(self, rows: slice) -> Trace:
         if not isinstance(rows, slice):
-            raise BenchError(f"Take a slice of a trace, as trace[0:1] for its first image, not trace[{rows!r}].")
+            raise BenchError(
+                f"Invalid index {rows!r} of a trace; give a slice, such as trace[0:1] for the first image."
+            )
         index = torch.arange(len(self))[rows]
         part = replace(
             self,
@@ -229,25 +231,25 @@ def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | Sequence[i
 
 def _checked_images(images: Tensor) -> Tensor:
     if not isinstance(images, Tensor):
-        advice = "; torch.from_numpy makes one of it" if type(images).__module__ == "numpy" else ""
-        raise BenchError(f"Images are a tensor (B, 3, H, W), not {type_name(images)}{advice}.")
+        advice = "; convert it with torch.from_numpy" if type(images).__module__ == "numpy" else ""
+        raise BenchError(f"Invalid images: expected a tensor (B, 3, H, W), not {type_name(images)}{advice}.")
     if images.ndim != 4 or len(images) == 0:
-        raise BenchError(f"Images are a batch (B, 3, H, W) with B >= 1, not a tensor of shape {tuple(images.shape)}.")
+        raise BenchError(f"Invalid images: expected (B, 3, H, W) with B >= 1, not the shape {tuple(images.shape)}.")
     return images
 
 
 def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
     rows, classes = logits.shape
-    expected = f"Targets are one class index per image, ({rows},) integers"
+    expected = f"Invalid targets: expected one class index per image, ({rows},) integers"
     try:
         indices = torch.as_tensor(targets, device=logits.device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BenchError(f"{expected}, not {type_name(targets)} that torch can't read as numbers.") from error
+        raise BenchError(f"{expected}, not {type_name(targets)} that torch can't convert to numbers.") from error
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise BenchError(f"{expected}, not {indices.dtype} values.")
     if indices.shape != (rows,):
-        raise BenchError(f"{expected}, not a tensor of shape {tuple(indices.shape)}.")
+        raise BenchError(f"{expected}, not the shape {tuple(indices.shape)}.")
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
-        raise BenchError(f"The target {int(outside[0])} is no class of this model; its classes are 0 to {classes - 1}.")
+        raise BenchError(f"Invalid target {int(outside[0])}; the model's classes are 0 to {classes - 1}.")
     return indices.long().clone()

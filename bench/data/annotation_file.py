@@ -1,4 +1,4 @@
-"""Boxes from the XML files of ImageNet and Pascal VOC: a missing or malformed one is a sentence, never a crash."""
+"""Boxes from the XML files of ImageNet and Pascal VOC; a missing or malformed file is reported, not raised."""
 
 from __future__ import annotations
 

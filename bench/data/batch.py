@@ -49,7 +49,7 @@ class Batch:
     """Rows to explain: one row per image and explained class.
 
     images: (B, 3, H', W'), normalised as the weights expect. image_ids: B names.
-    targets: (B,) class indices, or None for "the predicted class". annotations: B, or empty where nothing is known.
+    targets: (B,) class indices, or None for "the predicted class". annotations: B, or empty for a data set without.
     """
 
     images: Tensor

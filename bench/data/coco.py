@@ -45,7 +45,7 @@ class Coco(ImageFiles):
         path = self.root / (annotations or f"annotations/instances_{split}.json")
         images, self._objects, categories = _read(path)
         self.classes = tuple(categories.values())
-        self._category_index = {category: index for index, category in enumerate(categories)}
+        self._index_of_category = {category: index for index, category in enumerate(categories)}
         self._entries = {str(entry["file_name"]): entry for entry in images}
         self.ids = tuple(sorted(self._entries))
         if not self.ids:
@@ -62,7 +62,7 @@ class Coco(ImageFiles):
 
     def labels(self, index: int) -> tuple[int, ...]:
         objects = (entry for entry in self._of(index) if not entry.get("iscrowd"))
-        labels = {self._category_index.get(entry.get("category_id"), -1) for entry in objects}
+        labels = {self._index_of_category.get(entry.get("category_id"), -1) for entry in objects}
         return tuple(sorted(labels - {-1}))
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
@@ -83,7 +83,7 @@ class Coco(ImageFiles):
         regions: list[tuple[int, Region | None]] = []
         for annotation in self._of(index):
             try:
-                label, box = self._category_index[annotation["category_id"]], _box(annotation["bbox"], image.size)
+                label, box = self._index_of_category[annotation["category_id"]], _box(annotation["bbox"], image.size)
                 regions.append((label, self._pixels(annotation.get("segmentation"), image.size)))
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 problems.append(f"{image_id}: annotation {annotation.get('id')} is malformed: {error!r}")

@@ -54,7 +54,7 @@ def batches(
     batch_size: int = 32,
     workers: int = 0,
 ) -> Iterator[Batch | BadImage]:
-    """Batches of `batch_size` rows (the last one may have fewer), and each bad image where it was met.
+    """Batches of `batch_size` rows (the last one may have fewer), and each bad image in its place.
 
     target_rule: "label", one row an image; "predicted", the same with `targets` None; "each_label", one row per image
     and class present after the crop, classes ascending. An image without any such class is yielded as a BadImage of

@@ -23,7 +23,7 @@ class Scenes(DataSet):
         if split not in scenes.SPLITS:
             raise unknown("split of the scenes", split, scenes.SPLITS)
         if not isinstance(size, int) or size < 1:
-            raise BenchError(f"data.size={size}: scenes are drawn without end; set data.size to how many you want.")
+            raise BenchError(f"data.size={size}: scenes are drawn on demand; set data.size to their number, 1 or more.")
         self.name, self.split, self.seed = name, split, seed
         self.ids = tuple(f"{split}-{seed}-{number:06d}" for number in range(size))
 

@@ -178,11 +178,13 @@ def _class_layer(calls: Sequence[Call]) -> int:
 
 
 def _checked(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool) -> str:
-    """The named layer, if it exists, is called, and its output is maps (at its last call, which is cut)."""
-    names = [name for name, _ in module.named_modules() if name]
+    """The first name of the layer, if it exists, is called, and its output is maps (at its last call, which is cut)."""
+    names = [name for name, _ in module.named_modules(remove_duplicate=False) if name]
     if layer not in names:
         close = difflib.get_close_matches(layer, names, n=1, cutoff=0.5)
         raise unknown("layer", layer, names if close else [name for name, _ in module.named_children()])
+    target = module.get_submodule(layer)
+    layer = next(name for name, child in module.named_modules() if child is target)  # a shared module has several names
     outputs = [call for call in calls if call.name == layer]  # the last one is cut
     if not outputs:
         raise BenchError(f"The layer {layer!r} isn't called in a forward pass; name a module that is.")

@@ -45,7 +45,7 @@ class LogSumExpGroups(OutputModule):
         return torch.logsumexp(logits.double()[..., self.members] + self.absent, -1)
 
     def extra_repr(self) -> str:
-        """Sizes, and a checksum of the members: this text is part of what names a run's record files."""
+        """Sizes, and a checksum of the members: this text is part of a shard's key."""
         checksum = hashlib.sha256(repr(self.members.tolist()).encode()).hexdigest()
         return f"groups={self.absent.isfinite().sum(1).tolist()}, members={checksum[:16]}"
 
@@ -64,7 +64,7 @@ def _voc_groups(classes: int) -> OutputModule:
     if classes != IMAGENET_CLASSES:
         raise BenchError(
             f"model.output=voc_groups needs the {IMAGENET_CLASSES} ImageNet classes in the standard order, and this "
-            f"model has {classes} logits; set model.output=logits for a model that knows VOC's own classes."
+            f"model has {classes} logits; set model.output=logits for a model of VOC's own classes."
         )
     return LogSumExpGroups(list(voc_in_imagenet().values()))
 

@@ -32,7 +32,7 @@ def model_names() -> list[str]:
 
 
 def model_config(name: str) -> dict[str, Any]:
-    """The settings of a named model as its YAML says them, ${...} not filled in. Raises BenchError for no such name."""
+    """The settings of a named model as in its YAML, ${...} not filled in. Raises BenchError for an unknown name."""
     if name in _files():
         settings = yaml.safe_load(_files()[name].read_text())
         assert isinstance(settings, dict)

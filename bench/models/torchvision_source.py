@@ -42,7 +42,7 @@ def _weights_class(builder: ast.FunctionDef) -> str:
 
 
 def _default(weights: ast.ClassDef) -> str | None:
-    """What the default entry of a class of weights says; None for another class."""
+    """A description of the default entry of a class of weights; None for another class."""
     values = {ast.unparse(node.targets[0]): node.value for node in weights.body if isinstance(node, ast.Assign)}
     default = ast.unparse(values["DEFAULT"]) if "DEFAULT" in values else ""
     if default not in values:

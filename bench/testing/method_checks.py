@@ -229,7 +229,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
 
 
 def exemptions(plugin: Plugin) -> dict[str, str]:
-    """The checks that a method fails by design, as its YAML says: {name: reason}."""
+    """The checks that a method fails by design, from its YAML: {name: reason}."""
     return dict(plugin.spec.exempt)
 
 
@@ -248,7 +248,7 @@ def _refusal(method: Method, case: Case) -> BenchError | None:
 
 
 def _claim(method: Method, name: str) -> bool | None:
-    """What the YAML of a method says; None for a callable without a YAML."""
+    """The value of a field in the method's YAML; None for a callable without a YAML."""
     return getattr(method.spec, name, None) if isinstance(method, Plugin) else None
 
 

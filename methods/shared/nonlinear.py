@@ -45,7 +45,7 @@ class NonlinearCalls(Interceptor):
     names: frozenset[str]
 
     def replaced(self, x: Tensor, call: Call) -> Tensor:
-        """The call's output, with the gradient in x that the method wants."""
+        """The call's output, with the gradient in x that the method defines."""
         raise NotImplementedError
 
     def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

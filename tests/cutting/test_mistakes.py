@@ -26,9 +26,9 @@ def assert_short_message(error: pytest.ExceptionInfo[ab.BenchError]) -> None:
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [
-        (["conv"], r"A layer is a dotted module name, as 'conv', not a list; cut one layer at a time"),
+        (["conv"], r"Invalid layer: expected a dotted module name such as 'conv', not a list; cut one layer at a time"),
         (("conv", "fc"), r"not a tuple; cut one layer at a time"),
-        (3, r"A layer is a dotted module name, .* not an int"),
+        (3, r"Invalid layer: expected a dotted module name .* not an int"),
         ("", r"There is no layer ''"),
     ],
 )
@@ -39,17 +39,17 @@ def test_layer_of_wrong_type(model, layer, sentence):
 
 
 def test_error_for_a_module_as_layer_contains_its_name(model):
-    with pytest.raises(ab.BenchError, match=r"not a Conv2d; this one's name is 'conv'") as error:
+    with pytest.raises(ab.BenchError, match=r"not a Conv2d; its name is 'conv'") as error:
         ab.cut(model, model.conv)
     assert_short_message(error)
-    with pytest.raises(ab.BenchError, match=r"not a Conv2d; this model doesn't hold it") as error:
+    with pytest.raises(ab.BenchError, match=r"not a Conv2d; it isn't part of this model") as error:
         ab.cut(model, nn.Conv2d(3, 3, 1))
     assert_short_message(error)
 
 
 @pytest.mark.parametrize("wrong", ["resnet18", InPlaceHead, lambda images: images], ids=["name", "class", "function"])
 def test_model_of_wrong_type(wrong):
-    with pytest.raises(ab.BenchError, match=r"A model is a torch\.nn\.Module, not") as error:
+    with pytest.raises(ab.BenchError, match=r"Invalid model: expected a torch\.nn\.Module, not") as error:
         ab.cut(wrong, "conv")
     assert_short_message(error)
 
@@ -64,20 +64,22 @@ def test_model_of_wrong_type(wrong):
     ],
 )
 def test_images_of_wrong_type(model, images, wrap, name):
-    with pytest.raises(ab.BenchError, match=rf"Images are a tensor \(B, 3, H, W\), not {name}") as error:
+    with pytest.raises(ab.BenchError, match=rf"Invalid images: expected a tensor \(B, 3, H, W\), not {name}") as error:
         ab.trace(model, "conv", wrap(images))
     assert_short_message(error)
 
 
 def test_error_for_a_numpy_array_suggests_from_numpy(model, images):
-    with pytest.raises(ab.BenchError, match=r"not a numpy\.ndarray; torch\.from_numpy makes one of it") as error:
+    with pytest.raises(ab.BenchError, match=r"not a numpy\.ndarray; convert it with torch\.from_numpy") as error:
         ab.trace(model, "conv", np.asarray(images))
     assert_short_message(error)
 
 
 @pytest.mark.parametrize("targets", [["cat", "dog", "cow"], "cat", {"a": 1}, torch.tensor([0.5, 1.0, 2.0]), [True] * 3])
 def test_targets_of_wrong_type(model, images, targets):
-    with pytest.raises(ab.BenchError, match=r"Targets are one class index per image, .* integers") as error:
+    with pytest.raises(
+        ab.BenchError, match=r"Invalid targets: expected one class index per image, .* integers"
+    ) as error:
         ab.trace(model, "conv", images, targets)
     assert_short_message(error)
 
@@ -89,7 +91,7 @@ def test_targets_may_be_a_sequence(model, images, targets):
 
 def test_integer_index_of_a_trace_is_refused(model, images):
     trace = ab.trace(model, "conv", images)
-    with pytest.raises(ab.BenchError, match=r"a slice of a trace, as trace\[0:1\] .* not trace\[0\]"):
+    with pytest.raises(ab.BenchError, match=r"Invalid index 0 of a trace; give a slice, such as trace\[0:1\]"):
         trace[0]
 
 

@@ -298,7 +298,12 @@ def test_custom_reshape():
         ),
         ("swin", "norm", None, "gives tokens (1, 4, 6, 32), not maps (B, K, H, W): set reshape=tokens"),
         ("vit", LN_1, "token", "There is no reshape 'token'; did you mean 'tokens'?"),
-        ("vit", LN_1, 7, "reshape is None, 'tokens', a grid (H, W), or an object with to_maps and from_maps, not 7."),
+        (
+            "vit",
+            LN_1,
+            7,
+            "Invalid reshape 7; give None, 'tokens', a grid (H, W), or an object with to_maps and from_maps.",
+        ),
         ("vit", LN_1, (5, 5), "17 tokens don't fill a grid of 5x5; set reshape to their grid."),
         ("vit", "heads.head", "tokens", "The values (1, 3) of the layer 'heads.head' are no maps of the images; set"),
         ("swin", "norm", (3, 3), "The values (1, 4, 6, 32) of the layer 'norm' are no maps of the images; set reshape"),

@@ -120,6 +120,12 @@ def test_named_layer_is_checked() -> None:
         choose(network, "2")
 
 
+def test_second_name_of_a_shared_module() -> None:
+    network = resnet()
+    network[1][0].alias = network[1][0].second
+    assert choose(network, "1.0.alias") == "1.0.second"
+
+
 def test_unused_layer_is_refused() -> None:
     network = Functional()
     network.idle = conv(3, 3)

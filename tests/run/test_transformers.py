@@ -70,7 +70,7 @@ def test_what_makes_maps_is_in_the_name_of_the_records(job, overrides, tmp_path:
         ),
         (
             "builtins:dict",
-            r"reshape is None, 'tokens', a grid \(H, W\), or an object with to_maps and from_maps, not {}",
+            r"Invalid reshape {}; give None, 'tokens', a grid \(H, W\), or an object with to_maps and from_maps",
         ),
     ],
 )

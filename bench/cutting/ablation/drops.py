@@ -94,7 +94,7 @@ def _score_differences(group: Group) -> Tensor:
 
 
 def _scores_of_rows(group: Group, rows: Rows) -> Tensor:
-    """S_k - S of some ablations of one image: (n,)."""
+    """S_k - S of a part of the ablations of one image: (n,)."""
     class_layer, image = group.head.class_layer, slice(rows.image, rows.image + 1)
     if class_layer is None:
         return rows.difference_at(group.head.logits)[:, group.targets[rows.image]]
@@ -145,7 +145,7 @@ def _constant(value: Tensor) -> Callable[[fx.Node], Tensor]:
 
 
 def _chunks(group: Group) -> Iterator[tuple[int, Tensor]]:
-    """(image, some of its live channels), as many at a time as half of the memory holds."""
+    """(image, a part of its live channels), as many channels as fit in half of the memory."""
     row_bytes = TENSORS_AT_ONCE * group.head.widest
     for image, live in enumerate(group.live):
         for channels in live.nonzero()[:, 0].split(max(1, group.memory // (2 * row_bytes))):

@@ -1,4 +1,4 @@
-"""Reads a head once: its graph, checked on one image, and where its classes part."""
+"""Reads a head once: its graph, checked on one image, and the layer whose rows are the classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from axiom_bench.cutting.sides import SideKind, select
 
 
 def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any) -> HeadGraph | None:
-    """Looks at the head once, with one image; None where a value doesn't keep its images in its first dimension.
+    """The head's graph, checked with one image; None where a value doesn't keep its images in its first dimension.
 
     activations: (1, K, H, W); sides: of that image.
     """

@@ -35,7 +35,7 @@ from axiom_bench.cutting.sides import SideKind, select
 
 @dataclass(frozen=True)
 class Rows:
-    """Some ablations of one image.
+    """A part of the ablations of one image.
 
     image: its index in the batch. channels: (n,) the ablated channels.
     transposed: a linear layer's weight as (units in, units out).
