@@ -33,7 +33,8 @@ from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.methods.axiom_cam import SPLITS
 from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
 from axiom_bench.report.run_folder import METHOD_FREE, Value
-from axiom_bench.report.statistics.summary import best, summarise
+from axiom_bench.report.statistics.best import best
+from axiom_bench.report.statistics.summary import summarise
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.tables.text import ARROWS, methods_by_status

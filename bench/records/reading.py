@@ -21,8 +21,8 @@ from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.holdings import Values
 
 WHOLE_SET_COLUMNS = (
-    "model", "layer", "data", "method", "metric", "value", "status", "images", "common_value", "common_images",
-    "replicates", "common_replicates",
+    "model", "layer", "data", "method", "metric", "value", "status", "images", "rows", "common_value", "common_images",
+    "common_rows", "replicates", "common_replicates",
 )  # fmt: skip
 
 

@@ -8,15 +8,15 @@ import pandas as pd
 
 from axiom_bench.report.numbers import counts_text, number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
+from axiom_bench.report.statistics.best import on_common_images, winners
 from axiom_bench.report.statistics.paired import SIGNIFICANCE, compare
-from axiom_bench.report.statistics.summary import best, leading, summarise
+from axiom_bench.report.statistics.summary import leading
 
 
 def last_lines(run: RunFolder) -> list[str]:
     """One line for each metric of `config.report.headline` that was measured, with every setting in it; with
     `config.report.compare`, one more for each that has a direction. Models with random weights come first."""
-    chosen = run.records[run.records["metric"].isin(run.options.headline)]
-    summary = leading(summarise(chosen))
+    summary = leading(run.summary[run.summary["metric"].isin(run.options.headline)])
     measured = [name for name in run.options.headline if name in set(summary["metric"])]
     lines = [_line(run, run.value(name), summary[summary["metric"] == name]) for name in measured]
     compared = _compared(run, run.options.compare, measured) if run.options.compare else ()
@@ -41,14 +41,18 @@ def _line(run: RunFolder, value: Value, rows: pd.DataFrame) -> str:
 
 
 def _result(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) -> str:
-    """ "xgrad_cam = hires_cam 0.123 (64 images, 120 rows)"; the range over the methods where none can be best."""
+    """ "xgrad_cam = hires_cam 0.123 (n = 64 images, 120 rows)"; the range over the methods where none can be best.
+
+    The best method's value is that on the images that all compared methods have.
+    """
     defined = rows[rows["n"] > 0]
     if defined.empty:
         return "no value"
-    winners = defined[best(defined[value.lead], value)]
-    if len(winners) and not run.has_random_weights(setting.model):
-        names = " = ".join(winners["method"])
-        return f"{names} {number(winners[value.lead].iloc[0])} ({counts_text(winners['images'], winners['n'])})"
+    best = defined[winners(run, setting, defined, value)]
+    if len(best):
+        names, common = " = ".join(best["method"]), best[f"common_{value.lead}"].iloc[0]
+        which = " in common" if on_common_images(defined) else ""
+        return f"{names} {number(common)} ({counts_text(best['common_images'], best['common_n'])}{which})"
     low, high = number(defined[value.lead].min()), number(defined[value.lead].max())
     methods = "" if set(defined["method"]) == {METHOD_FREE} else f" over {len(defined)} methods"
     return f"{low if low == high else f'{low} to {high}'}{methods} ({counts_text(defined['images'], defined['n'])})"

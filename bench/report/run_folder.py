@@ -15,6 +15,8 @@ import pandas as pd
 from axiom_bench.columns import LAYER, NOT_FINITE, OK
 from axiom_bench.records import reading
 from axiom_bench.report.options import Options
+from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
+from axiom_bench.report.statistics.summary import SPLIT_KEYS, summarise, with_bootstrap_errors, with_split
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = LAYER
@@ -95,6 +97,18 @@ class RunFolder:
     def config(self) -> Mapping[str, Any]:
         """The configuration of the run; of a sweep, of its first job."""
         return self.manifest.get("config") or {}
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row for each setting, method and metric: see `summary.summarise` and `common.with_common_values`."""
+        summary = with_bootstrap_errors(summarise(self.records), self.whole_set)
+        return with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
+
+    @cached_property
+    def split_summary(self) -> pd.DataFrame:
+        """The summary of images whose class is predicted correctly, wrongly, or unknown: with the key `split`."""
+        records = with_split(self.records)
+        return with_common_values(summarise(records, SPLIT_KEYS), records, SPLIT_KEYS)
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:

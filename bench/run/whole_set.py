@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, OK
 from axiom_bench.evaluation import whole_set
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.records import common as common_rows
 from axiom_bench.records import reading, store
+from axiom_bench.records.common import compared
 from axiom_bench.records.keys import key
 from axiom_bench.run import bootstrap
 from axiom_bench.run.compute import constants
 from axiom_bench.run.facts import Facts, is_of_layer
 from axiom_bench.run.job import Job
 
+Row = tuple[str, int]  # image id and explained class
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("model", "layer", "data", "method", "metric")]
-    + [("value", pa.float64()), ("status", pa.string()), ("images", pa.int64())]
-    + [("common_value", pa.float64()), ("common_images", pa.int64())]
+    + [("value", pa.float64()), ("status", pa.string()), ("images", pa.int64()), ("rows", pa.int64())]
+    + [("common_value", pa.float64()), ("common_images", pa.int64()), ("common_rows", pa.int64())]
     + [(name, pa.list_(pa.float64())) for name in ("replicates", "common_replicates")]
 )
 
@@ -32,19 +36,21 @@ def ensure(facts: Facts, stored: Mapping[str, Any], folder: Path) -> tuple[str, 
     """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged.
 
     stored: what the manifest says of the job's records: {"jobs": [{"records": ..., "values": ...}]}. A row for each
-    method and value: the value with its status, of how many `images`, and its replicates; and the same of the images
-    that all methods have which have any. Raises BenchError where an aggregate doesn't return its values.
+    method and value: the value with its status, of how many `images` and `rows`, and its replicates; and the same of
+    the rows that all compared methods have (see `records.common`), of which a method that isn't compared has none.
+    Raises BenchError where an aggregate doesn't return its values.
     """
     job = facts.job
     metrics = whole_set.aggregating(job.metrics)
     if not metrics:
         return ()
     aggregates = [str(metric.spec.aggregate) for metric in metrics]
+    steps = (bootstrap.__name__, common_rows.__name__, __name__)
     identity = key(
         shards=[facts.shard(shard) for shard in job.shards],
         values=facts.values,  # of all methods: they decide which images are common
         aggregates=aggregates,
-        code=facts.code([*(name.rpartition(".")[0] for name in aggregates), bootstrap.__name__, __name__]),
+        code=facts.code([*(name.rpartition(".")[0] for name in aggregates), *steps]),
     )
     name = f"whole_set/{identity}.parquet"
     if not store.is_intact(folder / name):
@@ -56,26 +62,37 @@ def ensure(facts: Facts, stored: Mapping[str, Any], folder: Path) -> tuple[str, 
 def _rows(job: Job, metric: Plugin, stored: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of one metric. The curves of one method at a time: those of all together may be gigabytes."""
     methods = [LAYER] if is_of_layer(metric) else [method.name for method in job.methods]
-    images_of = {method: set(_curves(metric, method, stored, folder)["image_id"]) for method in methods}
-    measured = [own for own in images_of.values() if own]
-    images = sorted(set().union(*measured))
-    common = sorted(set.intersection(*measured)) if measured else []
+    rows_of = {method: frozenset(_rows_of(_curves(metric, method, stored, folder))) for method in methods}
+    compared_methods, common = compared(rows_of)
+    images, common_images = _images(frozenset[Row]().union(*rows_of.values())), _images(common)
     for method in methods:
         curves = _curves(metric, method, stored, folder)
         values, replicates = whole_set.values(metric, curves), _replicates(metric, curves, images)
-        if images_of[method] == set(images) == set(common):
+        is_compared = method in compared_methods
+        if is_compared and rows_of[method] == common and images == common_images:
             common_values, common_replicates = values, replicates
         else:
-            of_common = curves[curves["image_id"].isin(common)]
+            of_common = curves[np.array([is_compared and row in common for row in _rows_of(curves)], dtype=bool)]
             common_values = whole_set.values(metric, of_common)
-            common_replicates = _replicates(metric, of_common, common)
+            common_replicates = _replicates(metric, of_common, common_images)
         for name, (value, status) in values.items():
             yield {
                 "method": method, "metric": name, "value": value, "status": status,
-                "images": len(images_of[method]), "replicates": replicates.get(name, []),
-                "common_value": common_values[name][0], "common_images": len(common) if images_of[method] else 0,
+                "images": len(_images(rows_of[method])), "rows": len(rows_of[method]),
+                "replicates": replicates.get(name, []), "common_value": common_values[name][0],
+                "common_images": len(common_images) * is_compared, "common_rows": len(common) * is_compared,
                 "common_replicates": common_replicates.get(name, []),
             }  # fmt: skip
+
+
+def _rows_of(curves: pd.DataFrame) -> list[Row]:
+    """The row that each curve is of."""
+    return list(zip(curves["image_id"], curves["target_class"], strict=True))
+
+
+def _images(rows: Iterable[Row]) -> list[str]:
+    """The images of rows, each once, sorted."""
+    return sorted({image for image, _ in rows})
 
 
 def _curves(metric: Plugin, method: str, stored: Mapping[str, Any], folder: Path) -> pd.DataFrame:

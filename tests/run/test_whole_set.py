@@ -11,13 +11,11 @@ import pandas as pd
 import pytest
 
 from axiom_bench.cli import finish
-from axiom_bench.evaluation.plugins import load
-from axiom_bench.evaluation.whole_set import values
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import reading
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.statistics.summary import leading, summarise, summary_of
+from axiom_bench.report.statistics.summary import leading, summarise
 from axiom_bench.report.statistics.whole_set import problems
 from axiom_bench.run import bootstrap
 from axiom_bench.run.manifest import Outcome, assemble
@@ -77,37 +75,71 @@ def test_each_value_has_its_replicates_and_images(run: Run, folder: Path):
         name = metric.removesuffix("_threshold")
         of_images = single[(single["metric"] == name) & (single["method"] == method)]
         assert row["images"] == row["common_images"] == of_images["image_id"].nunique()
-    errors = summary_of(finished).query("whole_set").set_index(["method", "metric"])["standard_error"]
+    errors = finished.summary.query("whole_set").set_index(["method", "metric"])["standard_error"]
     assert errors["grad_cam", "pxap"] == np.std(table["replicates"]["grad_cam", "pxap"], ddof=1) > 0
     assert list(problems(finished)) == []
 
 
-def test_common_images_are_those_that_all_methods_have(run: Run, folder: Path, tmp_path: Path, monkeypatch):
-    """A method without a map of one of the images; and one that has no map at all, which isn't counted."""
+OWN = """
+import torch
+from axiom_bench.explanation.curve import Curve
+
+
+def silent(trace, classes):
+    keep = torch.tensor([int(target) not in classes for target in trace.targets], device=trace.scores.device)
+    return torch.ones_like(trace.activations) * keep[:, None, None, None]
+
+
+def spread(explanation):
+    map_mean = explanation.heatmap.mean((1, 2))
+    return {"spread": map_mean, "spread_curve": Curve(map_mean[:, None])}
+
+
+def over_images(curves):
+    return {"spread": float(curves["spread_curve"].mean())}
+"""
+OWN_METRIC = (
+    "metric=[zeta]", "+metric.spread._target_=own_maps.spread", "+metric.spread.aggregate=own_maps.over_images",
+    "+metric.spread.needs=[nonzero_map]", "+metric.spread.curves=[spread_curve]", "+metric.spread.of=method",
+)  # fmt: skip
+
+
+def silent_on(name: str, classes: list[int]) -> tuple[str, str]:
+    """A method that has no map for these classes."""
+    return f"+method.{name}._target_=own_maps.silent", f"+method.{name}.params.classes={classes}"
+
+
+def test_values_on_the_rows_that_all_compared_methods_have(run: Run, folder: Path, tmp_path: Path, monkeypatch):
+    """Of three methods one lacks a few rows, one most of them and one all of them: the latter two aren't compared."""
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "blind_maps.py").write_text(
-        "import torch\n\n\n"
-        "def to_some(trace):\n"
-        "    keep = trace.targets % 2 == 0\n"
-        "    return torch.where(keep[:, None, None, None], trace.gradients, torch.zeros_like(trace.gradients))\n\n\n"
-        "def to_all(trace):\n"
-        "    return torch.zeros_like(trace.gradients)\n"
-    )
-    own = [f"+method.{name}._target_=blind_maps.{name}" for name in ("to_some", "to_all")]
-    finished = read(folder, run("metric=[pxap]", "data.size=12", "method=[grad_cam]", *own)[0])
+    (tmp_path / "own_maps.py").write_text(OWN)
+    size = ("data.size=24", "target=each_label")
+    classes = read(folder, run("metric=[zeta]", "method=[uniform]", *size)[0]).records["target_class"].value_counts()
+    rarest, total = int(classes.index[-1]), int(classes.sum())
+    assert 0 < 10 * classes[rarest] <= total
+    own = [*silent_on("few", [rarest]), *silent_on("most", list(range(9))), *silent_on("all", list(range(10)))]
+    (outcome,) = run(*OWN_METRIC, "method=[uniform]", *size, *own)
+    assert outcome.failure is None
+    finished = read(folder, outcome)
     table = finished.whole_set.set_index("method")
-    assert 0 < table["images"]["to_some"] < table["images"]["grad_cam"]
-    assert table["images"]["to_all"] == table["common_images"]["to_all"] == 0
-    assert table["common_images"]["to_some"] == table["common_images"]["grad_cam"] <= table["images"]["to_some"]
-    assert table["status"]["to_all"] == "no_image"
-    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, finished.manifest))
-    curves = curves[curves["status"] == "ok"]
-    common = set.intersection(*(set(rows["image_id"]) for _, rows in curves.groupby("method", observed=True)))
-    reference = curves[(curves["method"] == "grad_cam") & curves["image_id"].isin(common)]
-    expected, status = values(load("metric", "pxap"), reference)["pxap"]
-    assert table["common_value"]["grad_cam"] == expected
-    assert status == "ok"
+    assert table["rows"].to_dict() == {
+        "uniform": total, "few": total - classes[rarest], "most": classes[9], "all": 0,
+    }  # fmt: skip
+    assert table["common_rows"].to_dict() == {"uniform": total - classes[rarest], "few": table["rows"]["few"],
+                                              "most": 0, "all": 0}  # fmt: skip
+    assert table["images"]["uniform"] == 24
+    single = finished.records[(finished.records["metric"] == "spread") & (finished.records["image_id"] != "*")]
+    common = single[(single["method"] == "uniform") & (single["target_class"] != rarest)]
+    assert table["common_value"]["uniform"] == pytest.approx(common["value"].mean(), rel=1e-12)
+    assert table["common_images"]["uniform"] == table["common_images"]["few"] == common["image_id"].nunique()
+    assert table["common_value"]["few"] == table["value"]["few"]
+    assert np.isnan(table["common_value"]["most"])
+    assert table["status"]["all"] == "no_image"
     assert list(problems(finished)) == []
+    summary = finished.summary[finished.summary["whole_set"].astype(bool)].set_index("method")
+    assert summary["n"].drop("all").to_dict() == table["rows"].drop("all").to_dict()
+    assert summary["compared"].to_dict() == {"uniform": True, "few": True, "most": False, "all": False}
+    assert summary["partial"].to_dict() == {"uniform": False, "few": True, "most": True, "all": False}
 
 
 def test_values_of_other_images_or_methods_are_named_not_computed(run: Run, folder: Path):

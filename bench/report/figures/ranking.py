@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
 from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
-from axiom_bench.report.statistics.summary import leading, summarise
+from axiom_bench.report.statistics.summary import leading
 
 TITLE = "Which method leads in what"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
@@ -26,7 +26,7 @@ CHANCE = "A place says nothing of chance: see the errors in the tables."
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each setting that has several methods; where there are several such, first one over all."""
     values = [value for value in map(run.value, run.metrics) if value.has_direction]
-    summary = leading(summarise(run.records[run.records["method"] != METHOD_FREE]))
+    summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
     tables = {setting: leads(rows_at(summary, setting), values) for setting in run.settings}
     fitting = {
         setting: table
@@ -47,10 +47,13 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 
 def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
-    """Metrics x methods: the statistic that tables lead with; without rows and columns that have no value."""
-    rows = summary[summary["metric"].isin([value.name for value in values])]
+    """Metrics x methods: the statistic that tables lead with, over the images that all compared methods have; without
+    rows and columns that have no value."""
+    rows = summary[summary["metric"].isin([value.name for value in values]) & summary["compared"]]
     lead = {value.name: value.lead for value in values}
-    leads = [row["mean" if row["whole_set"] else lead[str(row["metric"])]] for _, row in rows.iterrows()]
+    leads = [
+        row["common_mean" if row["whole_set"] else f"common_{lead[str(row['metric'])]}"] for _, row in rows.iterrows()
+    ]
     table = rows.assign(lead=np.array(leads, dtype=float)).pivot(index="metric", columns="method", values="lead")
     ordered = table.reindex(index=list(lead), columns=list(dict.fromkeys(rows["method"])))
     return ordered.dropna(how="all").dropna(how="all", axis=1)
@@ -74,9 +77,9 @@ def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
 def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame) -> Drawing:
     values = [run.value(metric) for metric in table.index]
     caption = (
-        f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is no value. "
+        f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is no value to compare. "
         f"{'Numbers are what' if _is_written(table) else 'The order is by what'} tables lead with: the value of the "
-        f"whole data set, the median of a ratio, else the mean. {CHANCE}"
+        f"whole data set, the median of a ratio, else the mean; on the images that all compared methods have. {CHANCE}"
     )
     return Drawing(name, title, caption, partial(_plot, ahead(table, values), table.map(number), values))
 

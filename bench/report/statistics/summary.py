@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import OK, WHOLE_SET
-from axiom_bench.report.numbers import number
-from axiom_bench.report.run_folder import RunFolder, Value
 
 KEYS = ("model", "layer", "data", "method", "metric", "whole_set")
+SPLIT_KEYS = (*KEYS, "split")
 COUNTS = ("images", "n", "rows", "statuses")
 STATISTICS = ("images", "n", "rows", "mean", "median", "standard_error", "statuses")
 SPLITS = ("correct", "wrong", "unknown")
@@ -47,11 +46,6 @@ def summarise(records: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
     table = _with_counts_of_images(table.merge(_statuses(rows, by), on=by, how="left", validate="one_to_one"), by)
     names = [name for name in by if name != "whole_set"]
     return table.astype(dict.fromkeys(names, object))[[*by, *STATISTICS]]
-
-
-def summary_of(run: RunFolder) -> pd.DataFrame:
-    """The summary of a run, with the standard errors of its values of whole data sets."""
-    return with_bootstrap_errors(summarise(run.records), run.whole_set)
 
 
 def with_bootstrap_errors(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
@@ -98,20 +92,10 @@ def classified(records: pd.DataFrame) -> pd.Series:
     return pd.Series(pd.Categorical(names, SPLITS, ordered=True), index=records.index)
 
 
-def by_correctness(records: pd.DataFrame) -> pd.DataFrame:
-    """`summarise` with a further key `split`; values of the whole data set have no split and are left out."""
+def with_split(records: pd.DataFrame) -> pd.DataFrame:
+    """The rows of single images with the column `split`, see `classified`: values of a whole data set have no split."""
     images = records[records["image_id"] != WHOLE_SET]
-    return summarise(images.assign(split=classified(images)), (*KEYS, "split"))
-
-
-def best(values: pd.Series, value: Value) -> pd.Series:
-    """Which entries are best in the metric's direction, as printed: values that print the same tie. NaN is never best,
-    and a metric without a direction has no best entry."""
-    defined = values.dropna()
-    if not value.has_direction or defined.empty:
-        return pd.Series(False, index=values.index)
-    printed = number(defined.min() if value.better == "lower" else defined.max())
-    return values.map(lambda entry: pd.notna(entry) and number(entry) == printed).astype(bool)
+    return images.assign(split=classified(images))
 
 
 def _errors_by_image(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

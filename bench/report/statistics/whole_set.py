@@ -1,4 +1,4 @@
-"""Values of whole data sets: whether those that a run stored belong to its records, and values on common images."""
+"""Values of whole data sets: whether those that a run stored belong to its records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from axiom_bench.columns import OK, WHOLE_SET
-from axiom_bench.report.run_folder import RunFolder, Setting, rows_at
+from axiom_bench.report.run_folder import RunFolder
 
 KEYS = ["model", "layer", "data", "method", "metric"]
 AGAIN = "run the same command again to compute them"
@@ -33,24 +33,12 @@ def problems(run: RunFolder) -> Iterator[str]:
             )
 
 
-def common_values(run: RunFolder, setting: Setting, metric: str) -> pd.DataFrame:
-    """The values on the images that all methods of the run have: columns method, common_value, common_images.
-
-    Empty where every method has the same images, so that these values are the methods' own.
-    """
-    stored = rows_at(run.whole_set, setting)
-    stored = stored[(stored["metric"] == metric) & (stored["images"] > 0)]
-    if (stored["common_images"] == stored["images"]).all():
-        stored = stored[:0]
-    return stored[["method", "common_value", "common_images"]]
-
-
 def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:
     """Whether a value is stored twice, stands on another number of images, or has other common images than the rest."""
     if stored.duplicated(KEYS).any():
         return True
-    with_images = stored[stored["images"] > 0]
-    if (with_images.groupby(KEYS[:3])["common_images"].nunique() > 1).any():
+    compared = stored[stored["common_images"] > 0]
+    if (compared.groupby(KEYS[:3])["common_images"].nunique() > 1).any():
         return True
     single = run.records[(run.records["metric"] == metric) & (run.records["image_id"] != WHOLE_SET)]
     images = single[single["status"] == OK].groupby(KEYS, observed=True)["image_id"].nunique()

@@ -9,7 +9,6 @@ import pandas as pd
 
 from axiom_bench.records import files
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.statistics.summary import by_correctness, summary_of
 from axiom_bench.report.tables.by_metric import metric_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import long_frame, wide_frame
@@ -27,12 +26,15 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 
     Raises BenchError where the folder can't be written.
     """
-    summary, split = summary_of(run), by_correctness(run.records)
-    tables = list(all_tables(run, summary, split))
+    tables = list(all_tables(run, run.summary, run.split_summary))
     for table in tables:
         files.write(folder / f"{table.name}.md", to_markdown(table).encode())
         files.write(folder / f"{table.name}.tex", to_latex(table).encode())
-    frames = {"summary": long_frame(run, summary, split), "overview": wide_frame(run, summary), "runtime": run.runtime}
+    frames = {
+        "summary": long_frame(run, run.summary, run.split_summary),
+        "overview": wide_frame(run, run.summary),
+        "runtime": run.runtime,
+    }
     for name, frame in frames.items():
         files.write(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
     return tables

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 import pandas as pd
 
 from axiom_bench.report.run_folder import RunFolder, Setting, Value, rows_at
+from axiom_bench.report.statistics.best import winners
 from axiom_bench.report.statistics.summary import SPLITS
 from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.tables.text import (
     ERROR_NOTE,
     by_metric,
+    common_notes,
     group_title,
+    marked,
     name_of,
     other_statuses,
     statistic,
     target_note,
-    winners,
 )
 
 HEADER = ("Method", "Rows correct", "Correct", "Rows wrong", "Wrong", "Other statuses")
@@ -26,9 +28,10 @@ NOTE = "Median (mean) of ratios, mean \N{PLUS-MINUS SIGN} standard error of all 
 
 def correctness_tables(run: RunFolder, split: pd.DataFrame) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric of single images."""
-    notes = (target_note(str(run.config.get("target", "label"))), NOTE, ERROR_NOTE)
     for i, setting in enumerate(run.settings, start=1):
-        metrics = by_metric(run, rows_at(split, setting))
+        own = rows_at(split, setting)
+        notes = (target_note(str(run.config.get("target", "label"))), NOTE, ERROR_NOTE, *common_notes(run, own))
+        metrics = by_metric(run, own)
         groups = tuple(Group(group_title(value), tuple(_rows(run, setting, rows, value))) for value, _, rows in metrics)
         title = f"By correctness of the prediction, {run.label(setting)}"
         yield Table(f"correctness_{i}", title, HEADER, groups, notes, text_last=True)
@@ -38,11 +41,12 @@ def _rows(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) ->
     methods = list(dict.fromkeys(rows["method"]))
     parts = {name: rows[rows["split"] == name].set_index("method").reindex(methods) for name in SPLITS}
     n = {name: part["n"].fillna(0).astype(int) for name, part in parts.items()}
-    is_best = {name: winners(run, setting, part[value.lead], value) for name, part in parts.items()}
+    is_best = {name: winners(run, setting, part, value) for name, part in parts.items()}
     for method in methods:
         cells = [Cell(name_of(method))]
         for name in ("correct", "wrong"):
-            text = statistic(parts[name].loc[method], value.lead)
+            row = parts[name].loc[method]
+            text = marked(statistic(row, value.lead), row)
             cells += [Cell(f"{n[name][method]:,}"), Cell(text, bool(is_best[name][method]))]
         others = other_statuses(" ".join(rows.loc[rows["method"] == method, "statuses"]))
         unknown = n["unknown"][method]

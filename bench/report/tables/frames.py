@@ -30,7 +30,7 @@ def wide_frame(run: RunFolder, summary: pd.DataFrame) -> pd.DataFrame:
     places = pd.MultiIndex.from_frame(summary[keys].drop_duplicates())
     parts = [pd.DataFrame(index=places)]
     for name in run.metrics:
-        for whole_set in (False, True):
+        for whole_set in (True, False):
             rows = summary[(summary["metric"] == name) & (summary["whole_set"] == whole_set)]
             title = f"{name} (whole set)" if whole_set else name
             columns = {statistic: f"{title} {statistic}" for statistic in ("mean", "median", "n")}

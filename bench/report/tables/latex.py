@@ -20,6 +20,7 @@ _SPECIAL = {
     "\N{DOWNWARDS ARROW}": r"$\downarrow$",
     "\N{UPWARDS ARROW}": r"$\uparrow$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{DAGGER}": r"\dag{}",
 }
 
 

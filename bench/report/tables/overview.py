@@ -7,10 +7,19 @@ import pandas as pd
 from axiom_bench.report.last_lines import random_weights_lines
 from axiom_bench.report.numbers import NOTHING, number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
+from axiom_bench.report.statistics.best import best, winners
 from axiom_bench.report.statistics.runtime import TRACE, milliseconds
-from axiom_bench.report.statistics.summary import best, leading
+from axiom_bench.report.statistics.summary import leading
 from axiom_bench.report.tables.table import Cell, Group, Table
-from axiom_bench.report.tables.text import error_notes, heading, metric_notes, statistic, status_notes, winners
+from axiom_bench.report.tables.text import (
+    common_notes,
+    error_notes,
+    heading,
+    marked,
+    metric_notes,
+    statistic,
+    status_notes,
+)
 
 TIME = Value("time", "Run time", better="lower")
 LEGEND = (
@@ -30,7 +39,7 @@ def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     ]
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
     header = ("Method", "Images", "Rows", *(heading(value, value.name in whole_set) for value in values), *time)
-    row_notes = (*metric_notes(values), *status_notes(run, rows), *_missing(run), *_kept(run))
+    row_notes = (*common_notes(run, rows), *metric_notes(values), *status_notes(run, rows), *_missing(run), *_kept(run))
     notes = (*random_weights_lines(run), LEGEND, *error_notes(run, bool(whole_set)), *_time_notes(run), *row_notes)
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
 
@@ -41,8 +50,8 @@ def _rows(run: RunFolder, setting: Setting, summary: pd.DataFrame, values: list[
     for value in values:
         rows = summary[summary["metric"] == value.name].set_index("method").reindex(methods)
         lead = "mean" if rows["whole_set"].eq(True).any() else value.lead
-        texts = [statistic(row, lead) for _, row in rows.iterrows()]
-        is_best = winners(run, setting, rows[value.lead], value)
+        texts = [marked(statistic(row, lead), row) for _, row in rows.iterrows()]
+        is_best = winners(run, setting, rows, value)
         columns.append([Cell(*pair) for pair in zip(texts, is_best, strict=True)])
     if len(run.runtime):
         times = milliseconds(run, setting)

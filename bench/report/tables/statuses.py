@@ -27,8 +27,9 @@ def _rows(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
     Titles have commas of their own.
     """
     metrics: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    of_images = set(summary.loc[~summary["whole_set"].astype(bool), "metric"])
     for value, whole_set, rows in by_metric(run, summary):
-        if not whole_set:  # its images have the same statuses
+        if not whole_set or value.name not in of_images:  # else its images have the same statuses
             for (status, count), methods in methods_by_status(rows).items():
                 metrics.setdefault((status, count, methods), []).append(value.title)
     for (status, count, methods), titles in metrics.items():

@@ -6,12 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
-from axiom_bench.report.numbers import NOTHING, PLUS_MINUS, number, with_error
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
+from axiom_bench.report.numbers import NOTHING, PLUS_MINUS, counts_text, number, with_error
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value, rows_at
 from axiom_bench.report.statistics import whole_set as whole_sets
-from axiom_bench.report.statistics.summary import best, counts_of
+from axiom_bench.report.statistics.best import on_common_images
+from axiom_bench.report.statistics.summary import counts_of
 
 ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
+PARTIAL = "\N{DAGGER}"
+PARTIAL_NOTE = (
+    f"{PARTIAL} fewer images or rows than another method has. Bold is then the best on those that all compared methods "
+    "have; a method that lacks more than a tenth of them isn't compared. In common:"
+)
 LAYER_ALONE = "(layer alone)"
 MOST_NOTES = 8
 ERROR_NOTE = (
@@ -54,11 +60,31 @@ def statistic(row: pd.Series, lead: str) -> str:
     return with_error(row["mean"], row["standard_error"])
 
 
-def winners(run: RunFolder, setting: Setting, values: pd.Series, value: Value) -> pd.Series:
-    """Which entries are bold: the best in the metric's direction; none for a model with random weights."""
-    if run.has_random_weights(setting.model):
-        return pd.Series(False, index=values.index)
-    return best(values, value)
+def marked(text: str, row: pd.Series) -> str:
+    """The text of a value with a mark where the method has fewer rows than another method of the metric."""
+    return text + PARTIAL if text != NOTHING and row.get("partial") == True else text  # noqa: E712 - it may be NaN
+
+
+def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
+    """What the mark means, and how many images decide which method is best, for each metric with such values."""
+    labels_of: dict[str, list[str]] = {}
+    for setting in run.settings:
+        for value, _, rows in by_metric(run, rows_at(summary, setting)):
+            if on_common_images(rows):
+                labels_of.setdefault(f"{value.title} {_common(rows)}", []).append(run.label(setting))
+    if not labels_of:
+        return []
+    several = summary[["model", "layer", "data"]].drop_duplicates().shape[0] > 1
+    parts = (f"{text} ({_listed(labels)})" if several else text for text, labels in labels_of.items())
+    return [f"{PARTIAL_NOTE} {'; '.join(parts)}."]
+
+
+def _common(rows: pd.DataFrame) -> str:
+    """ "n = 60 images, 112 rows, without random": the images that all compared methods have, and who isn't compared."""
+    compared = rows[rows["compared"]]
+    others = ", ".join(rows.loc[(rows["n"] > 0) & ~rows["compared"], "method"])
+    counts = counts_text(compared["common_images"], compared["common_n"]) if len(compared) else "none"
+    return f"{counts}, without {others}" if others else counts
 
 
 def error_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
@@ -89,9 +115,9 @@ def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ..
 
 
 def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bool, pd.DataFrame]]:
-    """(metric, is it of the whole data set, its rows), in the order of the manifest."""
+    """(metric, is it of the whole data set, its rows), in the manifest's order; the whole data set's come first."""
     for name in run.metrics:
-        for whole_set in (False, True):
+        for whole_set in (True, False):
             rows = summary[(summary["metric"] == name) & (summary["whole_set"] == whole_set)]
             if len(rows):
                 yield run.value(name), whole_set, rows

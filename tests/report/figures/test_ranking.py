@@ -35,7 +35,8 @@ def test_what_leads_is_the_whole_data_sets_value_or_the_statistic_that_tables_le
         ("a", "error", False, 0.9, 0.1), ("b", "error", False, 0.8, 0.2), ("a", "iou", False, 0.3, 0.9),
         ("b", "iou", False, NAN, NAN), ("a", "max_box_acc", True, 0.7, NAN), ("c", "iou", False, NAN, NAN),
     ]  # fmt: skip
-    summary = pd.DataFrame(rows, columns=["method", "metric", "whole_set", "mean", "median"])
+    summary = pd.DataFrame(rows, columns=["method", "metric", "whole_set", "common_mean", "common_median"])
+    summary["compared"] = summary["common_mean"].notna()
     values = [Value("error", "Error", "ratio", "lower"), Value("iou", "IoU", "share", "higher"),
               Value("max_box_acc", "MaxBoxAcc", "ratio", "higher")]  # fmt: skip
     table = ranking.leads(summary, values)

@@ -10,7 +10,7 @@ import pytest
 
 from axiom_bench.report.numbers import NOTHING
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.statistics.summary import by_correctness, summarise
+from axiom_bench.report.statistics.summary import summarise
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import wide_frame
@@ -34,7 +34,7 @@ def run(usual_run: Path) -> RunFolder:
 
 
 def test_overview_has_the_papers_columns(run: RunFolder) -> None:
-    table = overview_table(run, summarise(run.records))
+    table = overview_table(run, run.summary)
     first = [title.split("\n")[0] for title in table.header]
     assert first == [
         *("Method", "Images", "Rows", "Sensitivity error", "Conservation error", "Conservation error, raw"),
@@ -46,7 +46,7 @@ def test_overview_has_the_papers_columns(run: RunFolder) -> None:
 
 
 def test_overview_leads_with_the_median_of_ratios(run: RunFolder) -> None:
-    rows = texts(overview_table(run, summarise(run.records)))
+    rows = texts(overview_table(run, run.summary))
     values = run.at(run.settings[0])
     of = values[(values["method"] == "xgrad_cam") & (values["metric"] == "conservation_error")]["value"]
     assert rows["xgrad_cam"][3] == f"{of.median():.3f} ({of.mean():.2f})"
@@ -58,7 +58,7 @@ def test_overview_leads_with_the_median_of_ratios(run: RunFolder) -> None:
 
 
 def test_run_time_is_trace_plus_method(run: RunFolder) -> None:
-    rows = texts(overview_table(run, summarise(run.records)))
+    rows = texts(overview_table(run, run.summary))
     assert rows["grad_cam"][-1] == "*11.0*"
     assert rows["hires_cam"][-1] == "13.0"
 
@@ -66,19 +66,19 @@ def test_run_time_is_trace_plus_method(run: RunFolder) -> None:
 def test_ties_are_all_bold(make_run: Any, make_records: Any) -> None:
     records = make_records(20, methods={"xgrad_cam": {"on_score_scale": True}, "hires_cam": {"on_score_scale": True}})
     run = RunFolder.read(make_run(records, pictures=False))
-    rows = texts(overview_table(run, summarise(run.records)))
+    rows = texts(overview_table(run, run.summary))
     assert rows["xgrad_cam"][2] == rows["hires_cam"][2]
     assert rows["xgrad_cam"][2].startswith("*")
 
 
 def test_notes_name_every_other_status(run: RunFolder) -> None:
-    notes = overview_table(run, summarise(run.records)).notes
+    notes = overview_table(run, run.summary).notes
     assert "Sensitivity error, Conservation error of guided_xgrad_cam, random: not_on_score_scale 120 of 120." in notes
     assert "Confidence drop of grad_cam: zero_map 8 of 120." in notes
 
 
 def test_statuses_are_complete(run: RunFolder) -> None:
-    table = status_table(run, summarise(run.records))
+    table = status_table(run, run.summary)
     counted = 0
     for group in table.groups:
         for row in group.rows:
@@ -94,12 +94,12 @@ def test_metrics_with_the_same_statuses_share_a_row(make_records: Any, make_run:
         status=rows_of_one["status"].mask(missing, "not_applicable"), value=rows_of_one["value"].mask(missing)
     )
     run = RunFolder.read(make_run(pd.concat([rows_of_one, rows_of_one.assign(metric="pointing_game")])))
-    (line,) = status_table(run, summarise(run.records)).groups[0].rows
+    (line,) = status_table(run, run.summary).groups[0].rows
     assert [cell.text for cell in line] == ["Box IoU; pointing_game", "not_applicable", "random", "4 of 4"]
 
 
 def test_correctness_splits_n(run: RunFolder) -> None:
-    table = next(iter(correctness_tables(run, by_correctness(run.records))))
+    table = next(iter(correctness_tables(run, run.split_summary)))
     rows = texts(table)
     assert int(rows["grad_cam"][0]) + int(rows["grad_cam"][2]) == 120
     assert rows["random"] == ["0", NOTHING, "0", NOTHING, "not_on_score_scale 120"]
@@ -137,7 +137,7 @@ def test_many_metrics_are_one_wide_row_without_a_warning(
     records = make_records(n=2)
     rows_of_one = records[records["metric"] == "box_iou"]
     run = RunFolder.read(make_run(pd.concat([rows_of_one.assign(metric=f"metric_{i}") for i in range(60)])))
-    wide = wide_frame(run, summarise(run.records))
+    wide = wide_frame(run, run.summary)
     assert wide.shape == (len(rows_of_one.drop_duplicates(["model", "method"])), 4 + 60 * 3 + 1)
     assert not recwarn.list
 
