@@ -13,24 +13,38 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.rounding import rounded, widened
+from axiom_bench.metrics.shared.pixel_order import pixel_ranks
+from axiom_bench.metrics.shared.rounding import widened
 
 OUTPUTS = ("probability", "logit", "accuracy")
 Fill = str | Sequence[float]
 
 
-def perturb(
-    images: Tensor, heatmap: Tensor, mode: str = "soft", fraction: float = 0.1, fill: Fill = "mean", blur: float = 0.05
-) -> Tensor:
-    """Images with what the map highlights replaced: (B, 3, H', W'), (B, H', W') in [0, 1] -> (B, 3, H', W').
+def blended(images: Tensor, amount: Tensor, fill: Fill = "mean", blur: float = 0.05) -> Tensor:
+    """image (1 - a) + fill a: images (B, 3, H', W'), a (B, H', W') in [0, 1] -> (B, 3, H', W').
 
-    mode "soft": image (1 - h) + fill h. mode "hard": the highest `fraction` of the pixels, the same number for every
-    map, at least one, ties to the first pixel of the map rounded to 1e-6.
-    fill and blur: see `filling`.
-    Raises BenchError for another mode or fill, and for a fraction outside [0, 1].
+    fill and blur: see `filling`. Raises BenchError for another fill.
     """
-    h = _highlighted(heatmap, mode, fraction)[:, None].to(images.dtype)
-    return images * (1 - h) + filling(images, fill, blur) * h
+    amount = amount[:, None].to(images.dtype)
+    return images * (1 - amount) + filling(images, fill, blur) * amount
+
+
+def highlighted(explanation: Explanation, mode: str = "soft", fraction: float = 0.1) -> Tensor:
+    """How much of each pixel the map highlights, in [0, 1]: (B, H', W').
+
+    mode "soft": the heatmap. mode "hard": 1 for the highest `fraction` of the pixels, the same number for every map, at
+    least one (see `shared.pixel_order` for their order), 0 for all others.
+    Raises BenchError for another mode, and for a fraction outside [0, 1].
+    """
+    heatmap = given(explanation.heatmap, "heatmap")
+    if mode == "soft":
+        return heatmap
+    if mode != "hard":
+        raise BenchError(f"A perturbation's mode is 'soft' or 'hard', not {mode!r}.")
+    if not 0 <= fraction <= 1:
+        raise BenchError(f"A perturbation's fraction of pixels lies in [0, 1]; it is {fraction}.")
+    count = max(1, round(fraction * heatmap[0].numel()))
+    return (pixel_ranks(explanation) < count).to(heatmap)
 
 
 def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
@@ -66,7 +80,7 @@ def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
 def kept_images(explanation: Explanation, fill: Fill, blur: float, rows: slice = slice(None)) -> Tensor:
     """The images with only what the map highlights: image h + fill (1 - h), (rows, 3, H', W')."""
     heatmap = widened(given(explanation.heatmap, "heatmap")[rows])
-    return perturb(given(explanation.images, "images")[rows], 1 - heatmap, "soft", fill=fill, blur=blur)
+    return blended(given(explanation.images, "images")[rows], 1 - heatmap, fill, blur)
 
 
 def kept_image(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> PerturbedImages:
@@ -76,20 +90,6 @@ def kept_image(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05
         return kept_images(explanation, fill, blur, rows)[:, None]
 
     return PerturbedImages(("kept", str(fill), blur), 1, perturbed)
-
-
-def _highlighted(heatmap: Tensor, mode: str, fraction: float) -> Tensor:
-    """The replaced fraction of each pixel, in [0, 1]: (B, H', W')."""
-    if mode == "soft":
-        return heatmap
-    if mode != "hard":
-        raise BenchError(f"A perturbation's mode is 'soft' or 'hard', not {mode!r}.")
-    if not 0 <= fraction <= 1:
-        raise BenchError(f"A perturbation's fraction of pixels lies in [0, 1]; it is {fraction}.")
-    pixels = rounded(heatmap).flatten(1)
-    count = max(1, round(fraction * pixels.shape[1]))
-    highest = pixels.sort(dim=1, descending=True, stable=True).indices[:, :count]
-    return torch.zeros_like(pixels).scatter(1, highest, 1.0).view_as(heatmap)
 
 
 def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
