@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
+from scipy import ndimage
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
@@ -17,6 +19,7 @@ from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 from axiom_bench.metrics.shared.rounding import widened
 
 OUTPUTS = ("probability", "logit", "accuracy")
+RISE_KERNEL, RISE_SIGMA = 11, 5  # pixels
 Fill = str | Sequence[float]
 
 
@@ -96,8 +99,9 @@ def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
     """What replaces pixels of images (B, 3, H', W'); broadcasts to them.
 
     fill "mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
-    "blur": the image under a Gaussian with sigma = `blur` x the shorter side. Or a colour: a number per channel, in
-    normalised pixels; black is -mean / std, for ImageNet [-2.118, -2.036, -1.804].
+    "blur": the image under a Gaussian with sigma = `blur` x the shorter side. "rise": under the kernel of RISE's code,
+    11 x 11 pixels at any image size. Or a colour: a number per channel, in normalised pixels; black is -mean / std, for
+    ImageNet [-2.118, -2.036, -1.804].
     Raises BenchError for another fill, and for a blur that is needed and not in (0, 1].
     """
     if fill == "mean":
@@ -108,10 +112,12 @@ def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
         if not 0 < blur <= 1:
             raise BenchError(f"The blur, a share of the image's shorter side, lies above 0 and up to 1; it is {blur}.")
         return _blurred(images, blur * min(images.shape[-2:]))
+    if fill == "rise":
+        return _blurred_as_rise(images)
     if not isinstance(fill, str) and len(fill) == images.shape[1]:
         return images.new_tensor(list(fill))[:, None, None]
     raise BenchError(
-        f"A perturbation's fill is 'mean', 'blur', 'zero' or a colour of {images.shape[1]} numbers, not {fill!r}."
+        f"A perturbation's fill is 'mean', 'zero', 'blur', 'rise' or {images.shape[1]} numbers, not {fill!r}."
     )
 
 
@@ -120,7 +126,20 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
     reach = math.ceil(3 * sigma)
     steps = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-(steps**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
-    for across, padding in ((kernel[:, :, None], (reach, reach, 0, 0)), (kernel[..., None], (0, 0, reach, reach))):
-        images = functional.conv2d(functional.pad(images, padding, "replicate"), across, groups=images.shape[1])
-    return images
+    return _convolved(functional.pad(images, (reach,) * 4, "replicate"), kernel / kernel.sum())
+
+
+def _blurred_as_rise(images: Tensor) -> Tensor:
+    """gkern(11, 5) of RISE's evaluation.py: scipy's Gaussian of sigma 5 on an impulse in 11 x 11 pixels, where what
+    would lie outside is reflected inwards; zeros outside of the image."""
+    impulse = np.zeros(RISE_KERNEL)
+    impulse[RISE_KERNEL // 2] = 1
+    kernel = torch.from_numpy(ndimage.gaussian_filter1d(impulse, RISE_SIGMA)).to(images)
+    return _convolved(functional.pad(images, (RISE_KERNEL // 2,) * 4), kernel)
+
+
+def _convolved(images: Tensor, kernel: Tensor) -> Tensor:
+    """The separable convolution of padded images with a kernel for rows and columns alike."""
+    kernels = kernel.expand(images.shape[1], 1, -1)
+    columns = functional.conv2d(images, kernels[:, :, :, None], groups=images.shape[1])
+    return functional.conv2d(columns, kernels[:, :, None, :], groups=images.shape[1])

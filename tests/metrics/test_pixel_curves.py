@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch import nn
 
 import axiom_bench as ab
@@ -51,7 +52,7 @@ def brute_force(explanation, steps, fill, output, first, inserts):
 @pytest.mark.parametrize(("steps", "output", "first"), [(9, "probability", "highest"), (7, "logit", "lowest")])
 def test_curves_equal_pixel_after_pixel(explanation, steps, output, first):
     settings_ = {"steps": steps, "output": output, "first": first}
-    for metric, kind, fill in ((insertion_auc, "insertion", "blur"), (deletion_auc, "deletion", "zero")):
+    for metric, kind, fill in ((insertion_auc, "insertion", "rise"), (deletion_auc, "deletion", "zero")):
         actual = metric(explanation, **settings_)
         expected = brute_force(explanation, steps, fill, output, first, kind == "insertion")
         torch.testing.assert_close(actual[kind], expected, **EXACT)
@@ -60,7 +61,7 @@ def test_curves_equal_pixel_after_pixel(explanation, steps, output, first):
 
 
 def test_the_ends_are_the_image_and_what_fills_it(trace, explanation):
-    blurred = confidence(trace.forward(filling(trace.images, "blur", 0.0223)), trace.targets)
+    blurred = confidence(trace.forward(filling(trace.images, "rise")), trace.targets)
     blank = confidence(trace.forward(torch.zeros_like(trace.images)), trace.targets)
     unchanged = confidence(trace.logits, trace.targets)
     inserted, deleted = insertion_auc(explanation)["insertion"], deletion_auc(explanation)["deletion"]
@@ -117,6 +118,30 @@ def test_a_positive_factor_on_the_map_changes_nothing(trace, explain, factor):
         actual, expected = (next(iter(metric(each, steps=5).values())) for each in (scaled, built))
         torch.testing.assert_close(actual, expected, **EXACT)
         assert ((actual >= 0) & (actual <= 1)).all()
+
+
+def test_curves_are_those_of_rises_evaluation(trace, explanation):
+    """CausalMetric of RISE's evaluation.py written out: pixels per step, flipped argsort, its kernel, its area."""
+    step, pixels = 12, 144
+    impulse = np.zeros((11, 11))
+    impulse[5, 5] = 1
+    kernel = torch.from_numpy(ndimage.gaussian_filter(impulse, 5)).expand(3, 1, 11, 11)
+    heatmap = torch.rand(4, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # without ties
+    random = replace(explanation, heatmap=heatmap)
+    found = insertion_auc(random, steps=pixels // step), deletion_auc(random, steps=pixels // step)
+    blurred = torch.nn.functional.conv2d(trace.images, kernel, padding=5, groups=3)
+    runs = ((blurred, trace.images), (trace.images, torch.zeros_like(trace.images)))
+    for actual, (start, finish) in zip(found, runs, strict=True):
+        order = np.flip(np.argsort(heatmap.reshape(4, pixels).numpy(), axis=1), axis=1).copy()
+        canvas, scores = start.clone().reshape(4, 3, pixels), []
+        for i in range(pixels // step + 1):
+            scores.append(trace.forward(canvas.view_as(start)).softmax(1)[range(4), trace.targets])
+            for row in range(4):
+                coordinates = order[row, step * i : step * (i + 1)]
+                canvas[row][:, coordinates] = finish.reshape(4, 3, pixels)[row][:, coordinates]
+        curve = torch.stack(scores)
+        area_under = (curve.sum(0) - curve[0] / 2 - curve[-1] / 2) / (len(curve) - 1)
+        torch.testing.assert_close(next(iter(actual.values())), area_under, **EXACT)
 
 
 def test_the_difference_costs_nothing_beside_both(trace, explanation):
