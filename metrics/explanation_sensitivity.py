@@ -16,7 +16,7 @@ from axiom_bench.explanation.explanation import Explanation, given
 
 
 def explanation_sensitivity(
-    explanation: Explanation, radius: float = 0.02, samples: int = 10, seed: int = 0
+    explanation: Explanation, radius: float = 0.2, samples: int = 50, seed: int = 0
 ) -> MetricGenerator[dict[str, Tensor]]:
     """How far the raw map moves when the image moves a little -> two values (B,), >= 0, lower is better.
 
@@ -24,15 +24,15 @@ def explanation_sensitivity(
     Phi is the signed raw map of the same class, norms are Euclidean over its pixels. The y are `samples` draws, uniform
     in |y - x| <= radius for each value of the image as the network takes it, seeded by the image and `seed`: a lower
     bound of the maximum over the ball. arXiv:1901.09392 has no division; its authors' code divides, so that a method's
-    scale doesn't count, and draws 50 times with radius 0.2 of pixels in [0, 1]; radius and samples here are captum's.
+    scale doesn't count, and draws 50 times with radius 0.2, for a network whose input is in [0, 1].
     The mean is the average sensitivity of Bhatt et al., arXiv:2005.00631.
     A raw map of zeros gives NaN. Costs a trace, for all methods, and the method for each sample.
     Raises BenchError for less than one sample, and for a radius that is negative or infinite.
     """
     if samples < 1:
-        raise BenchError(f"explanation_sensitivity needs at least one sample, not samples={samples}.")
+        raise BenchError(f"an explanation's sensitivity needs at least one sample, not samples={samples}.")
     if not 0 <= radius < math.inf:
-        raise BenchError(f"explanation_sensitivity needs a radius of 0 or more, not radius={radius}.")
+        raise BenchError(f"an explanation's sensitivity needs a radius of 0 or more, not radius={radius}.")
     trace = given(explanation.trace, "trace")
     distances = []
     for sample in range(samples):
@@ -42,6 +42,17 @@ def explanation_sensitivity(
     norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
     relative = torch.stack(distances) / norm.masked_fill(norm == 0, torch.nan)
     return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
+
+
+def explanation_sensitivity_fast(
+    explanation: Explanation, radius: float = 0.02, samples: int = 10, seed: int = 0
+) -> MetricGenerator[dict[str, Tensor]]:
+    """`explanation_sensitivity` at the defaults of captum's sensitivity_max -> two values (B,), >= 0, lower is better.
+
+    {max_sensitivity_fast, avg_sensitivity_fast}: of a tenth of the radius, at a fifth of the cost.
+    """
+    values = yield from explanation_sensitivity(explanation, radius, samples, seed)
+    return {f"{name}_fast": value for name, value in values.items()}
 
 
 def _noisy_trace(trace: Trace, radius: float, seed: str) -> Trace:

@@ -13,7 +13,7 @@ from axiom_bench.metrics.shared.pixel_curves import area, deletion_curve, insert
 def insertion_minus_deletion(
     explanation: Explanation,
     steps: int = 224,
-    insertion_fill: Fill = "blur",
+    insertion_fill: Fill = "rise",
     deletion_fill: Fill = "zero",
     blur: float = 0.0223,
     output: str = "probability",

@@ -21,35 +21,67 @@ from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 def model_parameter_randomisation(
     explanation: Explanation,
     order: str = "cascading",
-    stages: int = 3,
+    stages: int | None = None,
     similarity: str = "spearman",
     seed: int = 0,
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """The mean over stages of the similarity between the map and the same method's map of a randomised model -> (B,).
 
-    Also the curve: stage by stage, (B, stages).
-
-    Near 0: the map depends on what the model learned. Near 1: it doesn't, however convincing it looks.
-    order "cascading": the layers are re-initialised from the top down, a third of them, two thirds, all of them for
-    stages=3; "independent": each third alone. arXiv:1810.03292 takes a stage for every layer or block; more
-    `stages` than layers means one for each. similarity: see `shared.similarity`; the paper's Spearman without absolute
-    values, on the signed raw map. NaN where a map is constant. The copies depend on the model and `seed` alone, and are
-    made once for a cut. Costs a trace, for all methods, and the method for each stage.
+    {model_parameter_randomisation: (B,), randomisation: the curve that the paper shows, (B, stages)}. Near 0: the map
+    depends on what the model learned. Near 1: it doesn't, however convincing it looks.
+    order "cascading": the layers are re-initialised from the top down, one more at each stage; "independent": each
+    layer alone. stages: None, one for each module with parameters of its own, as in arXiv:1810.03292; or a number of
+    groups of layers. similarity: see `shared.similarity`; the paper's Spearman without absolute values, on the signed
+    raw map. NaN where a map is constant. The copies depend on the model and `seed` alone, and are made once for a cut.
+    Costs a trace, for all methods, and the method for each stage.
     Raises BenchError for another order or similarity, and for less than one stage.
     """
-    if stages < 1:
+    if stages is not None and stages < 1:
         raise BenchError(f"model_parameter_randomisation needs at least one stage, not stages={stages}.")
     trace = given(explanation.trace, "trace")
-    key = ("model_parameter_randomisation", order, stages, seed)
     similarities = []
-    for stage in range(min(stages, number_of_layers(trace.cut_model.model))):
+    layers = number_of_layers(trace.cut_model.model)
+    stages = layers if stages is None else min(stages, layers)
+    key = ("model_parameter_randomisation", order, stages, seed)
+    for stage in range(stages):
         other_trace = partial(_randomised_trace, trace, key, stage, order, stages, seed)
         compare = partial(similarity_of, explanation, kind=similarity)
         similarities.append((yield Reexplanation(other_trace, compare, key=(*key, stage))))
     points = torch.stack(similarities, dim=1)
-    fractions = [(stage + 1) / len(similarities) for stage in range(len(similarities))]
-    curve = Curve(points, fractions, "Model parameter randomisation", "fraction of layers randomised", "similarity")
+    fractions = [(stage + 1) / stages for stage in range(stages)]
+    label = "fraction of layers randomised" if order == "cascading" else "depth of the randomised layer, from the top"
+    curve = Curve(points, fractions, f"Model parameter randomisation, {order}", label, "similarity")
     return {"model_parameter_randomisation": points.mean(1), "randomisation": curve}
+
+
+def model_parameter_randomisation_independent(
+    explanation: Explanation,
+    order: str = "independent",
+    stages: int | None = None,
+    similarity: str = "spearman",
+    seed: int = 0,
+) -> MetricGenerator[dict[str, Tensor | Curve]]:
+    """`model_parameter_randomisation` with one layer at a time re-initialised, the others as trained -> (B,).
+
+    {model_parameter_randomisation_independent: (B,), randomisation_independent: the curve, (B, stages)}.
+    """
+    values = yield from model_parameter_randomisation(explanation, order, stages, similarity, seed)
+    return {f"{name}_independent": value for name, value in values.items()}
+
+
+def model_parameter_randomisation_fast(
+    explanation: Explanation,
+    order: str = "cascading",
+    stages: int | None = 3,
+    similarity: str = "spearman",
+    seed: int = 0,
+) -> MetricGenerator[dict[str, Tensor | Curve]]:
+    """`model_parameter_randomisation` in three stages: a third of the layers, two thirds, all of them -> (B,).
+
+    {model_parameter_randomisation_fast: (B,), randomisation_fast: the curve, (B, stages)}.
+    """
+    values = yield from model_parameter_randomisation(explanation, order, stages, similarity, seed)
+    return {f"{name}_fast": value for name, value in values.items()}
 
 
 def _randomised_trace(trace: Trace, key: Hashable, stage: int, order: str, stages: int, seed: int) -> Trace:

@@ -19,7 +19,7 @@ from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.imputation import impute
 from axiom_bench.metrics.shared.perturbation import scoring
-from axiom_bench.metrics.shared.pixel_curves import pixel_ranks
+from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 
@@ -87,8 +87,8 @@ def _imputed_images(
     if not 0 <= noise < math.inf:
         raise BenchError(f"ROAD's noise is a standard deviation, 0 or more; it is {noise}.")
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    heatmap = given(explanation.heatmap, "heatmap")
-    ranks, pixels = pixel_ranks(heatmap, first), heatmap[0].numel()
+    ranks = pixel_ranks(explanation, first)
+    pixels = ranks[0].numel()
     counts = torch.tensor([min(round(fraction * pixels), pixels - 1) for fraction in fractions]).to(ranks)
     normal = trace.once(("road noise", seed), lambda: _normal(images, seed))
 

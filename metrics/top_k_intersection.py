@@ -14,11 +14,11 @@ from axiom_bench.metrics.shared.highest import highest_in_mask
 def top_k_intersection(explanation: Explanation, k: int = 1000) -> Tensor:
     """The share of the k highest pixels that lie in the mask of the explained class -> (B,) in [0, 1].
 
-    Ties to the first pixel of the map rounded to 1e-6. An image of fewer than k pixels has all of them looked at. A
+    See `shared.pixel_order` for the order of equal pixels. An image of fewer than k pixels has all of them counted. A
     mask of fewer than k pixels can't reach 1: see rank_accuracy of `mass_accuracy`. Raises BenchError for k < 1.
     """
     if k < 1:
         raise BenchError(f"top_k_intersection's k is {k}; it counts pixels, so give 1 or more.")
     masks = given(explanation.masks, "masks")
-    looked_at = min(k, masks[0].numel())
-    return torch.from_numpy(highest_in_mask(explanation, np.full(len(masks), looked_at)) / looked_at)
+    num_pixels = min(k, masks[0].numel())
+    return torch.from_numpy(highest_in_mask(explanation, np.full(len(masks), num_pixels)) / num_pixels)

@@ -15,7 +15,7 @@ from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.annotations import AnnotatedRows, Objects
-from axiom_bench.explanation.heatmap import Map, heatmap
+from axiom_bench.explanation.heatmap import Map, check_heatmap, heatmap
 
 Method = Callable[[Trace], Tensor | Map]
 Shared = TypeVar("Shared")
@@ -29,6 +29,7 @@ class Explanation:
     trace: the Trace that was explained. contributions: (B, K, H, W), M = w F, signed, or None for a `Map`.
     raw_map: (B, h, w), signed. heatmap: (B, H', W') in [0, 1]. images: (B, 3, H', W').
     boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive. masks: (B, H', W') bool.
+    A heatmap outside of [0, 1] raises BenchError, and so does one that isn't finite and has no raw map.
     Boxes and masks are of the explained class only. others: per row the objects of the image's other classes
     that the model has.
     """
@@ -44,6 +45,10 @@ class Explanation:
     method: Method | None = None
     normalise: str = "maximum"
     _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.heatmap is not None:  # where a raw map isn't finite, a status says so; a heatmap alone has none
+            check_heatmap(self.heatmap, finite=self.raw_map is None)
 
     @staticmethod
     def of(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.errors import unknown
+from axiom_bench.errors import BenchError, unknown
 
 NORMALISATIONS = ("maximum", "minmax")
 
@@ -40,6 +40,21 @@ def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") 
         resized = resized - resized.amin((1, 2), keepdim=True)
     maximum = resized.amax((1, 2), keepdim=True)
     return resized / torch.where(maximum == 0, torch.ones_like(maximum), maximum)
+
+
+def check_heatmap(heatmap: object, finite: bool) -> None:
+    """Raises BenchError unless it is a floating-point tensor (B, H', W') in [0, 1].
+
+    finite: whether NaN and infinity are refused too.
+    """
+    if isinstance(heatmap, Tensor) and heatmap.ndim == 3 and heatmap.is_floating_point():
+        in_range = (heatmap >= 0) & (heatmap <= 1)
+        if (in_range if finite else in_range | ~heatmap.isfinite()).all():
+            return
+    raise BenchError(
+        "A heatmap is a floating-point tensor (B, H', W') with values in [0, 1]; pass ab.heatmap(map, (H', W')), which "
+        "makes one of any map (B, h, w)."
+    )
 
 
 def check_normalise(name: str) -> str:

@@ -1,28 +1,20 @@
-"""The highest pixels of a map, and where they lie."""
+"""How many of a map's highest pixels lie in its mask."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.rounding import millionths
+from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 
 def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
-    """(B,) int -> (B,) int: how many of the counts[i] highest pixels of map i, rounded to 1e-6, lie in its mask.
+    """(B,) int -> (B,) int: how many of the counts[i] highest pixels of map i lie in its mask.
 
-    Ties to the first pixel.
+    See `shared.pixel_order` for the order of equal pixels.
     """
-    levels, masks = millionths(explanation), given(explanation.masks, "masks").cpu().numpy()
-    rows = zip(levels, masks, counts, strict=True)
-    return np.array([np.count_nonzero(_highest(one.ravel(), int(count)) & mask.ravel()) for one, mask, count in rows])
-
-
-def _highest(levels: np.ndarray, count: int) -> np.ndarray:
-    if count == 0:
-        return np.zeros(levels.shape, dtype=bool)
-    least = np.partition(levels, -count)[-count]  # the lowest level among them
-    chosen: np.ndarray = levels > least
-    ties = np.flatnonzero(levels == least)
-    chosen[ties[: count - np.count_nonzero(chosen)]] = True
-    return chosen
+    ranks, masks = pixel_ranks(explanation).cpu(), given(explanation.masks, "masks").cpu()
+    among_highest = ranks < torch.from_numpy(counts)[:, None, None]
+    hits: np.ndarray = (among_highest & masks).sum((1, 2)).numpy()
+    return hits

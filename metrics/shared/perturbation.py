@@ -5,32 +5,49 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
+from scipy import ndimage
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.rounding import rounded, widened
+from axiom_bench.metrics.shared.pixel_order import pixel_ranks
+from axiom_bench.metrics.shared.rounding import widened
 
 OUTPUTS = ("probability", "logit", "accuracy")
+RISE_KERNEL, RISE_SIGMA = 11, 5  # pixels
 Fill = str | Sequence[float]
 
 
-def perturb(
-    images: Tensor, heatmap: Tensor, mode: str = "soft", fraction: float = 0.1, fill: Fill = "mean", blur: float = 0.05
-) -> Tensor:
-    """Images with what the map highlights replaced: (B, 3, H', W'), (B, H', W') in [0, 1] -> (B, 3, H', W').
+def blended(images: Tensor, amount: Tensor, fill: Fill = "mean", blur: float = 0.05) -> Tensor:
+    """image (1 - a) + fill a: images (B, 3, H', W'), a (B, H', W') in [0, 1] -> (B, 3, H', W').
 
-    mode "soft": image (1 - h) + fill h. mode "hard": the highest `fraction` of the pixels, the same number for every
-    map, at least one, ties to the first pixel of the map rounded to 1e-6.
-    fill and blur: see `filling`.
-    Raises BenchError for another mode or fill, and for a fraction outside [0, 1].
+    fill and blur: see `filling`. Raises BenchError for another fill.
     """
-    h = _highlighted(heatmap, mode, fraction)[:, None].to(images.dtype)
-    return images * (1 - h) + filling(images, fill, blur) * h
+    amount = amount[:, None].to(images.dtype)
+    return images * (1 - amount) + filling(images, fill, blur) * amount
+
+
+def highlighted(explanation: Explanation, mode: str = "soft", fraction: float = 0.1) -> Tensor:
+    """How much of each pixel the map highlights, in [0, 1]: (B, H', W').
+
+    mode "soft": the heatmap. mode "hard": 1 for the highest `fraction` of the pixels, the same number for every map, at
+    least one (see `shared.pixel_order` for their order), 0 for all others.
+    Raises BenchError for another mode, and for a fraction outside [0, 1].
+    """
+    heatmap = given(explanation.heatmap, "heatmap")
+    if mode == "soft":
+        return heatmap
+    if mode != "hard":
+        raise BenchError(f"A perturbation's mode is 'soft' or 'hard', not {mode!r}.")
+    if not 0 <= fraction <= 1:
+        raise BenchError(f"A perturbation's fraction of pixels lies in [0, 1]; it is {fraction}.")
+    count = max(1, round(fraction * heatmap[0].numel()))
+    return (pixel_ranks(explanation) < count).to(heatmap)
 
 
 def probabilities(logits: Tensor, targets: Tensor) -> Tensor:
@@ -66,7 +83,7 @@ def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:
 def kept_images(explanation: Explanation, fill: Fill, blur: float, rows: slice = slice(None)) -> Tensor:
     """The images with only what the map highlights: image h + fill (1 - h), (rows, 3, H', W')."""
     heatmap = widened(given(explanation.heatmap, "heatmap")[rows])
-    return perturb(given(explanation.images, "images")[rows], 1 - heatmap, "soft", fill=fill, blur=blur)
+    return blended(given(explanation.images, "images")[rows], 1 - heatmap, fill, blur)
 
 
 def kept_image(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> PerturbedImages:
@@ -78,26 +95,13 @@ def kept_image(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05
     return PerturbedImages(("kept", str(fill), blur), 1, perturbed)
 
 
-def _highlighted(heatmap: Tensor, mode: str, fraction: float) -> Tensor:
-    """The replaced fraction of each pixel, in [0, 1]: (B, H', W')."""
-    if mode == "soft":
-        return heatmap
-    if mode != "hard":
-        raise BenchError(f"A perturbation's mode is 'soft' or 'hard', not {mode!r}.")
-    if not 0 <= fraction <= 1:
-        raise BenchError(f"A perturbation's fraction of pixels lies in [0, 1]; it is {fraction}.")
-    pixels = rounded(heatmap).flatten(1)
-    count = max(1, round(fraction * pixels.shape[1]))
-    highest = pixels.sort(dim=1, descending=True, stable=True).indices[:, :count]
-    return torch.zeros_like(pixels).scatter(1, highest, 1.0).view_as(heatmap)
-
-
 def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
     """What replaces pixels of images (B, 3, H', W'); broadcasts to them.
 
     fill "mean": the image's own mean per channel. "zero": 0 in normalised pixels, which is the data set's mean colour.
-    "blur": the image under a Gaussian with sigma = `blur` x the shorter side. Or a colour: a number per channel, in
-    normalised pixels; black is -mean / std, for ImageNet [-2.118, -2.036, -1.804].
+    "blur": the image under a Gaussian with sigma = `blur` x the shorter side. "rise": under the kernel of RISE's code,
+    11 x 11 pixels at any image size. Or a colour: a number per channel, in normalised pixels; black is -mean / std, for
+    ImageNet [-2.118, -2.036, -1.804].
     Raises BenchError for another fill, and for a blur that is needed and not in (0, 1].
     """
     if fill == "mean":
@@ -108,10 +112,12 @@ def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
         if not 0 < blur <= 1:
             raise BenchError(f"The blur, a share of the image's shorter side, lies above 0 and up to 1; it is {blur}.")
         return _blurred(images, blur * min(images.shape[-2:]))
+    if fill == "rise":
+        return _blurred_as_rise(images)
     if not isinstance(fill, str) and len(fill) == images.shape[1]:
         return images.new_tensor(list(fill))[:, None, None]
     raise BenchError(
-        f"A perturbation's fill is 'mean', 'blur', 'zero' or a colour of {images.shape[1]} numbers, not {fill!r}."
+        f"A perturbation's fill is 'mean', 'zero', 'blur', 'rise' or {images.shape[1]} numbers, not {fill!r}."
     )
 
 
@@ -120,7 +126,20 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
     reach = math.ceil(3 * sigma)
     steps = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-(steps**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
-    for across, padding in ((kernel[:, :, None], (reach, reach, 0, 0)), (kernel[..., None], (0, 0, reach, reach))):
-        images = functional.conv2d(functional.pad(images, padding, "replicate"), across, groups=images.shape[1])
-    return images
+    return _convolved(functional.pad(images, (reach,) * 4, "replicate"), kernel / kernel.sum())
+
+
+def _blurred_as_rise(images: Tensor) -> Tensor:
+    """gkern(11, 5) of RISE's evaluation.py: scipy's Gaussian of sigma 5 on an impulse in 11 x 11 pixels, where what
+    would lie outside is reflected inwards; zeros outside of the image."""
+    impulse = np.zeros(RISE_KERNEL)
+    impulse[RISE_KERNEL // 2] = 1
+    kernel = torch.from_numpy(ndimage.gaussian_filter1d(impulse, RISE_SIGMA)).to(images)
+    return _convolved(functional.pad(images, (RISE_KERNEL // 2,) * 4), kernel)
+
+
+def _convolved(images: Tensor, kernel: Tensor) -> Tensor:
+    """The separable convolution of padded images with a kernel for rows and columns alike."""
+    kernels = kernel.expand(images.shape[1], 1, -1)
+    columns = functional.conv2d(images, kernels[:, :, :, None], groups=images.shape[1])
+    return functional.conv2d(columns, kernels[:, :, None, :], groups=images.shape[1])

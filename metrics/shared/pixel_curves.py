@@ -7,13 +7,11 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
-from axiom_bench.metrics.shared.rounding import rounded
-
-ORDERS = ("highest", "lowest")
+from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 
 def insertion_curve(
@@ -22,7 +20,7 @@ def insertion_curve(
     """The model's confidence as the image's pixels appear on the fill, in the map's order: (B, steps + 1), float64.
 
     Entry j: with round(j / steps x pixels) of them. The last entry is the image itself, which needs no pass.
-    first: "highest" or "lowest" pixels of the map; see `pixel_ranks`. fill and blur: see
+    first: "highest" or "lowest" pixels of the map; see `shared.pixel_order`. fill and blur: see
     `shared.perturbation.filling`. output: see `shared.perturbation.confidence`.
     """
     counts = _counts(explanation, steps)[:-1]
@@ -46,19 +44,6 @@ def area(curve: Tensor) -> Tensor:
     return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
 
 
-def pixel_ranks(heatmap: Tensor, first: str = "highest") -> Tensor:
-    """The rank of each pixel in the map's order, 0 for the first: (B, H', W') -> int64 (B, H', W').
-
-    The map is rounded to 1e-6, ties go to the first pixel in reading order, whichever comes first.
-    Raises BenchError for another `first`.
-    """
-    if first not in ORDERS:
-        raise unknown("order of pixels (first)", str(first), ORDERS)
-    order = rounded(heatmap).flatten(1).sort(dim=1, descending=first == "highest", stable=True).indices
-    ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, ranks).view_as(heatmap)
-
-
 def partly_filled(
     explanation: Explanation,
     key: Hashable,
@@ -75,7 +60,7 @@ def partly_filled(
     confidence, (B, n).
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    ranks = pixel_ranks(given(explanation.heatmap, "heatmap"), first)
+    ranks = pixel_ranks(explanation, first)
     filled = filling(images, fill, blur).expand_as(images)
     start, end = (filled, images) if inserts else (images, filled)
     limits = counts.to(ranks.device)

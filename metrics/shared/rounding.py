@@ -13,13 +13,13 @@ from axiom_bench.explanation.explanation import Explanation, given
 MILLION = 1_000_000
 
 
-def rounded(heatmap: Tensor) -> Tensor:
-    """The map over its maximum, rounded to 1e-6: (B, H', W') -> (B, H', W'). A map without a positive value: all 0."""
-    return _shares(heatmap).round(decimals=6)
+def rounded(maps: Tensor) -> Tensor:
+    """The maps over their largest magnitude, rounded to 1e-6: (B, H', W') -> the same."""
+    return scaled(maps).round(decimals=6)
 
 
 def millionths(explanation: Explanation) -> np.ndarray:
-    """The heatmap rounded in the same way, in scaled millionths of its maximum: (B, H', W') int32, computed once.
+    """The heatmap in millionths of its maximum, rounded: (B, H', W') int32, computed once.
 
     What isn't finite is 0. A pixel is above a fraction of the maximum where it is greater than `level(fraction)`.
     """
@@ -38,12 +38,13 @@ def level(fraction: float) -> int:
 
 
 def _millionths(heatmap: Tensor) -> np.ndarray:
-    scaled = (_shares(heatmap) * MILLION).round_().nan_to_num_(0, 0, 0)
-    levels: np.ndarray = scaled.to("cpu", torch.int32).numpy()
+    rounded = (scaled(heatmap) * MILLION).round_().nan_to_num_(0, 0, 0)
+    levels: np.ndarray = rounded.to("cpu", torch.int32).numpy()
     return levels
 
 
-def _shares(heatmap: Tensor) -> Tensor:
-    heatmap = widened(heatmap)
-    maximum = heatmap.amax((1, 2), keepdim=True)
-    return heatmap / torch.where(maximum > 0, maximum, torch.inf)
+def scaled(maps: Tensor) -> Tensor:
+    """Maps over their largest magnitude: (B, H', W') -> the same; a map of zeros stays zero."""
+    maps = widened(maps)
+    largest = maps.abs().amax((1, 2), keepdim=True)
+    return maps / torch.where(largest > 0, largest, torch.inf)

@@ -97,3 +97,35 @@ def test_again_explains_with_the_same_method(trace):
 def test_again_needs_a_trace_and_a_method(trace):
     with pytest.raises(ab.BenchError, match="with a trace and a method"):
         ab.Explanation(heatmap=torch.ones(1, 2, 2)).again()
+
+
+@pytest.mark.parametrize(
+    "heatmap",
+    [
+        torch.full((1, 2, 2), 1.0001),
+        torch.tensor([[[-1e-6, 1.0]]]),
+        torch.tensor([[[torch.nan, 1.0]]]),
+        torch.tensor([[[torch.inf, 1.0]]]),
+        torch.ones(2, 2),
+        torch.ones(1, 1, 2, 2),
+        torch.ones(1, 2, 2, dtype=torch.uint8),
+        torch.ones(1, 2, 2).numpy(),
+    ],
+    ids=["above", "below", "nan", "infinite", "no batch", "channels", "bytes", "numpy"],
+)
+def test_a_heatmap_that_is_none_is_refused_with_the_function_that_makes_one(heatmap):
+    with pytest.raises(ab.BenchError, match=r"values in \[0, 1\]; pass ab\.heatmap"):
+        ab.Explanation(heatmap=heatmap)
+
+
+def test_any_map_becomes_a_heatmap():
+    raw = torch.tensor([[[-5.0, 3.0], [7.0, 0.0]]])
+    explanation = ab.Explanation(heatmap=ab.heatmap(raw, (2, 2)))
+    torch.testing.assert_close(explanation.heatmap, torch.tensor([[[0.0, 3 / 7], [1.0, 0.0]]]))
+
+
+def test_nan_of_a_raw_map_is_kept_for_its_row_alone(trace):
+    raw = torch.ones(3, 2, 2, dtype=torch.float64)
+    raw[1] = torch.nan
+    explanation = ab.Explanation.of(trace, ab.Map(raw))
+    assert explanation.finite.tolist() == [True, False, True]

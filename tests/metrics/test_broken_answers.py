@@ -14,7 +14,11 @@ from axiom_bench.evaluation.measuring import measure
 from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation
 
-OF_THE_SAME_IMAGE = ("class_correlation", "model_parameter_randomisation", "random_logit")
+OF_THE_SAME_IMAGE = [
+    "class_correlation",
+    *(name for name in metrics.names() if name.startswith("model_parameter_randomisation")),
+    "random_logit",
+]
 OF_CHANGED_IMAGES = [
     name
     for name in metrics.names()

@@ -58,7 +58,7 @@ def test_iou_is_the_best_over_several_boxes():
 
 
 def test_threshold_is_strict_and_relative_to_the_maximum():
-    heatmap = picture((0, 0, 4, 4, 0.3), (0, 0, 2, 2, 2.0))  # 0.3 is exactly 15 % of 2
+    heatmap = picture((0, 0, 4, 4, 0.075), (0, 0, 2, 2, 0.5))  # 0.075 is exactly 15 % of 0.5
     assert float(box_iou(explained(heatmap, (0, 0, 2, 2)))) == 1
     assert float(box_iou(explained(heatmap, (0, 0, 4, 4)), fraction=0.1499)) == 1
 
@@ -76,26 +76,45 @@ def test_constant_map_is_the_whole_image():
 
 
 def test_point_is_the_first_of_equal_maxima():
-    heatmap = picture((7, 2, 8, 3, 1.0), (3, 5, 4, 6, 1.0 + 1e-7))  # equal once rounded to 1e-6
-    assert float(pointing_game(explained(heatmap, (7, 2, 8, 3)))) == 1
-    assert float(pointing_game(explained(heatmap, (3, 5, 4, 6)))) == 0
-    assert float(pointing_game(explained(heatmap, (2, 7, 3, 8)))) == 0  # x and y swapped
+    heatmap = picture((7, 2, 8, 3, 1.0 - 1e-7), (3, 5, 4, 6, 1.0))  # equal once rounded to 1e-6
+    assert float(pointing_game(explained(heatmap, (7, 2, 8, 3)), tolerance=0)) == 1
+    assert float(pointing_game(explained(heatmap, (3, 5, 4, 6)), tolerance=0)) == 0
+    assert float(pointing_game(explained(heatmap, (2, 7, 3, 8)), tolerance=0)) == 0  # x and y swapped
 
 
 def test_point_may_lie_in_any_box_whose_far_edge_is_exclusive():
     heatmap = picture((7, 2, 8, 3, 1.0))
-    assert float(pointing_game(explained(heatmap, (0, 0, 3, 3), (5, 0, 8, 3)))) == 1
-    assert float(pointing_game(explained(heatmap, (5, 0, 7, 3)))) == 0
+    assert float(pointing_game(explained(heatmap, (0, 0, 3, 3), (5, 0, 8, 3)), tolerance=0)) == 1
+    assert float(pointing_game(explained(heatmap, (5, 0, 7, 3)), tolerance=0)) == 0
 
 
-def test_tolerance_is_the_distance_of_the_pixels_centre():
-    heatmap = picture((7, 2, 8, 3, 1.0))  # centre (7.5, 2.5); the box's corner (4.5, 6.5) is a 3-4-5 triangle away
-    box = (0.0, 6.5, 4.5, 10.0)
-    assert float(pointing_game(explained(heatmap, box), tolerance=5.0)) == 1
-    assert float(pointing_game(explained(heatmap, box), tolerance=4.9)) == 0
+def test_tolerance_is_a_distance_between_pixels_that_is_not_reached():
+    heatmap = picture((7, 2, 8, 3, 1.0))  # the box's nearest pixel, (4, 6), is a 3-4-5 triangle away from (7, 2)
+    box = (0.0, 6.2, 4.6, 10.0)
+    assert float(pointing_game(explained(heatmap, box), tolerance=5.01)) == 1
+    assert float(pointing_game(explained(heatmap, box), tolerance=5.0)) == 0
+    assert float(pointing_game(explained(heatmap, (7.6, 0.0, 8.4, 10.0)))) == 0  # no pixel's centre lies in this box
 
 
-@given(st.integers(0, 2**16), st.floats(1e-4, 1e4))
+@given(st.integers(0, 2**16), st.sampled_from([1.0, 2.0, 2.5, 5.0, 15.0]))
+def test_pointing_game_is_torchrays_disc_around_the_highest_pixel(seed, tolerance):
+    """A disc of squared distances below tolerance^2 that meets the mask of the pixels in the boxes."""
+    draw = torch.Generator().manual_seed(seed)
+    heatmap = torch.rand(1, 20, 30, generator=draw, dtype=torch.float64)
+    corners = torch.rand(2, 4, generator=draw, dtype=torch.float64) * torch.tensor([28.0, 18, 6, 5])
+    boxes = [(x, y, x + width, y + height) for x, y, width, height in corners.tolist()]
+    row, column = divmod(int(heatmap.argmax()), 30)
+    disc = {(y, x) for y in range(20) for x in range(30) if (y - row) ** 2 + (x - column) ** 2 < tolerance**2}
+    mask = {
+        (y, x) for y in range(20) for x in range(30) for x0, y0, x1, y1 in boxes
+        if x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1
+    }  # fmt: skip
+    assert float(pointing_game(explained(heatmap, *boxes), tolerance=tolerance)) == bool(disc & mask)
+    inside = float(pointing_game(explained(heatmap, *boxes), tolerance=0))
+    assert inside == ((row, column) in mask)
+
+
+@given(st.integers(0, 2**16), st.floats(1e-4, 1))
 def test_localization_ignores_a_positive_factor_and_stays_in_bounds(seed, factor):
     heatmap = torch.rand(2, 9, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     for name in ("box_iou", "pointing_game"):

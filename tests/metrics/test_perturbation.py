@@ -21,7 +21,7 @@ from axiom_bench.metrics.average_drop import average_drop
 from axiom_bench.metrics.average_gain import average_gain
 from axiom_bench.metrics.confidence_drop import confidence_drop
 from axiom_bench.metrics.increase_in_confidence import increase_in_confidence
-from axiom_bench.metrics.shared.perturbation import confidence, perturb, probabilities, scoring
+from axiom_bench.metrics.shared.perturbation import blended, confidence, highlighted, probabilities, scoring
 from axiom_bench.testing import answered
 
 average_drop = answered(average_drop)
@@ -36,32 +36,32 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def test_soft_mean_blends_each_pixel_with_its_channels_mean():
-    actual = perturb(IMAGE, MAP)
+    actual = blended(IMAGE, MAP)
     expected = torch.tensor([[3.0, 0.75 * 2 + 0.25 * 3], [3.0, 0.5 * 6 + 0.5 * 3]]).double()  # mean 3
     torch.testing.assert_close(actual[0, 0], expected, **EXACT)
     torch.testing.assert_close(actual[0, 2], torch.tensor([[1.0, 0.25], [0.0, 2.5]]).double(), **EXACT)  # mean 1
 
 
 def test_soft_zero_fades_to_zero():
-    torch.testing.assert_close(perturb(IMAGE, MAP, fill="zero"), IMAGE * (1 - MAP[:, None]), **EXACT)
+    torch.testing.assert_close(blended(IMAGE, MAP, fill="zero"), IMAGE * (1 - MAP[:, None]), **EXACT)
 
 
 @pytest.mark.parametrize(("fraction", "left"), [(0.0, 3), (0.25, 3), (0.5, 2), (1.0, 0)])
 def test_hard_replaces_that_share_of_the_pixels_and_at_least_one(fraction, left):
-    actual = perturb(IMAGE, MAP, mode="hard", fraction=fraction, fill="zero")
+    actual = blended(IMAGE, highlighted(Explanation(heatmap=MAP), "hard", fraction), fill="zero")
     assert int((actual[0, 0] != 0).sum()) == left
     assert actual[0, 0, 0, 0] == 0  # the highest pixel is the first to go
 
 
 def test_hard_ties_go_to_the_first_pixel_after_rounding():
     tied = torch.tensor([[[0.5, 1.0], [1.0 - 1e-8, 1.0]]]).double()
-    actual = perturb(IMAGE, tied, mode="hard", fraction=0.5, fill="zero")
+    actual = blended(IMAGE, highlighted(Explanation(heatmap=tied), "hard", 0.5), fill="zero")
     torch.testing.assert_close(actual[0, 0], torch.tensor([[1.0, 0.0], [0.0, 6.0]]).double(), **EXACT)
 
 
 def test_blur_is_scipys_gaussian_with_repeated_borders():
     images = torch.randn(2, 3, 20, 30, generator=torch.Generator().manual_seed(0)).double()
-    actual = perturb(images, torch.ones(2, 20, 30).double(), fill="blur", blur=0.1)  # sigma 2 pixels
+    actual = blended(images, torch.ones(2, 20, 30).double(), fill="blur", blur=0.1)  # sigma 2 pixels
     expected = ndimage.gaussian_filter(images.numpy(), (0, 0, 2, 2), mode="nearest", radius=6)
     torch.testing.assert_close(actual, torch.from_numpy(expected), **EXACT)
 
@@ -70,9 +70,9 @@ def test_blur_is_scipys_gaussian_with_repeated_borders():
     ("wrong", "named"),
     [({"mode": "middle"}, "soft"), ({"fill": "grey"}, "blur"), ({"mode": "hard", "fraction": 2}, "2")],
 )
-def test_wrong_settings_are_named(wrong, named):
+def test_wrong_settings_are_named(explanation, wrong, named):
     with pytest.raises(BenchError, match=named):
-        perturb(IMAGE, MAP, **wrong)
+        confidence_drop(explanation, **wrong)
 
 
 def test_probability_is_the_softmax_of_the_target_in_float64():
@@ -122,11 +122,11 @@ def test_a_map_of_ones_keeps_everything_and_loses_everything(trace, explanation)
 
 
 def test_a_colour_of_ones_own_replaces_what_is_highlighted():
-    actual = perturb(IMAGE, torch.ones(1, 2, 2).double(), fill=[-2.0, 0.5, 1.0])
+    actual = blended(IMAGE, torch.ones(1, 2, 2).double(), fill=[-2.0, 0.5, 1.0])
     torch.testing.assert_close(actual.amax((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
     torch.testing.assert_close(actual.amin((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
     with pytest.raises(BenchError, match="3 numbers"):
-        perturb(IMAGE, MAP, fill=[0.0])
+        blended(IMAGE, MAP, fill=[0.0])
 
 
 def test_accuracy_is_whether_the_class_is_predicted():

@@ -23,7 +23,7 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     "pointing_game": [{"tolerance": -5}, {"tolerance": NAN}],
     "effective_complexity": [{"tolerance": -1}, {"tolerance": 2}, {"steps": 0}],
     "confidence_drop": [{"fill": "blur", "blur": blur} for blur in (0, -1, 5, NAN)] + [{"mode": "hard", "fraction": 2}],
-    "insertion_auc": [{"steps": 0}, {"blur": 0}, {"blur": -1}, {"fill": [0.0, 1.0]}],
+    "insertion_auc": [{"steps": 0}, {"fill": "blur", "blur": 0}, {"fill": [0.0, 1.0]}],
     "deletion_auc": [{"steps": -1}, {"fill": [NAN, 0.0, 0.0]}],
     "road_morf": [{"fractions": []}, {"fractions": [0.1, 10]}, {"noise": -1}, {"noise": INFINITE}],
     "infidelity": [{"sides": []}, {"sides": [10]}, {"squares": 0}],

@@ -16,10 +16,11 @@ from scipy.sparse.linalg import splu
 
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.road import road_combined, road_lerf, road_morf
 from axiom_bench.metrics.shared.imputation import impute
 from axiom_bench.metrics.shared.perturbation import confidence
-from axiom_bench.metrics.shared.pixel_curves import pixel_ranks
+from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 from axiom_bench.testing import answered
 
 road_combined = answered(road_combined)
@@ -61,7 +62,7 @@ def ordered(kind: str, height: int, width: int, seed: int) -> torch.Tensor:
     if kind == "noise":
         return torch.rand(1, height, width, generator=draw)
     if kind == "ramp":
-        return torch.arange(height * width).view(1, height, width).float()
+        return torch.linspace(0, 1, height * width).view(1, height, width)
     return torch.nn.functional.interpolate(
         torch.rand(1, 1, 5, 5, generator=draw), size=(height, width), mode="bilinear", align_corners=False
     )[0]
@@ -74,7 +75,7 @@ def test_imputation_equals_a_direct_solve(kind, first, size):
     images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1)).cumsum(2).cumsum(3)
     images = (images - images.mean()) / images.std()  # smooth on a large scale, as photographs
     images = images + torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(2))
-    ranks = pixel_ranks(ordered(kind, *size, seed=3), first)
+    ranks = pixel_ranks(Explanation(heatmap=ordered(kind, *size, seed=3)), first)
     holes = torch.cat([ranks < round(fraction * ranks.numel()) for fraction in (0.1, 0.5, 0.9, 0.99)])
     actual = impute(images.expand(4, -1, -1, -1), holes)
     for filled, hole in zip(actual, holes, strict=True):
@@ -106,7 +107,7 @@ def test_a_hole_known_in_one_corner_only_equals_a_direct_solve(share):
     )
     image = (image - image.mean()) / image.std()
     diagonal = torch.arange(224.0)[:, None] + torch.arange(224.0)
-    hole = pixel_ranks(diagonal[None], "lowest") < round(share * 224 * 224)
+    hole = pixel_ranks(Explanation(heatmap=diagonal[None] / 446), "lowest") < round(share * 224 * 224)
     expected = direct(image[0].double().numpy(), hole[0].numpy())
     np.testing.assert_allclose(impute(image, hole)[0].numpy(), expected, rtol=0, atol=1e-3)
 
@@ -159,7 +160,7 @@ def test_road_is_the_mean_over_fractions_of_imputed_images(trace, explanation, o
     options = {"fractions": (0.2, 0.5, 0.8), "noise": 0.3, "output": output, "seed": 4}
     actual = {**road_morf(explanation, **options), **road_lerf(explanation, **options)}
     for curve, first in (("morf", "highest"), ("lerf", "lowest")):
-        ranks, rows = pixel_ranks(explanation.heatmap, first), []
+        ranks, rows = pixel_ranks(explanation, first), []
         for row, (image, target) in enumerate(zip(trace.images, trace.targets, strict=True)):
             (draw,) = generators(image[None], 4)
             noise = 0.3 * torch.randn(image.shape, generator=draw, dtype=torch.float64)
@@ -176,8 +177,8 @@ def test_road_is_the_mean_over_fractions_of_imputed_images(trace, explanation, o
 
 def test_the_most_relevant_of_one_map_are_the_least_of_its_opposite(trace, explanation):
     """No two pixels of the map are alike, or ties would go to the first in both orders."""
-    heatmap = torch.rand(4, 12, 12, generator=torch.Generator().manual_seed(0)).double() + 0.1
-    upright, inverted = replace(explanation, heatmap=heatmap), replace(explanation, heatmap=1.2 - heatmap)
+    heatmap = torch.rand(4, 12, 12, generator=torch.Generator().manual_seed(0)).double() * 0.9 + 0.05
+    upright, inverted = replace(explanation, heatmap=heatmap), replace(explanation, heatmap=1 - heatmap)
     options = {"output": "logit"}
     torch.testing.assert_close(
         road_morf(upright, **options)["morf"], road_lerf(inverted, **options)["lerf"], rtol=1e-9, atol=1e-9

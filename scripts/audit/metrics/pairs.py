@@ -194,7 +194,7 @@ PAIRS = (
     ),
     MetricPair(
         "pointing_game", "quantus", "PointingGame", quantus("PointingGame", region="boxes"), by_hand=1,
-        settings="box as mask",
+        params={"tolerance": 0}, settings="box as mask, no tolerance",
     ),
     MetricPair(
         "energy_pointing_game", "quantus", "AttributionLocalisation", quantus("AttributionLocalisation", "boxes"),
