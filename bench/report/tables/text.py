@@ -16,7 +16,7 @@ ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BRE
 PARTIAL = "\N{DAGGER}"
 PARTIAL_NOTE = (
     f"{PARTIAL} fewer images or rows than another method has. Bold is then the best on those that all compared methods "
-    "have; a method that lacks more than a tenth of them isn't compared. In common:"
+    "have (values: table of all metrics); a method that lacks more than a tenth isn't compared. In common:"
 )
 LAYER_ALONE = "(layer alone)"
 MOST_NOTES = 8
