@@ -24,7 +24,7 @@ NOT_SHOWN = ("created",)  # keys of the manifest that change from run to run tho
 
 def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
     """SHA-256 of what decides a report: the manifest, the files that it lists (by name, size and modification time),
-    the options, the source of this package, and the versions of the libraries that draw.
+    the options, the source of this package and of `records`, and the versions of the libraries that draw.
 
     Raises BenchError for an unknown option.
     """
@@ -84,10 +84,15 @@ def _state(file: Path) -> tuple[int, int] | None:
 
 @cache
 def _source() -> str:
-    """SHA-256 over the files of this package."""
-    package = Path(__file__).resolve().parent
+    """SHA-256 over the source of the report."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in package.rglob("*") if path.suffix in (".py", ".j2", ".ttf")):
+    for path in source_files():
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(package)} {len(content)}\n".encode() + content)
+        digest.update(f"{path.parent.name}/{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
+
+
+def source_files() -> list[Path]:
+    """The files whose content decides a report: this package, and `records`, which reads the run."""
+    packages = [Path(module).resolve().parent for module in (__file__, files.__file__)]
+    return sorted(path for package in packages for path in package.rglob("*") if path.suffix in (".py", ".j2", ".ttf"))

@@ -148,7 +148,7 @@ def test_values_of_other_images_or_methods_are_named_not_computed(run: Run, fold
     table = finished.whole_set
     for changed in (
         table.assign(images=table["images"] + 1),
-        table.assign(common_images=range(len(table))),
+        table.assign(common_images=range(1, 1 + len(table))),
         pd.concat([table, table]),
         table.iloc[:1],
     ):

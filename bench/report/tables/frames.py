@@ -9,16 +9,18 @@ from axiom_bench.report.statistics.runtime import milliseconds
 from axiom_bench.report.statistics.summary import KEYS
 
 _NUMBERS = ("images", "n", "rows", "mean", "median", "standard_error")
+_COMMON = ("compared", "common_images", "common_n", "common_mean", "common_median")
 _PLACE = ["model", "layer", "data"]
 
 
 def long_frame(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """One row for each setting, method, metric and split (all, correct, wrong, unknown); n: rows with status ok."""
+    """One row for each setting, method, metric and split (all, correct, wrong, unknown); n: rows with status ok;
+    common_...: of the rows that all compared methods have, see `statistics.common`."""
     rows = pd.concat([summary.assign(split="all"), split], ignore_index=True)
     values = {name: run.value(name) for name in run.metrics}
     rows["unit"] = [values[name].unit for name in rows["metric"]]
     rows["better"] = [values[name].better for name in rows["metric"]]
-    return rows[[*KEYS, "split", "unit", "better", *_NUMBERS, "statuses"]]
+    return rows[[*KEYS, "split", "unit", "better", *_NUMBERS, *_COMMON, "statuses"]]
 
 
 def wide_frame(run: RunFolder, summary: pd.DataFrame) -> pd.DataFrame:

@@ -16,10 +16,10 @@ ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BRE
 PARTIAL = "\N{DAGGER}"
 PARTIAL_NOTE = (
     f"{PARTIAL} fewer images or rows than another method has. Bold is then the best on those that all compared methods "
-    "have; a method that lacks more than a tenth of them isn't compared. In common:"
+    "have (values: table of all metrics); a method that lacks more than a tenth isn't compared. In common:"
 )
 LAYER_ALONE = "(layer alone)"
-MOST_NOTES = 8
+MAX_NOTES = 8
 ERROR_NOTE = (
     "Standard errors are by image, all rows of an image together: of the mean over rows, from the images' sums."
 )
@@ -137,8 +137,8 @@ def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
         sentence if len(labels) == len(run.settings) else f"{_listed(labels)}: {sentence}"
         for sentence, labels in labels_of.items()
     ]
-    more = len(notes) - MOST_NOTES
-    return notes if more <= 0 else [*notes[:MOST_NOTES], f"{more} more such notes: see the table of statuses."]
+    more = len(notes) - MAX_NOTES
+    return notes if more <= 0 else [*notes[:MAX_NOTES], f"{more} more such notes: see the table of statuses."]
 
 
 def metric_notes(values: Iterable[Value]) -> list[str]:
