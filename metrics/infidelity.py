@@ -11,11 +11,13 @@ from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.random_subsets import Subsets, square_at_random, subset_drops
 
+SIDES = (0.0357, 0.0714, 0.1071, 0.1429, 0.1786, 0.2143, 0.25, 0.2857, 0.3214, 0.3571)  # 1 to 10 of 28 pixels
+
 
 def infidelity(
     explanation: Explanation,
-    sides: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5),
-    squares: int = 20,
+    sides: tuple[float, ...] = SIDES,
+    squares: int = 100,
     fill: Fill = "zero",
     blur: float = 0.05,
     output: str = "logit",
@@ -24,20 +26,21 @@ def infidelity(
 ) -> MetricGenerator[Tensor]:
     """Mean, over random squares, of (a sum of the map in the square - the score's drop without it)^2 -> (B,); 0: best.
 
-    Definition 2.1 with square removal. The squares' sides are shares of the image's shorter side, `squares` of each,
-    drawn from `seed` and the image, the same for all methods. The map is the signed raw map resized to the image, and
+    Definition 2.1 with square removal. sides: of the squares, as shares of the image's shorter side. squares: number of
+    draws from all squares of these sides in the image, by `seed` and the image, the same for all methods; the authors'
+    code takes all squares of 1 to 10 pixels of an image of 28. The map is the signed raw map resized to the image, and
     I its square's indicator, since a CAM attributes parts of the score, not of a gradient. scaled: a is the best single
     factor, as in the published experiments, so that maps in any unit can be compared (the factor may be negative, so a
     map with its sign flipped has the same value); otherwise a = 1, for methods on the score's scale.
     fill "zero": 0 in normalised pixels, the data set's mean colour, not black. In the score's unit, squared.
-    Raises BenchError for sides not in (0, 1].
+    Raises BenchError for sides not in (0, 1], and for less than one square.
     """
     if not sides or not all(0 < side <= 1 for side in sides) or squares < 1:
         raise BenchError(
-            f"infidelity needs sides in (0, 1] and at least one square of each, not {list(sides)} and {squares}."
+            f"infidelity needs sides in (0, 1] and at least one square, not sides {list(sides)} and {squares} squares."
         )
     shorter = min(given(explanation.images, "images").shape[-2:])
-    draws = [square_at_random(max(1, round(side * shorter))) for side in sides for _ in range(squares)]
+    draws = [square_at_random([max(1, round(side * shorter)) for side in sides])] * squares
     removed = Subsets(f"infidelity {list(sides)}", draws, fill, blur, output, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     if scaled:

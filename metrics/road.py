@@ -22,6 +22,7 @@ from axiom_bench.metrics.shared.perturbation import scoring
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+FRACTIONS_COMBINED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def road_morf(
@@ -34,8 +35,9 @@ def road_morf(
     """Mean accuracy over fractions of imputed pixels, most relevant first -> (B,); lower is better.
 
     {road_morf: (B,), morf: the curve, (B, fractions)}. fractions: of the pixels, between 0 and 1. noise: standard
-    deviation of the normal noise on imputed pixels, in normalised pixels, drawn from `seed` and the image. output:
-    "accuracy" as published, 1 where the class is still predicted; or "probability", "logit".
+    deviation of the normal noise on imputed pixels, in the network's input as in pytorch-grad-cam, drawn from `seed`
+    and the image; the authors' code adds 0.01 before normalisation. output: "accuracy" as published, 1 where the class
+    is still predicted; or "probability", "logit".
     Raises BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
     """
     points = yield _imputed_images(explanation, "highest", fractions, noise, output, seed)
@@ -61,14 +63,15 @@ def road_lerf(
 
 def road_combined(
     explanation: Explanation,
-    fractions: Sequence[float] = FRACTIONS,
+    fractions: Sequence[float] = FRACTIONS_COMBINED,
     noise: float = 0.01,
-    output: str = "accuracy",
+    output: str = "probability",
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """(road_lerf - road_morf) / 2 -> (B,); higher is better. At equal parameters it costs no pass of its own.
+    """(road_lerf - road_morf) / 2 of the class's probability -> (B,) in [-1/2, 1/2]; higher is better.
 
-    With output "probability" it is what pytorch-grad-cam calls ROADCombined. Parameters: see `road_morf`.
+    ROADCombined of pytorch-grad-cam, whose fractions and noise these are; ROAD's paper doesn't combine the two. At
+    parameters equal to theirs it costs no pass beside road_morf and road_lerf. Parameters: see `road_morf`.
     """
     lerf = yield _imputed_images(explanation, "lowest", fractions, noise, output, seed)
     morf = yield _imputed_images(explanation, "highest", fractions, noise, output, seed)

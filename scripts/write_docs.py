@@ -1,6 +1,6 @@
 """Write the tables of methods and metrics in docs/ from conf/, the functions' docstrings and docs/references.bib.
 
-python scripts/write_docs.py            # writes docs/methods.md and docs/metrics.md
+python scripts/write_docs.py            # writes docs/methods.md, docs/metrics.md and docs/definitions.md
 python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
 """
 
@@ -50,9 +50,16 @@ def metrics_table(references: Mapping[str, Reference]) -> list[Row]:
     return [header, *(_metric_row(plugins.load("metric", name), references) for name in plugins.names("metric"))]
 
 
+def definitions_table(references: Mapping[str, Reference]) -> list[Row]:
+    """Header and one row for each metric: what its default is, and where this differs from what it cites."""
+    header = ("metric", "source", "cited definition", "our default", "equal?")
+    return [header, *(_definition_row(plugins.load("metric", name), references) for name in plugins.names("metric"))]
+
+
 TABLES: dict[str, Callable[[Mapping[str, Reference]], list[Row]]] = {
     "methods.md": methods_table,
     "metrics.md": metrics_table,
+    "definitions.md": definitions_table,
 }
 
 
@@ -72,6 +79,12 @@ def _metric_row(metric: Plugin[MetricSpec], references: Mapping[str, Reference])
     source = _source(spec.reference, references)
     listed = ", ".join(f"`{name}`" for name in names)
     return listed, metric.description, unit, _parameters(metric.params), source, spec.note or ""
+
+
+def _definition_row(metric: Plugin[MetricSpec], references: Mapping[str, Reference]) -> Row:
+    spec = metric.spec
+    source, equal = _source(spec.reference, references), f"no: {spec.deviation}" if spec.deviation else "yes"
+    return f"`{metric.name}`", source, spec.definition or "", _parameters(metric.params), equal
 
 
 def _cost(method: Plugin[MethodSpec]) -> str:

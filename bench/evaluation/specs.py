@@ -75,6 +75,7 @@ class MetricSpec:
     status of NaN where all needs are met. values: its values' names, if they aren't the metric's own name alone.
     curves: names of the curves that it returns beside its values. aggregate: dotted path to a function that computes
     values of the whole data set from all images' curves. aggregate_values: their names, if they aren't `values`.
+    definition: which definition of the reference the default parameters follow. deviation: where they differ from it.
     """
 
     title: str | None = None
@@ -83,6 +84,8 @@ class MetricSpec:
     tolerance: str | None = None
     note: str | None = None
     reference: str | None = None
+    definition: str | None = None
+    deviation: str | None = None
     of: Literal["method", "layer"] = "method"
     needs: tuple[Need, ...] = ()
     undefined: str = NOT_FINITE

@@ -84,11 +84,18 @@ def pixels_at_random(count: int) -> Subset:
     return draw
 
 
-def square_at_random(side: int) -> Subset:
-    """A square of pixels, anywhere in the image with equal probability, cut off at its borders where it is larger."""
+def square_at_random(sides: Sequence[int]) -> Subset:
+    """A square of pixels, all squares of these sides in the image equally likely; one larger than the image is cut off.
+
+    sides: in pixels.
+    """
 
     def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
-        top, left = (int(torch.randint(max(1, each - side + 1), (1,), generator=generator)) for each in size)
+        positions = [[max(1, length - side + 1) for length in size] for side in sides]  # of each side, down and across
+        counts = torch.tensor([down * across for down, across in positions], dtype=torch.float64)
+        chosen = int(torch.multinomial(counts, 1, generator=generator))
+        side = sides[chosen]
+        top, left = (int(torch.randint(number, (1,), generator=generator)) for number in positions[chosen])
         inside = torch.zeros(size, dtype=torch.bool)
         inside[top : top + side, left : left + side] = True
         return inside

@@ -20,7 +20,7 @@ from axiom_bench.evaluation.preconditions import PRECONDITIONS
 from axiom_bench.evaluation.specs import Need
 from axiom_bench.run.costs import Cost
 
-REQUIRED_KEYS = {"title", "unit", "better", "tolerance", "needs", "of", "reference"}
+REQUIRED_KEYS = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "definition"}
 
 
 def values(metric, explanation) -> Mapping[str, Tensor]:

@@ -41,7 +41,7 @@ LIGHT = {
     "samples": 2,
     "stages": 2,
     "subsets": 12,
-    "squares": 2,
+    "squares": 20,
     "k": 8,
     "fill": "zero",
 }  # fewer passes, and less than the object
@@ -271,7 +271,8 @@ BETTER_AND_WORSE = {"explanation_sensitivity": (unmoved, exact)}  # elsewhere th
 
 @pytest.mark.parametrize("name", [name for name in OF_MAPS if metrics.get(name).spec.better != "none"])
 def test_better_map_has_the_better_value(name):
-    metric, (model, images, note) = light(name), two_colours()
+    tolerance = {"tolerance": 0.0} if name == "pointing_game" else {}  # 15 pixels are more than the image has
+    metric, (model, images, note) = light(name, **tolerance), two_colours()
     actual = []
     for method in BETTER_AND_WORSE.get(name, (exact, fixed)):
         trace = ab.trace(model, "1", images, torch.tensor([0]))

@@ -26,6 +26,8 @@ from .perturbation import (
     times_probability,
 )
 from .reexplanation import (
+    RADIUS,
+    SAMPLES,
     captum_sensitivity,
     predicted_mprt,
     predicted_random_logit,
@@ -72,6 +74,7 @@ class MetricPair:
         return values.detach().double().numpy()
 
 
+SENSITIVITY = {"radius": RADIUS, "samples": SAMPLES}
 HALF, CURVE = {"fractions": (0.5,), "noise": 0.0, "output": "probability"}, {"steps": 4, "fill": "zero"}
 DIFFERENCE = {"steps": 4, "insertion_fill": "zero", "deletion_fill": "zero"}
 # The tiny image's red pixels are (1, 2, 4, 0) ln 2, its map is (1, 1/2, 1/4, 0), in rows of two; its class's
@@ -157,8 +160,8 @@ PAIRS = (
         why="refuses images of several channels", case="quantus_road_colour",
     ),
     MetricPair(
-        "infidelity", "captum", "infidelity", captum_infidelity((0.25, 0.5), 8, True),
-        params={"sides": (0.25, 0.5), "squares": 8}, settings="our squares; normalize, ours scaled",
+        "infidelity", "captum", "infidelity", captum_infidelity((0.25, 0.5), 16, True),
+        params={"sides": (0.25, 0.5), "squares": 16}, settings="our squares; normalize, ours scaled",
     ),
     MetricPair(
         "infidelity", "captum", "infidelity", captum_infidelity((1.0,), 1, False),
@@ -212,11 +215,13 @@ PAIRS = (
         params={"k": 3}, settings="k 3", by_hand=2/3,
     ),
     MetricPair("max_sensitivity", "captum", "sensitivity_max", captum_sensitivity, metric="explanation_sensitivity",
-         settings="raw map, our draws"),
+         params=SENSITIVITY, settings="raw map, our draws"),
     MetricPair("max_sensitivity", "quantus", "MaxSensitivity", quantus_sensitivity("MaxSensitivity"),
-         metric="explanation_sensitivity", settings="raw map, our draws"),
+         metric="explanation_sensitivity",
+         params=SENSITIVITY, settings="raw map, our draws"),
     MetricPair("avg_sensitivity", "quantus", "AvgSensitivity", quantus_sensitivity("AvgSensitivity"),
-         metric="explanation_sensitivity", settings="raw map, our draws"),
+         metric="explanation_sensitivity",
+         params=SENSITIVITY, settings="raw map, our draws"),
     MetricPair(
         "model_parameter_randomisation", "quantus", "MPRT", quantus_mprt,
         settings="signed raw map, mean over its layers",

@@ -35,7 +35,7 @@ def captum_infidelity(sides: Sequence[float], squares: int, normalize: bool) -> 
             sample.images,
             maps.expand_as(sample.images) / sample.images.shape[1],
             target=sample.targets,
-            n_perturb_samples=len(sides) * squares,
+            n_perturb_samples=squares,
             normalize=normalize,
         ).detach()
 
@@ -43,12 +43,9 @@ def captum_infidelity(sides: Sequence[float], squares: int, normalize: bool) -> 
 
 
 def _squares(draw: torch.Generator, sides: Sequence[float], squares: int, size: tuple[int, ...]) -> Tensor:
-    """The draws of axiom_bench.metrics.infidelity: (sides x squares, 3, H', W') of 0 and 1."""
-    drawn = [
-        square_at_random(max(1, round(side * min(size))))(draw, (size[0], size[1]))
-        for side in sides
-        for _ in range(squares)
-    ]
+    """The draws of axiom_bench.metrics.infidelity: (squares, 3, H', W') of 0 and 1."""
+    subset = square_at_random([max(1, round(side * min(size))) for side in sides])
+    drawn = [subset(draw, (size[0], size[1])) for _ in range(squares)]
     return torch.stack(drawn)[:, None].expand(-1, 3, -1, -1).float()
 
 
