@@ -6,16 +6,19 @@ import numpy as np
 
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import millionths
+from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 
 
 def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
     """(B,) int -> (B,) int: how many of the counts[i] highest pixels of map i, rounded to 1e-6, lie in its mask.
 
-    Ties to the first pixel.
+    Ties to the first pixel. Pixels without a verdict are passed over.
     """
-    levels, masks = millionths(explanation), given(explanation.masks, "masks").cpu().numpy()
-    rows = zip(levels, masks, counts, strict=True)
-    return np.array([np.count_nonzero(_highest(one.ravel(), int(count)) & mask.ravel()) for one, mask, count in rows])
+    masks, counted = given(explanation.masks, "masks").cpu().numpy(), counted_pixels(explanation)
+    rows = zip(millionths(explanation), masks, counted, counts, strict=True)
+    return np.array([
+        np.count_nonzero(_highest(levels[pixels], int(count)) & mask[pixels]) for levels, mask, pixels, count in rows
+    ])  # fmt: skip
 
 
 def _highest(levels: np.ndarray, count: int) -> np.ndarray:
