@@ -15,8 +15,8 @@ from axiom_bench.report.statistics.summary import best, leading, summarise
 def last_lines(run: RunFolder) -> list[str]:
     """One line for each metric of `config.report.headline` that was measured, with every setting in it; with
     `config.report.compare`, one more for each that has a direction. Models with random weights come first."""
-    chosen = run.records[run.records["metric"].isin(run.options.headline)]
-    summary = leading(summarise(chosen))
+    names = {*run.options.headline, *(run.stands_on.get(name, name) for name in run.options.headline)}
+    summary = leading(summarise(run.records[run.records["metric"].isin(names)], stands_on=run.stands_on))
     measured = [name for name in run.options.headline if name in set(summary["metric"])]
     lines = [_line(run, run.value(name), summary[summary["metric"] == name]) for name in measured]
     compared = _compared(run, run.options.compare, measured) if run.options.compare else ()

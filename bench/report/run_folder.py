@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from axiom_bench.columns import LAYER, NOT_FINITE, OK
+from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.records import reading
 from axiom_bench.report.options import Options
 
@@ -100,6 +100,15 @@ class RunFolder:
     def metrics(self) -> tuple[str, ...]:
         """Names of all values in the records, in the manifest's order."""
         return tuple(self.records["metric"].cat.categories)
+
+    @cached_property
+    def stands_on(self) -> Mapping[str, str]:
+        """{value of the whole data set: a value of images of the same metric}: the rows that it stands on."""
+        entries, whole_set = self.manifest.get("metrics") or {}, self.records["image_id"] == WHOLE_SET
+        of_images = self.records.loc[~whole_set, "metric"].unique()
+        owner = {name: (entries.get(name) or {}).get("metric", name) for name in self.metrics}
+        first = {owner[name]: name for name in reversed(of_images)}
+        return {name: first.get(owner[name], name) for name in self.records.loc[whole_set, "metric"].unique()}
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:

@@ -129,12 +129,12 @@ def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _values(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:
-    """Each value of a metric, of an image or of the whole data set, with its metadata; a value's own entries replace
-    the metric's."""
+    """Each value of a metric with its metadata, those of the whole data set first; a value's own entries replace the
+    metric's."""
     plain = metric.spec.as_dict()
     own = {**plain.get("aggregate_values", {}), **plain.get("values", {})}
     shared = {key: plain[key] for key in OF_A_METRIC if key in plain}
-    names = dict.fromkeys([*value_names(metric), *whole_set_value_names(metric)])
+    names = dict.fromkeys([*whole_set_value_names(metric), *value_names(metric)])
     return {name: {"title": name, **shared, **own.get(name, {}), "metric": metric.name} for name in names}
 
 

@@ -24,6 +24,7 @@ from axiom_bench.run.manifest import Outcome, assemble
 
 Run = Callable[..., list[Outcome]]
 CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label")
+NEEDS = "metric.pxap.needs=[nonzero_map,masks]"  # so that a method may lack images: pxap itself counts every map
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_one_row_for_each_method_and_value(run: Run, folder: Path):
         for metric in ("max_box_acc", "max_box_acc_threshold", "pxap")
     ]
     assert (whole["status"] == "ok").all()
-    images = rows[(rows["image_id"] != "*") & (rows["metric"] == "max_box_acc")]
+    images = rows[(rows["image_id"] != "*") & (rows["metric"] == "box_acc_own_threshold")]
     upper = images.groupby("method", observed=True)["value"].mean()
     found = whole[whole["metric"] == "max_box_acc"].set_index("method")["value"]
     assert (found <= upper + 1e-12).all()
@@ -74,7 +75,7 @@ def test_each_value_has_its_replicates_and_images(run: Run, folder: Path):
         assert len(row["replicates"]) == bootstrap.RESAMPLES
         assert row["common_value"] == row["value"]
         np.testing.assert_array_equal(row["replicates"], row["common_replicates"])
-        name = metric.removesuffix("_threshold")
+        name = "pixel_ap_own_image" if metric == "pxap" else "box_acc_own_threshold"
         of_images = single[(single["metric"] == name) & (single["method"] == method)]
         assert row["images"] == row["common_images"] == of_images["image_id"].nunique()
     errors = summary_of(finished).query("whole_set").set_index(["method", "metric"])["standard_error"]
@@ -94,7 +95,7 @@ def test_common_images_are_those_that_all_methods_have(run: Run, folder: Path, t
         "    return torch.zeros_like(trace.gradients)\n"
     )
     own = [f"+method.{name}._target_=blind_maps.{name}" for name in ("to_some", "to_all")]
-    finished = read(folder, run("metric=[pxap]", "data.size=12", "method=[grad_cam]", *own)[0])
+    finished = read(folder, run("metric=[pxap]", NEEDS, "data.size=12", "method=[grad_cam]", *own)[0])
     table = finished.whole_set.set_index("method")
     assert 0 < table["images"]["to_some"] < table["images"]["grad_cam"]
     assert table["images"]["to_all"] == table["common_images"]["to_all"] == 0
@@ -152,15 +153,17 @@ def test_it_is_no_bad_image_and_stands_on_the_images_that_count(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (outcome,) = run(*CHOSEN)
-    table = read(folder, outcome).records
+    finished = read(folder, outcome)
     monkeypatch.setattr("axiom_bench.report.write", lambda run: folder / "report.html")
     config = {"results": str(folder.parents[1]), "experiment": "quick", "run": "default"}
     assert not any("left out" in line for line in finish.finish(config, [outcome])[1])
-    summary = summarise(table)
-    both = summary[summary["metric"] == "pxap"]
-    for _, rows in both.groupby("method"):
-        assert rows["n"].nunique() == rows["statuses"].nunique() == 1
-        assert rows["n"].iloc[0] > 2
+    summary = summarise(finished.records, stands_on=finished.stands_on)
+    for names in (["pxap", "pixel_ap_own_image"], ["max_box_acc", "max_box_acc_threshold", "box_acc_own_threshold"]):
+        both = summary[summary["metric"].isin(names)]
+        for _, rows in both.groupby("method"):
+            assert len(rows) == len(names)
+            assert rows["n"].nunique() == rows["images"].nunique() == rows["statuses"].nunique() == 1
+            assert rows["n"].iloc[0] > 2
     first = leading(summary)
     assert first[first["metric"] == "pxap"]["whole_set"].all()
     assert not first[first["metric"] == "box_iou"]["whole_set"].any()
@@ -185,5 +188,7 @@ def test_values_are_named_by_the_parameters(run: Run, folder: Path):
     assert outcome.failure is None
     rows = read(folder, outcome).records
     names = {"max_box_acc_v2", "max_box_acc_v2_50", "max_box_acc_v2_75"}
-    assert set(rows.loc[rows["image_id"] == "*", "metric"]) == set(rows["metric"]) == names
+    assert set(rows.loc[rows["image_id"] == "*", "metric"]) == names
+    own = {name.replace("max_box_acc_v2", "box_acc_v2_own_threshold") for name in names}
+    assert set(rows.loc[rows["image_id"] != "*", "metric"]) == own
     assert outcome.facts["metrics"]["max_box_acc_v2_75"]["title"] == "MaxBoxAccV2, IoU 0.75"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,15 @@ STATISTICS = ("images", "n", "rows", "mean", "median", "standard_error", "status
 SPLITS = ("correct", "wrong", "unknown")
 
 
-def summarise(records: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
+def summarise(
+    records: pd.DataFrame, by: Sequence[str] = KEYS, stands_on: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """One row for each group of `by`, sorted, with the columns STATISTICS.
 
     n: rows with status "ok", which the statistics are over; images: how many images these are of; rows: all rows.
     statuses reads "ok:120 zero_map:3". whole_set tells values of the whole data set (image_id "*") from values of
-    images; where images have the same value, images, n, rows and statuses are theirs: what it stands on.
+    images. Their images, n, rows and statuses are those of the value of images that they stand on: stands_on names it,
+    see `RunFolder.stands_on`, and else it is the one of the same name.
 
     standard_error: of the mean over rows, by image, since the rows of an image (its objects) belong together. With
     n_i rows of sum T_i in image i of m images, and n = sum n_i, the mean is the ratio sum T_i / n, whose variance is
@@ -43,14 +46,15 @@ def summarise(records: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
     table = values.agg(n="count", rows="size", mean="mean", median="median").reset_index()
     table = table.merge(_errors_by_image(rows, by), on=by, how="left", validate="one_to_one")
     table["images"] = table["images"].fillna(0).astype(int)
-    table = _with_counts_of_images(table.merge(_statuses(rows, by), on=by, how="left", validate="one_to_one"), by)
+    table = table.merge(_statuses(rows, by), on=by, how="left", validate="one_to_one")
+    table = _with_counts_of_images(table, by, stands_on or {})
     names = [name for name in by if name != "whole_set"]
     return table.astype(dict.fromkeys(names, object))[[*by, *STATISTICS]]
 
 
 def summary_of(run: RunFolder) -> pd.DataFrame:
     """The summary of a run, with the standard errors of its values of whole data sets."""
-    return with_bootstrap_errors(summarise(run.records), run.whole_set)
+    return with_bootstrap_errors(summarise(run.records, stands_on=run.stands_on), run.whole_set)
 
 
 def with_bootstrap_errors(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
@@ -128,14 +132,17 @@ def _errors_by_image(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def _with_counts_of_images(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def _with_counts_of_images(table: pd.DataFrame, by: list[str], stands_on: Mapping[str, str]) -> pd.DataFrame:
     """The table with the images' counts in the rows of the whole data set."""
     if "whole_set" not in by or not table["whole_set"].any():
         return table
     keys = [name for name in by if name != "whole_set"]
     of_images = table.loc[~table["whole_set"], [*keys, *COUNTS]]
-    beside = table[keys].merge(of_images, on=keys, how="left").set_index(table.index)
+    owners = table[keys].assign(metric=table["metric"].astype(object).replace(dict(stands_on)))
+    of_images["metric"] = of_images["metric"].astype(object)
+    beside = owners.merge(of_images, on=keys, how="left").set_index(table.index)
     has_images = beside["n"].notna()
+    has_images &= table["whole_set"]
     for name in COUNTS:
         table[name] = beside[name].where(has_images, table[name]).astype(table[name].dtype)
     return table

@@ -52,7 +52,9 @@ def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:
     with_images = stored[stored["images"] > 0]
     if (with_images.groupby(KEYS[:3])["common_images"].nunique() > 1).any():
         return True
-    single = run.records[(run.records["metric"] == metric) & (run.records["image_id"] != WHOLE_SET)]
+    of_images = run.records["image_id"] != WHOLE_SET
+    single = run.records[(run.records["metric"] == run.stands_on[metric]) & of_images]
+    single = single.assign(metric=metric)
     images = single[single["status"] == OK].groupby(KEYS, observed=True)["image_id"].nunique()
     known = pd.MultiIndex.from_frame(stored[KEYS].astype(object))
     counted = pd.Series(stored["images"].to_numpy(), index=known)
