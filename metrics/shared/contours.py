@@ -29,19 +29,15 @@ def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray
     pixel of the image. This is how wsolevaluation's compute_bboxes_from_scoremaps makes boxes.
     """
     height, width = levels.shape
-    labels = np.zeros((height + 2, width + 2), np.int32)
+    padded = np.zeros((height + 2, width + 2), np.uint8)
+    padded[1:-1, 1:-1] = levels
+    starts, border = _border_pixels(padded)
+    labels = np.ones((height + 2, width + 2), np.int32)  # of pixels above the level; those of others are not read
     contours = np.empty((levels.size + FRAME + 1, 5), np.int64)  # first x, first y, last x, last y, twice the area
     tree = np.empty((levels.size + FRAME + 1, 4), np.int64)  # parent, first child, next sibling, whether it is a hole
     largest, best = np.zeros(THRESHOLDS), np.zeros(THRESHOLDS)
-    present = np.zeros(256, np.bool_)
-    for y in range(height):
-        for x in range(width):
-            present[levels[y, x]] = True
     for level in range(THRESHOLDS):
-        if level > 0 and not present[level]:  # the same pixels are above it as above the level before
-            largest[level], best[level] = largest[level - 1], best[level - 1]
-            continue
-        last = _find_contours(levels, level, labels, contours, tree)
+        last = _find_contours(padded, level, border[starts[level] : starts[level + 1]], labels, contours, tree)
         if last == FRAME:
             largest[level] = best[level] = _best_iou(0, 0, 0, 0, true_boxes)
             continue
@@ -53,33 +49,60 @@ def contour_ious(levels: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray
 
 
 @compiled
-def _find_contours(levels: np.ndarray, level: int, labels: np.ndarray, contours: np.ndarray, tree: np.ndarray) -> int:
+def _border_pixels(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(starts (256,), pixels): pixels[starts[l]:starts[l + 1]] are those above level l that share an edge with one that
+    isn't, as y << 16 | x in reading order. Contours consist of them alone.
+
+    padded: (H + 2, W + 2) uint8, the map with a margin of zeros.
+    """
+    height, width = padded.shape
+    starts = np.zeros(THRESHOLDS + 1, np.int64)
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            for level in range(_lowest_neighbour(padded, y, x), padded[y, x]):
+                starts[level + 1] += 1
+    starts = np.cumsum(starts)
+    free, pixels = starts.copy(), np.empty(starts[-1], np.int32)
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            for level in range(_lowest_neighbour(padded, y, x), padded[y, x]):
+                pixels[free[level]] = y << 16 | x
+                free[level] += 1
+    return starts, pixels
+
+
+@compiled
+def _lowest_neighbour(padded: np.ndarray, y: int, x: int) -> int:
+    return min(padded[y - 1, x], padded[y + 1, x], padded[y, x - 1], padded[y, x + 1])
+
+
+@compiled
+def _find_contours(
+    padded: np.ndarray, level: int, border: np.ndarray, labels: np.ndarray, contours: np.ndarray, tree: np.ndarray
+) -> int:
     """The number of the last contour of the pixels above a level; fills `contours` and `tree`.
 
-    labels: (H + 2, W + 2) int32, a margin of zeros around the map; overwritten.
+    border: the level's pixels of `_border_pixels`. labels: overwritten there.
     """
-    height, width = levels.shape
-    for y in range(height):
-        for x in range(width):
-            labels[y + 1, x + 1] = levels[y, x] > level
-    number = FRAME
+    for pixel in border:
+        labels[pixel >> 16, pixel & 0xFFFF] = 1
+    number, row, enclosing = FRAME, 0, FRAME  # enclosing: the last border that the scan of a row has met
     tree[FRAME, 0], tree[FRAME, 1], tree[FRAME, 2], tree[FRAME, 3] = 0, 0, 0, 1
-    for y in range(1, height + 1):
-        enclosing = FRAME  # the last border that the scan of this row has met
-        for x in range(1, width + 1):
-            label = labels[y, x]
-            if label == 0:
-                continue
-            is_outer = label == 1 and labels[y, x - 1] == 0
-            is_hole = not is_outer and label >= 1 and labels[y, x + 1] == 0
-            if is_outer or is_hole:
-                if is_hole and label > 1:
-                    enclosing = label
-                number += 1
-                _add_to_tree(tree, number, enclosing, is_hole)
-                _follow(labels, y, x, LEFT if is_outer else RIGHT, number, contours[number])
-            if labels[y, x] != 1:
-                enclosing = abs(labels[y, x])
+    for pixel in border:
+        y, x = pixel >> 16, pixel & 0xFFFF
+        if y != row:
+            row, enclosing = y, FRAME
+        label = labels[y, x]
+        is_outer = label == 1 and padded[y, x - 1] <= level
+        is_hole = not is_outer and label >= 1 and padded[y, x + 1] <= level
+        if is_outer or is_hole:
+            if is_hole and label > 1:
+                enclosing = label
+            number += 1
+            _add_to_tree(tree, number, enclosing, is_hole)
+            _follow(padded, level, labels, y, x, LEFT if is_outer else RIGHT, number, contours[number])
+        if labels[y, x] != 1:
+            enclosing = abs(labels[y, x])
     return number
 
 
@@ -92,7 +115,16 @@ def _add_to_tree(tree: np.ndarray, number: int, enclosing: int, is_hole: bool) -
 
 
 @compiled
-def _follow(labels: np.ndarray, y: int, x: int, outside: int, number: int, contour: np.ndarray) -> None:
+def _follow(
+    padded: np.ndarray,
+    level: int,
+    labels: np.ndarray,
+    y: int,
+    x: int,
+    outside: int,
+    number: int,
+    contour: np.ndarray,
+) -> None:
     """Follow the border that starts at a pixel, mark its pixels with its number, and fill its row of `contours`.
 
     outside: the direction of a neighbour of the pixel that is on the other side of the border.
@@ -100,8 +132,8 @@ def _follow(labels: np.ndarray, y: int, x: int, outside: int, number: int, conto
     contour[0], contour[1], contour[2], contour[3], contour[4] = x - 1, y - 1, x - 1, y - 1, 0
     direction = -1
     for turn in range(8):  # clockwise
-        towards = (outside - turn) % 8
-        if labels[y + ROWS[towards], x + COLUMNS[towards]] != 0:
+        towards = (outside - turn) & 7
+        if padded[y + ROWS[towards], x + COLUMNS[towards]] > level:
             direction = towards
             break
     if direction < 0:
@@ -112,8 +144,8 @@ def _follow(labels: np.ndarray, y: int, x: int, outside: int, number: int, conto
     while True:
         right_is_outside = False
         while True:  # counter-clockwise from the pixel that the border comes from
-            direction = (direction + 1) % 8
-            if labels[here_y + ROWS[direction], here_x + COLUMNS[direction]] != 0:
+            direction = (direction + 1) & 7
+            if padded[here_y + ROWS[direction], here_x + COLUMNS[direction]] > level:
                 break
             right_is_outside = right_is_outside or direction == RIGHT
         if right_is_outside:
@@ -126,7 +158,7 @@ def _follow(labels: np.ndarray, y: int, x: int, outside: int, number: int, conto
         contour[2], contour[3] = max(contour[2], here_x - 1), max(contour[3], here_y - 1)
         if next_y == y and next_x == x and here_y == end_y and here_x == end_x:
             break
-        direction = (direction + 4) % 8  # back to where the border comes from, seen from the next pixel
+        direction = (direction + 4) & 7  # back to where the border comes from, seen from the next pixel
         here_y, here_x = next_y, next_x
     contour[4] = abs(doubled_area)
 
