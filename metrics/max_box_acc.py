@@ -45,7 +45,7 @@ def over_images(
 
 def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
     """The values of the data set with their metadata: the published name is of the published protocol alone."""
-    title = "MaxBoxAcc" if protocol == "wsol" else "Box accuracy at the best threshold, of heatmaps"
+    title = "MaxBoxAcc" if protocol == "wsol" else "Heatmap box accuracy"
     threshold = {"unit": "fraction of the maximum", "better": "none", "tolerance": "mean:0.05"}
     return {"max_box_acc": {"title": title}, "max_box_acc_threshold": {"title": f"{title}, threshold", **threshold}}
 

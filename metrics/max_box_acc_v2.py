@@ -62,7 +62,7 @@ def whole_set_values(ious: Sequence[float], protocol: Protocol) -> dict[str, dic
 
     Raises BenchError as `values` does.
     """
-    title = "MaxBoxAccV2" if protocol == "wsol" else "Box accuracy V2 at the best thresholds, of heatmaps"
+    title = "MaxBoxAccV2" if protocol == "wsol" else "Heatmap box accuracy V2"
     return _values(WHOLE_SET, title, ious, {})
 
 

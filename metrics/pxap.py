@@ -40,7 +40,7 @@ def over_images(curves: Mapping[str, np.ndarray], counts: np.ndarray | None = No
 
 def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
     """The data set's value with its title: the published name is of the published protocol alone."""
-    return {"pxap": {"title": "PxAP" if protocol == "wsol" else "Pixel average precision, of heatmaps"}}
+    return {"pxap": {"title": "PxAP" if protocol == "wsol" else "Heatmap pixel average precision"}}
 
 
 def average_precision(above: np.ndarray, hit: np.ndarray) -> np.ndarray:
