@@ -51,7 +51,7 @@ def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
 
 
 def accuracy(curves: Tensor, iou: float) -> Tensor:
-    """(B, T) IoU -> (B,): 1 where one reaches `iou`, else 0; NaN where none is known. Raises BenchError."""
+    """(B, T) IoU -> (B,): 1 where any reaches `iou`, else 0; NaN where all are NaN. Raises BenchError."""
     if not 0 < iou <= 1:
         raise BenchError(f"The IoU that a box must reach lies above 0 and up to 1; it is {iou}.")
     reached = (curves >= iou).any(1).double()

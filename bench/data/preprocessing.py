@@ -79,7 +79,7 @@ class Preprocessing:
         resized = self._resized(*stored)
         labels, boxes = self._boxes(sample.objects, stored, resized)
         mask = None if sample.mask is None else self._mask(sample.mask, resized)
-        classes = {label for label, _ in sample.objects} | ({sample.label} - {None})
+        classes = {label for label, _ in sample.objects} | (set() if sample.label is None else {sample.label})
         return Annotation(
             labels=torch.tensor(labels, dtype=torch.long),
             boxes=torch.tensor(boxes).reshape(-1, 4),

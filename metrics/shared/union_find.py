@@ -101,7 +101,7 @@ def _joined(
 
     joins: (4,), the neighbours, as places in RING followed by NONE. ring: RING as offsets of places.
     """
-    region = np.uint32(0)
+    region: int = np.uint32(0)
     for neighbour in joins:
         if neighbour == NONE:
             break

@@ -61,11 +61,11 @@ def test_objects_of_other_classes_do_not_count_and_of_several_the_best_does():
 @pytest.mark.parametrize("difficult", [0, 1])
 def test_difficult_objects_count_and_boxes_beyond_the_image_are_clipped_to_it(tmp_path, difficult):
     corners = "<xmin>-3</xmin><ymin>1</ymin><xmax>50</xmax><ymax>20</ymax>"
-    one = f"<object><name>cat</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
-    away = one.replace("<xmin>-3", "<xmin>60").replace("<xmax>50", "<xmax>70")
+    inside = f"<object><name>cat</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
+    outside = inside.replace("<xmin>-3", "<xmin>60").replace("<xmax>50", "<xmax>70")
     size = "<size><width>40</width><height>20</height></size>"
     file = tmp_path / "a.xml"
-    file.write_text(f"<annotation>{size}{one}{away}</annotation>")
+    file.write_text(f"<annotation>{size}{inside}{outside}</annotation>")
     objects, problems = read_objects(file, {"cat": 0}, first_pixel=1, size=(40, 20))
     assert objects == ((0, (0.0, 0.0, 40.0, 20.0)),)
     assert len(problems) == 1  # the box outside, which is named and left out
@@ -83,5 +83,5 @@ def test_a_crowd_is_no_box_and_counts_neither_as_object_nor_as_background():
 
 def test_boxes_given_by_hand_are_taken_as_they_are():
     explanation = ab.Explanation(heatmap=rectangle(0, 0, 20, 20)[None], boxes=(torch.tensor([[-20.0, 0, 20, 20]]),))
-    assert float(box_iou(explanation)) == 0.5  # nobody clips them
+    assert float(box_iou(explanation)) == 0.5  # they aren't clipped to the image
     assert float(energy_pointing_game(explanation)) == 1

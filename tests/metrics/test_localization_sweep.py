@@ -143,8 +143,8 @@ def test_pixels_above_are_counted():
     for row in range(2):
         scaled = rounded(shares)[row]
         above = [scaled > fraction for fraction in reversed(FRACTIONS)] + [torch.ones(20, 30, dtype=torch.bool)]
-        assert measured.above[row].tolist() == [int(one.sum()) for one in above]
-        assert measured.hit[row].tolist() == [int((one & masks[row]).sum()) for one in above]
+        assert measured.above[row].tolist() == [int(pixels.sum()) for pixels in above]
+        assert measured.hit[row].tolist() == [int((pixels & masks[row]).sum()) for pixels in above]
 
 
 def test_metrics_share_one_sweep():

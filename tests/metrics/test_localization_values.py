@@ -63,7 +63,7 @@ def over_images(name, *explanations):
     metric = plugins.with_params("metric", name, {"protocol": "heatmap"})
     answers = [metric(explanation) for explanation in explanations]
     return aggregate(metric)(
-        {curve: torch.cat([one[curve].points for one in answers]).numpy() for curve in metric.spec.curves}
+        {curve: torch.cat([answer[curve].points for answer in answers]).numpy() for curve in metric.spec.curves}
     )
 
 
@@ -110,8 +110,8 @@ def test_max_box_acc_v2_takes_every_region_and_a_threshold_for_each_iou():
     assert {name: float(own[name]) for name in own_values} == pytest.approx(own_values)
     # a low threshold finds the first two boxes to 0.36, a high one the third to 1: each IoU takes its own threshold
     three = boxed([NESTED] * 3, [[(0, 0, 4.8, 4.8)], [(0, 0, 4.8, 4.8)], [(0, 0, 2, 2)]])
-    found = over_images("max_box_acc_v2", three)
-    assert [found[f"max_box_acc_v2_{iou}"] for iou in (30, 50, 70)] == [2 / 3, 1 / 3, 1 / 3]
+    values = over_images("max_box_acc_v2", three)
+    assert [values[f"max_box_acc_v2_{iou}"] for iou in (30, 50, 70)] == [2 / 3, 1 / 3, 1 / 3]
 
 
 def test_max_box_acc_v2_names_its_values_by_its_ious():
@@ -165,11 +165,11 @@ def test_the_published_name_is_of_the_published_protocol_alone():
 @pytest.mark.parametrize("protocol", ["wsol", "heatmap"])
 @pytest.mark.parametrize("number", [0.0, float("nan")])
 def test_a_method_without_a_map_misses(protocol, number):
-    """8 images are found and 12 have no map: 8 of 20 are right, not 8 of 8."""
-    found = picture((2, 2, 6, 7, 1.0))
-    maps = torch.stack([found] * 8 + [torch.full(SIZE, number, dtype=torch.float64)] * 12)
+    """8 images are right and 12 have no map: 8 of 20, not 8 of 8."""
+    right = picture((2, 2, 6, 7, 1.0))
+    maps = torch.stack([right] * 8 + [torch.full(SIZE, number, dtype=torch.float64)] * 12)
     boxes = (torch.tensor([[2.0, 2.0, 6.0, 7.0]]),) * 20
-    masks = torch.stack([found > 0] * 20)
+    masks = torch.stack([right > 0] * 20)
     explanation = Explanation(raw_map=maps, heatmap=maps, boxes=boxes, masks=masks)
     # wsol's boxes are a pixel too wide and too high: 20 of 30 pixels, below an IoU of 0.7
     expected = {"max_box_acc": 0.4, "max_box_acc_v2": 0.4 if protocol == "heatmap" else 0.4 * 2 / 3}
@@ -200,17 +200,17 @@ def test_max_box_acc_by_naive_loops():
 def test_pxap_equals_scikit_learn_on_the_same_thresholds(seed, levels):
     generator = torch.Generator().manual_seed(seed)
     maps = [(torch.rand(SIZE, generator=generator) * levels).round() for _ in range(3)]
-    maps = [one.index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(float(levels))) for one in maps]
+    maps = [m.index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(float(levels))) for m in maps]
     masks = [torch.rand(SIZE, generator=generator) < 0.3 for _ in range(3)]
     for mask in masks:
         mask[5, 5] = True
-    explanation = masked([one.double() for one in maps], [mask.double() for mask in masks])
-    steps = [np.ceil(np.rint(one.double().numpy() / levels * 1e6) * COUNT / 1e6).ravel() for one in maps]
+    explanation = masked([m.double() for m in maps], [mask.double() for mask in masks])
+    steps = [np.ceil(np.rint(m.double().numpy() / levels * 1e6) * COUNT / 1e6).ravel() for m in maps]
     truths = [mask.numpy().ravel() for mask in masks]
-    found = pxap(explanation)["pixel_ap_own_image"]
-    assert found.tolist() == pytest.approx([average_precision_score(*pair) for pair in zip(truths, steps, strict=True)])
-    whole = average_precision_score(np.concatenate(truths), np.concatenate(steps))
-    assert over_images("pxap", explanation)["pxap"] == pytest.approx(whole)
+    own = pxap(explanation)["pixel_ap_own_image"]
+    assert own.tolist() == pytest.approx([average_precision_score(*pair) for pair in zip(truths, steps, strict=True)])
+    of_all_pixels = average_precision_score(np.concatenate(truths), np.concatenate(steps))
+    assert over_images("pxap", explanation)["pxap"] == pytest.approx(of_all_pixels)
 
 
 def test_pxap_closed_forms():
@@ -259,7 +259,7 @@ def test_mask_iou_by_naive_loops(seed, step):
     either = sum(bool(m) or float(s) > step / 100 for s, m in zip(shares.ravel(), mask.ravel(), strict=True))
     explanation = masked([heatmap], [mask.double()])
     assert float(mask_iou(explanation, step / 100)) == both / either
-    every = [float(mask_iou(explanation, one / 100)) for one in range(100)]
+    every = [float(mask_iou(explanation, percent / 100)) for percent in range(100)]
     assert float(mask_iou(explanation, "best")) == max(every)
 
 
@@ -277,22 +277,22 @@ def test_energy_pointing_game_closed_forms():
 def test_energies_are_the_same_on_any_number_of_threads():
     heatmap = torch.rand(2, 224, 224, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     explanation = {"heatmap": heatmap, "boxes": (torch.tensor([[9.0, 9, 200, 180]]),) * 2, "masks": heatmap < 0.9}
-    before, found = torch.get_num_threads(), []
+    before, energies = torch.get_num_threads(), []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         values = Explanation(**explanation)
-        found.append([energy_pointing_game(values), mass_accuracy(values)["mass_accuracy"]])
+        energies.append([energy_pointing_game(values), mass_accuracy(values)["mass_accuracy"]])
         assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
+    for first, second in zip(*energies, strict=True):
+        assert torch.equal(first, second)
 
 
 def test_mass_and_rank_accuracy_closed_forms():
     target = picture((2, 2, 6, 7, 1.0))
     heatmap = picture((2, 2, 4, 7, 1.0), (8, 0, 12, 10, 0.25))  # half of the mask, and 40 pixels elsewhere
-    found = mass_accuracy(masked([heatmap], [target]))
-    assert {name: float(value) for name, value in found.items()} == {"mass_accuracy": 0.5, "rank_accuracy": 0.5}
+    values = mass_accuracy(masked([heatmap], [target]))
+    assert {name: float(value) for name, value in values.items()} == {"mass_accuracy": 0.5, "rank_accuracy": 0.5}
     flat = mass_accuracy(masked([torch.ones(SIZE).double()], [picture((0, 0, 12, 3, 1.0))]))
     assert float(flat["rank_accuracy"]) == 1  # ties go to the first pixels, which here are the mask
     assert float(flat["mass_accuracy"]) == pytest.approx(0.3)
@@ -336,14 +336,14 @@ def test_a_positive_factor_changes_nothing_and_values_stay_in_bounds(seed, facto
     boxes = (torch.tensor([[1.0, 1.0, 5.0, 6.0]]),) * 2
     for name in NAMES:
         metric = metrics.get(name)
-        one, other = (
+        plain, scaled = (
             answered(metric)(Explanation(heatmap=h, boxes=boxes, masks=masks)) for h in (heatmap, factor * heatmap)
         )
-        one, other = (answer if isinstance(answer, dict) else {name: answer} for answer in (one, other))
-        for value in one:
-            torch.testing.assert_close(one[value], other[value], rtol=1e-12, atol=1e-12)
+        plain, scaled = (answer if isinstance(answer, dict) else {name: answer} for answer in (plain, scaled))
+        for value in plain:
+            torch.testing.assert_close(plain[value], scaled[value], rtol=1e-12, atol=1e-12)
             if value not in metric.spec.curves:
-                assert ((one[value] >= 0) & (one[value] <= 1)).all()
+                assert ((plain[value] >= 0) & (plain[value] <= 1)).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -364,10 +364,10 @@ def test_the_true_region_itself_is_best(seed):
         params |= {"protocol": "heatmap"} if name in WHOLE_SET else {}  # wsol's boxes are a pixel too large
         answer = answered(metric.call.func)(explanation, **params)
         answers = answer if isinstance(answer, dict) else {name: answer}
-        for value, found in answers.items():
+        for value, (of_perfect, of_other) in answers.items():
             if value not in metric.spec.curves:
-                assert found[0] == 1
-                assert found[1] <= 1
+                assert of_perfect == 1
+                assert of_other <= 1
 
 
 @pytest.mark.parametrize("name", WHOLE_SET)
@@ -382,6 +382,6 @@ def test_the_aggregate_of_many_resamples_at_once_is_that_of_each(name):
     counts = generator.multinomial(30, np.full(30, 1 / 30), size=7).astype(float)
     at_once = aggregate(metric).call(curves, counts=counts)
     for place, row in enumerate(counts.astype(int)):
-        one = aggregate(metric)({curve: points.repeat(row, axis=0) for curve, points in curves.items()})
-        assert {key: values[place] for key, values in at_once.items()} == pytest.approx(one, rel=1e-14)
+        expected = aggregate(metric)({curve: points.repeat(row, axis=0) for curve, points in curves.items()})
+        assert {key: values[place] for key, values in at_once.items()} == pytest.approx(expected, rel=1e-14)
         assert all(values.shape == (7,) for values in at_once.values())

@@ -257,12 +257,12 @@ def test_opencv_has_the_same_contours():
             levels = generator.choice(np.array([0, 90, 180, 255], np.uint8), (height, width))
         largest, best = contour_ious(levels, np.array(TRUE_BOXES))
         for level in range(0, 255, 7):
-            found, _ = cv2.findContours((levels > level).astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+            contours, _ = cv2.findContours((levels > level).astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
             boxes = []
-            for contour in found:
+            for contour in contours:
                 x, y, w, h = cv2.boundingRect(contour)
                 boxes.append((x, y, min(x + w, width - 1), min(y + h, height - 1)))
             ious = [iou_slowly(box, TRUE_BOXES) for box in boxes] or [iou_slowly((0, 0, 0, 0), TRUE_BOXES)]
-            areas = [cv2.contourArea(contour) for contour in found] or [0]
+            areas = [cv2.contourArea(contour) for contour in contours] or [0]
             assert best[level] == max(ious)
             assert largest[level] == ious[int(np.argmax(areas))]  # the first of equals
