@@ -17,8 +17,8 @@ def box_iou(
     """The best IoU, over the class's boxes, of the box around the largest region above fraction x maximum -> (B,).
 
     The region is the connected component with the most pixels (of equals, the first in reading order) of the map
-    rounded to 1e-6; connectivity: 8 (diagonals touch) or 4. fraction "best": the best of 0, 0.01, ... 0.99, which
-    knows the truth. regions "all": the best of all components' boxes. Boxes: x0 y0 x1 y1 in pixels, x1 and y1
+    rounded to 1e-6; connectivity: 8 (diagonals touch) or 4. fraction "best": each image's best of 0, 0.01, ... 0.99,
+    chosen by the annotation. regions "all": the best of all components' boxes. Boxes: x0 y0 x1 y1 in pixels, x1 and y1
     exclusive. Rows without a box or with a zero map give NaN. Raises BenchError for another choice.
     """
     if regions not in ("largest", "all"):
@@ -26,7 +26,7 @@ def box_iou(
     check_fraction(fraction)
     swept = fraction == BEST or fraction in FRACTIONS
     boxes = boxes_above(explanation, connectivity, FRACTIONS if swept else (float(fraction),))
-    curves = boxes.iou if regions == "largest" else boxes.best_iou
+    curves = np.where(boxes.largest[..., 2] > 0, boxes.iou if regions == "largest" else boxes.best_iou, np.nan)
     if fraction == BEST:
         return torch.from_numpy(np.fmax.reduce(curves, axis=1))
     return torch.from_numpy(curves[:, FRACTIONS.index(float(fraction)) if swept else 0].copy())

@@ -8,15 +8,16 @@ from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import level, millionths
-from axiom_bench.metrics.shared.threshold_sweep import BEST, FRACTIONS, check_fraction, pixels_above
+from axiom_bench.metrics.shared.threshold_sweep import BEST, FRACTIONS, check_fraction, counted_pixels, pixels_above
 
 
 def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
     """IoU of the pixels above fraction x maximum with the mask of the explained class -> (B,); higher is better.
 
     |above and mask| / |above or mask|: true positives over true positives, false positives and false negatives.
-    fraction: 0.15 as for `box_iou`; "best": the best of 0, 0.01, ... 0.99, which knows the truth. The map is rounded
-    to 1e-6. Rows with an empty mask and a zero map give NaN. Raises BenchError for another fraction.
+    fraction: 0.15 as for `box_iou`; "best": each image's best of 0, 0.01, ... 0.99, chosen by the annotation. The map
+    is rounded to 1e-6. Pixels without a verdict count neither as above nor as mask. Rows with an empty mask and a zero
+    map give NaN. Raises BenchError for another fraction.
     """
     check_fraction(fraction)
     if fraction == BEST or fraction in FRACTIONS:
@@ -24,7 +25,7 @@ def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
         curves = _share(pixels.hit, pixels.above + pixels.hit[:, -1:] - pixels.hit)[:, -2::-1]  # from 0 to 0.99
         return torch.from_numpy(curves.max(1) if fraction == BEST else curves[:, FRACTIONS.index(float(fraction))])
     masks = given(explanation.masks, "masks").cpu().numpy()
-    above = millionths(explanation) > level(float(fraction))
+    above = (millionths(explanation) > level(float(fraction))) & counted_pixels(explanation)
     either = np.count_nonzero(above | masks, axis=(1, 2))
     return torch.from_numpy(_share(np.count_nonzero(above & masks, axis=(1, 2)), either))
 

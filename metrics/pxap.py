@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,29 +12,35 @@ from torch import Tensor
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.drawn_rows import total
-from axiom_bench.metrics.shared.threshold_sweep import pixels_above
+from axiom_bench.metrics.shared.protocol import Protocol, pixel_counts
 
 
-def pxap(explanation: Explanation) -> dict[str, Tensor | Curve]:
-    """Pixel average precision: the area under precision against recall of pixels, as the threshold falls -> (B,).
+def pxap(explanation: Explanation, protocol: Protocol = "wsol") -> dict[str, Tensor | Curve]:
+    """Pixel average precision: the area under precision against recall of all images' pixels, as the threshold falls.
 
-    sum_l P_l (R_l - R_(l-1)) over pixels above 0.99, 0.98, ... 0 of the maximum, and last all pixels; P = pixels in
-    the mask among those above, R = share of the mask that is above. An image's own value is that of a data set of that
-    image alone; the data set's own sums pixels over all images first. The curves pxap_above and pxap_hit (B, 101) hold
-    those counts. A constant map has the mask's share of the image.
+    sum_l P_l (R_l - R_(l-1)); P = pixels in the mask among those above, R = share of the mask that is above: that of
+    the data set is `over_images`. pixel_ap_own_image (B,): the same of each image alone. The curves pxap_above and
+    pxap_hit (B, T) hold the counts. Pixels without a verdict don't count; a constant map has the mask's share of the
+    others, and so has a zero map and one that isn't finite.
+    protocol "wsol": what the authors' code computes, at 1, 0.999, 0.998, ... 0 of the score map, see `shared.wsol`;
+    "heatmap": pixels above 0.99, 0.98, ... 0 of the heatmap's maximum, and last all pixels.
     """
-    pixels = pixels_above(explanation)
-    precision = torch.from_numpy(average_precision(pixels.above, pixels.hit))
+    above, hit = pixel_counts(explanation, protocol)
     return {
-        "pxap": precision,
-        "pxap_above": Curve(torch.from_numpy(pixels.above).double()),
-        "pxap_hit": Curve(torch.from_numpy(pixels.hit).double()),
+        "pixel_ap_own_image": torch.from_numpy(average_precision(above, hit)),
+        "pxap_above": Curve(torch.from_numpy(above).double()),
+        "pxap_hit": Curve(torch.from_numpy(hit).double()),
     }
 
 
 def over_images(curves: Mapping[str, np.ndarray], counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The same of the pixels of all images together. counts: see `shared.drawn_rows`."""
+    """The average precision of the pixels of all images together. counts: see `shared.drawn_rows`."""
     return {"pxap": average_precision(total(curves["pxap_above"], counts), total(curves["pxap_hit"], counts))}
+
+
+def whole_set_values(protocol: Protocol) -> dict[str, dict[str, Any]]:
+    """The data set's value with its title: the published name is of the published protocol alone."""
+    return {"pxap": {"title": "PxAP" if protocol == "wsol" else "Heatmap pixel average precision"}}
 
 
 def average_precision(above: np.ndarray, hit: np.ndarray) -> np.ndarray:
@@ -41,5 +48,5 @@ def average_precision(above: np.ndarray, hit: np.ndarray) -> np.ndarray:
     gained = np.diff(hit, axis=-1, prepend=0)
     shares = gained * (hit / np.maximum(above, 1))  # where nothing is above yet, nothing is gained
     with np.errstate(invalid="ignore"):
-        answer: np.ndarray = shares.sum(-1) / hit[..., -1]
-    return answer
+        precision: np.ndarray = shares.sum(-1) / hit[..., -1]
+    return precision

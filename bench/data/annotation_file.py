@@ -13,12 +13,16 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_objects(
-    path: Path | None, class_index: Mapping[str, int], first_pixel: int, size: tuple[int, int] | None = None
+    path: Path | None,
+    class_index: Mapping[str, int],
+    first_pixel: int,
+    size: tuple[int, int] | None = None,
+    difficult: bool = True,
 ) -> tuple[Objects, tuple[str, ...]]:
     """(objects with 0-based boxes, x1 and y1 exclusive; problems) of a file; see `parse_objects`."""
     if path is None or not path.is_file():
         return (), (f"there is no annotation {path}",)
-    return parse_objects(path.read_bytes(), path.name, class_index, first_pixel, size)
+    return parse_objects(path.read_bytes(), path.name, class_index, first_pixel, size, difficult)
 
 
 def parse_objects(
@@ -27,17 +31,21 @@ def parse_objects(
     class_index: Mapping[str, int],
     first_pixel: int,
     size: tuple[int, int] | None = None,
+    difficult: bool = True,
 ) -> tuple[Objects, tuple[str, ...]]:
     """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation's XML, called `name` in problems.
 
     class_index: by the name that the file uses. first_pixel: the number of the first pixel in the file, 0 or 1; the
     file's xmax and ymax are the last pixel inside the box. size: (width, height) of the stored image; boxes that were
-    drawn on an image of another size are not used, and boxes are clipped to it.
+    drawn on an image of another size are not used, and boxes are clipped to it. difficult: whether objects that are
+    marked so count.
     """
     try:
         root = ElementTree.fromstring(content)
         drawn_on = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-        items = [(item.findtext("name") or "", _box(item, first_pixel)) for item in root.iter("object")]
+        marked = [(item, (item.findtext("difficult") or "0").strip() == "1") for item in root.iter("object")]
+        counted = [item for item, is_difficult in marked if difficult or not is_difficult]
+        items = [(item.findtext("name") or "", _box(item, first_pixel)) for item in counted]
     except (ElementTree.ParseError, ValueError) as error:
         return (), (f"the annotation {name} is malformed: {error}",)
     if size is not None and all(drawn_on) and drawn_on != size:
@@ -45,7 +53,7 @@ def parse_objects(
     problems = [f"{name}: unknown class {label!r}" for label, _ in items if label not in class_index]
     objects = [(class_index[label], _clipped(box, size)) for label, box in items if label in class_index]
     problems += [f"{name}: empty box {box}" for _, box in objects if _empty(box)]
-    problems += [] if items else [f"{name} has no object"]
+    problems += [] if marked else [f"{name} has no object"]
     return tuple((label, box) for label, box in objects if not _empty(box)), tuple(problems)
 
 

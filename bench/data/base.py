@@ -35,9 +35,10 @@ class Sample:
     """One image as it is stored, decoded.
 
     image: RGB. label: the class index of the image, or None. objects: (class index, box), box = x0, y0, x1, y1 in
-    stored pixels, x1 and y1 exclusive. mask: (h, w) int64, class index per pixel, -1 for background and border.
+    stored pixels, x1 and y1 exclusive. mask: (h, w) int64, class index per pixel, or batch.BACKGROUND or NO_VERDICT.
     problems: sentences about annotations that are missing or malformed; the image counts all the same.
-    crowd: (class index, box) of regions that hold many objects in one box; they count in the mask, not as objects.
+    crowd: (class index, box) of regions that hold many objects in one box; they are no objects, and the mask has no
+    verdict there.
     """
 
     image: Image.Image

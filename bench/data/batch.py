@@ -8,18 +8,25 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+BACKGROUND = -1  # of a mask: a pixel of none of the data set's classes
+NO_VERDICT = -2  # of a mask: a pixel of which the data set doesn't say whether an object is there
+
 
 @dataclass(frozen=True)
 class Annotation:
     """The objects of one image, of every class. Coordinates are pixels of the preprocessed image.
 
     labels: (n,) class indices. boxes: (n, 4), x0 y0 x1 y1, x1 and y1 exclusive; one row per label.
-    mask: (H', W') class index per pixel, -1 for background or border; None where the data set has no mask.
+    mask: (H', W') class index per pixel, BACKGROUND or NO_VERDICT; None where the data set has no mask.
+    classes: every class that the image is labelled with, also those whose objects the crop cuts away; None: labels.
+    stored_pixel: width and height of a pixel of the stored image, in pixels of the preprocessed image.
     """
 
     labels: Tensor
     boxes: Tensor
     mask: Tensor | None = None
+    classes: tuple[int, ...] | None = None
+    stored_pixel: tuple[float, float] = (1.0, 1.0)
 
     @staticmethod
     def none() -> Annotation:
@@ -30,6 +37,13 @@ class Annotation:
         """The boxes of one class: (n, 4)."""
         return self.boxes[self.labels == target]
 
+    def lacks(self, target: int) -> bool:
+        """Whether the image has objects or a mask of other classes, and isn't labelled with this one."""
+        classes = self.labels.tolist() if self.classes is None else self.classes
+        if target in classes:
+            return False
+        return len(self.labels) > 0 or (self.mask is not None and bool((self.mask >= 0).any()))
+
     def without(self, target: int) -> Annotation:
         """The objects of all other classes."""
         return self._where(lambda labels: labels != target)
@@ -39,9 +53,10 @@ class Annotation:
         return self._where(lambda labels: (labels >= 0) & (labels < classes))
 
     def _where(self, belongs: Callable[[Tensor], Tensor]) -> Annotation:
-        rows = belongs(self.labels)
-        mask = None if self.mask is None else self.mask.masked_fill(~belongs(self.mask), -1)
-        return Annotation(self.labels[rows], self.boxes[rows], mask)
+        rows, mask = belongs(self.labels), self.mask
+        if mask is not None:
+            mask = mask.masked_fill(~belongs(mask) & (mask != NO_VERDICT), BACKGROUND)
+        return replace(self, labels=self.labels[rows], boxes=self.boxes[rows], mask=mask)
 
 
 @dataclass(frozen=True)
@@ -79,9 +94,26 @@ class Batch:
         """(B, H', W') bool: the pixels of the explained class; all False where a row has no mask."""
         if not any(annotation.mask is not None for annotation in self.annotations):
             return None
-        empty = torch.full(self.images.shape[-2:], -1)
+        empty = torch.full(self.images.shape[-2:], BACKGROUND)
         return torch.stack([(annotation.mask if annotation.mask is not None else empty) == target
                             for annotation, target in self._explained(targets)])  # fmt: skip
+
+    def ignored(self) -> Tensor | None:
+        """(B, H', W') bool: the pixels without a verdict; None where there are none."""
+        empty = torch.full(self.images.shape[-2:], BACKGROUND)
+        masks = [empty if annotation.mask is None else annotation.mask for annotation in self.annotations]
+        ignored = torch.stack(masks) == NO_VERDICT if masks else torch.zeros(0)
+        return ignored if ignored.any() else None
+
+    def stored_pixels(self) -> tuple[tuple[float, float], ...] | None:
+        """Per row the width and height of a stored image's pixel; None where the data set has no annotations."""
+        return tuple(annotation.stored_pixel for annotation in self.annotations) or None
+
+    def wrong_class(self, targets: Tensor) -> Tensor | None:
+        """(B,) bool: where the image shows other classes than the explained one; None without annotations."""
+        if not self.annotations:
+            return None
+        return torch.tensor([annotation.lacks(target) for annotation, target in self._explained(targets)])
 
     def others(self, targets: Tensor, classes: int) -> tuple[Annotation, ...] | None:
         """Per row the objects of the classes that aren't explained, of those that a model of so many classes has; None

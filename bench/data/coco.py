@@ -1,8 +1,9 @@
 """COCO by its annotation JSON: boxes, masks and crowds; polygons and run lengths become pixels by pycocotools alone.
 
 A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is a region of many
-objects in one box: it is no object here, it counts in the mask, and `Sample.crowd` names it. An annotation with no or
-an empty `segmentation` keeps its box, and its image has no mask: pixels left out of one would pass for background.
+objects in one box: it is no object here, the mask has no verdict on its pixels but for those of objects, and
+`Sample.crowd` names it. An annotation with no or an empty `segmentation` keeps its box, and its image has no mask:
+pixels left out of one would pass for background.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.data.base import Box, Sample, largest
+from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing
 from axiom_bench.errors import BenchError
@@ -84,7 +86,8 @@ class Coco(ImageFiles):
         for annotation in self._of(index):
             try:
                 label, box = self._index_of_category[annotation["category_id"]], _box(annotation["bbox"], image.size)
-                regions.append((label, self._pixels(annotation.get("segmentation"), image.size)))
+                verdict = NO_VERDICT if annotation.get("iscrowd") else label
+                regions.append((verdict, self._pixels(annotation.get("segmentation"), image.size)))
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 problems.append(f"{image_id}: annotation {annotation.get('id')} is malformed: {error!r}")
                 continue
@@ -150,11 +153,12 @@ def _box(values: Any, size: tuple[int, int]) -> Box:
 
 
 def _mask(regions: list[tuple[int, Region | None]], size: tuple[int, int]) -> NDArray[np.int64] | None:
-    """(h, w) class per pixel; of regions that overlap, the smaller lies on top. None where one has no region."""
+    """(h, w) class per pixel, or BACKGROUND or NO_VERDICT; of objects that overlap, the smaller lies on top, and a
+    crowd lies below all of them. None where one has no region."""
     with_pixels = [(label, pixels) for label, pixels in regions if pixels is not None]
     if len(with_pixels) < len(regions):
         return None
-    mask = np.full(size[::-1], -1)
-    for label, pixels in sorted(with_pixels, key=lambda region: -int(region[1].sum())):
+    mask = np.full(size[::-1], BACKGROUND)
+    for label, pixels in sorted(with_pixels, key=lambda region: (region[0] != NO_VERDICT, -int(region[1].sum()))):
         mask[pixels] = label
     return mask

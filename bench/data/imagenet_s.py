@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.ndimage import find_objects
 
 from axiom_bench.data.base import Objects, Sample
+from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
 from axiom_bench.data.class_list import class_list, synsets
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing, image_files
@@ -61,7 +62,8 @@ class ImageNetS(ImageFiles):
             raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
 
     def _classes_of_values(self, categories: Sequence[str] | str | None) -> NDArray[np.int64]:
-        """(n + 1,) the class index of each value of a mask up to the last category; -1 for no class of the model."""
+        """(n + 1,) the class index of each value of a mask up to the last category, BACKGROUND for no class of the
+        model."""
         folders = [path.name for path in self.folder.iterdir() if path.is_dir()]
         if not categories and len(folders) not in SIZES:
             raise BenchError(
@@ -69,7 +71,7 @@ class ImageNetS(ImageFiles):
                 "or 919; set data.categories to the list of its synset ids (ImageNetS_categories_im919.txt)."
             )
         synset_ids = sorted(class_list(categories) if categories else folders)
-        return np.array([-1, *(self._index.get(synset, -1) for synset in synset_ids)])
+        return np.array([BACKGROUND, *(self._index.get(synset, BACKGROUND) for synset in synset_ids)])
 
     def path(self, index: int) -> Path:
         return self.folder / self.ids[index]
@@ -91,7 +93,7 @@ class ImageNetS(ImageFiles):
         return Sample(image, self.ids[index], self.labels(index)[0], objects, mask, problems)
 
     def _mask(self, path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-        """(class per pixel (h, w), -1 for what is no class or is ignored, or None; problems)."""
+        """(class per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems)."""
         try:
             with Image.open(path) as picture:
                 colours = np.asarray(picture.convert("RGB")).astype(np.int64)
@@ -103,12 +105,15 @@ class ImageNetS(ImageFiles):
         valid = (values < len(self._of_value)) | (values == IGNORED)
         if values.shape != size[::-1] or not valid.all():
             return None, (f"the mask {path.name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
-        return self._of_value[np.where(values == IGNORED, OTHER, values)], ()
+        ignored = values == IGNORED
+        return np.where(ignored, NO_VERDICT, self._of_value[np.where(ignored, OTHER, values)]), ()
 
 
 def boxes_of(mask: NDArray[np.int64]) -> Objects:
-    """One box around all pixels of each class, ascending; mask: (h, w), class index per pixel, -1 for none."""
-    places = find_objects(mask + 1)  # a slice of rows and one of columns for each class up to the highest, or None
+    """One box around all pixels of each class, ascending; mask: (h, w), class index per pixel, negative for none."""
+    places = find_objects(
+        mask.clip(min=BACKGROUND) + 1
+    )  # a slice of rows and one of columns for each class up to the highest, or None
     return tuple(
         (label, (place[1].start, place[0].start, place[1].stop, place[0].stop))
         for label, place in enumerate(places)

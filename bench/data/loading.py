@@ -35,11 +35,24 @@ class Prepared:
     labels: NDArray[np.int64]
     boxes: NDArray[np.float32]
     mask: NDArray[np.int64] | None
+    classes: tuple[int, ...] | None
+    stored_pixel: tuple[float, float]
     problems: tuple[str, ...]
 
+    @staticmethod
+    def of(
+        image_id: str, targets: tuple[int | None, ...], annotation: Annotation, problems: tuple[str, ...]
+    ) -> Prepared:
+        """The same annotation in numpy."""
+        mask = None if annotation.mask is None else annotation.mask.numpy()
+        arrays = (annotation.labels.numpy(), annotation.boxes.numpy(), mask)
+        return Prepared(image_id, targets, *arrays, annotation.classes, annotation.stored_pixel, problems)
+
     def annotation(self) -> Annotation:
+        """The annotation as tensors."""
         mask = None if self.mask is None else torch.from_numpy(self.mask)
-        return Annotation(torch.from_numpy(self.labels), torch.from_numpy(self.boxes), mask)
+        arrays = (torch.from_numpy(self.labels), torch.from_numpy(self.boxes), mask)
+        return Annotation(*arrays, self.classes, self.stored_pixel)
 
 
 Item = tuple[Tensor | None, "Prepared | BadImage"]  # an image (3, H', W') and its targets and annotation
@@ -83,9 +96,7 @@ class _Images(Dataset[Item]):
             targets = _targets(self.rule, sample.image_id, sample.label, annotation.labels.tolist())
         except BadImage as bad:
             return None, bad
-        mask = None if annotation.mask is None else annotation.mask.numpy()
-        labels, boxes = annotation.labels.numpy(), annotation.boxes.numpy()
-        return image, Prepared(sample.image_id, targets, labels, boxes, mask, sample.problems)
+        return image, Prepared.of(sample.image_id, targets, annotation, sample.problems)
 
 
 def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]) -> tuple[int | None, ...]:

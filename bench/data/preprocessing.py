@@ -79,7 +79,14 @@ class Preprocessing:
         resized = self._resized(*stored)
         labels, boxes = self._boxes(sample.objects, stored, resized)
         mask = None if sample.mask is None else self._mask(sample.mask, resized)
-        return Annotation(torch.tensor(labels, dtype=torch.long), torch.tensor(boxes).reshape(-1, 4), mask)
+        classes = {label for label, _ in sample.objects} | (set() if sample.label is None else {sample.label})
+        return Annotation(
+            labels=torch.tensor(labels, dtype=torch.long),
+            boxes=torch.tensor(boxes).reshape(-1, 4),
+            mask=mask,
+            classes=tuple(sorted(classes)),
+            stored_pixel=(resized[1] / stored[1], resized[0] / stored[0]),
+        )
 
     def _boxes(
         self, objects: Objects, stored: tuple[int, int], resized: tuple[int, int]

@@ -1,11 +1,13 @@
 """Pascal VOC as the devkit lays it out: JPEGImages, Annotations, SegmentationClass, ImageSets.
 
 Boxes in the XML are 1-based and inclusive (xmin from 1, xmax up to the width), so x0 = xmin - 1 and x1 = xmax here.
-Objects marked `difficult` count like any other: the masks show them too.
+Objects marked `difficult` count like any other, since the masks show them too; difficult=False leaves their boxes out,
+as the devkit's evaluation does.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from PIL import Image
 
 from axiom_bench.data.annotation_file import read_objects
 from axiom_bench.data.base import Sample, largest
+from axiom_bench.data.batch import NO_VERDICT
+from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing
 from axiom_bench.errors import BenchError, unknown
 
@@ -23,7 +27,7 @@ CLASSES = (  # in the alphabetical order of the challenge: a mask's value is the
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
 # fmt: on
-BACKGROUND, BORDER = 0, 255
+BORDER = 255  # of a mask: around objects, and over those that the annotators left open
 YEARS = (2012, 2007)  # in the order in which they are looked for
 LAYOUT = (
     "the VOC layout <root>/JPEGImages, Annotations, SegmentationClass and ImageSets/{Main,Segmentation}/<split>.txt, "
@@ -36,6 +40,7 @@ class Voc(ImageFiles):
 
     image_set: "Main" (all images with boxes) or "Segmentation" (those with masks). year: which of the years below the
     root, 2012 or 2007; None takes the one there is, 2012 before 2007. VOC 2007 has a `test` split with annotations.
+    difficult: whether objects marked so count.
     """
 
     def __init__(
@@ -44,9 +49,10 @@ class Voc(ImageFiles):
         split: str = "val",
         image_set: str = "Main",
         year: int | None = None,
+        difficult: bool = True,
         name: str = "voc",
     ) -> None:
-        self.name, self.root = name, devkit(Path(root), year)
+        self.name, self.root, self.difficult = name, devkit(Path(root), year), difficult
         listed = self.root / "ImageSets" / image_set / f"{split}.txt"
         if not listed.is_file():
             raise BenchError(f"There is no list of images {listed}; expected {LAYOUT}.")
@@ -65,12 +71,18 @@ class Voc(ImageFiles):
         )
 
     def labels(self, index: int) -> tuple[int, ...]:
-        objects, _ = read_objects(self.annotation_paths(index)[0], self._index, first_pixel=1)
+        path = self.annotation_paths(index)[0]
+        objects, _ = read_objects(path, self._index, first_pixel=1, difficult=self.difficult)
         return tuple(sorted({label for label, _ in objects}))
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        """SHA-256 over the image's and its annotations' bytes, and which objects count."""
+        files = super().fingerprint(index, hashes)
+        return files if self.difficult else hashlib.sha256(f"{files} without difficult objects".encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image) -> Sample:
         boxes_file, mask_file = self.annotation_paths(index)
-        objects, problems = read_objects(boxes_file, self._index, first_pixel=1, size=image.size)
+        objects, problems = read_objects(boxes_file, self._index, 1, image.size, self.difficult)
         mask, problem = read_mask(mask_file, image.size)
         return Sample(image, self.ids[index], largest(objects), objects, mask, problems + problem)
 
@@ -90,7 +102,7 @@ def devkit(root: Path, year: int | None = None) -> Path:
 
 
 def read_mask(path: Path | None, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """(classes (h, w), -1 for background and border, or None; problems). No file is no problem: most have none."""
+    """(classes (h, w), BACKGROUND or NO_VERDICT, or None; problems). No file is no problem: most have none."""
     if path is None or not path.is_file():
         return None, ()
     try:
@@ -100,4 +112,4 @@ def read_mask(path: Path | None, size: tuple[int, int]) -> tuple[NDArray[np.int6
         return None, (f"the mask {path.name} can't be decoded: {error}",)
     if values.shape != size[::-1] or not set(np.unique(values)) <= {*range(len(CLASSES) + 1), BORDER}:
         return None, (f"the mask {path.name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
-    return np.where(values == BORDER, BACKGROUND, values) - 1, ()
+    return np.where(values == BORDER, NO_VERDICT, values - 1), ()  # 0 becomes BACKGROUND

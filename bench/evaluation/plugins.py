@@ -161,8 +161,9 @@ def _spec(
         return method_spec(f"method.{name}", config)
     from axiom_bench.evaluation.preconditions import PRECONDITIONS  # here, because it imports torch
 
-    if isinstance(config.get("values"), str):
-        config = {**config, "values": _values(kind, name, config["values"], params)}
+    for key in ("values", "aggregate_values"):
+        if isinstance(config.get(key), str):
+            config[key] = _values(f"{kind}.{name}.{key}", config[key], {**_defaults(function), **params})
     return metric_spec(f"metric.{name}", config, {**_defaults(function), **params}, PRECONDITIONS)
 
 
@@ -181,12 +182,13 @@ def accepted_params(function: Callable[..., Any], params: Mapping[str, Any]) -> 
     return {key: value for key, value in params.items() if key in accepted}
 
 
-def _values(kind: str, name: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The entries of `values` where these depend on the parameters: the result of the function at a dotted path."""
+def _values(setting: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A setting's entries where these depend on the parameters: the result of the function at a dotted path."""
+    kind, name, _ = setting.split(".")
     function = imported(kind, name, target)
     listed = function(**accepted_params(function, params))
     if not isinstance(listed, Mapping):
-        raise BenchError(f"{kind}.{name}.values: {target!r} must return a dict of the values' names, not {listed!r}.")
+        raise BenchError(f"{setting}: {target!r} must return a dict of the values' names, not {listed!r}.")
     return listed
 
 

@@ -32,6 +32,10 @@ def _finite(explanation: Explanation, _: bool) -> Tensor:
     return explanation.finite
 
 
+def _finite_score(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.trace is None or explanation.trace.scores.isfinite()
+
+
 def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
     # A method that divides by S has NaN weights where S = 0; the status tells this from a network's NaN.
     if explanation.trace is None:
@@ -59,8 +63,17 @@ def _nonzero_map(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.heatmap is not None and explanation.heatmap.amax((1, 2)) > 0
 
 
+def _right_class(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.wrong_class is None or ~explanation.wrong_class
+
+
 def _boxes(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.boxes is not None and torch.tensor([len(boxes) > 0 for boxes in explanation.boxes])
+
+
+def _objects(explanation: Explanation, _: bool) -> Tensor | bool:
+    boxes = _boxes(explanation, _)
+    return boxes if explanation.wrong_class is None else boxes | explanation.wrong_class
 
 
 def _other_classes(explanation: Explanation, _: bool) -> Tensor | bool:
@@ -81,14 +94,18 @@ def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.masks is not None and explanation.masks.flatten(1).amax(1)
 
 
+# Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
 ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
+WRONG_CLASS = Precondition("wrong_class", _right_class)
 PRECONDITIONS = {
     "contributions": Precondition("no_contributions", _contributions),
     "score_scale": Precondition("not_on_score_scale", _score_scale),
     "nonzero_score": Precondition("zero_score", _nonzero_score),
     "nonzero_drops": Precondition("zero_drops", _nonzero_drops),
     "nonzero_map": Precondition("zero_map", _nonzero_map),
+    "finite_score": Precondition(NOT_FINITE, _finite_score),
     "boxes": Precondition("no_annotation", _boxes),
+    "objects": Precondition("no_annotation", _objects),
     "masks": Precondition("no_mask", _masks),
     "other_classes": Precondition("one_class", _other_classes),
     "other_masked_classes": Precondition("one_class", _other_masked_classes),
@@ -103,7 +120,8 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
     Raises BenchError for a need that has no predicate.
     """
     answer = np.full(len(explanation), OK, dtype=object)
-    for condition in (*ALWAYS, *map(_named, needs)):
+    always = () if "finite_score" in needs else ALWAYS
+    for condition in (*always, *(condition for need in needs for condition in _conditions(need))):
         if not (answer == OK).any():
             break
         holds = condition.holds(explanation, on_score_scale)
@@ -112,7 +130,9 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
     return answer
 
 
-def _named(need: str) -> Precondition:
+def _conditions(need: str) -> tuple[Precondition, ...]:
+    """What a need asks for. A class that the image doesn't show has a status of its own: its boxes aren't missing."""
     if need not in PRECONDITIONS:
         raise unknown("precondition of a metric (`needs`)", need, PRECONDITIONS)
-    return PRECONDITIONS[need]
+    condition = PRECONDITIONS[need]
+    return (WRONG_CLASS, condition) if need in ("boxes", "masks") else (condition,)

@@ -20,7 +20,7 @@ class Objects(Protocol):
 
     @property
     def mask(self) -> Tensor | None:
-        """(H', W') class index per pixel, -1 for background or border; None where there is no mask."""
+        """(H', W') class index per pixel, negative for none; None where there is no mask."""
 
     def boxes_of(self, target: int) -> Tensor:
         """The boxes of one class: (n, 4)."""
@@ -34,6 +34,15 @@ class AnnotatedRows(Protocol):
 
     def masks(self, targets: Tensor) -> Tensor | None:
         """(B, H', W') bool: the pixels of the explained class; None where nothing has a mask."""
+
+    def ignored(self) -> Tensor | None:
+        """(B, H', W') bool: pixels that are neither object nor background; None where there are none."""
+
+    def stored_pixels(self) -> tuple[tuple[float, float], ...] | None:
+        """Per row the width and height of a stored image's pixel, in pixels of the preprocessed image."""
+
+    def wrong_class(self, targets: Tensor) -> Tensor | None:
+        """(B,) bool: where the image shows other classes than the explained one; None where nothing is annotated."""
 
     def others(self, targets: Tensor, classes: int) -> tuple[Objects, ...] | None:
         """Per row the objects of the model's other classes; None where nothing is annotated."""

@@ -18,6 +18,7 @@ from axiom_bench.explanation.annotations import AnnotatedRows, Objects
 from axiom_bench.explanation.heatmap import Map, check_heatmap, heatmap
 
 Method = Callable[[Trace], Tensor | Map]
+ANNOTATIONS = ("boxes", "masks", "ignored", "stored_pixels", "wrong_class", "others")  # fields that `on` keeps
 Shared = TypeVar("Shared")
 Field = TypeVar("Field")
 
@@ -30,8 +31,10 @@ class Explanation:
     raw_map: (B, h, w), signed. heatmap: (B, H', W') in [0, 1]. images: (B, 3, H', W').
     boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive. masks: (B, H', W') bool.
     A heatmap outside of [0, 1] raises BenchError, and so does one that isn't finite and has no raw map.
-    Boxes and masks are of the explained class only. others: per row the objects of the image's other classes
-    that the model has.
+    Boxes and masks are of the explained class only; others: per row the objects of the image's other classes,
+    of those that the model has. ignored: (B, H', W') bool, pixels that masks leave open, neither object nor background.
+    stored_pixels: per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1.
+    wrong_class: (B,) bool, where the image shows objects of other classes and none of the explained one.
     """
 
     trace: Trace | None = None
@@ -41,6 +44,9 @@ class Explanation:
     images: Tensor | None = None
     boxes: tuple[Tensor, ...] | None = None
     masks: Tensor | None = None
+    ignored: Tensor | None = None
+    stored_pixels: tuple[tuple[float, float], ...] | None = None
+    wrong_class: Tensor | None = None
     others: tuple[Objects, ...] | None = None
     method: Method | None = None
     normalise: str = "maximum"
@@ -70,6 +76,9 @@ class Explanation:
             images=trace.images,
             boxes=None if batch is None else batch.boxes(trace.targets),
             masks=None if batch is None else batch.masks(trace.targets),
+            ignored=None if batch is None else batch.ignored(),
+            stored_pixels=None if batch is None else batch.stored_pixels(),
+            wrong_class=None if batch is None else batch.wrong_class(trace.targets),
             others=None if batch is None else batch.others(trace.targets, trace.logits.shape[1]),
             method=method,
             normalise=normalise,
@@ -134,7 +143,7 @@ class Explanation:
         if self.method is None:
             raise BenchError("Only an explanation with a trace and a method can be computed again.")
         fresh = Explanation.of(trace, self.method(trace), method=self.method, normalise=self.normalise)
-        return replace(fresh, boxes=self.boxes, masks=self.masks, others=self.others)
+        return replace(fresh, **{name: getattr(self, name) for name in ANNOTATIONS})
 
 
 def given(field: Field | None, name: str) -> Field:

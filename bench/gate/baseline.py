@@ -90,7 +90,7 @@ def find(baseline: Path) -> Path:
 def _rows(run: RunFolder) -> pd.DataFrame:
     if run.records.empty:
         raise BenchError(f"{run.path} has no records; run the same command again.")
-    table = summarise(run.records)
+    table = summarise(run.records, image_value_of=run.image_value_of)
     # A value of the whole data set that shares its metric's name would be a second row under one key.
     table["metric"] = table["metric"].mask(table["whole_set"], table["metric"] + WHOLE_SET)
     tolerances = {name: run.value(name).tolerance for name in run.metrics}

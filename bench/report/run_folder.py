@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from axiom_bench.columns import LAYER, NOT_FINITE, OK
+from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.records import reading
 from axiom_bench.report.options import Options
 from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
@@ -101,7 +101,7 @@ class RunFolder:
     @cached_property
     def summary(self) -> pd.DataFrame:
         """One row for each setting, method and metric: see `summary.summarise` and `common.with_common_values`."""
-        summary = with_bootstrap_errors(summarise(self.records), self.whole_set)
+        summary = with_bootstrap_errors(summarise(self.records, image_value_of=self.image_value_of), self.whole_set)
         return with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
 
     @cached_property
@@ -114,6 +114,15 @@ class RunFolder:
     def metrics(self) -> tuple[str, ...]:
         """Names of all values in the records, in the manifest's order."""
         return tuple(self.records["metric"].cat.categories)
+
+    @cached_property
+    def image_value_of(self) -> Mapping[str, str]:
+        """{value of the whole data set: the value of images that it was computed from}."""
+        entries, whole_set = self.manifest.get("metrics") or {}, self.records["image_id"] == WHOLE_SET
+        of_images = self.records.loc[~whole_set, "metric"].unique()
+        owner = {name: (entries.get(name) or {}).get("metric", name) for name in self.metrics}
+        first = {owner[name]: name for name in reversed(of_images)}
+        return {name: first.get(owner[name], name) for name in self.records.loc[whole_set, "metric"].unique()}
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -26,15 +28,22 @@ def own_energy(explanation: Explanation, region: str) -> Tensor:
         inside = [union(boxes, size) for boxes in given(explanation.boxes, "boxes")]
     else:
         raise BenchError(f"A region is 'boxes' or 'masks', not {region!r}.")
-    return torch.stack([_energy(one, where) for one, where in zip(maps, inside, strict=True)])
+    return energy_in(explanation, inside)
+
+
+@one_thread()
+def energy_in(explanation: Explanation, inside: Iterable[Tensor]) -> Tensor:
+    """The heatmap's sum over a region of each row, bool (H', W') each: (B,) in float64."""
+    maps = given(explanation.heatmap, "heatmap").cpu()
+    return torch.stack([_energy(heatmap, region.cpu()) for heatmap, region in zip(maps, inside, strict=True)])
 
 
 @one_thread()
 def other_energies(explanation: Explanation, region: str) -> list[dict[int, float]]:
     """Per row the heatmap's sum over the region of each other class of the image: {class: energy}."""
     maps = given(explanation.heatmap, "heatmap").cpu()
-    notes = given(explanation.others, "others")
-    return [_energies(one, note, region) for one, note in zip(maps, notes, strict=True)]
+    others = given(explanation.others, "others")
+    return [_energies(heatmap, objects, region) for heatmap, objects in zip(maps, others, strict=True)]
 
 
 def union(boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -50,19 +59,19 @@ def union(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def energy(explanation: Explanation) -> Tensor:
     """The heatmap's sum: (B,) in float64, computed once."""
     maps = given(explanation.heatmap, "heatmap")
-    return explanation.once("energy", lambda: torch.stack([one.sum(dtype=torch.float64) for one in maps.cpu()]))
+    return explanation.once("energy", lambda: torch.stack([row.sum(dtype=torch.float64) for row in maps.cpu()]))
 
 
 def _energy(heatmap: Tensor, inside: Tensor) -> Tensor:
-    """The sum of what lies inside, image by image: a batch's copies would leave the cache."""
+    """The sum over the pixels inside, of one image: a batch's copies would leave the cache."""
     return heatmap.where(inside, 0.0).sum(dtype=torch.float64)
 
 
-def _energies(heatmap: Tensor, note: Objects, region: str) -> dict[int, float]:
+def _energies(heatmap: Tensor, objects: Objects, region: str) -> dict[int, float]:
     if region == "masks":
-        mask = torch.tensor(-1) if note.mask is None else note.mask.cpu()
+        mask = torch.tensor(-1) if objects.mask is None else objects.mask.cpu()
         regions = {label: mask == label for label in mask.unique().tolist() if label >= 0}
     else:
         size = (heatmap.shape[0], heatmap.shape[1])
-        regions = {label: union(note.boxes_of(label), size) for label in note.labels.unique().tolist()}
+        regions = {label: union(objects.boxes_of(label), size) for label in objects.labels.unique().tolist()}
     return {label: float(_energy(heatmap, inside)) for label, inside in regions.items()}

@@ -1,4 +1,4 @@
-"""A map at many thresholds, in one pass over its pixels: what box and mask metrics share."""
+"""A heatmap at many thresholds, in one pass over its pixels: what box and mask metrics share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ BEST = "best"
 
 class Boxes(NamedTuple):
     """largest: (B, T, 4) int32, the box around the largest region above each threshold, x0 y0 x1 y1, far edges
-    exclusive. iou: (B, T) its best IoU with a true box. best_iou: (B, T) the best of all regions' boxes.
+    exclusive, zeros where no pixel is above. iou: (B, T) its best IoU with a true box. best_iou: (B, T) the best of all
+    regions' boxes.
 
-    Of equally large regions the first in reading order. NaN where nothing is above, or there is no true box.
+    Of equally large regions the first in reading order. IoU is 0 where no pixel is above, NaN without a true box.
     """
 
     largest: np.ndarray
@@ -28,16 +29,25 @@ class Boxes(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """above: (B, 101) int64, pixels above 0.99, 0.98, ... 0, and last all pixels. hit: those of them in the mask."""
+    """above: (B, 101) int64, pixels above 0.99, 0.98, ... 0, and last all pixels. hit: those of them in the mask.
+
+    Pixels without a verdict don't count.
+    """
 
     above: np.ndarray
     hit: np.ndarray
 
 
 def check_fraction(fraction: float | str) -> None:
-    """Raises BenchError for what isn't "best" nor a fraction of the maximum that a pixel can be above."""
+    """Raises BenchError for anything but "best" and a fraction of the maximum that a pixel can be above."""
     if fraction != BEST and (isinstance(fraction, str) or not 0 <= fraction < 1):
         raise BenchError(f"The fraction of the maximum is a number from 0 to below 1 or {BEST!r}, not {fraction!r}.")
+
+
+def counted_pixels(explanation: Explanation) -> np.ndarray:
+    """The pixels on which masks have a verdict: (B, H', W') bool."""
+    masks = given(explanation.masks, "masks")
+    return np.ones(masks.shape, bool) if explanation.ignored is None else ~explanation.ignored.cpu().numpy()
 
 
 def steps_above(explanation: Explanation, fractions: tuple[float, ...] = FRACTIONS) -> np.ndarray:
@@ -61,7 +71,7 @@ def boxes_above(explanation: Explanation, connectivity: int = 8, fractions: tupl
 
 
 def pixels_above(explanation: Explanation) -> Pixels:
-    """How many pixels are above each of FRACTIONS, highest first, and how many of them in the mask; computed once."""
+    """Pixels above each of FRACTIONS, highest first, and those of them in the mask; computed once."""
     return explanation.once("pixels above", lambda: _pixels(explanation))
 
 
@@ -74,26 +84,24 @@ def _steps(levels: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
 
 
 def _boxes(explanation: Explanation, connectivity: int, fractions: tuple[float, ...]) -> Boxes:
-    from axiom_bench.metrics.shared.union_find import (  # here, because numba takes a third of a second to import
-        joins,
-        sweep,
-    )
+    from axiom_bench.metrics.shared import union_find  # here, because numba takes a third of a second to import
 
-    steps, truths = steps_above(explanation, fractions), given(explanation.boxes, "boxes")
+    steps, boxes = steps_above(explanation, fractions), given(explanation.boxes, "boxes")
+    joins = union_find.joins(connectivity)
     swept = [
-        sweep(one, len(fractions), joins(connectivity), truth.detach().cpu().double().numpy())
-        for one, truth in zip(steps, truths, strict=True)
+        union_find.sweep(map_steps, len(fractions), joins, true_boxes.detach().cpu().double().numpy())
+        for map_steps, true_boxes in zip(steps, boxes, strict=True)
     ]
     largest, iou, best_iou = (np.stack(part) for part in zip(*swept, strict=True))
-    missing = (largest[..., 2] == 0) | np.array([[len(truth) == 0] for truth in truths])
+    missing = np.array([[len(true_boxes) == 0] for true_boxes in boxes])
     return Boxes(largest, np.where(missing, np.nan, iou), np.where(missing, np.nan, best_iou))
 
 
 def _pixels(explanation: Explanation) -> Pixels:
-    masks = given(explanation.masks, "masks").cpu().numpy()
+    masks, counted = given(explanation.masks, "masks").cpu().numpy(), counted_pixels(explanation)
     counts = np.stack([
-        np.bincount((2 * steps + mask).ravel(), minlength=2 * COUNT + 2).reshape(COUNT + 1, 2)
-        for steps, mask in zip(steps_above(explanation), masks, strict=True)
+        np.bincount((2 * steps + mask)[pixels], minlength=2 * COUNT + 2).reshape(COUNT + 1, 2)
+        for steps, mask, pixels in zip(steps_above(explanation), masks, counted, strict=True)
     ])  # fmt: skip
     above = counts[:, ::-1].cumsum(1)
     return Pixels(above.sum(2), above[..., 1])

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
@@ -84,7 +85,7 @@ def test_boxes_masks_and_crowds(coco_root):
     expected = np.full((30, 40), -1)
     expected[0:20, 0:30] = 0
     expected[5:15, 10:20] = 1  # the dog is smaller, so it lies on top
-    expected[20:30, 32:40] = 0
+    expected[20:30, 32:40] = NO_VERDICT  # the crowd
     assert np.array_equal(sample.mask, expected)
     assert sample.problems == ()
 

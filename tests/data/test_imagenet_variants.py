@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 
@@ -69,7 +70,7 @@ def test_imagenet_s_masks_hold_class_indices(s_root):
     assert dataset.class_names[3] == "name of n03"
     without, sample = dataset.read(0), dataset.read(1)
     assert (sample.label, dataset.labels(1), sample.problems) == (7, (7,), ())
-    assert [set(rows.ravel()) for rows in np.split(sample.mask, [10, 15, 20])] == [{7}, {3}, {-1}, {-1}]
+    assert [set(rows.ravel()) for rows in np.split(sample.mask, [10, 15, 20])] == [{7}, {3}, {NO_VERDICT}, {-1}]
     assert (without.mask, without.objects) == (None, ())
     assert "there is no mask" in without.problems[0]
 

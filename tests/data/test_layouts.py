@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 
@@ -124,11 +125,26 @@ def test_voc(voc_root):
     assert first.mask[0, 0] == 11
     assert first.mask[0, 39] == 14
     assert first.mask[25, 0] == -1  # background
-    assert (first.mask[29] == -1).all()  # border
+    assert (first.mask[29] == NO_VERDICT).all()  # border
     assert (second.mask, second.problems) == (None, ())
     assert third.objects == ()
     assert third.label is None
     assert "no annotation" in third.problems[0]
+
+
+def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
+    path = voc_root / "VOCdevkit/VOC2012/Annotations/2007_1.xml"
+    path.write_text(path.read_text().replace("<name>dog</name>", "<name>dog</name><difficult>1</difficult>"))
+    every, plain = (
+        load_dataset({"kind": "voc", "root": str(voc_root), "difficult": difficult}) for difficult in (True, False)
+    )
+    assert (every.labels(0), plain.labels(0)) == ((11, 14), (14,))
+    assert plain.read(0).objects == ((14, (10, 0, 40, 30)),)
+    assert plain.read(0).problems == ()
+    assert plain.read(0).mask[0, 0] == 11  # the mask keeps it
+    assert plain.fingerprint(0) != every.fingerprint(0)
+    path.write_text(path.read_text().replace("<name>person</name>", "<name>person</name><difficult>1</difficult>"))
+    assert (plain.read(0).objects, plain.read(0).problems) == ((), ())  # not a file without objects
 
 
 @pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2012"])

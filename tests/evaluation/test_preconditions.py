@@ -24,7 +24,7 @@ def only_row_0(tensor, number):
 
 
 def test_rows_that_meet_every_need_are_ok(explanation):
-    annotated = ("boxes", "masks", "other_classes", "other_masked_classes")
+    annotated = ("boxes", "objects", "masks", "other_classes", "other_masked_classes")
     needs = [need for need in PRECONDITIONS if need not in annotated]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
 
@@ -37,8 +37,13 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
         "masks": replace(explanation, masks=only_row_0(torch.ones(4, 12, 12, dtype=torch.bool), False)),
     }
     for need, broken in actual.items():
+        broken = replace(broken, wrong_class=None)
         assert list(statuses([need], broken, True)) == [PRECONDITIONS[need].status, "ok", "ok", "ok"], need
-    assert list(statuses(["boxes"], explanation, True)) == ["ok", "ok", "no_annotation", "ok"]
+    assert list(statuses(["boxes"], explanation, True)) == ["ok", "ok", "wrong_class", "ok"]  # c shows class 4
+    assert list(statuses(["objects"], explanation, True)) == ["ok"] * 4
+    empty = replace(explanation, boxes=(torch.zeros(0, 4), *explanation.boxes[1:]))
+    assert list(statuses(["boxes"], empty, True)) == ["no_annotation", "ok", "wrong_class", "ok"]
+    assert list(statuses(["objects"], empty, True)) == ["no_annotation", "ok", "ok", "ok"]
     other = ab.Annotation(torch.tensor([1]), torch.zeros(1, 4))
     annotated_rows = replace(explanation, others=(other, ab.Annotation.none(), other, other))
     assert list(statuses(["other_classes"], annotated_rows, True)) == ["ok", "one_class", "ok", "ok"]
@@ -73,6 +78,13 @@ def test_what_is_not_finite_comes_first(trace, explanation, number):
         replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, number))),
     ):
         assert list(statuses(["score_scale"], broken, False)) == ["not_finite"] + ["not_on_score_scale"] * 3
+
+
+def test_a_metric_that_needs_a_finite_score_alone_takes_any_map(trace, explanation):
+    broken = replace(explanation, raw_map=only_row_0(explanation.raw_map, float("nan")))
+    assert list(statuses(["finite_score"], broken, True)) == ["ok"] * 4
+    no_score = replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, float("nan"))))
+    assert list(statuses(["finite_score"], no_score, True)) == ["not_finite", "ok", "ok", "ok"]
 
 
 def test_activations_that_are_not_finite_make_the_row_not_finite(trace, batch):

@@ -63,7 +63,7 @@ def test_threshold_is_strict_and_relative_to_the_maximum():
     assert float(box_iou(explained(heatmap, (0, 0, 4, 4)), fraction=0.1499)) == 1
 
 
-def test_diagonals_touch_unless_told_otherwise():
+def test_diagonals_touch_at_the_default_connectivity():
     heatmap = picture((0, 0, 2, 2, 1.0), (2, 2, 4, 4, 1.0))
     assert float(box_iou(explained(heatmap, (0, 0, 4, 4)))) == 1
     assert float(box_iou(explained(heatmap, (0, 0, 2, 2)), connectivity=4)) == 1
@@ -119,6 +119,6 @@ def test_localization_ignores_a_positive_factor_and_stays_in_bounds(seed, factor
     heatmap = torch.rand(2, 9, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     for name in ("box_iou", "pointing_game"):
         metric = metrics.get(name)
-        found = metric(explained(heatmap, (1, 1, 5, 6)))
-        torch.testing.assert_close(metric(explained(factor * heatmap, (1, 1, 5, 6))), found, rtol=0, atol=0)
-        assert ((found >= 0) & (found <= 1)).all()
+        values = metric(explained(heatmap, (1, 1, 5, 6)))
+        torch.testing.assert_close(metric(explained(factor * heatmap, (1, 1, 5, 6))), values, rtol=0, atol=0)
+        assert ((values >= 0) & (values <= 1)).all()

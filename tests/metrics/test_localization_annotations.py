@@ -10,6 +10,7 @@ from PIL import Image
 import axiom_bench as ab
 from axiom_bench.data.annotation_file import read_objects
 from axiom_bench.data.base import Sample
+from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.metrics.box_iou import box_iou
 from axiom_bench.metrics.energy_pointing_game import energy_pointing_game
@@ -22,10 +23,11 @@ CROP = Preprocessing(resize=20, crop=20, mean=(0, 0, 0), std=(1, 1, 1))  # the m
 def explained(objects, heatmap, mask=None, crowd=()):
     """Class 0 of an image of 40 x 20 pixels, explained by a map of the 20 x 20 that the crop leaves."""
     sample = Sample(Image.new("RGB", (40, 20)), "a", 0, objects, mask, crowd=crowd)
-    image, note = CROP(sample)
-    batch = ab.Batch(image[None], ("a",), torch.tensor([0]), (note,))
+    image, annotation = CROP(sample)
+    batch = ab.Batch(image[None], ("a",), torch.tensor([0]), (annotation,))
     targets = torch.tensor([0])
-    return ab.Explanation(heatmap=heatmap[None], boxes=batch.boxes(targets), masks=batch.masks(targets))
+    masks = {"masks": batch.masks(targets), "ignored": batch.ignored()}
+    return ab.Explanation(heatmap=heatmap[None], boxes=batch.boxes(targets), **masks)
 
 
 def rectangle(x0, y0, x1, y1):
@@ -59,27 +61,27 @@ def test_objects_of_other_classes_do_not_count_and_of_several_the_best_does():
 @pytest.mark.parametrize("difficult", [0, 1])
 def test_difficult_objects_count_and_boxes_beyond_the_image_are_clipped_to_it(tmp_path, difficult):
     corners = "<xmin>-3</xmin><ymin>1</ymin><xmax>50</xmax><ymax>20</ymax>"
-    one = f"<object><name>cat</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
-    away = one.replace("<xmin>-3", "<xmin>60").replace("<xmax>50", "<xmax>70")
+    inside = f"<object><name>cat</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
+    outside = inside.replace("<xmin>-3", "<xmin>60").replace("<xmax>50", "<xmax>70")
     size = "<size><width>40</width><height>20</height></size>"
     file = tmp_path / "a.xml"
-    file.write_text(f"<annotation>{size}{one}{away}</annotation>")
+    file.write_text(f"<annotation>{size}{inside}{outside}</annotation>")
     objects, problems = read_objects(file, {"cat": 0}, first_pixel=1, size=(40, 20))
     assert objects == ((0, (0.0, 0.0, 40.0, 20.0)),)
     assert len(problems) == 1  # the box outside, which is named and left out
     assert float(box_iou(explained(objects, rectangle(0, 0, 20, 20)))) == 1
 
 
-def test_a_crowd_is_no_box_but_belongs_to_the_mask():
-    mask = np.full((20, 40), -1)
-    mask[:, 10:20] = mask[:10, 20:30] = 0  # an object on the left, a crowd on the upper right
+def test_a_crowd_is_no_box_and_counts_neither_as_object_nor_as_background():
+    mask = np.full((20, 40), BACKGROUND)
+    mask[:, 10:20], mask[:10, 20:30] = 0, NO_VERDICT  # an object on the left, a crowd on the upper right
     objects, crowd = ((0, (10.0, 0.0, 20.0, 20.0)),), ((0, (20.0, 0.0, 30.0, 10.0)),)
     explanation = explained(objects, rectangle(0, 0, 20, 20), mask, crowd)
     assert float(energy_pointing_game(explanation)) == 0.5
-    assert float(mass_accuracy(explanation)["mass_accuracy"]) == 0.75
+    assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(2 / 3)  # of three quarters
 
 
 def test_boxes_given_by_hand_are_taken_as_they_are():
     explanation = ab.Explanation(heatmap=rectangle(0, 0, 20, 20)[None], boxes=(torch.tensor([[-20.0, 0, 20, 20]]),))
-    assert float(box_iou(explanation)) == 0.5  # nobody clips them
+    assert float(box_iou(explanation)) == 0.5  # they aren't clipped to the image
     assert float(energy_pointing_game(explanation)) == 1

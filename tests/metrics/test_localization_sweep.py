@@ -1,4 +1,4 @@
-"""One pass over a map's pixels against a labelling at every threshold by scipy, and against box_iou as it was."""
+"""One pass over a map's pixels against scipy's labelling at every threshold."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from axiom_bench.metrics.shared.threshold_sweep import FRACTIONS, boxes_above, p
 NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 
 
-def iou(box, truth):
+def iou(box, true_boxes):
     """The best intersection over union of one box with others, in plain floats."""
     best = 0.0
-    for x0, y0, x1, y1 in truth:
+    for x0, y0, x1, y1 in true_boxes:
         shared = max(min(box[2], x1) - max(box[0], x0), 0) * max(min(box[3], y1) - max(box[1], y0), 0)
         best = max(best, shared / ((box[2] - box[0]) * (box[3] - box[1]) + (x1 - x0) * (y1 - y0) - shared))
     return best
@@ -36,19 +36,19 @@ def labelled(above, connectivity):
 
 
 def assert_equals_scipy(heatmap, boxes, connectivity):
-    truth = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
-    found = boxes_above(Explanation(heatmap=heatmap[None], boxes=(truth,)), connectivity)
+    true_boxes = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
+    measured = boxes_above(Explanation(heatmap=heatmap[None], boxes=(true_boxes,)), connectivity)
     shares = rounded(heatmap[None])[0].numpy()
     for step, fraction in enumerate(FRACTIONS):
         largest, every = labelled(shares > fraction, connectivity)
         if largest is None:
-            assert np.isnan(found.iou[0, step])
-            assert np.isnan(found.best_iou[0, step])
+            expected = 0 if boxes else np.nan
+            np.testing.assert_array_equal([measured.iou[0, step], measured.best_iou[0, step]], expected)
             continue
-        assert tuple(found.largest[0, step]) == largest
+        assert tuple(measured.largest[0, step]) == largest
         if boxes:
-            assert found.iou[0, step] == iou(largest, boxes)
-            assert found.best_iou[0, step] == max(iou(box, boxes) for box in every)
+            assert measured.iou[0, step] == iou(largest, boxes)
+            assert measured.best_iou[0, step] == max(iou(box, boxes) for box in every)
 
 
 corners = st.tuples(st.floats(-2, 8), st.floats(-2, 8), st.floats(0.25, 9), st.floats(0.25, 9))
@@ -58,8 +58,8 @@ boxes = st.lists(corners.map(lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3])), 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(1, 9), st.integers(1, 9), st.sampled_from([4, 8]), boxes)
 def test_equals_a_labelling_at_every_threshold(data, height, width, connectivity, boxes):
-    few = st.sampled_from([0.0, 0.1, 0.15, 0.3, 0.31, 0.5, 0.500001, 0.99, 1.0])  # plateaus and ties
-    levels = data.draw(st.lists(few, min_size=height * width, max_size=height * width))
+    plateaus = st.sampled_from([0.0, 0.1, 0.15, 0.3, 0.31, 0.5, 0.500001, 0.99, 1.0])
+    levels = data.draw(st.lists(plateaus, min_size=height * width, max_size=height * width))
     assert_equals_scipy(torch.tensor(levels).view(height, width), boxes, connectivity)
 
 
@@ -107,22 +107,23 @@ def test_box_iou_is_what_one_labelling_gives(seed, dtype, fraction, connectivity
     generator = torch.Generator().manual_seed(seed)
     raw = torch.rand(2, 1, 4, 5, generator=generator, dtype=dtype) - 0.4
     maps = functional.interpolate(raw.clamp(min=0), size=(24, 30), mode="bilinear")[:, 0]
-    truth = torch.tensor([[3.0, 4.5, 20.0, 22.0], [1.0, 1.0, 9.0, 30.0]])
-    for one in (0.15, round(fraction, 2), fraction):
-        found = box_iou(Explanation(heatmap=maps, boxes=(truth, truth)), one, connectivity)
-        for value, shares in zip(found.tolist(), rounded(maps).numpy(), strict=True):
-            largest, _ = labelled(shares > one, connectivity)
-            assert value == (iou(largest, truth.tolist()) if largest else pytest.approx(np.nan, nan_ok=True))
+    true_boxes = torch.tensor([[3.0, 4.5, 20.0, 22.0], [1.0, 1.0, 9.0, 30.0]])
+    for threshold in (0.15, round(fraction, 2), fraction):
+        values = box_iou(Explanation(heatmap=maps, boxes=(true_boxes, true_boxes)), threshold, connectivity)
+        for value, shares in zip(values.tolist(), rounded(maps).numpy(), strict=True):
+            largest, _ = labelled(shares > threshold, connectivity)
+            assert value == (iou(largest, true_boxes.tolist()) if largest else pytest.approx(np.nan, nan_ok=True))
 
 
-def test_nothing_above_no_box_and_numbers_that_are_not_finite():
+def test_no_pixel_above_no_box_and_numbers_that_are_not_finite():
     maps = torch.zeros(4, 5, 6)
     maps[1, 2, 3], maps[2, 0, 0], maps[3] = 1.0, torch.inf, torch.nan
     box = torch.tensor([[0.0, 0.0, 6.0, 5.0]])
-    found = boxes_above(Explanation(raw_map=maps, heatmap=maps, boxes=(box, torch.zeros(0, 4), box, box)))
-    assert np.isnan(found.iou).all()
-    assert (found.largest[1] == (3, 2, 4, 3)).all()
-    assert not found.largest[[0, 2, 3]].any()
+    measured = boxes_above(Explanation(raw_map=maps, heatmap=maps, boxes=(box, torch.zeros(0, 4), box, box)))
+    assert (measured.iou[[0, 2, 3]] == 0).all()
+    assert np.isnan(measured.iou[1]).all()
+    assert (measured.largest[1] == (3, 2, 4, 3)).all()
+    assert not measured.largest[[0, 2, 3]].any()
 
 
 def test_levels_are_the_rounded_map_in_whole_numbers():
@@ -137,12 +138,12 @@ def test_levels_are_the_rounded_map_in_whole_numbers():
 def test_pixels_above_are_counted():
     shares = torch.rand(2, 20, 30, generator=torch.Generator().manual_seed(2)).round(decimals=2)
     masks = shares > 0.3
-    found = pixels_above(Explanation(heatmap=shares, masks=masks))
+    measured = pixels_above(Explanation(heatmap=shares, masks=masks))
     for row in range(2):
         scaled = rounded(shares)[row]
         above = [scaled > fraction for fraction in reversed(FRACTIONS)] + [torch.ones(20, 30, dtype=torch.bool)]
-        assert found.above[row].tolist() == [int(one.sum()) for one in above]
-        assert found.hit[row].tolist() == [int((one & masks[row]).sum()) for one in above]
+        assert measured.above[row].tolist() == [int(pixels.sum()) for pixels in above]
+        assert measured.hit[row].tolist() == [int((pixels & masks[row]).sum()) for pixels in above]
 
 
 def test_metrics_share_one_sweep():

@@ -22,6 +22,7 @@ from axiom_bench.run.manifest import Outcome, assemble
 
 Run = Callable[..., list[Outcome]]
 CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label")
+NEEDS = "metric.pxap.needs=[nonzero_map,masks]"  # so that a method may lack images: pxap itself counts every map
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_one_row_for_each_method_and_value(run: Run, folder: Path):
         for metric in ("max_box_acc", "max_box_acc_threshold", "pxap")
     ]
     assert (whole_set["status"] == "ok").all()
-    images = rows[(rows["image_id"] != "*") & (rows["metric"] == "max_box_acc")]
+    images = rows[(rows["image_id"] != "*") & (rows["metric"] == "box_acc_own_threshold")]
     upper = images.groupby("method", observed=True)["value"].mean()
     value = whole_set[whole_set["metric"] == "max_box_acc"].set_index("method")["value"]
     assert (value <= upper + 1e-12).all()
@@ -72,7 +73,7 @@ def test_each_value_has_its_replicates_and_images(run: Run, folder: Path):
         assert len(row["replicates"]) == bootstrap.RESAMPLES
         assert row["common_value"] == row["value"]
         np.testing.assert_array_equal(row["replicates"], row["common_replicates"])
-        name = metric.removesuffix("_threshold")
+        name = "pixel_ap_own_image" if metric == "pxap" else "box_acc_own_threshold"
         of_images = single[(single["metric"] == name) & (single["method"] == method)]
         assert row["images"] == row["common_images"] == of_images["image_id"].nunique()
     errors = finished.summary.query("whole_set").set_index(["method", "metric"])["standard_error"]
@@ -180,19 +181,21 @@ def test_metrics_without_curves_have_no_side_file(run: Run, folder: Path):
     assert not (folder / "curves").exists()
 
 
-def test_it_is_no_bad_image_and_stands_on_the_images_that_count(
+def test_it_is_no_bad_image_and_counts_the_images_it_is_of(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (outcome,) = run(*CHOSEN)
-    table = read(folder, outcome).records
+    finished = read(folder, outcome)
     monkeypatch.setattr("axiom_bench.report.write", lambda run: folder / "report.html")
     config = {"results": str(folder.parents[1]), "experiment": "quick", "run": "default"}
     assert not any("left out" in line for line in finish.finish(config, [outcome])[1])
-    summary = summarise(table)
-    pxap = summary[summary["metric"] == "pxap"]
-    for _, rows in pxap.groupby("method"):
-        assert rows["n"].nunique() == rows["statuses"].nunique() == 1
-        assert rows["n"].iloc[0] > 2
+    summary = summarise(finished.records, image_value_of=finished.image_value_of)
+    for names in (["pxap", "pixel_ap_own_image"], ["max_box_acc", "max_box_acc_threshold", "box_acc_own_threshold"]):
+        both = summary[summary["metric"].isin(names)]
+        for _, rows in both.groupby("method"):
+            assert len(rows) == len(names)
+            assert rows["n"].nunique() == rows["images"].nunique() == rows["statuses"].nunique() == 1
+            assert rows["n"].iloc[0] > 2
     first = leading(summary)
     assert first[first["metric"] == "pxap"]["whole_set"].all()
     assert not first[first["metric"] == "box_iou"]["whole_set"].any()
@@ -217,5 +220,7 @@ def test_values_are_named_by_the_parameters(run: Run, folder: Path):
     assert outcome.failure is None
     rows = read(folder, outcome).records
     names = {"max_box_acc_v2", "max_box_acc_v2_50", "max_box_acc_v2_75"}
-    assert set(rows.loc[rows["image_id"] == "*", "metric"]) == set(rows["metric"]) == names
+    assert set(rows.loc[rows["image_id"] == "*", "metric"]) == names
+    own = {name.replace("max_box_acc_v2", "box_acc_v2_own_threshold") for name in names}
+    assert set(rows.loc[rows["image_id"] != "*", "metric"]) == own
     assert outcome.facts["metrics"]["max_box_acc_v2_75"]["title"] == "MaxBoxAccV2, IoU 0.75"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,15 @@ STATISTICS = ("images", "n", "rows", "mean", "median", "standard_error", "status
 SPLITS = ("correct", "wrong", "unknown")
 
 
-def summarise(records: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
+def summarise(
+    records: pd.DataFrame, by: Sequence[str] = KEYS, image_value_of: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """One row for each group of `by`, sorted, with the columns STATISTICS.
 
     n: rows with status "ok", which the statistics are over; images: how many images these are of; rows: all rows.
     statuses reads "ok:120 zero_map:3". whole_set tells values of the whole data set (image_id "*") from values of
-    images; where the metric has values of images too, a value of the whole data set has their images, n, rows and
-    statuses: those that it was computed from.
+    images. Their images, n, rows and statuses are those of the value of images that they were computed from: the one
+    that image_value_of names, see `RunFolder.image_value_of`, else the one of the same name.
 
     standard_error: of the mean over rows, by image, since the rows of an image (its objects) belong together. With
     n_i rows of sum T_i in image i of m images, and n = sum n_i, the mean is the ratio sum T_i / n, whose variance is
@@ -43,7 +45,8 @@ def summarise(records: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
     table = values.agg(n="count", rows="size", mean="mean", median="median").reset_index()
     table = table.merge(_errors_by_image(rows, by), on=by, how="left", validate="one_to_one")
     table["images"] = table["images"].fillna(0).astype(int)
-    table = _with_counts_of_images(table.merge(_statuses(rows, by), on=by, how="left", validate="one_to_one"), by)
+    table = table.merge(_statuses(rows, by), on=by, how="left", validate="one_to_one")
+    table = _with_counts_of_images(table, by, image_value_of or {})
     names = [name for name in by if name != "whole_set"]
     return table.astype(dict.fromkeys(names, object))[[*by, *STATISTICS]]
 
@@ -113,14 +116,16 @@ def _errors_by_image(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def _with_counts_of_images(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: Mapping[str, str]) -> pd.DataFrame:
     """The table with the images' counts in the rows of the whole data set."""
     if "whole_set" not in by or not table["whole_set"].any():
         return table
     keys = [name for name in by if name != "whole_set"]
     of_images = table.loc[~table["whole_set"], [*keys, *COUNTS]]
-    counts = table[keys].merge(of_images, on=keys, how="left").set_index(table.index)
-    has_images = counts["n"].notna()
+    sources = table[keys].assign(metric=table["metric"].astype(object).replace(dict(image_value_of)))
+    of_images["metric"] = of_images["metric"].astype(object)
+    counts = sources.merge(of_images, on=keys, how="left").set_index(table.index)
+    has_images = counts["n"].notna() & table["whole_set"]
     for name in COUNTS:
         table[name] = counts[name].where(has_images, table[name]).astype(table[name].dtype)
     return table

@@ -40,7 +40,9 @@ def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:
     compared = stored[stored["common_images"] > 0]
     if (compared.groupby(KEYS[:3])["common_images"].nunique() > 1).any():
         return True
-    single = run.records[(run.records["metric"] == metric) & (run.records["image_id"] != WHOLE_SET)]
+    of_images = run.records["image_id"] != WHOLE_SET
+    single = run.records[(run.records["metric"] == run.image_value_of[metric]) & of_images]
+    single = single.assign(metric=metric)
     images = single[single["status"] == OK].groupby(KEYS, observed=True)["image_id"].nunique()
     counted = pd.Series(stored["images"].to_numpy(), index=pd.MultiIndex.from_frame(stored[KEYS].astype(object)))
     expected = counted.reindex(images.index.map(lambda key: tuple(map(str, key))))

@@ -76,6 +76,7 @@ class MetricPair:
 
 SENSITIVITY = {"radius": RADIUS, "samples": SAMPLES}
 HALF, CURVE = {"fractions": (0.5,), "noise": 0.0, "output": "probability"}, {"steps": 4, "fill": "zero"}
+HEATMAP = {"protocol": "heatmap"}
 DIFFERENCE = {"steps": 4, "insertion_fill": "zero", "deletion_fill": "zero"}
 # The tiny image's red pixels are (1, 2, 4, 0) ln 2, its map is (1, 1/2, 1/4, 0), in rows of two; its class's
 # probability is 2^s / (1 + 2^s), s the sum of the red pixels over ln 2. Mask and box are the left column.
@@ -183,17 +184,17 @@ PAIRS = (
     ),
     MetricPair("box_iou", "scipy", "ndimage.label", labelled_box_iou, settings="torchvision's IoU", by_hand=1/2),
     MetricPair(
-        "max_box_acc", "scipy", "ndimage.label", labelled_box_acc((0.5,), False),
-        settings="at 100 thresholds, torchvision's IoU", by_hand=1,
+        "box_acc_own_threshold", "scipy", "ndimage.label", labelled_box_acc((0.5,), False),
+        metric="max_box_acc", params=HEATMAP, settings="at 100 thresholds, torchvision's IoU", by_hand=1,
     ),
     MetricPair(
-        "max_box_acc_v2", "scipy", "ndimage.label", labelled_box_acc((0.3, 0.5, 0.7), True),
-        settings="at 100 thresholds, torchvision's IoU", by_hand=2/3,
+        "box_acc_v2_own_threshold", "scipy", "ndimage.label", labelled_box_acc((0.3, 0.5, 0.7), True),
+        metric="max_box_acc_v2", params=HEATMAP, settings="at 100 thresholds, torchvision's IoU", by_hand=2/3,
     ),
     MetricPair("mask_iou", "scikit-learn", "jaccard_score", jaccard, settings="above 0.15", by_hand=2/3),
     MetricPair(
-        "pxap", "scikit-learn", "average_precision_score", average_precision_of_levels,
-        settings="of maps cut to 101 levels", by_hand=5/6,
+        "pixel_ap_own_image", "scikit-learn", "average_precision_score", average_precision_of_levels,
+        metric="pxap", params=HEATMAP, settings="of maps cut to 101 levels", by_hand=5/6,
     ),
     MetricPair(
         "pointing_game", "quantus", "PointingGame", quantus("PointingGame", region="boxes"), by_hand=1,

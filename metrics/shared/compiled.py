@@ -1,0 +1,16 @@
+"""Functions compiled by numba, whose import takes a third of a second: import what uses it when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled on its first call, and kept on disk where a folder for it can be written."""
+    try:
+        return njit(cache=True)(function)
+    except RuntimeError:  # numba can write neither to this folder nor to the user's: compile in every process
+        return njit(function)
