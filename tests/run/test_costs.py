@@ -77,7 +77,7 @@ def test_what_is_shared_counts_once(trace):
         reexplaining("e", "noise"),
         reexplaining("f", None),
     ]
-    three = [running("explanation", 2), running("two", 3, "masks"), running("three", 3, "masks")]
+    three = [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
     cost = Cost.of(three, several, trace)
     assert dict(cost.of_methods) == {"one": 2, "two": 3, "three": 3}
     assert (cost.together, cost.shared_traces, cost.own_traces) == (5, 1, 1)
@@ -96,11 +96,11 @@ def test_what_is_shared_counts_once(trace):
 
 def test_a_run_of_these_costs_what_is_announced(trace):
     several = [asking("a", 3), asking("b", 2, of_image=True), reexplaining("c", "noise"), reexplaining("d", None)]
-    three = [running("explanation", 2), running("two", 3, "masks"), running("three", 3, "masks")]
+    three = [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
     announced = Cost.of(three, several, trace).per_image
     batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets)
     before = trace.passes.trunk_forward
-    list(rows_of(replace(trace), batch, [with_scale(explanation) for explanation in three], several))
+    list(rows_of(replace(trace), batch, [with_scale(method) for method in three], several))
     assert (trace.passes.trunk_forward - before) / len(trace) == announced
 
 
@@ -173,7 +173,7 @@ def with_params(name: str, params: dict) -> Plugin:
 
 
 def test_the_budget_names_what_costs_most_and_the_way_out(trace):
-    several, two = [asking("cheap", 1), asking("dear", 50)], [running("explanation", 0), running("two", 0)]
+    several, two = [asking("cheap", 1), asking("dear", 50)], [running("one", 0), running("two", 0)]
     cost = Cost.of(two, several, trace)
     check(cost, several, None)
     check(cost, several, 102)
@@ -187,10 +187,10 @@ def test_the_budget_names_what_costs_most_and_the_way_out(trace):
 def test_all_metrics_together_cost_what_is_announced():
     """Of one method: every metric of conf/metric/ that applies, on one explanation, counted."""
     trace = Case().trace()
-    explanation = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
+    of_method = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
     before, measured = trace.passes.trunk_forward, []
     for entry in (metrics.get(name) for name in metrics.names()):
-        explanation = explanation if entry.spec.of == "method" else Explanation(trace=trace)
+        explanation = of_method if entry.spec.of == "method" else Explanation(trace=trace)
         if any(OK in statuses for _, statuses in measure(entry, explanation, True).values()):
             measured.append(entry)
     counted = (trace.passes.trunk_forward - before) / len(trace)
