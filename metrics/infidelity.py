@@ -44,6 +44,12 @@ def infidelity(
     removed = Subsets(f"infidelity {list(sides)}", draws, fill, blur, output, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     if scaled:
-        attributed = attributed * ((attributed * drops).sum(1) / attributed.square().sum(1))[:, None]
+        squared = attributed.square().sum(1)
+        factors = (attributed * drops).sum(1) / squared.masked_fill(
+            squared == 0, 1
+        )  # any factor where no square has a sum
+        attributed = attributed * factors[:, None]
+        is_zero = (given(explanation.raw_map, "raw_map") == 0).flatten(1).all(1)
+        attributed = attributed.masked_fill(is_zero[:, None], torch.nan)
     # Infinite where the model's answer isn't finite, since NaN means a map of zeros.
     return (attributed - drops).square().mean(1).masked_fill(~drops.isfinite().all(1), torch.inf)

@@ -42,7 +42,7 @@ LIGHT = {
     "samples": 2,
     "stages": 2,
     "subsets": 12,
-    "squares": 20,
+    "squares": 60,
     "k": 8,
     "fill": "zero",
 }  # fewer passes, and less than the object

@@ -18,6 +18,7 @@ from axiom_bench import metrics
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.faithfulness_correlation import faithfulness_correlation
 from axiom_bench.metrics.infidelity import infidelity
@@ -161,6 +162,18 @@ def test_infidelity_approaches_the_mean_over_all_squares(linear):
         sums, drops = np.array(sums), np.array(drops)
         factor = (drops * sums).mean() / (sums * sums).mean()
         assert float(drawn[row]) == pytest.approx(np.square(drops - factor * sums).mean(), rel=0.05)
+
+
+def test_infidelity_of_a_map_that_no_square_meets_is_the_mean_squared_drop(linear):
+    """One draw of a single pixel, and a map that is zero there: no factor changes the sum of 0."""
+    trace, added = linear
+    draws = generators(trace.images, 0)
+    squares = torch.stack([square_at_random([1])(draw, (8, 8)) for draw in draws])
+    values, statuses = measure(
+        with_params("metric", "infidelity", {"sides": [0.125], "squares": 1}), of_map(trace, (~squares).double()), True
+    )["infidelity"]
+    assert statuses == ("ok", "ok")
+    torch.testing.assert_close(values, (added * squares).sum((1, 2)).square())
 
 
 def test_wrong_settings_are_named(linear):
