@@ -6,6 +6,7 @@ Compiled by numba: import it when it is needed.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def _joined(
 
     joins: (4,), the neighbours, as places in RING followed by NONE. ring: RING as offsets of places.
     """
-    region: int = np.uint32(0)
+    region: Any = np.uint32(0)
     for neighbour in joins:
         if neighbour == NONE:
             break
