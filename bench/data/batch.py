@@ -38,11 +38,12 @@ class Annotation:
         return self.boxes[self.labels == target]
 
     def lacks(self, target: int) -> bool:
-        """Whether the image has objects or a mask of other classes, and isn't labelled with this one."""
-        classes = self.labels.tolist() if self.classes is None else self.classes
-        if target in classes:
+        """Whether the image shows objects of other classes and none of this one, and isn't labelled with it."""
+        if target in (*self.labels.tolist(), *(self.classes or ())):
             return False
-        return len(self.labels) > 0 or (self.mask is not None and bool((self.mask >= 0).any()))
+        if self.mask is None:
+            return len(self.labels) > 0
+        return not bool((self.mask == target).any()) and (len(self.labels) > 0 or bool((self.mask >= 0).any()))
 
     def without(self, target: int) -> Annotation:
         """The objects of all other classes."""

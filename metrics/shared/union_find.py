@@ -6,6 +6,7 @@ Compiled by numba: import it when it is needed.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 

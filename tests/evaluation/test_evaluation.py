@@ -68,7 +68,7 @@ def test_statuses_say_why_a_value_is_missing(net, batch):
     assert set(rows_where(table, method="ablation_cam", metric="sensitivity_error").status) == {"not_on_score_scale"}
     assert set(rows_where(table, method="ablation_cam", metric="conservation_error_raw").status) == {"ok"}
     assert set(rows_where(table, method="centered", metric="conservation_error_raw").status) == {"no_contributions"}
-    assert list(rows_where(table, method="grad_cam", metric="box_iou").status) == ["ok", "ok", "no_annotation", "ok"]
+    assert list(rows_where(table, method="grad_cam", metric="box_iou").status) == ["ok", "ok", "wrong_class", "ok"]
     assert set(table.status[table.method == "cam"]) == {"not_applicable"}
 
 

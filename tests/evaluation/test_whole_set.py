@@ -59,7 +59,7 @@ def test_without_an_image_that_counts_there_is_a_row_that_says_so(net, batch, me
 def test_a_curve_is_nan_where_its_needs_are_not_met(trace, batch, metric):
     explanation = Explanation.of(trace, trace.gradients, batch)
     points, statuses = measure(metric, explanation, True)["halves"]
-    assert statuses == ("ok", "ok", "no_annotation", "ok")
+    assert statuses == ("ok", "ok", "wrong_class", "ok")
     assert points.isnan().all(1).tolist() == [False, False, True, False]
     assert points.shape == (4, 3)
 

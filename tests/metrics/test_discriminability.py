@@ -95,7 +95,7 @@ def test_statuses_of_what_has_no_answer(trace):
     for heatmap, note, status in (
         (picture((4, 0, 6, 6, 1.0)), TWO, "off_objects"),
         (picture((0, 0, 4, 4, 1.0)), annotation((0, 0, 0, 4, 4)), "one_class"),
-        (picture((0, 0, 4, 4, 1.0)), annotation((3, 0, 0, 4, 4)), "no_annotation"),
+        (picture((0, 0, 4, 4, 1.0)), annotation((3, 0, 0, 4, 4)), "wrong_class"),
         (picture(), TWO, "zero_map"),
     ):
         for actual, statuses in measure(metric, explained(trace, heatmap, note), True).values():
