@@ -23,7 +23,8 @@ from axiom_bench.run import bootstrap
 from axiom_bench.run.manifest import Outcome, assemble
 
 Run = Callable[..., list[Outcome]]
-CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label")
+SEED = "model.seed=27"  # of the random weights: with most other seeds some maps are zero, which have no box
+CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label", SEED)
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_common_images_are_those_that_all_methods_have(run: Run, folder: Path, t
         "    return torch.zeros_like(trace.gradients)\n"
     )
     own = [f"+method.{name}._target_=blind_maps.{name}" for name in ("to_some", "to_all")]
-    finished = read(folder, run("metric=[pxap]", "data.size=12", "method=[grad_cam]", *own)[0])
+    finished = read(folder, run("metric=[pxap]", "data.size=12", "method=[grad_cam]", SEED, *own)[0])
     table = finished.whole_set.set_index("method")
     assert 0 < table["images"]["to_some"] < table["images"]["grad_cam"]
     assert table["images"]["to_all"] == table["common_images"]["to_all"] == 0
