@@ -1,4 +1,4 @@
-"""The two embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 240,000 parameters each.
+"""The two embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 250,000 parameters each.
 
 `scenes_vgg` ends in a fully connected ReLU head, where gradients times activations miss the score and the axioms bite;
 `scenes_resnet` ends in global average pooling and one linear layer, where the CAM methods coincide.
@@ -12,19 +12,27 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-LAYERS = {"scenes_vgg": "features.13", "scenes_resnet": "layer4"}  # the last spatial layer: (64, 6, 6) and (64, 12, 12)
+LAYERS = {"scenes_vgg": "features.13", "scenes_resnet": "layer4"}  # the last ReLU, the last block: (64, 12, 12) both
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the input, RGB in [0, 1]
 
 
 def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
-    """Five 3 x 3 convolutions and four max-pools, then 2304-64-64-10 with ReLUs.
+    """Six 3 x 3 convolutions, the first strided, and three max-pools, then 2304-64-64-10 with ReLUs.
 
-    batch_norm: as it is trained; in the committed weights it is folded into the layer before it.
+    batch_norm: as it is trained; in the committed weights it is folded into the layer before it. As in torchvision's
+    VGG an adaptive pool stands between `features` and the head: the last layer of `features` is a ReLU.
     """
     layers: list[nn.Module] = []
     channels = 3
-    for width, pool in ((16, True), (32, True), (48, True), (64, False), (64, True)):
-        layers += [nn.Conv2d(channels, width, 3, padding=1)]
+    for width, stride, pool in (
+        (16, 2, False),
+        (32, 1, True),
+        (48, 1, True),
+        (48, 1, False),
+        (48, 1, False),
+        (64, 1, False),
+    ):
+        layers += [nn.Conv2d(channels, width, 3, stride, padding=1)]
         layers += [nn.BatchNorm2d(width)] if batch_norm else []
         layers += [nn.ReLU(inplace=True)]
         layers += [nn.MaxPool2d(2)] if pool else []
@@ -36,7 +44,12 @@ def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
         head += [nn.ReLU(inplace=True)]
     head += [nn.Linear(64, 10)]
     return nn.Sequential(
-        OrderedDict(features=nn.Sequential(*layers), flatten=nn.Flatten(), classifier=nn.Sequential(*head))
+        OrderedDict(
+            features=nn.Sequential(*layers),
+            pool=nn.AdaptiveMaxPool2d(6),
+            flatten=nn.Flatten(),
+            classifier=nn.Sequential(*head),
+        )
     )
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from axiom_bench.embedded import textures
 
 SIDE = 96
-SPLITS = ("train", "evaluation")
+SPLITS = ("train", "fit", "validation", "evaluation")  # fit and validation are the two parts of train
 CLASSES = tuple(f"digit {digit}" for digit in range(10))
 SMALLEST, LARGEST = 28, 46  # pixels of a digit's 8 x 8 cells, before the cut to what is drawn
 INK = 0.45  # a pixel is drawn where the enlarged digit exceeds this share of its maximum
@@ -47,11 +47,15 @@ class Scene:
 
 @cache
 def digits(split: str) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-    """(numbers in scikit-learn's set, pictures (n, 8, 8) in 0..240, classes); a quarter is for evaluation."""
+    """(numbers in scikit-learn's set, pictures (n, 8, 8) in 0..240, classes).
+
+    A quarter is for evaluation, an eighth for validation.
+    """
     images, classes = bundled_digits()
     order = np.random.default_rng(8).permutation(len(classes))
-    cut = len(order) * 3 // 4
-    numbers = np.sort(order[:cut] if split == "train" else order[cut:])
+    fit, train = len(order) * 5 // 8, len(order) * 3 // 4
+    parts = {"train": order[:train], "fit": order[:fit], "validation": order[fit:train], "evaluation": order[train:]}
+    numbers = np.sort(parts[split])
     return numbers, (images[numbers] * 15).astype(np.uint8), classes[numbers]
 
 
@@ -68,7 +72,7 @@ def bundled_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 def draw(split: str, seed: int, number: int) -> Scene:
-    """The scene of this number. split: "train" or "evaluation"."""
+    """The scene of this number. split: one of SPLITS."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
     ground, brightness = _ground(rng, split)
     mask = np.full((SIDE, SIDE), -1)

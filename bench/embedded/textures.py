@@ -14,8 +14,15 @@ _SEED = 20  # of the bank itself: a scene's own seed never changes a texture
 
 
 def numbers(split: str) -> tuple[int, ...]:
-    """The numbers of the textures of one split: every fourth is for evaluation, so each kind is in both splits."""
-    return tuple(number for number in range(COUNT) if (number % 4 == 3) == (split == "evaluation"))
+    """The numbers of the textures of one split: every fourth is for evaluation, so each kind is in every split.
+
+    Of the others, "train", every sixth is for "validation" and the rest is "fit".
+    """
+    evaluation = set(range(3, COUNT, 4))
+    validation = set(range(2, COUNT, 8))
+    train = set(range(COUNT)) - evaluation
+    parts = {"train": train, "fit": train - validation, "validation": validation, "evaluation": evaluation}
+    return tuple(sorted(parts[split]))
 
 
 @cache

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import axiom_bench as ab
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
@@ -42,21 +43,42 @@ def test_predicted_class_is_an_object_of_the_scene(name, fresh_scenes):
 def test_weights_are_small_and_measured(name):
     assert networks.weights_file(name).stat().st_size < 1_000_000
     record = json.loads(networks.weights_file(name).with_name("training.json").read_text())[name]
-    assert record["accuracy"] >= 0.97
+    assert record["test"]["accuracy"] >= 0.97
     assert record["parameters"] == sum(parameter.numel() for parameter in networks.load(name).parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_layer_is_the_last_with_maps(name):
+    """But for an adaptive pool, which belongs to the head."""
     network, layer = networks.load(name), networks.LAYERS[name]
     spatial = []
     for path, module in network.named_modules():
-        if not layer.startswith(f"{path}.") and path:  # not the network itself, nor what the layer lies in
+        holds = not path or layer.startswith(f"{path}.")  # the network itself, or what the layer lies in
+        if not holds and not isinstance(module, nn.AdaptiveMaxPool2d):
             module.register_forward_hook(
                 lambda module, inputs, output, path=path: spatial.append(path) if output.shape[2:].numel() > 1 else None
             )
     network(torch.zeros(1, 3, 96, 96))
     assert spatial[-1] == layer
+
+
+def test_maps_of_the_vgg_localize_and_break_the_axioms():
+    """The goals of its training, on the scenes of the default run and as many again.
+
+    Measured on 400 scenes: 0.96, 0.51, 0.18 and 0.69. The standard error of a hit rate of 0.96 among 250 objects is
+    0.012, that of the mean IoU about 0.01.
+    """
+    rows = batches(load_dataset({"kind": "scenes", "size": 128}), range(128), SCENES, "each_label", 64)
+    metrics = ["pointing_game", "box_iou", "sensitivity_error"]
+    records = ab.evaluate(
+        networks.load("scenes_vgg"), "features.13", rows, ["xgrad_cam", "grad_cam", "random"], metrics
+    )
+    values = records.groupby(["method", "metric"])["value"]
+    mean, median = values.mean(), values.median()
+    assert mean["xgrad_cam", "pointing_game"] >= 0.9
+    assert mean["xgrad_cam", "box_iou"] >= 0.35
+    assert mean["random", "box_iou"] <= mean["xgrad_cam", "box_iou"] - 0.15
+    assert median["grad_cam", "sensitivity_error"] >= 0.25
 
 
 def test_vgg_has_a_fully_connected_relu_head_and_no_batch_norm():

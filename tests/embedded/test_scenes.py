@@ -1,6 +1,7 @@
 """The scene generator: deterministic, split before drawing, boxes and masks exact."""
 
 import time
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from sklearn.datasets import load_digits
 from axiom_bench.embedded import scenes, textures
 from axiom_bench.errors import BenchError
 
+DISJOINT = ("fit", "validation", "evaluation")
 DRAWN = [scenes.draw("evaluation", 3, number) for number in range(60)]
 
 
@@ -29,26 +31,26 @@ def test_scene_depends_on_split_seed_and_number_alone():
     assert not np.array_equal(DRAWN[0].image, DRAWN[1].image)
 
 
-def test_no_digit_is_in_both_splits():
-    numbers, pictures = zip(*(scenes.digits(split)[:2] for split in scenes.SPLITS), strict=True)
-    assert set(numbers[0]).isdisjoint(numbers[1])
-    assert len(numbers[0]) + len(numbers[1]) == 1797
-    contents = [{picture.tobytes() for picture in bundle} for bundle in pictures]
-    assert contents[0].isdisjoint(contents[1])
+def test_no_digit_is_in_two_splits():
+    numbers = {split: scenes.digits(split)[0].tolist() for split in scenes.SPLITS}
+    assert sorted(numbers["fit"] + numbers["validation"]) == numbers["train"]
+    assert sorted(numbers["train"] + numbers["evaluation"]) == list(range(1797))
+    contents = [{picture.tobytes() for picture in scenes.digits(split)[1]} for split in DISJOINT]
+    assert all(first.isdisjoint(second) for first, second in combinations(contents, 2))
 
 
-def test_no_texture_is_in_both_splits():
-    train, evaluation = (textures.bank(split) for split in scenes.SPLITS)
-    assert set(textures.numbers("train")).isdisjoint(textures.numbers("evaluation"))
-    assert len(train) + len(evaluation) == textures.COUNT
-    assert {picture.tobytes() for picture in train}.isdisjoint(picture.tobytes() for picture in evaluation)
-    # Every kind of texture (number modulo 5) is evaluated, on grounds that were not seen.
-    assert {number % 5 for number in textures.numbers("evaluation")} == set(range(5))
+def test_no_texture_is_in_two_splits():
+    numbers = {split: list(textures.numbers(split)) for split in scenes.SPLITS}
+    assert sorted(numbers["fit"] + numbers["validation"]) == numbers["train"]
+    assert sorted(numbers["train"] + numbers["evaluation"]) == list(range(textures.COUNT))
+    contents = [{picture.tobytes() for picture in textures.bank(split)} for split in DISJOINT]
+    assert all(first.isdisjoint(second) for first, second in combinations(contents, 2))
 
 
-def test_every_class_is_in_both_splits():
-    for split in scenes.SPLITS:
-        assert set(scenes.digits(split)[2]) == set(range(10))
+@pytest.mark.parametrize("split", scenes.SPLITS)
+def test_every_class_and_every_kind_of_texture_is_in_each_split(split):
+    assert set(scenes.digits(split)[2]) == set(range(10))
+    assert {number % 5 for number in textures.numbers(split)} == set(range(5))
 
 
 def test_boxes_are_tight_around_the_mask():

@@ -13,7 +13,7 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.models.load import load_model
 from axiom_bench.models.registry import model_config
 
-LAYERS = (("scenes_vgg", "features.8"), ("scenes_resnet", "layer2"), ("scenes_resnet", "layer3.conv2"))
+LAYERS = (("scenes_vgg", "features.7"), ("scenes_resnet", "layer2"), ("scenes_resnet", "layer3.conv2"))
 REFUSES = {"cam"}  # behind an inner layer there is more than pooling and one linear layer
 
 
@@ -22,7 +22,7 @@ def trace(request) -> ab.Trace:
     """One scene at an inner layer, the last one a convolution inside a residual block, in float32."""
     network, layer = request.param
     loaded = load_model({**model_config(network), "layer": layer})
-    scene = torch.from_numpy(draw("test", 0, 0).image).permute(2, 0, 1)[None].float() / 255
+    scene = torch.from_numpy(draw("evaluation", 0, 0).image).permute(2, 0, 1)[None].float() / 255
     return ab.trace(loaded.module, layer, (scene - 0.5) / 0.25)
 
 
