@@ -160,7 +160,7 @@ def _follow(
 
 @compiled
 def _first_neighbour(padded: np.ndarray, level: int, y: int, x: int, outside: int) -> int:
-    """The direction of the first neighbour above the level, clockwise from the direction `outside`; NONE without one."""
+    """The direction of the first neighbour above the level, clockwise from `outside`; NONE without one."""
     for turn in range(8):
         direction = (outside - turn) & 7
         if padded[y + ROWS[direction], x + COLUMNS[direction]] > level:
