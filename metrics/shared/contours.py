@@ -14,7 +14,7 @@ THRESHOLDS = 255  # pixels above 0, 1, ... 254
 # The eight neighbours of a pixel, counter-clockwise from the right in an image whose rows run downwards.
 ROWS = np.array([0, -1, -1, -1, 0, 1, 1, 1])
 COLUMNS = np.array([1, 1, 0, -1, -1, -1, 0, 1])
-RIGHT, LEFT = 0, 4
+RIGHT, LEFT, NONE = 0, 4, 8
 FRAME = 1  # the number of the border that encloses the image; contours are numbered from 2
 
 
@@ -130,13 +130,8 @@ def _follow(
     outside: the direction of a neighbour of the pixel that is on the other side of the border.
     """
     contour[0], contour[1], contour[2], contour[3], contour[4] = x - 1, y - 1, x - 1, y - 1, 0
-    direction = -1
-    for turn in range(8):  # clockwise
-        towards = (outside - turn) & 7
-        if padded[y + ROWS[towards], x + COLUMNS[towards]] > level:
-            direction = towards
-            break
-    if direction < 0:
+    direction = _first_neighbour(padded, level, y, x, outside)
+    if direction == NONE:
         labels[y, x] = -number  # a single pixel
         return
     end_y, end_x = y + ROWS[direction], x + COLUMNS[direction]
@@ -161,6 +156,16 @@ def _follow(
         direction = (direction + 4) & 7  # back to where the border comes from, seen from the next pixel
         here_y, here_x = next_y, next_x
     contour[4] = abs(doubled_area)
+
+
+@compiled
+def _first_neighbour(padded: np.ndarray, level: int, y: int, x: int, outside: int) -> int:
+    """The direction of the first neighbour above the level, clockwise from `outside`; NONE without one."""
+    for turn in range(8):
+        direction = (outside - turn) & 7
+        if padded[y + ROWS[direction], x + COLUMNS[direction]] > level:
+            return direction
+    return NONE
 
 
 @compiled

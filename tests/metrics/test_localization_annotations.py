@@ -12,6 +12,7 @@ from axiom_bench.data.annotation_file import read_objects
 from axiom_bench.data.base import Sample
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
 from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.evaluation import plugins
 from axiom_bench.metrics.box_iou import box_iou
 from axiom_bench.metrics.energy_pointing_game import energy_pointing_game
 from axiom_bench.metrics.mass_accuracy import mass_accuracy
@@ -85,3 +86,24 @@ def test_boxes_given_by_hand_are_taken_as_they_are():
     explanation = ab.Explanation(heatmap=rectangle(0, 0, 20, 20)[None], boxes=(torch.tensor([[-20.0, 0, 20, 20]]),))
     assert float(box_iou(explanation)) == 0.5  # they aren't clipped to the image
     assert float(energy_pointing_game(explanation)) == 1
+
+
+@pytest.mark.parametrize("params", [{}, {"fraction": "best"}, {"fraction": 0.1234}, {"protocol": "heatmap"}, {"k": 30}])
+def test_ignored_columns_are_as_good_as_cut_off(params):
+    """Of a map whose minimum and maximum stay, so that its thresholds do."""
+    generator = torch.Generator().manual_seed(8)
+    heatmap = torch.rand(3, 12, 16, generator=generator, dtype=torch.float64)
+    heatmap[:, 0, 0], heatmap[:, 0, 1] = 0, 1
+    masks, ignored = torch.rand(3, 12, 16, generator=generator) < 0.4, torch.zeros(3, 12, 16, dtype=torch.bool)
+    ignored[:, :, 10:] = True
+    masks &= ~ignored
+    names = {"fraction": ["mask_iou"], "protocol": ["pxap"], "k": ["top_k_intersection"]}
+    for name in names.get(next(iter(params), ""), ["mask_iou", "pxap", "mass_accuracy"]):
+        metric = plugins.with_params("metric", name, params)
+        masked = metric(ab.Explanation(heatmap=heatmap, masks=masks, ignored=ignored))
+        cut = metric(ab.Explanation(heatmap=heatmap[..., :10], masks=masks[..., :10]))
+        for value in cut if isinstance(cut, dict) else ():
+            first, second = (getattr(each[value], "points", each[value]) for each in (masked, cut))
+            torch.testing.assert_close(first, second, rtol=1e-12, atol=0)
+        if not isinstance(cut, dict):
+            torch.testing.assert_close(masked, cut, rtol=1e-12, atol=0)
