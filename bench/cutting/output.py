@@ -58,7 +58,8 @@ class Output:
 
     are_logits: whether a softmax over the outputs is the probability of each class, as for groups of classes; where it
     isn't, probabilities and the predicted class are those of the network's own logits. classes: a name for each of the
-    outputs, None where they are the network's own.
+    outputs, None where they are the network's own. softmax: whether a softmax over the logits is a probability; where
+    it isn't, metrics that need one have the status `no_probability`.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Output:
     are_logits: bool = False
     classes: tuple[str, ...] | None = None
     function: ScoreFunction | None = None
+    softmax: bool = True
 
     def name_of(self, model: str) -> str:
         """The name of a model with this output: `resnet18`, `resnet18+margin`."""

@@ -87,6 +87,9 @@ class TensorScores(nn.Module):
         super().__init__()
         self.read = read
 
+    def check(self, tensor: Any, network: str) -> None:
+        """Raises BenchError for a tensor of one image that isn't what `forward` takes."""
+
 
 def scores_of(function: ScoreFunction | None, output: Any, network: str, images: Tensor) -> Chain | None:
     """A user's function checked, or the rule for such an output; None where the output is the scores, (B, n).
@@ -101,7 +104,9 @@ def scores_of(function: ScoreFunction | None, output: Any, network: str, images:
     if isinstance(function, nn.Module):
         function = copy.deepcopy(function).to(images.device, images.dtype).eval()
     if isinstance(function, TensorScores):
-        function = Chain(function.read or entry_of(output, network), function)
+        read = function.read or entry_of(output, network)
+        function.check(read(output), network)
+        function = Chain(read, function)
     scores = _called(function, output, name, network)
     return Chain(function) if scores.ndim == 2 else Chain(function, OneColumn())
 
@@ -133,7 +138,7 @@ def _by_rule(output: Any, network: str) -> Chain | None:
     by_shape = {1: [OneColumn()], 2: [], 4: [MeanOfMaps()]}
     if tensor.ndim not in by_shape or len(tensor) != 1 or not tensor.is_floating_point():
         raise BenchError(
-            f"{network} returns {_described(tensor)} for one image, not scores (B, n), (B,) or (B, n, H, W); "
+            f"{network} returns {described(tensor)} for one image, not scores (B, n), (B,) or (B, n, H, W); "
             "give output=, a function from what it returns to scores (B, n)."
         )
     steps: list[nn.Module] = [*([entry] if entry.key else []), *by_shape[tensor.ndim]]
@@ -152,14 +157,15 @@ def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Te
     if not isinstance(scores, Tensor) or scores.ndim not in (1, 2) or len(scores) != 1 or not scores.numel():
         raise BenchError(
             f"The output function {name} must return scores (B, n) or (B,), a row for each image; "
-            f"for one image it returns {_described(scores)}."
+            f"for one image it returns {described(scores)}."
         )
     if not scores.is_floating_point():
         raise BenchError(f"The output function {name} must return floating-point scores, not {scores.dtype}.")
     return scores
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """A value in an error: its shape, or its type."""
     if not isinstance(value, Tensor):
         return type_name(value)
     kind = "" if value.is_floating_point() else f" of {value.dtype}"

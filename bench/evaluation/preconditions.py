@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Precondition:
-    """holds(explanation, on_score_scale) -> bool (B,), or one bool for all rows. status: of rows where it is False."""
+    """holds(explanation, on_score_scale) -> bool (B,), or one bool for all rows. status: of rows where it is False.
+
+    after: a precondition that is checked first.
+    """
 
     status: str
     holds: Callable[[Explanation, bool], Tensor | bool]
+    after: Precondition | None = None
 
 
 def _finite(explanation: Explanation, _: bool) -> Tensor:
@@ -77,11 +82,16 @@ def _other_logits(explanation: Explanation, _: bool) -> bool:
     return explanation.trace is not None and explanation.trace.logits.shape[1] > 1
 
 
+def _probability(explanation: Explanation, _: bool) -> bool:
+    return explanation.trace is not None and explanation.trace.cut_model.output.softmax
+
+
 def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.masks is not None and explanation.masks.flatten(1).amax(1)
 
 
 ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
+OTHER_LOGITS = Precondition("one_logit", _other_logits)
 PRECONDITIONS = {
     "contributions": Precondition("no_contributions", _contributions),
     "score_scale": Precondition("not_on_score_scale", _score_scale),
@@ -92,7 +102,8 @@ PRECONDITIONS = {
     "masks": Precondition("no_mask", _masks),
     "other_classes": Precondition("one_class", _other_classes),
     "other_masked_classes": Precondition("one_class", _other_masked_classes),
-    "other_logits": Precondition("one_logit", _other_logits),
+    "other_logits": OTHER_LOGITS,
+    "probability": Precondition("no_probability", _probability, after=OTHER_LOGITS),
 }
 
 
@@ -103,7 +114,7 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
     Raises BenchError for a need that has no predicate.
     """
     answer = np.full(len(explanation), OK, dtype=object)
-    for condition in (*ALWAYS, *map(_named, needs)):
+    for condition in (*ALWAYS, *chain.from_iterable(map(_named, needs))):
         if not (answer == OK).any():
             break
         holds = condition.holds(explanation, on_score_scale)
@@ -112,7 +123,8 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
     return answer
 
 
-def _named(need: str) -> Precondition:
+def _named(need: str) -> tuple[Precondition, ...]:
     if need not in PRECONDITIONS:
         raise unknown("precondition of a metric (`needs`)", need, PRECONDITIONS)
-    return PRECONDITIONS[need]
+    condition = PRECONDITIONS[need]
+    return (condition,) if condition.after is None else (condition.after, condition)
