@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from axiom_bench import methods, metrics
+    from axiom_bench.cutting import outputs
     from axiom_bench.cutting.cut_model import CutModel, cut, trace
     from axiom_bench.cutting.trace import Trace
     from axiom_bench.data.batch import Annotation, Batch
@@ -53,6 +54,7 @@ __all__ = [
     "heatmap",
     "methods",
     "metrics",
+    "outputs",
     "trace",
 ]
 
@@ -60,6 +62,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in ("methods", "metrics"):
         return import_module(f"{__name__}.{name}")
+    if name == "outputs":
+        return import_module(f"{__name__}.cutting.outputs")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

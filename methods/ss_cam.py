@@ -52,7 +52,7 @@ def _scores(trace: Trace, samples: int, sigma: float, noise: str, seed: int) -> 
     """Logit and probability of the class, means over the samples, 0 for constant channels: (B, K, 2)."""
     channels = varying_channels(trace.activations)
     size = (trace.images.shape[-2], trace.images.shape[-1])
-    shape = (samples, 1, *size) if noise == "map" else (samples, 3, *size)
+    shape = (samples, 1, *size) if noise == "map" else (samples, *trace.images.shape[1:])
 
     def scores(row: int) -> Tensor:
         image, maps = trace.images[row], trace.activations[row, channels[row]]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.hooked import HookedParts
@@ -12,6 +14,7 @@ from axiom_bench.cutting.output import Output, OutputModule, graph_with
 from axiom_bench.cutting.parts import Parts
 from axiom_bench.cutting.reshaped import ReshapedParts, check_inverse
 from axiom_bench.cutting.rounding import equal_up_to_rounding
+from axiom_bench.cutting.scores import Chain, ScoredNetwork, scores_of
 from axiom_bench.cutting.sides import SideKind, kinds_of
 from axiom_bench.cutting.split import CannotSplit, split
 from axiom_bench.cutting.tokens import AnyReshape, layout
@@ -22,11 +25,13 @@ from axiom_bench.errors import BenchError
 class Halves:
     """Trunk and head, checked against the model on a first image, with the kinds of their side values.
 
-    output: the module from logits to what is explained; None where that is the logits.
+    scores: from what the model returns to logits (B, n), None where it returns them; output: the module from logits to
+    what is explained, None where that is the logits.
     """
 
     parts: Parts
     side_kinds: list[SideKind]
+    scores: Chain | None
     output: OutputModule | None
 
     @property
@@ -39,17 +44,60 @@ class Halves:
 def halves_of(model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor) -> Halves:
     """Graph parts where they equal the model on this image, (1, 3, H', W'), else hooked parts.
 
-    Raises BenchError for a layer without H x W maps, or a model without (B, C) logits.
+    Raises BenchError for a layer without H x W maps, and for a model or an output function without scores (B, n).
     """
-    expected = model(image.clone())
-    if not isinstance(expected, Tensor) or expected.ndim != 2:
-        raise BenchError(f"{type(model).__name__} must return logits (B, C), not {_described(expected)}.")
+    returned = model(image.clone())
+    scores = scores_of(output.function, returned, type(model).__name__, image)
+    network = ScoredNetwork(model, scores)
+    expected = returned if scores is None else scores(returned)
     module = output.module(expected.shape[1])
     module = None if module is None else module.to(image.device)
-    try:
-        return _checked(_with_maps(split(model, layer), layer, reshape, image), layer, image, expected, module)
-    except CannotSplit:
-        return _checked(_with_maps(HookedParts(model, layer), layer, reshape, image), layer, image, expected, module)
+
+    def checked(parts: Parts) -> Halves:
+        return _checked(_with_maps(parts, layer, reshape, image), layer, image, expected, scores, module)
+
+    for opaque_scores in (False, True) if scores is not None else (False,):
+        with suppress(CannotSplit):
+            parts = split(network, layer, opaque_scores)
+            if output.function is not None:
+                _check_function(parts, HookedParts(network, layer), image, output.name)
+            return checked(parts)
+    return checked(HookedParts(network, layer))
+
+
+def _check_function(parts: Parts, hooked: Parts, image: Tensor, name: str) -> None:
+    """Raises CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's function.
+
+    Raises BenchError where the scores of two images aren't a row for each.
+    """
+    gradients = [_weighted_gradient(each, image) for each in (parts, hooked)]
+    if not equal_up_to_rounding(*gradients):
+        raise CannotSplit("the graph's gradient isn't the model's")
+    scores = parts.head(*parts.trunk(image))
+    of_two = parts.head(*parts.trunk(image.repeat(2, 1, 1, 1)))
+    if of_two.shape != (2, scores.shape[1]):
+        raise BenchError(
+            f"The output function {name} must return a row for each image, and returns shape {tuple(of_two.shape)} "
+            "for 2 images."
+        )
+    if not equal_up_to_rounding(of_two, scores.expand_as(of_two)):
+        raise BenchError(f"By the output function {name} an image's scores depend on the other images of its batch.")
+
+
+def _weighted_gradient(parts: Parts, image: Tensor) -> Tensor:
+    """The gradient of sum_j j S_j for the layer's output. Raises CannotSplit where the parts fail."""
+    activations, sides = parts.trunk(image)
+    if not isinstance(activations, Tensor):
+        raise CannotSplit("the layer returns no tensor")
+    activations = activations.detach().requires_grad_()
+    with torch.enable_grad():
+        try:
+            scores = parts.head(activations, sides)
+        except Exception as error:  # a user's function on the entries alone of what the network returns
+            raise CannotSplit(f"the head's graph fails: {error}") from error
+        weighted = (scores * torch.arange(1, scores.shape[1] + 1).to(scores)).sum()
+        gradient = torch.autograd.grad(weighted, activations, allow_unused=True)[0] if weighted.requires_grad else None
+    return torch.zeros_like(activations) if gradient is None else gradient
 
 
 def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
@@ -63,7 +111,9 @@ def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tens
     return ReshapedParts(parts, to_and_from_maps)
 
 
-def _checked(parts: Parts, layer: str, image: Tensor, expected: Tensor, output: OutputModule | None) -> Halves:
+def _checked(
+    parts: Parts, layer: str, image: Tensor, expected: Tensor, scores: Chain | None, output: OutputModule | None
+) -> Halves:
     activations, sides = parts.trunk(image)
     if not isinstance(activations, Tensor) or activations.ndim != 4:
         raise BenchError(
@@ -76,7 +126,7 @@ def _checked(parts: Parts, layer: str, image: Tensor, expected: Tensor, output: 
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
         if not equal_up_to_rounding(parts.head(activations, sides), expected):
             raise CannotSplit("the split model doesn't equal the model")
-    return Halves(parts, kinds or [], output)
+    return Halves(parts, kinds or [], scores, output)
 
 
 def _described(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.scores import ScoredNetwork
 from axiom_bench.errors import BenchError
 
 Hook = Callable[[nn.Module, Any, Any], Any]
@@ -25,8 +26,8 @@ class HookedParts:
 
     head_graph: None = None
 
-    def __init__(self, model: nn.Module, layer: str) -> None:
-        self.model = model
+    def __init__(self, network: ScoredNetwork, layer: str) -> None:
+        self.network = network
         self.layer = layer
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
@@ -62,8 +63,8 @@ class HookedParts:
         return self._run(image, replace)
 
     def _run(self, image: Tensor, hook: Hook) -> Any:
-        handle = self.model.get_submodule(self.layer).register_forward_hook(hook)
+        handle = self.network.model.get_submodule(self.layer).register_forward_hook(hook)
         try:
-            return self.model(image.clone())
+            return self.network(image.clone())
         finally:
             handle.remove()

@@ -1,7 +1,8 @@
 """What is explained of a network: its logits, or a function of them, such as a probability or a margin.
 
 The module is the head's last step, so that methods, axioms and ablations need nothing of their own, and the network and
-the names of its layers stay as they are. An output with classes of its own is in bench/models/outputs.py.
+the names of its layers stay as they are. Where the network doesn't return logits, `cutting.scores` makes them. An
+output with classes of its own is in bench/models/outputs.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.cutting.scores import ScoreFunction, name_of
+from axiom_bench.errors import BenchError, type_name, unknown
 
 
 class OutputModule(nn.Module):
@@ -50,21 +52,26 @@ class Margin(OutputModule):
 
 @dataclass(frozen=True)
 class Output:
-    """build: from the network's number of classes to the module behind it; None for the logits as they are.
+    """function: from what the network returns to logits (B, n), a column for each thing that can be explained; None for
+    the rule of `cutting.scores`. build: from the number of logits to the module behind them; None for the logits as
+    they are.
 
     are_logits: whether a softmax over the outputs is the probability of each class, as for groups of classes; where it
     isn't, probabilities and the predicted class are those of the network's own logits. classes: a name for each of the
-    outputs, None where they are the network's own.
+    outputs, None where they are the network's own. softmax: whether a softmax over the logits is a probability; where
+    it isn't, metrics that need one have the status `no_probability`.
     """
 
     name: str
-    build: Callable[[int], OutputModule] | None
+    build: Callable[[int], OutputModule] | None = None
     are_logits: bool = False
     classes: tuple[str, ...] | None = None
+    function: ScoreFunction | None = None
+    softmax: bool = True
 
     def name_of(self, model: str) -> str:
         """The name of a model with this output: `resnet18`, `resnet18+margin`."""
-        return model if self.build is None else f"{model}+{self.name}"
+        return model if self.name == LOGITS.name else f"{model}+{self.name}"
 
     def module(self, classes: int) -> OutputModule | None:
         """The module behind a network of that many classes. Raises BenchError for too few classes."""
@@ -81,21 +88,29 @@ def _margin(classes: int) -> OutputModule:
     return Margin()
 
 
-LOGITS = Output("logits", None, are_logits=True)
+LOGITS = Output("logits", are_logits=True)
 OUTPUTS = {output.name: output for output in (LOGITS, Output("probability", _probability), Output("margin", _margin))}
+AnyOutput = str | Output | ScoreFunction  # what `output=` takes
 
 
-def check_output(output: str | Output) -> Output:
-    """The output itself, or that of a name. Raises BenchError for an unknown one."""
+def check_output(output: AnyOutput) -> Output:
+    """The output itself, or that of a name or of a user's function. Raises BenchError for anything else."""
     if isinstance(output, Output):
         return output
+    if isinstance(output, type) or not (isinstance(output, str) or callable(output)):
+        raise BenchError(
+            f"output is one of {', '.join(OUTPUTS)}, or a function from what the network returns to scores (B, n), "
+            f"not {'a class' if isinstance(output, type) else type_name(output)}."
+        )
+    if not isinstance(output, str):
+        return Output(name_of(output), are_logits=True, function=output)
     if output not in OUTPUTS:
         raise unknown("output", output, OUTPUTS)
     return OUTPUTS[output]
 
 
 class WithOutput(nn.Module):
-    """A network, (B, 3, H', W') -> logits (B, C), followed by an output module, as one network: (B, C')."""
+    """A network, images to logits (B, C), followed by an output module, as one network: (B, C')."""
 
     def __init__(self, network: nn.Module, output: OutputModule) -> None:
         super().__init__()

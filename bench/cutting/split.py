@@ -8,29 +8,20 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-
-class _OneInput(nn.Module):
-    """Calls the model with the images alone, so that its other arguments keep their defaults while it is traced."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Any:
-        return self.model(images)
+from axiom_bench.cutting.scores import ScoredNetwork
 
 
 class _Tracer(fx.Tracer):
     """Remembers which node each call of the target layer returned."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, opaque: nn.Module | None) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.opaque = layer, opaque
         self.outputs: list[Any] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph."""
-        return isinstance(m, nn.MaxPool2d) or super().is_leaf_module(m, module_qualified_name)
+        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores."""
+        return m is self.opaque or isinstance(m, nn.MaxPool2d) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -65,14 +56,16 @@ class CannotSplit(Exception):
     """The graph can't be traced or cut; HookedParts is the alternative."""
 
 
-def split(model: nn.Module, layer: str) -> GraphParts:
-    """Cuts at the last call of `layer`. Raises CannotSplit where torch.fx can't follow the model."""
-    root = _OneInput(model)
-    tracer = _Tracer(model.get_submodule(layer))
+def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> GraphParts:
+    """Cuts at the last call of `layer`. opaque_scores: the network's scores are one operation of the head.
+
+    Raises CannotSplit where torch.fx can't follow the network.
+    """
+    tracer = _Tracer(network.model.get_submodule(layer), network.scores if opaque_scores else None)
     try:
-        graph = tracer.trace(root)
+        graph = tracer.trace(network)
     except Exception as error:  # tracing runs the user's code on proxies: anything may come out of it
-        raise CannotSplit(f"torch.fx can't trace {type(model).__name__}: {error}") from error
+        raise CannotSplit(f"torch.fx can't trace {type(network.model).__name__}: {error}") from error
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
         raise CannotSplit(f"{layer} isn't called, or returns no tensor")
     cut = tracer.outputs[-1].node
@@ -82,8 +75,8 @@ def split(model: nn.Module, layer: str) -> GraphParts:
         raise CannotSplit(f"the scores don't depend on {layer}")
     sides = _sides(graph, cut, after)
     return GraphParts(
-        fx.GraphModule(root, _trunk(graph, cut, after, sides), "Trunk"),
-        fx.GraphModule(root, _head(graph, cut, after, sides), "Head"),
+        fx.GraphModule(network, _trunk(graph, cut, after, sides), "Trunk"),
+        fx.GraphModule(network, _head(graph, cut, after, sides), "Head"),
     )
 
 

@@ -15,7 +15,7 @@ from axiom_bench.cutting.ablation.reading import read_head
 from axiom_bench.cutting.counting import Passes, count_backward
 from axiom_bench.cutting.halves import Halves, halves_of
 from axiom_bench.cutting.max_pool import pool_by_views
-from axiom_bench.cutting.output import Output, check_output
+from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.precision import arithmetic, check_precision
 from axiom_bench.cutting.shared_copy import shared_copy
 from axiom_bench.cutting.sides import cast, select
@@ -37,7 +37,7 @@ class SplitModel:
         head_precision: str = "fp32",
         ablation_memory: int = GIBIBYTE,
         reshape: AnyReshape | None = None,
-        output: str | Output = "logits",
+        output: AnyOutput = "logits",
     ) -> None:
         self.layer = _checked_layer(model, layer)
         self.precision = check_precision(precision)

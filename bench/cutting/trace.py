@@ -251,5 +251,6 @@ def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
         raise BenchError(f"{expected}, not the shape {tuple(indices.shape)}.")
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
-        raise BenchError(f"Invalid target {int(outside[0])}; the model's classes are 0 to {classes - 1}.")
+        valid = f"0 to {classes - 1}" if classes > 1 else "0 alone"
+        raise BenchError(f"Invalid target {int(outside[0])}; the model's classes are {valid}.")
     return indices.long().clone()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
 from axiom_bench.cutting.cut_model import cut
-from axiom_bench.cutting.output import Output
+from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, type_name
@@ -31,7 +31,7 @@ def evaluate(
     methods: Sequence[str | Callable],
     metrics: Sequence[str | Callable],
     reshape: AnyReshape | None = None,
-    output: str | Output = "logits",
+    output: AnyOutput = "logits",
 ) -> pd.DataFrame:
     """Measure methods on a model: one row per image x method x metric, in the columns of the records, and at the end
     rows with image id "*" for metrics with values of the whole data set.
@@ -63,7 +63,7 @@ def explain(
     targets: Tensor | None = None,
     size: tuple[int, int] | None = None,
     reshape: AnyReshape | None = None,
-    output: str | Output = "logits",
+    output: AnyOutput = "logits",
 ) -> dict[str, Tensor]:
     """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
 

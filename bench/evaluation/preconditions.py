@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Precondition:
-    """holds(explanation, on_score_scale) -> bool (B,), or one bool for all rows. status: of rows where it is False."""
+    """holds(explanation, on_score_scale) -> bool (B,), or one bool for all rows. status: of rows where it is False.
+
+    after: a precondition that is checked first.
+    """
 
     status: str
     holds: Callable[[Explanation, bool], Tensor | bool]
+    after: Precondition | None = None
 
 
 def _finite(explanation: Explanation, _: bool) -> Tensor:
@@ -90,6 +94,10 @@ def _other_logits(explanation: Explanation, _: bool) -> bool:
     return explanation.trace is not None and explanation.trace.logits.shape[1] > 1
 
 
+def _probability(explanation: Explanation, _: bool) -> bool:
+    return explanation.trace is not None and explanation.trace.cut_model.output.softmax
+
+
 def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.masks is not None and explanation.masks.flatten(1).amax(1)
 
@@ -97,6 +105,7 @@ def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
 # Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
 ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
 WRONG_CLASS = Precondition("wrong_class", _right_class)
+OTHER_LOGITS = Precondition("one_logit", _other_logits)
 PRECONDITIONS = {
     "contributions": Precondition("no_contributions", _contributions),
     "score_scale": Precondition("not_on_score_scale", _score_scale),
@@ -109,7 +118,8 @@ PRECONDITIONS = {
     "masks": Precondition("no_mask", _masks),
     "other_classes": Precondition("one_class", _other_classes),
     "other_masked_classes": Precondition("one_class", _other_masked_classes),
-    "other_logits": Precondition("one_logit", _other_logits),
+    "other_logits": OTHER_LOGITS,
+    "probability": Precondition("no_probability", _probability, after=OTHER_LOGITS),
 }
 
 
@@ -135,4 +145,5 @@ def _conditions(need: str) -> tuple[Precondition, ...]:
     if need not in PRECONDITIONS:
         raise unknown("precondition of a metric (`needs`)", need, PRECONDITIONS)
     condition = PRECONDITIONS[need]
-    return (WRONG_CLASS, condition) if need in ("boxes", "masks") else (condition,)
+    first = WRONG_CLASS if need in ("boxes", "masks") else condition.after
+    return (condition,) if first is None else (first, condition)

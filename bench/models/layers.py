@@ -17,6 +17,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.scores import ScoreFunction, scores_of
 from axiom_bench.cutting.shared_copy import shared_copy
 from axiom_bench.errors import BenchError, unknown
 
@@ -60,10 +61,13 @@ class Call:
         return str(self.shape) if self.shape else f"a {type(self.output).__name__}"
 
 
-def record(module: nn.Module, input_size: tuple[int, int]) -> tuple[Call, ...]:
-    """Every call of one forward pass over one black image, in the order in which the calls end; the network is last.
+def record(module: nn.Module, input_size: tuple[int, int], function: ScoreFunction | None = None) -> tuple[Call, ...]:
+    """Every call of one forward pass over one black image, in the order in which the calls end; the network is last,
+    with its scores (1, n) as its output.
 
     The pass runs on a parameter-sharing copy in eval mode, where the module is (on the meta device too).
+    function: a user's own, from what the network returns to scores; None for the rule of cutting.scores.
+    Raises BenchError for a network that can't run on such an image, and for one without scores.
     """
     network = shared_copy(module)
     calls: list[Call] = []
@@ -79,10 +83,10 @@ def record(module: nn.Module, input_size: tuple[int, int]) -> tuple[Call, ...]:
             f"The network can't run on one RGB image of {input_size[0]}x{input_size[1]} pixels ({error}); "
             "set model.resize and model.crop to the size that it expects."
         ) from error
-    if len(calls[-1].shape) != 2:
-        raise BenchError(
-            f"The network's output is {calls[-1].description}, not class scores (B, C): there is no class to explain."
-        )
+    scores = scores_of(function, calls[-1].output, type(module).__name__, image)
+    if scores is not None:
+        with torch.no_grad():
+            calls[-1] = Call("", network, scores(calls[-1].output))
     return tuple(calls)
 
 

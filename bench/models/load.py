@@ -57,7 +57,8 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     module = _build(spec, source)
     loaded = _weights(spec, source, module)
     preprocessing = _preprocessing(spec, source)
-    calls = layers.record(module, input_size(preprocessing))
+    output = outputs.find(spec.output)
+    calls = layers.record(module, input_size(preprocessing), output.function)
     reshape = _reshape(spec)
     layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
     number_of_classes = calls[-1].shape[1]
@@ -67,7 +68,6 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
             f"model.classes names {len(classes)} classes, and {spec.name} has {number_of_classes} logits; "
             "name each logit once, in the order of the logits."
         )
-    output = outputs.find(spec.output)
     return LoadedModel(
         name=output.name_of(spec.name),
         module=module,

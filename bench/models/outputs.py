@@ -1,4 +1,4 @@
-"""Outputs of a network by name: those of cutting/output.py, and outputs with classes of their own.
+"""Outputs of a network by name: those of cutting/output.py, outputs with classes of their own, and a user's function.
 
 To add one: an `Output` and its line in OUTPUTS.
 """
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting import output
-from axiom_bench.cutting.output import Output, OutputModule
+from axiom_bench.cutting.output import Output, OutputModule, check_output
+from axiom_bench.cutting.outputs import multi_label, regression, segmentation
 from axiom_bench.data.voc import CLASSES
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.models.user import import_function
 
 GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
 IMAGENET_CLASSES = 1000
@@ -69,11 +71,26 @@ def _voc_groups(classes: int) -> OutputModule:
     return LogSumExpGroups(list(voc_in_imagenet().values()))
 
 
-OUTPUTS = {**output.OUTPUTS, "voc_groups": Output("voc_groups", _voc_groups, are_logits=True, classes=CLASSES)}
+OUTPUTS = {
+    **output.OUTPUTS,
+    "voc_groups": Output("voc_groups", _voc_groups, are_logits=True, classes=CLASSES),
+    "multi_label": multi_label(),
+    "regression": regression(),
+    "segmentation": segmentation(),
+}
+
+
+OWN = "give module:function or path/to/file.py:function, a function from what the network returns to scores (B, n)"
 
 
 def find(name: str) -> Output:
-    """The output of this name. Raises BenchError for an unknown one."""
-    if name not in OUTPUTS:
-        raise unknown("model output", name, OUTPUTS)
-    return OUTPUTS[name]
+    """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`.
+
+    A class is called without arguments, so that it may build a module. Raises BenchError for an unknown one.
+    """
+    if ":" not in name:
+        if name not in OUTPUTS:
+            raise unknown("model output", name, OUTPUTS)
+        return OUTPUTS[name]
+    own = import_function(name, "model.output", OWN)
+    return check_output(own() if isinstance(own, type) else own)

@@ -10,11 +10,12 @@ from typing import Any
 from torch import nn
 
 from axiom_bench.columns import LAYER
+from axiom_bench.cutting.scores import TensorScores
 from axiom_bench.cutting.tokens import Reshape
 from axiom_bench.data.loading import batches
 from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
 from axiom_bench.evaluation.shard import shard_rows
-from axiom_bench.models.weights import fit
+from axiom_bench.models.weights import fit, state_sha256
 from axiom_bench.records.keys import key, shard_key, value_key
 from axiom_bench.records.sources import Sources, label, version_of
 from axiom_bench.run.job import Job
@@ -34,7 +35,10 @@ class Facts:
         return key(
             model=[model.name, model.layer, model.weights_sha256, self._network(model.module), self._builder],
             reshape=self._reshape,
-            output=[model.output.name, repr(model.output_module), self.code([type(model.output_module).__module__])],
+            output=[
+                *(model.output.name, repr(model.output_module), self.code([type(model.output_module).__module__])),
+                self._function(model.output.function),
+            ],
             preprocessing=repr(model.preprocessing),
             target=[job.target, list(job.data.classes)],  # their order tells which output a label, box or mask means
             normalise=job.normalise,
@@ -92,6 +96,19 @@ class Facts:
         module = getattr(function, "__module__", "")
         name = getattr(function, "__qualname__", type(function).__qualname__)
         return [label(module), name, list(args), kwargs, self.code([module])]
+
+    def _function(self, function: Callable[..., Any] | None) -> list[object]:
+        """A function from what a network returns to scores: its name, arguments and code; a module's tensors too."""
+        if function is None:
+            return []
+        call, args, kwargs = unbound(function)
+        owner = call if hasattr(call, "__qualname__") else type(call)
+        own = [label(owner.__module__), owner.__qualname__, list(args), kwargs, self.code([owner.__module__])]
+        if isinstance(call, nn.Module):
+            own += [repr(call), state_sha256(call.state_dict())]
+        if isinstance(call, TensorScores):
+            own += self._function(call.read)
+        return own
 
     @property
     def _reshape(self) -> object:

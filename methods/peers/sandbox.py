@@ -16,6 +16,7 @@ from axiom_bench.cutting.counting import Passes
 from axiom_bench.cutting.max_pool import MaxPool2dByViews
 from axiom_bench.cutting.output import WithOutput
 from axiom_bench.cutting.reshaped import ReshapedParts
+from axiom_bench.cutting.scores import ScoredNetwork
 from axiom_bench.cutting.shared_copy import shared_copy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
@@ -66,8 +67,11 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
         torch.manual_seed(0)
         model = _copy(trace.cut_model.model)
         layer = model.get_submodule(trace.layer)
-        if (output := trace.cut_model.halves.output) is not None:
-            model = WithOutput(model, output)
+        halves = trace.cut_model.halves
+        if halves.scores is not None:
+            model = ScoredNetwork(model, halves.scores)
+        if halves.output is not None:
+            model = WithOutput(model, halves.output)
         _count(model, layer, trace.passes)
         try:
             yield Sandbox(model, layer, trace.images.clone(), _reshape(trace))

@@ -6,7 +6,6 @@ Compiled by numba: import it when it is needed.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 

@@ -256,16 +256,16 @@ def test_wrong_layer_error_message(layer, sentence, images):
 def test_wrong_input_error_messages(images):
     from tests.cutting.conftest import InPlaceHead
 
-    class Maps(nn.Module):
+    class Tokens(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(3, 4, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.conv(x)
+            return self.conv(x).flatten(2)
 
-    with pytest.raises(ab.BenchError, match=r"Maps must return logits \(B, C\), not shape"):
-        ab.trace(Maps().double(), "conv", images)
+    with pytest.raises(ab.BenchError, match=r"Tokens returns shape \(1, 4, 16\) for one image, not scores"):
+        ab.trace(Tokens().double(), "conv", images)
     with pytest.raises(ab.BenchError, match="There is no precision 'fp16'"):
         ab.cut(InPlaceHead(), "conv", precision="fp16")
     with pytest.raises(ab.BenchError, match=r"Invalid images: expected \(B, 3, H, W\)"):

@@ -95,6 +95,8 @@ class Rows:
             or not (_floating(self.values[node]) and _floating(self.values[source]))
         ):
             return self._evaluated_difference(node, differences)
+        if any(_is_index(self.values[part]) and part in differences for part in node.all_input_nodes):
+            return self._evaluated_difference(node, differences)  # a mask or an index that an ablation changes
         if name in ADD and not node.kwargs:
             return self._total(node, differences)
         if name in MULTIPLY and len(node.all_input_nodes) == 2:
@@ -235,6 +237,11 @@ class Rows:
 def _separable(layer: nn.Conv2d) -> bool:
     """Whether each input channel has kernels of its own, and the padding is given in pixels of zeros."""
     return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _is_index(value: Any) -> bool:
+    """Whether a value is a tensor of indices or truths, whose "difference" is its value after the ablation."""
+    return isinstance(value, Tensor) and not value.is_floating_point()
 
 
 def _floating(value: Any) -> bool:

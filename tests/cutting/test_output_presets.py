@@ -1,0 +1,261 @@
+"""Segmentation, similarity, regression, multi-label and detection, each against plain torch in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import axiom_bench as ab
+from axiom_bench.cutting.detections import intersection_over_union
+from axiom_bench.cutting.output import Output
+from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.plugins import with_params
+from tests.cutting.test_scores import REGION, Deciding, Dense, assert_equal_by_hand, images
+
+REFERENCES = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def pooled(maps: Tensor) -> Tensor:
+    return maps.amax((2, 3))
+
+
+def winners(maps: Tensor) -> Tensor:
+    """The sum of each class's logits where it has the highest, by loops."""
+    sums = maps.new_zeros(maps.shape[:2])
+    for row, image in enumerate(maps):
+        for y in range(6):
+            for x in range(6):
+                best = int(image[:, y, x].argmax())
+                sums[row, best] = sums[row, best] + image[best, y, x]
+    return sums
+
+
+def cosines(maps: Tensor) -> Tensor:
+    rows = [torch.stack([z @ r / (z.norm() * r.norm()) for r in REFERENCES]) for z in pooled(maps)]
+    return torch.stack(rows)
+
+
+# name: (what the network returns, the output, the scores by hand, targets)
+PRESETS: dict[str, tuple[Callable[[Tensor], Any], Output, Callable[[Tensor], Tensor], list[int]]] = {
+    "segmentation": (lambda maps: {"out": maps}, ab.outputs.segmentation(), lambda maps: maps.sum((2, 3)), [0, 1, 4]),
+    "segmentation of a region": (
+        lambda maps: {"out": maps},
+        ab.outputs.segmentation(REGION.bool()),
+        lambda maps: maps[:, :, 1:4, 2:5].sum((2, 3)),
+        [0, 1, 4],
+    ),
+    "segmentation where predicted": (lambda maps: maps, ab.outputs.segmentation("predicted"), winners, [0, 1, 4]),
+    "cosine": (pooled, ab.outputs.similarity(REFERENCES), cosines, [0, 2, 1]),
+    "scaled cosine": (
+        lambda maps: SimpleNamespace(image_embeds=pooled(maps)),
+        ab.outputs.similarity(REFERENCES, scale=100, read=lambda output: output.image_embeds),
+        lambda maps: 100 * cosines(maps),
+        [0, 2, 1],
+    ),
+    "one reference": (pooled, ab.outputs.similarity(REFERENCES[0]), lambda maps: cosines(maps)[:, :1], [0, 0, 0]),
+    "scalar product": (
+        pooled,
+        ab.outputs.similarity(REFERENCES, kind="dot"),
+        lambda maps: pooled(maps) @ REFERENCES.T,
+        [0, 2, 1],
+    ),
+    "regression": (
+        lambda maps: pooled(maps)[:, 2],
+        ab.outputs.regression(),
+        lambda maps: pooled(maps)[:, 2:3],
+        [0] * 3,
+    ),
+    "regression of several": (
+        lambda maps: {"age": pooled(maps)[:, :2]},
+        ab.outputs.regression(lambda output: output["age"]),
+        lambda maps: pooled(maps)[:, :2],
+        [0, 1, 0],
+    ),
+    "multi-label": (pooled, ab.outputs.multi_label(), pooled, [0, 1, 4]),
+    "multi-label probability": (
+        pooled,
+        ab.outputs.multi_label(probability=True),
+        lambda maps: 1 / (1 + (-pooled(maps)).exp()),
+        [0, 1, 4],
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("network", [Dense, Deciding])
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_equals_plain_torch(name: str, network: type[Dense]) -> None:
+    wrap, output, by_hand, targets = PRESETS[name]
+    model = network(wrap).double()
+    trace = ab.trace(model, "trunk", images(), targets, output=output)
+    assert (trace.cut_model.halves.head_graph is None) == (network is Deciding)
+    assert_equal_by_hand(model, lambda maps: by_hand(model.head(maps)), trace)
+
+
+def test_scalar_products_are_the_class_layer_of_the_head() -> None:
+    """Behind global average pooling the drops are a closed form, and CAM applies."""
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    trace = ab.trace(model, "0", images(), [0, 1, 2], output=ab.outputs.similarity(REFERENCES, kind="dot"))
+    expected = trace.activations.mean((2, 3)) * REFERENCES[[0, 1, 2]]
+    torch.testing.assert_close(trace.ablation_drops, expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(trace.linear_head(), REFERENCES, rtol=0, atol=0)
+
+
+PROBABILITY = ["average_drop", "increase_in_confidence", "average_gain", "deletion_auc"]
+
+
+@pytest.mark.parametrize("name", ["segmentation", "regression of several", "multi-label"])
+def test_metrics_of_probabilities_have_no_value_where_there_is_none(name: str) -> None:
+    wrap, output, _, targets = PRESETS[name]
+    batches = [(images(), torch.tensor(targets))]
+    table = ab.evaluate(
+        Dense(wrap).double(), "trunk", batches, ["hires_cam"], [*PROBABILITY, "sensitivity_error"], output=output
+    )
+    of = dict(table.groupby("metric")["status"].agg(set))
+    assert all("no_probability" in of[metric] <= {"no_probability", "zero_map"} for metric in PROBABILITY)
+    assert of["sensitivity_error"] == {"ok"}
+
+
+def test_perturbation_metrics_measure_the_score() -> None:
+    """Deletion's curve of the sum over the region, by plain torch on images with more and more pixels at zero."""
+    wrap, output, by_hand, targets = PRESETS["segmentation of a region"]
+    model = Dense(wrap).double()
+    trace = ab.trace(model, "trunk", images(), targets, output=output)
+    explanation = ab.Explanation.of(trace, trace.activations.abs(), method=lambda trace: trace.activations.abs())
+    deletion = with_params("metric", "deletion_auc", {"output": "logit", "steps": 36})
+    measured = measure(deletion, explanation, True)
+    (actual, status) = measured["deletion_auc"]
+    assert set(status) == {"ok"}
+    for row, target in enumerate(targets):
+        order = explanation.heatmap[row].flatten().argsort(descending=True, stable=True)
+        curve = []
+        for count in range(37):
+            image = images()[row].clone().flatten(1)
+            image[:, order[:count]] = 0
+            curve.append(by_hand(model.head(model.trunk(image.view(1, 3, 6, 6))))[0, target].item())
+        area = sum((left + right) / 2 for left, right in pairwise(curve)) / 36
+        assert float(actual[row]) == pytest.approx(area, rel=1e-9)
+
+
+# Detection
+
+
+class Detector(nn.Module):
+    """Two anchors an image, with a score for each of three classes; as a list of detections or as anchors."""
+
+    ANCHORS = torch.tensor([[0.0, 0, 3, 3], [2, 2, 6, 6]], dtype=torch.float64)
+
+    def __init__(self, suppressed: bool) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        self.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 6))
+        self.suppressed = suppressed
+
+    def forward(self, batch: Tensor) -> Any:
+        scores = self.head(self.trunk(batch)).unflatten(1, (2, 3)).sigmoid()
+        if not self.suppressed:
+            return self.ANCHORS.expand(len(batch), 2, 4), scores
+        return [
+            {
+                "boxes": self.ANCHORS[kept := each.amax(1) > 0.1],
+                "labels": each.argmax(1)[kept],
+                "scores": each.amax(1)[kept],
+            }
+            for each in scores
+        ]
+
+
+def test_intersection_over_union() -> None:
+    boxes = torch.tensor([[0.0, 0, 2, 2], [1, 1, 3, 4]])
+    others = torch.tensor([[0.0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 6, 6]])
+    expected = torch.tensor([[1, 1 / 3, 0], [1 / 9, 2 / 8, 0]])
+    torch.testing.assert_close(intersection_over_union(boxes, others), expected)
+    torch.testing.assert_close(intersection_over_union(boxes, others.expand(5, 3, 4)), expected.expand(5, 2, 3))
+
+
+def test_anchors_are_matched_by_iou() -> None:
+    model = Detector(suppressed=False).double()
+    boxes = torch.tensor([[2.0, 2, 5, 6], [0, 0, 3, 2], [0, 4, 2, 6]])
+    output = ab.outputs.detection(boxes, [1, 2, 0])
+    trace = ab.trace(model, "trunk", images(), [0, 1, 2], output=output)
+
+    def by_hand(maps: Tensor) -> Tensor:
+        scores = model.head(maps).sigmoid()
+        return torch.stack([scores[:, 3 + 1], scores[:, 2], 0 * scores[:, 0]], 1)  # anchor 1, anchor 0, none
+
+    maps = model.trunk(images()).detach().requires_grad_()
+    expected = by_hand(maps)[range(3), [0, 1, 2]]
+    (gradients,) = torch.autograd.grad(expected.sum(), maps)
+    torch.testing.assert_close(trace.scores, expected.detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(trace.gradients, gradients, rtol=1e-12, atol=1e-15)
+    assert trace.scores[2] == 0
+    assert (trace.ablation_drops[2] == 0).all()
+
+
+def test_detections_are_matched_by_iou_and_class() -> None:
+    model = Detector(suppressed=True).double()
+    detected = model(images()[:1])[0]
+    output = ab.outputs.detection(detected["boxes"] + 0.1, detected["labels"])
+    trace = ab.trace(model, "trunk", images()[:1], [1], output=output)
+    assert trace.cut_model.halves.head_graph is None  # a list for each image can't be a graph
+    assert float(trace.scores[0]) == pytest.approx(float(detected["scores"][1]), rel=1e-12)
+    maps = model.trunk(images()[:1]).detach()
+    drops = []
+    for channel in range(4):
+        ablated = maps.clone()
+        ablated[:, channel] = 0
+        scores = model.head(ablated).sigmoid()[0, 3:]
+        kept = scores.argmax() == detected["labels"][1] and scores.max() > 0.1
+        drops.append(trace.scores[0] - (scores.max() if kept else 0))
+    torch.testing.assert_close(trace.ablation_drops[0], torch.stack(drops).detach(), rtol=1e-11, atol=1e-13)
+
+
+def test_no_detection_is_a_score_of_zero() -> None:
+    far = ab.outputs.detection(torch.tensor([[40.0, 40, 50, 50]]), [0])
+    trace = ab.trace(Detector(suppressed=True).double(), "trunk", images(), [0, 0, 0], output=far)
+    assert (trace.scores == 0).all()
+    assert (trace.gradients == 0).all()
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ab.outputs.segmentation(torch.ones(2, 3, 4)), r"A region is \(H, W\), 'predicted' or None, not shape"),
+        (lambda: ab.outputs.segmentation("where"), r"A region is \(H, W\), 'predicted' or None, not a str"),
+        (lambda: ab.outputs.similarity(REFERENCES, kind="cos"), r"There is no similarity 'cos'; did you mean 'cosine'"),
+        (lambda: ab.outputs.similarity(REFERENCES[None]), r"References are \(n, D\) or \(D,\), not shape \(1, 3, 5\)"),
+        (lambda: ab.outputs.detection(torch.ones(4), [1]), r"Reference boxes are \(n, 4\) with n labels, not shape"),
+        (lambda: ab.outputs.detection(torch.ones(2, 4), [1]), r"not shape \(2, 4\) with 1 labels"),
+    ],
+)
+def test_error_for_a_wrong_argument(make: Callable[[], Output], message: str) -> None:
+    with pytest.raises(ab.BenchError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (ab.outputs.segmentation(torch.ones(3, 3)), r"region is shape \(3, 3\), and the maps of Dense are \(6, 6\)"),
+        (ab.outputs.segmentation(read=lambda output: output.sum((2, 3))), r"needs maps .*; Dense gives shape \(1, 5\)"),
+        (ab.outputs.similarity(REFERENCES), r"References of 5 numbers need embeddings \(B, 5\); Dense gives shape"),
+        (ab.outputs.detection(torch.ones(1, 4), [0]), r"needs a list of dicts .*; Dense gives a torch\.Tensor: give"),
+    ],
+)
+def test_error_for_a_network_that_doesnt_fit(output: Output, message: str) -> None:
+    with pytest.raises(ab.BenchError, match=message) as error:
+        ab.trace(Dense(lambda maps: maps).double(), "trunk", images(), output=output)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,282 @@
+"""Networks that don't return logits (B, C), and a user's own function from what they return to scores (B, n).
+
+Each is compared in float64 with plain torch: scores, gradients by autograd, drops by ablating one channel at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import axiom_bench as ab
+from axiom_bench.cutting.scores import ScoredNetwork
+
+REGION = torch.zeros(6, 6, dtype=torch.float64)
+REGION[1:4, 2:5] = 1
+
+
+class Dense(nn.Module):
+    """Maps of five classes, which `wrap` puts into what the network returns."""
+
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU())
+        self.head = nn.Sequential(nn.Conv2d(6, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 1))
+        self.wrap = wrap
+
+    def forward(self, images: Tensor) -> Any:
+        return self.wrap(self.head(self.trunk(images)))
+
+
+class Deciding(Dense):
+    """The same, but torch.fx can't follow it."""
+
+    def forward(self, images: Tensor) -> Any:
+        output = super().forward(images)
+        return output if images.sum() > -1e9 else None
+
+
+class Hub(OrderedDict):
+    """A dict whose entries are attributes too, as transformers' outputs are."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+
+RULES: dict[str, tuple[Callable[[Tensor], Any], Callable[[Tensor], Tensor]]] = {
+    "dict with out": (lambda maps: {"out": maps, "aux": 2 * maps}, lambda maps: maps.mean((2, 3))),
+    "dict with logits": (lambda maps: {"logits": maps.sum((2, 3)), "out": maps}, lambda maps: maps.sum((2, 3))),
+    "object with logits": (lambda maps: SimpleNamespace(logits=maps.amax((2, 3))), lambda maps: maps.amax((2, 3))),
+    "dict and object": (lambda maps: Hub(loss=None, logits=maps.sum((2, 3))), lambda maps: maps.sum((2, 3))),
+    "one number": (lambda maps: maps.square().sum((1, 2, 3)), lambda maps: maps.square().sum((1, 2, 3))[:, None]),
+    "maps": (lambda maps: maps, lambda maps: maps.mean((2, 3))),
+}
+
+
+def region_sums(output: dict[str, Tensor]) -> Tensor:
+    return (output["out"] * REGION).sum((2, 3))
+
+
+def softmax_by_loop(output: dict[str, Tensor]) -> Tensor:
+    """Control flow on the values and NumPy-like indices: torch.fx can't follow it."""
+    columns = []
+    for place in range(int(output["out"].shape[1])):
+        column = output["out"].softmax(1)[:, place].flatten(1).mean(1)
+        columns.append(column * 2 if bool((column > 2).all()) else column)
+    return torch.stack(columns, 1)
+
+
+def held_fixed(output: dict[str, Tensor]) -> Tensor:
+    """The weights are constants here, which torch.fx wouldn't notice."""
+    with torch.no_grad():
+        weights = output["out"].softmax(1)
+    return (weights * output["out"]).sum((2, 3))
+
+
+class Projection(nn.Module):
+    """A module with weights of its own, in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.linspace(-1, 1, 10).view(2, 5))
+
+    def forward(self, output: dict[str, Tensor]) -> Tensor:
+        return output["out"].mean((2, 3)) @ self.weight.t()
+
+
+def column(output: dict[str, Tensor], place: int) -> Tensor:
+    return output["out"][:, place].amax((1, 2))
+
+
+FUNCTIONS: dict[str, Callable[[Any], Tensor]] = {
+    "linear": region_sums,
+    "loop": softmax_by_loop,
+    "held fixed": held_fixed,
+    "module": Projection(),
+    "one column": partial(column, place=3),
+    "lambda": lambda output: output["out"].square().mean((2, 3)),
+}
+
+
+def images(count: int = 3) -> Tensor:
+    return torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def scores_by_hand(network: Dense, scores: Callable[[Any], Tensor], maps: Tensor) -> Tensor:
+    values = scores(network.wrap(network.head(maps)))
+    return values if values.ndim == 2 else values[:, None]
+
+
+def assert_equal_by_hand(network: Dense, by_hand: Callable[[Tensor], Tensor], trace: ab.Trace) -> None:
+    """Scores, gradients, drops and both axioms of a trace against plain torch. by_hand: maps -> scores (B, n)."""
+    rows = torch.arange(len(trace))
+    maps = network.trunk(trace.images).detach().requires_grad_()
+    scores = by_hand(maps)[rows, trace.targets]
+    (gradients,) = torch.autograd.grad(scores.sum(), maps)
+    drops = []
+    for channel in range(maps.shape[1]):
+        ablated = maps.detach().clone()
+        ablated[:, channel] = 0
+        drops.append(scores - by_hand(ablated)[rows, trace.targets])
+    exact = {"rtol": 1e-11, "atol": 1e-13}
+    torch.testing.assert_close(trace.scores, scores.detach(), **exact)
+    torch.testing.assert_close(trace.gradients, gradients, **exact)
+    torch.testing.assert_close(trace.ablation_drops, torch.stack(drops, 1).detach(), **exact)
+    torch.testing.assert_close(trace.forward(trace.images), by_hand(maps), **exact)
+    assert_axioms(maps.detach(), scores.detach(), gradients, torch.stack(drops, 1).detach(), trace)
+
+
+def assert_axioms(maps: Tensor, scores: Tensor, gradients: Tensor, drops: Tensor, trace: ab.Trace) -> None:
+    """XGrad-CAM's errors, as the metrics measure them, against sums over positions and channels."""
+    method = ab.methods.get("xgrad_cam")
+    explanation = ab.Explanation.of(trace, method(trace), method=method)
+    shares = (gradients * maps).sum((2, 3))
+    sensitivity = (drops - shares).abs().sum(1) / drops.abs().sum(1)
+    conservation = (scores - shares.sum(1)).abs() / scores.abs()
+    for name, expected in (("sensitivity_error", sensitivity), ("conservation_error", conservation)):
+        actual, defined = ab.metrics.get(name)(explanation).double(), scores != 0
+        torch.testing.assert_close(actual[defined], expected[defined], rtol=1e-9, atol=1e-12)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("network", [Dense, Deciding])
+@pytest.mark.parametrize("rule", RULES)
+def test_outputs_are_unwrapped_by_rule(rule: str, network: type[Dense]) -> None:
+    wrap, by_hand = RULES[rule]
+    model = network(wrap).double()
+    trace = ab.trace(model, "trunk", images(), [0, 0, 0] if rule == "one number" else [4, 0, 2])
+    assert (trace.cut_model.halves.head_graph is None) == (network is Deciding)
+    assert_equal_by_hand(model, lambda maps: by_hand(model.head(maps)), trace)
+
+
+@pytest.mark.parametrize("network", [Dense, Deciding])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_own_output_function(name: str, network: type[Dense]) -> None:
+    function = FUNCTIONS[name]
+    model = network(lambda maps: {"out": maps}).double()
+    trace = ab.trace(model, "trunk", images(), [0] * 3 if name == "one column" else [0, 1, 1], output=function)
+    if network is Dense:
+        assert trace.cut_model.halves.head_graph is not None  # no whole passes for the drops
+    reference = Projection().double() if name == "module" else function
+    assert_equal_by_hand(model, partial(scores_by_hand, model, reference), trace)
+    torch.testing.assert_close(trace.logits, trace.head(trace.activations))
+
+
+def test_linear_output_keeps_differences() -> None:
+    """In float32, drops far below a score's rounding stay exact, as they do for logits."""
+    model, region = Dense(lambda maps: {"out": maps + 1e6}), REGION.float()
+    exact = ab.trace(copy.deepcopy(model).double(), "trunk", images(), [0, 1, 2], output=region_sums)
+    trace = ab.trace(
+        model, "trunk", images().float(), [0, 1, 2], output=lambda output: (output["out"] * region).sum((2, 3))
+    )
+    assert trace.scores.min() > 8e6  # where float32 counts in ones
+    assert exact.ablation_drops.abs().median() < 1
+    torch.testing.assert_close(trace.ablation_drops.double(), exact.ablation_drops, rtol=1e-5, atol=1e-6)
+
+
+def test_module_of_the_user_stays_as_it_is() -> None:
+    module = Projection().train()
+    ab.trace(Dense(lambda maps: {"out": maps}).double(), "trunk", images(), output=module)
+    assert module.training
+    assert module.weight.dtype == torch.float32
+
+
+def test_predicted_class_is_the_highest_score() -> None:
+    model = Dense(lambda maps: {"out": maps}).double()
+    trace = ab.trace(model, "trunk", images(), output=region_sums)
+    assert trace.targets.tolist() == region_sums(model(images())).argmax(1).tolist()
+
+
+def test_batches_and_parts_of_a_trace_agree() -> None:
+    cut_model = ab.cut(Dense(lambda maps: {"out": maps}).double(), "trunk", output=softmax_by_loop)
+    together = cut_model.trace(images(), [1, 2, 3])
+    for row in range(3):
+        alone = cut_model.trace(images()[row : row + 1], [row + 1])
+        torch.testing.assert_close(alone.ablation_drops, together.ablation_drops[row : row + 1], rtol=1e-12, atol=0)
+        assert torch.equal(together[row : row + 1].ablation_drops, together.ablation_drops[row : row + 1])
+
+
+def test_every_entry_point_takes_the_function() -> None:
+    model = Dense(lambda maps: {"out": maps}).double()
+    heatmaps = ab.explain(model, "trunk", images(), ["grad_cam"], output=region_sums)
+    assert heatmaps["grad_cam"].shape == (3, 6, 6)
+    table = ab.evaluate(
+        model, "trunk", [(images(), torch.tensor([0, 1, 2]))], ["xgrad_cam"], ["sensitivity_error"], output=region_sums
+    )
+    assert (table["status"] == "ok").all()
+    assert set(table["model"]) == {"Dense+region_sums"}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (
+            lambda maps: {"masks": maps, "boxes": maps},
+            r"Dense returns a dict of \['masks', 'boxes'\] without 'logits' or",
+        ),
+        (lambda maps: {}, r"Dense returns a dict of \[\] without"),
+        (lambda maps: (maps, maps), r"Dense returns a tuple, not a tensor; give output="),
+        (lambda maps: maps.flatten(2), r"Dense returns shape \(1, 5, 36\) for one image, not scores \(B, n\)"),
+        (lambda maps: maps.sum(), r"Dense returns shape \(\) for one image"),
+        (lambda maps: maps.argmax(1).flatten(1), r"shape \(1, 36\) of torch\.int64 for one image"),
+    ],
+)
+def test_error_for_an_output_without_a_rule(wrap: Callable[[Tensor], Any], message: str) -> None:
+    with pytest.raises(ab.BenchError, match=message) as error:
+        ab.trace(Dense(wrap).double(), "trunk", images())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda output: output["out"], r"output function output must return scores .* shape \(1, 5, 6, 6\)"),
+        (lambda output: output["out"].sum(), r"for one image it returns shape \(\)"),
+        (lambda output: output["out"][0, :, 0, 0], r"for one image it returns shape \(5,\)"),
+        (lambda output: [1.0], r"for one image it returns a list"),
+        (lambda output: output["out"].mean((2, 3)).argmax(1), r"floating-point scores, not torch\.int64"),
+        (lambda output: output["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
+        (Projection, r"output is one of logits, probability, margin, or a function .* not a class"),
+        (3, r"output is one of .* not an int"),
+    ],
+)
+def test_error_for_a_wrong_output_function(function: Any, message: str) -> None:
+    with pytest.raises(ab.BenchError, match=message) as error:
+        ab.trace(Dense(lambda maps: {"out": maps}).double(), "trunk", images(), output=function)
+    assert "\n" not in str(error.value)
+
+
+def test_error_for_scores_that_arent_one_row_an_image() -> None:
+    model = Dense(lambda maps: {"out": maps}).double()
+    with pytest.raises(ab.BenchError, match=r"must return a row for each image, and returns shape \(1, 5\) for 2"):
+        ab.trace(model, "trunk", images(), output=lambda output: output["out"].mean((2, 3))[:1])
+    with pytest.raises(ab.BenchError, match=r"an image's scores depend on the other images of its batch"):
+        ab.trace(model, "trunk", images(), output=lambda output: region_sums(output) / len(output["out"]))
+
+
+def test_error_for_a_target_without_a_score() -> None:
+    model = Dense(lambda maps: {"out": maps}).double()
+    with pytest.raises(ab.BenchError, match=r"The target 2 is no class of this model; its classes are 0 to 1\."):
+        ab.trace(model, "trunk", images(), [0, 1, 2], output=Projection())
+    with pytest.raises(ab.BenchError, match=r"The target 1 is no class of this model; its classes are 0 alone\."):
+        ab.trace(model, "trunk", images(), [1, 0, 0], output=partial(column, place=0))
+
+
+def test_scored_network_without_scores_is_the_network() -> None:
+    model = Dense(lambda maps: maps.mean((2, 3)))
+    assert torch.equal(ScoredNetwork(model, None)(images().float()), model(images().float()))
