@@ -117,7 +117,7 @@ def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_f
     assert [row[-2] for row in texts(details, 1).values()] == ["", "", ""]  # the same images for all
     assert report.headline(run)[0].endswith("net: a 0.0556 (n = 18 images, 18 rows in common)")
     (order,) = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Drawing)]
-    assert [text.get_text() for text in order.figure.axes[0].texts][:3] == ["0.0556", "0", "0"]
+    assert [text.get_text() for text in order.draw().axes[0].texts][:3] == ["0.0556", "0", "0"]
 
 
 def test_the_median_of_a_ratio_is_over_the_common_images(make_folder: MakeFolder) -> None:
