@@ -74,7 +74,9 @@ def _captum(file: str, words: str) -> Quotation:
     return Quotation("captum", f"captum/attr/_core/{file}", words)
 
 
-SCORE_CAM = "w_k = softmax_k(f(X H_k) - f(X_0)), H_k = s(U(F_k)), s min-max scaling, U resizing (Algorithm 1)"
+SCORE_CAM = (
+    "w_k = softmax_k(f(X H_k) - f(X_0)), H_k = s(U(F_k)), s min-max scaling, U resizing (Score-CAM, Algorithm 1)"
+)
 ALPHA = "alpha = g^2 / (2 g^2 + g^3 sum(F_k)) (Grad-CAM++, equation 19)"
 CLAIMS: dict[str, Claim] = {
     "both_constant_map": Claim(
@@ -91,7 +93,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "both_xgrad_cancelling": Claim(
         "other reading",
-        "w_k = sum(g F) / sum(F) (XGrad-CAM, equation 7), 0 where |sum F| <= tol sum |F|; the paper has no guard.",
+        "w_k = sum(g F) / sum(F) (XGrad-CAM), 0 where |sum F| <= tol sum |F|; the paper has no guard.",
         (),
         ("xgrad_cam@pytorch_grad_cam", "xgrad_cam@torchcam"),
     ),
@@ -119,7 +121,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "captum_guided_interpolation": Claim(
         "documented choice",
-        "Guided gradient times Grad-CAM's map, enlarged bilinearly, as in the paper's section 3.2.",
+        "Guided gradient times Grad-CAM's map, enlarged bilinearly, as in the paper.",
         (
             _captum(
                 "guided_grad_cam.py",
@@ -131,12 +133,13 @@ CLAIMS: dict[str, Claim] = {
     ),
     "grad_cam_ablation_batch": Claim(
         "defect",
-        "w_k = (S - S_k) / S, S_k the score with F_k = 0 (Ablation-CAM, equation 3): no batch in it.",
+        "w_k = (S - S_k) / S, S_k the score with F_k = 0 (Ablation-CAM): no batch in it.",
         pairs=("ablation_cam@pytorch_grad_cam",),
     ),
     "grad_cam_ablation_value": Claim(
         "documented choice",
-        "F_k = 0 whatever the layer's minimum (Ablation-CAM, section 3). The same behind a ReLU.",
+        "w_k = (S - S_k) / S, S_k the score with F_k = 0, whatever the layer's minimum (Ablation-CAM). The same "
+        "behind a ReLU.",
         (
             _grad_cam(
                 "ablation_layer.py",
@@ -231,7 +234,8 @@ CLAIMS: dict[str, Claim] = {
     "grad_cam_reused_layer": Claim("other reading", "The module's last call, as torchcam and captum."),
     "grad_cam_score_cam_corners": Claim(
         "other reading",
-        f"{SCORE_CAM}; align_corners=False, as in the authors' code.",
+        f"{SCORE_CAM}; align_corners=False, as in the authors' code; a constant channel is left out, there a mask of "
+        "zeros.",
         (),
         ("score_cam@pytorch_grad_cam",),
     ),
@@ -259,7 +263,7 @@ CLAIMS: dict[str, Claim] = {
         ("grad_cam_pp@torchcam",),
     ),
     "torchcam_hidden_nan": Claim(
-        "defect",
+        "other reading",
         "NaN activations give a NaN map, with a status.",
         (_torchcam("core.py", "cam = torch.nansum(weight * activation, dim=1)"),),
     ),
@@ -277,7 +281,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "torchcam_score_cam_order": Claim(
         "defect",
-        SCORE_CAM,
+        f"{SCORE_CAM}; a constant channel is left out, there a mask of zeros.",
         (_torchcam("activation.py", r"M_k = \frac{U(A_k) - \min\limits_m U(A_m)}"),),
         ("score_cam@torchcam", "ss_cam@torchcam", "is_cam@torchcam"),
     ),

@@ -80,7 +80,7 @@ def _values(findings: Sequence[MethodFinding]) -> list[str]:
         )
         for finding in findings
     ]
-    header = ("Method", "Class", "Settings", "Tiny: raw", "Tiny: returned", "Photographs: median", "largest",
+    header = ("Method", "Their class", "Settings", "Tiny: raw", "Tiny: returned", "Photographs: median", "largest",
               "differing", "Left", "Network", "Batch", "Passes")  # fmt: skip
     return [
         "## Values",
@@ -98,8 +98,8 @@ def _values(findings: Sequence[MethodFinding]) -> list[str]:
             unit that can't be compared."""
         ),
         *paragraph(
-            """CAM (Zhou et al., equation 2) has no ReLU, and torchcam's code has none; the formula of its docstring has
-            one. A score of 0 makes Ablation-CAM's weights, (S - S_k) / S, NaN in grad-cam and here."""
+            """CAM, sum_k w_k f_k (Zhou et al.), has no ReLU, and torchcam's code has none; the formula of its docstring
+            has one. A score of 0 makes Ablation-CAM's weights, (S - S_k) / S, NaN in grad-cam and here."""
         ),
         *table(header, rows, text_columns=3),
     ]
