@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,21 +20,25 @@ except ImportError as error:
     raise missing("grad-cam", error) from error
 
 
-def pytorch_grad_cam(trace: Trace, extractor: str, options: Mapping[str, Any] | None = None) -> Map:
+def pytorch_grad_cam(
+    trace: Trace, extractor: str, options: Mapping[str, Any] | None = None, layers: Sequence[str] = ()
+) -> Map:
     """grad-cam's map: after its own ReLU, min-max scaling and resizing -> (B, H', W').
 
-    extractor: the name of its class. options: more keyword arguments of that class.
+    extractor: the name of its class. options: more keyword arguments of that class. layers: names of target layers
+    beside the trace's, for RefineCAM.
     Raises BenchError where the library fails on the network.
     """
     with sandbox(trace, f"grad-cam's {extractor}") as box:
         more = {**box.options, **(options or {})}
-        maps = torch.from_numpy(extract(box.model, box.layer, box.images, trace.targets, extractor, more))
+        targets = box.with_layers(layers)
+        maps = torch.from_numpy(extract(box.model, targets, box.images, trace.targets, extractor, more))
     return Map(maps.to(trace.activations))
 
 
 def extract(
     model: nn.Module,
-    layer: nn.Module,
+    layers: list[nn.Module],
     images: Tensor,
     targets: Tensor,
     extractor: str,
@@ -45,7 +49,7 @@ def extract(
     FinerCAM takes one class per batch, so it is called image by image. Not used as a context manager: on exit the
     library swallows an IndexError, and ShapleyCAM fails behind a flattening head.
     """
-    cam = getattr(library, extractor)(model, [layer], **(options or {}))
+    cam = getattr(library, extractor)(model, layers, **(options or {}))
     if extractor == "FinerCAM":
         pairs = zip(images.split(1), targets.tolist(), strict=True)
         return np.concatenate([cam(image, target_idx=target) for image, target in pairs])

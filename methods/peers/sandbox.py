@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -31,10 +31,12 @@ def missing(distribution: str, error: ImportError) -> BenchError:
 class Sandbox:
     """A copy of the network, the target layer in it, and the images (B, 3, H', W').
 
+    model: what the library explains; network: the copy itself, inside it where the trace explains another output.
     reshape: makes maps (B, K, H, W) of the layer's output where that holds tokens; None where it holds maps.
     """
 
     model: nn.Module
+    network: nn.Module
     layer: nn.Module
     images: Tensor
     reshape: Callable[[Tensor], Tensor] | None
@@ -43,6 +45,13 @@ class Sandbox:
     def options(self) -> dict[str, Any]:
         """The reshape as a keyword argument of grad-cam and torchcam; empty where there is none."""
         return {} if self.reshape is None else {"reshape_transform": self.reshape}
+
+    def with_layers(self, names: Sequence[str]) -> list[nn.Module]:
+        """The target layer and the modules of these names. Raises BenchError for a name that the network lacks."""
+        modules = dict(self.network.named_modules())
+        if unknown := [repr(name) for name in names if name not in modules]:
+            raise BenchError(f"There is no layer {', '.join(unknown)}; set params.layers to names of modules.")
+        return [self.layer, *(modules[name] for name in names if modules[name] is not self.layer)]
 
 
 @contextmanager
@@ -65,8 +74,8 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
         warnings.catch_warnings(action="ignore"),
     ):
         torch.manual_seed(0)
-        model = _copy(trace.cut_model.model)
-        layer = model.get_submodule(trace.layer)
+        model = network = _copy(trace.cut_model.model)
+        layer = network.get_submodule(trace.layer)
         halves = trace.cut_model.halves
         if halves.scores is not None:
             model = ScoredNetwork(model, halves.scores)
@@ -74,7 +83,7 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
             model = WithOutput(model, halves.output)
         _count(model, layer, trace.passes)
         try:
-            yield Sandbox(model, layer, trace.images.clone(), _reshape(trace))
+            yield Sandbox(model, network, layer, trace.images.clone(), _reshape(trace))
         except BenchError:
             raise
         except Exception as error:

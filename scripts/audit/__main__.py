@@ -10,12 +10,12 @@ from __future__ import annotations
 import axiom_bench  # noqa: F401 - before torchvision, which grad-cam imports
 
 # isort: split
-import os
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from .libraries import missing
-from .methods.findings import measured_methods
+from .methods.cases_of_photographs import MEASURES
+from .methods.findings import Networks, measured_methods
 from .methods.page import methods_page
 from .metrics.findings import measured_metrics
 from .metrics.page import metrics_page, with_summary
@@ -25,8 +25,10 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 def write_methods(docs: Path) -> None:
     """Measure all methods and write audit.md."""
-    findings = measured_methods()
-    _write(docs / "audit.md", methods_page(findings, load_average=os.getloadavg()[1]))
+    networks = Networks()
+    findings = measured_methods(networks)
+    measured = {name: measure(*networks.explained) for name, measure in MEASURES.items()}
+    _write(docs / "audit.md", methods_page(findings, measured))
 
 
 def write_metrics(docs: Path) -> None:
@@ -52,11 +54,11 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=PARTS, help="what to compare; both by default")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the pages")
     options = parser.parse_args()
-    if absent := missing():
+    chosen = [options.part] if options.part else list(PARTS)
+    if absent := missing(chosen):
         raise SystemExit(f"Not installed: {', '.join(absent)}; pip install -c requirements.lock -e '.[peers,quantus]'.")
-    for name, write in PARTS.items():
-        if options.part in (None, name):
-            write(options.docs)
+    for name in chosen:
+        PARTS[name](options.docs)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from axiom_bench.data import torchvision_import  # noqa: F401 - the libraries import torchvision, CPU-only torch needs this
+
 PEERS = ("grad-cam", "torchcam", "captum")
-REQUIRED = (*PEERS, "quantus", "scikit-image")  # by the audit, beside what the project itself needs
+REQUIRED = {"methods": PEERS, "metrics": (*PEERS, "quantus", "scikit-image")}  # beside what the project itself needs
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
@@ -24,10 +26,11 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
     return installed
 
 
-def missing() -> list[str]:
-    """The distributions that the audit needs and that aren't installed."""
-    installed = versions(REQUIRED)
-    return [name for name in REQUIRED if name not in installed]
+def missing(parts: Iterable[str]) -> list[str]:
+    """The distributions that these parts of the audit need and that aren't installed."""
+    required = dict.fromkeys(name for part in parts for name in REQUIRED[part])
+    installed = versions(required)
+    return [name for name in required if name not in installed]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as functional
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -121,6 +122,15 @@ def trained(name: str, count: int) -> Network:
     model, batch = loaded(name, count)
     assert batch.targets is not None
     return Network(f"{name} at {model.layer}", model.module, model.layer, batch.images, batch.targets)
+
+
+def embedded(name: str, layer: str, side: int, images: Tensor) -> Network:
+    """An embedded network at a layer, explaining the classes that it predicts for images resized to `side` pixels."""
+    model = trained(name, 1).model
+    resized = functional.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        targets = model(resized).argmax(1)
+    return Network(f"{name} at {layer}, {side} x {side} pixels", model, layer, resized, targets)
 
 
 def loaded(name: str, count: int) -> tuple[LoadedModel, ab.Batch]:

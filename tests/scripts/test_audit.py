@@ -8,15 +8,21 @@ from importlib.util import find_spec
 import pytest
 import torch
 from audit import cases, markdown, networks
+from audit.libraries import missing
 from audit.methods import findings as method_findings
 from audit.methods import page as methods_page
-from audit.methods.measures import largest_difference
-from audit.methods.pairs import PASSES_PER_CHANNEL, SETTINGS, pair
+from audit.methods.cases_of_photographs import MEASURES
+from audit.methods.claims import CLAIMS, Quotation
+from audit.methods.measures import largest_difference, on_photographs
+from audit.methods.pairs import PASSES_PER_CHANNEL, SETTINGS, pairs_of
+from audit.methods.readings import READINGS
 from audit.metrics import findings as metric_findings
 from audit.metrics import page as metrics_page
 from audit.metrics import samples
 from audit.metrics.pairs import PAIRS, MetricPair
+from torch import nn
 
+import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
@@ -35,6 +41,18 @@ METRICS = {
     "captum": ("infidelity", "infidelity"),
     "quantus": ("gini", "Sparseness"),
 }
+
+
+def photographs() -> networks.Network:
+    """Four random images and a network whose layer is half as large, in place of photographs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            *(nn.Conv2d(3, 5, 3, 2, 1), nn.ReLU(), nn.Flatten()),
+            *(nn.Linear(80, 6), nn.ReLU(), nn.Linear(6, 4)),
+        )
+        images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    return networks.Network("random", model.double().eval(), "1", images, torch.tensor([0, 1, 2, 3]))
 
 
 def needs(library: str) -> None:
@@ -85,10 +103,77 @@ def test_case_of_each_library_is_reproduced(library):
 @pytest.mark.parametrize("name", METHODS)
 def test_method_of_each_library_agrees_on_the_tiny_network(name):
     needs(name.partition("@")[2])
-    finding = method_findings.measured(pair(name), networks.tiny(), networks.tiny())
+    (pair,), small = pairs_of(name), networks.tiny()
+    trace = ab.trace(small.model, small.layer, small.images, small.targets)
+    finding = method_findings.measured(pair, small, small, trace)
     assert finding.agrees
-    assert finding.times.peer_passes >= 1
+    assert finding.passes >= 1
     assert any(line.startswith(f"| `{name}` | ") for line in methods_page._values([finding]))
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_reading_of_the_source_equals_the_library(name):
+    needs(name.partition("@")[2])
+    network = photographs()
+    trace = ab.trace(network.model, network.layer, network.images, network.targets)
+    differences = on_photographs(next(pairs_of(name)), network, trace)
+    assert differences.left is not None
+    assert differences.left <= markdown.AGREES
+    assert differences.largest > 1e-3  # what the reading explains
+
+
+def test_guided_grad_cam_of_captum_is_ours_with_bilinear_interpolation():
+    needs("captum")
+    network = photographs()
+    trace = ab.trace(network.model, network.layer, network.images, network.targets)
+    nearest, bilinear = (on_photographs(pair, network, trace) for pair in pairs_of("guided_grad_cam@captum"))
+    assert nearest.differing == 4
+    assert bilinear.largest <= 1e-14  # float64: both multiply and sum three numbers
+
+
+def test_cam_of_torchcam_is_not_rectified():
+    needs("torchcam")
+    small = networks.tiny_pooled()
+    with torch.no_grad():
+        small.model[-1].weight.mul_(-1)  # all of the map is negative
+    trace = ab.trace(small.model, small.layer, small.images, small.targets)
+    differences = on_photographs(next(pairs_of("cam@torchcam")), small, trace)
+    assert differences.largest <= markdown.AGREES
+
+
+def test_every_case_has_a_claim():
+    assert set(CLAIMS) == {path.stem for path in cases.paths("methods")}
+    assert {claim.measure for claim in CLAIMS.values() if claim.measure} == set(MEASURES)
+    assert {name for claim in CLAIMS.values() for name in claim.pairs} <= set(plugins.names(plugins.PEERS))
+
+
+@pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.documented])
+def test_documentation_is_quoted_word_by_word(name):
+    for quotation in CLAIMS[name].documented:
+        library = {"grad-cam": "pytorch_grad_cam", "scikit-learn": "sklearn"}.get(quotation.distribution)
+        needs(library or quotation.distribution)
+        assert quotation.line is not None, quotation
+
+
+def test_quotation_names_its_line_and_versions_without_it():
+    words = Quotation("pytest", "pytest/__init__.py", "unit and functional testing with Python.")
+    assert str(words).startswith('"unit and functional testing with Python." (`pytest/__init__.py`, line ')
+    assert str(Quotation("pytest", "pytest/__init__.py", "unit and dysfunctional")).endswith("(not in this version)")
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_measures_of_photographs_name_their_number(measure):
+    for library in ("pytorch_grad_cam", "torchcam", "captum"):
+        needs(library)
+    network = photographs()
+    trace = ab.trace(network.model, network.layer, network.images, network.targets)
+    assert "of 4 photographs" in MEASURES[measure](network, trace)
+
+
+def test_missing_libraries_are_those_of_the_chosen_parts(monkeypatch):
+    monkeypatch.setattr("audit.libraries.versions", lambda names: {name: "1" for name in names if name != "quantus"})
+    assert missing(["methods"]) == []
+    assert missing(["methods", "metrics"]) == ["quantus"]
 
 
 @pytest.mark.parametrize("library", METRICS)
@@ -145,7 +230,7 @@ def test_missing_library_error_message():
     if find_spec("torchcam") is not None:
         pytest.skip("torchcam is installed")
     with pytest.raises(BenchError, match=r"pip install 'axiom-bench\[peers\]'"):
-        pair("grad_cam@torchcam")
+        list(pairs_of("grad_cam@torchcam"))
 
 
 def test_relative_differences_and_their_format():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import runpy
 import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,19 +50,19 @@ def run(path: Path) -> Case:
     return Case(path, " ".join(str(names["__doc__"]).split()), printed.getvalue().strip(), bool(names["reproduced"]))
 
 
-def section(kind: str) -> list[str]:
-    """The lines of a page about all cases of a kind, each run now."""
+def section(kind: str, about: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """The lines of a page about all cases of a kind, each run now. about: more lines of a case, by its file's name."""
     lines = [
         "## Smallest cases",
         "",
         f"The script runs each; below its code is what it printed. The files: `scripts/audit/cases/{kind}/`.",
         "",
     ]
-    return [*lines, *(line for path in paths(kind) for line in _lines(run(path)))]
+    return [*lines, *(line for path in paths(kind) for line in _lines(run(path), (about or {}).get(path.stem, ())))]
 
 
-def _lines(case: Case) -> list[str]:
+def _lines(case: Case, about: Sequence[str]) -> list[str]:
     title = f"### {case.claim}"
     if not case.reproduced:
         return [title, "", f"Not reproduced with these versions (`{case.path.name}`).", ""]
-    return [title, "", "```python", case.code, "```", "", "prints", "", "```text", case.output, "```", ""]
+    return [title, "", *about, "```python", case.code, "```", "", "prints", "", "```text", case.output, "```", ""]

@@ -19,9 +19,9 @@ from .pairs import MethodPair
 def peer_maps(pair: MethodPair, network: Network, **changed: Any) -> Tensor:
     """The library's maps (B, h, w), as it returns them. changed: further arguments of the adapter's `extract`."""
     extract = importlib.import_module(f"axiom_bench.methods.peers.{pair.library}").extract
-    layer = network.model.get_submodule(network.layer)
+    layers = [network.model.get_submodule(network.layer)]
     with quiet():
-        maps = extract(network.model, layer, network.images.clone(), network.targets, **pair.peer_params, **changed)
+        maps = extract(network.model, layers, network.images.clone(), network.targets, **pair.peer_params, **changed)
     return torch.as_tensor(maps).detach()
 
 
@@ -73,28 +73,37 @@ def _grad_cam_targets(network: Network) -> list[Any]:
 
 def own_raw_maps(pair: MethodPair, network: Network) -> Tensor:
     """This project's signed maps (B, h, w), from a fresh cut."""
-    trace = ab.trace(network.model, network.layer, network.images, network.targets)
+    return raw_maps_of(pair, ab.trace(network.model, network.layer, network.images, network.targets))
+
+
+def raw_maps_of(pair: MethodPair, trace: ab.Trace) -> Tensor:
+    """This project's signed maps (B, h, w) of a trace."""
     raw_map = ab.Explanation.of(trace, pair.own(trace)).raw_map
     assert raw_map is not None
     return raw_map
 
 
-def with_steps_of(pair: MethodPair, raw_maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """This project's raw maps after the library's own steps: ReLU and min-max scaling; grad-cam resizes, too.
+EPSILONS = {"pytorch_grad_cam": 1e-7, "torchcam": 1e-8}  # added to the maximum by which a map is divided
+
+
+def with_steps_of(pair: MethodPair, raw_maps: Tensor, size: tuple[int, int], epsilon: float = 0.0) -> Tensor:
+    """Raw maps after the library's own steps: ReLU, but for torchcam's CAM, and min-max scaling; grad-cam resizes, too.
 
     captum takes no such step; there the map is divided by its largest absolute value, as the captum map is.
+    epsilon: added to the maximum by which a map is divided.
     """
     if pair.library == "captum":
         return divided_by_largest(raw_maps)
-    scaled = _min_max(raw_maps.relu())
+    scaled = _min_max(raw_maps.relu() if pair.settings.rectified else raw_maps, epsilon)
     if pair.library == "torchcam":
         return scaled
-    return _min_max(functional.interpolate(scaled[:, None], size, mode="bilinear", align_corners=False)[:, 0])
+    return _min_max(functional.interpolate(scaled[:, None], size, mode="bilinear", align_corners=False)[:, 0], epsilon)
 
 
-def _min_max(maps: Tensor) -> Tensor:
+def _min_max(maps: Tensor, epsilon: float) -> Tensor:
     """Each map (B, h, w) scaled to [0, 1]; a constant one is 0."""
-    return divided_by_largest(maps - maps.amin((1, 2), keepdim=True))
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / (maps.amax((1, 2), keepdim=True) + epsilon) if epsilon else divided_by_largest(maps)
 
 
 def divided_by_largest(maps: Tensor) -> Tensor:

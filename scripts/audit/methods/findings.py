@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
+
+import axiom_bench as ab
 
 from ..libraries import silent_deletion
 from ..markdown import AGREES
@@ -15,6 +17,7 @@ from ..networks import (
     REAL_ROOT,
     Network,
     check_tiny,
+    embedded,
     tiny,
     tiny_pooled,
     trained,
@@ -23,18 +26,20 @@ from ..networks import (
 )
 from .measures import (
     Differences,
-    Times,
+    OnPhotographs,
     batch_dependence,
     degenerate,
     differences,
+    forward_passes,
     left_behind,
-    times,
+    on_photographs,
     without_gradients,
 )
 from .pairs import MethodPair, pairs
 
-ROUNDS, ROUNDS_OF_MANY_PASSES = 5, 3  # of times
-BATCH = 8
+COUNT = 50  # photographs
+SIDE_OF_POOLED, SIDE_OF_MASKED = 96, 48  # pixels of the photographs for CAM, and for methods of a pass a channel
+BATCH = 2  # photographs explained in a batch and one by one
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,9 @@ class MethodFinding:
     pair: MethodPair
     network: str
     on_tiny: Differences
-    on_trained: Differences
+    photographs: OnPhotographs
     batch: float
-    times: Times
+    passes: float
     zero_maps: tuple[str, str]
     zero_score: tuple[str, str]
     constant_maps: tuple[str, str]
@@ -55,47 +60,70 @@ class MethodFinding:
 
     @property
     def agrees(self) -> bool:
-        """Whether the library returns what the formula gives, on both networks."""
-        return max(self.on_tiny.returned, self.on_trained.returned) <= AGREES
+        """Whether the library returns what the formula gives, on the tiny network and on all photographs."""
+        return max(self.on_tiny.returned, self.photographs.largest) <= AGREES
 
 
-def measured_methods() -> list[MethodFinding]:
+@dataclass(frozen=True)
+class Networks:
+    """The tiny and the trained networks; traces of the trained ones are made on first use, and shared by all pairs."""
+
+    count: int = COUNT
+
+    @cached_property
+    def photographs(self) -> Network:
+        """The user's network with its photographs, or an embedded one with scenes where REAL_ROOT is absent."""
+        return trained(PHOTOGRAPHS if (REAL_ROOT / PHOTOGRAPHS).is_dir() else "scenes_vgg", self.count)
+
+    @cached_property
+    def explained(self) -> tuple[Network, ab.Trace]:
+        """The photographs' own network, and its trace."""
+        return _with_trace(self.photographs)
+
+    @cached_property
+    def pooled(self) -> tuple[Network, ab.Trace]:
+        """A network of a pooled head, for CAM."""
+        return _with_trace(embedded("scenes_resnet", "layer4", SIDE_OF_POOLED, self.photographs.images))
+
+    @cached_property
+    def masked(self) -> tuple[Network, ab.Trace]:
+        """A network of 32 channels and small images, for methods of one or more passes a channel."""
+        return _with_trace(embedded("scenes_resnet", "layer2", SIDE_OF_MASKED, self.photographs.images))
+
+    def of(self, pair: MethodPair) -> tuple[Network, tuple[Network, ab.Trace]]:
+        """The tiny and the trained network of a pair."""
+        if pair.own.name == "cam":
+            return tiny_pooled(), self.pooled
+        return tiny(), self.masked if pair.passes_per_channel else self.explained
+
+
+def _with_trace(network: Network) -> tuple[Network, ab.Trace]:
+    exact = network.to(torch.float64)
+    return exact, ab.trace(exact.model, exact.layer, exact.images, exact.targets)
+
+
+def measured_methods(networks: Networks) -> list[MethodFinding]:
     """Measure every pair; one line is printed for each."""
     check_tiny(tiny())
-    networks = {"tiny": tiny(), "tiny, pooled": tiny_pooled(), "real": trained(_real_name(), BATCH)}
-    networks |= {name: trained(name, BATCH) for name in ("scenes_vgg", "scenes_resnet")}
     findings = []
     with silent_deletion():
         for pair in pairs():
             start = time.perf_counter()
-            findings.append(measured(pair, *networks_for(pair, networks)))
+            small, (large, trace) = networks.of(pair)
+            findings.append(measured(pair, small, large, trace))
             print(f"{pair.name}: {time.perf_counter() - start:.1f} s", flush=True)
     return findings
 
 
-def _real_name() -> str:
-    """The network of photographs, or an embedded one where REAL_ROOT is absent."""
-    return PHOTOGRAPHS if (REAL_ROOT / PHOTOGRAPHS).is_dir() else "scenes_vgg"
-
-
-def networks_for(pair: MethodPair, networks: Mapping[str, Network]) -> tuple[Network, Network]:
-    """The tiny and the trained network: CAM needs a pooled head, and two passes a channel take the embedded one."""
-    if pair.own.name == "cam":
-        return networks["tiny, pooled"], networks["scenes_resnet"]
-    return networks["tiny"], networks["scenes_vgg" if pair.passes_per_channel > 1 else "real"]
-
-
-def measured(pair: MethodPair, small: Network, large: Network) -> MethodFinding:
-    """Measure a pair. Methods of many passes take one image of the large network, and their batch the small one."""
-    many = pair.passes_per_channel > 0
-    exact = large.to(torch.float64).first(1 if many else 2)
+def measured(pair: MethodPair, small: Network, large: Network, trace: ab.Trace) -> MethodFinding:
+    """Measure a pair. trace: the large network's, of all its images."""
     return MethodFinding(
         pair=pair,
         network=large.title,
         on_tiny=differences(pair, small),
-        on_trained=differences(pair, exact),
-        batch=max(batch_dependence(pair, small), 0 if many else batch_dependence(pair, exact)),
-        times=times(pair, large.first(1 if many else BATCH), ROUNDS_OF_MANY_PASSES if many else ROUNDS),
+        photographs=on_photographs(pair, large, trace),
+        batch=max(batch_dependence(pair, small), batch_dependence(pair, large.first(BATCH))),
+        passes=forward_passes(pair, large.first(BATCH)),
         zero_maps=degenerate(pair, with_constant_maps(small, -1)),
         zero_score=degenerate(pair, with_zero_head(small)),
         constant_maps=degenerate(pair, with_constant_maps(small, 1)),

@@ -1,10 +1,8 @@
-"""What is measured of a pair of methods: values, batches, degenerate maps, what stays on the model, time."""
+"""What is measured of a pair of methods: values, batches, degenerate maps, what stays on the model."""
 
 from __future__ import annotations
 
 import copy
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +12,20 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 
+from ..markdown import AGREES
 from ..networks import Network
-from .calls import divided_by_largest, documented_call, own_raw_maps, peer_maps, peer_raw_maps, with_steps_of
+from .calls import (
+    EPSILONS,
+    divided_by_largest,
+    documented_call,
+    own_raw_maps,
+    peer_maps,
+    peer_raw_maps,
+    raw_maps_of,
+    with_steps_of,
+)
 from .pairs import MethodPair
+from .readings import READINGS
 
 
 @dataclass(frozen=True)
@@ -30,23 +39,59 @@ class Differences:
 def differences(pair: MethodPair, network: Network) -> Differences:
     """Compare the raw maps, and the maps that the library returns."""
     own, peer_raw = own_raw_maps(pair, network), peer_raw_maps(pair, network.copied())
-    expected = own if pair.library != "torchcam" else own.relu()
+    expected = own.relu() if pair.library == "torchcam" and pair.settings.rectified else own
     if pair.settings.unit == "H W":
         expected = expected * expected[0].numel()
-    returned = peer_maps(pair, network.copied())
-    if pair.library == "captum":
-        returned = divided_by_largest(returned)
+    returned = _returned(pair, network)
     return Differences(
         None if peer_raw is None else largest_difference(peer_raw, expected),
         largest_difference(returned, with_steps_of(pair, own, _size(network))),
     )
 
 
+def _returned(pair: MethodPair, network: Network) -> Tensor:
+    """The library's maps as it returns them; captum's divided by their largest value."""
+    maps = peer_maps(pair, network.copied())
+    return divided_by_largest(maps) if pair.library == "captum" else maps
+
+
+@dataclass(frozen=True)
+class OnPhotographs:
+    """Differences of the library's returned maps on photographs, as fractions of a map's largest value.
+
+    count: photographs; differing: those above AGREES; median, largest: of the photographs' largest differences to ours;
+    left: the largest to our reading of the library's source, None where `readings.py` has none.
+    """
+
+    count: int
+    differing: int
+    median: float
+    largest: float
+    left: float | None
+
+
+def on_photographs(pair: MethodPair, network: Network, trace: ab.Trace) -> OnPhotographs:
+    """Compare the maps that the library returns. trace: the network's, of all its images."""
+    returned, size = _returned(pair, network), _size(network)
+    each = relative_differences(returned, with_steps_of(pair, raw_maps_of(pair, trace), size))
+    left = None
+    if pair.settings.read and pair.name in READINGS:
+        reading = with_steps_of(pair, READINGS[pair.name](trace), size, EPSILONS.get(pair.library, 0.0))
+        left = largest_difference(returned, reading)
+    return OnPhotographs(len(each), int((each > AGREES).sum()), float(each.median()), float(each.max()), left)
+
+
 def largest_difference(maps: Tensor, expected: Tensor) -> float:
     """The largest |maps - expected| of an image, as a fraction of its largest |expected|; of the worst image."""
+    return float(relative_differences(maps, expected).max())
+
+
+def relative_differences(maps: Tensor, expected: Tensor) -> Tensor:
+    """Each image's largest |maps - expected|, as a fraction of its largest |expected|: (B, h, w) -> (B,)."""
+    expected = expected.detach()
     maps = maps.to(expected)
     largest, units = (maps - expected).abs().flatten(1).amax(1), expected.abs().flatten(1).amax(1)
-    return float((largest / units.where(units > 0, torch.ones_like(units))).max())
+    return largest / units.where(units > 0, torch.ones_like(units))
 
 
 def batch_dependence(pair: MethodPair, network: Network) -> float:
@@ -141,38 +186,12 @@ def _state(model: nn.Module) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Times:
-    """Milliseconds an image (ours with its trace), the median ratio of the rounds, the library's passes an image."""
-
-    own: float
-    peer: float
-    ratio: float
-    peer_passes: float
-
-
-def times(pair: MethodPair, network: Network, rounds: int) -> Times:
-    """Time both from images to heatmaps, in turn, after a call of each."""
-    cut_model, count, network = ab.cut(network.model, network.layer), len(network.images), network.copied()
-
-    def own_heatmap() -> object:
-        trace = cut_model.trace(network.images, network.targets)
-        return ab.Explanation.of(trace, pair.own(trace)).heatmap
-
-    rows = []
-    handle = network.model.register_forward_hook(lambda module, inputs, logits: rows.append(len(logits)))
+def forward_passes(pair: MethodPair, network: Network) -> float:
+    """The library's forward passes of the whole network, an image."""
+    network, rows = network.copied(), list[int]()
+    network.model.register_forward_hook(lambda module, inputs, logits: rows.append(len(logits)))
     peer_maps(pair, network)
-    handle.remove()
-    own_heatmap()
-    seconds = [(_seconds(own_heatmap), _seconds(lambda: peer_maps(pair, network))) for _ in range(rounds)]
-    own, peer = (1000 * statistics.median(column) / count for column in zip(*seconds, strict=True))
-    return Times(own, peer, statistics.median(peer / own for own, peer in seconds), sum(rows) / count)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    return sum(rows) / len(network.images)
 
 
 def _size(network: Network) -> tuple[int, int]:

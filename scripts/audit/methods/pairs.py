@@ -19,13 +19,16 @@ class Settings:
 
     own: changed parameters of this project's method. peer: changed options of the library's. text: both, for the table.
     unit: of the library's raw map in units of ours: "1", "H W" (positions of the layer), or "" where there is no one
-    factor.
+    factor. rectified: whether both maps are rectified before they are scaled. read: whether `readings.py` has the
+    library's formula for these settings.
     """
 
     own: Mapping[str, Any] = field(default_factory=dict)
     peer: Mapping[str, Any] = field(default_factory=dict)
     text: str = "default"
     unit: str = "1"
+    rectified: bool = True
+    read: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,19 @@ class MethodPair:
 
 NO_NOISE = 1e-30  # torch's normal distribution refuses 0
 SETTINGS = {
-    "cam@torchcam": Settings(text="raw: ours times H W", unit="H W"),
-    "guided_grad_cam@captum": Settings(unit=""),  # ours multiplies by a heatmap whose maximum is 1
-    "finer_cam@pytorch_grad_cam": Settings({"gamma": 1.0}, text="gamma 1"),
-    "is_cam@torchcam": Settings({"steps": 2}, {"num_samples": 2}, "2 steps"),
-    "ss_cam@torchcam": Settings(
-        {"samples": 2, "sigma": 0.0}, {"num_samples": 2, "std": NO_NOISE}, "2 samples, no noise"
+    # Neither the paper nor the library rectifies CAM.
+    "cam@torchcam": (Settings(text="raw: ours times H W", unit="H W", rectified=False),),
+    "guided_grad_cam@captum": (
+        Settings(unit=""),  # ours multiplies by a heatmap whose maximum is 1
+        Settings({}, {"interpolate_mode": "bilinear"}, "`interpolate_mode` bilinear", unit="", read=False),
     ),
-    "smooth_grad_cam_pp@torchcam": Settings(
-        {"samples": 4, "sigma": 0.0}, {"num_samples": 4, "std": NO_NOISE}, "4 samples, no noise"
+    "finer_cam@pytorch_grad_cam": (Settings({"gamma": 1.0}, text="gamma 1"),),
+    "is_cam@torchcam": (Settings({"steps": 2}, {"num_samples": 2}, "2 steps"),),
+    "ss_cam@torchcam": (
+        Settings({"samples": 2, "sigma": 0.0}, {"num_samples": 2, "std": NO_NOISE}, "2 samples, no noise"),
+    ),
+    "smooth_grad_cam_pp@torchcam": (
+        Settings({"samples": 4, "sigma": 0.0}, {"num_samples": 4, "std": NO_NOISE}, "4 samples, no noise"),
     ),
 }
 PASSES_PER_CHANNEL = {"ablation_cam": 1, "score_cam": 1, "is_cam": 2, "ss_cam": 2}
@@ -78,15 +85,18 @@ def pairs() -> Iterator[MethodPair]:
     """Every file of conf/peers/ whose method this project has. Raises BenchError where a library is absent."""
     for name in plugins.names(plugins.PEERS):
         if name.partition("@")[0] in methods.names():
-            yield pair(name)
+            yield from pairs_of(name)
 
 
-def pair(name: str) -> MethodPair:
-    """The pair of a file of conf/peers/, named method@library. Raises BenchError where the library is absent."""
+def pairs_of(name: str) -> Iterator[MethodPair]:
+    """The pairs of a file of conf/peers/, named method@library, one for each of its settings.
+
+    Raises BenchError where the library is absent.
+    """
     method = name.partition("@")[0]
-    settings = SETTINGS.get(name, Settings())
-    peer_params = dict(methods.get(name).params)
-    if settings.peer:
-        peer_params["options"] = {**(peer_params.get("options") or {}), **settings.peer}
-    own = with_params(methods.get(method), settings.own)
-    return MethodPair(name, own, peer_params, settings, PASSES_PER_CHANNEL.get(method, 0))
+    for settings in SETTINGS.get(name, (Settings(),)):
+        peer_params = dict(methods.get(name).params)
+        if settings.peer:
+            peer_params["options"] = {**(peer_params.get("options") or {}), **settings.peer}
+        own = with_params(methods.get(method), settings.own)
+        yield MethodPair(name, own, peer_params, settings, PASSES_PER_CHANNEL.get(method, 0))

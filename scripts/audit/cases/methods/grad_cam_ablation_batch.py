@@ -1,5 +1,5 @@
-"""grad-cam, AblationCAM: where the layer's minimum isn't 0, "ablated" means minus 1e7, and the weights
-follow batch_size.
+"""grad-cam, AblationCAM: where the layer's minimum isn't 0, the value of an ablated channel depends on its place in the
+batch of ablations, and so the weights on batch_size.
 """
 
 import torch
@@ -23,4 +23,4 @@ for batch_size in (1, 3):
     cam(images, [ClassifierOutputTarget(0)])
     weights.append(cam.weights)
     print(f"batch_size={batch_size}: weights {cam.weights[0]}")
-reproduced = abs(weights[0]).max() > 1e5 and not (weights[0] == weights[1]).all()
+reproduced = not (weights[0] == weights[1]).all()
