@@ -7,18 +7,23 @@ from torch import Tensor
 
 from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, unknown
+
+WEIGHTINGS = ("equal", "probability")
 
 
-def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3) -> Tensor:
+def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3, weighting: str = "equal") -> Tensor:
     """w_k = mean(d(S_c - gamma S_d) / dF_k), S_d the mean score of the classes most like c -> (B, K, 1, 1).
 
     Grad-CAM of the difference to `references` similar classes: those whose logits are nearest to S_c, above or below
     (ties go to the first; fewer where the network has fewer). The maps of the comparisons are averaged before the ReLU,
-    as in the paper, with gamma as in the authors' script. pytorch-grad-cam has gamma 1, weights the classes by their
-    softmax and differentiates these weights too. Contributions sum to about S_c - gamma S_d, not to S_c. Costs one head
-    pass, forward and backward. Raises BenchError for a network of one class and for references < 1.
+    as in the paper, with gamma as in the authors' code until March 2025. Since then, and in pytorch-grad-cam, it has
+    gamma=1 and weighting="probability": S_d is the mean weighted by the softmax of these classes' outputs, and the
+    weights are differentiated too. Contributions sum to about S_c - gamma S_d, not to S_c. Costs one head pass, forward
+    and backward. Raises BenchError for a network of one class, for references < 1 and for another weighting.
     """
+    if weighting not in WEIGHTINGS:
+        raise unknown("weighting of Finer-CAM", weighting, WEIGHTINGS)
     if references < 1:
         raise BenchError(f"Invalid references={references}; give the number of classes to compare with, at least 1.")
     if trace.logits.shape[1] < 2:
@@ -26,7 +31,8 @@ def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3) -> Tensor:
     nearest = nearest_classes(trace, references)
     with torch.inference_mode(False), torch.enable_grad():
         F = trace.activations.clone().requires_grad_()
-        compared = trace.head(F).gather(1, nearest.clone()).mean(1)
+        outputs = trace.head(F).gather(1, nearest.clone())
+        compared = outputs.mean(1) if weighting == "equal" else (outputs.softmax(1) * outputs).sum(1)
         (gradient,) = torch.autograd.grad(compared.sum(), F)
     return (trace.gradients - gamma * gradient).mean(XY, keepdim=True)
 

@@ -17,14 +17,14 @@ from axiom_bench.methods.shared.interception import Interceptor
 Reduction = Callable[[Tensor], Tensor]
 
 
-def full_grad(trace: Trace) -> Map:
+def full_grad(trace: Trace, align_corners: bool = False) -> Map:
     """psi(x dS/dx) + sum over layers with H x W maps of psi(b dS/dz), each summed over channels -> (B, H', W').
 
     x: the image. b: a layer's bias, z: its output; see `full_gradients`. psi: absolute value, min-max scaling to [0,
-    1], bilinear resize to the image. As in the authors' code each layer is scaled as a whole, and linear layers, which
-    have no position in the image, are left out. (pytorch-grad-cam scales each channel, which makes a channel without
-    influence equal to the strongest.) The trace's layer isn't used. Costs one forward and backward pass. Raises
-    BenchError for a transformer, whose linear layers act on tokens.
+    1], bilinear resize to the image, in the authors' code with align_corners=True. As there each layer is scaled as a
+    whole, and linear layers, which have no position in the image, are left out. (pytorch-grad-cam scales each channel,
+    which makes a channel without influence equal to the strongest.) The trace's layer isn't used. Costs one forward and
+    backward pass. Raises BenchError for a transformer, whose linear layers act on tokens.
     """
     height, width = trace.images.shape[-2:]
 
@@ -33,7 +33,7 @@ def full_grad(trace: Trace) -> Map:
         if term.ndim != 4:
             return term.new_zeros(len(term), height, width)
         layer = _min_max(term.abs()).sum(1, keepdim=True)
-        return functional.interpolate(layer, (height, width), mode="bilinear", align_corners=False)[:, 0]
+        return functional.interpolate(layer, (height, width), mode="bilinear", align_corners=align_corners)[:, 0]
 
     return Map(full_gradients(trace, saliency))
 

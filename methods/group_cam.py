@@ -11,25 +11,29 @@ from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.masking import masked_scores, masks, score_index
+from axiom_bench.methods.shared.masking import masked_scores, minmax, resized, score_index
 
 
 def group_cam(
     trace: Trace,
     groups: int = 32,
-    percentile: float = 70.0,
+    percentile: float | None = 70.0,
     kernel: int = 51,
     sigma: float = 50.0,
     score: str = "probability",
+    relu: bool = False,
+    scaled: bool = True,
 ) -> Map:
     """sum over groups of (f(X M_g + X_b (1 - M_g)) - f(X_b)) M_g, at the image's size -> (B, H', W').
 
     M_g: ReLU of the sum of mean(g_k) F_k over the group's channels, set to 0 where it isn't above its `percentile`
     (interpolated linearly between values), upsampled, min-max scaled. X_b: the image blurred by a Gaussian of `kernel`
-    pixels and `sigma`. f: the class's probability, as in the authors' code; score="logit" takes the logit. Groups are
-    neighbours in the layer's order, of sizes equal or one apart; with fewer channels than `groups`, one channel each. A
-    group whose map is zero masks nothing and adds nothing. Costs `groups` + 1 forward passes. Raises BenchError for
-    another score, groups < 1, an even kernel, sigma <= 0 and a percentile outside [0, 100].
+    pixels and `sigma`. f: the class's probability, as in the authors' code; score="logit" takes the logit. That code
+    also has percentile=None, no value set to 0; relu=True, a group that lowers f adds nothing; and scaled=False, the
+    upsampled map in the sum in place of its mask. Groups are neighbours in the layer's order, of sizes equal or one
+    apart; with fewer channels than `groups`, one channel each. A group whose map is zero masks nothing and adds
+    nothing. Costs `groups` + 1 forward passes. Raises BenchError for another score, groups < 1, an even kernel,
+    sigma <= 0 and a percentile outside [0, 100].
     """
     if groups < 1:
         raise BenchError(f"Invalid groups={groups}; give the number of groups of channels, at least 1.")
@@ -37,15 +41,19 @@ def group_cam(
         raise BenchError(f"Invalid kernel={kernel}; give the size of the blur in pixels, an odd number.")
     if not sigma > 0:
         raise BenchError(f"Invalid sigma={sigma}; give the standard deviation of the blur in pixels, above 0.")
-    if not 0 <= percentile <= 100:
+    if percentile is not None and not 0 <= percentile <= 100:
         raise BenchError(f"Invalid percentile={percentile}; give a number from 0 to 100.")
     index = score_index(score)
     with torch.inference_mode(False), torch.no_grad():
         maps = _group_maps(trace, groups)
+        size = (trace.images.shape[-2], trace.images.shape[-1])
 
         def saliency(row: int) -> Tensor:
-            blurred = _blurred(trace.images[row], kernel, sigma)
-            return _saliency(trace, row, _denoised(maps[row], percentile), blurred, index)
+            upsampled = resized(_denoised(maps[row], percentile), size)
+            kept, blurred = minmax(upsampled), _blurred(trace.images[row], kernel, sigma)
+            gains = _gains(trace, row, kept, blurred)[:, index]
+            gains = gains.relu() if relu else gains
+            return (gains[:, None, None] * (kept if scaled else upsampled)).sum(0)
 
         return Map(trace.per_image(saliency))
 
@@ -59,23 +67,27 @@ def _group_maps(trace: Trace, groups: int) -> Tensor:
     return torch.stack([weighted[:, first:last].sum(1).relu() for first, last in pairwise(bounds)], 1)
 
 
-def _denoised(maps: Tensor, percentile: float) -> Tensor:
+def _denoised(maps: Tensor, percentile: float | None) -> Tensor:
     """The maps (n, H, W) with values that aren't above the map's percentile set to 0."""
+    if percentile is None:
+        return maps
     threshold = maps.flatten(1).quantile(percentile / 100, dim=1)[:, None, None]
     return maps.where(maps > threshold, 0)
 
 
-def _saliency(trace: Trace, row: int, maps: Tensor, blurred: Tensor, index: int) -> Tensor:
-    """The map (H', W') of one image. maps: (groups, H, W). The blurred image, as a mask of zeros, is the last copy."""
+def _gains(trace: Trace, row: int, kept: Tensor, blurred: Tensor) -> Tensor:
+    """By how much logit and probability of the image under masks `kept` (n, H', W') exceed the blurred one's: (n, 2).
+
+    The blurred image, as a mask of zeros, is the last copy.
+    """
     image = trace.images[row]
-    kept = masks(maps, (image.shape[-2], image.shape[-1]))
     kept = torch.cat([kept, torch.zeros_like(kept[:1])])
 
     def masked(copies: slice) -> Tensor:
         return torch.lerp(blurred, image, kept[copies, None].expand(-1, *image.shape))
 
-    scores = masked_scores(trace, row, len(kept), masked)[:, index]
-    return ((scores - scores[-1])[:, None, None] * kept).sum(0)
+    scores = masked_scores(trace, row, len(kept), masked)
+    return (scores - scores[-1])[:-1]
 
 
 def _blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:

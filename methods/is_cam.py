@@ -12,17 +12,23 @@ from axiom_bench.methods.shared.masking import score_index, scores_of_all_channe
 
 
 def is_cam(
-    trace: Trace, steps: int = 10, score: str = "logit", baseline: bool = True, channel_softmax: bool = True
+    trace: Trace,
+    steps: int = 10,
+    score: str = "logit",
+    baseline: bool = True,
+    channel_softmax: bool = True,
+    accumulated: bool = False,
 ) -> Tensor:
     """w_k = softmax_k of the mean over i = 1..N of f(i/N X H_k) - f(X_0) -> (B, K, 1, 1).
 
     N = `steps`. An integral over the mask's strength, from the image of zeros to Score-CAM's masked image, whose scores
-    are shared with `score_cam`. torchcam adds the strengths up, so its last image is (N + 1) / 2 times the masked one.
-    X, H_k and the forms: see `score_cam`. Costs `steps` forward passes per varying channel. Raises BenchError for
-    another score and for steps < 1.
+    are shared with `score_cam`. accumulated=True: f of the sum of these images, (N + 1) / 2 X H_k, alone, as in the
+    first author's code; torchcam takes the mean of f over the partial sums. X, H_k and the forms: see `score_cam`.
+    Costs `steps` forward passes per varying channel, accumulated one. Raises BenchError for another score and for
+    steps < 1.
     """
     if steps < 1:
         raise BenchError(f"Invalid steps={steps}; give the number of steps of the integral, at least 1.")
-    tables = [scores_of_all_channels(trace, step / steps)[..., score_index(score)] for step in range(1, steps + 1)]
-    scores = torch.stack(tables).mean(0)
+    strengths = [(steps + 1) / 2] if accumulated else [step / steps for step in range(1, steps + 1)]
+    scores = torch.stack([scores_of_all_channels(trace, x)[..., score_index(score)] for x in strengths]).mean(0)
     return weights_of(trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax)

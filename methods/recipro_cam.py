@@ -6,21 +6,27 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import unknown
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.shared.masking import class_scores, pass_slices, score_index
 
+VECTORS = ("own", "centre")
 
-def recipro_cam(trace: Trace, gaussian: bool = True, score: str = "probability") -> Map:
+
+def recipro_cam(trace: Trace, gaussian: bool = True, score: str = "probability", vectors: str = "own") -> Map:
     """R(y, x) = f(F G_yx), the score of F seen through a small window at each position -> (B, H, W).
 
     G_yx: (1/4, 1/8, 1/16) at (y, x), beside it and diagonally, 0 elsewhere, cut off at the border; gaussian=False
-    keeps the single position, with weight 1. f: the class's probability, as in the authors' code; score="logit" takes
-    the logit. Costs H W head passes. Raises BenchError for another score.
+    keeps the single position, with weight 1. vectors: "own", each position in the window has its own feature vector;
+    "centre", all of them have the one at (y, x), as in the authors' code. f: the class's probability, as there;
+    score="logit" takes the logit. Costs H W head passes. Raises BenchError for another score or other vectors.
     """
+    if vectors not in VECTORS:
+        raise unknown("vectors of Recipro-CAM", vectors, VECTORS)
     index = score_index(score)
     with torch.inference_mode(False), torch.no_grad():
         windows = _windows(trace.activations, gaussian)
-        scores = trace.per_image(lambda row: _scores(trace, row, windows)[:, index])
+        scores = trace.per_image(lambda row: _scores(trace, row, windows, vectors)[:, index])
     return Map(scores.unflatten(1, trace.activations.shape[2:]))
 
 
@@ -39,12 +45,12 @@ def _bands(length: int, gaussian: bool) -> Tensor:
     return torch.where(distance == 0, 0.5, torch.where(distance == 1, 0.25, 0.0)).double()
 
 
-def _scores(trace: Trace, image: int, windows: Tensor) -> Tensor:
+def _scores(trace: Trace, image: int, windows: Tensor, vectors: str) -> Tensor:
     """Logit and probability of the image's class for each window: (H W, 2)."""
     maps, target = trace.activations[image], int(trace.targets[image])
     parts = []
     for rows in pass_slices(trace, len(windows), maps):
-        windowed = windows[rows, None] * maps
+        windowed = windows[rows, None] * (maps if vectors == "own" else maps.flatten(1).T[rows, :, None, None])
         logits = trace.head_logits(windowed, torch.full((len(windowed),), image))
         parts.append(class_scores(trace, logits, target))
     return torch.cat(parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,10 @@ from axiom_bench.cutting.seeding import generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.methods.score_cam import weights_of
-from axiom_bench.methods.shared.masking import masked_scores, masks, score_index, varying_channels
+from axiom_bench.methods.shared.masking import masked_scores, minmax, resized, score_index, varying_channels
 
 PLACES = ("map", "input")
+MASKS = ("scaled", "raw")
 
 
 def ss_cam(
@@ -23,51 +26,82 @@ def ss_cam(
     score: str = "logit",
     baseline: bool = True,
     channel_softmax: bool = True,
+    relative: bool = False,
+    mask: str = "scaled",
 ) -> Tensor:
     """w_k = softmax_k of the mean over samples of f(X (H_k + n)) - f(X_0), n ~ N(0, sigma²) -> (B, K, 1, 1).
 
     noise: "map" is the paper's first form, noise on the mask, one value per pixel; "input" the second, f(X H_k + n),
     one value per pixel and colour. As in torchcam n is added to the scaled mask at the image's size, without clipping;
-    N = 10 and sigma = 2 are the paper's, torchcam takes 35 samples. A sample's noise is the same for all channels, so
-    that they are compared under equal conditions; it is seeded by the image's pixels and `seed`. X, H_k and the forms:
-    see `score_cam`. Costs `samples` forward passes per varying channel. Raises BenchError for another score or noise,
-    for samples < 1 and for a negative sigma.
+    N = 10 and sigma = 2 are the paper's, torchcam and the authors' code take 35 samples. That code has relative=True,
+    the standard deviation (sigma / range)^2 with the range of what the noise is added to, for "map" also mask="raw",
+    the upsampled map in place of H_k, and `score_cam`'s form of its authors. A sample's noise is the same for all
+    channels, so that they are compared under equal conditions; it is seeded by the image's pixels and `seed`. X, H_k
+    and the forms: see `score_cam`. Costs `samples` forward passes per varying channel. Raises BenchError for another
+    score, noise or mask, for samples < 1 and for a negative sigma.
     """
     if noise not in PLACES:
         raise unknown("noise", noise, PLACES)
+    if mask not in MASKS:
+        raise unknown("mask of SS-CAM", mask, MASKS)
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
     if not sigma >= 0:
         raise BenchError(f"Invalid sigma={sigma}; give the standard deviation of the noise, at least 0.")
-    table = trace.once(
-        ("noisy masks", samples, sigma, noise, seed), lambda: _scores(trace, samples, sigma, noise, seed)
-    )
-    channels = varying_channels(trace.activations)
-    return weights_of(trace, table[..., score_index(score)], channels, score, baseline, channel_softmax)
+    form = Noise(samples, sigma, relative, noise, mask, seed)
+    scores = trace.once(form, lambda: _scores(trace, form))[..., score_index(score)]
+    return weights_of(trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noisy masks of an image; see `ss_cam` for the fields."""
+
+    samples: int
+    sigma: float
+    relative: bool
+    noise: str
+    mask: str
+    seed: int
+
+    def draws(self, image: Tensor) -> Tensor:
+        """Noise for an image (C, H', W'), relative noise without its spread: (samples, 1 or C, H', W')."""
+        (generator,) = generators(image[None], self.seed)
+        shape = (self.samples, 1 if self.noise == "map" else len(image), *image.shape[1:])
+        unit = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return (unit if self.relative else self.sigma * unit).to(image)
+
+    def masked(self, image: Tensor, maps: Tensor, draws: Tensor) -> Tensor:
+        """The image (C, H', W') under maps (n, H, W) with noise (n, 1 or C, H', W'): (n, C, H', W')."""
+        upsampled = resized(maps, (image.shape[-2], image.shape[-1]))
+        mask = (minmax(upsampled) if self.mask == "scaled" else upsampled)[:, None]
+        noiseless = mask if self.noise == "map" else image * mask
+        noisy = noiseless + (self._spread(noiseless) * draws if self.relative else draws)
+        return image * noisy if self.noise == "map" else noisy
+
+    def _spread(self, values: Tensor) -> Tensor:
+        """(sigma / range)^2 of each of (n, C, H', W'), 0 where it is constant: (n, 1, 1, 1)."""
+        extent = values.amax((1, 2, 3), keepdim=True) - values.amin((1, 2, 3), keepdim=True)
+        return torch.where(extent > 0, self.sigma / extent, 0).square()
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _scores(trace: Trace, samples: int, sigma: float, noise: str, seed: int) -> Tensor:
+def _scores(trace: Trace, form: Noise) -> Tensor:
     """Logit and probability of the class, means over the samples, 0 for constant channels: (B, K, 2)."""
     channels = varying_channels(trace.activations)
-    size = (trace.images.shape[-2], trace.images.shape[-1])
-    shape = (samples, 1, *size) if noise == "map" else (samples, *trace.images.shape[1:])
 
     def scores(row: int) -> Tensor:
         image, maps = trace.images[row], trace.activations[row, channels[row]]
-        (generator,) = generators(image[None], seed)
-        draws = sigma * torch.randn(shape, generator=generator, dtype=torch.float64).to(image)
+        draws = form.draws(image)
 
         def masked(copies: slice) -> Tensor:
             index = torch.arange(copies.start, copies.stop, device=maps.device)
-            mask, n = masks(maps[index % len(maps)], size)[:, None], draws[index // len(maps)]
-            return image * (mask + n) if noise == "map" else image * mask + n
+            return form.masked(image, maps[index % len(maps)], draws[index // len(maps)])
 
         table = maps.new_zeros(channels.shape[1], 2)
-        table[channels[row]] = (
-            masked_scores(trace, row, samples * len(maps), masked).unflatten(0, (samples, -1)).mean(0)
-        )
+        copies = masked_scores(trace, row, form.samples * len(maps), masked)
+        table[channels[row]] = copies.unflatten(0, (form.samples, -1)).mean(0)
         return table
 
     return trace.per_image(scores)

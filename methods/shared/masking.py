@@ -48,7 +48,12 @@ def masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
     maps: (n, H, W). Returns (n, H', W').
     """
-    return minmax(functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0])
+    return minmax(resized(maps, size))
+
+
+def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, align_corners=False: (n, H, W) -> (n, H', W')."""
+    return functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def minmax(maps: Tensor) -> Tensor:

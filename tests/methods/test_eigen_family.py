@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import KernelPCA
+from sklearn.decomposition import NMF, KernelPCA
 from torch import Tensor, nn
 
 from axiom_bench import methods
@@ -44,6 +44,19 @@ def test_eigen_cam_is_the_first_right_singular_vector(case):
         v, projection = by_full_svd(maps)
         assert methods.get("eigen_cam")(trace)[i].flatten().numpy() == pytest.approx(v, abs=ROUNDING)
         assert raw_map("eigen_cam", trace)[i].numpy() == pytest.approx(projection, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("case", [CASES["dense"], WIDE], ids=["dense", "wide"])  # whose activations aren't negative
+def test_deep_feature_factorisation_of_one_factor_is_eigen_cam(case):
+    """The factors of scikit-learn's NMF, which stops at a change of 1e-14, as directions and as maps."""
+    trace = case.trace()
+    for i, maps in enumerate(trace.activations):
+        solver = NMF(1, init="random", random_state=0, tol=1e-14, max_iter=5000)
+        heat = solver.fit_transform(maps.flatten(1).T.numpy())[:, 0]
+        v = methods.get("eigen_cam")(trace)[i].flatten().numpy()
+        assert solver.components_[0] / np.linalg.norm(solver.components_[0]) == pytest.approx(v, abs=1e-6)
+        projection = raw_map("eigen_cam", trace)[i].flatten().numpy()
+        assert heat / np.linalg.norm(heat) == pytest.approx(projection / np.linalg.norm(projection), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["eigen_grad_cam", "seg_eigen_cam"])

@@ -1,0 +1,17 @@
+"""Input x gradient: Shrikumar et al., Not Just a Black Box, 2016, arXiv:1605.01713."""
+
+from __future__ import annotations
+
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.image_gradient import image_gradient
+
+
+def input_x_gradient(trace: Trace) -> Map:
+    """Sum over colours of X dS/dX, at the image's size -> (B, H', W').
+
+    X: the image as the network takes it. Signed: a heatmap shows where the product is positive. On a network that is
+    piecewise linear without biases the map adds up to S. The layer isn't used. Costs one forward and backward pass,
+    shared with `saliency`.
+    """
+    return Map((trace.images * image_gradient(trace)).sum(1))
