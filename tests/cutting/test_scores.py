@@ -258,6 +258,7 @@ def test_error_for_an_output_without_a_rule(wrap: Callable[[Tensor], Any], messa
         (lambda output: [1.0], r"for one image it returns a list"),
         (lambda output: output["out"].mean((2, 3)).argmax(1), r"floating-point scores, not torch\.int64"),
         (lambda output: output["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
+        (lambda output: output["out"].detach().sum((2, 3)), r"of the output function output have no gradient; compute"),
         (Projection, r"output is one of logits, probability, margin, or a function .* not a class"),
         (3, r"output is one of .* not an int"),
     ],
