@@ -35,6 +35,9 @@ def detection(
 
 
 class _BoxScores(TensorScores):
+    boxes: Tensor
+    labels: Tensor
+
     def __init__(self, boxes: Tensor, labels: Tensor, iou: float, read: Callable[[Any], Any] | None) -> None:
         super().__init__(read or _same)
         self.iou = iou

@@ -74,6 +74,8 @@ class Sigmoid(OutputModule):
 
 
 class _RegionSum(TensorScores):
+    region: Tensor | None
+
     def __init__(self, region: Tensor | str | None, read: Read | None) -> None:
         super().__init__(read)
         self.predicted = isinstance(region, str)
@@ -82,10 +84,9 @@ class _RegionSum(TensorScores):
     def check(self, tensor: Any, network: str) -> None:
         if not isinstance(tensor, Tensor) or tensor.ndim != 4:
             raise BenchError(f"A segmentation needs maps of classes (B, C, H, W); {network} gives {described(tensor)}.")
-        region = self.get_buffer("region") if self.region is not None else None
-        if region is not None and region.shape != tensor.shape[2:]:
+        if self.region is not None and self.region.shape != tensor.shape[2:]:
             raise BenchError(
-                f"The region is {described(region)}, and the maps of {network} are {tuple(tensor.shape[2:])}."
+                f"The region is {described(self.region)}, and the maps of {network} are {tuple(tensor.shape[2:])}."
             )
 
     def forward(self, maps: Tensor) -> Tensor:

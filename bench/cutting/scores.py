@@ -135,13 +135,13 @@ def entry_of(output: Any, network: str) -> Entry:
 def _by_rule(output: Any, network: str) -> Chain | None:
     entry = entry_of(output, network)
     tensor = entry(output)
-    by_shape = {1: [OneColumn()], 2: [], 4: [MeanOfMaps()]}
+    by_shape: dict[int, list[nn.Module]] = {1: [OneColumn()], 2: [], 4: [MeanOfMaps()]}
     if tensor.ndim not in by_shape or len(tensor) != 1 or not tensor.is_floating_point():
         raise BenchError(
             f"{network} returns {described(tensor)} for one image, not scores (B, n), (B,) or (B, n, H, W); "
             "give output=, a function from what it returns to scores (B, n)."
         )
-    steps: list[nn.Module] = [*([entry] if entry.key else []), *by_shape[tensor.ndim]]
+    steps = [*([entry] if entry.key else []), *by_shape[tensor.ndim]]
     return Chain(*steps) if steps else None
 
 

@@ -211,11 +211,7 @@ def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | Sequence[i
             outputs, logits = cut_model.outputs_of(network_logits), cut_model.class_logits_of(network_logits)
         targets = logits.argmax(1) if targets is None else _checked_targets(targets, logits)
         scores = outputs.gather(1, targets[:, None])[:, 0]
-        (gradients,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
-        if gradients is None:
-            raise BenchError(
-                f"The scores don't depend on the layer {cut_model.layer!r}; choose one nearer to the output."
-            )
+        gradients = _gradients(cut_model, scores, activations)
     return Trace(
         images=images,
         activations=activations.detach(),
@@ -227,6 +223,21 @@ def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | Sequence[i
         sides=sides,
         head_values=values,
     )
+
+
+def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor) -> Tensor:
+    """dS/dF, (B, K, H, W). Raises BenchError where there is none."""
+    if not scores.requires_grad and cut_model.output.function is not None:
+        raise BenchError(
+            f"The scores of the output function {cut_model.output.name} have no gradient; "
+            "compute them without detach, no_grad, item or NumPy."
+        )
+    gradients = None
+    if scores.requires_grad:
+        (gradients,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
+    if gradients is None:
+        raise BenchError(f"The scores don't depend on the layer {cut_model.layer!r}; choose one nearer to the output.")
+    return gradients
 
 
 def _checked_images(images: Tensor) -> Tensor:

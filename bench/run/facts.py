@@ -103,7 +103,13 @@ class Facts:
             return []
         call, args, kwargs = unbound(function)
         owner = call if hasattr(call, "__qualname__") else type(call)
-        own = [label(owner.__module__), owner.__qualname__, list(args), kwargs, self.code([owner.__module__])]
+        own: list[object] = [
+            label(owner.__module__),
+            owner.__qualname__,
+            list(args),
+            kwargs,
+            self.code([owner.__module__]),
+        ]
         if isinstance(call, nn.Module):
             own += [repr(call), state_sha256(call.state_dict())]
         if isinstance(call, TensorScores):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.cutting.scores import ScoredNetwork
+from axiom_bench.methods.peers.sandbox import sandbox
 
 REGION = torch.zeros(6, 6, dtype=torch.float64)
 REGION[1:4, 2:5] = 1
@@ -177,9 +178,15 @@ def test_own_output_function(name: str, network: type[Dense]) -> None:
     torch.testing.assert_close(trace.logits, trace.head(trace.activations))
 
 
-def test_linear_output_keeps_differences() -> None:
+def enlarged(maps: Tensor) -> Tensor:
+    """As segmentation networks do with their maps, but to the same size."""
+    return nn.functional.interpolate(maps, size=(6, 6), mode="bilinear")
+
+
+@pytest.mark.parametrize("resize", [lambda maps: maps, enlarged])
+def test_linear_output_keeps_differences(resize: Callable[[Tensor], Tensor]) -> None:
     """In float32, drops far below a score's rounding stay exact, as they do for logits."""
-    model, region = Dense(lambda maps: {"out": maps + 1e6}), REGION.float()
+    model, region = Dense(lambda maps: {"out": resize(maps + 1e6)}), REGION.float()
     exact = ab.trace(copy.deepcopy(model).double(), "trunk", images(), [0, 1, 2], output=region_sums)
     trace = ab.trace(
         model, "trunk", images().float(), [0, 1, 2], output=lambda output: (output["out"] * region).sum((2, 3))
@@ -251,6 +258,7 @@ def test_error_for_an_output_without_a_rule(wrap: Callable[[Tensor], Any], messa
         (lambda output: [1.0], r"for one image it returns a list"),
         (lambda output: output["out"].mean((2, 3)).argmax(1), r"floating-point scores, not torch\.int64"),
         (lambda output: output["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
+        (lambda output: output["out"].detach().sum((2, 3)), r"of the output function output have no gradient; compute"),
         (Projection, r"output is one of logits, probability, margin, or a function .* not a class"),
         (3, r"output is one of .* not an int"),
     ],
@@ -280,3 +288,21 @@ def test_error_for_a_target_without_a_score() -> None:
 def test_scored_network_without_scores_is_the_network() -> None:
     model = Dense(lambda maps: maps.mean((2, 3)))
     assert torch.equal(ScoredNetwork(model, None)(images().float()), model(images().float()))
+
+
+def test_other_libraries_see_the_scores() -> None:
+    model = Dense(lambda maps: {"out": maps}).double()
+    trace = ab.trace(model, "trunk", images(), [0, 1, 2], output=region_sums)
+    with sandbox(trace, "a library") as box:
+        torch.testing.assert_close(box.model(box.images), trace.logits, rtol=1e-12, atol=1e-12)
+        assert box.layer is box.model.model.trunk
+
+
+def test_every_method_explains_such_a_network() -> None:
+    """Those that need a rule for each layer, or pooling and one linear layer, have none for every head."""
+    names = [name for name in ab.methods.names() if ab.methods.get(name).spec.library is None]
+    batches = [(images(2), torch.tensor([0, 4]))]
+    model = Dense(lambda maps: {"out": maps}).double()
+    table = ab.evaluate(model, "trunk", batches, names, ["sensitivity_error_raw"], output=region_sums)
+    of = dict(table.groupby("method")["status"].agg(set))
+    assert {name for name in names if "not_applicable" in of[name]} == {"cam", "relevance_cam"}

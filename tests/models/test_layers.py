@@ -143,9 +143,17 @@ def test_record_does_not_modify_the_network() -> None:
     assert [(m.training, len(m._forward_hooks)) for m in network.modules()] == state
 
 
-def test_network_without_class_scores_is_refused() -> None:
-    with pytest.raises(BenchError, match=r"output is \(1, 4, 16, 16\), not class scores"):
-        layers.record(conv(3, 4), (16, 16))
+def test_network_without_scores_is_refused() -> None:
+    network = nn.Sequential(conv(3, 4), nn.Flatten(2))
+    with pytest.raises(BenchError, match=r"Sequential returns shape \(1, 4, 256\) for one image, not scores"):
+        layers.record(network, (16, 16))
+
+
+def test_maps_of_classes_are_no_default_layer() -> None:
+    """A fully convolutional network: the layer of the classes makes the scores, which are its maps' means."""
+    network = nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 6), nn.ReLU(), conv(6, 5))
+    assert choose(network) == "3"
+    assert layers.record(network, (16, 16))[-1].shape == (1, 5)
 
 
 class Backwards(nn.Module):

@@ -68,6 +68,16 @@ def test_a_run_with_an_output_function(run, rows, overrides, tmp_path):
     assert set(table[table["metric"] == "sensitivity_error"]["status"]) == {"ok"}
 
 
+def test_metrics_of_the_score_of_a_named_output(run, rows, overrides):
+    deletion = ("metric=[deletion_auc,average_drop]", "metric.deletion_auc.params.output=logit")
+    table = rows(run(*overrides, *deletion, "model.output=multi_label", "method=[hires_cam]"))
+    assert set(table["model"]) == {"user+multi_label"}
+    of = dict(table.groupby("metric")["status"].agg(set))
+    assert of["deletion_auc"] <= {"ok", "zero_map"}
+    assert "ok" in of["deletion_auc"]
+    assert of["average_drop"] <= {"no_probability", "zero_map"}
+
+
 @pytest.mark.parametrize("name", ["left_half", "Weighted", "module"])
 def test_the_functions_source_and_tensors_are_facts(job, overrides, tmp_path, name):
     """The same file with another constant gives other values, so it has another key."""

@@ -70,7 +70,8 @@ STRUCTURE = {
     *(torch.permute, torch.transpose, torch.unsqueeze, torch.chunk, torch.split, operator.getitem, operator.neg),
     *("permute", "transpose", "unsqueeze", "chunk", "split", "sum", torch.sum),
 }
-LINEAR_IN_ITS_INPUT = IDENTITY | RESHAPE | MEAN | AVERAGE_POOL | STRUCTURE
+INTERPOLATE = {nn.Upsample, functional.interpolate}
+LINEAR_IN_ITS_INPUT = IDENTITY | RESHAPE | MEAN | AVERAGE_POOL | STRUCTURE | INTERPOLATE
 SHAPE_ONLY = {"size", "dim", getattr, len}
 
 

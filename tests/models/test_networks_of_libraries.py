@@ -1,0 +1,154 @@
+"""torchvision's segmentation and detection networks, timm's and transformers', with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import axiom_bench as ab
+from axiom_bench.data.torchvision_import import torchvision
+
+
+def images(size: int, count: int = 1, channels: int = 3) -> Tensor:
+    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+Score = Callable[[Any], Tensor]
+
+
+def drops_by_hooks(model: nn.Module, layer: str, batch: Tensor, score: Score, channels: list[int]) -> Tensor:
+    """S - S_k of some channels: the model's own passes, with a hook that sets a map to zero. (B, len(channels))"""
+
+    def scores(channel: int | None) -> Tensor:
+        def ablate(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            output = output.clone()
+            if channel is not None and output.ndim == 3:
+                output[:, 1:, channel] = 0  # of patch tokens; the class token belongs to no map
+            elif channel is not None:
+                output[:, channel] = 0
+            return output
+
+        handle = model.get_submodule(layer).register_forward_hook(ablate)
+        try:
+            with torch.no_grad():
+                return score(model(batch))
+        finally:
+            handle.remove()
+
+    return torch.stack([scores(None) - scores(channel) for channel in channels], 1)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "fcn_resnet50"])
+def test_segmentation_networks_of_torchvision(name: str) -> None:
+    model = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=4).double().eval()
+    layer = "backbone.16" if name.startswith("lraspp") else "classifier.2"
+    batch, region = images(64, 2), torch.zeros(64, 64)
+    region[10:40, 20:50] = 1
+    trace = ab.trace(model, layer, batch, [1, 3], output=ab.outputs.segmentation(region))
+    assert trace.cut_model.halves.head_graph is not None
+
+    def score(output: dict[str, Tensor]) -> Tensor:
+        return output["out"][[0, 1], [1, 3], 10:40, 20:50].sum((1, 2))
+
+    torch.testing.assert_close(trace.scores, score(model(batch)).detach(), rtol=1e-10, atol=1e-10)
+    channels = trace.ablation_drops.abs().sum(0).argsort(descending=True)[:5].tolist()
+    expected = drops_by_hooks(model, layer, batch, score, channels)
+    torch.testing.assert_close(trace.ablation_drops[:, channels], expected, rtol=1e-6, atol=1e-9)
+    assert trace.ablation_drops.abs().max() > 0
+
+
+def suppress_by_loop(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Non-maximum suppression, for a torchvision without its compiled operators: indices by falling score."""
+    left = scores.argsort(descending=True, stable=True)
+    kept = []
+    while len(left):
+        kept.append(left[0])
+        overlap = torchvision.ops.box_iou(boxes[left[:1]], boxes[left])[0]
+        left = left[(overlap <= iou_threshold) & (torch.arange(len(left)) > 0)]
+    return torch.stack(kept) if kept else left
+
+
+def test_a_detection_network_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torchvision.extension._has_ops():
+        monkeypatch.setattr(torchvision.ops.boxes, "nms", suppress_by_loop)
+    model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=3, topk_candidates=10, score_thresh=0.0
+    )
+    model = model.double().eval()
+    batch = images(64)
+    with torch.no_grad():
+        detected = model(batch)[0]
+    assert len(detected["boxes"])
+    output = ab.outputs.detection(detected["boxes"][:1], detected["labels"][:1])
+    layer = "backbone.features.0.6"
+    trace = ab.trace(model, layer, batch, [0], output=output)
+    assert float(trace.scores[0]) == pytest.approx(float(detected["scores"][0]), rel=1e-9)
+    assert trace.gradients.abs().max() > 0
+
+    def score(found: list[dict[str, Tensor]]) -> Tensor:
+        """The score of the detection of its class with the highest IoU, by torchvision's own IoU."""
+        one = found[0]
+        overlap = torchvision.ops.box_iou(detected["boxes"][:1], one["boxes"])[0]
+        overlap[one["labels"] != detected["labels"][0]] = 0
+        matched = len(overlap) and overlap.max() >= 0.5
+        return one["scores"][overlap.argmax()][None] if matched else torch.zeros(1, dtype=torch.float64)
+
+    channels = [0, 7, 30]
+    expected = drops_by_hooks(model, layer, batch, score, channels)
+    torch.testing.assert_close(trace.ablation_drops[:, channels], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_network_of_timm_as_features() -> None:
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("resnet10t", pretrained=False, num_classes=0).double().eval()
+    references = torch.randn(2, 512, dtype=torch.float64)
+    trace = ab.trace(model, "layer4", images(64, 2), [0, 1], output=ab.outputs.similarity(references))
+    expected = nn.functional.cosine_similarity(model(images(64, 2)), references)
+    torch.testing.assert_close(trace.scores, expected.detach(), rtol=1e-10, atol=1e-12)
+    assert trace.cut_model.halves.head_graph is not None
+
+
+def test_a_grey_network_of_timm() -> None:
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("resnet10t", pretrained=False, in_chans=1, num_classes=5).double().eval()
+    trace = ab.trace(model, "layer4", images(64, 2, channels=1))
+    torch.testing.assert_close(trace.logits, model(images(64, 2, channels=1)).detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_networks_of_transformers(kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    if kind == "vit":
+        config = transformers.ViTConfig(
+            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32,
+            patch_size=8, num_labels=4,
+        )  # fmt: skip
+        model, reshape = transformers.ViTForImageClassification(config), "tokens"
+    else:
+        config = transformers.ResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=4
+        )
+        model, reshape = transformers.ResNetForImageClassification(config), None
+    model = model.double().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    before_attention = [name for name, _ in model.named_modules() if name.endswith("layernorm_before")]
+    layer = before_attention[-1] if kind == "vit" else "resnet.encoder.stages.1"
+    batch = images(32, 2)
+    trace = ab.trace(model, layer, batch, [0, 3], reshape=reshape)
+    torch.testing.assert_close(trace.logits, model(batch).logits.detach(), rtol=1e-10, atol=1e-10)
+
+    def score(output: Any) -> Tensor:
+        return output.logits[[0, 1], [0, 3]]
+
+    expected = drops_by_hooks(model, layer, batch, score, [0, 5, 11])
+    torch.testing.assert_close(trace.ablation_drops[:, [0, 5, 11]], expected, rtol=1e-8, atol=1e-11)
