@@ -23,8 +23,9 @@ def detection(
     - a list with a dict of "boxes" (N, 4), "labels" (N,) and "scores" (N,) for each image, as torchvision's do: of the
       box's class, the detection with the highest IoU;
     - anchors before suppression, (boxes (B, N, 4), scores (B, N, C)): of the one with the highest IoU.
-    The score is 0 where the highest IoU is below `iou`. pytorch-grad-cam's FasterRCNNBoxScoreTarget matches likewise,
-    and adds the IoU to the score. Raises BenchError for boxes and labels of another shape.
+    The score is 0 where the highest IoU is below `iou`. pytorch-grad-cam's FasterRCNNBoxScoreTarget takes the detection
+    of any class with the highest IoU, gives 0 unless it has the box's class, adds the IoU to its score, and sums over
+    the boxes. Raises BenchError for boxes and labels of another shape.
     """
     classes = torch.as_tensor(labels).reshape(-1)
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes) or len(classes) != len(boxes):
