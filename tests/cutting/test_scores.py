@@ -279,9 +279,9 @@ def test_error_for_scores_that_arent_one_row_an_image() -> None:
 
 def test_error_for_a_target_without_a_score() -> None:
     model = Dense(lambda maps: {"out": maps}).double()
-    with pytest.raises(ab.BenchError, match=r"The target 2 is no class of this model; its classes are 0 to 1\."):
+    with pytest.raises(ab.BenchError, match=r"Invalid target 2; the model.s classes are 0 to 1\."):
         ab.trace(model, "trunk", images(), [0, 1, 2], output=Projection())
-    with pytest.raises(ab.BenchError, match=r"The target 1 is no class of this model; its classes are 0 alone\."):
+    with pytest.raises(ab.BenchError, match=r"Invalid target 1; the model.s classes are 0 alone\."):
         ab.trace(model, "trunk", images(), [1, 0, 0], output=partial(column, place=0))
 
 

@@ -34,7 +34,8 @@ def explanation(logits, targets, boxes, heatmap=None, wrong_class=None):
     trace = SimpleNamespace(logits=logits, targets=targets, scores=scores)
     boxes = tuple(torch.tensor(rows).reshape(-1, 4) for rows in boxes)
     wrong = None if wrong_class is None else torch.tensor(wrong_class)
-    return Explanation(trace=trace, heatmap=heatmap.expand(len(logits), *SIZE), boxes=boxes, wrong_class=wrong)
+    maps = heatmap.expand(len(logits), *SIZE)
+    return Explanation(trace=trace, raw_map=maps, heatmap=maps, boxes=boxes, wrong_class=wrong)
 
 
 def ranked(place, classes=8):

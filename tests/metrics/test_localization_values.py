@@ -204,7 +204,7 @@ def test_pxap_equals_scikit_learn_on_the_same_thresholds(seed, levels):
     masks = [torch.rand(SIZE, generator=generator) < 0.3 for _ in range(3)]
     for mask in masks:
         mask[5, 5] = True
-    explanation = masked([m.double() for m in maps], [mask.double() for mask in masks])
+    explanation = masked([m.double() / levels for m in maps], [mask.double() for mask in masks])
     steps = [np.ceil(np.rint(m.double().numpy() / levels * 1e6) * COUNT / 1e6).ravel() for m in maps]
     truths = [mask.numpy().ravel() for mask in masks]
     own = pxap(explanation)["pixel_ap_own_image"]
