@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 from audit import cases, markdown, networks
@@ -19,7 +21,8 @@ from audit.methods.readings import READINGS
 from audit.metrics import findings as metric_findings
 from audit.metrics import page as metrics_page
 from audit.metrics import samples
-from audit.metrics.pairs import PAIRS, MetricPair
+from audit.metrics.pairs import CURVE, PAIRS, MetricPair
+from audit.metrics.perturbation import deletion_in_reading_order, insertion_in_reading_order, road_at_percentile
 from torch import nn
 
 import axiom_bench as ab
@@ -186,6 +189,35 @@ def test_metric_of_each_library_on_the_tiny_image(library):
     side = metric_findings.measured(entry, small, small).tiny
     assert side is not None
     assert (side.difference if side.predicted is None else side.unexplained) <= markdown.AGREES
+
+
+@pytest.mark.parametrize(
+    ("name", "predicted"),
+    [("deletion_auc", deletion_in_reading_order), ("insertion_auc", insertion_in_reading_order)],
+)
+def test_areas_in_reading_order_are_ours_without_a_raw_map(name, predicted):
+    scenes = samples.trained().row(1)  # half of its pixels are 0
+    heatmap = torch.from_numpy(scenes.heatmaps).round(decimals=6)  # as ours is before its pixels are ordered
+    scenes = replace(scenes, explanation=replace(scenes.explanation, heatmap=heatmap))
+    entry = MetricPair(name, "none", "none", peer=lambda sample: [0.0], params=CURVE)
+    own = entry.own(replace(scenes, explanation=replace(scenes.explanation, raw_map=None)))
+    np.testing.assert_allclose(predicted(scenes, own), own, rtol=0, atol=1e-6)  # float32 probabilities
+    assert abs(own - entry.own(scenes)).item() > 1e-5
+
+
+def test_removal_at_the_percentile_takes_a_map_of_few_pixels_away():
+    small = samples.tiny()
+    few = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+    sample = replace(small, explanation=replace(small.explanation, heatmap=few))
+    predicted = road_at_percentile("highest", 0.5)(sample, np.zeros(1))
+    np.testing.assert_allclose(predicted, [0.5])  # of an image of zeros
+
+
+def test_reason_of_a_pair_that_agrees_is_said_of_other_images():
+    small = samples.tiny()
+    entry = MetricPair("gini", "none", "Gini", peer=lambda sample: [13 / 28], by_hand=13 / 28, why="other on zeros")
+    summary = metrics_page.summary([metric_findings.measured(entry, small, small)])
+    assert "| `gini` | none `Gini` (on other images: other on zeros) | - |" in summary
 
 
 def test_error_of_a_library_is_reported():

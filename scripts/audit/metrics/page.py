@@ -13,7 +13,7 @@ from .. import cases
 from ..libraries import versions
 from ..markdown import AGREES, difference, paragraph, table
 from .findings import MetricFinding, Side
-from .pairs import PAIRS
+from .pairs import PAIRS, MetricPair
 from .samples import IMAGES
 
 COMMAND = "python -m scripts.audit metrics"
@@ -71,7 +71,8 @@ def _values(findings: Iterable[MetricFinding]) -> list[str]:
             f"""Tiny: one image of 2 x 2 pixels; the script stops where our value isn't the one computed on paper.
             Trained: {IMAGES} scenes, the embedded network `scenes_vgg`, Grad-CAM: means, and the largest difference of
             an image. Left: the largest difference between the library's values and those predicted from ours and the
-            last column. A dash: not measured."""
+            last column. A reason beside a difference in normal type: none of these images meets it. A dash: not
+            measured."""
         ),
         *table(header, map(_row, findings), text_columns=3),
     ]
@@ -88,7 +89,7 @@ def _row(finding: MetricFinding) -> tuple[str, ...]:
         *_means(trained),
         difference(trained.difference if trained else None),
         difference(trained.unexplained if trained else None),
-        "" if finding.agrees else why,
+        why,
     )
 
 
@@ -111,12 +112,17 @@ def summary(findings: Iterable[MetricFinding]) -> list[str]:
     rows = [
         (
             f"`{value}`",
-            ", ".join(dict.fromkeys(finding.pair.title for finding in of_value if finding.agrees)) or "-",
+            ", ".join(dict.fromkeys(_agreement(finding.pair) for finding in of_value if finding.agrees)) or "-",
             "; ".join(f"{finding.pair.title}: {finding.pair.why}" for finding in of_value if not finding.agrees) or "-",
         )
         for value, of_value in by_value.items()
     ]
     return table(("metric", "agrees with", "differs from"), rows, text_columns=3)
+
+
+def _agreement(pair: MetricPair) -> str:
+    """The library and its metric, and what would differ on other images."""
+    return f"{pair.title} (on other images: {pair.why})" if pair.why else pair.title
 
 
 def with_summary(text: str, findings: Iterable[MetricFinding]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from axiom_bench import metrics
+from axiom_bench.metrics.infidelity import SIDES
 
 from ..plugins import with_params
 from .calls import Call, Prediction, Values, grad_cam, quantus, torchcam
@@ -17,7 +18,10 @@ from .complexity import coherency, complexity, half_where_undefined, pixels_abov
 from .localization import average_precision_of_levels, jaccard, labelled_box_acc, labelled_box_iou
 from .perturbation import (
     blended,
+    deletion_in_reading_order,
     deletion_in_unstable_order,
+    difference_in_reading_order,
+    insertion_in_reading_order,
     insertion_minus_deletion,
     pixel_flipping,
     region_perturbation,
@@ -26,8 +30,6 @@ from .perturbation import (
     times_probability,
 )
 from .reexplanation import (
-    RADIUS,
-    SAMPLES,
     captum_sensitivity,
     predicted_mprt,
     predicted_random_logit,
@@ -74,9 +76,10 @@ class MetricPair:
         return values.detach().double().numpy()
 
 
-SENSITIVITY = {"radius": RADIUS, "samples": SAMPLES}
 HALF, CURVE = {"fractions": (0.5,), "noise": 0.0, "output": "probability"}, {"steps": 4, "fill": "zero"}
 HEATMAP = {"protocol": "heatmap"}
+READING_ORDER = "pixels of equal value in reading order, where ours, rounded to 1e-6, are in the raw map's"
+TWELFTHS = (1 / 12, 1 / 6, 1 / 4, 1 / 3)
 DIFFERENCE = {"steps": 4, "insertion_fill": "zero", "deletion_fill": "zero"}
 # The tiny image's red pixels are (1, 2, 4, 0) ln 2, its map is (1, 1/2, 1/4, 0), in rows of two; its class's
 # probability is 2^s / (1 + 2^s), s the sum of the red pixels over ln 2. Mask and box are the left column.
@@ -116,7 +119,7 @@ PAIRS = (
     MetricPair(
         "deletion_auc", "torchcam", "DeletionInsertionMetric",
         torchcam("DeletionInsertionMetric", "deletion_auc", steps=4), params=CURVE, settings="4 steps, zeros",
-        by_hand=DELETION,
+        by_hand=DELETION, why=READING_ORDER, predicted=deletion_in_reading_order,
     ),
     MetricPair(
         "deletion_auc", "quantus", "PixelFlipping", pixel_flipping(4), params=CURVE,
@@ -132,11 +135,12 @@ PAIRS = (
     MetricPair(
         "insertion_auc", "torchcam", "DeletionInsertionMetric",
         torchcam("DeletionInsertionMetric", "insertion_auc", steps=4), params=CURVE, settings="4 steps, on zeros",
-        by_hand=INSERTION,
+        by_hand=INSERTION, why=READING_ORDER, predicted=insertion_in_reading_order,
     ),
     MetricPair(
         "insertion_minus_deletion", "torchcam", "DeletionInsertionMetric", insertion_minus_deletion, params=DIFFERENCE,
         settings="4 steps, zeros; difference computed by us", by_hand=INSERTION - DELETION,
+        why=READING_ORDER, predicted=difference_in_reading_order,
     ),
     MetricPair(
         "road_morf", "grad-cam", "RemoveMostRelevantFirst", road("RemoveMostRelevantFirst", 0.5), params=HALF,
@@ -161,8 +165,8 @@ PAIRS = (
         why="refuses images of several channels", case="quantus_road_colour",
     ),
     MetricPair(
-        "infidelity", "captum", "infidelity", captum_infidelity((0.25, 0.5), 16, True),
-        params={"sides": (0.25, 0.5), "squares": 16}, settings="our squares; normalize, ours scaled",
+        "infidelity", "captum", "infidelity", captum_infidelity(SIDES, 100, True),
+        settings="our squares; normalize, ours scaled",
     ),
     MetricPair(
         "infidelity", "captum", "infidelity", captum_infidelity((1.0,), 1, False),
@@ -170,35 +174,36 @@ PAIRS = (
         by_hand=(7/4 - 7 * log(2))**2, on_trained=False,
     ),
     MetricPair(
-        "sensitivity_n", "quantus", "SensitivityN", quantus_sensitivity_n, params={"subsets": 10},
-        settings="logit, zeros; 4 steps, ours 10 subsets of each size",
+        "sensitivity_n", "quantus", "SensitivityN", quantus_sensitivity_n, params={"fractions": TWELFTHS},
+        settings="logit, zeros; one to four twelfths of the image, ours 100 subsets of each size",
         why="nested subsets in the map's order, sums of the last step alone, correlation over images",
         case="quantus_sensitivity_n",
     ),
     MetricPair(
         "faithfulness_correlation", "quantus", "FaithfulnessCorrelation", quantus_correlation,
-        params={"subsets": 20},
-        settings="logit, zeros, 20 subsets, the library's of 224 values; its map has no negative values",
+        settings="logit, zeros, 100 subsets of 0.45 % of the image; the library's map has no negative values",
         why="draws by place in the batch, of values, not pixels", predicted=predicted_correlation,
         case="quantus_correlation_place",
     ),
     MetricPair("box_iou", "scipy", "ndimage.label", labelled_box_iou, settings="torchvision's IoU", by_hand=1/2),
     MetricPair(
         "box_acc_own_threshold", "scipy", "ndimage.label", labelled_box_acc((0.5,), False),
-        metric="max_box_acc", params=HEATMAP, settings="at 100 thresholds, torchvision's IoU", by_hand=1,
+        metric="max_box_acc", params=HEATMAP, settings="protocol heatmap, at 100 thresholds, torchvision's IoU",
+        by_hand=1,
     ),
     MetricPair(
         "box_acc_v2_own_threshold", "scipy", "ndimage.label", labelled_box_acc((0.3, 0.5, 0.7), True),
-        metric="max_box_acc_v2", params=HEATMAP, settings="at 100 thresholds, torchvision's IoU", by_hand=2/3,
+        metric="max_box_acc_v2", params=HEATMAP, settings="protocol heatmap, at 100 thresholds, torchvision's IoU",
+        by_hand=2/3,
     ),
     MetricPair("mask_iou", "scikit-learn", "jaccard_score", jaccard, settings="above 0.15", by_hand=2/3),
     MetricPair(
         "pixel_ap_own_image", "scikit-learn", "average_precision_score", average_precision_of_levels,
-        metric="pxap", params=HEATMAP, settings="of maps cut to 101 levels", by_hand=5/6,
+        metric="pxap", params=HEATMAP, settings="protocol heatmap, of maps cut to 101 levels", by_hand=5/6,
     ),
     MetricPair(
-        "pointing_game", "quantus", "PointingGame", quantus("PointingGame", region="boxes"), by_hand=1,
-        params={"tolerance": 0}, settings="box as mask, no tolerance",
+        "pointing_game_strict", "quantus", "PointingGame", quantus("PointingGame", region="boxes"), by_hand=1,
+        settings="box as mask",
     ),
     MetricPair(
         "energy_pointing_game", "quantus", "AttributionLocalisation", quantus("AttributionLocalisation", "boxes"),
@@ -215,18 +220,22 @@ PAIRS = (
         "top_k_intersection", "quantus", "TopKIntersection", quantus("TopKIntersection", "masks", k=3),
         params={"k": 3}, settings="k 3", by_hand=2/3,
     ),
-    MetricPair("max_sensitivity", "captum", "sensitivity_max", captum_sensitivity, metric="explanation_sensitivity",
-         params=SENSITIVITY, settings="raw map, our draws"),
-    MetricPair("max_sensitivity", "quantus", "MaxSensitivity", quantus_sensitivity("MaxSensitivity"),
-         metric="explanation_sensitivity",
-         params=SENSITIVITY, settings="raw map, our draws"),
-    MetricPair("avg_sensitivity", "quantus", "AvgSensitivity", quantus_sensitivity("AvgSensitivity"),
-         metric="explanation_sensitivity",
-         params=SENSITIVITY, settings="raw map, our draws"),
+    MetricPair(
+        "max_sensitivity", "captum", "sensitivity_max", captum_sensitivity,
+        metric="explanation_sensitivity", settings="raw map, our draws",
+    ),
+    MetricPair(
+        "max_sensitivity", "quantus", "MaxSensitivity", quantus_sensitivity("MaxSensitivity"),
+        metric="explanation_sensitivity", settings="raw map, our draws",
+    ),
+    MetricPair(
+        "avg_sensitivity", "quantus", "AvgSensitivity", quantus_sensitivity("AvgSensitivity"),
+        metric="explanation_sensitivity", settings="raw map, our draws",
+    ),
     MetricPair(
         "model_parameter_randomisation", "quantus", "MPRT", quantus_mprt,
         settings="signed raw map, mean over its layers",
-        why="its own draws, one stage for each layer, and one for the unchanged network, at 1",
+        why="its own draws, and one more stage for the unchanged network, at 1",
         predicted=predicted_mprt, case="quantus_mprt_original",
     ),
     MetricPair(
@@ -240,7 +249,7 @@ PAIRS = (
     MetricPair(
         "effective_complexity", "quantus", "EffectiveComplexity", quantus("EffectiveComplexity"),
         params={"steps": 4}, settings="ours in 4 steps", by_hand=1/4,
-        why="counts pixels above 1e-5, runs no model", predicted=pixels_above,
+        why="counts pixels above 1e-5, as it documents, and runs no model", predicted=pixels_above,
         case="quantus_effective_complexity_model",
     ),
 )  # fmt: skip

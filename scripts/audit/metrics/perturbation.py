@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from axiom_bench.metrics.shared.imputation import impute
 
@@ -55,13 +56,42 @@ def deletion_in_unstable_order(steps: int) -> Prediction:
 
     def predicted(sample: Sample, _: Values) -> Values:
         values = np.broadcast_to(sample.heatmaps[:, None], sample.images.shape).reshape(len(sample.images), -1)
-        left, curve = sample.images.flatten(1).clone(), [sample.probability]
-        for part in np.array_split(np.argsort(-values, axis=1), steps, axis=1):
-            left.scatter_(1, torch.from_numpy(part.copy()), 0)
-            curve.append(sample.probability_of(left.view_as(sample.images)))
-        return np.trapezoid(np.stack(curve), dx=1 / steps, axis=0)
+        return _area(sample, sample.images, torch.zeros(()), np.argsort(-values, axis=1), steps)
 
     return predicted
+
+
+def deletion_in_reading_order(sample: Sample, _: Values) -> Values:
+    """Our area of a deletion in 4 steps with equal pixels in reading order, as torchcam's stable sort leaves them."""
+    return _area(sample, sample.images, torch.zeros(()), _reading_order(sample), 4)
+
+
+def insertion_in_reading_order(sample: Sample, _: Values) -> Values:
+    """Our area of an insertion on zeros in 4 steps with equal pixels in reading order."""
+    return _area(sample, torch.zeros_like(sample.images), sample.images.flatten(1), _reading_order(sample), 4)
+
+
+def difference_in_reading_order(sample: Sample, own: Values) -> Values:
+    """The difference of both areas."""
+    return insertion_in_reading_order(sample, own) - deletion_in_reading_order(sample, own)
+
+
+def _reading_order(sample: Sample) -> np.ndarray:
+    """The places of all values of an image, highest pixel first, equal ones in reading order: (B, 3 H' W')."""
+    pixels = np.argsort(-sample.heatmaps.reshape(len(sample.heatmaps), -1), axis=1, kind="stable")
+    channels = np.arange(sample.images.shape[1]) * pixels.shape[1]
+    return (pixels[:, :, None] + channels).reshape(len(pixels), -1)
+
+
+def _area(sample: Sample, start: Tensor, filled: Tensor, order: np.ndarray, steps: int) -> Values:
+    """The area under the probability while the values of `start` are replaced by `filled`'s in this order: (B,)."""
+    images, filled = start.flatten(1).clone(), filled.expand(start.flatten(1).shape)
+    curve = [sample.probability_of(start)]
+    for part in np.array_split(order, steps, axis=1):
+        places = torch.from_numpy(part.copy())
+        images.scatter_(1, places, filled.gather(1, places))
+        curve.append(sample.probability_of(images.view_as(start)))
+    return np.trapezoid(np.stack(curve), dx=1 / steps, axis=0)
 
 
 def region_perturbation(sample: Sample) -> list[float]:
@@ -93,11 +123,16 @@ def road(name: str, fraction: float) -> Call:
 
 
 def road_at_percentile(first: str, fraction: float) -> Prediction:
-    """Our imputation of the pixels that grad-cam removes: all at its percentile and beyond, however many."""
+    """Our imputation of the pixels that grad-cam removes: all at its percentile and beyond, however many.
+
+    Where these are all pixels of a scene, grad-cam's solver of a system without a solution answers 0.
+    """
 
     def predicted(sample: Sample, _: Values) -> Values:
         maps = sample.heatmaps if first == "highest" else 1 - sample.heatmaps
         removed = np.stack([heatmap >= np.percentile(heatmap, 100 * (1 - fraction)) for heatmap in maps])
-        return sample.probability_of(impute(sample.images, torch.from_numpy(removed)))
+        imputed = impute(sample.images, torch.from_numpy(removed))
+        imputed[torch.from_numpy(removed.all((1, 2)))] = 0
+        return sample.probability_of(imputed)
 
     return predicted

@@ -15,7 +15,7 @@ from axiom_bench.metrics.shared.similarity import spearman
 from .calls import QUIET, Call, Values
 from .samples import Sample
 
-RADIUS, SAMPLES = 0.02, 10  # of captum's defaults
+RADIUS, SAMPLES = 0.2, 50  # the defaults of explanation_sensitivity
 
 
 def _noise(sample: Sample) -> Tensor:

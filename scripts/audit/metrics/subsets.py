@@ -17,7 +17,7 @@ from axiom_bench.metrics.shared.similarity import pearson
 from .calls import Call, Values, quantus
 from .samples import Sample
 
-SUBSETS, SUBSET_SIZE = 20, 224  # of quantus: subsets, and the values of each
+SUBSETS, FRACTION = 100, 0.0045  # the defaults of faithfulness_correlation
 
 
 def captum_infidelity(sides: Sequence[float], squares: int, normalize: bool) -> Call:
@@ -50,7 +50,7 @@ def _squares(draw: torch.Generator, sides: Sequence[float], squares: int, size: 
 
 
 def quantus_sensitivity_n(sample: Sample) -> Any:
-    """The mean of quantus.SensitivityN in four steps of as many values as a quarter of the pixels."""
+    """The mean of quantus.SensitivityN in four steps, each of a twelfth of an image's values."""
     call = quantus(
         "SensitivityN", softmax=False, features_in_step=sample.heatmaps[0].size // 4, n_max_percentage=1.0,
         perturb_baseline=0.0, return_aggregate=False,
@@ -62,9 +62,14 @@ def quantus_correlation(sample: Sample) -> Any:
     """quantus.FaithfulnessCorrelation, its generator seeded by us."""
     np.random.seed(0)
     return quantus(
-        "FaithfulnessCorrelation", softmax=False, nr_runs=SUBSETS, subset_size=SUBSET_SIZE, perturb_baseline=0.0,
-        return_aggregate=False,
+        "FaithfulnessCorrelation", softmax=False, nr_runs=SUBSETS, subset_size=_subset_size(sample),
+        perturb_baseline=0.0, return_aggregate=False,
     )(sample)  # fmt: skip
+
+
+def _subset_size(sample: Sample) -> int:
+    """The number of values of an image that are as large a share as our pixels."""
+    return round(FRACTION * sample.images[0].numel())
 
 
 def predicted_correlation(sample: Sample, _: Values) -> Values:
@@ -74,7 +79,7 @@ def predicted_correlation(sample: Sample, _: Values) -> Values:
     maps = torch.from_numpy(sample.heatmaps).repeat(1, channels, 1).flatten(1)
     rows, lost, attributed = torch.arange(len(images))[:, None], [], []
     for _run in range(SUBSETS):
-        drawn = [draws.choice(images.shape[1], SUBSET_SIZE, replace=False) for _image in range(len(images))]
+        drawn = [draws.choice(images.shape[1], _subset_size(sample), replace=False) for _image in range(len(images))]
         chosen = torch.from_numpy(np.stack(drawn))
         left = images.index_put((rows, chosen), torch.zeros(())).view_as(sample.images)
         lost.append(sample.score_of(sample.images) - sample.score_of(left))

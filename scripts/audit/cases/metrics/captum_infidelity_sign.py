@@ -1,4 +1,6 @@
-"""captum, infidelity with normalize: the factor may be negative: a map upside down is as faithful as the right one."""
+"""captum, infidelity with normalize: the factor that it documents may be negative, as may ours: a map upside down is as
+faithful as the right one.
+"""
 
 import torch
 from captum.metrics import infidelity

@@ -1,4 +1,6 @@
-"""quantus: maps are divided by the largest value of all images, so an image's value depends on the others."""
+"""quantus: by default (normalise, normalise_func) maps are divided by the largest value of all images, so an image's
+value depends on the others.
+"""
 
 import numpy as np
 import quantus

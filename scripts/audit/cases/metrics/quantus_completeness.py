@@ -1,5 +1,5 @@
-"""quantus, Completeness: attributions that add up to the score's loss fail: they are divided by their maximum first,
-and sums of floats are compared with ==.
+"""quantus, Completeness: attributions that add up to the score's loss fail: by default (normalise) they are divided by
+their maximum first, and sums of floats are compared with ==.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
-"""quantus, EffectiveComplexity: the model isn't drawn; it is the number of pixels above 1e-5, where the paper wants the
-fewest that keep the prediction.
+"""quantus, EffectiveComplexity: the number of pixels above 1e-5, as its docstring says, without a run of the model; the
+paper that it cites wants the fewest pixels that keep the prediction.
 """
 
 import numpy as np

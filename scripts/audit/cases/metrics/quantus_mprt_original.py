@@ -1,5 +1,5 @@
-"""quantus, MPRT: the unchanged network counts as a stage of its own, with a correlation of 1: the average over one
-layer of a map that is turned round by its randomisation is 0, not -1.
+"""quantus, MPRT: the unchanged network counts as a stage of its own, with a correlation of 1, in what is documented as
+an average across the layers: over one layer, of a map that is turned round by its randomisation, it is 0, not -1.
 """
 
 import numpy as np

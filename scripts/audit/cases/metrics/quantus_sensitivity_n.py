@@ -1,5 +1,6 @@
-"""quantus, SensitivityN: the score's loss is of all pixels removed so far, the attributions' sum is of the last step's
-alone, and the correlation is over images: of a linear model and its exact attributions it isn't 1.
+"""quantus, SensitivityN: the docstring has subsets drawn uniformly; the score's loss is of all of the map's highest
+pixels so far, the attributions' sum is of the last step's alone, and the correlation is over images: of a linear model
+and its exact attributions it isn't 1.
 """
 
 import numpy as np

@@ -1,5 +1,5 @@
-"""torchcam, ClassificationMetric: without logits_fn the drop is of logits, and has the sign of the score: a class that
-loses all of its score has a drop of 1 above 0, and a negative one below.
+"""torchcam, ClassificationMetric: without logits_fn (its docstring's example passes a softmax) the drop is of logits,
+and has the sign of the score: a class that loses all of its score has a drop of 1 above 0, and a negative one below.
 """
 
 from contextlib import nullcontext
