@@ -40,7 +40,8 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
         run = RunFolder.read(folder)
         dropped = no_longer_shown(before, written)
         lines += [*_counts(run, completed), *([dropped] if dropped else [])]
-        lines += [*report.headline(run), f"report: {report.write(run)}"]
+        page = report.write(run)  # first: its processes draw while this one imports what the headline needs
+        lines += [*report.headline(run), f"report: {page}"]
     return _exit_code(failures), [*lines, *_failed(failures)]
 
 
