@@ -11,6 +11,7 @@ import numpy as np
 
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import widened
+from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 
 FRACTIONS = np.arange(0, 1, 0.001)  # the thresholds, as fractions of the maximum
 LEVELS = (FRACTIONS * 255).astype(int)  # what they are on an 8-bit map: several fractions are one level
@@ -115,9 +116,8 @@ def _box_curves(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
 def _pixel_counts(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
     masks = given(explanation.masks, "masks").cpu().numpy()
     counts = []
-    for row, (score_map, mask) in enumerate(zip(score_maps(explanation), masks, strict=True)):
+    for score_map, mask, counted in zip(score_maps(explanation), masks, counted_pixels(explanation), strict=True):
         bins = np.searchsorted(BIN_EDGES, score_map, side="right") - 1
-        counted = np.ones(mask.shape, bool) if explanation.ignored is None else ~explanation.ignored[row].cpu().numpy()
         counts.append([np.bincount(bins[counted & part], minlength=len(BIN_EDGES)) for part in (mask, ~mask)])
     hit, other = np.array(counts)[..., ::-1].cumsum(-1).swapaxes(0, 1)
     return hit + other, hit
