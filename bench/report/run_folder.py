@@ -141,6 +141,10 @@ class RunFolder:
         entry = (self.manifest.get("methods") or {}).get(name)
         return entry if isinstance(entry, Mapping) else {}
 
+    def method_title(self, name: str) -> str:
+        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone."""
+        return str(self.method(name).get("title") or name)
+
     def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
         """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}.
 
