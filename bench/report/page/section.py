@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 @dataclass(frozen=True)
 class Section:
-    """id: anchor in the page, such as "tables". title: of the heading and in the index. body: the HTML below the heading.
+    """id: anchor in the page, such as "tables". title: of the heading and in the index. body: HTML below the heading.
 
     styles, scripts: files in page/static/ that the section needs; the page holds each of them once, in the order of
     first use. data: {id: what a script reads}, written as JSON into <script type="application/json" id=...> elements.
