@@ -16,6 +16,7 @@ from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.records import reading
 from axiom_bench.report.options import Options
 from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
+from axiom_bench.report.statistics.intervals import with_intervals
 from axiom_bench.report.statistics.summary import SPLIT_KEYS, summarise, with_bootstrap_errors, with_split
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
@@ -100,8 +101,10 @@ class RunFolder:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row for each setting, method and metric: see `summary.summarise` and `common.with_common_values`."""
+        """One row for each setting, method and metric: see `summary.summarise`, `common.with_common_values` and
+        `intervals.with_intervals`."""
         summary = with_bootstrap_errors(summarise(self.records, image_value_of=self.image_value_of), self.whole_set)
+        summary = with_intervals(summary, self.records, self.whole_set)
         return with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
 
     @cached_property
