@@ -29,7 +29,7 @@ def with_intervals(summary: pd.DataFrame, records: pd.DataFrame, whole_set: pd.D
     single = records[(records["image_id"] != WHOLE_SET) & (records["status"] == OK)]
     parts = [_of_setting(rows, place) for place, rows in single.groupby(PLACE, observed=True)]
     parts.append(_of_whole_sets(table, whole_set))
-    ends = pd.concat(parts, ignore_index=True).astype({name: object for name in KEYS} | {"whole_set": bool})
+    ends = pd.concat(parts, ignore_index=True).astype(dict.fromkeys(KEYS, object) | {"whole_set": bool})
     return summary.merge(ends, on=[*KEYS, "whole_set"], how="left", validate="one_to_one").set_axis(summary.index)
 
 
