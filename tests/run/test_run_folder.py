@@ -72,7 +72,15 @@ def test_the_manifest_says_whether_weights_are_random(run: Callable[..., list[Ou
 
 
 def test_what_yaml_says_of_methods_and_metrics_is_there(written: dict):
-    assert written["methods"]["cam"]["reference"] == "zhou2016cam"
+    cam = written["methods"]["cam"]
+    assert cam["reference"] == "zhou2016cam"
+    assert cam["cited"]["text"] == "Zhou et al. 2016, arXiv:1512.04150"
+    assert cam["cited"]["url"] == "https://arxiv.org/abs/1512.04150"
+    assert cam["description"].startswith("w_k")
+    drop = written["metrics"]["confidence_drop"]
+    assert drop["description"].startswith("p - p'")
+    assert drop["definition"].startswith("Fig. 4(b)")
+    assert "this project's choice" in drop["deviation"]
     about = written["metrics"]["conservation_error"]
     assert (about["unit"], about["better"], about["of"], about["metric"]) == (
         "ratio",
