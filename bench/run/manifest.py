@@ -37,7 +37,7 @@ class Outcome:
     """What a job hands back, plain enough to travel between processes; the paths are relative to the run folder.
 
     stored: what `records.reading` needs to read the job's records: {"records": files, "values": {method: {metric:
-    key}}}. axes: how to draw the curves.
+    key}}}. axes: how to draw the curves. seconds: of each stage.
     """
 
     job: str
@@ -54,7 +54,7 @@ class Outcome:
     left_out: tuple[str, ...] = ()
     shards: int = 0
     shards_computed: int = 0
-    seconds: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failure: Failure | None = None
 
@@ -110,11 +110,21 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "pictures": [path for outcome in outcomes for path in outcome.pictures],
         "curves": [path for outcome in outcomes for path in outcome.curves],
         "jobs": [_job(outcome) for outcome in outcomes],
+        "seconds": _seconds(outcomes),
         "failures": [
             {"job": outcome.failure.job, "message": outcome.failure.message}
             for outcome in outcomes
             if outcome.failure is not None
         ],
+    }
+
+
+def _seconds(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    """{job: {stage: seconds}} of the jobs that computed something."""
+    return {
+        outcome.job: {stage: round(seconds, 2) for stage, seconds in outcome.seconds.items()}
+        for outcome in outcomes
+        if outcome.shards_computed
     }
 
 

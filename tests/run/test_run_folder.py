@@ -64,6 +64,15 @@ def test_both_models_are_in_one_manifest(written: dict, folder: Path):
     assert (written["device"], written["precision"]) == ("cpu", {"trunk": "fp32", "head": "fp32"})
 
 
+def test_the_seconds_of_the_command_that_computed_are_kept(written: dict, folder: Path, monkeypatch):
+    stages = ["loading", "values", "values of the whole data set", "run time", "pictures"]
+    assert [list(seconds) for seconds in written["seconds"].values()] == [stages, stages]
+    monkeypatch.setattr("axiom_bench.report.write", lambda run: run.path / "report.html")
+    overrides = [*SMALL, f"results={folder.parents[1]}"]
+    finish(*sweep(overrides), overrides)
+    assert json.loads((folder / "manifest.json").read_text())["seconds"] == written["seconds"]
+
+
 @pytest.mark.parametrize(("weights", "random"), [("null", True), ("default", False)])
 def test_the_manifest_says_whether_weights_are_random(run: Callable[..., list[Outcome]], weights: str, random: bool):
     """The report reads it there, and calls nothing best for such a model."""
