@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from axiom_bench.report.numbers import NOTHING, number, share, with_error
-from axiom_bench.report.page.html import typeset
+from axiom_bench.report.page.templating import typeset
 from axiom_bench.report.tables.latex import escape, to_latex
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.table import Group, Table, row
