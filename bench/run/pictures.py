@@ -69,7 +69,8 @@ def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[
     """The arrays of a file, of N rows and the M methods that apply.
 
     images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) float16,
-    perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer.
+    perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer. confidence_of: "probability", of the
+    class, or "score", S itself where the output has no probability.
     """
     trace = cut_model.trace(batch.images, batch.targets)
     explanations = {
@@ -79,13 +80,13 @@ def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[
     }
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
     with torch.no_grad():
-        confidences = [_probabilities(trace.forward_logits(images), trace.targets) for images in perturbed]
+        confidences = [_confidences(trace, trace.forward_logits(images)) for images in perturbed]
     denormalise = job.model.preprocessing.denormalise
     return {
         "images": denormalise(trace.images),
         "image_ids": np.array(batch.image_ids),
         "class_names": np.array([_class_name(job, target) for target in trace.targets.tolist()]),
-        "confidence": _probabilities(trace.logits, trace.targets),
+        "confidence": _confidences(trace, trace.logits),
         "methods": np.array(list(explanations)),
         "heatmaps": np.array(
             [given(explanation.heatmap, "heatmap").cpu().numpy() for explanation in explanations.values()],
@@ -93,6 +94,7 @@ def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[
         ),
         "perturbed": np.array([denormalise(images) for images in perturbed], dtype=np.uint8),
         "confidence_perturbed": np.array(confidences),
+        "confidence_of": np.array("probability" if trace.has_probability else "score"),
         "model": np.array(job.model.name),
         "layer": np.array(job.model.layer),
     }
@@ -120,9 +122,10 @@ def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
     return request.perturbed(slice(0, len(explanation)), slice(0, 1))[:, 0]
 
 
-def _probabilities(logits: Tensor, targets: Tensor) -> np.ndarray:
-    """The softmax probability of each row's class: (N, C), (N,) -> (N,)."""
-    confidence: np.ndarray = logits.double().softmax(1).gather(1, targets[:, None])[:, 0].cpu().numpy()
+def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
+    """The class's probability, or S where there is none, in logits (N, C) of the trace's model: (N,)."""
+    values = logits.double().softmax(1) if trace.has_probability else trace.explained(logits).double()
+    confidence: np.ndarray = values.gather(1, trace.targets[:, None])[:, 0].cpu().numpy()
     return confidence
 
 
