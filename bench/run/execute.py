@@ -17,6 +17,7 @@ from axiom_bench.run import (
     compute,
     correct,
     freed_memory,
+    gallery,
     image_hashes,
     manifest,
     notes,
@@ -67,6 +68,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
         runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
         pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
+        of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
     return Outcome(
         job=job.name,
         config=config,
@@ -82,6 +84,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         whole_set=whole_set_files,
         runtime=runtime,
         pictures=pictured,
+        gallery=of_gallery,
         images=len(job.indices),
         left_out=left_out,
         shards=len(job.shards),
