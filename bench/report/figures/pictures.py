@@ -62,6 +62,8 @@ def _pictures(arrays: dict[str, Any]) -> Pictures:
     values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
     values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}
     values |= {name: str(values[name]) for name in ("model", "layer", "confidence_of")}
+    if values["heatmaps"].dtype == np.uint8:  # earlier versions stored numbers in [0, 1]
+        values["heatmaps"] = values["heatmaps"] / np.float32(255)
     return Pictures(**values)
 
 
