@@ -8,7 +8,7 @@ from axiom_bench.records import files
 from axiom_bench.report import stamp
 from axiom_bench.report.figures.saving import save_figures
 from axiom_bench.report.last_lines import last_lines
-from axiom_bench.report.page.html import page
+from axiom_bench.report.page.contents import page
 from axiom_bench.report.processes import Process
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables import write_tables
