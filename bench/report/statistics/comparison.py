@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -58,21 +59,37 @@ class Comparison:
         sign = {"lower": 1, "higher": -1}.get(self.better, 0)
         return tuple(sorted(self.groups, key=lambda group: sign * float(self.places.loc[group[0], "value"])))
 
+    def group_of(self, method: str) -> tuple[str, ...]:
+        """All methods that coincide with a compared method, itself among them."""
+        return next(group for group in self.groups if method in group)
+
+    @property
+    def not_worse(self) -> Groups:
+        """Of the groups behind the best value those that can't be told to be worse than it."""
+        best, *others = self.ranked
+        return tuple(
+            group
+            for group in others
+            if not self.differ(group[0], best[0]) or self.pair(group[0], best[0])["effect"] > 0
+        )
+
     def pair(self, first: str, second: str) -> Mapping[str, Any]:
         """PAIR_COLUMNS of two groups, by their first methods, seen from `first`."""
-        for row in self.pairs.to_dict("records"):
-            if (row["first"], row["second"]) == (first, second):
-                return row
-            if (row["first"], row["second"]) == (second, first):
-                swapped = {"first": first, "second": second, "better": row["worse"], "worse": row["better"]}
-                signs = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
-                return {**row, **swapped, **signs, "effect": -row["effect"]}
-        raise KeyError((first, second))
+        if (first, second) in self._rows:
+            return self._rows[first, second]
+        row = self._rows[second, first]
+        swapped = {"first": first, "second": second, "better": row["worse"], "worse": row["better"]}
+        signs = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"], "effect": -row["effect"]}
+        return {**row, **swapped, **signs}
 
-    def is_worse(self, method: str, than: str) -> bool:
-        """Whether a method is worse than another, at 5 % after Holm; by the first methods of their groups."""
-        pair = self.pair(method, than)
-        return bool(pair["adjusted"] < LEVEL and pair["effect"] < 0)
+    def differ(self, first: str, second: str) -> bool:
+        """Whether two groups, by their first methods, differ at 5 % after Holm; False without a direction."""
+        return bool(len(self.pairs) and self.pair(first, second)["adjusted"] < LEVEL)
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+        rows = ({str(name): entry for name, entry in row.items()} for row in self.pairs.to_dict("records"))
+        return {(row["first"], row["second"]): row for row in rows}
 
 
 def compare_methods(
