@@ -68,9 +68,9 @@ def best_text(run: RunFolder, comparison: Comparison) -> str:
         names = ", ".join(_joined(run, group, " = ") for group in unclear)
         text += f", can't be told from {names}" if unclear else ", better than all others"
     elif len(best) > 1:
-        text += ", all alike"
+        text += ", all coincide"
     constructed = comparison.by_construction
-    return text + (f", besides {_joined(run, constructed)}, 0 by construction" if constructed else "")
+    return text + (f", not ranked: {_joined(run, constructed)}, 0 by construction" if constructed else "")
 
 
 def _joined(run: RunFolder, methods: Iterable[str], sign: str = ", ") -> str:

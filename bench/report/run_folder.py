@@ -148,8 +148,8 @@ class RunFolder:
         return tuple(Setting(*map(str, row)) for row in places.itertuples(index=False))
 
     def comparison(self, setting: Setting, metric: str) -> Comparison | None:
-        """All methods of one metric in one setting against each other: by the value of the whole data set where there is
-        one, else by image. None where no method has a value. Computed once."""
+        """All methods of one metric in one setting against each other: by the value of the whole data set where there
+        is one, else by image. None where no method has a value. Computed once."""
         key = (setting, metric)
         if key not in self._comparisons:
             self._comparisons[key] = self._compared(setting, metric)
@@ -188,8 +188,8 @@ class RunFolder:
         return frozenset(name for name in methods if metric in self.method(name).get("wins_by_construction", ()))
 
     def method_title(self, name: str) -> str:
-        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone. Methods of one
-        title, as one method with two parameters, have their names in brackets after it."""
+        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone. Methods of
+        one title, as one method with two parameters, have their names in brackets after it."""
         title = self.method(name).get("title")
         if not title:
             return name

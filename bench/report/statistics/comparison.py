@@ -34,9 +34,9 @@ class Comparison:
     pairs: PAIR_COLUMNS, a row for each pair of groups; see `differences.statistics`. adjusted: p after Holm, over all
     pairs of this metric in this setting. detectable: see `differences.detectable`. Empty without a direction.
     places: PLACE_COLUMNS by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
-    places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how many
-    are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all that
-    can't be told to be worse than it; nobody where no group is worse.
+    places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
+    many are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all
+    that can't be told to be worse than it; nobody where no group is worse.
     left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
     which are in no pair and have no place. are_binary: all values are 0 or 1. of_whole_set: they are of the whole data
     set, and the pairs have no counts by image.
@@ -95,8 +95,8 @@ class Comparison:
 def compare_methods(
     values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, constructed: Collection[str] = ()
 ) -> Comparison | None:
-    """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. better: "lower",
-    "higher" or "none". lead: "mean" or "median". constructed: methods that win by construction.
+    """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. better:
+    "lower", "higher" or "none". lead: "mean" or "median". constructed: methods that win by construction.
 
     None where no other method has a value.
     """
@@ -121,8 +121,8 @@ def compare_methods(
 
 
 def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collection[str] = ()) -> Comparison | None:
-    """From one metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that all
-    compared methods have; None where there are none.
+    """From one metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that
+    all compared methods have; None where there are none.
 
     The error of a difference is its deviation over the run's resamples, which are the same for all methods. p, the
     intervals and `detectable` take it as normal: there are no values by image to count or to rank. p is NaN where the

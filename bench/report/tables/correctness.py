@@ -23,8 +23,8 @@ from axiom_bench.report.tables.text import (
 TITLE = "By correctness of the prediction"
 HEADER = ("Method", "Rows correct", "Correct [95 %]", "Rows wrong", "Wrong [95 %]", "Rows without a value")
 NOTE = (
-    "The median of ratios, the mean of all else. Nothing is bold: methods are compared over all rows, in the other tables. "
-    f"{PARTIAL} fewer rows than another method has."
+    "The median of ratios, the mean of all else. Nothing is bold: methods are compared over all rows, in the other "
+    f"tables. {PARTIAL} fewer rows than another method has."
 )
 
 

@@ -49,5 +49,6 @@ def _notes(control: str, tests: pd.DataFrame) -> tuple[str, ...]:
         "Images: those where both have a value; an image with several rows counts once, by its mean difference. "
         f"Better, same, worse: the images on which {control} is. Median difference: of {control} minus the other.",
         "p: Wilcoxon's signed-rank test over the images that differ, for values that are 0 or 1 the exact sign test; "
-        f"two-sided. p, Holm: adjusted for the rows of its metric in this table; bold below {SIGNIFICANCE:g}. It says that a difference isn't chance, not that it is large.",
+        f"two-sided. p, Holm: adjusted for the rows of its metric in this table; bold below {SIGNIFICANCE:g}. It says "
+        "that a difference isn't chance, not that it is large.",
     )

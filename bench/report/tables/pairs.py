@@ -1,4 +1,4 @@
-"""All pairs of methods of the headline metrics: who is better on how many images, by how much, and whether by chance."""
+"""All pairs of methods of the headline metrics: who is better, on how many images, by how much."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HEADER = (
     "Method", "Against", "Images", "Better", "Same", "Worse", "Difference [95 %]", "Effect", "p, Holm", "Shown from",
 )  # fmt: skip
 NOTES = (
-    "Images: those that all compared methods have; an image with several rows counts once, by its mean difference. Better, "
-    "same, worse: on how many of them the first method is; equal but for float32's rounding is the same. Difference: the "
-    "first minus the second, the median over images where the metric leads with it, else the mean.",
-    "Effect: the matched-pairs rank-biserial correlation, 1 where the first method is better on every image and -1 where it "
-    "is worse. p, Holm: of Wilcoxon's signed-rank test by image, for values that are 0 or 1 of the exact sign test, adjusted "
-    f"for all pairs of its metric here; bold below {LEVEL:g}.",
-    "Shown from: the smallest difference that so many images would have shown with a probability of 80 %, from the spread of "
-    "these differences (docs/statistics.md). Methods that coincide are one.",
+    "Images: those that all compared methods have; an image with several rows counts once, by its mean difference. "
+    "Better, same, worse: on how many of them the first method is; equal but for float32's rounding is the same. "
+    "Difference: the first minus the second, the median over images where the metric leads with it, else the mean.",
+    "Effect: the matched-pairs rank-biserial correlation, 1 where the first method is better on every image and -1 "
+    "where it is worse. p, Holm: of Wilcoxon's signed-rank test by image, for values that are 0 or 1 of the exact "
+    f"sign test, adjusted for all pairs of its metric here; bold below {LEVEL:g}.",
+    "Shown from: the smallest difference that so many images would have shown with a probability of 80 %, from the "
+    "spread of these differences (docs/statistics.md). Methods that coincide are one.",
 )
 
 

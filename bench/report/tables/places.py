@@ -1,4 +1,4 @@
-"""The place of each method in each metric, as far as the images tell: an interval of ranks, and who can't be told apart."""
+"""The place of each method in each metric, as far as the images tell: an interval of ranks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, group_name,
 TITLE = "Places"
 HEADER = ("Method", "Value [95 %]", "Place", "Can't be told from")
 NOTES = (
-    "Place: from 1 + the number of methods that are better to the number of methods - those that are worse, by the tests "
-    f"of all pairs at {LEVEL:.0%} after Holm, so that all places of a metric hold together. Methods that coincide have one "
-    "place. Values are over the rows that all compared methods have.",
+    "Place: from 1 + the number of methods that are better to the number of methods - those that are worse, by the "
+    f"tests of all pairs at {LEVEL:.0%} after Holm, so that all places of a metric hold together. Methods that "
+    "coincide have one place. Values are over the rows that all compared methods have.",
     BOLD_NOTE,
     INTERVAL_NOTE,
 )

@@ -25,8 +25,9 @@ PARTIAL_NOTE = (
 )
 CONSTRUCTED = "\N{DOUBLE DAGGER}"
 BOLD_NOTE = (
-    "Bold: the best value, and all that can't be told to be worse (Wilcoxon's signed-rank test by image, for values that "
-    "are 0 or 1 the exact sign test, 5 % after Holm over all pairs); nothing where no method is worse than the best."
+    "Bold: the best value, and all that can't be told to be worse (Wilcoxon's signed-rank test by image, for values "
+    "that are 0 or 1 the exact sign test, 5 % after Holm over all pairs); nothing where no method is worse than the "
+    "best."
 )
 INTERVAL_NOTE = (
     "In brackets: 95 % intervals by a bootstrap over images, all rows of an image together; fewer than "
