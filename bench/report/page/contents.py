@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.saving import SavedFigure
+from axiom_bench.report.page import definitions, ran
 from axiom_bench.report.page import figures as figures_part
-from axiom_bench.report.page import ran
+from axiom_bench.report.page import tables as table_parts
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
@@ -30,11 +31,17 @@ def _sections(
 ) -> Iterator[Section]:
     is_empty = run.records.empty
     failures = run.manifest.get("failures") or ()
-    result = render("result.html.j2", failures=failures, lines=lines, overview=tables[0], empty=is_empty)
+    result = render("result.html.j2", failures=failures, lines=lines, empty=is_empty)
     yield Section("result", "Result", result)
     if not is_empty:
+        methods, metrics = definitions.definitions_of(run)
+        terms = definitions.terms(methods, metrics)
+        yield Section(
+            "overview", "Overview", table_parts.block(tables[:1], terms), table_parts.STYLES, table_parts.SCRIPTS
+        )
         yield figures_part.section(figures)
-        yield Section("tables", "Tables", render("tables.html.j2", tables=tables[1:]))
+        yield table_parts.section(tables[1:], terms)
+        yield definitions.section(methods, metrics)
     yield ran.section(run)
     yield _again(run)
 
