@@ -46,7 +46,11 @@ def _metric(run: RunFolder, value: Value, found: Sequence[Finding], terms: Terms
         "about": f"{value.lead}{direction}",
         "general": [one.sentence for one in found if len(one.settings) != 1],
         "cards": [
-            {"label": run.label(setting), "sentences": _sentences(run, setting, found), "chart": _chart(run, setting, value)}
+            {
+                "label": run.label(setting),
+                "sentences": _sentences(run, setting, found),
+                "chart": _chart(run, setting, value),
+            }
             for setting in run.settings
             if any(one.settings == (setting,) for one in found)
         ],
@@ -56,24 +60,21 @@ def _metric(run: RunFolder, value: Value, found: Sequence[Finding], terms: Terms
 def _sentences(run: RunFolder, setting: Setting, found: Iterable[Finding]) -> list[dict[str, str]]:
     """The setting's own, without its label, which stands above them."""
     start = f"{run.label(setting)}: "
-    return [
-        {"kind": one.kind, "text": one.sentence.removeprefix(start)} for one in found if one.settings == (setting,)
-    ]
+    return [{"kind": one.kind, "text": one.sentence.removeprefix(start)} for one in found if one.settings == (setting,)]
 
 
 def _chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
     comparison = run.comparison(setting, value.name)
-    if comparison is None:
+    if comparison is None or len(comparison.groups) < 2:
         return Markup("")
     styles, places = method_styles(run), comparison.places
     rows = [
         Row(
-            run.method_title(name), styles[name].colour,
-            *(float(places.loc[name, column]) for column in ("value", "value_low", "value_high")),
-            is_best=bool(places.loc[name, "is_best"]),
+            " = ".join(map(run.method_title, group)), styles[group[0]].colour,
+            *(float(places.loc[group[0], column]) for column in ("value", "value_low", "value_high")),
+            is_best=bool(places.loc[group[0], "is_best"]),
         )
         for group in comparison.ranked
-        for name in group
     ]  # fmt: skip
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
     return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from axiom_bench.report.numbers import number
+from axiom_bench.report.numbers import FLOAT32_ROUNDING, number
 from axiom_bench.report.page.templating import render
 
 LOG_SPREAD = 30.0  # times the smallest value: from here on a linear scale draws most dots on one another
@@ -29,7 +29,7 @@ class Row:
 def interval_chart(label: str, rows: Sequence[Row]) -> Markup:
     """label: what the values are, such as "Box IoU, mean with 95 % interval"."""
     ends = [end for row in rows for end in (row.value, row.low, row.high) if math.isfinite(end)]
-    is_log = min(ends) > 0 and max(ends) > LOG_SPREAD * min(ends)
+    is_log = min(ends) > FLOAT32_ROUNDING and max(ends) > LOG_SPREAD * min(ends)
     start, stop = (min(ends), max(ends)) if is_log else (min(0.0, *ends), max(0.0, *ends))
 
     def place(value: float) -> str:

@@ -32,6 +32,11 @@ class Column:
     parts: tuple[str, ...]
 
 
+def overview(table: Table, terms: Terms) -> Section:
+    """The one table that stands open before all others."""
+    return Section("overview", "Overview", block([table], terms), STYLES, SCRIPTS)
+
+
 def section(tables: Iterable[Table], terms: Terms) -> Section:
     """All tables, each family of settings as one with a switch."""
     families = [(name, list(group)) for name, group in groupby(tables, lambda table: table.family or table.title)]

@@ -91,7 +91,9 @@ def _data(run: RunFolder) -> list[dict[str, str]]:
 
 
 def precision(precision: Any) -> str:
-    """ "trunk fp32, head fp32", or what else the manifest says."""
+    """ "fp32", "trunk fp16, head fp32", or what else the manifest says."""
+    if isinstance(precision, dict) and len(set(precision.values())) == 1:
+        return str(next(iter(precision.values())))
     if isinstance(precision, dict):
         return ", ".join(f"{part} {kind}" for part, kind in precision.items())
     return str(precision or "")
