@@ -16,6 +16,7 @@ from axiom_bench.run import (
     compute,
     correct,
     freed_memory,
+    gallery,
     image_hashes,
     manifest,
     notes,
@@ -71,6 +72,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
         stages.end("run time")
         pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
+        of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
         stages.end("pictures")
     return Outcome(
         job=job.name,
@@ -87,6 +89,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         whole_set=whole_set_files,
         runtime=runtime,
         pictures=pictured,
+        gallery=of_gallery,
         images=len(job.indices),
         left_out=left_out,
         shards=len(job.shards),

@@ -50,6 +50,7 @@ class Outcome:
     whole_set: tuple[str, ...] = ()
     runtime: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
+    gallery: tuple[str, ...] = ()
     images: int = 0
     left_out: tuple[str, ...] = ()
     shards: int = 0
@@ -108,6 +109,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "whole_set": [path for outcome in outcomes for path in outcome.whole_set],
         "runtime": [path for outcome in outcomes for path in outcome.runtime],
         "pictures": [path for outcome in outcomes for path in outcome.pictures],
+        "gallery": [path for outcome in outcomes for path in outcome.gallery],
         "curves": [path for outcome in outcomes for path in outcome.curves],
         "jobs": [_job(outcome) for outcome in outcomes],
         "seconds": _seconds(outcomes),

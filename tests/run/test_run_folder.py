@@ -123,6 +123,7 @@ def test_pictures(written: dict, folder: Path):
     assert vgg["confidence_perturbed"].shape == (2, 3)
     assert vgg["image_ids"].tolist()[0] == "evaluation-0-000000"
     assert vgg["class_names"].shape == (3,)
+    assert str(vgg["confidence_of"]) == "probability"
     assert np.ptp(vgg["images"]) > 100  # a picture as people see it, not normalised pixels
 
 
@@ -136,6 +137,21 @@ def test_the_pictures_show_what_was_measured(written: dict, folder: Path):
         assert measured["image_id"].tolist() == vgg["image_ids"].tolist()
         shown = vgg["confidence"] - vgg["confidence_perturbed"][place]
         np.testing.assert_allclose(shown, measured["value"], atol=1e-5)  # batches of 3 and of 4 round apart
+
+
+def test_pictures_of_an_output_without_probability_show_the_score(run: Callable[..., list[Outcome]], results: Path):
+    outcomes = run(
+        "model.output=multi_label", "metric=[confidence_drop]", "metric.confidence_drop.params.output=logit",
+        "method=[uniform]", "pictures.rows=2", "data.size=3",
+    )  # fmt: skip
+    arrays = np.load(next(results.rglob("*.npz")))
+    assert str(arrays["confidence_of"]) == "score"
+    folder = next(results.rglob("records")).parent
+    table = reading.read_records(folder, manifest.assemble(outcomes, "quick", "default"))
+    assert set(table["status"]) == {"ok"}
+    shown = arrays["confidence"] - arrays["confidence_perturbed"][0]
+    np.testing.assert_allclose(shown, table["value"].head(2), atol=1e-4)
+    assert not ((arrays["confidence"] >= 0) & (arrays["confidence"] <= 1)).all()
 
 
 def test_run_times(written: dict, folder: Path):
