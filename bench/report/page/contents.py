@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from axiom_bench.report.charts import section as charts
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.saving import SavedFigure
 from axiom_bench.report.page import definitions, findings, this_run
@@ -27,7 +28,11 @@ def _sections(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFi
     yield findings.section(run, terms)
     if not run.records.empty:
         yield page_tables.overview(tables[0], terms)
-        yield page_figures.section(figures)
+        interactive = charts.section(run)
+        if interactive:
+            yield interactive
+        elsewhere = page_figures.CHARTED if interactive else ()
+        yield page_figures.section(run, figures, elsewhere)
         yield page_tables.section(tables[1:], terms)
         yield definitions.section(methods, metrics)
     yield this_run.section(run)
