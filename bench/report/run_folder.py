@@ -18,6 +18,7 @@ from axiom_bench.report.options import Options
 from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
 from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
 from axiom_bench.report.statistics.intervals import with_intervals
+from axiom_bench.report.statistics.matrix import Matrix, matrices
 from axiom_bench.report.statistics.summary import SPLIT_KEYS, summarise, with_bootstrap_errors, with_split
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
@@ -105,8 +106,13 @@ class RunFolder:
         """One row for each setting, method and metric: see `summary.summarise`, `common.with_common_values` and
         `intervals.with_intervals`."""
         summary = with_bootstrap_errors(summarise(self.records, image_value_of=self.image_value_of), self.whole_set)
-        summary = with_intervals(summary, self.records, self.whole_set)
+        summary = with_intervals(summary, self.values, self.whole_set)
         return with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
+
+    @cached_property
+    def values(self) -> Mapping[tuple[str, ...], Matrix]:
+        """{setting: its values of images as a matrix}."""
+        return matrices(self.records)
 
     @cached_property
     def split_summary(self) -> pd.DataFrame:
@@ -139,15 +145,20 @@ class RunFolder:
         one, else by image. None where no method has a value. Computed once."""
         key = (setting, metric)
         if key not in self._comparisons:
-            value, rows = self.value(metric), self.at(setting)
-            stored = rows_at(self.whole_set, setting)
-            stored = stored[stored["metric"] == metric]
-            if len(stored):
-                self._comparisons[key] = compare_whole_sets(stored, value.better, self.by_construction(metric))
-            else:
-                rows = rows[rows["metric"] == metric]
-                self._comparisons[key] = compare_methods(rows, value.better, value.lead, self.by_construction(metric))
+            self._comparisons[key] = self._compared(setting, metric)
         return self._comparisons[key]
+
+    def _compared(self, setting: Setting, metric: str) -> Comparison | None:
+        value, constructed = self.value(metric), self.by_construction(metric)
+        stored = rows_at(self.whole_set, setting)
+        stored = stored[stored["metric"] == metric]
+        if len(stored):
+            return compare_whole_sets(stored, value.better, constructed)
+        matrix = self.values.get(setting)
+        if matrix is None:
+            return None
+        methods, values = matrix.of(metric)
+        return compare_methods(values, matrix.images, methods, value.better, value.lead, constructed)
 
     @cached_property
     def _comparisons(self) -> dict[tuple[Setting, str], Comparison | None]:

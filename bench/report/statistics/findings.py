@@ -67,7 +67,7 @@ def _of_setting(run: RunFolder, value: Value, setting: Setting, comparison: Comp
     """Placeholder order: best against the next that is worse, then what can't be told from it."""
     where = f"{run.label(setting)}: "
     place = ((setting,), comparison.images, comparison.rows)
-    ranked = comparison.ranked(value.better)
+    ranked = comparison.ranked
     if len(ranked) == 1:
         sentence = f"{where}{_name(run, ranked[0])} coincide in {value.title.lower()}: none is better than another."
         yield Finding(sentence, "coinciding", value.name, place[0], ranked[0], place[1], place[2])
