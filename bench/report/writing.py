@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from axiom_bench.records import files
 from axiom_bench.report import stamp
 from axiom_bench.report.figures.saving import save_figures
-from axiom_bench.report.last_lines import last_lines
 from axiom_bench.report.page.contents import page
 from axiom_bench.report.processes import Process
 from axiom_bench.report.run_folder import RunFolder
@@ -22,4 +21,4 @@ def write_report(run: RunFolder, processes: Sequence[Process] = ()) -> None:
     """
     tables = write_tables(run, run.path / "tables")
     figures = save_figures(run, processes)
-    files.write(run.path / stamp.PAGE, page(run, tables, figures, last_lines(run)).encode())
+    files.write(run.path / stamp.PAGE, page(run, tables, figures).encode())

@@ -1,28 +1,39 @@
-"""What ran: models, data sets, methods, device and precision."""
+"""How the run was made: models, data, the seconds by stage, its configuration, and the command that runs it again."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import yaml
+
 from axiom_bench.columns import UNKNOWN_CLASS, WHOLE_SET
-from axiom_bench.report.numbers import share
+from axiom_bench.report.numbers import number, share
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.summary import classified
 
+ABSENT = object()
+
 
 def section(run: RunFolder) -> Section:
-    """Models and data sets as tables, the rest as a sentence."""
+    """Tables of models, data and seconds; sentences; the folded configuration; the command, with a button."""
+    manifest = run.manifest
     body = render(
-        "ran.html.j2",
+        "this_run.html.j2",
         models=_models(run),
         data=_data(run),
-        methods=[run.method_title(name) for name in run.manifest.get("methods") or ()],
-        device=run.manifest.get("device"),
-        precision=_precision(run.manifest.get("precision")),
+        device=manifest.get("device"),
+        precision=precision(manifest.get("precision")),
+        versions=manifest.get("versions") or {},
+        commit=manifest.get("git_commit"),
+        stages=_stages(manifest.get("seconds") or {}),
+        configurations=_configurations(manifest),
+        command=shlex.join(["axiom-bench", *manifest.get("overrides", ())]),
     )
-    return Section("ran", "Models and data", body)
+    return Section("run", "This run", body)
 
 
 def _models(run: RunFolder) -> list[dict[str, str]]:
@@ -79,8 +90,50 @@ def _data(run: RunFolder) -> list[dict[str, str]]:
     return rows
 
 
-def _precision(precision: Any) -> str:
-    """ "trunk fp32, head fp32", or what else the manifest says."""
+def precision(precision: Any) -> str:
+    """ "fp32", "trunk fp16, head fp32", or what else the manifest says."""
+    if isinstance(precision, dict) and len(set(precision.values())) == 1:
+        return str(next(iter(precision.values())))
     if isinstance(precision, dict):
         return ", ".join(f"{part} {kind}" for part, kind in precision.items())
     return str(precision or "")
+
+
+def _stages(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The stages, and the seconds of each job in them: of the command that computed the job's values."""
+    names = list(dict.fromkeys(name for stages in seconds.values() for name in stages))
+    rows = {
+        job: [*(number(stages.get(name, float("nan"))) for name in names), number(sum(stages.values()))]
+        for job, stages in seconds.items()
+    }
+    return {"names": names, "rows": rows}
+
+
+def _configurations(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """{title: YAML}: the whole configuration of the first job, and of each other what differs from it."""
+    first = manifest.get("config") or {}
+    texts = {"Configuration": _yaml(first)} if first else {}
+    for job in (manifest.get("jobs") or ())[1:]:
+        differing = _differing(job.get("config") or {}, first)
+        if differing:
+            texts[f"What differs in {job['job']}"] = _yaml(differing)
+    return texts
+
+
+def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a configuration that the first doesn't have alike; of groups, the entries in them."""
+    return dict(_differences(config, first))
+
+
+def _differences(config: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        other = first.get(key, ABSENT)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            if inner := _differing(value, other):
+                yield key, inner
+        elif value != other:
+            yield key, value
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100))
