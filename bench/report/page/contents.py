@@ -17,16 +17,24 @@ from axiom_bench.report.tables.table import Table
 
 
 def page(
-    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], lines: Sequence[str]
+    run: RunFolder,
+    tables: Sequence[Table],
+    figures: Iterable[SavedFigure | LeftOut],
+    lines: Sequence[str],
+    gallery: Section,
 ) -> str:
-    """The whole page; lines: the run's main results. The same run gives the same text."""
+    """The whole page; lines: the run's main results; gallery: its section. The same run gives the same text."""
     facts = f"Run {run.manifest.get('run')}, made {run.manifest.get('created')}"
     title = f"axiom-bench: {run.manifest.get('experiment')}"
-    return assemble(title, facts, list(_sections(run, tables, figures, lines)))
+    return assemble(title, facts, list(_sections(run, tables, figures, lines, gallery)))
 
 
 def _sections(
-    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], lines: Sequence[str]
+    run: RunFolder,
+    tables: Sequence[Table],
+    figures: Iterable[SavedFigure | LeftOut],
+    lines: Sequence[str],
+    gallery: Section,
 ) -> Iterator[Section]:
     is_empty = run.records.empty
     failures = run.manifest.get("failures") or ()
@@ -34,6 +42,7 @@ def _sections(
     yield Section("result", "Result", result)
     if not is_empty:
         yield figures_part.section(figures)
+        yield gallery
         yield Section("tables", "Tables", render("tables.html.j2", tables=tables[1:]))
     yield ran.section(run)
     yield _again(run)
