@@ -47,7 +47,7 @@ def same_pictures(first: Mask, second: Mask) -> bool:
 def left_out(masks: Mapping[str, Mask]) -> dict[str, str]:
     """{method: why a game gains nothing by it}: it shows both classes alike, or the same as an earlier method.
 
-    masks: {method: (images, 2, H, W)}, the last but two dimensions by class.
+    masks: {method: (images, 2, H, W)}, one for each class of an image; methods by the names that the reasons use.
     """
     reasons: dict[str, str] = {}
     kept: list[str] = []

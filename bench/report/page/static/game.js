@@ -27,8 +27,7 @@
 
   function keep() {
     try {
-      if (state) localStorage.setItem(KEY, JSON.stringify(state));
-      else localStorage.removeItem(KEY);
+      localStorage.setItem(KEY, JSON.stringify(state));
     } catch {
       stores = false;
     }
