@@ -192,6 +192,29 @@ def test_explain_says_which_method_does_not_apply(capsys: pytest.CaptureFixture[
     assert not Path("explanation.png").exists()
 
 
+GREY = """\
+from torch import nn
+
+def build():
+    body = [nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU()]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+"""
+
+
+def test_a_network_of_grey_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
+    (tmp_path / "grey.py").write_text(GREY)
+    own = ["model=user", "model.architecture=grey.py:build", "model.weights=null", "model.resize=[40,40]"]
+    assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam"]) == 2
+    assert "can't run on one RGB image of 40x40 pixels" in (error := capsys.readouterr().err)
+    assert "one number each as model.mean and model.std, [0.5], for grey images" in error
+    own += ["model.mean=[0.5]", "model.std=[0.25]"]
+    assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam,guided_grad_cam,smooth_grad,sobel"]) == 0
+    assert Image.open("explanation.png").mode in ("RGB", "RGBA")
+    assert main([*own, "method=[xgrad_cam]", "metric=[sensitivity_error,confidence_drop]", "data.size=2"]) == 0
+    assert Path("results/quick/default/report.html").is_file()
+
+
 def test_explain_takes_a_user_s_own_network_and_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
     (tmp_path / "net.py").write_text("from axiom_bench.embedded.networks import scenes_vgg\nbuild = scenes_vgg\n")
