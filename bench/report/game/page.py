@@ -74,8 +74,8 @@ def page(game: Game) -> str:
     if size > MAX_BYTES:
         fitting = len(game.images) * MAX_BYTES // size
         raise BenchError(
-            f"The game would have {size / 1e6:.1f} MB, more than the {MAX_BYTES / 1e6:.0f} that a page may have: choose "
-            f"fewer images (--images {fitting}) or fewer methods (--methods A,B)."
+            f"The game would have {size / 1e6:.1f} MB, more than the {MAX_BYTES / 1e6:.0f} that a page may have: "
+            f"choose fewer images (--images {fitting}) or fewer methods (--methods A,B)."
         )
     return str(text)
 

@@ -1,4 +1,4 @@
-"""Who sees what: a Latin square of images over methods and classes, and the rules that are fixed before anyone plays."""
+"""Who sees what, as a Latin square of images over methods and classes, and the rules that are fixed beforehand."""
 
 from __future__ import annotations
 

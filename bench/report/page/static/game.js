@@ -7,7 +7,7 @@
   const TOO_FAST = 150; // milliseconds: no one sees a picture and answers; a key pressed twice does
   // The columns of the CSV, in the order that the checksum counts on: those of all answers, then those of each.
   const SHARED = ["game", "model", "layer", "data", "weights", "share", "checks_needed", "player"];
-  const OWN = ["trial", "kind", "image", "method", "class_index", "class", "answer_index", "answer", "correct",
+  const OWN = ["trial", "kind", "image", "method", "title", "class_index", "class", "answer_index", "answer", "correct",
     "milliseconds"];
   const $ = (id) => document.getElementById(id);
 
@@ -58,14 +58,14 @@
     const row = game.square[player % game.square.length];
     const parts = game.images.map((image, place) => {
       const cell = row[place];
+      const { name, title } = game.methods[cell % game.methods.length];
       return {
-        kind: "part", image: image.image, picture: image.pictures[cell],
-        method: game.methods[cell % game.methods.length].name,
+        kind: "part", image: image.image, picture: image.pictures[cell], method: name, title,
         shown: image.classes[Math.floor(cell / game.methods.length)], choices: shuffled(image.classes, next),
       };
     });
     const checks = game.checks.map((check) => ({
-      kind: "check", image: check.image, picture: check.picture, method: "", shown: check.classes[0],
+      kind: "check", image: check.image, picture: check.picture, method: "", title: "", shown: check.classes[0],
       choices: shuffled(check.classes, next),
     }));
     const plan = shuffled(parts, next);
@@ -134,8 +134,8 @@
     const choice = trial.choices[number] ?? CANT_TELL;
     state.answers.push({
       trial: state.answers.length + 1, kind: trial.kind, image: trial.image, method: trial.method,
-      class_index: trial.shown.index, class: trial.shown.name, answer_index: choice.index, answer: choice.name,
-      correct: choice.index === trial.shown.index ? 1 : 0, milliseconds,
+      title: trial.title, class_index: trial.shown.index, class: trial.shown.name, answer_index: choice.index,
+      answer: choice.name, correct: choice.index === trial.shown.index ? 1 : 0, milliseconds,
     });
     keep();
     document.querySelector(`[data-choice="${number}"]`).classList.add("game-chosen");
