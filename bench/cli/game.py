@@ -56,7 +56,7 @@ def game(request: Request) -> tuple[Path, list[str]]:
     reasons = {} if request.methods is not None else _left_out(images, titles)
     kept = {name: title for name, title in titles.items() if title not in reasons}
     if not kept:
-        raise BenchError("Every method of this run shows both classes alike; name some all the same with --methods A,B.")
+        raise BenchError("Every method of this run shows both classes alike; to play them all the same, --methods A,B.")
     setting = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name, "weights": weights}
     shown = None if example is None else job.model.preprocessing.denormalise(example.images[:1])[0]
     text = page(Game(images, checks, kept, setting, SHARE, request.seed, shown))
@@ -114,10 +114,9 @@ def _left_out(images: Sequence[TwoClassImage], titles: Mapping[str, str]) -> dic
 
 def _lines(job: Job, images: int, titles: Mapping[str, str], reasons: Mapping[str, str]) -> list[str]:
     cells = 2 * (len(titles) + 1)
-    lines = [
+    return [
         f"{images} pictures of two classes and {CHECKS} checks, from {job.name}",
         f"methods: {', '.join(titles.values())}, and the centred blob",
         *(["left out: " + ", ".join(f"{title} {reason}" for title, reason in reasons.items())] if reasons else []),
         f"players: number them in turn (game.html#player=1, ...); {cells} of them see every picture in every way",
     ]
-    return lines

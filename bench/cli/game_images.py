@@ -80,9 +80,7 @@ def images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> tu
         for batch in rows:
             on_device = batch.to(job.device.device)
             trace = cut_model.trace(on_device.images, on_device.targets)
-            explanations = {
-                method.name: explained(trace, on_device, method, job.normalise) for method in job.methods
-            }
+            explanations = {method.name: explained(trace, on_device, method, job.normalise) for method in job.methods}
             maps = {
                 name: given(explanation.heatmap, "heatmap").float().cpu().numpy()
                 for name, explanation in explanations.items()

@@ -112,12 +112,12 @@ def _add_game(game: ArgumentParser) -> None:
     game.add_argument("--methods", metavar="A,B", help="of the run; default: those that show something of their own")
     game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
     game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
-    game.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice of images and the plan; default: 0")
+    game.add_argument("--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0")
     game.set_defaults(command=_game)
 
 
 def _add_game_score(score: ArgumentParser) -> None:
-    score.add_argument("answers", nargs="+", type=Path, help="files that players saved (JSON or CSV), or folders of them")
+    score.add_argument("answers", nargs="+", type=Path, help="files that players saved, or folders of them")
     score.add_argument("--run", type=Path, metavar="RUN", help="also: which of this run's metrics predict the answers")
     score.add_argument("--output", type=Path, metavar="FILE", help="also as .csv, .html or .md")
     score.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0")
@@ -228,9 +228,7 @@ def _game(options: Namespace) -> int:
 
     methods = options.methods.split(",") if options.methods else None
     page, lines = game(
-        Request(
-            options.run_folder, options.output, options.images, methods, options.model, options.layer, options.seed
-        )
+        Request(options.run_folder, options.output, options.images, methods, options.model, options.layer, options.seed)
     )
     print("\n".join([*lines, f"game: {page}"]))
     return 0
