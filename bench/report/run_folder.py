@@ -16,6 +16,8 @@ from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.records import reading
 from axiom_bench.report.options import Options
 from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
+from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
+from axiom_bench.report.statistics.intervals import with_intervals
 from axiom_bench.report.statistics.summary import SPLIT_KEYS, summarise, with_bootstrap_errors, with_split
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
@@ -100,8 +102,10 @@ class RunFolder:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row for each setting, method and metric: see `summary.summarise` and `common.with_common_values`."""
+        """One row for each setting, method and metric: see `summary.summarise`, `common.with_common_values` and
+        `intervals.with_intervals`."""
         summary = with_bootstrap_errors(summarise(self.records, image_value_of=self.image_value_of), self.whole_set)
+        summary = with_intervals(summary, self.records, self.whole_set)
         return with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
 
     @cached_property
@@ -130,6 +134,25 @@ class RunFolder:
         places = self.records[list(Setting._fields)].drop_duplicates().sort_values(list(Setting._fields))
         return tuple(Setting(*map(str, row)) for row in places.itertuples(index=False))
 
+    def comparison(self, setting: Setting, metric: str) -> Comparison | None:
+        """All methods of one metric in one setting against each other: by the value of the whole data set where there is
+        one, else by image. None where no method has a value. Computed once."""
+        key = (setting, metric)
+        if key not in self._comparisons:
+            value, rows = self.value(metric), self.at(setting)
+            stored = rows_at(self.whole_set, setting)
+            stored = stored[stored["metric"] == metric]
+            if len(stored):
+                self._comparisons[key] = compare_whole_sets(stored, value.better, self.by_construction(metric))
+            else:
+                rows = rows[rows["metric"] == metric]
+                self._comparisons[key] = compare_methods(rows, value.better, value.lead, self.by_construction(metric))
+        return self._comparisons[key]
+
+    @cached_property
+    def _comparisons(self) -> dict[tuple[Setting, str], Comparison | None]:
+        return {}
+
     def value(self, name: str) -> Value:
         """The metadata of a metric's value; a user's own callable without a YAML has its name alone."""
         entry = (self.manifest.get("metrics") or {}).get(name) or {}
@@ -140,6 +163,11 @@ class RunFolder:
         """A method's metadata: what its YAML says beside the call."""
         entry = (self.manifest.get("methods") or {}).get(name)
         return entry if isinstance(entry, Mapping) else {}
+
+    def by_construction(self, metric: str) -> frozenset[str]:
+        """The methods whose YAML says that they win in this metric by construction."""
+        methods = self.manifest.get("methods") or {}
+        return frozenset(name for name in methods if metric in self.method(name).get("wins_by_construction", ()))
 
     def method_title(self, name: str) -> str:
         """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone."""

@@ -16,8 +16,8 @@ from axiom_bench.report.options import Options
 
 FILE = "report_stamp.json"  # in the run folder, beside the page
 PAGE = "report.html"
-OUTPUTS = {"tables": ("csv", "md", "tex"), "figures": ("png", "pdf")}  # folder -> suffixes of the report's files
-INPUTS = ("records", "curves", "runtime", "whole_set", "pictures")  # the manifest's lists of files
+OUTPUTS = {"tables": ("csv", "md", "tex"), "figures": ("png", "pdf", "svg")}  # folder -> suffixes of the report's files
+INPUTS = ("records", "curves", "runtime", "whole_set", "pictures", "gallery")  # the manifest's lists of files
 LIBRARIES = ("matplotlib", "seaborn", "pandas", "numpy", "scipy", "jinja2", "Pillow")
 SOURCES = (".py", ".j2", ".css", ".js", ".ttf")  # suffixes of files whose content decides a report
 NOT_SHOWN = ("created",)  # keys of the manifest that change from run to run though nothing else does

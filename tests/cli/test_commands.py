@@ -163,6 +163,29 @@ def test_run_report_and_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["gate", str(folder), "--baseline", "nowhere.csv"]) == 2
 
 
+GREY = """\
+from torch import nn
+
+def build():
+    body = [nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU()]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+"""
+
+
+def test_a_network_of_grey_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
+    (tmp_path / "grey.py").write_text(GREY)
+    own = ["model=user", "model.architecture=grey.py:build", "model.weights=null", "model.resize=[40,40]"]
+    assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam"]) == 2
+    assert "can't run on one RGB image of 40x40 pixels" in (error := capsys.readouterr().err)
+    assert "one number each as model.mean and model.std, [0.5], for grey images" in error
+    own += ["model.mean=[0.5]", "model.std=[0.25]"]
+    assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam,guided_grad_cam,smooth_grad,sobel"]) == 0
+    assert Image.open("explanation.png").mode in ("RGB", "RGBA")
+    assert main([*own, "method=[xgrad_cam]", "metric=[sensitivity_error,confidence_drop]", "data.size=2"]) == 0
+    assert Path("results/quick/default/report.html").is_file()
+
+
 def test_a_report_that_shows_less_than_before_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     metric = ["metric=[confidence_drop]", "pictures.rows=0"]
     assert main([*TINY, *metric, "model=scenes_vgg,scenes_resnet"]) == 0

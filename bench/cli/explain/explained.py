@@ -37,15 +37,18 @@ SHARES = 10**9  # a probability in whole numbers
 
 @dataclass(frozen=True)
 class ClassScore:
-    """A class's name and its softmax probability."""
+    """A class's name, and its softmax probability, or its score where the model's output has no probability."""
 
     name: str
-    probability: float
+    value: float
+    is_probability: bool = True
 
     @property
-    def percent(self) -> str:
-        """ "93 %"; 0 % and 100 % stand for none and all alone."""
-        return share(math.ceil(self.probability * SHARES), SHARES)
+    def text(self) -> str:
+        """ "93 %", where 0 % and 100 % stand for none and all alone; "score 4.20"."""
+        if not self.is_probability:
+            return f"score {number(self.value)}"
+        return share(math.ceil(self.value * SHARES), SHARES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +104,15 @@ class Explainer:
         """
         pixels = self._pixels(path, image)
         trace = self._cut.trace(pixels)
-        probabilities = trace.logits[0].softmax(0)
-        ranked = probabilities.argsort(descending=True, stable=True).tolist()
+        of_classes = trace.logits[0].softmax(0) if trace.has_probability else trace.explained(trace.logits)[0]
+        ranked = of_classes.argsort(descending=True, stable=True).tolist()
         chosen = list(targets) or ranked[:top]
         if chosen != trace.targets.tolist():
             targets_of_rows = torch.tensor(chosen, device=pixels.device)
             trace = self._cut.trace(pixels.expand(len(chosen), -1, -1, -1), targets_of_rows)
         maps, notes = self._maps(trace)
-        scores = {index: ClassScore(self.classes.name(index), float(probabilities[index])) for index in ranked}
+        known = trace.has_probability
+        scores = {index: ClassScore(self.classes.name(index), float(of_classes[index]), known) for index in ranked}
         return ExplainedImage(
             path=path,
             pixels=self.model.preprocessing.denormalise(pixels)[0],

@@ -43,7 +43,7 @@ def _section(name: str, image: ExplainedImage, colours: str) -> Section:
 
 
 def _row(score: ClassScore) -> dict[str, Any]:
-    return {"name": score.name, "probability": score.probability, "percent": score.percent}
+    return {"name": score.name, "share": score.value if score.is_probability else 0.0, "text": score.text}
 
 
 def _map(shown: ExplainedMap, image: ExplainedImage, colours: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _figure(explained: ExplainedImage, model: str, colours: str) -> Figure:
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _head(parts[0], explained, model, columns)
     for part, (score, maps), count in zip(parts[1:], explained.maps, rows, strict=True):
-        part.suptitle(f"Explained: {_plain(score.name)} ({score.percent})", fontsize=10)
+        part.suptitle(f"Explained: {_plain(score.name)} ({score.text})", fontsize=10)
         for place, shown in enumerate(maps, start=1):
             _panel(part.add_subplot(count, columns, place), explained, shown, colours)
     return figure
@@ -56,13 +56,13 @@ def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> Non
     _bare(left)
     left.imshow(explained.pixels)
     part.suptitle(_plain(f"{explained.path.name}: {model}"), fontsize=10)
-    places = range(len(explained.top))
-    right.barh(places, [score.probability for score in explained.top], color=BAR, height=0.72)
+    shares = [score.value if score.is_probability else 0 for score in explained.top]
+    right.barh(range(len(shares)), shares, color=BAR, height=0.72)
     for place, score in enumerate(explained.top):
-        text = f" {_plain(_shortened(score))}  {score.percent}"
+        text = f" {_plain(_shortened(score))}  {score.text}"
         right.text(0.0, place, text, va="center", fontsize=8)
     right.set(xlim=(0, 1), ylim=(len(explained.top) - 0.4, -0.6), yticks=[])
-    right.set_title("Top classes, probability", fontsize=8, fontweight="normal")
+    right.set_title("Top classes", fontsize=8, fontweight="normal")
     right.grid(False)
     right.tick_params(labelsize=7)
     for side in ("left", "right", "top"):

@@ -37,7 +37,7 @@ def _drawing(pictures: Pictures, method: str) -> Drawing:
     images = ", ".join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES]))
     caption = (
         f"{pictures.model} at {pictures.layer}: image, map of {method}, and the image with what the map highlights "
-        f"perturbed; confidence is the explained class's probability. Images: {images}."
+        f"perturbed; {_meaning(pictures)}. Images: {images}."
     )
     name = f"perturbed_{pictures.slug}"
     return Drawing(name, f"{TITLE}, {pictures.model}", caption, partial(_plot, pictures, method))
@@ -49,8 +49,17 @@ def _plot(pictures: Pictures, method: str) -> Figure:
     grid = figure.subplots(count, 3, squeeze=False)
     for i, (left, middle, right) in enumerate(grid):
         before, after = float(pictures.confidence[i]), float(pictures.confidence_perturbed[m, i])
-        show(left, pictures.images[i], f"confidence {before:.2f}", wrapped(pictures.class_names[i]))
+        show(left, pictures.images[i], f"{_word(pictures)} {before:.2f}", wrapped(pictures.class_names[i]))
         show(middle, blend(pictures.images[i], pictures.heatmaps[m, i]), method)
-        drop = f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
+        drop = f"{_word(pictures)} {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
         show(right, pictures.perturbed[m, i], drop)
     return figure
+
+
+def _meaning(pictures: Pictures) -> str:
+    of_class = pictures.confidence_of == "probability"
+    return "confidence is the explained class's probability" if of_class else "score is what is explained"
+
+
+def _word(pictures: Pictures) -> str:
+    return "confidence" if pictures.confidence_of == "probability" else "score"

@@ -20,7 +20,8 @@ Pixels = NDArray[np.uint8]
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """N images of one model, M methods. images (N, H, W, 3); heatmaps (M, N, H, W) in [0, 1]; perturbed
-    (M, N, H, W, 3); confidence (N,), confidence_perturbed (M, N): the explained class's probability."""
+    (M, N, H, W, 3); confidence (N,), confidence_perturbed (M, N): the explained class's probability, or where
+    confidence_of is "score" the explained score, which isn't one."""
 
     model: str
     layer: str
@@ -32,6 +33,7 @@ class Pictures:
     perturbed: Pixels
     confidence: NDArray[np.floating[Any]]
     confidence_perturbed: NDArray[np.floating[Any]]
+    confidence_of: str
 
     @property
     def slug(self) -> str:
@@ -52,9 +54,12 @@ def load(run: RunFolder) -> Iterator[Pictures]:
 
 
 def _pictures(arrays: dict[str, Any]) -> Pictures:
+    arrays = {"confidence_of": "probability", **arrays}  # files of earlier runs lack it
     values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
     values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}
-    values |= {name: str(values[name]) for name in ("model", "layer")}
+    values |= {name: str(values[name]) for name in ("model", "layer", "confidence_of")}
+    if values["heatmaps"].dtype == np.uint8:  # earlier versions stored numbers in [0, 1]
+        values["heatmaps"] = values["heatmaps"] / np.float32(255)
     return Pictures(**values)
 
 

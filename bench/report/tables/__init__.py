@@ -12,6 +12,7 @@ from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.by_metric import metric_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import long_frame, wide_frame
+from axiom_bench.report.tables.headline import headline_tables
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.overview import overview_table
@@ -22,14 +23,15 @@ from axiom_bench.report.tables.table import Table
 
 
 def write_tables(run: RunFolder, folder: Path) -> list[Table]:
-    """Write every table as Markdown and LaTeX; summary.csv (long), overview.csv (wide) and runtime.csv for programs.
+    """Write every table as Markdown and LaTeX, and a short one for each headline metric; summary.csv (long),
+    overview.csv (wide) and runtime.csv for programs. The tables of the page.
 
     Raises BenchError where the folder can't be written.
     """
     tables = list(all_tables(run, run.summary, run.split_summary))
-    for table in tables:
+    for table in (*tables, *headline_tables(run, run.summary)):
         files.write(folder / f"{table.name}.md", to_markdown(table).encode())
-        files.write(folder / f"{table.name}.tex", to_latex(table).encode())
+        files.write(folder / f"{table.name}.tex", to_latex(table, run.options.latex.width).encode())
     frames = {
         "summary": long_frame(run, run.summary, run.split_summary),
         "overview": wide_frame(run, run.summary),

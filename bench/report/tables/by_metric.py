@@ -9,7 +9,7 @@ import pandas as pd
 from axiom_bench.report.numbers import number
 from axiom_bench.report.run_folder import RunFolder, Setting, Value, rows_at
 from axiom_bench.report.statistics.best import on_common_images, winners
-from axiom_bench.report.tables.table import Cell, Group, Table, row
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import (
     by_metric,
     common_notes,
@@ -21,9 +21,9 @@ from axiom_bench.report.tables.text import (
     other_statuses,
 )
 
+TITLE = "All metrics"
 HEADER = ("Method", "Images", "Rows", "Median", "Mean", "Standard error", "Other statuses")
 COMMON = "In common"
-MEDIAN, MEAN = 3, 4  # columns
 NOTE = (
     "Images, rows: those with status ok, which the statistics are over. Bold: best in the metric's direction, by the "
     "median for ratios, whose tails are heavy where the score is near 0, and else by the mean."
@@ -42,6 +42,7 @@ def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
             Group(
                 group_title(value, whole_set),
                 tuple(_rows(run, setting, rows, value, whole_set or value.name not in whole_sets, has_common)),
+                value.name,
             )
             for value, whole_set, rows in metrics
         )
@@ -52,7 +53,10 @@ def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
             *metric_notes(value for value, _, _ in metrics),
         )
         header = (*HEADER[:-1], COMMON, HEADER[-1]) if has_common else HEADER
-        yield Table(f"metrics_{i}", f"All metrics, {run.label(setting)}", header, groups, notes, text_last=True)
+        label = run.label(setting)
+        yield Table(
+            f"metrics_{i}", f"{TITLE}, {label}", header, groups, notes, text_last=True, family=TITLE, label=label
+        )
 
 
 def _rows(
@@ -60,13 +64,15 @@ def _rows(
 ) -> Iterator[tuple[Cell, ...]]:
     """is_ranked: whether a value may be bold; a metric with a value of the whole data set is ranked by that alone.
     has_common: whether the table has the column of values on common images, where then the best of a metric is bold."""
-    lead = MEDIAN if value.lead == "median" else MEAN
     differ = on_common_images(rows)
-    bold = len(HEADER) - 1 if differ else lead
     for (_, entry), is_best in zip(rows.iterrows(), winners(run, setting, rows, value), strict=True):
-        counts = (f"{entry['images']:,}", f"{entry['n']:,}")
-        texts = [name_of(entry["method"]), *counts, *(number(entry[name]) for name in ("median", "mean"))]
-        texts[lead] = marked(texts[lead], entry)
-        common = [number(entry[f"common_{value.lead}"]) if differ else ""] if has_common else []
-        texts += [number(entry["standard_error"]), *common, other_statuses(entry["statuses"])]
-        yield row(*texts, bold=[bold] if is_best and is_ranked else [])
+        is_bold = is_best and is_ranked
+        cells = [Cell(name_of(entry["method"])), count(entry["images"]), count(entry["n"])]
+        for name in ("median", "mean"):
+            leads = name == value.lead
+            text = marked(number(entry[name]), entry) if leads else None
+            cells.append(numeric(entry[name], text, bold=leads and is_bold and not differ))
+        cells.append(numeric(entry["standard_error"]))
+        if has_common:
+            cells.append(numeric(entry[f"common_{value.lead}"], bold=is_bold) if differ else Cell(""))
+        yield (*cells, Cell(other_statuses(entry["statuses"])))

@@ -10,14 +10,13 @@ from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
 from axiom_bench.report.statistics.best import best, winners
 from axiom_bench.report.statistics.runtime import TRACE, milliseconds
 from axiom_bench.report.statistics.summary import leading
-from axiom_bench.report.tables.table import Cell, Group, Table
+from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import (
     common_notes,
     error_notes,
     heading,
-    marked,
     metric_notes,
-    statistic,
+    statistic_cell,
     status_notes,
 )
 
@@ -50,13 +49,12 @@ def _rows(run: RunFolder, setting: Setting, summary: pd.DataFrame, values: list[
     for value in values:
         rows = summary[summary["metric"] == value.name].set_index("method").reindex(methods)
         lead = "mean" if rows["whole_set"].eq(True).any() else value.lead
-        texts = [marked(statistic(row, lead), row) for _, row in rows.iterrows()]
-        is_best = winners(run, setting, rows, value)
-        columns.append([Cell(*pair) for pair in zip(texts, is_best, strict=True)])
+        pairs = zip(rows.iterrows(), winners(run, setting, rows, value), strict=True)
+        columns.append([statistic_cell(row, lead, is_best) for (_, row), is_best in pairs])
     if len(run.runtime):
         times = milliseconds(run, setting)
         total = times.reindex(methods) + times.get(TRACE, float("nan"))
-        columns.append([Cell(number(ms), bold) for ms, bold in zip(total, best(total, TIME), strict=True)])
+        columns.append([numeric(ms, bold=bold) for ms, bold in zip(total, best(total, TIME), strict=True)])
     return tuple((Cell(method), *cells) for method, *cells in zip(methods, *columns, strict=True))
 
 
@@ -64,7 +62,7 @@ def _counts(summary: pd.DataFrame, methods: list[str], name: str) -> list[Cell]:
     """Each method's smallest and largest count over the columns."""
     counts = summary.groupby("method")[name].agg(["min", "max"]).astype(int).reindex(methods)
     pairs = zip(counts["min"], counts["max"], strict=True)
-    return [Cell(f"{low}" if low == high else f"{low}{NOTHING}{high}") for low, high in pairs]
+    return [numeric(high, f"{low}" if low == high else f"{low}{NOTHING}{high}") for low, high in pairs]
 
 
 def _time_notes(run: RunFolder) -> list[str]:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from axiom_bench.report.last_lines import compare_in
-from axiom_bench.report.numbers import number
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.paired import SIGNIFICANCE
-from axiom_bench.report.tables.table import Cell, Group, Table, row
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import group_title
 
 
@@ -24,19 +23,18 @@ def paired_tables(run: RunFolder) -> Iterator[Table]:
     values = [value for value in map(run.value, run.metrics) if value.has_direction]
     for i, setting in enumerate(run.settings, start=1):
         tests = compare_in(run, setting, control, values)
-        groups = (Group(group_title(v), tuple(_rows(tests[tests["metric"] == v.name]))) for v in values)
-        title = f"{control} against the others, {run.label(setting)}"
-        yield Table(
-            f"paired_{i}", title, header, tuple(group for group in groups if group.rows), _notes(control, tests)
-        )
+        rows_of = {value: tuple(_rows(tests[tests["metric"] == value.name])) for value in values}
+        groups = tuple(Group(group_title(value), rows, value.name) for value, rows in rows_of.items() if rows)
+        title, label, notes = f"{control} against the others", run.label(setting), _notes(control, tests)
+        yield Table(f"paired_{i}", f"{title}, {label}", header, groups, notes, family=title, label=label)
 
 
 def _rows(tests: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
     for test in tests.to_dict("records"):
-        counts = (str(test[name]) for name in ("n", "better", "same", "worse"))
-        numbers = (number(test[name]) for name in ("difference", "p", "adjusted"))
-        *cells, last = row(test["method"], *counts, *numbers)
-        yield (*cells, Cell(last.text, test["adjusted"] < SIGNIFICANCE))
+        counts = (count(test[name]) for name in ("n", "better", "same", "worse"))
+        numbers = (numeric(test[name]) for name in ("difference", "p"))
+        adjusted = numeric(test["adjusted"], bold=test["adjusted"] < SIGNIFICANCE)
+        yield (Cell(test["method"]), *counts, *numbers, adjusted)
 
 
 def _notes(control: str, tests: pd.DataFrame) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
@@ -11,6 +12,7 @@ from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value, rows_at
 from axiom_bench.report.statistics import whole_set as whole_sets
 from axiom_bench.report.statistics.best import on_common_images
 from axiom_bench.report.statistics.summary import counts_of
+from axiom_bench.report.tables.table import Cell
 
 ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
 PARTIAL = "\N{DAGGER}"
@@ -58,6 +60,13 @@ def statistic(row: pd.Series, lead: str) -> str:
     if lead == "median":
         return f"{number(row['median'])} ({number(row['mean'])})"
     return with_error(row["mean"], row["standard_error"])
+
+
+def statistic_cell(row: pd.Series, lead: str, bold: bool = False) -> Cell:
+    """`statistic`, marked, with its numbers."""
+    numbers = (row["median"], row["mean"]) if lead == "median" else (row["mean"], row["standard_error"])
+    known = tuple(float(value) for value in numbers) if row.get("n", 0) > 0 else ()
+    return Cell(marked(statistic(row, lead), row), bold, tuple(value for value in known if math.isfinite(value)))
 
 
 def marked(text: str, row: pd.Series) -> str:

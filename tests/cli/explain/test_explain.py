@@ -87,7 +87,7 @@ def test_the_numbers_are_those_of_the_library():
     images = (pixels - mean) / std
     probabilities = model.module(images)[0].softmax(0).detach()
     assert notes == []
-    assert [score.probability for score in shown.top] == pytest.approx(probabilities.topk(5).values.tolist(), rel=1e-4)
+    assert [score.value for score in shown.top] == pytest.approx(probabilities.topk(5).values.tolist(), rel=1e-4)
     targets = torch.tensor([3, 7])
     heatmaps = ab.explain(model.module, model.layer, images.repeat(2, 1, 1, 1), names, targets)
     table = ab.evaluate(
@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_the_library():
         ["sensitivity_error", "conservation_error"],
     ).set_index(["target_class", "method", "metric"])["value"]  # fmt: skip
     for (score, maps), target in zip(shown.maps, (3, 7), strict=True):
-        assert score.probability == pytest.approx(float(probabilities[target]), rel=1e-4)
+        assert score.value == pytest.approx(float(probabilities[target]), rel=1e-4)
         for name, own in zip(names, maps, strict=True):
             np.testing.assert_allclose(own.heatmap, heatmaps[name][[3, 7].index(target)], atol=1e-4)
         for place, name in enumerate(names[:2]):
@@ -113,8 +113,9 @@ def test_the_most_probable_classes(capsys: pytest.CaptureFixture[str]):
 
 
 def test_a_probability_is_zero_or_one_alone():
-    percents = [ClassScore("", probability).percent for probability in (0.0, 1e-12, 0.004, 0.294, 0.9999, 1.0)]
+    percents = [ClassScore("", probability).text for probability in (0.0, 1e-12, 0.004, 0.294, 0.9999, 1.0)]
     assert percents == ["0 %", "<1 %", "<1 %", "29 %", ">99 %", "100 %"]
+    assert ClassScore("", 4.2, is_probability=False).text == "score 4.20"
 
 
 def test_a_user_s_own_network_and_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
