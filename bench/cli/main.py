@@ -19,6 +19,7 @@ from axiom_bench.errors import BenchError, unknown
 
 INTERRUPTED, UNREAD = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
 KINDS = ("methods", "peers", "metrics", "models", "data", "experiments")
+FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
 EXAMPLES = """\
 examples:
@@ -53,11 +54,12 @@ def parse(argv: Sequence[str]) -> Namespace:
     """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an unknown command."""
     top = parser()
     options, rest = top.parse_known_args(_with_command(list(argv)))
-    if hasattr(options, "images"):  # KEY=VALUE may stand anywhere among the images, and both behind options
-        words = [*options.images, *(argument for argument in rest if not argument.startswith("-"))]
-        options.overrides = [word for word in words if _is_override(word)]
-        options.images = [Path(word) for word in words if not _is_override(word)]
-        rest = [argument for argument in rest if argument.startswith("-")]
+    for name in FILES:
+        if hasattr(options, name):  # KEY=VALUE may stand anywhere among the files, and both behind options
+            words = [*getattr(options, name), *(argument for argument in rest if not argument.startswith("-"))]
+            options.overrides = [word for word in words if _is_override(word)]
+            setattr(options, name, [Path(word) for word in words if not _is_override(word)])
+            rest = [argument for argument in rest if argument.startswith("-")]
     unrecognized = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
     if unrecognized:
         top.error(f"unrecognized arguments: {' '.join(unrecognized)}")
@@ -87,9 +89,7 @@ def parser() -> ArgumentParser:
     run.add_argument("--cfg", choices=("job",), help="print the resolved configuration of the (first) job and stop")
     run.set_defaults(command=_run)
 
-    report = commands.add_parser("report", help="tables, figures and report.html again, from a run's records")
-    report.add_argument("run_folder", type=Path)
-    report.set_defaults(command=_report)
+    _add_report(commands.add_parser("report", help="tables, figures and report.html again, from the records of runs"))
 
     gate = commands.add_parser("gate", help="compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare")
     gate.add_argument("run_folder", type=Path)
@@ -109,6 +109,16 @@ def parser() -> ArgumentParser:
     tidy.add_argument("--drop", action="store_true", help="also delete the records that the last command didn't need")
     tidy.set_defaults(command=_tidy)
     return top
+
+
+def _add_report(report: ArgumentParser) -> None:
+    report.add_argument(
+        "run_folders", nargs="+", metavar="RUN", help="run folders, several are combined; also report.KEY=VALUE"
+    )
+    report.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="of a combination; default: combined beside the runs"
+    )
+    report.set_defaults(command=_report)
 
 
 def _add_explain(explain: ArgumentParser) -> None:
@@ -166,9 +176,9 @@ def _run(options: Namespace) -> int:
 
 
 def _report(options: Namespace) -> int:
-    from axiom_bench import report
+    from axiom_bench.cli import report
 
-    print(f"report: {report.write(options.run_folder)}")
+    print(f"report: {report.write(options.run_folders, options.overrides, options.output)}")
     return 0
 
 

@@ -131,7 +131,7 @@ def test_options_may_stand_among_overrides():
     ]
 
 
-@pytest.mark.parametrize("argv", [["--confg", "job"], ["data.size=3", "--methods", "cam"], ["report", "a", "b=c"]])
+@pytest.mark.parametrize("argv", [["--confg", "job"], ["data.size=3", "--methods", "cam"], ["gate", "a", "b=c"]])
 def test_an_unknown_option(argv: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         main(argv)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
+from axiom_bench.records import reading
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.saving import SavedFigure
+from axiom_bench.report.page import combined, ran
 from axiom_bench.report.page import figures as figures_part
-from axiom_bench.report.page import ran
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
@@ -36,12 +37,15 @@ def _sections(
         yield figures_part.section(figures)
         yield Section("tables", "Tables", render("tables.html.j2", tables=tables[1:]))
     yield ran.section(run)
+    if reading.is_combined(run.manifest):
+        yield combined.section(run)
     yield _again(run)
 
 
 def _again(run: RunFolder) -> Section:
-    """The command line of the run, quoted for a shell, and the versions."""
-    command = shlex.join(["axiom-bench", *run.manifest.get("overrides", ())])
+    """The command line of the run, or of each that was combined, quoted for a shell, and the versions."""
+    runs = run.manifest.get("runs") or [run.manifest]
+    command = "\n".join(shlex.join(["axiom-bench", *(part.get("overrides") or ())]) for part in runs)
     versions, commit = run.manifest.get("versions") or {}, run.manifest.get("git_commit")
     body = render("again.html.j2", command=command, versions=versions, commit=commit)
     return Section("again", "Reproduce", body)

@@ -20,7 +20,7 @@ def section(run: RunFolder) -> Section:
         data=_data(run),
         methods=[run.method_title(name) for name in run.manifest.get("methods") or ()],
         device=run.manifest.get("device"),
-        precision=_precision(run.manifest.get("precision")),
+        precision=precision_text(run.manifest.get("precision")),
     )
     return Section("ran", "Models and data", body)
 
@@ -79,7 +79,7 @@ def _data(run: RunFolder) -> list[dict[str, str]]:
     return rows
 
 
-def _precision(precision: Any) -> str:
+def precision_text(precision: Any) -> str:
     """ "trunk fp32, head fp32", or what else the manifest says."""
     if isinstance(precision, dict):
         return ", ".join(f"{part} {kind}" for part, kind in precision.items())
