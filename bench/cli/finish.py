@@ -36,6 +36,7 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
     if completed:
         before = _previous_manifest(folder)
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
+        written["seconds"] = _seconds(before, written)
         manifest_file.write(folder, written)
         run = RunFolder.read(folder)
         dropped = no_longer_shown(before, written)
@@ -51,6 +52,12 @@ def _previous_manifest(folder: Path) -> Mapping[str, Any]:
         return reading.read_manifest(folder)
     except BenchError:
         return {}
+
+
+def _seconds(before: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job that found everything there, the seconds of the command that computed it: they are what it cost."""
+    seconds = {**(before.get("seconds") or {}), **written["seconds"]}
+    return {job["job"]: seconds[job["job"]] for job in written["jobs"] if job["job"] in seconds}
 
 
 def _counts(run: RunFolder, completed: Sequence[Outcome]) -> Iterator[str]:

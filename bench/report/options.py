@@ -14,7 +14,10 @@ from typing import Any
 import yaml
 
 from axiom_bench.configs import conf_folder
-from axiom_bench.errors import unknown
+from axiom_bench.errors import BenchError, unknown
+
+FORMATS = ("png", "pdf", "svg")  # of figures
+WIDTHS = ("auto", "column", "page")  # of LaTeX tables
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Figures:
 
     over_models, by_depth: metrics of the layer. plane: the two errors of the axiom plane; floor: the two coordinates of
     its floor. grid: methods of the maps side by side, None for all. perturbed: a method. pair: two methods.
+    formats: of the files, png and others of FORMATS. columns: whether each figure has a file for a column, too.
     """
 
     over_models: tuple[str, ...]
@@ -32,6 +36,26 @@ class Figures:
     grid: tuple[str, ...] | None
     perturbed: str | None
     pair: tuple[str, ...]
+    formats: tuple[str, ...]
+    columns: bool
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            if name not in FORMATS:
+                raise unknown("format of report.figures.formats", name, FORMATS)
+        if FORMATS[0] not in self.formats:
+            raise BenchError(f"report.figures.formats needs {FORMATS[0]}, which report.html shows: [{FORMATS[0]},pdf].")
+
+
+@dataclass(frozen=True)
+class Latex:
+    """width: of the LaTeX tables, one of WIDTHS; auto: of a column where a table fits into it, else of a page."""
+
+    width: str
+
+    def __post_init__(self) -> None:
+        if self.width not in WIDTHS:
+            raise unknown("report.latex.width", str(self.width), WIDTHS)
 
 
 @dataclass(frozen=True)
@@ -43,14 +67,16 @@ class Options:
     columns: tuple[str, ...]
     compare: str | None
     figures: Figures
+    latex: Latex
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Options:
         """From the manifest's config. Raises BenchError, with the nearest names, for an unknown key."""
         defaults, chosen = deepcopy(_defaults()), dict(config.get("report") or {})
         figures = defaults.pop("figures") | _checked("report.figures key", Figures, chosen.pop("figures", None) or {})
+        latex = defaults.pop("latex") | _checked("report.latex key", Latex, chosen.pop("latex", None) or {})
         options = defaults | _checked("report key", cls, chosen)
-        return cls(**_tuples(options), figures=Figures(**_tuples(figures)))
+        return cls(**_tuples(options), figures=Figures(**_tuples(figures)), latex=Latex(**latex))
 
 
 def check_names(options: Options, methods: Collection[str], values: Collection[str]) -> None:
@@ -67,6 +93,15 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
             for name in requested:
                 if name is not None and name not in names:
                     raise unknown(f"{kind} for report.{key}", name, names)
+
+
+def with_settings(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with other `config.report` settings, {"headline": ..., "figures": {...}}."""
+    config = manifest.get("config") or {}
+    report = dict(config.get("report") or {})
+    for key, value in settings.items():
+        report[key] = {**(report.get(key) or {}), **value} if isinstance(value, Mapping) else value
+    return {**manifest, "config": {**config, "report": report}} if settings else dict(manifest)
 
 
 @cache

@@ -51,6 +51,7 @@ SETTINGS = {
     "runtime.repeats": _whole(0, "a number of repetitions"),
     "runtime.batch_size": _whole(1, "a number of rows"),
     "pictures.rows": _whole(0, "a number of rows"),
+    "pictures.gallery": _optional(_whole(0, "a number of images"), "all"),
     "pictures.perturbation": Setting(
         lambda value: isinstance(value, str), "a metric that perturbs, as confidence_drop"
     ),
@@ -64,6 +65,9 @@ SETTINGS = {
     "report.figures.grid": _optional(METHODS, "all"),
     "report.figures.perturbed": _optional(METHOD, "no such figure"),
     "report.figures.pair": METHODS,
+    "report.figures.formats": Setting(_is_list_of_names, "a list of formats, as [png,pdf,svg]"),
+    "report.figures.columns": SWITCH,
+    "report.latex.width": Setting(lambda value: isinstance(value, str), "auto, column or page"),
     "device.deterministic": SWITCH,
 }
 

@@ -1,4 +1,4 @@
-"""A section of the page: what one file of the report contributes to report.html."""
+"""A section of the page: what one part of the report contributes to report.html."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ class Section:
 
     styles, scripts: files in page/static/ that the section needs; the page holds each of them once, in the order of
     first use. data: {id: what a script reads}, written as JSON into <script type="application/json" id=...> elements.
+
+    The page forbids eval and scripts that aren't files of page/static/. When colours change it sends the event
+    "themechange" to `document`; CSS needs nothing but the page's custom properties.
     """
 
     id: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from axiom_bench.report.numbers import NOTHING, number, share, with_error
-from axiom_bench.report.page.html import typeset
-from axiom_bench.report.tables.latex import escape, to_latex
+from axiom_bench.report.page.templating import typeset
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.table import Group, Table, row
 
@@ -72,31 +71,6 @@ def test_markdown() -> None:
         "# A_title\n\n## net_1 & co\n\n"
         "| Method | Error<br>mean | Why |\n|:---|---:|:---|\n| grad_cam | **-0.500** | 50 % |\n"
         "| x\\|y | 1.20e-7 | - |\n\nn_1 = 3.\n"
-    )
-
-
-def test_latex() -> None:
-    text = to_latex(TABLE)
-    assert r"grad\_cam & \textbf{$-$0.500} & 50 \% \\" in text
-    assert r"1.20$\cdot10^{-7}$" in text
-    assert r"\multicolumn{3}{l}{\textit{net\_1 \& co}} \\" in text
-    assert r"\shortstack[r]{Error \\ mean}" in text
-    assert r"\begin{tabular}{lrl}" in text
-    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
-    assert r"\label{tab:some-table}" in text
-
-
-def test_a_long_table_breaks_over_pages() -> None:
-    rows = tuple(row(f"m{i}", "1", "-") for i in range(50))
-    text = to_latex(Table("t", "T", TABLE.header, (Group("", rows),)))
-    assert r"\begin{longtable}" in text
-    assert r"\endhead" in text
-    assert r"\begin{table}" not in text
-
-
-def test_every_special_character_of_latex() -> None:
-    assert escape(r"a_b&c%d$e#f{g}h~i^j\k") == (
-        r"a\_b\&c\%d\$e\#f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k"
     )
 
 

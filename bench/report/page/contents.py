@@ -1,0 +1,44 @@
+"""What the page shows, in its order: one section of each part of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from axiom_bench.records import reading
+from axiom_bench.report.charts import section as charts
+from axiom_bench.report.figures.drawing import LeftOut
+from axiom_bench.report.figures.saving import SavedFigure
+from axiom_bench.report.page import combined, definitions, findings, this_run
+from axiom_bench.report.page import figures as page_figures
+from axiom_bench.report.page import tables as page_tables
+from axiom_bench.report.page.header import header
+from axiom_bench.report.page.html import assemble
+from axiom_bench.report.page.section import Section
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.tables.table import Table
+
+
+def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section) -> str:
+    """The whole page; gallery: its section. The same run gives the same text."""
+    return assemble(header(run), list(_sections(run, tables, figures, gallery)))
+
+
+def _sections(
+    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section
+) -> Iterator[Section]:
+    methods, metrics = definitions.definitions_of(run)
+    terms = definitions.terms(methods, metrics)
+    yield findings.section(run, terms)
+    if not run.records.empty:
+        yield page_tables.overview(tables[0], terms)
+        interactive = charts.section(run)
+        if interactive:
+            yield interactive
+        elsewhere = page_figures.CHARTED if interactive else ()
+        yield page_figures.section(run, figures, elsewhere)
+        yield gallery
+        yield page_tables.section(tables[1:], terms)
+        yield definitions.section(methods, metrics)
+    yield this_run.section(run)
+    if reading.is_combined(run.manifest):
+        yield combined.section(run)

@@ -1,0 +1,178 @@
+"""Tables as LaTeX: what is escaped, how wide they are, and, where a TeX is installed, that they compile and fit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from axiom_bench.errors import BenchError
+from axiom_bench.report.options import Options
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.tables import write_tables
+from axiom_bench.report.tables.headline import headline_tables
+from axiom_bench.report.tables.latex import to_latex
+from axiom_bench.report.tables.latex_text import breakable, escape, number
+from axiom_bench.report.tables.latex_widths import COLUMN, PAGE, POINTS, SEPARATION, fit
+from axiom_bench.report.tables.table import Group, Table, row
+
+NASTY = (
+    r"a & b % c $ d # e _ f { g } h ~ i ^ j \ k < l > m | n \input{/etc/passwd} [o] *p* ``q'' r--s",
+    "Łódź Ångström é ñ ü ß Ž ő ą Đ « » ’ … − ± ≤ α ∞ 犬 Ж 🐶 \u202e",  # noqa: RUF001
+    "[first]",
+    "*starred*",
+    "my_package.my_module.my_very_long_function_name_of_a_users_own_method",
+    "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+)
+HEADER = ("Method", "Error\nmean", "Why")
+TABLE = Table(
+    "some_table",
+    "A_title",
+    HEADER,
+    (Group("net_1 & co", (row("grad_cam", "-0.500", "50 %", bold=[1]),)),),
+    ("n_1 = 3.",),
+    text_last=True,
+)
+PDFLATEX = shutil.which("pdflatex")
+DOCUMENT = r"""\documentclass[10pt%(option)s]{article}
+\usepackage[textwidth=7in,columnsep=0.4in,textheight=9.3in]{geometry}
+\usepackage{array,booktabs,longtable}
+\begin{document}
+%(body)s
+\end{document}
+"""
+
+
+def test_a_short_table_is_a_float_of_a_column() -> None:
+    text = to_latex(TABLE)
+    assert r"\begin{table}" in text
+    assert r"grad\_\allowbreak{}cam & \textbf{\boldmath $-$0.500} & 50 \% \\" in text
+    assert r"\linewidth}@{}}{\textit{net\_\allowbreak{}1 \& co}} \\*" in text
+    assert r"Error\newline mean" in text
+    assert text.count(r"\label{tab:some-table}") == text.count(r"\caption{A\_title.}") == 1
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+    assert r"\begin{table*}" in to_latex(TABLE, "page")
+
+
+def test_a_long_table_breaks_over_pages_with_one_label() -> None:
+    rows = tuple(row(f"m{i}", "1", "-") for i in range(60))
+    text = to_latex(Table("t", "T", TABLE.header, (Group("", rows),), ("A note.",)))
+    order = [
+        r"\begin{longtable}",
+        r"\label{tab:t}",
+        r"\endfirsthead",
+        r"\endhead",
+        r"\endfoot",
+        "A note.",
+        r"\endlastfoot",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    assert text.count(r"\label") == text.count(r"\caption") == 1
+    assert r"\begin{table}" not in text
+
+
+def test_every_special_character_of_latex() -> None:
+    assert escape(r"a_b&c%d$e#f{g}h~i^j\k") == (
+        r"a\_b\&c\%d\$e\#f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k"
+    )
+    assert escape("犬é≤") == r"U+72ACé$\le$"
+    assert breakable("zero_map of grad_cam_") == r"zero\_\allowbreak{}map of grad\_\allowbreak{}cam\_"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<1e-6", "$<10^{-6}$"),
+        ("1.20e-7", r"1.20$\cdot10^{-7}$"),
+        ("-0.500 (-1.5)", "$-$0.500 ($-$1.5)"),
+        ("0.5 ± 0.1", r"0.5~$\pm$~0.1"),
+        ("0.5 [-0.1, 0.9]", "0.5 {[}$-$0.1,~0.9{]}"),
+    ],
+)
+def test_numbers(text: str, expected: str) -> None:
+    assert number(text) == expected
+
+
+def test_a_table_too_wide_for_a_page_is_cut_into_parts_that_fit() -> None:
+    header = ("Method", *(f"Conservation error of network {i}" for i in range(30)))
+    table = Table("wide", "Wide", header, (Group("", (row("xgrad_cam", *["0.123 (0.456)"] * 30),)),))
+    for inches in (COLUMN, PAGE):
+        layout = fit(table, inches)
+        assert len(layout.parts) > 1
+        assert [i for part in layout.parts for i, _ in part[1:]] == list(range(1, 31))
+        for part in layout.parts:
+            assert part[0][0] == 0
+            assert sum(width for _, width in part) + SEPARATION * (len(part) - 1) <= inches * POINTS + 1e-6
+    assert to_latex(table).count(r"\begin{tabular}") == len(fit(table, PAGE).parts)
+
+
+def test_a_headline_table_has_titles_networks_and_counts(usual_run: Path) -> None:
+    run = RunFolder.read(usual_run)
+    tables = {table.name: table for table in headline_tables(run, run.summary)}
+    assert list(tables) == ["headline_conservation_error", "headline_box_iou"]
+    table = tables["headline_conservation_error"]
+    assert table.header == ("Method", "scenes_fc", "scenes_residual")
+    methods = [cells[0].text for cells in table.groups[0].rows]
+    assert methods == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]  # on the score's scale
+    values = run.records[(run.records["model"] == "scenes_fc") & (run.records["metric"] == "conservation_error")]
+    median = values.loc[values["method"] == "grad_cam", "value"].median()
+    assert table.groups[0].rows[0][1].text.startswith(f"{median:.3f}")
+    assert "n = 120 images, 120 rows." in table.notes[0]
+    assert any("random: not_on_score_scale" in note for note in table.notes)
+
+
+def test_an_unknown_width_or_format_is_a_sentence() -> None:
+    with pytest.raises(BenchError, match=r"report.latex.width.*collumn.*column"):
+        Options.of({"report": {"latex": {"width": "collumn"}}})
+    with pytest.raises(BenchError, match="needs png"):
+        Options.of({"report": {"figures": {"formats": ["pdf"]}}})
+    with pytest.raises(BenchError, match=r"jpg"):
+        Options.of({"report": {"figures": {"formats": ["png", "jpg"]}}})
+
+
+def nasty_tables() -> list[Table]:
+    rows = tuple(row(text, "<1e-6", "-1,234 (-2.50e-9)", text, bold=[0, 1, 2]) for text in NASTY)
+    header = ("Method", "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", NASTY[0], "Why")
+    parts = tuple(Group(text, rows) for text in NASTY)
+    return [
+        Table("nasty", NASTY[0], header, parts[:1], NASTY, text_last=True),
+        Table("nasty_long", NASTY[1], header, parts * 2, NASTY, text_last=True),
+        Table(
+            "wide", "Wide", ("Method", *["Conservation error"] * 25), (Group("", (row("a_b", *["0.5 ± 0.1"] * 25),)),)
+        ),
+        Table("empty", "Empty", HEADER, (), ("Every row has status ok.",)),
+    ]
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="no pdflatex: install a TeX with booktabs, geometry and longtable")
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("width", ["auto", "column"])
+def test_tables_compile_and_fit(usual_run: Path, tmp_path: Path, columns: int, width: str) -> None:
+    run = RunFolder.read(usual_run)
+    write_tables(run, tmp_path)
+    for table in nasty_tables():
+        (tmp_path / f"{table.name}.tex").write_text(to_latex(table, width))
+    inputs = [_input(path, columns) for path in sorted(tmp_path.glob("*.tex"))]
+    assert len(inputs) > 8
+    text = DOCUMENT % {"option": ",twocolumn" if columns == 2 else "", "body": "\n".join(inputs)}
+    (tmp_path / "document.tex").write_text(text)
+    command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "document.tex"]
+    for _ in range(2):  # labels, and the widths of longtables
+        result: Any = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
+        )
+        assert result.returncode == 0, result.stdout[-2000:]
+    log = (tmp_path / "document.log").read_text(errors="replace")
+    assert [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log) if float(points) > 1] == []
+    assert "multiply defined" not in log
+    assert "Float too large" not in log
+
+
+def _input(path: Path, columns: int) -> str:
+    line = rf"\input{{{path.stem}}}\clearpage"
+    return rf"\onecolumn {line}\twocolumn" if columns == 2 and r"\onecolumn" in path.read_text() else line
