@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -79,8 +78,8 @@ def benchmark(
 ) -> tuple[Floats, Integers]:
     """Standard normal numbers (rows, methods) with the image of each row: one to three objects an image.
 
-    A quarter of the variance each belongs to the image, the image under one method, the object, and the object under one
-    method: two methods correlate by 0.5 on an object, and so do two objects of an image under one method.
+    A quarter of the variance each belongs to the image, the image under one method, the object, and the object under
+    one method: two methods correlate by 0.5 on an object, and so do two objects of an image under one method.
     """
     image = np.repeat(np.arange(images), generator.integers(1, 4, images))
     parts = [(images, 1), (images, len(shifts)), (len(image), 1), (len(image), len(shifts))]
@@ -147,7 +146,8 @@ def _bca(means: Floats, mean: Floats, total: Floats, count: Floats) -> Floats:
 @dataclass(frozen=True)
 class Errors:
     """Shares of simulated benchmarks. family: a pair without a difference is called different, or one with a difference
-    the wrong way round. best: a best method isn't among the bold ones. found: pairs with a difference that are found."""
+    the wrong way round. best: a best method isn't among the bold ones. found: pairs with a difference that are
+    found."""
 
     family: float
     best: float
@@ -180,7 +180,8 @@ def errors(
 
 
 def shown(kind: Kind, images: int, benchmarks: int, seed: int = 0) -> float:
-    """How often a pair is found that differs by the median of what such benchmarks call the smallest difference shown."""
+    """How often a pair is found that differs by the median of what such benchmarks call the smallest difference
+    shown."""
     generator, names = np.random.default_rng(seed), [str(place) for place in range(METHODS)]
     smallest = []
     for _ in range(max(benchmarks // 10, 10)):
@@ -203,15 +204,16 @@ def tables(benchmarks: int) -> Iterator[str]:
     """The tables of the page, one after the other."""
     margin = 100 * 1.96 * sqrt(0.95 * 0.05 / benchmarks)
     yield (
-        f"{benchmarks:,} benchmarks of each kind and size, {METHODS} methods, 1 to 3 objects an image, {RESAMPLES:,} resamples. A share of 95 % "
-        f"is known to {margin:.1f} points either way, or less, since a benchmark has {METHODS} intervals."
+        f"{benchmarks:,} benchmarks of each kind and size, {METHODS} methods, 1 to 3 objects an image, {RESAMPLES:,} "
+        f"resamples. A share of 95 % is known to {margin:.1f} points either way, or less, since a benchmark has "
+        f"{METHODS} intervals."
     )
     yield "How often a 95 % interval holds the true value, in per cent:"
     yield _markdown([("values", "images", *INTERVALS), *_rows(_coverage_row, (*IMAGES, MANY_IMAGES), benchmarks)])
     yield (
-        "How often the comparison of all methods makes an error, in per cent: with all methods alike any difference that is "
-        "found is false; with three of six better than the rest, a difference between two of the three, or of the others; "
-        f"goal 5.0, known to {margin:.1f}."
+        "How often the comparison of all methods makes an error, in per cent: with all methods alike any difference "
+        "that is found is false; with three of six better than the rest, a difference between two of the three, or of "
+        f"the others; goal 5.0, known to {margin:.1f}."
     )
     yield _markdown([ERRORS, *_rows(_error_row, IMAGES, benchmarks)])
 

@@ -91,7 +91,9 @@ def _of_batch(job: Job, cut_model: CutModel, batch: Batch) -> Iterator[dict[str,
             "picture": webp(pictures[row]),
             "outline": None if masks is None else outline(masks[row]),
             "methods": list(maps),
-            "maps": [webp(np.round(255 * heatmap)) if np.isfinite(heatmap).all() else None for heatmap in maps.values()],
+            "maps": [
+                webp(np.round(255 * heatmap)) if np.isfinite(heatmap).all() else None for heatmap in maps.values()
+            ],
             "disagreement": disagreement(list(maps.values())),
         }
 

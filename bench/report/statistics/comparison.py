@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -33,9 +34,9 @@ class Comparison:
     pairs: PAIR_COLUMNS, a row for each pair of groups; see `differences.statistics`. adjusted: p after Holm, over all
     pairs of this metric in this setting. detectable: see `differences.detectable`. Empty without a direction.
     places: PLACE_COLUMNS by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
-    places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how many
-    are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all that
-    can't be told to be worse than it; nobody where no group is worse.
+    places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
+    many are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all
+    that can't be told to be worse than it; nobody where no group is worse.
     left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
     which are in no pair and have no place. are_binary: all values are 0 or 1. of_whole_set: they are of the whole data
     set, and the pairs have no counts by image.
@@ -58,28 +59,44 @@ class Comparison:
         sign = {"lower": 1, "higher": -1}.get(self.better, 0)
         return tuple(sorted(self.groups, key=lambda group: sign * float(self.places.loc[group[0], "value"])))
 
+    def group_of(self, method: str) -> tuple[str, ...]:
+        """All methods that coincide with a compared method, itself among them."""
+        return next(group for group in self.groups if method in group)
+
+    @property
+    def not_worse(self) -> Groups:
+        """Of the groups behind the best value those that can't be told to be worse than it."""
+        best, *others = self.ranked
+        return tuple(
+            group
+            for group in others
+            if not self.differ(group[0], best[0]) or self.pair(group[0], best[0])["effect"] > 0
+        )
+
     def pair(self, first: str, second: str) -> Mapping[str, Any]:
         """PAIR_COLUMNS of two groups, by their first methods, seen from `first`."""
-        for row in self.pairs.to_dict("records"):
-            if (row["first"], row["second"]) == (first, second):
-                return row
-            if (row["first"], row["second"]) == (second, first):
-                swapped = {"first": first, "second": second, "better": row["worse"], "worse": row["better"]}
-                signs = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
-                return {**row, **swapped, **signs, "effect": -row["effect"]}
-        raise KeyError((first, second))
+        if (first, second) in self._rows:
+            return self._rows[first, second]
+        row = self._rows[second, first]
+        swapped = {"first": first, "second": second, "better": row["worse"], "worse": row["better"]}
+        signs = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"], "effect": -row["effect"]}
+        return {**row, **swapped, **signs}
 
-    def is_worse(self, method: str, than: str) -> bool:
-        """Whether a method is worse than another, at 5 % after Holm; by the first methods of their groups."""
-        pair = self.pair(method, than)
-        return bool(pair["adjusted"] < LEVEL and pair["effect"] < 0)
+    def differ(self, first: str, second: str) -> bool:
+        """Whether two groups, by their first methods, differ at 5 % after Holm; False without a direction."""
+        return bool(len(self.pairs) and self.pair(first, second)["adjusted"] < LEVEL)
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+        rows = ({str(name): entry for name, entry in row.items()} for row in self.pairs.to_dict("records"))
+        return {(row["first"], row["second"]): row for row in rows}
 
 
 def compare_methods(
     values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, constructed: Collection[str] = ()
 ) -> Comparison | None:
-    """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. better: "lower",
-    "higher" or "none". lead: "mean" or "median". constructed: methods that win by construction.
+    """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. better:
+    "lower", "higher" or "none". lead: "mean" or "median". constructed: methods that win by construction.
 
     None where no other method has a value.
     """
@@ -104,8 +121,8 @@ def compare_methods(
 
 
 def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collection[str] = ()) -> Comparison | None:
-    """From one metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that all
-    compared methods have; None where there are none.
+    """From one metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that
+    all compared methods have; None where there are none.
 
     The error of a difference is its deviation over the run's resamples, which are the same for all methods. p, the
     intervals and `detectable` take it as normal: there are no values by image to count or to rank. p is NaN where the

@@ -48,8 +48,8 @@ def statistics(differences: Floats, better: str, lead: str, are_binary: bool) ->
     n: images. better, same, worse: on how many of them the first method is. difference, low, high: of first - second
     with its 95 % interval, see `bootstrap`. effect: the matched-pairs rank-biserial correlation (Kerby, Compr. Psychol.
     2014), the share of Wilcoxon's ranks in favour of the first method minus the share against it. p: two-sided, of
-    Wilcoxon's signed-rank test over the images that differ; of values that are 0 or 1 (are_binary) of the exact sign test,
-    which with one row an image is McNemar's. 1 where no image differs, NaN without images.
+    Wilcoxon's signed-rank test over the images that differ; of values that are 0 or 1 (are_binary) of the exact sign
+    test, which with one row an image is McNemar's. 1 where no image differs, NaN without images.
     """
     gain = differences if better == "higher" else -differences
     n, ahead, behind = (is_so.sum(axis=0) for is_so in (np.isfinite(gain), gain > 0, gain < 0))
@@ -127,8 +127,8 @@ def detectable(differences: Floats, are_binary: bool, tests: int) -> Floats:
 
 def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
     """The difference with this standard error that so many images show with a probability of 80 %, at 5 % over a family
-    of so many tests: (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the quantiles of Student's distribution with one degree
-    of freedom fewer than images. NaN for fewer than two images, and for an error of 0."""
+    of so many tests: (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the quantiles of Student's distribution with one
+    degree of freedom fewer than images. NaN for fewer than two images, and for an error of 0."""
     from scipy.special import stdtrit
 
     if images < 2:
@@ -146,7 +146,8 @@ def _centre(values: Floats, lead: str) -> Floats:
 
 def _interval(differences: Floats, lead: str, are_binary: bool) -> Floats:
     if are_binary and lead == "mean":
-        # Few images differ, or none: two more, half a difference to either side, as Agresti and Min (Biometrics 2005) add.
+        # Few images differ, or none: two more, half a difference to either side, as Agresti and Min (Biometrics 2005)
+        # add.
         differences = np.concatenate([differences, np.full((1, differences.shape[1]), 0.5)])
         differences = np.concatenate([differences, np.full((1, differences.shape[1]), -0.5)])
     intervals = mean_intervals if lead == "mean" else median_intervals
