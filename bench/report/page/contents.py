@@ -17,12 +17,14 @@ from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.table import Table
 
 
-def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut]) -> str:
-    """The whole page. The same run gives the same text."""
-    return assemble(header(run), list(_sections(run, tables, figures)))
+def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section) -> str:
+    """The whole page; gallery: its section. The same run gives the same text."""
+    return assemble(header(run), list(_sections(run, tables, figures, gallery)))
 
 
-def _sections(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut]) -> Iterator[Section]:
+def _sections(
+    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section
+) -> Iterator[Section]:
     methods, metrics = definitions.definitions_of(run)
     terms = definitions.terms(methods, metrics)
     yield findings.section(run, terms)
@@ -33,6 +35,7 @@ def _sections(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFi
             yield interactive
         elsewhere = page_figures.CHARTED if interactive else ()
         yield page_figures.section(run, figures, elsewhere)
+        yield gallery
         yield page_tables.section(tables[1:], terms)
         yield definitions.section(methods, metrics)
     yield this_run.section(run)

@@ -53,8 +53,15 @@
   mark();
 
   // A link to something inside a folded part opens it.
+  function fragment() {
+    try {
+      return decodeURIComponent(location.hash.slice(1));
+    } catch {
+      return ""; // malformed: it names nothing
+    }
+  }
   function reveal() {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = document.getElementById(fragment());
     for (let part = target?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
     if (target) target.scrollIntoView();
   }
