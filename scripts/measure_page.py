@@ -2,8 +2,8 @@
 
 python scripts/measure_page.py results/quick/default/report.html
 
-Prints the page's weight by part, and the median over several fresh openings of when the first text is drawn, all text is
-there (DOMContentLoaded: the page's scripts have run), and all is loaded. Needs Playwright
+Prints the page's weight by part, and the median over several fresh openings of when the first text is drawn, all text
+is there (DOMContentLoaded: the page's scripts have run), and all is loaded. Needs Playwright
 (`pip install axiom-bench[dev]`) and Chromium.
 """
 

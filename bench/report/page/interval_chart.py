@@ -27,8 +27,8 @@ class Row:
 
 
 def interval_chart(label: str, rows: Sequence[Row], is_ratio: bool = False) -> Markup:
-    """label: what the values are, such as "Box IoU, mean with 95 % interval". is_ratio: whether they may spread over powers
-    of ten, for which the scale is then logarithmic."""
+    """label: what the values are, such as "Box IoU, mean with 95 % interval". is_ratio: whether they may spread over
+    powers of ten, for which the scale is then logarithmic."""
     ends = [end for row in rows for end in (row.value, row.low, row.high) if math.isfinite(end)]
     is_log = is_ratio and min(ends) > FLOAT32_ROUNDING and max(ends) > LOG_SPREAD * min(ends)
     start, stop = (min(ends), max(ends)) if is_log else (min(0.0, *ends), max(0.0, *ends))

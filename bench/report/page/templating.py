@@ -19,7 +19,7 @@ def render(template: str, **values: Any) -> Markup:
 
 
 def typeset(text: str) -> Markup:
-    """Escaped, with a true minus, powers of ten, no break inside "n = 3" or "p < 0.001", and the text's own line breaks."""
+    """Escaped, with a true minus, powers of ten, the text's own line breaks, and none inside "n = 3" or "p < 0.001"."""
     html = str(escape(text))
     html = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", html)
     html = html.replace("&lt;1e-6", "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>")
