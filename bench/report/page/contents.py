@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from axiom_bench.records import reading
 from axiom_bench.report.charts import section as charts
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.saving import SavedFigure
-from axiom_bench.report.page import definitions, findings, this_run
+from axiom_bench.report.page import combined, definitions, findings, this_run
 from axiom_bench.report.page import figures as page_figures
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.header import header
@@ -46,3 +47,5 @@ def _sections(
         yield page_tables.section(tables[1:], terms)
         yield definitions.section(methods, metrics)
     yield this_run.section(run)
+    if reading.is_combined(run.manifest):
+        yield combined.section(run)

@@ -31,9 +31,14 @@ def section(run: RunFolder) -> Section:
         commit=manifest.get("git_commit"),
         stages=_stages(manifest.get("seconds") or {}),
         configurations=_configurations(manifest),
-        command=shlex.join(["axiom-bench", *manifest.get("overrides", ())]),
+        command="\n".join(_command(part) for part in manifest.get("runs") or [manifest]),
     )
     return Section("run", "This run", body)
+
+
+def _command(manifest: Mapping[str, Any]) -> str:
+    """The command line of a run, quoted for a shell."""
+    return shlex.join(["axiom-bench", *(manifest.get("overrides") or ())])
 
 
 def _models(run: RunFolder) -> list[dict[str, str]]:
