@@ -97,6 +97,7 @@ def _source() -> str:
 
 
 def source_files() -> list[Path]:
-    """The files whose content decides a report: this package, and `records`, which reads the run."""
+    """The files whose content decides a report: this package, `records`, which reads the run, and the overlay."""
     packages = [Path(module).resolve().parent for module in (__file__, files.__file__)]
-    return sorted(path for package in packages for path in package.rglob("*") if path.suffix in SOURCES)
+    overlay = packages[0].parent / "explanation" / "overlay.py"
+    return sorted([overlay, *(path for package in packages for path in package.rglob("*") if path.suffix in SOURCES)])

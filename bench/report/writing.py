@@ -8,7 +8,6 @@ from axiom_bench.records import files
 from axiom_bench.report import stamp
 from axiom_bench.report.figures.saving import save_figures
 from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.last_lines import last_lines
 from axiom_bench.report.page.contents import page
 from axiom_bench.report.processes import Process
 from axiom_bench.report.run_folder import RunFolder
@@ -24,7 +23,6 @@ def write_report(run: RunFolder, processes: Sequence[Process] = ()) -> None:
     tables = write_tables(run, run.path / "tables")
     figures = save_figures(run, processes)
     pages = {stamp.PAGE: gallery.section(run), f"{gallery.FOLDER}/index.html": gallery.folder_section(run)}
-    lines = last_lines(run)
     for path, section in pages.items():
         if section is not None:
-            files.write(run.path / path, page(run, tables, figures, lines, section).encode())
+            files.write(run.path / path, page(run, tables, figures, section).encode())

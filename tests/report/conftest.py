@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SECONDS = 10  # that a page may take for anything, on a machine that is busy
 LOCAL = ("file:", "data:", "blob:", "about:")
 METRICS: dict[str, dict[str, Any]] = {
     "sensitivity_error": {"title": "Sensitivity error", "unit": "ratio", "better": "lower", "of": "method"},
@@ -243,6 +244,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def open_(path: Path | str, **options: Any) -> Page:
         context = browser.new_context(**options)
+        context.set_default_timeout(SECONDS * 1000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: _is_bad(message.type) and problems.append(f"console: {message.text}"))
