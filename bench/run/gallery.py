@@ -32,7 +32,7 @@ from axiom_bench.run.shards import shards
 FORMAT = 1  # counted up when what a file holds changes
 IMAGES = 32  # in a file
 MAX_SIDE = 256  # of a picture, in pixels; larger ones are shown smaller
-QUALITY = 90  # of WebP: a map differs by 0.3 % of its range on average, 4 % at most
+QUALITY = 90  # of WebP: a map differs by 0.3 % of its range on average, 5 % at most
 
 
 def ensure(facts: Facts, cut_model: CutModel, count: int | None, folder: Path) -> tuple[str, ...]:

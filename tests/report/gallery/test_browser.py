@@ -206,6 +206,13 @@ def test_all_controls_of_one_kind_move_together(page: Page) -> None:
     assert control(page, "colours").input_value() == "gray"
 
 
+def test_methods_without_a_map_are_named(gallery_page: Any, open_page: Any, entry_of: Any) -> None:
+    """A method that has values, but no map; and one to which nothing applies, whose status is said."""
+    entry = entry_of("first", ONE)
+    page = open_page(gallery_page({**entry, "methods": ["good"], "maps": entry["maps"][:1]}))
+    assert page.get_by_text(f"Without a map: Bad-CAM (none is stored), Odd {MARKUP} (none is stored).").count() == 1
+
+
 def test_boxes_stand_where_they_are(page: Page) -> None:
     frame = page.locator(".gallery-own .gallery-frame").first
     outer, box = (frame.bounding_box(), frame.locator("rect.gallery-line").bounding_box())

@@ -161,8 +161,10 @@
   function withoutMap(image) {
     const present = new Set(image.maps.map(([method]) => method));
     const absent = methods.flatMap((method, place) => {
-      const cell = image.values.map((values) => values[place]).find(Boolean);
-      return cell && !present.has(place) ? [`${method.title} (${cell[1]})`] : [];
+      const cells = image.values.flatMap((values) => values[place] ? [values[place]] : []);
+      if (present.has(place) || !cells.length) return [];
+      // Records of several runs may have values of a method whose maps none of them stored.
+      return [`${method.title} (${cells.some((cell) => cell[2] !== null) ? "none is stored" : cells[0][1]})`];
     });
     return absent.length ? element("p", "gallery-facts", `Without a map: ${absent.join(", ")}.`) : "";
   }
