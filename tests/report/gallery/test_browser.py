@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from axiom_bench.report.gallery import section as gallery
+from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def test_a_folder_works_from_a_disk_and_unzipped(
     monkeypatch.setattr(gallery, "MAX_INLINE", 2)
     run = gallery_run()
     section = gallery.folder_section(run)
-    (run.path / "report/index.html").write_text(assemble("A title", "Facts.", [section]), encoding="utf-8")
+    (run.path / "report/index.html").write_text(assemble(Header("A run", "A title", {}), [section]), encoding="utf-8")
     with zipfile.ZipFile(tmp_path / "report.zip", "w") as packed:
         for path in (run.path / "report").rglob("*.*"):
             packed.write(path, path.relative_to(run.path))
