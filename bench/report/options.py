@@ -95,6 +95,15 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
                     raise unknown(f"{kind} for report.{key}", name, names)
 
 
+def with_settings(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with other `config.report` settings, {"headline": ..., "figures": {...}}."""
+    config = manifest.get("config") or {}
+    report = dict(config.get("report") or {})
+    for key, value in settings.items():
+        report[key] = {**(report.get(key) or {}), **value} if isinstance(value, Mapping) else value
+    return {**manifest, "config": {**config, "report": report}} if settings else dict(manifest)
+
+
 @cache
 def _defaults() -> dict[str, Any]:
     """The block `report` of conf/config.yaml."""

@@ -5,12 +5,12 @@ Imports nothing that draws, so that they start while this process still imports 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from axiom_bench.report.run_folder import RunFolder
 
@@ -26,7 +26,7 @@ def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
     Those that still run when the block ends are stopped.
     """
     count = min(MAX_PROCESSES, _num_cores()) if len(run.metrics) >= MIN_METRICS else 1
-    processes = [_start(run.path.resolve(), index, count) for index in range(1, count)]
+    processes = [_start(run, index, count) for index in range(1, count)]
     try:
         yield processes
     finally:
@@ -35,9 +35,10 @@ def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
             process.wait()
 
 
-def _start(folder: Path, index: int, count: int) -> Process:
+def _start(run: RunFolder, index: int, count: int) -> Process:
+    arguments = [str(run.path.resolve()), str(index), str(count), json.dumps(run.report_settings)]
     # -P keeps modules of the folder that the user works in from hiding a library's.
-    command = [sys.executable, "-P", "-m", "axiom_bench.report.figures", str(folder), str(index), str(count)]
+    command = [sys.executable, "-P", "-m", "axiom_bench.report.figures", *arguments]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +13,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records.holdings import FORMAT
+from axiom_bench.records.manifest import common, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run import references
 from axiom_bench.run.job import Job
@@ -85,13 +85,7 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
 def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
     all_facts = [outcome.facts for outcome in outcomes if outcome.facts]
-    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
-    for facts_of_job in all_facts:
-        for key, into in merged.items():
-            for name, about in facts_of_job[key].items():
-                into[name] = _with_layers(into[name], about) if key == "models" and name in into else about
-    for about in merged["models"].values():
-        about.setdefault("layers", [about["layer"]])
+    merged = merge_facts(all_facts)
     return {
         "experiment": experiment,
         "run": run,
@@ -100,8 +94,8 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "config": outcomes[0].config if outcomes else {},
         **merged,
         "axes": {name: axes for outcome in outcomes for name, axes in outcome.axes.items()},
-        "device": _common(facts_of_job["device"] for facts_of_job in all_facts),
-        "precision": _common(facts_of_job["precision"] for facts_of_job in all_facts),
+        "device": common(facts_of_job["device"] for facts_of_job in all_facts),
+        "precision": common(facts_of_job["precision"] for facts_of_job in all_facts),
         "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
         "format": FORMAT,
@@ -160,19 +154,6 @@ def _explained(plugin: Plugin) -> dict[str, Any]:
     reference = references.bibliography().get(key)  # a user's own plug-in may cite what isn't there
     cited = (reference.cited, reference.title, reference.url) if reference else (key, "", "")
     return {**about, "cited": dict(zip(("text", "title", "url"), cited, strict=True))}
-
-
-def _with_layers(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """One model's facts from two jobs, which may differ in layer and data."""
-    layers = [*first.get("layers", [first["layer"]]), second["layer"]]
-    merged = {key: first[key] | second[key] for key in ("depths", "images")}
-    return {**first, "layers": list(dict.fromkeys(layers)), **merged}
-
-
-def _common(values: Iterable[Any]) -> Any:
-    """The value that all jobs have, or the list of their values where they differ."""
-    distinct = list({json.dumps(value): value for value in values}.values())
-    return distinct[0] if len(distinct) == 1 else distinct
 
 
 def _commit() -> str | None:
