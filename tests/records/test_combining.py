@@ -201,7 +201,7 @@ def test_outputs_that_would_replace_something(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_on_and_one_of_an_earlier_version(tmp_path: Path) -> None:
     one = make(tmp_path / "one", state="running")
-    with pytest.raises(BenchError, match="one is running; combine it when its command has ended"):
+    with pytest.raises(BenchError, match="one is still being computed; wait until"):
         combining.combine([one], tmp_path / "all")
     two = make(tmp_path / "two", jobs=[{"job": "net", "config": {}}])
     with pytest.raises(BenchError, match="holds no records of this version"):
