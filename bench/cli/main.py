@@ -1,4 +1,5 @@
-"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, gate, explain, list, tidy.
+"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, gate, explain, list, tidy,
+game, game-score.
 
 Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate that can't compare;
 130 Ctrl-C; 141 the reader of the output has gone.
@@ -108,7 +109,29 @@ def parser() -> ArgumentParser:
     tidy.add_argument("run_folder", type=Path)
     tidy.add_argument("--drop", action="store_true", help="also delete the records that the last command didn't need")
     tidy.set_defaults(command=_tidy)
+
+    _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
+    _add_game_score(commands.add_parser("game-score", help="how well people named what each method shows"))
     return top
+
+
+def _add_game(game: ArgumentParser) -> None:
+    game.add_argument("run_folder", type=Path)
+    game.add_argument("--output", type=Path, metavar="FILE", help="default: game.html in the run folder")
+    game.add_argument("--images", type=int, metavar="N", help="with exactly two classes; default: all, at most 40")
+    game.add_argument("--methods", metavar="A,B", help="of the run; default: those that show something of their own")
+    game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
+    game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
+    game.add_argument("--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0")
+    game.set_defaults(command=_game)
+
+
+def _add_game_score(score: ArgumentParser) -> None:
+    score.add_argument("answers", nargs="+", type=Path, help="files that players saved, or folders of them")
+    score.add_argument("--run", type=Path, metavar="RUN", help="also: which of this run's metrics predict the answers")
+    score.add_argument("--output", type=Path, metavar="FILE", help="also as .csv, .html or .md")
+    score.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0")
+    score.set_defaults(command=_game_score)
 
 
 def _add_report(report: ArgumentParser) -> None:
@@ -154,7 +177,7 @@ def _add_config_dir(command: ArgumentParser) -> None:
 
 def _with_command(argv: list[str]) -> list[str]:
     """`run` is the command where none is named. Raises BenchError for a word that is neither command nor override."""
-    commands = ("run", "report", "gate", "explain", "list", "tidy")
+    commands = ("run", "report", "gate", "explain", "list", "tidy", "game", "game-score")
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
@@ -228,6 +251,24 @@ def _tidy(options: Namespace) -> int:
     from axiom_bench.records.tidy import tidy
 
     print("\n".join(tidy(options.run_folder, options.drop)))
+    return 0
+
+
+def _game(options: Namespace) -> int:
+    from axiom_bench.cli.game import Request, game
+
+    methods = options.methods.split(",") if options.methods else None
+    page, lines = game(
+        Request(options.run_folder, options.output, options.images, methods, options.model, options.layer, options.seed)
+    )
+    print("\n".join([*lines, f"game: {page}"]))
+    return 0
+
+
+def _game_score(options: Namespace) -> int:
+    from axiom_bench.report.game.score import score
+
+    print("\n".join(score(options.answers, options.run, options.output, options.seed)))
     return 0
 
 

@@ -25,7 +25,8 @@ class MethodSpec:
     on_score_scale: whether its contributions are on the score's scale; None: a check on the first trace decides.
     needs_drops: whether it reads `trace.ablation_drops`. reference: a key of conf/references.bib. library: the
     distribution whose code it runs. exempt: {check of the common suite: why the method breaks it by its nature}.
-    wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of them.
+    wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of
+    them.
     """
 
     title: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +19,8 @@ from axiom_bench.report.options import Options, with_settings
 from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
 from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
 from axiom_bench.report.statistics.intervals import with_intervals
-from axiom_bench.report.statistics.summary import SPLIT_KEYS, summarise, with_bootstrap_errors, with_split
+from axiom_bench.report.statistics.matrix import Matrix, matrices
+from axiom_bench.report.statistics.summary import SPLIT_KEYS, SPLITS, summarise, with_bootstrap_errors, with_split
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = LAYER
@@ -110,14 +112,25 @@ class RunFolder:
         """One row for each setting, method and metric: see `summary.summarise`, `common.with_common_values` and
         `intervals.with_intervals`."""
         summary = with_bootstrap_errors(summarise(self.records, image_value_of=self.image_value_of), self.whole_set)
-        summary = with_intervals(summary, self.records, self.whole_set)
-        return with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
+        summary = with_intervals(summary, self.values, self.whole_set)
+        summary = with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
+        constructed = {metric: self.by_construction(metric) for metric in self.metrics}
+        pairs = zip(summary["method"], summary["metric"], strict=True)
+        return summary.assign(by_construction=[method in constructed[metric] for method, metric in pairs])
+
+    @cached_property
+    def values(self) -> Mapping[tuple[str, ...], Matrix]:
+        """{setting: its values of images as a matrix}."""
+        return matrices(self.records)
 
     @cached_property
     def split_summary(self) -> pd.DataFrame:
         """The summary of images whose class is predicted correctly, wrongly, or unknown: with the key `split`."""
         records = with_split(self.records)
-        return with_common_values(summarise(records, SPLIT_KEYS), records, SPLIT_KEYS)
+        summary = with_common_values(summarise(records, SPLIT_KEYS), records, SPLIT_KEYS)
+        parts = {split: matrices(records[records["split"] == split]) for split in SPLITS}
+        own = [with_intervals(summary[summary["split"] == split], parts[split], self.whole_set) for split in SPLITS]
+        return pd.concat(own).sort_index()
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -140,19 +153,24 @@ class RunFolder:
         return tuple(Setting(*map(str, row)) for row in places.itertuples(index=False))
 
     def comparison(self, setting: Setting, metric: str) -> Comparison | None:
-        """All methods of one metric in one setting against each other: by the value of the whole data set where there is
-        one, else by image. None where no method has a value. Computed once."""
+        """All methods of one metric in one setting against each other: by the value of the whole data set where there
+        is one, else by image. None where no method has a value. Computed once."""
         key = (setting, metric)
         if key not in self._comparisons:
-            value, rows = self.value(metric), self.at(setting)
-            stored = rows_at(self.whole_set, setting)
-            stored = stored[stored["metric"] == metric]
-            if len(stored):
-                self._comparisons[key] = compare_whole_sets(stored, value.better, self.by_construction(metric))
-            else:
-                rows = rows[rows["metric"] == metric]
-                self._comparisons[key] = compare_methods(rows, value.better, value.lead, self.by_construction(metric))
+            self._comparisons[key] = self._compared(setting, metric)
         return self._comparisons[key]
+
+    def _compared(self, setting: Setting, metric: str) -> Comparison | None:
+        value, constructed = self.value(metric), self.by_construction(metric)
+        stored = rows_at(self.whole_set, setting)
+        stored = stored[stored["metric"] == metric]
+        if metric in self.image_value_of:
+            return compare_whole_sets(stored, value.better, constructed)
+        matrix = self.values.get(setting)
+        if matrix is None:
+            return None
+        methods, values = matrix.of(metric)
+        return compare_methods(values, matrix.images, methods, value.better, value.lead, constructed)
 
     @cached_property
     def _comparisons(self) -> dict[tuple[Setting, str], Comparison | None]:
@@ -175,8 +193,16 @@ class RunFolder:
         return frozenset(name for name in methods if metric in self.method(name).get("wins_by_construction", ()))
 
     def method_title(self, name: str) -> str:
-        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone."""
-        return str(self.method(name).get("title") or name)
+        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone. Methods of
+        one title, as one method with two parameters, have their names in brackets after it."""
+        title = self.method(name).get("title")
+        if not title:
+            return name
+        return f"{title} ({name})" if self._titles[title] > 1 else str(title)
+
+    @cached_property
+    def _titles(self) -> Counter[str]:
+        return Counter(self.method(name).get("title") for name in self.manifest.get("methods") or {})
 
     def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
         """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}.

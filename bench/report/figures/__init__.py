@@ -9,6 +9,7 @@ from axiom_bench.report.figures import (  # fmt: skip
     by_depth,
     by_method,
     confusion,
+    critical_difference,
     map_grid,
     over_models,
     pair,
@@ -20,8 +21,8 @@ from axiom_bench.report.figures.drawing import Drawing, LeftOut
 from axiom_bench.report.run_folder import RunFolder
 
 FIGURES = (
-    ranking.draw, over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw, confusion.draw,
-    perturbation_curves.draw, pair.draw, perturbed.draw, map_grid.draw,
+    ranking.draw, critical_difference.draw, over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw,
+    confusion.draw, perturbation_curves.draw, pair.draw, perturbed.draw, map_grid.draw,
 )  # fmt: skip
 
 

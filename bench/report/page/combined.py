@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from axiom_bench.report.page.ran import precision_text
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
+from axiom_bench.report.page.this_run import precision
 from axiom_bench.report.run_folder import RunFolder
 
 
@@ -31,6 +31,6 @@ def _about(part: Mapping[str, Any]) -> dict[str, str]:
         "models": ", ".join(part.get("models") or ()),
         "data": ", ".join(part.get("data") or ()),
         "device": str(part.get("device") or "unknown"),
-        "precision": precision_text(part.get("precision")) or "unknown",
+        "precision": precision(part.get("precision")) or "unknown",
         "commit": str(part.get("git_commit") or "")[:12],
     }

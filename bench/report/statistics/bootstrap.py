@@ -56,10 +56,10 @@ def resamples(count: int) -> Floats:
 def mean_intervals(values: Floats, images: Integers) -> Floats:
     """Lower and upper ends (2, columns) of the means over the rows that aren't NaN.
 
-    The bootstrap-t interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, 12.5) with the standard error
-    by image of `summary.summarise`, on each side at least as far as Student's t and at most twice as far, and within the
-    smallest and largest value. Where all of a column's values are 0 or 1, Wilson's interval with the number of independent images that
-    has this standard error. NaN for fewer than FEWEST_IMAGES images.
+    The bootstrap-t interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, 12.5) with the standard
+    error by image of `summary.summarise`, on each side at least as far as Student's t and at most twice as far, and
+    within the smallest and largest value. Where all of a column's values are 0 or 1, Wilson's interval with the number
+    of independent images that has this standard error. NaN for fewer than FEWEST_IMAGES images.
     """
     drawn = units(images)
     has = np.isfinite(values)

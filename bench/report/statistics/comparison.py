@@ -1,188 +1,212 @@
 """All methods of one metric in one setting against each other: pairs, groups that coincide, places, the best.
 
-API: `RunFolder.comparison(setting, metric)` -> Comparison, or None where fewer than one method has a value.
+API: `RunFolder.comparison(setting, metric)` -> Comparison, or None where no method has a value to compare.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from axiom_bench.columns import LAYER, OK, WHOLE_SET
 from axiom_bench.records.common import compared
 from axiom_bench.report.statistics import differences as paired
-from axiom_bench.report.statistics.bootstrap import Floats
+from axiom_bench.report.statistics.bootstrap import Floats, Integers, mean_intervals, median_intervals
 from axiom_bench.report.statistics.coinciding import coinciding
 from axiom_bench.report.statistics.differences import LEVEL
 from axiom_bench.report.statistics.holm import holm
 
 PAIR_COLUMNS = ("first", "second", *paired.COLUMNS, "adjusted", "detectable")
-PLACE_COLUMNS = ("group", "value", "low", "high", "is_best")
+PLACE_COLUMNS = ("group", "value", "value_low", "value_high", "place_low", "place_high", "is_best")
+Groups = tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """One metric in one setting, over the rows that all compared methods have (see `statistics.common`).
 
     groups: the compared methods; those that coincide (see `coinciding`) are one group, whose first stands for all.
     pairs: PAIR_COLUMNS, a row for each pair of groups; see `differences.statistics`. adjusted: p after Holm, over all
     pairs of this metric in this setting. detectable: see `differences.detectable`. Empty without a direction.
-    places: PLACE_COLUMNS by method. value: the leading statistic. low, high: the places, from 1 for the best group, that
-    can't be excluded: 1 + how many groups are better, number of groups - how many are worse, at 5 % after Holm; they
-    hold for all groups at once. is_best: the best value, and all that can't be told to be worse than that.
+    places: PLACE_COLUMNS by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
+    places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
+    many are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all
+    that can't be told to be worse than it; nobody where no group is worse.
     left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
-    which are in no pair and have no place. are_binary: all values are 0 or 1.
+    which are in no pair and have no place. are_binary: all values are 0 or 1. of_whole_set: they are of the whole data
+    set, and the pairs have no counts by image.
     """
 
-    groups: tuple[tuple[str, ...], ...]
+    better: str
+    groups: Groups
     pairs: pd.DataFrame
     places: pd.DataFrame
     images: int
     rows: int
-    left_out: tuple[str, ...]
-    by_construction: tuple[str, ...]
-    are_binary: bool
+    left_out: tuple[str, ...] = ()
+    by_construction: tuple[str, ...] = ()
+    are_binary: bool = False
+    of_whole_set: bool = False
+
+    @property
+    def ranked(self) -> Groups:
+        """The groups from the best to the worst value; in the manifest's order without a direction."""
+        sign = {"lower": 1, "higher": -1}.get(self.better, 0)
+        return tuple(sorted(self.groups, key=lambda group: sign * float(self.places.loc[group[0], "value"])))
 
     def group_of(self, method: str) -> tuple[str, ...]:
         """All methods that coincide with a compared method, itself among them."""
         return next(group for group in self.groups if method in group)
 
-    def ranked(self, better: str) -> list[tuple[str, ...]]:
-        """The groups from the best to the worst value."""
-        return sorted(self.groups, key=lambda group: self.places.loc[group[0], "value"], reverse=better == "higher")
+    @property
+    def not_worse(self) -> Groups:
+        """Of the groups behind the best value those that can't be told to be worse than it."""
+        best, *others = self.ranked
+        return tuple(
+            group
+            for group in others
+            if not self.differ(group[0], best[0]) or self.pair(group[0], best[0])["effect"] > 0
+        )
 
-    def pair(self, first: str, second: str) -> pd.Series:
-        """The row of two groups, by their first methods, in either order."""
-        pairs = self.pairs
-        is_pair = pairs["first"].isin([first, second]) & pairs["second"].isin([first, second])
-        return pairs[is_pair].iloc[0]
+    def pair(self, first: str, second: str) -> Mapping[str, Any]:
+        """PAIR_COLUMNS of two groups, by their first methods, seen from `first`."""
+        if (first, second) in self._rows:
+            return self._rows[first, second]
+        row = self._rows[second, first]
+        swapped = {"first": first, "second": second, "better": row["worse"], "worse": row["better"]}
+        signs = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"], "effect": -row["effect"]}
+        return {**row, **swapped, **signs}
+
+    def differ(self, first: str, second: str) -> bool:
+        """Whether two groups, by their first methods, differ at 5 % after Holm; False without a direction."""
+        return bool(len(self.pairs) and self.pair(first, second)["adjusted"] < LEVEL)
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+        rows = ({str(name): entry for name, entry in row.items()} for row in self.pairs.to_dict("records"))
+        return {(row["first"], row["second"]): row for row in rows}
 
 
 def compare_methods(
-    rows: pd.DataFrame, better: str, lead: str, by_construction: Collection[str] = ()
+    values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, constructed: Collection[str] = ()
 ) -> Comparison | None:
-    """From one metric's records in one setting. better: "lower", "higher" or "none". lead: "mean" or "median".
-    by_construction: methods that win by construction. None where no other method has a value.
+    """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. better:
+    "lower", "higher" or "none". lead: "mean" or "median". constructed: methods that win by construction.
+
+    None where no other method has a value.
     """
-    constructed = tuple(name for name in map(str, rows["method"].unique()) if name in by_construction)
-    rows = rows[~rows["method"].isin(by_construction)]
-    rows = rows[(rows["status"] == OK) & (rows["image_id"] != WHOLE_SET) & (rows["method"] != LAYER)]
-    if rows.empty:
+    own = [place for place, name in enumerate(methods) if name not in constructed]
+    has = {methods[place]: frozenset(np.flatnonzero(np.isfinite(values[:, place])).tolist()) for place in own}
+    chosen, common = compared(has)
+    if not common:
         return None
-    table = rows.pivot_table("value", ["image_id", "target_class"], "method", observed=True, sort=False)
-    table = table.reindex(columns=sorted(table.columns, key=list(rows["method"].cat.categories).index))
-    methods, common = compared({name: frozenset(np.flatnonzero(table[name].notna())) for name in table})
-    left_out = tuple(name for name in map(str, table) if name not in methods)
-    table = table.iloc[sorted(common)][list(methods)]
-    values, images = table.to_numpy(), pd.factorize(table.index.get_level_values("image_id"))[0]
-    groups = coinciding(values, methods)
-    firsts = [methods.index(group[0]) for group in groups]
-    are_binary = bool(np.isin(values, (0, 1)).all())
-    leads = getattr(np, lead)(values, axis=0) if len(values) else np.full(len(methods), np.nan)
-    pairs = pd.DataFrame(columns=list(PAIR_COLUMNS))
-    if better != "none" and len(groups) > 1:
-        pairs = _pairs(values, images, [(a, b) for a, b in combinations(firsts, 2)], methods, better, lead, are_binary)
-    places = _places(groups, dict(zip(methods, leads.tolist(), strict=True)), pairs, better)
-    return Comparison(groups, pairs, places, len(set(images)), len(values), left_out, constructed, are_binary)
-
-
-def compare_whole_sets(stored: pd.DataFrame, better: str, by_construction: Collection[str] = ()) -> Comparison | None:
-    """From one metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that all
-    compared methods have.
-
-    The error of a difference is the deviation of the differences over the run's resamples, which are the same for
-    all methods; p, the interval and `detectable` take it as normal. There are no values by image to count or rank.
-    """
-    constructed = tuple(name for name in map(str, stored["method"]) if name in by_construction)
-    stored = stored[~stored["method"].isin(by_construction)]
-    rows = stored[stored["common_images"] > 0]
-    if rows.empty:
-        return None
-    methods = tuple(map(str, rows["method"]))
-    left_out = tuple(name for name in map(str, stored.loc[stored["images"] > 0, "method"]) if name not in methods)
-    values = dict(zip(methods, rows["common_value"].tolist(), strict=True))
-    replicates = [np.asarray(points, dtype=float) for points in rows["common_replicates"]]
-    sampled = np.stack(
-        [points if len(points) == len(replicates[0]) else np.full_like(replicates[0], np.nan) for points in replicates],
-        axis=1,
-    )
-    groups = coinciding(np.concatenate([rows[["common_value"]].to_numpy().T, sampled]), methods)
-    firsts = [group[0] for group in groups]
-    pairs = pd.DataFrame(columns=list(PAIR_COLUMNS))
-    if better != "none" and len(groups) > 1:
-        pairs = _whole_set_pairs(
-            values, dict(zip(methods, sampled.T, strict=True)), list(combinations(firsts, 2)), better
-        )
-        pairs["n"] = int(rows["common_images"].iloc[0])
-    places = _places(groups, values, pairs, better)
+    rows = sorted(common)
+    values, images = values[rows][:, [list(methods).index(name) for name in chosen]], images[rows]
+    groups, are_binary = coinciding(values, chosen), bool(np.isin(values, (0, 1)).all())
+    firsts = [chosen.index(group[0]) for group in groups]
+    pairs = _pairs(values, images, firsts, chosen, better, lead, are_binary)
+    centres = values.mean(axis=0) if lead == "mean" else np.median(values, axis=0)
+    intervals = (mean_intervals if lead == "mean" else median_intervals)(values, images)
+    statistics = dict(zip(chosen, zip(centres, *intervals, strict=True), strict=True))
     return Comparison(
-        groups,
-        pairs,
-        places,
-        int(rows["common_images"].iloc[0]),
-        int(rows["common_rows"].iloc[0]),
-        left_out,
-        constructed,
-        False,
-    )
+        better, groups, pairs, _places(groups, statistics, pairs, better), len(np.unique(images)), len(rows),
+        tuple(name for name in has if has[name] and name not in chosen),
+        tuple(name for name in methods if name in constructed), are_binary,
+    )  # fmt: skip
 
 
-def _whole_set_pairs(values, replicates, names, better):
-    from scipy.special import ndtr, ndtri
+def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collection[str] = ()) -> Comparison | None:
+    """From one metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that
+    all compared methods have; None where there are none.
 
-    rows = []
-    for first, second in names:
-        difference = values[first] - values[second]
-        error = float(np.std(replicates[first] - replicates[second], ddof=1))
-        p = float(2 * ndtr(-abs(difference) / error)) if error > 0 else (1.0 if difference == 0 else np.nan)
-        smallest = float(ndtri(1 - LEVEL / (2 * len(names))) + ndtri(paired.POWER)) * error
-        effect = np.sign(difference) * (1 if better == "higher" else -1)
-        rows.append(
-            {
-                "first": first,
-                "second": second,
-                "difference": difference,
-                "low": difference - 1.96 * error,
-                "high": difference + 1.96 * error,
-                "effect": effect,
-                "p": p,
-                "detectable": smallest,
-            }
-        )
-    table = pd.DataFrame(rows)
-    return table.assign(adjusted=holm(table["p"])).reindex(columns=list(PAIR_COLUMNS))
+    The error of a difference is its deviation over the run's resamples, which are the same for all methods. p, the
+    intervals and `detectable` take it as normal: there are no values by image to count or to rank. p is NaN where the
+    methods have no resamples.
+    """
+    own = stored[~stored["method"].isin(constructed)]
+    rows = own[own["common_images"] > 0]
+    if rows.empty:
+        return None
+    methods, values = tuple(map(str, rows["method"])), rows["common_value"].to_numpy(float)
+    replicates = [np.asarray(points, dtype=float) for points in rows["common_replicates"]]
+    if len({len(points) for points in replicates}) > 1:  # records of several runs were combined
+        replicates = [np.full(2, np.nan)] * len(replicates)
+    sampled = np.stack(replicates, axis=1)
+    groups = coinciding(np.concatenate([values[None], sampled]), methods)
+    images, num_rows = int(rows["common_images"].iloc[0]), int(rows["common_rows"].fillna(0).iloc[0])
+    firsts = [methods.index(group[0]) for group in groups]
+    pairs = _whole_set_pairs(values, sampled, firsts, methods, better, images)
+    reach = paired.NORMAL * _deviation(sampled)
+    statistics = dict(zip(methods, zip(values, values - reach, values + reach, strict=True), strict=True))
+    return Comparison(
+        better, groups, pairs, _places(groups, statistics, pairs, better), images, num_rows,
+        tuple(name for name in map(str, own.loc[own["images"] > 0, "method"]) if name not in methods),
+        tuple(name for name in map(str, stored["method"]) if name in constructed), of_whole_set=True,
+    )  # fmt: skip
 
 
 def _pairs(
-    values: Floats, images: np.ndarray, places: Sequence[tuple[int, int]], methods: Sequence[str], better: str, lead: str,
-    are_binary: bool,
-) -> pd.DataFrame:  # fmt: skip
-    first, second = (list(side) for side in zip(*places, strict=True))
-    differences = paired.by_image(values[:, first], values[:, second], images)
-    table = paired.statistics(differences, better, lead, are_binary)
-    table.insert(0, "second", [methods[place] for place in second])
-    table.insert(0, "first", [methods[place] for place in first])
-    return table.assign(adjusted=holm(table["p"]), detectable=paired.detectable(differences, lead, len(table)))
+    values: Floats,
+    images: Integers,
+    firsts: Sequence[int],
+    methods: Sequence[str],
+    better: str,
+    lead: str,
+    binary: bool,
+) -> pd.DataFrame:
+    """PAIR_COLUMNS of all pairs of these columns."""
+    if better == "none" or len(firsts) < 2:
+        return pd.DataFrame(columns=list(PAIR_COLUMNS))
+    left, right = (list(side) for side in zip(*combinations(firsts, 2), strict=True))
+    differences = paired.by_image(values[:, left], values[:, right], images)
+    table = paired.statistics(differences, better, lead, binary)
+    detectable = paired.detectable(differences, binary, len(table))
+    names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
+    return table.assign(**names, adjusted=holm(table["p"]), detectable=detectable)[list(PAIR_COLUMNS)]
+
+
+def _whole_set_pairs(
+    values: Floats, sampled: Floats, firsts: Sequence[int], methods: Sequence[str], better: str, images: int
+) -> pd.DataFrame:
+    """PAIR_COLUMNS of all pairs of these columns; values (methods,), sampled (resamples, methods)."""
+    if better == "none" or len(firsts) < 2:
+        return pd.DataFrame(columns=list(PAIR_COLUMNS))
+    left, right = (list(side) for side in zip(*combinations(firsts, 2), strict=True))
+    difference, error = values[left] - values[right], _deviation(sampled[:, left] - sampled[:, right])
+    p = paired.normal_test(difference, error)
+    table = pd.DataFrame({
+        "first": [methods[place] for place in left], "second": [methods[place] for place in right],
+        "difference": difference, "low": difference - paired.NORMAL * error, "high": difference + paired.NORMAL * error,
+        "effect": np.sign(difference) * (1 if better == "higher" else -1), "p": p, "adjusted": holm(p),
+        "detectable": paired.smallest_shown(error, len(left), images), "n": images,
+    })  # fmt: skip
+    return table.reindex(columns=list(PAIR_COLUMNS))
+
+
+def _deviation(sampled: Floats) -> Floats:
+    """Over the resamples, (resamples, columns) -> (columns,); NaN for fewer than two."""
+    return np.asarray(sampled.std(axis=0, ddof=1) if len(sampled) > 1 else np.full(sampled.shape[1], np.nan))
 
 
 def _places(
-    groups: Sequence[tuple[str, ...]], values: dict[str, float], pairs: pd.DataFrame, better: str
+    groups: Groups, statistics: Mapping[str, tuple[float, float, float]], pairs: pd.DataFrame, better: str
 ) -> pd.DataFrame:
+    """PLACE_COLUMNS by method. statistics: value, low and high of each method."""
     count, sign = len(groups), -1 if better == "higher" else 1
     significant = pairs[pairs["adjusted"] < LEVEL]
-    is_ahead = significant["effect"] > 0
-    winners = significant["first"].where(is_ahead, significant["second"])
-    losers = significant["second"].where(is_ahead, significant["first"])
-    beats = set(zip(winners, losers, strict=True))
-    best = min((group[0] for group in groups), key=lambda name: sign * values[name], default=None)
+    wins = significant["effect"] > 0
+    winners = significant["first"].where(wins, significant["second"]).tolist()
+    losers = significant["second"].where(wins, significant["first"]).tolist()
+    best = min((group[0] for group in groups), key=lambda name: sign * statistics[name][0])
+    worse_than_best = {loser for winner, loser in zip(winners, losers, strict=True) if winner == best}
     rows = {}
     for number, group in enumerate(groups):
-        name = group[0]
-        low, high = 1 + int((losers == name).sum()), count - int((winners == name).sum())
-        is_best = better != "none" and (best, name) not in beats
-        rows |= {method: (number, values[method], low, high, is_best) for method in group}
+        places = (1 + losers.count(group[0]), count - winners.count(group[0]))
+        is_best = bool(worse_than_best) and group[0] not in worse_than_best
+        rows |= {name: (number, *statistics[name], *places, is_best) for name in group}
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(PLACE_COLUMNS))

@@ -14,9 +14,13 @@ from axiom_bench.report.statistics.bootstrap import Floats, Integers, mean_inter
 
 RELATIVE_TIE = 1e-5  # of the larger value: what another batch size may change in float32
 POWER = 0.8
-LEVEL = 0.05
+LEVEL = 0.05  # of a family: below it a difference is called significant
+NORMAL = 1.959964  # standard errors on either side of a 95 % interval
 COLUMNS = ("n", "better", "same", "worse", "difference", "low", "high", "effect", "p")
-NORMAL_QUARTILES = 1.349  # between the quartiles of a normal distribution, in standard deviations
+WILCOXON_SPREAD = (
+    1.0727  # sqrt(pi / 3) standard deviations, over the quartiles' distance of the mean of two normal numbers
+)
+MOST_MEANS = 2000  # of two differences each
 
 
 def are_equal(first: Floats, second: Floats) -> NDArray[np.bool_]:
@@ -44,13 +48,13 @@ def statistics(differences: Floats, better: str, lead: str, are_binary: bool) ->
     n: images. better, same, worse: on how many of them the first method is. difference, low, high: of first - second
     with its 95 % interval, see `bootstrap`. effect: the matched-pairs rank-biserial correlation (Kerby, Compr. Psychol.
     2014), the share of Wilcoxon's ranks in favour of the first method minus the share against it. p: two-sided, of
-    Wilcoxon's signed-rank test over the images that differ; of values that are 0 or 1 (are_binary) of the exact sign test,
-    which with one row an image is McNemar's. 1 where no image differs, NaN without images.
+    Wilcoxon's signed-rank test over the images that differ; of values that are 0 or 1 (are_binary) of the exact sign
+    test, which with one row an image is McNemar's. 1 where no image differs, NaN without images.
     """
     gain = differences if better == "higher" else -differences
     n, ahead, behind = (is_so.sum(axis=0) for is_so in (np.isfinite(gain), gain > 0, gain < 0))
     with np.errstate(invalid="ignore"):
-        centre = _nan_statistic(differences, lead)
+        centre = _centre(differences, lead)
         low, high = _interval(differences, lead, are_binary)
     p = sign_test(ahead, behind) if are_binary else signed_rank_test(gain)
     effect = rank_biserial(np.sign(gain) if are_binary else gain)
@@ -95,26 +99,45 @@ def rank_biserial(gain: Floats) -> Floats:
                      out=np.zeros_like(total), where=total > 0)  # fmt: skip
 
 
-def detectable(differences: Floats, lead: str, tests: int) -> Floats:
-    """The smallest mean (or median) difference that these many images would have shown with a probability of 80 %, at 5 %
-    over a family of so many tests: (z(1 - 0.05 / (2 tests)) + z(0.8)) s / sqrt(n).
+def normal_test(difference: Floats, error: Floats) -> Floats:
+    """The two-sided p of differences with these standard errors, taken as normal; 1 for a difference of 0."""
+    from scipy.special import ndtr
 
-    s: the standard deviation of the differences; for medians, whose differences have heavy tails, the interquartile
-    range over 1.349, the standard deviation of a normal distribution with these quartiles. NaN where nothing differs.
-    """
-    from scipy.special import ndtri
-
-    n = np.isfinite(differences).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.sqrt(_nan_statistic((differences - _nan_statistic(differences, "mean")) ** 2, "mean"))
-        if lead == "median":
-            low, high = np.nanquantile(differences, [0.25, 0.75], axis=0)
-            spread = np.where(high > low, (high - low) / NORMAL_QUARTILES, spread)
-        smallest = (ndtri(1 - LEVEL / (2 * max(tests, 1))) + ndtri(POWER)) * spread / np.sqrt(n)
-    return np.asarray(np.where(smallest > 0, smallest, np.nan))
+        return np.asarray(np.where(difference == 0, 1.0, 2 * ndtr(-np.abs(difference) / error)))
 
 
-def _nan_statistic(values: Floats, lead: str) -> Floats:
+def detectable(differences: Floats, are_binary: bool, tests: int) -> Floats:
+    """The smallest difference that these images would have shown, see `smallest_shown`, with the standard error
+    s / sqrt(n). (images, pairs), no NaN -> (pairs,).
+
+    s: the spread that counts for Wilcoxon's test, 1.07 times the interquartile range of the means of two differences,
+    which for normal differences is sqrt(pi / 3) standard deviations (Lehmann, Nonparametrics, 1975, 4.3); of values
+    that are 0 or 1, and where this range is 0, the standard deviation.
+    """
+    count = len(differences)
+    spread = differences.std(axis=0)
+    if not are_binary:
+        turns = range(1, 1 + max(1, min(count // 2, MOST_MEANS // count)))
+        means = np.concatenate([(differences + np.roll(differences, turn, axis=0)) / 2 for turn in turns])
+        low, high = np.quantile(means, [0.25, 0.75], axis=0)
+        spread = np.where(high > low, WILCOXON_SPREAD * (high - low), spread)
+    return smallest_shown(spread / np.sqrt(count), tests, count)
+
+
+def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
+    """The difference with this standard error that so many images show with a probability of 80 %, at 5 % over a family
+    of so many tests: (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the quantiles of Student's distribution with one
+    degree of freedom fewer than images. NaN for fewer than two images, and for an error of 0."""
+    from scipy.special import stdtrit
+
+    if images < 2:
+        return np.full(len(error), np.nan)
+    quantiles = stdtrit(images - 1, 1 - LEVEL / (2 * max(tests, 1))) + stdtrit(images - 1, POWER)
+    return np.asarray(np.where(error > 0, quantiles * error, np.nan))
+
+
+def _centre(values: Floats, lead: str) -> Floats:
     has = np.isfinite(values)
     if lead == "mean":
         return np.asarray(np.where(has, values, 0.0).sum(axis=0) / has.sum(axis=0))
@@ -123,7 +146,8 @@ def _nan_statistic(values: Floats, lead: str) -> Floats:
 
 def _interval(differences: Floats, lead: str, are_binary: bool) -> Floats:
     if are_binary and lead == "mean":
-        # Few images differ, or none: two more, half a difference to either side, as Agresti and Min (Biometrics 2005) add.
+        # Few images differ, or none: two more, half a difference to either side, as Agresti and Min (Biometrics 2005)
+        # add.
         differences = np.concatenate([differences, np.full((1, differences.shape[1]), 0.5)])
         differences = np.concatenate([differences, np.full((1, differences.shape[1]), -0.5)])
     intervals = mean_intervals if lead == "mean" else median_intervals

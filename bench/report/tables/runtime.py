@@ -23,19 +23,19 @@ def runtime_table(run: RunFolder) -> Table:
     order = run.runtime.assign(step=pd.Categorical(run.runtime["step"], STEPS, ordered=True))
     order = order.sort_values(["model", "layer", "step", "method"])
     groups = [
-        Group(f"{model} {layer}", tuple(_row(entry) for entry in rows.to_dict("records")))
+        Group(f"{model} {layer}", tuple(_row(run, entry) for entry in rows.to_dict("records")))
         for (model, layer), rows in order.groupby(["model", "layer"], observed=True)
     ]
     notes = (NOTE,) if groups else ("Run time wasn't measured in this run.",)
     return Table("runtime", "Run time", HEADER, tuple(groups), notes, text_columns=2, text_last=True)
 
 
-def _row(entry: dict[Any, Any]) -> tuple[Cell, ...]:
+def _row(run: RunFolder, entry: dict[Any, Any]) -> tuple[Cell, ...]:
     memory = entry["peak_memory_bytes"]
     passes = ((entry[f"{part}_forward"], entry[f"{part}_backward"]) for part in ("trunk", "head"))
     return (
         Cell(str(entry["step"]).replace("_", " ")),
-        Cell(NOTHING if entry["method"] == METHOD_FREE else str(entry["method"])),
+        Cell(NOTHING if entry["method"] == METHOD_FREE else run.method_title(str(entry["method"]))),
         numeric(entry["milliseconds_per_image"]),
         numeric(entry["forwards"]),
         *(Cell(f"{forward:g} / {backward:g}", numbers=(forward, backward)) for forward, backward in passes),
