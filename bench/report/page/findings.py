@@ -72,7 +72,7 @@ def _chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
     for group in comparison.ranked:
         place = places[group[0]]
         title, colour = " = ".join(map(run.method_title, group)), styles[group[0]].colour
-        value, low, high = (float(place[column]) for column in ("value", "value_low", "value_high"))
-        rows.append(Row(title, colour, value, low, high, bool(place["is_best"])))
+        centre, low, high = (float(place[column]) for column in ("value", "value_low", "value_high"))
+        rows.append(Row(title, colour, centre, low, high, bool(place["is_best"])))
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
     return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value.unit == "ratio")
