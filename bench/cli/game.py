@@ -72,10 +72,14 @@ def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
     config = entry["config"]
     for name in request.methods or ():
         if name not in config["method"]:
-            raise unknown("method in this run", name, config["method"])
+            raise unknown("method", name, config["method"])
     if request.methods is not None:
         config = {**config, "method": {name: config["method"][name] for name in request.methods}}
-    job = replace(Job.of(config), hashes=image_hashes.read(request.run))
+    try:
+        job = replace(Job.of(config), hashes=image_hashes.read(request.run))
+    except BenchError as error:
+        hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
+        raise BenchError(f"{error} {hint}") from error
     recorded = manifest["models"][job.model.name]["weights_sha256"]
     if job.model.weights_sha256 != recorded:
         raise BenchError(
