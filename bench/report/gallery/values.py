@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pandas as pd
 
@@ -45,7 +45,8 @@ def measured(
     result: dict[Image, dict[str, dict[str, Measured]]] = {}
     columns = ("image_id", "target_class", "metric", "method", "value", "status")
     plain = pd.DataFrame({name: rows[name].astype(object) for name in columns})
-    for (image_id, target, metric), own in plain.groupby(["image_id", "target_class", "metric"], sort=False):
+    for key, own in plain.groupby(["image_id", "target_class", "metric"], sort=False):
+        image_id, target, metric = cast(tuple[str, int, str], key)
         values = dict(zip(own["method"], own["value"].where(own["status"] == OK), strict=True))
         statuses = dict(zip(own["method"], own["status"], strict=True))
         ranks = ranked(values, directions[metric])

@@ -40,11 +40,11 @@ class PageFigure:
     files: dict[str, str]
 
 
-def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str]) -> Section:
-    """elsewhere: beginnings of the names of figures that another section shows."""
+def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str], root: str) -> Section:
+    """elsewhere: beginnings of the names of figures that another section shows. root: the way to the run folder."""
     figures = list(figures)
     labels = ("over all", *map(run.label, run.settings), *(run.manifest.get("models") or ()))
-    saved = [_page_figure(figure, labels, elsewhere) for figure in figures if isinstance(figure, SavedFigure)]
+    saved = [_page_figure(figure, labels, elsewhere, root) for figure in figures if isinstance(figure, SavedFigure)]
     families = [(title, list(group)) for title, group in groupby(saved, lambda figure: figure.title)]
     body = render(
         "figures.html.j2",
@@ -55,11 +55,11 @@ def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere:
     return Section("figures", "Figures", body, ("figures.css",), ("panels.js",))
 
 
-def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str]) -> PageFigure:
+def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str], root: str) -> PageFigure:
     title, label = _split(figure.title, labels)
     is_shown = not figure.name.startswith(tuple(elsewhere))
     source, width = embedded(figure) if is_shown else ("", 0)
-    files = dict(_files(figure))
+    files = {kind: f"{root}{FOLDER}/{name}" for kind, name in _files(figure)}
     return PageFigure(figure.name, title, label, figure.caption, source, width, files)
 
 
@@ -73,7 +73,7 @@ def _split(title: str, labels: Iterable[str]) -> tuple[str, str]:
 
 def _files(figure: SavedFigure) -> Iterator[tuple[str, str]]:
     for path in sorted(figure.png.parent.glob(f"{figure.name}.*")):
-        yield path.suffix[1:].upper(), f"{FOLDER}/{path.name}"
+        yield path.suffix[1:].upper(), path.name
 
 
 def embedded(figure: SavedFigure) -> tuple[str, int]:

@@ -77,4 +77,4 @@ def _chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
         for group in comparison.ranked
     ]  # fmt: skip
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
-    return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows)
+    return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value.unit == "ratio")
