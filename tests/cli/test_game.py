@@ -75,6 +75,7 @@ def test_the_same_command_makes_the_same_page(run: Path, tmp_path: Path):
         (["--methods", "cam"], "The method 'cam' is left out"),
         (["--methods", "centered", "--images", "500"], "data.size=2000"),
         (["--images", "0"], "--images 0: give 1 or more"),
+        (["--seed", "-1"], "--seed -1: give 0 or more"),
         (["--model", "resnet"], "There is no job in this run 'resnet'; there are: scenes_vgg at features.13 on scenes"),
     ],
 )
