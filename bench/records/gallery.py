@@ -18,7 +18,7 @@ SCHEMA = pa.schema(
         ("image_id", pa.string()),
         ("target_class", pa.int32()),  # the explained class
         ("target_name", pa.string()),
-        ("target_probability", pa.float64()),
+        ("target_probability", pa.float64()),  # null where the output has no probability
         ("predicted_class", pa.int32()),
         ("predicted_name", pa.string()),
         ("predicted_probability", pa.float64()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ import pandas as pd
 
 from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.records import reading
-from axiom_bench.report.options import Options
+from axiom_bench.report.options import Options, with_settings
 from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
 from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
 from axiom_bench.report.statistics.intervals import with_intervals
@@ -61,10 +61,10 @@ class Value:
 class RunFolder:
     """A run, read once.
 
-    manifest: the parsed manifest.json. records: the rows of numbers, names as categories in the manifest's order (image
-    ids are plain text: there may be many, and no order of them is needed). class_records: the rows whose value is the
-    index of a class. runtime: columns.RUNTIME_COLUMNS. whole_set: values of whole data sets with their bootstrap
-    replicates, see `reading.WHOLE_SET_COLUMNS`.
+    manifest: the parsed manifest.json, with report_settings over its own. records: the rows of numbers, names as
+    categories in the manifest's order (image ids are plain text: there may be many, and no order of them is needed).
+    class_records: the rows whose value is the index of a class. runtime: columns.RUNTIME_COLUMNS. whole_set: values of
+    whole data sets with their bootstrap replicates, see `reading.WHOLE_SET_COLUMNS`.
     """
 
     path: Path
@@ -73,12 +73,16 @@ class RunFolder:
     class_records: pd.DataFrame
     runtime: pd.DataFrame
     whole_set: pd.DataFrame
+    report_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> RunFolder:
-        """Raises BenchError where the manifest, or a file that it lists, is missing or damaged."""
+    def read(cls, path: Path, settings: Mapping[str, Any] | None = None, reload: int | None = None) -> RunFolder:
+        """settings: `report.*` over those of the run; reload: see `options.with_settings`.
+
+        Raises BenchError where the manifest, or a file that it lists, is missing or damaged.
+        """
         path = Path(path)
-        manifest = reading.read_manifest(path)
+        manifest = with_settings(reading.read_manifest(path), settings, reload)
         rows = reading.read_records(path, manifest)
         metrics = manifest.get("metrics") or {}
         classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]
@@ -90,6 +94,7 @@ class RunFolder:
             class_records=_ordered(rows[is_class], manifest),
             runtime=_ordered(reading.read_runtime(path, manifest), manifest),
             whole_set=reading.read_whole_set(path, manifest),
+            report_settings=settings or {},
         )
 
     @cached_property

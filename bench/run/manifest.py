@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records.holdings import FORMAT
+from axiom_bench.records.manifest import common, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run import references
 from axiom_bench.run.job import Job
@@ -85,13 +86,7 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
 def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
     all_facts = [outcome.facts for outcome in outcomes if outcome.facts]
-    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
-    for facts_of_job in all_facts:
-        for key, into in merged.items():
-            for name, about in facts_of_job[key].items():
-                into[name] = _with_layers(into[name], about) if key == "models" and name in into else about
-    for about in merged["models"].values():
-        about.setdefault("layers", [about["layer"]])
+    merged = merge_facts(all_facts)
     return {
         "experiment": experiment,
         "run": run,
@@ -100,8 +95,8 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "config": outcomes[0].config if outcomes else {},
         **merged,
         "axes": {name: axes for outcome in outcomes for name, axes in outcome.axes.items()},
-        "device": _common(facts_of_job["device"] for facts_of_job in all_facts),
-        "precision": _common(facts_of_job["precision"] for facts_of_job in all_facts),
+        "device": common(facts_of_job["device"] for facts_of_job in all_facts),
+        "precision": common(facts_of_job["precision"] for facts_of_job in all_facts),
         "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
         "format": FORMAT,
@@ -119,6 +114,11 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
             if outcome.failure is not None
         ],
     }
+
+
+def of_job(outcome: Outcome) -> dict[str, Any]:
+    """The manifest of one job, as `records.running` keeps it until the sweep has ended."""
+    return assemble([outcome], outcome.config["experiment"], outcome.config["run"])
 
 
 def _seconds(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
@@ -162,19 +162,7 @@ def _explained(plugin: Plugin) -> dict[str, Any]:
     return {**about, "cited": dict(zip(("text", "title", "url"), cited, strict=True))}
 
 
-def _with_layers(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """One model's facts from two jobs, which may differ in layer and data."""
-    layers = [*first.get("layers", [first["layer"]]), second["layer"]]
-    merged = {key: first[key] | second[key] for key in ("depths", "images")}
-    return {**first, "layers": list(dict.fromkeys(layers)), **merged}
-
-
-def _common(values: Iterable[Any]) -> Any:
-    """The value that all jobs have, or the list of their values where they differ."""
-    distinct = list({json.dumps(value): value for value in values}.values())
-    return distinct[0] if len(distinct) == 1 else distinct
-
-
+@cache
 def _commit() -> str | None:
     """The commit of the checkout this code runs from; None for an installed package."""
     top = plugins.conf_folder().parent

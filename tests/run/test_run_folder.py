@@ -106,7 +106,7 @@ def test_the_order_is_the_command_line_s(written: dict):
 
 
 def test_nothing_else_is_left_behind(folder: Path):
-    assert {path.name for path in folder.iterdir()} == {"manifest.json", "pictures", "records", "runtime"}
+    assert {path.name for path in folder.iterdir()} == {"gallery", "manifest.json", "pictures", "records", "runtime"}
     assert not list(folder.rglob("*.tmp"))
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
-from axiom_bench.report.figures.pictures import Pictures, Pixels, load, overlay, show, wrapped
+from axiom_bench.report.figures.pictures import Pictures, Pixels, load, show, wrapped
 from axiom_bench.report.run_folder import RunFolder
 
 TITLE = "Maps side by side"
@@ -56,7 +57,7 @@ def _fill(axes: Any, pictures: Pictures, methods: list[str], columns: int) -> No
     map took ten times as long. columns: of the widest band."""
     places = [pictures.methods.index(method) for method in methods]
     tiles = [
-        [image, *(overlay(image, pictures.heatmaps[place, i]) for place in places)]
+        [image, *(blend(image, pictures.heatmaps[place, i]) for place in places)]
         for i, image in enumerate(pictures.images)
     ]
     height, width = pictures.images.shape[1:3]

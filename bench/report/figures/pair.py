@@ -7,8 +7,9 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
-from axiom_bench.report.figures.pictures import Pictures, load, overlay, show
+from axiom_bench.report.figures.pictures import Pictures, load, show
 from axiom_bench.report.run_folder import RunFolder
 
 TITLE = "Two methods on one image"
@@ -41,5 +42,5 @@ def _plot(pictures: Pictures, methods: tuple[str, ...]) -> Figure:
     first, *others = figure.subplots(1, 1 + len(methods), squeeze=False)[0]
     show(first, image, pictures.class_names[0])
     for axes, method in zip(others, methods, strict=True):
-        show(axes, overlay(image, pictures.heatmaps[pictures.methods.index(method), 0]), method)
+        show(axes, blend(image, pictures.heatmaps[pictures.methods.index(method), 0]), method)
     return figure

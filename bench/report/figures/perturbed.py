@@ -7,8 +7,9 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
-from axiom_bench.report.figures.pictures import Pictures, load, overlay, show, wrapped
+from axiom_bench.report.figures.pictures import Pictures, load, show, wrapped
 from axiom_bench.report.run_folder import RunFolder
 
 TITLE = "Perturbed along the map"
@@ -49,7 +50,7 @@ def _plot(pictures: Pictures, method: str) -> Figure:
     for i, (left, middle, right) in enumerate(grid):
         before, after = float(pictures.confidence[i]), float(pictures.confidence_perturbed[m, i])
         show(left, pictures.images[i], f"{_word(pictures)} {before:.2f}", wrapped(pictures.class_names[i]))
-        show(middle, overlay(pictures.images[i], pictures.heatmaps[m, i]), method)
+        show(middle, blend(pictures.images[i], pictures.heatmaps[m, i]), method)
         drop = f"{_word(pictures)} {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
         show(right, pictures.perturbed[m, i], drop)
     return figure

@@ -8,16 +8,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 from zipfile import BadZipFile
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
 from axiom_bench.report.run_folder import RunFolder
 
-COLOURS = "turbo"  # the familiar blue to red of jet, with an even lightness
-ENDS = (0.07, 0.9)  # without the dark ends, which read as shadow
-OPACITY = 0.5
 Pixels = NDArray[np.uint8]
 
 
@@ -65,14 +61,6 @@ def _pictures(arrays: dict[str, Any]) -> Pictures:
     if values["heatmaps"].dtype == np.uint8:  # earlier versions stored numbers in [0, 1]
         values["heatmaps"] = values["heatmaps"] / np.float32(255)
     return Pictures(**values)
-
-
-def overlay(image: Pixels, heatmap: NDArray[np.floating[Any]]) -> Pixels:
-    """The map in colour over the grey image: (H, W, 3) uint8. NaN is shown as no heat."""
-    grey = image.astype(float).mean(-1, keepdims=True)
-    heat = np.nan_to_num(heatmap.astype(float)).clip(0, 1)
-    colours = 255 * matplotlib.colormaps[COLOURS](ENDS[0] + (ENDS[1] - ENDS[0]) * heat)[..., :3]
-    return np.asarray((1 - OPACITY) * grey + OPACITY * colours).round().astype(np.uint8)
 
 
 def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
