@@ -143,6 +143,7 @@ def _add_report(report: ArgumentParser) -> None:
     report.add_argument(
         "--output", type=Path, metavar="FOLDER", help="of a combination; default: combined beside the runs"
     )
+    report.add_argument("--watch", action="store_true", help="follow a run that goes on, until it ends")
     report.set_defaults(command=_report)
 
 
@@ -201,9 +202,13 @@ def _run(options: Namespace) -> int:
 
 
 def _report(options: Namespace) -> int:
+    if options.watch:
+        from axiom_bench.cli.watch import watch
+
+        return watch(options.run_folders, options.overrides, options.output)
     from axiom_bench.cli import report
 
-    print(f"report: {report.write(options.run_folders, options.overrides, options.output)}")
+    print("\n".join(report.write(options.run_folders, options.overrides, options.output)))
     return 0
 
 

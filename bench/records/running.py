@@ -1,8 +1,8 @@
-"""What a run says of itself before its manifest is written: the folder `running/`, which the end of its command removes.
+"""What a run says of itself before its manifest is written: the folder `running/`, which a command removes at its end.
 
-`running/command.json` is written when a command begins, and a file for each job when its model and images are loaded and
-when it is done. Where they are still there, the last command runs, or it was stopped: what its record files hold until
-then can be read. manifest.json is that of the command before, if there was one.
+`running/command.json` is written when a command begins, and a file for each job when its model and images are loaded
+and when it is done. While they are there, the last command runs, or it was stopped: what its record files hold so far
+can be read. manifest.json is that of the command before, if there was one.
 """
 
 from __future__ import annotations
