@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,8 @@ from axiom_bench.report.statistics.floor import Floats
 
 WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
 STEP = 24  # pixels a box
-MAX_VALUES = 40_000  # single values of a chart, about a megabyte in the page; of more, those beyond the whiskers
+# Single values of a chart, about a megabyte in the page, and of a box, a dot each. Of more, those beyond the whiskers.
+MAX_VALUES, MAX_OF_BOX = 40_000, 400
 MAX_OUTSIDE = 20  # of a box
 SPECS = {False: "boxes", True: "boxes-log"}
 CAPTION = "Boxes: quartiles and median; whiskers to the last value within 1.5 interquartile ranges; diamonds: means."
@@ -45,6 +46,11 @@ def farthest_outside(values: Floats, box: Mapping[str, float]) -> NDArray[np.int
     outside = np.flatnonzero((values < box["low"]) | (values > box["high"]))
     distance = np.abs(values[outside] - box["median"])
     return outside[np.argsort(-distance, kind="stable")[:MAX_OUTSIDE]]
+
+
+def all_fit(rows: pd.DataFrame, by: Sequence[str]) -> bool:
+    """Whether the page holds every single value of a chart's rows, with a box for each group of `by`."""
+    return len(rows) <= MAX_VALUES and rows.groupby(list(by), observed=True).size().max() <= MAX_OF_BOX
 
 
 def panel(title: str, description: str, rows: pd.DataFrame, by: str, shown: Shown) -> Panel:

@@ -113,6 +113,6 @@ def _spec(log: bool) -> dict[str, Any]:
         line.encode(x, y("median_at"), colour, group, alt.StrokeDash("dash:N", scale=None)),
         point.encode(x, y("median_at"), colour, alt.Shape("shape:N", scale=None)),
     )
-    title = alt.TitleParams(alt.ExprRef("title"), orient="left", frame="group")
+    title = alt.TitleParams(alt.ExprRef("title"), orient="left", anchor="middle")
     params = ("title", "least", "layers", "band", *scales.LIMITS)
     return look.finished(alt.layer(*layers, title=title), {"points": HOVER}, params)

@@ -17,7 +17,7 @@ def chart(run: RunFolder) -> Chart | None:
     """None where no method has a value of an image."""
     rows = run.records[(run.records["method"] != METHOD_FREE) & (run.records["image_id"] != WHOLE_SET)]
     rows = rows[rows["status"] == OK]
-    every_value = len(rows) <= boxes.MAX_VALUES
+    every_value = boxes.all_fit(rows, [*KEYS, "metric"])
     names = metrics_in_order(run, set(rows["metric"].unique()))
     choices = [_choice(run, name, rows[rows["metric"] == name], every_value) for name in names]
     return Chart("by-method", "Each metric by method", "Metric", choices, boxes.specs()) if choices else None

@@ -85,6 +85,6 @@ def _spec() -> dict[str, Any]:
     point = point.encode(x, scales.symlog(alt.Y, "y", "value"), **look_of_point)
     hover = {"title": "Method", "ms": look.capital(MS), "value": "Value", "low": "95 % interval from", "high": "to",
              "n": "Rows", "images": "Images", "also": "Also here"}  # fmt: skip
-    title = alt.TitleParams(alt.ExprRef("title"), orient="left", frame="group")
+    title = alt.TitleParams(alt.ExprRef("title"), orient="left", anchor="middle")
     params = ("title", "x_low", "x_high", "x_ticks", *(f"y_{name}" for name in scales.SYMLOG))
     return look.finished(alt.layer(bar, point, title=title), {"points": hover}, params)

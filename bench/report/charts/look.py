@@ -22,7 +22,7 @@ _AXIS = {
 }
 _TITLE = {
     **{"color": INK, "fontSize": 12, "fontWeight": "normal"},
-    **{"orient": "bottom", "anchor": "middle", "frame": "bounds", "offset": 8},
+    **{"orient": "bottom", "anchor": "end", "frame": "group", "offset": 8},
 }
 CONFIG = {
     **{"background": "transparent", "font": FONT, "axis": _AXIS, "title": _TITLE},

@@ -61,7 +61,7 @@ def symlog(channel: Any, axis_name: str, column: str, title: str | None = None) 
     domain = [alt.ExprRef(f"{axis_name}_{name}") for name in ("low", "high")]
     scale = alt.Scale(type="symlog", constant=alt.ExprRef(f"{axis_name}_linear"), domain=domain, nice=False)
     ticks = alt.Axis(title=title, values=alt.ExprRef(f"{axis_name}_ticks"), labelExpr=LABEL)
-    return channel(f"{column}:Q", scale=scale, axis=ticks)
+    return channel(f"{column}:Q", scale=scale, axis=ticks, stack=None)
 
 
 def symlog_params(axis_name: str, values: Floats, from_zero: bool = False) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.records import store
+from axiom_bench.report.page.header import header
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.run_folder import RunFolder
 
@@ -71,7 +72,7 @@ def chart_page(tmp_path: Path) -> Callable[[RunFolder], Path]:
         part = section(run)
         assert part is not None
         path = tmp_path / "charts.html"
-        path.write_text(assemble("Charts", "", [part]), encoding="utf-8")
+        path.write_text(assemble(header(run), [part]), encoding="utf-8")
         return path
 
     return write

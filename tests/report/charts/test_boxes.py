@@ -51,10 +51,11 @@ def test_the_headline_comes_first(rich_run: RunFolder) -> None:
     assert [choice.label for choice in chart.choices][:2] == ["Conservation error", "Box IoU"]
 
 
-def test_a_long_run_sends_few_single_values(rich_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["MAX_VALUES", "MAX_OF_BOX"])
+def test_a_long_run_sends_few_single_values(rich_run: RunFolder, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The page of 50,000 images must stay small: boxes hold all values, dots are the farthest outside."""
     every = by_method.chart(rich_run)
-    monkeypatch.setattr(boxes, "MAX_VALUES", 100)
+    monkeypatch.setattr(boxes, name, 10)
     few = by_method.chart(rich_run)
     assert every is not None
     assert few is not None

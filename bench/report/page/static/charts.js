@@ -73,7 +73,7 @@
       }
       const list = element("dl");
       for (const [column, title] of Object.entries(titles[row.table])) {
-        list.append(element("dt", title), element("dd", number(row[column])));
+        if (row[column] !== "") list.append(element("dt", title), element("dd", number(row[column])));
       }
       tip.replaceChildren(list);
       tip.hidden = false;
@@ -141,7 +141,12 @@
       head.append(...Object.values(titles).map((title) => Object.assign(element("th", title), { scope: "col" })));
       const body = table.createTBody();
       for (const row of rows(name, panel.tables[name])) {
-        body.insertRow().append(...Object.keys(titles).map((column, place) => element(place ? "td" : "th", number(row[column]), place ? "page-number" : "")));
+        const cells = Object.keys(titles).map((column, place) => {
+          const cell = element(place ? "td" : "th", number(row[column]), typeof row[column] === "string" ? "" : "page-number");
+          if (!place) cell.scope = "row";
+          return cell;
+        });
+        body.insertRow().append(...cells);
       }
       return table;
     });
