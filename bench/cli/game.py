@@ -43,6 +43,8 @@ def game(request: Request) -> tuple[Path, list[str]]:
     """Writes the page: its path, and what to tell about it. Raises BenchError."""
     if request.images is not None and request.images < 1:
         raise BenchError(f"--images {request.images}: give 1 or more.")
+    if request.seed < 0:
+        raise BenchError(f"--seed {request.seed}: give 0 or more.")
     manifest = reading.read_manifest(request.run)
     job, weights = _job(manifest, request)
     trials = with_two_classes(job, request.images, request.seed)
@@ -72,10 +74,14 @@ def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
     config = entry["config"]
     for name in request.methods or ():
         if name not in config["method"]:
-            raise unknown("method in this run", name, config["method"])
+            raise unknown("method", name, config["method"])
     if request.methods is not None:
         config = {**config, "method": {name: config["method"][name] for name in request.methods}}
-    job = replace(Job.of(config), hashes=image_hashes.read(request.run))
+    try:
+        job = replace(Job.of(config), hashes=image_hashes.read(request.run))
+    except BenchError as error:
+        hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
+        raise BenchError(f"{error} {hint}") from error
     recorded = manifest["models"][job.model.name]["weights_sha256"]
     if job.model.weights_sha256 != recorded:
         raise BenchError(
@@ -92,13 +98,13 @@ def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
 
 def _entry(manifest: Mapping[str, Any], request: Request) -> Mapping[str, Any]:
     """The manifest's entry of the first job that is asked for. Raises BenchError, with the jobs that there are."""
-    jobs = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
+    jobs: list[Mapping[str, Any]] = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
     if not jobs:
         raise BenchError(f"The run in {request.run} has no finished job to make a game of.")
     for entry in jobs:
         model, _, rest = entry["job"].partition(" at ")
         if request.model in (None, model) and request.layer in (None, rest.partition(" on ")[0]):
-            return entry  # type: ignore[no-any-return]
+            return entry
     wanted = " at ".join(filter(None, (request.model or "any model", request.layer)))
     raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
 

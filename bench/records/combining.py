@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import conflicts, gallery, holdings, reading, store
+from axiom_bench.records import conflicts, gallery, holdings, reading, running, store
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.holdings import Values
 
-FILES = ("records", "curves", "whole_set", "runtime", "pictures", "gallery")  # the manifest's lists of files
 OF_A_RUN = ("experiment", "run", "created", "overrides", "device", "precision", "versions", "git_commit")
 
 
@@ -61,9 +60,7 @@ def _check_folder(folder: Path, runs: Sequence[Run]) -> None:
 
 
 def _check_complete(run: Run) -> None:
-    state = run.manifest.get("state", manifest_file.COMPLETE)
-    if state != manifest_file.COMPLETE:
-        raise BenchError(f"{run.folder} is {state}; combine it when its command has ended.")
+    running.check_ended(run.folder, run.manifest)
     if reading.is_combined(run.manifest):
         raise BenchError(f"{run.folder} is itself a combination; give the runs that it combines.")
     if not all("values" in job for job in run.manifest.get("jobs") or ()) or not run.manifest.get("jobs"):
@@ -91,7 +88,7 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         "git_commit": first.get("git_commit") if len({str(m.get("git_commit")) for m in manifests}) == 1 else None,
         "format": holdings.FORMAT,
         "jobs": list(_jobs(runs, folder)),
-        **{kind: list(_listed(runs, folder, kind)) for kind in FILES},
+        **{kind: list(_listed(runs, folder, kind)) for kind in manifest_file.FILES},
         "seconds": {
             f"{job} ({_label(run)})": seconds
             for run in runs

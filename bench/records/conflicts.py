@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from axiom_bench.columns import WHOLE_SET
+from axiom_bench.columns import LAYER, WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.records import reading
 from axiom_bench.records.holdings import Values
@@ -54,13 +54,14 @@ def check_values(first: tuple[Run, Mapping[str, Any]], second: tuple[Run, Mappin
     row, folders = differing.iloc[0], (first[0][0], second[0][0])
     of_image = f"image {row['image_id']}, class {row['target_class']}"
     what = "the whole data set" if row["image_id"] == WHOLE_SET else of_image
+    of_method = "" if row["method"] == LAYER else f" of {row['method']}"
     found = [
         f"{row[f'value_{i}']:.6g} ({row[f'status_{i}']})" if isinstance(row[f"status_{i}"], str) else "no value"
         for i in (1, 2)
     ]
     more = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
     raise BenchError(
-        f"Two values of {row['metric']} of {row['method']}, {first[1]['job']}, "
+        f"Two values of {row['metric']}{of_method}, {first[1]['job']}, "
         f"{what}: {found[0]} in {folders[0]} and {found[1]} in {folders[1]}{more}; leave one of the runs out, or the "
         "method or metric out of one."
     )
@@ -92,7 +93,8 @@ def _values(run: Run, job: Mapping[str, Any], same: Values) -> pd.DataFrame:
     place = images[list(reading.PLACE)].drop_duplicates().astype(str)
     stored = reading.read_whole_set(folder, manifest).merge(place, on=list(reading.PLACE))
     stored = stored[stored["method"].isin(list(same)) & stored["metric"].isin(_names(manifest, same))]
-    return pd.concat([images, stored.assign(image_id=WHOLE_SET, target_class=-1)], ignore_index=True)
+    both = pd.concat([images, stored.assign(image_id=WHOLE_SET, target_class=-1)], ignore_index=True)
+    return both.astype({"value": float})
 
 
 def _names(manifest: Mapping[str, Any], same: Values) -> list[str]:

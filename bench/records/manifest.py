@@ -11,7 +11,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 
 NAME = "manifest.json"
-COMPLETE = "complete"  # the state of a run whose command has ended
+FILES = ("records", "curves", "whole_set", "runtime", "pictures", "gallery")  # a manifest's lists of files
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from axiom_bench.records import running
 from axiom_bench.report.run_folder import RunFolder
 
 MAX_PROCESSES = 4
@@ -21,11 +22,13 @@ Process = subprocess.Popen[bytes]
 
 @contextmanager
 def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
-    """Processes that each draw a share of the run's figures meanwhile; none for a small report, or on one core.
+    """Processes that each draw a share of the run's figures meanwhile; none for a small report, on one core, or while
+    the run goes on: they would read other records than this process has.
 
     Those that still run when the block ends are stopped.
     """
-    count = min(MAX_PROCESSES, _num_cores()) if len(run.metrics) >= MIN_METRICS else 1
+    is_large = len(run.metrics) >= MIN_METRICS and run.manifest.get("state") != running.RUNNING
+    count = min(MAX_PROCESSES, _num_cores()) if is_large else 1
     processes = [_start(run, index, count) for index in range(1, count)]
     try:
         yield processes

@@ -76,13 +76,13 @@ class RunFolder:
     report_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path, settings: Mapping[str, Any] | None = None) -> RunFolder:
-        """settings: `report.*` over those of the run, see `options.with_settings`.
+    def read(cls, path: Path, settings: Mapping[str, Any] | None = None, reload: int | None = None) -> RunFolder:
+        """settings: `report.*` over those of the run; reload: see `options.with_settings`.
 
         Raises BenchError where the manifest, or a file that it lists, is missing or damaged.
         """
         path = Path(path)
-        manifest = with_settings(reading.read_manifest(path), settings or {})
+        manifest = with_settings(reading.read_manifest(path), settings, reload)
         rows = reading.read_records(path, manifest)
         metrics = manifest.get("metrics") or {}
         classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]
@@ -170,6 +170,8 @@ class RunFolder:
         if matrix is None:
             return None
         methods, values = matrix.of(metric)
+        if METHOD_FREE in methods:
+            return None
         return compare_methods(values, matrix.images, methods, value.better, value.lead, constructed)
 
     @cached_property
@@ -198,11 +200,11 @@ class RunFolder:
         title = self.method(name).get("title")
         if not title:
             return name
-        return f"{title} ({name})" if self._titles[title] > 1 else str(title)
+        return f"{title} ({name})" if self._titles[str(title)] > 1 else str(title)
 
     @cached_property
     def _titles(self) -> Counter[str]:
-        return Counter(self.method(name).get("title") for name in self.manifest.get("methods") or {})
+        return Counter(str(self.method(name).get("title")) for name in self.manifest.get("methods") or {})
 
     def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
         """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}.

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims
+from axiom_bench.records import claims, running
 from axiom_bench.run import (
     compute,
     correct,
@@ -64,6 +64,12 @@ def _run(config: dict[str, Any]) -> Outcome:
         job = compute.decided(job, cut_model)
         facts = Facts(job)
         image_hashes.keep(job, folder)
+        kept = len(job.indices)
+        all_facts = manifest.facts(replace(job, indices=chosen.indices), kept, correct.OTHERS if chooses else None)
+        stored_values = {"records": [], "values": facts.values}
+        begun = Outcome(job.name, config, all_facts, stored_values, images=kept, left_out=left_out)
+        shards = {facts.shard(shard): len(shard) for shard in job.shards}
+        running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
         stages.end("loading")
         computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
         stages.end("values")
@@ -74,14 +80,8 @@ def _run(config: dict[str, Any]) -> Outcome:
         pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
         of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
         stages.end("pictures")
-    return Outcome(
-        job=job.name,
-        config=config,
-        facts=manifest.facts(
-            replace(job, indices=chosen.indices) if chooses else job,
-            len(job.indices),
-            correct.OTHERS if chooses else None,
-        ),
+    ended = replace(
+        begun,
         stored=records.as_dict(),
         records=records.records,
         curves=records.curves,
@@ -90,13 +90,13 @@ def _run(config: dict[str, Any]) -> Outcome:
         runtime=runtime,
         pictures=pictured,
         gallery=of_gallery,
-        images=len(job.indices),
-        left_out=left_out,
         shards=len(job.shards),
         shards_computed=computed,
         seconds=stages.seconds,
         notes=(*job.notes, *warned.lines(), *correct.note(left_out, len(chosen.indices))),
     )
+    running.announce(folder, job.name, manifest.of_job(ended))
+    return ended
 
 
 def run_folder(config: dict[str, Any]) -> Path:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from axiom_bench.evaluation import plugins
@@ -115,6 +116,11 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
     }
 
 
+def of_job(outcome: Outcome) -> dict[str, Any]:
+    """The manifest of one job, as `records.running` keeps it until the sweep has ended."""
+    return assemble([outcome], outcome.config["experiment"], outcome.config["run"])
+
+
 def _seconds(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
     """{job: {stage: seconds}} of the jobs that computed something."""
     return {
@@ -156,6 +162,7 @@ def _explained(plugin: Plugin) -> dict[str, Any]:
     return {**about, "cited": dict(zip(("text", "title", "url"), cited, strict=True))}
 
 
+@cache
 def _commit() -> str | None:
     """The commit of the checkout this code runs from; None for an installed package."""
     top = plugins.conf_folder().parent
