@@ -118,7 +118,9 @@ def parser() -> ArgumentParser:
 def _add_game(game: ArgumentParser) -> None:
     game.add_argument("run_folder", type=Path)
     game.add_argument("--output", type=Path, metavar="FILE", help="default: game.html in the run folder")
-    game.add_argument("--images", type=int, metavar="N", help="with exactly two classes; default: all, at most 40")
+    game.add_argument(
+        "--images", dest="count", type=int, metavar="N", help="with exactly two classes; default: all, at most 40"
+    )
     game.add_argument("--methods", metavar="A,B", help="of the run; default: those that show something of their own")
     game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
     game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
@@ -141,6 +143,7 @@ def _add_report(report: ArgumentParser) -> None:
     report.add_argument(
         "--output", type=Path, metavar="FOLDER", help="of a combination; default: combined beside the runs"
     )
+    report.add_argument("--watch", action="store_true", help="follow a run that goes on, until it ends")
     report.set_defaults(command=_report)
 
 
@@ -199,9 +202,13 @@ def _run(options: Namespace) -> int:
 
 
 def _report(options: Namespace) -> int:
+    if options.watch:
+        from axiom_bench.cli.watch import watch
+
+        return watch(options.run_folders, options.overrides, options.output)
     from axiom_bench.cli import report
 
-    print(f"report: {report.write(options.run_folders, options.overrides, options.output)}")
+    print("\n".join(report.write(options.run_folders, options.overrides, options.output)))
     return 0
 
 
@@ -259,7 +266,7 @@ def _game(options: Namespace) -> int:
 
     methods = options.methods.split(",") if options.methods else None
     page, lines = game(
-        Request(options.run_folder, options.output, options.images, methods, options.model, options.layer, options.seed)
+        Request(options.run_folder, options.output, options.count, methods, options.model, options.layer, options.seed)
     )
     print("\n".join([*lines, f"game: {page}"]))
     return 0

@@ -11,17 +11,18 @@ import yaml
 from axiom_bench import report
 from axiom_bench.configs import check_values, entry_names
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.records import combining, reading
+from axiom_bench.records import combining, reading, running
 from axiom_bench.report.options import Options, check_names, with_settings
 from axiom_bench.run.settings import SETTINGS
 
 PREFIX = "report."
 
 
-def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> Path:
-    """The page of one run, or of a combination; see `prepared`. Raises BenchError."""
+def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> list[str]:
+    """Writes the report of one run, or of a combination, see `prepared`: the last lines. Raises BenchError."""
     folder, settings = prepared(folders, words, output)
-    return report.write(folder, settings)
+    page = report.write(folder, settings)
+    return [*running.sentences(reading.read_manifest(folder)), f"report: {page}"]
 
 
 def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> tuple[Path, dict[str, Any]]:

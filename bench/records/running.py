@@ -1,8 +1,8 @@
-"""What a run says of itself before its manifest is written: the folder `running/`, which the end of its command removes.
+"""What a run says of itself before its manifest is written: the folder `running/`, which a command removes at its end.
 
-`running/command.json` is written when a command begins, and a file for each job when its model and images are loaded and
-when it is done. Where they are still there, the last command runs, or it was stopped: what its record files hold until
-then can be read. manifest.json is that of the command before, if there was one.
+`running/command.json` is written when a command begins, and a file for each job when its model and images are loaded
+and when it is done. While they are there, the last command runs, or it was stopped: what its record files hold so far
+can be read. manifest.json is that of the command before, if there was one.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ def announce(folder: Path, job: str, about: Mapping[str, Any]) -> None:
 def end(folder: Path) -> None:
     """The command has ended, and the manifest, if it has results, is written."""
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def goes_on(folder: Path) -> bool:
+    """Whether a command that hasn't ended holds the folder; reads no records."""
+    return (folder / FOLDER).is_dir() and claims.in_use(folder)
 
 
 def read(folder: Path) -> dict[str, Any] | None:

@@ -22,8 +22,8 @@ Process = subprocess.Popen[bytes]
 
 @contextmanager
 def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
-    """Processes that each draw a share of the run's figures meanwhile; none for a small report, on one core, or while the
-    run goes on: they would read other records than this process has.
+    """Processes that each draw a share of the run's figures meanwhile; none for a small report, on one core, or while
+    the run goes on: they would read other records than this process has.
 
     Those that still run when the block ends are stopped.
     """

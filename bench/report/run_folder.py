@@ -170,6 +170,8 @@ class RunFolder:
         if matrix is None:
             return None
         methods, values = matrix.of(metric)
+        if METHOD_FREE in methods:
+            return None
         return compare_methods(values, matrix.images, methods, value.better, value.lead, constructed)
 
     @cached_property

@@ -12,6 +12,7 @@ from PIL import Image
 
 from axiom_bench.cli.explain.explained import ClassScore, ExplainedImage, ExplainedMap
 from axiom_bench.explanation.overlay import blend
+from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
@@ -23,7 +24,7 @@ def page(images: Sequence[ExplainedImage], model: str, sentences: Sequence[str],
     if sentences:
         sections.append(Section("notes", "Notes", render("explain_notes.html.j2", sentences=sentences)))
     count = f"{len(images)} image{'s' if len(images) > 1 else ''}"
-    return assemble("axiom-bench: explanations", f"{model}, {count}", sections)
+    return assemble(Header("axiom-bench explain", f"{count} explained", {"Network": model}), sections)
 
 
 def _section(name: str, image: ExplainedImage, colours: str) -> Section:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from axiom_bench.columns import WHOLE_SET
+from axiom_bench.records import running
 from axiom_bench.report.page.this_run import precision
 from axiom_bench.report.run_folder import RunFolder
 
@@ -15,11 +16,14 @@ VERSIONS = ("axiom-bench", "torch")
 
 @dataclass(frozen=True)
 class Header:
-    """above: the line over the title. facts: {what: sentence}."""
+    """above: the line over the title. facts: {what: sentence}. notices: sentences about a run that hasn't ended.
+    reload: seconds after which the page loads itself again, while a run is watched."""
 
     above: str
     title: str
     facts: dict[str, str]
+    notices: tuple[str, ...] = ()
+    reload: int | None = None
 
 
 def header(run: RunFolder) -> Header:
@@ -40,7 +44,13 @@ def header(run: RunFolder) -> Header:
     }
     title = f"{_count(len(methods), 'method')} on {_count(len(models), 'network')} and {_count(images, 'image')}"
     above = f"axiom-bench, experiment {run.manifest.get('experiment')}, run {run.manifest.get('run')}"
-    return Header(above, title, {name: text for name, text in facts.items() if text})
+    return Header(
+        above,
+        title,
+        {name: text for name, text in facts.items() if text},
+        tuple(running.sentences(run.manifest)),
+        run.manifest.get("reload"),
+    )
 
 
 def _network(run: RunFolder, name: str) -> str:

@@ -15,6 +15,8 @@ from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import wide_frame
 from axiom_bench.report.tables.overview import overview_table
+from axiom_bench.report.tables.pairs import pair_frame, pair_tables
+from axiom_bench.report.tables.places import place_frame, place_tables
 from axiom_bench.report.tables.statuses import status_table
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import target_note, without_value
@@ -84,7 +86,9 @@ def test_nothing_is_bold_where_all_coincide(make_run: Any, make_records: Any) ->
 
 def test_notes_name_every_other_status(run: RunFolder) -> None:
     notes = overview_table(run, run.summary).notes
-    reason = "Not measured, not on the score's scale: Sensitivity error, Conservation error of guided_xgrad_cam, random."
+    reason = (
+        "Not measured, not on the score's scale: Sensitivity error, Conservation error of guided_xgrad_cam, random."
+    )
     assert reason in notes
     assert "On 8 of 120 rows not measured, map is zero everywhere: Confidence drop of grad_cam." in notes
 
@@ -160,3 +164,36 @@ def test_every_table_is_there_in_every_format(run: RunFolder, tmp_path: Path) ->
     for name in names:
         assert (tmp_path / f"{name}.md").read_text().startswith("# ")
         assert r"\toprule" in (tmp_path / f"{name}.tex").read_text()
+
+
+def test_pairs_and_places_are_of_the_same_comparison(run: RunFolder) -> None:
+    pairs, _ = pair_tables(run)
+    places, _ = place_tables(run)
+    assert [group.metric for group in pairs.groups] == ["conservation_error", "box_iou"]  # the headline
+    first = run.comparison(run.settings[0], "conservation_error")
+    assert first is not None
+    assert len(pairs.groups[0].rows) == len(first.pairs) == 3
+    names = [row[0].text for row in places.groups[1].rows]
+    assert names == ["grad_cam", "xgrad_cam = hires_cam", "ablation_cam_axiomatic"]
+    assert [row[2].text for row in places.groups[1].rows] == ["1", "2", "3"]
+    assert [row[1].bold for row in places.groups[1].rows] == [True, False, False]
+
+
+def test_programs_get_all_pairs_and_places(run: RunFolder) -> None:
+    pairs, places = pair_frame(run), place_frame(run)
+    assert set(pairs["metric"]) == {"sensitivity_error", "conservation_error", "confidence_drop", "box_iou"}
+    assert not set(pairs["first"]) & {"hires_cam"} & set(pairs.loc[pairs["metric"] == "conservation_error", "first"])
+    assert set(places["method"]) >= {"hires_cam", "xgrad_cam"}
+    assert (places["place_low"] <= places["place_high"]).all()
+
+
+def test_a_winner_by_construction_is_marked(usual_run: Path) -> None:
+    run = RunFolder.read(usual_run)
+    methods = {**run.manifest["methods"], "grad_cam": {"wins_by_construction": ["conservation_error"]}}
+    parts = (run.records, run.class_records, run.runtime, run.whole_set)
+    run = RunFolder(run.path, {**run.manifest, "methods": methods}, *parts)
+    table = overview_table(run, run.summary)
+    rows = texts(table)
+    assert rows["grad_cam"][1].endswith("‡")
+    assert rows["xgrad_cam"][1].startswith("*")  # the best of the others
+    assert "‡ 0 by the method's own formula, so not ranked: Conservation error of grad_cam." in table.notes

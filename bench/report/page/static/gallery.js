@@ -29,7 +29,7 @@
   // As the page's tables typeset numbers: a true minus, and powers of ten.
   function typeset(text) {
     const raised = (digits) => [...digits].map((sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]).join("");
-    return text.replace("<1e-6", "<10⁻⁶").replace(/(\d)e(-?\d+)$/, (_, digit, power) => `${digit}×10${raised(power)}`)
+    return text.replace("<1e-6", "<10⁻⁶").replace(/(\d)e(-?\d+)/, (_, digit, power) => `${digit}×10${raised(power)}`)
       .replace(/^-/, "−");
   }
 
@@ -114,7 +114,7 @@
 
   // A value, or a dash that tells its status to whoever points at it or listens.
   function valueOf(cell, isLarge) {
-    if (cell[2] !== null) return element("dd", "", typeset(cell[1]));
+    if (cell[0] !== null) return element("dd", "", typeset(cell[1]));
     const node = element("dd", "gallery-no-value", isLarge ? cell[1] : "–");
     node.title = cell[1];
     return node;
@@ -164,7 +164,7 @@
       const cells = image.values.flatMap((values) => values[place] ? [values[place]] : []);
       if (present.has(place) || !cells.length) return [];
       // Records of several runs may have values of a method whose maps none of them stored.
-      return [`${method.title} (${cells.some((cell) => cell[2] !== null) ? "none is stored" : cells[0][1]})`];
+      return [`${method.title} (${cells.some((cell) => cell[0] !== null) ? "none is stored" : cells[0][1]})`];
     });
     return absent.length ? element("p", "gallery-facts", `Without a map: ${absent.join(", ")}.`) : "";
   }
