@@ -15,7 +15,7 @@ import numpy as np
 
 from axiom_bench.cli.game_images import images_with_maps, whole_images, with_two_classes, without_left_out
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.records import files, reading
+from axiom_bench.records import files, reading, running
 from axiom_bench.report.game import pictures
 from axiom_bench.report.game.page import Game, TwoClassImage, page
 from axiom_bench.report.game.plan import CHECKS, SHARE
@@ -46,6 +46,7 @@ def game(request: Request) -> tuple[Path, list[str]]:
     if request.seed < 0:
         raise BenchError(f"--seed {request.seed}: give 0 or more.")
     manifest = reading.read_manifest(request.run)
+    running.check_ended(request.run, manifest)
     job, weights = _job(manifest, request)
     trials = with_two_classes(job, request.images, request.seed)
     checks, example = whole_images(job, CHECKS, trials, request.seed)

@@ -39,14 +39,23 @@ def watch(
 def _follow(folder: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> None:
     told: list[str] = []
     while True:
-        sentences = running.sentences(manifest := reading.read_manifest(folder))
-        goes_on = manifest.get("state") == running.RUNNING
+        manifest = reading.read_manifest(folder)
+        sentences = running.sentences(manifest)
+        is_running = manifest.get("state") == running.RUNNING
         start = time.monotonic()
-        page = report.write(folder, settings, RELOAD if goes_on else None)
-        if sentences != told or not goes_on:
+        page = report.write(folder, settings, RELOAD if is_running else None)
+        if sentences != told or not is_running:
             for line in [*sentences, f"report: {page}"]:
                 say(line)
         told = sentences
-        if not goes_on:
+        if not is_running:
             return
-        time.sleep(max(PAUSE, (SHARE - 1) * (time.monotonic() - start)))
+        _wait(folder, (SHARE - 1) * (time.monotonic() - start))
+
+
+def _wait(folder: Path, seconds: float) -> None:
+    """At least PAUSE, and these seconds unless the run ends meanwhile."""
+    until = time.monotonic() + seconds
+    time.sleep(PAUSE)
+    while time.monotonic() < until and running.goes_on(folder):
+        time.sleep(PAUSE)

@@ -40,6 +40,11 @@ def end(folder: Path) -> None:
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
+def goes_on(folder: Path) -> bool:
+    """Whether a command that hasn't ended holds the folder; reads no records."""
+    return (folder / FOLDER).is_dir() and claims.in_use(folder)
+
+
 def read(folder: Path) -> dict[str, Any] | None:
     """A manifest of what is there so far, with "state" RUNNING or STOPPED; None where no command is unfinished.
 

@@ -12,6 +12,7 @@ import pytest
 
 from axiom_bench.cli.main import main
 from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import running
 from axiom_bench.run import manifest
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.sweep import sweep
@@ -27,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config, outcomes = sweep([*options, f"results={results}", "device=cpu"])
     folder = run_folder(config)
     manifest_file.write(folder, manifest.assemble(outcomes, config["experiment"], config["run"]))
+    running.end(folder)
     return folder
 
 
@@ -106,13 +108,22 @@ def test_what_isnt_the_runs_any_more_is_refused(
     assert sentence in capsys.readouterr().err
 
 
+def test_a_run_that_has_not_ended_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    running.begin(copy, {"experiment": "quick", "run": "default", "jobs": 1})
+    assert main(["game", str(copy)]) == 2
+    assert "was stopped before its end" in capsys.readouterr().err
+
+
 def test_data_without_two_classes_names_what_has_them(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Only scenes of one digit stay: data.only_correct may leave out all others."""
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     content = json.loads((copy / "manifest.json").read_text())
     (job,) = content["jobs"]
-    played = data_of(run / "game.html")["images"]
+    assert main(["game", str(run), "--output", str(tmp_path / "game.html")]) == 0
+    played = data_of(tmp_path / "game.html")["images"]
     job["left_out"] = [image["image"] for image in played]
     (copy / "manifest.json").write_text(json.dumps(content))
     assert main(["game", str(copy)]) == 2

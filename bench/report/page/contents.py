@@ -41,10 +41,10 @@ def _sections(
         interactive = charts.section(run)
         if interactive:
             yield interactive
-        yield gallery
         elsewhere = (*(page_figures.CHARTED if interactive else ()), *(page_figures.IN_GALLERY if gallery.data else ()))
         yield page_figures.section(run, figures, elsewhere, root)
         yield page_tables.section(tables[1:], terms)
+        yield gallery  # long: behind what a reader scrolls through
         yield definitions.section(methods, metrics)
     yield this_run.section(run)
     if reading.is_combined(run.manifest):

@@ -25,10 +25,10 @@ IN_GALLERY = ("maps_",)
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure as it stands in the page. number: of the paper's figure that it is, or empty. label: of its setting, in a family of figures with one for each; else empty.
+    """A figure as it stands in the page. number: of the paper's figure that it is, or empty. label: of its setting, in
+    a family of figures with one for each; else empty.
 
-    source: a data URI, empty where the page shows it otherwise. width: on the page, in CSS pixels. files: {kind: path
-    beside the page}.
+    source: a data URI, empty where the page shows it otherwise. width: on the page, in CSS pixels. files: {kind: path}.
     """
 
     name: str
