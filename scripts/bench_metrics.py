@@ -86,8 +86,10 @@ def show_localization(kind: str, fresh: Callable[[], ab.Explanation], repeats: i
     of_heatmap = [with_params("metric", name, {"protocol": "heatmap"}) for name in TWO_PROTOCOLS]
     chosen = [metrics.get(name) for name in LOCALIZATION]
     calls: Calls = {metric.name: partial(_measure, [metric], lambda: [fresh()]) for metric in chosen}
-    calls |= {f"{each.name}, heatmap": partial(_measure, [each], lambda: [fresh()]) for each in of_heatmap}
-    seconds = timed({**calls, TOGETHER: partial(_measure, chosen, lambda: [fresh()])}, repeats, time.process_time)
+    others: Calls = {f"{each.name}, heatmap": partial(_measure, [each], lambda: [fresh()]) for each in of_heatmap}
+    seconds = timed(
+        {**calls, **others, TOGETHER: partial(_measure, chosen, lambda: [fresh()])}, repeats, time.process_time
+    )
     print(f"\nLocalization, ms a map of {SIDE} x {SIDE} on one core, {kind}")
     for title, times in seconds.items():
         median, minimum = (1e3 * figure / len(fresh()) for figure in (statistics.median(times), min(times)))

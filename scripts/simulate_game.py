@@ -21,6 +21,7 @@ from axiom_bench.report.game.accuracy import Score, score
 from axiom_bench.report.game.plan import latin_square, method_and_class
 
 ACCURACIES = {"method 1": 0.8, "method 2": 0.8, "method 3": 0.7, "floor": 0.5}  # of an average player and image
+EQUAL = ("method 1", "method 2")
 SPREADS = ((0.0, 0.0), (0.6, 0.8))  # standard deviations of the players' skill and of the images' ease, in logits
 SIZES = ((8, 20), (16, 20), (40, 40))  # players, images
 
@@ -68,7 +69,7 @@ def _one(result: Score, true: dict[str, float]) -> list[float]:
     table, pairs = result.accuracies, result.pairs
     expected = table["method"].map(true)
     differences = pairs["method"].map(true) - pairs["other"].map(true)
-    equal = pairs[(pairs["method"] == "method 1") & (pairs["other"] == "method 2")]
+    equal = pairs[pairs["method"].isin(EQUAL) & pairs["other"].isin(EQUAL)]
     return [
         float((table["accuracy"] - expected).mean()),
         float(expected.between(table["wilson_low"], table["wilson_high"]).mean()),

@@ -15,7 +15,7 @@ import numpy as np
 
 from axiom_bench.cli.game_images import images_with_maps, whole_images, with_two_classes, without_left_out
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.records import files, reading
+from axiom_bench.records import files, reading, running
 from axiom_bench.report.game import pictures
 from axiom_bench.report.game.page import Game, TwoClassImage, page
 from axiom_bench.report.game.plan import CHECKS, SHARE
@@ -43,7 +43,10 @@ def game(request: Request) -> tuple[Path, list[str]]:
     """Writes the page: its path, and what to tell about it. Raises BenchError."""
     if request.images is not None and request.images < 1:
         raise BenchError(f"--images {request.images}: give 1 or more.")
+    if request.seed < 0:
+        raise BenchError(f"--seed {request.seed}: give 0 or more.")
     manifest = reading.read_manifest(request.run)
+    running.check_ended(request.run, manifest)
     job, weights = _job(manifest, request)
     trials = with_two_classes(job, request.images, request.seed)
     checks, example = whole_images(job, CHECKS, trials, request.seed)
@@ -72,10 +75,14 @@ def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
     config = entry["config"]
     for name in request.methods or ():
         if name not in config["method"]:
-            raise unknown("method in this run", name, config["method"])
+            raise unknown("method", name, config["method"])
     if request.methods is not None:
         config = {**config, "method": {name: config["method"][name] for name in request.methods}}
-    job = replace(Job.of(config), hashes=image_hashes.read(request.run))
+    try:
+        job = replace(Job.of(config), hashes=image_hashes.read(request.run))
+    except BenchError as error:
+        hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
+        raise BenchError(f"{error} {hint}") from error
     recorded = manifest["models"][job.model.name]["weights_sha256"]
     if job.model.weights_sha256 != recorded:
         raise BenchError(
@@ -92,13 +99,13 @@ def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
 
 def _entry(manifest: Mapping[str, Any], request: Request) -> Mapping[str, Any]:
     """The manifest's entry of the first job that is asked for. Raises BenchError, with the jobs that there are."""
-    jobs = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
+    jobs: list[Mapping[str, Any]] = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
     if not jobs:
         raise BenchError(f"The run in {request.run} has no finished job to make a game of.")
     for entry in jobs:
         model, _, rest = entry["job"].partition(" at ")
         if request.model in (None, model) and request.layer in (None, rest.partition(" on ")[0]):
-            return entry  # type: ignore[no-any-return]
+            return entry
     wanted = " at ".join(filter(None, (request.model or "any model", request.layer)))
     raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
 

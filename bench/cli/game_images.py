@@ -36,7 +36,7 @@ def with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
     if not found:
         raise BenchError(
             f"No image of {job.data.name!r} in this run shows exactly two classes; play a run that has some: "
-            "axiom-bench data=scenes, or axiom-bench experiment=voc."
+            "axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
         )
     if count is not None and len(found) < count:
         raise BenchError(

@@ -118,7 +118,9 @@ def parser() -> ArgumentParser:
 def _add_game(game: ArgumentParser) -> None:
     game.add_argument("run_folder", type=Path)
     game.add_argument("--output", type=Path, metavar="FILE", help="default: game.html in the run folder")
-    game.add_argument("--images", type=int, metavar="N", help="with exactly two classes; default: all, at most 40")
+    game.add_argument(
+        "--images", dest="count", type=int, metavar="N", help="with exactly two classes; default: all, at most 40"
+    )
     game.add_argument("--methods", metavar="A,B", help="of the run; default: those that show something of their own")
     game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
     game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
@@ -264,7 +266,7 @@ def _game(options: Namespace) -> int:
 
     methods = options.methods.split(",") if options.methods else None
     page, lines = game(
-        Request(options.run_folder, options.output, options.images, methods, options.model, options.layer, options.seed)
+        Request(options.run_folder, options.output, options.count, methods, options.model, options.layer, options.seed)
     )
     print("\n".join([*lines, f"game: {page}"]))
     return 0

@@ -61,8 +61,8 @@ def _result(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) 
 def best_text(run: RunFolder, comparison: Comparison) -> str:
     """The best value with its interval, and who can't be told from it."""
     best, *others = comparison.ranked
-    place = comparison.places.loc[best[0]]
-    text = f"{_joined(run, best, ' = ')} {with_interval(place['value'], place['value_low'], place['value_high'])}"
+    place = comparison.place(best[0])
+    text = f"{_joined(run, best, ' = ')} {with_interval(place.value, place.value_low, place.value_high)}"
     unclear = comparison.not_worse
     if others:
         names = ", ".join(_joined(run, group, " = ") for group in unclear)

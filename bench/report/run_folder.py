@@ -170,6 +170,8 @@ class RunFolder:
         if matrix is None:
             return None
         methods, values = matrix.of(metric)
+        if METHOD_FREE in methods:
+            return None
         return compare_methods(values, matrix.images, methods, value.better, value.lead, constructed)
 
     @cached_property
@@ -198,11 +200,11 @@ class RunFolder:
         title = self.method(name).get("title")
         if not title:
             return name
-        return f"{title} ({name})" if self._titles[title] > 1 else str(title)
+        return f"{title} ({name})" if self._titles[str(title)] > 1 else str(title)
 
     @cached_property
     def _titles(self) -> Counter[str]:
-        return Counter(self.method(name).get("title") for name in self.manifest.get("methods") or {})
+        return Counter(str(self.method(name).get("title")) for name in self.manifest.get("methods") or {})
 
     def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
         """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}.

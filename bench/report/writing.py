@@ -22,7 +22,7 @@ def write_report(run: RunFolder, processes: Sequence[Process] = ()) -> None:
     """
     tables = write_tables(run, run.path / "tables")
     figures = save_figures(run, processes)
-    pages = {stamp.PAGE: gallery.section(run), f"{gallery.FOLDER}/index.html": gallery.folder_section(run)}
-    for path, section in pages.items():
-        if section is not None:
-            files.write(run.path / path, page(run, tables, figures, section).encode())
+    files.write(run.path / stamp.PAGE, page(run, tables, figures, gallery.section(run)).encode())
+    if section := gallery.folder_section(run):
+        text = page(run, tables, figures, section, root="../")
+        files.write(run.path / gallery.FOLDER / "index.html", text.encode())

@@ -22,8 +22,8 @@ def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
 def _hits(keys: np.ndarray, inside: np.ndarray, count: int) -> int:
     """How many of the `count` highest of n pixels, in reading order, are inside. keys: (n,) int. inside: (n,) bool."""
     if count == 0 or count >= len(keys):
-        return np.count_nonzero(inside) if count else 0
+        return int(np.count_nonzero(inside)) if count else 0
     lowest = np.partition(keys, -count)[-count]  # of the highest
     above = keys > lowest
     equal = np.flatnonzero(keys == lowest)[: count - np.count_nonzero(above)]
-    return np.count_nonzero(above & inside) + np.count_nonzero(inside[equal])
+    return int(np.count_nonzero(above & inside) + np.count_nonzero(inside[equal]))

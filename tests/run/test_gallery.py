@@ -110,7 +110,7 @@ def test_a_stored_map_is_close_to_the_heatmap() -> None:
     heatmap = np.exp(-((x - 0.3) ** 2 + (y - 0.6) ** 2) / 0.02)
     shown = np.asarray(Image.open(io.BytesIO(gallery.webp(255 * heatmap))).convert("L")) / 255
     assert np.abs(shown - heatmap).mean() < 0.005
-    assert np.abs(shown - heatmap).max() < 0.04
+    assert np.abs(shown - heatmap).max() < 0.05
 
 
 def test_large_pictures_are_stored_smaller() -> None:

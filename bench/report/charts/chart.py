@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from axiom_bench.report.numbers import number
+from axiom_bench.report.run_folder import RunFolder
 
 Columns = Mapping[str, Sequence[Any]]
 DIGITS = 5  # of the numbers in the page; a reader sees three
@@ -17,8 +20,8 @@ DIGITS = 5  # of the numbers in the page; a reader sees three
 class Panel:
     """One drawing. title: of the network. spec: the name of its spec. params: values of the spec's parameters.
 
-    tables: the spec's named data sets, by column; a column `method` holds names, which the page gives their style.
-    description: the text alternative. height: of the plot in pixels.
+    tables: the spec's named data sets, by column. A column `method` holds names, to which the page adds their `title`,
+    `colour`, `shape` and `dash`. description: the text alternative. height, min_width: of the plot in pixels.
     """
 
     title: str
@@ -27,6 +30,7 @@ class Panel:
     tables: Mapping[str, Columns]
     height: int
     params: Mapping[str, Any] = field(default_factory=dict)
+    min_width: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,19 @@ class Choice:
 @dataclass(frozen=True)
 class Chart:
     """id: in the page. chooses: what the list of choices is of, such as "Metric"; with one choice there is no list.
-    specs: name -> Vega-Lite."""
+    specs: what builds each Vega-Lite spec, by name; those of one name are one."""
 
     id: str
     title: str
     chooses: str
     choices: Sequence[Choice]
-    specs: Mapping[str, Mapping[str, Any]]
+    specs: Mapping[str, Callable[[], Mapping[str, Any]]]
+
+
+def metrics_in_order(run: RunFolder, names: Collection[str]) -> list[str]:
+    """These metrics: those of the headline first, then those of the overview, then the manifest's order."""
+    first = (*run.options.headline, *run.options.columns, *run.metrics)
+    return [name for name in dict.fromkeys(first) if name in names]
 
 
 def columns(table: pd.DataFrame) -> dict[str, list[Any]]:
@@ -59,3 +69,12 @@ def _as_json(column: pd.Series) -> list[Any]:
     if not pd.api.types.is_float_dtype(column):
         return [entry.item() if isinstance(entry, np.generic) else entry for entry in column.tolist()]
     return [float(f"{entry:.{DIGITS}g}") if np.isfinite(entry) else None for entry in column.tolist()]
+
+
+def beside(titles: Sequence[str], *coordinates: Sequence[float]) -> list[str]:
+    """For each point the titles of the others that print the same coordinates: what a reader can't see below it."""
+    spots: dict[tuple[str, ...], list[str]] = {}
+    keys = [tuple(map(number, point)) for point in zip(*coordinates, strict=True)]
+    for title, key in zip(titles, keys, strict=True):
+        spots.setdefault(key, []).append(title)
+    return [", ".join(other for other in spots[key] if other != title) for title, key in zip(titles, keys, strict=True)]

@@ -1,4 +1,4 @@
-"""The look that all charts share: colours of the page's theme, axes, and the parameters that the page sets."""
+"""The look that all charts share: the colours of the page's theme, titles, and what every spec has at its top."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import altair as alt
 from axiom_bench.report.run_folder import Value
 
 INK, SOFT, LINE, PAGE = "var(--ink)", "var(--soft)", "var(--line)", "var(--page)"  # as page.css defines them by theme
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # of the bundle, whichever minor version Altair writes
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 BETTER = {"lower": "lower is better", "higher": "higher is better"}
 HIDDEN = "hidden"  # the parameter that holds the methods which the reader has hidden
@@ -21,19 +22,24 @@ _AXIS = {
 }
 _TITLE = {
     **{"color": INK, "fontSize": 12, "fontWeight": "normal"},
-    **{"orient": "bottom", "anchor": "middle", "frame": "bounds", "offset": 8},
+    **{"orient": "bottom", "anchor": "end", "frame": "group", "offset": 8},
 }
 CONFIG = {
     **{"background": "transparent", "font": FONT, "axis": _AXIS, "title": _TITLE},
     **{"view": {"stroke": None}, "text": {"color": INK}},
+    # The page shows the row of a mark. Marks are no stops of a screen reader: a table holds the same numbers.
+    "mark": {"tooltip": {"content": "data"}, "aria": False},
 }
-# Powers of ten alone, 0.001 to 10,000 in full.
-_POWER = "round(log(datum.value) / LN10)"
-_SUPERSCRIPT = "['⁰','¹','²','³','⁴','⁵','⁶','⁷','⁸','⁹'][abs(" + _POWER + ")]"
-LOG_LABEL = (
-    f"abs(log(datum.value) / LN10 - {_POWER}) > 1e-9 ? '' : datum.value >= 0.001 && datum.value <= 1e4"
-    f" ? format(datum.value, ',~r') : '10' + ({_POWER} < 0 ? '⁻' : '') + {_SUPERSCRIPT}"
-)
+
+
+def capital(text: str) -> str:
+    """The text as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def small(text: str) -> str:
+    """The text inside a sentence."""
+    return text[:1].lower() + text[1:]
 
 
 def axis_title(value: Value) -> str:
@@ -43,37 +49,16 @@ def axis_title(value: Value) -> str:
     return f"{title}, {BETTER[value.better]}" if value.better in BETTER else title
 
 
-def limits(low: float, high: float, log: bool) -> dict[str, float]:
-    """The parameters `low` and `high` of a scale, with a margin so that no mark lies on the frame."""
-    if log:
-        return {"low": low / 1.3, "high": high * 1.3}
-    margin = 0.03 * (high - low) or 0.5 * abs(high) or 0.5
-    return {"low": low - margin, "high": high + margin}
-
-
-def scale(log: bool) -> alt.Scale:
-    """A scale between the parameters `low` and `high`."""
-    domain = [alt.ExprRef("low"), alt.ExprRef("high")]
-    return alt.Scale(type="log" if log else "linear", domain=domain, nice=False, zero=False)
-
-
-def axis(log: bool, **options: Any) -> alt.Axis:
-    """A quantitative axis without a title: where the title depends on what the reader chose, `title_below` is it."""
-    labels: dict[str, Any] = {"labelExpr": LOG_LABEL, "tickCount": 6} if log else {"tickCount": 5}
-    return alt.Axis(title=None, **labels | options)
-
-
-def finished(
-    chart: alt.LayerChart | alt.Chart, hover: Mapping[str, Mapping[str, str]], params: Sequence[str]
-) -> dict[str, Any]:
+def finished(chart: alt.LayerChart, hover: Mapping[str, Mapping[str, str]], params: Sequence[str]) -> dict[str, Any]:
     """The spec. hover: {table: {column: title}}, what the page shows of a row where the pointer is, and in the table of
     the data. params: names of what the page sets before it draws, beside HIDDEN.
 
-    Validation takes half of the time; tests/report/charts/test_specs.py does it for all specs. For the same reason what
-    belongs to the top level is added to the result.
+    Validation would take half of the time: tests/report/charts/test_specs.py does it for all specs. For the same reason
+    what belongs to the top is added to the result.
     """
     spec: dict[str, Any] = chart.to_dict(validate=False)
     return spec | {
+        "$schema": SCHEMA,
         "width": "container",
         "autosize": {"type": "fit-x", "contains": "padding"},
         "params": [{"name": HIDDEN, "value": []}, *({"name": name, "value": 0} for name in params)],

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from axiom_bench.report.charts import axiom_plane, by_method
+from axiom_bench.report.charts import agreement, axiom_plane, by_depth, by_method, by_network, costs, curves
 from axiom_bench.report.charts.chart import Chart, Columns, Panel
 from axiom_bench.report.method_styles import method_styles
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
 from axiom_bench.report.run_folder import RunFolder
 
-CHARTS = (axiom_plane.chart, by_method.chart)
+CHARTS = (
+    by_depth.chart, by_network.chart, axiom_plane.chart, by_method.chart, curves.chart, costs.chart, agreement.chart,
+)  # fmt: skip
 DATA = "chart-data"
 
 
@@ -39,18 +41,21 @@ def _methods(chart: Chart) -> set[str]:
     }
 
 
+def _specs(charts: list[Chart]) -> dict[str, Any]:
+    """What builds the specs of all panels."""
+    used = {panel.spec for chart in charts for choice in chart.choices for panel in choice.panels}
+    return {name: build for chart in charts for name, build in chart.specs.items() if name in used}
+
+
 def _data(charts: list[Chart], styles: dict[str, Any]) -> dict[str, Any]:
     """What charts.js reads. Methods and images stand in the tables by their place in one list of each."""
     methods = {name: place for place, name in enumerate(styles)}
     images: dict[str, int] = {}
     return {
         "methods": [{"name": name, **vars(style)} for name, style in styles.items()],
-        "specs": {name: spec for chart in charts for name, spec in chart.specs.items()},
+        "specs": {name: build() for name, build in _specs(charts).items()},
         "charts": {
-            chart.id: [
-                {"caption": choice.caption, "panels": [_panel(panel, methods, images) for panel in choice.panels]}
-                for choice in chart.choices
-            ]
+            chart.id: [[_panel(panel, methods, images) for panel in choice.panels] for choice in chart.choices]
             for chart in charts
         },
         "images": list(images),

@@ -71,10 +71,11 @@ class Drawing:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A figure that can't be drawn, and why, in one sentence."""
+    """A figure that can't be drawn, and why, in one sentence that names the setting which brings it."""
 
     title: str
     reason: str
+    number: str = ""
 
 
 def _bytes(figure: Figure, kind: str) -> bytes:

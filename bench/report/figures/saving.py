@@ -16,12 +16,13 @@ FOLDER = "figures"  # in the run folder
 
 @dataclass(frozen=True)
 class SavedFigure:
-    """A figure whose files are written. png: path of the PNG."""
+    """A figure whose files are written. png: path of the PNG. number: of the paper's figure that it is."""
 
     name: str
     title: str
     caption: str
     png: Path
+    number: str = ""
 
 
 def save_figures(run: RunFolder, processes: Sequence[Process] = ()) -> list[SavedFigure | LeftOut]:

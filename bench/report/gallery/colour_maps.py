@@ -34,6 +34,6 @@ def colour_maps() -> Iterator[ColourMap]:
     """matplotlib's, by the names of TITLES."""
     for name, title in TITLES.items():
         colours = matplotlib.colormaps[name](np.linspace(0, 1, STEPS))[:, :3]
-        tables = (" ".join(f"{value:.3f}".rstrip("0").rstrip(".") for value in channel) for channel in colours.T)
+        red, green, blue = (" ".join(f"{value:.3g}" for value in channel.round(3)) for channel in colours.T)
         stops = ", ".join("#" + "".join(f"{round(255 * value):02x}" for value in colour) for colour in colours[::3])
-        yield ColourMap(name, title, *tables, f"linear-gradient(to right, {stops})")
+        yield ColourMap(name, title, red, green, blue, f"linear-gradient(to right, {stops})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -69,17 +68,20 @@ def _images(
     run: RunFolder, settings: Sequence[Setting], pictures: Sequence[Entry], metrics: Sequence[Value], placed: Placed
 ) -> Iterator[dict[str, Any]]:
     places = {name: place for place, name in enumerate(method_styles(run))}
-    classes = Counter((setting_of(entry), entry["image_id"]) for entry in pictures)
-    ids = {entry["image_id"] for entry in pictures}
-    values = {setting: measured(run, setting, metrics, ids) for setting in settings}
+    classes: dict[tuple[Setting, str], set[int]] = {}
+    for entry in pictures:
+        classes.setdefault((setting_of(entry), entry["image_id"]), set()).add(entry["target_class"])
+    values = {setting: measured(run, setting, metrics, {image for _, image in classes}) for setting in settings}
     for entry in pictures:
         setting = setting_of(entry)
+        own = classes[setting, entry["image_id"]]
         of_image = values[setting].get((entry["image_id"], entry["target_class"]), {})
         yield {
             "setting": settings.index(setting),
-            **{"id": entry["image_id"], "key": _key(run, entry, classes[setting, entry["image_id"]] > 1)},
+            **{"id": entry["image_id"], "key": _key(run, entry, len(own) > 1)},
             **{"width": entry["width"], "height": entry["height"], "boxes": np.round(entry["boxes"], 1).tolist()},
             **{role: _class(entry, role) for role in ("target", "predicted")},
+            "wrong": entry["predicted_class"] not in own,  # of none of the objects that are explained
             "disagreement": _finite(entry["disagreement"]),
             "picture": placed(entry["picture"], "webp"),
             "outline": entry["outline"] and placed(entry["outline"], "png"),

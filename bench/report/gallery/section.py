@@ -14,6 +14,7 @@ from axiom_bench.report.gallery.data import entries, gallery_data, inline, numbe
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
 from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.tables.text import CONSTRUCTED
 
 ID, TITLE = "gallery", "Gallery"
 MAX_INLINE = 100  # images in the page itself; of more, the pictures lie beside a page in a folder
@@ -57,7 +58,13 @@ class Beside:
 
 
 def _section(data: Mapping[str, Any]) -> Section:
-    body = render("gallery.html.j2", colour_maps=list(colour_maps()), warning=WARNING, coverage=_coverage(data))
+    body = render(
+        "gallery.html.j2",
+        colour_maps=list(colour_maps()),
+        warning=WARNING,
+        coverage=_coverage(data),
+        constructed=CONSTRUCTED,
+    )
     return Section(ID, TITLE, body, styles=("gallery.css",), scripts=("gallery.js",), data={"gallery-data": data})
 
 

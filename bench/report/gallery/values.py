@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pandas as pd
 
 from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.numbers import number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
+from axiom_bench.report.tables.text import CONSTRUCTED
 
 
 class Measured(NamedTuple):
     """A value of one image and method. text: as people read it, or the status in words where there is no value. rank:
-    among the image's methods, 1 is best; None where it has none."""
+    among the image's methods, 1 is best; None without a value, and where the method's own formula makes the value 0."""
 
     value: float | None
     text: str
@@ -45,20 +46,23 @@ def measured(
     result: dict[Image, dict[str, dict[str, Measured]]] = {}
     columns = ("image_id", "target_class", "metric", "method", "value", "status")
     plain = pd.DataFrame({name: rows[name].astype(object) for name in columns})
-    for (image_id, target, metric), own in plain.groupby(["image_id", "target_class", "metric"], sort=False):
+    for key, own in plain.groupby(["image_id", "target_class", "metric"], sort=False):
+        image_id, target, metric = cast(tuple[str, int, str], key)
         values = dict(zip(own["method"], own["value"].where(own["status"] == OK), strict=True))
         statuses = dict(zip(own["method"], own["status"], strict=True))
-        ranks = ranked(values, directions[metric])
+        constructed = run.by_construction(metric)
+        ranks = ranked({name: value for name, value in values.items() if name not in constructed}, directions[metric])
         result.setdefault((image_id, target), {})[metric] = {
-            method: _measured(values[method], statuses[method], ranks.get(method)) for method in values
+            method: _measured(values[method], statuses[method], ranks.get(method), method in constructed)
+            for method in values
         }
     return result
 
 
-def _measured(value: float, status: str, rank: int | None) -> Measured:
-    if rank is None:
+def _measured(value: float, status: str, rank: int | None, is_constructed: bool) -> Measured:
+    if not math.isfinite(value):
         return Measured(None, status.replace("_", " "), None)
-    return Measured(float(f"{value:.6g}"), number(value), rank)
+    return Measured(float(f"{value:.6g}"), number(value) + CONSTRUCTED * is_constructed, rank)
 
 
 def ranked(values: Mapping[str, float], better: str) -> dict[str, int]:

@@ -52,7 +52,7 @@ def read(paths: Sequence[Path]) -> Answers:
     columns = [*SHARED, *OWN]
     table = pd.DataFrame([row for rows in by_player.values() for row in rows], columns=columns)
     table = table.astype(dict.fromkeys(NUMBERS, int))
-    failed = _failed(table)
+    failed = dict(_failed(table))
     notes += [f"Left out: player {player}, {reason}." for player, reason in failed.items()]
     counted = table[~table["player"].isin(list(failed)) & (table["kind"] == PART)].reset_index(drop=True)
     if counted.empty:
@@ -148,16 +148,12 @@ def _each_player_once(files: Mapping[Path, Rows]) -> tuple[dict[str, Rows], list
     return {player: rows for player, (_, rows) in kept.items()}, notes
 
 
-def _failed(table: pd.DataFrame) -> dict[int, str]:
-    """{player: why their answers don't count}."""
-    return dict(_failures(table))
-
-
-def _failures(table: pd.DataFrame) -> Iterator[tuple[int, str]]:
-    for player, rows in table.groupby("player", sort=True):
+def _failed(table: pd.DataFrame) -> Iterator[tuple[int, str]]:
+    """(player, why their answers don't count)."""
+    for player in sorted(table["player"].unique().tolist()):
+        rows = table[table["player"] == player]
         checks = rows[rows["kind"] == CHECK]
         right, needed = int(checks["correct"].sum()), int(rows["checks_needed"].iloc[0])
         if right < needed:
             stopped = f" and stopped after {len(rows)} pictures" if len(checks) < needed else ""
-            reason = f"who named {right} of {len(checks)} whole pictures correctly ({needed} are needed){stopped}"
-            yield int(player), reason  # type: ignore[call-overload]
+            yield player, f"who named {right} of {len(checks)} whole pictures correctly ({needed} are needed){stopped}"

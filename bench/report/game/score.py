@@ -11,9 +11,11 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.report.game import accuracy, answers, predicting
 from axiom_bench.report.game.score_tables import accuracy_table, needed_line, pairs_table, predictions_table, to_text
+from axiom_bench.report.page.definitions import Terms
+from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
+from axiom_bench.report.page.tables import SCRIPTS, STYLES, block
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.table import Table
@@ -28,9 +30,11 @@ def score(paths: Sequence[Path], run: Path | None = None, output: Path | None = 
     """
     if output is not None and output.suffix not in FORMATS:
         raise BenchError(f"--output {output} ends with none of {', '.join(FORMATS)}, which tell its format.")
+    if seed < 0:
+        raise BenchError(f"--seed {seed}: give 0 or more.")
     read = answers.read(paths)
     result = accuracy.score(read.table, seed)
-    titles = read.table.drop_duplicates("method").set_index("method")["title"].to_dict()
+    titles = dict(zip(read.table["method"], read.table["title"], strict=True))
     tables = [accuracy_table(result, titles), pairs_table(result, titles)]
     frames = {"": result.accuracies, "_pairs": result.pairs}
     if run is not None:
@@ -38,14 +42,17 @@ def score(paths: Sequence[Path], run: Path | None = None, output: Path | None = 
         metrics = predicting.predictions(folder, read.table, seed)
         tables.append(predictions_table(metrics, folder))
         frames["_metrics"] = metrics
-    lines = [f"{len(read.table):,} answers of {read.players} players, game {read.table['game'][0]}", *read.notes]
-    lines.append(needed_line(result, read.players))
-    written = [] if output is None else _write(output, lines, tables, frames)
+    game = read.table["game"][0]
+    counted = f"{len(read.table):,} answers of {read.players} players, game {game}"
+    lines = [counted, *read.notes, needed_line(result, read.players)]
+    written = [] if output is None else _write(output, game, lines, tables, frames)
     text = [part for table in tables for part in ("", *to_text(table))]
     return [*lines, *text, *(["", *written] if written else [])]
 
 
-def _write(output: Path, lines: Sequence[str], tables: Sequence[Table], frames: dict[str, pd.DataFrame]) -> list[str]:
+def _write(
+    output: Path, game: str, lines: Sequence[str], tables: Sequence[Table], frames: dict[str, pd.DataFrame]
+) -> list[str]:
     """Lines that name the files that it wrote: one, or of CSV one for each table."""
     if output.suffix == ".csv":
         contents = {
@@ -54,13 +61,18 @@ def _write(output: Path, lines: Sequence[str], tables: Sequence[Table], frames: 
     elif output.suffix == ".md":
         contents = {output: "\n\n".join([*lines, *map(to_markdown, tables)])}
     else:
-        contents = {output: assemble("What do you see?", "", list(_sections(lines, tables)))}
+        contents = {output: assemble(_header(game, lines), list(_sections(tables)))}
     for path, text in contents.items():
         files.write(path, text.encode())
     return [f"written: {path}" for path in contents]
 
 
-def _sections(lines: Sequence[str], tables: Sequence[Table]) -> Iterator[Section]:
-    yield Section("answers", "Answers", render("game_answers.html.j2", lines=lines))
+def _header(game: str, lines: Sequence[str]) -> Header:
+    counted, *notes, needed = lines
+    facts = {"Counted": counted, **({"Notes": " ".join(notes)} if notes else {}), "Still needed": needed}
+    return Header(f"axiom-bench, game {game}", "What do you see?", facts)
+
+
+def _sections(tables: Sequence[Table]) -> Iterator[Section]:
     for table in tables:
-        yield Section(table.name, table.title, render("game_table.html.j2", table=table))
+        yield Section(table.name, table.title, block([table], Terms()), STYLES, SCRIPTS)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from axiom_bench.report.game.accuracy import HIGH, LOW, POWER, Score, independent_answers
-from axiom_bench.report.numbers import NOTHING, number, share
+from axiom_bench.report.numbers import NOTHING, share
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.tables.table import Cell, Group, Table, numeric, row
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 
 SIGNIFICANCE = 0.05
 FEW_METHODS = 10
@@ -35,7 +35,7 @@ def accuracy_table(score: Score, titles: Mapping[str, str]) -> Table:
     rows = tuple(
         (
             Cell(titles[entry["method"]]),
-            numeric(entry["n"], f"{entry['n']:,}"),
+            count(entry["n"]),
             numeric(entry["accuracy"], f"{entry['accuracy']:.2f}"),
             Cell(_interval(entry["low"], entry["high"])),
             Cell(_interval(entry["wilson_low"], entry["wilson_high"])),
@@ -50,14 +50,13 @@ def accuracy_table(score: Score, titles: Mapping[str, str]) -> Table:
 
 def pairs_table(score: Score, titles: Mapping[str, str]) -> Table:
     rows = tuple(
-        row(
-            titles[entry["method"]],
-            titles[entry["other"]],
-            f"{entry['difference']:+.2f}",
-            _interval(entry["low"], entry["high"]),
-            number(entry["p"]),
-            number(entry["adjusted"]),
-            bold=(0, 5) if entry["adjusted"] < SIGNIFICANCE else (),
+        (
+            Cell(titles[entry["method"]], entry["adjusted"] < SIGNIFICANCE),
+            Cell(titles[entry["other"]]),
+            numeric(entry["difference"], _signed(entry["difference"])),
+            Cell(_interval(entry["low"], entry["high"])),
+            numeric(entry["p"]),
+            numeric(entry["adjusted"], bold=entry["adjusted"] < SIGNIFICANCE),
         )
         for entry in score.pairs.to_dict("records")
     )
@@ -68,14 +67,14 @@ def pairs_table(score: Score, titles: Mapping[str, str]) -> Table:
 def predictions_table(metrics: pd.DataFrame, run: RunFolder) -> Table:
     """Which automatic metric predicts what people see."""
     rows = tuple(
-        row(
-            run.value(entry["metric"]).title,
-            "" if math.isnan(entry["rank_correlation"]) else f"{entry['rank_correlation']:+.2f}",
-            number(entry["p"]),
-            str(entry["methods"]),
-            f"{entry['auc']:.2f}",
-            _interval(entry["low"], entry["high"]),
-            f"{entry['answers']:,}",
+        (
+            Cell(run.value(entry["metric"]).title),
+            numeric(entry["rank_correlation"], _signed(entry["rank_correlation"])),
+            numeric(entry["p"]),
+            count(entry["methods"]),
+            numeric(entry["auc"], f"{entry['auc']:.2f}"),
+            Cell(_interval(entry["low"], entry["high"])),
+            count(entry["answers"]),
         )
         for entry in metrics.to_dict("records")
     )
@@ -126,3 +125,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 
 def _interval(low: float, high: float) -> str:
     return f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else NOTHING
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}" if math.isfinite(value) else NOTHING

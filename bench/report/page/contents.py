@@ -18,13 +18,20 @@ from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.table import Table
 
 
-def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section) -> str:
-    """The whole page; gallery: its section. The same run gives the same text."""
-    return assemble(header(run), list(_sections(run, tables, figures, gallery)))
+def page(
+    run: RunFolder,
+    tables: Sequence[Table],
+    figures: Iterable[SavedFigure | LeftOut],
+    gallery: Section,
+    root: str = "",
+) -> str:
+    """The whole page. gallery: its section. root: the way from the page to the run folder, such as "../". The same run
+    gives the same text."""
+    return assemble(header(run), list(_sections(run, tables, figures, gallery, root)))
 
 
 def _sections(
-    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section
+    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section, root: str
 ) -> Iterator[Section]:
     methods, metrics = definitions.definitions_of(run)
     terms = definitions.terms(methods, metrics)
@@ -34,10 +41,10 @@ def _sections(
         interactive = charts.section(run)
         if interactive:
             yield interactive
-        elsewhere = page_figures.CHARTED if interactive else ()
-        yield page_figures.section(run, figures, elsewhere)
-        yield gallery
+        elsewhere = (*(page_figures.CHARTED if interactive else ()), *(page_figures.IN_GALLERY if gallery.data else ()))
+        yield page_figures.section(run, figures, elsewhere, root)
         yield page_tables.section(tables[1:], terms)
+        yield gallery  # long: behind what a reader scrolls through
         yield definitions.section(methods, metrics)
     yield this_run.section(run)
     if reading.is_combined(run.manifest):

@@ -17,21 +17,22 @@ from axiom_bench.report.page.templating import render
 from axiom_bench.report.run_folder import RunFolder
 
 PHOTOGRAPH_BYTES = 2**19  # of a PNG, more than of a plot
-CSS_DPI = 96  # an inch on a page, by definition
+CSS_DPI = 125  # larger than in print (96), where their text has 7 to 8 points
 # Beginnings of the names of figures that the charts, or the gallery, show with all their values.
-CHARTED = ("by_method_", "axiom_plane")
+CHARTED = ("by_method_", "over_models_", "axiom_plane", "by_depth", "perturbation_")
 IN_GALLERY = ("maps_",)
 
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure as it stands in the page. label: of its setting, in a family of figures with one for each; else empty.
+    """A figure as it stands in the page. number: of the paper's figure that it is, or empty. label: of its setting, in
+    a family of figures with one for each; else empty.
 
-    source: a data URI, empty where the page shows it otherwise. width: on the page, in CSS pixels. files: {kind: path
-    beside the page}.
+    source: a data URI, empty where the page shows it otherwise. width: on the page, in CSS pixels. files: {kind: path}.
     """
 
     name: str
+    number: str
     title: str
     label: str
     caption: str
@@ -40,11 +41,12 @@ class PageFigure:
     files: dict[str, str]
 
 
-def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str]) -> Section:
-    """elsewhere: beginnings of the names of figures that another section shows."""
+def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str], root: str) -> Section:
+    """elsewhere: beginnings of the names of figures that another section shows. root: the way to the run folder."""
     figures = list(figures)
     labels = ("over all", *map(run.label, run.settings), *(run.manifest.get("models") or ()))
-    saved = [_page_figure(figure, labels, elsewhere) for figure in figures if isinstance(figure, SavedFigure)]
+    saved = [_page_figure(figure, labels, elsewhere, root) for figure in figures if isinstance(figure, SavedFigure)]
+    saved.sort(key=lambda figure: not figure.number)  # the paper's come before our own additions
     families = [(title, list(group)) for title, group in groupby(saved, lambda figure: figure.title)]
     body = render(
         "figures.html.j2",
@@ -55,12 +57,12 @@ def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere:
     return Section("figures", "Figures", body, ("figures.css",), ("panels.js",))
 
 
-def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str]) -> PageFigure:
+def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str], root: str) -> PageFigure:
     title, label = _split(figure.title, labels)
     is_shown = not figure.name.startswith(tuple(elsewhere))
     source, width = embedded(figure) if is_shown else ("", 0)
-    files = dict(_files(figure))
-    return PageFigure(figure.name, title, label, figure.caption, source, width, files)
+    files = {kind: f"{root}{FOLDER}/{name}" for kind, name in _files(figure)}
+    return PageFigure(figure.name, figure.number, title, label, figure.caption, source, width, files)
 
 
 def _split(title: str, labels: Iterable[str]) -> tuple[str, str]:
@@ -73,7 +75,7 @@ def _split(title: str, labels: Iterable[str]) -> tuple[str, str]:
 
 def _files(figure: SavedFigure) -> Iterator[tuple[str, str]]:
     for path in sorted(figure.png.parent.glob(f"{figure.name}.*")):
-        yield path.suffix[1:].upper(), f"{FOLDER}/{path.name}"
+        yield path.suffix[1:].upper(), path.name
 
 
 def embedded(figure: SavedFigure) -> tuple[str, int]:

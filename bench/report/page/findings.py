@@ -67,14 +67,12 @@ def _chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
     comparison = run.comparison(setting, value.name)
     if comparison is None or len(comparison.groups) < 2:
         return Markup("")
-    styles, places = method_styles(run), comparison.places
-    rows = [
-        Row(
-            " = ".join(map(run.method_title, group)), styles[group[0]].colour,
-            *(float(places.loc[group[0], column]) for column in ("value", "value_low", "value_high")),
-            is_best=bool(places.loc[group[0], "is_best"]),
-        )
-        for group in comparison.ranked
-    ]  # fmt: skip
+    styles, places = method_styles(run), comparison.places.to_dict("index")
+    rows = []
+    for group in comparison.ranked:
+        place = places[group[0]]
+        title, colour = " = ".join(map(run.method_title, group)), styles[group[0]].colour
+        centre, low, high = (float(place[column]) for column in ("value", "value_low", "value_high"))
+        rows.append(Row(title, colour, centre, low, high, bool(place["is_best"])))
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
-    return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows)
+    return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value.unit == "ratio")

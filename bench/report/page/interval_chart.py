@@ -26,10 +26,11 @@ class Row:
     is_best: bool = False
 
 
-def interval_chart(label: str, rows: Sequence[Row]) -> Markup:
-    """label: what the values are, such as "Box IoU, mean with 95 % interval"."""
+def interval_chart(label: str, rows: Sequence[Row], is_ratio: bool = False) -> Markup:
+    """label: what the values are, such as "Box IoU, mean with 95 % interval". is_ratio: whether they may spread over
+    powers of ten, for which the scale is then logarithmic."""
     ends = [end for row in rows for end in (row.value, row.low, row.high) if math.isfinite(end)]
-    is_log = min(ends) > FLOAT32_ROUNDING and max(ends) > LOG_SPREAD * min(ends)
+    is_log = is_ratio and min(ends) > FLOAT32_ROUNDING and max(ends) > LOG_SPREAD * min(ends)
     start, stop = (min(ends), max(ends)) if is_log else (min(0.0, *ends), max(0.0, *ends))
 
     def place(value: float) -> str:

@@ -72,6 +72,8 @@ def _parts(heading: str, count: int) -> tuple[str, ...]:
     """
     if count < 2:
         return ()
-    words = re.findall(r"[^()\[\]/,\u00b1\u2191\u2193\u00a0]*[\w.]", heading.rpartition("\n")[2])
+    words = re.findall(r"[^()\[\]/,\u00b1\u2191\u2193\u00a0]*[\w.%]", heading.rpartition("\n")[2])
     names = [word.strip() for word in words]
+    if len(names) == 2 and count == 3:  # "mean [95 %]"
+        names = [names[0], "low", "high"]
     return tuple(names) if len(names) == count else tuple(str(place) for place in range(1, count + 1))

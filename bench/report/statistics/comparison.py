@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,19 @@ from axiom_bench.report.statistics.differences import LEVEL
 from axiom_bench.report.statistics.holm import holm
 
 PAIR_COLUMNS = ("first", "second", *paired.COLUMNS, "adjusted", "detectable")
-PLACE_COLUMNS = ("group", "value", "value_low", "value_high", "place_low", "place_high", "is_best")
 Groups = tuple[tuple[str, ...], ...]
+
+
+class Place(NamedTuple):
+    """Of one method; see `Comparison.places`. group: the number of its group in `Comparison.groups`."""
+
+    group: int
+    value: float
+    value_low: float
+    value_high: float
+    place_low: int
+    place_high: int
+    is_best: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +44,7 @@ class Comparison:
     groups: the compared methods; those that coincide (see `coinciding`) are one group, whose first stands for all.
     pairs: PAIR_COLUMNS, a row for each pair of groups; see `differences.statistics`. adjusted: p after Holm, over all
     pairs of this metric in this setting. detectable: see `differences.detectable`. Empty without a direction.
-    places: PLACE_COLUMNS by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
+    places: a `Place` by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
     places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
     many are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all
     that can't be told to be worse than it; nobody where no group is worse.
@@ -57,7 +68,11 @@ class Comparison:
     def ranked(self) -> Groups:
         """The groups from the best to the worst value; in the manifest's order without a direction."""
         sign = {"lower": 1, "higher": -1}.get(self.better, 0)
-        return tuple(sorted(self.groups, key=lambda group: sign * float(self.places.loc[group[0], "value"])))
+        return tuple(sorted(self.groups, key=lambda group: sign * self.place(group[0]).value))
+
+    def place(self, method: str) -> Place:
+        """The row of `places` of a compared method."""
+        return next(Place(*row[1:]) for row in self.places.itertuples() if row[0] == method)
 
     def group_of(self, method: str) -> tuple[str, ...]:
         """All methods that coincide with a compared method, itself among them."""
@@ -93,10 +108,12 @@ class Comparison:
 
 
 def compare_methods(
-    values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, constructed: Collection[str] = ()
-) -> Comparison | None:
+    values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, constructed: Collection[str] = (),
+    intervals: bool = True,
+) -> Comparison | None:  # fmt: skip
     """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. better:
     "lower", "higher" or "none". lead: "mean" or "median". constructed: methods that win by construction.
+    Without `intervals` these are NaN, and so are the differences that would have been shown: it is quicker.
 
     None where no other method has a value.
     """
@@ -109,10 +126,11 @@ def compare_methods(
     values, images = values[rows][:, [list(methods).index(name) for name in chosen]], images[rows]
     groups, are_binary = coinciding(values, chosen), bool(np.isin(values, (0, 1)).all())
     firsts = [chosen.index(group[0]) for group in groups]
-    pairs = _pairs(values, images, firsts, chosen, better, lead, are_binary)
+    pairs = _pairs(values[:, firsts], images, [chosen[place] for place in firsts], better, lead, are_binary, intervals)
     centres = values.mean(axis=0) if lead == "mean" else np.median(values, axis=0)
-    intervals = (mean_intervals if lead == "mean" else median_intervals)(values, images)
-    statistics = dict(zip(chosen, zip(centres, *intervals, strict=True), strict=True))
+    interval = mean_intervals if lead == "mean" else median_intervals
+    ends = interval(values, images) if intervals else np.full((2, len(chosen)), np.nan)
+    statistics = dict(zip(chosen, zip(centres.tolist(), *ends.tolist(), strict=True), strict=True))
     return Comparison(
         better, groups, pairs, _places(groups, statistics, pairs, better), len(np.unique(images)), len(rows),
         tuple(name for name in has if has[name] and name not in chosen),
@@ -151,23 +169,17 @@ def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collectio
 
 
 def _pairs(
-    values: Floats,
-    images: Integers,
-    firsts: Sequence[int],
-    methods: Sequence[str],
-    better: str,
-    lead: str,
-    binary: bool,
+    values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, are_binary: bool, intervals: bool
 ) -> pd.DataFrame:
-    """PAIR_COLUMNS of all pairs of these columns."""
-    if better == "none" or len(firsts) < 2:
+    """PAIR_COLUMNS of all pairs of these methods, the columns of `values`."""
+    if better == "none" or len(methods) < 2:
         return pd.DataFrame(columns=list(PAIR_COLUMNS))
-    left, right = (list(side) for side in zip(*combinations(firsts, 2), strict=True))
+    left, right = (list(side) for side in zip(*combinations(range(len(methods)), 2), strict=True))
     differences = paired.by_image(values[:, left], values[:, right], images)
-    table = paired.statistics(differences, better, lead, binary)
-    detectable = paired.detectable(differences, binary, len(table))
+    table = paired.statistics(differences, better, lead, are_binary, intervals)
+    shown = paired.detectable(differences, are_binary, len(table)) if intervals else np.nan
     names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
-    return table.assign(**names, adjusted=holm(table["p"]), detectable=detectable)[list(PAIR_COLUMNS)]
+    return table.assign(**names, adjusted=holm(table["p"]), detectable=shown)[list(PAIR_COLUMNS)]
 
 
 def _whole_set_pairs(
@@ -196,7 +208,7 @@ def _deviation(sampled: Floats) -> Floats:
 def _places(
     groups: Groups, statistics: Mapping[str, tuple[float, float, float]], pairs: pd.DataFrame, better: str
 ) -> pd.DataFrame:
-    """PLACE_COLUMNS by method. statistics: value, low and high of each method."""
+    """A `Place` by method. statistics: value, low and high of each method."""
     count, sign = len(groups), -1 if better == "higher" else 1
     significant = pairs[pairs["adjusted"] < LEVEL]
     wins = significant["effect"] > 0
@@ -204,9 +216,9 @@ def _places(
     losers = significant["second"].where(wins, significant["first"]).tolist()
     best = min((group[0] for group in groups), key=lambda name: sign * statistics[name][0])
     worse_than_best = {loser for winner, loser in zip(winners, losers, strict=True) if winner == best}
-    rows = {}
+    rows: list[Place] = []
     for number, group in enumerate(groups):
-        places = (1 + losers.count(group[0]), count - winners.count(group[0]))
+        low, high = 1 + losers.count(group[0]), count - winners.count(group[0])
         is_best = bool(worse_than_best) and group[0] not in worse_than_best
-        rows |= {name: (number, *statistics[name], *places, is_best) for name in group}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(PLACE_COLUMNS))
+        rows.extend(Place(number, *statistics[name], low, high, is_best) for name in group)
+    return pd.DataFrame(rows, index=[name for group in groups for name in group], columns=list(Place._fields))

@@ -42,20 +42,21 @@ def by_image(first: Floats, second: Floats, images: Integers) -> Floats:
     return np.where(np.abs(mean) <= FLOAT32_ROUNDING, 0.0, mean)
 
 
-def statistics(differences: Floats, better: str, lead: str, are_binary: bool) -> pd.DataFrame:
+def statistics(differences: Floats, better: str, lead: str, are_binary: bool, intervals: bool = True) -> pd.DataFrame:
     """COLUMNS, a row for each pair. better: "lower" or "higher". lead: of `difference`, "mean" or "median".
 
     n: images. better, same, worse: on how many of them the first method is. difference, low, high: of first - second
-    with its 95 % interval, see `bootstrap`. effect: the matched-pairs rank-biserial correlation (Kerby, Compr. Psychol.
-    2014), the share of Wilcoxon's ranks in favour of the first method minus the share against it. p: two-sided, of
-    Wilcoxon's signed-rank test over the images that differ; of values that are 0 or 1 (are_binary) of the exact sign
-    test, which with one row an image is McNemar's. 1 where no image differs, NaN without images.
+    with its 95 % interval, see `bootstrap`; NaN without `intervals`. effect: the matched-pairs rank-biserial
+    correlation (Kerby, Compr. Psychol. 2014), the share of Wilcoxon's ranks in favour of the first method minus the
+    share against it. p: two-sided, of Wilcoxon's signed-rank test over the images that differ; of values that are 0 or
+    1 (are_binary) of the exact sign test, which with one row an image is McNemar's. 1 where no image differs, NaN
+    without images.
     """
     gain = differences if better == "higher" else -differences
     n, ahead, behind = (is_so.sum(axis=0) for is_so in (np.isfinite(gain), gain > 0, gain < 0))
     with np.errstate(invalid="ignore"):
         centre = _centre(differences, lead)
-        low, high = _interval(differences, lead, are_binary)
+        low, high = _interval(differences, lead, are_binary) if intervals else np.full((2, len(n)), np.nan)
     p = sign_test(ahead, behind) if are_binary else signed_rank_test(gain)
     effect = rank_biserial(np.sign(gain) if are_binary else gain)
     columns = (n, ahead, n - ahead - behind, behind, centre, low, high, effect, np.where(n > 0, p, np.nan))

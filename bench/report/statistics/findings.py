@@ -59,10 +59,10 @@ def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Compa
         run, value, {setting: c for setting, c in comparisons.items() if len(c.groups) > 1}, len(comparisons)
     )
     for setting, comparison in comparisons.items():
-        place = {"metric": value.name, "settings": (setting,), "images": comparison.images, "rows": comparison.rows}
         for sentence, kind, methods, numbers in _of_setting(run, value, comparison):
             sentence = f"{run.label(setting)}: {sentence}"
-            yield Finding(sentence=sentence, kind=kind, methods=methods, numbers=numbers, **place)
+            counts = (comparison.images, comparison.rows)
+            yield Finding(sentence, kind, value.name, (setting,), methods, *counts, numbers)
     yield from _constructed(run, value, comparisons)
 
 
@@ -124,7 +124,7 @@ def _difference(
 ) -> tuple[str, dict[str, float]]:
     """The best method against the best of those that are worse."""
     pair = comparison.pair(best[0], other[0])
-    values = [float(comparison.places.loc[group[0], "value"]) for group in (best, other)]
+    values = [comparison.place(group[0]).value for group in (best, other)]
     numbers = {name: float(pair[name]) for name in ("difference", "low", "high", "effect", "better", "same", "worse")}
     numbers |= {"value": values[0], "other": values[1], "p": float(pair["adjusted"])}
     statistic, where = (f"{value.lead} ", f" on {int(pair['better']):,} of {_images(comparison.images)}")

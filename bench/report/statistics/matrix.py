@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +40,9 @@ def matrix(rows: pd.DataFrame) -> Matrix:
     target = pd.factorize(rows["target_class"])[0].astype(np.int64)
     row, unique = pd.factorize(image * (target.max(initial=0) + 1) + target)
     columns = rows.groupby(["metric", "method"], observed=True)
-    names: Sequence[tuple[str, str]] = [key for key, _ in columns]
+    names = [(str(metric), str(method)) for metric, method in columns.size().index]
     values = np.full((len(unique), len(names)), np.nan)
     values[row, columns.ngroup().to_numpy()] = rows["value"]
     images = np.zeros(len(unique), dtype=np.int64)
     images[row] = image
-    return Matrix(values, images, tuple((str(method), str(metric)) for metric, method in names))
+    return Matrix(values, images, tuple((method, metric) for metric, method in names))

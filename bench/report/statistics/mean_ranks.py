@@ -28,7 +28,8 @@ class MeanRanks:
 
     def alike(self) -> list[tuple[int, int]]:
         """(first, last) place of the longest runs of methods, in the order of ranks, that can't be told apart."""
-        values, runs = self.ranks.to_numpy(), []
+        values = self.ranks.to_numpy(float)
+        runs: list[tuple[int, int]] = []
         for first in range(len(values)):
             last = int(np.flatnonzero(values - values[first] < self.critical).max())
             if last > first and (not runs or last > runs[-1][1]):

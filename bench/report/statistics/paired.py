@@ -33,12 +33,12 @@ def compare(records: pd.DataFrame, control: str, better: Mapping[str, str]) -> p
     for metric, direction in better.items():
         of_metric = single[single["metric"] == metric].astype({"method": object})
         values = of_metric.pivot_table("value", ROW, "method", observed=True, sort=False)
-        others = [name for name in values if name != control] if control in values else []
+        others = [str(name) for name in values if name != control] if control in values else []
         if others:
             images = pd.factorize(values.index.get_level_values("image_id"))[0]
             differences = by_image(values[[control]].to_numpy(), values[others].to_numpy(), images)
             are_binary = bool(values.isin([0, 1]).to_numpy()[values.notna()].all())
-            tests = statistics(differences, direction, "median", are_binary)
+            tests = statistics(differences, direction, "median", are_binary, intervals=False)
             tests = tests.assign(
                 method=others, metric=metric, adjusted=holm(tests["p"]), ahead=(1 + tests["effect"]) / 2
             )

@@ -8,7 +8,7 @@ import pandas as pd
 
 from axiom_bench.report.numbers import NOTHING, with_interval
 from axiom_bench.report.run_folder import RunFolder, Setting, Value
-from axiom_bench.report.statistics.comparison import PLACE_COLUMNS, Comparison
+from axiom_bench.report.statistics.comparison import Comparison, Place
 from axiom_bench.report.statistics.differences import LEVEL
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, group_name, group_title, names_of
@@ -37,7 +37,7 @@ def place_tables(run: RunFolder) -> Iterator[Table]:
 
 
 def place_frame(run: RunFolder) -> pd.DataFrame:
-    """All places of all metrics, for programs: the place, metric, method, images and PLACE_COLUMNS."""
+    """All places of all metrics, for programs: the place, metric, method, images and those of `Place`."""
     parts = []
     for setting in run.settings:
         for name in run.metrics:
@@ -45,7 +45,7 @@ def place_frame(run: RunFolder) -> pd.DataFrame:
             if comparison is not None and run.value(name).has_direction:
                 table = comparison.places.rename_axis("method").reset_index()
                 parts.append(table.assign(**setting._asdict(), metric=name, images=comparison.images))
-    columns = [*Setting._fields, "metric", "method", "images", *PLACE_COLUMNS]
+    columns = [*Setting._fields, "metric", "method", "images", *Place._fields]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
@@ -60,14 +60,13 @@ def _group(run: RunFolder, setting: Setting, value: Value) -> Group | None:
 
 
 def _row(run: RunFolder, comparison: Comparison, group: tuple[str, ...]) -> tuple[Cell, ...]:
-    place = comparison.places.loc[group[0]]
-    numbers = tuple(float(place[name]) for name in ("value", "value_low", "value_high"))
-    low, high = int(place["place_low"]), int(place["place_high"])
+    place = comparison.place(group[0])
+    numbers, low, high = (place.value, place.value_low, place.value_high), place.place_low, place.place_high
     others = (other for other in comparison.ranked if other != group and not comparison.differ(group[0], other[0]))
     unclear = ", ".join(group_name(run, other) for other in others)
     return (
         Cell(group_name(run, group)),
-        Cell(with_interval(*numbers), bool(place["is_best"]), numbers),
+        Cell(with_interval(*numbers), place.is_best, numbers),
         numeric(low, f"{low}" if low == high else f"{low} to {high}"),
         Cell(unclear or NOTHING),
     )

@@ -16,6 +16,7 @@ from PIL import Image
 from axiom_bench.records import store
 from axiom_bench.records.gallery import SCHEMA
 from axiom_bench.report.gallery import section as gallery
+from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.run_folder import RunFolder
 
@@ -108,7 +109,9 @@ def gallery_page(gallery_run: Callable[..., RunFolder], tmp_path: Path) -> Calla
 
     def make(*entries: dict[str, Any]) -> Path:
         path = tmp_path / "page.html"
-        path.write_text(assemble("A title", "Facts.", [gallery.section(gallery_run(*entries))]), encoding="utf-8")
+        path.write_text(
+            assemble(Header("A run", "A title", {}), [gallery.section(gallery_run(*entries))]), encoding="utf-8"
+        )
         return path
 
     return make

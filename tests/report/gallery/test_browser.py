@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from axiom_bench.report.gallery import section as gallery
+from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
 
 if TYPE_CHECKING:
@@ -206,6 +207,13 @@ def test_all_controls_of_one_kind_move_together(page: Page) -> None:
     assert control(page, "colours").input_value() == "gray"
 
 
+def test_methods_without_a_map_are_named(gallery_page: Any, open_page: Any, entry_of: Any) -> None:
+    """A method that has values, but no map; and one to which nothing applies, whose status is said."""
+    entry = entry_of("first", ONE)
+    page = open_page(gallery_page({**entry, "methods": ["good"], "maps": entry["maps"][:1]}))
+    assert page.get_by_text(f"Without a map: Bad-CAM (none is stored), Odd {MARKUP} (none is stored).").count() == 1
+
+
 def test_boxes_stand_where_they_are(page: Page) -> None:
     frame = page.locator(".gallery-own .gallery-frame").first
     outer, box = (frame.bounding_box(), frame.locator("rect.gallery-line").bounding_box())
@@ -258,7 +266,7 @@ def test_a_folder_works_from_a_disk_and_unzipped(
     monkeypatch.setattr(gallery, "MAX_INLINE", 2)
     run = gallery_run()
     section = gallery.folder_section(run)
-    (run.path / "report/index.html").write_text(assemble("A title", "Facts.", [section]), encoding="utf-8")
+    (run.path / "report/index.html").write_text(assemble(Header("A run", "A title", {}), [section]), encoding="utf-8")
     with zipfile.ZipFile(tmp_path / "report.zip", "w") as packed:
         for path in (run.path / "report").rglob("*.*"):
             packed.write(path, path.relative_to(run.path))

@@ -65,6 +65,15 @@ def test_the_class_is_in_the_link_where_an_image_has_several(gallery_run: Any, e
     assert data["images"][1]["values"] == [{}, {}]  # no records of this class
 
 
+def test_the_class_of_another_explained_object_is_no_wrong_class(gallery_run: Any, entry_of: Any) -> None:
+    """Explained are cat and bird. Predicted is cat once, and once a class of no object."""
+    bird = {"target_class": 5, "target_name": "bird"}
+    data = data_of(
+        gallery_run(entry_of("first", "one"), entry_of("first", "one", **bird), entry_of("first", "a/two.jpg"))
+    )
+    assert [image["wrong"] for image in data["images"]] == [False, False, True]
+
+
 def test_an_output_without_probabilities(gallery_run: Any, entry_of: Any) -> None:
     nothing = {"target_probability": None, "predicted_probability": None, "disagreement": float("nan")}
     (image,) = data_of(gallery_run(entry_of("first", "one", **nothing)))["images"]

@@ -47,3 +47,13 @@ def test_values_of_an_image_under_each_method(gallery_run: Any) -> None:
             },
         }
     }
+
+
+def test_a_value_that_a_formula_makes_0_has_no_rank(gallery_run: Any) -> None:
+    """Bad-CAM's error of the second image is as good as Good-CAM's, and first without it."""
+    methods = {"good": {"wins_by_construction": ["sensitivity_error"]}, "bad": {}, "odd": {}}
+    run = gallery_run(methods=methods)
+    values = measured(run, run.settings[0], shown_metrics(run), {"a/two.jpg"})["a/two.jpg", 1]
+    assert values["sensitivity_error"]["good"] == Measured(0.2, "0.200\N{DOUBLE DAGGER}", None)
+    assert values["sensitivity_error"]["bad"].rank == 1
+    assert values["confidence_drop"]["good"].rank == 2

@@ -1,8 +1,7 @@
-"""A small game of drawn images, files of answers as its page saves them, and the browser of the page's tests."""
+"""A small game of drawn images, and files of answers as its page saves them."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,13 +13,6 @@ import pytest
 from axiom_bench.report.game.answers import OWN, SHARED, checksum_of
 from axiom_bench.report.game.page import Game, TwoClassImage, WholeImage, page, page_data
 from axiom_bench.report.game.plan import CHECKS, method_and_class
-
-_spec = importlib.util.spec_from_file_location("page_conftest", Path(__file__).parents[1] / "page" / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-_browser = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_browser)
-browser, open_page = _browser.browser, _browser.open_page
 
 SIDE = 48
 METHODS = {"left_cam": "Left-CAM", "right_cam": "Right-CAM"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.numbers import NOTHING
 from axiom_bench.report.page.contents import page as page_of
 from axiom_bench.report.run_folder import RunFolder
@@ -32,19 +34,21 @@ def write_page(folder: Path) -> Path:
     """The page alone: no figure is drawn."""
     run = RunFolder.read(folder)
     path = folder / "report.html"
-    path.write_text(page_of(run, list(all_tables(run, run.summary, run.split_summary)), []), encoding="utf-8")
+    tables = list(all_tables(run, run.summary, run.split_summary))
+    path.write_text(page_of(run, tables, [], gallery.section(run)), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
-def usual_page(usual_run: Path) -> Path:
+def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two networks, six methods; one method and one metric with a definition."""
-    manifest = json.loads((usual_run / "manifest.json").read_text())
+    folder = shutil.copytree(usual_run, tmp_path_factory.mktemp("page") / "run")
+    manifest = json.loads((folder / "manifest.json").read_text())
     for kind, entries in DEFINITIONS.items():
         for name, about in entries.items():
             manifest[kind][name] |= about
-    (usual_run / "manifest.json").write_text(json.dumps(manifest))
-    return write_page(usual_run)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return write_page(folder)
 
 
 @pytest.fixture

@@ -33,7 +33,9 @@
       if ("image" in row) row.image = data.images[row.image];
       if ("method" in row) {
         const style = data.methods[row.method];
-        Object.assign(row, { method: style.name, colour: style.colour, shape: style.shape, dash: style.dash });
+        Object.assign(row, style, { method: style.name });
+      } else {
+        Object.assign(row, { colour: "var(--accent)", shape: "circle", dash: [1, 0] });
       }
       return row;
     });
@@ -63,15 +65,15 @@
   const tip = document.body.appendChild(element("div", undefined, "chart-tip"));
   tip.hidden = true;
   function hover(titles) {
-    return (_, event, item) => {
+    return (_, event, item, value) => {
       const row = item?.datum;
-      if (!row || !(row.table in titles)) {
+      if (!value || !(row.table in titles)) {
         tip.hidden = true;
         return;
       }
       const list = element("dl");
       for (const [column, title] of Object.entries(titles[row.table])) {
-        list.append(element("dt", title), element("dd", number(row[column])));
+        if (row[column] !== "") list.append(element("dt", title), element("dd", number(row[column])));
       }
       tip.replaceChildren(list);
       tip.hidden = false;
@@ -81,10 +83,27 @@
     };
   }
 
+  // A file of its own: with the colours of the theme in place of the page's custom properties.
+  function download(svg, title) {
+    const colours = getComputedStyle(document.documentElement);
+    const text = svg.outerHTML.replace(/var\((--[\w-]+)\)/g, (_, name) => colours.getPropertyValue(name).trim());
+    const link = element("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+    link.download = `${title.replace(/[^\w.-]+/g, "_")}.svg`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
   function panelOf(panel) {
     const box = element("div", undefined, "chart-panel");
     const plot = element("div", undefined, "chart-plot");
-    box.append(element("h4", panel.title), plot);
+    plot.style.minWidth = `${panel.min_width}px`;
+    const save = element("button", "Save SVG", "chart-save");
+    save.type = "button";
+    save.addEventListener("click", () => download(plot.querySelector("svg"), panel.title));
+    const head = element("div", undefined, "chart-head");
+    head.append(element("h4", panel.title), save);
+    box.append(head, plot);
     const spec = structuredClone(data.specs[panel.spec]);
     spec.description = panel.description;
     spec.height = panel.height;
@@ -98,18 +117,15 @@
     return { box, draw: () => vegaEmbed(plot, spec, options).then((result) => result.view) };
   }
 
-  function chosen(figure) {
-    const select = figure.querySelector(".chart-choice select");
-    return data.charts[figure.dataset.chart][select ? select.selectedIndex : 0];
-  }
+  const choiceOf = (figure) => figure.querySelector(".chart-choice select")?.selectedIndex ?? 0;
+  const panelsOf = (figure) => data.charts[figure.dataset.chart][choiceOf(figure)];
 
   function draw(figure) {
     for (const view of drawn.get(figure) ?? []) view.then((shown) => shown.finalize());
-    const choice = chosen(figure);
-    const panels = choice.panels.map(panelOf);
+    const panels = panelsOf(figure).map(panelOf);
     figure.querySelector(".chart-panels").replaceChildren(...panels.map((panel) => panel.box));
     drawn.set(figure, panels.map((panel) => panel.draw()));
-    figure.querySelector("figcaption").textContent = choice.caption;
+    figure.querySelectorAll(".chart-caption").forEach((caption, place) => { caption.hidden = place !== choiceOf(figure); });
     const fold = figure.querySelector(".chart-data");
     if (fold.open) fill(fold);
     else fold.querySelector(".chart-tables").replaceChildren();
@@ -117,8 +133,7 @@
 
   // The same numbers as a table for each panel.
   function fill(fold) {
-    const { panels } = chosen(fold.closest(".chart"));
-    const tables = panels.flatMap((panel) => {
+    const tables = panelsOf(fold.closest(".chart")).map((panel) => {
       const [[name, titles]] = Object.entries(data.specs[panel.spec].usermeta.hover);
       const table = element("table");
       table.append(element("caption", panel.title));
@@ -126,17 +141,31 @@
       head.append(...Object.values(titles).map((title) => Object.assign(element("th", title), { scope: "col" })));
       const body = table.createTBody();
       for (const row of rows(name, panel.tables[name])) {
-        body.insertRow().append(...Object.keys(titles).map((column, place) => element(place ? "td" : "th", number(row[column]), place ? "page-number" : "")));
+        const cells = Object.keys(titles).map((column, place) => {
+          const cell = element(place ? "td" : "th", number(row[column]), typeof row[column] === "string" ? "" : "page-number");
+          if (!place) cell.scope = "row";
+          return cell;
+        });
+        body.insertRow().append(...cells);
       }
       return table;
     });
     fold.querySelector(".chart-tables").replaceChildren(...tables);
   }
 
+  // The hidden methods are in the address, so that a link shows the same charts.
+  function remember() {
+    const address = new URL(location.href);
+    if (hidden.size) address.searchParams.set("hide", [...hidden].join(","));
+    else address.searchParams.delete("hide");
+    history.replaceState(history.state, "", address);
+  }
+
   function update() {
     hidden.clear();
     for (const box of boxes) if (!box.checked) hidden.add(box.value);
     showAll.hidden = !hidden.size;
+    remember();
     for (const views of drawn.values()) {
       for (const view of views) view.then((shown) => shown.signal("hidden", [...hidden]).runAsync());
     }
@@ -152,6 +181,8 @@
     figure.querySelector(".chart-choice select")?.addEventListener("change", () => draw(figure));
     figure.querySelector(".chart-data").addEventListener("toggle", (event) => event.target.open && fill(event.target));
   }
+  const asked = new Set(new URL(location.href).searchParams.get("hide")?.split(","));
+  for (const box of boxes) box.checked = !asked.has(box.value);
   update();
 
   const observer = new IntersectionObserver((entries) => {

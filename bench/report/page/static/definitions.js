@@ -20,8 +20,8 @@
     clearTimeout(timer);
     if (term === shown) return;
     const entry = entryOf(term);
-    if (!entry) return;
     hide();
+    if (!entry?.querySelector("dd")) return; // an old run's manifest says nothing of it
     const list = document.createElement("dl");
     const copy = entry.cloneNode(true);
     copy.removeAttribute("id");

@@ -18,7 +18,6 @@
 
   // Texts
 
-  const isWrong = (image) => image.target[0] !== image.predicted[0];
 
   // 0.00 and 1.00 stand for none and all alone, never for a rounded probability; null: the output has none.
   function probability(value, before) {
@@ -30,7 +29,7 @@
   // As the page's tables typeset numbers: a true minus, and powers of ten.
   function typeset(text) {
     const raised = (digits) => [...digits].map((sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]).join("");
-    return text.replace("<1e-6", "<10⁻⁶").replace(/(\d)e(-?\d+)$/, (_, digit, power) => `${digit}×10${raised(power)}`)
+    return text.replace("<1e-6", "<10⁻⁶").replace(/(\d)e(-?\d+)/, (_, digit, power) => `${digit}×10${raised(power)}`)
       .replace(/^-/, "−");
   }
 
@@ -42,11 +41,12 @@
   function facts(image) {
     const line = element("p", "gallery-facts");
     line.append("Explained: ", element("b", "", image.target[1]), `${probability(image.target[2], "probability ")}. `);
-    if (isWrong(image)) {
-      line.append(element("span", "gallery-wrong", "Predicted: ", element("b", "", image.predicted[1])),
-        `${probability(image.predicted[2], "")}. `);
-    } else {
+    if (image.target[0] === image.predicted[0]) {
       line.append("It is the predicted class. ");
+    } else {
+      const wrong = image.wrong ? "gallery-wrong" : "";
+      line.append(element("span", wrong, "Predicted: ", element("b", "", image.predicted[1])),
+        `${probability(image.predicted[2], "")}${image.wrong ? "" : ", another object of the image"}. `);
     }
     if (image.disagreement !== null) line.append(`Disagreement of the methods: ${image.disagreement.toFixed(2)}.`);
     return line;
@@ -114,7 +114,7 @@
 
   // A value, or a dash that tells its status to whoever points at it or listens.
   function valueOf(cell, isLarge) {
-    if (cell[2] !== null) return element("dd", "", typeset(cell[1]));
+    if (cell[0] !== null) return element("dd", "", typeset(cell[1]));
     const node = element("dd", "gallery-no-value", isLarge ? cell[1] : "–");
     node.title = cell[1];
     return node;
@@ -161,8 +161,10 @@
   function withoutMap(image) {
     const present = new Set(image.maps.map(([method]) => method));
     const absent = methods.flatMap((method, place) => {
-      const cell = image.values.map((values) => values[place]).find(Boolean);
-      return cell && !present.has(place) ? [`${method.title} (${cell[1]})`] : [];
+      const cells = image.values.flatMap((values) => values[place] ? [values[place]] : []);
+      if (present.has(place) || !cells.length) return [];
+      // Records of several runs may have values of a method whose maps none of them stored.
+      return [`${method.title} (${cells.some((cell) => cell[0] !== null) ? "none is stored" : cells[0][1]})`];
     });
     return absent.length ? element("p", "gallery-facts", `Without a map: ${absent.join(", ")}.`) : "";
   }
@@ -234,7 +236,7 @@
     const [what, direction] = control("sort").value.split(" ");
     if (what === "order") return 0;
     if (what === "disagreement") return image.disagreement;
-    if (what === "wrong") return (isWrong(image) ? 2 : 1) - (image.target[2] ?? 1);
+    if (what === "wrong") return (image.wrong ? 2 : 1) - (image.target[2] ?? 1);
     const chosen = control("method").value;
     const cells = chosen ? [image.values[what][chosen]] : Object.values(image.values[what]);
     const values = cells.flatMap((cell) => (cell && cell[0] !== null ? [cell[0]] : []));

@@ -50,7 +50,7 @@
       mark();
     });
   }, { passive: true });
-  mark();
+  new ResizeObserver(mark).observe(document.body); // charts are drawn when a reader comes near them
 
   // A link to something inside a folded part opens it.
   function fragment() {

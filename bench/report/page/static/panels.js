@@ -52,7 +52,7 @@
 
   // A link into a panel, such as a figure's, shows it.
   function reveal() {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = location.hash ? document.querySelector(":target") : null;
     const panel = target?.closest(".page-panel[hidden]");
     if (!panel) return;
     showers.get(panel.parentElement)(panel);

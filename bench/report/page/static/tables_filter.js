@@ -74,7 +74,7 @@
     const groups = distinct(bodies.map((body) => body.dataset.group).filter(Boolean));
     const kind = bodies.some((body) => body.dataset.metric) ? "Metrics" : "Networks";
     return [
-      ...(names.length > 2 ? [menu(`${first}s`, names, (hidden) => { off.rows = new Set(hidden); update(); })] : []),
+      ...(names.length > 2 ? [menu(first.endsWith("s") ? first : `${first}s`, names, (hidden) => { off.rows = new Set(hidden); update(); })] : []),
       ...(groups.length > 1 ? [menu(kind, groups, (hidden) => { off.groups = new Set(hidden); update(); })] : []),
     ];
   }
