@@ -78,7 +78,8 @@ def explain(
     raw_maps = {name: Explanation.of(trace, answer).raw_map for name, answer in answers if answer is not None}
     map_size = size or (trace.images.shape[-2], trace.images.shape[-1])
     maps = {name: heatmap(given(raw_map, "raw_map"), map_size) for name, raw_map in raw_maps.items()}
-    return Heatmaps(maps, trace.images, trace.targets, trace.logits)
+    probabilities = trace.logits.detach().softmax(1) if trace.has_probability else None
+    return Heatmaps(maps, trace.images, trace.targets, probabilities)
 
 
 def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:

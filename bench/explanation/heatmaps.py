@@ -24,13 +24,16 @@ STYLE = "font:13px/1.35 system-ui,sans-serif;overflow-wrap:anywhere"
 class Heatmaps(dict[str, Tensor]):
     """{method: heatmap (B, H', W')}, of one batch; in a notebook, each image with every method's map over it.
 
-    images: (B, 3, H, W), as they were explained. explained: (B,), the class that each row explains. logits: (B, C).
-    Pictures are made when they are shown, of the first images and methods alone.
+    images: (B, 3, H, W), as they were explained. explained: (B,), the class that each row explains. probabilities:
+    (B, C), None where the model's output has none. Pictures are made when they are shown, of the first images and
+    methods alone.
     """
 
-    def __init__(self, maps: dict[str, Tensor], images: Tensor, explained: Tensor, logits: Tensor) -> None:
+    def __init__(
+        self, maps: dict[str, Tensor], images: Tensor, explained: Tensor, probabilities: Tensor | None
+    ) -> None:
         super().__init__(maps)
-        self.images, self.explained, self.logits = images, explained, logits
+        self.images, self.explained, self.probabilities = images, explained, probabilities
 
     def _repr_html_(self) -> str:
         names = list(self)[:MAX_METHODS]
@@ -60,8 +63,11 @@ class Heatmaps(dict[str, Tensor]):
 
     def _caption(self, row: int) -> str:
         """ "top class 3 (0.91)", and the class that is explained where it is another."""
-        probabilities = self.logits[row].detach().softmax(0)
-        top, explained = int(probabilities.argmax()), int(self.explained[row])
+        explained = int(self.explained[row])
+        if self.probabilities is None:
+            return f"image {row}: class {explained} explained"
+        probabilities = self.probabilities[row]
+        top = int(probabilities.argmax())
         text = {index: _rounded(float(probabilities[index])) for index in (top, explained)}
         other = "" if top == explained else f"; explained: class {explained} ({text[explained]})"
         return f"image {row}: top class {top} ({text[top]}){other}"

@@ -24,9 +24,9 @@ IMAGES = torch.stack([RAMP, 1 - RAMP])
 
 def heatmaps(images: torch.Tensor = IMAGES, count: int = 2) -> Heatmaps:
     size = (len(images), *images.shape[-2:])
-    logits = torch.tensor([[0.0, 2.0, 1.0]]).repeat(len(images), 1)
+    probabilities = torch.tensor([[0.0, 2.0, 1.0]]).softmax(1).repeat(len(images), 1)
     maps = {f"method_{number}": torch.full(size, number / count) for number in range(count)}
-    return Heatmaps(maps, images, torch.tensor([1, 2]).repeat(len(images))[: len(images)], logits)
+    return Heatmaps(maps, images, torch.tensor([1, 2]).repeat(len(images))[: len(images)], probabilities)
 
 
 def pictures(html: str) -> list[np.ndarray]:
@@ -94,3 +94,9 @@ def test_names_are_text_not_markup() -> None:
     html = maps._repr_html_()
     assert "<script" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_without_probabilities_the_class_alone() -> None:
+    maps = heatmaps()
+    maps.probabilities = None
+    assert "image 1: class 2 explained<" in maps._repr_html_()

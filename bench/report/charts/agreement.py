@@ -94,11 +94,10 @@ def _values(run: RunFolder, setting: Setting) -> pd.DataFrame:
 
 def _spec() -> dict[str, Any]:
     cells = alt.Chart(alt.NamedData("cells"))
-    axis = {"domain": False, "ticks": False, "grid": False, "title": None, "labelColor": look.INK}
-    x = alt.X("column:N", sort=None, scale=alt.Scale(domain=alt.ExprRef("columns"), paddingInner=0.06))
-    x = x.axis(labelAngle=-45, labelLimit=LABELS, labelOverlap=False, **axis)
-    y = alt.Y("row:N", sort=None, scale=alt.Scale(domain=alt.ExprRef("rows"), paddingInner=0.06))
-    y = y.axis(labelOverlap=False, labelLimit=LABELS, **axis)
+    axis: dict[str, Any] = {"grid": False, "labelColor": look.INK, "labelLimit": LABELS, "labelOverlap": False}
+    x_scale, y_scale = (alt.Scale(domain=alt.ExprRef(name), paddingInner=0.06) for name in ("columns", "rows"))
+    x = alt.X("column:N", sort=None, scale=x_scale, title=None, axis=alt.Axis(labelAngle=-45, **axis))
+    y = alt.Y("row:N", sort=None, scale=y_scale, title=None, axis=alt.Axis(**axis))
     colour = alt.Color("tau:Q", scale=alt.Scale(domain=[-1, -0.5, 0, 0.5, 1], range=list(COLOURS)), legend=None)
     squares = cells.mark_rect().encode(x, y, colour)
     dark = alt.when("abs(datum.tau) > 0.6").then(alt.value("#fff")).otherwise(alt.value("#222"))

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import OK, WHOLE_SET
@@ -73,7 +74,7 @@ def _choice(run: RunFolder, value: Value, rows: pd.DataFrame, deep: dict[Place, 
 
 def _quartiles(rows: pd.DataFrame) -> pd.DataFrame:
     groups = rows.groupby([*PLACE, "method"], observed=True)
-    table = groups["value"].quantile([0.25, 0.5, 0.75]).unstack().set_axis(["q1", "median", "q3"], axis=1)
+    table = groups["value"].quantile(np.array([0.25, 0.5, 0.75])).unstack().set_axis(["q1", "median", "q3"], axis=1)
     table = table.join(groups["value"].agg(n="size")).join(groups["image_id"].agg(images="nunique"))
     return table.reset_index().astype(dict.fromkeys([*PLACE, "method"], str))
 

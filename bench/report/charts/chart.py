@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ def _as_json(column: pd.Series) -> list[Any]:
     return [float(f"{entry:.{DIGITS}g}") if np.isfinite(entry) else None for entry in column.tolist()]
 
 
-def beside(titles: Sequence[str], *coordinates: Sequence[float]) -> list[str]:
+def beside(titles: Sequence[str], *coordinates: Iterable[float]) -> list[str]:
     """For each point the titles of the others that print the same coordinates: what a reader can't see below it."""
     spots: dict[tuple[str, ...], list[str]] = {}
     keys = [tuple(map(number, point)) for point in zip(*coordinates, strict=True)]

@@ -49,7 +49,9 @@ def axis_title(value: Value) -> str:
     return f"{title}, {BETTER[value.better]}" if value.better in BETTER else title
 
 
-def finished(chart: alt.LayerChart, hover: Mapping[str, Mapping[str, str]], params: Sequence[str]) -> dict[str, Any]:
+def finished(
+    chart: alt.LayerChart | alt.FacetChart, hover: Mapping[str, Mapping[str, str]], params: Sequence[str]
+) -> dict[str, Any]:
     """The spec. hover: {table: {column: title}}, what the page shows of a row where the pointer is, and in the table of
     the data. params: names of what the page sets before it draws, beside HIDDEN.
 

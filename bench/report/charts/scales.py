@@ -79,7 +79,7 @@ def symlog_params(axis_name: str, values: Floats, from_zero: bool = False) -> di
         linear = LINEAR
         low, high = (0.0, max(high, SMALLEST)) if from_zero else (low, high)
         margin = MARGIN * (high - low) or 0.1 * abs(high) or SMALLEST
-        ticks = _ROUND.tick_values(low, high)
+        ticks = np.asarray(_ROUND.tick_values(low, high))
         low, high = low - margin, high + margin * (4 if from_zero else 1)
     named = dict(zip(SYMLOG, (low, high, within(ticks, low, high), linear), strict=True))
     return {f"{axis_name}_{name}": value for name, value in named.items()}

@@ -64,7 +64,7 @@ class Comparison:
     are_binary: bool = False
     of_whole_set: bool = False
 
-    @property
+    @cached_property
     def ranked(self) -> Groups:
         """The groups from the best to the worst value; in the manifest's order without a direction."""
         sign = {"lower": 1, "higher": -1}.get(self.better, 0)
@@ -72,7 +72,7 @@ class Comparison:
 
     def place(self, method: str) -> Place:
         """The row of `places` of a compared method."""
-        return next(Place(*row[1:]) for row in self.places.itertuples() if row[0] == method)
+        return self._places[method]
 
     def group_of(self, method: str) -> tuple[str, ...]:
         """All methods that coincide with a compared method, itself among them."""
@@ -100,6 +100,11 @@ class Comparison:
     def differ(self, first: str, second: str) -> bool:
         """Whether two groups, by their first methods, differ at 5 % after Holm; False without a direction."""
         return bool(len(self.pairs) and self.pair(first, second)["adjusted"] < LEVEL)
+
+    @cached_property
+    def _places(self) -> dict[str, Place]:
+        rows = self.places.to_dict("records")
+        return {str(name): Place(**row) for name, row in zip(self.places.index, rows, strict=True)}  # type: ignore[misc]
 
     @cached_property
     def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:

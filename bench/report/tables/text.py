@@ -157,11 +157,13 @@ def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ..
 
 def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bool, pd.DataFrame]]:
     """(metric, is it of the whole data set, its rows), in the manifest's order; the whole data set's come first."""
+    rows_of = dict(
+        iter(summary.groupby([summary["metric"].astype(str), summary["whole_set"].astype(bool)], sort=False))
+    )
     for name in run.metrics:
         for whole_set in (True, False):
-            rows = summary[(summary["metric"] == name) & (summary["whole_set"] == whole_set)]
-            if len(rows):
-                yield run.value(name), whole_set, rows
+            if (name, whole_set) in rows_of:
+                yield run.value(name), whole_set, rows_of[name, whole_set]
 
 
 def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
