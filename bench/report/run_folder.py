@@ -145,6 +145,11 @@ class RunFolder:
         """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone."""
         return str(self.method(name).get("title") or name)
 
+    def number_of(self, value: str) -> str:
+        """The paper's figure that shows a metric's value, as "Fig 2(a)"; empty where none does."""
+        entry = (self.manifest.get("metrics") or {}).get(value) or {}
+        return self.options.figures.numbers.get(str(entry.get("metric", value)), "")
+
     def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
         """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}.
 
