@@ -28,14 +28,15 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     code, folder, failures = _run(arguments, config_folder, "The paper's networks")
     if folder is None and not _names(overrides, "model"):
         print("None of the paper's networks could run; the networks of real_root stand in for them.", flush=True)
-        arguments += [f"model={','.join(study().instead)}", IN_PLACE]
+        arguments = [*arguments, f"model={','.join(study().instead)}", IN_PLACE]
         code, folder, more = _run(arguments, config_folder, "Networks of real_root")
         failures = {**more, **failures}
     if folder is None:
         return code, ["Nothing was computed, so there is nothing to show."]
     main = Source(RunFolder.read(folder), _command(arguments), failures)
     two_classes, problem = _two_classes(main.run, overrides, config_folder)
-    index = write_paper(main, two_classes, problem, lambda line: print(line, flush=True))
+    command = shlex.join(["axiom-bench", "paper", *overrides])
+    index = write_paper(main, two_classes, problem, command, lambda line: print(line, flush=True))
     return code, [f"report: {folder / 'report.html'}", f"paper: {index}"]
 
 
@@ -47,7 +48,7 @@ def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path |
     arguments = [TWO_CLASSES, *shared]
     imagenet = [name for name in study().networks if name in (run.manifest.get("models") or {})]
     if imagenet:
-        arguments += [f"model={','.join(imagenet)}", "model.weights_folder=null"]
+        arguments = [*arguments, f"model={','.join(imagenet)}", "model.weights_folder=null"]
     _, folder, failures = _run(arguments, config_folder, "Images of two classes, for Fig 4(a)")
     if folder is None:
         return None, " ".join(dict.fromkeys(failures.values()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,12 +15,13 @@ from axiom_bench.configs import conf_folder
 class Exhibit:
     """A figure or table of the paper.
 
-    figures: what the names of our figures begin with. tables: metrics with a short table each. against: the method
-    beside which run times are shown. two_classes: only images that show exactly two classes count. shares, differs: our
-    definition beside the paper's text.
+    number: the paper's. file: what our files' names begin with. figures: what the names of our figures begin with.
+    tables: metrics with a short table each. against: the method beside which run times are shown. two_classes: only
+    images that show exactly two classes count. shares, differs: our definition beside the paper's text.
     """
 
     number: str
+    file: str
     title: str
     shares: str
     differs: str
@@ -29,11 +29,6 @@ class Exhibit:
     tables: tuple[str, ...] = ()
     against: str | None = None
     two_classes: bool = False
-
-    @property
-    def slug(self) -> str:
-        """For files' names: "Fig 2(a)" -> "fig2a"."""
-        return re.sub(r"[^a-z0-9]+", "", self.number.lower().replace("table of ", "table_").replace("the ", ""))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from axiom_bench.report.figures.captions import not_measured
 from axiom_bench.report.figures.drawing import COLUMN_ENDING, Drawing, LeftOut
 from axiom_bench.report.paper.cost import cost_table
 from axiom_bench.report.paper.exhibits import Exhibit, paper
-from axiom_bench.report.paper.index import Entry, write_index
+from axiom_bench.report.paper.index import Entry, Picture, write_index
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.report.statistics.summary import leading
 from axiom_bench.report.tables.headline import headline_table
@@ -25,6 +25,7 @@ from axiom_bench.report.tables.table import Table
 
 FOLDER = "paper"  # in the run folder
 FORMATS = ("png", "pdf")
+NO_PAIRS = "No image of this run shows exactly two classes that are explained."
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,53 @@ class Source:
     failures: Mapping[str, str]
 
 
-def write_paper(main: Source, two_classes: Source | None, problem: str, say: Callable[[str], None]) -> Path:
+@dataclass(frozen=True)
+class Made:
+    """What was written of a figure or a table: its files, and what the index shows of it."""
+
+    files: tuple[str, ...]
+    shown: Picture | Table
+
+
+def write_paper(
+    main: Source, two_classes: Source | None, problem: str, command: str, say: Callable[[str], None]
+) -> Path:
     """Write <run>/paper/ with a file for each figure and table, and its index; the path of index.html.
 
-    two_classes: the run whose images show several classes; None where there is none, and then `problem` says why. say:
-    is told of each exhibit before it is made. Raises BenchError where the folder can't be written.
+    two_classes: the run whose images show several classes, where the main one's don't; problem: why there is none.
+    command: that makes the folder. say: is told of each exhibit before it is made. Raises BenchError where the folder
+    can't be written.
     """
     folder = main.run.path / FOLDER
     for path in folder.glob("*"):  # those of an earlier run of other networks must not stay
         path.unlink()
     of_two = two_classes or main
     runs = {False: main.run, True: on_two_classes(of_two.run)}
-    drawings = {is_two: list(all_figures(run)) for is_two, run in runs.items()}
+    drawings = {is_two: list(all_figures(run)) for is_two, run in runs.items() if len(run.records)}
     entries = []
     for exhibit in paper().exhibits:
         say(f"{exhibit.number}: {exhibit.title}")
         run, source = runs[exhibit.two_classes], of_two if exhibit.two_classes else main
-        made = [*_figures(exhibit, drawings[exhibit.two_classes], folder), *_tables(exhibit, run, folder)]
-        names = tuple(name for part in made if not isinstance(part, LeftOut) for name in part)
-        reasons = [part.reason for part in made if isinstance(part, LeftOut)]
-        reasons += [problem] if exhibit.two_classes and problem else []
-        missing = _missing(source, needs_imagenet=not exhibit.two_classes)
-        entries.append(Entry(exhibit, source.command, names, tuple(dict.fromkeys(reasons)), missing))
-    return write_index(folder, entries)
+        if exhibit.two_classes in drawings:
+            parts = [*_figures(exhibit, drawings[exhibit.two_classes], folder), *_tables(exhibit, run, folder)]
+        else:
+            parts = [LeftOut(exhibit.title, f"{NO_PAIRS} {not_measured(source.run, name)}") for name in exhibit.tables]
+        entries.append(_entry(exhibit, source, parts, problem if exhibit.two_classes else ""))
+    return write_index(folder, entries, command)
+
+
+def _entry(exhibit: Exhibit, source: Source, parts: Sequence[Made | LeftOut], problem: str) -> Entry:
+    made = [part for part in parts if isinstance(part, Made)]
+    reasons = [part.reason for part in parts if isinstance(part, LeftOut)] + ([problem] if problem else [])
+    return Entry(
+        exhibit,
+        source.command,
+        files=tuple(name for part in made for name in part.files),
+        pictures=tuple(part.shown for part in made if isinstance(part.shown, Picture)),
+        tables=tuple(part.shown for part in made if isinstance(part.shown, Table)),
+        left_out=tuple(dict.fromkeys(reasons)),
+        missing=_missing(source, needs_imagenet=not exhibit.two_classes),
+    )
 
 
 def on_two_classes(run: RunFolder) -> RunFolder:
@@ -77,39 +102,40 @@ def _only(rows: pd.DataFrame, pairs: set[tuple[str, str]]) -> pd.DataFrame:
     return rows[[place in pairs for place in places]]
 
 
-def _figures(exhibit: Exhibit, figures: Sequence[Drawing | LeftOut], folder: Path) -> Iterator[Sequence[str] | LeftOut]:
-    """The names of each figure's files, or why it isn't there."""
+def _figures(exhibit: Exhibit, figures: Sequence[Drawing | LeftOut], folder: Path) -> Iterator[Made | LeftOut]:
+    """Each figure, or why it isn't there."""
     for figure in figures:
         if isinstance(figure, Drawing) and exhibit.figures and figure.name.startswith(exhibit.figures):
-            named = replace(figure, name=f"{exhibit.slug}-{figure.name}")
+            named = replace(figure, name=f"{exhibit.file}-{figure.name}")
             named.save(folder, FORMATS, columns=True)
             endings = ("", COLUMN_ENDING) if figure.in_column else ("",)
-            yield [f"{named.name}{ending}.{kind}" for ending in endings for kind in FORMATS]
+            names = tuple(f"{named.name}{ending}.{kind}" for ending in endings for kind in FORMATS)
+            yield Made(names, Picture(names[0], figure.caption))
         elif isinstance(figure, LeftOut) and figure.number == exhibit.number:
             yield figure
 
 
-def _tables(exhibit: Exhibit, run: RunFolder, folder: Path) -> Iterator[Sequence[str] | LeftOut]:
+def _tables(exhibit: Exhibit, run: RunFolder, folder: Path) -> Iterator[Made | LeftOut]:
     summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
     for name in exhibit.tables:
         rows = summary[summary["metric"] == name]
         if (rows["n"] > 0).any():
-            yield _save(headline_table(run, run.value(name), rows), f"{exhibit.slug}-{name}", folder)
+            yield _save(headline_table(run, run.value(name), rows), f"{exhibit.file}-{name}", folder)
         else:
             yield LeftOut(exhibit.title, not_measured(run, name), exhibit.number)
     if exhibit.against is not None:
         table = cost_table(run, exhibit.against)
         reason = "This run has no run times: runtime.repeats=5 measures them."
-        yield LeftOut(exhibit.title, reason, exhibit.number) if table is None else _save(table, exhibit.slug, folder)
+        yield LeftOut(exhibit.title, reason, exhibit.number) if table is None else _save(table, exhibit.file, folder)
 
 
-def _save(table: Table, name: str, folder: Path) -> list[str]:
-    """As wide as a page and a column, and as Markdown: the files' names."""
+def _save(table: Table, name: str, folder: Path) -> Made:
+    """As wide as a page and a column, and as Markdown."""
     contents = {f"{name}.tex": to_latex(replace(table, name=name), "page"), f"{name}.md": to_markdown(table)}
     contents[f"{name}{COLUMN_ENDING}.tex"] = to_latex(replace(table, name=f"{name}{COLUMN_ENDING}"), "column")
     for file, text in contents.items():
         files.write(folder / file, text.encode())
-    return list(contents)
+    return Made(tuple(contents), table)
 
 
 def _missing(source: Source, needs_imagenet: bool) -> str:
