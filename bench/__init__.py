@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from axiom_bench.evaluation.evaluate import evaluate, explain
     from axiom_bench.explanation.explanation import Explanation
     from axiom_bench.explanation.heatmap import Map, heatmap
+    from axiom_bench.explanation.overlay import overlay
 
 # Idle OpenMP threads spin for milliseconds by default and keep other processes from the core; with no spinning, each
 # small operation waits for a thread to wake. OpenMP reads it when torch is loaded; a setting of the user has priority.
@@ -37,6 +38,7 @@ _MODULES = {
     "evaluate": "evaluation.evaluate",
     "explain": "evaluation.evaluate",
     "heatmap": "explanation.heatmap",
+    "overlay": "explanation.overlay",
     "trace": "cutting.cut_model",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "methods",
     "metrics",
     "outputs",
+    "overlay",
     "trace",
 ]
 

@@ -43,7 +43,7 @@ def group_cam(
         raise BenchError(f"Invalid sigma={sigma}; give the standard deviation of the blur in pixels, above 0.")
     if percentile is not None and not 0 <= percentile <= 100:
         raise BenchError(f"Invalid percentile={percentile}; give a number from 0 to 100.")
-    index = score_index(score)
+    index = score_index(trace, score)
     with torch.inference_mode(False), torch.no_grad():
         maps = _group_maps(trace, groups)
         size = (trace.images.shape[-2], trace.images.shape[-1])

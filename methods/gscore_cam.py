@@ -21,7 +21,7 @@ def gscore_cam(trace: Trace, top: int = 300, score: str = "logit") -> Tensor:
     """
     if top < 1:
         raise BenchError(f"Invalid top={top}; give the number of channels to run, at least 1.")
-    index = score_index(score)
+    index = score_index(trace, score)
     varying = varying_channels(trace.activations)
     order = trace.gradients.mean(XY).argsort(dim=1, descending=True, stable=True)
     channels = torch.zeros_like(varying).scatter(1, order[:, :top], True) & varying

@@ -30,5 +30,5 @@ def is_cam(
     if steps < 1:
         raise BenchError(f"Invalid steps={steps}; give the number of steps of the integral, at least 1.")
     strengths = [(steps + 1) / 2] if accumulated else [step / steps for step in range(1, steps + 1)]
-    scores = torch.stack([scores_of_all_channels(trace, x)[..., score_index(score)] for x in strengths]).mean(0)
+    scores = torch.stack([scores_of_all_channels(trace, x)[..., score_index(trace, score)] for x in strengths]).mean(0)
     return weights_of(trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax)

@@ -23,7 +23,7 @@ def recipro_cam(trace: Trace, gaussian: bool = True, score: str = "probability",
     """
     if vectors not in VECTORS:
         raise unknown("vectors of Recipro-CAM", vectors, VECTORS)
-    index = score_index(score)
+    index = score_index(trace, score)
     with torch.inference_mode(False), torch.no_grad():
         windows = _windows(trace.activations, gaussian)
         scores = trace.per_image(lambda row: _scores(trace, row, windows, vectors)[:, index])

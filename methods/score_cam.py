@@ -28,7 +28,7 @@ def score_cam(trace: Trace, score: str = "logit", baseline: bool = True, channel
     pytorch-grad-cam computes the default with align_corners=True. The fourth form, a softmax over the batch, is not
     offered. Costs one forward pass per varying channel. Raises BenchError for another score.
     """
-    scores = scores_of_all_channels(trace)[..., score_index(score)]
+    scores = scores_of_all_channels(trace)[..., score_index(trace, score)]
     return weights_of(trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax)
 
 
@@ -49,7 +49,7 @@ def score_cam_top(
     """
     channels = top_channels(trace.activations, top, ranking)
     scores = trace.once(("masked image", 1.0, top, ranking), lambda: channel_scores(trace, channels))
-    return weights_of(trace, scores[..., score_index(score)], channels, score, baseline, channel_softmax)
+    return weights_of(trace, scores[..., score_index(trace, score)], channels, score, baseline, channel_softmax)
 
 
 def weights_of(
@@ -59,5 +59,5 @@ def weights_of(
     if channel_softmax:
         return softmax_over(scores, channels)[..., None, None]
     if baseline:
-        scores = scores - trace.once("image of zeros", lambda: baseline_scores(trace))[..., score_index(score)]
+        scores = scores - trace.once("image of zeros", lambda: baseline_scores(trace))[..., score_index(trace, score)]
     return scores.masked_fill(~channels, 0)[..., None, None]

@@ -49,7 +49,7 @@ def ss_cam(
     if not sigma >= 0:
         raise BenchError(f"Invalid sigma={sigma}; give the standard deviation of the noise, at least 0.")
     form = Noise(samples, sigma, relative, noise, mask, seed)
-    scores = trace.once(form, lambda: _scores(trace, form))[..., score_index(score)]
+    scores = trace.once(form, lambda: _scores(trace, form))[..., score_index(trace, score)]
     return weights_of(trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax)
 
 

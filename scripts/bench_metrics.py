@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-import torch.nn.functional as functional
 from timing import Calls, ratios, timed
 from torch import Tensor, nn
 
@@ -29,12 +28,13 @@ from axiom_bench import methods, metrics
 from axiom_bench.cutting.passes import rows_at_once
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.evaluation.loop import rows_of
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import Plugin, with_params
 
 LOCALIZATION = (
     "box_iou", "max_box_acc", "max_box_acc_v2", "pxap", "mask_iou",
     "pointing_game", "energy_pointing_game", "mass_accuracy", "top_k_intersection",
 )  # fmt: skip
+TWO_PROTOCOLS = ("max_box_acc", "max_box_acc_v2", "pxap")  # the first is the default, the other protocol=heatmap
 TEN_METHODS = (
     "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam",
     "ablation_cam_axiomatic", "layer_cam", "eigen_cam", "uniform", "random",
@@ -83,13 +83,17 @@ def show(batch: int, repeats: int) -> None:
 
 def show_localization(kind: str, fresh: Callable[[], ab.Explanation], repeats: int) -> None:
     """ms a map on one core, for each metric alone and for all together."""
+    of_heatmap = [with_params("metric", name, {"protocol": "heatmap"}) for name in TWO_PROTOCOLS]
     chosen = [metrics.get(name) for name in LOCALIZATION]
     calls: Calls = {metric.name: partial(_measure, [metric], lambda: [fresh()]) for metric in chosen}
-    seconds = timed({**calls, TOGETHER: partial(_measure, chosen, lambda: [fresh()])}, repeats, time.process_time)
+    others: Calls = {f"{each.name}, heatmap": partial(_measure, [each], lambda: [fresh()]) for each in of_heatmap}
+    seconds = timed(
+        {**calls, **others, TOGETHER: partial(_measure, chosen, lambda: [fresh()])}, repeats, time.process_time
+    )
     print(f"\nLocalization, ms a map of {SIDE} x {SIDE} on one core, {kind}")
     for title, times in seconds.items():
         median, minimum = (1e3 * figure / len(fresh()) for figure in (statistics.median(times), min(times)))
-        print(f"  {title:24} {median:7.3f}   minimum {minimum:7.3f}", flush=True)
+        print(f"  {title:28} {median:7.3f}   minimum {minimum:7.3f}", flush=True)
 
 
 def show_without_passes(
@@ -153,12 +157,11 @@ def show_together(model: nn.Module, images: Tensor, repeats: int, condition: Con
 def maps(batch: int, side: int) -> Callable[[], ab.Explanation]:
     """A function that makes explanations of the same maps, with boxes and masks, in which nothing is computed yet."""
     generator = torch.Generator().manual_seed(side)
-    raw = torch.randn(batch, 1, side, side, generator=generator).clamp(min=0)
-    resized = functional.interpolate(raw, size=(SIDE, SIDE), mode="bilinear")[:, 0]
-    heatmap = resized / resized.amax((1, 2), keepdim=True)
+    raw = torch.randn(batch, side, side, generator=generator)
     rows = made_up_batch(torch.zeros(batch, 3, SIDE, SIDE))
     assert rows.targets is not None
-    explanation = ab.Explanation(heatmap=heatmap, boxes=rows.boxes(rows.targets), masks=rows.masks(rows.targets))
+    boxes, masks = rows.boxes(rows.targets), rows.masks(rows.targets)
+    explanation = ab.Explanation(raw_map=raw, heatmap=ab.heatmap(raw, (SIDE, SIDE)), boxes=boxes, masks=masks)
     return lambda: replace(explanation)
 
 

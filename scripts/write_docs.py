@@ -1,4 +1,4 @@
-"""Write the tables of methods and metrics in docs/ from conf/, the functions' docstrings and docs/references.bib.
+"""Write the tables of methods and metrics in docs/ from conf/, the functions' docstrings and conf/references.bib.
 
 python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, definitions.md, paper.md
 python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,16 +16,16 @@ from typing import Any
 
 import torch
 
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.report.paper.exhibits import Exhibit, paper
+from axiom_bench.run import references
 from axiom_bench.testing import Case
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 START, END = "<!-- written by scripts/write_docs.py -->", "<!-- end of the table -->"
-ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
 
 # 512 channels of 7 x 7, as the last layer of VGG-16: signed, so that no channel is constant, and for `cam` pooled.
 LAYER = tuple(
@@ -35,29 +33,28 @@ LAYER = tuple(
     for layer in ("features.2", "features.3")
 )
 
-Reference = Mapping[str, str]
 Row = Sequence[str]
 
 
-def methods_table(references: Mapping[str, Reference]) -> list[Row]:
+def methods_table() -> list[Row]:
     """Header and one row for each method of conf/method."""
     header = ("name", "method", "definition", "result", "on the score's scale", "cost", "parameters", "source", "note")
-    return [header, *(_method_row(plugins.load("method", name), references) for name in plugins.names("method"))]
+    return [header, *(_method_row(plugins.load("method", name)) for name in plugins.names("method"))]
 
 
-def metrics_table(references: Mapping[str, Reference]) -> list[Row]:
+def metrics_table() -> list[Row]:
     """Header and one row for each metric of conf/metric."""
     header = ("name", "definition", "unit, better", "parameters", "source", "note")
-    return [header, *(_metric_row(plugins.load("metric", name), references) for name in plugins.names("metric"))]
+    return [header, *(_metric_row(plugins.load("metric", name)) for name in plugins.names("metric"))]
 
 
-def definitions_table(references: Mapping[str, Reference]) -> list[Row]:
+def definitions_table() -> list[Row]:
     """Header and one row for each metric: what its default is, and where this differs from what it cites."""
     header = ("metric", "source", "cited definition", "our default", "equal?")
-    return [header, *(_definition_row(plugins.load("metric", name), references) for name in plugins.names("metric"))]
+    return [header, *(_definition_row(plugins.load("metric", name)) for name in plugins.names("metric"))]
 
 
-def paper_table(_: Mapping[str, Reference]) -> list[Row]:
+def paper_table() -> list[Row]:
     """Header and one row for each figure and table of the paper, of conf/paper.yaml."""
     header = ("paper", "shows", "run", "files", "shared with the paper's text", "different")
     return [header, *(_exhibit_row(exhibit) for exhibit in paper().exhibits)]
@@ -73,7 +70,7 @@ def _exhibit_row(exhibit: Exhibit) -> Row:
     return exhibit.number, exhibit.title, run, files, exhibit.shares, exhibit.differs
 
 
-TABLES: dict[str, Callable[[Mapping[str, Reference]], list[Row]]] = {
+TABLES: dict[str, Callable[[], list[Row]]] = {
     "methods.md": methods_table,
     "metrics.md": metrics_table,
     "definitions.md": definitions_table,
@@ -81,27 +78,27 @@ TABLES: dict[str, Callable[[Mapping[str, Reference]], list[Row]]] = {
 }
 
 
-def _method_row(method: Plugin[MethodSpec], references: Mapping[str, Reference]) -> Row:
+def _method_row(method: Plugin[MethodSpec]) -> Row:
     definition, _, result = method.description.rstrip(".").rpartition(" -> ")
     spec = method.spec
     scale = "yes" if spec.on_score_scale else "no"
-    source = _source(spec.reference, references)
+    source = _source(spec.reference)
     named = (f"`{method.name}`", spec.title or method.name, definition, f"`{result}`", scale)
     return *named, _cost(method), _parameters(method.params), source, spec.note or ""
 
 
-def _metric_row(metric: Plugin[MetricSpec], references: Mapping[str, Reference]) -> Row:
+def _metric_row(metric: Plugin[MetricSpec]) -> Row:
     spec = metric.spec
     names = dict.fromkeys((metric.name, *value_names(metric), *whole_set_value_names(metric)))
     unit = f"{spec.unit}, {spec.better}"
-    source = _source(spec.reference, references)
+    source = _source(spec.reference)
     listed = ", ".join(f"`{name}`" for name in names)
     return listed, metric.description, unit, _parameters(metric.params), source, spec.note or ""
 
 
-def _definition_row(metric: Plugin[MetricSpec], references: Mapping[str, Reference]) -> Row:
+def _definition_row(metric: Plugin[MetricSpec]) -> Row:
     spec = metric.spec
-    source, equal = _source(spec.reference, references), f"no: {spec.deviation}" if spec.deviation else "yes"
+    source, equal = _source(spec.reference), f"no: {spec.deviation}" if spec.deviation else "yes"
     return f"`{metric.name}`", source, spec.definition or "", _parameters(metric.params), equal
 
 
@@ -138,42 +135,13 @@ def _parameters(params: Mapping[str, Any]) -> str:
     return f"`{' '.join(f'{name}={value}' for name, value in values.items())}`" if values else ""
 
 
-def _source(key: str | None, references: Mapping[str, Reference]) -> str:
+def _source(key: str | None) -> str:
     """Authors and year of a reference with its link. Raises BenchError for a key without an entry."""
     if key is None:
         return ""
-    if key not in references:
-        raise unknown("entry in docs/references.bib", key, references)
-    entry = references[key]
-    cited = f"{_authors(entry['author'])} {entry['year']}"
-    if "eprint" in entry:
-        return f"{cited}, [arXiv:{entry['eprint']}](https://arxiv.org/abs/{entry['eprint']})"
-    if "doi" in entry:
-        return f"{cited}, [doi:{entry['doi']}](https://doi.org/{entry['doi']})"
-    return f"{cited}, [link]({entry['url']})" if "url" in entry else cited
-
-
-def _authors(names: str) -> str:
-    """Family names of at most two authors, or the first with "et al."."""
-    family = [name.partition(",")[0] for name in re.split(r"\s+and\s+", names)]
-    return " and ".join(family) if len(family) < 3 else f"{family[0]} et al."
-
-
-def read_references(text: str) -> dict[str, Reference]:
-    """The entries of a BibTeX file: {key: {field: text}}. Each field is one line, as `name = {text},`."""
-    references: dict[str, Reference] = {}
-    for key, body in re.findall(r"^@\w+\{([^,\s]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
-        if key in references:
-            raise BenchError(f"docs/references.bib has two entries {key!r}; remove one.")
-        fields = re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", body, re.MULTILINE)
-        references[key] = {name.lower(): _plain(value) for name, value in fields}
-    return references
-
-
-def _plain(text: str) -> str:
-    """TeX's accents as letters, without braces."""
-    accented = re.sub(r"\\(['`\"^~])\{?(\w)\}?", lambda match: match[2] + ACCENTS[match[1]], text)
-    return unicodedata.normalize("NFC", re.sub(r"[{}]", "", accented))
+    reference = references.get(key)
+    cited = f"{reference.authors} {reference.year}"
+    return f"{cited}, [{reference.label or 'link'}]({reference.url})" if reference.url else cited
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -194,9 +162,8 @@ def with_table(document: str, table: str) -> str:
 
 def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
     """The documents whose table differs from conf/, each with the text that it should have."""
-    references = read_references((folder / "references.bib").read_text(encoding="utf-8"))
     expected = {
-        folder / name: with_table((folder / name).read_text(encoding="utf-8"), markdown(table(references)))
+        folder / name: with_table((folder / name).read_text(encoding="utf-8"), markdown(table()))
         for name, table in TABLES.items()
     }
     return {path: text for path, text in expected.items() if path.read_text(encoding="utf-8") != text}

@@ -30,7 +30,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},
     "evaluation": {*BOTTOM, "cutting", "explanation", "data.base", "data.batch"},
     "records": BOTTOM,
-    "report": {*BOTTOM, "records"},
+    "report": {*BOTTOM, "records", "explanation.overlay"},
     "run": {*BOTTOM, "cutting", "explanation", "evaluation", "data", "models", "records"},
     "gate": {*BOTTOM, "records", "report"},
 }

@@ -14,7 +14,7 @@ from axiom_bench.cli.replaced import no_longer_shown
 from axiom_bench.columns import WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
-from axiom_bench.records import reading
+from axiom_bench.records import running
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run import manifest
 from axiom_bench.run.execute import run_folder
@@ -36,21 +36,31 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
     if completed:
         before = _previous_manifest(folder)
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
+        written["seconds"] = _seconds(before, written)
         manifest_file.write(folder, written)
+        running.end(folder)
         run = RunFolder.read(folder)
         dropped = no_longer_shown(before, written)
         lines += [*_counts(run, completed), *([dropped] if dropped else [])]
         page = report.write(run)  # first: its processes draw while this one imports what the headline needs
         lines += [*report.headline(run), f"report: {page}"]
+    else:
+        running.end(folder)
     return _exit_code(failures), [*lines, *_failed(failures)]
 
 
 def _previous_manifest(folder: Path) -> Mapping[str, Any]:
     """The manifest of the command before this one; empty where there is none that can be read."""
     try:
-        return reading.read_manifest(folder)
+        return manifest_file.read(folder)
     except BenchError:
         return {}
+
+
+def _seconds(before: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job that found everything there, the seconds of the command that computed it: they are what it cost."""
+    seconds = {**(before.get("seconds") or {}), **written["seconds"]}
+    return {job["job"]: seconds[job["job"]] for job in written["jobs"] if job["job"] in seconds}
 
 
 def _counts(run: RunFolder, completed: Sequence[Outcome]) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, paper, gate, explain, list, tidy.
+"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, paper, gate, explain, list, tidy,
+game, game-score.
 
 Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate that can't compare;
 130 Ctrl-C; 141 the reader of the output has gone.
@@ -19,6 +20,7 @@ from axiom_bench.errors import BenchError, unknown
 
 INTERRUPTED, UNREAD = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
 KINDS = ("methods", "peers", "metrics", "models", "data", "experiments")
+FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
 EXAMPLES = """\
 examples:
@@ -54,12 +56,23 @@ def parse(argv: Sequence[str]) -> Namespace:
     """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an unknown command."""
     top = parser()
     options, rest = top.parse_known_args(_with_command(list(argv)))
+    for name in FILES:
+        if hasattr(options, name):  # KEY=VALUE may stand anywhere among the files, and both behind options
+            words = [*getattr(options, name), *(argument for argument in rest if not argument.startswith("-"))]
+            options.overrides = [word for word in words if _is_override(word)]
+            setattr(options, name, [Path(word) for word in words if not _is_override(word)])
+            rest = [argument for argument in rest if argument.startswith("-")]
     unrecognized = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
     if unrecognized:
         top.error(f"unrecognized arguments: {' '.join(unrecognized)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word among file names is KEY=VALUE or ~KEY, and no file of that name."""
+    return bool(OVERRIDE.match(word)) and ("=" in word or word[0] == "~") and not Path(word).exists()
 
 
 def parser() -> ArgumentParser:
@@ -78,9 +91,7 @@ def parser() -> ArgumentParser:
     run.add_argument("--cfg", choices=("job",), help="print the resolved configuration of the (first) job and stop")
     run.set_defaults(command=_run)
 
-    report = commands.add_parser("report", help="tables, figures and report.html again, from a run's records")
-    report.add_argument("run_folder", type=Path)
-    report.set_defaults(command=_report)
+    _add_report(commands.add_parser("report", help="tables, figures and report.html again, from the records of runs"))
 
     paper = commands.add_parser("paper", help="the paper's figures and tables, a file each, run or continued")
     _add_configuration(paper)
@@ -92,7 +103,7 @@ def parser() -> ArgumentParser:
     gate.add_argument("--write", action="store_true", help="write the baseline from this run instead of comparing")
     gate.set_defaults(command=_gate)
 
-    _add_explain(commands.add_parser("explain", help="one picture, many methods, side by side in a PNG"))
+    _add_explain(commands.add_parser("explain", help="images: top classes and the maps of many methods"))
 
     listing = commands.add_parser("list", help="what can be chosen, one line each")
     listing.add_argument("kind", nargs="?", choices=KINDS)
@@ -103,20 +114,61 @@ def parser() -> ArgumentParser:
     tidy.add_argument("run_folder", type=Path)
     tidy.add_argument("--drop", action="store_true", help="also delete the records that the last command didn't need")
     tidy.set_defaults(command=_tidy)
+
+    _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
+    _add_game_score(commands.add_parser("game-score", help="how well people named what each method shows"))
     return top
 
 
+def _add_game(game: ArgumentParser) -> None:
+    game.add_argument("run_folder", type=Path)
+    game.add_argument("--output", type=Path, metavar="FILE", help="default: game.html in the run folder")
+    game.add_argument(
+        "--images", dest="count", type=int, metavar="N", help="with exactly two classes; default: all, at most 40"
+    )
+    game.add_argument("--methods", metavar="A,B", help="of the run; default: those that show something of their own")
+    game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
+    game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
+    game.add_argument("--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0")
+    game.set_defaults(command=_game)
+
+
+def _add_game_score(score: ArgumentParser) -> None:
+    score.add_argument("answers", nargs="+", type=Path, help="files that players saved, or folders of them")
+    score.add_argument("--run", type=Path, metavar="RUN", help="also: which of this run's metrics predict the answers")
+    score.add_argument("--output", type=Path, metavar="FILE", help="also as .csv, .html or .md")
+    score.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0")
+    score.set_defaults(command=_game_score)
+
+
+def _add_report(report: ArgumentParser) -> None:
+    report.add_argument(
+        "run_folders", nargs="+", metavar="RUN", help="run folders, several are combined; also report.KEY=VALUE"
+    )
+    report.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="of a combination; default: combined beside the runs"
+    )
+    report.add_argument("--watch", action="store_true", help="follow a run that goes on, until it ends")
+    report.set_defaults(command=_report)
+
+
 def _add_explain(explain: ArgumentParser) -> None:
-    explain.add_argument("image", type=Path)
-    _add_configuration(explain)
+    explain.add_argument("images", nargs="+", metavar="IMAGE", help="files, or folders with images; also KEY=VALUE")
+    _add_config_dir(explain)
     explain.add_argument("--model", help="a name; your own network: model=user model.architecture=net.py:build")
     explain.add_argument(
         "--weights", metavar="FILE", help="a .safetensors or .pth file; default: the published weights"
     )
     explain.add_argument("--layer", help="dotted name of the target layer; default: the last spatial one")
     explain.add_argument("--methods", metavar="A,B", help="names, or all; default: the quick experiment's")
-    explain.add_argument("--target", metavar="CLASS", help="index or name of the class; default: the predicted one")
-    explain.add_argument("--output", type=Path, default=Path("explanation.png"), metavar="FILE")
+    explain.add_argument(
+        "--targets", "--classes", metavar="A,B", help="indices or names of classes; default: the predicted one"
+    )
+    explain.add_argument("--top", type=int, default=1, metavar="K", help="explain the K most probable classes")
+    explain.add_argument("--colours", default="inferno", metavar="NAME", help="matplotlib's colour map, as jet")
+    explain.add_argument(
+        "--output", type=Path, metavar="FILE", help="a .png, .jpg, .webp, .pdf or .svg, an .html page, or a folder"
+    )
     explain.set_defaults(command=_explain)
 
 
@@ -133,7 +185,7 @@ def _add_config_dir(command: ArgumentParser) -> None:
 
 def _with_command(argv: list[str]) -> list[str]:
     """`run` is the command where none is named. Raises BenchError for a word that is neither command nor override."""
-    commands = ("run", "report", "paper", "gate", "explain", "list", "tidy")
+    commands = ("run", "report", "paper", "gate", "explain", "list", "tidy", "game", "game-score")
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
@@ -155,9 +207,13 @@ def _run(options: Namespace) -> int:
 
 
 def _report(options: Namespace) -> int:
-    from axiom_bench import report
+    if options.watch:
+        from axiom_bench.cli.watch import watch
 
-    print(f"report: {report.write(options.run_folder)}")
+        return watch(options.run_folders, options.overrides, options.output)
+    from axiom_bench.cli import report
+
+    print("\n".join(report.write(options.run_folders, options.overrides, options.output)))
     return 0
 
 
@@ -181,22 +237,27 @@ def _gate(options: Namespace) -> int:
 
 
 def _explain(options: Namespace) -> int:
-    from axiom_bench.cli.explain import Request, explain
+    from axiom_bench.cli.explain.command import Request, explain
 
-    picture, notes = explain(
+    overrides = options.overrides
+    answer = explain(
         Request(
-            image=options.image,
+            images=options.images,
             output=options.output,
-            overrides=options.overrides if options.model is None else [*options.overrides, f"model={options.model}"],
+            overrides=overrides if options.model is None else [*overrides, f"model={options.model}"],
             config_folder=options.config_dir,
             weights=options.weights,
             layer=options.layer,
             methods=options.methods.split(",") if options.methods else None,
-            target=options.target,
+            targets=options.targets,
+            top=options.top,
+            colours=options.colours,
         )
     )
-    print("\n".join([*notes, f"picture: {picture}"]))
-    return 0
+    print("\n".join([*answer.notes, *(f"written: {path}" for path in answer.written)]))
+    for problem in answer.problems:
+        print(f"axiom-bench: {problem}", file=sys.stderr)
+    return 2 if answer.problems else 0
 
 
 def _list(options: Namespace) -> int:
@@ -210,6 +271,24 @@ def _tidy(options: Namespace) -> int:
     from axiom_bench.records.tidy import tidy
 
     print("\n".join(tidy(options.run_folder, options.drop)))
+    return 0
+
+
+def _game(options: Namespace) -> int:
+    from axiom_bench.cli.game import Request, game
+
+    methods = options.methods.split(",") if options.methods else None
+    page, lines = game(
+        Request(options.run_folder, options.output, options.count, methods, options.model, options.layer, options.seed)
+    )
+    print("\n".join([*lines, f"game: {page}"]))
+    return 0
+
+
+def _game_score(options: Namespace) -> int:
+    from axiom_bench.report.game.score import score
+
+    print("\n".join(score(options.answers, options.run, options.output, options.seed)))
     return 0
 
 

@@ -15,38 +15,29 @@ from torch.nn import functional
 from axiom_bench.cutting.detections import detection
 from axiom_bench.cutting.output import Output, OutputModule
 from axiom_bench.cutting.scores import ScoreFunction, TensorScores, described
+from axiom_bench.cutting.segmentations import segmentation
 from axiom_bench.errors import BenchError, unknown
 
 __all__ = ["detection", "multi_label", "regression", "segmentation", "similarity"]
 Read = Callable[[Any], Tensor]
-PREDICTED = "predicted"
 KINDS = ("cosine", "dot")
 
 
-def segmentation(region: Tensor | str | None = None, read: Read | None = None) -> Output:
-    """The sum of a class's logits over a region, of maps (B, C, H, W); a target is a class.
-
-    region: (H, W), True or 1 where a position counts, of the size of the network's maps; "predicted": the positions
-    where the class has the highest logit, in each image and each perturbed one; None: all. Seg-Grad-CAM (Vinogradova,
-    Dibrov and Myers, AAAI 2020). Raises BenchError for another region.
-    """
-    if not (region is None or region == PREDICTED if isinstance(region, str | None) else region.ndim == 2):
-        raise BenchError(f"A region is (H, W), 'predicted' or None, not {described(region)}.")
-    return Output("segmentation", are_logits=True, function=_RegionSum(region, read), softmax=False)
-
-
-def similarity(references: Tensor, kind: str = "cosine", scale: float = 1.0, read: Read | None = None) -> Output:
+def similarity(
+    references: Tensor, kind: str = "cosine", scale: float | None = None, read: Read | None = None
+) -> Output:
     """The similarity of an image's embedding (B, D) to reference embeddings, times a scale; a target is a reference.
 
     references: (n, D) or (D,), of images or texts. kind: "cosine", or "dot" for the scalar product. scale: with the
-    logit scale of a CLIP, a softmax over n captions is its probability (Radford et al., ICML 2021, figure 3).
-    Raises BenchError for another kind or shape.
+    logit scale of a CLIP, a softmax over n captions is its probability (Radford et al., ICML 2021, figure 3); None: 1,
+    and there is no probability. Raises BenchError for another kind or shape.
     """
     if kind not in KINDS:
         raise unknown("similarity", kind, KINDS)
     if references.ndim not in (1, 2):
         raise BenchError(f"References are (n, D) or (D,), not {described(references)}.")
-    return Output("similarity", are_logits=True, function=_Similarity(references, kind, scale, read))
+    function = _Similarity(references, kind, 1.0 if scale is None else scale, read)
+    return Output("similarity", are_logits=True, function=function, softmax=scale is not None)
 
 
 def regression(function: ScoreFunction | None = None) -> Output:
@@ -71,33 +62,6 @@ class Sigmoid(OutputModule):
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits.double().sigmoid()
-
-
-class _RegionSum(TensorScores):
-    region: Tensor | None
-
-    def __init__(self, region: Tensor | str | None, read: Read | None) -> None:
-        super().__init__(read)
-        self.predicted = isinstance(region, str)
-        self.register_buffer("region", region.detach().float() if isinstance(region, Tensor) else None)
-
-    def check(self, tensor: Any, network: str) -> None:
-        if not isinstance(tensor, Tensor) or tensor.ndim != 4:
-            raise BenchError(f"A segmentation needs maps of classes (B, C, H, W); {network} gives {described(tensor)}.")
-        if self.region is not None and self.region.shape != tensor.shape[2:]:
-            raise BenchError(
-                f"The region is {described(self.region)}, and the maps of {network} are {tuple(tensor.shape[2:])}."
-            )
-
-    def forward(self, maps: Tensor) -> Tensor:
-        if self.predicted:
-            maps = maps * (maps == maps.amax(1, keepdim=True))
-        elif self.region is not None:
-            maps = maps * self.region
-        return maps.sum((2, 3))
-
-    def extra_repr(self) -> str:
-        return "predicted" if self.predicted else ""
 
 
 class _Similarity(TensorScores):

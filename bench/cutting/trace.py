@@ -86,6 +86,11 @@ class Trace:
         return self.activations.dtype
 
     @property
+    def has_probability(self) -> bool:
+        """Whether a softmax over the logits is a probability: of two or more classes that exclude each other."""
+        return self.cut_model.output.softmax and self.logits.shape[1] > 1
+
+    @property
     def passes(self) -> Passes:
         """Passes counted since the cut was made, in images; shared by all traces of a cut."""
         return self.cut_model.passes

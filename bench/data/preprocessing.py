@@ -13,8 +13,9 @@ from torch import Tensor
 
 from axiom_bench.data.base import BadImage, Objects, Sample
 from axiom_bench.data.batch import Annotation
-from axiom_bench.errors import unknown
+from axiom_bench.errors import BenchError, unknown
 
+GREY, RGB = 1, 3
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
 MAX_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
 
@@ -23,22 +24,34 @@ MAX_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorte
 class Preprocessing:
     """resize: the shorter side in pixels, or exactly (height, width), or None. crop: side of the centre crop, or None.
 
-    mean, std: per RGB channel, of values in [0, 1]. interpolation: nearest, bilinear, bicubic or lanczos.
-    Equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize on a PIL image.
+    mean, std: per RGB channel, of values in [0, 1], or one number each for a network of grey images, which images
+    become. interpolation: nearest, bilinear, bicubic or lanczos.
+    Equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize on a PIL image, for grey ones behind its
+    Grayscale. Raises BenchError for another interpolation, and another number of means and standard deviations.
     """
 
     resize: int | tuple[int, int] | None
     crop: int | None
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+        if (len(self.mean), len(self.std)) not in ((GREY, GREY), (RGB, RGB)):
+            raise BenchError(
+                f"Images have {len(self.mean)} means and {len(self.std)} standard deviations; give three of each for "
+                "an RGB network, one of each for a grey one. For other images use ab.explain or ab.evaluate."
+            )
+
+    @property
+    def channels(self) -> int:
+        """Of the images that the network takes: 3, or 1 for grey ones."""
+        return len(self.mean)
 
     def __call__(self, sample: Sample) -> tuple[Tensor, Annotation]:
-        """(image (3, H', W') float32, its annotation in the same H' x W' pixels).
+        """(image (3, H', W'), or (1, H', W'), float32, its annotation in the same H' x W' pixels).
 
         Raises BadImage where the resized image would not fit into memory.
         """
@@ -53,16 +66,18 @@ class Preprocessing:
             raise BadImage(
                 image_id, f"{image.width} x {image.height} pixels would become {width} x {height} by the resize"
             )
+        if self.channels == GREY:
+            image = image.convert("L")
         if self.resize is not None:
             mode = transforms().InterpolationMode(self.interpolation)
             image = transforms().resize(image, [height, width], mode, antialias=True)
         return image if self.crop is None else transforms().center_crop(image, [self.crop])
 
     def denormalise(self, images: Tensor) -> NDArray[np.uint8]:
-        """(B, 3, H', W') as the model sees them -> (B, H', W', 3) pictures."""
-        mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (self.mean, self.std))
+        """(B, 3, H', W'), or (B, 1, H', W'), as the model sees them -> (B, H', W', 3) pictures."""
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (self.mean, self.std))
         pictures = (images.detach().cpu().float() * std + mean).clamp(0, 1) * 255
-        return pictures.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        return pictures.round().to(torch.uint8).expand(-1, RGB, -1, -1).permute(0, 2, 3, 1).numpy()
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) after the resize; the longer side is truncated, as torchvision does."""

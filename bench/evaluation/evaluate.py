@@ -22,6 +22,7 @@ from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_val
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.heatmap import heatmap
+from axiom_bench.explanation.heatmaps import Heatmaps
 
 
 def evaluate(
@@ -64,18 +65,20 @@ def explain(
     size: tuple[int, int] | None = None,
     reshape: AnyReshape | None = None,
     output: AnyOutput = "logits",
-) -> dict[str, Tensor]:
+) -> Heatmaps:
     """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
 
-    targets: (B,), None for the predicted class. reshape and output: see CutModel. A method that doesn't apply to the
-    model is left out, with a MethodLeftOut warning. Raises BenchError as `evaluate` does.
+    A notebook shows the dict as pictures. targets: (B,), None for the predicted class. reshape and output: see
+    CutModel. A method that doesn't apply to the model is left out, with a MethodLeftOut warning. Raises BenchError as
+    `evaluate` does.
     """
     plugins_of_methods = chosen("method", methods)
     trace = cut(model, layer, reshape=reshape, output=output).trace(images, targets)
     answers = ((method.name, answer_of(method, trace)) for method in plugins_of_methods)
     raw_maps = {name: Explanation.of(trace, answer).raw_map for name, answer in answers if answer is not None}
     map_size = size or (trace.images.shape[-2], trace.images.shape[-1])
-    return {name: heatmap(given(raw_map, "raw_map"), map_size) for name, raw_map in raw_maps.items()}
+    maps = {name: heatmap(given(raw_map, "raw_map"), map_size) for name, raw_map in raw_maps.items()}
+    return Heatmaps(maps, trace.images, trace.targets, trace.logits)
 
 
 def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:

@@ -23,8 +23,10 @@ class MethodSpec:
     """Metadata of a method.
 
     on_score_scale: whether its contributions are on the score's scale; None: a check on the first trace decides.
-    needs_drops: whether it reads `trace.ablation_drops`. reference: a key of docs/references.bib. library: the
+    needs_drops: whether it reads `trace.ablation_drops`. reference: a key of conf/references.bib. library: the
     distribution whose code it runs. exempt: {check of the common suite: why the method breaks it by its nature}.
+    wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of
+    them.
     """
 
     title: str | None = None
@@ -34,6 +36,7 @@ class MethodSpec:
     note: str | None = None
     library: str | None = None
     exempt: Mapping[str, str] = field(default_factory=dict)
+    wins_by_construction: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set, as plain data."""

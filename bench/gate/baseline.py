@@ -19,7 +19,7 @@ import pandas as pd
 
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.gate.limits import tolerance
-from axiom_bench.records import files
+from axiom_bench.records import files, running
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.summary import summarise
 
@@ -88,6 +88,7 @@ def find(baseline: Path) -> Path:
 
 
 def _rows(run: RunFolder) -> pd.DataFrame:
+    running.check_ended(run.path, run.manifest)
     if run.records.empty:
         raise BenchError(f"{run.path} has no records; run the same command again.")
     table = summarise(run.records, image_value_of=run.image_value_of)

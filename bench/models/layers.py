@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.scores import ScoreFunction, scores_of
 from axiom_bench.cutting.shared_copy import shared_copy
+from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, unknown
 
 HEAD_TYPES = (
@@ -61,7 +62,9 @@ class Call:
         return str(self.shape) if self.shape else f"a {type(self.output).__name__}"
 
 
-def record(module: nn.Module, input_size: tuple[int, int], function: ScoreFunction | None = None) -> tuple[Call, ...]:
+def record(
+    module: nn.Module, input_size: tuple[int, int], function: ScoreFunction | None = None, channels: int = RGB
+) -> tuple[Call, ...]:
     """Every call of one forward pass over one black image, in the order in which the calls end; the network is last,
     with its scores (1, n) as its output.
 
@@ -74,14 +77,16 @@ def record(module: nn.Module, input_size: tuple[int, int], function: ScoreFuncti
     for name, child in network.named_modules():
         child.register_forward_hook(partial(_append_call, name, calls))
     like = next((p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()), torch.zeros(()))
-    image = torch.zeros(1, 3, *input_size, device=like.device, dtype=like.dtype)
+    image = torch.zeros(1, channels, *input_size, device=like.device, dtype=like.dtype)
     try:
         with torch.no_grad():
             network(image)
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        height, width = input_size
         raise BenchError(
-            f"The network can't run on one RGB image of {input_size[0]}x{input_size[1]} pixels ({error}); "
-            "set model.resize and model.crop to the size that it expects."
+            f"The network can't run on one {'RGB' if channels == RGB else 'grey'} image of {height}x{width} pixels "
+            f"({error}); set model.resize and model.crop to the size that it expects, and one number each as "
+            "model.mean and model.std, [0.5], for grey images, three for RGB."
         ) from error
     scores = scores_of(function, calls[-1].output, type(module).__name__, image)
     if scores is not None:

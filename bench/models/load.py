@@ -58,7 +58,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     loaded = _weights(spec, source, module)
     preprocessing = _preprocessing(spec, source)
     output = outputs.find(spec.output)
-    calls = layers.record(module, input_size(preprocessing), output.function)
+    calls = layers.record(module, input_size(preprocessing), output.function, preprocessing.channels)
     reshape = _reshape(spec)
     layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
     number_of_classes = calls[-1].shape[1]

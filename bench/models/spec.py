@@ -24,6 +24,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_colour(value: object) -> bool:
+    return is_list(value, 3, _is_number) or is_list(value, 1, _is_number)
+
+
 SETTINGS = {  # the keys of ModelSpec whose values are checked; null is always allowed
     "seed": Setting(lambda value: is_integer(value, -(2**63)), "a whole number"),
     "kwargs": Setting(lambda value: isinstance(value, Mapping), "a mapping of keyword arguments"),
@@ -35,8 +39,8 @@ SETTINGS = {  # the keys of ModelSpec whose values are checked; null is always a
         lambda value: isinstance(value, str) or is_list(value, 2, _is_side), "tokens, [rows, columns] or a class"
     ),
     "crop": Setting(_is_side, "a side in pixels"),
-    "mean": Setting(lambda value: is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
-    "std": Setting(lambda value: is_list(value, 3, _is_number), "three numbers, for red, green and blue"),
+    "mean": Setting(_is_colour, "three numbers, for red, green and blue, or one for a network of grey images"),
+    "std": Setting(_is_colour, "three numbers, for red, green and blue, or one for a network of grey images"),
 }
 
 
@@ -50,8 +54,8 @@ class ModelSpec:
     published weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps:
     `tokens`, a grid (H, W), or module:class or path.py:class of a cutting.tokens.Reshape. output: what is explained,
     a name of models/outputs.py, or module:function or path.py:function from what the network returns to scores (B, n).
-    resize: the shorter side, or exactly (H, W); crop: the side of the centre crop;
-    in pixels.
+    resize: the shorter side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green
+    and blue, or of a network of grey images.
     """
 
     name: str

@@ -17,6 +17,7 @@ from axiom_bench.errors import BenchError
 FOLDER = "records"  # of the shards' locks, beside what they are for
 RUNS = ".run.*.lock"
 TIDY = ".tidy.lock"
+REPORT = ".report.lock"
 
 
 def claimed(shards: Sequence[str], folder: Path, wait: Callable[[int], None]) -> Generator[str, None, None]:
@@ -55,6 +56,26 @@ def running(folder: Path) -> Iterator[None]:
         tidy.acquire()
         with _released(tidy):
             pass
+        yield
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a run that hasn't ended holds the folder."""
+    for path in folder.glob(RUNS):
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()  # of a process that was killed
+    return False
+
+
+@contextmanager
+def reporting(folder: Path) -> Iterator[None]:
+    """One process at a time writes a folder's report: a run that ends, and one that watches it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / REPORT):
         yield
 
 

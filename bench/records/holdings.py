@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
@@ -138,8 +138,9 @@ def without(values: Values, held: Values) -> dict[str, dict[str, str]]:
 
 
 def curve_file(name: str) -> str:
-    """The file of curves that belongs to a file of records."""
-    return name.replace(f"{RECORDS}/", f"{CURVES}/", 1)
+    """The file of curves that belongs to a file of records, whose run folder may be another: "../run/records/..."."""
+    path = PurePosixPath(name)
+    return str(path.parent.parent / CURVES / path.name)
 
 
 def of_manifest(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[RecordFile, bytes, Values]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 
 NAME = "manifest.json"
+FILES = ("records", "curves", "whole_set", "runtime", "pictures", "gallery")  # a manifest's lists of files
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -30,3 +31,33 @@ def read(folder: Path) -> dict[str, Any]:
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest, completely or not at all. Raises BenchError where it can't."""
     files.write(folder / NAME, (json.dumps(manifest, indent=1, default=str) + "\n").encode())
+
+
+def merge_facts(facts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{"methods", "metrics", "models", "data": {name: about}} of several jobs or runs; of models their layers and
+    images are put together, of the others the last counts."""
+    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
+    for part in facts:
+        for key, into in merged.items():
+            for name, about in (part.get(key) or {}).items():
+                into[name] = _with_layers(into[name], about) if key == "models" and name in into else about
+    for about in merged["models"].values():
+        about["layers"] = _layers(about)
+    return merged
+
+
+def common(values: Iterable[Any]) -> Any:
+    """The value that all have, or the list of the different ones."""
+    distinct = list({json.dumps(value, sort_keys=True): value for value in values}.values())
+    return distinct[0] if len(distinct) == 1 else distinct
+
+
+def _with_layers(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """One model's facts from two jobs, which may differ in layer and data."""
+    layers = [*_layers(first), *_layers(second)]
+    merged = {key: (first.get(key) or {}) | (second.get(key) or {}) for key in ("depths", "images")}
+    return {**first, "layers": list(dict.fromkeys(layers)), **merged}
+
+
+def _layers(about: Mapping[str, Any]) -> list[str]:
+    return list(about.get("layers") or [about["layer"]])

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as arrow
 
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
-from axiom_bench.records import holdings, store
+from axiom_bench.records import holdings, running, store
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.holdings import Values
 
@@ -24,6 +24,7 @@ WHOLE_SET_COLUMNS = (
     "model", "layer", "data", "method", "metric", "value", "status", "images", "rows", "common_value", "common_images",
     "common_rows", "replicates", "common_replicates",
 )  # fmt: skip
+PLACE = ("model", "layer", "data")
 
 
 class CurvePart(NamedTuple):
@@ -36,8 +37,11 @@ class CurvePart(NamedTuple):
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The parsed manifest.json. Raises BenchError where it is missing, can't be read, or isn't a run's manifest."""
-    return manifest_file.read(Path(folder))
+    """The parsed manifest.json; of a run whose command hasn't ended, what is there so far: see `running.read`.
+
+    Raises BenchError where it is missing, can't be read, or isn't a run's manifest.
+    """
+    return running.read(Path(folder)) or manifest_file.read(Path(folder))
 
 
 def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -75,11 +79,20 @@ def read_curves(
 
 
 def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Run times in columns.RUNTIME_COLUMNS; the empty table where none were measured. Raises BenchError."""
+    """Run times in columns.RUNTIME_COLUMNS; the empty table where none were measured. Raises BenchError.
+
+    Of combined runs that timed one model, layer and data set on several devices, those of the first run's device:
+    milliseconds of two machines can't be compared.
+    """
     tables = [store.read_table(Path(folder) / file).to_pandas() for file in manifest.get("runtime") or ()]
     if not tables:
         return pd.DataFrame(columns=list(RUNTIME_COLUMNS))
-    return pd.concat(tables, ignore_index=True)[list(RUNTIME_COLUMNS)]
+    rows = pd.concat(tables, ignore_index=True)[list(RUNTIME_COLUMNS)]
+    if not is_combined(manifest):
+        return rows
+    place = list(PLACE)
+    rows = rows[rows["device"] == rows.groupby(place)["device"].transform("first")]
+    return rows.drop_duplicates([*place, "method", "step"], ignore_index=True)
 
 
 def read_whole_set(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -94,8 +107,25 @@ def _has_keys(manifest: Mapping[str, Any]) -> bool:
     return any("values" in job for job in manifest.get("jobs") or ())
 
 
+def is_combined(manifest: Mapping[str, Any]) -> bool:
+    """Whether several runs were combined, so that one value may be in several of their files."""
+    return bool(manifest.get("runs"))
+
+
 def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> list[pa.Table]:
-    return [store.read_table(folder / file) for file in dict.fromkeys(manifest.get("whole_set") or ())]
+    tables = [store.read_table(folder / file) for file in dict.fromkeys(manifest.get("whole_set") or ())]
+    if not is_combined(manifest):
+        return tables
+    taken: set[tuple[str, ...]] = set()
+    return [_fresh(table, taken) for table in tables]
+
+
+def _fresh(table: pa.Table, taken: set[tuple[str, ...]]) -> pa.Table:
+    """The rows of values that weren't taken before; they are taken now."""
+    keys = list(zip(*(table[name].to_pylist() for name in (*PLACE, "method", "metric")), strict=True))
+    fresh = [key not in taken for key in keys]
+    taken.update(keys)
+    return table.filter(pa.array(fresh, pa.bool_()))
 
 
 def _as_records(manifest: Mapping[str, Any], table: pa.Table) -> pa.Table:

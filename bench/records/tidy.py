@@ -20,7 +20,7 @@ def tidy(folder: Path, drop: bool) -> list[str]:
     manifest, and while a run is using it.
     """
     folder = Path(folder)
-    run = reading.read_manifest(folder)
+    run = manifest.read(folder)
     with claims.tidying(folder):
         held = holdings.read(folder)
         wanted = _wanted(held, run)

@@ -5,6 +5,7 @@ Imports records, columns and errors; never torch, and no code that a run folder 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,29 +18,42 @@ if TYPE_CHECKING:
 __all__ = ["compare", "headline", "write"]
 
 
-def write(run: RunFolder | Path) -> Path:
+def write(run: RunFolder | Path, settings: Mapping[str, Any] | None = None, reload: int | None = None) -> Path:
     """Write tables/, figures/ and report.html into a run folder; the path of report.html.
 
-    run: the folder, or what was read from it already. A report of the same records, settings and code that is there
-    undamaged is left as it is; else it is written anew, and the same records give the same bytes.
+    run: the folder, or what was read from it already. settings: of a folder, `report.*` over those of the run, as
+    {"headline": ["box_iou"], "figures": {"grid": None}}. reload: of a folder, the seconds after which the page loads
+    itself again. A report of the same records, settings and code that is there undamaged is left as it is; else it is
+    written anew, and the same records give the same bytes.
     Raises BenchError where the run can't be read or the folder can't be written.
     """
-    from axiom_bench.records import reading
+    from axiom_bench.records import claims, reading
+    from axiom_bench.report.options import with_settings
 
-    manifest = reading.read_manifest(run) if isinstance(run, Path) else run.manifest
-    folder = run if isinstance(run, Path) else run.path
+    if not isinstance(run, Path):
+        folder, manifest = run.path, run.manifest
+    else:
+        folder, manifest = run, with_settings(reading.read_manifest(run), settings, reload)
     inputs = stamp.inputs(folder, manifest)
-    if not stamp.is_current(folder, inputs):
-        from axiom_bench.report.processes import drawing_processes
-
-        read = _read(run)
-        stamp.remove_outputs(folder)
-        with drawing_processes(read) as processes:
-            from axiom_bench.report.writing import write_report  # imports matplotlib, as the processes do meanwhile
-
-            write_report(read, processes)
-        stamp.write(folder, inputs)
+    if stamp.is_current(folder, inputs):
+        return folder / stamp.PAGE
+    with claims.reporting(folder):
+        if not stamp.is_current(folder, inputs):  # another process may have written it meanwhile
+            _write(run, settings, reload, inputs)
     return folder / stamp.PAGE
+
+
+def _write(run: RunFolder | Path, settings: Mapping[str, Any] | None, reload: int | None, inputs: str) -> None:
+    from axiom_bench.report.processes import drawing_processes
+    from axiom_bench.report.run_folder import RunFolder
+
+    read = RunFolder.read(run, settings, reload) if isinstance(run, Path) else run
+    stamp.remove_outputs(read.path)
+    with drawing_processes(read) as processes:
+        from axiom_bench.report.writing import write_report  # imports matplotlib, as the processes do meanwhile
+
+        write_report(read, processes)
+    stamp.write(read.path, inputs)
 
 
 def headline(run: RunFolder | Path) -> list[str]:

@@ -1,14 +1,15 @@
-"""A run's last lines: for each metric of the headline, the best method and its value."""
+"""A run's last lines: for each metric of the headline, the best method, its value and who can't be told from it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from axiom_bench.report.numbers import counts_text, number
+from axiom_bench.report.numbers import counts_text, number, with_interval
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
-from axiom_bench.report.statistics.best import on_common_images, winners
+from axiom_bench.report.statistics.best import on_common_images
+from axiom_bench.report.statistics.comparison import Comparison
 from axiom_bench.report.statistics.paired import SIGNIFICANCE, compare
 from axiom_bench.report.statistics.summary import leading
 
@@ -41,30 +42,49 @@ def _line(run: RunFolder, value: Value, rows: pd.DataFrame) -> str:
 
 
 def _result(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) -> str:
-    """ "xgrad_cam = hires_cam 0.123 (n = 64 images, 120 rows)"; the range over the methods where none can be best.
-
-    The best method's value is that on the images that all compared methods have.
-    """
+    """ "HiResCAM = XGrad-CAM 0.123 [0.101, 0.150], better than all others (n = 64 images, 120 rows)"; the range over
+    the methods where none can be best."""
     defined = rows[rows["n"] > 0]
     if defined.empty:
         return "no value"
-    best = defined[winners(run, setting, defined, value)]
-    if len(best):
-        names, common = " = ".join(best["method"]), best[f"common_{value.lead}"].iloc[0]
+    is_ranked = value.has_direction and not run.has_random_weights(setting.model)
+    comparison = run.comparison(setting, value.name) if is_ranked else None
+    if comparison is not None:
+        counts = counts_text([comparison.images], [comparison.rows])
         which = " in common" if on_common_images(defined) else ""
-        return f"{names} {number(common)} ({counts_text(best['common_images'], best['common_n'])}{which})"
+        return f"{best_text(run, comparison)} ({counts}{which})"
     low, high = number(defined[value.lead].min()), number(defined[value.lead].max())
     methods = "" if set(defined["method"]) == {METHOD_FREE} else f" over {len(defined)} methods"
     return f"{low if low == high else f'{low} to {high}'}{methods} ({counts_text(defined['images'], defined['n'])})"
 
 
+def best_text(run: RunFolder, comparison: Comparison) -> str:
+    """The best value with its interval, and who can't be told from it."""
+    best, *others = comparison.ranked
+    place = comparison.place(best[0])
+    text = f"{_joined(run, best, ' = ')} {with_interval(place.value, place.value_low, place.value_high)}"
+    unclear = comparison.not_worse
+    if others:
+        names = ", ".join(_joined(run, group, " = ") for group in unclear)
+        text += f", can't be told from {names}" if unclear else ", better than all others"
+    elif len(best) > 1:
+        text += ", all coincide"
+    constructed = comparison.by_construction
+    return text + (f", not ranked: {_joined(run, constructed)}, 0 by construction" if constructed else "")
+
+
+def _joined(run: RunFolder, methods: Iterable[str], sign: str = ", ") -> str:
+    return sign.join(map(run.method_title, methods))
+
+
 def _compared(run: RunFolder, control: str, names: list[str]) -> Iterator[str]:
-    """ "my_cam, Box IoU (paired, p < 0.05 after Holm): scenes_vgg: better than random, worse than cam, grad_cam"."""
+    """ "My-CAM, Box IoU (paired, p < 0.05 after Holm): scenes_vgg: better than Random, worse than CAM, Grad-CAM"."""
     values = [value for value in map(run.value, names) if value.has_direction]
     tests = [(run.label(setting), compare_in(run, setting, control, values)) for setting in run.settings]
+    title = run.method_title(control)
     for value in values:
-        parts = [f"{label}: {_verdict(rows[rows['metric'] == value.name])}" for label, rows in tests]
-        yield f"{control}, {value.title} (paired, p < {SIGNIFICANCE:g} after Holm): {'; '.join(parts)}"
+        parts = [f"{label}: {_verdict(run, rows[rows['metric'] == value.name])}" for label, rows in tests]
+        yield f"{title}, {value.title} (paired, p < {SIGNIFICANCE:g} after Holm): {'; '.join(parts)}"
 
 
 def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Value]) -> pd.DataFrame:
@@ -78,11 +98,11 @@ def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Valu
     return compare(records, control, {value.name: value.better for value in values if value.name in measured})
 
 
-def _verdict(rows: pd.DataFrame) -> str:
+def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
     significant = rows[rows["adjusted"] < SIGNIFICANCE]
     sides = {
         "better than": significant[significant["ahead"] > 0.5],
         "worse than": significant[significant["ahead"] < 0.5],
     }
-    parts = [f"{words} {', '.join(side['method'])}" for words, side in sides.items() if len(side)]
+    parts = [f"{words} {_joined(run, side['method'])}" for words, side in sides.items() if len(side)]
     return ", ".join(parts) or ("no significant difference" if len(rows) else "no value to compare")

@@ -49,6 +49,28 @@ def with_error(mean: float, error: float) -> str:
     return f"{mean:,.{decimals}f} {PLUS_MINUS} {rounded if float(rounded) or not error else number(error)}"
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """A value with the ends of its interval, three significant digits each; the value alone where it has none, or where
+    all three are float32's rounding.
+
+    >>> with_interval(0.28419, 0.2302, 0.35416)
+    '0.284 [0.230, 0.354]'
+    """
+    is_rounding = all(abs(end) < FLOAT32_ROUNDING for end in (value, low, high))
+    if is_rounding or not (math.isfinite(low) and math.isfinite(high)):
+        return number(value)
+    return f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def p_value(p: float) -> str:
+    """A p value for a sentence.
+
+    >>> [p_value(p) for p in (0.25, 0.0375, 0.00042)]
+    ['p = 0.25', 'p = 0.037', 'p < 0.001']
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def share(part: int, total: int) -> str:
     """A percentage without decimals: 0 % and 100 % stand for none and all alone, never for a rounded share."""
     percent = 100 * part / total if total else 0.0

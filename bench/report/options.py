@@ -98,6 +98,19 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
                     raise unknown(f"{kind} for report.{key}", name, names)
 
 
+def with_settings(
+    manifest: Mapping[str, Any], settings: Mapping[str, Any] | None, reload: int | None = None
+) -> dict[str, Any]:
+    """The manifest with other `config.report` settings, {"headline": ..., "figures": {...}}, and with the seconds after
+    which the page loads itself again."""
+    config = manifest.get("config") or {}
+    report = dict(config.get("report") or {})
+    for key, value in (settings or {}).items():
+        report[key] = {**(report.get(key) or {}), **value} if isinstance(value, Mapping) else value
+    changed = {"config": {**config, "report": report}} if settings else {}
+    return {**manifest, **changed, **({"reload": reload} if reload else {})}
+
+
 @cache
 def _defaults() -> dict[str, Any]:
     """The block `report` of conf/config.yaml."""

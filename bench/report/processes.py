@@ -5,13 +5,14 @@ Imports nothing that draws, so that they start while this process still imports 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
+from axiom_bench.records import running
 from axiom_bench.report.run_folder import RunFolder
 
 MAX_PROCESSES = 4
@@ -21,12 +22,14 @@ Process = subprocess.Popen[bytes]
 
 @contextmanager
 def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
-    """Processes that each draw a share of the run's figures meanwhile; none for a small report, or on one core.
+    """Processes that each draw a share of the run's figures meanwhile; none for a small report, on one core, or while
+    the run goes on: they would read other records than this process has.
 
     Those that still run when the block ends are stopped.
     """
-    count = min(MAX_PROCESSES, _num_cores()) if len(run.metrics) >= MIN_METRICS else 1
-    processes = [_start(run.path.resolve(), index, count) for index in range(1, count)]
+    is_large = len(run.metrics) >= MIN_METRICS and run.manifest.get("state") != running.RUNNING
+    count = min(MAX_PROCESSES, _num_cores()) if is_large else 1
+    processes = [_start(run, index, count) for index in range(1, count)]
     try:
         yield processes
     finally:
@@ -35,9 +38,10 @@ def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
             process.wait()
 
 
-def _start(folder: Path, index: int, count: int) -> Process:
+def _start(run: RunFolder, index: int, count: int) -> Process:
+    arguments = [str(run.path.resolve()), str(index), str(count), json.dumps(run.report_settings)]
     # -P keeps modules of the folder that the user works in from hiding a library's.
-    command = [sys.executable, "-P", "-m", "axiom_bench.report.figures", str(folder), str(index), str(count)]
+    command = [sys.executable, "-P", "-m", "axiom_bench.report.figures", *arguments]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
 

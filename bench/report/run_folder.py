@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,12 @@ import pandas as pd
 
 from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.records import reading
-from axiom_bench.report.options import Options
+from axiom_bench.report.options import Options, with_settings
 from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
-from axiom_bench.report.statistics.summary import SPLIT_KEYS, summarise, with_bootstrap_errors, with_split
+from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
+from axiom_bench.report.statistics.intervals import with_intervals
+from axiom_bench.report.statistics.matrix import Matrix, matrices
+from axiom_bench.report.statistics.summary import SPLIT_KEYS, SPLITS, summarise, with_bootstrap_errors, with_split
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = LAYER
@@ -57,10 +61,10 @@ class Value:
 class RunFolder:
     """A run, read once.
 
-    manifest: the parsed manifest.json. records: the rows of numbers, names as categories in the manifest's order (image
-    ids are plain text: there may be many, and no order of them is needed). class_records: the rows whose value is the
-    index of a class. runtime: columns.RUNTIME_COLUMNS. whole_set: values of whole data sets with their bootstrap
-    replicates, see `reading.WHOLE_SET_COLUMNS`.
+    manifest: the parsed manifest.json, with report_settings over its own. records: the rows of numbers, names as
+    categories in the manifest's order (image ids are plain text: there may be many, and no order of them is needed).
+    class_records: the rows whose value is the index of a class. runtime: columns.RUNTIME_COLUMNS. whole_set: values of
+    whole data sets with their bootstrap replicates, see `reading.WHOLE_SET_COLUMNS`.
     """
 
     path: Path
@@ -69,12 +73,16 @@ class RunFolder:
     class_records: pd.DataFrame
     runtime: pd.DataFrame
     whole_set: pd.DataFrame
+    report_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> RunFolder:
-        """Raises BenchError where the manifest, or a file that it lists, is missing or damaged."""
+    def read(cls, path: Path, settings: Mapping[str, Any] | None = None, reload: int | None = None) -> RunFolder:
+        """settings: `report.*` over those of the run; reload: see `options.with_settings`.
+
+        Raises BenchError where the manifest, or a file that it lists, is missing or damaged.
+        """
         path = Path(path)
-        manifest = reading.read_manifest(path)
+        manifest = with_settings(reading.read_manifest(path), settings, reload)
         rows = reading.read_records(path, manifest)
         metrics = manifest.get("metrics") or {}
         classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]
@@ -86,6 +94,7 @@ class RunFolder:
             class_records=_ordered(rows[is_class], manifest),
             runtime=_ordered(reading.read_runtime(path, manifest), manifest),
             whole_set=reading.read_whole_set(path, manifest),
+            report_settings=settings or {},
         )
 
     @cached_property
@@ -100,15 +109,28 @@ class RunFolder:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row for each setting, method and metric: see `summary.summarise` and `common.with_common_values`."""
+        """One row for each setting, method and metric: see `summary.summarise`, `common.with_common_values` and
+        `intervals.with_intervals`."""
         summary = with_bootstrap_errors(summarise(self.records, image_value_of=self.image_value_of), self.whole_set)
-        return with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
+        summary = with_intervals(summary, self.values, self.whole_set)
+        summary = with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
+        constructed = {metric: self.by_construction(metric) for metric in self.metrics}
+        pairs = zip(summary["method"], summary["metric"], strict=True)
+        return summary.assign(by_construction=[method in constructed[metric] for method, metric in pairs])
+
+    @cached_property
+    def values(self) -> Mapping[tuple[str, ...], Matrix]:
+        """{setting: its values of images as a matrix}."""
+        return matrices(self.records)
 
     @cached_property
     def split_summary(self) -> pd.DataFrame:
         """The summary of images whose class is predicted correctly, wrongly, or unknown: with the key `split`."""
         records = with_split(self.records)
-        return with_common_values(summarise(records, SPLIT_KEYS), records, SPLIT_KEYS)
+        summary = with_common_values(summarise(records, SPLIT_KEYS), records, SPLIT_KEYS)
+        parts = {split: matrices(records[records["split"] == split]) for split in SPLITS}
+        own = [with_intervals(summary[summary["split"] == split], parts[split], self.whole_set) for split in SPLITS]
+        return pd.concat(own).sort_index()
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -130,6 +152,32 @@ class RunFolder:
         places = self.records[list(Setting._fields)].drop_duplicates().sort_values(list(Setting._fields))
         return tuple(Setting(*map(str, row)) for row in places.itertuples(index=False))
 
+    def comparison(self, setting: Setting, metric: str) -> Comparison | None:
+        """All methods of one metric in one setting against each other: by the value of the whole data set where there
+        is one, else by image. None where no method has a value. Computed once."""
+        key = (setting, metric)
+        if key not in self._comparisons:
+            self._comparisons[key] = self._compared(setting, metric)
+        return self._comparisons[key]
+
+    def _compared(self, setting: Setting, metric: str) -> Comparison | None:
+        value, constructed = self.value(metric), self.by_construction(metric)
+        stored = rows_at(self.whole_set, setting)
+        stored = stored[stored["metric"] == metric]
+        if metric in self.image_value_of:
+            return compare_whole_sets(stored, value.better, constructed)
+        matrix = self.values.get(setting)
+        if matrix is None:
+            return None
+        methods, values = matrix.of(metric)
+        if METHOD_FREE in methods:
+            return None
+        return compare_methods(values, matrix.images, methods, value.better, value.lead, constructed)
+
+    @cached_property
+    def _comparisons(self) -> dict[tuple[Setting, str], Comparison | None]:
+        return {}
+
     def value(self, name: str) -> Value:
         """The metadata of a metric's value; a user's own callable without a YAML has its name alone."""
         entry = (self.manifest.get("metrics") or {}).get(name) or {}
@@ -141,9 +189,22 @@ class RunFolder:
         entry = (self.manifest.get("methods") or {}).get(name)
         return entry if isinstance(entry, Mapping) else {}
 
+    def by_construction(self, metric: str) -> frozenset[str]:
+        """The methods whose YAML says that they win in this metric by construction."""
+        methods = self.manifest.get("methods") or {}
+        return frozenset(name for name in methods if metric in self.method(name).get("wins_by_construction", ()))
+
     def method_title(self, name: str) -> str:
-        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone."""
-        return str(self.method(name).get("title") or name)
+        """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone. Methods of
+        one title, as one method with two parameters, have their names in brackets after it."""
+        title = self.method(name).get("title")
+        if not title:
+            return name
+        return f"{title} ({name})" if self._titles[str(title)] > 1 else str(title)
+
+    @cached_property
+    def _titles(self) -> Counter[str]:
+        return Counter(str(self.method(name).get("title")) for name in self.manifest.get("methods") or {})
 
     def number_of(self, value: str) -> str:
         """The paper's figure that shows a metric's value, as "Fig 2(a)"; empty where none does."""

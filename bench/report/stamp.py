@@ -16,8 +16,11 @@ from axiom_bench.report.options import Options
 
 FILE = "report_stamp.json"  # in the run folder, beside the page
 PAGE = "report.html"
-OUTPUTS = {"tables": ("csv", "md", "tex"), "figures": ("png", "pdf", "svg")}  # folder -> suffixes of the report's files
-INPUTS = ("records", "curves", "runtime", "whole_set", "pictures")  # the manifest's lists of files
+OUTPUTS = {  # folder -> suffixes of the report's files
+    **{"tables": ("csv", "md", "tex"), "figures": ("png", "pdf", "svg")},
+    **{"report": ("html",), "report/pictures": ("webp", "png")},  # of a gallery with many images
+}
+INPUTS = ("records", "curves", "runtime", "whole_set", "pictures", "gallery")  # the manifest's lists of files
 LIBRARIES = ("matplotlib", "seaborn", "pandas", "numpy", "scipy", "jinja2", "Pillow")
 SOURCES = (".py", ".j2", ".css", ".js", ".ttf")  # suffixes of files whose content decides a report
 NOT_SHOWN = ("created",)  # keys of the manifest that change from run to run though nothing else does
@@ -94,6 +97,7 @@ def _source() -> str:
 
 
 def source_files() -> list[Path]:
-    """The files whose content decides a report: this package, and `records`, which reads the run."""
+    """The files whose content decides a report: this package, `records`, which reads the run, and the overlay."""
     packages = [Path(module).resolve().parent for module in (__file__, files.__file__)]
-    return sorted(path for package in packages for path in package.rglob("*") if path.suffix in SOURCES)
+    overlay = packages[0].parent / "explanation" / "overlay.py"
+    return sorted([overlay, *(path for package in packages for path in package.rglob("*") if path.suffix in SOURCES)])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from axiom_bench.records import files
 from axiom_bench.report import stamp
 from axiom_bench.report.figures.saving import save_figures
-from axiom_bench.report.last_lines import last_lines
+from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.page.contents import page
 from axiom_bench.report.processes import Process
 from axiom_bench.report.run_folder import RunFolder
@@ -15,11 +15,14 @@ from axiom_bench.report.tables import write_tables
 
 
 def write_report(run: RunFolder, processes: Sequence[Process] = ()) -> None:
-    """Write tables/, figures/ and report.html.
+    """Write tables/, figures/ and report.html; of a gallery with many images also report/index.html and its pictures.
 
     processes: draw a share of the figures each. Raises BenchError where a file of the run can't be read or the folder
     can't be written.
     """
     tables = write_tables(run, run.path / "tables")
     figures = save_figures(run, processes)
-    files.write(run.path / stamp.PAGE, page(run, tables, figures, last_lines(run)).encode())
+    files.write(run.path / stamp.PAGE, page(run, tables, figures, gallery.section(run)).encode())
+    if section := gallery.folder_section(run):
+        text = page(run, tables, figures, section, root="../")
+        files.write(run.path / gallery.FOLDER / "index.html", text.encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims
+from axiom_bench.records import claims, running
 from axiom_bench.run import (
     compute,
     correct,
     freed_memory,
+    gallery,
     image_hashes,
     manifest,
     notes,
@@ -29,6 +29,7 @@ from axiom_bench.run import (
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 from axiom_bench.run.manifest import Failure, Outcome
+from axiom_bench.run.stages import Stages
 from axiom_bench.run.user_code import add_current_folder
 
 
@@ -50,7 +51,7 @@ def execute(config: DictConfig) -> Outcome:
 
 
 def _run(config: dict[str, Any]) -> Outcome:
-    start = time.perf_counter()
+    stages = Stages()
     settings.check(config)
     folder = run_folder(config)
     chosen = job = replace(Job.of(config), hashes=image_hashes.read(folder))
@@ -63,18 +64,24 @@ def _run(config: dict[str, Any]) -> Outcome:
         job = compute.decided(job, cut_model)
         facts = Facts(job)
         image_hashes.keep(job, folder)
+        kept = len(job.indices)
+        all_facts = manifest.facts(replace(job, indices=chosen.indices), kept, correct.OTHERS if chooses else None)
+        stored_values = {"records": [], "values": facts.values}
+        begun = Outcome(job.name, config, all_facts, stored_values, images=kept, left_out=left_out)
+        shards = {facts.shard(shard): len(shard) for shard in job.shards}
+        running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
+        stages.end("loading")
         computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
+        stages.end("values")
         whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
+        stages.end("values of the whole data set")
         runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
+        stages.end("run time")
         pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
-    return Outcome(
-        job=job.name,
-        config=config,
-        facts=manifest.facts(
-            replace(job, indices=chosen.indices) if chooses else job,
-            len(job.indices),
-            correct.OTHERS if chooses else None,
-        ),
+        of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
+        stages.end("pictures")
+    ended = replace(
+        begun,
         stored=records.as_dict(),
         records=records.records,
         curves=records.curves,
@@ -82,13 +89,14 @@ def _run(config: dict[str, Any]) -> Outcome:
         whole_set=whole_set_files,
         runtime=runtime,
         pictures=pictured,
-        images=len(job.indices),
-        left_out=left_out,
+        gallery=of_gallery,
         shards=len(job.shards),
         shards_computed=computed,
-        seconds=time.perf_counter() - start,
+        seconds=stages.seconds,
         notes=(*job.notes, *warned.lines(), *correct.note(left_out, len(chosen.indices))),
     )
+    running.announce(folder, job.name, manifest.of_job(ended))
+    return ended
 
 
 def run_folder(config: dict[str, Any]) -> Path:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records.holdings import FORMAT
+from axiom_bench.records.manifest import common, merge_facts
 from axiom_bench.records.sources import version_of
+from axiom_bench.run import references
 from axiom_bench.run.job import Job
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
-OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "note")
+OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "note", "definition", "deviation", "reference")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Outcome:
     """What a job hands back, plain enough to travel between processes; the paths are relative to the run folder.
 
     stored: what `records.reading` needs to read the job's records: {"records": files, "values": {method: {metric:
-    key}}}. axes: how to draw the curves.
+    key}}}. axes: how to draw the curves. seconds: of each stage.
     """
 
     job: str
@@ -49,11 +51,12 @@ class Outcome:
     whole_set: tuple[str, ...] = ()
     runtime: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
+    gallery: tuple[str, ...] = ()
     images: int = 0
     left_out: tuple[str, ...] = ()
     shards: int = 0
     shards_computed: int = 0
-    seconds: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failure: Failure | None = None
 
@@ -69,7 +72,7 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
     }
     ids = [job.data.ids[index] for index in job.indices]
     return {
-        "methods": {method.name: method.as_dict() for method in job.methods},
+        "methods": {method.name: method.as_dict() | _explained(method) for method in job.methods},
         "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},
         "models": {model.name: of_model},
         "data": {
@@ -83,13 +86,7 @@ def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
 def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
     all_facts = [outcome.facts for outcome in outcomes if outcome.facts]
-    merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
-    for facts_of_job in all_facts:
-        for key, into in merged.items():
-            for name, about in facts_of_job[key].items():
-                into[name] = _with_layers(into[name], about) if key == "models" and name in into else about
-    for about in merged["models"].values():
-        about.setdefault("layers", [about["layer"]])
+    merged = merge_facts(all_facts)
     return {
         "experiment": experiment,
         "run": run,
@@ -98,8 +95,8 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "config": outcomes[0].config if outcomes else {},
         **merged,
         "axes": {name: axes for outcome in outcomes for name, axes in outcome.axes.items()},
-        "device": _common(facts_of_job["device"] for facts_of_job in all_facts),
-        "precision": _common(facts_of_job["precision"] for facts_of_job in all_facts),
+        "device": common(facts_of_job["device"] for facts_of_job in all_facts),
+        "precision": common(facts_of_job["precision"] for facts_of_job in all_facts),
         "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
         "format": FORMAT,
@@ -107,13 +104,29 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "whole_set": [path for outcome in outcomes for path in outcome.whole_set],
         "runtime": [path for outcome in outcomes for path in outcome.runtime],
         "pictures": [path for outcome in outcomes for path in outcome.pictures],
+        "gallery": [path for outcome in outcomes for path in outcome.gallery],
         "curves": [path for outcome in outcomes for path in outcome.curves],
         "jobs": [_job(outcome) for outcome in outcomes],
+        "seconds": _seconds(outcomes),
         "failures": [
             {"job": outcome.failure.job, "message": outcome.failure.message}
             for outcome in outcomes
             if outcome.failure is not None
         ],
+    }
+
+
+def of_job(outcome: Outcome) -> dict[str, Any]:
+    """The manifest of one job, as `records.running` keeps it until the sweep has ended."""
+    return assemble([outcome], outcome.config["experiment"], outcome.config["run"])
+
+
+def _seconds(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    """{job: {stage: seconds}} of the jobs that computed something."""
+    return {
+        outcome.job: {stage: round(seconds, 2) for stage, seconds in outcome.seconds.items()}
+        for outcome in outcomes
+        if outcome.shards_computed
     }
 
 
@@ -133,24 +146,23 @@ def _values(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:
     metric's."""
     plain = metric.spec.as_dict()
     own = {**plain.get("aggregate_values", {}), **plain.get("values", {})}
-    shared = {key: plain[key] for key in OF_A_METRIC if key in plain}
+    shared = {key: plain[key] for key in OF_A_METRIC if key in plain} | _explained(metric)
     names = dict.fromkeys([*whole_set_value_names(metric), *value_names(metric)])
     return {name: {"title": name, **shared, **own.get(name, {}), "metric": metric.name} for name in names}
 
 
-def _with_layers(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """One model's facts from two jobs, which may differ in layer and data."""
-    layers = [*first.get("layers", [first["layer"]]), second["layer"]]
-    merged = {key: first[key] | second[key] for key in ("depths", "images")}
-    return {**first, "layers": list(dict.fromkeys(layers)), **merged}
+def _explained(plugin: Plugin) -> dict[str, Any]:
+    """What a plug-in computes, in the first line of its docstring, and what it cites: text and link."""
+    about = {"description": plugin.description} if plugin.description else {}
+    key = plugin.spec.reference
+    if not key:
+        return about
+    reference = references.bibliography().get(key)  # a user's own plug-in may cite what isn't there
+    cited = (reference.cited, reference.title, reference.url) if reference else (key, "", "")
+    return {**about, "cited": dict(zip(("text", "title", "url"), cited, strict=True))}
 
 
-def _common(values: Iterable[Any]) -> Any:
-    """The value that all jobs have, or the list of their values where they differ."""
-    distinct = list({json.dumps(value): value for value in values}.values())
-    return distinct[0] if len(distinct) == 1 else distinct
-
-
+@cache
 def _commit() -> str | None:
     """The commit of the checkout this code runs from; None for an installed package."""
     top = plugins.conf_folder().parent

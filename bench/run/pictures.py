@@ -68,42 +68,48 @@ def spread_rows(job: Job, count: int) -> Batch | None:
 def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[str, np.ndarray]:
     """The arrays of a file, of N rows and the M methods that apply.
 
-    images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) float16,
-    perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer.
+    images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) uint8,
+    255 for 1, perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer. confidence_of: "probability",
+    of the class, or "score", S itself where the output has no probability.
     """
     trace = cut_model.trace(batch.images, batch.targets)
     explanations = {
         method.name: explanation
         for method in job.methods
-        if (explanation := _explanation(job, method, trace, batch)) is not None
+        if (explanation := explanation_of(job, method, trace, batch)) is not None
     }
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
     with torch.no_grad():
-        confidences = [_probabilities(trace.forward_logits(images), trace.targets) for images in perturbed]
+        confidences = [_confidences(trace, trace.forward_logits(images)) for images in perturbed]
     denormalise = job.model.preprocessing.denormalise
     return {
         "images": denormalise(trace.images),
         "image_ids": np.array(batch.image_ids),
-        "class_names": np.array([_class_name(job, target) for target in trace.targets.tolist()]),
-        "confidence": _probabilities(trace.logits, trace.targets),
+        "class_names": np.array([class_name(job, target) for target in trace.targets.tolist()]),
+        "confidence": _confidences(trace, trace.logits),
         "methods": np.array(list(explanations)),
-        "heatmaps": np.array(
-            [given(explanation.heatmap, "heatmap").cpu().numpy() for explanation in explanations.values()],
-            dtype=np.float16,
-        ),
+        "heatmaps": np.array([_quantised(explanation) for explanation in explanations.values()], dtype=np.uint8),
         "perturbed": np.array([denormalise(images) for images in perturbed], dtype=np.uint8),
         "confidence_perturbed": np.array(confidences),
+        "confidence_of": np.array("probability" if trace.has_probability else "score"),
         "model": np.array(job.model.name),
         "layer": np.array(job.model.layer),
     }
 
 
-def _explanation(job: Job, method: Plugin, trace: Trace, batch: Batch) -> Explanation | None:
-    """None where the method doesn't apply to the model: its records have the status."""
+def explanation_of(job: Job, method: Plugin, trace: Trace, batch: Batch) -> Explanation | None:
+    """A method's explanation; None where the method doesn't apply to the model: its records have the status."""
     try:
         return Explanation.of(trace, method(trace), batch, method, job.normalise)
     except BenchError:
         return None
+
+
+def _quantised(explanation: Explanation) -> np.ndarray:
+    """The heatmaps (N, H, W), 255 for 1; what isn't finite is shown as no heat."""
+    heatmap = given(explanation.heatmap, "heatmap").nan_to_num(0.0)
+    quantised: np.ndarray = (255 * heatmap).round().byte().cpu().numpy()
+    return quantised
 
 
 def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
@@ -120,12 +126,14 @@ def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
     return request.perturbed(slice(0, len(explanation)), slice(0, 1))[:, 0]
 
 
-def _probabilities(logits: Tensor, targets: Tensor) -> np.ndarray:
-    """The softmax probability of each row's class: (N, C), (N,) -> (N,)."""
-    confidence: np.ndarray = logits.double().softmax(1).gather(1, targets[:, None])[:, 0].cpu().numpy()
+def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
+    """The class's probability, or S where there is none, in logits (N, C) of the trace's model: (N,)."""
+    values = logits.double().softmax(1) if trace.has_probability else trace.explained(logits).double()
+    confidence: np.ndarray = values.gather(1, trace.targets[:, None])[:, 0].cpu().numpy()
     return confidence
 
 
-def _class_name(job: Job, target: int) -> str:
+def class_name(job: Job, target: int) -> str:
+    """What people call a class of the model; its index where neither data nor model tells."""
     names = job.data.class_names if job.shares_classes else job.model.classes or ()
     return names[target] if target < len(names) else str(target)

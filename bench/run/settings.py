@@ -51,6 +51,7 @@ SETTINGS = {
     "runtime.repeats": _whole(0, "a number of repetitions"),
     "runtime.batch_size": _whole(1, "a number of rows"),
     "pictures.rows": _whole(0, "a number of rows"),
+    "pictures.gallery": _optional(_whole(0, "a number of images"), "all"),
     "pictures.perturbation": Setting(
         lambda value: isinstance(value, str), "a metric that perturbs, as confidence_drop"
     ),

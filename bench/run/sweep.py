@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import files
+from axiom_bench.records import claims, files, running
 from axiom_bench.run import settings
 from axiom_bench.run.composition import Composition, base_keys, composed
 from axiom_bench.run.execute import execute, run_folder
@@ -37,8 +38,19 @@ def configuration(overrides: Sequence[str], config_folder: Path | None = None) -
 
 def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     """Each job's outcome, in their order; each job once. Raises BenchError where the run folder can't be written."""
-    files.ensure_writable(run_folder(config))
-    return distinct(composition.launch(execute))
+    folder = run_folder(config)
+    files.ensure_writable(folder)
+    with claims.running(folder):
+        running.begin(folder, _about(composition, config))
+        return distinct(composition.launch(execute))
+
+
+def _about(composition: Composition, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader of the unfinished run needs to know of the whole command."""
+    names = {key: config[key] for key in ("experiment", "run")}
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    facts = {"overrides": list(composition.overrides), "created": created, "config": config}
+    return {**names, **facts, "jobs": len(composition.jobs)}
 
 
 def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:

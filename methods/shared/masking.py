@@ -123,10 +123,20 @@ def class_scores(trace: Trace, logits: Tensor, target: int) -> Tensor:
     return torch.stack([trace.explained(logits)[:, target], logits.softmax(1)[:, target]], 1)
 
 
-def score_index(score: str) -> int:
-    """The index of a score in SCORES, and so in the last dimension of `class_scores`. Raises BenchError for another."""
+def score_index(trace: Trace, score: str) -> int:
+    """The index of a score in SCORES, and so in the last dimension of `class_scores`.
+
+    Raises BenchError for another score, and for "probability" where the trace has none.
+    """
     if score not in SCORES:
         raise unknown("score", score, SCORES)
+    if score == "probability" and not trace.has_probability:
+        name, columns = trace.cut_model.output.name, trace.logits.shape[1]
+        reason = "the network has one logit" if columns == 1 else f"those of the output {name} don't"
+        raise BenchError(
+            f"score=probability needs scores of two or more classes that exclude each other, and {reason}; "
+            "set score=logit in the method's params."
+        )
     return SCORES.index(score)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.pixel_order import pixel_ranks
+from axiom_bench.metrics.shared.pixel_order import pixel_keys
 from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 
 
@@ -15,10 +14,16 @@ def highest_in_mask(explanation: Explanation, counts: np.ndarray) -> np.ndarray:
 
     See `shared.pixel_order` for the order of equal pixels. Pixels without a verdict are passed over.
     """
-    ranks, masks = pixel_ranks(explanation).cpu(), given(explanation.masks, "masks").cpu()
-    counted = torch.from_numpy(counted_pixels(explanation))
-    last = ranks.masked_fill(~counted, ranks[0].numel())
-    ranks = last.flatten(1).argsort(1).argsort(1).view_as(ranks)
-    among_highest = ranks < torch.from_numpy(counts)[:, None, None]
-    hits: np.ndarray = (among_highest & masks & counted).sum((1, 2)).numpy()
-    return hits
+    keys, masks = pixel_keys(explanation).cpu().numpy(), given(explanation.masks, "masks").cpu().numpy()
+    rows = zip(keys, masks, counted_pixels(explanation), counts, strict=True)
+    return np.array([_hits(of_map[counted], mask[counted], count) for of_map, mask, counted, count in rows])
+
+
+def _hits(keys: np.ndarray, inside: np.ndarray, count: int) -> int:
+    """How many of the `count` highest of n pixels, in reading order, are inside. keys: (n,) int. inside: (n,) bool."""
+    if count == 0 or count >= len(keys):
+        return int(np.count_nonzero(inside)) if count else 0
+    lowest = np.partition(keys, -count)[-count]  # of the highest
+    above = keys > lowest
+    equal = np.flatnonzero(keys == lowest)[: count - np.count_nonzero(above)]
+    return int(np.count_nonzero(above & inside) + np.count_nonzero(inside[equal]))

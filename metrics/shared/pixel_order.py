@@ -22,6 +22,15 @@ def pixel_ranks(explanation: Explanation, first: str = "highest") -> Tensor:
     """
     if first not in ORDERS:
         raise unknown("order of pixels (first)", str(first), ORDERS)
+    keys = pixel_keys(explanation)
+    order = keys.flatten(1).sort(dim=1, descending=first == "highest", stable=True).indices
+    ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, ranks).view_as(keys)
+
+
+def pixel_keys(explanation: Explanation) -> Tensor:
+    """Numbers in the order of `pixel_ranks`, the highest pixel's the largest; equal pixels have equal ones: int64 (B,
+    H', W')."""
     heatmap = given(explanation.heatmap, "heatmap")
     keys = _millionths(heatmap) * (2 * MILLION + 1)
     if explanation.raw_map is not None:
@@ -29,9 +38,7 @@ def pixel_ranks(explanation: Explanation, first: str = "highest") -> Tensor:
         size = (heatmap.shape[1], heatmap.shape[2])
         resized = functional.interpolate(raw_map, size=size, mode="bilinear", align_corners=False)
         keys = keys + _millionths(resized[:, 0])
-    order = keys.flatten(1).sort(dim=1, descending=first == "highest", stable=True).indices
-    ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, ranks).view_as(heatmap)
+    return keys
 
 
 def _millionths(maps: Tensor) -> Tensor:

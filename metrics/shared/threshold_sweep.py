@@ -89,7 +89,9 @@ def _boxes(explanation: Explanation, connectivity: int, fractions: tuple[float, 
     steps, boxes = steps_above(explanation, fractions), given(explanation.boxes, "boxes")
     joins = union_find.joins(connectivity)
     swept = [
-        union_find.sweep(map_steps, len(fractions), joins, true_boxes.detach().cpu().double().numpy())
+        union_find.sweep(
+            map_steps, len(fractions), joins, true_boxes.detach().cpu().double().numpy(), union_find.PIXELS
+        )
         for map_steps, true_boxes in zip(steps, boxes, strict=True)
     ]
     largest, iou, best_iou = (np.stack(part) for part in zip(*swept, strict=True))

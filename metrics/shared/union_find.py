@@ -6,14 +6,46 @@ Compiled by numba: import it when it is needed.
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
 from axiom_bench.metrics.shared.compiled import compiled
+from axiom_bench.metrics.shared.range_maximum import nothing_raised, raise_range, raised_values
 
 # The eight neighbours of a pixel in a ring, as (row, column) steps; those at even places share an edge with it.
 RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 NONE = len(RING)
+
+
+class Rule(NamedTuple):
+    """What a region's size and its box are.
+
+    gains: (256,) uint8, what a pixel adds to its region's size, by the set of neighbours that were added before it (bit
+    i: the i-th of RING). last_of_equals: whether of equally large regions the one whose first pixel comes last is the
+    largest, instead of that whose first pixel comes first. near: by how many pixels a box is larger than its region, on
+    every side; a region whose box would begin outside of the map has none. far: how many more pixels a box has at its
+    far edges. margin: how many pixels at the map's far edges no box reaches.
+    """
+
+    gains: np.ndarray
+    last_of_equals: bool
+    near: int
+    far: int
+    margin: int
+
+
+class Boxing(NamedTuple):
+    """true_boxes: (n, 4). near, far: see `Rule`. right, bottom: where boxes end at the latest."""
+
+    true_boxes: np.ndarray
+    near: int
+    far: int
+    right: int
+    bottom: int
+
+
+PIXELS = Rule(np.ones(256, np.uint8), last_of_equals=False, near=0, far=0, margin=0)  # counted, with boxes around them
 
 
 @cache
@@ -46,85 +78,69 @@ def _touch(i: int, j: int, connectivity: int) -> bool:
 
 @compiled
 def sweep(
-    steps: np.ndarray, count: int, joins: np.ndarray, true_boxes: np.ndarray
+    steps: np.ndarray, count: int, joins: np.ndarray, true_boxes: np.ndarray, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(boxes (T, 4) int32, largest (T,), best (T,)) of one map's regions above each of T = count ascending thresholds.
 
     steps: (H, W) uint16, how many of the thresholds a pixel is above; sides below 32,768. joins: `joins(connectivity)`.
-    true_boxes: (n, 4) float64. boxes: x0 y0 x1 y1, far edges exclusive, around the region with the most pixels, of
-    equals the one whose first pixel comes first in reading order; zeros where no pixel is above. largest: that box's
-    best IoU with a true box; best: the same over all regions' boxes. 0 without a box.
+    true_boxes: (n, 4) float64. boxes: x0 y0 x1 y1, far edges exclusive, of the largest region; zeros where no pixel is
+    above. largest: that box's best IoU with a true box; best: the same over all regions' boxes. 0 without a box.
     """
-    width = steps.shape[1]
+    height, width = steps.shape
     # RING as offsets. Indices are unsigned: numba asks of any other index whether it counts from the end.
     ring = np.array([-width, 1 - width, 1, 1 + width, width, width - 1, -1, -1 - width]).astype(np.uintp)
     (starts, order), neighbours = _by_step(steps, count), _higher_neighbours(steps)
     region_of = np.empty(steps.size, np.uint32)  # of each pixel that has been added; regions are numbered from 1
-    parent = np.empty(steps.size + 1, np.uint32)  # a region that has become part of another points to it
-    extent = np.zeros((steps.size + 1, 6), np.int32)  # number of pixels, the first of them, x0, y0, x1, y1
-    area = np.zeros(steps.size + 1, np.int32)  # of the region's box; 0 where it has become part of another region
+    parent = np.zeros(steps.size + 1, np.uint32)  # a region that has become part of another points to it
+    extent = np.zeros((steps.size + 1, 6), np.int32)  # size, first pixel, x0, y0, x1, y1
+    since = np.zeros(steps.size + 1, np.int32)  # the step at which a region's extent became what it is
+    boxing = Boxing(true_boxes, rule.near, rule.far, width - rule.margin, height - rule.margin)
     num_regions, top = 0, np.uint32(0)  # top: the largest region
-    boxes, largest, best = np.zeros((count, 4), np.int32), np.zeros(count), np.zeros(count)
-    smallest_area = _smallest_area(true_boxes)
+    boxes, largest, highest = np.zeros((count, 4), np.int32), np.zeros(count), nothing_raised(count)
     for step in range(count, 0, -1):
+        top_is_known = True
         for pixel in order[starts[step] : starts[step + 1]]:
-            x, y = pixel & 0xFFFF, pixel >> 16
+            x, y, first = pixel & 0xFFFF, pixel >> 16, extent[top, 1]
             place = np.uintp(y * width + x)
-            region = _joined(place, joins[neighbours[place]], ring, region_of, parent, extent, area)
+            region = np.uint32(0)
+            for neighbour in joins[neighbours[place]]:
+                if neighbour == NONE:
+                    break
+                other = _root(parent, region_of[place + ring[neighbour]])
+                if since[other] != step:  # it changes, or ends
+                    raise_range(highest, step, since[other] - 1, _iou(extent, other, boxing))
+                    since[other] = step
+                region = _united(region, other, parent, extent)
             if region == 0:
                 num_regions += 1
                 region = np.uint32(num_regions)
-                parent[region] = region
+                parent[region], since[region] = region, step
                 extent[region, 1:4] = pixel  # no pixel as yet, and so no bounds
             region_of[place] = region
-            _grow(extent, area, region, 1, pixel, x, y, x + 1, y + 1)
-            if _exceeds(extent, region, top):  # the only region that has grown
+            _grow(extent, region, rule.gains[neighbours[place]], pixel, x, y, x + 1, y + 1)
+            if _exceeds(extent, region, top, rule.last_of_equals):  # the only region that has grown
                 top = region
+            elif parent[top] != top or extent[top, 1] != first:  # as large as before, but it began elsewhere
+                top_is_known = False
+        if not top_is_known:
+            top = _largest(extent, parent, num_regions, rule.last_of_equals)
         if top:
-            boxes[step - 1] = extent[top, 2:]
-            largest[step - 1] = _best_iou(extent, top, true_boxes, 0.0)
-            best[step - 1] = _best_of_all(extent, area, num_regions, true_boxes, smallest_area, largest[step - 1])
-    return boxes, largest, best
+            boxes[step - 1] = _box(extent, top, boxing)
+            largest[step - 1] = _iou(extent, top, boxing)
+    for last in range(1, num_regions + 1):
+        if parent[last] == last:
+            raise_range(highest, 0, since[last] - 1, _iou(extent, last, boxing))
+    return boxes, largest, raised_values(highest)
 
 
 @compiled
-def _joined(
-    place: int,
-    joins: np.ndarray,
-    ring: np.ndarray,
-    region_of: np.ndarray,
-    parent: np.ndarray,
-    extent: np.ndarray,
-    area: np.ndarray,
-) -> np.uint32:
-    """The region that the neighbours of a pixel become as it joins them; 0 without such neighbours.
-
-    joins: (4,), the neighbours, as places in RING followed by NONE. ring: RING as offsets of places.
-    """
-    region = np.uint32(0)  # numba keeps one type through the loop
-    for neighbour in joins:
-        if neighbour == NONE:
-            break
-        region = _united(region, _root(parent, region_of[place + ring[neighbour]]), parent, extent, area)
-    return region
-
-
-@compiled
-def _smallest_area(boxes: np.ndarray) -> float:
-    """The area of the smallest of (n, 4) boxes; infinity without one."""
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return max(areas.min(), 0.0) if len(boxes) else np.inf
-
-
-@compiled
-def _best_of_all(
-    extent: np.ndarray, area: np.ndarray, num_regions: int, true_boxes: np.ndarray, smallest_area: float, best: float
-) -> float:
-    """The best IoU of all regions' boxes with the true boxes, or `best` where that is greater."""
+def _largest(extent: np.ndarray, parent: np.ndarray, num_regions: int, last_of_equals: bool) -> np.uint32:
+    """The largest of all regions that aren't part of another."""
+    top = np.uint32(0)
     for region in range(1, num_regions + 1):
-        if area[region] > best * smallest_area:  # else it is too small for any true box: see _best_iou
-            best = _best_iou(extent, region, true_boxes, best)
-    return best
+        if parent[region] == region and _exceeds(extent, region, top, last_of_equals):
+            top = np.uint32(region)
+    return top
 
 
 @compiled
@@ -164,7 +180,7 @@ def _higher_neighbours(steps: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _root(parent: np.ndarray, region: int) -> int:
+def _root(parent: np.ndarray, region: np.uint32) -> np.uint32:
     """The region that a region has become part of; halves the path there for later calls."""
     while parent[region] != region:
         parent[region] = parent[parent[region]]
@@ -173,44 +189,53 @@ def _root(parent: np.ndarray, region: int) -> int:
 
 
 @compiled
-def _united(first: int, second: int, parent: np.ndarray, extent: np.ndarray, area: np.ndarray) -> int:
+def _united(first: np.uint32, second: np.uint32, parent: np.ndarray, extent: np.ndarray) -> np.uint32:
     """The region that two become: the smaller is part of the larger from now on. first: 0 for none."""
     if first == 0 or first == second:
         return second
     if extent[first, 0] < extent[second, 0]:
         first, second = second, first
-    parent[second], area[second] = first, 0
+    parent[second] = first
     part = extent[second]
-    _grow(extent, area, first, part[0], part[1], part[2], part[3], part[4], part[5])
+    _grow(extent, first, part[0], part[1], part[2], part[3], part[4], part[5])
     return first
 
 
 @compiled
-def _grow(
-    extent: np.ndarray, area: np.ndarray, region: int, size: int, first: int, x0: int, y0: int, x1: int, y1: int
-) -> None:
+def _grow(extent: np.ndarray, region: int, size: int, first: int, x0: int, y0: int, x1: int, y1: int) -> None:
     """Add pixels to a region's extent."""
     grown = extent[region]
     grown[0] += size
     grown[1], grown[2], grown[3] = min(grown[1], first), min(grown[2], x0), min(grown[3], y0)
     grown[4], grown[5] = max(grown[4], x1), max(grown[5], y1)
-    area[region] = (grown[4] - grown[2]) * (grown[5] - grown[3])
 
 
 @compiled
-def _exceeds(extent: np.ndarray, first: int, second: int) -> bool:
-    """Whether the first region has more pixels than the second, or as many and an earlier first pixel."""
+def _exceeds(extent: np.ndarray, first: int, second: int, last_of_equals: bool) -> bool:
+    """Whether the first region is larger than the second, or as large and its first pixel earlier, or later."""
     more = extent[first, 0] - extent[second, 0]
-    return more > 0 or (more == 0 and extent[first, 1] < extent[second, 1])
+    later = extent[first, 1] - extent[second, 1]
+    return more > 0 or (more == 0 and (later > 0 if last_of_equals else later < 0))
 
 
 @compiled
-def _best_iou(extent: np.ndarray, region: int, true_boxes: np.ndarray, best: float) -> float:
-    """The best IoU of a region's box with (n, 4) true boxes, or `best` where that is greater."""
-    left, top, right, bottom = extent[region, 2], extent[region, 3], extent[region, 4], extent[region, 5]
-    area = float(right - left) * float(bottom - top)
-    for i in range(len(true_boxes)):
-        x0, y0, x1, y1 = true_boxes[i, 0], true_boxes[i, 1], true_boxes[i, 2], true_boxes[i, 3]
+def _box(extent: np.ndarray, region: int, boxing: Boxing) -> tuple[int, int, int, int]:
+    """x0 y0 x1 y1 of a region's box; zeros where it would begin outside of the map."""
+    left, top = extent[region, 2] - boxing.near, extent[region, 3] - boxing.near
+    if left < 0 or top < 0:
+        return 0, 0, 0, 0
+    further = boxing.near + boxing.far
+    return left, top, min(extent[region, 4] + further, boxing.right), min(extent[region, 5] + further, boxing.bottom)
+
+
+@compiled
+def _iou(extent: np.ndarray, region: int, boxing: Boxing) -> float:
+    """The best IoU of a region's box with the true boxes; 0 where either is missing."""
+    left, top, right, bottom = _box(extent, region, boxing)
+    area, best = float(right - left) * float(bottom - top), 0.0
+    for i in range(len(boxing.true_boxes)):
+        x0, y0 = boxing.true_boxes[i, 0], boxing.true_boxes[i, 1]
+        x1, y1 = boxing.true_boxes[i, 2], boxing.true_boxes[i, 3]
         true_area = (x1 - x0) * (y1 - y0)
         if area > best * true_area:  # else it is too small: the intersection is no larger than the region's box
             width, height = min(right, x1) - max(left, x0), min(bottom, y1) - max(top, y0)

@@ -16,7 +16,8 @@ from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 FRACTIONS = np.arange(0, 1, 0.001)  # the thresholds, as fractions of the maximum
 LEVELS = (FRACTIONS * 255).astype(int)  # what they are on an 8-bit map: several fractions are one level
 THRESHOLDS = tuple(float(FRACTIONS[place]) for place in np.unique(LEVELS, return_index=True)[1])  # 255
-BIN_EDGES = np.append(FRACTIONS, 1.0)  # of the histograms of pixels; the last bin is of the maximum alone
+BIN_EDGES = np.append(FRACTIONS, [1.0, np.inf])  # of the histograms of pixels; the last bin is of the maximum alone
+BINS = len(BIN_EDGES) - 1
 CUBIC = np.float32(-0.75)  # the parameter of OpenCV's cubic interpolation
 
 
@@ -75,11 +76,12 @@ def _score_maps(explanation: Explanation) -> np.ndarray:
 def _score_map(raw_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore"):
         resized = resize_cubic(raw_map, size)
-        if not np.isfinite(resized).all() or resized.min() == resized.max():
-            return np.zeros(size)
-        shifted = resized - resized.min()
-        score_map: np.ndarray = shifted / shifted.max()
-    return score_map if np.isfinite(score_map).all() else np.zeros(size)
+        low = resized.min()
+        extent = resized.max() - low  # not finite where a value isn't
+    if not np.isfinite(extent) or extent == 0:
+        return np.zeros(size)
+    score_map: np.ndarray = (resized - low) / extent
+    return score_map
 
 
 def _taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +119,15 @@ def _pixel_counts(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
     masks = given(explanation.masks, "masks").cpu().numpy()
     counts = []
     for score_map, mask, counted in zip(score_maps(explanation), masks, counted_pixels(explanation), strict=True):
-        bins = np.searchsorted(BIN_EDGES, score_map, side="right") - 1
-        counts.append([np.bincount(bins[counted & part], minlength=len(BIN_EDGES)) for part in (mask, ~mask)])
-    hit, other = np.array(counts)[..., ::-1].cumsum(-1).swapaxes(0, 1)
+        bins = 2 * _bins(score_map) + mask
+        counts.append(np.bincount(bins[counted], minlength=2 * BINS).reshape(BINS, 2))
+    other, hit = np.moveaxis(np.array(counts)[:, ::-1].cumsum(1), 2, 0)
     return hit + other, hit
+
+
+def _bins(score_map: np.ndarray) -> np.ndarray:
+    """The bin of each pixel: BIN_EDGES[bin] <= score < BIN_EDGES[bin + 1]. A search would take five times as long."""
+    bins = (score_map * len(FRACTIONS)).astype(np.int64)  # or a neighbour, where the product was rounded
+    bins -= score_map < BIN_EDGES[bins]
+    bins += score_map >= BIN_EDGES[bins + 1]
+    return bins

@@ -7,19 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from PIL import Image
 
 from axiom_bench import methods, metrics
-from axiom_bench.cli.explain import _caption, _classes
 from axiom_bench.cli.listing import listing
 from axiom_bench.cli.main import main, parse
 from axiom_bench.data.registry import dataset_names
 from axiom_bench.embedded import scenes
 from axiom_bench.evaluation import plugins
-from axiom_bench.models.load import load_model
-from axiom_bench.run.sweep import configuration
 
 TINY = [
     "model=scenes_vgg",
@@ -135,7 +131,7 @@ def test_options_may_stand_among_overrides():
     ]
 
 
-@pytest.mark.parametrize("argv", [["--confg", "job"], ["data.size=3", "--methods", "cam"], ["report", "a", "b=c"]])
+@pytest.mark.parametrize("argv", [["--confg", "job"], ["data.size=3", "--methods", "cam"], ["gate", "a", "b=c"]])
 def test_an_unknown_option(argv: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         main(argv)
@@ -167,81 +163,27 @@ def test_run_report_and_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["gate", str(folder), "--baseline", "nowhere.csv"]) == 2
 
 
-def test_explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+GREY = """\
+from torch import nn
+
+def build():
+    body = [nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU()]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10))
+"""
+
+
+def test_a_network_of_grey_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
-    assert (
-        main(["explain", "scene.png", "--model", "scenes_resnet", "--methods", "cam,xgrad_cam", "--output", "maps.png"])
-        == 0
-    )
-    assert capsys.readouterr().out.strip() == "picture: maps.png"
-    two = Image.open("maps.png").size
-    assert main(["explain", "scene.png", "--model", "scenes_vgg", "--layer", "features.10"]) == 0
-    assert Image.open("explanation.png").size > two  # all methods that apply, in several rows
-
-
-def test_explain_says_which_method_does_not_apply(capsys: pytest.CaptureFixture[str]):
-    """`cam` needs a linear head: beside another method it is a note, alone there is no picture to write."""
-    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
-    assert main(["explain", "scene.png", "--model", "scenes_vgg", "--methods", "cam,xgrad_cam"]) == 0
-    note, picture = capsys.readouterr().out.splitlines()
-    assert note.startswith("The method 'cam' is left out: ")
-    assert picture == "picture: explanation.png"
-    Path("explanation.png").unlink()
-    assert main(["explain", "scene.png", "--model", "scenes_vgg", "--methods", "cam"]) == 2
-    assert "The method 'cam' is left out: " in capsys.readouterr().err
-    assert not Path("explanation.png").exists()
-
-
-def test_explain_takes_a_user_s_own_network_and_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
-    (tmp_path / "net.py").write_text("from axiom_bench.embedded.networks import scenes_vgg\nbuild = scenes_vgg\n")
-    own = ["model=user", "model.architecture=net.py:build", "model.weights=null", "model.classes=[a,b,c,d,e,f,g,h,i,j]"]
-    own += ["model.resize=96", "model.crop=96"]
-    command = ["explain", "scene.png", *own, "--methods", "xgrad_cam,uniform", "model.name=mine"]
-    assert main(command) == 0
-    predicted = Path("explanation.png").read_bytes()
-    pictures = []
-    for target in ("c", "2", "d"):
-        assert main([*command, "--target", target]) == 0
-        pictures.append(Path("explanation.png").read_bytes())
-    assert pictures[0] == pictures[1]
-    assert pictures[0] != pictures[2]
-    assert predicted != pictures[0] or predicted != pictures[2]
-    capsys.readouterr()
-    assert main([*command, "--target", "z"]) == 2
-    assert "There is no class of mine 'z'" in capsys.readouterr().err
-    assert main([*command, "--target", "10"]) == 2
-    assert "There is no class '10' of mine; give a name or an index from 0 to 9" in capsys.readouterr().err
-
-
-def test_explain_takes_no_other_warning_for_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Notes are told by the warning's class, not by its words."""
-    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
-    (tmp_path / "warns.py").write_text(
-        "import warnings\n\n\ndef my_cam(trace):\n"
-        "    warnings.warn('Half of the map is left out: it is dark')\n    return trace.gradients\n"
-    )
-    assert main(["explain", "scene.png", "--model", "scenes_vgg", "--methods", "warns.my_cam"]) == 0
-    assert capsys.readouterr().out == "picture: explanation.png\n"
-
-
-def test_the_caption_names_the_explained_class_and_the_predicted_one():
-    model = load_model(configuration(["model=scenes_vgg", "model.weights=null"])["model"])
-    names = [str(digit) for digit in range(10)]
-    assert _caption(model, names, 3, None) == "scenes_vgg at features.13: 3"
-    assert _caption(model, names, 3, torch.tensor([5])) == "scenes_vgg at features.13: 5 (predicted: 3)"
-
-
-def test_torchvision_s_networks_have_imagenet_s_class_names():
-    config = configuration(["model=resnet18", "model.weights=null", "model.weights_folder=null"])["model"]
-    classes = _classes(load_model(config), config)
-    assert classes is not None
-    assert classes[207] == "golden retriever"
-
-
-def test_explain_needs_a_model(capsys: pytest.CaptureFixture[str]):
-    assert main(["explain", "scene.png"]) == 2
-    assert "Name the model: --model resnet18" in capsys.readouterr().err
+    (tmp_path / "grey.py").write_text(GREY)
+    own = ["model=user", "model.architecture=grey.py:build", "model.weights=null", "model.resize=[40,40]"]
+    assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam"]) == 2
+    assert "can't run on one RGB image of 40x40 pixels" in (error := capsys.readouterr().err)
+    assert "one number each as model.mean and model.std, [0.5], for grey images" in error
+    own += ["model.mean=[0.5]", "model.std=[0.25]"]
+    assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam,guided_grad_cam,smooth_grad,sobel"]) == 0
+    assert Image.open("explanation.png").mode in ("RGB", "RGBA")
+    assert main([*own, "method=[xgrad_cam]", "metric=[sensitivity_error,confidence_drop]", "data.size=2"]) == 0
+    assert Path("results/quick/default/report.html").is_file()
 
 
 def test_a_report_that_shows_less_than_before_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -50,6 +50,19 @@ PRESETS: dict[str, tuple[Callable[[Tensor], Any], Output, Callable[[Tensor], Ten
         lambda maps: maps[:, :, 1:4, 2:5].sum((2, 3)),
         [0, 1, 4],
     ),
+    "segmentation of a region of each image": (
+        lambda maps: maps,
+        ab.outputs.segmentation(torch.stack([REGION, 1 - REGION, REGION.T]), [1, 4, 1]),
+        lambda maps: torch.stack(
+            [
+                maps[:, 1, 1:4, 2:5].sum((1, 2)),
+                (maps * (1 - REGION)).sum((2, 3))[:, 4],
+                maps[:, 1, 2:5, 1:4].sum((1, 2)),
+            ],
+            1,
+        ),
+        [2, 1, 0],
+    ),
     "segmentation where predicted": (lambda maps: maps, ab.outputs.segmentation("predicted"), winners, [0, 1, 4]),
     "cosine": (pooled, ab.outputs.similarity(REFERENCES), cosines, [0, 2, 1]),
     "scaled cosine": (
@@ -202,6 +215,23 @@ def test_anchors_are_matched_by_iou() -> None:
     assert (trace.ablation_drops[2] == 0).all()
 
 
+@pytest.mark.parametrize("suppressed", [False, True])
+def test_each_image_has_a_box_of_its_own(suppressed: bool) -> None:
+    """The boxes of all images in one list: an image's target is the place of its own box there."""
+    model = Detector(suppressed).double()
+    anchors = model.ANCHORS[[1, 0, 1]]
+    found = [each["labels"] for each in model(images())] if suppressed else None
+    labels = [int(each[i]) for each, i in zip(found, (1, 0, 1), strict=True)] if found else [0, 2, 1]
+    together = ab.trace(model, "trunk", images(), [0, 1, 2], output=ab.outputs.detection(anchors, labels))
+    for row in range(3):
+        alone = ab.outputs.detection(anchors[row : row + 1], labels[row : row + 1])
+        trace = ab.trace(model, "trunk", images()[row : row + 1], [0], output=alone)
+        torch.testing.assert_close(together.scores[row : row + 1], trace.scores, rtol=1e-12, atol=0)
+        torch.testing.assert_close(together.gradients[row : row + 1], trace.gradients, rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(together.ablation_drops[row : row + 1], trace.ablation_drops, rtol=1e-11, atol=1e-13)
+        assert trace.scores > 0
+
+
 def test_detections_are_matched_by_iou_and_class() -> None:
     model = Detector(suppressed=True).double()
     detected = model(images()[:1])[0]
@@ -233,8 +263,11 @@ def test_no_detection_is_a_score_of_zero() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ab.outputs.segmentation(torch.ones(2, 3, 4)), r"A region is \(H, W\), 'predicted' or None, not shape"),
-        (lambda: ab.outputs.segmentation("where"), r"A region is \(H, W\), 'predicted' or None, not a str"),
+        (lambda: ab.outputs.segmentation(torch.ones(2)), r"A region is \(H, W\), .*'predicted' or None, not shape"),
+        (lambda: ab.outputs.segmentation("where"), r"A region is \(H, W\), .*'predicted' or None, not a str"),
+        (lambda: ab.outputs.segmentation(torch.ones(2, 3, 4)), r"region is shape \(2, 3, 4\): no labels"),
+        (lambda: ab.outputs.segmentation(torch.ones(2, 3, 4), [1]), r"one for each; .* \(2, 3, 4\): 1 labels"),
+        (lambda: ab.outputs.segmentation("predicted", [1, 2]), r"Labels are those of regions .*a str: 2 labels"),
         (lambda: ab.outputs.similarity(REFERENCES, kind="cos"), r"There is no similarity 'cos'; did you mean 'cosine'"),
         (lambda: ab.outputs.similarity(REFERENCES[None]), r"References are \(n, D\) or \(D,\), not shape \(1, 3, 5\)"),
         (lambda: ab.outputs.detection(torch.ones(4), [1]), r"Reference boxes are \(n, 4\) with n labels, not shape"),

@@ -43,6 +43,31 @@ def test_image_equals_torchvision_bit_by_bit(size, resize, interpolation):
     assert torch.equal(actual, expected)
 
 
+@pytest.mark.parametrize("interpolation", MODES)
+def test_a_grey_image_equals_torchvision_bit_by_bit(interpolation):
+    image = noise(100, 80)
+    preprocessing = Preprocessing(60, 48, (0.4,), (0.2,), interpolation)
+    actual, _ = preprocessing(Sample(image, "image"))
+    expected = transforms.Compose([
+        transforms.Grayscale(),
+        transforms.Resize(60, MODES[interpolation], antialias=True),
+        transforms.CenterCrop(48),
+        transforms.ToTensor(),
+        transforms.Normalize((0.4,), (0.2,)),
+    ])(image)  # fmt: skip
+    assert actual.shape == (1, 48, 48)
+    assert torch.equal(actual, expected)
+    picture = preprocessing.denormalise(actual[None])[0]
+    assert picture.shape == (48, 48, 3)
+    assert np.array_equal(picture, np.asarray(preprocessing.picture(image).convert("RGB")))
+
+
+@pytest.mark.parametrize("colours", [((0.5,), (0.5,) * 3), ((0.5,) * 4, (0.5,) * 4), ((), ())])
+def test_another_number_of_channels_is_refused(colours):
+    with pytest.raises(BenchError, match=r"three of each for an RGB network, one of each for a grey one.*ab\.explain"):
+        Preprocessing(None, None, *colours)
+
+
 def test_without_resize_and_crop_values_are_only_scaled():
     image = noise(7, 5)
     actual, _ = plain()(Sample(image, "image"))

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/architecture.md", "docs/performance.md", "docs/targets.md", "docs/transformers.md")
+PAGES = (
+    *("README.md", "docs/architecture.md", "docs/game.md", "docs/performance.md", "docs/targets.md"),
+    "docs/transformers.md",
+)
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")
 FOLDERS = ("", "bench", "bench/cutting", "bench/cutting/ablation")  # that short names may be relative to
 WRITTEN_BY_RUNS = {"curves/", "records/", "tables/", "figures/", "tables/runtime.md"}

@@ -22,7 +22,7 @@ def test_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     names: dict[str, Any] = {}
     examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(examples) == 6
+    assert len(examples) == 8
     for example in examples:
         exec(compile(example, "docs/targets.md", "exec"), names)
 

@@ -43,7 +43,7 @@ def test_yaml_metadata_is_complete(name):
     assert method.spec.title
     assert isinstance(method.spec.on_score_scale, bool)
     reference = method.spec.reference
-    assert reference is None or f"{{{reference},\n" in (ROOT / "docs" / "references.bib").read_text()
+    assert reference is None or f"{{{reference},\n" in (ROOT / "conf" / "references.bib").read_text()
 
 
 def test_unknown_method():

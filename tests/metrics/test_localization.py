@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from axiom_bench import metrics
+from axiom_bench.data.base import Sample
+from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.box_iou import box_iou
@@ -94,6 +100,27 @@ def test_tolerance_is_a_distance_between_pixels_that_is_not_reached():
     assert float(pointing_game(explained(heatmap, box), tolerance=5.01)) == 1
     assert float(pointing_game(explained(heatmap, box), tolerance=5.0)) == 0
     assert float(pointing_game(explained(heatmap, (7.6, 0.0, 8.4, 10.0)))) == 0  # no pixel's centre lies in this box
+
+
+def test_tolerance_is_in_pixels_of_the_stored_photograph():
+    """Of 300 x 80 pixels, squashed to 12 x 10: (4, 6) to (7, 2) is 75 to the right and 32 up."""
+    explanation = replace(
+        explained(picture((7, 2, 8, 3, 1.0)), (0.0, 6.2, 4.6, 10.0)), stored_pixels=((12 / 300, 10 / 80),)
+    )
+    distance = math.hypot(75, 32)
+    assert float(pointing_game(explanation, tolerance=distance + 1e-6)) == 1
+    assert float(pointing_game(explanation, tolerance=distance - 1e-6)) == 0
+    assert float(pointing_game(explanation, tolerance=5.01)) == 0
+
+
+def test_the_tolerance_doesnt_depend_on_the_size_that_the_network_takes():
+    sample = Sample(Image.new("RGB", (300, 240)), "a", 0, ((0, (0.0, 0.0, 60.0, 240.0)),))
+    for size in (60, 120, 240):  # the highest pixel's centre is 24 pixels of the photograph right of the box
+        _, note = Preprocessing((size, size), None, (0,) * 3, (1,) * 3)(sample)
+        heatmap = torch.zeros(1, size, size)
+        heatmap[0, 0, size * 84 // 300] = 1
+        explanation = Explanation(heatmap=heatmap, boxes=(note.boxes,), stored_pixels=(note.stored_pixel,))
+        assert [float(pointing_game(explanation, tolerance)) for tolerance in (20, 32)] == [0, 1]
 
 
 @given(st.integers(0, 2**16), st.sampled_from([1.0, 2.0, 2.5, 5.0, 15.0]))

@@ -126,6 +126,26 @@ def test_a_hole_has_a_contour_of_its_own():
     assert largest[0] == 49 / 121
 
 
+def test_of_contours_of_equal_area_the_one_whose_first_pixel_comes_last_is_taken():
+    """cv2.findContours lists those that it finds last first. A spur of single pixels encloses nothing."""
+    levels = np.zeros((9, 16), np.uint8)
+    levels[3:6, 1:4] = levels[4:7, 8:11] = 200
+    levels[3, 11] = levels[2, 12] = 100  # reaches above the first square
+    first, second = np.array([[1, 3, 4, 6]]), np.array([[8, 4, 11, 7]])
+    assert contour_ious(levels, second)[0][[199, 100]].tolist() == [1, 1]
+    assert contour_ious(levels, first)[0][[99, 0]].tolist() == [1, 1]
+    assert contour_ious(levels, second)[0][[99, 0]].max() == 0
+
+
+def test_a_hole_reaches_through_the_edge_of_the_image_only_if_pixels_touch_by_an_edge():
+    levels = np.full((6, 6), 255, np.uint8)
+    levels[1:3, 1:3], levels[0, 0] = 0, 0  # a diagonal gap: still a hole
+    around = np.array([[0, 0, 4, 4]])
+    assert contour_ious(levels, around)[1][0] == 1
+    levels[0, 1] = 0
+    assert contour_ious(levels, around)[1][0] == 25 / 36
+
+
 def counts_slowly(score_map, mask):
     """Pixels of at least each of 1, 0.999, ... 0."""
     edges = np.append(THRESHOLDS, 1.0)[::-1]
@@ -266,3 +286,11 @@ def test_opencv_has_the_same_contours():
             areas = [cv2.contourArea(contour) for contour in contours] or [0]
             assert best[level] == max(ious)
             assert largest[level] == ious[int(np.argmax(areas))]  # the first of equals
+
+
+@given(st.integers(0, 2**16))
+def test_bins_are_those_of_a_search(seed):
+    generator = np.random.default_rng(seed)
+    near = np.nextafter(wsol.BIN_EDGES[:-1], generator.choice([-1.0, 0, 1, 2], len(wsol.BIN_EDGES) - 1)).clip(0, 1)
+    scores = np.concatenate([wsol.BIN_EDGES[:-1], near, generator.random(300)])
+    np.testing.assert_array_equal(wsol._bins(scores), np.searchsorted(wsol.BIN_EDGES, scores, side="right") - 1)

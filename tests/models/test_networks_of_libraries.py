@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.evaluation.plugins import with_params
 
 
 def images(size: int, count: int = 1, channels: int = 3) -> Tensor:
@@ -152,3 +154,82 @@ def test_networks_of_transformers(kind: str) -> None:
 
     expected = drops_by_hooks(model, layer, batch, score, [0, 5, 11])
     torch.testing.assert_close(trace.ablation_drops[:, [0, 5, 11]], expected, rtol=1e-8, atol=1e-11)
+
+
+class Tower(nn.Module):
+    """The image tower of a CLIP as a user has it: beside the model's own class, which takes captions too."""
+
+    def __init__(self, clip: nn.Module) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.clip.visual_projection(self.clip.vision_model(pixel_values=batch).pooler_output)
+
+
+@pytest.fixture
+def clip() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = transformers.CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=12)
+    text = transformers.CLIPTextConfig(**sizes, vocab_size=50, bos_token_id=0, eos_token_id=49, projection_dim=12)
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+    model = transformers.CLIPModel(config).double().eval()
+    for parameter in model.parameters():
+        if parameter.ndim:  # all but the logit scale
+            nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+CAPTIONS = torch.tensor([[0, 5, 6, 49], [0, 7, 8, 49], [0, 9, 4, 49]])
+
+
+@pytest.mark.parametrize("kind", ["tower", "class with projection"])
+def test_the_tower_of_a_clip(clip: nn.Module, kind: str) -> None:
+    """Scores are its logits of each caption, and their softmax is its probability of each."""
+    batch = images(32, 2)
+    with torch.no_grad():
+        expected = clip(input_ids=CAPTIONS, pixel_values=batch)
+    network, prefix, read = Tower(clip), "clip.", None
+    if kind != "tower":
+        transformers = pytest.importorskip("transformers")
+        network, prefix = transformers.CLIPVisionModelWithProjection(clip.config.vision_config).double().eval(), ""
+        network.load_state_dict(clip.state_dict(), strict=False)
+        read = operator.attrgetter("image_embeds")
+    scale = clip.logit_scale.exp().item()
+    output = ab.outputs.similarity(expected.text_embeds, scale=scale, read=read)
+    layer = f"{prefix}vision_model.encoder.layers.1.layer_norm1"
+    trace = ab.trace(network, layer, batch, [0, 2], reshape="tokens", output=output)
+    torch.testing.assert_close(trace.logits, expected.logits_per_image, rtol=1e-9, atol=1e-10)
+    assert trace.activations.shape == (2, 16, 4, 4)
+    assert trace.has_probability
+
+    def score(embedding: Any) -> Tensor:
+        unit = nn.functional.normalize(embedding if read is None else read(embedding), dim=1)
+        return scale * (unit * expected.text_embeds[[0, 2]]).sum(1)
+
+    drops = drops_by_hooks(network, layer, batch, score, [0, 5, 11])
+    torch.testing.assert_close(trace.ablation_drops[:, [0, 5, 11]], drops, rtol=1e-8, atol=1e-10)
+
+
+def test_gscore_cam_of_a_clip(clip: nn.Module) -> None:
+    """The channels of largest mean gradient, by CLIP's own logit of the image under each channel's mask."""
+    batch = images(32, 2)
+    with torch.no_grad():
+        captions = clip(input_ids=CAPTIONS, pixel_values=batch).text_embeds
+    output = ab.outputs.similarity(captions, scale=clip.logit_scale.exp().item())
+    layer = "clip.vision_model.encoder.layers.1.layer_norm1"
+    trace = ab.trace(Tower(clip), layer, batch, [1, 2], reshape="tokens", output=output)
+    weights = with_params("method", "gscore_cam", {"top": 5})(trace)
+    for row, target in enumerate([1, 2]):
+        chosen = trace.gradients[row].mean((1, 2)).argsort(descending=True)[:5]
+        scores = torch.zeros(16, dtype=torch.float64)
+        for channel in chosen.tolist():
+            mask = nn.functional.interpolate(
+                trace.activations[row, channel][None, None], size=(32, 32), mode="bilinear"
+            )
+            mask = (mask - mask.min()) / (mask.max() - mask.min())
+            with torch.no_grad():
+                masked = clip(input_ids=CAPTIONS, pixel_values=batch[row : row + 1] * mask)
+            scores[channel] = masked.logits_per_image[0, target]
+        torch.testing.assert_close(weights[row, :, 0, 0], scores.softmax(0), rtol=1e-8, atol=1e-12)

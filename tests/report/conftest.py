@@ -1,11 +1,13 @@
-"""Synthetic run folders: what the runner writes, with heavy tails, statuses, runtime and pictures, in a second."""
+"""Synthetic run folders: what the runner writes, with heavy tails, statuses, runtime and pictures, in a second; and a
+real browser for the tests of pages: the system's Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,12 @@ import pytest
 
 from axiom_bench.records import store as schemas
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SECONDS = 10  # that a page may take for anything, on a machine that is busy
+LOCAL = ("file:", "data:", "blob:", "about:")
 METRICS: dict[str, dict[str, Any]] = {
     "sensitivity_error": {"title": "Sensitivity error", "unit": "ratio", "better": "lower", "of": "method"},
     "conservation_error": {"title": "Conservation error", "unit": "ratio", "better": "lower", "of": "method"},
@@ -210,3 +218,47 @@ def edit_manifest() -> Callable[..., None]:
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One for all tests of a process; skips where Playwright or Chromium is absent."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed (extra `dev`)")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=executable)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """(path of a page, **options of Playwright's new_context) -> the open page.
+
+    A "#fragment" may follow the path. The test fails where any page that it opened wrote an error or a warning to the
+    console, raised one, or asked for anything beyond files.
+    """
+    contexts, problems = [], []
+
+    def open_(path: Path | str, **options: Any) -> Page:
+        context = browser.new_context(**options)
+        context.set_default_timeout(SECONDS * 1000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: _is_bad(message.type) and problems.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("request", lambda request: request.url.startswith(LOCAL) or problems.append(f"request: {request.url}"))
+        name, _, fragment = str(path).partition("#")
+        page.goto(Path(name).resolve().as_uri() + (f"#{fragment}" if fragment else ""))
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def _is_bad(kind: str) -> bool:
+    return kind in ("error", "warning")

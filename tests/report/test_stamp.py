@@ -101,7 +101,7 @@ def test_the_code_that_reads_records_counts_too() -> None:
     """It decides which methods are compared, and on which images."""
     names = {f"{path.parent.name}/{path.name}" for path in stamp.source_files()}
     assert {"records/common.py", "records/reading.py", "tables/overview.py", "templates/page.html.j2"} <= names
-    assert {"static/page.css", "static/page.js"} <= names
+    assert {"static/page.css", "static/page.js", "explanation/overlay.py"} <= names
 
 
 def test_another_version_writes_it_again(

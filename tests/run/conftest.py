@@ -25,6 +25,7 @@ TINY = (
     "metric=[sensitivity_error,confidence_drop,zeta]",
     "runtime.repeats=0",
     "pictures.rows=0",
+    "pictures.gallery=0",
 )
 Run = Callable[..., list[Outcome]]
 

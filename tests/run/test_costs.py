@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 from axiom_bench import methods, metrics
 from axiom_bench.columns import OK
+from axiom_bench.cutting.cut_model import cut
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
@@ -18,6 +21,7 @@ from axiom_bench.evaluation.method_costs import passes_of_methods
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.methods.smoothed import smoothed as smoothing
 from axiom_bench.run.costs import Cost, check
 from axiom_bench.testing import CASES, Case, accepted_cases
 
@@ -121,6 +125,25 @@ def test_a_method_costs_on_the_stand_in_what_it_costs_on_a_network(name):
             continue
         counted = (trace.passes.trunk_forward - before) / len(trace)
         assert passes_of_methods([method], trace) == ({name: counted}, counted)
+
+
+@pytest.mark.parametrize("wrapper", ["refine_cam", "smoothed refine_cam"])
+def test_traces_of_finer_layers_are_counted(wrapper):
+    """Which layers a method explains beside the run's own only the network itself can tell."""
+    torch.manual_seed(0)
+    stages = [[nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)], [nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]]
+    features = nn.Sequential(*stages[0], *stages[1], nn.MaxPool2d(2), nn.Conv2d(4, 4, 1), nn.ReLU())
+    model = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    trace = cut(model, "0.7").trace(torch.rand(1, 3, 24, 16))
+    refine = methods.get("refine_cam")
+    smoothed = plugins.of("method", lambda trace: smoothing(trace, wrapped=refine, samples=2))
+    method = replace({"refine_cam": refine, "smoothed refine_cam": smoothed}[wrapper], name=wrapper)
+    cost = passes_of_methods([methods.get("score_cam"), method, methods.get("grad_cam")], trace)
+    before = trace.passes.trunk_forward
+    method(trace[:])
+    counted = trace.passes.trunk_forward - before
+    assert counted == {"refine_cam": 2, "smoothed refine_cam": 6}[wrapper]
+    assert cost == ({"score_cam": 4, wrapper: counted, "grad_cam": 0}, 4 + counted)
 
 
 def test_a_method_that_applies_nowhere_costs_nothing(trace):

@@ -64,6 +64,15 @@ def test_both_models_are_in_one_manifest(written: dict, folder: Path):
     assert (written["device"], written["precision"]) == ("cpu", {"trunk": "fp32", "head": "fp32"})
 
 
+def test_the_seconds_of_the_command_that_computed_are_kept(written: dict, folder: Path, monkeypatch):
+    stages = ["loading", "values", "values of the whole data set", "run time", "pictures"]
+    assert [list(seconds) for seconds in written["seconds"].values()] == [stages, stages]
+    monkeypatch.setattr("axiom_bench.report.write", lambda run: run.path / "report.html")
+    overrides = [*SMALL, f"results={folder.parents[1]}"]
+    finish(*sweep(overrides), overrides)
+    assert json.loads((folder / "manifest.json").read_text())["seconds"] == written["seconds"]
+
+
 @pytest.mark.parametrize(("weights", "random"), [("null", True), ("default", False)])
 def test_the_manifest_says_whether_weights_are_random(run: Callable[..., list[Outcome]], weights: str, random: bool):
     """The report reads it there, and calls nothing best for such a model."""
@@ -72,7 +81,15 @@ def test_the_manifest_says_whether_weights_are_random(run: Callable[..., list[Ou
 
 
 def test_what_yaml_says_of_methods_and_metrics_is_there(written: dict):
-    assert written["methods"]["cam"]["reference"] == "zhou2016cam"
+    cam = written["methods"]["cam"]
+    assert cam["reference"] == "zhou2016cam"
+    assert cam["cited"]["text"] == "Zhou et al. 2016, arXiv:1512.04150"
+    assert cam["cited"]["url"] == "https://arxiv.org/abs/1512.04150"
+    assert cam["description"].startswith("w_k")
+    drop = written["metrics"]["confidence_drop"]
+    assert drop["description"].startswith("p - p'")
+    assert drop["definition"].startswith("Fig. 4(b)")
+    assert "this project's choice" in drop["deviation"]
     about = written["metrics"]["conservation_error"]
     assert (about["unit"], about["better"], about["of"], about["metric"]) == (
         "ratio",
@@ -89,7 +106,7 @@ def test_the_order_is_the_command_line_s(written: dict):
 
 
 def test_nothing_else_is_left_behind(folder: Path):
-    assert {path.name for path in folder.iterdir()} == {"manifest.json", "pictures", "records", "runtime"}
+    assert {path.name for path in folder.iterdir()} == {"gallery", "manifest.json", "pictures", "records", "runtime"}
     assert not list(folder.rglob("*.tmp"))
 
 
@@ -106,6 +123,7 @@ def test_pictures(written: dict, folder: Path):
     assert vgg["confidence_perturbed"].shape == (2, 3)
     assert vgg["image_ids"].tolist()[0] == "evaluation-0-000000"
     assert vgg["class_names"].shape == (3,)
+    assert str(vgg["confidence_of"]) == "probability"
     assert np.ptp(vgg["images"]) > 100  # a picture as people see it, not normalised pixels
 
 
@@ -119,6 +137,21 @@ def test_the_pictures_show_what_was_measured(written: dict, folder: Path):
         assert measured["image_id"].tolist() == vgg["image_ids"].tolist()
         shown = vgg["confidence"] - vgg["confidence_perturbed"][place]
         np.testing.assert_allclose(shown, measured["value"], atol=1e-5)  # batches of 3 and of 4 round apart
+
+
+def test_pictures_of_an_output_without_probability_show_the_score(run: Callable[..., list[Outcome]], results: Path):
+    outcomes = run(
+        "model.output=multi_label", "metric=[confidence_drop]", "metric.confidence_drop.params.output=logit",
+        "method=[uniform]", "pictures.rows=2", "data.size=3",
+    )  # fmt: skip
+    arrays = np.load(next(results.rglob("*.npz")))
+    assert str(arrays["confidence_of"]) == "score"
+    folder = next(results.rglob("records")).parent
+    table = reading.read_records(folder, manifest.assemble(outcomes, "quick", "default"))
+    assert set(table["status"]) == {"ok"}
+    shown = arrays["confidence"] - arrays["confidence_perturbed"][0]
+    np.testing.assert_allclose(shown, table["value"].head(2), atol=1e-4)
+    assert not ((arrays["confidence"] >= 0) & (arrays["confidence"] <= 1)).all()
 
 
 def test_run_times(written: dict, folder: Path):

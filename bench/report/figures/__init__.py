@@ -9,6 +9,7 @@ from axiom_bench.report.figures import (  # fmt: skip
     by_depth,
     by_method,
     confusion,
+    critical_difference,
     map_grid,
     over_models,
     pair,
@@ -22,7 +23,7 @@ from axiom_bench.report.run_folder import RunFolder
 # The errors by depth where a run has several layers; then the paper's figures by number; then our own.
 FIGURES = (
     by_depth.draw, pair.draw, over_models.draw, confusion.draw, perturbed.draw, map_grid.draw,
-    ranking.draw, axiom_plane.draw, perturbation_curves.draw, by_method.draw,
+    ranking.draw, critical_difference.draw, axiom_plane.draw, perturbation_curves.draw, by_method.draw,
 )  # fmt: skip
 
 

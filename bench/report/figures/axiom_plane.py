@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.figures.boxes import axis_label
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
 from axiom_bench.report.method_styles import MethodStyle, method_styles
 from axiom_bench.report.numbers import FLOAT32_ROUNDING, number
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
+from axiom_bench.report.run_folder import RunFolder, Setting
 from axiom_bench.report.sizes import COLUMN
-from axiom_bench.report.statistics.floor import Floats, floor_of_means
+from axiom_bench.report.statistics.axiom_plane import Plane, axiom_plane
+from axiom_bench.report.statistics.floor import Floats
 
 TITLE = "Axiom plane"
 FLOOR = "axiom floor"
@@ -27,25 +26,13 @@ PANEL, MOST_PANEL = 1.9, 2.8  # inches: the width of a panel, and the most of it
 LEGEND, ENTRY = 1.4, 0.2  # inches: the width of a legend beside the panels, the height of an entry
 CORNERS = 1000  # of the floor that are drawn: one an image would fill a PDF
 SMALLEST = 0.01  # the least that an axis shows: below lie methods that are exact but for rounding
-ROW = ["image_id", "target_class"]
 SPREAD = 20.0  # of the points' largest to smallest coordinate: from here on a linear axis hides the small ones
-
-
-class Plane(NamedTuple):
-    """points: method -> (mean x, mean y), over the rows where every drawn method has both values. images: how many
-    images these `rows` are of; all_rows: rows of the setting."""
-
-    points: pd.DataFrame
-    floor: tuple[Floats, Floats] | None
-    images: int
-    rows: int
-    all_rows: int
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """A panel for each setting where a method on the score's scale has both errors."""
     x, y = run.options.figures.plane
-    planes = {setting: plane for setting in run.settings if (plane := _plane(run, setting)) is not None}
+    planes = {setting: plane for setting in run.settings if (plane := axiom_plane(run, setting)) is not None}
     if not planes:
         missing = [name for name in (x, y) if name not in run.metrics]
         add = f"; add metric=[...,{','.join(missing)}]" if missing else ""
@@ -70,27 +57,6 @@ def _plot(run: RunFolder, planes: Mapping[Setting, Plane], width: float) -> Figu
     figure.supylabel(f"{axis_label(run.value(y))}, mean")
     _legend(figure, [style.title for style in method_styles(run).values()], width)
     return figure
-
-
-def _plane(run: RunFolder, setting: Setting) -> Plane | None:
-    x, y = run.options.figures.plane
-    rows = run.at(setting)
-    rows = rows[(rows["image_id"] != WHOLE_SET) & (rows["status"] == OK)]
-    on_scale = [name for name in rows["method"].cat.categories if run.method(name).get("on_score_scale")]
-    errors = rows[rows["metric"].isin([x, y]) & rows["method"].isin(on_scale)]
-    table = errors.pivot_table(index=ROW, columns=["method", "metric"], values="value", observed=True)
-    both = [name for name in on_scale if (name, x) in table.columns and (name, y) in table.columns]
-    table = table[[(name, metric) for name in both for metric in (x, y)]].dropna()
-    if table.empty:
-        return None
-    free = rows[(rows["method"] == METHOD_FREE) & rows["metric"].isin(run.options.figures.floor)]
-    gaps = free.pivot_table(index=ROW, columns="metric", values="value", observed=True).reindex(table.index).dropna()
-    floor = None
-    if len(gaps) == len(table) and set(run.options.figures.floor) <= set(gaps.columns):
-        floor = floor_of_means(*(gaps[name].to_numpy(float) for name in run.options.figures.floor))
-    means = table.mean().unstack().loc[both, [x, y]]
-    images = table.index.get_level_values("image_id").nunique()
-    return Plane(means, floor, images, len(table), rows.groupby(ROW, observed=True).ngroups)
 
 
 def _panel(axes: Any, plane: Plane, styles: Mapping[str, MethodStyle]) -> None:

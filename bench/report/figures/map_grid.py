@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
-from axiom_bench.report.figures.pictures import Pictures, Pixels, load, no_pictures, overlay, show
+from axiom_bench.report.figures.pictures import Pictures, Pixels, load, no_pictures, show
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.sizes import HEIGHT
 
@@ -74,7 +75,7 @@ def _fill(axes: Any, pictures: Pictures, titles: Sequence[str], band: Sequence[i
     """A row for each image: itself, then the band's maps. One picture in one pair of axes: a pair of axes for each
     map took ten times as long. titles: of the methods. band: their places in `pictures`."""
     tiles = [
-        [image, *(overlay(image, pictures.heatmaps[place, i]) for place in band)]
+        [image, *(blend(image, pictures.heatmaps[place, i]) for place in band)]
         for i, image in enumerate(pictures.images[: drawn.images])
     ]
     height, width = pictures.images.shape[1:3]

@@ -7,8 +7,9 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import LETTER, Drawing, LeftOut, canvas, wrapped
-from axiom_bench.report.figures.pictures import Pictures, load, no_pictures, overlay, show
+from axiom_bench.report.figures.pictures import Pictures, load, no_pictures, show
 from axiom_bench.report.run_folder import RunFolder
 
 TITLE = "Two methods on one image"
@@ -47,5 +48,5 @@ def _plot(pictures: Pictures, methods: Sequence[str], titles: Sequence[str], wid
     first, *others = figure.subplots(1, len(names), squeeze=False)[0]
     show(first, image, names[0])
     for axes, method, name in zip(others, methods, names[1:], strict=True):
-        show(axes, overlay(image, pictures.heatmaps[pictures.methods.index(method), 0]), name)
+        show(axes, blend(image, pictures.heatmaps[pictures.methods.index(method), 0]), name)
     return figure

@@ -7,8 +7,9 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
+from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import LETTER, Drawing, LeftOut, canvas, wrapped
-from axiom_bench.report.figures.pictures import Pictures, load, no_pictures, overlay, show
+from axiom_bench.report.figures.pictures import Pictures, load, no_pictures, show
 from axiom_bench.report.run_folder import RunFolder
 
 TITLE = "Perturbed along the map"
@@ -38,7 +39,7 @@ def _drawing(run: RunFolder, pictures: Pictures, method: str) -> Drawing:
     images, title = ", ".join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES])), run.method_title(method)
     caption = (
         f"{pictures.model} at {pictures.layer}: image, map of {title}, and the image with what the map highlights "
-        f"perturbed; confidence is the explained class's probability. Images: {images}."
+        f"perturbed; {_meaning(pictures)}. Images: {images}."
     )
     name, plot = f"perturbed_{pictures.slug}", partial(_plot, pictures, method, title)
     return Drawing(name, f"{TITLE}, {pictures.model}", caption, plot, NUMBER)
@@ -57,10 +58,19 @@ def _plot(pictures: Pictures, method: str, title: str, width: float) -> Figure:
         show(
             left,
             pictures.images[i],
-            wrapped(f"confidence {before:.2f}", letters),
+            wrapped(f"{_word(pictures)} {before:.2f}", letters),
             wrapped(pictures.class_names[i], NAME),
         )
-        show(middle, overlay(pictures.images[i], pictures.heatmaps[m, i]), wrapped(title, letters))
-        drop = f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
+        show(middle, blend(pictures.images[i], pictures.heatmaps[m, i]), wrapped(title, letters))
+        drop = f"{_word(pictures)} {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
         show(right, pictures.perturbed[m, i], wrapped(drop, letters))
     return figure
+
+
+def _meaning(pictures: Pictures) -> str:
+    of_class = pictures.confidence_of == "probability"
+    return "confidence is the explained class's probability" if of_class else "score is what is explained"
+
+
+def _word(pictures: Pictures) -> str:
+    return "confidence" if pictures.confidence_of == "probability" else "score"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 from zipfile import BadZipFile
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,16 +14,14 @@ from axiom_bench.errors import BenchError
 from axiom_bench.report.figures.drawing import SMALL
 from axiom_bench.report.run_folder import RunFolder
 
-COLOURS = "turbo"  # the familiar blue to red of jet, with an even lightness
-ENDS = (0.07, 0.9)  # without the dark ends, which read as shadow
-OPACITY = 0.5
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """N images of one model, M methods. images (N, H, W, 3); heatmaps (M, N, H, W) in [0, 1]; perturbed
-    (M, N, H, W, 3); confidence (N,), confidence_perturbed (M, N): the explained class's probability."""
+    (M, N, H, W, 3); confidence (N,), confidence_perturbed (M, N): the explained class's probability, or where
+    confidence_of is "score" the explained score, which isn't one."""
 
     model: str
     layer: str
@@ -36,6 +33,7 @@ class Pictures:
     perturbed: Pixels
     confidence: NDArray[np.floating[Any]]
     confidence_perturbed: NDArray[np.floating[Any]]
+    confidence_of: str
 
     @property
     def slug(self) -> str:
@@ -56,9 +54,12 @@ def load(run: RunFolder) -> Iterator[Pictures]:
 
 
 def _pictures(arrays: dict[str, Any]) -> Pictures:
+    arrays = {"confidence_of": "probability", **arrays}  # files of earlier runs lack it
     values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
     values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}
-    values |= {name: str(values[name]) for name in ("model", "layer")}
+    values |= {name: str(values[name]) for name in ("model", "layer", "confidence_of")}
+    if values["heatmaps"].dtype == np.uint8:  # earlier versions stored numbers in [0, 1]
+        values["heatmaps"] = values["heatmaps"] / np.float32(255)
     return Pictures(**values)
 
 
@@ -68,14 +69,6 @@ def no_pictures(run: RunFolder, methods: Sequence[str]) -> str:
     if not run.manifest.get("pictures"):
         return "The run stored no pictures: pictures.rows=6 stores those of six images."
     return f"No network of this run has the maps of {names}: add them with method=[...,{names}]."
-
-
-def overlay(image: Pixels, heatmap: NDArray[np.floating[Any]]) -> Pixels:
-    """The map in colour over the grey image: (H, W, 3) uint8. NaN is shown as no heat."""
-    grey = image.astype(float).mean(-1, keepdims=True)
-    heat = np.nan_to_num(heatmap.astype(float)).clip(0, 1)
-    colours = 255 * matplotlib.colormaps[COLOURS](ENDS[0] + (ENDS[1] - ENDS[0]) * heat)[..., :3]
-    return np.asarray((1 - OPACITY) * grey + OPACITY * colours).round().astype(np.uint8)
 
 
 def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:

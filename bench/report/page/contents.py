@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
+from axiom_bench.records import reading
+from axiom_bench.report.charts import section as charts
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.saving import SavedFigure
-from axiom_bench.report.page import figures as figures_part
-from axiom_bench.report.page import ran
+from axiom_bench.report.page import combined, definitions, findings, this_run
+from axiom_bench.report.page import figures as page_figures
+from axiom_bench.report.page import tables as page_tables
+from axiom_bench.report.page.header import header
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.table import Table
 
 
 def page(
-    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], lines: Sequence[str]
+    run: RunFolder,
+    tables: Sequence[Table],
+    figures: Iterable[SavedFigure | LeftOut],
+    gallery: Section,
+    root: str = "",
 ) -> str:
-    """The whole page; lines: the run's main results. The same run gives the same text."""
-    facts = f"Run {run.manifest.get('run')}, made {run.manifest.get('created')}"
-    title = f"axiom-bench: {run.manifest.get('experiment')}"
-    return assemble(title, facts, list(_sections(run, tables, figures, lines)))
+    """The whole page. gallery: its section. root: the way from the page to the run folder, such as "../". The same run
+    gives the same text."""
+    return assemble(header(run), list(_sections(run, tables, figures, gallery, root)))
 
 
 def _sections(
-    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], lines: Sequence[str]
+    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section, root: str
 ) -> Iterator[Section]:
-    is_empty = run.records.empty
-    failures = run.manifest.get("failures") or ()
-    result = render("result.html.j2", failures=failures, lines=lines, overview=tables[0], empty=is_empty)
-    yield Section("result", "Result", result)
-    if not is_empty:
-        yield figures_part.section(figures)
-        yield Section("tables", "Tables", render("tables.html.j2", tables=tables[1:]))
-    yield ran.section(run)
-    yield _again(run)
-
-
-def _again(run: RunFolder) -> Section:
-    """The command line of the run, quoted for a shell, and the versions."""
-    command = shlex.join(["axiom-bench", *run.manifest.get("overrides", ())])
-    versions, commit = run.manifest.get("versions") or {}, run.manifest.get("git_commit")
-    body = render("again.html.j2", command=command, versions=versions, commit=commit)
-    return Section("again", "Reproduce", body)
+    methods, metrics = definitions.definitions_of(run)
+    terms = definitions.terms(methods, metrics)
+    yield findings.section(run, terms)
+    if not run.records.empty:
+        yield page_tables.overview(tables[0], terms)
+        interactive = charts.section(run)
+        if interactive:
+            yield interactive
+        yield gallery
+        elsewhere = (*(page_figures.CHARTED if interactive else ()), *(page_figures.IN_GALLERY if gallery.data else ()))
+        yield page_figures.section(run, figures, elsewhere, root)
+        yield page_tables.section(tables[1:], terms)
+        yield definitions.section(methods, metrics)
+    yield this_run.section(run)
+    if reading.is_combined(run.manifest):
+        yield combined.section(run)

@@ -1,53 +1,87 @@
-"""The figures of the report in the page, and those left out with their reasons."""
+"""The figures of the report: those that no chart of the page shows are in it, the files of all are linked."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from PIL import Image
 
-from axiom_bench.report.figures import by_method
 from axiom_bench.report.figures.drawing import DPI, LeftOut
-from axiom_bench.report.figures.saving import SavedFigure
+from axiom_bench.report.figures.saving import FOLDER, SavedFigure
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
+from axiom_bench.report.run_folder import RunFolder
 
-MAX_OPEN_BOX_PLOTS = 12  # of more, a reader opens the list
 PHOTOGRAPH_BYTES = 2**19  # of a PNG, more than of a plot
 CSS_DPI = 125  # larger than in print (96), where their text has 7 to 8 points
-
-
-def section(figures: Iterable[SavedFigure | LeftOut]) -> Section:
-    """Figures in the order of the report; box-plots by method together, folded where they are many."""
-    figures = list(figures)
-    drawn = [embedded(figure) for figure in figures if isinstance(figure, SavedFigure)]
-    box_plots = [figure for figure in drawn if figure.name.startswith(by_method.PREFIX)]
-    body = render(
-        "figures.html.j2",
-        figures=[figure for figure in drawn if figure not in box_plots],
-        box_plots=box_plots,
-        max_open=MAX_OPEN_BOX_PLOTS,
-        left_out=[figure for figure in figures if isinstance(figure, LeftOut)],
-    )
-    return Section("figures", "Figures", body)
+# Beginnings of the names of figures that the charts, or the gallery, show with all their values.
+CHARTED = ("by_method_", "over_models_", "axiom_plane", "by_depth", "perturbation_")
+IN_GALLERY = ("maps_",)
 
 
 @dataclass(frozen=True)
-class EmbeddedFigure:
-    """A figure as it stands in the page. source: a data URI. width: on the page, in CSS pixels."""
+class PageFigure:
+    """A figure as it stands in the page. number: of the paper's figure that it is, or empty. label: of its setting, in
+    a family of figures with one for each; else empty.
+
+    source: a data URI, empty where the page shows it otherwise. width: on the page, in CSS pixels. files: {kind: path
+    beside the page}.
+    """
 
     name: str
+    number: str
     title: str
+    label: str
     caption: str
     source: str
     width: int
+    files: dict[str, str]
 
 
-def embedded(figure: SavedFigure) -> EmbeddedFigure:
-    """A saved figure in the page. Photographs are WebP there, a tenth of the bytes; the PNG file is exact."""
+def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str], root: str) -> Section:
+    """elsewhere: beginnings of the names of figures that another section shows. root: the way to the run folder."""
+    figures = list(figures)
+    labels = ("over all", *map(run.label, run.settings), *(run.manifest.get("models") or ()))
+    saved = [_page_figure(figure, labels, elsewhere, root) for figure in figures if isinstance(figure, SavedFigure)]
+    saved.sort(key=lambda figure: not figure.number)  # the paper's come before our own additions
+    families = [(title, list(group)) for title, group in groupby(saved, lambda figure: figure.title)]
+    body = render(
+        "figures.html.j2",
+        shown=[(title, group) for title, group in families if group[0].source],
+        families=families,
+        left_out=[figure for figure in figures if isinstance(figure, LeftOut)],
+    )
+    return Section("figures", "Figures", body, ("figures.css",), ("panels.js",))
+
+
+def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str], root: str) -> PageFigure:
+    title, label = _split(figure.title, labels)
+    is_shown = not figure.name.startswith(tuple(elsewhere))
+    source, width = embedded(figure) if is_shown else ("", 0)
+    files = {kind: f"{root}{FOLDER}/{name}" for kind, name in _files(figure)}
+    return PageFigure(figure.name, figure.number, title, label, figure.caption, source, width, files)
+
+
+def _split(title: str, labels: Iterable[str]) -> tuple[str, str]:
+    """ "Pair of maps, scenes_vgg" -> ("Pair of maps", "scenes_vgg"): a family's title and one setting's label."""
+    for label in labels:
+        if title.endswith(f", {label}"):
+            return title.removesuffix(f", {label}"), label
+    return title, ""
+
+
+def _files(figure: SavedFigure) -> Iterator[tuple[str, str]]:
+    for path in sorted(figure.png.parent.glob(f"{figure.name}.*")):
+        yield path.suffix[1:].upper(), path.name
+
+
+def embedded(figure: SavedFigure) -> tuple[str, int]:
+    """Data URI and width of a saved figure. Photographs are WebP in the page, a tenth of the bytes; the PNG file is
+    exact."""
     kind, data = "png", figure.png.read_bytes()
     image = Image.open(io.BytesIO(data))
     if len(data) > PHOTOGRAPH_BYTES:
@@ -56,5 +90,4 @@ def embedded(figure: SavedFigure) -> EmbeddedFigure:
             buffer, "WEBP", quality=90, method=2
         )  # 4, the default, takes twice as long for the same bytes
         kind, data = "webp", buffer.getvalue()
-    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return EmbeddedFigure(figure.name, figure.title, figure.caption, source, round(CSS_DPI * image.width / DPI))
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", round(CSS_DPI * image.width / DPI)

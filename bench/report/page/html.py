@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from axiom_bench.report.page import inlining
+from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
 
@@ -13,9 +14,8 @@ FIRST_SCRIPT = "theme.js"  # in the head, so that the page never shows the other
 SCRIPTS = ("page.js",)
 
 
-def assemble(title: str, facts: str, sections: Sequence[Section]) -> str:
-    """The whole page. title: the heading. facts: a sentence below it. Raises ValueError where two sections, or their
-    data, have one id."""
+def assemble(header: Header, sections: Sequence[Section]) -> str:
+    """The whole page. Raises ValueError where two sections, or their data, have one id."""
     ids = [name for section in sections for name in (section.id, *section.data)]
     if len(set(ids)) < len(ids):
         raise ValueError(f"Two sections or data of the page have one id: {sorted(ids)}.")
@@ -24,8 +24,7 @@ def assemble(title: str, facts: str, sections: Sequence[Section]) -> str:
     texts = [inlining.script(name) for name in scripts]
     return render(
         "page.html.j2",
-        title=title,
-        facts=facts,
+        header=header,
         sections=sections,
         styles=[inlining.style(name) for name in styles],
         first_script=first,

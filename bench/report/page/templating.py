@@ -19,12 +19,12 @@ def render(template: str, **values: Any) -> Markup:
 
 
 def typeset(text: str) -> Markup:
-    """Escaped, with a true minus, powers of ten, no break inside "n = 3", and the text's own line breaks."""
+    """Escaped, with a true minus, powers of ten, the text's own line breaks, and none inside "n = 3" or "p < 0.001"."""
     html = str(escape(text))
     html = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", html)
     html = html.replace("&lt;1e-6", "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>")
     html = re.sub(r"(\d)e(-?)(\d+)\b", _power, html)
-    html = re.sub(r"\bn = (?=\d)", "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}", html)
+    html = re.sub(r"\b([np]) (=|&lt;) (?=\d)", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", html)
     return Markup(html.replace("\n", "<br>"))
 
 

@@ -1,4 +1,4 @@
-"""Which method of a metric is best, and whether that can be told at all."""
+"""Which methods of a metric are best: the one with the best value, and all that can't be told to be worse than it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from axiom_bench.report.run_folder import RunFolder, Setting, Value
 
 def best(values: pd.Series, value: Value) -> pd.Series:
     """Which entries are best in the metric's direction, as printed: values that print the same tie. NaN is never best,
-    and a metric without a direction has no best entry."""
+    and a metric without a direction has no best entry. For numbers without images, such as run times."""
     defined = values.dropna()
     if not value.has_direction or defined.empty:
         return pd.Series(False, index=values.index)
@@ -18,14 +18,12 @@ def best(values: pd.Series, value: Value) -> pd.Series:
     return values.map(lambda entry: pd.notna(entry) and number(entry) == printed).astype(bool)
 
 
-def winners(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) -> pd.Series:
-    """Which of one metric's summary rows are best, on the images that all compared methods have.
-
-    None for a model with random weights, and none of the methods that aren't compared: see `common.with_common_values`.
-    """
-    if run.has_random_weights(setting.model):
-        return pd.Series(False, index=rows.index)
-    return best(rows[f"common_{value.lead}"].where(rows["compared"].eq(True)), value)
+def best_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
+    """The methods that are bold: see `comparison.Comparison.places`. None for a model with random weights."""
+    comparison = None if run.has_random_weights(setting.model) else run.comparison(setting, metric)
+    if comparison is None:
+        return frozenset()
+    return frozenset(map(str, comparison.places.index[comparison.places["is_best"].astype(bool)]))
 
 
 def on_common_images(rows: pd.DataFrame) -> bool:

@@ -17,6 +17,8 @@ from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.overview import overview_table
 from axiom_bench.report.tables.paired import paired_tables
+from axiom_bench.report.tables.pairs import pair_frame, pair_tables
+from axiom_bench.report.tables.places import place_frame, place_tables
 from axiom_bench.report.tables.runtime import runtime_table
 from axiom_bench.report.tables.statuses import status_table
 from axiom_bench.report.tables.table import Table
@@ -24,7 +26,7 @@ from axiom_bench.report.tables.table import Table
 
 def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     """Write every table as Markdown and LaTeX, and a short one for each headline metric; summary.csv (long),
-    overview.csv (wide) and runtime.csv for programs. The tables of the page.
+    overview.csv (wide), pairs.csv, places.csv and runtime.csv for programs. The tables of the page.
 
     Raises BenchError where the folder can't be written.
     """
@@ -36,6 +38,8 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
         "summary": long_frame(run, run.summary, run.split_summary),
         "overview": wide_frame(run, run.summary),
         "runtime": run.runtime,
+        "pairs": pair_frame(run),
+        "places": place_frame(run),
     }
     for name, frame in frames.items():
         files.write(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
@@ -45,6 +49,8 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 def all_tables(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> Iterator[Table]:
     """In the order of the report."""
     yield overview_table(run, summary)
+    yield from place_tables(run)
+    yield from pair_tables(run)
     yield from paired_tables(run)
     yield from metric_tables(run, summary)
     yield from correctness_tables(run, split)

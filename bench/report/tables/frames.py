@@ -8,7 +8,18 @@ from axiom_bench.report.run_folder import RunFolder, Setting
 from axiom_bench.report.statistics.runtime import milliseconds
 from axiom_bench.report.statistics.summary import KEYS
 
-_NUMBERS = ("images", "n", "rows", "mean", "median", "standard_error")
+_NUMBERS = (
+    "images",
+    "n",
+    "rows",
+    "mean",
+    "mean_low",
+    "mean_high",
+    "median",
+    "median_low",
+    "median_high",
+    "standard_error",
+)
 _COMMON = ("compared", "common_images", "common_n", "common_mean", "common_median")
 _PLACE = ["model", "layer", "data"]
 

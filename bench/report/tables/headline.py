@@ -6,12 +6,22 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from axiom_bench.report.numbers import NOTHING, counts_text
+from axiom_bench.report.numbers import counts_text
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
-from axiom_bench.report.statistics.best import winners
+from axiom_bench.report.statistics.best import best_methods
 from axiom_bench.report.statistics.summary import leading
 from axiom_bench.report.tables.table import Cell, Group, Table
-from axiom_bench.report.tables.text import common_notes, group_title, heading, marked, statistic, status_notes
+from axiom_bench.report.tables.text import (
+    BOLD_NOTE,
+    INTERVAL_NOTE,
+    common_notes,
+    construction_notes,
+    group_title,
+    heading,
+    marked,
+    statistic,
+    status_notes,
+)
 
 
 def headline_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
@@ -33,6 +43,9 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     defined = rows[rows["n"] > 0]
     notes = (
         f"Shown: {shown}. {counts_text(defined['images'], defined['n'])}.",
+        BOLD_NOTE,
+        INTERVAL_NOTE,
+        *construction_notes(run, rows),
         *common_notes(run, rows),
         *status_notes(run, rows),
     )
@@ -44,5 +57,5 @@ def _column(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value, 
     own = rows.set_index("method").reindex(methods)
     lead = "mean" if own["whole_set"].eq(True).any() else value.lead
     texts = [marked(statistic(row, lead), row) for _, row in own.iterrows()]
-    bold = winners(run, setting, own, value)
-    return [Cell(text, is_best and text != NOTHING) for text, is_best in zip(texts, bold, strict=True)]
+    best_names = best_methods(run, setting, value.name)
+    return [Cell(text, method in best_names) for text, method in zip(texts, methods, strict=True)]

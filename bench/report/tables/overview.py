@@ -5,27 +5,24 @@ from __future__ import annotations
 import pandas as pd
 
 from axiom_bench.report.last_lines import random_weights_lines
-from axiom_bench.report.numbers import NOTHING, number
+from axiom_bench.report.numbers import counts_text, number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
-from axiom_bench.report.statistics.best import best, winners
+from axiom_bench.report.statistics.best import best, best_methods
 from axiom_bench.report.statistics.runtime import TRACE, milliseconds
 from axiom_bench.report.statistics.summary import leading
-from axiom_bench.report.tables.table import Cell, Group, Table
+from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import (
+    BOLD_NOTE,
     common_notes,
-    error_notes,
+    construction_notes,
     heading,
-    marked,
+    interval_notes,
     metric_notes,
-    statistic,
+    statistic_cell,
     status_notes,
 )
 
 TIME = Value("time", "Run time", better="lower")
-LEGEND = (
-    "Bold: best in the arrow's direction, within a group. Images, rows: those with status ok, the fewest and the most "
-    "over the columns. s.e.: standard error."
-)
 
 
 def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
@@ -38,33 +35,42 @@ def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
         Group(run.label(setting), _rows(run, setting, rows_at(rows, setting), values)) for setting in run.settings
     ]
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
-    header = ("Method", "Images", "Rows", *(heading(value, value.name in whole_set) for value in values), *time)
-    row_notes = (*common_notes(run, rows), *metric_notes(values), *status_notes(run, rows), *_missing(run), *_kept(run))
-    notes = (*random_weights_lines(run), LEGEND, *error_notes(run, bool(whole_set)), *_time_notes(run), *row_notes)
+    header = ("Method", *(heading(value, value.name in whole_set) for value in values), *time)
+    notes = (
+        *random_weights_lines(run), *_counts(run, rows), BOLD_NOTE, *interval_notes(run, bool(whole_set)),
+        *construction_notes(run, rows), *common_notes(run, rows), *status_notes(run, rows), *_time_notes(run),
+        *metric_notes(values), *_missing(run), *_kept(run),
+    )  # fmt: skip
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
 
 
 def _rows(run: RunFolder, setting: Setting, summary: pd.DataFrame, values: list[Value]) -> tuple[tuple[Cell, ...], ...]:
-    methods = list(dict.fromkeys(summary["method"]))
-    columns = [_counts(summary, methods, name) for name in ("images", "n")]
+    """A row for each method that has a value; notes say why others have none."""
+    measured = set(summary.loc[summary["n"] > 0, "method"])
+    methods = [method for method in dict.fromkeys(summary["method"]) if method in measured]
+    columns = []
     for value in values:
         rows = summary[summary["metric"] == value.name].set_index("method").reindex(methods)
         lead = "mean" if rows["whole_set"].eq(True).any() else value.lead
-        texts = [marked(statistic(row, lead), row) for _, row in rows.iterrows()]
-        is_best = winners(run, setting, rows, value)
-        columns.append([Cell(*pair) for pair in zip(texts, is_best, strict=True)])
+        best_names = best_methods(run, setting, value.name)
+        columns.append([statistic_cell(row, lead, method in best_names) for method, row in rows.iterrows()])
     if len(run.runtime):
         times = milliseconds(run, setting)
         total = times.reindex(methods) + times.get(TRACE, float("nan"))
-        columns.append([Cell(number(ms), bold) for ms, bold in zip(total, best(total, TIME), strict=True)])
-    return tuple((Cell(method), *cells) for method, *cells in zip(methods, *columns, strict=True))
+        columns.append([numeric(ms, bold=bold) for ms, bold in zip(total, best(total, TIME), strict=True)])
+    return tuple((Cell(run.method_title(name)), *cells) for name, *cells in zip(methods, *columns, strict=True))
 
 
-def _counts(summary: pd.DataFrame, methods: list[str], name: str) -> list[Cell]:
-    """Each method's smallest and largest count over the columns."""
-    counts = summary.groupby("method")[name].agg(["min", "max"]).astype(int).reindex(methods)
-    pairs = zip(counts["min"], counts["max"], strict=True)
-    return [Cell(f"{low}" if low == high else f"{low}{NOTHING}{high}") for low, high in pairs]
+def _counts(run: RunFolder, summary: pd.DataFrame) -> list[str]:
+    """How many images and rows a setting has."""
+    labels: dict[str, list[str]] = {}
+    for setting in run.settings:
+        rows = rows_at(summary, setting)
+        if (rows["n"] > 0).any():
+            counts = counts_text([rows["images"].max()], [rows["n"].max()])
+            labels.setdefault(counts, []).append(run.label(setting))
+    parts = [counts if len(labels) == 1 else f"{', '.join(names)} {counts}" for counts, names in labels.items()]
+    return [f"{'; '.join(parts)}; a row is an image and an explained class."] if parts else []
 
 
 def _time_notes(run: RunFolder) -> list[str]:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from axiom_bench.report.last_lines import compare_in
-from axiom_bench.report.numbers import number
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.paired import SIGNIFICANCE
-from axiom_bench.report.tables.table import Cell, Group, Table, row
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import group_title
 
 
@@ -20,23 +19,27 @@ def paired_tables(run: RunFolder) -> Iterator[Table]:
     control = run.options.compare
     if control is None:
         return
-    header = ("Against", "Images", f"{control} better", "Same", "Worse", "Median difference", "p", "p, Holm")
+    title_of_control = run.method_title(control)
+    header = ("Against", "Images", f"{title_of_control} better", "Same", "Worse", "Median difference", "p", "p, Holm")
     values = [value for value in map(run.value, run.metrics) if value.has_direction]
     for i, setting in enumerate(run.settings, start=1):
         tests = compare_in(run, setting, control, values)
-        groups = (Group(group_title(v), tuple(_rows(tests[tests["metric"] == v.name]))) for v in values)
-        title = f"{control} against the others, {run.label(setting)}"
-        yield Table(
-            f"paired_{i}", title, header, tuple(group for group in groups if group.rows), _notes(control, tests)
+        rows_of = {value: tuple(_rows(run, tests[tests["metric"] == value.name])) for value in values}
+        groups = tuple(Group(group_title(value), rows, value.name) for value, rows in rows_of.items() if rows)
+        title, label, notes = (
+            f"{title_of_control} against the others",
+            run.label(setting),
+            _notes(title_of_control, tests),
         )
+        yield Table(f"paired_{i}", f"{title}, {label}", header, groups, notes, family=title, label=label)
 
 
-def _rows(tests: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
+def _rows(run: RunFolder, tests: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
     for test in tests.to_dict("records"):
-        counts = (str(test[name]) for name in ("n", "better", "same", "worse"))
-        numbers = (number(test[name]) for name in ("difference", "p", "adjusted"))
-        *cells, last = row(test["method"], *counts, *numbers)
-        yield (*cells, Cell(last.text, test["adjusted"] < SIGNIFICANCE))
+        counts = (count(test[name]) for name in ("n", "better", "same", "worse"))
+        numbers = (numeric(test[name]) for name in ("difference", "p"))
+        adjusted = numeric(test["adjusted"], bold=test["adjusted"] < SIGNIFICANCE)
+        yield (Cell(run.method_title(test["method"])), *counts, *numbers, adjusted)
 
 
 def _notes(control: str, tests: pd.DataFrame) -> tuple[str, ...]:
@@ -45,6 +48,7 @@ def _notes(control: str, tests: pd.DataFrame) -> tuple[str, ...]:
     return (
         "Images: those where both have a value; an image with several rows counts once, by its mean difference. "
         f"Better, same, worse: the images on which {control} is. Median difference: of {control} minus the other.",
-        "p: Wilcoxon's signed-rank test over the images that differ, two-sided. p, Holm: adjusted for all rows of its "
-        f"metric; bold below {SIGNIFICANCE:g}. It says that a difference isn't chance, not that it is large.",
+        "p: Wilcoxon's signed-rank test over the images that differ, for values that are 0 or 1 the exact sign test; "
+        f"two-sided. p, Holm: adjusted for the rows of its metric in this table; bold below {SIGNIFICANCE:g}. It says "
+        "that a difference isn't chance, not that it is large.",
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.report.numbers import NOTHING, number
+from axiom_bench.report.numbers import NOTHING
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
-from axiom_bench.report.tables.table import Cell, Group, Table, row
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 
 HEADER = ("Step", "Method", "ms/image", "Forwards", "Trunk fwd / bwd", "Head fwd / bwd", "Peak MiB", "Batch", "Device")
 STEPS = ("forward", "trace", "ablation_drops", "method")
@@ -23,22 +23,23 @@ def runtime_table(run: RunFolder) -> Table:
     order = run.runtime.assign(step=pd.Categorical(run.runtime["step"], STEPS, ordered=True))
     order = order.sort_values(["model", "layer", "step", "method"])
     groups = [
-        Group(f"{model} {layer}", tuple(_row(entry) for entry in rows.to_dict("records")))
+        Group(f"{model} {layer}", tuple(_row(run, entry) for entry in rows.to_dict("records")))
         for (model, layer), rows in order.groupby(["model", "layer"], observed=True)
     ]
     notes = (NOTE,) if groups else ("Run time wasn't measured in this run.",)
     return Table("runtime", "Run time", HEADER, tuple(groups), notes, text_columns=2, text_last=True)
 
 
-def _row(entry: dict[Any, Any]) -> tuple[Cell, ...]:
+def _row(run: RunFolder, entry: dict[Any, Any]) -> tuple[Cell, ...]:
     memory = entry["peak_memory_bytes"]
-    return row(
-        str(entry["step"]).replace("_", " "),
-        NOTHING if entry["method"] == METHOD_FREE else str(entry["method"]),
-        number(entry["milliseconds_per_image"]),
-        number(entry["forwards"]),
-        *(f"{entry[f'{part}_forward']:g} / {entry[f'{part}_backward']:g}" for part in ("trunk", "head")),
-        NOTHING if pd.isna(memory) else f"{memory / 2**20:,.0f}",
-        str(entry["batch_size"]),
-        entry["device"],
+    passes = ((entry[f"{part}_forward"], entry[f"{part}_backward"]) for part in ("trunk", "head"))
+    return (
+        Cell(str(entry["step"]).replace("_", " ")),
+        Cell(NOTHING if entry["method"] == METHOD_FREE else run.method_title(str(entry["method"]))),
+        numeric(entry["milliseconds_per_image"]),
+        numeric(entry["forwards"]),
+        *(Cell(f"{forward:g} / {backward:g}", numbers=(forward, backward)) for forward, backward in passes),
+        numeric(memory / 2**20, NOTHING if pd.isna(memory) else f"{memory / 2**20:,.0f}"),
+        count(entry["batch_size"]),
+        Cell(str(entry["device"])),
     )

@@ -8,7 +8,7 @@ import pandas as pd
 
 from axiom_bench.report.run_folder import RunFolder, rows_at
 from axiom_bench.report.tables.table import Cell, Group, Table, row
-from axiom_bench.report.tables.text import by_metric, methods_by_status
+from axiom_bench.report.tables.text import by_metric, methods_by_status, names_of
 
 HEADER = ("Metrics", "Status", "Methods", "Rows of each")
 
@@ -33,4 +33,4 @@ def _rows(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
             for (status, count), methods in methods_by_status(rows).items():
                 metrics.setdefault((status, count, methods), []).append(value.title)
     for (status, count, methods), titles in metrics.items():
-        yield row("; ".join(titles), status, ", ".join(methods), count)
+        yield row("; ".join(titles), status, names_of(run, methods), count)

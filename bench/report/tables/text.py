@@ -2,46 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
-from axiom_bench.report.numbers import NOTHING, PLUS_MINUS, counts_text, number, with_error
+from axiom_bench.columns import OK
+from axiom_bench.report.numbers import NOTHING, counts_text, with_interval
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value, rows_at
 from axiom_bench.report.statistics import whole_set as whole_sets
 from axiom_bench.report.statistics.best import on_common_images
+from axiom_bench.report.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.report.statistics.summary import counts_of
+from axiom_bench.report.tables.reasons import reason
+from axiom_bench.report.tables.table import Cell
 
 ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
 PARTIAL = "\N{DAGGER}"
 PARTIAL_NOTE = (
-    f"{PARTIAL} fewer images or rows than another method has. Bold is then the best on those that all compared methods "
+    f"{PARTIAL} fewer images or rows than another method has. Methods are compared on those that all compared methods "
     "have (values: table of all metrics); a method that lacks more than a tenth isn't compared. In common:"
+)
+CONSTRUCTED = "\N{DOUBLE DAGGER}"
+BOLD_NOTE = (
+    "Bold: the best value, and all that can't be told to be worse (Wilcoxon's signed-rank test by image, for values "
+    "that are 0 or 1 the exact sign test, 5 % after Holm over all pairs); nothing where no method is worse than the "
+    "best."
+)
+INTERVAL_NOTE = (
+    "In brackets: 95 % intervals by a bootstrap over images, all rows of an image together; fewer than "
+    f"{FEWEST_IMAGES} images have none."
 )
 LAYER_ALONE = "(layer alone)"
 MAX_NOTES = 8
-ERROR_NOTE = (
-    "Standard errors are by image, all rows of an image together: of the mean over rows, from the images' sums."
-)
 WHOLE_SET_NOTE = (
-    "Those of values of the whole data set are by image too: the standard deviation over the run's resamples of the "
-    "images (bootstrap)."
+    "Intervals of values of the whole data set reach 1.96 standard deviations of the run's resamples of the images."
 )
 
 
-def name_of(method: str) -> str:
-    """The method as a table names it; a method-free metric belongs to the layer alone."""
-    return LAYER_ALONE if method == METHOD_FREE else method
+def name_of(run: RunFolder, method: str) -> str:
+    """The method as people read it; a method-free metric belongs to the layer alone."""
+    return LAYER_ALONE if method == METHOD_FREE else run.method_title(method)
+
+
+def names_of(run: RunFolder, methods: Iterable[str]) -> str:
+    """Methods as people read them, in one list."""
+    return ", ".join(name_of(run, method) for method in methods)
+
+
+def group_name(run: RunFolder, group: Iterable[str]) -> str:
+    """Methods that coincide: "HiResCAM = XGrad-CAM"."""
+    return " = ".join(name_of(run, method) for method in group)
 
 
 def heading(value: Value, whole_set: bool = False) -> str:
-    """A wide table's column, in two lines: "Conservation error", "median (mean) ↓"; the arrow points to the better.
+    """A wide table's column, in two lines: "Conservation error", "median [95 %] ↓"; the arrow points to the better.
 
     whole_set: the column holds values of the whole data set.
     """
-    statistic = "median (mean)" if value.lead == "median" else f"mean {PLUS_MINUS} s.e."
-    statistic = f"whole data set {PLUS_MINUS} s.e." if whole_set else statistic
-    return f"{value.title}\n{statistic}{ARROWS.get(value.better, '')}"
+    statistic = "whole data set" if whole_set else value.lead
+    return f"{value.title}\n{statistic} [95 %]{ARROWS.get(value.better, '')}"
 
 
 def group_title(value: Value, whole_set: bool = False) -> str:
@@ -52,17 +72,37 @@ def group_title(value: Value, whole_set: bool = False) -> str:
 
 
 def statistic(row: pd.Series, lead: str) -> str:
-    """A summary row's leading statistic, with the other beside it: "0.120 (0.340)" or "0.120 ± 0.012"."""
+    """A summary row's mean or median with its interval: "0.120 [0.101, 0.137]"."""
     if not row.get("n", 0) > 0:
         return NOTHING
-    if lead == "median":
-        return f"{number(row['median'])} ({number(row['mean'])})"
-    return with_error(row["mean"], row["standard_error"])
+    return with_interval(row[lead], row[f"{lead}_low"], row[f"{lead}_high"])
+
+
+def statistic_cell(row: pd.Series, lead: str, bold: bool = False) -> Cell:
+    """`statistic`, marked, with its numbers."""
+    known = tuple(float(row[name]) for name in (lead, f"{lead}_low", f"{lead}_high")) if row.get("n", 0) > 0 else ()
+    return Cell(marked(statistic(row, lead), row), bold, tuple(value for value in known if math.isfinite(value)))
 
 
 def marked(text: str, row: pd.Series) -> str:
-    """The text of a value with a mark where the method has fewer rows than another method of the metric."""
-    return text + PARTIAL if text != NOTHING and row.get("partial") == True else text  # noqa: E712 - it may be NaN
+    """The text of a value with a mark where the method has fewer rows than another method of the metric, and where it
+    wins by construction."""
+    if text == NOTHING:
+        return text
+    marks = {PARTIAL: row.get("partial"), CONSTRUCTED: row.get("by_construction")}
+    return text + "".join(mark for mark, is_marked in marks.items() if is_marked == True)  # noqa: E712 - it may be NaN
+
+
+def construction_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
+    """Which methods win by construction in what, of these summary rows."""
+    rows = summary[summary["by_construction"].astype(bool) & (summary["n"] > 0)]
+    methods = {str(name): run.value(str(name)).title for name in dict.fromkeys(rows["metric"])}
+    parts = [f"{title} of {names_of(run, _unique(rows, name))}" for name, title in methods.items()]
+    return [f"{CONSTRUCTED} 0 by the method's own formula, so not ranked: {'; '.join(parts)}."] if parts else []
+
+
+def _unique(rows: pd.DataFrame, metric: str) -> list[str]:
+    return list(dict.fromkeys(map(str, rows.loc[rows["metric"] == metric, "method"])))
 
 
 def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
@@ -71,7 +111,7 @@ def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     for setting in run.settings:
         for value, _, rows in by_metric(run, rows_at(summary, setting)):
             if on_common_images(rows):
-                labels_of.setdefault(f"{value.title} {_common(rows)}", []).append(run.label(setting))
+                labels_of.setdefault(f"{value.title} {_common(run, rows)}", []).append(run.label(setting))
     if not labels_of:
         return []
     several = summary[["model", "layer", "data"]].drop_duplicates().shape[0] > 1
@@ -79,28 +119,29 @@ def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     return [f"{PARTIAL_NOTE} {'; '.join(parts)}."]
 
 
-def _common(rows: pd.DataFrame) -> str:
-    """ "n = 60 images, 112 rows, without random": the images that all compared methods have, and who isn't compared."""
+def _common(run: RunFolder, rows: pd.DataFrame) -> str:
+    """ "n = 60 images, 112 rows, without Random": the images that all compared methods have, and who isn't compared."""
     compared = rows[rows["compared"]]
-    others = ", ".join(rows.loc[(rows["n"] > 0) & ~rows["compared"], "method"])
+    others = names_of(run, rows.loc[(rows["n"] > 0) & ~rows["compared"], "method"])
     counts = counts_text(compared["common_images"], compared["common_n"]) if len(compared) else "none"
     return f"{counts}, without {others}" if others else counts
 
 
-def error_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
-    """What the standard errors of a table are, and which of them the run must compute."""
-    yield f"{ERROR_NOTE} {WHOLE_SET_NOTE}" if has_whole_set else ERROR_NOTE
+def interval_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
+    """What the intervals of a table are, and which of them the run must compute."""
+    yield f"{INTERVAL_NOTE} {WHOLE_SET_NOTE}" if has_whole_set else INTERVAL_NOTE
     if has_whole_set:
         yield from whole_sets.problems(run)
 
 
-def other_statuses(statuses: str) -> str:
-    """The counts of what isn't ok, added up: "ok:3 zero_map:1 ok:2 zero_map:1" -> "zero_map 2"; a dash for none."""
+def without_value(statuses: str) -> str:
+    """The counts of what isn't ok, added up: "ok:3 zero_map:1 zero_map:1" -> "map is zero everywhere: 2"; a dash for
+    none."""
     total: dict[str, int] = {}
     for pair in statuses.split():
         for name, count in counts_of(pair).items():
             total[name] = total.get(name, 0) + count
-    return ", ".join(f"{name} {count}" for name, count in total.items() if name != "ok") or NOTHING
+    return ", ".join(f"{reason(name)}: {count:,}" for name, count in total.items() if name != OK) or NOTHING
 
 
 def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -110,7 +151,7 @@ def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ..
         for status, count in counts_of(row["statuses"]).items():
             if status != "ok":
                 key = (status, f"{count} of {row['rows']}")
-                methods[key] = (*methods.get(key, ()), name_of(str(row["method"])))
+                methods[key] = (*methods.get(key, ()), str(row["method"]))
     return methods
 
 
@@ -124,15 +165,18 @@ def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bo
 
 
 def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
-    """One sentence for each metric and methods where rows aren't ok: the reason for a smaller count, or a dash."""
+    """One sentence for each reason and methods: why a value is missing (a dash), or of fewer rows."""
     labels_of: dict[str, list[str]] = {}
     for setting in run.settings:
-        titles_of: dict[tuple[str, ...], list[str]] = {}
+        titles_of: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
         for value, _, rows in by_metric(run, rows_at(summary, setting)):
             for (status, count), names in methods_by_status(rows).items():
-                titles_of.setdefault((f"{status} {count}", *names), []).append(value.title)
-        for (status, *methods), titles in titles_of.items():
-            labels_of.setdefault(f"{_listed(titles)} of {_listed(methods)}: {status}.", []).append(run.label(setting))
+                titles_of.setdefault((status, count, names), []).append(value.title)
+        for (status, count, methods), titles in titles_of.items():
+            part, total = count.split(" of ")
+            how = "Not measured" if part == total else f"On {part} of {total} rows not measured"
+            what = f"{how}, {reason(status)}: {_listed(titles)} of {names_of(run, methods)}."
+            labels_of.setdefault(what, []).append(run.label(setting))
     notes = [
         sentence if len(labels) == len(run.settings) else f"{_listed(labels)}: {sentence}"
         for sentence, labels in labels_of.items()

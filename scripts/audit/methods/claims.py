@@ -162,7 +162,9 @@ CLAIMS: dict[str, Claim] = {
     "grad_cam_ablation_memory": Claim("defect", "Nothing outlives the call."),
     "grad_cam_eigen_centred": Claim(
         "documented choice",
-        "F V_1, V_1 the first right singular vector of F itself (Eigen-CAM: L = O V_1, O = U S V^T).",
+        "F V_1, V_1 the first right singular vector of F itself (Eigen-CAM: L = O V_1, O = U S V^T). Eigen-Grad-CAM "
+        "and Seg-Eigen-CAM are held against the same projection, of g F and |g| F; the one has no paper, and of the "
+        "other's only the equations that the library quotes were at hand.",
         (
             _grad_cam(
                 "utils/svd_on_activations.py",

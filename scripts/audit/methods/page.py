@@ -48,6 +48,13 @@ def _head(findings: Sequence[MethodFinding]) -> list[str]:
         + f"{max(finding.batch for finding in findings):.1g} on these networks; the cases below show larger ones.",
         f"- {_counts()}",
         "",
+        *paragraph(
+            """Not compared on this page are classes whose target layers depend on the network: RefineCAM of grad-cam
+            and torchcam, which takes several, and torchcam's LeGrad, which takes a vision transformer's blocks.
+            The adapters run them where `params` names the layers ([methods.md](methods.md)), and
+            `tests/methods/test_peers_layers.py` compares both with their formulas. grad-cam's SESS and
+            DeepFeatureFactorization have no counterpart here, its RandomCAM and sobel_cam are controls."""
+        ),
     ]
 
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.text import Text
 
+from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures import (
     all_figures,
     axiom_plane,
@@ -29,7 +30,7 @@ from axiom_bench.report.figures import (
 )
 from axiom_bench.report.figures.axis import fit
 from axiom_bench.report.figures.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
-from axiom_bench.report.figures.pictures import load, overlay
+from axiom_bench.report.figures.pictures import load
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
 
@@ -195,7 +196,7 @@ def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
     gap = round(map_grid.GAP * width)
     top, left = height + gap, 2 * (width + gap)  # of the second image's row, the second method
     tile = axes.images[0].get_array()[top : top + height, left : left + width]
-    np.testing.assert_array_equal(tile, overlay(pictures.images[1], pictures.heatmaps[1, 1]))
+    np.testing.assert_array_equal(tile, blend(pictures.images[1], pictures.heatmaps[1, 1]))
     words = [text.get_text() for text in axes.texts]
     assert words[:3] == ["image", "grad_cam", "xgrad_cam"]
     assert words[7] == "seven"
@@ -220,10 +221,10 @@ def test_no_choice_is_a_sentence(make_run: Any, make_records: Any, edit_manifest
 def test_overlay_is_hot_where_the_map_is() -> None:
     heat = np.zeros((4, 6))
     heat[1, 4] = 1
-    shown = overlay(np.full((4, 6, 3), 128, np.uint8), heat).astype(int)
+    shown = blend(np.full((4, 6, 3), 128, np.uint8), heat).astype(int)
     redness = shown[..., 0] - shown[..., 2]
     assert np.unravel_index(redness.argmax(), redness.shape) == (1, 4)
-    assert (overlay(np.zeros((2, 2, 3), np.uint8), np.full((2, 2), np.nan)) >= 0).all()
+    assert (blend(np.zeros((2, 2, 3), np.uint8), np.full((2, 2), np.nan)) >= 0).all()
 
 
 def test_names_break_at_underscores() -> None:

@@ -9,9 +9,11 @@ import pytest
 from markupsafe import Markup
 
 from axiom_bench.report.page import inlining
+from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
 
+HEADER = Header("above", "A title", {"Networks": "one"})
 MARKUP = "</script><script>alert(1)</script><!--"
 
 
@@ -21,7 +23,7 @@ def make_page(tmp_path: Path) -> Any:
 
     def make(*sections: Section) -> Path:
         path = tmp_path / "page.html"
-        path.write_text(assemble("A title", "Facts.", sections), encoding="utf-8")
+        path.write_text(assemble(HEADER, sections), encoding="utf-8")
         return path
 
     return make
@@ -37,7 +39,7 @@ def test_sections_are_in_the_index(make_page: Any, open_page: Any) -> None:
 
 def test_two_sections_of_one_id_are_refused() -> None:
     with pytest.raises(ValueError, match="one id"):
-        assemble("", "", [Section("a", "A", Markup("")), Section("b", "B", Markup(""), data={"a": 1})])
+        assemble(HEADER, [Section("a", "A", Markup("")), Section("b", "B", Markup(""), data={"a": 1})])
 
 
 def test_the_theme_is_the_systems_until_a_reader_chooses(make_page: Any, open_page: Any) -> None:

@@ -76,8 +76,13 @@ def common(run: RunFolder, metric: str = "hit") -> dict[str, list[Any]]:
     }
 
 
-# Of 20 images `silent` is right on 8 and has no map on 12; `steady` is right on 15 of 20, on 5 of those 8.
-SILENT = {"silent": [1.0] * 8 + [NAN] * 12, "steady": [1.0] * 5 + [0.0] * 3 + [1.0] * 10 + [0.0] * 2}
+# Of 20 images `silent` is right on 8 and has no map on 12; `steady` is right on 15 of 20, on 5 of those 8; `poor` on
+# none.
+SILENT = {
+    "silent": [1.0] * 8 + [NAN] * 12,
+    "steady": [1.0] * 5 + [0.0] * 3 + [1.0] * 10 + [0.0] * 2,
+    "poor": [0.0] * 20,
+}
 
 
 def test_a_method_that_says_nothing_does_not_win(make_folder: MakeFolder) -> None:
@@ -85,39 +90,47 @@ def test_a_method_that_says_nothing_does_not_win(make_folder: MakeFolder) -> Non
     assert common(run)["steady"] == [True, False, 20, 20, 0.75, 1.0]
     assert common(run)["silent"][:4] == [False, True, 0, 0]
     table = overview_table(run, run.summary)
-    assert bold_cells(table) == {"silent": [], "steady": ["0.750 ± 0.099"]}
-    assert texts(table)["silent"][2] == "1.00 ± 0.00†"
+    assert bold_cells(table) == {"silent": [], "steady": ["0.750 [0.510, 0.896]"], "poor": []}
+    assert texts(table)["silent"][0] == "1.00†"  # eight images have no interval
     assert any("In common: Hit n = 20 images, 20 rows, without silent." in note for note in table.notes)
     (details,) = metric_tables(run, run.summary)
-    assert bold_cells(details) == {"silent": [], "steady": ["0.750"]}
-    hit = report.headline(run)[0]
-    assert hit == "Hit (mean, higher is better): net: steady 0.750 (n = 20 images, 20 rows in common)"
-    assert not [drawing for drawing in ranking.draw(run) if isinstance(drawing, Drawing)]  # one method has no order
+    assert bold_cells(details) == {"silent": [], "steady": ["0.750"], "poor": []}
+    assert report.headline(run)[0] == (
+        "Hit (mean, higher is better): net: steady 0.750 [0.510, 0.896], better than all others "
+        "(n = 20 images, 20 rows in common)"
+    )
 
 
-# b's mean, 2 of 20, is above a's, 1 of 18; but on the 18 images that both have a is right once and b never.
-FEW = {"a": [1.0] + [0.0] * 17 + [NAN] * 2, "b": [0.0] * 18 + [1.0] * 2, "c": [0.0] * 20}
+def test_one_method_has_no_order(make_folder: MakeFolder) -> None:
+    run = make_folder(rows("hit", {name: SILENT[name] for name in ("silent", "steady")}))
+    assert bold_cells(overview_table(run, run.summary)) == {"silent": [], "steady": []}
+    assert not [drawing for drawing in ranking.draw(run) if isinstance(drawing, Drawing)]
+
+
+# b's mean, 1.26, is above a's; but on the 18 images that both have a is above b.
+FEW = {"a": [0.5] * 18 + [NAN] * 2, "b": [0.4] * 18 + [9.0] * 2, "c": [0.3] * 20}
 
 
 def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_folder: MakeFolder) -> None:
     run = make_folder(pd.concat([rows("hit", FEW), rows("error", {name: [1.0] * 20 for name in FEW})]))
-    means = {"a": 1 / 18, "b": 0.0, "c": 0.0}
+    means = {"a": 0.5, "b": 0.4, "c": 0.3}
     for method, mean in means.items():
         compared, partial, images, n, value, _ = common(run)[method]
         assert (compared, partial, images, n) == (True, method == "a", 18, 18)
         assert value == pytest.approx(mean, rel=1e-15)
     assert common(run, "error")["a"][:4] == [True, False, 20, 20]
     table = overview_table(run, run.summary)
-    assert bold_cells(table) == {"a": ["0.0556 ± 0.0556†", "1.00 (1.00)"], "b": ["1.00 (1.00)"], "c": ["1.00 (1.00)"]}
-    assert texts(table)["b"][2] == "0.100 ± 0.069"
+    assert bold_cells(table) == {"a": ["0.500 [0.500, 0.500]†"], "b": [], "c": []}  # all errors coincide
+    assert texts(table)["b"][0].startswith("1.26 [")
     (details,) = metric_tables(run, run.summary)
     assert details.header[-2] == "In common"
-    assert bold_cells(details) == {"a": ["0.0556"], "b": [], "c": []}
-    assert [row[-2] for row in texts(details).values()] == ["0.0556", "0", "0"]
+    assert bold_cells(details) == {"a": ["0.500"], "b": [], "c": []}
+    assert [row[-2] for row in texts(details).values()] == ["0.500", "0.400", "0.300"]
     assert [row[-2] for row in texts(details, 1).values()] == ["", "", ""]  # the same images for all
-    assert report.headline(run)[0].endswith("net: a 0.0556 (n = 18 images, 18 rows in common)")
+    line = "net: a 0.500 [0.500, 0.500], better than all others (n = 18 images, 18 rows in common)"
+    assert report.headline(run)[0].endswith(line)
     (order,) = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Drawing)]
-    assert [text.get_text() for text in order.draw().axes[0].texts][:3] == ["0.0556", "0", "0"]
+    assert [text.get_text() for text in order.draw().axes[0].texts][:3] == ["0.500", "0.400", "0.300"]
 
 
 def test_the_median_of_a_ratio_is_over_the_common_images(make_folder: MakeFolder) -> None:
@@ -133,7 +146,7 @@ def test_a_method_that_a_metric_does_not_apply_to_changes_nothing(make_folder: M
     assert common(run)["a"][:4] == [True, False, 10, 10]
     assert common(run)["off_scale"][:4] == [False, False, 0, 0]
     table = overview_table(run, run.summary)
-    assert bold_cells(table) == {"a": [], "b": ["0.400 ± 0.000"], "off_scale": []}
+    assert bold_cells(table) == {"a": [], "b": ["0.400 [0.400, 0.400]"]}
     assert not any("In common" in note for note in table.notes)
 
 
@@ -185,7 +198,7 @@ def test_correct_and_wrong_images_have_common_images_of_their_own(make_folder: M
     # Of the ten wrong ones a has eight, fewer than nine tenths: b and c are compared on all ten.
     assert counts == {("a", "correct"): 10, ("b", "correct"): 10, ("c", "correct"): 10,
                       ("a", "wrong"): 0, ("b", "wrong"): 10, ("c", "wrong"): 10}  # fmt: skip
-    assert bold_cells(table)["a"] == ["0.100 ± 0.100"]
+    assert not any(any(cells) for cells in bold_cells(table).values())
     assert "†" in texts(table)["a"][3]
 
 
@@ -193,7 +206,7 @@ def test_random_weights_rank_nothing_on_any_images(make_folder: MakeFolder) -> N
     models = {"net": {"layer": "last", "random_weights": True}}
     run = make_folder(rows("hit", FEW), models=models)
     assert not any(any(cells) for cells in bold_cells(overview_table(run, run.summary)).values())
-    assert "net: 0 to 0.100 over 3 methods" in report.headline(run)[1]
+    assert "net: 0.300 to 1.26 over 3 methods" in report.headline(run)[1]
 
 
 def test_a_metric_without_a_direction_is_never_bold(make_folder: MakeFolder) -> None:
@@ -210,33 +223,53 @@ def whole_set(run: RunFolder, **columns: Any) -> pd.DataFrame:
     return pd.DataFrame({**names, "replicates": [[], []], "common_replicates": [[], []], **columns})
 
 
+def replicates(run: RunFolder, values: list[list[float]]) -> RunFolder:
+    """The run with these resampled values of methods a and b."""
+    stored = run.whole_set.assign(replicates=values, common_replicates=values)
+    return RunFolder(run.path, run.manifest, run.records, run.class_records, run.runtime, stored)
+
+
+def with_whole_set(run: RunFolder, **columns: Any) -> RunFolder:
+    return RunFolder(run.path, run.manifest, run.records, run.class_records, run.runtime, whole_set(run, **columns))
+
+
 def test_values_of_the_whole_data_set_lead_and_alone_are_bold(make_folder: MakeFolder) -> None:
     values = {"a": [0.9] * 20, "b": [0.8] * 20}
     stars = rows("hit", {"a": [0.4], "b": [0.6]}).assign(image_id="*", target_class=-1, predicted_class=-1)
     records = pd.concat([rows("hit", values), stars])
     run = make_folder(records)
-    (details,) = metric_tables(run, run.summary)
+    values = {"value": [0.4, 0.6], "common_value": [0.4, 0.6]}
+    counts = dict.fromkeys(("images", "rows", "common_images", "common_rows"), 20)
+    sure = replicates(with_whole_set(run, **values, **counts), [[0.39, 0.4, 0.41], [0.61, 0.6, 0.62]])
+    (details,) = metric_tables(sure, sure.summary)
     assert [group.title for group in details.groups] == [
         "Hit of the whole data set [share], higher is better", "Hit [share], higher is better",
     ]  # fmt: skip
-    assert bold_cells(details) == {"a": [], "b": ["0.600"]}
+    assert bold_cells(details) == {"a": [], "b": ["0.600 [0.580, 0.620]"]}
     assert bold_cells(details, 1) == {"a": [], "b": []}
+    unsure = replicates(sure, [[0.2, 0.4, 0.8], [0.7, 0.6, 0.3]])
+    without = replicates(sure, [[], []])  # as records of several runs that were combined
+    for other in (run, unsure, without):
+        (details,) = metric_tables(other, other.summary)
+        assert bold_cells(details) == {"a": [], "b": []}
 
 
 def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(make_folder: MakeFolder) -> None:
     """Without values of images under its name it stood on one image, "*"."""
     stars = rows("hit", {"a": [0.7], "b": [0.6]}).assign(image_id="*", target_class=-1, predicted_class=-1)
     run = make_folder(stars)
-    stored = whole_set(run, value=[0.7, 0.6], images=[18, 20], rows=[30, 33], common_value=[0.7, 0.75],
-                       common_images=[18, 18], common_rows=[30, 30])  # fmt: skip
-    run = RunFolder(run.path, run.manifest, run.records, run.class_records, run.runtime, stored)
+    run = with_whole_set(run, value=[0.7, 0.6], images=[18, 20], rows=[30, 33], common_value=[0.7, 0.75],
+                         common_images=[18, 18], common_rows=[30, 30])  # fmt: skip
+    run = replicates(run, [[0.69, 0.7, 0.71], [0.74, 0.75, 0.77]])
     (details,) = metric_tables(run, run.summary)
     cells = texts(details)
     assert [row[:2] for row in cells.values()] == [["18", "30"], ["20", "33"]]
-    assert cells["a"][3] == "0.700†"
+    assert cells["a"][3].startswith("0.700 [")
+    assert cells["a"][3].endswith("]†")
     assert bold_cells(details) == {"a": [], "b": ["0.750"]}  # on the common rows
     assert report.headline(run)[0] == (
-        "Hit (whole data set, higher is better): net: b 0.750 (n = 18 images, 30 rows in common)"
+        "Hit (whole data set, higher is better): net: b 0.750 [0.720, 0.780], better than all others "
+        "(n = 18 images, 30 rows in common)"
     )
 
 
@@ -244,9 +277,8 @@ def test_a_run_of_an_earlier_version_keeps_its_values(make_folder: MakeFolder) -
     """Which stored no number of rows."""
     stars = rows("hit", {"a": [0.7], "b": [0.6]}).assign(image_id="*", target_class=-1, predicted_class=-1)
     run = make_folder(stars)
-    stored = whole_set(run, value=[0.7, 0.6], images=[20, 20], rows=NAN, common_value=[0.7, 0.6],
-                       common_images=[20, 20], common_rows=NAN)  # fmt: skip
-    run = RunFolder(run.path, run.manifest, run.records, run.class_records, run.runtime, stored)
+    run = with_whole_set(run, value=[0.7, 0.6], images=[20, 20], rows=NAN, common_value=[0.7, 0.6],
+                         common_images=[20, 20], common_rows=NAN)  # fmt: skip
     assert common(run) == {"a": [True, False, 20, 20, 0.7, 0.7], "b": [True, False, 20, 20, 0.6, 0.6]}
 
 

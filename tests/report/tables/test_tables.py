@@ -15,9 +15,11 @@ from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import wide_frame
 from axiom_bench.report.tables.overview import overview_table
+from axiom_bench.report.tables.pairs import pair_frame, pair_tables
+from axiom_bench.report.tables.places import place_frame, place_tables
 from axiom_bench.report.tables.statuses import status_table
 from axiom_bench.report.tables.table import Table
-from axiom_bench.report.tables.text import other_statuses, target_note
+from axiom_bench.report.tables.text import target_note, without_value
 
 AXIOMS = ["sensitivity_error", "conservation_error"]
 
@@ -37,24 +39,35 @@ def test_overview_has_the_papers_columns(run: RunFolder) -> None:
     table = overview_table(run, run.summary)
     first = [title.split("\n")[0] for title in table.header]
     assert first == [
-        *("Method", "Images", "Rows", "Sensitivity error", "Conservation error", "Conservation error, raw"),
+        *("Method", "Sensitivity error", "Conservation error", "Conservation error, raw"),
         *("Confidence drop", "Box IoU", "Run time"),
     ]
-    assert table.header[3] == "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
-    assert table.header[5] == "Conservation error, raw\nmean ± s.e."
+    assert table.header[1] == "Sensitivity error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
+    assert table.header[3] == "Conservation error, raw\nmean [95 %]"
     assert [group.title for group in table.groups] == ["scenes_fc", "scenes_residual"]
+    assert "n = 120 images, 120 rows; a row is an image and an explained class." in table.notes
 
 
 def test_overview_leads_with_the_median_of_ratios(run: RunFolder) -> None:
     rows = texts(overview_table(run, run.summary))
     values = run.at(run.settings[0])
     of = values[(values["method"] == "xgrad_cam") & (values["metric"] == "conservation_error")]["value"]
-    assert rows["xgrad_cam"][3] == f"{of.median():.3f} ({of.mean():.2f})"
-    assert rows["grad_cam"][2].startswith("*")  # lower is better, and grad_cam is lowest by construction
-    assert rows["random"][2:4] == [NOTHING, NOTHING]
-    assert rows["random"][:2] == [f"0{NOTHING}120"] * 2
-    assert rows["grad_cam"][:2] == [f"112{NOTHING}120"] * 2
-    assert not rows["grad_cam"][4].startswith("*")  # the raw errors have no better end
+    assert rows["xgrad_cam"][1].startswith(f"{of.median():.3f} [")
+    assert rows["grad_cam"][0].startswith("*")  # lower is better, and all others are a multiple of grad_cam's
+    assert rows["random"][:2] == [NOTHING, NOTHING]
+    assert not rows["grad_cam"][2].startswith("*")  # the raw errors have no better end
+
+
+def test_a_method_without_any_value_is_in_a_note_alone(make_records: Any, make_run: Any) -> None:
+    records = make_records(12)
+    absent = (records["method"] == "random") & (records["model"] == "scenes_fc")
+    records["status"] = records["status"].mask(absent, "not_applicable")
+    records["value"] = records["value"].mask(absent)
+    table = overview_table(run := RunFolder.read(make_run(records, pictures=False)), run.summary)
+    assert ["random" in texts(table, group) for group in (0, 1)] == [False, True]
+    (note,) = [note for note in table.notes if "can't explain this network" in note]
+    assert note.startswith("scenes_fc: Not measured, can't explain this network: ")
+    assert note.endswith(" of random.")
 
 
 def test_run_time_is_trace_plus_method(run: RunFolder) -> None:
@@ -63,18 +76,21 @@ def test_run_time_is_trace_plus_method(run: RunFolder) -> None:
     assert rows["hires_cam"][-1] == "13.0"
 
 
-def test_ties_are_all_bold(make_run: Any, make_records: Any) -> None:
+def test_nothing_is_bold_where_all_coincide(make_run: Any, make_records: Any) -> None:
     records = make_records(20, methods={"xgrad_cam": {"on_score_scale": True}, "hires_cam": {"on_score_scale": True}})
     run = RunFolder.read(make_run(records, pictures=False))
     rows = texts(overview_table(run, run.summary))
-    assert rows["xgrad_cam"][2] == rows["hires_cam"][2]
-    assert rows["xgrad_cam"][2].startswith("*")
+    assert rows["xgrad_cam"][0] == rows["hires_cam"][0]
+    assert not rows["xgrad_cam"][0].startswith("*")  # nobody is worse
 
 
 def test_notes_name_every_other_status(run: RunFolder) -> None:
     notes = overview_table(run, run.summary).notes
-    assert "Sensitivity error, Conservation error of guided_xgrad_cam, random: not_on_score_scale 120 of 120." in notes
-    assert "Confidence drop of grad_cam: zero_map 8 of 120." in notes
+    reason = (
+        "Not measured, not on the score's scale: Sensitivity error, Conservation error of guided_xgrad_cam, random."
+    )
+    assert reason in notes
+    assert "On 8 of 120 rows not measured, map is zero everywhere: Confidence drop of grad_cam." in notes
 
 
 def test_statuses_are_complete(run: RunFolder) -> None:
@@ -102,7 +118,7 @@ def test_correctness_splits_n(run: RunFolder) -> None:
     table = next(iter(correctness_tables(run, run.split_summary)))
     rows = texts(table)
     assert int(rows["grad_cam"][0]) + int(rows["grad_cam"][2]) == 120
-    assert rows["random"] == ["0", NOTHING, "0", NOTHING, "not_on_score_scale 120"]
+    assert rows["random"] == ["0", NOTHING, "0", NOTHING, "not on the score's scale: 120"]
 
 
 def test_each_target_rule_says_what_correct_means() -> None:
@@ -112,8 +128,8 @@ def test_each_target_rule_says_what_correct_means() -> None:
 
 
 def test_other_statuses_add_up() -> None:
-    assert other_statuses("ok:3 zero_map:1 ok:2 zero_map:1 bad_image:4") == "zero_map 2, bad_image 4"
-    assert other_statuses("ok:3") == NOTHING
+    assert without_value("ok:3 zero_map:1 ok:2 zero_map:1 odd_status:4") == "map is zero everywhere: 2, odd status: 4"
+    assert without_value("ok:3") == NOTHING
 
 
 def test_csv_has_full_precision(run: RunFolder, tmp_path: Path) -> None:
@@ -148,3 +164,36 @@ def test_every_table_is_there_in_every_format(run: RunFolder, tmp_path: Path) ->
     for name in names:
         assert (tmp_path / f"{name}.md").read_text().startswith("# ")
         assert r"\toprule" in (tmp_path / f"{name}.tex").read_text()
+
+
+def test_pairs_and_places_are_of_the_same_comparison(run: RunFolder) -> None:
+    pairs, _ = pair_tables(run)
+    places, _ = place_tables(run)
+    assert [group.metric for group in pairs.groups] == ["conservation_error", "box_iou"]  # the headline
+    first = run.comparison(run.settings[0], "conservation_error")
+    assert first is not None
+    assert len(pairs.groups[0].rows) == len(first.pairs) == 3
+    names = [row[0].text for row in places.groups[1].rows]
+    assert names == ["grad_cam", "xgrad_cam = hires_cam", "ablation_cam_axiomatic"]
+    assert [row[2].text for row in places.groups[1].rows] == ["1", "2", "3"]
+    assert [row[1].bold for row in places.groups[1].rows] == [True, False, False]
+
+
+def test_programs_get_all_pairs_and_places(run: RunFolder) -> None:
+    pairs, places = pair_frame(run), place_frame(run)
+    assert set(pairs["metric"]) == {"sensitivity_error", "conservation_error", "confidence_drop", "box_iou"}
+    assert not set(pairs["first"]) & {"hires_cam"} & set(pairs.loc[pairs["metric"] == "conservation_error", "first"])
+    assert set(places["method"]) >= {"hires_cam", "xgrad_cam"}
+    assert (places["place_low"] <= places["place_high"]).all()
+
+
+def test_a_winner_by_construction_is_marked(usual_run: Path) -> None:
+    run = RunFolder.read(usual_run)
+    methods = {**run.manifest["methods"], "grad_cam": {"wins_by_construction": ["conservation_error"]}}
+    parts = (run.records, run.class_records, run.runtime, run.whole_set)
+    run = RunFolder(run.path, {**run.manifest, "methods": methods}, *parts)
+    table = overview_table(run, run.summary)
+    rows = texts(table)
+    assert rows["grad_cam"][1].endswith("‡")
+    assert rows["xgrad_cam"][1].startswith("*")  # the best of the others
+    assert "‡ 0 by the method's own formula, so not ranked: Conservation error of grad_cam." in table.notes

@@ -50,16 +50,51 @@
       mark();
     });
   }, { passive: true });
-  mark();
+  new ResizeObserver(mark).observe(document.body); // charts are drawn when a reader comes near them
 
   // A link to something inside a folded part opens it.
+  function fragment() {
+    try {
+      return decodeURIComponent(location.hash.slice(1));
+    } catch {
+      return ""; // malformed: it names nothing
+    }
+  }
   function reveal() {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = document.getElementById(fragment());
     for (let part = target?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
     if (target) target.scrollIntoView();
   }
   addEventListener("hashchange", reveal);
   if (location.hash) reveal();
+
+  // "pagecopy" with {text, message} copies the text and says the message; so does a button with data-copy, the id of
+  // what it copies.
+  const status = document.querySelector(".page-status");
+  async function copy(text, message, button) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      copyBySelection(text); // the clipboard's interface is refused here, as in an older browser on file://
+    }
+    status.textContent = message;
+    const label = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = label; }, 1200);
+  }
+  function copyBySelection(text) {
+    const area = Object.assign(document.createElement("textarea"), { value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  document.addEventListener("pagecopy", (event) => copy(event.detail.text, event.detail.message, event.target));
+  for (const button of document.querySelectorAll("button[data-copy]")) {
+    button.addEventListener("click", () => {
+      copy(document.getElementById(button.dataset.copy).textContent, "Copied", button);
+    });
+  }
 
   let opened = [];
   addEventListener("beforeprint", () => {

@@ -1,0 +1,178 @@
+"""One image explained: the model's top classes, and for each chosen class every method's map with its axiom errors."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from axiom_bench.cli.explain.classes import Classes
+from axiom_bench.columns import OK
+from axiom_bench.cutting.cut_model import CutModel, cut
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.base import BadImage, Sample
+from axiom_bench.data.batch import Batch
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.left_out import MethodLeftOut
+from axiom_bench.evaluation.loop import explained, is_on_score_scale, with_score_scale
+from axiom_bench.evaluation.measuring import Measurement, measure_all
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.explanation import given
+from axiom_bench.models.load import LoadedModel
+from axiom_bench.report.numbers import NOTHING, number, share
+from axiom_bench.run.device import Device
+
+TOP = 5  # classes that are listed
+SHARES = 10**9  # a probability in whole numbers
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class's name, and its softmax probability, or its score where the model's output has no probability."""
+
+    name: str
+    value: float
+    is_probability: bool = True
+
+    @property
+    def text(self) -> str:
+        """ "93 %", where 0 % and 100 % stand for none and all alone; "score 4.20"."""
+        if not self.is_probability:
+            return f"score {number(self.value)}"
+        return share(math.ceil(self.value * SHARES), SHARES)
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedMap:
+    """A method's title, its heatmap (H', W') in [0, 1], and {metric's title: value, or the reason why it has none}."""
+
+    method: str
+    heatmap: NDArray[np.floating[Any]]
+    errors: Mapping[str, float | str]
+
+    def lines(self) -> list[str]:
+        """The errors as text; one line where none has a value, for one reason."""
+        reasons = {value for value in self.errors.values() if isinstance(value, str)}
+        if len(reasons) == 1 and not any(isinstance(value, float) for value in self.errors.values()):
+            return [f"No axiom errors: {reasons.pop()}"]
+        return [
+            f"{name}: {number(value) if isinstance(value, float) else f'{NOTHING} ({value})'}"
+            for name, value in self.errors.items()
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainedImage:
+    """pixels: (H', W', 3), as the model sees the image. top: most probable first. maps: of each explained class, in
+    the order in which they were asked for."""
+
+    path: Path
+    pixels: NDArray[np.uint8]
+    top: Sequence[ClassScore]
+    maps: Sequence[tuple[ClassScore, Sequence[ExplainedMap]]]
+
+
+class Explainer:
+    """A model, cut at its layer, with the methods and the axiom errors of a configuration. Raises BenchError."""
+
+    def __init__(
+        self, model: LoadedModel, classes: Classes, config: Mapping[str, Any], methods: Sequence[Plugin]
+    ) -> None:
+        self.model, self.classes, self.methods = model, classes, list(methods)
+        self.metrics = _axiom_errors(config)
+        self.normalise: str = config["normalise"]
+        self.device = Device.of(config["device"])
+        self.device.prepare()
+        self._cut = _cut_of(model, self.device)
+
+    def explain(
+        self, path: Path, image: Image.Image, targets: Sequence[int], top: int
+    ) -> tuple[ExplainedImage, list[str]]:
+        """The image explained, and a sentence for each method that doesn't apply to the model.
+
+        targets: the classes to explain; where there are none, the `top` most probable ones.
+        Raises BenchError where the image can't be resized, and where no method applies.
+        """
+        pixels = self._pixels(path, image)
+        trace = self._cut.trace(pixels)
+        of_classes = trace.logits[0].softmax(0) if trace.has_probability else trace.explained(trace.logits)[0]
+        ranked = of_classes.argsort(descending=True, stable=True).tolist()
+        chosen = list(targets) or ranked[:top]
+        if chosen != trace.targets.tolist():
+            targets_of_rows = torch.tensor(chosen, device=pixels.device)
+            trace = self._cut.trace(pixels.expand(len(chosen), -1, -1, -1), targets_of_rows)
+        maps, notes = self._maps(trace)
+        known = trace.has_probability
+        scores = {index: ClassScore(self.classes.name(index), float(of_classes[index]), known) for index in ranked}
+        return ExplainedImage(
+            path=path,
+            pixels=self.model.preprocessing.denormalise(pixels)[0],
+            top=[scores[index] for index in ranked[:TOP]],
+            maps=[(scores[index], own) for index, own in zip(chosen, maps, strict=True)],
+        ), notes
+
+    def _pixels(self, path: Path, image: Image.Image) -> torch.Tensor:
+        """(1, 3, H', W'), preprocessed for the model."""
+        try:
+            pixels, _ = self.model.preprocessing(Sample(image, str(path)))
+        except BadImage as error:
+            raise BenchError(f"The image {error}.") from error
+        return pixels[None].to(self.device.device)
+
+    def _maps(self, trace: Trace) -> tuple[list[list[ExplainedMap]], list[str]]:
+        """For each row of the trace every method's map; and a sentence for each method that is left out."""
+        batch = Batch(trace.images, ("",) * len(trace), trace.targets)
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            self.methods = with_score_scale(self.methods, trace)
+            explanations = [(method, explained(trace, batch, method, self.normalise)) for method in self.methods]
+        notes = [str(warning.message) for warning in caught if issubclass(warning.category, MethodLeftOut)]
+        applicable = [(method, explanation) for method, explanation in explanations if explanation is not None]
+        if not applicable:
+            raise BenchError(notes[0])
+        scales = [(explanation, is_on_score_scale(method, trace)) for method, explanation in applicable]
+        measured = measure_all(self.metrics, scales)
+        rows: list[list[ExplainedMap]] = [[] for _ in range(len(trace))]
+        for (method, explanation), measurement in zip(applicable, measured, strict=True):
+            heatmaps = given(explanation.heatmap, "heatmap").cpu().numpy()
+            for row, own in enumerate(rows):
+                title = method.spec.title or method.name
+                own.append(ExplainedMap(title, heatmaps[row], self._errors(measurement, row)))
+        return rows, list(dict.fromkeys(notes))
+
+    def _errors(self, measurement: Measurement, row: int) -> dict[str, float | str]:
+        """{metric's title: its value, or the status that says why there is none}."""
+        titles = {metric.name: metric.spec.title or metric.name for metric in self.metrics}
+        return {
+            titles.get(name, name): float(values[row]) if statuses[row] == OK else statuses[row].replace("_", " ")
+            for name, (values, statuses) in measurement.values.items()
+        }
+
+
+def _cut_of(model: LoadedModel, device: Device) -> CutModel:
+    return cut(
+        model.module.to(device.device),
+        model.layer,
+        device.precision,
+        device.head_precision,
+        device.ablation_memory,
+        model.reshape,
+        model.output,
+    )
+
+
+def _axiom_errors(config: Mapping[str, Any]) -> list[Plugin]:
+    """The metrics of the axiom plane, as the configuration has them."""
+    entries = config["metric"]
+    return [
+        plugins.from_config("metric", name, entries[name]) if name in entries else plugins.load("metric", name)
+        for name in config["report"]["figures"]["plane"]
+    ]

@@ -1,0 +1,92 @@
+"""The picture of an explained image: its top classes, then for each class all maps, in one figure."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from axiom_bench.cli.explain.explained import ClassScore, ExplainedImage, ExplainedMap
+from axiom_bench.explanation.overlay import blend
+from axiom_bench.report.figures.drawing import canvas, style
+
+COLUMNS = 6
+SIDE = 1.9  # inches of a map
+CAPTION = 0.55  # inches for the title of a map and its errors
+BAR = "#bcdff5"  # light, since the names are written on it
+DPI = 150
+DATELESS: dict[str, dict[str, Any]] = {  # the same explanation gives the same bytes
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None},
+}
+
+
+def picture(explained: ExplainedImage, model: str, kind: str, colours: str) -> bytes:
+    """The figure as a file. model: named in the heading. kind: matplotlib's name of the format."""
+    with style(), matplotlib.rc_context({"svg.hashsalt": "axiom-bench"}):  # else ids in an SVG are drawn by chance
+        figure = _figure(explained, model, colours)
+        buffer = io.BytesIO()
+        options: dict[str, Any] = {"pil_kwargs": {"quality": 92}} if kind in ("jpeg", "webp") else {}
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=DATELESS.get(kind), **options)
+    return buffer.getvalue()
+
+
+def _figure(explained: ExplainedImage, model: str, colours: str) -> Figure:
+    count = max(len(maps) for _, maps in explained.maps)
+    columns = max(2, math.ceil(count / math.ceil(count / COLUMNS)))  # rows of about the same length
+    rows = [math.ceil(len(maps) / columns) for _, maps in explained.maps]
+    heights = [SIDE + 0.3, *(count * (SIDE + CAPTION) + 0.3 for count in rows)]
+    figure = canvas(columns * SIDE + 0.3, sum(heights))
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    _head(parts[0], explained, model, columns)
+    for part, (score, maps), count in zip(parts[1:], explained.maps, rows, strict=True):
+        part.suptitle(f"Explained: {_plain(score.name)} ({score.text})", fontsize=10)
+        for place, shown in enumerate(maps, start=1):
+            _panel(part.add_subplot(count, columns, place), explained, shown, colours)
+    return figure
+
+
+def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> None:
+    """The image as the model sees it, and the most probable classes as bars."""
+    left, right = part.subplots(1, 2, width_ratios=[1, columns - 1])
+    _bare(left)
+    left.imshow(explained.pixels)
+    part.suptitle(_plain(f"{explained.path.name}: {model}"), fontsize=10)
+    shares = [score.value if score.is_probability else 0 for score in explained.top]
+    right.barh(range(len(shares)), shares, color=BAR, height=0.72)
+    for place, score in enumerate(explained.top):
+        text = f" {_plain(_shortened(score))}  {score.text}"
+        right.text(0.0, place, text, va="center", fontsize=8)
+    right.set(xlim=(0, 1), ylim=(len(explained.top) - 0.4, -0.6), yticks=[])
+    right.set_title("Top classes", fontsize=8, fontweight="normal")
+    right.grid(False)
+    right.tick_params(labelsize=7)
+    for side in ("left", "right", "top"):
+        right.spines[side].set_visible(False)
+
+
+def _panel(axis: Any, explained: ExplainedImage, shown: ExplainedMap, colours: str) -> None:
+    _bare(axis)
+    axis.imshow(blend(explained.pixels, shown.heatmap, colours))
+    axis.set_title(_plain(shown.method), loc="center", fontsize=8, fontweight="normal")
+    axis.set_xlabel(_plain("\n".join(shown.lines())), fontsize=6.5)
+
+
+def _bare(axis: Any) -> None:
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    for side in axis.spines.values():
+        side.set_visible(False)
+
+
+def _shortened(score: ClassScore, most: int = 40) -> str:
+    return score.name if len(score.name) <= most else f"{score.name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _plain(text: str) -> str:
+    """Text as it stands: matplotlib would read a formula between two dollar signs."""
+    return text.replace("$", r"\$")

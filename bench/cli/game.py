@@ -1,0 +1,128 @@
+"""`axiom-bench game RUN`: the page of the game "What do you see?", made of a finished run.
+
+The maps are computed again: a run keeps values, and pictures of a few images only. So this command loads what the run's
+configuration names, and it refuses where weights or images aren't those of the run any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from axiom_bench.cli.game_images import images_with_maps, whole_images, with_two_classes, without_left_out
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.records import files, reading
+from axiom_bench.report.game import pictures
+from axiom_bench.report.game.page import Game, TwoClassImage, page
+from axiom_bench.report.game.plan import CHECKS, SHARE
+from axiom_bench.run import image_hashes
+from axiom_bench.run.compute import cut_of
+from axiom_bench.run.job import Job
+from axiom_bench.run.user_code import add_current_folder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for. output: None for game.html in the run folder. methods: names, of the run's; None
+    for all that show something of their own. model, layer: which of the run's; None for the first."""
+
+    run: Path
+    output: Path | None = None
+    images: int | None = None
+    methods: Sequence[str] | None = None
+    model: str | None = None
+    layer: str | None = None
+    seed: int = 0
+
+
+def game(request: Request) -> tuple[Path, list[str]]:
+    """Writes the page: its path, and what to tell about it. Raises BenchError."""
+    if request.images is not None and request.images < 1:
+        raise BenchError(f"--images {request.images}: give 1 or more.")
+    if request.seed < 0:
+        raise BenchError(f"--seed {request.seed}: give 0 or more.")
+    manifest = reading.read_manifest(request.run)
+    job, weights = _job(manifest, request)
+    trials = with_two_classes(job, request.images, request.seed)
+    checks, example = whole_images(job, CHECKS, trials, request.seed)
+    job.device.prepare()
+    images, sentences = images_with_maps(job, cut_of(job), trials)
+    names = list(images[0].heatmaps)
+    if request.methods is not None and len(names) < len(request.methods):
+        raise BenchError(sentences[0])
+    titles = {method.name: method.spec.title or method.name for method in job.methods if method.name in names}
+    reasons = {} if request.methods is not None else _left_out(images, titles)
+    kept = {name: title for name, title in titles.items() if title not in reasons}
+    if not kept:
+        raise BenchError("Every method of this run shows both classes alike; to play them all the same, --methods A,B.")
+    setting = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name, "weights": weights}
+    shown = None if example is None else job.model.preprocessing.denormalise(example.images[:1])[0]
+    text = page(Game(images, checks, kept, setting, SHARE, request.seed, shown))
+    output = request.output or request.run / "game.html"
+    files.write(output, text.encode())
+    return output, _lines(job, len(images), kept, reasons)
+
+
+def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
+    """(the job of the run that is played, with the methods that are asked for; the start of its weights' hash)."""
+    add_current_folder()
+    entry = _entry(manifest, request)
+    config = entry["config"]
+    for name in request.methods or ():
+        if name not in config["method"]:
+            raise unknown("method", name, config["method"])
+    if request.methods is not None:
+        config = {**config, "method": {name: config["method"][name] for name in request.methods}}
+    try:
+        job = replace(Job.of(config), hashes=image_hashes.read(request.run))
+    except BenchError as error:
+        hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
+        raise BenchError(f"{error} {hint}") from error
+    recorded = manifest["models"][job.model.name]["weights_sha256"]
+    if job.model.weights_sha256 != recorded:
+        raise BenchError(
+            f"The weights of {job.model.name} aren't those of the run any more ({str(job.model.weights_sha256)[:12]}, "
+            f"not {str(recorded)[:12]}); run the benchmark again with the same command first."
+        )
+    if job.data_fingerprint != manifest["data"][job.data.name]["fingerprint"]:
+        raise BenchError(
+            f"The images of {job.data.name!r} aren't those of the run any more; run the benchmark again with the same "
+            "command first."
+        )
+    return without_left_out(job, entry.get("left_out") or ()), str(recorded)[:12]
+
+
+def _entry(manifest: Mapping[str, Any], request: Request) -> Mapping[str, Any]:
+    """The manifest's entry of the first job that is asked for. Raises BenchError, with the jobs that there are."""
+    jobs: list[Mapping[str, Any]] = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
+    if not jobs:
+        raise BenchError(f"The run in {request.run} has no finished job to make a game of.")
+    for entry in jobs:
+        model, _, rest = entry["job"].partition(" at ")
+        if request.model in (None, model) and request.layer in (None, rest.partition(" on ")[0]):
+            return entry
+    wanted = " at ".join(filter(None, (request.model or "any model", request.layer)))
+    raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
+
+
+def _left_out(images: Sequence[TwoClassImage], titles: Mapping[str, str]) -> dict[str, str]:
+    """{title: reason}, see `pictures.left_out`."""
+    masks = {
+        title: np.array([[pictures.visible(heat, SHARE) for heat in image.heatmaps[name]] for image in images])
+        for name, title in titles.items()
+    }
+    return pictures.left_out(masks)
+
+
+def _lines(job: Job, images: int, titles: Mapping[str, str], reasons: Mapping[str, str]) -> list[str]:
+    cells = 2 * (len(titles) + 1)
+    return [
+        f"{images} pictures of two classes and {CHECKS} checks, from {job.name}",
+        f"methods: {', '.join(titles.values())}, and the centred blob",
+        *(["left out: " + ", ".join(f"{title} {reason}" for title, reason in reasons.items())] if reasons else []),
+        f"players: number them in turn (game.html#player=1, ...); {cells} of them see every picture in every way",
+    ]

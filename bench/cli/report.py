@@ -1,0 +1,80 @@
+"""`axiom-bench report`: of one run, or of several combined, with `report.*` settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from axiom_bench import report
+from axiom_bench.configs import check_values, entry_names
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.records import combining, reading, running
+from axiom_bench.report.options import Options, check_names, with_settings
+from axiom_bench.run.settings import SETTINGS
+
+PREFIX = "report."
+
+
+def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> list[str]:
+    """Writes the report of one run, or of a combination, see `prepared`: the last lines. Raises BenchError."""
+    folder, settings = prepared(folders, words, output)
+    page = report.write(folder, settings)
+    return [*running.sentences(reading.read_manifest(folder)), f"report: {page}"]
+
+
+def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> tuple[Path, dict[str, Any]]:
+    """The folder to report on, and the settings. Several runs, or one with an output, are combined into a folder first.
+
+    words: KEY=VALUE. Raises BenchError for a wrong setting, and as `combining.combine`.
+    """
+    settings = parsed(words)
+    if len(folders) == 1 and output is None:
+        folder = folders[0]
+        manifest: Mapping[str, Any] = reading.read_manifest(folder)
+    else:
+        folder = output or combining.default_folder(folders)
+        manifest = combining.combine(folders, folder)
+    _check(manifest, settings)
+    return folder, settings
+
+
+def parsed(words: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE of `report.*` as {"headline": [...], "figures": {"grid": None}}.
+
+    Raises BenchError, with the nearest names, for another key, and for a value that doesn't fit.
+    """
+    names = [key for key in SETTINGS if key.startswith(PREFIX)]
+    values: dict[str, Any] = {}
+    for word in words:
+        key, _, text = word.partition("=")
+        if key not in names:
+            raise unknown("setting of a report", key, names)
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise BenchError(f"The value of {word} can't be understood; write {key}=[a,b] for a list.") from error
+    check_values(values, SETTINGS)
+    settings: dict[str, Any] = {}
+    for key, value in values.items():
+        group, _, name = key.removeprefix(PREFIX).rpartition(".")
+        (settings.setdefault(group, {}) if group else settings)[name] = value
+    return settings
+
+
+def _check(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raises BenchError, with the nearest names, for a method or value that a setting names and the run doesn't have.
+
+    Those of the run's own settings were checked when it ran.
+    """
+    own = Options.of(manifest.get("config") or {})
+    options = Options.of(with_settings(manifest, settings)["config"])
+    methods = list(manifest.get("methods") or ())
+    if options.compare is not None and options.compare not in methods:
+        raise unknown("method in this run", options.compare, methods)
+    figures = own.figures
+    values = {*(manifest.get("metrics") or ()), *own.headline, *own.columns}
+    values |= {*figures.over_models, *figures.by_depth, *figures.plane}
+    check_names(options, {*methods, *entry_names("method")}, values)

@@ -1,0 +1,113 @@
+"""A heatmap over its image: `axiom_bench.overlay`, and the same blend of arrays for the report. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from axiom_bench.errors import BenchError, type_name, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Perceptually uniform: equal steps of heat look equal, so the colours draw no edge that the map doesn't have.
+COLOURS = "inferno"
+OPACITY = 0.6
+Pixels = NDArray[np.uint8]
+Heat = NDArray[np.floating[Any]]
+
+
+def overlay(
+    image: Tensor | Image.Image | NDArray[Any],
+    heatmap: Tensor | NDArray[Any],
+    colours: str = COLOURS,
+    opacity: float = OPACITY,
+) -> Image.Image:
+    """The heatmap in colour over the grey image, as a picture of the image's size.
+
+    image: a tensor (3, H, W), a PIL image, or an array (H, W, 3); integers from 0 to 255, or floats in [0, 1]. Floats
+    beyond, as a network's preprocessing leaves them, are scaled to their own minimum and maximum. heatmap: (H, W) or
+    (1, H, W) in [0, 1]; NaN is shown as no heat. colours: a colour map of matplotlib, as "viridis" or "jet". opacity:
+    of the colours, 0 to 1.
+    Raises BenchError for anything of another type, shape or range.
+    """
+    pixels = picture_of(image)
+    heat = _heat(heatmap, pixels.shape[:2])
+    if not 0 <= opacity <= 1:
+        raise BenchError(f"opacity is {opacity}; give a number from 0, the image alone, to 1, the colours alone.")
+    return Image.fromarray(blend(pixels, heat, colours, opacity))
+
+
+def blend(image: Pixels, heatmap: Heat, colours: str = COLOURS, opacity: float = OPACITY) -> Pixels:
+    """The map (H, W) in colour over the grey image (H, W, 3): (H, W, 3) uint8. NaN is shown as no heat.
+
+    Raises BenchError, with the nearest names, for an unknown colour map.
+    """
+    grey = image.astype(np.float32).mean(-1, keepdims=True)
+    heat = np.nan_to_num(heatmap.astype(np.float32)).clip(0, 1)
+    return ((1 - opacity) * grey + opacity * _colour_map(colours)(heat, bytes=True)[..., :3]).round().astype(np.uint8)
+
+
+def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
+    """An image in any form that `overlay` takes, as (H, W, 3) uint8. Raises BenchError."""
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    expected = "pass a tensor (3, H, W), a PIL image, or an array (H, W, 3)"
+    values = _array(image, "An image", expected)
+    if values.ndim != 3 or values.shape[-1 if isinstance(image, np.ndarray) else 0] != 3:
+        raise BenchError(f"This image has the shape {values.shape}; {expected}.")
+    if not isinstance(image, np.ndarray):
+        values = values.transpose(1, 2, 0)
+    if values.dtype == np.uint8:
+        return values
+    if not np.issubdtype(values.dtype, np.floating):
+        raise BenchError(f"This image holds {values.dtype}; give uint8 from 0 to 255, or floats in [0, 1].")
+    return (255 * _in_range(values.astype(np.float64))).round().astype(np.uint8)
+
+
+def _in_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values in [0, 1] as they are, others scaled to their minimum and maximum. Raises BenchError for NaN, infinity."""
+    low, high = values.min(), values.max()
+    if not np.isfinite(high - low):
+        raise BenchError("This image holds NaN or infinity; there is nothing to show.")
+    return values if low >= 0 and high <= 1 else (values - low) / max(high - low, np.finfo(float).tiny)
+
+
+def _heat(heatmap: Tensor | NDArray[Any], size: tuple[int, ...]) -> Heat:
+    """(H, W) float. Raises BenchError unless it is one map of this size, in [0, 1]."""
+    values = _array(heatmap, "A heatmap", "pass a tensor or an array (H, W), as ab.explain(...)[name][0]")
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim != 2:
+        raise BenchError(f"This heatmap has the shape {values.shape}; give that of one image, (H, W), as heatmap[0].")
+    if values.shape != tuple(size):
+        raise BenchError(
+            f"The heatmap is {values.shape[0]} x {values.shape[1]} pixels and the image {size[0]} x {size[1]}; "
+            f"ab.heatmap(raw_map, ({size[0]}, {size[1]})) makes one of the image's size, and ab.explain(..., size=...)."
+        )
+    heat: Heat = values.astype(np.float32)
+    low, high = float(np.nan_to_num(heat).min()), float(np.nan_to_num(heat).max())
+    if low < 0 or high > 1:
+        raise BenchError(f"The heatmap has values from {low:.3g} to {high:.3g}; ab.heatmap scales any map to [0, 1].")
+    return heat
+
+
+def _array(values: Any, what: str, expected: str) -> NDArray[Any]:
+    """An array or a tensor as an array. Raises BenchError for anything else."""
+    if hasattr(values, "detach"):  # a tensor, told without importing torch; numpy has no bfloat16
+        values = values.detach().cpu()
+        return np.asarray(values.float() if values.is_floating_point() else values)
+    if not isinstance(values, np.ndarray):
+        raise BenchError(f"{what} can't be {type_name(values)}; {expected}.")
+    return values
+
+
+def _colour_map(name: str) -> Any:
+    from matplotlib import colormaps  # here: `import axiom_bench` and a trace don't need it
+
+    if name not in colormaps:
+        raise unknown("colour map", name, colormaps)
+    return colormaps[name]

@@ -1,0 +1,179 @@
+"""Several runs as one: a manifest that counts the files of all of them, where they are.
+
+The folder of a combination holds a manifest and what a report writes. Its file names lead to the folders of the runs,
+so nothing is copied, and readers need not know of it. A value that several runs hold is taken from the first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from axiom_bench.errors import BenchError
+from axiom_bench.records import conflicts, gallery, holdings, reading, running, store
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records.holdings import Values
+
+OF_A_RUN = ("experiment", "run", "created", "overrides", "device", "precision", "versions", "git_commit")
+
+
+class Run(NamedTuple):
+    """A run folder and its manifest."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+
+def combine(folders: Sequence[Path], folder: Path) -> dict[str, Any]:
+    """Write the manifest of a combination into a folder; the manifest.
+
+    Raises BenchError for a run that isn't complete or can't be read, where two runs disagree (see `conflicts`), and for
+    a folder that holds something else.
+    """
+    runs = [Run(path, reading.read_manifest(path)) for path in {path.resolve(): path for path in folders}.values()]
+    _check_folder(folder, runs)
+    for run in runs:
+        _check_complete(run)
+    conflicts.check_names(runs)
+    combined = _combined(runs, folder.resolve())
+    manifest_file.write(folder, combined)
+    return combined
+
+
+def default_folder(folders: Sequence[Path]) -> Path:
+    """`combined` in the folder that all the runs are in."""
+    return Path(os.path.commonpath([path.resolve().parent for path in folders])) / "combined"
+
+
+def _check_folder(folder: Path, runs: Sequence[Run]) -> None:
+    """Raises BenchError where a report of all runs would replace that of one, or anything else."""
+    if folder.resolve() in {run.folder.resolve() for run in runs}:
+        raise BenchError(f"{folder} is one of the runs; give --output a folder of its own.")
+    if folder.exists() and not folder.is_dir():
+        raise BenchError(f"{folder} is no folder; give another --output.")
+    if (folder / manifest_file.NAME).exists() and not reading.is_combined(reading.read_manifest(folder)):
+        raise BenchError(f"{folder} is a run folder, which isn't replaced; give another --output.")
+
+
+def _check_complete(run: Run) -> None:
+    running.check_ended(run.folder, run.manifest)
+    if reading.is_combined(run.manifest):
+        raise BenchError(f"{run.folder} is itself a combination; give the runs that it combines.")
+    if not all("values" in job for job in run.manifest.get("jobs") or ()) or not run.manifest.get("jobs"):
+        raise BenchError(f"{run.folder} holds no records of this version; run its command again.")
+
+
+def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
+    first, manifests = runs[0].manifest, [run.manifest for run in runs]
+    facts = manifest_file.merge_facts(reversed(manifests))  # the last counts: where two titles differ, the first run's
+    versions = [manifest.get("versions") or {} for manifest in manifests]
+    return {
+        "experiment": " + ".join(dict.fromkeys(str(manifest["experiment"]) for manifest in manifests)),
+        "run": ", ".join(_label(run) for run in runs),
+        "created": max(str(manifest.get("created") or "") for manifest in manifests),
+        "runs": [_about(run, folder) for run in runs],
+        "overrides": [],
+        "config": first.get("config") or {},
+        **{key: _in_order(facts[key], manifests, key) for key in facts},
+        "axes": {name: axes for manifest in reversed(manifests) for name, axes in (manifest.get("axes") or {}).items()},
+        "device": manifest_file.common(manifest.get("device") for manifest in manifests),
+        "precision": manifest_file.common(manifest.get("precision") for manifest in manifests),
+        "versions": {
+            name: own for name, own in versions[0].items() if all(other.get(name) == own for other in versions)
+        },
+        "git_commit": first.get("git_commit") if len({str(m.get("git_commit")) for m in manifests}) == 1 else None,
+        "format": holdings.FORMAT,
+        "jobs": list(_jobs(runs, folder)),
+        **{kind: list(_listed(runs, folder, kind)) for kind in manifest_file.FILES},
+        "seconds": {
+            f"{job} ({_label(run)})": seconds
+            for run in runs
+            for job, seconds in (run.manifest.get("seconds") or {}).items()
+        },
+        "failures": [
+            {**failure, "job": f"{failure['job']} ({_label(run)})"}
+            for run in runs
+            for failure in run.manifest.get("failures") or ()
+        ],
+    }
+
+
+def _label(run: Run) -> str:
+    return f"{run.manifest['experiment']}/{run.manifest['run']}"
+
+
+def _about(run: Run, folder: Path) -> dict[str, Any]:
+    """What the report says of one run."""
+    about = {key: run.manifest.get(key) for key in OF_A_RUN}
+    names = {key: list(run.manifest.get(key) or ()) for key in ("models", "data")}
+    return {"folder": _relative(run.folder, folder), **about, **names}
+
+
+def _in_order(merged: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
+    names = dict.fromkeys(name for manifest in manifests for name in manifest.get(key) or ())
+    return {name: merged[name] for name in names}
+
+
+def _jobs(runs: Sequence[Run], folder: Path) -> Iterator[dict[str, Any]]:
+    """The jobs of all runs, each with the values that none before it has. Raises BenchError where two values differ."""
+    before: dict[str, list[tuple[Run, Mapping[str, Any]]]] = {}
+    for run in runs:
+        for job in run.manifest["jobs"]:
+            values: Values = job["values"]
+            for other, earlier in before.get(job["job"], ()):
+                same = _in_both(earlier["values"], values)
+                conflicts.check_values((other, earlier), (run, job), same)
+                values = holdings.without(values, same)
+            before.setdefault(job["job"], []).append((run, job))
+            records = [_relative(run.folder / name, folder) for name in job.get("records") or ()]
+            yield {**job, "records": records, "values": values}
+
+
+def _in_both(first: Values, second: Values) -> dict[str, dict[str, str]]:
+    """The values, by the second's keys, of each method and metric that both have."""
+    both = {
+        method: {metric: key for metric, key in metrics.items() if metric in first.get(method, ())}
+        for method, metrics in second.items()
+    }
+    return {method: metrics for method, metrics in both.items() if metrics}
+
+
+def _listed(runs: Sequence[Run], folder: Path, kind: str) -> Iterator[str]:
+    """The files of one kind; of pictures those of the first run that has the model and layer."""
+    places: set[tuple[str, ...]] = set()
+    for run in runs:
+        own = set()
+        for name in run.manifest.get(kind) or ():
+            place = _place_of_pictures(run.folder / name, kind)
+            if place in places:
+                continue
+            own |= {place} if place else set()
+            yield _relative(run.folder / name, folder)
+        places |= own
+
+
+def _place_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
+    """The model and layer, and of a gallery the data set too, that pictures are of; empty for other files."""
+    if kind == "gallery":
+        rows = store.read_table(path, gallery.SCHEMA).select(list(reading.PLACE)).slice(0, 1).to_pylist()
+        return tuple(map(str, rows[0].values())) if rows else ()
+    if kind != "pictures":
+        return ()
+    try:
+        with np.load(path) as arrays:
+            return str(arrays["model"]), str(arrays["layer"])
+    except (OSError, ValueError, KeyError) as error:
+        raise BenchError(f"The pictures {path} can't be read ({error}); delete it and run again.") from error
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """As the combined manifest names it: relative to its folder, absolute on another drive."""
+    target = path.resolve()
+    try:
+        return Path(os.path.relpath(target, folder)).as_posix()
+    except ValueError:  # another drive of Windows
+        return target.as_posix()

@@ -1,0 +1,90 @@
+"""Quantitative axes of charts: limits and ticks are parameters of a spec, which doesn't depend on the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import altair as alt
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from axiom_bench.report.numbers import FLOAT32_ROUNDING
+from axiom_bench.report.statistics.floor import Floats
+
+MARGIN = 0.03  # of an axis, beyond its values, so that no mark lies on the frame
+SPREAD = 20.0  # of the largest to the smallest value: from here on a linear axis hides the small ones
+SMALLEST = 0.01  # the least that an axis from 0 shows: below lie methods that are exact but for rounding
+LINEAR = 1e9  # the constant of a symlog scale that makes it linear
+LIMITS = ("low", "high", "ticks")
+SYMLOG = (*LIMITS, "linear")
+_ROUND = MaxNLocator(nbins=5, steps=[1, 2, 5, 10])
+# 0.001 to 10,000 in full, beyond them powers of ten as such.
+_POWER = "round(log(datum.value) / LN10)"
+_SUPERSCRIPT = f"['⁰','¹','²','³','⁴','⁵','⁶','⁷','⁸','⁹'][abs({_POWER})]"
+_TEN_TO = f"'10' + ({_POWER} < 0 ? '⁻' : '') + {_SUPERSCRIPT}"
+_IS_WIDE = "datum.value != 0 && (abs(datum.value) < 0.001 || abs(datum.value) > 1e4)"
+_IS_POWER = f"abs(log(datum.value) / LN10 - {_POWER}) < 1e-9"
+LABEL = f"{_IS_WIDE} && {_IS_POWER} ? {_TEN_TO} : {_IS_WIDE} ? format(datum.value, '~e') : format(datum.value, ',~r')"
+
+
+def between_limits(log: bool) -> alt.Scale:
+    """A scale between the parameters of LIMITS."""
+    return alt.Scale(type="log" if log else "linear", domain=[alt.ExprRef("low"), alt.ExprRef("high")], nice=False)
+
+
+def axis(title: str | None = None) -> alt.Axis:
+    """An axis with the ticks of LIMITS."""
+    return alt.Axis(title=title, values=alt.ExprRef("ticks"), labelExpr=LABEL)
+
+
+def limits(low: float, high: float, log: bool) -> dict[str, Any]:
+    """The parameters of LIMITS: a scale from a little below `low` to a little above `high`."""
+    if log:
+        low, high = low / 1.3, high * 1.3
+        return {"low": low, "high": high, "ticks": log_ticks(low, high)}
+    margin = MARGIN * (high - low) or 0.5 * abs(high) or 0.5
+    low, high = low - margin, high + margin
+    return {"low": low, "high": high, "ticks": within(_ROUND.tick_values(low, high), low, high)}
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten, and twice and five times them where there are few."""
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    few = high < 50 * low
+    return within(np.outer(powers, (1, 2, 5) if few else (1,)).ravel(), low, high)
+
+
+def symlog(channel: Any, axis_name: str, column: str, title: str | None = None) -> Any:
+    """A channel on an axis that is linear, or logarithmic beyond a value, for values that may be 0. Its parameters are
+    those of `symlog_params`."""
+    domain = [alt.ExprRef(f"{axis_name}_{name}") for name in ("low", "high")]
+    scale = alt.Scale(type="symlog", constant=alt.ExprRef(f"{axis_name}_linear"), domain=domain, nice=False)
+    ticks = alt.Axis(title=title, values=alt.ExprRef(f"{axis_name}_ticks"), labelExpr=LABEL)
+    return channel(f"{column}:Q", scale=scale, axis=ticks, stack=None)
+
+
+def symlog_params(axis_name: str, values: Floats, from_zero: bool = False) -> dict[str, Any]:
+    """Logarithmic beyond the smallest value, and from 0, where values of at least 0 spread wide; else linear.
+
+    The parameters are SYMLOG, each with the axis' name before it. The axis begins a little below its lowest value.
+    """
+    low, high = float(min(values)), float(max(values))
+    positive = [float(value) for value in values if value >= FLOAT32_ROUNDING] or [SMALLEST]
+    if low >= 0 and max(positive) > SPREAD * min(positive):
+        high, linear = 1.15 * high, max(min(positive), high / 1000)
+        ticks = np.append(0, 10.0 ** np.arange(np.ceil(np.log10(linear)), np.log10(high)))
+        low = -MARGIN * linear * np.log1p(high / linear)  # near 0 the scale is linear
+    else:
+        linear = LINEAR
+        low, high = (0.0, max(high, SMALLEST)) if from_zero else (low, high)
+        margin = MARGIN * (high - low) or 0.1 * abs(high) or SMALLEST
+        ticks = _ROUND.tick_values(low, high)
+        low, high = low - margin, high + margin * (4 if from_zero else 1)
+    named = dict(zip(SYMLOG, (low, high, within(ticks, low, high), linear), strict=True))
+    return {f"{axis_name}_{name}": value for name, value in named.items()}
+
+
+def within(ticks: Iterable[float], low: float, high: float) -> list[float]:
+    """The ticks on the axis, without digits from rounding."""
+    return [float(f"{tick:.6g}") for tick in ticks if low <= tick <= high]

@@ -1,0 +1,126 @@
+"""What the gallery's script reads: the images, their maps, and the values of the records beside them, as JSON."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from axiom_bench.records import gallery as stored
+from axiom_bench.report.gallery.values import Measured, measured, shown_metrics
+from axiom_bench.report.method_styles import method_styles
+from axiom_bench.report.run_folder import RunFolder, Setting, Value
+
+Placed = Callable[[bytes, str], str]  # (a picture's bytes, "webp" or "png") -> the address under which a page has it
+Entry = Mapping[str, Any]  # a row of `records.gallery`
+
+
+def inline(picture: bytes, kind: str) -> str:
+    """The picture as a data URI: nothing lies beside the page."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def entries(run: RunFolder) -> list[dict[str, Any]]:
+    """Every picture that the run stored of a setting with records. Raises BenchError for a damaged file."""
+    return [entry for entry in stored.read(run.path, run.manifest) if setting_of(entry) in run.settings]
+
+
+def setting_of(entry: Entry) -> Setting:
+    """Where the entry's maps were computed."""
+    return Setting(entry["model"], entry["layer"], entry["data"])
+
+
+def number_of_images(pictures: Sequence[Entry]) -> int:
+    """How many different images are shown: one may have several networks and explained classes."""
+    return len({(entry["data"], entry["image_id"]) for entry in pictures})
+
+
+def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> dict[str, Any]:
+    """{"metrics", "methods", "settings", "images"}: what the script shows, names as people read them."""
+    metrics = shown_metrics(run)
+    settings = [setting for setting in run.settings if setting in set(map(setting_of, pictures))]
+    return {
+        "metrics": [{"title": value.title, "better": value.better} for value in metrics],
+        "methods": list(_methods(run)),
+        "settings": [_setting(run, setting, pictures) for setting in settings],
+        "images": list(_images(run, settings, pictures, metrics, placed)),
+    }
+
+
+def _methods(run: RunFolder) -> Iterator[dict[str, str]]:
+    for name, style in method_styles(run).items():
+        yield {"title": style.title, "colour": style.colour, "note": str(run.method(name).get("note") or "")}
+
+
+def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dict[str, Any]:
+    """ranks: whether a value may be called the best: the maps of a network without training are no better or worse."""
+    own = [entry for entry in pictures if setting_of(entry) == setting]
+    kept = run.images(setting.model).get(setting.data, {}).get("kept")
+    return {
+        **{"label": run.label(setting), "layer": setting.layer, "ranks": not run.has_random_weights(setting.model)},
+        **{"shown": number_of_images(own), "of": kept},
+    }
+
+
+def _images(
+    run: RunFolder, settings: Sequence[Setting], pictures: Sequence[Entry], metrics: Sequence[Value], placed: Placed
+) -> Iterator[dict[str, Any]]:
+    places = {name: place for place, name in enumerate(method_styles(run))}
+    classes: dict[tuple[Setting, str], set[int]] = {}
+    for entry in pictures:
+        classes.setdefault((setting_of(entry), entry["image_id"]), set()).add(entry["target_class"])
+    values = {setting: measured(run, setting, metrics, {image for _, image in classes}) for setting in settings}
+    for entry in pictures:
+        setting = setting_of(entry)
+        own = classes[setting, entry["image_id"]]
+        of_image = values[setting].get((entry["image_id"], entry["target_class"]), {})
+        yield {
+            "setting": settings.index(setting),
+            **{"id": entry["image_id"], "key": _key(run, entry, len(own) > 1)},
+            **{"width": entry["width"], "height": entry["height"], "boxes": np.round(entry["boxes"], 1).tolist()},
+            **{role: _class(entry, role) for role in ("target", "predicted")},
+            "wrong": entry["predicted_class"] not in own,  # of none of the objects that are explained
+            "disagreement": _finite(entry["disagreement"]),
+            "picture": placed(entry["picture"], "webp"),
+            "outline": entry["outline"] and placed(entry["outline"], "png"),
+            "maps": _maps(entry, places, placed),
+            "values": [_values(of_image.get(value.name, {}), places) for value in metrics],
+        }
+
+
+def _key(run: RunFolder, entry: Entry, has_classes: bool) -> list[str]:
+    """The parts of a link: network, image and, where several classes of the image are explained, the class."""
+    parts = [run.label(setting_of(entry)), entry["image_id"]]
+    return [*parts, entry["target_name"]] if has_classes else parts
+
+
+def _class(entry: Entry, role: str) -> list[Any]:
+    """[index, name, probability]"""
+    return [entry[f"{role}_class"], entry[f"{role}_name"], _finite(entry[f"{role}_probability"])]
+
+
+def _maps(entry: Entry, places: Mapping[str, int], placed: Placed) -> list[list[Any]]:
+    """[method, address] of each map; instead of an address the method with the same map before it, or None for a map
+    that isn't finite."""
+    seen: dict[bytes, int] = {}
+    maps: list[list[Any]] = []
+    for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
+        if name not in places:
+            continue
+        if heatmap is None or heatmap in seen:
+            maps.append([places[name], heatmap and seen[heatmap]])
+        else:
+            maps.append([places[name], placed(heatmap, "webp")])
+            seen[heatmap] = places[name]
+    return maps
+
+
+def _values(of_metric: Mapping[str, Measured], places: Mapping[str, int]) -> dict[int, list[Any]]:
+    """{method: [value, text, rank]}"""
+    return {places[method]: list(value) for method, value in of_metric.items()}
+
+
+def _finite(value: float | None) -> float | None:
+    return float(f"{value:.4g}") if value is not None and np.isfinite(value) else None

@@ -1,0 +1,78 @@
+"""The first screen: what the run says, each sentence with its interval and a small chart of the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from markupsafe import Markup
+
+from axiom_bench.report.last_lines import last_lines, random_weights_lines
+from axiom_bench.report.method_styles import method_styles
+from axiom_bench.report.page.definitions import Terms
+from axiom_bench.report.page.interval_chart import Row, interval_chart
+from axiom_bench.report.page.section import Section
+from axiom_bench.report.page.templating import render
+from axiom_bench.report.run_folder import RunFolder, Setting, Value
+from axiom_bench.report.statistics.findings import Finding, findings
+
+STYLES, SCRIPTS = ("findings.css",), ("panels.js",)
+SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
+
+
+def section(run: RunFolder, terms: Terms) -> Section:
+    """Findings by metric and setting; where nothing can be compared, the values that there are."""
+    found = findings(run)
+    body = render(
+        "findings.html.j2",
+        failures=run.manifest.get("failures") or (),
+        warnings=random_weights_lines(run),
+        is_empty=run.records.empty,
+        metrics=[
+            _metric(run, run.value(name), list(group), terms) for name, group in groupby(found, lambda one: one.metric)
+        ],
+        lines=[] if found else last_lines(run)[len(random_weights_lines(run)) :],
+        side_by_side=len(run.settings) <= SIDE_BY_SIDE,
+    )
+    return Section("findings", "Findings", body, STYLES, SCRIPTS)
+
+
+def _metric(run: RunFolder, value: Value, found: Sequence[Finding], terms: Terms) -> dict[str, object]:
+    """A metric's heading, the sentences on all settings, and a card for each setting."""
+    direction = f", {value.better} is better" if value.has_direction else ""
+    return {
+        "title": value.title,
+        "term": terms.metrics.get(value.name, ""),
+        "about": f"{value.lead}{direction}",
+        "general": [one.sentence for one in found if len(one.settings) != 1],
+        "cards": [
+            {
+                "label": run.label(setting),
+                "sentences": _sentences(run, setting, found),
+                "chart": _chart(run, setting, value),
+            }
+            for setting in run.settings
+            if any(one.settings == (setting,) for one in found)
+        ],
+    }
+
+
+def _sentences(run: RunFolder, setting: Setting, found: Iterable[Finding]) -> list[dict[str, str]]:
+    """The setting's own, without its label, which stands above them."""
+    start = f"{run.label(setting)}: "
+    return [{"kind": one.kind, "text": one.sentence.removeprefix(start)} for one in found if one.settings == (setting,)]
+
+
+def _chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
+    comparison = run.comparison(setting, value.name)
+    if comparison is None or len(comparison.groups) < 2:
+        return Markup("")
+    styles, places = method_styles(run), comparison.places.to_dict("index")
+    rows = []
+    for group in comparison.ranked:
+        place = places[group[0]]
+        title, colour = " = ".join(map(run.method_title, group)), styles[group[0]].colour
+        centre, low, high = (float(place[column]) for column in ("value", "value_low", "value_high"))
+        rows.append(Row(title, colour, centre, low, high, bool(place["is_best"])))
+    images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
+    return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value.unit == "ratio")

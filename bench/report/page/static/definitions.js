@@ -1,0 +1,82 @@
+// A definition beside the word that it defines: on hover and focus, and on tap in place of the jump to its entry.
+(() => {
+  "use strict";
+  const LEAVING = 200; // ms in which the pointer may move from the word to its definition
+  const TERMS = "a.page-term, [data-term]";
+  const tip = document.createElement("div");
+  tip.className = "definitions-tip";
+  tip.id = "definitions-tip";
+  tip.setAttribute("role", "tooltip");
+  tip.hidden = true;
+  document.body.append(tip);
+  let shown = null;
+  let timer = 0;
+
+  function entryOf(term) {
+    return document.getElementById(decodeURIComponent((term.dataset.term ?? term.hash).slice(1)));
+  }
+
+  function show(term) {
+    clearTimeout(timer);
+    if (term === shown) return;
+    const entry = entryOf(term);
+    if (!entry) return;
+    hide();
+    const list = document.createElement("dl");
+    const copy = entry.cloneNode(true);
+    copy.removeAttribute("id");
+    list.append(copy);
+    tip.replaceChildren(list);
+    tip.hidden = false;
+    place(term);
+    term.setAttribute("aria-describedby", tip.id);
+    shown = term;
+  }
+
+  function place(term) {
+    const box = term.getBoundingClientRect();
+    const { offsetWidth: width, offsetHeight: height } = tip;
+    const left = Math.min(box.left, innerWidth - width - 12);
+    const below = box.bottom + 6 + height < innerHeight || box.top < height + 6;
+    tip.style.left = `${Math.max(12, left)}px`;
+    tip.style.top = `${below ? box.bottom + 6 : box.top - height - 6}px`;
+  }
+
+  function hide() {
+    clearTimeout(timer);
+    shown?.removeAttribute("aria-describedby");
+    shown = null;
+    tip.hidden = true;
+  }
+
+  function hideSoon() {
+    clearTimeout(timer);
+    timer = setTimeout(hide, LEAVING);
+  }
+
+  const termOf = (event) => (event.target instanceof Element ? event.target.closest(TERMS) : null);
+  document.addEventListener("pointerover", (event) => {
+    const term = termOf(event);
+    if (term && event.pointerType === "mouse") show(term);
+    else if (tip.contains(event.target)) clearTimeout(timer);
+    else if (shown && event.pointerType === "mouse" && shown !== document.activeElement) hideSoon();
+  });
+  document.addEventListener("focusin", (event) => {
+    const term = termOf(event);
+    if (term?.matches(":focus-visible")) show(term);
+    else if (!tip.contains(event.target)) hide();
+  });
+  document.addEventListener("click", (event) => {
+    const term = termOf(event);
+    if (term && event.pointerType === "touch") {
+      if (term.matches("a")) event.preventDefault();
+      show(term);
+    } else if (!tip.contains(event.target)) {
+      hide();
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hide();
+  });
+  addEventListener("scroll", () => shown && place(shown), { passive: true });
+})();

@@ -1,0 +1,360 @@
+// The gallery: images with every method's map over them, sorted, filtered, and one of them large.
+(() => {
+  "use strict";
+  const FILLED = 4; // images that are drawn at once, and printed; the others when they come near the window
+  const root = document.getElementById("gallery");
+  const { metrics, methods, settings, images } = JSON.parse(document.getElementById("gallery-data").textContent);
+  const list = root.querySelector(".gallery-list");
+  const status = root.querySelector(".gallery-count");
+  const dialog = root.querySelector("dialog");
+  const ARROWS = { lower: "↓", higher: "↑" };
+
+  function element(tag, className, ...children) {
+    const node = document.createElement(tag);
+    if (className) node.className = className;
+    node.append(...children);
+    return node;
+  }
+
+  // Texts
+
+
+  // 0.00 and 1.00 stand for none and all alone, never for a rounded probability; null: the output has none.
+  function probability(value, before) {
+    if (value === null) return "";
+    const rounded = value > 0.99 && value < 1 ? ">0.99" : value < 0.01 && value > 0 ? "<0.01" : value.toFixed(2);
+    return ` (${before}${rounded})`;
+  }
+
+  // As the page's tables typeset numbers: a true minus, and powers of ten.
+  function typeset(text) {
+    const raised = (digits) => [...digits].map((sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]).join("");
+    return text.replace("<1e-6", "<10⁻⁶").replace(/(\d)e(-?\d+)$/, (_, digit, power) => `${digit}×10${raised(power)}`)
+      .replace(/^-/, "−");
+  }
+
+  function title(image) {
+    const several = settings.length > 1 ? `${settings[image.setting].label}: ` : "";
+    return `${several}${image.id}, class ${image.target[1]}`;
+  }
+
+  function facts(image) {
+    const line = element("p", "gallery-facts");
+    line.append("Explained: ", element("b", "", image.target[1]), `${probability(image.target[2], "probability ")}. `);
+    if (image.target[0] === image.predicted[0]) {
+      line.append("It is the predicted class. ");
+    } else {
+      const wrong = image.wrong ? "gallery-wrong" : "";
+      line.append(element("span", wrong, "Predicted: ", element("b", "", image.predicted[1])),
+        `${probability(image.predicted[2], "")}${image.wrong ? "" : ", another object of the image"}. `);
+    }
+    if (image.disagreement !== null) line.append(`Disagreement of the methods: ${image.disagreement.toFixed(2)}.`);
+    return line;
+  }
+
+  // Ranks among the methods that have a value on this image; null where they tell nothing.
+  function ranksOf(image, metric) {
+    const ranks = Object.values(image.values[metric]).map((cell) => cell[2]).filter((rank) => rank !== null);
+    return settings[image.setting].ranks && ranks.some((rank) => rank > 1) ? ranks.length : null;
+  }
+
+  function describe(image, method) {
+    const values = metrics.flatMap((metric, place) => {
+      const cell = image.values[place][method];
+      if (!cell) return [];
+      const of = ranksOf(image, place);
+      const rank = of && cell[2] !== null ? ` (rank ${cell[2]} of ${of})` : "";
+      return [`${metric.title.toLowerCase()} ${typeset(cell[1])}${rank}`];
+    });
+    return `${methods[method].title} on image ${image.id}, class ${image.target[1]}: ${values.join(", ")}`;
+  }
+
+  // Pictures
+
+  function picture(className, address, alt) {
+    const node = element("img", className);
+    node.src = address;
+    node.alt = alt;
+    node.decoding = "async";
+    node.draggable = false;
+    return node;
+  }
+
+  function boxes(image) {
+    const space = "http://www.w3.org/2000/svg";
+    const drawing = document.createElementNS(space, "svg");
+    drawing.setAttribute("viewBox", `0 0 ${image.width} ${image.height}`);
+    drawing.setAttribute("aria-hidden", "true");
+    for (const [x0, y0, x1, y1] of image.boxes) {
+      for (const part of ["gallery-halo", "gallery-line"]) {
+        const box = document.createElementNS(space, "rect");
+        box.setAttribute("class", part);
+        for (const [name, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 })) {
+          box.setAttribute(name, value);
+        }
+        drawing.append(box);
+      }
+    }
+    const layer = element("span", "gallery-boxes", drawing);
+    if (image.outline) layer.append(picture("", image.outline, ""));
+    return layer;
+  }
+
+  // address: of a map; undefined: the picture alone.
+  function frame(image, address, alt) {
+    const node = element("span", "gallery-frame");
+    node.style.aspectRatio = `${image.width} / ${image.height}`;
+    node.append(picture("gallery-picture", image.picture, address ? "" : alt));
+    if (address) node.append(picture("gallery-map", address, alt));
+    node.append(boxes(image));
+    return node;
+  }
+
+  // Cards
+
+  // A value, or a dash that tells its status to whoever points at it or listens.
+  function valueOf(cell, isLarge) {
+    if (cell[2] !== null) return element("dd", "", typeset(cell[1]));
+    const node = element("dd", "gallery-no-value", isLarge ? cell[1] : "–");
+    node.title = cell[1];
+    return node;
+  }
+
+  function valuesOf(image, method, isLarge) {
+    const node = element("dl", "gallery-values");
+    metrics.forEach((metric, place) => {
+      const cell = image.values[place][method];
+      if (!cell) return;
+      const of = ranksOf(image, place);
+      const value = valueOf(cell, isLarge);
+      if (of && cell[2] !== null) {
+        value.append(element("span", "gallery-rank", ` (${cell[2]})`));
+        if (cell[2] === 1) value.classList.add("gallery-best");
+      }
+      node.append(element("div", "", element("dt", "", `${metric.title}\u00a0${ARROWS[metric.better]}`), value));
+    });
+    return node;
+  }
+
+  function card(image, [method, map], isLarge) {
+    const same = typeof map === "number" ? methods[map].title : null;
+    const address = same ? image.maps.find(([other]) => other === map)[1] : map;
+    const name = element("b", "", methods[method].title);
+    name.style.setProperty("--gallery-method", methods[method].colour);
+    const caption = element("figcaption", "", name);
+    if (same) caption.append(element("span", "gallery-same", `same map as ${same}`));
+    caption.append(valuesOf(image, method, isLarge));
+    if (isLarge && methods[method].note) caption.append(element("p", "gallery-note", methods[method].note));
+    const drawn = address
+      ? frame(image, address, describe(image, method))
+      : element("span", "gallery-frame gallery-no-map", "The map isn't finite.");
+    return element("figure", "gallery-card", drawn, caption);
+  }
+
+  function cards(image, isLarge) {
+    const caption = element("figcaption", "", element("b", "", "Image"), `${image.width} × ${image.height} pixels`);
+    const own = element("figure", "gallery-card gallery-own", frame(image, undefined, `Image ${image.id}`), caption);
+    const maps = image.maps.map((map) => card(image, map, isLarge));
+    return [own, ...maps];
+  }
+
+  function withoutMap(image) {
+    const present = new Set(image.maps.map(([method]) => method));
+    const absent = methods.flatMap((method, place) => {
+      const cells = image.values.flatMap((values) => values[place] ? [values[place]] : []);
+      if (present.has(place) || !cells.length) return [];
+      // Records of several runs may have values of a method whose maps none of them stored.
+      return [`${method.title} (${cells.some((cell) => cell[2] !== null) ? "none is stored" : cells[0][1]})`];
+    });
+    return absent.length ? element("p", "gallery-facts", `Without a map: ${absent.join(", ")}.`) : "";
+  }
+
+  // The list
+
+  const link = (image) => `#gallery/${image.key.map(encodeURIComponent).join("/")}`;
+  const articles = new Map(images.map((image) => [image, article(image)]));
+  const imageOf = new Map([...articles].map(([image, node]) => [node, image]));
+  let ordered = [];
+
+  function article(image) {
+    const heading = element("a", "", title(image));
+    heading.href = link(image);
+    const node = element("article", "gallery-image", element("h3", "", heading), facts(image));
+    const grid = element("div", "gallery-grid gallery-empty");
+    grid.addEventListener("click", () => open(image));
+    node.append(grid);
+    return node;
+  }
+
+  function fill(node) {
+    const grid = node.querySelector(".gallery-empty");
+    if (!grid) return;
+    grid.classList.remove("gallery-empty");
+    grid.append(...cards(imageOf.get(node), false));
+    node.append(withoutMap(imageOf.get(node)));
+  }
+
+  const near = new IntersectionObserver((changes) => {
+    for (const change of changes) {
+      if (change.isIntersecting) {
+        near.unobserve(change.target);
+        fill(change.target);
+      }
+    }
+  }, { rootMargin: "800px" });
+
+  // Controls
+
+  const control = (name) => root.querySelector(`.gallery-controls [name=${name}]`);
+
+  function choices(select, options) {
+    select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  }
+
+  const classes = [...new Map(images.map((image) => [image.target[0], image.target[1]]))];
+  choices(control("setting"), [["", "all"], ...settings.map((setting, place) => [place, setting.label])]);
+  choices(control("class"), [["", "all"], ...classes.sort((a, b) => a[1].localeCompare(b[1], "en", { numeric: true }))]);
+  choices(control("method"), [["", "all methods (median)"], ...methods.map((method, place) => [place, method.title])]);
+  choices(control("sort"), [
+    ["order", "order in the run"],
+    ["disagreement", "disagreement of the methods"],
+    ["wrong", "wrong class first"],
+    ...metrics.flatMap((metric, place) => [
+      [`${place} high`, `${metric.title}, highest first`], [`${place} low`, `${metric.title}, lowest first`],
+    ]),
+  ]);
+  root.querySelector(".gallery-only-many").hidden = settings.length < 2;
+
+  function median(values) {
+    const sorted = values.sort((a, b) => a - b);
+    const middle = sorted.length >> 1;
+    return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  }
+
+  // What images are sorted by, largest first; null stands last.
+  function keyOf(image) {
+    const [what, direction] = control("sort").value.split(" ");
+    if (what === "order") return 0;
+    if (what === "disagreement") return image.disagreement;
+    if (what === "wrong") return (image.wrong ? 2 : 1) - (image.target[2] ?? 1);
+    const chosen = control("method").value;
+    const cells = chosen ? [image.values[what][chosen]] : Object.values(image.values[what]);
+    const values = cells.flatMap((cell) => (cell && cell[0] !== null ? [cell[0]] : []));
+    if (!values.length) return null;
+    return direction === "high" ? median(values) : -median(values);
+  }
+
+  function arrange() {
+    const setting = control("setting").value;
+    const target = control("class").value;
+    control("method").disabled = !/ /.test(control("sort").value);
+    const keyed = images
+      .filter((image) => (!setting || image.setting === Number(setting)) && (!target || image.target[0] === Number(target)))
+      .map((image) => ({ image, key: keyOf(image) }));
+    keyed.sort((a, b) => (b.key ?? -Infinity) - (a.key ?? -Infinity) || 0); // two that lack a value: NaN, a tie
+    ordered = keyed.map(({ image }) => image);
+    const nodes = ordered.map((image) => articles.get(image));
+    list.replaceChildren(...nodes);
+    nodes.forEach((node, place) => (place < FILLED ? fill(node) : near.observe(node)));
+    status.textContent = `${ordered.length} of ${images.length} shown, one for each image, explained class and network.`;
+  }
+
+  const look = { colours: "inferno", opacity: 60, boxes: true, grey: true };
+
+  function draw() {
+    for (const input of root.querySelectorAll(".gallery-look [name]")) {
+      if (input.type === "checkbox") input.checked = look[input.name];
+      else input.value = look[input.name];
+    }
+    for (const output of root.querySelectorAll(".gallery-look output")) output.textContent = `${look.opacity} %`;
+    for (const option of root.querySelector("[name=colours]").options) {
+      root.classList.toggle(`gallery-${option.value}`, option.value === look.colours);
+    }
+    root.classList.toggle("gallery-without-boxes", !look.boxes);
+    root.classList.toggle("gallery-with-grey", look.grey);
+    root.style.setProperty("--gallery-opacity", look.opacity / 100);
+    root.querySelector(".gallery-warning").hidden = look.colours !== "jet";
+  }
+
+  for (const select of root.querySelectorAll(".gallery-controls select")) select.addEventListener("change", arrange);
+  for (const input of root.querySelectorAll(".gallery-look [name]")) {
+    input.addEventListener("input", () => {
+      look[input.name] = input.type === "checkbox" ? input.checked : input.value;
+      draw();
+    });
+  }
+
+  // One image large
+
+  let shown = null;
+
+  function open(image) {
+    shown = image;
+    root.querySelector("#gallery-dialog-title").textContent = title(image);
+    root.querySelector(".gallery-large").replaceChildren(
+      facts(image), element("div", "gallery-grid", ...cards(image, true)), withoutMap(image));
+    root.querySelector(".gallery-copied").textContent = "";
+    const place = ordered.indexOf(image);
+    root.querySelector(".gallery-previous").disabled = place <= 0;
+    root.querySelector(".gallery-next").disabled = place === ordered.length - 1;
+    history.replaceState(null, "", link(image));
+    if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+    root.querySelector("#gallery-dialog-title").focus();
+  }
+
+  function step(by) {
+    const image = ordered[ordered.indexOf(shown) + by];
+    if (image) open(image);
+  }
+
+  root.querySelector(".gallery-previous").addEventListener("click", () => step(-1));
+  root.querySelector(".gallery-next").addEventListener("click", () => step(1));
+  root.querySelector(".gallery-close").addEventListener("click", () => dialog.close());
+  root.querySelector(".gallery-copy").addEventListener("click", async () => {
+    const copied = root.querySelector(".gallery-copied");
+    try {
+      await navigator.clipboard.writeText(location.href);
+      copied.textContent = "The link is copied.";
+    } catch {
+      copied.textContent = "This browser forbids copying: copy the link from its address bar.";
+    }
+  });
+  dialog.addEventListener("keydown", (event) => {
+    if (event.target.matches("input, select") || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close(); // beside the dialog: its content has another target
+  });
+  dialog.addEventListener("close", () => {
+    history.replaceState(null, "", "#gallery");
+    const node = articles.get(shown);
+    node.scrollIntoView({ block: "nearest" });
+    node.querySelector("a").focus({ preventScroll: true });
+  });
+
+  // Links to an image: #gallery/<network>/<image>[/<class>]
+
+  function follow() {
+    if (!location.hash.startsWith("#gallery/")) return;
+    const image = images.find((other) => link(other) === location.hash);
+    if (!image) {
+      status.textContent = `The link ${location.hash} names no image of this gallery.`;
+      root.scrollIntoView();
+      return;
+    }
+    if (!ordered.includes(image)) {
+      control("setting").value = control("class").value = "";
+      arrange();
+    }
+    articles.get(image).scrollIntoView();
+    open(image);
+  }
+
+  draw();
+  arrange();
+  addEventListener("hashchange", follow);
+  follow();
+})();

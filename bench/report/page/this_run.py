@@ -1,0 +1,144 @@
+"""How the run was made: models, data, the seconds by stage, its configuration, and the command that runs it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from axiom_bench.columns import UNKNOWN_CLASS, WHOLE_SET
+from axiom_bench.report.numbers import number, share
+from axiom_bench.report.page.section import Section
+from axiom_bench.report.page.templating import render
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.statistics.summary import classified
+
+ABSENT = object()
+
+
+def section(run: RunFolder) -> Section:
+    """Tables of models, data and seconds; sentences; the folded configuration; the command, with a button."""
+    manifest = run.manifest
+    body = render(
+        "this_run.html.j2",
+        models=_models(run),
+        data=_data(run),
+        device=manifest.get("device"),
+        precision=precision(manifest.get("precision")),
+        versions=manifest.get("versions") or {},
+        commit=manifest.get("git_commit"),
+        stages=_stages(manifest.get("seconds") or {}),
+        configurations=_configurations(manifest),
+        command="\n".join(_command(part) for part in manifest.get("runs") or [manifest]),
+    )
+    return Section("run", "This run", body)
+
+
+def _command(manifest: Mapping[str, Any]) -> str:
+    """The command line of a run, quoted for a shell."""
+    return shlex.join(["axiom-bench", *(manifest.get("overrides") or ())])
+
+
+def _models(run: RunFolder) -> list[dict[str, str]]:
+    return [
+        {
+            "name": name,
+            "layers": ", ".join(model.get("layers") or [model.get("layer", "")]),
+            "weights": str(model.get("weights", "")),
+            "sha256": str(model.get("weights_sha256") or "")[:12],
+            "images": _kept(run, name),
+            "correct": _correct(run, name),
+        }
+        for name, model in (run.manifest.get("models") or {}).items()
+    ]
+
+
+def _kept(run: RunFolder, model: str) -> str:
+    """How many images the model explains: "108", or "97 of 108" where others are left out; of each data set."""
+    counts = run.images(model).values()
+    return ", ".join(
+        f"{count['kept']:,} of {count['chosen']:,}" if count["others"] else f"{count['kept']:,}" for count in counts
+    )
+
+
+def _correct(run: RunFolder, model: str) -> str:
+    """How many images have a label that the model predicts: "108 of 120 (90 %)"; empty where no label is known.
+
+    Images that the model left out since it names them wrongly count as well.
+    """
+    rows = run.records[(run.records["model"] == model) & (run.records["image_id"] != WHOLE_SET)]
+    if run.config.get("target") == "predicted" or rows.empty:
+        return ""
+    rows = rows.drop_duplicates(["data", "image_id", "target_class"])
+    split = classified(rows)
+    images = (split[split != "unknown"] == "correct").groupby([rows["data"], rows["image_id"]], observed=True).any()
+    correct = int(images.sum())
+    left_out = sum(count["chosen"] - count["kept"] for count in run.images(model).values())
+    total = len(images) + left_out
+    return f"{correct:,} of {total:,} ({share(correct, total)})" if len(images) else ""
+
+
+def _data(run: RunFolder) -> list[dict[str, str]]:
+    """Each data set's images, and how many of them have records that aren't of a bad image."""
+    rows = []
+    for name, data in (run.manifest.get("data") or {}).items():
+        records = run.records[(run.records["data"] == name) & (run.records["image_id"] != WHOLE_SET)]
+        bad = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"].nunique()
+        counts = {
+            "ids": f"{len(data.get('ids') or []):,}",
+            "seen": f"{records['image_id'].nunique():,}",
+            "bad": f"{bad:,}",
+        }
+        rows.append({"name": name, **counts, "fingerprint": str(data.get("fingerprint") or "")[:12]})
+    return rows
+
+
+def precision(precision: Any) -> str:
+    """ "fp32", "trunk fp16, head fp32", or what else the manifest says."""
+    if isinstance(precision, dict) and len(set(precision.values())) == 1:
+        return str(next(iter(precision.values())))
+    if isinstance(precision, dict):
+        return ", ".join(f"{part} {kind}" for part, kind in precision.items())
+    return str(precision or "")
+
+
+def _stages(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The stages, and the seconds of each job in them: of the command that computed the job's values."""
+    names = list(dict.fromkeys(name for stages in seconds.values() for name in stages))
+    rows = {
+        job: [*(number(stages.get(name, float("nan"))) for name in names), number(sum(stages.values()))]
+        for job, stages in seconds.items()
+    }
+    return {"names": names, "rows": rows}
+
+
+def _configurations(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """{title: YAML}: the whole configuration of the first job, and of each other what differs from it."""
+    first = manifest.get("config") or {}
+    texts = {"Configuration": _yaml(first)} if first else {}
+    for job in (manifest.get("jobs") or ())[1:]:
+        differing = _differing(job.get("config") or {}, first)
+        if differing:
+            texts[f"What differs in {job['job']}"] = _yaml(differing)
+    return texts
+
+
+def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a configuration that the first doesn't have alike; of groups, the entries in them."""
+    return dict(_differences(config, first))
+
+
+def _differences(config: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        other = first.get(key, ABSENT)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            if inner := _differing(value, other):
+                yield key, inner
+        elif value != other:
+            yield key, value
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100))

@@ -1,0 +1,47 @@
+"""Methods in the plane of two axiom errors, with the floor below which no method can lie."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from axiom_bench.columns import OK, WHOLE_SET
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
+from axiom_bench.report.statistics.floor import Floats, floor_of_means
+
+ROW = ["image_id", "target_class"]
+
+
+class Plane(NamedTuple):
+    """points: method -> (mean x, mean y), over the rows where every drawn method has both values. images: how many
+    images these `rows` are of; all_rows: rows of the setting."""
+
+    points: pd.DataFrame
+    floor: tuple[Floats, Floats] | None
+    images: int
+    rows: int
+    all_rows: int
+
+
+def axiom_plane(run: RunFolder, setting: Setting) -> Plane | None:
+    """The methods on the score's scale by the two errors of `config.report.figures.plane`; None where no row has both
+    of every such method. floor: of the same rows; None where a row has none."""
+    x, y = run.options.figures.plane
+    rows = run.at(setting)
+    rows = rows[(rows["image_id"] != WHOLE_SET) & (rows["status"] == OK)]
+    on_scale = [name for name in rows["method"].cat.categories if run.method(name).get("on_score_scale")]
+    errors = rows[rows["metric"].isin([x, y]) & rows["method"].isin(on_scale)]
+    table = errors.pivot_table(index=ROW, columns=["method", "metric"], values="value", observed=True)
+    both = [name for name in on_scale if (name, x) in table.columns and (name, y) in table.columns]
+    table = table[[(name, metric) for name in both for metric in (x, y)]].dropna()
+    if table.empty:
+        return None
+    free = rows[(rows["method"] == METHOD_FREE) & rows["metric"].isin(run.options.figures.floor)]
+    gaps = free.pivot_table(index=ROW, columns="metric", values="value", observed=True).reindex(table.index).dropna()
+    floor = None
+    if len(gaps) == len(table) and set(run.options.figures.floor) <= set(gaps.columns):
+        floor = floor_of_means(*(gaps[name].to_numpy(float) for name in run.options.figures.floor))
+    means = table.mean().unstack().loc[both, [x, y]]
+    images = table.index.get_level_values("image_id").nunique()
+    return Plane(means, floor, images, len(table), rows.groupby(ROW, observed=True).ngroups)

@@ -1,0 +1,155 @@
+"""Differences between two methods, image by image: tests, effect sizes and what so many images could have shown.
+
+All functions take many pairs at once: (images, pairs), NaN where an image has no pair of values.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from axiom_bench.report.numbers import FLOAT32_ROUNDING
+from axiom_bench.report.statistics.bootstrap import Floats, Integers, mean_intervals, median_intervals
+
+RELATIVE_TIE = 1e-5  # of the larger value: what another batch size may change in float32
+POWER = 0.8
+LEVEL = 0.05  # of a family: below it a difference is called significant
+NORMAL = 1.959964  # standard errors on either side of a 95 % interval
+COLUMNS = ("n", "better", "same", "worse", "difference", "low", "high", "effect", "p")
+WILCOXON_SPREAD = (
+    1.0727  # sqrt(pi / 3) standard deviations, over the quartiles' distance of the mean of two normal numbers
+)
+MOST_MEANS = 2000  # of two differences each
+
+
+def are_equal(first: Floats, second: Floats) -> NDArray[np.bool_]:
+    """Whether values are equal but for float32's rounding."""
+    larger = np.maximum(np.abs(first), np.abs(second))
+    return np.asarray(np.abs(first - second) <= np.maximum(FLOAT32_ROUNDING, RELATIVE_TIE * larger))
+
+
+def by_image(first: Floats, second: Floats, images: Integers) -> Floats:
+    """(rows, pairs) -> (images, pairs): first - second, the mean over an image's rows that have both values. Equal
+    values differ by 0, and so do rows of an image that cancel."""
+    difference = np.where(are_equal(first, second), 0.0, first - second)
+    order = np.argsort(images, kind="stable")
+    starts = np.flatnonzero(np.diff(images[order], prepend=-1))
+    has = np.isfinite(difference)[order]
+    total = np.add.reduceat(np.where(has, difference[order], 0.0), starts, axis=0)
+    with np.errstate(invalid="ignore"):
+        mean = total / np.add.reduceat(has, starts, axis=0, dtype=np.int64)
+    return np.where(np.abs(mean) <= FLOAT32_ROUNDING, 0.0, mean)
+
+
+def statistics(differences: Floats, better: str, lead: str, are_binary: bool, intervals: bool = True) -> pd.DataFrame:
+    """COLUMNS, a row for each pair. better: "lower" or "higher". lead: of `difference`, "mean" or "median".
+
+    n: images. better, same, worse: on how many of them the first method is. difference, low, high: of first - second
+    with its 95 % interval, see `bootstrap`; NaN without `intervals`. effect: the matched-pairs rank-biserial
+    correlation (Kerby, Compr. Psychol. 2014), the share of Wilcoxon's ranks in favour of the first method minus the
+    share against it. p: two-sided, of Wilcoxon's signed-rank test over the images that differ; of values that are 0 or
+    1 (are_binary) of the exact sign test, which with one row an image is McNemar's. 1 where no image differs, NaN
+    without images.
+    """
+    gain = differences if better == "higher" else -differences
+    n, ahead, behind = (is_so.sum(axis=0) for is_so in (np.isfinite(gain), gain > 0, gain < 0))
+    with np.errstate(invalid="ignore"):
+        centre = _centre(differences, lead)
+        low, high = _interval(differences, lead, are_binary) if intervals else np.full((2, len(n)), np.nan)
+    p = sign_test(ahead, behind) if are_binary else signed_rank_test(gain)
+    effect = rank_biserial(np.sign(gain) if are_binary else gain)
+    columns = (n, ahead, n - ahead - behind, behind, centre, low, high, effect, np.where(n > 0, p, np.nan))
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+
+def sign_test(ahead: Integers, behind: Integers) -> Floats:
+    """The exact two-sided p of so many signs, each as likely as the other."""
+    from scipy.special import bdtr
+
+    return np.minimum(1.0, 2 * bdtr(np.minimum(ahead, behind), ahead + behind, 0.5))
+
+
+def signed_rank_test(differences: Floats) -> Floats:
+    """The two-sided p of Wilcoxon's signed-rank test over the differences that aren't 0: exact up to 50 of them
+    without ties and up to 13 with ties, else by the normal distribution (scipy)."""
+    from scipy.stats import wilcoxon  # here, because it takes half a second to import
+
+    p = np.ones(differences.shape[1])
+    is_different = np.isfinite(differences) & (differences != 0)
+    counts = is_different.sum(axis=0)
+    in_order = np.sort(np.where(is_different, np.abs(differences), np.nan), axis=0)
+    has_ties = (np.diff(in_order, axis=0) == 0).any(axis=0)
+    for count, ties in dict.fromkeys(zip(counts.tolist(), has_ties.tolist(), strict=True)):
+        if count:
+            chosen = (counts == count) & (has_ties == ties)
+            columns = differences[:, chosen].T[is_different[:, chosen].T].reshape(-1, count)
+            p[chosen] = wilcoxon(columns, axis=1).pvalue
+    return p
+
+
+def rank_biserial(gain: Floats) -> Floats:
+    """(ranks in favour - ranks against) / all ranks, of the differences that aren't 0; 0 where there are none."""
+    from scipy.stats import rankdata
+
+    is_different = np.isfinite(gain) & (gain != 0)
+    ranks = rankdata(np.where(is_different, np.abs(gain), 0.0), axis=0)
+    ranks = np.where(is_different, ranks - (~is_different).sum(axis=0), 0.0)  # zeros have the lowest ranks
+    total = ranks.sum(axis=0)
+    return np.divide((np.sign(gain, where=is_different, out=np.zeros_like(gain)) * ranks).sum(axis=0), total,
+                     out=np.zeros_like(total), where=total > 0)  # fmt: skip
+
+
+def normal_test(difference: Floats, error: Floats) -> Floats:
+    """The two-sided p of differences with these standard errors, taken as normal; 1 for a difference of 0."""
+    from scipy.special import ndtr
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(difference == 0, 1.0, 2 * ndtr(-np.abs(difference) / error)))
+
+
+def detectable(differences: Floats, are_binary: bool, tests: int) -> Floats:
+    """The smallest difference that these images would have shown, see `smallest_shown`, with the standard error
+    s / sqrt(n). (images, pairs), no NaN -> (pairs,).
+
+    s: the spread that counts for Wilcoxon's test, 1.07 times the interquartile range of the means of two differences,
+    which for normal differences is sqrt(pi / 3) standard deviations (Lehmann, Nonparametrics, 1975, 4.3); of values
+    that are 0 or 1, and where this range is 0, the standard deviation.
+    """
+    count = len(differences)
+    spread = differences.std(axis=0)
+    if not are_binary:
+        turns = range(1, 1 + max(1, min(count // 2, MOST_MEANS // count)))
+        means = np.concatenate([(differences + np.roll(differences, turn, axis=0)) / 2 for turn in turns])
+        low, high = np.quantile(means, [0.25, 0.75], axis=0)
+        spread = np.where(high > low, WILCOXON_SPREAD * (high - low), spread)
+    return smallest_shown(spread / np.sqrt(count), tests, count)
+
+
+def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
+    """The difference with this standard error that so many images show with a probability of 80 %, at 5 % over a family
+    of so many tests: (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the quantiles of Student's distribution with one
+    degree of freedom fewer than images. NaN for fewer than two images, and for an error of 0."""
+    from scipy.special import stdtrit
+
+    if images < 2:
+        return np.full(len(error), np.nan)
+    quantiles = stdtrit(images - 1, 1 - LEVEL / (2 * max(tests, 1))) + stdtrit(images - 1, POWER)
+    return np.asarray(np.where(error > 0, quantiles * error, np.nan))
+
+
+def _centre(values: Floats, lead: str) -> Floats:
+    has = np.isfinite(values)
+    if lead == "mean":
+        return np.asarray(np.where(has, values, 0.0).sum(axis=0) / has.sum(axis=0))
+    return np.asarray(np.nanmedian(values, axis=0) if has.any() else np.full(values.shape[1], np.nan))
+
+
+def _interval(differences: Floats, lead: str, are_binary: bool) -> Floats:
+    if are_binary and lead == "mean":
+        # Few images differ, or none: two more, half a difference to either side, as Agresti and Min (Biometrics 2005)
+        # add.
+        differences = np.concatenate([differences, np.full((1, differences.shape[1]), 0.5)])
+        differences = np.concatenate([differences, np.full((1, differences.shape[1]), -0.5)])
+    intervals = mean_intervals if lead == "mean" else median_intervals
+    return intervals(differences, np.arange(len(differences)))

@@ -1,0 +1,23 @@
+"""Why a value is missing, in words: what the records' statuses mean."""
+
+from __future__ import annotations
+
+REASONS = {
+    "bad_image": "image can't be read",
+    "no_annotation": "no box or mask of the class",
+    "no_contributions": "no contributions at the layer",
+    "no_mask": "no mask of the class",
+    "no_probability": "no probability of the class",
+    "not_applicable": "can't explain this network",
+    "not_finite": "no finite number",
+    "not_on_score_scale": "not on the score's scale",
+    "one_class": "no second class in the image",
+    "zero_drops": "no channel changes the score",
+    "zero_map": "map is zero everywhere",
+    "zero_score": "score is 0",
+}
+
+
+def reason(status: str) -> str:
+    """A status in words; one without an entry, as a plug-in may have, with spaces."""
+    return REASONS.get(status, status.replace("_", " "))

@@ -1,0 +1,274 @@
+"""Check the report's statistics on simulated benchmarks, and write what comes of it into docs/statistics.md.
+
+python scripts/simulate_statistics.py                    # 1,000 benchmarks of each kind; about five minutes
+python scripts/simulate_statistics.py --benchmarks 100   # fewer, printed only
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from math import exp, sqrt
+from pathlib import Path
+
+import numpy as np
+from scipy.special import ndtr, ndtri, stdtrit
+
+from axiom_bench.report.statistics.bootstrap import (
+    RESAMPLES,
+    TAIL,
+    Floats,
+    Integers,
+    mean_intervals,
+    median_intervals,
+    resamples,
+    units,
+)
+from axiom_bench.report.statistics.comparison import compare_methods
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "statistics.md"
+START, END = "<!-- written by scripts/simulate_statistics.py -->", "<!-- end of the tables -->"
+BENCHMARKS = 1000
+METHODS = 6
+IMAGES = (32, 64, 400)
+MANY_IMAGES = 4000  # more than are resampled one by one
+LEVEL = 0.05
+INTERVALS = ("mean", "median", "percentile", "BCa", "bootstrap-t", "Student's t")
+ERRORS = (
+    "values", "images", "false difference,<br>all alike", "false difference,<br>three better",
+    "a best method<br>not bold", "found of the<br>smallest shown",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A distribution of values. of: standard normal numbers -> values. mean, median: of the values."""
+
+    title: str
+    of: Callable[[Floats], Floats]
+    mean: float
+    median: float
+    lead: str = "mean"
+
+
+def _binary(share: float) -> Kind:
+    return Kind(f"binary, {share:g} are 1", lambda z: (z > -ndtri(share)).astype(float), share, float(share > 0.5))
+
+
+def _two_tails(z: Floats) -> Floats:
+    """Student's t with 3 degrees of freedom, whose fourth moment is infinite."""
+    return np.asarray(stdtrit(3, ndtr(z)))
+
+
+KINDS = (
+    Kind("normal", lambda z: z, 0.0, 0.0),
+    Kind("heavy-tailed, one side (log-normal, sigma 1)", np.exp, exp(0.5), 1.0, "median"),
+    Kind("heavy-tailed, both sides (Student's t, 3 degrees)", _two_tails, 0.0, 0.0, "median"),
+    _binary(0.5),
+    _binary(0.9),
+)
+
+
+def benchmark(
+    images: int, generator: np.random.Generator, shifts: Sequence[float] = (0.0,) * METHODS
+) -> tuple[Floats, Integers]:
+    """Standard normal numbers (rows, methods) with the image of each row: one to three objects an image.
+
+    A quarter of the variance each belongs to the image, the image under one method, the object, and the object under
+    one method: two methods correlate by 0.5 on an object, and so do two objects of an image under one method.
+    """
+    image = np.repeat(np.arange(images), generator.integers(1, 4, images))
+    parts = [(images, 1), (images, len(shifts)), (len(image), 1), (len(image), len(shifts))]
+    of_image, of_image_and_method, of_object, of_object_and_method = (generator.normal(0, 0.5, size) for size in parts)
+    return (of_image + of_image_and_method)[image] + of_object + of_object_and_method + np.asarray(shifts), image
+
+
+def coverage(kind: Kind, images: int, benchmarks: int, seed: int = 0) -> dict[str, float]:
+    """{interval: how often it holds the true mean, or median}; the report's own and those that it was chosen from."""
+    generator, held = np.random.default_rng(seed), defaultdict(list)
+    for _ in range(benchmarks):
+        numbers, image = benchmark(images, generator)
+        values = kind.of(numbers)
+        ends = {"mean": mean_intervals(values, image), **(_other_means(values, image) if images <= max(IMAGES) else {})}
+        for name, (low, high) in ends.items():
+            held[name].append(((low <= kind.mean) & (kind.mean <= high)).mean())
+        if "binary" not in kind.title:
+            low, high = median_intervals(values, image)
+            held["median"].append(((low <= kind.median) & (kind.median <= high)).mean())
+    return {name: float(np.mean(shares)) for name, shares in held.items()}
+
+
+def _other_means(values: Floats, image: Integers) -> dict[str, Floats]:
+    """Intervals of the mean (2, columns): percentile, BCa, bootstrap-t, and Student's t with the error by image."""
+    drawn = units(image)
+    total, count = drawn.sums(values), drawn.sums(np.ones_like(values))
+    mean, error = _mean_and_error(np.ones((1, len(total))), total, count)
+    means, errors = _mean_and_error(resamples(len(total)), total, count)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        studentised = np.where(errors > 0, (means - mean) / errors, 0.0)
+    above, below = np.quantile(studentised, [1 - TAIL, TAIL], axis=0)
+    student = float(stdtrit(len(total) - 1, 1 - TAIL))
+    return {
+        "percentile": np.quantile(means, [TAIL, 1 - TAIL], axis=0),
+        "BCa": _bca(means, mean, total, count),
+        "bootstrap-t": np.concatenate([mean - above * error, mean - below * error]),
+        "Student's t": np.concatenate([mean - student * error, mean + student * error]),
+    }
+
+
+def _mean_and_error(weights: Floats, total: Floats, count: Floats) -> tuple[Floats, Floats]:
+    rows = weights @ count
+    mean = (weights @ total) / rows
+    squares = weights @ total**2 - 2 * mean * (weights @ (total * count)) + mean**2 * (weights @ count**2)
+    return mean, np.sqrt(np.clip(squares, 0, None) * len(total) / (len(total) - 1)) / rows
+
+
+def _bca(means: Floats, mean: Floats, total: Floats, count: Floats) -> Floats:
+    """Efron and Tibshirani 1993, 14.3: bias from the resamples, acceleration from the jackknife over images."""
+    share = (means < mean).mean(axis=0) + (means == mean).mean(axis=0) / 2
+    bias = ndtri(np.clip(share, 1 / RESAMPLES, 1 - 1 / RESAMPLES))
+    left_out = (total.sum(axis=0) - total) / (count.sum(axis=0) - count)
+    spread = left_out.mean(axis=0) - left_out
+    cubes, squares = (spread**3).sum(axis=0), (spread**2).sum(axis=0)
+    acceleration = np.divide(cubes, 6 * squares**1.5, out=np.zeros_like(cubes), where=squares > 0)
+    in_order, ends = np.sort(means, axis=0), []
+    for z in ndtri([TAIL, 1 - TAIL]):
+        level = ndtr(bias + (bias + z) / (1 - acceleration * (bias + z)))
+        place = np.clip(np.rint(level * (RESAMPLES - 1)), 0, RESAMPLES - 1).astype(np.int64)
+        ends.append(np.take_along_axis(in_order, place[None], axis=0)[0])
+    return np.array(ends)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Shares of simulated benchmarks. family: a pair without a difference is called different, or one with a difference
+    the wrong way round. best: a best method isn't among the bold ones. found: pairs with a difference that are
+    found."""
+
+    family: float
+    best: float
+    found: float
+
+
+def errors(
+    kind: Kind, images: int, benchmarks: int, shifts: Sequence[float] = (0.0,) * METHODS, seed: int = 0
+) -> Errors:
+    """Of the whole procedure: all pairs, Holm, bold; shifts: of the normal numbers that values are made of, by method;
+    the larger a value the better, so that the methods with the largest shift are the best."""
+    generator, names = np.random.default_rng(seed), [str(place) for place in range(len(shifts))]
+    shift = dict(zip(names, shifts, strict=True))
+    family, lost, found = 0, 0, []
+    for _ in range(benchmarks):
+        numbers, image = benchmark(images, generator, shifts)
+        comparison = compare_methods(kind.of(numbers), image, names, "higher", kind.lead, intervals=False)
+        assert comparison is not None
+        false = False
+        for pair in comparison.pairs.to_dict("records"):
+            truth = np.sign(shift[pair["first"]] - shift[pair["second"]])
+            is_found = pair["adjusted"] < LEVEL
+            false |= bool(is_found and np.sign(pair["effect"]) != truth)
+            if truth:
+                found.append(is_found and np.sign(pair["effect"]) == truth)
+        is_best = comparison.places["is_best"]
+        family += false
+        lost += bool(is_best.any()) and not all(is_best[name] for name in names if shift[name] == max(shifts))
+    return Errors(family / benchmarks, lost / benchmarks, float(np.mean(found)) if found else float("nan"))
+
+
+def shown(kind: Kind, images: int, benchmarks: int, seed: int = 0) -> float:
+    """How often a pair is found that differs by the median of what such benchmarks call the smallest difference
+    shown."""
+    generator, names = np.random.default_rng(seed), [str(place) for place in range(METHODS)]
+    smallest: list[float] = []
+    for _ in range(max(benchmarks // 10, 10)):
+        numbers, image = benchmark(images, generator)
+        comparison = compare_methods(kind.of(numbers), image, names, "higher", kind.lead)
+        assert comparison is not None
+        smallest.extend(comparison.pairs["detectable"])
+    difference, found = float(np.median(smallest)), 0
+    for _ in range(benchmarks):
+        numbers, image = benchmark(images, generator)
+        values = kind.of(numbers)
+        values[:, 0] += difference
+        comparison = compare_methods(values, image, names, "higher", kind.lead, intervals=False)
+        assert comparison is not None
+        found += comparison.pair("0", "1")["adjusted"] < LEVEL
+    return found / benchmarks
+
+
+def tables(benchmarks: int) -> Iterator[str]:
+    """The tables of the page, one after the other."""
+    margin = 100 * 1.96 * sqrt(0.95 * 0.05 / benchmarks)
+    yield (
+        f"{benchmarks:,} simulated benchmarks of each kind and size (a quarter as many of {MANY_IMAGES:,} images), "
+        f"{METHODS} methods, 1 to 3 objects an image, {RESAMPLES:,} resamples. A share of 95 % is known to "
+        f"{margin:.1f} points either way or better, since a benchmark has {METHODS} intervals."
+    )
+    yield "How often a 95 % interval holds the true value, in per cent:"
+    yield _markdown([("values", "images", *INTERVALS), *_rows(_coverage_row, (*IMAGES, MANY_IMAGES), benchmarks)])
+    yield (
+        "How often a comparison of all methods makes at least one error, in per cent: with all methods alike any "
+        "difference that is found is false; with three of six better than the rest, a difference within either half, "
+        f"or the wrong way round. Goal: at most 5.0, known to {margin:.1f}. Last, how often a pair is found that "
+        "differs by the smallest difference shown; goal 80."
+    )
+    yield _markdown([ERRORS, *_rows(_error_row, IMAGES, benchmarks)])
+
+
+def _coverage_row(place: int, images: int, benchmarks: int) -> list[str]:
+    held = coverage(KINDS[place], images, benchmarks if images < MANY_IMAGES else max(benchmarks // 4, 1))
+    return [KINDS[place].title, f"{images:,}", *(_percent(held.get(name)) for name in INTERVALS)]
+
+
+def _error_row(place: int, images: int, benchmarks: int) -> list[str]:
+    kind, better = KINDS[place], (0.5,) * (METHODS // 2) + (0.0,) * (METHODS - METHODS // 2)
+    alike, some = errors(kind, images, benchmarks), errors(kind, images, benchmarks, better, seed=1)
+    power = None if "binary" in kind.title else shown(kind, images, benchmarks)
+    return [kind.title, f"{images:,}", *map(_percent, (alike.family, some.family, some.best, power))]
+
+
+def _rows(row: Callable[[int, int, int], list[str]], sizes: Sequence[int], benchmarks: int) -> list[list[str]]:
+    """A row for each kind and number of images, by several processes."""
+    places = [(place, images, benchmarks) for place in range(len(KINDS)) for images in sizes]
+    with ProcessPoolExecutor() as processes:
+        return list(processes.map(row, *zip(*places, strict=True)))
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|:---|" + "---:|" * (len(rows[0]) - 1))
+    return "\n".join(lines)
+
+
+def written(page: str, parts: Sequence[str]) -> str:
+    """The page with these parts between its two markers."""
+    before, _, rest = page.partition(START)
+    _, _, after = rest.partition(END)
+    return "\n\n".join([before + START, *parts, END]) + after
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Simulate, print, and write the page where all BENCHMARKS were simulated."""
+    parser = argparse.ArgumentParser(description="Simulate benchmarks to check the report's statistics.")
+    parser.add_argument(
+        "--benchmarks", type=int, default=BENCHMARKS, help="of each kind and size; fewer are printed only"
+    )
+    benchmarks = parser.parse_args(argv).benchmarks
+    parts = list(tables(benchmarks))
+    print("\n\n".join(parts))
+    if benchmarks == BENCHMARKS:
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), parts), encoding="utf-8")
+        print(f"written to {PAGE.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""`axiom-bench game`: the page of a run on the embedded scenes, and what a user can mend."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from axiom_bench.cli.main import main
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.run import manifest
+from axiom_bench.run.execute import run_folder
+from axiom_bench.run.sweep import sweep
+
+METHODS = "method=[grad_cam,xgrad_cam,centered,cam]"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without its report, which a game doesn't read."""
+    results = tmp_path_factory.mktemp("results")
+    options = ("model=scenes_vgg", METHODS, "metric=[zeta]", "data.size=24", "runtime.repeats=0", "pictures.rows=0")
+    config, outcomes = sweep([*options, f"results={results}", "device=cpu"])
+    folder = run_folder(config)
+    manifest_file.write(folder, manifest.assemble(outcomes, config["experiment"], config["run"]))
+    return folder
+
+
+def data_of(path: Path) -> dict[str, Any]:
+    found = re.search(r'id="game-data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_a_run_on_the_scenes_becomes_a_game(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["game", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"game: {run / 'game.html'}"
+    assert "left out: Centered shows both classes alike" in lines[2]
+    data = data_of(run / "game.html")
+    assert [method["title"] for method in data["methods"]] == ["Grad-CAM", "XGrad-CAM", "Centred blob"]
+    assert len(data["checks"]) == 6
+    ids = [image["image"] for image in data["images"]]
+    records = json.loads((run / "manifest.json").read_text())["data"]["scenes"]["ids"]
+    assert len(ids) == len(set(ids)) > 3
+    assert set(ids) <= set(records)
+    assert not set(ids) & {check["image"] for check in data["checks"]}
+    for image in data["images"]:
+        assert len(image["pictures"]) == 6
+        assert image["pictures"][0] != image["pictures"][3]  # the first method, by class
+        assert image["pictures"][2] == image["pictures"][5]  # the blob has none
+    assert (run / "game.html").stat().st_size < 10e6
+
+
+def test_the_same_command_makes_the_same_page(run: Path, tmp_path: Path):
+    options = ("--images", "3", "--methods", "xgrad_cam,centered", "--output")
+    for name in ("a", "b"):
+        assert main(["game", str(run), *options, str(tmp_path / name)]) == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    data = data_of(tmp_path / "a")
+    assert len(data["images"]) == 3
+    assert [method["name"] for method in data["methods"]] == ["xgrad_cam", "centered", "centred_blob"]  # as asked for
+    assert main(["game", str(run), *options, str(tmp_path / "c"), "--seed", "1"]) == 0
+    assert data_of(tmp_path / "c")["id"] != data["id"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--methods", "xgradcam"], "There is no method 'xgradcam'; did you mean 'xgrad_cam'"),
+        (["--methods", "cam"], "The method 'cam' is left out"),
+        (["--methods", "centered", "--images", "500"], "data.size=2000"),
+        (["--images", "0"], "--images 0: give 1 or more"),
+        (["--seed", "-1"], "--seed -1: give 0 or more"),
+        (["--model", "resnet"], "There is no job in this run 'resnet'; there are: scenes_vgg at features.13 on scenes"),
+    ],
+)
+def test_mistakes_are_sentences(run: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str):
+    assert main(["game", str(run), *options]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "sentence"),
+    [
+        ("models", "weights_sha256", "The weights of scenes_vgg aren't"),
+        ("data", "fingerprint", "The images of 'scenes'"),
+    ],
+)
+def test_what_isnt_the_runs_any_more_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, key: str, sentence: str
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    content = json.loads((copy / "manifest.json").read_text())
+    for about in content[part].values():
+        about[key] = "0" * 64
+    (copy / "manifest.json").write_text(json.dumps(content))
+    assert main(["game", str(copy)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_data_without_two_classes_names_what_has_them(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Only scenes of one digit stay: data.only_correct may leave out all others."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    content = json.loads((copy / "manifest.json").read_text())
+    (job,) = content["jobs"]
+    played = data_of(run / "game.html")["images"]
+    job["left_out"] = [image["image"] for image in played]
+    (copy / "manifest.json").write_text(json.dumps(content))
+    assert main(["game", str(copy)]) == 2
+    assert "axiom-bench experiment=voc" in capsys.readouterr().err

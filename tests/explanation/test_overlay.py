@@ -1,0 +1,115 @@
+"""A heatmap over its image: the colours by hand, every form of an image, and a sentence for each mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+import axiom_bench as ab
+from axiom_bench.explanation.overlay import COLOURS, OPACITY, blend
+
+
+def colour(name: str, heat: float) -> np.ndarray:
+    return np.array(colormaps[name](np.float32(heat), bytes=True)[:3], dtype=float)
+
+
+def test_by_hand() -> None:
+    """The grey image and the colour, weighted by the opacity."""
+    image = np.array([[[30, 60, 90], [0, 0, 255]]], np.uint8)  # grey: 60, 85
+    shown = blend(image, np.array([[0.0, 1.0]]), "viridis", 0.25)
+    expected = [0.75 * 60 + 0.25 * colour("viridis", 0), 0.75 * 85 + 0.25 * colour("viridis", 1)]
+    np.testing.assert_array_equal(shown[0], np.round(expected))
+
+
+def test_the_ends_of_the_opacity() -> None:
+    image, heat = np.full((2, 2, 3), 77, np.uint8), np.full((2, 2), 0.5)
+    assert (blend(image, heat, opacity=0) == 77).all()
+    assert (blend(image, heat, opacity=1) == colour(COLOURS, 0.5)).all()
+
+
+def test_nan_is_no_heat() -> None:
+    image = np.zeros((1, 2, 3), np.uint8)
+    shown = blend(image, np.array([[np.nan, 0.0]]))
+    np.testing.assert_array_equal(shown[0, 0], shown[0, 1])
+
+
+def test_the_default_colours_are_perceptually_uniform() -> None:
+    """Lightness rises in even steps: jet's goes up and down, and draws edges that the map doesn't have."""
+
+    def lightness(name: str) -> np.ndarray:
+        rgb = colormaps[name](np.linspace(0, 1, 64))[:, :3]
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return np.asarray(116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722]) - 16)
+
+    assert (np.diff(lightness(COLOURS)) > 0).all()
+    assert (np.diff(lightness("jet")) < 0).any()
+
+
+def test_every_form_of_an_image_gives_the_same_picture() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    pixels[0, 0, :2] = 0, 255  # so that floats scaled to their own range are the same
+    heat = torch.rand(4, 5)
+    expected = np.asarray(ab.overlay(pixels, heat))
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    normalised = (tensor / 255 - 0.45) / 0.22
+    for image in (Image.fromarray(pixels), tensor, tensor / 255, normalised, pixels / 255):
+        np.testing.assert_array_equal(np.asarray(ab.overlay(image, heat)), expected)
+    for same in (heat[None], heat.numpy(), heat.double().requires_grad_()):
+        np.testing.assert_array_equal(np.asarray(ab.overlay(pixels, same)), expected)
+
+
+def test_the_picture_has_the_size_of_the_image_and_hot_pixels_where_the_map_has() -> None:
+    heat = torch.zeros(6, 9)
+    heat[4, 7] = 1
+    picture = ab.overlay(torch.full((3, 6, 9), 0.5), heat)
+    assert (picture.mode, picture.size) == ("RGB", (9, 6))
+    brightness = np.asarray(picture).sum(-1)
+    assert np.unravel_index(brightness.argmax(), brightness.shape) == (4, 7)
+    jet = np.asarray(ab.overlay(torch.full((3, 6, 9), 0.5), heat, colours="jet"))
+    assert (jet != np.asarray(picture)).any()
+    assert OPACITY > 0
+
+
+def test_grey_pictures_are_images_too() -> None:
+    grey = Image.fromarray(np.full((3, 4), 9, np.uint8))
+    assert ab.overlay(grey, np.zeros((3, 4))).size == (4, 3)
+
+
+IMAGE, HEAT = torch.zeros(3, 4, 6), torch.zeros(4, 6)
+
+
+@pytest.mark.parametrize(
+    ("image", "heatmap", "options", "sentence"),
+    [
+        (IMAGE[None], HEAT, {}, r"This image has the shape \(1, 3, 4, 6\); pass a tensor \(3, H, W\)"),
+        (IMAGE.permute(1, 2, 0), HEAT, {}, r"This image has the shape \(4, 6, 3\)"),
+        (IMAGE.numpy(), HEAT, {}, r"This image has the shape \(3, 4, 6\); .* an array \(H, W, 3\)"),
+        ("photo.jpg", HEAT, {}, "An image can't be a str; pass a tensor"),
+        (IMAGE.long(), HEAT, {}, "This image holds int64; give uint8"),
+        (IMAGE * torch.nan, HEAT, {}, "This image holds NaN or infinity"),
+        (IMAGE, HEAT.repeat(2, 1, 1), {}, r"This heatmap has the shape \(2, 4, 6\); give that of one image"),
+        (IMAGE, HEAT.T, {}, r"The heatmap is 6 x 4 pixels and the image 4 x 6; ab.heatmap\(raw_map, \(4, 6\)\)"),
+        (IMAGE, HEAT[:2, :3], {}, "The heatmap is 2 x 3 pixels and the image 4 x 6"),
+        (IMAGE, HEAT - 2, {}, r"values from -2 to -2; ab.heatmap scales"),
+        (IMAGE, [[0.0]], {}, "A heatmap can't be a list"),
+        (IMAGE, {"grad_cam": HEAT}, {}, r"A heatmap can't be a dict; .*ab.explain\(...\)\[name\]\[0\]"),
+        (IMAGE, HEAT, {"colours": "infern"}, "There is no colour map 'infern'; did you mean 'inferno'"),
+        (IMAGE, HEAT, {"opacity": 2}, "opacity is 2; give a number from 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence(image: Any, heatmap: Any, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ab.BenchError, match=sentence) as error:
+        ab.overlay(image, heatmap, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_the_report_gets_it_without_torch() -> None:
+    code = "import sys; import axiom_bench.explanation.overlay; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -1,0 +1,78 @@
+"""A run with everything that the charts show: several layers, curves, run times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from axiom_bench.records import store
+from axiom_bench.report.page.header import header
+from axiom_bench.report.page.html import assemble
+from axiom_bench.report.run_folder import RunFolder
+
+LAYERS = {"scenes_fc": ("features.4", "features.9"), "scenes_residual": ("stages.2",)}
+AXES = {
+    "insertion": {"title": "Insertion", "x": "share of pixels shown", "y": "probability", "better": "higher",
+                  "at": [0.0, 0.25, 0.5, 0.75, 1.0]},
+}  # fmt: skip
+PLACE = {
+    **{"experiment": "synthetic", "model": "scenes_fc", "layer": "features.9", "data": "scenes", "image_id": "0"},
+    **{
+        "target_class": 0,
+        "predicted_class": 0,
+        "method": "grad_cam",
+        "metric": "box_iou",
+        "value": 1.0,
+        "status": "ok",
+    },
+}
+
+
+def curves_of(methods: list[str], images: int = 8) -> pd.DataFrame:
+    """Of image i and method m the points p * (1 + m) + i / 100: the mean is known."""
+    at = np.array(AXES["insertion"]["at"])
+    rows = [
+        (f"scene_{i:05d}", method, list(0.1 * at * (1 + m) + i / 100))
+        for m, method in enumerate(methods)
+        for i in range(images)
+    ]
+    table = pd.DataFrame(rows, columns=["image_id", "method", "points"])
+    return table.assign(target_class=0, curve="insertion", status="ok")
+
+
+@pytest.fixture
+def rich_folder(make_run: Any, make_records: Any, edit_manifest: Callable[..., None]) -> Path:
+    records = make_records(16, layers=LAYERS)
+    records.loc[(records["metric"] == "confidence_drop") & (records["method"] == "random"), "value"] -= 0.6  # below 0
+    folder: Path = make_run(records, layers=LAYERS, pictures=False)
+    methods = ["grad_cam", "xgrad_cam", "hires_cam"]
+    store.write(folder / "curves/one.parquet", curves_of(methods), store.CURVES)
+    store.write(folder / "records/one.parquet", pd.DataFrame([PLACE]))  # tells the curves' setting
+    edit_manifest(folder, curves=["curves/one.parquet"], axes=AXES)
+    return folder
+
+
+@pytest.fixture
+def rich_run(rich_folder: Path) -> RunFolder:
+    return RunFolder.read(rich_folder)
+
+
+@pytest.fixture
+def chart_page(tmp_path: Path) -> Callable[[RunFolder], Path]:
+    """A page of the charts alone."""
+
+    def write(run: RunFolder) -> Path:
+        from axiom_bench.report.charts.section import section
+
+        part = section(run)
+        assert part is not None
+        path = tmp_path / "charts.html"
+        path.write_text(assemble(header(run), [part]), encoding="utf-8")
+        return path
+
+    return write

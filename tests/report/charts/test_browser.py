@@ -1,0 +1,190 @@
+"""The charts in a real browser: drawn, switched, hovered, printed, on a phone and in the dark."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from axiom_bench.report.run_folder import RunFolder
+
+PHONE = {"viewport": {"width": 400, "height": 800}}
+MARKUP = "<script>alert(1)</script>"
+Open = Callable[..., Any]
+# The colour of secondary text, as the browser computes it.
+SOFT = """() => {
+  const probe = document.body.appendChild(document.createElement("i"));
+  probe.style.color = "var(--soft)";
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}"""
+
+
+@pytest.fixture
+def charts(rich_run: RunFolder, chart_page: Callable[[RunFolder], Path], open_page: Open) -> Open:
+    """(**options) -> the open page, with all charts drawn."""
+    path = chart_page(rich_run)
+
+    def open_(**options: Any) -> Any:
+        page = open_page(path, **options)
+        draw_all(page)
+        return page
+
+    return open_
+
+
+def draw_all(page: Any) -> None:
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function("[...document.querySelectorAll('.chart-plot')].every((plot) => plot.querySelector('svg'))")
+
+
+def labels(page: Any, chart: str) -> list[str]:
+    """The texts in the first panel of a chart."""
+    return page.locator(f"#chart-{chart} .chart-panel").first.locator("svg text").all_text_contents()
+
+
+def test_charts_are_drawn_when_they_come_into_sight(rich_run: RunFolder, chart_page: Any, open_page: Open) -> None:
+    page = open_page(chart_page(rich_run))
+    page.wait_for_selector("#chart-by-depth svg")
+    assert page.locator("#chart-agreement .chart-plot").count() == 0
+    page.locator("#chart-agreement").scroll_into_view_if_needed()
+    page.wait_for_selector("#chart-agreement svg")
+
+
+def test_titles_have_units_and_direction(charts: Open) -> None:
+    page = charts()
+    assert "Conservation error [ratio], lower is better" in labels(page, "by-method")
+    assert "Mean sensitivity error [ratio], lower is better" in labels(page, "axiom-plane")
+    assert "Mean probability, higher is better" in labels(page, "curves")
+    assert "Milliseconds an image, with the trace" in labels(page, "costs")
+
+
+def test_a_metric_is_chosen(charts: Open) -> None:
+    page = charts()
+    page.locator("#chart-by-method select").select_option("Confidence drop")
+    page.wait_for_function("document.querySelector('#chart-by-method svg')?.textContent.includes('Confidence drop')")
+    captions = page.locator("#chart-by-method .chart-caption")
+    assert captions.locator("visible=true").count() == 1
+    page.locator("#chart-by-method summary").click()
+    cells = page.locator("#chart-by-method td").all_text_contents()
+    assert any(re.fullmatch("\N{MINUS SIGN}0[.][0-9]+", cell) for cell in cells)
+
+
+def test_one_switch_acts_on_all_charts_and_is_in_the_address(charts: Open) -> None:
+    page = charts()
+    box = page.get_by_role("checkbox", name="guided_xgrad_cam")
+    page.locator("#chart-by-method select").select_option("Box IoU")
+    page.wait_for_function("document.querySelector('#chart-by-method svg')?.textContent.includes('guided_xgrad_cam')")
+    marks = page.locator("#chart-costs .chart-panel").first.locator(".mark-symbol path")
+    page.locator("#chart-costs select").select_option("Box IoU")
+    page.wait_for_function(
+        "document.querySelectorAll('#chart-costs .chart-panel:first-child .mark-symbol path').length == 6"
+    )
+    box.uncheck(force=True)
+    page.wait_for_function("!document.querySelector('#chart-by-method svg').textContent.includes('guided_xgrad_cam')")
+    page.wait_for_function(
+        "document.querySelectorAll('#chart-costs .chart-panel:first-child .mark-symbol path').length == 5"
+    )
+    assert marks.count() == 5
+    assert "hide=guided_xgrad_cam" in page.url
+    page.reload()
+    assert not page.get_by_role("checkbox", name="guided_xgrad_cam").is_checked()
+    page.get_by_role("button", name="Show all").click()
+    assert "hide" not in page.url
+
+
+def test_hover_shows_the_numbers(charts: Open) -> None:
+    page = charts()
+    page.locator("#chart-axiom-plane .mark-symbol path").first.hover(force=True)
+    tip = page.locator(".chart-tip")
+    tip.wait_for(state="visible")
+    assert "Mean sensitivity error [ratio], lower is better" in tip.inner_text()
+    page.mouse.move(2, 2)
+    tip.wait_for(state="hidden")
+
+
+def test_names_stay_text(rich_folder: Path, chart_page: Any, open_page: Open) -> None:
+    """In axes, hover values and the table of the data, a name that is a script tag is that text."""
+    manifest = json.loads((rich_folder / "manifest.json").read_text())
+    manifest["methods"]["grad_cam"]["title"] = MARKUP
+    manifest["metrics"]["box_iou"]["title"] = MARKUP + "metric"
+    (rich_folder / "manifest.json").write_text(json.dumps(manifest))
+    page = open_page(chart_page(RunFolder.read(rich_folder)))
+    draw_all(page)
+    assert MARKUP in labels(page, "by-method")
+    page.locator("#chart-axiom-plane .mark-symbol path").first.hover(force=True)
+    page.locator(".chart-tip").wait_for(state="visible")
+    assert MARKUP in page.locator(".chart-tip").inner_text()
+    page.locator("#chart-by-method summary").click()
+    assert MARKUP in page.locator("#chart-by-method th").all_text_contents()
+
+
+def test_the_data_as_a_table(charts: Open) -> None:
+    page = charts()
+    page.locator("#chart-by-method summary").click()
+    table = page.locator("#chart-by-method table").first
+    assert table.locator("thead th").all_text_contents()[:4] == ["Name", "Rows", "Images", "Median"]
+    assert table.locator("tbody tr").count() == 4
+    assert re.fullmatch(r"[\d.,]+", table.locator("tbody td").nth(2).inner_text())
+
+
+def test_each_drawing_has_a_text_alternative(charts: Open) -> None:
+    names = (
+        charts()
+        .locator(".chart-plot svg")
+        .evaluate_all("nodes => nodes.map((node) => node.closest('[aria-label]')?.getAttribute('aria-label'))")
+    )
+    assert names
+    assert all(names)
+
+
+def test_on_a_phone_nothing_is_wider_than_the_page(charts: Open) -> None:
+    page = charts(**PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    for width in page.locator(".chart-plot svg").evaluate_all("nodes => nodes.map((node) => node.clientWidth)"):
+        assert 100 < width <= 400
+
+
+def test_colours_follow_the_theme(charts: Open) -> None:
+    page = charts(color_scheme="light")
+    text = page.locator("#chart-by-method svg text").first
+    fills = []
+    for media in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"color_scheme": "dark", "media": "print"}):
+        page.emulate_media(**media)
+        fills.append(text.evaluate("node => getComputedStyle(node).fill"))
+        assert fills[-1] == page.evaluate(SOFT)
+    assert fills[1] not in (fills[0], fills[2])
+
+
+def test_printing_draws_all_charts(rich_run: RunFolder, chart_page: Any, open_page: Open) -> None:
+    page = open_page(chart_page(rich_run))
+    page.pdf()
+    counts = page.evaluate(
+        "[...document.querySelectorAll('.chart')].map((chart) => chart.querySelectorAll('svg').length)"
+    )
+    assert all(counts)
+
+
+def test_a_saved_drawing_stands_alone(charts: Open) -> None:
+    page = charts()
+    with page.expect_download() as waiting:
+        page.locator("#chart-axiom-plane .chart-save").first.click()
+    assert waiting.value.suggested_filename == "scenes_fc_features.4.svg"
+    text = Path(waiting.value.path()).read_text()
+    assert text.startswith("<svg")
+    assert 'xmlns="http://www.w3.org/2000/svg"' in text
+    assert "var(" not in text
+
+
+def test_axe_finds_nothing_serious(charts: Open) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core isn't installed (extra `dev`)")
+    page = charts()
+    page.locator("#chart-by-method summary").click()
+    found = axe.Axe().run(page).response["violations"]
+    assert [entry["id"] for entry in found if entry["impact"] in ("serious", "critical")] == []

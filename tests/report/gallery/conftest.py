@@ -1,0 +1,117 @@
+"""A run of three images under two networks and three methods, whose order by every key is known."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from axiom_bench.records import store
+from axiom_bench.records.gallery import SCHEMA
+from axiom_bench.report.gallery import section as gallery
+from axiom_bench.report.page.header import Header
+from axiom_bench.report.page.html import assemble
+from axiom_bench.report.run_folder import RunFolder
+
+MARKUP = "<script>alert(1)</script>"
+NETWORKS = {"first": ("layer4",), "second": ("layer4",)}
+METHODS = {
+    "good": {"title": "Good-CAM", "note": "A note."},
+    "bad": {"title": "Bad-CAM"},
+    "odd": {"title": f"Odd {MARKUP}"},
+}
+# image: (explained class, predicted class, disagreement of the methods, errors of good, bad and odd, their drops)
+IMAGES = {
+    "one": (0, 0, 0.2, (0.1, 0.4, None), (0.9, 0.5, 0.5)),
+    "a/two.jpg": (1, 0, 0.9, (0.2, 0.2, None), (0.1, 0.3, -0.2)),
+    MARKUP: (1, 1, 0.5, (0.3, 0.9, None), (0.5, 0.5, 0.5)),
+}
+CLASSES = ("cat", f"dog {MARKUP}")
+WIDTH, HEIGHT = 80, 60
+BOX = (10.0, 15.0, 50.0, 45.0)
+
+
+def encoded(picture: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(picture, np.uint8)).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
+def ramp() -> Any:
+    """A map from 0 on the left to 255 on the right."""
+    return np.tile(np.linspace(0, 255, WIDTH).round(), (HEIGHT, 1))
+
+
+def make_entry(network: str, image: str, **changes: Any) -> dict[str, Any]:
+    """A stored row; method bad has good's map, that of odd isn't finite."""
+    target, predicted, disagreement = IMAGES[image][:3]
+    return {
+        **{"model": network, "layer": "layer4", "data": "scenes", "image_id": image},
+        **{"target_class": target, "target_name": CLASSES[target], "target_probability": 0.25},
+        **{"predicted_class": predicted, "predicted_name": CLASSES[predicted], "predicted_probability": 0.999},
+        **{"width": WIDTH, "height": HEIGHT, "boxes": [list(BOX)], "outline": None},
+        "picture": encoded(np.full((HEIGHT, WIDTH, 3), 200)),
+        **{"methods": list(METHODS), "maps": [encoded(ramp()), encoded(ramp()), None], "disagreement": disagreement},
+        **changes,
+    }
+
+
+def records() -> pd.DataFrame:
+    def row(network: str, image: str, method: str, metric: str, value: float | None) -> dict[str, Any]:
+        place = {"experiment": "synthetic", "model": network, "layer": "layer4", "data": "scenes"}
+        classes = {"target_class": IMAGES[image][0], "predicted_class": IMAGES[image][1]}
+        status = "ok" if value is not None else "not_on_score_scale"
+        return {**place, **classes, "image_id": image, "method": method, "metric": metric, "value": value,
+                "status": status}  # fmt: skip
+
+    return pd.DataFrame(
+        [
+            row(network, image, method, metric, value)
+            for network in NETWORKS
+            for image, (*_, errors, drops) in IMAGES.items()
+            for metric, values in (("sensitivity_error", errors), ("confidence_drop", drops))
+            for method, value in zip(METHODS, values, strict=True)
+        ]
+    )
+
+
+@pytest.fixture
+def entry_of() -> Callable[..., dict[str, Any]]:
+    """(network, image id, **other columns) -> a row of the stored pictures."""
+    return make_entry
+
+
+@pytest.fixture
+def gallery_run(make_run: Callable[..., Path], edit_manifest: Callable[..., None]) -> Callable[..., RunFolder]:
+    """(*entries) -> the run with these pictures; without any, those of all images and both networks."""
+
+    def make(*entries: dict[str, Any], **manifest: Any) -> RunFolder:
+        folder = make_run(records(), methods=METHODS, layers=NETWORKS, pictures=False)
+        rows = entries or [make_entry(network, image) for network in NETWORKS for image in IMAGES]
+        store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(list(rows), SCHEMA), schema=None)
+        report = {"headline": ["sensitivity_error"], "columns": ["sensitivity_error", "confidence_drop"]}
+        edit_manifest(folder, **{"gallery": ["gallery/one.parquet"], "config": {"report": report}, **manifest})
+        return RunFolder.read(folder)
+
+    return make
+
+
+@pytest.fixture
+def gallery_page(gallery_run: Callable[..., RunFolder], tmp_path: Path) -> Callable[..., Path]:
+    """(*entries) -> path of a page with the gallery alone."""
+
+    def make(*entries: dict[str, Any]) -> Path:
+        path = tmp_path / "page.html"
+        path.write_text(
+            assemble(Header("A run", "A title", {}), [gallery.section(gallery_run(*entries))]), encoding="utf-8"
+        )
+        return path
+
+    return make

@@ -1,0 +1,59 @@
+"""What stays visible: the highest heat, and so much of it."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from axiom_bench.report.game.pictures import centred_blob, data_uri, left_out, visible
+
+
+def test_the_highest_fifth_is_visible():
+    heat = np.arange(100.0).reshape(10, 10)
+    assert (visible(heat, 0.2) == (heat >= 80)).all()
+
+
+def test_of_equals_the_first_pixels_are_visible():
+    assert (np.flatnonzero(visible(np.ones((10, 10)), 0.2)) == np.arange(20)).all()
+
+
+def test_what_has_no_heat_stays_hidden():
+    heat = np.zeros((10, 10))
+    heat[3, 4] = 1
+    heat[5, 5] = 1e-7  # rounding
+    assert np.argwhere(visible(heat, 0.2)).tolist() == [[3, 4]]
+    assert not visible(np.full((10, 10), np.nan), 0.2).any()
+
+
+def test_the_blob_is_in_the_middle():
+    mask = visible(centred_blob(40, 60), 0.2)
+    assert mask.mean() == pytest.approx(0.2)
+    assert (mask == mask[::-1]).mean() > 0.99
+    assert (mask == mask[:, ::-1]).mean() > 0.99
+    assert mask[20, 30]
+    assert not mask[0].any()
+
+
+def test_methods_that_add_nothing_are_left_out():
+    generator = np.random.default_rng(0)
+    own, other = (generator.random((3, 2, 20, 20)) > 0.5 for _ in range(2))
+    alike = np.repeat(own[:, :1], 2, axis=1)
+    twin = own.copy()
+    twin[0, 0, 0, 0] ^= True  # one pixel of 400
+    masks = {"A": own, "blind": alike, "B": other, "A again": twin}
+    assert left_out(masks) == {"blind": "shows both classes alike", "A again": "shows the same as A"}
+
+
+def test_hidden_pixels_are_transparent():
+    mask = np.zeros((32, 32), bool)
+    mask[:, 16:] = True
+    uri = data_uri(np.full((32, 32, 3), 200, np.uint8), mask)
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    alpha = np.asarray(picture)[..., 3]
+    assert picture.size == (320, 320)
+    assert (alpha[:, :150] == 0).all()
+    assert (alpha[:, 170:] == 255).all()
