@@ -1,6 +1,6 @@
 """Write the tables of methods and metrics in docs/ from conf/, the functions' docstrings and conf/references.bib.
 
-python scripts/write_docs.py            # writes docs/methods.md, docs/metrics.md and docs/definitions.md
+python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, definitions.md, paper.md
 python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
 """
 
@@ -20,6 +20,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
+from axiom_bench.report.paper.exhibits import Exhibit, paper
 from axiom_bench.run import references
 from axiom_bench.testing import Case
 
@@ -53,10 +54,27 @@ def definitions_table() -> list[Row]:
     return [header, *(_definition_row(plugins.load("metric", name)) for name in plugins.names("metric"))]
 
 
+def paper_table() -> list[Row]:
+    """Header and one row for each figure and table of the paper, of conf/paper.yaml."""
+    header = ("paper", "shows", "run", "files", "shared with the paper's text", "different")
+    return [header, *(_exhibit_row(exhibit) for exhibit in paper().exhibits)]
+
+
+def _exhibit_row(exhibit: Exhibit) -> Row:
+    parts = [
+        *(f"{exhibit.file}-{name}*" for name in exhibit.figures),
+        *(f"{exhibit.file}-{name}" for name in exhibit.tables),
+    ]
+    files = ", ".join(f"`{name}`" for name in parts or [exhibit.file])
+    run = "`experiment=paper_two_classes`" if exhibit.two_classes else "`experiment=paper`"
+    return exhibit.number, exhibit.title, run, files, exhibit.shares, exhibit.differs
+
+
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "methods.md": methods_table,
     "metrics.md": metrics_table,
     "definitions.md": definitions_table,
+    "paper.md": paper_table,
 }
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from axiom_bench.run.composition import composed
+
+if TYPE_CHECKING:
+    from axiom_bench.run.manifest import Outcome
 
 
 def benchmark(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
@@ -16,17 +20,23 @@ def benchmark(overrides: Sequence[str], config_folder: Path | None = None) -> tu
     config_folder: a user's own folder of YAML files beside conf/. Raises BenchError, before anything is computed, for
     a mistake that concerns all jobs.
     """
+    config, outcomes = run_jobs(overrides, config_folder)
+    from axiom_bench.cli.finish import finish
+
+    return finish(config, outcomes, overrides)
+
+
+def run_jobs(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], Sequence[Outcome]]:
+    """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does."""
     with composed(overrides, config_folder) as composition:
         # A misspelt name has been answered by now: what follows imports torch.
-        from axiom_bench.cli.finish import finish
         from axiom_bench.cli.report_names import check_report
         from axiom_bench.run import sweep
 
         config = composition.plain()
         methods, metrics = sweep.check(config)
         check_report(config, methods, metrics)
-        outcomes = sweep.launch(composition, config)
-    return finish(config, outcomes, overrides)
+        return config, sweep.launch(composition, config)
 
 
 def configuration_text(overrides: Sequence[str], config_folder: Path | None = None) -> str:

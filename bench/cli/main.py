@@ -1,4 +1,4 @@
-"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, gate, explain, list, tidy,
+"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, paper, gate, explain, list, tidy,
 game, game-score.
 
 Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate that can't compare;
@@ -28,6 +28,7 @@ examples:
   axiom-bench method=[grad_cam,xgrad_cam]        two methods only
   axiom-bench model=resnet18 data=imagenet data.root=/data/imagenet
   axiom-bench experiment=real                    photographs and weights of real_root
+  axiom-bench paper data.root=/data/imagenet     the paper's figures and tables, a file each
   axiom-bench +method.mine._target_=my_module.my_cam
   axiom-bench --config-dir my_conf experiment=mine
 """
@@ -91,6 +92,10 @@ def parser() -> ArgumentParser:
     run.set_defaults(command=_run)
 
     _add_report(commands.add_parser("report", help="tables, figures and report.html again, from the records of runs"))
+
+    paper = commands.add_parser("paper", help="the paper's figures and tables, a file each, run or continued")
+    _add_configuration(paper)
+    paper.set_defaults(command=_paper)
 
     gate = commands.add_parser("gate", help="compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare")
     gate.add_argument("run_folder", type=Path)
@@ -180,7 +185,7 @@ def _add_config_dir(command: ArgumentParser) -> None:
 
 def _with_command(argv: list[str]) -> list[str]:
     """`run` is the command where none is named. Raises BenchError for a word that is neither command nor override."""
-    commands = ("run", "report", "gate", "explain", "list", "tidy", "game", "game-score")
+    commands = ("run", "report", "paper", "gate", "explain", "list", "tidy", "game", "game-score")
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
@@ -210,6 +215,14 @@ def _report(options: Namespace) -> int:
 
     print("\n".join(report.write(options.run_folders, options.overrides, options.output)))
     return 0
+
+
+def _paper(options: Namespace) -> int:
+    from axiom_bench.cli.paper import paper
+
+    code, lines = paper(options.overrides, options.config_dir)
+    print("\n".join(lines))
+    return code
 
 
 def _gate(options: Namespace) -> int:

@@ -26,6 +26,7 @@ class Figures:
 
     over_models, by_depth: metrics of the layer. plane: the two errors of the axiom plane; floor: the two coordinates of
     its floor. grid: methods of the maps side by side, None for all. perturbed: a method. pair: two methods.
+    class_seen: the metric of the classes that maps show. numbers: {metric: the paper's figure that shows it}.
     formats: of the files, png and others of FORMATS. columns: whether each figure has a file for a column, too.
     """
 
@@ -36,6 +37,8 @@ class Figures:
     grid: tuple[str, ...] | None
     perturbed: str | None
     pair: tuple[str, ...]
+    class_seen: str | None
+    numbers: Mapping[str, str]
     formats: tuple[str, ...]
     columns: bool
 

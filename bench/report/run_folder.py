@@ -206,6 +206,11 @@ class RunFolder:
     def _titles(self) -> Counter[str]:
         return Counter(str(self.method(name).get("title")) for name in self.manifest.get("methods") or {})
 
+    def number_of(self, value: str) -> str:
+        """The paper's figure that shows a metric's value, as "Fig 2(a)"; empty where none does."""
+        entry = (self.manifest.get("metrics") or {}).get(value) or {}
+        return self.options.figures.numbers.get(str(entry.get("metric", value)), "")
+
     def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
         """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}.
 

@@ -65,6 +65,7 @@ SETTINGS = {
     "report.figures.grid": _optional(METHODS, "all"),
     "report.figures.perturbed": _optional(METHOD, "no such figure"),
     "report.figures.pair": METHODS,
+    "report.figures.class_seen": _optional(Setting(lambda value: isinstance(value, str), "a metric"), "no such figure"),
     "report.figures.formats": Setting(_is_list_of_names, "a list of formats, as [png,pdf,svg]"),
     "report.figures.columns": SWITCH,
     "report.latex.width": Setting(lambda value: isinstance(value, str), "auto, column or page"),

@@ -1,4 +1,4 @@
-"""`experiment=paper`: the five networks on one photograph in ImageNet's layout, with random weights, one report."""
+"""`experiment=paper` on one photograph in ImageNet's layout with random weights, and `axiom-bench paper` on scenes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from axiom_bench.cli import paper as paper_command
 from axiom_bench.cli.main import main
+from axiom_bench.report.paper.exhibits import paper as study
+from axiom_bench.run.sweep import configuration
 
 LAYERS = {
     "alexnet": "features.12",
@@ -61,3 +64,62 @@ def test_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         "over_models_zeta",
         "over_models_epsilon",
     }
+
+
+SMALL = (
+    "data=scenes",
+    "model=scenes_vgg",
+    "data.size=4",
+    "data.batch_size=8",
+    "method=[grad_cam,ablation_cam,xgrad_cam,guided_xgrad_cam]",
+    "metric=[sensitivity_error,conservation_error,zeta,epsilon,confidence_drop,box_iou,pointing_game,class_discriminability]",
+    "runtime.repeats=1",
+    "pictures.rows=1",
+    "device=cpu",
+)
+
+
+def test_the_papers_figures_and_tables_have_a_file_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["paper", *SMALL, f"results={tmp_path}"]) == 0
+    output = capsys.readouterr().out
+    folder = tmp_path / "paper" / "default" / "paper"
+    assert f"paper: {folder / 'index.html'}" in output
+    index, page = ((folder / name).read_text() for name in ("index.md", "index.html"))
+    assert not (tmp_path / "paper_two_classes").exists()  # the scenes themselves show several classes
+    for exhibit in study().exhibits:
+        assert f"{exhibit.number}: {exhibit.title}" in output
+        assert f"## {exhibit.number}: {exhibit.title}" in index
+        assert f'id="{exhibit.file}"' in page
+        files = {path.name for path in folder.glob(f"{exhibit.file}*")}
+        assert {path.suffix for path in map(Path, files)} >= ({".pdf", ".png"} if exhibit.figures else {".tex", ".md"})
+        assert any("_column." in name for name in files)
+        assert all(f"]({name})" in index for name in files)
+    assert "in whose place stand scenes_vgg" in index
+    assert "50,000 validation images, in whose place stand 4 of scenes" in index
+    assert "has no copy of them" in index
+
+
+def test_every_metric_and_method_of_the_paper_is_in_its_experiments():
+    config = configuration(["experiment=paper"])
+    of_two = configuration(["experiment=paper_two_classes"])
+    for exhibit in study().exhibits:
+        assert set(exhibit.tables) <= set((of_two if exhibit.two_classes else config)["metric"])
+        assert exhibit.against is None or exhibit.against in config["method"]
+
+
+def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    commands: list[list[str]] = []
+
+    def fails(arguments: list[str], _: Path | None, __: str) -> tuple[int, None, dict[str, str]]:
+        commands.append(arguments)
+        return 2, None, {"alexnet": "The weights can't be downloaded."}
+
+    monkeypatch.setattr(paper_command, "_run", fails)
+    assert main(["paper", f"results={tmp_path}"]) == 2
+    assert commands[1] == [*commands[0], f"model={','.join(study().instead)}", paper_command.IN_PLACE]
+    assert "nothing to show" in capsys.readouterr().out
+    commands.clear()
+    assert main(["paper", "model=alexnet", f"results={tmp_path}"]) == 2
+    assert len(commands) == 1  # named networks are not replaced

@@ -20,9 +20,10 @@ from axiom_bench.report.figures import (  # fmt: skip
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
 from axiom_bench.report.run_folder import RunFolder
 
+# The errors by depth where a run has several layers; then the paper's figures by number; then our own.
 FIGURES = (
-    ranking.draw, critical_difference.draw, over_models.draw, axiom_plane.draw, by_depth.draw, by_method.draw,
-    confusion.draw, perturbation_curves.draw, pair.draw, perturbed.draw, map_grid.draw,
+    by_depth.draw, pair.draw, over_models.draw, confusion.draw, perturbed.draw, map_grid.draw,
+    ranking.draw, critical_difference.draw, axiom_plane.draw, perturbation_curves.draw, by_method.draw,
 )  # fmt: skip
 
 

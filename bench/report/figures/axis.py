@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from axiom_bench.report.numbers import FLOAT32_ROUNDING, share
 
@@ -64,7 +64,8 @@ def apply(axis: Axis, axes: Any, axis_name: str = "y") -> None:
     if axis.log:
         getattr(axes, f"set_{axis_name}scale")("log")
         getattr(axes, f"set_{axis_name}lim")(axis.low / 1.3, axis.high * 1.3)
-        getattr(axes, f"{axis_name}axis").set_major_locator(LogLocator(numticks=7))
+        getattr(axes, f"{axis_name}axis").set_major_locator(LogLocator(numticks=7 if axis_name == "y" else 5))
     else:
         margin = 0.04 * (axis.high - axis.low) or 0.5 * abs(axis.high) or 0.5
         getattr(axes, f"set_{axis_name}lim")(axis.low - margin, axis.high + margin)
+        getattr(axes, f"{axis_name}axis").set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-import seaborn
-from matplotlib import MatplotlibDeprecationWarning
 
-from axiom_bench.report.figures.drawing import PALETTE
 from axiom_bench.report.run_folder import Value
 
 MOST_POINTS = 2000  # of a line that a PDF keeps as shapes: far-out points of all of ImageNet would fill megabytes
+FACE = 0.35  # opacity of a box
 
 
-def boxes(axes: Any, rows: pd.DataFrame, x: str, y: str, order: list[str], means: bool = False) -> None:
-    """seaborn's box-plot of rows[y] by rows[x] (either may hold the names) in one muted colour; means: as diamonds."""
-    diamond = {"marker": "D", "markersize": 4, "markerfacecolor": "white", "markeredgecolor": "0.15"}
-    median = {"color": PALETTE[3], "linewidth": 1.6}
-    faint = {"marker": "o", "markersize": 2, "alpha": 0.35, "markerfacecolor": "0.3", "markeredgewidth": 0}
-    with warnings.catch_warnings():
-        # seaborn 0.13 itself calls matplotlib's bxp(vert=...), which matplotlib takes until 3.13.
-        warnings.filterwarnings("ignore", "vert: bool was deprecated", MatplotlibDeprecationWarning)
-        seaborn.boxplot(
-            data=rows, x=x, y=y, order=order, ax=axes, width=0.6, linewidth=1, color=PALETTE[0], saturation=1,
-            boxprops={"facecolor": (*PALETTE[0], 0.35)}, medianprops=median, flierprops=faint,
-            showmeans=means, meanprops=diamond,
-        )  # fmt: skip
-    for line in axes.lines:
-        if len(line.get_xdata()) > MOST_POINTS:
-            line.set_rasterized(True)
+def boxes(axes: Any, groups: Sequence[pd.Series], colours: Sequence[str], upright: bool, means: bool = False) -> None:
+    """A box of each group in its colour, at 0, 1, ...; upright, or lying from the top down. means: as diamonds."""
+    diamond = {"marker": "D", "markersize": 2.5, "markerfacecolor": "white", "markeredgecolor": "0.15"}
+    faint = {"marker": "o", "markersize": 1.5, "alpha": 0.35, "markerfacecolor": "0.3", "markeredgewidth": 0}
+    drawn = axes.boxplot(
+        groups,
+        positions=range(len(groups)),
+        orientation="vertical" if upright else "horizontal",
+        widths=0.6,
+        patch_artist=True,
+        medianprops={"color": "0.1", "linewidth": 1.2},
+        meanprops=diamond | {"markeredgewidth": 0.7},
+        flierprops=faint,
+        showmeans=means,
+        manage_ticks=False,
+    )
+    for i, (box, colour) in enumerate(zip(drawn["boxes"], colours, strict=True)):
+        box.set(facecolor=(colour, FACE), edgecolor=colour, linewidth=0.8)
+        for line in (*drawn["whiskers"][2 * i : 2 * i + 2], *drawn["caps"][2 * i : 2 * i + 2]):
+            line.set(color=colour, linewidth=0.8)
+    for line in drawn["fliers"]:
+        line.set_rasterized(len(line.get_xdata()) > MOST_POINTS)
 
 
 def axis_label(value: Value) -> str:

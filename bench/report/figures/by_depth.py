@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,16 @@ from matplotlib.ticker import LogLocator
 
 from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.figures.boxes import axis_label
-from axiom_bench.report.figures.captions import counts_by
-from axiom_bench.report.figures.drawing import MARKERS, PALETTE, Drawing, LeftOut, canvas, panels
+from axiom_bench.report.figures.captions import counts_by, not_measured
+from axiom_bench.report.figures.drawing import SMALL, Drawing, LeftOut, across, canvas, panels, set_title, wrapped
+from axiom_bench.report.method_styles import COLOURS, MARKERS, MethodStyle, method_styles
 from axiom_bench.report.numbers import FLOAT32_ROUNDING
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
 
 TITLE = "Axiom errors by depth"
 SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
-LINES = ("-", "--", ":", "-.")
+PANEL = 3.3  # inches: the width of a panel
+LINE = 0.13  # inches: the height of a line of a legend
 ORDER = "Layers in the order in which the network runs them"
 PLACES = ["model", "layer", "data", "metric", "method"]
 Place = tuple[str, str]  # a model and a data set
@@ -32,6 +34,9 @@ class Line:
     """quartiles: a row for each layer, NaN where nothing was measured, with the columns 0.25, 0.5 and 0.75."""
 
     label: str
+    colour: str
+    marker: str
+    dash: tuple[int, ...]
     quartiles: pd.DataFrame
 
     @property
@@ -53,7 +58,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     names = run.options.figures.by_depth
     free = rows[rows["metric"].isin(names) & (rows["method"] == METHOD_FREE)]
     if free.empty:
-        yield LeftOut(TITLE, f"The run has no values of {' or '.join(names)}.")
+        yield LeftOut(TITLE, " ".join(not_measured(run, name) for name in names) or "report.figures.by_depth is empty.")
     else:
         lines = {place: _of_metrics(run, _at(free, place), layers) for place, layers in deep.items()}
         yield _drawing("by_depth", TITLE, "error [ratio]", lines, deep, free, bands=True)
@@ -61,7 +66,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         own = rows[(rows["metric"] == name) & (rows["method"] != METHOD_FREE)]
         value = run.value(name)
         if not own.empty:
-            lines = {place: _of_methods(_at(own, place), layers) for place, layers in deep.items()}
+            lines = {place: _of_methods(method_styles(run), _at(own, place), layers) for place, layers in deep.items()}
             yield _drawing(
                 f"by_depth_{name}", f"{value.title} by depth", axis_label(value), lines, deep, own, bands=False
             )
@@ -80,20 +85,23 @@ def _at(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
 
 def _of_metrics(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
     names = [name for name in run.options.figures.by_depth if (rows["metric"] == name).any()]
-    return [Line(run.value(name).title, _quartiles(rows[rows["metric"] == name], layers)) for name in names]
+    return [
+        Line(run.value(name).title, colour, marker, (1, 0), _quartiles(rows[rows["metric"] == name], layers))
+        for name, colour, marker in zip(names, COLOURS, MARKERS, strict=False)
+    ]
 
 
-def _of_methods(rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
+def _of_methods(styles: Mapping[str, MethodStyle], rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
     """Methods whose medians are the same at every layer, but for rounding, share a line."""
     lines: list[Line] = []
-    for method in rows["method"].cat.categories:
+    for method, style in styles.items():
         own = rows[rows["method"] == method]
         if own.empty:
             continue
-        line = Line(method, _quartiles(own, layers))
+        line = Line(style.title, style.colour, style.marker, style.dash, _quartiles(own, layers))
         same = [i for i, other in enumerate(lines) if _close(other.medians, line.medians)]
         if same:
-            lines[same[0]] = Line(f"{lines[same[0]].label} = {method}", lines[same[0]].quartiles)
+            lines[same[0]] = replace(lines[same[0]], label=f"{lines[same[0]].label} = {style.title}")
         else:
             lines.append(line)
     return lines
@@ -124,30 +132,36 @@ def _drawing(
     return Drawing(name, title, caption, partial(_plot, ylabel, lines, layers, bands))
 
 
-def _plot(ylabel: str, lines: dict[Place, list[Line]], layers: dict[Place, list[str]], bands: bool) -> Figure:
+def _plot(
+    ylabel: str, lines: dict[Place, list[Line]], layers: dict[Place, list[str]], bands: bool, width: float
+) -> Figure:
     several = len({data for _, data in layers}) > 1
-    columns, deepest = min(3, len(layers)), max(map(len, layers.values()))
-    longest = max(len(line.label) for lines_of_panel in lines.values() for line in lines_of_panel)
-    width = max(2.6, 0.5 * deepest) + 0.8 + 0.075 * longest
-    figure = canvas(width * columns, 3.4 * -(-len(layers) // columns))
-    for axes, (place, lines_of_panel) in zip(panels(figure, len(layers)), lines.items(), strict=True):
-        _panel(axes, lines_of_panel, layers[place], bands)
-        axes.set(xlabel="layer", ylabel=ylabel)
-        axes.set_title(f"{place[0]} ({place[1]})" if several else place[0])
+    beside = across(len(layers), width, PANEL, PANEL)
+    inches = min(PANEL, width / beside)
+    letters = int(inches / 0.075)
+    labels = {place: [wrapped(line.label, letters) for line in panel] for place, panel in lines.items()}
+    legend = LINE * max(sum(1 + label.count("\n") for label in panel) for panel in labels.values())
+    figure = canvas(inches * beside, (2.2 + legend) * -(-len(layers) // beside))
+    for axes, (place, panel) in zip(panels(figure, len(layers), beside), lines.items(), strict=True):
+        _panel(axes, panel, layers[place], bands)
+        axes.set(ylabel=ylabel)
+        axes.legend(labels[place], loc="upper left", bbox_to_anchor=(-0.1, -0.32), borderaxespad=0)
+        set_title(axes, f"{place[0]} ({place[1]})" if several else place[0], inches)
     return figure
 
 
 def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> None:
     low = _low_end(lines, bands)
     places = np.arange(len(layers))
-    for i, line in enumerate(lines):
-        quartiles = line.quartiles if low is None else line.quartiles.clip(lower=low)
-        colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
-        axes.plot(places, quartiles[0.5], LINES[i % len(LINES)], color=colour, marker=marker, label=line.label)
+    drawn = [line.quartiles if low is None else line.quartiles.clip(lower=low) for line in lines]
+    for line, quartiles in zip(lines, drawn, strict=True):  # first, so that the legend is theirs
+        dash = "-" if line.dash == (1, 0) else (0, [length / 2 for length in line.dash])
+        axes.plot(places, quartiles[0.5], color=line.colour, linestyle=dash, marker=line.marker)
+    for line, quartiles in zip(lines, drawn, strict=True):
         if bands:
-            axes.fill_between(places, quartiles[0.25], quartiles[0.75], color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(places, quartiles[0.25], quartiles[0.75], color=line.colour, alpha=0.2, linewidth=0)
         below = _is_clipped(line, low)
-        axes.plot(places[below], quartiles[0.5][below], "v", color=colour, markerfacecolor="white", markersize=8)
+        axes.plot(places[below], quartiles[0.5][below], "v", color=line.colour, markerfacecolor="white", markersize=6)
     if low is not None:
         axes.set_yscale("log")
         axes.set_ylim(bottom=low / 1.3)
@@ -155,8 +169,7 @@ def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> 
     elif not _any_negative(lines):
         top = axes.get_ylim()[1]
         axes.set_ylim(-0.03 * top, top)  # a marker at 0 is seen whole
-    axes.set_xticks(places, layers, rotation=30, ha="right", rotation_mode="anchor")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize="small")
+    axes.set_xticks(places, layers, rotation=40, ha="right", rotation_mode="anchor", fontsize=SMALL)
 
 
 def _is_clipped(line: Line, low: float | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Counts for captions: how many images, and how many rows (an image and an explained class), a figure stands on."""
+"""Texts of figures: how many images and rows (an image and an explained class) one stands on, or why it is left out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from axiom_bench.report.numbers import counts_text
+from axiom_bench.report.run_folder import RunFolder
 
 
 def counts_of(rows: pd.DataFrame) -> str:
@@ -18,3 +19,17 @@ def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:
     """ "n = 60 to 64 images, 112 to 120 rows": the fewest and the most of the groups of rows."""
     groups = rows.groupby(list(by), observed=True)["image_id"].agg(["nunique", "size"])
     return counts_text(groups["nunique"], groups["size"])
+
+
+def not_measured(run: RunFolder, metric: str, needs: str = "") -> str:
+    """Why a metric has no value, and the settings that bring it. needs: those beside the metric itself, in words."""
+    entries = run.manifest.get("metrics") or {}
+    values = {name for name, entry in entries.items() if (entry or {}).get("metric") == metric} | {metric}
+    statuses = pd.concat(
+        [rows.loc[rows["metric"].isin(values), "status"].astype(str) for rows in (run.records, run.class_records)]
+    )
+    also = f"; {needs}" if needs else ""
+    if statuses.empty:
+        return f"This run doesn't measure {metric}: add it with metric=[...,{metric}]{also}."
+    counts = ", ".join(f"{status} {count}" for status, count in statuses.value_counts().items())
+    return f"No row of {metric} has status ok ({counts}){also}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from axiom_bench.columns import OK
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas, panels
+from axiom_bench.report.figures.captions import not_measured
+from axiom_bench.report.figures.drawing import LETTER, SMALL, Drawing, LeftOut, across, canvas, panels, wrapped
 from axiom_bench.report.numbers import share
 from axiom_bench.report.run_folder import RunFolder, Setting, Value, rows_at
 
 TITLE = "Explained class and class seen"
 MAX_CLASSES = 20  # in a matrix: of more, those that are explained most often
-SIDE = 2.7
-MAX_WRITTEN = 10  # classes up to which a cell's number is written into it
+SIDE = 2.1  # inches: of a panel
+CELL = 0.15  # inches: of a cell from which on its number is written into it
+NEEDS = "it takes images of several classes, as those of data=scenes or data=voc, and target=each_label"
+LINE = 0.085  # inches: the height of a class's name
 DARK = 0.5  # of a row: from here on the number is white
 
 
@@ -26,7 +30,11 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each setting and each value that names a class."""
     defined = run.class_records[run.class_records["status"] == OK]
     if defined.empty:
-        yield LeftOut(TITLE, "No record names a class that is seen: class_discriminability needs images of several.")
+        metric = run.options.figures.class_seen
+        reason = (
+            not_measured(run, metric, NEEDS) if metric else "No metric is chosen: report.figures.class_seen=METRIC."
+        )
+        yield LeftOut(TITLE, reason, run.options.figures.numbers.get(str(metric), ""))
     for name in defined["metric"].cat.categories:
         for number, setting in enumerate(run.settings):
             rows = rows_at(defined[defined["metric"] == name], setting)
@@ -59,33 +67,49 @@ def _drawing(run: RunFolder, value: Value, setting: Setting, number: int, rows: 
         f"n = {images['image_id'].nunique():,} images, {len(images):,} rows (an image and an explained class).{cut}"
     )
     name = f"confusion_{value.name}" + (f"_{number}" if len(run.settings) > 1 else "")
-    plot = partial(_plot, rows, methods, classes, _names(run, setting.data, classes))
-    return Drawing(name, f"{TITLE}, {run.label(setting)}", caption, plot)
+    titles = [run.method_title(method) for method in methods]
+    plot = partial(_plot, rows, methods, titles, classes, _names(run, setting.data, classes))
+    return Drawing(name, f"{TITLE}, {run.label(setting)}", caption, plot, run.number_of(value.name))
 
 
-def _plot(rows: pd.DataFrame, methods: list[str], classes: list[int], names: list[str]) -> Figure:
+def _plot(
+    rows: pd.DataFrame, methods: list[str], titles: list[str], classes: list[int], names: list[str], width: float
+) -> Figure:
     """A panel for each method, all on one scale."""
-    columns = min(3, len(methods))
-    figure = canvas(1.2 + SIDE * columns, 0.5 + (SIDE + 0.5) * -(-len(methods) // columns))
-    all_axes = panels(figure, len(methods), sharex=True, sharey=True)
-    for axes, method in zip(all_axes, methods, strict=True):
+    label = LETTER * max(map(len, names)) + 0.6
+    beside = across(len(methods), width - label, SIDE, SIDE + 0.3)
+    side = min(SIDE, (width - label) / beside)
+    cell = 0.88 * side / len(classes)
+    every = 1 + int(LINE / cell)  # class's name
+    figure = canvas(side * beside + label, label + (side + 0.25) * -(-len(methods) // beside))
+    all_axes = panels(figure, len(methods), beside, sharex=True, sharey=True)
+    for axes, method, title in zip(all_axes, methods, titles, strict=True):
         own = rows[rows["method"] == method]
         matrix = confusion(own, classes)
         picture = axes.imshow(matrix, vmin=0, vmax=1, cmap="Blues", aspect="equal")
         correct = int((own["value"] == own["target_class"]).sum())
-        axes.set_title(f"{method}: {share(correct, len(own))}", fontsize=8.5)
-        axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, names)) > 2 else 0)
-        axes.set_yticks(range(len(classes)), names)
+        heading = wrapped(f"{title}: {share(correct, len(own))}", int(side / LETTER))
+        axes.set_title(heading, fontsize=SMALL)
+        axes.set_xticks(range(0, len(classes), every), names[::every], rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(0, len(classes), every), names[::every])
         axes.grid(visible=False)
-        if len(classes) <= MAX_WRITTEN:
-            for (row, column), cell in np.ndenumerate(matrix):
-                if cell >= 0.005:
-                    colour = "white" if cell > DARK else "0.2"
-                    axes.text(column, row, f"{100 * cell:.0f}", ha="center", va="center", fontsize=6.5, color=colour)
-    figure.supxlabel("class seen", fontsize=10)
-    figure.supylabel("class explained", fontsize=10)
-    figure.colorbar(picture, ax=all_axes, shrink=0.6, format=PercentFormatter(1, decimals=0))
+        if cell >= CELL:
+            _write(axes, matrix)
+    figure.supxlabel("class seen")
+    figure.supylabel("class explained")
+    bar = figure.colorbar(
+        picture, ax=all_axes, location="top", aspect=40, pad=0.02, format=PercentFormatter(1, decimals=0)
+    )
+    bar.ax.tick_params(labelsize=SMALL)
     return figure
+
+
+def _write(axes: Any, matrix: np.ndarray) -> None:
+    """Each share that isn't nothing in its cell, in per cent."""
+    for (row, column), cell in np.ndenumerate(matrix):
+        if cell >= 0.005:
+            colour = "white" if cell > DARK else "0.2"
+            axes.text(column, row, f"{100 * cell:.0f}", ha="center", va="center", fontsize=SMALL - 1, color=colour)
 
 
 def _names(run: RunFolder, data: str, classes: list[int]) -> list[str]:

@@ -44,7 +44,13 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
             "rank."
         )
         titles = {str(name): run.method_title(str(name)) for name in ranks.ranks.index}
-        yield Drawing(f"mean_ranks_{value.name}", f"{TITLE}, {value.title}", caption, partial(_plot, ranks, titles))
+        yield Drawing(
+            f"mean_ranks_{value.name}",
+            f"{TITLE}, {value.title}",
+            caption,
+            partial(_plot, ranks, titles),
+            in_column=False,
+        )
 
 
 def _too_few(ranks: MeanRanks) -> str:
@@ -56,11 +62,11 @@ def _too_few(ranks: MeanRanks) -> str:
     )
 
 
-def _plot(ranks: MeanRanks, titles: Mapping[str, str]) -> Figure:
+def _plot(ranks: MeanRanks, titles: Mapping[str, str], width: float) -> Figure:
     count, bars = len(ranks.ranks), ranks.alike()
     left = (count + 1) // 2
     height = 0.9 + BAR * len(bars) + LINE * left
-    figure = canvas(7.0, height)
+    figure = canvas(width, height)
     axes = figure.subplots()
     axes.set(xlim=(1 - 0.35 * count, count + 0.35 * count), ylim=(-height + 0.5, 0.5))
     axes.set_axis_off()

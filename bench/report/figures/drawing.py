@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -17,33 +18,56 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from axiom_bench.records import files
+from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
 
-DPI = 150
+DPI = 200
+COLUMN_ENDING = "_column"  # of the names of files that are as wide as a column
 PNG = {"compress_level": 3}  # 6, the default, takes three times as long for a tenth fewer bytes
-PALETTE = seaborn.color_palette("colorblind")
-MARKERS = "osD^vP*Xdp<>"
+MUTED = "#0072b2"  # of what belongs to no method
 FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scripts/subset_fonts.py
+TEXT, SMALL = 8, 7  # points: figures are drawn at the size at which they are printed
+LETTER = 0.06  # inches: the mean width of a letter of SMALL
+LEAST_PANEL = 0.85  # inches: the width of a panel that can still be read
 # Fonts are embedded as TrueType (type 42), as conferences ask; no time or version goes into a file.
 _STYLE: Any = {
     **seaborn.axes_style("whitegrid"),
-    **seaborn.plotting_context("paper", font_scale=1.1),
+    **seaborn.plotting_context("paper"),
     "font.family": ["Report Sans", "DejaVu Sans"],  # the second for signs that the first lacks
+    "font.size": TEXT,
+    "axes.titlesize": TEXT,
+    "axes.labelsize": TEXT,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "figure.labelsize": TEXT,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
     "pdf.fonttype": 42,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "axiom-bench",
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.axisbelow": True,
-    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.8,
+    "axes.labelpad": 2,
+    "xtick.major.pad": 2,
+    "ytick.major.pad": 2,
+    "grid.linewidth": 0.5,
     "legend.frameon": False,
+    "legend.handlelength": 1.6,
 }
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """name: of the files. caption: what is shown, with n. plot: draws the figure, in the report's style.
+    """name: of the files. caption: what is shown, with n. plot: draws the figure in the report's style, as wide as it
+    is told in inches, or less. number: of the paper's figure that it is, as "Fig 2(a)". in_column: whether it can be
+    read in a column.
 
     The figure is drawn when it is asked for, so that several processes can share a report's figures.
     """
@@ -51,22 +75,27 @@ class Drawing:
     name: str
     title: str
     caption: str
-    plot: Callable[[], Figure]
+    plot: Callable[[float], Figure]
+    number: str = ""
+    in_column: bool = True
 
-    def draw(self) -> Figure:
+    def draw(self, width: float = PAGE) -> Figure:
         """The figure, drawn anew at each call."""
         with style():
-            return self.plot()
+            return self.plot(width)
 
     def png_path(self, folder: Path) -> Path:
         """Where `save` writes the PNG."""
         return folder / f"{self.name}.png"
 
-    def save(self, folder: Path) -> None:
-        """Write PNG and PDF. Raises BenchError where the folder can't be written."""
-        figure = self.draw()
-        files.write(self.png_path(folder), _bytes(figure, "png"))
-        files.write(folder / f"{self.name}.pdf", _bytes(figure, "pdf"))
+    def save(self, folder: Path, formats: Sequence[str] = ("png", "pdf"), columns: bool = False) -> None:
+        """Write a file of each format, 7 inches wide; with `columns` once more 3.3 inches wide, where that can be read,
+        as <name>_column. Raises BenchError where the folder can't be written."""
+        for width, ending in ((PAGE, ""), (COLUMN, COLUMN_ENDING)):
+            if width == PAGE or (columns and self.in_column):
+                figure = self.draw(width)
+                for kind in formats:
+                    files.write(folder / f"{self.name}{ending}.{kind}", _bytes(figure, kind))
 
 
 @dataclass(frozen=True)
@@ -109,12 +138,46 @@ def canvas(width: float, height: float) -> Figure:
     return figure
 
 
-def panels(figure: Figure, count: int, most: int = 3, **how: Any) -> list[Any]:
-    """`count` axes in rows of at most `most`; the rest of the last row is empty."""
-    columns = min(count, most)
+def across(count: int, width: float, panel: float, row: float, most: int = 3) -> int:
+    """How many of `count` panels stand beside each other.
+
+    As many as are `panel` inches wide, but more, down to LEAST_PANEL, where rows of `row` inches would be higher than a
+    page.
+    """
+    beside = max(1, min(count, most, round(width / panel)))
+    while -(-count // beside) * row > HEIGHT and beside < count and width / (beside + 1) >= LEAST_PANEL:
+        beside += 1
+    return beside
+
+
+def panels(figure: Figure, count: int, beside: int = 3, **how: Any) -> list[Any]:
+    """`count` axes in rows of at most `beside`; the rest of the last row is empty."""
+    columns = min(count, beside)
     axes = figure.subplots(-(-count // columns), columns, squeeze=False, **how).ravel()
     for unused in axes[count:]:
         unused.set_axis_off()
     for lowest in axes[max(0, count - columns) : count]:  # shared axes label the last row alone, which may be empty
         lowest.tick_params(labelbottom=True)
     return list(axes[:count])
+
+
+def wrapped(name: str, width: int = 14) -> str:
+    """A name in lines of about `width` letters; it breaks at spaces, hyphens and after underscores.
+
+    >>> wrapped("ablation_cam_axiomatic")
+    'ablation_cam_\\naxiomatic'
+    """
+    parts = textwrap.wrap(name.replace("_", "_ "), max(4, width), break_long_words=False)
+    return "\n".join(part.replace("_ ", "_") for part in parts)
+
+
+def set_title(axes: Any, text: str, inches: float) -> None:
+    """A panel's title, in as many lines as its width asks for."""
+    axes.set_title(wrapped(text, int(inches / (1.2 * LETTER))))
+
+
+def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], width: float) -> Any:
+    """One legend for all panels: on a page beside them, in a column above."""
+    if width > COLUMN:
+        return figure.legend(handles, [wrapped(label, 22) for label in labels], loc="outside right upper")
+    return figure.legend(handles, [wrapped(label, 18) for label in labels], loc="outside upper center", ncols=2)

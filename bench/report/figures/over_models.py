@@ -11,29 +11,31 @@ from matplotlib.figure import Figure
 from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.report.figures import axis
 from axiom_bench.report.figures.boxes import axis_label, boxes
-from axiom_bench.report.figures.captions import counts_of
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
+from axiom_bench.report.figures.captions import counts_of, not_measured
+from axiom_bench.report.figures.drawing import LETTER, MUTED, SMALL, Drawing, LeftOut, canvas, wrapped
 from axiom_bench.report.numbers import number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value
 
-MAX_UPRIGHT = 16  # letters of a label; longer ones are turned
+BOX = 0.9  # inches of the width for a box, where there are few
+AXIS = 0.6  # for the axis and its label
+UPRIGHT = 0.55  # for a box, from which on its label stands upright
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each metric of `config.report.figures.over_models`."""
     for name in run.options.figures.over_models:
         value = run.value(name)
-        title = f"{value.title} over models"
+        title, number = f"{value.title} over models", run.number_of(name)
         rows = run.records
         rows = rows[(rows.metric == name) & (rows.method == METHOD_FREE) & (rows.image_id != WHOLE_SET)]
         rows = rows[rows["status"] == OK]
         if rows.empty:
-            yield LeftOut(title, f"The run has no values of {name}.")
-            continue
-        yield _drawing(run, name, title, rows)
+            yield LeftOut(title, not_measured(run, name), number)
+        else:
+            yield _drawing(run, name, title, rows, number)
 
 
-def _drawing(run: RunFolder, name: str, title: str, rows: pd.DataFrame) -> Drawing:
+def _drawing(run: RunFolder, name: str, title: str, rows: pd.DataFrame, number: str) -> Drawing:
     labels = {tuple(setting): run.label(setting) for setting in run.settings}
     places = zip(rows["model"], rows["layer"], rows["data"], strict=True)
     table = rows[["image_id", "value"]].assign(where=[labels[place] for place in places])
@@ -43,19 +45,26 @@ def _drawing(run: RunFolder, name: str, title: str, rows: pd.DataFrame) -> Drawi
     caption = (
         f"{title}, one value for each image and explained class; above each box the mean. {counts}. {fitted.note}"
     ).strip()
-    return Drawing(f"over_models_{name}", title, caption, partial(_plot, run.value(name), table, order, fitted))
+    plot = partial(_plot, run.value(name), table, order, fitted)
+    return Drawing(f"over_models_{name}", title, caption, plot, number)
 
 
-def _plot(value: Value, table: pd.DataFrame, order: Sequence[str], fitted: axis.Axis) -> Figure:
-    means, longest = table.groupby("where")["value"].mean(), max(map(len, order))
-    figure = canvas(max(4.5, 1.2 + max(1.0, 0.1 * min(longest, MAX_UPRIGHT)) * len(order)), 4.2)
+def _plot(value: Value, table: pd.DataFrame, order: Sequence[str], fitted: axis.Axis, width: float) -> Figure:
+    means = table.groupby("where")["value"].mean()
+    width = min(width, max(2.4, AXIS + BOX * len(order)))
+    room = (width - AXIS) / len(order)
+    figure = canvas(width, 2.6 if room >= UPRIGHT else 3.0)
     axes = figure.subplots()
-    boxes(axes, table.assign(value=fitted.drawn(table["value"])), "where", "value", list(order))
+    drawn = fitted.drawn(table["value"])
+    boxes(axes, [drawn[table["where"] == label] for label in order], [MUTED] * len(order), upright=True)
     axis.apply(fitted, axes)
     axes.set(xlabel="", ylabel=axis_label(value))
     for place, label in enumerate(order):
-        above = axes.text(place, 1.015, f"mean\n{number(means[label])}", ha="center", va="bottom", size=9)
+        above = axes.text(place, 1.015, f"mean\n{number(means[label])}", ha="center", va="bottom", size=SMALL)
         above.set_transform(axes.get_xaxis_transform())
-    if longest > MAX_UPRIGHT:
-        axes.set_xticks(range(len(order)), order, rotation=30, ha="right", rotation_mode="anchor")
+    if room >= UPRIGHT:
+        axes.set_xticks(range(len(order)), [wrapped(label, int(room / LETTER) - 2) for label in order])
+    else:
+        axes.set_xticks(range(len(order)), order, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xlim(-0.6, len(order) - 0.4)
     return figure

@@ -8,12 +8,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from axiom_bench.report.figures.drawing import PALETTE, Drawing, LeftOut, canvas, panels
+from axiom_bench.report.figures.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
+from axiom_bench.report.method_styles import MethodStyle, method_styles
 from axiom_bench.report.numbers import counts_text
 from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.sizes import COLUMN
 from axiom_bench.report.statistics.curves import MeanCurve, mean_curves
 
-DASHES = ("-", "--", ":", "-.")  # a colour returns with other dashes
+PANEL = 1.9  # inches: the width of a panel
+LEGEND, ENTRY = 1.4, 0.14  # inches: the width of a legend beside the panels, the height of an entry
 SHADE = 0.15  # of a band, where there are few of them
 BANDS = 4  # from here on each is fainter, so that together they stay lighter than the lines
 MAX_MARKED = 12  # points of a curve up to which each is marked
@@ -33,39 +36,39 @@ def _drawing(run: RunFolder, name: str, title: str, axis: Mapping[str, Any], cur
     return Drawing(f"perturbation_{name}", title, _caption(axis, curves), partial(_plot, run, axis, curves))
 
 
-def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Figure:
+def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], width: float) -> Figure:
     settings = list(dict.fromkeys(curve.setting for curve in curves))
-    methods = [method for method in run.manifest.get("methods") or () if method in {curve.method for curve in curves}]
-    styles = {
-        method: {"color": PALETTE[i % len(PALETTE)], "linestyle": DASHES[i // len(PALETTE) % len(DASHES)]}
-        for i, method in enumerate(methods)
-    }
-    lines = -(-len(settings) // 3)
-    figure = canvas(2.6 + 3.6 * min(3, len(settings)), max(3.3 * lines, 1.2 + 0.21 * len(methods)))
-    drawn = panels(figure, len(settings), sharex=True, sharey=True)
+    styles = {name: style for name, style in method_styles(run).items() if name in {curve.method for curve in curves}}
+    room = width - LEGEND if width > COLUMN else width
+    beside = across(len(settings), room, PANEL, PANEL)
+    height = 1.9 * -(-len(settings) // beside)
+    beside_legend = max(height, 0.3 + ENTRY * len(styles))
+    figure = canvas(width, beside_legend if width > COLUMN else height + ENTRY * (1 + -(-len(styles) // 2)))
+    drawn = panels(figure, len(settings), beside, sharex=True, sharey=True)
     for axes, setting in zip(drawn, settings, strict=True):
         for curve in (curve for curve in curves if curve.setting == setting):
-            _line(axes, axis["at"], curve, styles[curve.method], SHADE * min(1, BANDS / len(methods)))
-        axes.set_title(run.label(setting))
-    handles, labels = _legend(drawn, methods)
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
-    figure.supxlabel(axis["x"], fontsize=10)
-    figure.supylabel(f"mean {axis['y']}", fontsize=10)
+            _line(axes, axis["at"], curve, styles[curve.method], SHADE * min(1, BANDS / len(styles)))
+        set_title(axes, run.label(setting), room / beside)
+    legend(figure, *_entries(drawn, styles), width)
+    figure.supxlabel(axis["x"])
+    figure.supylabel(f"mean {axis['y']}")
     return figure
 
 
-def _line(axes: Any, at: Sequence[float], curve: MeanCurve, line_style: Mapping[str, Any], alpha: float) -> None:
-    marker = {"marker": "o", "markersize": 3} if len(at) <= MAX_MARKED else {}
-    axes.plot(at, curve.mean, label=curve.method, linewidth=1.3, **line_style, **marker)
+def _line(axes: Any, at: Sequence[float], curve: MeanCurve, style: MethodStyle, alpha: float) -> None:
+    marker = {"marker": style.marker, "markersize": 3} if len(at) <= MAX_MARKED else {}
+    dash = "-" if style.dash == (1, 0) else (0, [length / 2 for length in style.dash])
+    axes.plot(at, curve.mean, label=style.title, color=style.colour, linestyle=dash, **marker)
     low, high = curve.mean - curve.half_width, curve.mean + curve.half_width
-    axes.fill_between(at, low, high, color=line_style["color"], alpha=alpha, linewidth=0)
+    axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
 
 
-def _legend(drawn: Sequence[Any], methods: Sequence[str]) -> tuple[list[Any], list[str]]:
+def _entries(drawn: Sequence[Any], styles: Mapping[str, MethodStyle]) -> tuple[list[Any], list[str]]:
     """Each method once, whichever panels it is in."""
     pairs = (pair for axes in drawn for pair in zip(*axes.get_legend_handles_labels(), strict=True))
     handles = {label: handle for handle, label in pairs}
-    return [handles[method] for method in methods], list(methods)
+    titles = [style.title for style in styles.values()]
+    return [handles[title] for title in titles], titles
 
 
 def _caption(axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from zipfile import BadZipFile
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
+from axiom_bench.report.figures.drawing import SMALL
 from axiom_bench.report.run_folder import RunFolder
 
 Pixels = NDArray[np.uint8]
@@ -63,6 +63,14 @@ def _pictures(arrays: dict[str, Any]) -> Pictures:
     return Pictures(**values)
 
 
+def no_pictures(run: RunFolder, methods: Sequence[str]) -> str:
+    """Why the run has no pictures with all of these methods, and the setting that brings them."""
+    names = ",".join(methods)
+    if not run.manifest.get("pictures"):
+        return "The run stored no pictures: pictures.rows=6 stores those of six images."
+    return f"No network of this run has the maps of {names}: add them with method=[...,{names}]."
+
+
 def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
     """An image without ticks, with a title above it and a label on its left."""
     axes.imshow(image, interpolation="nearest")
@@ -71,16 +79,6 @@ def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
     for side in axes.spines.values():
         side.set_visible(False)
     if title:
-        axes.set_title(title, loc="center", fontsize=8, fontweight="normal")
+        axes.set_title(title, loc="center", fontsize=SMALL, fontweight="normal")
     if label:
-        axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", labelpad=6)
-
-
-def wrapped(name: str, width: int = 14) -> str:
-    """A name in short lines; a method's breaks after its underscores.
-
-    >>> wrapped("ablation_cam_axiomatic")
-    'ablation_cam_\\naxiomatic'
-    """
-    parts = textwrap.wrap(name.replace("_", "_ "), width + 2, break_long_words=True)
-    return "\n".join(part.replace("_ ", "_") for part in parts)
+        axes.set_ylabel(label, fontsize=SMALL, rotation=0, ha="right", va="center", labelpad=6)

@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
+from axiom_bench.report.figures.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
 from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
+from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
 from axiom_bench.report.statistics.summary import leading
 
 TITLE = "Which method leads in what"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
-MAX_WRITTEN = 16  # methods up to which a cell's value is written into it
+WRITTEN = 0.37  # inches: the width of a cell from which on its value is written into it
+NAME = {PAGE: 40, COLUMN: 22}  # letters of a metric's title in one line
+LINE, GAP = 0.115, 0.05  # inches: the height of a line of text, and what is above it in its row
 LIGHTER = 1.3  # of the colours' range: the darkest would drown the numbers
 DARK = 0.7  # from here on the number is white
 EACH_ROW = "each row orders the methods by one metric, from the best (dark) to the last (white)"
@@ -76,12 +79,14 @@ def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
 
 def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame) -> Drawing:
     values = [run.value(metric) for metric in table.index]
+    shown = "Numbers are" if _is_written(table, PAGE) else "The order is by"
     caption = (
         f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is no value to compare. "
-        f"{'Numbers are what' if _is_written(table) else 'The order is by what'} tables lead with: the value of the "
-        f"whole data set, the median of a ratio, else the mean; on the images that all compared methods have. {CHANCE}"
+        f"{shown} what tables lead with: the value of the whole data set, the median of a ratio, else the mean; on the "
+        f"images that all compared methods have. {CHANCE}"
     )
-    return Drawing(name, title, caption, partial(_plot, ahead(table, values), table.map(number), values))
+    plot = partial(_plot, ahead(table, values), table.map(number), values, _titles(run, table))
+    return Drawing(name, title, caption, plot, in_column=_fits(table, values))
 
 
 def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]) -> Drawing:
@@ -96,26 +101,53 @@ def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: li
         f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. Numbers are per cent: how "
         f"many of the other methods do worse, mean over the settings; 50 where all print alike. {CHANCE}"
     )
-    return Drawing("ranking_over_all", f"{TITLE}, over all", caption, partial(_plot, mean, written, ordered))
+    plot = partial(_plot, mean, written, ordered, _titles(run, mean))
+    return Drawing("ranking_over_all", f"{TITLE}, over all", caption, plot, in_column=_fits(mean, ordered))
 
 
-def _is_written(table: pd.DataFrame) -> bool:
-    return table.shape[1] <= MAX_WRITTEN
+def _titles(run: RunFolder, table: pd.DataFrame) -> list[str]:
+    return [run.method_title(str(method)) for method in table.columns]
 
 
-def _plot(shares: pd.DataFrame, texts: pd.DataFrame, values: Sequence[Value]) -> Figure:
+def _labels(values: Sequence[Value], width: float) -> list[str]:
+    """The metrics' titles with an arrow to the better."""
+    return [wrapped(f"{value.title} {ARROWS[value.better]}", NAME[width]) for value in values]
+
+
+def _side(table: pd.DataFrame, width: float, labels: Sequence[str] = ()) -> float:
+    """The width of a cell, in inches."""
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=NAME[width])
+    return (width - 0.15 - LETTER * longest) / table.shape[1]
+
+
+def _is_written(table: pd.DataFrame, width: float) -> bool:
+    return _side(table, width) >= WRITTEN
+
+
+def _fits(table: pd.DataFrame, values: Sequence[Value]) -> bool:
+    """Whether the figure can be read in a column: room for a name above each method, and for all metrics on a page."""
+    labels = _labels(values, COLUMN)
+    height = 1.6 + sum(LINE * (1 + label.count("\n")) + GAP for label in labels)
+    return _side(table, COLUMN, labels) >= LINE and height <= HEIGHT
+
+
+def _plot(
+    shares: pd.DataFrame, texts: pd.DataFrame, values: Sequence[Value], titles: Sequence[str], width: float
+) -> Figure:
     """Metrics x methods: coloured by share, with a text in each cell where there is room."""
-    written = _is_written(shares)
-    figure = canvas(3.4 + (0.62 if written else 0.27) * shares.shape[1], 1.9 + 0.235 * len(values))
+    labels = _labels(values, width)
+    heights = LINE * (1 + max(label.count("\n") for label in labels)) + GAP
+    longest = max(map(len, titles))
+    figure = canvas(width, 0.3 + LETTER * longest + heights * len(labels))
     axes = figure.subplots()
     axes.imshow(shares, vmin=0, vmax=LIGHTER, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(shares.shape[1]), list(shares.columns), rotation=90, fontsize=9)
-    axes.set_yticks(range(len(values)), [f"{value.title} {ARROWS[value.better]}" for value in values], fontsize=8)
+    axes.set_xticks(range(shares.shape[1]), titles, rotation=90)
+    axes.set_yticks(range(len(values)), labels)
     axes.tick_params(length=0)
     axes.grid(visible=False)
-    if written:
+    if _is_written(shares, width):
         for (row, column), share in np.ndenumerate(shares.to_numpy()):
             colour = "white" if share > DARK else "0.2"
             text = str(texts.iat[row, column])
-            axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+            axes.text(column, row, text, ha="center", va="center", fontsize=SMALL, color=colour)
     return figure

@@ -26,7 +26,7 @@ class SavedFigure:
 
 
 def save_figures(run: RunFolder, processes: Sequence[Process] = ()) -> list[SavedFigure | LeftOut]:
-    """Write figures/*.png and *.pdf; what was saved or left out, in the order of the report.
+    """Write figures/*.png and the other formats of `config.report.figures`; what was saved or left out, in order.
 
     processes: from `drawing_processes`. A share whose process failed is drawn here, so that the cause is raised as it
     is without processes: BenchError where a file of the run can't be read or the folder can't be written.
@@ -41,13 +41,14 @@ def save_figures(run: RunFolder, processes: Sequence[Process] = ()) -> list[Save
 
 def save_share(run: RunFolder, index: int, count: int) -> list[SavedFigure | LeftOut]:
     """Save every `count`-th figure from `index` on, one at a time; what all shares save or leave out."""
-    folder = run.path / FOLDER
+    folder, options = run.path / FOLDER, run.options.figures
     figures: list[SavedFigure | LeftOut] = []
     for place, figure in enumerate(all_figures(run)):
         if isinstance(figure, LeftOut):
             figures.append(figure)
             continue
         if place % count == index:
-            figure.save(folder)
-        figures.append(SavedFigure(figure.name, figure.title, figure.caption, figure.png_path(folder)))
+            figure.save(folder, options.formats, options.columns)
+        saved = SavedFigure(figure.name, figure.title, figure.caption, figure.png_path(folder), figure.number)
+        figures.append(saved)
     return figures

@@ -103,8 +103,7 @@ class Comparison:
 
     @cached_property
     def _places(self) -> dict[str, Place]:
-        rows = self.places.to_dict("records")
-        return {str(name): Place(**row) for name, row in zip(self.places.index, rows, strict=True)}  # type: ignore[misc]
+        return {str(row[0]): Place(*row[1:]) for row in self.places.itertuples()}
 
     @cached_property
     def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:

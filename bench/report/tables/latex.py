@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from axiom_bench.report.sizes import COLUMN, PAGE
 from axiom_bench.report.tables.latex_text import breakable, escape, number
-from axiom_bench.report.tables.latex_widths import COLUMN, PAGE, SEPARATION, SIZES, Layout, fit, text_width
+from axiom_bench.report.tables.latex_widths import SEPARATION, SIZES, Layout, fit, text_width
 from axiom_bench.report.tables.table import Cell, Table
 
 NEEDS = r"% Needs \usepackage{array,booktabs,longtable}."

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from axiom_bench.report.tables.table import Table
 
-COLUMN, PAGE = 3.3, 7.0  # inches: of a column of a two-column page, and of all of the page
 POINTS = 72.27  # an inch
 SEPARATION = 8.0  # points between two columns
 SIZES = {"small": 9.0, "footnotesize": 8.0, "scriptsize": 7.0}  # points, in a document of 10 points

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.text import Text
 
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures import (
@@ -28,9 +29,10 @@ from axiom_bench.report.figures import (
     perturbed,
 )
 from axiom_bench.report.figures.axis import fit
-from axiom_bench.report.figures.drawing import FONTS, Drawing, LeftOut, canvas, style
-from axiom_bench.report.figures.pictures import load, wrapped
+from axiom_bench.report.figures.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
+from axiom_bench.report.figures.pictures import load
 from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
 
 
 def drawn(draw: Any, run: RunFolder) -> list[Drawing]:
@@ -52,7 +54,7 @@ def test_the_mean_is_above_each_box(run: RunFolder) -> None:
     means = [rows.loc[rows["model"] == model, "value"].mean() for model in ("scenes_fc", "scenes_residual")]
     assert texts(epsilon) == [f"mean\n{mean:.2f}" for mean in means]
     assert (zeta.name, epsilon.name) == ("over_models_zeta", "over_models_epsilon")
-    assert [tick.get_text() for tick in epsilon.draw().axes[0].get_xticklabels()] == ["scenes_fc", "scenes_residual"]
+    assert [tick.get_text() for tick in epsilon.draw().axes[0].get_xticklabels()] == ["scenes_fc", "scenes_\nresidual"]
     assert epsilon.draw().axes[0].get_yscale() == "log"
     assert "scenes_fc n = 120 images, 120 rows, scenes_residual n = 120 images, 120 rows" in epsilon.caption
 
@@ -213,7 +215,7 @@ def test_no_choice_is_a_sentence(make_run: Any, make_records: Any, edit_manifest
     edit_manifest(folder, config={"target": "label", "report": {"figures": figures}})
     for draw in (perturbed.draw, pair.draw):
         (left_out,) = draw(RunFolder.read(folder))
-        assert "config.report.figures" in left_out.reason
+        assert "report.figures." in left_out.reason
 
 
 def test_overlay_is_hot_where_the_map_is() -> None:
@@ -228,7 +230,8 @@ def test_overlay_is_hot_where_the_map_is() -> None:
 def test_names_break_at_underscores() -> None:
     assert wrapped("ablation_cam_axiomatic") == "ablation_cam_\naxiomatic"
     assert wrapped("xgrad_cam") == "xgrad_cam"
-    assert wrapped("a striped ground with nine") == "a striped ground\nwith nine"
+    assert wrapped("a striped ground with nine") == "a striped\nground with\nnine"
+    assert wrapped("Ablation-CAM (axiomatic)", 8) == "Ablation-\nCAM\n(axiomatic)"
 
 
 def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted() -> None:
@@ -258,20 +261,26 @@ def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted() -> None:
 def test_files_are_the_same_again_without_time_or_version(tmp_path: Path) -> None:
     contents = []
 
-    def plot() -> Figure:
-        figure = canvas(2, 1)
+    def plot(width: float) -> Figure:
+        figure = canvas(width, 1)
         figure.subplots().set_title("some text")
         return figure
 
     for folder in ("a", "b"):
-        Drawing("one", "One", "caption", plot).save(tmp_path / folder)
-        contents.append([(tmp_path / folder / f"one.{kind}").read_bytes() for kind in ("png", "pdf")])
+        Drawing("one", "One", "caption", plot).save(tmp_path / folder, ("png", "pdf", "svg"), columns=True)
+        names = ("one.png", "one.pdf", "one.svg", "one_column.png", "one_column.pdf", "one_column.svg")
+        contents.append([(tmp_path / folder / name).read_bytes() for name in names])
     assert contents[0] == contents[1]
-    png, pdf = contents[0]
+    png, pdf, svg, column, *_ = contents[0]
+    assert b"some text</text>" in svg
     assert b"CreationDate" not in pdf
     assert b"/FontFile2" in pdf  # TrueType, embedded
     assert b"Software" not in png
-    assert matplotlib.image.imread(io.BytesIO(png)).shape[:2] == (150, 300)
+    assert b"/Type3" not in pdf
+    assert [matplotlib.image.imread(io.BytesIO(file)).shape[:2] for file in (png, column)] == [
+        (DPI, 7 * DPI),
+        (DPI, round(3.3 * DPI)),
+    ]
 
 
 def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs() -> None:
@@ -285,26 +294,98 @@ def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs()
             figure.draw_without_rendering()
 
 
-def test_no_label_is_cut_off_or_overlaps(run: RunFolder) -> None:
-    """Every text lies inside its figure, and tick labels of one axis don't touch."""
+@pytest.mark.parametrize("width", [PAGE, COLUMN])
+def test_no_label_is_cut_off_or_overlaps_in_print(run: RunFolder, width: float) -> None:
+    """Every figure is as wide as it may be or less, every text lies inside it and has 7 points or more (numbers in
+    cells 6), and tick labels of one axis don't touch."""
     for drawing in all_figures(run):
-        if isinstance(drawing, LeftOut) or drawing.name.startswith(("maps", "pair", "perturbed")):
+        if isinstance(drawing, LeftOut) or not (drawing.in_column or width == PAGE):
             continue
-        figure = drawing.draw()
+        figure = drawing.draw(width)
         figure.draw_without_rendering()
-        page = figure.bbox
+        assert figure.get_figwidth() <= width + 1e-6, drawing.name
+        assert figure.get_figheight() <= HEIGHT + 0.5, drawing.name
+        texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        assert min(text.get_fontsize() for text in texts) >= 6, drawing.name
         for axes in figure.axes:
             if not axes.axison:
                 continue
-            box = axes.get_tightbbox()
-            assert min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1) > -1, drawing.name
+            box, page = axes.get_tightbbox(), figure.bbox
+            room = min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1)
+            assert room > -2, drawing.name  # of 100 in an inch
             for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
                 boxes = [label.get_window_extent() for label in labels if label.get_text() and label.get_visible()]
                 assert all(not a.overlaps(b) for a, b in pairwise(boxes)), drawing.name
 
 
-@pytest.mark.parametrize(("count", "widths"), [(1, [1]), (14, [14]), (15, [8, 7]), (39, [13, 13, 13])])
-def test_many_methods_stand_in_bands(count: int, widths: list[int]) -> None:
-    bands = map_grid._bands([str(number) for number in range(count)])
-    assert [len(band) for band in bands] == widths
-    assert [name for band in bands for name in band] == [str(number) for number in range(count)]
+@pytest.mark.parametrize(
+    ("methods", "images", "width", "bands", "shown"),
+    [
+        (1, 6, 6.2, [1], 6),
+        (11, 6, 6.2, [10, 1], 6),
+        (10, 6, 6.2, [10], 6),
+        (24, 6, 6.2, [8, 8, 8], 5),
+        (4, 6, 2.5, [2, 2], 6),
+    ],
+)
+def test_many_methods_stand_in_bands_on_one_page(
+    methods: int, images: int, width: float, bands: list[int], shown: int
+) -> None:
+    grid = map_grid.grid(methods, images, width, 0.4)
+    assert [i for band in grid.bands for i in band] == list(range(methods))
+    assert len(grid.bands) == len(bands)
+    assert grid.side >= map_grid.LEAST_SIDE
+    assert grid.side * (len(grid.bands[0]) + 1) <= width + 1e-9
+    assert len(grid.bands) * (grid.side * grid.images + 0.4) <= HEIGHT + 1e-9
+    assert grid.images == shown
+
+
+def test_panels_stand_beside_each_other_where_rows_would_be_higher_than_a_page() -> None:
+    assert across(1, 7, 2, 2) == 1
+    assert across(6, 7, 2, 2) == 3
+    assert across(2, 3.3, 3, 4) == 1
+    assert across(6, 2.3, 2, 2.9) == 2  # six rows of 2.9 inches are more than a page
+    assert across(9, 1.0, 2, 3) == 1  # narrower panels couldn't be read
+
+
+def test_the_papers_figures_carry_their_number_and_come_first(run: RunFolder) -> None:
+    numbers = [figure.number for figure in all_figures(run)]
+    order = [number for number in dict.fromkeys(numbers) if number]
+    assert order == ["Fig 1", "Fig 2(a)", "Fig 2(b)", "Fig 4(a)", "Fig 4(b)", "Fig 5"]
+    own = numbers.index("")
+    assert not any(numbers[own:])
+
+
+def test_several_layers_begin_with_the_errors_by_depth(make_run: Any, make_records: Any) -> None:
+    layers = {"net": ("features.2", "features.9")}
+    run = RunFolder.read(make_run(make_records(9, layers), layers=layers))
+    assert next(iter(all_figures(run))).title == by_depth.TITLE
+
+
+def test_what_is_left_out_names_the_setting_that_brings_it(
+    make_run: Any, make_records: Any, edit_manifest: Any
+) -> None:
+    records = make_records(3, methods={"grad_cam": {}})
+    folder = make_run(records[records["metric"] != "zeta"], methods={"grad_cam": {}})
+    reasons = {
+        figure.number: figure.reason for figure in all_figures(RunFolder.read(folder)) if isinstance(figure, LeftOut)
+    }
+    assert reasons["Fig 1"] == (
+        "No network of this run has the maps of xgrad_cam,guided_xgrad_cam: add them with "
+        "method=[...,xgrad_cam,guided_xgrad_cam]."
+    )
+    assert "metric=[...,zeta]" in reasons["Fig 2(a)"]
+    assert "metric=[...,class_discriminability]" in reasons["Fig 4(a)"]
+    edit_manifest(folder, pictures=[])
+    reasons = {
+        figure.number: figure.reason for figure in all_figures(RunFolder.read(folder)) if isinstance(figure, LeftOut)
+    }
+    assert "pictures.rows=6" in reasons["Fig 5"]
+
+
+def test_a_metric_without_a_value_says_its_statuses(make_run: Any, make_records: Any) -> None:
+    records = make_records(3)
+    records.loc[records["metric"] == "zeta", ["status", "value"]] = ["zero_score", np.nan]
+    zeta = next(iter(over_models.draw(RunFolder.read(make_run(records)))))
+    assert isinstance(zeta, LeftOut)
+    assert zeta.reason == "No row of zeta has status ok (zero_score 6)."

@@ -53,7 +53,9 @@ def write(tmp_path: Path) -> Write:
 
 def run_of(folder: Path, files: Sequence[str], **axes: Any) -> Any:
     manifest = {"curves": list(files), "methods": {"b": {}, "a": {}}, "axes": axes}
-    return SimpleNamespace(path=folder, manifest=manifest, settings=SETTINGS, label=lambda setting: setting.model)
+    records = pd.DataFrame({"method": pd.Categorical(["b", "a"], categories=["b", "a"])})
+    texts = {"label": lambda setting: setting.model, "method_title": str.upper}
+    return SimpleNamespace(path=folder, manifest=manifest, records=records, settings=SETTINGS, **texts)
 
 
 DELETION = {"title": "Deletion", "x": "fraction of pixels removed", "y": "probability", "at": AT, "better": "lower"}
@@ -107,7 +109,7 @@ def test_the_figure_has_a_panel_a_setting_and_a_line_with_a_band_a_method(tmp_pa
     assert [len(axes.lines) for axes in drawing.draw().axes[:2]] == [2, 2]
     assert [len(axes.collections) for axes in drawing.draw().axes[:2]] == [2, 2]
     (legend,) = drawing.draw().legends
-    assert [text.get_text() for text in legend.get_texts()] == ["b", "a"]
+    assert [text.get_text() for text in legend.get_texts()] == ["B", "A"]
     drawing.save(tmp_path / "figures")
     assert drawing.png_path(tmp_path / "figures").is_file()
 

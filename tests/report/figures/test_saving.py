@@ -108,5 +108,5 @@ def test_modules_beside_the_user_hide_no_library(
 ) -> None:
     (tmp_path / "pandas.py").write_text("raise RuntimeError('not the library')")
     monkeypatch.chdir(tmp_path)
-    process = drawing._start(run.path, 1, 4)
+    process = drawing._start(run, 1, 4)
     assert process.wait() == 0

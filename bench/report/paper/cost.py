@@ -1,0 +1,41 @@
+"""The table of run times, each beside that of one method."""
+
+from __future__ import annotations
+
+from axiom_bench.report.numbers import NOTHING, number
+from axiom_bench.report.run_folder import RunFolder, Setting
+from axiom_bench.report.statistics.runtime import TRACE, milliseconds
+from axiom_bench.report.tables.table import Cell, Group, Table
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def cost_table(run: RunFolder, against: str) -> Table | None:
+    """Methods as rows, networks as columns: ms an image, trace and method together, and in brackets how many times the
+    time of `against` that is. None where nothing was timed."""
+    if run.runtime.empty:
+        return None
+    columns = {run.label(setting): _column(run, setting, against) for setting in run.settings}
+    methods = [
+        name for name in map(str, run.records["method"].cat.categories) if any(name in c for c in columns.values())
+    ]
+    rows = tuple(
+        (Cell(run.method_title(method)), *(Cell(column.get(method, NOTHING)) for column in columns.values()))
+        for method in methods
+    )
+    device = run.manifest.get("device") or "an unknown device"
+    notes = (
+        f"Milliseconds an image of one trace and the method; in brackets, how many times those of "
+        f"{run.method_title(against)} at the same network. Measured on {device}.",
+    )
+    return Table(
+        "cost", f"Run time beside {run.method_title(against)}", ("Method", *columns), (Group("", rows),), notes
+    )
+
+
+def _column(run: RunFolder, setting: Setting, against: str) -> dict[str, str]:
+    """{method: its time and ratio, written}"""
+    times = milliseconds(run, setting)
+    total = times.drop(TRACE, errors="ignore") + times.get(TRACE, float("nan"))
+    base = total.get(against, float("nan"))
+    return {str(method): f"{number(ms)} ({number(ms / base)}{TIMES})" for method, ms in total.items()}

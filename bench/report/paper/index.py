@@ -1,0 +1,64 @@
+"""index.md and index.html: for each figure and table of the paper the files, the command, and how our definition
+compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from axiom_bench.records import files
+from axiom_bench.report.page.templating import render
+from axiom_bench.report.paper.exhibits import Exhibit, paper
+from axiom_bench.report.tables.markdown import to_markdown
+from axiom_bench.report.tables.table import Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """file: of a figure, a PNG as wide as a page."""
+
+    file: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was made of an exhibit. command: of the run that it is from. files: names in the folder. left_out: why
+    figures or tables aren't there. missing: what the run lacks of the paper's study; empty for nothing.
+    """
+
+    exhibit: Exhibit
+    command: str
+    files: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    tables: tuple[Table, ...]
+    left_out: tuple[str, ...]
+    missing: str
+
+
+def write_index(folder: Path, entries: Sequence[Entry], command: str) -> Path:
+    """Write both; the path of index.html. command: that made the folder.
+
+    Raises BenchError where the folder can't be written.
+    """
+    files.write(folder / "index.md", "\n".join(_markdown(entries, command)).encode())
+    files.write(
+        folder / "index.html", render("paper.html.j2", paper=paper(), entries=entries, command=command).encode()
+    )
+    return folder / "index.html"
+
+
+def _markdown(entries: Sequence[Entry], command: str) -> Iterator[str]:
+    yield f"# The paper's figures and tables\n\n{paper().source}. {paper().numbers}\n"
+    yield f"Made by `{command}`\n"
+    for entry in entries:
+        exhibit = entry.exhibit
+        yield f"## {exhibit.number}: {exhibit.title}\n"
+        yield from (f"![{exhibit.number}]({picture.file})\n\n{picture.caption}\n" for picture in entry.pictures)
+        yield from (to_markdown(table).replace("# ", "### ", 1) for table in entry.tables)
+        yield from (f"{sentence}\n" for sentence in (*entry.left_out, entry.missing) if sentence)
+        yield f"Shared with the paper: {exhibit.shares}\n"
+        yield f"Different: {exhibit.differs}\n"
+        yield f"Command: `{entry.command}`\n"
+        yield f"Files: {', '.join(f'[{name}]({name})' for name in entry.files) or 'none'}\n"

@@ -1,0 +1,160 @@
+"""Write the paper's figures and tables from a run, a file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from axiom_bench.columns import WHOLE_SET
+from axiom_bench.records import files
+from axiom_bench.report.figures import all_figures
+from axiom_bench.report.figures.captions import not_measured
+from axiom_bench.report.figures.drawing import COLUMN_ENDING, Drawing, LeftOut
+from axiom_bench.report.paper.cost import cost_table
+from axiom_bench.report.paper.exhibits import Exhibit, paper
+from axiom_bench.report.paper.index import Entry, Picture, write_index
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.report.statistics.summary import leading
+from axiom_bench.report.tables.headline import headline_table
+from axiom_bench.report.tables.latex import to_latex
+from axiom_bench.report.tables.markdown import to_markdown
+from axiom_bench.report.tables.table import Table
+
+FOLDER = "paper"  # in the run folder
+FORMATS = ("png", "pdf")
+NO_PAIRS = "No image of this run shows exactly two classes that are explained."
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run, the command that made it, and why networks of the paper are missing: {name: reason}."""
+
+    run: RunFolder
+    command: str
+    failures: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written of a figure or a table: its files, and what the index shows of it."""
+
+    files: tuple[str, ...]
+    shown: Picture | Table
+
+
+def write_paper(
+    main: Source, two_classes: Source | None, problem: str, command: str, say: Callable[[str], None]
+) -> Path:
+    """Write <run>/paper/ with a file for each figure and table, and its index; the path of index.html.
+
+    two_classes: the run whose images show several classes, where the main one's don't; problem: why there is none.
+    command: that makes the folder. say: is told of each exhibit before it is made. Raises BenchError where the folder
+    can't be written.
+    """
+    folder = main.run.path / FOLDER
+    for path in folder.glob("*"):  # those of an earlier run of other networks must not stay
+        path.unlink()
+    of_two = two_classes or main
+    runs = {False: main.run, True: on_two_classes(of_two.run)}
+    drawings = {is_two: list(all_figures(run)) for is_two, run in runs.items() if len(run.records)}
+    entries = []
+    for exhibit in paper().exhibits:
+        say(f"{exhibit.number}: {exhibit.title}")
+        run, source = runs[exhibit.two_classes], of_two if exhibit.two_classes else main
+        if exhibit.two_classes in drawings:
+            parts = [*_figures(exhibit, drawings[exhibit.two_classes], folder), *_tables(exhibit, run, folder)]
+        else:
+            parts = [LeftOut(exhibit.title, f"{NO_PAIRS} {not_measured(source.run, name)}") for name in exhibit.tables]
+        entries.append(_entry(exhibit, source, parts, problem if exhibit.two_classes else ""))
+    return write_index(folder, entries, command)
+
+
+def _entry(exhibit: Exhibit, source: Source, parts: Sequence[Made | LeftOut], problem: str) -> Entry:
+    made = [part for part in parts if isinstance(part, Made)]
+    reasons = [part.reason for part in parts if isinstance(part, LeftOut)] + ([problem] if problem else [])
+    return Entry(
+        exhibit,
+        source.command,
+        files=tuple(name for part in made for name in part.files),
+        pictures=tuple(part.shown for part in made if isinstance(part.shown, Picture)),
+        tables=tuple(part.shown for part in made if isinstance(part.shown, Table)),
+        left_out=tuple(dict.fromkeys(reasons)),
+        missing=_missing(source, needs_imagenet=not exhibit.two_classes),
+    )
+
+
+def on_two_classes(run: RunFolder) -> RunFolder:
+    """The run, of the images alone of which exactly two classes are explained."""
+    rows = pd.concat(
+        [part[["data", "image_id", "target_class"]].astype({"data": str}) for part in (run.records, run.class_records)]
+    )
+    counts = rows[rows["image_id"] != WHOLE_SET].groupby(["data", "image_id"])["target_class"].nunique()
+    pairs = set(counts[counts == 2].index)
+    records, class_records = (_only(part, pairs) for part in (run.records, run.class_records))
+    return replace(run, records=records, class_records=class_records)
+
+
+def _only(rows: pd.DataFrame, pairs: set[tuple[str, str]]) -> pd.DataFrame:
+    places = zip(rows["data"].astype(str), rows["image_id"], strict=True)
+    return rows[[place in pairs for place in places]]
+
+
+def _figures(exhibit: Exhibit, figures: Sequence[Drawing | LeftOut], folder: Path) -> Iterator[Made | LeftOut]:
+    """Each figure, or why it isn't there."""
+    for figure in figures:
+        if isinstance(figure, Drawing) and exhibit.figures and figure.name.startswith(exhibit.figures):
+            named = replace(figure, name=f"{exhibit.file}-{figure.name}")
+            named.save(folder, FORMATS, columns=True)
+            endings = ("", COLUMN_ENDING) if figure.in_column else ("",)
+            names = tuple(f"{named.name}{ending}.{kind}" for ending in endings for kind in FORMATS)
+            yield Made(names, Picture(names[0], figure.caption))
+        elif isinstance(figure, LeftOut) and figure.number == exhibit.number:
+            yield figure
+
+
+def _tables(exhibit: Exhibit, run: RunFolder, folder: Path) -> Iterator[Made | LeftOut]:
+    summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
+    for name in exhibit.tables:
+        rows = summary[summary["metric"] == name]
+        if (rows["n"] > 0).any():
+            yield _save(headline_table(run, run.value(name), rows), f"{exhibit.file}-{name}", folder)
+        else:
+            yield LeftOut(exhibit.title, not_measured(run, name), exhibit.number)
+    if exhibit.against is not None:
+        table = cost_table(run, exhibit.against)
+        reason = "This run has no run times: runtime.repeats=5 measures them."
+        yield LeftOut(exhibit.title, reason, exhibit.number) if table is None else _save(table, exhibit.file, folder)
+
+
+def _save(table: Table, name: str, folder: Path) -> Made:
+    """As wide as a page and a column, and as Markdown."""
+    contents = {f"{name}.tex": to_latex(replace(table, name=name), "page"), f"{name}.md": to_markdown(table)}
+    contents[f"{name}{COLUMN_ENDING}.tex"] = to_latex(replace(table, name=f"{name}{COLUMN_ENDING}"), "column")
+    for file, text in contents.items():
+        files.write(folder / file, text.encode())
+    return Made(tuple(contents), table)
+
+
+def _missing(source: Source, needs_imagenet: bool) -> str:
+    """What the run lacks of the paper's study, in one sentence; empty where nothing is missing."""
+    study, run = paper(), source.run
+    models = list(run.manifest.get("models") or {})
+    absent = [name for name in study.networks if not any(model.split("+")[0] == name for model in models)]
+    images = {name: len(facts.get("ids") or ()) for name, facts in (run.manifest.get("data") or {}).items()}
+    parts = []
+    if absent:
+        reasons = "; ".join(dict.fromkeys(source.failures[name] for name in absent if name in source.failures))
+        parts.append(
+            f"the networks {', '.join(absent)}, in whose place stand {', '.join(models)}"
+            + (f" ({reasons})" if reasons else "")
+        )
+    if needs_imagenet and sum(images.values()) < study.images:
+        counts = ", ".join(f"{count:,} of {name}" for name, count in images.items())
+        parts.append(f"ImageNet's {study.images:,} validation images, in whose place stand {counts}")
+    random = [name for name in models if run.has_random_weights(name)]
+    if random:
+        parts.append(f"trained weights of {', '.join(random)}")
+    return f"Missing for the paper's: {'; '.join(parts)}." if parts else ""

@@ -1,0 +1,66 @@
+"""The paper's figures and tables from a run: which images count, what is missing, run times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from axiom_bench.report.paper.cost import cost_table
+from axiom_bench.report.paper.writing import Source, on_two_classes, write_paper
+from axiom_bench.report.run_folder import RunFolder
+
+
+@pytest.fixture
+def run(make_run: Any, make_records: Any) -> RunFolder:
+    return RunFolder.read(make_run(make_records(6), pictures=False))
+
+
+def test_images_of_exactly_two_explained_classes_count(run: RunFolder) -> None:
+    rows = run.records[run.records["metric"] == "box_iou"].iloc[:1]
+    classes = {"one": [3], "two": [3, 4], "three": [3, 4, 5]}
+    records = pd.concat(
+        [rows.assign(image_id=name, target_class=label) for name, labels in classes.items() for label in labels]
+    )
+    chosen = on_two_classes(replace(run, records=records))
+    assert chosen.records["image_id"].tolist() == ["two", "two"]
+
+
+def test_run_times_stand_beside_those_of_one_method(run: RunFolder) -> None:
+    table = cost_table(run, "hires_cam")
+    assert table is not None
+    cells = {row[0].text: row[1].text for row in table.groups[0].rows}
+    assert cells["hires_cam"] == "13.0 (1.00\N{MULTIPLICATION SIGN})"  # 10 ms of the trace and 3 of its own
+    assert cells["grad_cam"] == "11.0 (0.846\N{MULTIPLICATION SIGN})"
+    assert cost_table(replace(run, runtime=run.runtime.iloc[:0]), "hires_cam") is None
+
+
+def test_the_index_says_what_is_missing_and_why(run: RunFolder) -> None:
+    lines: list[str] = []
+    source = Source(run, "axiom-bench experiment=paper", {"alexnet": "No weights."})
+    index = write_paper(source, None, "There is no VOC.", "axiom-bench paper", lines.append)
+    text = (index.parent / "index.md").read_text()
+    assert len(lines) == text.count("\n## ")
+    assert (
+        "Missing for the paper's: the networks alexnet, vgg16, vgg19, inception_v3, resnet101, in whose place stand "
+        "scenes_fc, scenes_residual (No weights.); ImageNet's 50,000 validation images, in whose place stand 6 of "
+        "scenes."
+    ) in text
+    of_classes = text[text.index("## Fig 4(a)") : text.index("## Fig 4(b)")]
+    assert "metric=[...,class_discriminability]" in of_classes
+    assert "There is no VOC." in of_classes
+    assert "50,000" not in of_classes
+    assert "There is no VOC." not in text.replace(of_classes, "")
+
+
+def test_files_of_an_earlier_run_are_removed(run: RunFolder) -> None:
+    source = Source(run, "axiom-bench", {})
+    stale = run.path / "paper" / "fig1-pair_of_another_network.pdf"
+    stale.parent.mkdir()
+    stale.write_bytes(b"")
+    write_paper(source, None, "", "axiom-bench paper", str)
+    assert not stale.exists()
+    assert Path(stale.parent, "fig2a-over_models_zeta_column.pdf").exists()
