@@ -13,7 +13,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import altair
-import vl_convert
 
 FOLDER = Path(__file__).resolve().parents[1] / "bench" / "report" / "page" / "static"
 VEGA_LITE = altair.SCHEMA_VERSION.removeprefix("v")  # "6.4.1"
@@ -24,6 +23,8 @@ BUNDLED = ("vega", "d3-", "topojson-client", "delaunator", "robust-predicates", 
 
 def bundle() -> str:
     """The script, which defines `vegaEmbed` and nothing else."""
+    import vl_convert  # here, since the project doesn't depend on it
+
     minor = VEGA_LITE.rpartition(".")[0]
     text = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=minor)
     if f'"{VEGA_LITE}"' not in text:
@@ -35,6 +36,8 @@ def bundle() -> str:
 
 def licences() -> str:
     """Each licence once, below the packages that it holds for."""
+    import vl_convert
+
     packages = [f"vega@{vl_convert.get_vega_version()}", f"vega-lite@{VEGA_LITE}",
                 f"vega-embed@{vl_convert.get_vega_embed_version()}", "lodash.debounce"]  # fmt: skip
     names_of: dict[str, list[str]] = defaultdict(list)
@@ -46,6 +49,11 @@ def licences() -> str:
     return "\n\n\n".join(f"{', '.join(names)}\n\n{text}" for text, names in names_of.items()) + "\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the script and the file of licences."""
     (FOLDER / "vega_bundle.js").write_text(bundle(), encoding="utf-8")
     (FOLDER / "vega_bundle.licences.txt").write_text(licences(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -50,10 +50,11 @@ def _write(run: RunFolder | Path, settings: Mapping[str, Any] | None, reload: in
     read = RunFolder.read(run, settings, reload) if isinstance(run, Path) else run
     stamp.remove_outputs(read.path)
     with drawing_processes(read) as processes:
+        from axiom_bench.report.last_lines import last_lines
         from axiom_bench.report.writing import write_report  # imports matplotlib, as the processes do meanwhile
 
         write_report(read, processes)
-    stamp.write(read.path, inputs)
+    stamp.write(read.path, inputs, last_lines(read))
 
 
 def headline(run: RunFolder | Path) -> list[str]:
@@ -61,6 +62,12 @@ def headline(run: RunFolder | Path) -> list[str]:
 
     run: the folder, or what was read from it already. Raises BenchError where the run can't be read.
     """
+    from axiom_bench.records import reading
+
+    folder, manifest = (run, reading.read_manifest(run)) if isinstance(run, Path) else (run.path, run.manifest)
+    stored = stamp.headline(folder, stamp.inputs(folder, manifest))
+    if stored is not None:
+        return stored
     from axiom_bench.report.last_lines import last_lines
 
     return last_lines(_read(run))

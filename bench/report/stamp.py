@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -45,16 +45,23 @@ def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
 
 def is_current(folder: Path, inputs: str) -> bool:
     """Whether the folder holds a report of these inputs, with every file as it was written and no other."""
+    return headline(folder, inputs) is not None
+
+
+def headline(folder: Path, inputs: str) -> list[str] | None:
+    """The headline of the folder's report; None where it holds none of these inputs, see `is_current`."""
     try:
         stamp = json.loads((folder / FILE).read_text())
-        return bool(stamp["inputs"] == inputs and stamp["outputs"] == _hashes(folder))
+        lines = [str(line) for line in stamp["headline"]]
+        return lines if stamp["inputs"] == inputs and stamp["outputs"] == _hashes(folder) else None
     except (OSError, ValueError, KeyError, TypeError):  # no stamp, or a damaged one: the report is written again
-        return False
+        return None
 
 
-def write(folder: Path, inputs: str) -> None:
-    """Record that the folder's report is of these inputs. Raises BenchError where the folder can't be written."""
-    stamp = {"inputs": inputs, "outputs": _hashes(folder)}
+def write(folder: Path, inputs: str, headline: Sequence[str]) -> None:
+    """Record that the folder's report is of these inputs, and its headline, which takes longer to compute than to read.
+    Raises BenchError where the folder can't be written."""
+    stamp = {"inputs": inputs, "outputs": _hashes(folder), "headline": list(headline)}
     files.write(folder / FILE, (json.dumps(stamp, indent=1, sort_keys=True) + "\n").encode())
 
 

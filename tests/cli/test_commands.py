@@ -131,7 +131,9 @@ def test_options_may_stand_among_overrides():
     ]
 
 
-@pytest.mark.parametrize("argv", [["--confg", "job"], ["data.size=3", "--methods", "cam"], ["gate", "a", "b=c"]])
+@pytest.mark.parametrize(
+    "argv", [["--confg", "job"], ["data.size=3", "--methods", "cam"], ["gate", "a", "--baseline", "b.csv", "c=d"]]
+)
 def test_an_unknown_option(argv: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         main(argv)
@@ -282,6 +284,6 @@ def test_a_user_s_own_method_is_explained_and_compared(
     own = ["+method.mine._target_=my_own.my_cam", "+method.mine.params.power=2"]
     assert main([*TINY, "metric=[confidence_drop]", *own, "report.compare=mine"]) == 0
     table = (tmp_path / "results/quick/default/tables/paired_1.md").read_text()
-    assert all(f"| {name} | " in table for name in ("grad_cam", "xgrad_cam"))
+    assert all(f"| {name} | " in table for name in ("Grad-CAM", "XGrad-CAM"))
     assert main([*TINY, "metric=[confidence_drop]", *own, "report.compare=my"]) == 2
     assert "There is no method in this run 'my'" in capsys.readouterr().err

@@ -6,6 +6,7 @@ The wheel is installed without its dependencies, which come from this environmen
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -108,7 +109,7 @@ assert main(["list", "experiments", "--config-dir", "conf"]) == 0
     out = python("-c", script, str(tmp_path)).stdout
     assert out.count("experiment: mine\n") == 2
     assert out.count("  uniform:\n") == 2
-    assert "mine     My study." in out
+    assert re.search(r"^  mine +My study\.$", out, re.MULTILINE)
 
 
 def test_a_notebook_s_calls(python: Python):

@@ -79,7 +79,7 @@ def test_unknown_reference_key():
 def test_references_have_links():
     for table in write_docs.TABLES.values():
         header, *rows = table()
-        sources = [row[header.index("source")] for row in rows]
+        sources = [row[header.index("source")] for row in rows] if "source" in header else []
         assert all("](https://" in source for source in sources if source)
 
 

@@ -162,7 +162,7 @@ def test_a_metric_without_any_value(make_small_run: Any, few_records: pd.DataFra
     records["status"] = records["status"].mask(records["metric"] == "box_iou", "no_annotation")
     folder = make_small_run(records)
     text = report.write(folder).read_text()
-    assert "No row of box_iou has status ok." in text
+    assert "No row of box_iou has status ok (no_annotation " in text
     assert "Not measured, no box or mask of the class: Box IoU of " in text
     shown = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
     assert not re.search(r">[^<]*\bnan\b", shown)

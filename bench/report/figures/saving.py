@@ -40,15 +40,20 @@ def save_figures(run: RunFolder, processes: Sequence[Process] = ()) -> list[Save
 
 
 def save_share(run: RunFolder, index: int, count: int) -> list[SavedFigure | LeftOut]:
-    """Save every `count`-th figure from `index` on, one at a time; what all shares save or leave out."""
+    """Save one of `count` shares of the figures, one at a time; what all shares save or leave out."""
     folder, options = run.path / FOLDER, run.options.figures
     figures: list[SavedFigure | LeftOut] = []
     for place, figure in enumerate(all_figures(run)):
         if isinstance(figure, LeftOut):
             figures.append(figure)
             continue
-        if place % count == index:
+        if _share(place, count) == index:
             figure.save(folder, options.formats, options.columns)
         saved = SavedFigure(figure.name, figure.title, figure.caption, figure.png_path(folder), figure.number)
         figures.append(saved)
     return figures
+
+
+def _share(place: int, count: int) -> int:
+    """The share of a figure: the first, of the process that writes tables and page as well, is half of each other."""
+    return (place % (2 * count - 1) + 1) // 2

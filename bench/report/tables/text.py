@@ -27,7 +27,8 @@ CONSTRUCTED = "\N{DOUBLE DAGGER}"
 BOLD_NOTE = (
     "Bold: the best value, and all that can't be told to be worse (Wilcoxon's signed-rank test by image, for values "
     "that are 0 or 1 the exact sign test, 5 % after Holm over all pairs); nothing where no method is worse than the "
-    "best."
+    "best. Methods are compared image by image, so that a small difference that nearly all images share is told, and a "
+    "larger one that varies may not be."
 )
 INTERVAL_NOTE = (
     "In brackets: 95 % intervals by a bootstrap over images, all rows of an image together; fewer than "
