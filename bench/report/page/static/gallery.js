@@ -369,7 +369,7 @@
       control("setting").value = String(image.setting);
       arrange();
     }
-    (articles.get(image) ?? more).scrollIntoView();
+    (articles.get(image) ?? root).scrollIntoView();
     open(image);
   }
 
