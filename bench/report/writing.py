@@ -8,7 +8,7 @@ from axiom_bench.records import files
 from axiom_bench.report import stamp
 from axiom_bench.report.figures.saving import save_figures
 from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.page.contents import page
+from axiom_bench.report.page.contents import gallery_page, page
 from axiom_bench.report.processes import Process
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables import write_tables
@@ -24,5 +24,4 @@ def write_report(run: RunFolder, processes: Sequence[Process] = ()) -> None:
     figures = save_figures(run, processes)
     files.write(run.path / stamp.PAGE, page(run, tables, figures, gallery.section(run)).encode())
     if section := gallery.folder_section(run):
-        text = page(run, tables, figures, section, root="../")
-        files.write(run.path / gallery.FOLDER / "index.html", text.encode())
+        files.write(run.path / gallery.FOLDER / "index.html", gallery_page(run, section).encode())

@@ -22,6 +22,7 @@ MIN_METHODS = 4  # of fewer, every order is likely by chance
 CELL = 26  # pixels of a cell's height
 MIN_CELL = 13  # pixels of its width: of more cells than fit, the panel scrolls
 LABELS = 190  # pixels of the metrics' names
+AXIS = 152  # pixels below the cells, for these names at an angle
 COLOURS = (
     "#b35806",
     "#f1a340",
@@ -47,6 +48,7 @@ def chart(run: RunFolder) -> Chart | None:
         cells = cells.assign(**{key: [run.value(name).title for name in cells[key]] for key in ("row", "column")})
         params = {"columns": titles[:-1], "rows": titles[1:]}
         size = {"height": CELL * (len(titles) - 1), "min_width": LABELS + MIN_CELL * (len(titles) - 1)}
+        size["axis"] = AXIS
         panels.append(Panel(label, "agreement", description, {"cells": columns(cells)}, params=params, **size))
     caption = (
         "Kendall's tau-b between two metrics, over the methods that both have a value of: 1 where they put all methods "

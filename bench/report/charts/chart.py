@@ -21,7 +21,8 @@ class Panel:
     """One drawing. title: of the network. spec: the name of its spec. params: values of the spec's parameters.
 
     tables: the spec's named data sets, by column. A column `method` holds names, to which the page adds their `title`,
-    `colour`, `shape` and `dash`. description: the text alternative. height, min_width: of the plot in pixels.
+    `colour`, `shape` and `dash`. description: the text alternative. height, min_width: of the plot in pixels. axis:
+    about how many pixels the axis below it takes, which the page keeps free until the panel is drawn.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Panel:
     height: int
     params: Mapping[str, Any] = field(default_factory=dict)
     min_width: int = 0
+    axis: int = 60
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ ID, TITLE = "gallery", "Gallery"
 MAX_INLINE = 100  # images in the page itself; of more, the pictures lie beside a page in a folder
 FOLDER = "report"  # in the run folder: index.html and the pictures
 PICTURES = "pictures"  # in that folder
+REPORT = "../report.html"  # from that folder's page
 
 
 def section(run: RunFolder) -> Section:
@@ -39,7 +40,7 @@ def folder_section(run: RunFolder) -> Section | None:
     if number_of_images(pictures) <= MAX_INLINE:
         return None
     files.ensure_writable(run.path / FOLDER / PICTURES)
-    return _section(gallery_data(run, pictures, Beside(run.path / FOLDER)))
+    return _section(gallery_data(run, pictures, Beside(run.path / FOLDER)), REPORT)
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,15 @@ class Beside:
         return address
 
 
-def _section(data: Mapping[str, Any]) -> Section:
+def _section(data: Mapping[str, Any], report: str = "") -> Section:
+    """report: the link to the page with everything else, from a page that has the gallery alone."""
     body = render(
         "gallery.html.j2",
         colour_maps=list(colour_maps()),
         warning=WARNING,
         coverage=_coverage(data),
         constructed=CONSTRUCTED,
+        report=report,
     )
     return Section(ID, TITLE, body, styles=("gallery.css",), scripts=("gallery.js",), data={"gallery-data": data})
 

@@ -23,15 +23,18 @@ def page(
     tables: Sequence[Table],
     figures: Iterable[SavedFigure | LeftOut],
     gallery: Section,
-    root: str = "",
 ) -> str:
-    """The whole page. gallery: its section. root: the way from the page to the run folder, such as "../". The same run
-    gives the same text."""
-    return assemble(header(run), list(_sections(run, tables, figures, gallery, root)))
+    """The whole page. gallery: its section. The same run gives the same text."""
+    return assemble(header(run), list(_sections(run, tables, figures, gallery)))
+
+
+def gallery_page(run: RunFolder, gallery: Section) -> str:
+    """A page with the gallery alone."""
+    return assemble(header(run), [gallery])
 
 
 def _sections(
-    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section, root: str
+    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section
 ) -> Iterator[Section]:
     methods, metrics = definitions.definitions_of(run)
     terms = definitions.terms(methods, metrics)
@@ -41,10 +44,10 @@ def _sections(
         interactive = charts.section(run)
         if interactive:
             yield interactive
+        yield gallery
         elsewhere = (*(page_figures.CHARTED if interactive else ()), *(page_figures.IN_GALLERY if gallery.data else ()))
-        yield page_figures.section(run, figures, elsewhere, root)
+        yield page_figures.section(run, figures, elsewhere)
         yield page_tables.section(tables[1:], terms)
-        yield gallery  # long: behind what a reader scrolls through
         yield definitions.section(methods, metrics)
     yield this_run.section(run)
     if reading.is_combined(run.manifest):

@@ -41,11 +41,11 @@ class PageFigure:
     files: dict[str, str]
 
 
-def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str], root: str) -> Section:
-    """elsewhere: beginnings of the names of figures that another section shows. root: the way to the run folder."""
+def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str]) -> Section:
+    """elsewhere: beginnings of the names of figures that another section shows."""
     figures = list(figures)
     labels = ("over all", *map(run.label, run.settings), *(run.manifest.get("models") or ()))
-    saved = [_page_figure(figure, labels, elsewhere, root) for figure in figures if isinstance(figure, SavedFigure)]
+    saved = [_page_figure(figure, labels, elsewhere) for figure in figures if isinstance(figure, SavedFigure)]
     saved.sort(key=lambda figure: not figure.number)  # the paper's come before our own additions
     families = [(title, list(group)) for title, group in groupby(saved, lambda figure: figure.title)]
     body = render(
@@ -57,11 +57,11 @@ def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere:
     return Section("figures", "Figures", body, ("figures.css",), ("panels.js",))
 
 
-def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str], root: str) -> PageFigure:
+def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str]) -> PageFigure:
     title, label = _split(figure.title, labels)
     is_shown = not figure.name.startswith(tuple(elsewhere))
     source, width = embedded(figure) if is_shown else ("", 0)
-    files = {kind: f"{root}{FOLDER}/{name}" for kind, name in _files(figure)}
+    files = {kind: f"{FOLDER}/{name}" for kind, name in _files(figure)}
     return PageFigure(figure.name, figure.number, title, label, figure.caption, source, width, files)
 
 

@@ -52,9 +52,19 @@ def labels(page: Any, chart: str) -> list[str]:
 def test_charts_are_drawn_when_they_come_into_sight(rich_run: RunFolder, chart_page: Any, open_page: Open) -> None:
     page = open_page(chart_page(rich_run))
     page.wait_for_selector("#chart-by-depth svg")
-    assert page.locator("#chart-agreement .chart-plot").count() == 0
+    assert page.locator("#chart-agreement svg").count() == 0
     page.locator("#chart-agreement").scroll_into_view_if_needed()
     page.wait_for_selector("#chart-agreement svg")
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_drawing_moves_nothing(rich_run: RunFolder, chart_page: Any, open_page: Open, width: int) -> None:
+    page = open_page(chart_page(rich_run), viewport={"width": width, "height": 900})
+    tops = "all => all.map((chart) => chart.getBoundingClientRect().top + scrollY)"
+    before = page.locator(".chart").evaluate_all(tops)
+    assert page.locator("#chart-agreement svg").count() == 0
+    draw_all(page)
+    assert page.locator(".chart").evaluate_all(tops) == pytest.approx(before, abs=2)
 
 
 def test_titles_have_units_and_direction(charts: Open) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,9 @@ def test_pictures_of_many_images_lie_beside_a_page(gallery_run: Any, monkeypatch
     pictures = {path.name for path in (folder / "report/pictures").iterdir()}
     assert len(pictures) == 2  # one picture and one map: they are the same for all images
     assert all(name in (folder / "report/index.html").read_text() for name in pictures)
+    page = (folder / "report/index.html").read_text()
+    assert re.findall(r'<section id="([^"]+)"', page) == ["gallery"]
+    assert set(re.findall(r'href="([^#"]+)"', page)) == {"../report.html"}
     written = set(json.loads((folder / stamp.FILE).read_text())["outputs"])
     assert {"report/index.html", *(f"report/pictures/{name}" for name in pictures)} <= written
     monkeypatch.setattr(gallery, "MAX_INLINE", 100)

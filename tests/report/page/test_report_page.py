@@ -146,6 +146,25 @@ def test_a_definition_shows_on_tap(open_page: Any, usual_page: Path) -> None:
     assert page.evaluate("location.hash") == ""
 
 
+def test_sections_stand_in_the_order_of_a_reader(open_page: Any, usual_page: Path) -> None:
+    page = open_page(usual_page)
+    names = page.locator(".page-section").evaluate_all("all => all.map((section) => section.id)")
+    assert names[:6] == ["findings", "overview", "charts", "gallery", "figures", "tables"]
+
+
+@pytest.mark.parametrize("name", ["gallery", "tables"])
+def test_a_jump_over_the_charts_lands_on_its_section(open_page: Any, usual_page: Path, name: str) -> None:
+    """Also after the charts that the jump brought into sight are drawn."""
+    page = open_page(usual_page)
+    page.locator(f'.page-bar a[href="#{name}"]').click()
+    section = page.locator(f"#{name}")
+    before = section.bounding_box()["y"]
+    page.evaluate("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function("[...document.querySelectorAll('.chart-plot')].every((plot) => plot.querySelector('svg'))")
+    assert 0 <= before < 100
+    assert section.bounding_box()["y"] == pytest.approx(before, abs=2)
+
+
 def test_one_network_at_a_time(open_page: Any, usual_page: Path) -> None:
     page = open_page(usual_page)
     tables = page.locator("#tables details", has=page.get_by_text("All metrics", exact=True))

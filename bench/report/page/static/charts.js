@@ -98,12 +98,17 @@
     const box = element("div", undefined, "chart-panel");
     const plot = element("div", undefined, "chart-plot");
     plot.style.minWidth = `${panel.min_width}px`;
+    plot.style.minHeight = `${panel.height + panel.axis}px`; // so that what follows doesn't move when it is drawn
     const save = element("button", "Save SVG", "chart-save");
     save.type = "button";
     save.addEventListener("click", () => download(plot.querySelector("svg"), panel.title));
     const head = element("div", undefined, "chart-head");
     head.append(element("h4", panel.title), save);
     box.append(head, plot);
+    return { box, draw: () => drawIn(plot, panel) };
+  }
+
+  function drawIn(plot, panel) {
     const spec = structuredClone(data.specs[panel.spec]);
     spec.description = panel.description;
     spec.height = panel.height;
@@ -114,16 +119,22 @@
     }
     // The page forbids eval: expressions go through Vega's interpreter.
     const options = { ast: true, renderer: "svg", actions: false, tooltip: hover(spec.usermeta.hover) };
-    return { box, draw: () => vegaEmbed(plot, spec, options).then((result) => result.view) };
+    return vegaEmbed(plot, spec, options).then((result) => result.view);
   }
 
   const choiceOf = (figure) => figure.querySelector(".chart-choice select")?.selectedIndex ?? 0;
   const panelsOf = (figure) => data.charts[figure.dataset.chart][choiceOf(figure)];
 
-  function draw(figure) {
-    for (const view of drawn.get(figure) ?? []) view.then((shown) => shown.finalize());
+  // Panels with the room for their drawings.
+  function place(figure) {
     const panels = panelsOf(figure).map(panelOf);
     figure.querySelector(".chart-panels").replaceChildren(...panels.map((panel) => panel.box));
+    return panels;
+  }
+
+  function draw(figure) {
+    for (const view of drawn.get(figure) ?? []) view.then((shown) => shown.finalize());
+    const panels = place(figure);
     drawn.set(figure, panels.map((panel) => panel.draw()));
     figure.querySelectorAll(".chart-caption").forEach((caption, place) => { caption.hidden = place !== choiceOf(figure); });
     const fold = figure.querySelector(".chart-data");
@@ -178,6 +189,7 @@
     update();
   });
   for (const figure of figures) {
+    place(figure);
     figure.querySelector(".chart-choice select")?.addEventListener("change", () => draw(figure));
     figure.querySelector(".chart-data").addEventListener("toggle", (event) => event.target.open && fill(event.target));
   }

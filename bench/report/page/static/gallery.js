@@ -1,11 +1,14 @@
 // The gallery: images with every method's map over them, sorted, filtered, and one of them large.
 (() => {
   "use strict";
-  const FILLED = 4; // images that are drawn at once, and printed; the others when they come near the window
+  const FIRST = 4; // entries that are listed at first, and printed
+  const MORE = 8; // entries that "Show more" adds
+  const FEW = 3; // values under a map of the list; the large view has all of them
   const root = document.getElementById("gallery");
   const { metrics, methods, settings, images } = JSON.parse(document.getElementById("gallery-data").textContent);
   const list = root.querySelector(".gallery-list");
   const status = root.querySelector(".gallery-count");
+  const more = root.querySelector(".gallery-more");
   const dialog = root.querySelector("dialog");
   const ARROWS = { lower: "↓", higher: "↑" };
 
@@ -17,7 +20,6 @@
   }
 
   // Texts
-
 
   // 0.00 and 1.00 stand for none and all alone, never for a rounded probability; null: the output has none.
   function probability(value, before) {
@@ -103,7 +105,7 @@
   // address: of a map; undefined: the picture alone.
   function frame(image, address, alt) {
     const node = element("span", "gallery-frame");
-    node.style.aspectRatio = `${image.width} / ${image.height}`;
+    node.style.setProperty("--gallery-ratio", `${image.width} / ${image.height}`);
     node.append(picture("gallery-picture", image.picture, address ? "" : alt));
     if (address) node.append(picture("gallery-map", address, alt));
     node.append(boxes(image));
@@ -120,19 +122,28 @@
     return node;
   }
 
+  // The places of the metrics that the list shows: the one it is sorted by, then those of the headline.
+  function fewMetrics() {
+    const sorted = sortedBy();
+    return [...new Set([...(sorted === null ? [] : [sorted]), ...metrics.keys()])].slice(0, FEW);
+  }
+
   function valuesOf(image, method, isLarge) {
     const node = element("dl", "gallery-values");
-    metrics.forEach((metric, place) => {
+    for (const place of isLarge ? metrics.keys() : fewMetrics()) {
       const cell = image.values[place][method];
-      if (!cell) return;
+      if (!cell) continue;
       const of = ranksOf(image, place);
       const value = valueOf(cell, isLarge);
       if (of && cell[2] !== null) {
-        value.append(element("span", "gallery-rank", ` (${cell[2]})`));
+        if (isLarge) value.append(element("span", "gallery-rank", ` (${cell[2]})`));
         if (cell[2] === 1) value.classList.add("gallery-best");
       }
-      node.append(element("div", "", element("dt", "", `${metric.title}\u00a0${ARROWS[metric.better]}`), value));
-    });
+      const { title: name, better } = metrics[place];
+      const label = element("dt", "", `${ARROWS[better]}\u00a0${name}`);
+      label.title = name; // the list has room for its beginning
+      node.append(element("div", "", label, value));
+    }
     return node;
   }
 
@@ -152,7 +163,8 @@
   }
 
   function cards(image, isLarge) {
-    const caption = element("figcaption", "", element("b", "", "Image"), `${image.width} × ${image.height} pixels`);
+    const caption = element("figcaption", "", element("b", "", "Image"), `${image.width} × ${image.height} pixels`,
+      withoutMap(image));
     const own = element("figure", "gallery-card gallery-own", frame(image, undefined, `Image ${image.id}`), caption);
     const maps = image.maps.map((map) => card(image, map, isLarge));
     return [own, ...maps];
@@ -166,42 +178,43 @@
       // Records of several runs may have values of a method whose maps none of them stored.
       return [`${method.title} (${cells.some((cell) => cell[0] !== null) ? "none is stored" : cells[0][1]})`];
     });
-    return absent.length ? element("p", "gallery-facts", `Without a map: ${absent.join(", ")}.`) : "";
+    return absent.length ? element("p", "gallery-absent", `Without a map: ${absent.join(", ")}.`) : "";
   }
 
   // The list
 
   const link = (image) => `#gallery/${image.key.map(encodeURIComponent).join("/")}`;
-  const articles = new Map(images.map((image) => [image, article(image)]));
-  const imageOf = new Map([...articles].map(([image, node]) => [node, image]));
-  let ordered = [];
+  const articles = new Map(); // of the entries that are listed
+  let ordered = []; // the images that the filters leave
 
   function article(image) {
     const heading = element("a", "", title(image));
     heading.href = link(image);
     const node = element("article", "gallery-image", element("h3", "", heading), facts(image));
-    const grid = element("div", "gallery-grid gallery-empty");
+    const grid = element("div", "gallery-grid", ...cards(image, false));
     grid.addEventListener("click", () => open(image));
     node.append(grid);
     return node;
   }
 
-  function fill(node) {
-    const grid = node.querySelector(".gallery-empty");
-    if (!grid) return;
-    grid.classList.remove("gallery-empty");
-    grid.append(...cards(imageOf.get(node), false));
-    node.append(withoutMap(imageOf.get(node)));
+  function extend(count) {
+    for (const image of ordered.slice(articles.size, articles.size + count)) {
+      articles.set(image, article(image));
+      list.append(articles.get(image));
+    }
+    const left = ordered.length - articles.size;
+    more.hidden = left === 0;
+    more.textContent = `Show ${Math.min(MORE, left)} more`;
+    const filtered = ordered.length < images.length ? `; ${images.length} in all` : "";
+    status.textContent =
+      `${articles.size} of ${ordered.length} shown, one for each image, explained class and network${filtered}.`;
   }
 
-  const near = new IntersectionObserver((changes) => {
-    for (const change of changes) {
-      if (change.isIntersecting) {
-        near.unobserve(change.target);
-        fill(change.target);
-      }
-    }
-  }, { rootMargin: "800px" });
+  more.addEventListener("click", () => {
+    const next = ordered[articles.size];
+    extend(MORE);
+    articles.get(next).querySelector("a").focus({ preventScroll: true }); // it stands where the button was
+  });
 
   // Controls
 
@@ -223,12 +236,19 @@
       [`${place} high`, `${metric.title}, highest first`], [`${place} low`, `${metric.title}, lowest first`],
     ]),
   ]);
+  if (settings.length > 1) control("setting").value = "0";
   root.querySelector(".gallery-only-many").hidden = settings.length < 2;
 
   function median(values) {
     const sorted = values.sort((a, b) => a - b);
     const middle = sorted.length >> 1;
     return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  }
+
+  // The place of the metric, or null.
+  function sortedBy() {
+    const [what, direction] = control("sort").value.split(" ");
+    return direction ? Number(what) : null;
   }
 
   // What images are sorted by, largest first; null stands last.
@@ -247,16 +267,15 @@
   function arrange() {
     const setting = control("setting").value;
     const target = control("class").value;
-    control("method").disabled = !/ /.test(control("sort").value);
+    control("method").disabled = sortedBy() === null;
     const keyed = images
       .filter((image) => (!setting || image.setting === Number(setting)) && (!target || image.target[0] === Number(target)))
       .map((image) => ({ image, key: keyOf(image) }));
     keyed.sort((a, b) => (b.key ?? -Infinity) - (a.key ?? -Infinity) || 0); // two that lack a value: NaN, a tie
     ordered = keyed.map(({ image }) => image);
-    const nodes = ordered.map((image) => articles.get(image));
-    list.replaceChildren(...nodes);
-    nodes.forEach((node, place) => (place < FILLED ? fill(node) : near.observe(node)));
-    status.textContent = `${ordered.length} of ${images.length} shown, one for each image, explained class and network.`;
+    list.replaceChildren();
+    articles.clear();
+    extend(FIRST);
   }
 
   const look = { colours: "inferno", opacity: 60, boxes: true, grey: true };
@@ -292,7 +311,7 @@
     shown = image;
     root.querySelector("#gallery-dialog-title").textContent = title(image);
     root.querySelector(".gallery-large").replaceChildren(
-      facts(image), element("div", "gallery-grid", ...cards(image, true)), withoutMap(image));
+      facts(image), element("div", "gallery-grid", ...cards(image, true)));
     root.querySelector(".gallery-copied").textContent = "";
     const place = ordered.indexOf(image);
     root.querySelector(".gallery-previous").disabled = place <= 0;
@@ -330,9 +349,9 @@
   });
   dialog.addEventListener("close", () => {
     history.replaceState(null, "", "#gallery");
-    const node = articles.get(shown);
-    node.scrollIntoView({ block: "nearest" });
-    node.querySelector("a").focus({ preventScroll: true });
+    const node = articles.get(shown)?.querySelector("a") ?? more; // an entry that isn't listed is behind the button
+    (node.closest("article") ?? node).scrollIntoView({ block: "nearest" });
+    node.focus({ preventScroll: true });
   });
 
   // Links to an image: #gallery/<network>/<image>[/<class>]
@@ -346,10 +365,11 @@
       return;
     }
     if (!ordered.includes(image)) {
-      control("setting").value = control("class").value = "";
+      control("class").value = "";
+      control("setting").value = String(image.setting);
       arrange();
     }
-    articles.get(image).scrollIntoView();
+    (articles.get(image) ?? root).scrollIntoView();
     open(image);
   }
 
