@@ -3,7 +3,7 @@ compares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,21 +37,21 @@ class Entry:
     missing: str
 
 
-def write_index(folder: Path, entries: Sequence[Entry], command: str) -> Path:
-    """Write both; the path of index.html. command: that made the folder.
+def write_index(folder: Path, entries: Sequence[Entry], command: str, failures: Mapping[str, str]) -> Path:
+    """Write both; the path of index.html. command: that made the folder. failures: {network: why it didn't run}.
 
     Raises BenchError where the folder can't be written.
     """
-    files.write(folder / "index.md", "\n".join(_markdown(entries, command)).encode())
-    files.write(
-        folder / "index.html", render("paper.html.j2", paper=paper(), entries=entries, command=command).encode()
-    )
+    files.write(folder / "index.md", "\n".join(_markdown(entries, command, failures)).encode())
+    page = render("paper.html.j2", paper=paper(), entries=entries, command=command, failures=failures)
+    files.write(folder / "index.html", page.encode())
     return folder / "index.html"
 
 
-def _markdown(entries: Sequence[Entry], command: str) -> Iterator[str]:
+def _markdown(entries: Sequence[Entry], command: str, failures: Mapping[str, str]) -> Iterator[str]:
     yield f"# The paper's figures and tables\n\n{paper().source}. {paper().numbers}\n"
     yield f"Made by `{command}`\n"
+    yield from (f"- {name} didn't run: {reason}" for name, reason in failures.items())
     for entry in entries:
         exhibit = entry.exhibit
         yield f"## {exhibit.number}: {exhibit.title}\n"

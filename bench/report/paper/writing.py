@@ -69,7 +69,7 @@ def write_paper(
         else:
             parts = [LeftOut(exhibit.title, f"{NO_PAIRS} {not_measured(source.run, name)}") for name in exhibit.tables]
         entries.append(_entry(exhibit, source, parts, problem if exhibit.two_classes else ""))
-    return write_index(folder, entries, command)
+    return write_index(folder, entries, command, main.failures)
 
 
 def _entry(exhibit: Exhibit, source: Source, parts: Sequence[Made | LeftOut], problem: str) -> Entry:
@@ -146,11 +146,7 @@ def _missing(source: Source, needs_imagenet: bool) -> str:
     images = {name: len(facts.get("ids") or ()) for name, facts in (run.manifest.get("data") or {}).items()}
     parts = []
     if absent:
-        reasons = "; ".join(dict.fromkeys(source.failures[name] for name in absent if name in source.failures))
-        parts.append(
-            f"the networks {', '.join(absent)}, in whose place stand {', '.join(models)}"
-            + (f" ({reasons})" if reasons else "")
-        )
+        parts.append(f"the networks {', '.join(absent)}, in whose place stand {', '.join(models)}")
     if needs_imagenet and sum(images.values()) < study.images:
         counts = ", ".join(f"{count:,} of {name}" for name, count in images.items())
         parts.append(f"ImageNet's {study.images:,} validation images, in whose place stand {counts}")
