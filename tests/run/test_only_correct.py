@@ -66,7 +66,7 @@ def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(run: R
     assert sentence in (folder_of(results) / "tables/overview.md").read_text()
     page = (folder_of(results) / "report.html").read_text()
     assert sentence in page
-    assert f'<td class="number">{12 - left_out} of 12</td>' in page
+    assert f'<td class="page-number">{12 - left_out} of 12</td>' in page
     assert re.search(r">\d+ of 12 \(\d+ %\)<", page)  # named as labelled, of all chosen
 
 

@@ -13,7 +13,7 @@ import pytest
 from axiom_bench.cli import finish
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.records import manifest as manifest_file
-from axiom_bench.records import reading
+from axiom_bench.records import reading, running
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.summary import leading, summarise
 from axiom_bench.report.statistics.whole_set import problems
@@ -32,6 +32,7 @@ def folder(results: Path) -> Path:
 
 def read(folder: Path, outcome: Outcome) -> RunFolder:
     manifest_file.write(folder, assemble([outcome], "quick", "default"))
+    running.end(folder)
     return RunFolder.read(folder)
 
 
