@@ -58,7 +58,8 @@ def _too_few(ranks: MeanRanks) -> str:
     return (
         f"{methods} methods on {ranks.count} networks or data sets: two mean ranks would have to differ by "
         f"{ranks.critical:.1f} places to be told apart (Nemenyi, 5 %), and all lie within {methods - 1}. It takes "
-        f"{FEWEST_SETTINGS} or more; the table of places compares methods on each of them by image."
+        f"{FEWEST_SETTINGS} or more (model=a,b,c, or axiom-bench report RUN RUN of several runs); the table of places "
+        "compares methods on each of them by image."
     )
 
 

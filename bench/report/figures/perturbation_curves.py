@@ -29,7 +29,8 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     for name, axis in axes.items():
         title = f"{axis.get('title', name)}: perturbation curves"
         own = [curve for curve in curves if curve.curve == name and len(curve.mean) == len(axis["at"])]
-        yield _drawing(run, name, title, axis, own) if own else LeftOut(title, f"The run has no curve {name}.")
+        reason = f"No method has the curve {name} on any image: the table of statuses says why."
+        yield _drawing(run, name, title, axis, own) if own else LeftOut(title, reason)
 
 
 def _drawing(run: RunFolder, name: str, title: str, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Drawing:
