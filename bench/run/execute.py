@@ -59,15 +59,14 @@ def _run(config: dict[str, Any]) -> Outcome:
     freed_memory.keep()
     cut_model = compute.cut_of(job)
     with notes.collected() as warned, claims.running(folder):
-        chooses = bool(config["data"].get("only_correct"))
-        job, left_out = correct.only_correct(job, cut_model, folder) if chooses else (job, ())
+        if config["data"].get("only_correct"):
+            job, left_out = correct.only_correct(job, cut_model, folder)
+        else:
+            left_out = ()
         job = compute.decided(job, cut_model)
         facts = Facts(job)
         image_hashes.keep(job, folder)
-        kept = len(job.indices)
-        all_facts = manifest.facts(replace(job, indices=chosen.indices), kept, correct.OTHERS if chooses else None)
-        stored_values = {"records": [], "values": facts.values}
-        begun = Outcome(job.name, config, all_facts, stored_values, images=kept, left_out=left_out)
+        begun = _begun(config, job, chosen, left_out, facts)
         shards = {facts.shard(shard): len(shard) for shard in job.shards}
         running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
         stages.end("loading")
@@ -97,6 +96,14 @@ def _run(config: dict[str, Any]) -> Outcome:
     )
     running.announce(folder, job.name, manifest.of_job(ended))
     return ended
+
+
+def _begun(config: dict[str, Any], job: Job, chosen: Job, left_out: tuple[str, ...], facts: Facts) -> Outcome:
+    """What is known of a job before a value is computed. chosen: the job with all images, also those left out."""
+    others = correct.OTHERS if config["data"].get("only_correct") else None
+    known = manifest.facts(replace(job, indices=chosen.indices), len(job.indices), others)
+    stored_values = {"records": [], "values": facts.values}
+    return Outcome(job.name, config, known, stored_values, images=len(job.indices), left_out=left_out)
 
 
 def run_folder(config: dict[str, Any]) -> Path:

@@ -118,7 +118,7 @@ def test_a_run_without_curves_draws_nothing_and_a_missing_one_is_named(tmp_path)
     assert list(draw(run_of(tmp_path, []))) == []
     (left,) = draw(run_of(tmp_path, [], deletion=DELETION))
     assert isinstance(left, LeftOut)
-    assert "no curve deletion" in left.reason
+    assert "the curve deletion" in left.reason
 
 
 def test_a_broken_file_is_named(tmp_path, write):
