@@ -86,8 +86,8 @@ class Plugin(Generic[Spec]):
 
 
 def names(kind: str) -> list[str]:
-    """All entries of conf/<kind>/, sorted. kind: "method", "metric", or a group of methods that `method=all` leaves out:
-    "peers", other libraries' methods, or "spoiled"."""
+    """All entries of conf/<kind>/, sorted. kind: "method", "metric", or a group of methods beside
+    `method=all`: "peers", other libraries' methods, or "spoiled"."""
     return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml") if path.stem != ALL)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.hires_cam import hires_cam
 from axiom_bench.methods.negated import negated
+from axiom_bench.methods.other_image import other_image
 from axiom_bench.methods.saliency import saliency
 from axiom_bench.methods.shuffled_channels import shuffled_channels
 from axiom_bench.methods.xgrad_cam import xgrad_cam
@@ -64,6 +66,16 @@ def test_names_are_refused(control):
         control(TRACE, wrapped="xgrad_cam")
 
 
-@pytest.mark.parametrize("name", ["negated", "shuffled_channels"])
+@pytest.mark.parametrize("name", ["negated", "other_image", "shuffled_channels"])
 def test_controls_are_marked_as_such(name):
     assert methods.get(name).spec.control
+
+
+def test_other_image_is_the_map_of_another_image():
+    """Of the class that the plain network predicts there."""
+    model, others = CASES["dense"].model(), CASES["dense"].other_images()
+    other = TRACE.again(images=others, targets=model(others).argmax(1))
+    assert torch.equal(other_image(TRACE).raw, (xgrad_cam(other) * other.activations).sum(1))
+    assert torch.equal(other_image(TRACE, wrapped=saliency).raw, saliency(other).raw)
+    with pytest.raises(BenchError, match="explains another image of the data set, and there is none"):
+        other_image(replace(TRACE, other_images=None))

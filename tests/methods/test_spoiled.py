@@ -14,7 +14,6 @@ from torch import Tensor
 
 from axiom_bench import methods
 from axiom_bench.cli import listing
-from axiom_bench.cutting.cut_model import trace as trace_model
 from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
@@ -55,7 +54,7 @@ class TellingNetwork(TinyNetwork):
 
 @dataclass(frozen=True)
 class TellingCase(Case):
-    """A network that tells its contributions; its images have no interventions, but another image each."""
+    """A network that tells its contributions; its images have no interventions."""
 
     def model(self) -> TellingNetwork:
         with torch.random.fork_rng(devices=[]):
@@ -63,25 +62,13 @@ class TellingCase(Case):
             network = TellingNetwork("pooled", self.channels, (1, 1))
         return network.to(self.dtype).eval()
 
-    def trace(self, model=None) -> Trace:
-        return replace(super().trace(model), other_images=others(self))
-
 
 @dataclass(frozen=True)
 class PartsCase(Case):
     """Images of two objects and a ground, each with versions that have the mean colour in the place of a part."""
 
     def trace(self, model=None) -> Trace:
-        trace = trace_model(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % 3)
-        parts = tuple(parts_of(image) for image in self.images())
-        return replace(trace, interventions=parts, other_images=others(self))
-
-
-def others(case: Case) -> Tensor:
-    """The same other image for each row, so that rows in another order keep theirs."""
-    generator = torch.Generator().manual_seed(5)
-    image = torch.randn(1, 3, *case.size, generator=generator, dtype=torch.float64).to(case.dtype)
-    return image.expand(case.rows, -1, -1, -1)
+        return replace(super().trace(model), interventions=tuple(map(parts_of, self.images())))
 
 
 def parts_of(image: Tensor) -> tuple[Part, ...]:
@@ -155,7 +142,7 @@ def test_truth_of_images_with_interventions():
 def test_truth_is_refused_where_nothing_tells_it():
     trace = Case().trace()
     for method in (truth, *(lambda trace, spoiled=spoiled: spoiled(trace, 0.5) for spoiled in MAPS)):
-        with pytest.raises(BenchError, match=r"The truth is known for networks that tell .* or for images with inter"):
+        with pytest.raises(BenchError, match=r"The truth is known for networks that tell .* and for images with inter"):
             method(trace)
     with pytest.raises(BenchError, match="doesn't tell its contributions"):
         channels(PARTS.trace(), 0.5)
@@ -182,9 +169,11 @@ def test_degree_0_of_contributions_is_the_truth_bit_by_bit():
 @EACH_CASE
 @pytest.mark.parametrize("spoiled", MAPS)
 def test_higher_degrees_of_maps_are_further_away(spoiled, case):
+    """Of a shift only where the map has parts larger than a step: another part may come to lie in the place of one."""
+    if spoiled is shift and case is TELLING:
+        pytest.skip("its map of 4 x 6 has no such parts")
     trace = case.trace()
-    maps = [spoiled(trace, degree).raw for degree in DEGREES]
-    assert_further(maps)
+    assert_further([spoiled(trace, degree).raw for degree in DEGREES])
 
 
 @pytest.mark.parametrize("spoiled", CONTRIBUTIONS)
@@ -224,11 +213,11 @@ def test_degree_1_is_the_spoil_alone():
 def test_other_image_of_a_network_that_tells_its_contributions():
     trace = TELLING.trace()
     model, readout = TELLING.model(), TELLING.model().head[-1].weight
-    image = trace.other_images[:1]
-    activations = model.features(image)[0]
-    expected = (readout[model(image)[0].argmax()][:, None, None] * activations / 24).sum(0)
     known = noise(trace, 0.0).raw
     for i, actual in enumerate(other_image(trace, 1.0).raw):
+        image = trace.other_images[i : i + 1]
+        weights = readout[model(image)[0].argmax()][:, None, None]
+        expected = (weights * model.features(image)[0] / 24).sum(0)
         torch.testing.assert_close(actual, expected * (known[i].norm() / expected.norm()), **CLOSE)
 
 
@@ -318,7 +307,9 @@ def test_spoiled_channels_keep_the_score():
     trace = TELLING.trace()
     expected = trace.true_contributions.sum((1, 2, 3))
     for degree in DEGREES:
-        torch.testing.assert_close(raw(lambda trace, d=degree: channels(trace, d), trace).sum((1, 2)), expected, **CLOSE)
+        torch.testing.assert_close(
+            raw(lambda trace, d=degree: channels(trace, d), trace).sum((1, 2)), expected, **CLOSE
+        )
 
 
 @pytest.mark.parametrize("spoiled", [*MAPS, *CONTRIBUTIONS])
@@ -353,7 +344,7 @@ def test_metadata(name):
     assert cases_of(name)
     assert method.target == f"axiom_bench.methods.spoiled.{method.spec.spoiling or name}.{method.spec.spoiling or name}"
     assert method.spec.title
-    assert isinstance(method.spec.on_score_scale, bool)
+    assert isinstance(method.spec.on_score_scale, bool) or name == "truth"  # a Map, or weights
     assert method.spec.degree == method.params.get("degree")
     if method.spec.spoiling is not None:
         assert name == f"{method.spec.spoiling}_{100 * method.spec.degree:.0f}"
