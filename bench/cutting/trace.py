@@ -72,6 +72,9 @@ class Trace:
         )
         if "ablation_drops" in self.__dict__:
             part.__dict__["ablation_drops"] = self.ablation_drops[rows]
+        if "true_contributions" in self.__dict__:
+            truth = self.true_contributions
+            part.__dict__["true_contributions"] = None if truth is None else truth[rows]
         part._shared.update({key: value[rows] for key, value in self._shared.items()})
         return part
 
@@ -136,6 +139,13 @@ class Trace:
         return self.output_scale * self.cut_model.ablation_drops(
             self._unscaled(self.activations), self.sides, self.targets, self.head_values
         )
+
+    @cached_property
+    def true_contributions(self) -> Tensor | None:
+        """The exact contribution of each channel and position to the score, (B, K, H, W), where the model has a method
+        of this name (see cutting.truth); None where it has none. Computed on first use."""
+        truth = self.cut_model.true_contributions(self._unscaled(self.activations), self.targets)
+        return None if truth is None else self.output_scale * truth
 
     def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
         """compute() -> (B, ...) on the first call with this key, the same tensor on later ones: what methods share.

@@ -43,7 +43,7 @@ def ensure(facts: Facts, cut_model: CutModel, count: int | None, folder: Path) -
     job, key = facts.job, facts.step("gallery", FORMAT, count)
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
-        paths.append(f"gallery/{job.model.name}-{job.model.layer}-{key[:12]}-{number:04d}.parquet")
+        paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
         if not store.is_intact(folder / paths[-1]):
             entries = list(pictured(job, cut_model, shard.indices))
             store.write(folder / paths[-1], pa.Table.from_pylist(entries, SCHEMA), schema=None)

@@ -36,7 +36,7 @@ def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder:
     job = facts.job
     metric = perturbing(job, config["perturbation"])
     name = facts.step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
-    path = f"pictures/{job.model.name}-{job.model.layer}-{name[:12]}.npz"
+    path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not (folder / path).is_file():
         batch = spread_rows(job, config["rows"])
         if batch is None:

@@ -23,7 +23,7 @@ def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder:
     if not config["repeats"]:
         return ()
     name = facts.step("runtime", config["repeats"], config["batch_size"])
-    path = f"runtime/{job.model.name}-{job.model.layer}-{name[:12]}.parquet"
+    path = f"runtime/{job.file_stem}-{name[:12]}.parquet"
     if not store.is_intact(folder / path):
         batch = spread_rows(job, config["batch_size"])
         if batch is None:
