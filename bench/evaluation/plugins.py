@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -21,7 +21,7 @@ import yaml
 from axiom_bench.configs import conf_folder as conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import parameters
-from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, method_spec, metric_spec
+from axiom_bench.evaluation.specs import EXTRAS, MethodSpec, MetricSpec, method_spec, metric_spec
 
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 
@@ -209,6 +209,18 @@ def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
     function = metric.call.func if isinstance(metric.call, partial) else metric.call
     params = {**_defaults(function), **metric.params} if metric.spec.needs else {}
     return [need.name for need in metric.spec.needs if need.counts(params)]
+
+
+def required(entries: Iterable[Plugin]) -> frozenset[str]:
+    """What must be loaded beside the images for these methods and metrics, of EXTRAS: what methods require, also those
+    that they wrap, and what metrics need."""
+    names: set[str] = set()
+    for entry in entries:
+        if isinstance(entry.spec, MethodSpec):
+            names.update(entry.spec.requires, required([entry.inner] if entry.inner else []))
+        else:
+            names.update(EXTRAS.intersection(needs_of(entry)))
+    return frozenset(names)
 
 
 def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
