@@ -113,7 +113,7 @@ def _recovery_section(judged: Judged) -> Iterator[str]:
 
 def _recovery_rows(judged: Judged, table: pd.DataFrame) -> list[tuple[str, ...]]:
     rows = []
-    by_metric = {(row["metric"], row["size"]): row for row in overall(table.drop(columns="model")).to_dict("records")}
+    by_metric = {(row["metric"], row["size"]): row for row in overall(table).to_dict("records")}
     for metric in dict.fromkeys(table["metric"]):
         right = [by_metric.get((metric, size)) for size in SIZES]
         own = table[(table["metric"] == metric) & (table["size"] == LARGEST) & (table["kind"] != ALL)]
