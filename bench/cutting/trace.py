@@ -87,8 +87,8 @@ class Trace:
         )
         for name in ("ablation_drops", "part_effects", "true_contributions"):
             if name in self.__dict__:
-                computed = self.__dict__[name]
-                part.__dict__[name] = None if computed is None else computed[rows]
+                value = getattr(self, name)
+                part.__dict__[name] = None if value is None else value[rows]
         part._shared.update({key: value[rows] for key, value in self._shared.items()})
         return part
 
@@ -155,6 +155,13 @@ class Trace:
         )
 
     @cached_property
+    def true_contributions(self) -> Tensor | None:
+        """The exact contribution of each channel and position to the score, (B, K, H, W), where the model has a method
+        of this name (see cutting.truth); None where it has none. Computed on first use."""
+        truth = self.cut_model.true_contributions(self._unscaled(self.activations), self.targets)
+        return None if truth is None else self.output_scale * truth
+
+    @cached_property
     @torch.inference_mode(False)
     @torch.no_grad()
     def part_effects(self) -> tuple[Tensor, ...]:
@@ -177,13 +184,6 @@ class Trace:
         rows = 2 ** (limit.bit_length() - 1)
         answer = effects(self.images, self.scores, self.interventions[valid], score, rows, self.passes)
         return answer + answer[-1:] * self.num_padding
-
-    @cached_property
-    def true_contributions(self) -> Tensor | None:
-        """The exact contribution of each channel and position to the score, (B, K, H, W), where the model has a method
-        of this name (see cutting.truth); None where it has none. Computed on first use."""
-        truth = self.cut_model.true_contributions(self._unscaled(self.activations), self.targets)
-        return None if truth is None else self.output_scale * truth
 
     def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
         """compute() -> (B, ...) on the first call with this key, the same tensor on later ones: what methods share.
