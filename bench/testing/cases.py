@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.cut_model import trace
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.embedded.planted.shapley import channel_shapley
 
 CLASSES = 3
 TRACE_TENSORS = ("images", "other_images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
@@ -46,6 +48,21 @@ class TinyNetwork(nn.Module):
         """(B, 3, H', W') -> logits (B, 3)."""
         logits: Tensor = self.head(self.features(images))
         return logits
+
+    def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
+        """Shapley values of the channels, shared among their positions by |F|: (B, K, H, W); exact where pooled."""
+        values = [
+            channel_shapley(partial(self._scores, F, c), F.new_ones(1, len(F)))
+            for F, c in zip(activations, targets.tolist(), strict=True)
+        ]
+        magnitude = activations.abs()
+        totals = magnitude.sum((2, 3), keepdim=True)
+        return torch.cat(values)[..., None, None] * magnitude / totals.masked_fill(totals == 0, 1)
+
+    def _scores(self, activations: Tensor, target: int, joined: Tensor) -> Tensor:
+        """The target's logit with the channels that have joined, the others zero: (N,) from joined (N, K)."""
+        logits: Tensor = self.head(activations * joined.to(activations)[..., None, None])
+        return logits[:, target].double()
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ def trace() -> ab.Trace:
         nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
         nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
     )  # fmt: skip
+    weights = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None, None]
+    net.true_contributions = lambda activations, targets: weights * activations  # of metrics that need the truth
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
     parts = [parts_of(image, target) for target, image in enumerate(images)]
     return ab.cut(net.double().eval(), "1").trace(images, torch.arange(4), interventions=parts)
