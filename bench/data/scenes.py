@@ -7,8 +7,10 @@ from functools import lru_cache
 
 from PIL import Image
 
+from axiom_bench.cutting.interventions import GROUND
 from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.interventions import StoredPart
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError, unknown
 
@@ -34,6 +36,25 @@ class Scenes(DataSet):
     def read(self, index: int) -> Sample:
         scene = self.draw(index)
         return Sample(Image.fromarray(scene.image), self.ids[index], scene.label, scene.objects, scene.mask)
+
+    def interventions(self, index: int) -> tuple[StoredPart, ...]:
+        """The objects, largest first, each with the scene drawn again without it; the ground with other grounds."""
+        drawing = scenes.drawing_of(self.split, self.seed, index)
+        order = sorted(range(len(drawing.figures)), key=lambda number: drawing.rank(number))
+        objects = [
+            StoredPart(
+                self.classes[drawing.figures[number].digit],
+                drawing.figures[number].digit,
+                drawing.figures[number].drawn,
+                (Image.fromarray(drawing.image(without=number)),),
+            )
+            for number in order
+        ]
+        grounds = tuple(map(Image.fromarray, scenes.other_grounds(self.split, self.seed, index)))
+        return (*objects, StoredPart(GROUND, None, drawing.mask < 0, grounds))
+
+    def versions(self, index: int) -> int:
+        return len(self.labels(index)) + scenes.GROUNDS
 
     def labels(self, index: int) -> tuple[int, ...]:
         return _facts(self.split, self.seed, index)[0]

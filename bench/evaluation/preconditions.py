@@ -111,6 +111,11 @@ def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.masks is not None and explanation.masks.flatten(1).amax(1)
 
 
+def _interventions(explanation: Explanation, _: bool) -> Tensor | bool:
+    rows = None if explanation.trace is None else explanation.trace.interventions
+    return rows is not None and torch.tensor([len(parts) > 0 for parts in rows])
+
+
 # Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
 ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
 TRUTH = Precondition("no_truth", _truth)
@@ -131,6 +136,7 @@ PRECONDITIONS = {
     "other_classes": Precondition("one_class", _other_classes),
     "other_masked_classes": Precondition("one_class", _other_masked_classes),
     "other_logits": OTHER_LOGITS,
+    "interventions": Precondition("no_interventions", _interventions),
     "probability": Precondition("no_probability", _probability, after=OTHER_LOGITS),
 }
 

@@ -14,6 +14,7 @@ from axiom_bench.configs import check_values
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.parameters import kinds
 
+EXTRAS = frozenset({"interventions", "other_images"})  # loaded beside the images where something asks for them
 Better = Literal["lower", "higher", "none"]
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
 
@@ -26,7 +27,8 @@ class MethodSpec:
     needs_drops: whether it reads `trace.ablation_drops`. reference: a key of conf/references.bib. library: the
     distribution whose code it runs. exempt: {check of the common suite: why the method breaks it by its nature}.
     wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of
-    them. control: whether it explains nothing by design, such as a random map, so that a method should do better.
+    them. requires: what it reads of the trace that is loaded on demand, of EXTRAS. control: whether it
+    explains nothing by design, such as a random map, so that a method should do better.
     spoiling, degree: of a right explanation that was spoiled on purpose the kind, such as "noise", and how far; 0: not
     at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
     """
@@ -39,6 +41,7 @@ class MethodSpec:
     library: str | None = None
     exempt: Mapping[str, str] = field(default_factory=dict)
     wins_by_construction: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
     control: bool | None = None
     spoiling: str | None = None
     degree: float | None = None
@@ -122,6 +125,9 @@ class MetricSpec:
 def method_spec(setting: str, config: Mapping[str, Any]) -> MethodSpec:
     """The metadata of a method. setting: where it is set, as "method.mine". Raises BenchError for a wrong entry."""
     spec = _checked(MethodSpec, setting, config)
+    for name in spec.requires:
+        if name not in EXTRAS:
+            raise unknown(f"entry of {setting}.requires", name, EXTRAS)
     if (spec.spoiling is None) != (spec.degree is None):
         raise BenchError(f"{setting} needs both spoiling, the kind, and degree, a number from 0 on, or neither.")
     if spec.degree is not None and spec.degree < 0:

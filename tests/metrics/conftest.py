@@ -32,6 +32,8 @@ def trace() -> ab.Trace:
         nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
         nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
     )  # fmt: skip
+    weights = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None, None]
+    net.true_contributions = lambda activations, targets: weights * activations  # of metrics that need the truth
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
     return ab.trace(net.double().eval(), "1", images, torch.tensor([0, 1, 2, 3]))
 
