@@ -82,6 +82,8 @@ def _compared(run_folder: Path, baseline: Path, how: Comparison) -> GateResult:
             )
         limits = sampled.minimum_effects(actual.rows[~actual.rows["metric"].map(run_time.is_run_time)], how.min_effect)
         findings += sampled.values(before, ByImage.of(current), limits, better)
+        if expected.configuration == actual.configuration:
+            findings += exact.lost_rows(expected.rows, actual.rows)
         findings += exact.values(_timed(expected), _timed(actual), better)
     elif how.min_effect:
         raise BenchError("--min-effect is of a sampled comparison; add --sampled, or set the metric's tolerance.")

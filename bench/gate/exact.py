@@ -14,6 +14,7 @@ from axiom_bench.gate.findings import KEY, Finding, Row, verdict
 from axiom_bench.gate.limits import MACHINE_DIFFERENCE, tolerance
 from axiom_bench.gate.text import DIGITS
 from axiom_bench.report.numbers import number
+from axiom_bench.report.statistics.summary import counts_of
 
 Better = Mapping[str, str]  # metric -> "lower", "higher" or "none"
 
@@ -40,6 +41,15 @@ def values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -> Iter
     before, after = by_key(expected), by_key(actual)
     for key in sorted(before.keys() & after.keys()):
         yield from _differences(key, before[key], after[key], better)
+
+
+def lost_rows(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
+    """A finding for every row of the same images that is of more or fewer of them, whatever their status."""
+    before, after = by_key(expected), by_key(actual)
+    for key in sorted(before.keys() & after.keys()):
+        counts = [sum(counts_of(row["statuses"]).values()) for row in (before[key], after[key])]
+        if counts[0] != counts[1]:
+            yield Finding(key, "n", f"rows were {counts[0]}, are {counts[1]}")
 
 
 def by_key(table: pd.DataFrame) -> dict[Row, dict[str, Any]]:

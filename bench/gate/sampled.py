@@ -106,7 +106,7 @@ def _of_setting(
         key = (*place, *map(str, names))
         a, b = sides[0].values[:, column], sides[1].values[:, column]
         yield from _tests(key, a, b, is_paired, float(p_values[column]), how, limits[key[-1]], better)
-        if p_has[column] < 1:
+        if not math.isnan(p_has[column]):
             yield _share(key, np.isfinite(a), np.isfinite(b), float(p_has[column]), how)
 
 
@@ -133,8 +133,8 @@ class _Side:
 def _tests(
     key: Row, a: Floats, b: Floats, is_paired: bool, p: float, how: str, limits: Sequence[Limit], better: Better
 ) -> Iterator[Test]:
-    """One test, of the statistic that moved furthest; none where no value differs, which could show no change."""
-    if math.isnan(p) or p == 1:
+    """One test, of the statistic that moved furthest; none without p."""
+    if math.isnan(p):
         return
     if is_paired:
         has = np.isfinite(a) & np.isfinite(b)
@@ -160,13 +160,19 @@ def _share(key: Row, before: NDArray[np.bool_], after: NDArray[np.bool_], p: flo
 
 
 def _paired(before: _Side, after: _Side) -> tuple[Floats, Floats]:
-    """p of each column: of its values, NaN without pairs, and of which rows have one. The rows of both sides agree."""
+    """p of each column: of its values, and of which rows have one; NaN where no image differs. The rows of both sides
+    agree."""
     a, b = before.values, after.values
     differences = by_image(b, a, before.images)
-    has = np.isfinite(differences)
-    p = np.where(has.any(axis=0), _test_of(differences, _binary(a, b)), np.nan)
     gained = by_image(np.isfinite(b).astype(float), np.isfinite(a).astype(float), before.images)
-    return p, sign_test((gained > 0).sum(axis=0), (gained < 0).sum(axis=0))
+    p_has = sign_test((gained > 0).sum(axis=0), (gained < 0).sum(axis=0))
+    return _where_different(_test_of(differences, _binary(a, b)), differences), _where_different(p_has, gained)
+
+
+def _where_different(p: Floats, differences: Floats) -> Floats:
+    """Where no image differs nothing could be shown, whatever the truth: such a test isn't one of the family (Tarone,
+    Biometrics 1990)."""
+    return np.where((np.isfinite(differences) & (differences != 0)).any(axis=0), p, np.nan)
 
 
 def _test_of(differences: Floats, is_binary: NDArray[np.bool_]) -> Floats:
@@ -187,7 +193,7 @@ def _unpaired(before: _Side, after: _Side) -> tuple[Floats, Floats]:
 
 
 def _rank_sum_test(a: Floats, b: Floats) -> Floats:
-    """(images, columns) each -> (columns,); 1 where all values are the same, NaN where a side has none."""
+    """(images, columns) each -> (columns,); NaN where a side has none, or all values are the same."""
     from scipy.stats import mannwhitneyu  # here, because it takes half a second to import
 
     p = np.full(a.shape[1], np.nan)
@@ -196,7 +202,7 @@ def _rank_sum_test(a: Floats, b: Floats) -> Floats:
         if all(map(len, own)):
             both = np.concatenate(own)
             is_constant = bool(are_equal(both.min(keepdims=True), both.max(keepdims=True)).all())
-            p[column] = 1.0 if is_constant else float(mannwhitneyu(*own, method="asymptotic").pvalue)
+            p[column] = np.nan if is_constant else float(mannwhitneyu(*own, method="asymptotic").pvalue)
     return p
 
 
