@@ -77,9 +77,8 @@ def test_the_key_of_a_method_covers_the_other_images(job):
 def test_a_run_of_scenes_costs_what_is_announced():
     """Scenes have different numbers of objects, and a row for each."""
     names = ["object_effects", "object_deletion", "ground_reliance", "target_shift"]
-    with composed(
-        ["data=scenes_many", "data.size=3", "method=[grad_cam]", f"metric=[{','.join(names)}]"]
-    ) as composition:
+    chosen = ["method=[grad_cam]", f"metric=[{','.join(names)}]"]
+    with composed(["data=scenes_many", "data.size=3", *chosen]) as composition:
         job = Job.of(composition.plain_job())
     cut_model = compute.cut_of(job)
     versions = stored.versions_per_row(job, job.shards)
