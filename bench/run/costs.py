@@ -11,7 +11,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answering import dry_run
-from axiom_bench.evaluation.method_costs import passes_of_methods, versions_of
+from axiom_bench.evaluation.method_costs import fresh, passes_of_methods, versions_of
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
@@ -42,7 +42,7 @@ class Cost:
         trace: of the real model; its first row is looked at. versions: of an image without its parts, on average, each
         a pass of `part_effects`; None: as many as the first row has.
         """
-        row = trace[:1]
+        row = fresh(trace[:1])
         alone, together = passes_of_methods(methods, row, versions)
         explanation = _explanation(row)
         seen: set[Hashable] = set()
@@ -55,17 +55,19 @@ class Cost:
             if "part_effects" in vars(row) and not effects_known:
                 of_image[metric.name] = versions_of(row) if versions is None else versions
             for request in requests:
+                is_trace = not isinstance(request, PerturbedImages)
                 if isinstance(request, PerturbedImages):
                     key: Hashable = ("perturbed", request.of_image, request.key)
-                    passes, into = request.count, of_image if request.of_image else of_method
+                    passes, of_all = request.count, request.of_image
                 else:
-                    key = ("trace", request.key) if request.key is not None else object()
-                    passes, into = 1, of_method if request.key is None else of_image
-                    shared_traces += request.key is not None
-                    own_traces += request.key is None
+                    key = ("trace", request.of_map, request.key) if request.key is not None else object()
+                    passes, of_all = 1, request.key is not None and not request.of_map
                 if key not in seen:
                     seen.add(key)
+                    into = of_image if of_all else of_method
                     into[metric.name] = into.get(metric.name, 0) + passes
+                    shared_traces += is_trace and of_all
+                    own_traces += is_trace and not of_all
         return Cost(alone, together, of_method, of_image, shared_traces, own_traces)
 
     @property

@@ -29,6 +29,7 @@ PAPER |= {"inception_v3": "Mixed_7c", "resnet101": "layer4"}
 LAYERS = PAPER | {
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",
+    "scenes_shortcut": "features.13",
     "resnet18": "layer4",
     "resnet50": "layer4",
     "swin_t": "norm",
