@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.cut_model import trace
+from axiom_bench.cutting.interventions import GROUND, Part, Parts
 from axiom_bench.cutting.trace import Trace
 
 CLASSES = 3
@@ -79,6 +80,28 @@ class Case:
     def trace(self, model: nn.Module | None = None) -> Trace:
         """The trace of the images; row i explains class i modulo 3."""
         return trace(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % CLASSES)
+
+
+def interventions_of(trace: Trace) -> tuple[Parts, ...]:
+    """Per row an object of the explained class and one of the next, a mark, and the ground with two versions.
+
+    Images are at least 11 x 12 pixels. What is left out is black, and each version depends on its image alone.
+    """
+    _, _, height, width = trace.images.shape
+    own, other, mark = (torch.zeros(height, width, dtype=torch.bool) for _ in range(3))
+    own[3:11, 2:9] = other[3:11, 9:12] = mark[:3, 8:12] = True
+    ground = ~(own | other | mark)
+
+    def parts(image: Tensor, target: int) -> Parts:
+        following = (target + 1) % trace.logits.shape[1]
+        return (
+            Part(f"class {target}", target, own, image.masked_fill(own, 0)[None]),
+            Part(f"class {following}", following, other, image.masked_fill(other, 0)[None]),
+            Part("mark", None, mark, image.masked_fill(mark, 0)[None]),
+            Part(GROUND, None, ground, torch.stack([image.masked_fill(ground, 0), image.where(~ground, -image)])),
+        )
+
+    return tuple(parts(image, target) for image, target in zip(trace.images, trace.targets.tolist(), strict=True))
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}

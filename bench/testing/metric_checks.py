@@ -23,7 +23,7 @@ from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, Method
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, model_state
+from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, interventions_of, model_state
 from axiom_bench.testing.suite import run_checks
 
 Metric = Callable[..., Any]
@@ -34,7 +34,8 @@ CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 
 @dataclass(frozen=True)
 class MetricCase:
-    """An explanation of a tiny network's images, which have two boxes each and a mask of the explained class."""
+    """An explanation of a tiny network's images, which have two boxes each, a mask of the explained class, and
+    versions of them without each part."""
 
     method: Method
     case: Case
@@ -54,6 +55,7 @@ class MetricCase:
             for target in trace.targets.tolist()
         )
         batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets, annotations)
+        trace = replace(trace, interventions=interventions_of(trace))
         return Explanation.of(trace, self.method(trace), batch, self.method)
 
 

@@ -24,7 +24,16 @@ def only_row_0(tensor, number):
 
 
 def test_rows_that_meet_every_need_are_ok(explanation):
-    annotated = ("boxes", "objects", "masks", "other_classes", "other_masked_classes", "interventions")
+    annotated = (
+        "boxes",
+        "objects",
+        "masks",
+        "other_classes",
+        "other_masked_classes",
+        "interventions",
+        "mark",
+        "positive_effect",
+    )
     needs = [need for need in PRECONDITIONS if need not in annotated]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
 

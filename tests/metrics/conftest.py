@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.testing.cases import interventions_of
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,7 @@ def trace() -> ab.Trace:
 
 @pytest.fixture(scope="session")
 def explain() -> Callable[[ab.Trace], Explanation]:
-    """HiResCAM, with one box of the explained class and one of the next class per image."""
+    """HiResCAM, with one box of the explained class, one of the next class, and interventions per image."""
 
     def build(trace: ab.Trace) -> Explanation:
         boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
@@ -49,6 +51,8 @@ def explain() -> Callable[[ab.Trace], Explanation]:
             for target in trace.targets
         )
         batch = ab.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
+        if trace.interventions is None:
+            trace = replace(trace, interventions=interventions_of(trace))
         return Explanation.of(trace, trace.gradients, batch, lambda trace: trace.gradients)
 
     return build

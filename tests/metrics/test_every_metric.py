@@ -73,6 +73,9 @@ def every_unmet_need_has_its_status(metric, explanation, explain):
         "nonzero_map": zero,
         "boxes": zero,
         "masks": replace(explanation, masks=None),
+        "interventions": replace(explanation, trace=replace(explanation.trace, interventions=None)),
+        "mark": replace(explanation, trace=replace(explanation.trace, interventions=((),) * 4)),
+        "positive_effect": replace(explanation, trace=replace(explanation.trace, interventions=((),) * 4)),
         "other_logits": replace(explanation, trace=replace(explanation.trace, logits=explanation.trace.logits[:, :1])),
     }
     for need in needs_of(metric):
@@ -104,7 +107,7 @@ def costs_the_announced_passes(metric, explanation, explain):
     before = replace(fresh.trace.passes)
     values(metric, fresh)
     counted = (fresh.trace.passes.trunk_forward - before.trunk_forward) / len(fresh)
-    assert counted == Cost.of([method("first")], [metric], fresh.trace).per_image
+    assert counted == Cost.of([method("first")], [metric], replace(fresh.trace)).per_image
 
 
 def is_the_same_beside_another_method(metric, explanation, explain):
@@ -115,7 +118,7 @@ def is_the_same_beside_another_method(metric, explanation, explain):
     before = trace.passes.trunk_forward
     together = measure_all([metric], [(explanation, True) for explanation in both])
     counted = (trace.passes.trunk_forward - before) / len(trace)
-    assert counted == Cost.of([method("first"), method("second")], [metric], trace).per_image
+    assert counted == Cost.of([method("first"), method("second")], [metric], replace(trace)).per_image
     for name, (value, _) in alone.items():
         for actual in together:
             torch.testing.assert_close({**actual.values, **actual.curves}[name][0], value, rtol=0, atol=0)

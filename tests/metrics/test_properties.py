@@ -22,6 +22,7 @@ from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS
 from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
+from axiom_bench.testing.cases import interventions_of
 
 SIDE, CLASSES, CHANNELS = 12, 5, 6
 HALVES = (-0.5, 0.5)
@@ -102,6 +103,7 @@ def times(factor: float, answer: Tensor | Map) -> Tensor | Map:
 
 def explained(trace: ab.Trace, method: Callable, notes: tuple[ab.Annotation, ...]) -> Explanation:
     batch = ab.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
+    trace = replace(trace, interventions=interventions_of(trace))
     return Explanation.of(trace, method(trace), batch, method)
 
 

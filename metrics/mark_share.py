@@ -1,0 +1,30 @@
+"""Share of a spurious mark in what the map shows, beside its share of the true effects."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.marks import foreground, mark_region, share_of_marks
+from axiom_bench.metrics.shared.regions import energy_in
+
+
+def mark_share(explanation: Explanation) -> dict[str, Tensor]:
+    """Does the map show the mark as much as the score depends on it? -> two values (B,) in [0, 1].
+
+    mark_share: sum of h on the mark / sum of h on the mark and all objects. mark_share_error: |mark_share -
+    mark_effect_share|, the latter the mark's share of the positive effects of mark and objects (see `mark_effect`);
+    lower is better. It is high where the map hides a mark that the score depends on, and where it shows one that the
+    score doesn't depend on. Mass on the ground counts in neither: a map of few cells spreads beyond a small mark. Both
+    are NaN where the map has no mass on mark and objects. Negative evidence is cut off by the heatmap's ReLU, so
+    negative effects count as 0.
+    Raises BenchError for an explanation without interventions.
+    """
+    trace = given(explanation.trace, "trace")
+    parts = given(trace.interventions, "trace.interventions")
+    size = (trace.images.shape[2], trace.images.shape[3])
+    on_mark = energy_in(explanation, [mark_region(of_image, size) for of_image in parts])
+    share = on_mark / energy_in(explanation, [foreground(of_image, size) for of_image in parts])
+    true_share = torch.stack([share_of_marks(*row) for row in zip(parts, trace.part_effects, strict=True)])
+    return {"mark_share": share, "mark_share_error": (share - true_share).abs()}
