@@ -19,7 +19,7 @@ from pathlib import Path
 from axiom_bench.errors import BenchError, unknown
 
 INTERRUPTED, UNREAD = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
-KINDS = ("methods", "peers", "metrics", "models", "data", "experiments")
+KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments")
 FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
 EXAMPLES = """\

@@ -85,9 +85,10 @@ class Trace:
             interventions=None if self.interventions is None else self.interventions[rows],
             other_images=None if self.other_images is None else self.other_images[rows],
         )
-        for name in ("ablation_drops", "part_effects"):
+        for name in ("ablation_drops", "part_effects", "true_contributions"):
             if name in self.__dict__:
-                part.__dict__[name] = getattr(self, name)[rows]
+                value = getattr(self, name)
+                part.__dict__[name] = None if value is None else value[rows]
         part._shared.update({key: value[rows] for key, value in self._shared.items()})
         return part
 
@@ -152,6 +153,13 @@ class Trace:
         return self.output_scale * self.cut_model.ablation_drops(
             self._unscaled(self.activations), self.sides, self.targets, self.head_values
         )
+
+    @cached_property
+    def true_contributions(self) -> Tensor | None:
+        """The exact contribution of each channel and position to the score, (B, K, H, W), where the model has a method
+        of this name (see cutting.truth); None where it has none. Computed on first use."""
+        truth = self.cut_model.true_contributions(self._unscaled(self.activations), self.targets)
+        return None if truth is None else self.output_scale * truth
 
     @cached_property
     @torch.inference_mode(False)

@@ -64,6 +64,15 @@ def _nonzero_drops(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.trace is not None and (explanation.trace.ablation_drops != 0).any(1)
 
 
+def _truth(explanation: Explanation, _: bool) -> bool:
+    return explanation.trace is not None and explanation.trace.true_contributions is not None
+
+
+def _positive_truth(explanation: Explanation, _: bool) -> Tensor | bool:
+    truth = None if explanation.trace is None else explanation.trace.true_contributions
+    return truth is not None and (truth.sum(1) > 0).flatten(1).any(1)
+
+
 def _nonzero_map(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.heatmap is not None and explanation.heatmap.amax((1, 2)) > 0
 
@@ -126,6 +135,7 @@ def _positive_effect(explanation: Explanation, _: bool) -> Tensor | bool:
 
 # Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
 ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
+TRUTH = Precondition("no_truth", _truth)
 WRONG_CLASS = Precondition("wrong_class", _right_class)
 OTHER_LOGITS = Precondition("one_logit", _other_logits)
 PRECONDITIONS = {
@@ -133,6 +143,8 @@ PRECONDITIONS = {
     "score_scale": Precondition("not_on_score_scale", _score_scale),
     "nonzero_score": Precondition("zero_score", _nonzero_score),
     "nonzero_drops": Precondition("zero_drops", _nonzero_drops),
+    "truth": TRUTH,
+    "positive_truth": Precondition("zero_truth", _positive_truth, after=TRUTH),
     "nonzero_map": Precondition("zero_map", _nonzero_map),
     "finite_score": Precondition(NOT_FINITE, _finite_score),
     "boxes": Precondition("no_annotation", _boxes),

@@ -55,17 +55,19 @@ class Cost:
             if "part_effects" in vars(row) and not effects_known:
                 of_image[metric.name] = versions_of(row) if versions is None else versions
             for request in requests:
+                is_trace = not isinstance(request, PerturbedImages)
                 if isinstance(request, PerturbedImages):
                     key: Hashable = ("perturbed", request.of_image, request.key)
-                    passes, into = request.count, of_image if request.of_image else of_method
+                    passes, of_all = request.count, request.of_image
                 else:
-                    key = ("trace", request.key) if request.key is not None else object()
-                    passes, into = 1, of_method if request.key is None else of_image
-                    shared_traces += request.key is not None
-                    own_traces += request.key is None
+                    key = ("trace", request.of_map, request.key) if request.key is not None else object()
+                    passes, of_all = 1, request.key is not None and not request.of_map
                 if key not in seen:
                     seen.add(key)
+                    into = of_image if of_all else of_method
                     into[metric.name] = into.get(metric.name, 0) + passes
+                    shared_traces += is_trace and of_all
+                    own_traces += is_trace and not of_all
         return Cost(alone, together, of_method, of_image, shared_traces, own_traces)
 
     @property

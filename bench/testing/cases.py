@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from axiom_bench.cutting.interventions import GROUND, Part, Parts
 from axiom_bench.cutting.trace import Trace
 
 CLASSES = 3
-TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
+TRACE_TENSORS = ("images", "other_images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
 
 
 class TinyNetwork(nn.Module):
@@ -74,12 +74,20 @@ class Case:
 
     def images(self) -> Tensor:
         """(rows, 3, *size), the same at each call."""
-        generator = torch.Generator().manual_seed(2)
+        return self._drawn(2)
+
+    def other_images(self) -> Tensor:
+        """(rows, 3, *size), another image for each of `images`, the same at each call."""
+        return self._drawn(3)
+
+    def _drawn(self, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
         return torch.randn(self.rows, 3, *self.size, generator=generator, dtype=torch.float64).to(self.dtype)
 
     def trace(self, model: nn.Module | None = None) -> Trace:
-        """The trace of the images; row i explains class i modulo 3."""
-        return trace(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % CLASSES)
+        """The trace of the images, with other images; row i explains class i modulo 3."""
+        alone = trace(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % CLASSES)
+        return replace(alone, other_images=self.other_images())
 
 
 def interventions_of(trace: Trace) -> tuple[Parts, ...]:

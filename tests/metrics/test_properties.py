@@ -35,6 +35,8 @@ BOUNDS = {
 }  # fmt: skip
 BOUNDS_OF = {
     "insertion_minus_deletion": (-1, 1),
+    "srg": (-1, 1),
+    "model_parameter_randomisation_efficient": (-1, math.inf),
     "road_combined": HALVES,
     "coherency": (0, 1),
 }  # where the unit's differ

@@ -17,7 +17,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.loop import rows_of
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measuring import measure, measure_all
 from axiom_bench.evaluation.method_costs import passes_of_methods
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
@@ -247,13 +247,18 @@ def test_the_budget_names_what_costs_most_and_the_way_out(trace):
 
 def test_all_metrics_together_cost_what_is_announced():
     """Of one method: every metric of conf/metric/ that applies, on one explanation, counted."""
-    trace = Case().trace()
-    of_method = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
-    before, measured = trace.passes.trunk_forward, []
+    trace, measured = Case().trace(), []
+
+    def of_method() -> Explanation:
+        return Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
+
     for entry in (metrics.get(name) for name in metrics.names()):
-        explanation = of_method if entry.spec.of == "method" else Explanation(trace=trace)
+        explanation = of_method() if entry.spec.of == "method" else Explanation(trace=trace)
         if any(OK in statuses for _, statuses in measure(entry, explanation, True).values()):
             measured.append(entry)
+    trace = Case().trace()  # nothing of it is computed
+    before = trace.passes.trunk_forward
+    measure_all([entry for entry in measured if entry.spec.of == "method"], [(of_method(), True)])
     counted = (trace.passes.trunk_forward - before) / len(trace)
     assert counted == Cost.of([methods.get("grad_cam")], measured, replace(trace)).per_image
 
