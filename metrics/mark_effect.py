@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.marks import effect_of_marks, share_of_marks
+from axiom_bench.metrics.shared.marks import marks, share_of_marks
+from axiom_bench.metrics.shared.parts import parts_of
 
 
 def mark_effect(explanation: Explanation) -> dict[str, Tensor]:
@@ -17,10 +18,8 @@ def mark_effect(explanation: Explanation) -> dict[str, Tensor]:
     NaN where none is positive. A property of the network, not of a method.
     Raises BenchError for an explanation without interventions.
     """
-    trace = given(explanation.trace, "trace")
-    parts = given(trace.interventions, "trace.interventions")
-    rows = list(zip(parts, trace.part_effects, strict=True))
+    rows = list(zip(parts_of(explanation), given(explanation.trace, "trace").part_effects, strict=True))
     return {
-        "mark_effect": torch.stack([effect_of_marks(*row) for row in rows]),
+        "mark_effect": torch.stack([effects.double().cpu()[marks(parts)].sum() for parts, effects in rows]),
         "mark_effect_share": torch.stack([share_of_marks(*row) for row in rows]),
     }

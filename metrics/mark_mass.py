@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.marks import mark_region
-from axiom_bench.metrics.shared.regions import energy, energy_in
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.marks import marks
+from axiom_bench.metrics.shared.parts import parts_of, positive_masses
 
 
 def mark_mass(explanation: Explanation) -> Tensor:
@@ -17,7 +18,5 @@ def mark_mass(explanation: Explanation) -> Tensor:
     by the heatmap's ReLU.
     Raises BenchError for an explanation without interventions.
     """
-    trace = given(explanation.trace, "trace")
-    parts = given(trace.interventions, "trace.interventions")
-    size = (trace.images.shape[2], trace.images.shape[3])
-    return energy_in(explanation, [mark_region(of_image, size) for of_image in parts]) / energy(explanation)
+    rows = zip(parts_of(explanation), positive_masses(explanation), strict=True)
+    return torch.stack([mass[marks(parts)].sum() / mass.sum() for parts, mass in rows])

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.marks import foreground, mark_region, share_of_marks
-from axiom_bench.metrics.shared.regions import energy_in
+from axiom_bench.metrics.shared.marks import share_of_marks
+from axiom_bench.metrics.shared.parts import parts_of, positive_masses
 
 
 def mark_share(explanation: Explanation) -> dict[str, Tensor]:
@@ -20,10 +20,7 @@ def mark_share(explanation: Explanation) -> dict[str, Tensor]:
     Negative evidence is cut off by the heatmap's ReLU, so negative effects count as 0.
     Raises BenchError for an explanation without interventions.
     """
-    trace = given(explanation.trace, "trace")
-    parts = given(trace.interventions, "trace.interventions")
-    size = (trace.images.shape[2], trace.images.shape[3])
-    on_mark = energy_in(explanation, [mark_region(of_image, size) for of_image in parts])
-    share = on_mark / energy_in(explanation, [foreground(of_image, size) for of_image in parts])
-    true_share = torch.stack([share_of_marks(*row) for row in zip(parts, trace.part_effects, strict=True)])
+    parts, effects = parts_of(explanation), given(explanation.trace, "trace").part_effects
+    share = torch.stack([share_of_marks(*row) for row in zip(parts, positive_masses(explanation), strict=True)])
+    true_share = torch.stack([share_of_marks(*row) for row in zip(parts, effects, strict=True)])
     return {"mark_share": share, "mark_share_error": (share - true_share).abs()}

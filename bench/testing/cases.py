@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.cut_model import trace
-from axiom_bench.cutting.interventions import GROUND, Part, Parts
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.embedded.planted.shapley import channel_shapley
 
 CLASSES = 3
 TRACE_TENSORS = ("images", "other_images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
@@ -47,6 +48,21 @@ class TinyNetwork(nn.Module):
         """(B, 3, H', W') -> logits (B, 3)."""
         logits: Tensor = self.head(self.features(images))
         return logits
+
+    def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
+        """Shapley values of the channels, shared among their positions by |F|: (B, K, H, W); exact where pooled."""
+        values = [
+            channel_shapley(partial(self._scores, F, c), F.new_ones(1, len(F)))
+            for F, c in zip(activations, targets.tolist(), strict=True)
+        ]
+        magnitude = activations.abs()
+        totals = magnitude.sum((2, 3), keepdim=True)
+        return torch.cat(values)[..., None, None] * magnitude / totals.masked_fill(totals == 0, 1)
+
+    def _scores(self, activations: Tensor, target: int, joined: Tensor) -> Tensor:
+        """The target's logit with the channels that have joined, the others zero: (N,) from joined (N, K)."""
+        logits: Tensor = self.head(activations * joined.to(activations)[..., None, None])
+        return logits[:, target].double()
 
 
 @dataclass(frozen=True)
@@ -88,28 +104,6 @@ class Case:
         """The trace of the images, with other images; row i explains class i modulo 3."""
         alone = trace(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % CLASSES)
         return replace(alone, other_images=self.other_images())
-
-
-def interventions_of(trace: Trace) -> tuple[Parts, ...]:
-    """Per row an object of the explained class and one of the next, a mark, and the ground with two versions.
-
-    Images are at least 11 x 12 pixels. What is left out is black, and each version depends on its image alone.
-    """
-    _, _, height, width = trace.images.shape
-    own, other, mark = (torch.zeros(height, width, dtype=torch.bool) for _ in range(3))
-    own[3:11, 2:9] = other[3:11, 9:12] = mark[:3, 8:12] = True
-    ground = ~(own | other | mark)
-
-    def parts(image: Tensor, target: int) -> Parts:
-        following = (target + 1) % trace.logits.shape[1]
-        return (
-            Part(f"class {target}", target, own, image.masked_fill(own, 0)[None]),
-            Part(f"class {following}", following, other, image.masked_fill(other, 0)[None]),
-            Part("mark", None, mark, image.masked_fill(mark, 0)[None]),
-            Part(GROUND, None, ground, torch.stack([image.masked_fill(ground, 0), image.where(~ground, -image)])),
-        )
-
-    return tuple(parts(image, target) for image, target in zip(trace.images, trace.targets.tolist(), strict=True))
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}

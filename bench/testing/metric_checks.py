@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import OK
+from axiom_bench.cutting.interventions import GROUND, Part
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
@@ -23,7 +24,7 @@ from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, Method
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, interventions_of, model_state
+from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, model_state
 from axiom_bench.testing.suite import run_checks
 
 Metric = Callable[..., Any]
@@ -34,8 +35,8 @@ CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 
 @dataclass(frozen=True)
 class MetricCase:
-    """An explanation of a tiny network's images, which have two boxes each, a mask of the explained class, and
-    versions of them without each part."""
+    """An explanation of a tiny network's images, which have two boxes each, a mask of the explained class, and versions
+    without their parts."""
 
     method: Method
     case: Case
@@ -55,8 +56,25 @@ class MetricCase:
             for target in trace.targets.tolist()
         )
         batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets, annotations)
-        trace = replace(trace, interventions=interventions_of(trace))
+        targets = trace.targets.tolist()
+        parts = tuple(parts_of(image, target) for image, target in zip(trace.images, targets, strict=True))
+        trace = replace(trace, interventions=parts)
         return Explanation.of(trace, self.method(trace), batch, self.method)
+
+
+def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
+    """Two objects, one of class `target`, a mark, and the ground, of an image (3, H', W'): blank without it, or
+    inverted."""
+    first, second, mark = torch.zeros(3, *image.shape[1:], dtype=torch.bool)
+    first[3:11, 2:7], second[1:9, 8:12], mark[:2, 1:6] = True, True, True
+    ground = ~(first | second | mark)
+    objects = [
+        Part(f"object {number}", (target + number) % CLASSES, region, image.masked_fill(region, 0)[None])
+        for number, region in enumerate((first, second))
+    ]
+    grounds = torch.stack([image.masked_fill(ground, 0), torch.where(ground, -image, image)])
+    blank = image.masked_fill(mark, 0)[None]
+    return (*objects, Part("mark", None, mark, blank), Part(GROUND, None, ground, grounds))
 
 
 def _weights(trace: Trace) -> Tensor:

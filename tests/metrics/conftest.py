@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.testing.cases import interventions_of
+from axiom_bench.testing.metric_checks import parts_of
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +33,16 @@ def trace() -> ab.Trace:
         nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
         nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
     )  # fmt: skip
+    weights = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None, None]
+    net.true_contributions = lambda activations, targets: weights * activations  # of metrics that need the truth
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
-    return ab.trace(net.double().eval(), "1", images, torch.tensor([0, 1, 2, 3]))
+    parts = [parts_of(image, target) for target, image in enumerate(images)]
+    return ab.cut(net.double().eval(), "1").trace(images, torch.arange(4), interventions=parts)
 
 
 @pytest.fixture(scope="session")
 def explain() -> Callable[[ab.Trace], Explanation]:
-    """HiResCAM, with one box of the explained class, one of the next class, and interventions per image."""
+    """HiResCAM, with one box of the explained class and one of the next class per image."""
 
     def build(trace: ab.Trace) -> Explanation:
         boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
@@ -51,8 +53,6 @@ def explain() -> Callable[[ab.Trace], Explanation]:
             for target in trace.targets
         )
         batch = ab.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
-        if trace.interventions is None:
-            trace = replace(trace, interventions=interventions_of(trace))
         return Explanation.of(trace, trace.gradients, batch, lambda trace: trace.gradients)
 
     return build

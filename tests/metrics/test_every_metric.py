@@ -107,7 +107,7 @@ def costs_the_announced_passes(metric, explanation, explain):
     before = replace(fresh.trace.passes)
     values(metric, fresh)
     counted = (fresh.trace.passes.trunk_forward - before.trunk_forward) / len(fresh)
-    assert counted == Cost.of([method("first")], [metric], replace(fresh.trace)).per_image
+    assert counted == Cost.of([method("first")], [metric], fresh.trace).per_image
 
 
 def is_the_same_beside_another_method(metric, explanation, explain):
@@ -118,7 +118,7 @@ def is_the_same_beside_another_method(metric, explanation, explain):
     before = trace.passes.trunk_forward
     together = measure_all([metric], [(explanation, True) for explanation in both])
     counted = (trace.passes.trunk_forward - before) / len(trace)
-    assert counted == Cost.of([method("first"), method("second")], [metric], replace(trace)).per_image
+    assert counted == Cost.of([method("first"), method("second")], [metric], trace).per_image
     for name, (value, _) in alone.items():
         for actual in together:
             torch.testing.assert_close({**actual.values, **actual.curves}[name][0], value, rtol=0, atol=0)

@@ -24,12 +24,27 @@ DETECTORS = {
 }
 
 
+STEEP = 8.0  # of saturated detectors: how far a patch of their colour is beyond the end of their slope
+
+
 def detectors(names: Sequence[str]) -> nn.Sequential:
     """Images -> a map (16, 16) for each name: a 1 x 1 convolution, a ReLU, and the mean of each cell."""
+    return nn.Sequential(_convolution(names, [1.0] * len(names)), nn.ReLU(), nn.AvgPool2d(CELL))
+
+
+def saturated_detectors(names: Sequence[str]) -> nn.Sequential:
+    """The same maps by min(1, max(0, 8 x)) in the ReLU's place, which is flat at every pixel of a patch and of the
+    ground; brightness, which isn't 0 or 1, keeps its slope."""
+    slopes = [1.0 if name == "brightness" else STEEP for name in names]
+    return nn.Sequential(_convolution(names, slopes), nn.Hardtanh(0.0, 1.0), nn.AvgPool2d(CELL))
+
+
+def _convolution(names: Sequence[str], slopes: Sequence[float]) -> nn.Conv2d:
+    """The detectors' weights and biases times their slopes, for images of the networks' MEAN and STD."""
     convolution = nn.Conv2d(3, len(names), 1)
-    weights = torch.tensor([DETECTORS[name][0] for name in names])
-    biases = torch.tensor([DETECTORS[name][1] for name in names])
+    weights = torch.tensor([DETECTORS[name][0] for name in names]) * torch.tensor(slopes)[:, None]
+    biases = torch.tensor([DETECTORS[name][1] for name in names]) * torch.tensor(slopes)
     with torch.no_grad():
         convolution.weight.copy_((STD * weights)[..., None, None])
         convolution.bias.copy_(biases + MEAN * weights.sum(1))  # type: ignore[union-attr]
-    return nn.Sequential(convolution, nn.ReLU(), nn.AvgPool2d(CELL))
+    return convolution

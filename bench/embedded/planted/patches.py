@@ -56,10 +56,10 @@ class PatchImage:
     patches: tuple[Patch, ...]
 
 
-def draw(seed: int, number: int) -> PatchImage:
-    """The image of this number; it depends on both alone."""
+def draw(split: str, seed: int, number: int) -> PatchImage:
+    """The image of this number; it depends on all three alone. split: of the textures, one of scenes.SPLITS."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
-    image = np.repeat(_ground(rng)[..., None], 3, 2)
+    image = np.repeat(_ground(rng, split)[..., None], 3, 2)
     mask = np.full((SIDE, SIDE), -1)
     patches = _patches(rng)
     for patch in patches:
@@ -68,9 +68,9 @@ def draw(seed: int, number: int) -> PatchImage:
     return PatchImage(image, mask, patches)
 
 
-def _ground(rng: np.random.Generator) -> NDArray[np.uint8]:
+def _ground(rng: np.random.Generator, split: str) -> NDArray[np.uint8]:
     """A window of a texture with a little noise: (96, 96), the grey of each pixel."""
-    bank = textures.bank("evaluation")
+    bank = textures.bank(split)
     texture = bank[rng.integers(len(bank))]
     top, left = rng.integers(textures.SIDE - SIDE + 1, size=2)
     window = texture[top : top + SIDE, left : left + SIDE]

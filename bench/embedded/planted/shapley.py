@@ -24,13 +24,14 @@ def channel_shapley(score: Callable[[Tensor], Tensor], evidence: Tensor) -> Tens
         raise BenchError(
             f"Shapley values of {channels} channels take 2^{channels} subsets; give at most {MAX_CHANNELS}."
         )
-    numbers = torch.arange(2**channels)
-    joined = (numbers[:, None] >> torch.arange(channels)) & 1 == 1  # (2^K, K)
+    joined = (torch.arange(2**channels)[:, None] >> torch.arange(channels)) & 1 == 1  # (2^K, K)
     subsets = evidence.double()[:, None] * joined.to(evidence.device)  # (B, 2^K, K)
     values = score(subsets.flatten(0, 1)).unflatten(0, subsets.shape[:2])  # (B, 2^K)
-    # Of all orders, a share of 1 / (K C(K - 1, n)) has channel k join n certain others first: the subset with k,
-    # of size n + 1, gains that weight, the one without k loses it.
-    weights = torch.tensor([1 / (channels * comb(channels - 1, n)) for n in range(channels)], dtype=torch.float64)
-    others = joined.sum(1, keepdim=True) - joined.long()  # (2^K, K)
-    signed = torch.where(joined, weights[others], -weights[others])
-    return values @ signed.to(values)
+    # Channel k joins just these n others, after them and before the rest, in a share of 1 / (K C(K - 1, n)) of orders.
+    shares = torch.tensor([1 / (channels * comb(channels - 1, n)) for n in range(channels)], dtype=torch.float64)
+    totals = []
+    for channel in range(channels):
+        others = torch.nonzero(~joined[:, channel])[:, 0]
+        gains = values[:, others + 2**channel] - values[:, others]  # exactly 0 for a channel that never matters
+        totals.append(gains @ shares[joined[others].sum(1)].to(values))
+    return torch.stack(totals, 1)

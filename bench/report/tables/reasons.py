@@ -6,6 +6,8 @@ REASONS = {
     "bad_image": "image can't be read",
     "no_annotation": "no box or mask of the class",
     "no_contributions": "no contributions at the layer",
+    "no_effect": "no part changes the score",
+    "no_idle_part": "every part changes the score",
     "no_interventions": "no versions of the image without its parts",
     "no_mark": "no spurious mark in the image",
     "no_mask": "no mask of the class",
