@@ -87,7 +87,7 @@ def _map(trace: Trace) -> Map:
     return Map((trace.gradients * trace.activations).sum(1))
 
 
-IMAGES = Case(size=(12, 14), channels=5, rows=4)
+IMAGES = Case(size=(12, 14), channels=5, rows=4, tells=True)
 METRIC_CASES = {"weights": MetricCase(_weights, IMAGES), "map": MetricCase(_map, IMAGES)}
 
 
