@@ -63,18 +63,18 @@ class MetricCase:
 
 
 def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
-    """Two objects, one of class `target`, a mark, and the ground, of an image (3, H', W'): blank without it, or
-    inverted."""
+    """Of an image (3, H', W') an object of class `target`, one of another class, a mark that changes nothing, and the
+    ground: blank without it, or inverted."""
     first, second, mark = torch.zeros(3, *image.shape[1:], dtype=torch.bool)
-    first[3:11, 2:7], second[1:9, 8:12], mark[:2, 1:6] = True, True, True
+    first[3:11, 2:7], second[1:9, 8:12], mark[:2, :2] = True, True, True
     ground = ~(first | second | mark)
-    objects = [
-        Part(f"object {number}", (target + number) % CLASSES, region, image.masked_fill(region, 0)[None])
-        for number, region in enumerate((first, second))
-    ]
     grounds = torch.stack([image.masked_fill(ground, 0), torch.where(ground, -image, image)])
-    blank = image.masked_fill(mark, 0)[None]
-    return (*objects, Part("mark", None, mark, blank), Part(GROUND, None, ground, grounds))
+    return (
+        Part("object", target, first, image.masked_fill(first, 0)[None]),
+        Part("other object", (target + 1) % CLASSES, second, image.masked_fill(second, 0)[None]),
+        Part("mark", None, mark, image[None]),
+        Part(GROUND, None, ground, grounds),
+    )
 
 
 def _weights(trace: Trace) -> Tensor:
