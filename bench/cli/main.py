@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from axiom_bench.cli import gate as gate_command
 from axiom_bench.errors import BenchError, unknown
 
 INTERRUPTED, UNREAD = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
@@ -100,10 +101,8 @@ def parser() -> ArgumentParser:
     paper.set_defaults(command=_paper)
 
     gate = commands.add_parser("gate", help="compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare")
-    gate.add_argument("run_folder", type=Path)
-    gate.add_argument("--baseline", type=Path, required=True, metavar="FILE")
-    gate.add_argument("--write", action="store_true", help="write the baseline from this run instead of comparing")
-    gate.set_defaults(command=_gate)
+    gate_command.add_arguments(gate)
+    gate.set_defaults(command=gate_command.run)
 
     _add_explain(commands.add_parser("explain", help="images: top classes and the maps of many methods"))
 
@@ -247,17 +246,6 @@ def _paper(options: Namespace) -> int:
     code, lines = paper(options.overrides, options.config_dir)
     print("\n".join(lines))
     return code
-
-
-def _gate(options: Namespace) -> int:
-    from axiom_bench.gate import gate, write_baseline
-
-    if options.write:
-        print(f"baseline: {write_baseline(options.run_folder, options.baseline)}")
-        return 0
-    result = gate(options.run_folder, options.baseline)
-    print("\n".join(result.lines))
-    return result.exit_code
 
 
 def _explain(options: Namespace) -> int:

@@ -49,6 +49,10 @@ class TinyNetwork(nn.Module):
         logits: Tensor = self.head(self.features(images))
         return logits
 
+
+class TellingNetwork(TinyNetwork):
+    """A network that tells its true contributions; see cutting.truth."""
+
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
         """Shapley values of the channels, shared among their positions by |F|: (B, K, H, W); exact where pooled."""
         values = [
@@ -71,7 +75,8 @@ class Case:
 
     head: "dense" (flatten, linear, ReLU, linear) or "pooled" (global average pooling, linear).
     layer: "features.3", a ReLU, or "features.2", the convolution before it, whose maps are signed.
-    size: (H', W') of the images; the layer's maps are half as large.
+    size: (H', W') of the images; the layer's maps are half as large. tells: whether the network tells its true
+    contributions.
     """
 
     head: str = "dense"
@@ -80,12 +85,14 @@ class Case:
     size: tuple[int, int] = (8, 12)
     rows: int = 3
     dtype: torch.dtype = torch.float64
+    tells: bool = False
 
     def model(self) -> TinyNetwork:
         """The network, with the same weights at each call."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            network = TinyNetwork(self.head, self.channels, (-(-self.size[0] // 2), -(-self.size[1] // 2)))
+            build = TellingNetwork if self.tells else TinyNetwork
+            network = build(self.head, self.channels, (-(-self.size[0] // 2), -(-self.size[1] // 2)))
         return network.to(self.dtype).eval()
 
     def images(self) -> Tensor:

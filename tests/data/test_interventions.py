@@ -131,8 +131,10 @@ def test_rows_of_one_image_share_its_parts():
     assert len({id(parts) for parts in batch.interventions}) == 6
 
 
-def test_scenes_have_their_objects_and_the_ground():
-    dataset = load_dataset({"kind": "scenes", "size": 12, "seed": 1})
+@pytest.mark.parametrize("objects", ["few", "many"])
+def test_scenes_have_their_objects_and_the_ground(objects):
+    dataset = load_dataset({"kind": "scenes", "size": 12, "seed": 1, "objects": objects})
+    assert dataset.ids[1] == {"few": "evaluation-1-000001", "many": "many-evaluation-1-000001"}[objects]
     (batch,) = loaded(dataset, size=12)
     for index, (parts, annotation) in enumerate(zip(batch.interventions, batch.annotations, strict=True)):
         assert [part.label for part in parts] == [*annotation.labels.tolist(), None]
@@ -186,3 +188,8 @@ def test_parts_that_are_wrong_are_a_sentence(change, sentence):
     dataset.masks = lambda: masks
     with pytest.raises(BenchError, match=sentence):
         loaded(dataset)
+
+
+def test_a_number_of_objects_that_there_is_not_is_a_sentence():
+    with pytest.raises(BenchError, match="no number of objects of the scenes 'some'"):
+        load_dataset({"kind": "scenes", "size": 2, "objects": "some"})
