@@ -27,8 +27,8 @@ SIDE, CLASSES, CHANNELS = 12, 5, 6
 HALVES = (-0.5, 0.5)
 BOUNDS = {
     "IoU": (0, 1), "accuracy": (0, 1), "agreement": (0, 1), "area": (0, 1), "average precision": (0, 1),
-    "channels": (0, CHANNELS), "class": (0, CLASSES - 1), "correlation": (-1, 1), "fraction": (0, 1), "fraction of energy": (0, 1),
-    "fraction of mass": (0, 1), "fraction of pairs": (0, 1), "fraction of pixels": (0, 1),
+    "channels": (0, CHANNELS), "class": (0, CLASSES - 1), "correlation": (-1, 1), "fraction": (0, 1),
+    "fraction of energy": (0, 1), "fraction of mass": (0, 1), "fraction of pairs": (0, 1), "fraction of pixels": (0, 1),
     "Gini index": (0, 1), "hit rate": (0, 1), "nats": (0, 2 * math.log(SIDE)), "probability": (-1, 1),
     "rate": (0, 1), "ratio": (0, math.inf),
     "relative change": (0, math.inf), "score": (0, 1), "similarity": (-1, 1), "squared score": (0, math.inf),
