@@ -24,7 +24,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "cutting": BOTTOM,
     "explanation": {*BOTTOM, "cutting"},
     "embedded": BOTTOM,
-    "data": {*BOTTOM, "cutting.output", "embedded"},
+    "data": {*BOTTOM, "cutting.output", "cutting.interventions", "embedded"},
     "models": {*BOTTOM, "cutting", "data", "embedded"},
     "methods": {*BOTTOM, "cutting", "explanation"},
     "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},
@@ -32,7 +32,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "records": BOTTOM,
     "report": {*BOTTOM, "records", "explanation.overlay"},
     "run": {*BOTTOM, "cutting", "explanation", "evaluation", "data", "models", "records"},
-    "gate": {*BOTTOM, "records", "report"},
+    "gate": {*BOTTOM, "records", "report", "explanation.overlay"},
 }
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
 WITHOUT_TORCH = ("errors", "columns", "configs", "records", "report", "gate")

@@ -26,6 +26,17 @@ def benchmark(overrides: Sequence[str], config_folder: Path | None = None) -> tu
     return finish(config, outcomes, overrides)
 
 
+def compute(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str], Path]:
+    """Runs all jobs of a command line and keeps their values, without a report: the exit code, a line for each job that
+    failed, and the run folder. Raises BenchError as `benchmark` does."""
+    config, outcomes = run_jobs(overrides, config_folder)
+    from axiom_bench.cli.finish import exit_code, failed, keep
+    from axiom_bench.run.execute import run_folder
+
+    keep(config, outcomes, overrides)
+    return exit_code(outcomes), list(failed(outcomes)), run_folder(config)
+
+
 def run_jobs(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], Sequence[Outcome]]:
     """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does."""
     with composed(overrides, config_folder) as composition:

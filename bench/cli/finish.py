@@ -31,22 +31,31 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
     """
     folder = run_folder(config)
     completed = [outcome for outcome in outcomes if outcome.failure is None]
-    failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
-    if completed:
-        before = _previous_manifest(folder)
-        written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
-        written["seconds"] = _seconds(before, written)
-        manifest_file.write(folder, written)
-        running.end(folder)
+    before = _previous_manifest(folder)
+    written = keep(config, outcomes, overrides)
+    if written is not None:
         run = RunFolder.read(folder)
         dropped = no_longer_shown(before, written)
         lines += [*_counts(run, completed), *([dropped] if dropped else [])]
         page = report.write(run)  # first: its processes draw while this one imports what the headline needs
         lines += [*report.headline(run), f"report: {page}"]
-    else:
-        running.end(folder)
-    return _exit_code(failures), [*lines, *_failed(failures)]
+    return exit_code(outcomes), [*lines, *failed(outcomes)]
+
+
+def keep(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Writes the manifest of a sweep, with which its values count, and no report; None where every job has failed.
+
+    Raises BenchError where the folder can't be written.
+    """
+    folder, written = run_folder(config), None
+    if any(outcome.failure is None for outcome in outcomes):
+        before = _previous_manifest(folder)
+        written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
+        written["seconds"] = _seconds(before, written)
+        manifest_file.write(folder, written)
+    running.end(folder)
+    return written
 
 
 def _previous_manifest(folder: Path) -> Mapping[str, Any]:
@@ -88,10 +97,10 @@ def _statuses(run: RunFolder) -> Iterator[str]:
         yield f"images left out: {len(bad)} ({names})"
 
 
-def _failed(failures: Sequence[Failure]) -> Iterator[str]:
+def failed(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """A line for each message, with all the jobs that failed with it; after a defect its traceback."""
     by_message: dict[str, list[Failure]] = {}
-    for failure in failures:
+    for failure in _failures(outcomes):
         by_message.setdefault(failure.message, []).append(failure)
     for message, group in by_message.items():
         yield f"failed: {', '.join(dict.fromkeys(failure.job for failure in group))}: {message}"
@@ -99,7 +108,13 @@ def _failed(failures: Sequence[Failure]) -> Iterator[str]:
             yield f"This is a defect of axiom-bench; please report it with these lines:\n{group[0].trace}"
 
 
-def _exit_code(failures: Sequence[Failure]) -> int:
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """0, or MENDABLE or DEFECT where a job has failed."""
+    failures = _failures(outcomes)
     if not failures:
         return 0
     return MENDABLE if all(failure.mendable for failure in failures) else DEFECT
+
+
+def _failures(outcomes: Sequence[Outcome]) -> list[Failure]:
+    return [outcome.failure for outcome in outcomes if outcome.failure is not None]

@@ -1,4 +1,4 @@
-"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, paper, gate, explain, list, tidy,
+"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, judge, paper, gate, explain, list, tidy,
 game, game-score.
 
 Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate that can't compare;
@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from axiom_bench.cli import gate as gate_command
 from axiom_bench.errors import BenchError, unknown
 
 INTERRUPTED, UNREAD = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
-KINDS = ("methods", "peers", "metrics", "models", "data", "experiments")
+KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments")
 FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
 EXAMPLES = """\
@@ -93,15 +94,15 @@ def parser() -> ArgumentParser:
 
     _add_report(commands.add_parser("report", help="tables, figures and report.html again, from the records of runs"))
 
+    _add_judge(commands.add_parser("judge", help="which metrics of a run to trust, and how many images they need"))
+
     paper = commands.add_parser("paper", help="the paper's figures and tables, a file each, run or continued")
     _add_configuration(paper)
     paper.set_defaults(command=_paper)
 
     gate = commands.add_parser("gate", help="compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare")
-    gate.add_argument("run_folder", type=Path)
-    gate.add_argument("--baseline", type=Path, required=True, metavar="FILE")
-    gate.add_argument("--write", action="store_true", help="write the baseline from this run instead of comparing")
-    gate.set_defaults(command=_gate)
+    gate_command.add_arguments(gate)
+    gate.set_defaults(command=gate_command.run)
 
     _add_explain(commands.add_parser("explain", help="images: top classes and the maps of many methods"))
 
@@ -152,6 +153,20 @@ def _add_report(report: ArgumentParser) -> None:
     report.set_defaults(command=_report)
 
 
+def _add_judge(judge: ArgumentParser) -> None:
+    judge.add_argument("run_folder", type=Path)
+    judge.add_argument(
+        "--truth",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="runs with spoiled explainers; default: its own",
+    )
+    judge.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the run")
+    judge.set_defaults(command=_judge)
+
+
 def _add_explain(explain: ArgumentParser) -> None:
     explain.add_argument("images", nargs="+", metavar="IMAGE", help="files, or folders with images; also KEY=VALUE")
     _add_config_dir(explain)
@@ -185,7 +200,7 @@ def _add_config_dir(command: ArgumentParser) -> None:
 
 def _with_command(argv: list[str]) -> list[str]:
     """`run` is the command where none is named. Raises BenchError for a word that is neither command nor override."""
-    commands = ("run", "report", "paper", "gate", "explain", "list", "tidy", "game", "game-score")
+    commands = ("run", "report", "judge", "paper", "gate", "explain", "list", "tidy", "game", "game-score")
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
@@ -217,23 +232,20 @@ def _report(options: Namespace) -> int:
     return 0
 
 
+def _judge(options: Namespace) -> int:
+    from axiom_bench.report.judging.writing import write_judgement
+
+    metrics = options.metrics.split(",") if options.metrics else None
+    print("\n".join(write_judgement(options.run_folder, options.truth, metrics)))
+    return 0
+
+
 def _paper(options: Namespace) -> int:
     from axiom_bench.cli.paper import paper
 
     code, lines = paper(options.overrides, options.config_dir)
     print("\n".join(lines))
     return code
-
-
-def _gate(options: Namespace) -> int:
-    from axiom_bench.gate import gate, write_baseline
-
-    if options.write:
-        print(f"baseline: {write_baseline(options.run_folder, options.baseline)}")
-        return 0
-    result = gate(options.run_folder, options.baseline)
-    print("\n".join(result.lines))
-    return result.exit_code
 
 
 def _explain(options: Namespace) -> int:

@@ -1,76 +1,115 @@
 """Baselines: CSV files that a reviewer can read in a diff.
 
-Lines that start with `#` hold the configuration; then comes one row for each model, layer, data set, method
-and metric. Run time is never in it: seconds belong to a machine.
+Lines that start with `#` hold the configuration, what it was written with and why; then comes one row for each model,
+layer, data set, method and metric. Seconds are never in it: they belong to a machine.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.gate import by_image, history, run_time, text
+from axiom_bench.gate.findings import KEY
 from axiom_bench.gate.limits import tolerance
+from axiom_bench.gate.text import COLUMNS, DIGITS
 from axiom_bench.records import files, running
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.summary import summarise
 
-KEY = ("model", "layer", "data", "method", "metric")
-COLUMNS = (*KEY, "n", "mean", "median", "statuses", "tolerance")
-DIGITS = 6
 WHOLE_SET = " (whole set)"  # after the name of a metric's value of the whole data set
+IMAGES = "images of "  # begins the keys of a configuration that name the images
+WRITTEN_WITH, RUN_TIME_ON = "written with", "run time on"
+LIBRARIES = ("axiom-bench", "torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """configuration: what must be the same for two runs to be compared. rows: COLUMNS, sorted, numbers to 6 digits."""
+    """configuration: what must be the same for two runs to be compared. rows: text.COLUMNS, sorted, numbers to 6
+    digits. versions: of the libraries of the run. history: see `history.line`, the oldest first. by_image: what the
+    header says of the values by image, None without any. timed_on: the device of the run times, None without any."""
 
     configuration: dict[str, str]
     rows: pd.DataFrame
+    versions: str = ""
+    history: tuple[str, ...] = field(default=())
+    by_image: str | None = None
+    timed_on: str | None = None
 
     @classmethod
-    def of(cls, run: RunFolder) -> Baseline:
-        """Raises BenchError where the run has no records, or a metric without a tolerance."""
-        return cls(_configuration(run), _rows(run))
+    def of(cls, run: RunFolder, timed: str | None = None) -> Baseline:
+        """timed: how far run times may move, as "50%"; None leaves them out.
+
+        Raises BenchError where the run has no records, or a metric without a tolerance.
+        """
+        rows = _rows(run)
+        if timed is not None:
+            rows = pd.concat([rows, run_time.rows(run, timed)], ignore_index=True)
+        for statistic in ("mean", "median"):
+            rows[statistic] = [float(f"{value:.{DIGITS}g}") for value in rows[statistic]]
+        rows = rows.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
+        timed_on = None if timed is None else run_time.device(run)
+        return cls(_configuration(run), rows, _versions(run.manifest), timed_on=timed_on)
 
     @classmethod
     def read(cls, file: Path) -> Baseline:
-        """Raises BenchError for a file that is missing or that `write_baseline` wouldn't have written."""
-        try:
-            lines = file.read_text().splitlines(keepends=True)
-        except FileNotFoundError as error:
-            raise BenchError(f"there is no baseline {file}; write it from a run with --write.") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise BenchError(f"the baseline {file} can't be read ({error}).") from error
-        comments = [line[1:].strip().partition(": ") for line in lines if line.startswith("#")]
-        table = _parsed("".join(line for line in lines if not line.startswith("#")), file)
-        return cls({name: value for name, _, value in comments}, table)
+        """Raises BenchError for a file that is missing or that `write` wouldn't have written."""
+        header, rows = text.read(file)
+        own = {name: value for name, value in header if name != text.HISTORY}
+        lines = tuple(value for name, value in header if name == text.HISTORY)
+        versions, values, timed_on = (own.pop(name, None) for name in (WRITTEN_WITH, by_image.HEADER, RUN_TIME_ON))
+        return cls(own, rows, versions or "", lines, values, timed_on)
 
     def write(self, file: Path) -> None:
-        """Raises BenchError where the file can't be written."""
-        header = "".join(f"# {name}: {value}\n" for name, value in self.configuration.items())
-        rows = self.rows.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
-        files.write(file, (header + rows).encode())
+        """Raises BenchError where the file can't be written, or a name can't be in it."""
+        own = {WRITTEN_WITH: self.versions, by_image.HEADER: self.by_image, RUN_TIME_ON: self.timed_on}
+        header = [
+            *self.configuration.items(),
+            *((name, value) for name, value in own.items() if value),
+            *((text.HISTORY, line) for line in self.history),
+        ]
+        files.write(file, text.render(header, self.rows).encode())
+
+    @property
+    def timed(self) -> str | None:
+        """How far run times may move, as "50%"; None where there are none."""
+        rules = self.rows.loc[self.rows["metric"].map(run_time.is_run_time), "tolerance"]
+        return None if rules.empty else str(rules.iloc[0]).partition(":")[2]
 
 
 def baseline_of(run_folder: Path) -> pd.DataFrame:
     """A run's baseline rows, sorted, numbers to 6 significant digits. Raises BenchError where the run can't be read,
     has no records, or has a metric without a tolerance."""
-    return _rows(RunFolder.read(Path(run_folder)))
+    return Baseline.of(RunFolder.read(Path(run_folder))).rows
 
 
-def write_baseline(run_folder: Path, file: Path) -> Path:
-    """Write a run's baseline. Raises BenchError as `baseline_of`, and where the file can't be written."""
-    Baseline.of(RunFolder.read(Path(run_folder))).write(Path(file))
-    return Path(file)
+def write_baseline(
+    run_folder: Path, file: Path, reason: str | None = None, sampled: bool = False, timed: str | None = None
+) -> Path:
+    """Write a run's baseline.
+
+    reason: why, kept in the header under the reasons of the baseline that it replaces. sampled: also the values by
+    image. timed: also run times, and how far they may move, as "50%". What the replaced baseline has of these two is
+    written again. Raises BenchError as `baseline_of`, and where the file can't be written or a name can't be in it.
+    """
+    file, run = Path(file), RunFolder.read(Path(run_folder))
+    replaced = _replaced(file)
+    new = Baseline.of(run, timed or (replaced.timed if replaced else None))
+    lines = replaced.history if replaced else ()
+    if reason is not None:
+        lines = (*lines, history.line(reason, file))
+    text.render([], new.rows)  # refuses a name before anything is written
+    keeps_values = sampled or (replaced is not None and replaced.by_image is not None)
+    values = by_image.write(run, file) if keeps_values else None
+    Baseline(new.configuration, new.rows, new.versions, lines, values, new.timed_on).write(file)
+    return file
 
 
 def find(baseline: Path) -> Path:
@@ -87,6 +126,14 @@ def find(baseline: Path) -> Path:
     return Path(str(folder / f"{baseline.name}.csv"))
 
 
+def _replaced(file: Path) -> Baseline | None:
+    """The baseline that stands where one is written; None where there is none. What is damaged is written anew."""
+    try:
+        return Baseline.read(file)
+    except BenchError:
+        return None
+
+
 def _rows(run: RunFolder) -> pd.DataFrame:
     running.check_ended(run.path, run.manifest)
     if run.records.empty:
@@ -95,12 +142,10 @@ def _rows(run: RunFolder) -> pd.DataFrame:
     # A value of the whole data set that shares its metric's name would be a second row under one key.
     table["metric"] = table["metric"].mask(table["whole_set"], table["metric"] + WHOLE_SET)
     tolerances = {name: run.value(name).tolerance for name in run.metrics}
-    for name, text in tolerances.items():
-        tolerance(text, name)
+    for name, rule in tolerances.items():
+        tolerance(rule, name)
     table["tolerance"] = table["metric"].str.removesuffix(WHOLE_SET).map(tolerances)
-    for statistic in ("mean", "median"):
-        table[statistic] = [float(f"{value:.{DIGITS}g}") for value in table[statistic]]
-    return table.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
+    return table[list(COLUMNS)]
 
 
 def _configuration(run: RunFolder) -> dict[str, str]:
@@ -113,26 +158,13 @@ def _configuration(run: RunFolder) -> dict[str, str]:
     for name, data in sorted((run.manifest.get("data") or {}).items()):
         ids = data.get("ids") or []
         digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
-        configuration[f"images of {name}"] = f"{len(ids)}, ids {digest}"
+        configuration[f"{IMAGES}{name}"] = f"{len(ids)}, ids {digest}"
     return configuration
 
 
-def _parsed(text: str, file: Path) -> pd.DataFrame:
-    rows = csv.DictReader(io.StringIO(text), strict=True)
-    try:
-        parsed = [_parse(row) for row in rows]
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise BenchError(
-            f"the baseline {file} is damaged at row {rows.line_num} ({error}); restore it from git."
-        ) from error
-    table = pd.DataFrame(parsed, columns=list(COLUMNS))
-    if list(rows.fieldnames or ()) != list(COLUMNS) or table.empty or table.duplicated(list(KEY)).any():
-        raise BenchError(f"the baseline {file} is damaged (columns, no rows, or a row twice); restore it from git.")
-    return table
-
-
-def _parse(row: dict[str, Any]) -> dict[str, Any]:
-    if None in row.values() or None in row:
-        raise ValueError("a field is missing or one too many")
-    numbers = {name: float(row[name] or "nan") for name in ("mean", "median")}
-    return {**row, **numbers, "n": int(row["n"])}
+def _versions(manifest: Mapping[str, object]) -> str:
+    """The versions of LIBRARIES, as "torch 2.13.0, numpy 2.4.6"."""
+    versions = manifest.get("versions")
+    if not isinstance(versions, Mapping):
+        return ""
+    return ", ".join(f"{name} {versions[name]}" for name in LIBRARIES if versions.get(name))

@@ -1,96 +1,156 @@
-"""Comparison of a run's numbers with a baseline. Every difference has its own line."""
+"""Comparison of a run's numbers with a baseline. Every difference is a finding of its own."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate.baseline import DIGITS, KEY, Baseline, find
-from axiom_bench.gate.limits import tolerance
-from axiom_bench.report.numbers import number
+from axiom_bench.gate import by_image, exact, run_time, sampled
+from axiom_bench.gate.baseline import IMAGES, Baseline, find
+from axiom_bench.gate.by_image import ByImage
+from axiom_bench.gate.findings import BETTER, Finding, Row, counted, printable
+from axiom_bench.gate.moved_images import MovedImage, most_moved
 from axiom_bench.report.run_folder import RunFolder
 
 HOLDS, MOVED, NOT_COMPARABLE = 0, 1, 2  # exit codes
+MAX_SHOWN = 200  # characters of a setting in a sentence
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How to compare. sampled: by paired tests of the values by image, else by the tolerances alone. min_effect:
+    {metric: rule} in the place of its tolerance, of a sampled comparison. allow_improvements: hold where all that moved
+    is better. against: the run folder of the baseline, for its values and maps by image."""
+
+    sampled: bool = False
+    min_effect: Mapping[str, str] = field(default_factory=dict)
+    allow_improvements: bool = False
+    against: Path | None = None
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """exit_code: 0 holds, 1 moved, 2 can't compare. lines: why, one sentence each."""
+    """exit_code: 0 holds, 1 moved, 2 can't compare. lines: one for each finding, then what follows from them; or why
+    the two can't be compared. rows: all that were compared. images: those that moved most, where both sides have values
+    by image. notes: what a reader of the findings should know."""
 
     exit_code: int
     lines: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    rows: tuple[Row, ...] = ()
+    images: tuple[MovedImage, ...] = ()
+    notes: tuple[str, ...] = ()
+    run: str = ""
+    baseline: str = ""
+
+    @property
+    def conclusion(self) -> str:
+        """The last line: whether it holds, and what to do where it doesn't."""
+        return self.lines[-1]
 
 
-def gate(run_folder: Path, baseline: Path) -> GateResult:
+def gate(run_folder: Path, baseline: Path, how: Comparison | None = None) -> GateResult:
     """Compare a run with a baseline. Never raises for a bad run or baseline.
 
     baseline: a file, or the name of a baseline that comes with the package, as `quick`.
     """
+    how = how or Comparison()
+    run, name = printable(str(run_folder)), printable(str(baseline))
     try:
-        current = RunFolder.read(Path(run_folder))
-        expected = Baseline.read(find(Path(baseline)))
-        actual = Baseline.of(current)
-        _check_configurations(expected.configuration, actual.configuration)
-        differences = [*_names(expected.rows, actual.rows), *_values(expected.rows, actual.rows)]
+        return replace(_compared(Path(run_folder), Path(baseline), how), run=run, baseline=name)
     except BenchError as error:
-        return GateResult(NOT_COMPARABLE, (f"Can't compare: {error}",))
-    if differences:
-        count = f"{len(differences)} difference{'s' if len(differences) > 1 else ''} from {baseline}."
-        last = f"Moved: {count} If it is meant, refresh the baseline in a commit of its own."
-        return GateResult(MOVED, (*differences, last))
-    return GateResult(HOLDS, (f"Holds: {len(actual.rows)} rows of {baseline} are within their tolerances.",))
+        return GateResult(NOT_COMPARABLE, (f"Can't compare: {error}",), run=run, baseline=name)
 
 
-def _check_configurations(expected: Mapping[str, str], actual: Mapping[str, str]) -> None:
+def _compared(run_folder: Path, baseline: Path, how: Comparison) -> GateResult:
+    current, file = RunFolder.read(run_folder), find(baseline)
+    expected = Baseline.read(file)
+    actual = Baseline.of(current, expected.timed)
+    _check_configurations(expected, actual, how.sampled)
+    before, earlier = _by_image(file, expected, how)
+    better = {name: current.value(name).better for name in current.metrics}
+    findings = list(exact.names(expected.rows, actual.rows))
+    if how.sampled:
+        if before is None:
+            raise BenchError(
+                f"the baseline {file} has no values by image, which --sampled compares; write them with --write "
+                "--sampled, or give the baseline's run with --against."
+            )
+        limits = sampled.minimum_effects(actual.rows[~actual.rows["metric"].map(run_time.is_run_time)], how.min_effect)
+        findings += sampled.values(before, ByImage.of(current), limits, better)
+        if expected.configuration == actual.configuration:
+            findings += exact.lost_rows(expected.rows, actual.rows)
+        findings += exact.values(_timed(expected), _timed(actual), better)
+    elif how.min_effect:
+        raise BenchError("--min-effect is of a sampled comparison; add --sampled, or set the metric's tolerance.")
+    else:
+        findings += exact.values(expected.rows, actual.rows, better)
+    images = tuple(most_moved(findings, before, current, earlier)) if before is not None else ()
+    return _result(findings, tuple(exact.by_key(actual.rows)), images, _notes(expected, actual), baseline, how)
+
+
+def _timed(baseline: Baseline) -> pd.DataFrame:
+    return baseline.rows[baseline.rows["metric"].map(run_time.is_run_time)]
+
+
+def _result(
+    findings: list[Finding], rows: tuple[Row, ...], images: tuple[MovedImage, ...], notes: tuple[str, ...],
+    baseline: Path, how: Comparison,
+) -> GateResult:  # fmt: skip
+    lines, name = [finding.line for finding in findings], printable(str(baseline))
+    if not findings:
+        within = "show no change" if how.sampled else "are within their tolerances"
+        return GateResult(HOLDS, (f"Holds: {len(rows)} rows of {name} {within}.",), rows=rows)
+    count = f"{len(findings)} difference{'s' if len(findings) > 1 else ''} from {name}: {counted(findings)}."
+    mend = "If it is meant, refresh the baseline in a commit of its own, with --write --reason TEXT."
+    is_better = all(finding.verdict == BETTER for finding in findings)
+    code = HOLDS if is_better and how.allow_improvements else MOVED
+    word = "An improvement that is not yet in the baseline" if is_better else "Moved"
+    lines += [*notes, f"{word}: {count} {mend}"]
+    return GateResult(code, tuple(lines), tuple(findings), rows, images, notes)
+
+
+def _by_image(file: Path, expected: Baseline, how: Comparison) -> tuple[ByImage | None, RunFolder | None]:
+    """The baseline's values by image, and its run folder where there is one. Raises BenchError for another run."""
+    if how.against is None:
+        return by_image.read(file, expected.by_image), None
+    earlier = RunFolder.read(Path(how.against))
+    own = Baseline.of(earlier)
+    _check_configurations(expected, own, is_sampled=False)
+    untimed = expected.rows[~expected.rows["metric"].map(run_time.is_run_time)]
+    if any(exact.names(untimed, own.rows)) or any(exact.values(untimed, own.rows, {})):
+        raise BenchError(f"{how.against} is not the run of the baseline {file}: its own rows differ from it.")
+    return ByImage.of(earlier), earlier
+
+
+def _notes(expected: Baseline, actual: Baseline) -> tuple[str, ...]:
+    if expected.versions and expected.versions != actual.versions:
+        before, after = (printable(versions) for versions in (expected.versions, actual.versions))
+        return (f"The baseline was written with {before}; this run is of {after}.",)
+    return ()
+
+
+def _check_configurations(expected: Baseline, actual: Baseline, is_sampled: bool) -> None:
     """Raises BenchError where two runs aren't comparable."""
-    names = [name for name in {**expected, **actual} if expected.get(name) != actual.get(name)]
+    before, after = (_configuration(side, is_sampled, actual.timed_on is not None) for side in (expected, actual))
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if names:
-        differences = "; ".join(
-            f"{name} was {expected.get(name, 'absent')!r}, is {actual.get(name, 'absent')!r}" for name in names
-        )
-        raise BenchError(
-            f"the baseline is of another configuration ({differences}); give the baseline of this experiment."
-        )
+        changes = [f"{printable(name)} was {_shown(before, name)}, is {_shown(after, name)}" for name in names[:5]]
+        mend = "give the baseline of this experiment"
+        if all(name.startswith(IMAGES) for name in names):
+            mend += ", or compare other images with --sampled"
+        raise BenchError(f"the baseline is of another configuration ({'; '.join(changes)}); {mend}.")
 
 
-def _names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[str]:
-    """Names that came or went: one line each rather than one for every row."""
-    for column in KEY:
-        for name in sorted(set(expected[column]) - set(actual[column])):
-            yield f"{column} {name}: missing from the run, {(expected[column] == name).sum()} rows of the baseline."
-        for name in sorted(set(actual[column]) - set(expected[column])):
-            yield f"{column} {name}: not in the baseline, {(actual[column] == name).sum()} rows of the run."
+def _configuration(side: Baseline, is_sampled: bool, is_timed: bool) -> dict[str, str]:
+    """What must be the same on both sides: not the images of sampled sets; the device where run times are compared."""
+    own = {name: value for name, value in side.configuration.items() if not (is_sampled and name.startswith(IMAGES))}
+    return {**own, "device of run times": str(side.timed_on)} if is_timed else own
 
 
-def _values(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[str]:
-    """One line for every row, count or value that differs, but for names that `_names` reports."""
-    before, after = _by_key(expected), _by_key(actual)
-    common = [set(expected[column]) & set(actual[column]) for column in KEY]
-    for key in sorted({*before, *after}):
-        place = " ".join(key)
-        if key in before and key in after:
-            yield from (f"{place}: {difference}" for difference in _differences(before[key], after[key]))
-        elif all(name in names for name, names in zip(key, common, strict=True)):
-            yield f"{place}: {'missing from the run' if key in before else 'not in the baseline'}."
-
-
-def _by_key(table: pd.DataFrame) -> dict[tuple[str, ...], dict[str, Any]]:
-    rows = ({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
-    return {tuple(str(row[name]) for name in KEY): row for row in rows}
-
-
-def _differences(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("n", "statuses", "tolerance"):
-        if expected[name] != actual[name]:
-            yield f"{name} was {expected[name]}, is {actual[name]}."
-    for limit in tolerance(actual["tolerance"], actual["metric"]):
-        a, b = expected[limit.statistic], actual[limit.statistic]
-        if not limit.holds(a, b):
-            change = f", {100 * (b - a) / abs(a):+.3g} %" if a and not math.isnan(a + b) else ""
-            yield f"{limit.statistic} was {a:.{DIGITS}g}, is {b:.{DIGITS}g} ({number(b - a)}{change}; allowed {limit})."
+def _shown(configuration: Mapping[str, str], name: str) -> str:
+    return repr(configuration.get(name, "absent"))[:MAX_SHOWN]

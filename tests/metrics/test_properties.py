@@ -28,8 +28,9 @@ HALVES = (-0.5, 0.5)
 BOUNDS = {
     "IoU": (0, 1), "accuracy": (0, 1), "area": (0, 1), "average precision": (0, 1), "channels": (0, CHANNELS),
     "class": (0, CLASSES - 1), "correlation": (-1, 1), "fraction": (0, 1), "fraction of energy": (0, 1),
-    "fraction of mass": (0, 1), "fraction of pixels": (0, 1), "Gini index": (0, 1), "hit rate": (0, 1),
-    "nats": (0, 2 * math.log(SIDE)), "probability": (-1, 1), "rate": (0, 1), "ratio": (0, math.inf),
+    "fraction of mass": (0, 1), "fraction of pairs": (0, 1), "fraction of pixels": (0, 1),
+    "Gini index": (0, 1), "hit rate": (0, 1), "nats": (0, 2 * math.log(SIDE)), "probability": (-1, 1),
+    "rate": (0, 1), "ratio": (0, math.inf),
     "relative change": (0, math.inf), "score": (0, 1), "similarity": (-1, 1), "squared score": (0, math.inf),
 }  # fmt: skip
 BOUNDS_OF = {
@@ -256,6 +257,7 @@ def two_colours() -> tuple[nn.Module, Tensor, ab.Annotation]:
     with torch.no_grad():
         model[0].weight.copy_(torch.eye(3)[:2, :, None, None])
         model[3].weight.copy_(torch.eye(2).repeat_interleave(SIDE**2, dim=1))
+    model.true_contributions = lambda activations, targets: activations * torch.eye(2)[targets][..., None, None]
     image = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float64)
     image[0, 0, :4, :4] = 0.2
     image[0, 1] = 0.01

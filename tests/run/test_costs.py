@@ -11,6 +11,7 @@ from torch import nn
 from axiom_bench import methods, metrics
 from axiom_bench.columns import OK
 from axiom_bench.cutting.cut_model import cut
+from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
@@ -106,6 +107,43 @@ def test_a_run_of_these_costs_what_is_announced(trace):
     before = trace.passes.trunk_forward
     list(rows_of(replace(trace), batch, [with_scale(method) for method in three], several))
     assert (trace.passes.trunk_forward - before) / len(trace) == announced
+
+
+def with_parts(trace: Trace, counts: list[int]) -> Trace:
+    """Each image has one part, with so many versions of the image without it."""
+    region = torch.ones(trace.images.shape[-2:], dtype=torch.bool)
+    parts = [
+        (Part("ground", None, region, trace.images[row].expand(count, -1, -1, -1)),) for row, count in enumerate(counts)
+    ]
+    return trace.cut_model.trace(trace.images, trace.targets, interventions=parts)
+
+
+def reading_effects(kind: str, name: str) -> Plugin:
+    def method(trace):
+        _ = trace.part_effects
+        return trace.gradients
+
+    def metric(explanation):
+        return torch.stack([effects.sum() for effects in explanation.trace.part_effects])
+
+    return named(kind, name, method if kind == "method" else metric)
+
+
+@pytest.mark.parametrize("reading", [0, 1, 2])
+def test_effects_of_parts_cost_each_version_once_for_all(trace, reading):
+    """With a different number of versions in each image: their mean is announced, for each trace that has them."""
+    counts = [1, 5, 3]
+    readers = [reading_effects("method", f"reading {number}") for number in range(reading)]
+    chosen = [with_scale(method) for method in (*readers, running("one", 2))]
+    several = [reading_effects("metric", "a"), reading_effects("metric", "b"), reexplaining("c", "noise"),
+               reexplaining("d", None)]  # fmt: skip
+    traced = with_parts(trace, counts)
+    batch = Batch(trace.images, tuple("abc"), trace.targets)
+    cost = Cost.of(chosen, several, traced, versions=sum(counts) / 3)
+    before = traced.passes.trunk_forward
+    list(rows_of(traced, batch, chosen, several))
+    assert (traced.passes.trunk_forward - before) / 3 == cost.per_image
+    assert dict(cost.of_image) == ({"c": 1} if reading else {"a": 3, "c": 1})
 
 
 def with_scale(method: Plugin) -> Plugin:

@@ -1,0 +1,104 @@
+"""`axiom-bench gate`: a run against a baseline, and the files that people and CI services read of it."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from axiom_bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from axiom_bench.gate import GateResult
+
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub Actions shows as the summary of a job
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("run_folder", type=Path)
+    parser.add_argument("--baseline", type=Path, required=True, metavar="FILE")
+    compare = parser.add_argument_group("how to compare")
+    compare.add_argument(
+        "--sampled", action="store_true",
+        help="images or values have chance in them: tests by image; with --write, keeps the values by image",
+    )  # fmt: skip
+    compare.add_argument(
+        "--min-effect", action="append", default=[], metavar="METRIC=RULE",
+        help="of --sampled, as box_iou=mean:0.01; default: the metric's tolerance; may be repeated",
+    )  # fmt: skip
+    compare.add_argument("--allow-improvements", action="store_true", help="exit 0 where all that moved is better")
+    compare.add_argument(
+        "--against", type=Path, metavar="RUN", help="the baseline's run folder: its values by image and its maps"
+    )
+    outputs = parser.add_argument_group("files")
+    outputs.add_argument("--markdown", type=Path, metavar="FILE", help="a summary, with maps beside it")
+    outputs.add_argument("--junit", type=Path, metavar="FILE", help="a test for each row of the baseline")
+    outputs.add_argument("--json", type=Path, metavar="FILE", help="every finding, for programs")
+    write = parser.add_argument_group("the baseline itself")
+    write.add_argument("--write", action="store_true", help="write the baseline from this run instead of comparing")
+    write.add_argument("--reason", metavar="TEXT", help="of --write: why, kept in the baseline with date and commit")
+    write.add_argument(
+        "--run-time", metavar="SHARE",
+        help="of --write: also run times as ratios to a forward pass, and how far they may move, as 50%%",
+    )  # fmt: skip
+
+
+def run(options: Namespace) -> int:
+    """Compares, or writes the baseline; the exit code. Raises BenchError for arguments that don't go together."""
+    if options.write:
+        return _write(options)
+    if options.reason is not None or options.run_time is not None:
+        raise BenchError("--reason and --run-time are written into a baseline; add --write.")
+    from axiom_bench.gate import Comparison, gate
+
+    how = Comparison(
+        options.sampled, dict(map(_effect, options.min_effect)), options.allow_improvements, options.against
+    )
+    result = gate(options.run_folder, options.baseline, how)
+    print("\n".join(result.lines))
+    write_outputs(result, options.markdown, options.junit, options.json)
+    return result.exit_code
+
+
+def write_outputs(result: GateResult, markdown: Path | None, junit: Path | None, json: Path | None) -> None:
+    """The files that were asked for. Raises BenchError where one can't be written."""
+    from axiom_bench.gate import json_text, junit_xml, write_markdown
+    from axiom_bench.records import files
+
+    if markdown is not None:
+        without_pictures = write_markdown(result, markdown)
+        summary = os.environ.get(STEP_SUMMARY)
+        if summary and Path(summary).absolute() != markdown.absolute():
+            _append(Path(summary), without_pictures)
+    if junit is not None:
+        files.write(junit, junit_xml(result).encode())
+    if json is not None:
+        files.write(json, json_text(result).encode())
+
+
+def _write(options: Namespace) -> int:
+    from axiom_bench.gate import write_baseline
+
+    outputs = (options.markdown, options.junit, options.json, options.against)
+    if any(outputs) or options.min_effect or options.allow_improvements:
+        raise BenchError("--write compares nothing; with it go --baseline, --reason, --sampled and --run-time alone.")
+    written = write_baseline(options.run_folder, options.baseline, options.reason, options.sampled, options.run_time)
+    print(f"baseline: {written}")
+    return 0
+
+
+def _effect(text: str) -> tuple[str, str]:
+    metric, equals, rule = text.partition("=")
+    if not (metric and equals and rule):
+        raise BenchError(f"--min-effect is METRIC=RULE, as box_iou=mean:0.01, not {text!r}.")
+    return metric, rule
+
+
+def _append(summary: Path, text: str) -> None:
+    try:
+        with summary.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise BenchError(f"Can't write the job's summary {summary} (${STEP_SUMMARY}): {error.strerror}.") from error

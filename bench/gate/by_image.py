@@ -1,0 +1,120 @@
+"""The values by image of a baseline: a Parquet file beside the CSV, which a paired comparison needs.
+
+Each value is float32, since a difference of float32's rounding counts as none. Values of whole data sets have the image
+id "*" and keep the run's replicates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from axiom_bench.columns import OK
+from axiom_bench.errors import BenchError
+from axiom_bench.gate.findings import KEY
+from axiom_bench.records import store
+from axiom_bench.report.run_folder import RunFolder
+
+ENDING = ".images.parquet"
+HEADER = "values by image"  # the header's key
+MAX_BYTES, MAX_ROWS = 2**29, 10**8
+_NAME = pa.dictionary(pa.int32(), pa.string())
+VALUES = pa.schema(
+    [*((name, _NAME) for name in KEY), ("image_id", pa.string()), ("target_class", pa.int32()), ("value", pa.float32())]
+)
+WHOLE_SETS = pa.schema(
+    [*((name, _NAME) for name in KEY), ("value", pa.float32()), ("replicates", pa.list_(pa.float32()))]
+)
+LINES = [*VALUES, pa.field("replicates", pa.list_(pa.float32()))]
+
+
+class ByImage(NamedTuple):
+    """values: KEY, image_id, target_class and value, NaN unless the status was "ok". whole_sets: KEY, value and
+    replicates of values of whole data sets."""
+
+    values: pd.DataFrame
+    whole_sets: pd.DataFrame
+
+    @classmethod
+    def of(cls, run: RunFolder) -> ByImage:
+        """Of a run, as they would come back from a file."""
+        rows = run.records[run.records["image_id"] != "*"]
+        values = rows[[*KEY, "image_id", "target_class"]].assign(value=rows["value"].where(rows["status"] == OK))
+        return cls(values, run.whole_set[[*KEY, "value", "replicates"]])
+
+
+def path_of(baseline: Path) -> Path:
+    """Beside my.csv lies my.images.parquet."""
+    return baseline.with_name(f"{baseline.stem}{ENDING}")
+
+
+def write(run: RunFolder, baseline: Path) -> str:
+    """Writes the values of a run beside a baseline; what the header says of them. Raises BenchError where it can't."""
+    own = ByImage.of(run)
+    values = pa.Table.from_pandas(own.values.astype(dict.fromkeys(KEY, str)), VALUES, preserve_index=False)
+    whole_sets = pa.Table.from_pandas(own.whole_sets.astype(dict.fromkeys(KEY, str)), WHOLE_SETS, preserve_index=False)
+    whole_sets = whole_sets.append_column("image_id", pa.array(["*"] * len(whole_sets), pa.string()))
+    schema = pa.schema(LINES)
+    both = [_filled(table, schema) for table in (values, whole_sets)]
+    store.write(path_of(baseline), pa.concat_tables(both).unify_dictionaries(), schema=None)
+    return described(path_of(baseline))
+
+
+def described(file: Path) -> str:
+    """The file's name and the beginning of its SHA-256, which ties it to the CSV."""
+    return f"{file.name}, sha256 {hashlib.sha256(_content(file)).hexdigest()[:16]}"
+
+
+def read(baseline: Path, expected: str | None) -> ByImage | None:
+    """The values beside a baseline; None where its header names none.
+
+    expected: what the header says. Raises BenchError for a file that is missing, another, or damaged.
+    """
+    if expected is None:
+        return None
+    file = path_of(baseline)
+    if described(file) != expected:
+        raise BenchError(
+            f"the values by image in {file} aren't those of {baseline} ({expected[:100]!r}); restore both from git, or "
+            "write both with --write --sampled."
+        )
+    try:
+        if pq.read_metadata(pa.BufferReader(_content(file))).num_rows > MAX_ROWS:
+            raise BenchError(f"{file} has more than {MAX_ROWS:,} rows.")
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{file} can't be read ({error}); restore it from git.") from error
+    table = store.read_table(file, pa.schema(LINES))
+    frame = table.to_pandas()
+    is_whole_set = frame["image_id"] == "*"
+    return ByImage(
+        frame.loc[~is_whole_set, VALUES.names].reset_index(drop=True),
+        frame.loc[is_whole_set, WHOLE_SETS.names].reset_index(drop=True),
+    )
+
+
+def replicates_of(values: object) -> np.ndarray:
+    """As an array of float64; empty where there are none."""
+    return np.asarray([] if values is None else values, dtype=np.float64).ravel()
+
+
+def _filled(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of the schema, null where the table lacks one."""
+    columns = {
+        field.name: table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    }
+    return pa.table(columns).cast(schema)
+
+
+def _content(file: Path) -> bytes:
+    if not file.is_file():
+        raise BenchError(f"there are no values by image beside the baseline: {file} is missing; restore it from git.")
+    if file.stat().st_size > MAX_BYTES:
+        raise BenchError(f"{file} is larger than {MAX_BYTES // 2**20} MiB; restore it from git.")
+    return store.content_of(file)

@@ -1,0 +1,265 @@
+"""The comparison of sampled sets: values by image, tested, where images or values have chance in them.
+
+A change is a finding where it is significant, at 5 % after Holm over everything that one gate tests, and where the
+statistic that the metric's tolerance watches moved by more than the minimum effect. Images that both have are compared
+in pairs; where they are fewer than half of the smaller set, all images of both are compared without pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from axiom_bench.errors import BenchError
+from axiom_bench.gate import exact
+from axiom_bench.gate.baseline import WHOLE_SET
+from axiom_bench.gate.by_image import ByImage, replicates_of
+from axiom_bench.gate.exact import Better
+from axiom_bench.gate.findings import KEY, Finding, Row, verdict
+from axiom_bench.gate.limits import Limit, tolerance
+from axiom_bench.report.statistics.bootstrap import Floats, Integers
+from axiom_bench.report.statistics.differences import (
+    LEVEL,
+    are_equal,
+    by_image,
+    normal_test,
+    sign_test,
+    signed_rank_test,
+)
+from axiom_bench.report.statistics.holm import holm
+
+PLACE = list(KEY[:3])
+ROW = ["image_id", "target_class"]
+SHARE_WITH_VALUE = Limit("share of rows with a value", 0.01, False)  # the minimum effect of values that come or go
+FEWEST_SHARE = 0.5  # of the smaller set, that is paired
+
+
+@dataclass(frozen=True)
+class Test:
+    """One of the family: a finding in waiting, its p before Holm, and whether it moved by the minimum effect."""
+
+    finding: Finding
+    p: float
+    is_large: bool
+
+
+def values(before: ByImage, after: ByImage, limits: Mapping[str, Sequence[Limit]], better: Better) -> list[Finding]:
+    """The changes of rows that both have. limits: of each metric, its minimum effects.
+
+    Raises BenchError where so few images could show no change.
+    """
+    tests = [
+        test
+        for place in sorted(_places(before.values) & _places(after.values))
+        for test in _of_setting(_at(before.values, place), _at(after.values, place), place, limits, better)
+    ]
+    are_same = set(before.values["image_id"]) == set(after.values["image_id"])
+    tests += list(_of_whole_sets(before.whole_sets, after.whole_sets, are_same, limits, better))
+    adjusted = holm(test.p for test in tests)
+    return [
+        replace(test.finding, text=f"{test.finding.text}; p = {p:.2g} after Holm over {len(tests)} tests)", p=p)
+        for test, p in zip(tests, adjusted, strict=True)
+        if p < LEVEL and test.is_large
+    ]
+
+
+def minimum_effects(rows: pd.DataFrame, given: Mapping[str, str]) -> dict[str, tuple[Limit, ...]]:
+    """Of each metric in a baseline: as given, else its tolerance. Raises BenchError for a metric that isn't there."""
+    rules = dict(zip(rows["metric"].str.removesuffix(WHOLE_SET), rows["tolerance"], strict=True))
+    for name in given:
+        if name not in rules:
+            raise BenchError(f"--min-effect names the metric {name!r}, which is not in the baseline.")
+    return {name: tolerance(given.get(name, rule), name) for name, rule in rules.items()}
+
+
+def fewest_images(tests: int) -> int:
+    """How many pairs a family of so many tests needs to show anything: of m pairs that all differ the same way the
+    p of Wilcoxon's signed-rank test is 2^(1 - m), and Holm asks for LEVEL / tests of the smallest.
+
+    >>> fewest_images(1), fewest_images(250)
+    (6, 14)
+    """
+    return math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
+
+
+def _of_setting(
+    before: pd.DataFrame, after: pd.DataFrame, place: Row, limits: Mapping[str, Sequence[Limit]], better: Better
+) -> Iterator[Test]:
+    old, new = _table(before), _table(after)
+    columns = [column for column in old.columns if column in set(new.columns)]
+    images = [set(table.index.get_level_values("image_id")) for table in (old, new)]
+    common, smaller = len(images[0] & images[1]), min(map(len, images))
+    is_paired = common >= FEWEST_SHARE * smaller
+    _check_images(common if is_paired else smaller, len(columns), place)
+    if is_paired:
+        rows = old.index.intersection(new.index, sort=True)
+        old, new = old.reindex(rows), new.reindex(rows)
+    sides = [_Side.of(table[columns]) for table in (old, new)]
+    p_values, p_has = _paired(*sides) if is_paired else _unpaired(*sides)
+    how = f"{common} images in pairs" if is_paired else f"{len(images[0])} and {len(images[1])} images, not paired"
+    for column, names in enumerate(columns):
+        key = (*place, *map(str, names))
+        a, b = sides[0].values[:, column], sides[1].values[:, column]
+        yield from _tests(key, a, b, is_paired, float(p_values[column]), how, limits[key[-1]], better)
+        if not math.isnan(p_has[column]):
+            yield _share(key, np.isfinite(a), np.isfinite(b), float(p_has[column]), how)
+
+
+def _table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows (an image and a class) x columns (a method and a metric), NaN where there is no value."""
+    names = ["method", "metric"]
+    plain = rows[[*ROW, *names, "value"]].astype(dict.fromkeys(names, str)).drop_duplicates([*ROW, *names])
+    return plain.set_index([*ROW, *names])["value"].unstack(names)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """values: (rows, columns), NaN where there is none. images: (rows,) the number of each row's image."""
+
+    values: Floats
+    images: Integers
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> _Side:
+        images = pd.factorize(table.index.get_level_values("image_id"))[0].astype(np.int64)
+        return cls(table.to_numpy(dtype=np.float64), images)
+
+
+def _tests(
+    key: Row, a: Floats, b: Floats, is_paired: bool, p: float, how: str, limits: Sequence[Limit], better: Better
+) -> Iterator[Test]:
+    """One test, of the statistic that moved furthest; none without p."""
+    if math.isnan(p):
+        return
+    if is_paired:
+        has = np.isfinite(a) & np.isfinite(b)
+        a, b = a[has], b[has]
+    found = [_moved(key, limit, _statistic(a, limit), _statistic(b, limit), how, better) for limit in limits]
+    finding, is_large = max(found, key=lambda entry: entry[0].size)
+    yield Test(finding, p, is_large)
+
+
+def _moved(key: Row, limit: Limit, before: float, after: float, how: str, better: Better) -> tuple[Finding, bool]:
+    text = exact.moved(limit.statistic, before, after, f"{limit}").removesuffix(")")
+    which, allowed = verdict(before, after, exact.direction(key[-1], better)), limit.allowed(before)
+    return Finding(key, limit.statistic, f"{text}; {how}", which, before, after, allowed), not limit.holds(
+        before, after
+    )
+
+
+def _share(key: Row, before: NDArray[np.bool_], after: NDArray[np.bool_], p: float, how: str) -> Test:
+    """Whether rows came to have a value, or lost it."""
+    a, b = float(before.mean()), float(after.mean())
+    finding, is_large = _moved(key, SHARE_WITH_VALUE, a, b, how, {})
+    return Test(replace(finding, what="values", verdict=verdict(a, b, "higher")), p, is_large)
+
+
+def _paired(before: _Side, after: _Side) -> tuple[Floats, Floats]:
+    """p of each column: of its values, and of which rows have one; NaN where no image differs. The rows of both sides
+    agree."""
+    a, b = before.values, after.values
+    differences = by_image(b, a, before.images)
+    gained = by_image(np.isfinite(b).astype(float), np.isfinite(a).astype(float), before.images)
+    p_has = sign_test((gained > 0).sum(axis=0), (gained < 0).sum(axis=0))
+    return _where_different(_test_of(differences, _binary(a, b)), differences), _where_different(p_has, gained)
+
+
+def _where_different(p: Floats, differences: Floats) -> Floats:
+    """Where no image differs nothing could be shown, whatever the truth: such a test isn't one of the family (Tarone,
+    Biometrics 1990)."""
+    return np.where((np.isfinite(differences) & (differences != 0)).any(axis=0), p, np.nan)
+
+
+def _test_of(differences: Floats, is_binary: NDArray[np.bool_]) -> Floats:
+    p = np.ones(differences.shape[1])
+    if is_binary.any():
+        own = differences[:, is_binary]
+        p[is_binary] = sign_test((own > 0).sum(axis=0), (own < 0).sum(axis=0))
+    if not is_binary.all():
+        p[~is_binary] = signed_rank_test(differences[:, ~is_binary])
+    return p
+
+
+def _unpaired(before: _Side, after: _Side) -> tuple[Floats, Floats]:
+    """As `_paired`, of images of which none need be the same: the test of Mann and Whitney of each image's mean."""
+    a, b = _means(before), _means(after)
+    has_a, has_b = (_means(_Side(np.isfinite(side.values).astype(float), side.images)) for side in (before, after))
+    return _rank_sum_test(a, b), _rank_sum_test(has_a, has_b)
+
+
+def _rank_sum_test(a: Floats, b: Floats) -> Floats:
+    """(images, columns) each -> (columns,); NaN where a side has none, or all values are the same."""
+    from scipy.stats import mannwhitneyu  # here, because it takes half a second to import
+
+    p = np.full(a.shape[1], np.nan)
+    for column in range(a.shape[1]):
+        own = [side[np.isfinite(side[:, column]), column] for side in (a, b)]
+        if all(map(len, own)):
+            both = np.concatenate(own)
+            is_constant = bool(are_equal(both.min(keepdims=True), both.max(keepdims=True)).all())
+            p[column] = np.nan if is_constant else float(mannwhitneyu(*own, method="asymptotic").pvalue)
+    return p
+
+
+def _means(side: _Side) -> Floats:
+    """(images, columns): the mean over an image's rows that have a value."""
+    zeros = np.zeros_like(side.values)
+    return by_image(side.values, zeros, side.images)
+
+
+def _of_whole_sets(
+    before: pd.DataFrame, after: pd.DataFrame, are_same: bool, limits: Mapping[str, Sequence[Limit]], better: Better
+) -> Iterator[Test]:
+    """Values of whole data sets: by the standard deviation over the run's resamples of the images, of the differences
+    where the images are the same (and so the resamples), else of both sides together."""
+    old, new = exact.by_key(before), exact.by_key(after)
+    for key in sorted(old.keys() & new.keys()):
+        a, b = float(old[key]["value"]), float(new[key]["value"])
+        one, two = replicates_of(old[key]["replicates"]), replicates_of(new[key]["replicates"])
+        if not (math.isfinite(a) and math.isfinite(b)) or min(len(one), len(two)) < 2:
+            continue
+        in_pairs = are_same and len(one) == len(two)
+        error = (two - one).std(ddof=1) if in_pairs else math.hypot(one.std(ddof=1), two.std(ddof=1))
+        p = float(normal_test(np.array([b - a]), np.array([error]))[0])
+        name = (*key[:-1], f"{key[-1]}{WHOLE_SET}")
+        found = [_moved(name, limit, a, b, "of the whole set", better) for limit in limits[key[-1]]]
+        finding, is_large = max(found, key=lambda entry: entry[0].size)
+        yield Test(finding, p, is_large)
+
+
+def _statistic(values: Floats, limit: Limit) -> float:
+    has = values[np.isfinite(values)]
+    if not len(has):
+        return math.nan
+    return float(np.mean(has) if limit.statistic == "mean" else np.median(has))
+
+
+def _binary(before: Floats, after: Floats) -> NDArray[np.bool_]:
+    """(columns,) whether all values are 0 or 1."""
+    both = np.concatenate([before, after])
+    return np.asarray(((both == 0) | (both == 1) | ~np.isfinite(both)).all(axis=0))
+
+
+def _check_images(images: int, tests: int, place: Row) -> None:
+    needed = fewest_images(tests)
+    if images < needed:
+        raise BenchError(
+            f"{' '.join(place)} has {images} images to compare, and {needed} are the fewest that could show a change "
+            f"in one of {tests} rows; run more images, or choose fewer methods and metrics."
+        )
+
+
+def _places(rows: pd.DataFrame) -> set[Row]:
+    return {tuple(map(str, place)) for place in rows[PLACE].drop_duplicates().itertuples(index=False)}
+
+
+def _at(rows: pd.DataFrame, place: Row) -> pd.DataFrame:
+    is_there = np.logical_and.reduce(
+        [rows[name].astype(str) == value for name, value in zip(PLACE, place, strict=True)]
+    )
+    return rows[is_there]

@@ -1,0 +1,158 @@
+"""Measure how far the gate's numbers move where nothing changed but the machine: threads, batch size, instruction set.
+
+python scripts/measure_gate_noise.py                                   # the default run, every variation
+python scripts/measure_gate_noise.py metric=all data.size=16           # other settings of the run
+python scripts/measure_gate_noise.py --python other/bin/python         # also another environment, as another torch
+python scripts/measure_gate_noise.py --only "batches of" --only oldest # some variations
+
+A table: of each metric the largest movement of the statistic that its tolerance watches, over all rows of a baseline
+and all variations, and how many of these movements fit into the tolerance. Finished runs are kept in --folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from axiom_bench.gate.baseline import KEY, baseline_of
+from axiom_bench.gate.limits import Limit, tolerance
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "build" / "editable"
+QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
+RUN = """
+import sys
+from axiom_bench.cli.benchmark import compute
+sys.exit(compute(sys.argv[1:])[0])
+"""
+OLD = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A run where nothing changed but the machine, as its environment and settings imitate it."""
+
+    name: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    python: str = sys.executable
+
+
+VARIATIONS = (
+    Variation("1 thread, batches of 32"),  # the reference
+    Variation("the same again"),
+    Variation("2 threads", {"OMP_NUM_THREADS": "2"}),
+    Variation("batches of 1", overrides=("data.batch_size=1",)),
+    Variation("batches of 5", overrides=("data.batch_size=5",)),
+    Variation("batches of 64", overrides=("data.batch_size=64",)),
+    Variation("2 workers, shards of 16", overrides=("data.workers=2", "shard_size=16")),
+    Variation("ablation_memory=1MiB", overrides=("device.ablation_memory=1MiB",)),
+    Variation("ATEN_CPU_CAPABILITY=avx2", {"ATEN_CPU_CAPABILITY": "avx2"}),
+    Variation("ATEN_CPU_CAPABILITY=default", {"ATEN_CPU_CAPABILITY": "default"}),
+    Variation("ONEDNN_MAX_CPU_ISA=AVX2", {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+    Variation("ONEDNN_MAX_CPU_ISA=SSE41", {"ONEDNN_MAX_CPU_ISA": "SSE41"}),
+    Variation("MKL_CBWR=AVX2", {"MKL_CBWR": "AVX2"}),
+    Variation("MKL_CBWR=COMPATIBLE", {"MKL_CBWR": "COMPATIBLE"}),
+    Variation("all three oldest, 2 threads, batches of 5", {**OLD, "OMP_NUM_THREADS": "2"}, ("data.batch_size=5",)),
+)
+
+
+def run(variation: Variation, overrides: Sequence[str], folder: Path) -> Path:
+    """The run folder of a variation; computed where its command hasn't ended there."""
+    name = "".join(letter if letter.isalnum() else "_" for letter in variation.name)
+    done = folder / f"{name}.path"
+    if not done.is_file():
+        # A folder for each: a value doesn't count the number of threads among what decides it.
+        settings = [*QUIET, *overrides, *variation.overrides, f"results={folder / 'runs'}", f"run={name}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE), **variation.environment}
+        command = [variation.python, "-c", RUN, *settings]
+        process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if process.returncode:
+            raise SystemExit(f"{variation.name} failed:\n{process.stdout[-3000:]}")
+        (manifest,) = (folder / "runs").glob(f"*/{name}/manifest.json")
+        done.write_text(str(manifest.parent))
+    return Path(done.read_text())
+
+
+def moved(reference: pd.DataFrame, other: pd.DataFrame) -> Iterator[tuple[str, Limit, float, float]]:
+    """(metric, limit, movement, movement over what the limit allows) of each row and limit of two baselines.
+
+    Raises SystemExit where the rows, their n or their statuses aren't the same: that is no noise.
+    """
+    keys = list(KEY)
+    both = reference.merge(other, on=keys, how="outer", suffixes=("", "_other"), indicator=True)
+    different = both[(both["_merge"] != "both") | (both["statuses"] != both["statuses_other"])]
+    if len(different):
+        raise SystemExit(f"not the same rows and statuses:\n{different[[*keys, 'statuses', 'statuses_other']]}")
+    for row in both.to_dict("records"):
+        for limit in tolerance(str(row["tolerance"]), str(row["metric"])):
+            before, after = float(row[limit.statistic]), float(row[f"{limit.statistic}_other"])
+            if math.isfinite(before) and math.isfinite(after):
+                yield str(row["metric"]), limit, abs(after - before), abs(after - before) / limit.allowed(before)
+
+
+def table(reference: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> str:
+    """Markdown: of each metric the largest movement, the movement nearest to its tolerance, and where that was."""
+    movements = pd.DataFrame(
+        [(name, *entry) for name, other in others.items() for entry in moved(reference, other)],
+        columns=["variation", "metric", "limit", "movement", "share"],
+    )
+    lines = [
+        "| metric | tolerance | largest movement | of what the tolerance allows | in |",
+        "|:---|---:|---:|---:|:---|",
+    ]
+    for metric, rows in movements.groupby("metric"):
+        worst = rows.sort_values("share").to_dict("records")[-1]
+        limit, share = worst["limit"], f"{100 * worst['share']:.2g} %"
+        where, rule = worst["variation"] if worst["share"] else "", f"{limit.statistic} {limit}"
+        lines.append(f"| {metric} | {rule} | {rows['movement'].max():.2g} | {share} | {where} |")
+    return "\n".join(lines)
+
+
+def by_variation(reference: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> str:
+    """Markdown: of each variation the movement that is nearest to its tolerance."""
+    lines = ["| variation | nearest to its tolerance | of what it allows |", "|:---|:---|---:|"]
+    for name, other in others.items():
+        metric, _, _, share = max(moved(reference, other), key=lambda entry: entry[-1])
+        lines.append(f"| {name} | {metric if share else 'nothing moved'} | {100 * share:.2g} % |")
+    return "\n".join(lines)
+
+
+def _versions(python: str) -> str:
+    """What another environment's interpreter has, as "torch 2.6.0"."""
+    command = [python, "-c", "import torch; print('torch', torch.__version__)"]
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs all variations, prints two tables."""
+    parser = argparse.ArgumentParser(description="Measure how far the gate's numbers move with the machine.")
+    parser.add_argument("--folder", type=Path, help="of the runs; default: a temporary one, deleted at the end")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="variations whose name has this text")
+    parser.add_argument("--python", action="append", default=[], metavar="FILE", help="of another environment")
+    options, overrides = parser.parse_known_args(argv)
+    chosen = [entry for entry in VARIATIONS[1:] if not options.only or any(text in entry.name for text in options.only)]
+    variations = [VARIATIONS[0], *chosen, *(Variation(_versions(python), python=python) for python in options.python)]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(options.folder or temporary).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        tables = {}
+        for variation in variations:
+            tables[variation.name] = baseline_of(run(variation, overrides, folder))
+            print(f"done: {variation.name}", file=sys.stderr, flush=True)
+    reference = tables.pop(VARIATIONS[0].name)
+    print(table(reference, tables), by_variation(reference, tables), sep="\n\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The pytest plugin as a team uses it: their own method and metric in a folder of their own, run by pytest."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from axiom_bench.cli.gated import Gated
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.run.job import chosen
+from axiom_bench.run.sweep import configuration
+
+PLUGIN = "axiom_bench.cli.pytest_plugin"
+MODULE = """\
+def my_cam(trace, factor=1.0):
+    return factor * trace.gradients.mean((2, 3), keepdim=True)
+
+
+def my_metric(explanation):
+    return explanation.heatmap.mean((1, 2))
+"""
+TESTS = """\
+METRICS = ["conservation_error", {"_target_": "my_pkg.my_metric", "tolerance": "mean:0.001", "better": "lower"}]
+SMALL = {"model": "scenes_vgg", "metrics": METRICS, "settings": ["data.size=2"]}
+
+
+def test_holds(axiom_gate):
+    result = axiom_gate("my_pkg.my_cam", baseline="baselines/holds.csv", **SMALL)
+    assert len(result.rows) == 2
+
+
+def test_moves(axiom_gate):
+    axiom_gate({"my_cam": {"_target_": "my_pkg.my_cam", "params": {"factor": FACTOR}}},
+               baseline="baselines/moves.csv", **SMALL)
+
+
+def test_absent(axiom_gate):
+    axiom_gate("my_pkg.my_cam", baseline="baselines/ABSENT.csv", **SMALL)
+
+
+def test_mistaken(axiom_gate):
+    axiom_gate("my_pkg.my_cma", baseline="baselines/holds.csv", **SMALL)
+"""
+
+
+def run_pytest(folder: Path, *arguments: str) -> str:
+    """What pytest prints. The plugin is named where this environment was installed before it had an entry point."""
+    named = [] if "axiom_bench" in {entry.name for entry in entry_points(group="pytest11")} else ["-p", PLUGIN]
+    command = [sys.executable, "-m", "pytest", "-q", *named, "-p", "no:randomly", *arguments]
+    process = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False)
+    assert process.returncode in (0, 1), process.stdout + process.stderr
+    return process.stdout
+
+
+def test_a_team_s_gate(tmp_path: Path) -> None:
+    """Written by --axiom-update, held, moved by a change of the method, missing, mistaken; by two workers at once."""
+    (tmp_path / "my_pkg.py").write_text(MODULE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\nfilterwarnings = error\n")
+    file = tmp_path / "test_my_cam.py"
+    file.write_text(TESTS.replace("FACTOR", "1.0"))
+    (tmp_path / "sub").mkdir()
+    written = run_pytest(tmp_path, "--axiom-update", "--axiom-reason", "first", "-k", "holds or moves", "-n", "2")
+    assert "2 passed" in written
+    assert set(re.findall(r"baseline written: .*/(\w+\.csv)", written)) == {"holds.csv", "moves.csv"}
+    text = (tmp_path / "baselines" / "holds.csv").read_text()
+    assert re.search(r"^# history: \S+( at commit \w+)?: first$", text, re.MULTILINE)
+
+    file.write_text(TESTS.replace("FACTOR", "1.01"))
+    again = run_pytest(tmp_path)
+    assert "3 failed, 1 passed" in again
+    assert "scenes_vgg features.13 scenes my_cam conservation_error: median was" in again
+    assert "pytest --axiom-update --axiom-reason 'why' 'test_my_cam.py::test_moves'" in again
+    assert re.search(r"There is no baseline \S+ABSENT\.csv; write it with: pytest --axiom-update", again)
+    assert "my_cma" in again
+    assert "Traceback" not in again
+    assert (tmp_path / "baselines" / "holds.csv").read_text() == text, "only --axiom-update writes"
+
+
+def test_the_entry_point_of_the_project() -> None:
+    """pytest finds the plugin of an installed wheel by it, and nobody else needs pytest."""
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert f'[project.entry-points.pytest11]\naxiom_bench = "{PLUGIN}"' in project
+    others = [path for path in (Path(__file__).parents[2] / "bench").rglob("*.py")
+              if re.search(r"^\s*(import|from) pytest\b", path.read_text(), re.MULTILINE)]  # fmt: skip
+    assert [path.name for path in others] == ["pytest_plugin.py"]
+
+
+def test_it_imports_nothing_heavy() -> None:
+    """Every pytest of an environment imports it, whether or not a test uses it."""
+    code = (
+        f"import sys, {PLUGIN}; print([name for name in ('torch', 'pandas', 'numpy', 'hydra') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+PLUGINS: dict[str, Any] = {
+    "a name": ("grad_cam", {"grad_cam": plugins.load("method", "grad_cam").target}),
+    "a path": ("my_pkg.my_cam", {"my_cam": "my_pkg.my_cam"}),
+    "several": (["xgrad_cam", "my_pkg.my_cam"], {"xgrad_cam": None, "my_cam": "my_pkg.my_cam"}),
+    "named": ({"mine": "my_pkg.my_cam"}, {"mine": "my_pkg.my_cam"}),
+    "with quotes": ({"mine": {"_target_": "my_pkg.my_cam", "title": "it's {mine}: 'a', b"}}, {"mine": "my_pkg.my_cam"}),
+}
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_the_settings_of_a_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_pkg.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_pkg", raising=False)
+    methods, expected = PLUGINS[name]
+    config = configuration(Gated(methods, metrics=["box_iou"], model="scenes_vgg", settings=["data.size=2"]).overrides)
+    assert set(config["method"]) == set(expected)
+    assert [metric.name for metric in chosen("metric", config)] == ["box_iou"]
+    assert config["data"]["size"] == 2
+    for method, target in expected.items():
+        assert target is None or config["method"][method]["_target_"] == target
+    if name == "with quotes":
+        assert config["method"]["mine"]["title"] == "it's {mine}: 'a', b"
+    sys.modules.pop("my_pkg", None)
+
+
+@pytest.mark.parametrize("methods", [lambda trace: trace, 5, [{"params": {}}], ["a.cam", "b.cam"], {"mine": None}])
+def test_what_names_no_method(methods: Any) -> None:
+    with pytest.raises(BenchError):
+        _ = Gated(methods).overrides

@@ -1,0 +1,180 @@
+"""A baseline from a stranger is data: whatever is in it, the gate answers in one sentence, or compares it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from axiom_bench.cli.main import main
+from axiom_bench.errors import BenchError
+from axiom_bench.gate import Comparison, gate, text, write_baseline
+from axiom_bench.gate.by_image import path_of
+
+HEADER = "model,layer,data,method,metric,n,mean,median,statuses,tolerance\n"
+
+
+def row(**changes: str) -> str:
+    cells = {
+        "model": "one", "layer": "last", "data": "scenes", "method": "grad_cam", "metric": "error", "n": "39",
+        "mean": "0.5", "median": "0.5", "statuses": "ok:39 zero_map:1", "tolerance": "median:0.5%",
+    }  # fmt: skip
+    return ",".join((cells | changes).values()) + "\n"
+
+
+CELLS = {
+    "formula": {"method": "=HYPERLINK(1)"},
+    "formula by plus": {"model": "+1"},
+    "formula by minus": {"model": "-1"},
+    "formula by at": {"metric": "@SUM(A1)"},
+    "formula behind a tab": {"method": "\t=1"},
+    "escape of a terminal": {"method": "\x1b[2Jgrad_cam"},
+    "two lines": {"method": '"a\nb"'},
+    "right to left": {"method": "\u202egrad_cam"},
+    "empty name": {"method": ""},
+    "long name": {"method": "a" * 201},
+    "field of a megabyte": {"method": "a" * 2**20},
+    "infinite": {"mean": "inf"},
+    "minus infinite": {"median": "-1e999"},
+    "n below zero": {"n": "-1"},
+    "n of 5,000 digits": {"n": "9" * 5000},
+    "n is NaN": {"n": "nan"},
+    "n in other digits": {"n": "\u00b2"},
+    "a number with code": {"mean": "__import__('os')"},
+    "statuses": {"statuses": "ok:1;rm"},
+    "tolerance": {"tolerance": "median:1e999%"},
+    "huge tolerance": {"tolerance": "median:" + "9" * 400},
+    "tolerances without end": {"tolerance": "mean:1% " * 10000},
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_that_no_baseline_has_is_one_sentence(
+    make_run: Any, records: pd.DataFrame, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "b.csv"
+    file.write_text("# experiment: quick\n" + HEADER + row(**CELLS[name]))
+    result = gate(make_run(records), file)
+    assert result.exit_code == 2
+    (line,) = result.lines
+    assert re.search(r"is damaged at row \d", line)
+    assert line.isprintable()
+    assert len(line) < 1000
+
+
+FILES = {
+    "missing column": (HEADER + row()).replace("n,mean", "mean", 1).encode(),
+    "column twice": (HEADER.replace("layer", "model") + row()).encode(),
+    "other encoding": (HEADER + row(method="caf\u00e9")).encode("latin-1"),
+    "UTF-16": (HEADER + row()).encode("utf-16"),
+    "NUL": (HEADER + row(method="a\0b")).encode(),
+    "binary": bytes(range(256)),
+    "no rows": HEADER.encode(),
+    "a quote that doesn't end": (HEADER + '"' + row()).encode(),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_baseline_is_one_sentence(
+    make_run: Any, records: pd.DataFrame, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "b.csv"
+    file.write_bytes(FILES[name])
+    result = gate(make_run(records), file)
+    assert result.exit_code == 2
+    assert len(result.lines) == 1
+    assert "damaged" in result.conclusion or "can't be read" in result.conclusion
+
+
+def test_a_nan_is_no_number_that_holds(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    """Nor is a huge one, whose relative tolerance would allow anything if it were infinite."""
+    run = make_run(records)
+    baseline = write_baseline(run, tmp_path / "b.csv")
+    lines = baseline.read_text().splitlines(keepends=True)
+    for cell in ("nan", "1e308", ""):
+        parts = lines[-1].split(",")
+        baseline.write_text("".join([*lines[:-1], ",".join([*parts[:6], cell, cell, *parts[8:]])]))
+        result = gate(run, baseline)
+        assert result.exit_code == 1
+        assert len(result.lines) == 2
+
+
+def test_a_byte_order_mark_is_none_of_the_text(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    run = make_run(records)
+    baseline = write_baseline(run, tmp_path / "b.csv")
+    baseline.write_bytes(b"\xef\xbb\xbf" + baseline.read_bytes().replace(b"\n", b"\r\n"))
+    assert gate(run, baseline).exit_code == 0
+
+
+def test_a_hundred_megabytes_are_not_read(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    file = tmp_path / "b.csv"
+    with file.open("wb") as sparse:
+        sparse.truncate(100 * 2**20)
+    assert "larger than 32 MiB" in gate(make_run(records), file).conclusion
+
+
+def test_a_pipe_or_folder_is_no_baseline(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    """Reading a pipe that nobody writes to would wait without end."""
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "is no file" in gate(make_run(records), tmp_path / "pipe.csv").conclusion
+    (tmp_path / "folder.csv").mkdir()
+    assert "is no file" in gate(make_run(records), tmp_path / "folder.csv").conclusion
+
+
+def test_a_header_that_is_a_command_stays_text(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    file = tmp_path / "b.csv"
+    file.write_text(f"# ::set-output name=x: y\x1b[2J\n# experiment: {'x' * 10**5}\n" + HEADER + row())
+    result = gate(make_run(records), file)
+    assert result.exit_code == 2
+    assert result.conclusion.isprintable()
+    assert len(result.conclusion) < 2000
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "text", "link"])
+def test_damaged_values_by_image_are_one_sentence(
+    make_run: Any, records: pd.DataFrame, tmp_path: Path, damage: str
+) -> None:
+    run = make_run(records)
+    baseline = write_baseline(run, tmp_path / "b.csv", sampled=True)
+    file = path_of(baseline)
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    file.unlink()
+    if damage == "link":
+        file.symlink_to("/dev/zero")
+    else:
+        file.write_bytes({"flip": bytes(content), "cut": bytes(content[:100]), "text": b"values"}[damage])
+    result = gate(run, baseline, Comparison(sampled=True))
+    assert result.exit_code == 2
+    assert len(result.lines) == 1
+
+
+@pytest.mark.parametrize("name", ["=1+1", "-x", "@x", "a\nb", "a" * 300])
+def test_no_baseline_is_written_that_could_not_be_read(
+    make_run: Any, records: pd.DataFrame, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "b.csv"
+    with pytest.raises(BenchError, match="the method "):
+        write_baseline(make_run(records.replace({"method": {"uniform": name}})), file, sampled=True)
+    assert not list(tmp_path.glob("b*"))
+
+
+def test_names_that_are_no_formula_may_be_written(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    """`-` alone is the method of a value of the layer."""
+    names = {"uniform": "-", "grad_cam": "grad_cam@torchcam", "xgrad_cam": 'caf\u00e9, "quoted"'}
+    run = make_run(records.replace({"method": names}))
+    assert gate(run, write_baseline(run, tmp_path / "b.csv")).exit_code == 0
+    text.check_name("layer", "blocks[-1].norm1")
+
+
+def test_the_command_says_so_in_one_line(
+    make_run: Any, records: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "b.csv").write_text(HEADER + row(method="=1"))
+    assert main(["gate", str(make_run(records)), "--baseline", str(tmp_path / "b.csv")]) == 2
+    assert capsys.readouterr().out.count("\n") == 1

@@ -1,0 +1,229 @@
+"""The files that people and CI services read: Markdown, JUnit and JSON; better told from worse; the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from axiom_bench.cli.main import main
+from axiom_bench.gate import Comparison, GateResult, gate, json_text, junit_xml, markdown, write_baseline
+from axiom_bench.records import store
+from axiom_bench.records.gallery import SCHEMA
+
+BETTER = {"error": "lower", "iou": "higher", "drop": "none"}
+METRICS = {name: {"title": name, "tolerance": "mean:0.01", "better": better} for name, better in BETTER.items()}
+
+
+def shifted(records: pd.DataFrame, **by: float) -> pd.DataFrame:
+    """XGrad-CAM's values of these metrics, moved."""
+    moved = records.copy()
+    for metric, step in by.items():
+        moved.loc[(moved["method"] == "xgrad_cam") & (moved["metric"] == metric), "value"] += step
+    return moved
+
+
+@pytest.fixture
+def runs(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> tuple[Path, Path]:
+    """A baseline with values by image, and a run in which one metric is worse, one better, and one without a direction
+    moved."""
+    before = make_run(records, metrics=METRICS)
+    return write_baseline(before, tmp_path / "b.csv", sampled=True), make_run(
+        shifted(records, error=0.1, iou=0.2, drop=0.3), metrics=METRICS
+    )
+
+
+def test_better_is_told_from_worse(runs: tuple[Path, Path]) -> None:
+    baseline, run = runs
+    result = gate(run, baseline)
+    verdicts = {finding.row[-1]: finding.verdict for finding in result.findings}
+    assert verdicts == {"error": "worse", "iou": "better", "drop": "changed"}
+    assert result.conclusion.startswith("Moved: 6 differences from")
+    assert "2 worse, 2 better, 2 changed" in result.conclusion
+    assert all(line.endswith(("which is worse.", "which is better.", "allowed 0.01).")) for line in result.lines[:-1])
+
+
+@pytest.mark.parametrize(("step", "code"), [(0.2, 0), (-0.2, 1)])
+def test_improvements_alone_may_be_allowed(
+    make_run: Any, records: pd.DataFrame, tmp_path: Path, step: float, code: int
+):
+    baseline = write_baseline(make_run(records, metrics=METRICS), tmp_path / "b.csv")
+    run = make_run(shifted(records, iou=step), metrics=METRICS)
+    assert gate(run, baseline).exit_code == 1, "two-sided unless allowed"
+    assert gate(run, baseline, Comparison(allow_improvements=True)).exit_code == code
+    assert gate(run, baseline).conclusion.startswith("An improvement that is not yet in" if code == 0 else "Moved")
+
+
+def gallery(folder: Path, ids: list[str], grey: int) -> None:
+    """A gallery of one model and method in which every map has one grey."""
+
+    def webp(mode: str, value: Any) -> bytes:
+        buffer = io.BytesIO()
+        Image.new(mode, (8, 6), value).save(buffer, "WEBP", lossless=True)
+        return buffer.getvalue()
+
+    entry = dict.fromkeys(SCHEMA.names) | {
+        **{"model": "one", "layer": "last", "data": "scenes", "target_class": 1, "width": 8, "height": 6},
+        **{"picture": webp("RGB", (0, 0, 255)), "methods": ["xgrad_cam"], "maps": [webp("L", grey)], "boxes": []},
+    }
+    table = pa.Table.from_pylist([{**entry, "image_id": image} for image in ids], SCHEMA)
+    store.write(folder / "gallery/a.parquet", table, schema=None)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "gallery": ["gallery/a.parquet"]}))
+
+
+def test_the_images_that_moved_most_come_with_their_maps(
+    make_run: Any, records: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after = records.copy()
+    is_there = (after["method"] == "xgrad_cam") & (after["metric"] == "iou") & (after["model"] == "one")
+    for image, step in {"007": 0.9, "003": 0.8, "011": 0.7, "020": 0.6, "030": 0.5}.items():
+        after.loc[is_there & (after["image_id"] == image), "value"] += step
+    before, run = make_run(records, metrics=METRICS), make_run(after, metrics=METRICS)
+    gallery(before, ["003", "030"], 0)
+    gallery(run, ["003", "030"], 255)
+    baseline = write_baseline(before, tmp_path / "b.csv")
+    page = tmp_path / "out dir/gate.md"
+    assert main(["gate", str(run), "--baseline", str(baseline), "--against", str(before), "--markdown", str(page)]) == 1
+    text = page.read_text()
+    assert re.findall(r"^\| `(\d+)` \|", text, re.MULTILINE) == ["007", "003", "011", "020", "030"]
+    addresses = re.findall(r"!\[\]\(([^)]+)\)", text)
+    assert len(addresses) == 6, "of the two images in both galleries: the image, its map before and after"
+    pictures = [np.asarray(Image.open(page.parent / address)) for address in addresses]
+    assert {picture.shape for picture in pictures} == {(6, 8, 3)}
+    assert pictures[2].mean() > pictures[1].mean() + 50, "a map of 1 everywhere is bright, one of 0 is dark"
+
+
+def test_without_maps_the_values_are_still_there(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    baseline, run = runs
+    text = markdown(gate(run, baseline), {})
+    assert "### Images that moved most" in text
+    assert "![](" not in text
+    assert "**worse**" in text
+    assert text.index("**worse**") < text.index("| better |"), "the worst first"
+
+
+def test_a_damaged_gallery_only_loses_the_maps(runs: tuple[Path, Path], make_run: Any) -> None:
+    baseline, run = runs
+    gallery(run, ["003"], 1)
+    (run / "gallery/a.parquet").write_bytes(b"no parquet")
+    assert gate(run, baseline).exit_code == 1
+
+
+def test_the_job_s_summary_on_github_has_no_pictures(
+    runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline, run = runs
+    summary = tmp_path / "summary"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    main(["gate", str(run), "--baseline", str(baseline), "--markdown", str(tmp_path / "gate.md")])
+    assert summary.read_text().startswith("before\n## The gate moved\n")
+    assert "![](" not in summary.read_text()
+
+
+def test_json_has_every_finding_and_is_strict(runs: tuple[Path, Path], make_run: Any, records: pd.DataFrame) -> None:
+    baseline, _ = runs
+    after = records.copy()
+    after.loc[(after["method"] == "xgrad_cam") & (after["metric"] == "iou"), ["value", "status"]] = [np.nan, "zero_map"]
+    result = gate(make_run(after, metrics=METRICS), baseline)
+    content = json.loads(json_text(result), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert {key: content[key] for key in ("format", "exit_code", "verdict", "rows_compared")} == {
+        "format": 1, "exit_code": 1, "verdict": "moved", "rows_compared": 18,
+    }  # fmt: skip
+    assert [entry["sentence"] for entry in content["findings"]] == [finding.line for finding in result.findings]
+    (mean,) = [entry for entry in content["findings"] if entry["what"] == "mean" and entry["model"] == "one"]
+    assert (mean["method"], mean["metric"], mean["after"]) == ("xgrad_cam", "iou", None)
+
+
+SUITE = {"name", "package", "id", "tests", "failures", "errors", "time", "hostname", "timestamp"}
+
+
+def check_junit(result: GateResult) -> ElementTree.Element:
+    """What the schema of Ant's JUnit task asks for: attributes, the order of elements, and counts that are true."""
+    root = ElementTree.fromstring(junit_xml(result))
+    assert root.tag == "testsuites"
+    for suite in root:
+        assert set(suite.attrib) == SUITE
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.attrib["timestamp"])
+        tags = [child.tag for child in suite]
+        cases = suite.findall("testcase")
+        assert tags == ["properties", *["testcase"] * len(cases), "system-out", "system-err"]
+        assert all(set(case.attrib) == {"name", "classname", "time"} for case in cases)
+        assert all(child.tag in ("failure", "error") for case in cases for child in case)
+        counts = [len(suite.findall(f"testcase{kind}")) for kind in ("", "/failure", "/error")]
+        assert counts == [int(suite.attrib[name]) for name in ("tests", "failures", "errors")]
+    return root
+
+
+def test_junit_has_a_test_for_each_row(runs: tuple[Path, Path], make_run: Any, records: pd.DataFrame) -> None:
+    baseline, run = runs
+    root = check_junit(gate(run, baseline))
+    assert len(root.findall("testsuite/testcase")) == 18
+    failed = [case for case in root.findall("testsuite/testcase") if case.find("failure") is not None]
+    assert sorted({case.attrib["name"] for case in failed}) == ["drop", "error", "iou"]
+    assert not check_junit(gate(make_run(records, metrics=METRICS), baseline)).findall("testsuite/testcase/failure")
+    (error,) = check_junit(gate(run, baseline.with_name("none.csv"))).findall("testsuite/testcase/error")
+    assert error.attrib["message"].startswith("Can't compare: there is no baseline")
+    gone = gate(make_run(records[records["method"] != "uniform"], metrics=METRICS), baseline)
+    assert "method uniform" in [case.attrib["name"] for case in check_junit(gone).findall("testsuite/testcase")]
+
+
+HOSTILE = (
+    "a|b<script>x</script>\x07",
+    "]]>&\"'",
+    "::error::x",
+    "[x](http://evil) @all `c`",
+    "\ud800 lone",
+    "\u202eright",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_of_a_run_are_escaped(make_run: Any, records: pd.DataFrame, tmp_path: Path, name: str) -> None:
+    """A run folder may be a stranger's: its names reach the terminal, XML and Markdown as text."""
+    name = name.encode("utf-8", "replace").decode()
+    baseline = write_baseline(make_run(records, metrics=METRICS), tmp_path / "b.csv")
+    result = gate(make_run(records.replace({"method": {"uniform": name}}), metrics=METRICS), baseline)
+    assert result.exit_code == 1
+    for line in result.lines:
+        assert line.isprintable()
+        assert not line.startswith(("::", "##["))
+    check_junit(result)
+    json.loads(json_text(result))
+    text = markdown(result, {})
+    outside_code = re.sub(r"`[^`\n]*`", "", text)
+    assert not re.search(r"<|(?<!\\)\]\(|@(?!\u200b)|(?<![\\:])://", outside_code)
+    cells = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")}
+    assert cells == {9}, "no name ends a cell"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--reason", "x"], "add --write"),
+        (["--run-time", "50%"], "add --write"),
+        (["--min-effect", "iou"], "METRIC=RULE"),
+        (["--write", "--json", "x"], "--write compares nothing"),
+    ],
+)
+def test_arguments_that_do_not_go_together(
+    runs: tuple[Path, Path], arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline, run = runs
+    assert main(["gate", str(run), "--baseline", str(baseline), *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_min_effect_without_sampled_is_refused(runs: tuple[Path, Path]) -> None:
+    baseline, run = runs
+    assert "add --sampled" in gate(run, baseline, Comparison(min_effect={"iou": "mean:1"})).conclusion
