@@ -144,7 +144,8 @@ def predicted_smooth_mprt(sample: Sample, _: Values) -> Values:
 
     def mean_map(model: nn.Module | None) -> Tensor:
         noisy = [images + draws.randn(*images.shape) * spread for _ in range(SMOOTHED - 1)]
-        return sum(_raw_maps(sample, torch.as_tensor(each).float(), model) for each in (*noisy, images)) / SMOOTHED
+        maps = [_raw_maps(sample, torch.as_tensor(each).float(), model) for each in (*noisy, images)]
+        return torch.stack(maps).mean(0)
 
     trained = mean_map(None)
     mean_map(None)  # of a check of the unchanged network, which isn't returned

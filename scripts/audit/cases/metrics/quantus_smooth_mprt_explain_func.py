@@ -6,7 +6,7 @@ import numpy as np
 import quantus
 from torch import nn
 
-calls = []
+calls: list[int] = []
 
 
 def explain(model, inputs, targets, **_):
