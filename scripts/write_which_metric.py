@@ -241,7 +241,7 @@ def _agreement_section(runs: Sequence[Judged]) -> Iterator[str]:
                 continue
             if not rows:
                 continue
-            yield f"### `{judged.name}`, `{own.setting.model}`\n"
+            yield f"### `{judged.name}`, `{own.setting.model}` on `{own.setting.data}`\n"
             rows.sort(key=lambda row: -row["alpha"])
             controls = own.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
             header = ("Metric", "Methods", "Images", "Alpha", "n for tau 0.9", "Best control")
