@@ -42,7 +42,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 
 def test_the_experiments_are_these():
-    assert EXPERIMENTS == ["layers", "methods", "paper", "paper_two_classes", "quick", "real", "voc"]
+    assert EXPERIMENTS == ["layers", "methods", "paper", "paper_two_classes", "planted", "quick", "real", "voc"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
