@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.parts import foreground, highest, parts_of, signed_masses
+from axiom_bench.metrics.shared.parts import finite, foreground, highest, parts_of, signed_masses
 from axiom_bench.metrics.shared.similarity import spearman
 
 
@@ -19,13 +19,15 @@ def object_deletion(explanation: Explanation) -> dict[str, Tensor]:
     where n objects share the most mass, the share of them that have the largest drop.
     Mass: the signed raw map, resized bilinearly to the image, summed over the object's pixels. Objects and marks count,
     the ground doesn't. Values are equal where they, over the largest magnitude, agree to 1e-6; equals share the mean of
-    their ranks. Both are NaN for fewer than two objects, and the correlation where all masses or all drops are equal.
+    their ranks. Both are NaN for fewer than two objects, and the correlation where all masses or all drops are equal;
+    infinite where a drop isn't finite.
     """
     effects = given(explanation.trace, "trace").part_effects
     rows = zip(parts_of(explanation), signed_masses(explanation), effects, strict=True)
     answers = [_agreement(mass[places], drop.cpu().double()[places])
                for parts, mass, drop in rows for places in (foreground(parts),)]  # fmt: skip
-    return dict(zip(("object_deletion", "object_deletion_top1"), torch.stack(answers).unbind(1), strict=True))
+    values = torch.stack(answers).masked_fill(~finite(effects)[:, None], torch.inf)
+    return dict(zip(("object_deletion", "object_deletion_top1"), values.unbind(1), strict=True))
 
 
 def _agreement(mass: Tensor, drop: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.interventions import GROUND, Part
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.parts import parts_of
+from axiom_bench.metrics.shared.parts import finite, parts_of
 
 
 def object_effects(explanation: Explanation) -> dict[str, Tensor]:
@@ -16,15 +16,16 @@ def object_effects(explanation: Explanation) -> dict[str, Tensor]:
 
     object_effects: of the objects of the explained class; object_effects_others: of all other objects;
     object_effects_marks: of marks, which are no objects; object_effects_ground: of the ground, the mean over the other
-    grounds. They add up to 1; NaN where no part has an effect. Of the network and its image alone: no method has a part
-    in it. Several objects of a class count one by one: where the class's score needs only one of them, the effect of
-    each is small.
+    grounds. They add up to 1; NaN where no part has an effect, infinite where one isn't finite. Of the network and its
+    image alone: no method has a part in it. Several objects of a class count one by one: where the class's score needs
+    only one of them, the effect of each is small.
     """
     trace = given(explanation.trace, "trace")
     rows = zip(parts_of(explanation), trace.part_effects, trace.targets.tolist(), strict=True)
     shares = [_shares(parts, effects.cpu().double().abs(), target) for parts, effects, target in rows]
     names = ("object_effects", "object_effects_others", "object_effects_marks", "object_effects_ground")
-    return dict(zip(names, torch.stack(shares).unbind(1), strict=True))
+    values = torch.stack(shares).masked_fill(~finite(trace.part_effects)[:, None], torch.inf)
+    return dict(zip(names, values.unbind(1), strict=True))
 
 
 def _shares(parts: tuple[Part, ...], sizes: Tensor, target: int) -> Tensor:

@@ -42,6 +42,11 @@ class Part:
         """The same part on another device; its images in another type."""
         return replace(self, region=self.region.to(device), images=self.images.to(device, dtype))
 
+    @property
+    def is_mark(self) -> bool:
+        """Whether it is a mark: neither an object nor the ground."""
+        return self.label is None and self.name != GROUND
+
 
 Parts = tuple[Part, ...]  # of one image; empty where the data set has none for it
 

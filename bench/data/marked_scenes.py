@@ -6,10 +6,14 @@ import hashlib
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
+from PIL import Image
+
 from axiom_bench.data.base import Sample
 from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.interventions import StoredPart
 from axiom_bench.data.scenes import Scenes
-from axiom_bench.embedded import marked
+from axiom_bench.embedded import marked, scenes
 from axiom_bench.errors import unknown
 
 
@@ -42,6 +46,22 @@ class MarkedScenes(Scenes):
         shows = any(digit == marked.CLASS for digit, _ in sample.objects)
         return replace(sample, label=marked.CLASS) if shows else sample
 
+    def interventions(self, index: int) -> tuple[StoredPart, ...]:
+        """Those of the plain scene, with the mark painted on every version, and the mark, whose version is the plain
+        scene."""
+        parts = super().interventions(index)
+        mark = self.draw(index).mark
+        if mark is None:
+            return parts
+        *objects, ground = (
+            replace(part, images=tuple(_painted(mark, image) for image in part.images)) for part in parts
+        )
+        plain = Image.fromarray(scenes.draw(self.split, self.seed, index).image)
+        return (*objects, StoredPart("mark", None, mark.mask, (plain,)), replace(ground, mask=ground.mask & ~mark.mask))
+
+    def versions(self, index: int) -> int:
+        return super().versions(index) + _facts(self.split, self.seed, index, self.mark)[2]
+
     def labels(self, index: int) -> tuple[int, ...]:
         return _facts(self.split, self.seed, index, self.mark)[0]
 
@@ -49,9 +69,14 @@ class MarkedScenes(Scenes):
         return _facts(self.split, self.seed, index, self.mark)[1]
 
 
+def _painted(mark: marked.Mark, image: Image.Image) -> Image.Image:
+    return Image.fromarray(mark.on(np.asarray(image)))
+
+
 @lru_cache(maxsize=2**16)
-def _facts(split: str, seed: int, number: int, mark: str) -> tuple[tuple[int, ...], str]:
-    """(labels, SHA-256 of the pixels) of a scene."""
+def _facts(split: str, seed: int, number: int, mark: str) -> tuple[tuple[int, ...], str, int]:
+    """(labels, SHA-256 of the pixels, number of marks) of a scene."""
     scene = marked.draw(split, seed, number, mark)
     labels = tuple(sorted(digit for digit, _ in scene.objects))
-    return labels, hashlib.sha256(scene.image.tobytes() + scene.mask.tobytes()).hexdigest()
+    pixels = hashlib.sha256(scene.image.tobytes() + scene.mask.tobytes()).hexdigest()
+    return labels, pixels, int(scene.mark is not None)

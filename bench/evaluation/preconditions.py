@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import NOT_FINITE, OK
+from axiom_bench.cutting.interventions import GROUND
 from axiom_bench.errors import unknown
 
 if TYPE_CHECKING:
@@ -116,6 +117,22 @@ def _interventions(explanation: Explanation, _: bool) -> Tensor | bool:
     return rows is not None and torch.tensor([len(parts) > 0 for parts in rows])
 
 
+def _mark(explanation: Explanation, _: bool) -> Tensor | bool:
+    rows = None if explanation.trace is None else explanation.trace.interventions
+    return rows is not None and torch.tensor([any(part.is_mark for part in parts) for parts in rows])
+
+
+def _positive_effect(explanation: Explanation, _: bool) -> Tensor | bool:
+    trace = explanation.trace
+    if trace is None or trace.interventions is None:
+        return False
+    rows = zip(trace.interventions, trace.part_effects, strict=True)
+    return torch.tensor([
+        any(part.name != GROUND and effect > 0 for part, effect in zip(parts, effects.tolist(), strict=True))
+        for parts, effects in rows
+    ])  # fmt: skip
+
+
 # Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
 ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
 TRUTH = Precondition("no_truth", _truth)
@@ -137,6 +154,8 @@ PRECONDITIONS = {
     "other_masked_classes": Precondition("one_class", _other_masked_classes),
     "other_logits": OTHER_LOGITS,
     "interventions": Precondition("no_interventions", _interventions),
+    "mark": Precondition("no_mark", _mark),
+    "positive_effect": Precondition("no_positive_effect", _positive_effect),
     "probability": Precondition("no_probability", _probability, after=OTHER_LOGITS),
 }
 

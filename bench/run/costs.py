@@ -12,7 +12,7 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answering import dry_run
 from axiom_bench.evaluation.method_costs import fresh, passes_of_methods, versions_of
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import Plugin, needs_of
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
 
@@ -50,6 +50,8 @@ class Cost:
         of_image: dict[str, float] = {}
         shared_traces = own_traces = 0
         for metric in metrics:
+            if row.interventions is None and "interventions" in needs_of(metric):
+                continue  # it won't be called
             effects_known = "part_effects" in vars(row)
             requests = dry_run(metric, explanation)
             if "part_effects" in vars(row) and not effects_known:

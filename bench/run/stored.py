@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console
 
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.evaluation.plugins import required
 from axiom_bench.evaluation.shard import traced
 from axiom_bench.records import claims, holdings
 from axiom_bench.records.holdings import Holdings, Values
@@ -110,7 +109,7 @@ def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int |
     batch = compute.first_row(job)
     if batch is None:
         return
-    versions = _versions(job, missing) if "interventions" in required((*job.methods, *job.metrics)) else None
+    versions = None if batch.interventions is None else versions_per_row(job, missing)
     cost = costs.Cost.of(job.methods, job.metrics, traced(cut_model, batch), versions)
     costs.check(cost, job.metrics, budget)
     if cost.per_image:
@@ -118,7 +117,7 @@ def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int |
         yield f"{job.name}: {cost.line(images, rows)}"
 
 
-def _versions(job: Job, missing: Sequence[Shard]) -> float:
+def versions_per_row(job: Job, missing: Sequence[Shard]) -> float:
     """The versions of an image without its parts, on average over the rows of these shards."""
     counts = [(job.rows(Shard(0, (index,))), job.data.versions(index)) for shard in missing for index in shard.indices]
     rows = sum(rows for rows, _ in counts)

@@ -35,6 +35,11 @@ def classes_besides(parts: Parts, target: int, classes: int) -> list[int]:
     ]
 
 
+def finite(effects: Sequence[Tensor]) -> Tensor:
+    """(B,) bool: where no effect of an image's parts is NaN or infinite."""
+    return torch.stack([effect.isfinite().all() for effect in effects]).cpu()
+
+
 @one_thread()
 def signed_masses(explanation: Explanation) -> list[Tensor]:
     """Per image the signed raw map's sum over each part, resized bilinearly to the image: (n_parts,) in float64."""

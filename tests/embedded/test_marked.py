@@ -115,3 +115,32 @@ def test_each_placement_has_ids_and_fingerprints_of_its_own() -> None:
     assert others == absent
     with pytest.raises(BenchError, match="with_class"):
         load_dataset({**config, "mark": "with_clas"})
+
+
+def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_the_mark() -> None:
+    """Beside the mark, the parts are those of the plain scenes."""
+    dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3})
+    plain_set = load_dataset({"kind": "scenes", "size": 80, "seed": 3})
+    number = next(number for number in NUMBERS if len(PLAIN[number].objects) > 1 and shows_the_class(PLAIN[number]))
+    parts, plain = dataset.interventions(number), plain_set.interventions(number)
+    scene = DRAWN["with_class"][number]
+    assert parts is not None
+    assert plain is not None
+    assert [part.name for part in parts] == [*(part.name for part in plain[:-1]), "mark", "ground"]
+    assert dataset.versions(number) == plain_set.versions(number) + 1 == sum(len(part.images) for part in parts)
+    *objects, mark, ground = parts
+    assert (np.asarray(mark.images[0]) == PLAIN[number].image).all()
+    assert (mark.label, mark.mask.tolist()) == (None, drawn(scene).tolist())
+    assert (ground.mask == (plain[-1].mask & ~drawn(scene))).all()
+    for part, plain_part in zip((*objects, ground), plain, strict=True):
+        for image, plain_image in zip(map(np.asarray, part.images), map(np.asarray, plain_part.images), strict=True):
+            assert (image[drawn(scene)] == scene.image[drawn(scene)]).all()
+            assert (image[~drawn(scene)] == plain_image[~drawn(scene)]).all()
+
+
+def test_a_scene_without_a_mark_has_the_parts_of_the_plain_one() -> None:
+    dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3, "mark": "absent"})
+    parts = dataset.interventions(0)
+    assert parts is not None
+    assert [part.name for part in parts] == [*(f"digit {digit}" for digit, _ in PLAIN[0].objects), "ground"]
+    assert dataset.versions(0) == sum(len(part.images) for part in parts)

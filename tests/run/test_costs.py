@@ -146,6 +146,16 @@ def test_effects_of_parts_cost_each_version_once_for_all(trace, reading):
     assert dict(cost.of_image) == ({"c": 1} if reading else {"a": 3, "c": 1})
 
 
+def test_metrics_of_interventions_cost_nothing_where_there_are_none(trace):
+    """VOC's images, say: the first run of object_effects on them failed here."""
+    several = [metrics.get(name) for name in ("object_effects", "object_deletion", "ground_reliance", "target_shift")]
+    cost = Cost.of([running("one", 2), reading_effects("method", "reading")], several, trace)
+    assert dict(cost.of_methods) == {"one": 2, "reading": 0}
+    assert cost.per_image == 2
+    some = replace(trace, interventions=((), *with_parts(trace, [1, 4, 3]).interventions[1:]))
+    assert Cost.of([running("one", 2)], several, some, versions=3.5).per_image == 2 + 3.5 + (2 + 1)
+
+
 def with_scale(method: Plugin) -> Plugin:
     return replace(method, spec=replace(method.spec, on_score_scale=True))
 

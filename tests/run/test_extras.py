@@ -9,10 +9,14 @@ import axiom_bench as ab
 from axiom_bench.data.scenes import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.loop import rows_of, trace_of_batch
 from axiom_bench.evaluation.plugins import required
+from axiom_bench.run import compute, stored
 from axiom_bench.run.composition import composed
+from axiom_bench.run.costs import Cost
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
+from axiom_bench.run.pictures import spread_rows
 from axiom_bench.testing import Case
 
 
@@ -55,10 +59,7 @@ def test_a_run_that_does_not_ask_draws_nothing_more(job, monkeypatch):
         raise AssertionError("drawn")
 
     monkeypatch.setattr(Scenes, "interventions", refuse)
-    from axiom_bench.run.compute import rows
-    from axiom_bench.run.pictures import spread_rows
-
-    assert all(batch.interventions is None for batch in rows(job, job.indices, required(job.methods)))
+    assert all(batch.interventions is None for batch in compute.rows(job, job.indices, required(job.methods)))
     assert spread_rows(job, 2).interventions is None
 
 
@@ -71,6 +72,24 @@ def test_the_key_of_a_method_covers_the_other_images(job):
     assert keys(job, ()) == keys(more, ())
     assert keys(job, ["other_images"]) == keys(job, ["other_images"])
     assert len({keys(job, ()), keys(job, ["other_images"]), keys(more, ["other_images"])}) == 3
+
+
+def test_a_run_of_scenes_costs_what_is_announced():
+    """Scenes have different numbers of objects, and a row for each."""
+    names = ["object_effects", "object_deletion", "ground_reliance", "target_shift"]
+    chosen = ["method=[grad_cam]", f"metric=[{','.join(names)}]"]
+    with composed(["data=scenes_many", "data.size=3", *chosen]) as composition:
+        job = Job.of(composition.plain_job())
+    cut_model = compute.cut_of(job)
+    versions = stored.versions_per_row(job, job.shards)
+    cost = Cost.of(job.methods, job.metrics, trace_of_batch(cut_model, compute.first_row(job)), versions)
+    (batch,) = compute.rows(job, job.indices, required(job.metrics))
+    assert len({len(parts) for parts in batch.interventions}) > 1
+    trace = trace_of_batch(cut_model, batch)
+    before = trace.passes.trunk_forward
+    values = [part for part in rows_of(trace, batch, job.methods, job.metrics) if len(part["value"])]
+    assert trace.passes.trunk_forward - before == pytest.approx(cost.per_image * len(batch), abs=1e-9)
+    assert {name for part in values for name in part["metric"]} >= set(names)
 
 
 def test_own_batches_may_have_them():
