@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from axiom_bench import methods, metrics
     from axiom_bench.cutting import outputs
     from axiom_bench.cutting.cut_model import CutModel, cut, trace
+    from axiom_bench.cutting.interventions import Part
     from axiom_bench.cutting.trace import Trace
     from axiom_bench.data.batch import Annotation, Batch
     from axiom_bench.errors import BenchError
@@ -33,6 +34,7 @@ _MODULES = {
     "CutModel": "cutting.cut_model",
     "Explanation": "explanation.explanation",
     "Map": "explanation.heatmap",
+    "Part": "cutting.interventions",
     "Trace": "cutting.trace",
     "cut": "cutting.cut_model",
     "evaluate": "evaluation.evaluate",
@@ -49,6 +51,7 @@ __all__ = [
     "CutModel",
     "Explanation",
     "Map",
+    "Part",
     "Trace",
     "cut",
     "evaluate",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.average_drop import relative_drop
-from axiom_bench.metrics.shared.perturbation import Fill, kept_images
+from axiom_bench.metrics.shared.kept_map import kept_map
+from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.similarity import pearson
 
 
@@ -21,16 +22,13 @@ def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> M
     fill and blur: see `shared.perturbation.filling`; "zero" is the published image x map, in normalised pixels.
     """
     trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
-    kept_map, logits = yield Reexplanation(
-        trace=lambda: trace.again(images=kept_images(explanation, fill, blur)),
-        read=lambda kept: (given(kept.heatmap, "heatmap"), given(kept.trace, "trace").logits),
-    )
-    coherency = (1 + pearson(heatmap, kept_map)) / 2
+    kept, logits = yield kept_map(explanation, fill, blur)
+    coherency = (1 + pearson(heatmap, kept)) / 2
     complexity = heatmap.double().mean((1, 2))
     drop = relative_drop(trace, logits)
     harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
     # Infinite where a map or the model's answer isn't finite, since NaN means a constant map.
-    has_map = kept_map.flatten(1).isfinite().all(1)
+    has_map = kept.flatten(1).isfinite().all(1)
     return {
         "adcc": harmonic.masked_fill(~(has_map & drop.isfinite()), torch.inf),
         "coherency": coherency.masked_fill(~has_map, torch.inf),

@@ -10,6 +10,7 @@ from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, probabilities
 from axiom_bench.metrics.shared.pixel_curves import partly_filled
+from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
 
 def effective_complexity(
@@ -32,7 +33,8 @@ def effective_complexity(
         return torch.ones_like(trace.scores, dtype=torch.float64)
     counts = (torch.arange(1, steps, dtype=torch.float64) * heatmap[0].numel() / steps).round()
     key = ("effective complexity", steps, str(fill), blur)
-    after = yield partly_filled(explanation, key, counts, fill, blur, "probability", "highest", inserts=True)
+    ranks = pixel_ranks(explanation)
+    after = yield partly_filled(explanation, key, ranks, counts, fill, blur, "probability", inserts=True)
     enough = (probabilities(trace.logits, trace.targets)[:, None] - after).abs() < tolerance
     kept = torch.arange(1, steps).to(after) / steps
     return torch.where(enough, kept, 1.0).amin(1).masked_fill(after.isnan().any(1), torch.nan)

@@ -104,6 +104,11 @@ def _peers(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
         yield path.stem, f"{entry.get('title', path.stem)}, {_version(str(entry.get('library')))}"
 
 
+def _titled(group: str) -> Callable[[Sequence[Path]], Iterator[tuple[str, str]]]:
+    """Of entries that share a function: their titles."""
+    return lambda folders: ((path.stem, str(_entry(path).get("title", ""))) for path in _files(folders, group))
+
+
 def _version(library: str) -> str:
     try:
         return version(library)
@@ -130,6 +135,7 @@ def _comment(path: Path) -> str:
 LISTED: dict[str, Callable[[Sequence[Path]], Iterator[tuple[str, str]]]] = {
     "methods": _plugins("method"),
     "peers": _peers,
+    "spoiled": _titled("spoiled"),
     "metrics": _plugins("metric"),
     "models": _models,
     "data": _commented("data"),

@@ -1,4 +1,4 @@
-"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, paper, gate, explain, list, tidy,
+"""The command line: `axiom-bench [run] [OVERRIDES]`, and the commands report, judge, paper, gate, explain, list, tidy,
 game, game-score.
 
 Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate that can't compare;
@@ -20,7 +20,7 @@ from axiom_bench.cli import gate as gate_command
 from axiom_bench.errors import BenchError, unknown
 
 INTERRUPTED, UNREAD = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
-KINDS = ("methods", "peers", "metrics", "models", "data", "experiments")
+KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments")
 FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
 EXAMPLES = """\
@@ -94,6 +94,8 @@ def parser() -> ArgumentParser:
 
     _add_report(commands.add_parser("report", help="tables, figures and report.html again, from the records of runs"))
 
+    _add_judge(commands.add_parser("judge", help="which metrics of a run to trust, and how many images they need"))
+
     paper = commands.add_parser("paper", help="the paper's figures and tables, a file each, run or continued")
     _add_configuration(paper)
     paper.set_defaults(command=_paper)
@@ -151,6 +153,20 @@ def _add_report(report: ArgumentParser) -> None:
     report.set_defaults(command=_report)
 
 
+def _add_judge(judge: ArgumentParser) -> None:
+    judge.add_argument("run_folder", type=Path)
+    judge.add_argument(
+        "--truth",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="runs with spoiled explainers; default: its own",
+    )
+    judge.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the run")
+    judge.set_defaults(command=_judge)
+
+
 def _add_explain(explain: ArgumentParser) -> None:
     explain.add_argument("images", nargs="+", metavar="IMAGE", help="files, or folders with images; also KEY=VALUE")
     _add_config_dir(explain)
@@ -184,7 +200,7 @@ def _add_config_dir(command: ArgumentParser) -> None:
 
 def _with_command(argv: list[str]) -> list[str]:
     """`run` is the command where none is named. Raises BenchError for a word that is neither command nor override."""
-    commands = ("run", "report", "paper", "gate", "explain", "list", "tidy", "game", "game-score")
+    commands = ("run", "report", "judge", "paper", "gate", "explain", "list", "tidy", "game", "game-score")
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
@@ -213,6 +229,14 @@ def _report(options: Namespace) -> int:
     from axiom_bench.cli import report
 
     print("\n".join(report.write(options.run_folders, options.overrides, options.output)))
+    return 0
+
+
+def _judge(options: Namespace) -> int:
+    from axiom_bench.report.judging.writing import write_judgement
+
+    metrics = options.metrics.split(",") if options.metrics else None
+    print("\n".join(write_judgement(options.run_folder, options.truth, metrics)))
     return 0
 
 

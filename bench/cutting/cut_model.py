@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
+from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.split_model import GIBIBYTE, SplitModel
 from axiom_bench.cutting.tokens import AnyReshape
@@ -25,13 +28,20 @@ class CutModel(SplitModel):
     Raises BenchError for an unknown layer (with the nearest names), precision, reshape or output.
     """
 
-    def trace(self, images: Tensor, targets: Tensor | None = None) -> Trace:
+    def trace(
+        self,
+        images: Tensor,
+        targets: Tensor | None = None,
+        interventions: Sequence[Sequence[Part]] | None = None,
+        other_images: Tensor | None = None,
+    ) -> Trace:
         """One trunk pass, one head pass and its gradient.
 
         images: (B, C', H', W'). targets: (B,) class indices; None means each image's predicted class.
+        interventions: per image its parts; other_images: (B, C', H', W'), another image for each; see Trace.
         Raises BenchError for a layer without H x W maps, a model without logits or scores, targets out of range.
         """
-        return trace_of(self, images, targets)
+        return trace_of(self, images, targets, interventions, other_images)
 
 
 def cut(

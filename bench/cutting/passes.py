@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.split_model import SplitModel
 
 # Memory of a forward pass for a row of its input, in tensors of the row's size: VGG-16's widest layer and its output
 # are 43 images.
@@ -19,7 +18,15 @@ TENSORS_PER_ROW = 64
 MAX_CPU_BYTES = 5 * 2**19
 
 
-def rows_at_once(trace: Trace, row: Tensor, tensors_per_row: int = TENSORS_PER_ROW) -> int:
+class OfCutModel(Protocol):
+    """What `rows_at_once` reads of a Trace, which it doesn't import: a trace imports this module."""
+
+    @property
+    def cut_model(self) -> SplitModel:
+        """The model that the rows pass through."""
+
+
+def rows_at_once(trace: OfCutModel, row: Tensor, tensors_per_row: int = TENSORS_PER_ROW) -> int:
     """The largest number of rows of a pass that fits the cut model's memory and a CPU's cache; at least 1.
 
     row: one row of the pass's input. tensors_per_row: memory that the pass takes for it, in tensors of its size.

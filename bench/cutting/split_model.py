@@ -20,6 +20,7 @@ from axiom_bench.cutting.precision import arithmetic, check_precision
 from axiom_bench.cutting.shared_copy import shared_copy
 from axiom_bench.cutting.sides import cast, select
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
+from axiom_bench.cutting.truth import true_contributions
 from axiom_bench.errors import BenchError, type_name, unknown
 
 GIBIBYTE = 2**30
@@ -149,6 +150,15 @@ class SplitModel:
         kinds, memory = self.halves.side_kinds, self.ablation_memory
         with arithmetic(self.head_precision, activations.device):
             return ablation_drops(head, kinds, activations, sides, targets, memory, values)
+
+    def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor | None:
+        """The contributions that the model itself tells, (B, K, H, W); see cutting.truth.
+
+        None where it tells none, and where something else than its logits is explained.
+        """
+        if self.output.build is not None or self.output.function is not None:
+            return None
+        return true_contributions(self.model, self.layer, activations, targets)
 
     def linear_head(self, activations: Tensor, sides: Any) -> Tensor:
         """The weight (C, K) of a head that is global average pooling + linear. Raises BenchError for any other."""

@@ -12,6 +12,15 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.graph import Values
 from axiom_bench.cutting.counting import Passes
+from axiom_bench.cutting.interventions import (
+    MAX_ROWS,
+    Part,
+    Parts,
+    checked_interventions,
+    checked_other_images,
+    effects,
+)
+from axiom_bench.cutting.passes import rows_at_once
 from axiom_bench.cutting.sides import select
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.errors import BenchError, type_name
@@ -25,6 +34,8 @@ class Trace:
     scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
     probability. logits: (B, C), whose softmax is the probability of each class. targets: (B,).
     num_padding: number of padded rows at the end of the batch; they repeat the last valid row, see `per_image`.
+    interventions: per row the image's parts with versions of it without each; other_images: (B, 3, H', W'), for each
+    row another image of the data set. Both are None where the data set has none, or nothing in the run asks for them.
     `trace[i:j]` is the trace of some of its images.
     """
 
@@ -40,6 +51,8 @@ class Trace:
     output_scale: float = 1.0
     input_scale: float = 1.0
     num_padding: int = 0
+    interventions: tuple[Parts, ...] | None = None
+    other_images: Tensor | None = None
     _shared: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -69,9 +82,13 @@ class Trace:
             sides=select(self.sides, self.cut_model.halves.side_kinds, index, len(self)),
             head_values=self.head_values if len(index) == len(self) else None,
             num_padding=max(0, int((index >= self.num_valid - 1).sum()) - 1),
+            interventions=None if self.interventions is None else self.interventions[rows],
+            other_images=None if self.other_images is None else self.other_images[rows],
         )
-        if "ablation_drops" in self.__dict__:
-            part.__dict__["ablation_drops"] = self.ablation_drops[rows]
+        for name in ("ablation_drops", "part_effects", "true_contributions"):
+            if name in self.__dict__:
+                value = getattr(self, name)
+                part.__dict__[name] = None if value is None else value[rows]
         part._shared.update({key: value[rows] for key, value in self._shared.items()})
         return part
 
@@ -137,6 +154,37 @@ class Trace:
             self._unscaled(self.activations), self.sides, self.targets, self.head_values
         )
 
+    @cached_property
+    def true_contributions(self) -> Tensor | None:
+        """The exact contribution of each channel and position to the score, (B, K, H, W), where the model has a method
+        of this name (see cutting.truth); None where it has none. Computed on first use."""
+        truth = self.cut_model.true_contributions(self._unscaled(self.activations), self.targets)
+        return None if truth is None else self.output_scale * truth
+
+    @cached_property
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def part_effects(self) -> tuple[Tensor, ...]:
+        """Per row S - S without each part of `interventions`, the mean over the part's versions: (n_parts,) each.
+
+        S is of this trace's model and target. Each version is a forward pass. Computed on first use.
+        Raises BenchError where the trace has no interventions.
+        """
+        if self.interventions is None:
+            raise BenchError(
+                "This needs versions of the images without their parts, and these images have none; choose a data set "
+                "that offers interventions, such as data=scenes, or pass axiom_bench.Batch(interventions=...)."
+            )
+        valid = slice(self.num_valid)
+        limit = min(rows_at_once(self, self.images[0]), MAX_ROWS)
+
+        def score(images: Tensor, index: Tensor) -> Tensor:
+            return self.forward(images).gather(1, self.targets[index, None])[:, 0]
+
+        rows = 2 ** (limit.bit_length() - 1)
+        answer = effects(self.images, self.scores, self.interventions[valid], score, rows, self.passes)
+        return answer + answer[-1:] * self.num_padding
+
     def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
         """compute() -> (B, ...) on the first call with this key, the same tensor on later ones: what methods share.
 
@@ -152,7 +200,7 @@ class Trace:
 
     def at(self, layer: str) -> Trace:
         """The trace of the same images and targets at another layer of the same model; passes are counted together."""
-        other = replace(trace_of(self.cut_model.at(layer), self.images, self.targets), num_padding=self.num_padding)
+        other = self._beside(trace_of(self.cut_model.at(layer), self.images, self.targets), self.num_padding)
         return other if self.output_scale == 1 else other.scaled(output=self.output_scale)
 
     def linear_head(self) -> Tensor:
@@ -180,7 +228,13 @@ class Trace:
         """
         cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
-        return replace(trace_of(cut_model, images, targets), num_padding=self._padding_among(images, targets))
+        return self._beside(trace_of(cut_model, images, targets), self._padding_among(images, targets))
+
+    def _beside(self, other: Trace, num_padding: int) -> Trace:
+        """Another trace with what belongs to this one's rows; with so many padded rows."""
+        if len(other) != len(self):
+            return replace(other, num_padding=num_padding)
+        return replace(other, num_padding=num_padding, interventions=self.interventions, other_images=self.other_images)
 
     def _padding_among(self, images: Tensor, targets: Tensor) -> int:
         """The trace's own number of padded rows where these rows end in as many equal ones; else 0."""
@@ -202,7 +256,13 @@ class Trace:
         )
 
 
-def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | Sequence[int] | None) -> Trace:
+def trace_of(
+    cut_model: SplitModel,
+    images: Tensor,
+    targets: Tensor | Sequence[int] | None,
+    interventions: Sequence[Sequence[Part]] | None = None,
+    other_images: Tensor | None = None,
+) -> Trace:
     """One trunk pass, one head pass and its gradient; see CutModel.trace."""
     images = _checked_images(images).to(cut_model.device, cut_model.dtype)
     with torch.inference_mode(False):
@@ -227,6 +287,8 @@ def trace_of(cut_model: SplitModel, images: Tensor, targets: Tensor | Sequence[i
         cut_model=cut_model,
         sides=sides,
         head_values=values,
+        interventions=None if interventions is None else checked_interventions(interventions, images),
+        other_images=None if other_images is None else checked_other_images(other_images, images),
     )
 
 

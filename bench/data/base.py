@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.interventions import StoredPart
 from axiom_bench.errors import BenchError, unknown
 
 Box = tuple[float, float, float, float]
@@ -88,8 +89,21 @@ class DataSet(ABC):
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         """SHA-256 over the image's and its annotation's bytes, in hexadecimal.
 
-        hashes: of files that were read before, which aren't read again.
+        hashes: of files that were read before, which aren't read again. Of a data set with interventions it covers
+        what decides these too.
         """
+
+    def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
+        """The parts of the image at this place of `ids`, and versions of it without each; () where this image has
+        none, None where the data set has none at all.
+
+        It is called where a method or metric of the run needs them. Raises BadImage as `read` does.
+        """
+        return None
+
+    def versions(self, index: int) -> int:
+        """The number of images that `interventions` has for this one, which a run announces before it starts."""
+        return sum(len(part.images) for part in self.interventions(index) or ())
 
 
 def largest(objects: Objects) -> int | None:

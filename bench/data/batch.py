@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from axiom_bench.cutting.interventions import Parts
 
 BACKGROUND = -1  # of a mask: a pixel of none of the data set's classes
 NO_VERDICT = -2  # of a mask: a pixel of which the data set doesn't say whether an object is there
@@ -66,12 +69,16 @@ class Batch:
 
     images: (B, 3, H', W'), normalised as the weights expect. image_ids: B names.
     targets: (B,) class indices, or None for "the predicted class". annotations: B, or empty for a data set without.
+    interventions: per row the image's parts with versions of it without each, no parts where it has none; other_images:
+    (B, 3, H', W'), for each row another image of the data set. None where nothing asks for them; see Trace.
     """
 
     images: Tensor
     image_ids: tuple[str, ...]
     targets: Tensor | None = None
     annotations: tuple[Annotation, ...] = field(default=())
+    interventions: tuple[Parts, ...] | None = None
+    other_images: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,9 +88,26 @@ class Batch:
         return f"Batch(images {tuple(self.images.shape)}, {kind}, {len(self.annotations)} annotations)"
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same rows with images and targets on another device; annotations stay on the CPU."""
+        """The same rows with images and targets on another device; annotations stay on the CPU, and interventions do
+        until a trace is made of the batch."""
         targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
         return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
+
+    def repeated(self, size: int) -> Batch:
+        """The batch with its last row repeated up to `size` rows."""
+        index = torch.arange(max(size, len(self))).clamp(max=len(self) - 1)
+
+        def rows(field: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(field[row] for row in index.tolist()) if field else ()
+
+        return Batch(
+            images=self.images[index.to(self.images.device)],
+            image_ids=rows(self.image_ids),
+            targets=None if self.targets is None else self.targets[index.to(self.targets.device)],
+            annotations=rows(self.annotations),
+            interventions=None if self.interventions is None else rows(self.interventions),
+            other_images=None if self.other_images is None else self.other_images[index.to(self.other_images.device)],
+        )
 
     def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
         """Per row the boxes of its explained class, (n, 4) each; None where the data set has no boxes."""

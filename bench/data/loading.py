@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from axiom_bench.cutting.interventions import Parts
 from axiom_bench.data.base import BadImage, DataSet
 from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.data.extras import Extras
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.errors import BenchError, unknown
 
@@ -38,15 +40,20 @@ class Prepared:
     classes: tuple[int, ...] | None
     stored_pixel: tuple[float, float]
     problems: tuple[str, ...]
+    extras: Extras
 
     @staticmethod
     def of(
-        image_id: str, targets: tuple[int | None, ...], annotation: Annotation, problems: tuple[str, ...]
+        image_id: str,
+        targets: tuple[int | None, ...],
+        annotation: Annotation,
+        problems: tuple[str, ...],
+        extras: Extras,
     ) -> Prepared:
         """The same annotation in numpy."""
         mask = None if annotation.mask is None else annotation.mask.numpy()
         arrays = (annotation.labels.numpy(), annotation.boxes.numpy(), mask)
-        return Prepared(image_id, targets, *arrays, annotation.classes, annotation.stored_pixel, problems)
+        return Prepared(image_id, targets, *arrays, annotation.classes, annotation.stored_pixel, problems, extras)
 
     def annotation(self) -> Annotation:
         """The annotation as tensors."""
@@ -56,7 +63,8 @@ class Prepared:
 
 
 Item = tuple[Tensor | None, "Prepared | BadImage"]  # an image (3, H', W') and its targets and annotation
-Row = tuple[Tensor, int | None, str, Annotation]  # image, target, image id, annotation
+Row = tuple[Tensor, int | None, str, Annotation, Parts | None, Tensor | None]
+# of a Batch: image, target, image id, annotation, interventions, other image
 
 
 def batches(
@@ -66,25 +74,35 @@ def batches(
     target_rule: str = "label",
     batch_size: int = 32,
     workers: int = 0,
+    extras: Collection[str] = (),
 ) -> Iterator[Batch | BadImage]:
     """Batches of `batch_size` rows (the last one may have fewer), and each bad image in its place.
 
     target_rule: "label", one row an image; "predicted", the same with `targets` None; "each_label", one row per image
     and class present after the crop, classes ascending. An image without any such class is yielded as a BadImage of
     status "no_annotation". Rows don't depend on `workers` (0: this process). A batch holds images of one size.
+    extras: what is read beside the images, "interventions" and "other_images"; see Batch.
     """
     if target_rule not in TARGET_RULES:
         raise unknown("target rule", target_rule, TARGET_RULES)
     if batch_size < 1 or workers < 0:
         raise BenchError(f"data.batch_size={batch_size} must be at least 1, and data.workers={workers} at least 0.")
-    return _batches(_loader(_Images(dataset, indices, preprocessing, target_rule), workers), batch_size)
+    return _batches(_loader(_Images(dataset, indices, preprocessing, target_rule, extras), workers), batch_size)
 
 
 class _Images(Dataset[Item]):
     """Picklable, so that workers may be forked or spawned."""
 
-    def __init__(self, dataset: DataSet, indices: Sequence[int], preprocessing: Preprocessing, rule: str) -> None:
+    def __init__(
+        self,
+        dataset: DataSet,
+        indices: Sequence[int],
+        preprocessing: Preprocessing,
+        rule: str,
+        extras: Collection[str] = (),
+    ) -> None:
         self.dataset, self.indices, self.preprocessing, self.rule = dataset, tuple(indices), preprocessing, rule
+        self.extras = frozenset(extras)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -94,9 +112,10 @@ class _Images(Dataset[Item]):
             sample = self.dataset.read(self.indices[place])
             image, annotation = self.preprocessing(sample)
             targets = _targets(self.rule, sample.image_id, sample.label, annotation.labels.tolist())
+            extras = Extras.read(self.dataset, self.indices[place], sample, self.preprocessing, self.extras, image)
         except BadImage as bad:
             return None, bad
-        return image, Prepared.of(sample.image_id, targets, annotation, sample.problems)
+        return image, Prepared.of(sample.image_id, targets, annotation, sample.problems, extras)
 
 
 def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]) -> tuple[int | None, ...]:
@@ -137,16 +156,24 @@ def _batches(chunks: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_si
             for problem in prepared.problems:
                 log.warning("%s: %s", prepared.image_id, problem)
             image, annotation = next(images), prepared.annotation()
+            parts, other_image = prepared.extras.tensors()
             for target in prepared.targets:
                 if rows and (len(rows) == batch_size or rows[-1][0].shape != image.shape):
                     yield _batch(rows)
                     rows = []
-                rows.append((image, target, prepared.image_id, annotation))
+                rows.append((image, target, prepared.image_id, annotation, parts, other_image))
     if rows:
         yield _batch(rows)
 
 
 def _batch(rows: Sequence[Row]) -> Batch:
-    images, targets, image_ids, annotations = zip(*rows, strict=True)
+    images, targets, image_ids, annotations, parts, others = zip(*rows, strict=True)
     targets_or_none = None if None in targets else torch.tensor(targets, dtype=torch.long)
-    return Batch(torch.stack(images), image_ids, targets_or_none, annotations)
+    return Batch(
+        torch.stack(images),
+        image_ids,
+        targets_or_none,
+        annotations,
+        interventions=None if set(parts) == {None} else tuple(of_row or () for of_row in parts),
+        other_images=None if others[0] is None else torch.stack(others),
+    )

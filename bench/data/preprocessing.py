@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from axiom_bench.cutting.interventions import Parts
 from axiom_bench.data.base import BadImage, Objects, Sample
 from axiom_bench.data.batch import Annotation
+from axiom_bench.data.interventions import StoredPart, preprocessed
 from axiom_bench.errors import BenchError, unknown
 
 GREY, RGB = 1, 3
@@ -55,9 +58,21 @@ class Preprocessing:
 
         Raises BadImage where the resized image would not fit into memory.
         """
-        picture = self.picture(sample.image, sample.image_id)
-        tensor = transforms().normalize(transforms().to_tensor(picture), self.mean, self.std)
-        return tensor, self._annotation(sample)
+        return self.tensor(sample.image, sample.image_id), self._annotation(sample)
+
+    def tensor(self, image: Image.Image, image_id: str = "image") -> Tensor:
+        """The image as the network takes it: (3, H', W'), or (1, H', W'), float32. Raises BadImage as `picture`."""
+        picture = self.picture(image, image_id)
+        tensor: Tensor = transforms().normalize(transforms().to_tensor(picture), self.mean, self.std)
+        return tensor
+
+    def parts(self, sample: Sample, stored: Sequence[StoredPart]) -> Parts:
+        """The parts of a sample in the pixels of the preprocessed image. Raises BenchError for parts that overlap."""
+        size = (sample.image.height, sample.image.width)
+        resized = self._resized(*size)
+        return preprocessed(
+            sample.image_id, size, stored, self.tensor, lambda numbers: self._mask(numbers, resized)
+        )  # fmt: skip
 
     def picture(self, image: Image.Image, image_id: str = "image") -> Image.Image:
         """The image resized and cropped, before its values are scaled: what a heatmap is laid over."""

@@ -15,12 +15,16 @@ from axiom_bench.data.coco import Coco
 from axiom_bench.data.folder import Folder
 from axiom_bench.data.imagenet_archives import imagenet
 from axiom_bench.data.imagenet_s import ImageNetS
+from axiom_bench.data.marked_scenes import MarkedScenes
+from axiom_bench.data.planted import Planted
 from axiom_bench.data.scenes import Scenes
 from axiom_bench.data.voc import Voc
 from axiom_bench.errors import BenchError, unknown
 
 KINDS: Mapping[str, Callable[..., DataSet]] = {
     "scenes": Scenes,
+    "planted": Planted,
+    "scenes_marked": MarkedScenes,
     "imagenet": imagenet,
     "imagenet_s": ImageNetS,
     "voc": Voc,

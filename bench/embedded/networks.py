@@ -1,7 +1,8 @@
-"""The two embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 250,000 parameters each.
+"""The embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 250,000 parameters each.
 
 `scenes_vgg` ends in a fully connected ReLU head, where gradients times activations miss the score and the axioms bite;
 `scenes_resnet` ends in global average pooling and one linear layer, where the CAM methods coincide.
+`scenes_shortcut` is `scenes_vgg` trained on scenes where a spurious mark goes with one class (`embedded.marked`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-LAYERS = {"scenes_vgg": "features.13", "scenes_resnet": "layer4"}  # the last ReLU, the last block: (64, 12, 12) both
+LAYERS = {  # the last ReLU, or the last block: (64, 12, 12) all
+    "scenes_vgg": "features.13",
+    "scenes_resnet": "layer4",
+    "scenes_shortcut": "features.13",
+}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the input, RGB in [0, 1]
 
 
@@ -93,7 +98,7 @@ def scenes_resnet() -> nn.Sequential:
     )
 
 
-BUILDERS = {"scenes_vgg": scenes_vgg, "scenes_resnet": scenes_resnet}
+BUILDERS = {"scenes_vgg": scenes_vgg, "scenes_resnet": scenes_resnet, "scenes_shortcut": scenes_vgg}
 
 
 def weights_file(name: str) -> Path:

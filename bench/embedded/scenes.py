@@ -1,12 +1,13 @@
-"""Scenes: one to three handwritten digits of different classes on a textured ground, with exact boxes and masks.
+"""Scenes: handwritten digits of different classes on a textured ground, with exact boxes and masks.
 
-A scene depends on its split, seed and number alone. The digits are scikit-learn's bundled ones (1,797 of 8 x 8 pixels);
-digits and textures are split before drawing, so that nothing training saw is ever evaluated.
+Of one to three digits, or of four to six smaller ones. A scene depends on its kind, split, seed and number alone. The
+digits are scikit-learn's bundled ones (1,797 of 8 x 8 pixels); digits and textures are split before drawing, so that
+nothing training saw is ever evaluated.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +21,38 @@ from axiom_bench.embedded import textures
 SIDE = 96
 SPLITS = ("train", "fit", "validation", "evaluation")  # fit and validation are the two parts of train
 CLASSES = tuple(f"digit {digit}" for digit in range(10))
-SMALLEST, LARGEST = 28, 46  # pixels of a digit's 8 x 8 cells, before the cut to what is drawn
 INK = 0.45  # a pixel is drawn where the enlarged digit exceeds this share of its maximum
-PLACES = 24  # tries to place a digit without touching another; after that the scene has one object less
+GROUNDS = 3  # other grounds of a scene
+VISIBLE = 0.3  # by which each object stands out from another ground, of the range of brightness
+TRIES = 24  # to draw such a ground
 
 Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What scenes of a kind have in common.
+
+    most: objects, from 1 or from `least` on. heights: of a digit's 8 x 8 cells in pixels, before the cut to what is
+    drawn. least: a scene with fewer objects is drawn again. places: tries to place a digit without touching another;
+    after that the scene has one object less. spawn_key: of the random numbers, so that kinds are different scenes.
+    """
+
+    name: str
+    most: int
+    heights: tuple[int, int]
+    least: int
+    places: int
+    spawn_key: tuple[int, ...] = ()
+
+    def rng(self, *numbers: int) -> np.random.Generator:
+        """The random numbers of a scene of this kind."""
+        return np.random.default_rng(np.random.SeedSequence(numbers, spawn_key=self.spawn_key))
+
+
+FEW = Kind("few", most=3, heights=(28, 46), least=1, places=24)
+MANY = Kind("many", most=6, heights=(22, 40), least=4, places=40, spawn_key=(1,))
+KINDS = {kind.name: kind for kind in (FEW, MANY)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +71,54 @@ class Scene:
     def label(self) -> int:
         """The class of the largest object."""
         return self.objects[0][0]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A digit of a scene. drawn: (96, 96) bool, its pixels. ink: (3,), their colour."""
+
+    digit: int
+    drawn: NDArray[np.bool_]
+    ink: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a scene is made of, so that it can be drawn again with a part of it changed.
+
+    ground: (96, 96, 3), brightness: its mean. figures: in the order in which they are drawn; no pixel belongs to two.
+    noise: (96, 96, 1).
+    """
+
+    ground: NDArray[np.float64]
+    brightness: float
+    figures: tuple[Figure, ...]
+    noise: NDArray[np.float64]
+
+    def image(self, without: int | None = None) -> NDArray[np.uint8]:
+        """The scene as drawn: (96, 96, 3). without: the number of a figure that is left out; each pixel that isn't the
+        figure's is the same, bit by bit."""
+        canvas = self.ground.copy()
+        for number, figure in enumerate(self.figures):
+            if number != without:
+                canvas[figure.drawn] = figure.ink
+        return (np.clip(canvas + self.noise, 0, 1) * 255).round().astype(np.uint8)
+
+    @property
+    def mask(self) -> NDArray[np.int64]:
+        """(96, 96), the class of each pixel, -1 for the ground."""
+        mask = np.full((SIDE, SIDE), -1)
+        for figure in self.figures:
+            mask[figure.drawn] = figure.digit
+        return mask
+
+    def rank(self, number: int) -> tuple[int, int]:
+        """What objects are sorted by, largest first: the number of a figure's pixels, then its class."""
+        return -int(self.figures[number].drawn.sum()), self.figures[number].digit
+
+    def contrast(self, brightness: float) -> float:
+        """The least difference between a figure's ink and a ground of this brightness, as drawn."""
+        return min(abs(float(np.clip(figure.ink, 0, 1).mean()) - brightness) for figure in self.figures)
 
 
 @cache
@@ -71,42 +147,81 @@ def bundled_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
-def draw(split: str, seed: int, number: int) -> Scene:
+def draw(split: str, seed: int, number: int, kind: Kind = FEW) -> Scene:
     """The scene of this number. split: one of SPLITS."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
+    drawing = drawing_of(split, seed, number, kind)
+    mask = drawing.mask
+    return Scene(drawing.image(), mask, _objects(mask))
+
+
+def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
+    """What the scene of this number is made of."""
+    rng = kind.rng(seed, number)
     ground, brightness = _ground(rng, split)
-    mask = np.full((SIDE, SIDE), -1)
-    for glyph, digit in _glyphs(rng, split):
-        place = _place(rng, mask, glyph)
-        if place is None:
-            continue
-        mask[place][glyph] = digit
-        ground[place][glyph] = _ink(rng, brightness)
-    noisy = ground + rng.normal(0, 0.02, (SIDE, SIDE, 1))
-    image = (np.clip(noisy, 0, 1) * 255).round().astype(np.uint8)
-    return Scene(image, mask, _objects(mask))
+    while len(figures := _figures(rng, split, brightness, kind)) < kind.least:
+        pass
+    return Drawing(ground, brightness, figures, rng.normal(0, 0.02, (SIDE, SIDE, 1)))
 
 
-def _ground(rng: np.random.Generator, split: str) -> tuple[NDArray[np.float64], float]:
-    """A window of a texture, turned, tinted and lit from one side: ((96, 96, 3), its mean brightness)."""
+def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple[NDArray[np.uint8], ...]:
+    """The images of a scene on GROUNDS other grounds: its objects, their inks and the noise are the same.
+
+    A ground is drawn again, TRIES times at most, until each object stands out from it by VISIBLE, or by as much as
+    from the scene's own; after that it has the brightness of the scene's own.
+    """
+    drawing = drawing_of(split, seed, number, kind)
+    least = min(VISIBLE, drawing.contrast(drawing.brightness))
+    images = []
+    for version in range(GROUNDS):
+        rng = kind.rng(seed, number, version + 1)
+        for _ in range(TRIES):
+            ground, brightness = _ground(rng, split)
+            if drawing.contrast(brightness) >= least:
+                break
+        else:
+            ground, _ = _ground(rng, split, drawing.brightness)
+        images.append(replace(drawing, ground=ground).image())
+    return tuple(images)
+
+
+def _ground(rng: np.random.Generator, split: str, brightness: float | None = None) -> tuple[NDArray[np.float64], float]:
+    """A window of a texture, turned, tinted and lit from one side: ((96, 96, 3), its mean brightness).
+
+    brightness: instead of a drawn one.
+    """
     bank = textures.bank(split)
     texture = bank[rng.integers(len(bank))]
     top, left = rng.integers(textures.SIDE - SIDE + 1, size=2)
     window = np.rot90(texture[top : top + SIDE, left : left + SIDE], int(rng.integers(4)))
-    brightness = rng.uniform(0.15, 0.85)
+    brightness = rng.uniform(0.15, 0.85) if brightness is None else brightness
     colour = brightness + rng.uniform(-0.12, 0.12, 3)
     contrast = rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1, 3)
     light = np.linspace(-1, 1, SIDE)[:, None] * rng.uniform(-0.08, 0.08)
     return colour + (window[..., None] - 0.5) * contrast + light[..., None], brightness
 
 
-def _glyphs(rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_], int]]:
-    """One to three digits of different classes, enlarged, cut to their drawn pixels: ((h, w) bool, class)."""
+def _figures(rng: np.random.Generator, split: str, brightness: float, kind: Kind) -> tuple[Figure, ...]:
+    """The digits that find a place, as they are drawn on a ground of this brightness."""
+    mask = np.zeros((SIDE, SIDE), dtype=bool)
+    figures = []
+    for glyph, digit in _glyphs(rng, split, kind):
+        place = _place(rng, mask, glyph, kind.places)
+        if place is None:
+            continue
+        drawn = np.zeros((SIDE, SIDE), dtype=bool)
+        drawn[place][glyph] = True
+        mask |= drawn
+        figures.append(Figure(digit, drawn, _ink(rng, brightness)))
+    return tuple(figures)
+
+
+def _glyphs(rng: np.random.Generator, split: str, kind: Kind) -> list[tuple[NDArray[np.bool_], int]]:
+    """Digits of different classes, enlarged, cut to their drawn pixels: ((h, w) bool, class)."""
     _, pictures, classes = digits(split)
     glyphs = []
-    for digit in rng.permutation(10)[: rng.integers(1, 4)]:
+    for digit in rng.permutation(10)[: rng.integers(kind.least, kind.most + 1)]:
         picture = pictures[rng.choice(np.flatnonzero(classes == digit))]
-        height = int(rng.integers(SMALLEST, LARGEST + 1))
+        height = int(rng.integers(kind.heights[0], kind.heights[1] + 1))
         width = round(height * rng.uniform(0.85, 1.15))
         large = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
         drawn = large > INK * large.max()
@@ -115,12 +230,14 @@ def _glyphs(rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_
     return glyphs
 
 
-def _place(rng: np.random.Generator, mask: NDArray[np.int64], glyph: NDArray[np.bool_]) -> tuple[slice, slice] | None:
-    """Where the glyph touches no pixel drawn before, or None where no try found room."""
+def _place(
+    rng: np.random.Generator, mask: NDArray[np.bool_], glyph: NDArray[np.bool_], tries: int
+) -> tuple[slice, slice] | None:
+    """Where the glyph's box holds no pixel drawn before, or None where no try found room."""
     height, width = glyph.shape
-    for top, left in rng.integers((SIDE - height + 1, SIDE - width + 1), size=(PLACES, 2)):
+    for top, left in rng.integers((SIDE - height + 1, SIDE - width + 1), size=(tries, 2)):
         place = (slice(top, top + height), slice(left, left + width))
-        if not (mask[place] >= 0).any():
+        if not mask[place].any():
             return place
     return None
 

@@ -103,21 +103,26 @@ def dry_run(metric: NamedFunction, explanation: Explanation) -> list[Request]:
 
 def _shared_key(task: Task) -> Hashable:
     """Tasks with equal keys wait for the same other trace; a trace that isn't shared has a unique key."""
-    key = task.request.key if isinstance(task.request, Reexplanation) else None
-    return id(task) if key is None else (id(task.explanation.trace), key)
+    request = task.request
+    if not isinstance(request, Reexplanation) or request.key is None:
+        return id(task)
+    return id(task.explanation if request.of_map else task.explanation.trace), request.key
 
 
 def _reexplain(tasks: Sequence[Task]) -> None:
-    """Answer tasks that wait for the same other trace."""
+    """Answer tasks that wait for the same other trace; each method explains it once."""
     first = tasks[0]
     assert isinstance(first.request, Reexplanation)
     with measured_by(first.metric, first.explanation):
         other = first.request.trace()
-    for task in tasks:
-        assert isinstance(task.request, Reexplanation)
-        with measured_by(task.metric, task.explanation):
-            answer = task.request.read(task.explanation.on(other))
-        task.send(answer)
+    for explanation in {id(task.explanation): task.explanation for task in tasks}.values():
+        again: Explanation | None = None
+        for task in [task for task in tasks if task.explanation is explanation]:
+            assert isinstance(task.request, Reexplanation)
+            with measured_by(task.metric, explanation):
+                again = explanation.on(other) if again is None else again
+                answer = task.request.read(again)
+            task.send(answer)
 
 
 def _scores(task: Task) -> Tensor:

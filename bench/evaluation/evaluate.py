@@ -15,7 +15,7 @@ from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, type_name
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.loop import answer_of, rows_of, with_score_scale
+from axiom_bench.evaluation.loop import answer_of, rows_of, trace_of_batch, with_score_scale
 from axiom_bench.evaluation.measuring import Metric, check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
@@ -48,7 +48,7 @@ def evaluate(
     cut_model = cut(model, layer, reshape=reshape, output=output)
     parts: list[Columns] = []
     for batch in _as_batches(batches):
-        trace = cut_model.trace(batch.images, batch.targets)
+        trace = trace_of_batch(cut_model, batch)
         method_plugins = with_score_scale(method_plugins, trace)
         parts += rows_of(trace, batch, method_plugins, metric_plugins)
     rows = [*filter(holds_values, parts), *_of_whole_set(metric_plugins, parts)]

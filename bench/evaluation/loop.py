@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import LAYER
+from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
@@ -24,6 +25,11 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
 
 Method = Plugin[MethodSpec]
+
+
+def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
+    """The trace of a batch, with what the batch has beside its images."""
+    return cut_model.trace(batch.images, batch.targets, batch.interventions, batch.other_images)
 
 
 def rows_of(

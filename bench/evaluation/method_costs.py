@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,34 +17,50 @@ from axiom_bench.evaluation.plugins import Plugin
 HIDDEN, MAX_CLASSES = 4, 16
 
 
-def passes_of_methods(methods: Sequence[Plugin], trace: Trace) -> tuple[dict[str, int], int]:
+def passes_of_methods(
+    methods: Sequence[Plugin], trace: Trace, versions: float | None = None
+) -> tuple[dict[str, float], float]:
     """Forward passes of the full model that explaining one image costs beyond its trace: of each method by itself, and
     of all methods on one trace, where they may share passes.
 
     trace: of the real model. Only a method that the stand-ins can't run, or that explains other layers too, is run on
     it, on its first row; a method that doesn't apply to it either costs nothing. Passes of the head alone don't count.
+    versions: of an image without its parts, each a pass of `part_effects`; None: as many as the first row has. Of a
+    trace of one row, that row is the one trace of all methods, and keeps what they share.
     """
-    candidates = [*(_stand_in(trace, pooled) for pooled in (True, False)), trace[:1]]
-    passes_by_method: dict[str, int] = {}
-    total, shared_traces = 0, [candidate[:] for candidate in candidates]
+    row = trace if len(trace) == 1 else trace[:1]
+    stand_ins = [_stand_in(trace, pooled) for pooled in (True, False)]
+    candidates, shared_traces = [*stand_ins, row], [*(stand_in[:] for stand_in in stand_ins), row]
+    passes_by_method: dict[str, float] = {}
+    total = 0.0
     for method in methods:
         for candidate, shared_trace in zip(candidates, shared_traces, strict=True):
-            passes = _count(method, candidate[:], raises=candidate is candidates[-1])
+            passes = _count(method, fresh(candidate), versions, raises=candidate is row)
             if passes is not None:
                 passes_by_method[method.name] = passes
-                total += _count(method, shared_trace, raises=True) or 0
+                total += _count(method, shared_trace, versions, raises=True) or 0
                 break
         else:
             passes_by_method[method.name] = 0
     return passes_by_method, total
 
 
-def _count(method: Plugin, trace: Trace, raises: bool) -> int | None:
+def fresh(trace: Trace) -> Trace:
+    """The same tensors without anything computed from them."""
+    return replace(trace)
+
+
+def versions_of(row: Trace) -> int:
+    """The number of versions without its parts that the image of a trace of one row has: passes of `part_effects`."""
+    return sum(len(part.images) for parts in row.interventions or () for part in parts)
+
+
+def _count(method: Plugin, trace: Trace, versions: float | None, raises: bool) -> float | None:
     """The trunk's forward passes of one call; None where the method doesn't apply.
 
     raises: whether errors other than BenchError are raised; on a stand-in they mean that the method doesn't apply.
     """
-    before = trace.passes.trunk_forward
+    before, known = trace.passes.trunk_forward, "part_effects" in vars(trace)
     try:
         method(trace)
     except BenchError:
@@ -52,7 +69,8 @@ def _count(method: Plugin, trace: Trace, raises: bool) -> int | None:
         if raises:
             raise
         return None
-    return trace.passes.trunk_forward - before
+    own = versions_of(trace) if "part_effects" in vars(trace) and not known else 0
+    return trace.passes.trunk_forward - before + (0 if versions is None or not own else versions - own)
 
 
 class _Features(nn.Module):

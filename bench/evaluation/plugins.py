@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -21,11 +21,12 @@ import yaml
 from axiom_bench.configs import conf_folder as conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import parameters
-from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, method_spec, metric_spec
+from axiom_bench.evaluation.specs import EXTRAS, MethodSpec, MetricSpec, method_spec, metric_spec
 
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
+SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
 ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 
@@ -85,13 +86,14 @@ class Plugin(Generic[Spec]):
 
 
 def names(kind: str) -> list[str]:
-    """All entries of conf/<kind>/, sorted. kind: "method", "metric", or "peers", other libraries' methods."""
+    """All entries of conf/<kind>/, sorted. kind: "method", "metric", or a group of methods beside
+    `method=all`: "peers", other libraries' methods, or "spoiled"."""
     return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml") if path.stem != ALL)
 
 
 @cache
 def load(kind: str, name: str) -> Plugin:
-    """The entry conf/<kind>/<name>.yaml, of a method@library conf/peers/<name>.yaml.
+    """The entry conf/<kind>/<name>.yaml, of a method@library conf/peers/<name>.yaml, or a method of conf/spoiled/.
 
     Raises BenchError, with the nearest names, where there is none.
     """
@@ -105,7 +107,9 @@ def with_params(kind: str, name: str, params: Mapping[str, Any]) -> Plugin:
 
 
 def _config(kind: str, name: str) -> Mapping[str, Any]:
-    folder = PEERS if kind == "method" and "@" in name else kind
+    folder = kind
+    if kind == "method":
+        folder = PEERS if "@" in name else SPOILED if name in names(SPOILED) else kind
     path = conf_folder() / folder / f"{name}.yaml"
     if name == ALL or not path.is_file():
         raise unknown(kind, name, names(folder))
@@ -209,6 +213,18 @@ def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
     function = metric.call.func if isinstance(metric.call, partial) else metric.call
     params = {**_defaults(function), **metric.params} if metric.spec.needs else {}
     return [need.name for need in metric.spec.needs if need.counts(params)]
+
+
+def required(entries: Iterable[Plugin]) -> frozenset[str]:
+    """What must be loaded beside the images for these methods and metrics, of EXTRAS: what methods require, also those
+    that they wrap, and what metrics need."""
+    names: set[str] = set()
+    for entry in entries:
+        if isinstance(entry.spec, MethodSpec):
+            names.update(entry.spec.requires, required([entry.inner] if entry.inner else []))
+        else:
+            names.update(EXTRAS.intersection(needs_of(entry)))
+    return frozenset(names)
 
 
 def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:

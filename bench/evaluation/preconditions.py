@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import NOT_FINITE, OK
+from axiom_bench.cutting.interventions import GROUND
 from axiom_bench.errors import unknown
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ def _nonzero_drops(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.trace is not None and (explanation.trace.ablation_drops != 0).any(1)
 
 
+def _truth(explanation: Explanation, _: bool) -> bool:
+    return explanation.trace is not None and explanation.trace.true_contributions is not None
+
+
+def _positive_truth(explanation: Explanation, _: bool) -> Tensor | bool:
+    truth = None if explanation.trace is None else explanation.trace.true_contributions
+    return truth is not None and (truth.sum(1) > 0).flatten(1).any(1)
+
+
 def _nonzero_map(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.heatmap is not None and explanation.heatmap.amax((1, 2)) > 0
 
@@ -102,8 +112,30 @@ def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.masks is not None and explanation.masks.flatten(1).amax(1)
 
 
+def _interventions(explanation: Explanation, _: bool) -> Tensor | bool:
+    rows = None if explanation.trace is None else explanation.trace.interventions
+    return rows is not None and torch.tensor([len(parts) > 0 for parts in rows])
+
+
+def _mark(explanation: Explanation, _: bool) -> Tensor | bool:
+    rows = None if explanation.trace is None else explanation.trace.interventions
+    return rows is not None and torch.tensor([any(part.is_mark for part in parts) for parts in rows])
+
+
+def _positive_effect(explanation: Explanation, _: bool) -> Tensor | bool:
+    trace = explanation.trace
+    if trace is None or trace.interventions is None:
+        return False
+    rows = zip(trace.interventions, trace.part_effects, strict=True)
+    return torch.tensor([
+        any(part.name != GROUND and effect > 0 for part, effect in zip(parts, effects.tolist(), strict=True))
+        for parts, effects in rows
+    ])  # fmt: skip
+
+
 # Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
 ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
+TRUTH = Precondition("no_truth", _truth)
 WRONG_CLASS = Precondition("wrong_class", _right_class)
 OTHER_LOGITS = Precondition("one_logit", _other_logits)
 PRECONDITIONS = {
@@ -111,6 +143,8 @@ PRECONDITIONS = {
     "score_scale": Precondition("not_on_score_scale", _score_scale),
     "nonzero_score": Precondition("zero_score", _nonzero_score),
     "nonzero_drops": Precondition("zero_drops", _nonzero_drops),
+    "truth": TRUTH,
+    "positive_truth": Precondition("zero_truth", _positive_truth, after=TRUTH),
     "nonzero_map": Precondition("zero_map", _nonzero_map),
     "finite_score": Precondition(NOT_FINITE, _finite_score),
     "boxes": Precondition("no_annotation", _boxes),
@@ -119,6 +153,9 @@ PRECONDITIONS = {
     "other_classes": Precondition("one_class", _other_classes),
     "other_masked_classes": Precondition("one_class", _other_masked_classes),
     "other_logits": OTHER_LOGITS,
+    "interventions": Precondition("no_interventions", _interventions),
+    "mark": Precondition("no_mark", _mark),
+    "positive_effect": Precondition("no_positive_effect", _positive_effect),
     "probability": Precondition("no_probability", _probability, after=OTHER_LOGITS),
 }
 

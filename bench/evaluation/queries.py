@@ -50,13 +50,15 @@ class Reexplanation:
     """The same method's explanation of another trace: of changed images, other classes or another model.
 
     trace(): makes the other trace. read(explanation): what is kept of it, which is the answer; the explanation itself
-    isn't handed out, so that one other trace is held at a time. key: names a trace that depends on no map, which all
-    methods and metrics of equal key share; None for a trace of this explanation alone.
+    isn't handed out, so that one other trace is held at a time. key: names the trace; requests of equal key share it.
+    None: no other request has this trace. of_map: whether it depends on this explanation's map; then the metrics of
+    this explanation share it, else all methods' do.
     """
 
     trace: Callable[[], Trace]
     read: Callable[[Explanation], Any]
     key: Hashable | None = None
+    of_map: bool = False
 
 
 Request = PerturbedImages | Reexplanation

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import Trace, trace_of
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.left_out import MethodNotTimed
 from axiom_bench.evaluation.plugins import Plugin
@@ -36,19 +35,16 @@ class Step:
     method: str = "-"
 
 
-def measure_runtime(
-    cut: CutModel, images: Tensor, targets: Tensor | None, methods: Sequence[Plugin], repeats: int = 5, warmup: int = 1
-) -> pd.DataFrame:
+def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5, warmup: int = 1) -> pd.DataFrame:
     """Time every step on one batch: a row per step, in RUNTIME_COLUMNS; model and data are "-", for the caller to set.
 
-    images: (B, 3, H', W'). targets: (B,) or None. milliseconds_per_image: median over `repeats` rounds after `warmup`
+    trace: of the batch. milliseconds_per_image: median over `repeats` rounds after `warmup`
     ones. forwards: the median over rounds of the time against that round's plain forward pass. Passes are counted per
     image. A method's time goes from the trace to the heatmap, with the ablation drops if it needs them.
     peak_memory_bytes: the maximum that a step allocated beyond its start, NaN where that can't be measured.
     A method that doesn't apply to the model has no row, and a warning says so.
     """
-    trace = cut.trace(images, targets)
-    passes = {step: _passes(step, trace) for step in _steps(cut, trace, methods)}
+    passes = {step: _passes(step, trace) for step in _steps(trace, methods)}
     steps = [step for step, counted in passes.items() if counted is not None]
     rounds = np.array([[_seconds(step, trace) for step in steps] for _ in range(warmup + repeats)])[warmup:]
     rows = [
@@ -62,7 +58,7 @@ def measure_runtime(
     ]
     table = pd.DataFrame(rows).assign(
         model="-",
-        layer=cut.layer,
+        layer=trace.layer,
         data="-",
         milliseconds_per_image=1000 * np.median(rounds, axis=0) / len(trace),
         forwards=np.median(rounds / rounds[:, :1], axis=0),
@@ -72,16 +68,16 @@ def measure_runtime(
     return table[list(RUNTIME_COLUMNS)]
 
 
-def _steps(cut: CutModel, trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
+def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
     """The plain forward pass is the first: the others are measured against it."""
 
     def forward(_: Trace) -> Tensor:
         with torch.no_grad():
-            return cut.forward(trace.images)
+            return trace.cut_model.forward(trace.images)
 
     return [
         Step("forward", forward),
-        Step("trace", lambda _: cut.trace(trace.images, trace.targets)),
+        Step("trace", lambda _: trace_of(trace.cut_model, trace.images, trace.targets)),
         Step("ablation_drops", lambda fresh: fresh.ablation_drops),
         *(Step("method", partial(_heatmap, method), method.name) for method in methods),
     ]

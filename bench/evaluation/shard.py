@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.loop import rows_of, trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.tables import Columns
 
@@ -67,7 +66,7 @@ def shard_rows(
 def traced(cut_model: CutModel, batch: Batch) -> Trace:
     """The batch's trace; an error of the network itself gets a note, since its input's size is the usual cause."""
     try:
-        return cut_model.trace(batch.images, batch.targets)
+        return trace_of_batch(cut_model, batch)
     except RuntimeError as error:
         height, width = batch.images.shape[-2:]
         error.add_note(f"raised by the network on images of {height} x {width} pixels; model.resize sets their size")
@@ -80,13 +79,7 @@ def padded(batch: Batch, size: int) -> Batch:
     A product's rounding may depend on how many rows it has; with all batches of one size, a value is the same bit by
     bit however the images are cut into shards.
     """
-    index = torch.arange(max(size, len(batch))).clamp(max=len(batch) - 1)
-    return Batch(
-        images=batch.images[index.to(batch.images.device)],
-        image_ids=tuple(batch.image_ids[row] for row in index.tolist()),
-        targets=None if batch.targets is None else batch.targets[index.to(batch.targets.device)],
-        annotations=tuple(batch.annotations[row] for row in index.tolist()) if batch.annotations else (),
-    )
+    return batch.repeated(size)
 
 
 def trimmed(part: Columns, size: int, count: int) -> Columns:

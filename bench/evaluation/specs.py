@@ -14,6 +14,7 @@ from axiom_bench.configs import check_values
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.parameters import kinds
 
+EXTRAS = frozenset({"interventions", "other_images"})  # loaded beside the images where something asks for them
 Better = Literal["lower", "higher", "none"]
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
 
@@ -26,7 +27,10 @@ class MethodSpec:
     needs_drops: whether it reads `trace.ablation_drops`. reference: a key of conf/references.bib. library: the
     distribution whose code it runs. exempt: {check of the common suite: why the method breaks it by its nature}.
     wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of
-    them.
+    them. requires: what it reads of the trace that is loaded on demand, of EXTRAS. control: whether it
+    explains nothing by design, such as a random map, so that a method should do better.
+    spoiling, degree: of a right explanation that was spoiled on purpose the kind, such as "noise", and how far; 0: not
+    at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
     """
 
     title: str | None = None
@@ -37,6 +41,11 @@ class MethodSpec:
     library: str | None = None
     exempt: Mapping[str, str] = field(default_factory=dict)
     wins_by_construction: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    control: bool | None = None
+    spoiling: str | None = None
+    degree: float | None = None
+    unspoiled: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set, as plain data."""
@@ -115,7 +124,17 @@ class MetricSpec:
 
 def method_spec(setting: str, config: Mapping[str, Any]) -> MethodSpec:
     """The metadata of a method. setting: where it is set, as "method.mine". Raises BenchError for a wrong entry."""
-    return _checked(MethodSpec, setting, config)
+    spec = _checked(MethodSpec, setting, config)
+    for name in spec.requires:
+        if name not in EXTRAS:
+            raise unknown(f"entry of {setting}.requires", name, EXTRAS)
+    if (spec.spoiling is None) != (spec.degree is None):
+        raise BenchError(f"{setting} needs both spoiling, the kind, and degree, a number from 0 on, or neither.")
+    if spec.degree is not None and spec.degree < 0:
+        raise BenchError(f"{setting}.degree must be 0, for not spoiled, or more, not {spec.degree!r}.")
+    if spec.unspoiled is not None and spec.spoiling is None:
+        raise BenchError(f"{setting}.unspoiled needs spoiling and degree beside it.")
+    return spec
 
 
 def metric_spec(setting: str, config: Mapping[str, Any], params: Iterable[str], needs: Iterable[str]) -> MetricSpec:

@@ -13,7 +13,8 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, measuring
 from axiom_bench.explanation.explanation import Explanation
 
-TRACE_FIELDS = ("images", "activations", "gradients", "logits", "scores", "targets")
+TRACE_FIELDS = ("images", "activations", "gradients", "logits", "scores", "targets", "other_images")
+COMPUTED_FIELDS = ("ablation_drops", "true_contributions")
 EXPLANATION_FIELDS = ("heatmap", "raw_map", "contributions")
 
 
@@ -66,8 +67,11 @@ def _unchanged(kind: str, plugin: NamedFunction, tensors: dict[str, Tensor]) -> 
 
 def _tensors(trace: Trace | None, explanation: Explanation | None) -> dict[str, Tensor]:
     fields = {f"trace.{name}": getattr(trace, name, None) for name in TRACE_FIELDS}
-    if trace is not None and "ablation_drops" in vars(trace):  # not computed for this check
-        fields["trace.ablation_drops"] = trace.ablation_drops
+    if trace is not None:  # what is computed on first use isn't computed for this check
+        fields |= {f"trace.{name}": vars(trace).get(name) for name in COMPUTED_FIELDS}
+    if trace is not None and trace.interventions is not None:
+        for row, parts in enumerate(trace.interventions):
+            fields |= {f"trace.interventions[{row}] ({part.name!r})": part.images for part in parts}
     fields |= {f"explanation.{name}": getattr(explanation, name, None) for name in EXPLANATION_FIELDS}
     return {name: tensor for name, tensor in fields.items() if isinstance(tensor, Tensor)}
 

@@ -15,6 +15,8 @@ from torch import nn
 
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.embedded import networks, scenes
+from axiom_bench.embedded.planted import networks as planted
+from axiom_bench.embedded.planted import patches
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.models import weights
 from axiom_bench.models.spec import ModelSpec
@@ -43,16 +45,22 @@ def find(spec: ModelSpec) -> Source:
 
 
 def _embedded(spec: ModelSpec) -> Source:
-    if spec.architecture not in networks.BUILDERS:
-        raise unknown("embedded model", spec.architecture, networks.BUILDERS)
+    builders = {**networks.BUILDERS, **planted.BUILDERS}
+    if spec.architecture not in builders:
+        raise unknown("embedded model", spec.architecture, builders)
+    build = partial(builders[spec.architecture], **spec.kwargs)
+    is_planted = spec.architecture in planted.BUILDERS
 
     def published(name: str) -> Weights:
         if name != "default":
             raise unknown(f"weights of {spec.architecture}", name, ["default"])
-        return weights.read(networks.weights_file(spec.architecture))
+        if not is_planted:
+            return weights.read(networks.weights_file(spec.architecture))
+        state = build().state_dict()
+        return Weights(state, "by construction", weights.state_sha256(state))
 
-    build = partial(networks.BUILDERS[spec.architecture], **spec.kwargs)
-    return Source(build, Preprocessing(96, 96, networks.MEAN, networks.STD), published, scenes.CLASSES)
+    classes = patches.CLASSES if is_planted else scenes.CLASSES
+    return Source(build, Preprocessing(96, 96, networks.MEAN, networks.STD), published, classes)
 
 
 def _torchvision(spec: ModelSpec) -> Source:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from axiom_bench.errors import BenchError
+
+MAX_NAME = 100  # characters of a name in a file's name; file systems allow 255 bytes in all
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_@+=.-]")
 
 
 def write(path: Path, content: bytes) -> None:
@@ -26,6 +31,14 @@ def write(path: Path, content: bytes) -> None:
         raise _unwritable(path.parent, error) from error
     finally:
         _remove(draft)
+
+
+def safe_name(name: str) -> str:
+    """The name of a model, metric or layer as part of a file's name: itself where it consists of letters, digits and
+    _ @ + = . -, doesn't begin with a dot and is short; else without its other characters and with eight digits of its
+    hash, so that two names never share a file and none leads out of its folder."""
+    kept = _NOT_IN_NAMES.sub("_", name).lstrip(".")[:MAX_NAME]
+    return name if kept == name and name else f"{kept}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def ensure_writable(folder: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from axiom_bench.errors import BenchError
@@ -12,6 +13,9 @@ from axiom_bench.records import files
 
 NAME = "manifest.json"
 FILES = ("records", "curves", "whole_set", "runtime", "pictures", "gallery")  # a manifest's lists of files
+LISTS = (*FILES, "jobs")
+ABOUT = ("methods", "metrics", "models", "data")  # mappings from a name to what is stated of it
+MAPPINGS = (*ABOUT, "config", "seconds")
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -21,11 +25,48 @@ def read(folder: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BenchError(f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"{file} can't be read ({error}); run the same command again to write it anew.") from error
     if not isinstance(manifest, dict) or not {"experiment", "run"} <= manifest.keys():
         raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
+    if (wrong := _wrong_entry(manifest)) is not None:
+        raise BenchError(f"{file} is damaged: {wrong}; run the same command again to write it anew.")
     return manifest
+
+
+def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
+    """What is wrong with the first entry that isn't of the kind that its readers rely on; None where all are.
+
+    Names of files stay in the folder, since a run folder may come from a stranger; those of combined runs, which are
+    only read, name files of the runs' own folders.
+    """
+    for key in MAPPINGS:
+        value = manifest.get(key) or {}
+        if not isinstance(value, dict):
+            return f"its {key!r} must be a mapping, not {_short(value)}"
+    for key in ABOUT:
+        for name, about in (manifest.get(key) or {}).items():
+            if not isinstance(about, dict):
+                return f"its {key!r} must hold a mapping for {name!r}, not {_short(about)}"
+    for key in LISTS:
+        if not isinstance(manifest.get(key) or [], list):
+            return f"its {key!r} must be a list, not {_short(manifest[key])}"
+    if not all(isinstance(job, dict) for job in manifest.get("jobs") or []):
+        return "its 'jobs' must hold mappings"
+    for key in FILES:
+        for name in manifest.get(key) or []:
+            if not isinstance(name, str) or not (manifest.get("runs") or _is_inside(name)):
+                return f"its {key!r} names {_short(name)}, which is no file of a run folder"
+    return None
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _short(value: object) -> str:
+    return textwrap.shorten(json.dumps(value, default=str), 60, placeholder="...")
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -48,13 +48,13 @@ def _write(run: RunFolder | Path, settings: Mapping[str, Any] | None, reload: in
     from axiom_bench.report.run_folder import RunFolder
 
     read = RunFolder.read(run, settings, reload) if isinstance(run, Path) else run
-    stamp.remove_outputs(read.path)
+    before = stamp.begin(read.path)
     with drawing_processes(read) as processes:
         from axiom_bench.report.last_lines import last_lines
         from axiom_bench.report.writing import write_report  # imports matplotlib, as the processes do meanwhile
 
         write_report(read, processes)
-    stamp.write(read.path, inputs, last_lines(read))
+    stamp.write(read.path, inputs, last_lines(read), before)
 
 
 def headline(run: RunFolder | Path) -> list[str]:

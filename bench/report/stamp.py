@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +22,7 @@ OUTPUTS = {  # folder -> suffixes of the report's files
 INPUTS = ("records", "curves", "runtime", "whole_set", "pictures", "gallery")  # the manifest's lists of files
 LIBRARIES = ("matplotlib", "seaborn", "pandas", "numpy", "scipy", "jinja2", "Pillow")
 SOURCES = (".py", ".j2", ".css", ".js", ".ttf")  # suffixes of files whose content decides a report
+Replaced = Mapping[str, tuple[int, int] | None]  # the files that a report leaves: name -> state
 NOT_SHOWN = ("created",)  # keys of the manifest that change from run to run though nothing else does
 
 
@@ -44,35 +44,61 @@ def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
 
 
 def is_current(folder: Path, inputs: str) -> bool:
-    """Whether the folder holds a report of these inputs, with every file as it was written and no other."""
+    """Whether the folder holds a report of these inputs, with every file as it was written."""
     return headline(folder, inputs) is not None
 
 
 def headline(folder: Path, inputs: str) -> list[str] | None:
     """The headline of the folder's report; None where it holds none of these inputs, see `is_current`."""
+    stamp = _read(folder)
+    lines, outputs = stamp.get("headline"), stamp.get("outputs")
+    if stamp.get("inputs") != inputs or not isinstance(lines, list) or not isinstance(outputs, dict):
+        return None
+    return [str(line) for line in lines] if outputs and outputs.items() <= _hashes(folder).items() else None
+
+
+def begin(folder: Path) -> Replaced:
+    """Remove what the last report wrote: a figure of a metric that is gone must not stay beside the new ones.
+
+    Other files of these folders, which a user put there, stay. They are noted, so that the files of a report that is
+    interrupted are known as its own. Raises BenchError where the folder can't be written.
+    """
+    stamp, present = _read(folder), _hashes(folder)
+    outputs, kept = stamp.get("outputs"), stamp.get("kept")
+    if isinstance(kept, dict):  # the last report was interrupted
+        own = [name for name, digest in present.items() if kept.get(name) != digest]
+    else:
+        own = [name for name in present if isinstance(outputs, dict) and name in outputs]
+    for name in own:
+        (folder / name).unlink(missing_ok=True)
+    remaining = {name: digest for name, digest in present.items() if name not in own}
+    _write(folder, {"kept": remaining})
+    return {name: _state(folder / name) for name in remaining}
+
+
+def write(folder: Path, inputs: str, headline: Sequence[str], before: Replaced) -> None:
+    """Record that the folder's report is of these inputs, and its headline, which takes longer to compute than to read.
+
+    before: from `begin`. Raises BenchError where the folder can't be written.
+    """
+    written = {name: digest for name, digest in _hashes(folder).items() if before.get(name) != _state(folder / name)}
+    _write(folder, {"inputs": inputs, "outputs": written, "headline": list(headline)})
+
+
+def _read(folder: Path) -> dict[str, Any]:
     try:
         stamp = json.loads((folder / FILE).read_text())
-        lines = [str(line) for line in stamp["headline"]]
-        return lines if stamp["inputs"] == inputs and stamp["outputs"] == _hashes(folder) else None
-    except (OSError, ValueError, KeyError, TypeError):  # no stamp, or a damaged one: the report is written again
-        return None
+    except (OSError, ValueError, RecursionError):  # no stamp, or a damaged one: the report is written again
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
 
 
-def write(folder: Path, inputs: str, headline: Sequence[str]) -> None:
-    """Record that the folder's report is of these inputs, and its headline, which takes longer to compute than to read.
-    Raises BenchError where the folder can't be written."""
-    stamp = {"inputs": inputs, "outputs": _hashes(folder), "headline": list(headline)}
+def _write(folder: Path, stamp: Mapping[str, Any]) -> None:
     files.write(folder / FILE, (json.dumps(stamp, indent=1, sort_keys=True) + "\n").encode())
 
 
-def remove_outputs(folder: Path) -> None:
-    """Remove what an earlier report wrote: a figure of a metric that is gone must not stay beside the new ones."""
-    for path in (folder / FILE, *_outputs(folder)):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
-
-
 def _outputs(folder: Path) -> Iterator[Path]:
+    """The files that have names as a report's, also a user's own."""
     yield folder / PAGE
     for name, suffixes in OUTPUTS.items():
         for suffix in suffixes:
@@ -81,7 +107,9 @@ def _outputs(folder: Path) -> Iterator[Path]:
 
 def _hashes(folder: Path) -> dict[str, str]:
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in _outputs(folder)
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in _outputs(folder)
+        if path.is_file()
     }
 
 

@@ -31,7 +31,8 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.models.registry import model_names, register_models
 from axiom_bench.run import hydra_errors, settings
 
-LISTS = ("method", "metric", "peers")  # groups of which a run takes several entries, as a list
+LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
+WITH_ALL = ("method", "metric", "spoiled")  # those of which `all` chooses every entry
 AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
 SEARCH_PATH = "hydra.searchpath"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -162,10 +163,10 @@ def _url(option: str, folder: str) -> str:
 
 
 def _with_all(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
-    """The overrides, with every name of a group in the place of `method=all` and `metric=all`, also an experiment's."""
+    """The overrides, with every name of a group in the place of `method=all` and the like, also an experiment's."""
     all_names = {
         group: f"{group}=[{','.join(name for name in _options(hydra, group) if name != plugins.ALL)}]"
-        for group in ("method", "metric")
+        for group in WITH_ALL
     }
     replaced = [all_names.get(override.removesuffix(f"={plugins.ALL}"), override) for override in overrides]
     experiment = [override for override in overrides if override.startswith("experiment=")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.evaluation.loop import with_score_scale
-from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.shard import Request, shard_rows, traced
 from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.records import holdings
@@ -50,7 +50,7 @@ def decided(job: Job, cut_model: CutModel) -> Job:
     """The job with every method's scale known: where a YAML doesn't claim it, a check on the first batch decides."""
     if all(method.spec.on_score_scale is not None for method in job.methods):
         return job
-    first = next((batch for batch in rows(job, job.indices) if isinstance(batch, Batch)), None)
+    first = next((batch for batch in rows(job, job.indices, required(job.methods)) if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
         return job
     return replace(job, methods=tuple(with_score_scale(job.methods, traced(cut_model, first))))
@@ -66,7 +66,9 @@ def compute(job: Job, cut_model: CutModel, task: Task, missing: Values, folder: 
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = requests(job, missing)
-    for part in shard_rows(cut_model, rows(job, task.shard.indices), wanted, job.batch_rows, job.normalise):
+    extras = required(plugin for request in wanted for plugin in (*request.methods, *request.metrics))
+    batches_of_shard = rows(job, task.shard.indices, extras)
+    for part in shard_rows(cut_model, batches_of_shard, wanted, job.batch_rows, job.normalise):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
     axes = {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()}
@@ -108,19 +110,24 @@ def constants(job: Job) -> dict[str, str]:
 
 def first_row(job: Job) -> Batch | None:
     """The first row of an image that can be read; None where there is none."""
-    loaded = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, 0)
+    extras = required((*job.methods, *job.metrics))
+    loaded = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, 0, extras)
     batch = next((batch for batch in loaded if isinstance(batch, Batch)), None)
-    return None if batch is None else batch.to(job.device.device)
+    return None if batch is None else usable(job, batch)
 
 
-def rows(job: Job, indices: Sequence[int]) -> Iterator[Batch | BadImage]:
+def rows(job: Job, indices: Sequence[int], extras: Collection[str] = ()) -> Iterator[Batch | BadImage]:
     """Batches on the job's device, without annotations if these name other classes than the model's.
 
-    Decoding goes on beside, in other processes.
+    extras: what is loaded beside the images, as `loading.batches` takes it. Decoding goes on beside, in other
+    processes.
     """
-    for batch in batches(job.data, indices, job.model.preprocessing, job.target, job.batch_size, job.workers):
-        if isinstance(batch, BadImage):
-            yield batch
-        else:
-            usable = batch if job.shares_classes else replace(batch, annotations=())
-            yield usable.to(job.device.device)
+    loaded = batches(job.data, indices, job.model.preprocessing, job.target, job.batch_size, job.workers, extras)
+    for batch in loaded:
+        yield batch if isinstance(batch, BadImage) else usable(job, batch)
+
+
+def usable(job: Job, batch: Batch) -> Batch:
+    """The batch on the job's device, without what names other classes than the model's."""
+    of_model = batch if job.shares_classes else replace(batch, annotations=(), interventions=None)
+    return of_model.to(job.device.device)

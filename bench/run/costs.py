@@ -11,8 +11,8 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answering import dry_run
-from axiom_bench.evaluation.method_costs import passes_of_methods
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.method_costs import fresh, passes_of_methods, versions_of
+from axiom_bench.evaluation.plugins import Plugin, needs_of
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
 
@@ -36,30 +36,40 @@ class Cost:
     own_traces: int = 0
 
     @staticmethod
-    def of(methods: Sequence[Plugin], metrics: Sequence[Plugin], trace: Trace) -> Cost:
+    def of(methods: Sequence[Plugin], metrics: Sequence[Plugin], trace: Trace, versions: float | None = None) -> Cost:
         """Counted: metrics' requests are answered by zeros, and methods are run on a stand-in of the layer's size.
 
-        trace: of the real model; its first row is looked at.
+        trace: of the real model; its first row is looked at. versions: of an image without its parts, on average, each
+        a pass of `part_effects`; None: as many as the first row has.
         """
-        explanation = _explanation(trace[:1])
+        row = fresh(trace[:1])
+        alone, together = passes_of_methods(methods, row, versions)
+        explanation = _explanation(row)
         seen: set[Hashable] = set()
         of_method: dict[str, float] = {}
         of_image: dict[str, float] = {}
         shared_traces = own_traces = 0
         for metric in metrics:
-            for request in dry_run(metric, explanation):
+            if row.interventions is None and "interventions" in needs_of(metric):
+                continue  # it won't be called
+            effects_known = "part_effects" in vars(row)
+            requests = dry_run(metric, explanation)
+            if "part_effects" in vars(row) and not effects_known:
+                of_image[metric.name] = versions_of(row) if versions is None else versions
+            for request in requests:
+                is_trace = not isinstance(request, PerturbedImages)
                 if isinstance(request, PerturbedImages):
                     key: Hashable = ("perturbed", request.of_image, request.key)
-                    passes, into = request.count, of_image if request.of_image else of_method
+                    passes, of_all = request.count, request.of_image
                 else:
-                    key = ("trace", request.key) if request.key is not None else object()
-                    passes, into = 1, of_method if request.key is None else of_image
-                    shared_traces += request.key is not None
-                    own_traces += request.key is None
+                    key = ("trace", request.of_map, request.key) if request.key is not None else object()
+                    passes, of_all = 1, request.key is not None and not request.of_map
                 if key not in seen:
                     seen.add(key)
+                    into = of_image if of_all else of_method
                     into[metric.name] = into.get(metric.name, 0) + passes
-        alone, together = passes_of_methods(methods, trace)
+                    shared_traces += is_trace and of_all
+                    own_traces += is_trace and not of_all
         return Cost(alone, together, of_method, of_image, shared_traces, own_traces)
 
     @property

@@ -12,8 +12,9 @@ from torch import nn
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.scores import TensorScores
 from axiom_bench.cutting.tokens import Reshape
+from axiom_bench.data.extras import others
 from axiom_bench.data.loading import batches
-from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
+from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.models.weights import fit, state_sha256
 from axiom_bench.records.keys import key, shard_key, value_key
@@ -59,7 +60,7 @@ class Facts:
         }
         keys = {LAYER: {name: value_key(None, metric) for name, metric in of_layer.items()}} if of_layer else {}
         for method in self.job.methods if of_method else ():
-            own = method_key(method, self._sources)
+            own = self._of_method(method)
             keys[method.name] = {name: value_key(own, metric) for name, metric in of_method.items()}
         return keys
 
@@ -69,9 +70,22 @@ class Facts:
 
     def step(self, name: str, *settings: object, methods: bool = True) -> str:
         """Key of what a step of the run makes of all images, such as run times or pictures."""
-        of_methods = [method_key(method, self._sources) for method in self.job.methods] if methods else []
+        of_methods = [self._of_method(method) for method in self.job.methods] if methods else []
         return key(step=name, settings=settings, job=self.common, contents=list(self.job.contents.values()),
                    methods=of_methods)  # fmt: skip
+
+    def _of_method(self, method: Plugin) -> str:
+        """Key of a method, and of the images that it reads beside the explained ones."""
+        own = method_key(method, self._sources)
+        return key(method=own, others=self._others) if "other_images" in required([method]) else own
+
+    @cached_property
+    def _others(self) -> list[str]:
+        """For each chosen image the id and content of the first image that may be its other one, of how many."""
+        data, hashes = self.job.data, self.job.hashes
+        first = [next(others(data, index), None) for index in self.job.indices]
+        contents = ["" if place is None else f"{data.ids[place]} {data.fingerprint(place, hashes)}" for place in first]
+        return [str(len(data)), *contents]
 
     @cached_property
     def _sources(self) -> Sources:

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.batch import Batch
+from axiom_bench.evaluation.loop import trace_of_batch
+from axiom_bench.evaluation.plugins import required
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import store
 from axiom_bench.records.gallery import SCHEMA
@@ -43,7 +45,7 @@ def ensure(facts: Facts, cut_model: CutModel, count: int | None, folder: Path) -
     job, key = facts.job, facts.step("gallery", FORMAT, count)
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
-        paths.append(f"gallery/{job.model.name}-{job.model.layer}-{key[:12]}-{number:04d}.parquet")
+        paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
         if not store.is_intact(folder / paths[-1]):
             entries = list(pictured(job, cut_model, shard.indices))
             store.write(folder / paths[-1], pa.Table.from_pylist(entries, SCHEMA), schema=None)
@@ -62,13 +64,14 @@ def spread(indices: Sequence[int], count: int | None) -> tuple[int, ...]:
 
 def pictured(job: Job, cut_model: CutModel, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """A row of SCHEMA for each image and explained class; images that can't be read have none."""
-    for batch in rows(replace(job, workers=0), indices):  # few images: processes would take longer to start
+    in_process = replace(job, workers=0)  # few images: processes would take longer to start
+    for batch in rows(in_process, indices, required(job.methods)):
         if isinstance(batch, Batch):
             yield from _of_batch(job, cut_model, batch)
 
 
 def _of_batch(job: Job, cut_model: CutModel, batch: Batch) -> Iterator[dict[str, Any]]:
-    trace = cut_model.trace(batch.images, batch.targets)
+    trace = trace_of_batch(cut_model, batch)
     explanations = {method.name: explanation_of(job, method, trace, batch) for method in job.methods}
     heatmaps = {
         name: given(explanation.heatmap, "heatmap").cpu().double().numpy()

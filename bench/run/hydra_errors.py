@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 
 from axiom_bench.errors import BenchError, unknown
 
+KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
+
 
 def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]) -> BenchError:
     """What is wrong with the command line or a configuration file.
@@ -15,7 +17,7 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
     """
     text = str(error)
     if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text):
-        return unknown(match[1].removesuffix("s"), match[2], choices(match[1]))  # "peers" is the one plural
+        return unknown(KINDS.get(match[1], match[1]), match[2], choices(match[1]))
     if match := re.search(r"Could not override '([^'@]+)'", text):
         settings = set(keys)
         if match[1] not in settings:

@@ -18,6 +18,7 @@ from axiom_bench.evaluation.measuring import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.heatmap import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
+from axiom_bench.records.files import safe_name
 from axiom_bench.run.device import Device
 from axiom_bench.run.shards import Shard, shards
 
@@ -41,6 +42,11 @@ class Job:
     batch_size: int
     workers: int
     hashes: FileHashes = field(default_factory=FileHashes, compare=False, repr=False)
+
+    @property
+    def file_stem(self) -> str:
+        """The model and the layer, for names of files that people look at."""
+        return safe_name(f"{self.model.name}-{self.model.layer}")
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Job:

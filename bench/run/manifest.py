@@ -20,7 +20,7 @@ from axiom_bench.run import references
 from axiom_bench.run.job import Job
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
-OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "note", "definition", "deviation", "reference")
+OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference")
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.answering import first_request
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.loop import trace_of_batch
+from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.records import files
+from axiom_bench.run.compute import usable
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 
@@ -36,7 +38,7 @@ def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder:
     job = facts.job
     metric = perturbing(job, config["perturbation"])
     name = facts.step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
-    path = f"pictures/{job.model.name}-{job.model.layer}-{name[:12]}.npz"
+    path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not (folder / path).is_file():
         batch = spread_rows(job, config["rows"])
         if batch is None:
@@ -60,9 +62,10 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     """
     spread = job.indices[:: max(1, len(job.indices) // count)]
     each_once = tuple(dict.fromkeys((*spread, *job.indices)))
-    readable = batches(job.data, each_once, job.model.preprocessing, job.target, count, 0)
+    extras = required(job.methods)
+    readable = batches(job.data, each_once, job.model.preprocessing, job.target, count, 0, extras)
     batch = next((batch for batch in readable if isinstance(batch, Batch)), None)
-    return None if batch is None else batch.to(job.device.device)
+    return None if batch is None else usable(job, batch)
 
 
 def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[str, np.ndarray]:
@@ -72,7 +75,7 @@ def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[
     255 for 1, perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer. confidence_of: "probability",
     of the class, or "score", S itself where the output has no probability.
     """
-    trace = cut_model.trace(batch.images, batch.targets)
+    trace = trace_of_batch(cut_model, batch)
     explanations = {
         method.name: explanation
         for method in job.methods

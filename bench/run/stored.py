@@ -109,11 +109,19 @@ def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int |
     batch = compute.first_row(job)
     if batch is None:
         return
-    cost = costs.Cost.of(job.methods, job.metrics, traced(cut_model, batch))
+    versions = None if batch.interventions is None else versions_per_row(job, missing)
+    cost = costs.Cost.of(job.methods, job.metrics, traced(cut_model, batch), versions)
     costs.check(cost, job.metrics, budget)
     if cost.per_image:
         images, rows = sum(map(len, missing)), sum(map(job.rows, missing))
         yield f"{job.name}: {cost.line(images, rows)}"
+
+
+def versions_per_row(job: Job, missing: Sequence[Shard]) -> float:
+    """The versions of an image without its parts, on average over the rows of these shards."""
+    counts = [(job.rows(Shard(0, (index,))), job.data.versions(index)) for shard in missing for index in shard.indices]
+    rows = sum(rows for rows, _ in counts)
+    return sum(rows * versions for rows, versions in counts) / rows if rows else 0.0
 
 
 def _print(console: Console, *lines: str) -> None:

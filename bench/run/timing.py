@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.evaluation.loop import trace_of_batch
 from axiom_bench.evaluation.runtime import measure_runtime
 from axiom_bench.evaluation.shard import padded
 from axiom_bench.records import store
@@ -23,12 +24,13 @@ def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder:
     if not config["repeats"]:
         return ()
     name = facts.step("runtime", config["repeats"], config["batch_size"])
-    path = f"runtime/{job.model.name}-{job.model.layer}-{name[:12]}.parquet"
+    path = f"runtime/{job.file_stem}-{name[:12]}.parquet"
     if not store.is_intact(folder / path):
         batch = spread_rows(job, config["batch_size"])
         if batch is None:
             return ()
         batch = padded(batch, config["batch_size"])
-        table = measure_runtime(cut_model, batch.images, batch.targets, job.methods, repeats=config["repeats"])
+        trace = trace_of_batch(cut_model, batch)
+        table = measure_runtime(trace, job.methods, repeats=config["repeats"])
         store.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
     return (path,)

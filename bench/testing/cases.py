@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.cut_model import trace
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.embedded.planted.shapley import channel_shapley
 
 CLASSES = 3
-TRACE_TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
+TRACE_TENSORS = ("images", "other_images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
 
 
 class TinyNetwork(nn.Module):
@@ -48,13 +50,33 @@ class TinyNetwork(nn.Module):
         return logits
 
 
+class TellingNetwork(TinyNetwork):
+    """A network that tells its true contributions; see cutting.truth."""
+
+    def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
+        """Shapley values of the channels, shared among their positions by |F|: (B, K, H, W); exact where pooled."""
+        values = [
+            channel_shapley(partial(self._scores, F, c), F.new_ones(1, len(F)))
+            for F, c in zip(activations, targets.tolist(), strict=True)
+        ]
+        magnitude = activations.abs()
+        totals = magnitude.sum((2, 3), keepdim=True)
+        return torch.cat(values)[..., None, None] * magnitude / totals.masked_fill(totals == 0, 1)
+
+    def _scores(self, activations: Tensor, target: int, joined: Tensor) -> Tensor:
+        """The target's logit with the channels that have joined, the others zero: (N,) from joined (N, K)."""
+        logits: Tensor = self.head(activations * joined.to(activations)[..., None, None])
+        return logits[:, target].double()
+
+
 @dataclass(frozen=True)
 class Case:
     """A tiny seeded network and images for it; `dataclasses.replace` changes single fields.
 
     head: "dense" (flatten, linear, ReLU, linear) or "pooled" (global average pooling, linear).
     layer: "features.3", a ReLU, or "features.2", the convolution before it, whose maps are signed.
-    size: (H', W') of the images; the layer's maps are half as large.
+    size: (H', W') of the images; the layer's maps are half as large. tells: whether the network tells its true
+    contributions.
     """
 
     head: str = "dense"
@@ -63,22 +85,32 @@ class Case:
     size: tuple[int, int] = (8, 12)
     rows: int = 3
     dtype: torch.dtype = torch.float64
+    tells: bool = False
 
     def model(self) -> TinyNetwork:
         """The network, with the same weights at each call."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            network = TinyNetwork(self.head, self.channels, (-(-self.size[0] // 2), -(-self.size[1] // 2)))
+            build = TellingNetwork if self.tells else TinyNetwork
+            network = build(self.head, self.channels, (-(-self.size[0] // 2), -(-self.size[1] // 2)))
         return network.to(self.dtype).eval()
 
     def images(self) -> Tensor:
         """(rows, 3, *size), the same at each call."""
-        generator = torch.Generator().manual_seed(2)
+        return self._drawn(2)
+
+    def other_images(self) -> Tensor:
+        """(rows, 3, *size), another image for each of `images`, the same at each call."""
+        return self._drawn(3)
+
+    def _drawn(self, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
         return torch.randn(self.rows, 3, *self.size, generator=generator, dtype=torch.float64).to(self.dtype)
 
     def trace(self, model: nn.Module | None = None) -> Trace:
-        """The trace of the images; row i explains class i modulo 3."""
-        return trace(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % CLASSES)
+        """The trace of the images, with other images; row i explains class i modulo 3."""
+        alone = trace(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % CLASSES)
+        return replace(alone, other_images=self.other_images())
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}

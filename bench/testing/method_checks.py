@@ -94,6 +94,11 @@ def order_invariant(method: Method, case: Case) -> None:
     """Images in another order give the same results in that order."""
     forward = case.trace()
     backward = forward.again(images=forward.images.flip(0), targets=forward.targets.flip(0))
+    backward = replace(
+        backward,
+        interventions=None if forward.interventions is None else forward.interventions[::-1],
+        other_images=None if forward.other_images is None else forward.other_images.flip(0),
+    )
     _assert_equal(_values(method(backward)), _values(method(forward)).flip(0))
 
 

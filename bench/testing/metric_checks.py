@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import OK
+from axiom_bench.cutting.interventions import GROUND, Part
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
@@ -34,7 +35,8 @@ CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 
 @dataclass(frozen=True)
 class MetricCase:
-    """An explanation of a tiny network's images, which have two boxes each and a mask of the explained class."""
+    """An explanation of a tiny network's images, which have two boxes each, a mask of the explained class, and versions
+    without their parts."""
 
     method: Method
     case: Case
@@ -54,7 +56,25 @@ class MetricCase:
             for target in trace.targets.tolist()
         )
         batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets, annotations)
+        targets = trace.targets.tolist()
+        parts = tuple(parts_of(image, target) for image, target in zip(trace.images, targets, strict=True))
+        trace = replace(trace, interventions=parts)
         return Explanation.of(trace, self.method(trace), batch, self.method)
+
+
+def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
+    """Of an image (3, H', W') an object of class `target`, one of another class, a mark that changes nothing, and the
+    ground: blank without it, or inverted."""
+    first, second, mark = torch.zeros(3, *image.shape[1:], dtype=torch.bool)
+    first[3:11, 2:7], second[1:9, 8:12], mark[:2, :2] = True, True, True
+    ground = ~(first | second | mark)
+    grounds = torch.stack([image.masked_fill(ground, 0), torch.where(ground, -image, image)])
+    return (
+        Part("object", target, first, image.masked_fill(first, 0)[None]),
+        Part("other object", (target + 1) % CLASSES, second, image.masked_fill(second, 0)[None]),
+        Part("mark", None, mark, image[None]),
+        Part(GROUND, None, ground, grounds),
+    )
 
 
 def _weights(trace: Trace) -> Tensor:
@@ -67,7 +87,7 @@ def _map(trace: Trace) -> Map:
     return Map((trace.gradients * trace.activations).sum(1))
 
 
-IMAGES = Case(size=(12, 14), channels=5, rows=4)
+IMAGES = Case(size=(12, 14), channels=5, rows=4, tells=True)
 METRIC_CASES = {"weights": MetricCase(_weights, IMAGES), "map": MetricCase(_map, IMAGES)}
 
 

@@ -10,14 +10,22 @@ from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map, heatmap
 
 
-def raw_map_of(wrapped: Method, trace: Trace) -> Tensor:
-    """The wrapped method's signed map: sum_k w_k F_k, or a Map's own values -> (B, h, w).
+def answer_of(wrapped: Method, trace: Trace) -> Tensor | Map:
+    """What the wrapped method returns: weights that broadcast to the activations, or a Map.
 
     Raises BenchError for a name: only a YAML file and the command line resolve names.
     """
     if not callable(wrapped):
         raise BenchError(f"Invalid wrapped={wrapped!r}; give a callable, such as methods.get({wrapped!r}).")
-    answer = wrapped(trace)
+    return wrapped(trace)
+
+
+def raw_map_of(wrapped: Method, trace: Trace) -> Tensor:
+    """The wrapped method's signed map: sum_k w_k F_k, or a Map's own values -> (B, h, w).
+
+    Raises BenchError for a name.
+    """
+    answer = answer_of(wrapped, trace)
     return answer.raw if isinstance(answer, Map) else (answer * trace.activations).sum(1)
 
 

@@ -25,7 +25,8 @@ def insertion_curve(
     """
     counts = _counts(explanation, steps)[:-1]
     key = ("insertion", steps, str(fill), blur, output, first)
-    scores = yield partly_filled(explanation, key, counts, fill, blur, output, first, inserts=True)
+    ranks = pixel_ranks(explanation, first)
+    scores = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=True)
     return torch.cat([scores, _unperturbed(explanation, output)], dim=1)
 
 
@@ -35,7 +36,8 @@ def deletion_curve(
     """The same as the image's pixels are filled in, in the map's order: (B, steps + 1). The first is the image."""
     counts = _counts(explanation, steps)[1:]
     key = ("deletion", steps, str(fill), blur, output, first)
-    scores = yield partly_filled(explanation, key, counts, fill, blur, output, first, inserts=False)
+    ranks = pixel_ranks(explanation, first)
+    scores = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=False)
     return torch.cat([_unperturbed(explanation, output), scores], dim=1)
 
 
@@ -47,20 +49,20 @@ def area(curve: Tensor) -> Tensor:
 def partly_filled(
     explanation: Explanation,
     key: Hashable,
+    ranks: Tensor,
     counts: Tensor,
     fill: Fill,
     blur: float,
     output: str,
-    first: str,
     inserts: bool,
 ) -> PerturbedImages:
-    """Copies of each image that show its first `counts` pixels in the map's order on the fill, or all but them.
+    """Copies of each image that show its pixels of the first ranks on the fill, or all but them.
 
-    counts: (n,), one for each copy. inserts: whether these pixels are shown, or filled in. The answer is the model's
-    confidence, (B, n).
+    ranks: (B, H', W') int64, of each pixel, from 0; equal ones, as of a patch, go together. counts: (n,), of the ranks
+    that a copy takes. inserts: whether these pixels are shown, or filled in. The answer is the model's confidence,
+    (B, n).
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    ranks = pixel_ranks(explanation, first)
     filled = filling(images, fill, blur).expand_as(images)
     start, end = (filled, images) if inserts else (images, filled)
     limits = counts.to(ranks.device)

@@ -23,9 +23,17 @@ def pixel_ranks(explanation: Explanation, first: str = "highest") -> Tensor:
     if first not in ORDERS:
         raise unknown("order of pixels (first)", str(first), ORDERS)
     keys = pixel_keys(explanation)
-    order = keys.flatten(1).sort(dim=1, descending=first == "highest", stable=True).indices
+    return ranks_of(keys.flatten(1), first).view_as(keys)
+
+
+def ranks_of(keys: Tensor, first: str) -> Tensor:
+    """The rank of each of n numbers, 0 for the first, equal ones by their position: (B, n) -> int64 (B, n).
+
+    first: "highest" or "lowest" numbers.
+    """
+    order = keys.sort(dim=1, descending=first == "highest", stable=True).indices
     ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, ranks).view_as(keys)
+    return torch.empty_like(order).scatter_(1, order, ranks)
 
 
 def pixel_keys(explanation: Explanation) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     *("README.md", "docs/architecture.md", "docs/game.md", "docs/performance.md", "docs/targets.md"),
+    "docs/planted.md",
     "docs/transformers.md",
 )
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")

@@ -289,6 +289,18 @@ def test_a_method_that_writes_to_the_trace_is_refused(net, batch, name):
         explain(net, "1", batch.images, [writing, "xgrad_cam"])
 
 
+def test_a_method_that_writes_to_the_truth_is_refused(net, batch):
+    def writing(trace):
+        trace.true_contributions.mul_(0)
+        return trace.gradients
+
+    net.true_contributions = lambda activations, targets: activations
+    trace = ab.trace(net, "1", batch.images, batch.targets)
+    _ = trace.true_contributions
+    with pytest.raises(BenchError, match=r"The method 'writing' .* writes to trace\.true_contributions"):
+        list(rows_of(trace, batch, [plugins.of("method", writing)], [metrics.get("box_iou")]))
+
+
 def test_a_metric_that_writes_to_the_trace_is_refused(net, batch):
     def writing(explanation):
         values = explanation.trace.activations

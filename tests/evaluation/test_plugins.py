@@ -103,11 +103,29 @@ def test_wrong_metadata_of_a_metric_is_one_sentence(key, value, sentence):
         ("on_scor_scale", True, r"no setting of method\.mine 'on_scor_scale'; did you mean 'on_score_scale'"),
         ("on_score_scale", "yes", r"method\.mine\.on_score_scale must be true or false or null, not 'yes'"),
         ("needs", [], r"no setting of method\.mine 'needs'"),
+        ("control", 1, r"method\.mine\.control must be true or false or null, not 1"),
+        ("spoiling", "noise", r"method\.mine needs both spoiling, the kind, and degree"),
+        ("degree", 0.5, r"method\.mine needs both spoiling, the kind, and degree"),
+        ("unspoiled", "truth", r"method\.mine\.unspoiled needs spoiling and degree"),
     ],
 )
 def test_wrong_metadata_of_a_method_is_one_sentence(key, value, sentence):
     with pytest.raises(BenchError, match=sentence):
         plugins.from_config("method", "mine", {"_target_": "axiom_bench.methods.cam.cam", key: value})
+
+
+def test_a_spoiled_explainer_says_how_far():
+    about = {"spoiling": "noise", "degree": 0.0, "unspoiled": "truth", "control": False}
+    config = {"_target_": "axiom_bench.methods.cam.cam", **about}
+    assert plugins.from_config("method", "mine", config).spec.as_dict() == about
+    with pytest.raises(BenchError, match=r"method\.mine\.degree must be 0, for not spoiled, or more, not -1"):
+        plugins.from_config("method", "mine", {**config, "degree": -1})
+
+
+def test_the_controls_are_marked():
+    marked = {name for name in plugins.names("method") if plugins.load("method", name).spec.control}
+    assert marked >= {"random", "uniform", "centered", "sobel"}
+    assert not marked & {"grad_cam", "xgrad_cam", "saliency"}
 
 
 @pytest.mark.parametrize("kind", ["method", "metric"])

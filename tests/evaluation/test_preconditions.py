@@ -25,7 +25,8 @@ def only_row_0(tensor, number):
 
 def test_rows_that_meet_every_need_are_ok(explanation):
     annotated = ("boxes", "objects", "masks", "other_classes", "other_masked_classes")
-    needs = [need for need in PRECONDITIONS if need not in annotated]
+    given = (*annotated, "interventions", "mark", "positive_effect", "truth", "positive_truth")
+    needs = [need for need in PRECONDITIONS if need not in given]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
 
 
@@ -50,6 +51,17 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
     masked = [replace(other, mask=torch.full((12, 12), label)) for label in (-1, 1)]
     annotated_rows = replace(explanation, others=(*masked, other, masked[1]))
     assert list(statuses(["other_masked_classes"], annotated_rows, True)) == ["one_class", "ok", "one_class", "ok"]
+
+
+def test_the_truth_is_a_need_of_its_own(trace, batch, net):
+    net.true_contributions = lambda activations, targets: activations * (targets != 1)[:, None, None, None]
+    explanation = Explanation.of(ab.trace(net, "1", batch.images, batch.targets), trace.gradients, batch)
+    assert list(statuses(["truth"], explanation, True)) == ["ok"] * 4
+    assert list(statuses(["positive_truth"], explanation, True)) == ["ok", "zero_truth", "ok", "ok"]
+    without = Explanation.of(trace, trace.gradients, batch)
+    for need in ("truth", "positive_truth"):
+        assert set(statuses([need], without, True)) == {"no_truth"}
+        assert set(statuses([need], Explanation(heatmap=explanation.heatmap), True)) == {"no_truth"}
 
 
 def test_needs_of_the_whole_explanation(trace, explanation):

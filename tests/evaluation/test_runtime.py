@@ -17,7 +17,7 @@ def plugin(function, name):
 
 
 def measured(net, batch, *methods, repeats=2):
-    table = measure_runtime(ab.cut(net, "1"), batch.images, batch.targets, methods, repeats=repeats)
+    table = measure_runtime(ab.trace(net, "1", batch.images, batch.targets), methods, repeats=repeats)
     return table.set_index([table.step.where(table.step != "method", table.method)])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.testing.metric_checks import parts_of
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +33,11 @@ def trace() -> ab.Trace:
         nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
         nn.Linear(6 * 36, 16), nn.ReLU(), nn.Linear(16, 5),
     )  # fmt: skip
+    weights = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None, None]
+    net.true_contributions = lambda activations, targets: weights * activations  # of metrics that need the truth
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
-    return ab.trace(net.double().eval(), "1", images, torch.tensor([0, 1, 2, 3]))
+    parts = [parts_of(image, target) for target, image in enumerate(images)]
+    return ab.cut(net.double().eval(), "1").trace(images, torch.arange(4), interventions=parts)
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,15 @@ from axiom_bench import metrics
 from axiom_bench.evaluation.measuring import measure
 from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.testing.metric_checks import parts_of
 
 OF_THE_SAME_IMAGE = [
     "class_correlation",
-    *(name for name in metrics.names() if name.startswith("model_parameter_randomisation")),
+    *(name for name in metrics.names() if name.startswith("model_parameter_randomisation") and "smooth" not in name),
     "random_logit",
+    "target_shift",
 ]
+OF_VERSIONS = ["ground_reliance", "object_deletion", "object_effects"]
 OF_CHANGED_IMAGES = [
     name
     for name in metrics.names()
@@ -45,7 +48,7 @@ def trace() -> ab.Trace:
     net = nn.Sequential(
         Only(image), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
     )
-    return ab.trace(net.double().eval(), "2", image, torch.tensor([0]))
+    return ab.cut(net.double().eval(), "2").trace(image, torch.tensor([0]), interventions=[parts_of(image[0], 0)])
 
 
 def of(trace: ab.Trace, method) -> Explanation:
@@ -67,6 +70,13 @@ def test_no_value_where_the_model_has_no_answer(name, output, trace):
         assert values.isnan().all() == (value != "complexity")
 
 
+@pytest.mark.parametrize("name", OF_VERSIONS)
+def test_no_value_where_the_score_without_a_part_is_not_finite(name, trace):
+    for values, statuses in measure(metrics.get(name), of(trace, weights), True).values():
+        assert statuses == ("not_finite",)
+        assert values.isnan().all()
+
+
 @pytest.mark.parametrize("kind", ["pearson", "spearman", "ssim"])
 @pytest.mark.parametrize("name", OF_THE_SAME_IMAGE)
 def test_no_similarity_with_a_map_that_is_not_finite(name, kind, trace):
@@ -76,5 +86,6 @@ def test_no_similarity_with_a_map_that_is_not_finite(name, kind, trace):
         first = trace.cut_model.model is model and int(trace.targets[0]) == 0
         return weights(trace) if first else weights(trace) * torch.nan
 
-    actual = measure(with_params("metric", name, {"similarity": kind}), of(trace, once), True)
+    params = {"similarity": kind} if "similarity" in metrics.get(name).params else {}
+    actual = measure(with_params("metric", name, params), of(trace, once), True)
     assert {status for _, statuses in actual.values() for status in statuses} == {"not_finite"}

@@ -73,6 +73,9 @@ def every_unmet_need_has_its_status(metric, explanation, explain):
         "nonzero_map": zero,
         "boxes": zero,
         "masks": replace(explanation, masks=None),
+        "interventions": replace(explanation, trace=replace(explanation.trace, interventions=None)),
+        "mark": replace(explanation, trace=replace(explanation.trace, interventions=((),) * 4)),
+        "positive_effect": replace(explanation, trace=replace(explanation.trace, interventions=((),) * 4)),
         "other_logits": replace(explanation, trace=replace(explanation.trace, logits=explanation.trace.logits[:, :1])),
     }
     for need in needs_of(metric):

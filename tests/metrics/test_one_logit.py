@@ -12,7 +12,7 @@ from axiom_bench.evaluation.measuring import measure
 from axiom_bench.evaluation.plugins import Plugin, with_params
 from axiom_bench.explanation.explanation import Explanation
 
-OF_PROBABILITY = ("adcc", "average_drop", "average_gain", "effective_complexity", "increase_in_confidence")
+OF_PROBABILITY = ("adcc", "arcc", "average_drop", "average_gain", "effective_complexity", "increase_in_confidence")
 WITH_OUTPUT = [name for name in metrics.names() if "output" in metrics.get(name).params]
 
 

@@ -26,16 +26,21 @@ from axiom_bench.explanation.heatmap import Map
 SIDE, CLASSES, CHANNELS = 12, 5, 6
 HALVES = (-0.5, 0.5)
 BOUNDS = {
-    "IoU": (0, 1), "accuracy": (0, 1), "area": (0, 1), "average precision": (0, 1), "channels": (0, CHANNELS),
-    "class": (0, CLASSES - 1), "correlation": (-1, 1), "fraction": (0, 1), "fraction of energy": (0, 1),
-    "fraction of mass": (0, 1), "fraction of pixels": (0, 1), "Gini index": (0, 1), "hit rate": (0, 1),
-    "nats": (0, 2 * math.log(SIDE)), "probability": (-1, 1), "rate": (0, 1), "ratio": (0, math.inf),
+    "IoU": (0, 1), "accuracy": (0, 1), "agreement": (0, 1), "area": (0, 1), "average precision": (0, 1),
+    "channels": (0, CHANNELS), "class": (0, CLASSES - 1), "correlation": (-1, 1), "fraction": (0, 1),
+    "fraction of energy": (0, 1), "fraction of mass": (0, 1), "fraction of pairs": (0, 1), "fraction of pixels": (0, 1),
+    "Gini index": (0, 1), "hit rate": (0, 1), "nats": (0, 2 * math.log(SIDE)), "probability": (-1, 1),
+    "rate": (0, 1), "ratio": (0, math.inf),
     "relative change": (0, math.inf), "score": (0, 1), "similarity": (-1, 1), "squared score": (0, math.inf),
 }  # fmt: skip
 BOUNDS_OF = {
     "insertion_minus_deletion": (-1, 1),
+    "srg": (-1, 1),
+    "model_parameter_randomisation_efficient": (-1, math.inf),
     "road_combined": HALVES,
     "coherency": (0, 1),
+    "target_shift": (-1, 1),
+    "target_shift_objects": (-1, 1),
 }  # where the unit's differ
 LIGHT = {
     "steps": 6,
@@ -132,7 +137,8 @@ def test_values_lie_within_their_units_bounds(name, method, trace):
 @given(method=methods(), order=st.permutations(range(4)))
 def test_order_of_the_batch_changes_no_value(name, method, order, trace):
     metric, notes = light(name), notes_of(trace)
-    shuffled = trace.cut_model.trace(trace.images[order], trace.targets[order])
+    parts = [trace.interventions[row] for row in order]
+    shuffled = trace.cut_model.trace(trace.images[order], trace.targets[order], interventions=parts)
     before = of_images(metric, explained(trace, method, notes))
     after = of_images(metric, explained(shuffled, method, tuple(notes[row] for row in order)))
     for value, (actual, why) in before.items():
@@ -254,6 +260,7 @@ def two_colours() -> tuple[nn.Module, Tensor, ab.Annotation]:
     with torch.no_grad():
         model[0].weight.copy_(torch.eye(3)[:2, :, None, None])
         model[3].weight.copy_(torch.eye(2).repeat_interleave(SIDE**2, dim=1))
+    model.true_contributions = lambda activations, targets: activations * torch.eye(2)[targets][..., None, None]
     image = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float64)
     image[0, 0, :4, :4] = 0.2
     image[0, 1] = 0.01
@@ -262,6 +269,16 @@ def two_colours() -> tuple[nn.Module, Tensor, ab.Annotation]:
     mask[:4, :4] = 0
     boxes = torch.tensor([[0.0, 0, 4, 4], [0, 4, 12, 12]])
     return model.double().eval(), image, ab.Annotation(torch.tensor([0, 1]), boxes, mask)
+
+
+def parts_by_colour(image: Tensor, note: ab.Annotation) -> tuple[ab.Part, ...]:
+    """Both objects, black without them, and a ground of no pixel."""
+    regions = [note.mask == 0, note.mask == 1]
+    objects = [
+        ab.Part(f"class {label}", label, inside, image.masked_fill(inside, 0)[None])
+        for label, inside in enumerate(regions)
+    ]
+    return (*objects, ab.Part("ground", None, torch.zeros(SIDE, SIDE, dtype=torch.bool), image[None]))
 
 
 def exact(trace: ab.Trace) -> Tensor:
@@ -288,7 +305,7 @@ def test_better_map_has_the_better_value(name):
     metric, (model, images, note) = light(name, **tolerance), two_colours()
     actual = []
     for method in BETTER_AND_WORSE.get(name, (exact, fixed)):
-        trace = ab.trace(model, "1", images, torch.tensor([0]))
+        trace = ab.cut(model, "1").trace(images, torch.tensor([0]), interventions=[parts_by_colour(images[0], note)])
         actual.append(of_one_image(metric, explained(trace, method, (note,))))
     strictly = []
     for value in actual[0]:

@@ -31,6 +31,12 @@ WRONG: dict[str, list[dict[str, Any]]] = {
     "faithfulness_correlation": [{"fraction": 10}, {"subsets": 1}],
     "explanation_sensitivity": [{"radius": -1}, {"radius": INFINITE}, {"samples": 0}],
     "model_parameter_randomisation": [{"stages": 0}],
+    "model_parameter_randomisation_efficient": [{"bins": 1}],
+    "model_parameter_randomisation_smooth": [{"samples": 0}, {"noise": -1}, {"noise": INFINITE}],
+    "saco": [{"groups": 1}, {"groups": 145}],
+    "single_deletion": [{"grid": 1}, {"grid": 13}],
+    "srg": [{"grid": 1}, {"grid": 13}],
+    "arcc": [{"fractions": []}, {"fractions": [1.0]}, {"noise": -1}],
     "top_k_intersection": [{"k": 0}],
 }
 

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.embedded.planted import networks as planted
+from axiom_bench.embedded.planted import patches
 from axiom_bench.embedded.scenes import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
@@ -27,6 +29,7 @@ PAPER |= {"inception_v3": "Mixed_7c", "resnet101": "layer4"}
 LAYERS = PAPER | {
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",
+    "scenes_shortcut": "features.13",
     "resnet18": "layer4",
     "resnet50": "layer4",
     "swin_t": "norm",
@@ -35,6 +38,8 @@ LAYERS = PAPER | {
     "mobilenet_v2": "features.18",
     "shufflenet_v2_x0_5": "conv5",
 }
+PLANTED = sorted(planted.BUILDERS)
+LAYERS |= dict.fromkeys(PLANTED, "features")
 REAL = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
 NEEDS_REAL = pytest.mark.skipif(not (REAL / "weights").is_dir(), reason=f"there are no weights in {REAL / 'weights'}")
 
@@ -68,7 +73,7 @@ def test_all_yaml_files_are_tested() -> None:
 def test_named_model_loads_with_random_weights(name: str) -> None:
     loaded = load_model({**model_config(name), "weights": None})
     assert (loaded.name, loaded.layer) == (name, LAYERS[name])
-    assert loaded.number_of_classes == (10 if name.startswith("scenes") else 1000)
+    assert loaded.number_of_classes == {"scenes": 10, "planted": 2}.get(name.split("_")[0], 1000)
 
 
 @pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet"])
@@ -76,6 +81,15 @@ def test_embedded_model_loads_with_committed_weights(name: str) -> None:
     loaded = load_model(model_config(name))
     assert (loaded.layer, loaded.weights, loaded.classes) == (LAYERS[name], f"{name}.safetensors", CLASSES)
     assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (96, (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_model_loads_with_the_weights_that_it_is_built_with(name: str) -> None:
+    loaded, again = load_model(model_config(name)), load_model(model_config(name))
+    assert (loaded.layer, loaded.weights, loaded.classes) == ("features", "by construction", patches.CLASSES)
+    assert (loaded.weights_sha256, loaded.random_weights) == (again.weights_sha256, False)
+    with pytest.raises(BenchError, match="no weights of planted"):
+        load_model({**model_config(name), "weights": "IMAGENET1K_V1"})
 
 
 def test_all_torchvision_names_compose() -> None:

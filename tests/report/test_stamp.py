@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,6 @@ def other_value(folder: Path) -> None:
         remove("report.html"),
         remove("tables/summary.csv"),
         remove(stamp.FILE),
-        damage("figures/by_method_of_yesterday.png"),
         other_value,
     ],
 )
@@ -89,7 +89,62 @@ def test_a_change_or_damage_writes_it_again(
     change(folder)
     assert written()
     assert not written()
-    assert not (folder / "figures/by_method_of_yesterday.png").exists()
+
+
+def test_files_of_the_user_stay_and_do_not_count(folder: Path, written: Callable[[], bool], edit_manifest: Any) -> None:
+    """A user keeps a figure of their own beside the report's; it is neither removed nor a reason to write again."""
+    own = [folder / "figures/own.png", folder / "tables/notes.csv", folder / "figures/by_method_of_mine.png"]
+    for path in own:
+        path.write_bytes(b"mine")
+    assert not written()
+    edit_manifest(folder, config={"target": "label", "report": {"headline": ["box_iou"]}})
+    assert written()
+    assert not written()
+    assert [path.read_bytes() for path in own] == [b"mine"] * 3
+
+
+def test_what_the_last_report_wrote_goes(folder: Path) -> None:
+    """A figure of a metric that is gone does not stay beside the new ones."""
+    content = json.loads((folder / stamp.FILE).read_text())
+    gone = folder / "figures/by_method_gone.png"
+    gone.write_bytes(b"of the last report")
+    content["outputs"]["figures/by_method_gone.png"] = "0"
+    (folder / stamp.FILE).write_text(json.dumps(content))
+    report.write(folder)
+    assert not gone.exists()
+
+
+def test_files_of_an_interrupted_report_go(
+    folder: Path, written: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = folder / "figures/own.png"
+    own.write_bytes(b"mine")
+    (folder / "report.html").unlink()
+    write = writing.write_report
+
+    def interrupted(run: Any, *others: Any) -> None:
+        write(run, *others)
+        (folder / "figures/half.png").write_bytes(b"half of the figures were written")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "write_report", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            report.write(folder)
+    assert written()
+    assert own.read_bytes() == b"mine"
+    assert not (folder / "figures/half.png").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "manifest.json", "records/000.parquet"])
+def test_a_stamp_from_a_stranger_removes_nothing_else(folder: Path, name: str) -> None:
+    outside = folder / "../outside.png"
+    outside.write_bytes(b"mine")
+    (folder / stamp.FILE).write_text(json.dumps({"inputs": "0", "outputs": {name: "0"}, "headline": []}))
+    report.write(folder)
+    assert outside.is_file()
+    assert (folder / "manifest.json").is_file()
+    assert (folder / "records/000.parquet").is_file()
 
 
 def test_another_option_writes_it_again(folder: Path, written: Callable[[], bool], edit_manifest: Any) -> None:

@@ -11,12 +11,13 @@ from torch import nn
 from axiom_bench import methods, metrics
 from axiom_bench.columns import OK
 from axiom_bench.cutting.cut_model import cut
+from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.loop import rows_of
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measuring import measure, measure_all
 from axiom_bench.evaluation.method_costs import passes_of_methods
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
@@ -106,6 +107,53 @@ def test_a_run_of_these_costs_what_is_announced(trace):
     before = trace.passes.trunk_forward
     list(rows_of(replace(trace), batch, [with_scale(method) for method in three], several))
     assert (trace.passes.trunk_forward - before) / len(trace) == announced
+
+
+def with_parts(trace: Trace, counts: list[int]) -> Trace:
+    """Each image has one part, with so many versions of the image without it."""
+    region = torch.ones(trace.images.shape[-2:], dtype=torch.bool)
+    parts = [
+        (Part("ground", None, region, trace.images[row].expand(count, -1, -1, -1)),) for row, count in enumerate(counts)
+    ]
+    return trace.cut_model.trace(trace.images, trace.targets, interventions=parts)
+
+
+def reading_effects(kind: str, name: str) -> Plugin:
+    def method(trace):
+        _ = trace.part_effects
+        return trace.gradients
+
+    def metric(explanation):
+        return torch.stack([effects.sum() for effects in explanation.trace.part_effects])
+
+    return named(kind, name, method if kind == "method" else metric)
+
+
+@pytest.mark.parametrize("reading", [0, 1, 2])
+def test_effects_of_parts_cost_each_version_once_for_all(trace, reading):
+    """With a different number of versions in each image: their mean is announced, for each trace that has them."""
+    counts = [1, 5, 3]
+    readers = [reading_effects("method", f"reading {number}") for number in range(reading)]
+    chosen = [with_scale(method) for method in (*readers, running("one", 2))]
+    several = [reading_effects("metric", "a"), reading_effects("metric", "b"), reexplaining("c", "noise"),
+               reexplaining("d", None)]  # fmt: skip
+    traced = with_parts(trace, counts)
+    batch = Batch(trace.images, tuple("abc"), trace.targets)
+    cost = Cost.of(chosen, several, traced, versions=sum(counts) / 3)
+    before = traced.passes.trunk_forward
+    list(rows_of(traced, batch, chosen, several))
+    assert (traced.passes.trunk_forward - before) / 3 == cost.per_image
+    assert dict(cost.of_image) == ({"c": 1} if reading else {"a": 3, "c": 1})
+
+
+def test_metrics_of_interventions_cost_nothing_where_there_are_none(trace):
+    """VOC's images, say: the first run of object_effects on them failed here."""
+    several = [metrics.get(name) for name in ("object_effects", "object_deletion", "ground_reliance", "target_shift")]
+    cost = Cost.of([running("one", 2), reading_effects("method", "reading")], several, trace)
+    assert dict(cost.of_methods) == {"one": 2, "reading": 0}
+    assert cost.per_image == 2
+    some = replace(trace, interventions=((), *with_parts(trace, [1, 4, 3]).interventions[1:]))
+    assert Cost.of([running("one", 2)], several, some, versions=3.5).per_image == 2 + 3.5 + (2 + 1)
 
 
 def with_scale(method: Plugin) -> Plugin:
@@ -209,13 +257,18 @@ def test_the_budget_names_what_costs_most_and_the_way_out(trace):
 
 def test_all_metrics_together_cost_what_is_announced():
     """Of one method: every metric of conf/metric/ that applies, on one explanation, counted."""
-    trace = Case().trace()
-    of_method = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
-    before, measured = trace.passes.trunk_forward, []
+    trace, measured = Case().trace(), []
+
+    def of_method() -> Explanation:
+        return Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
+
     for entry in (metrics.get(name) for name in metrics.names()):
-        explanation = of_method if entry.spec.of == "method" else Explanation(trace=trace)
+        explanation = of_method() if entry.spec.of == "method" else Explanation(trace=trace)
         if any(OK in statuses for _, statuses in measure(entry, explanation, True).values()):
             measured.append(entry)
+    trace = Case().trace()  # nothing of it is computed
+    before = trace.passes.trunk_forward
+    measure_all([entry for entry in measured if entry.spec.of == "method"], [(of_method(), True)])
     counted = (trace.passes.trunk_forward - before) / len(trace)
     assert counted == Cost.of([methods.get("grad_cam")], measured, replace(trace)).per_image
 

@@ -13,6 +13,8 @@ from scipy.stats import kendalltau
 
 from axiom_bench.report.charts import look
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, columns, metrics_in_order
+from axiom_bench.report.judging.disagreement import disagreement
+from axiom_bench.report.judging.judgement import compared_values, is_small, spoiled_methods
 from axiom_bench.report.numbers import FLOAT32_ROUNDING
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, rows_at
 from axiom_bench.report.statistics.summary import leading
@@ -41,6 +43,7 @@ def chart(run: RunFolder) -> Chart | None:
         cells = agreement(table)
         if cells.empty:
             continue
+        cells = _with_intervals(run, setting, cells)
         label = run.label(setting)
         counts.append(f"{label} {cells['n'].min()} to {cells['n'].max()}")
         description = f"{TITLE} on {label}: Kendall's tau."
@@ -55,7 +58,7 @@ def chart(run: RunFolder) -> Chart | None:
         "in one order, \N{MINUS SIGN}1 in opposite orders. Each metric by what tables lead with, turned so that more "
         f"is better. Methods: {', '.join(counts)}; those with the same values in all metrics count once, and of fewer "
         f"than {MIN_METHODS} a cell is empty. Over so few, tau is rough: p is the chance of one as far from 0 if the "
-        "orders had nothing in common, for one pair of metrics."
+        "orders had nothing in common, for one pair of metrics; from, to: the 95 % interval by a bootstrap over images."
     )
     return Chart("agreement", TITLE, "", [Choice(TITLE, caption, panels)], {"agreement": _spec}) if panels else None
 
@@ -81,10 +84,22 @@ def _cells(values: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
                 yield second, first, float(test.statistic), float(test.pvalue), both.shape[1]
 
 
+def _with_intervals(run: RunFolder, setting: Setting, cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with low and high; NaN for values of the whole data set, and in a run with very many values. tau is
+    the one that the interval is of, where there is one."""
+    names = list(dict.fromkeys([*cells["column"], *cells["row"]])) if is_small(run) else []
+    judged = disagreement(compared_values(run, setting, names))
+    turned = judged.rename(columns={"row": "column", "column": "row"})
+    both = pd.concat([judged, turned]).rename(columns={"tau": "judged"}).drop(columns="methods")
+    merged = cells.merge(both.astype({"row": object, "column": object}), on=["row", "column"], how="left")
+    numbers = merged.astype(dict.fromkeys(("judged", "low", "high"), float))
+    return numbers.assign(tau=numbers["judged"].fillna(numbers["tau"])).drop(columns="judged")
+
+
 def _values(run: RunFolder, setting: Setting) -> pd.DataFrame:
     """Metrics with a direction x methods: what tables lead with, on the images that all compared methods have."""
     rows = rows_at(leading(run.summary), setting)
-    rows = rows[(rows["method"] != METHOD_FREE) & rows["compared"].astype(bool)]
+    rows = rows[~rows["method"].isin({METHOD_FREE, *spoiled_methods(run)}) & rows["compared"].astype(bool)]
     values = {}
     for name in metrics_in_order(run, set(rows["metric"])):
         value = run.value(name)
@@ -106,5 +121,13 @@ def _spec() -> dict[str, Any]:
     room = alt.when("width / length(columns) > 27").then(alt.value(1)).otherwise(alt.value(0))
     texts = cells.transform_calculate(text="format(datum.tau, '.1f')").mark_text(fontSize=11)
     texts = texts.encode(x, y, alt.Text("text:N"), color=dark, opacity=room)
-    hover = {"row": "Metric", "column": "and", "tau": "Kendall's tau", "p": "p", "n": "Methods"}
+    hover = {
+        "row": "Metric",
+        "column": "and",
+        "tau": "Kendall's tau",
+        "low": "from",
+        "high": "to",
+        "p": "p",
+        "n": "Methods",
+    }
     return look.finished(alt.layer(squares, texts), {"cells": hover}, ("columns", "rows"))

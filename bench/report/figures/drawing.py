@@ -16,6 +16,7 @@ import seaborn
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from axiom_bench.records import files
 from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
@@ -65,9 +66,9 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """name: of the files. caption: what is shown, with n. plot: draws the figure in the report's style, as wide as it
-    is told in inches, or less. number: of the paper's figure that it is, as "Fig 2(a)". in_column: whether it can be
-    read in a column.
+    """name: of the files, see `file_name`. caption: what is shown, with n. plot: draws the figure in the report's
+    style, as wide as it is told in inches, or less. number: of the paper's figure that it is, as "Fig 2(a)".
+    in_column: whether it can be read in a column.
 
     The figure is drawn when it is asked for, so that several processes can share a report's figures.
     """
@@ -82,11 +83,16 @@ class Drawing:
     def draw(self, width: float = PAGE) -> Figure:
         """The figure, drawn anew at each call."""
         with style():
-            return self.plot(width)
+            return _without_math(self.plot(width))
+
+    @property
+    def file_name(self) -> str:
+        """The name without what can't be in a file's name, without suffix: it may hold a metric's name."""
+        return files.safe_name(self.name)
 
     def png_path(self, folder: Path) -> Path:
         """Where `save` writes the PNG."""
-        return folder / f"{self.name}.png"
+        return folder / f"{self.file_name}.png"
 
     def save(self, folder: Path, formats: Sequence[str] = ("png", "pdf"), columns: bool = False) -> None:
         """Write a file of each format, 7 inches wide; with `columns` once more 3.3 inches wide, where that can be read,
@@ -95,7 +101,7 @@ class Drawing:
             if width == PAGE or (columns and self.in_column):
                 figure = self.draw(width)
                 for kind in formats:
-                    files.write(folder / f"{self.name}{ending}.{kind}", _bytes(figure, kind))
+                    files.write(folder / f"{self.file_name}{ending}.{kind}", _bytes(figure, kind))
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,20 @@ class LeftOut:
     title: str
     reason: str
     number: str = ""
+
+
+def _without_math(figure: Figure) -> Figure:
+    """Names of classes and models may hold dollar signs, which are text; only logarithmic axes write powers."""
+    powers = {
+        label
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        if axis.get_scale() != "linear"
+        for label in (*axis.get_majorticklabels(), *axis.get_minorticklabels())
+    }
+    for text in set(figure.findobj(Text)) - powers:
+        text.set_parse_math(False)
+    return figure
 
 
 def _bytes(figure: Figure, kind: str) -> bytes:

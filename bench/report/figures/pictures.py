@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
+from axiom_bench.records.files import safe_name
 from axiom_bench.report.figures.drawing import SMALL
 from axiom_bench.report.run_folder import RunFolder
 
@@ -38,7 +39,7 @@ class Pictures:
     @property
     def slug(self) -> str:
         """For a file's name: the model and the layer."""
-        return f"{self.model}-{self.layer}".replace("/", "_")
+        return safe_name(f"{self.model}-{self.layer}")
 
 
 def load(run: RunFolder) -> Iterator[Pictures]:

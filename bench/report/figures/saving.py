@@ -49,7 +49,7 @@ def save_share(run: RunFolder, index: int, count: int) -> list[SavedFigure | Lef
             continue
         if _share(place, count) == index:
             figure.save(folder, options.formats, options.columns)
-        saved = SavedFigure(figure.name, figure.title, figure.caption, figure.png_path(folder), figure.number)
+        saved = SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number)
         figures.append(saved)
     return figures
 

@@ -10,7 +10,7 @@ import pandas as pd
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.report.game import accuracy, answers, predicting
-from axiom_bench.report.game.score_tables import accuracy_table, needed_line, pairs_table, predictions_table, to_text
+from axiom_bench.report.game.score_tables import accuracy_table, needed_line, pairs_table, predictions_table
 from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
@@ -18,6 +18,7 @@ from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, block
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.markdown import to_markdown
+from axiom_bench.report.tables.plain import to_text
 from axiom_bench.report.tables.table import Table
 
 FORMATS = (".csv", ".html", ".md")

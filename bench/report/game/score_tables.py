@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -107,20 +107,6 @@ def needed_line(score: Score, players: int) -> str:
     missing = score.needed - score.least
     more = math.ceil(missing * players / score.least)
     return f"{start}: {missing:,} more for the method with the fewest, about {more:,} more players."
-
-
-def to_text(table: Table) -> list[str]:
-    """The table in columns for a terminal, its title first, its notes last."""
-    body = [tuple(cell.text for cell in cells) for group in table.groups for cells in group.rows]
-    widths = [max(map(len, column)) for column in zip(table.header, *body, strict=True)]
-    lines = [_line(cells, widths, table.alignment) for cells in (table.header, *body)]
-    return [table.title, *lines, *table.notes]
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    aligned = (text.rjust(width) if to_right else text.ljust(width)
-               for text, width, to_right in zip(cells, widths, right, strict=True))  # fmt: skip
-    return "  " + "  ".join(aligned).rstrip()
 
 
 def _interval(low: float, high: float) -> str:

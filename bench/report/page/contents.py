@@ -8,6 +8,7 @@ from axiom_bench.records import reading
 from axiom_bench.report.charts import section as charts
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.saving import SavedFigure
+from axiom_bench.report.judging import section as judging
 from axiom_bench.report.page import combined, definitions, findings, this_run
 from axiom_bench.report.page import figures as page_figures
 from axiom_bench.report.page import tables as page_tables
@@ -44,6 +45,9 @@ def _sections(
         interactive = charts.section(run)
         if interactive:
             yield interactive
+        judged = judging.section(run, terms)
+        if judged:
+            yield judged
         yield gallery
         elsewhere = (*(page_figures.CHARTED if interactive else ()), *(page_figures.IN_GALLERY if gallery.data else ()))
         yield page_figures.section(run, figures, elsewhere)

@@ -109,7 +109,7 @@ def _figures(exhibit: Exhibit, figures: Sequence[Drawing | LeftOut], folder: Pat
             named = replace(figure, name=f"{exhibit.file}-{figure.name}")
             named.save(folder, FORMATS, columns=True)
             endings = ("", COLUMN_ENDING) if figure.in_column else ("",)
-            names = tuple(f"{named.name}{ending}.{kind}" for ending in endings for kind in FORMATS)
+            names = tuple(f"{named.file_name}{ending}.{kind}" for ending in endings for kind in FORMATS)
             yield Made(names, Picture(names[0], figure.caption))
         elif isinstance(figure, LeftOut) and figure.number == exhibit.number:
             yield figure
@@ -120,7 +120,8 @@ def _tables(exhibit: Exhibit, run: RunFolder, folder: Path) -> Iterator[Made | L
     for name in exhibit.tables:
         rows = summary[summary["metric"] == name]
         if (rows["n"] > 0).any():
-            yield _save(headline_table(run, run.value(name), rows), f"{exhibit.file}-{name}", folder)
+            file = f"{exhibit.file}-{files.safe_name(name)}"
+            yield _save(headline_table(run, run.value(name), rows), file, folder)
         else:
             yield LeftOut(exhibit.title, not_measured(run, name), exhibit.number)
     if exhibit.against is not None:

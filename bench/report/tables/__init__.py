@@ -32,8 +32,9 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     """
     tables = list(all_tables(run, run.summary, run.split_summary))
     for table in (*tables, *headline_tables(run, run.summary)):
-        files.write(folder / f"{table.name}.md", to_markdown(table).encode())
-        files.write(folder / f"{table.name}.tex", to_latex(table, run.options.latex.width).encode())
+        name = files.safe_name(table.name)  # it may hold a metric's name
+        files.write(folder / f"{name}.md", to_markdown(table).encode())
+        files.write(folder / f"{name}.tex", to_latex(table, run.options.latex.width).encode())
     frames = {
         "summary": long_frame(run, run.summary, run.split_summary),
         "overview": wide_frame(run, run.summary),

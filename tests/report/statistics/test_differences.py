@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm, wilcoxon
+from scipy.stats import PermutationMethod, binomtest, norm, wilcoxon
 
 from axiom_bench.report.statistics.differences import (
     are_equal,
@@ -18,6 +18,7 @@ from axiom_bench.report.statistics.differences import (
     signed_rank_test,
     smallest_shown,
     statistics,
+    wilcoxon_with_ties,
 )
 
 NAN = float("nan")
@@ -99,3 +100,12 @@ def test_a_normal_difference() -> None:
     assert p[0] == pytest.approx(0.05, abs=1e-4)
     assert p[1] == 1
     assert math.isnan(p[2])
+
+
+@pytest.mark.parametrize("count", [2, 5, 11])
+def test_exact_signed_ranks_with_ties_are_those_of_scipy(count: int) -> None:
+    differences = np.random.default_rng(count).integers(1, 4, (5, count)) * np.random.default_rng(9).choice(
+        [-1.0, 1.0], (5, count)
+    )
+    expected = [wilcoxon(row, method=PermutationMethod(n_resamples=np.inf)).pvalue for row in differences]
+    assert wilcoxon_with_ties(differences) == pytest.approx(expected, abs=1e-12)

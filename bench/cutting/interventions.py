@@ -1,0 +1,132 @@
+"""Interventions: versions of an image without one of its parts, drawn again with everything else the same.
+
+The difference that leaving a part out makes to the score is the part's true effect: no pixel is filled, blurred or
+moved, so every version is an image as the data set has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from axiom_bench.cutting.counting import Passes
+from axiom_bench.errors import BenchError
+
+GROUND = "ground"  # the name of what is left of an image beside its other parts
+MAX_ROWS = 16  # of a pass over versions: most images have fewer
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of an image, and versions of the image without it. Pixels are those of the preprocessed image.
+
+    name: of this part, once per image. label: the class index of an object; None for the ground and for marks.
+    region: (H', W') bool. images: (r, 3, H', W'), normalised as the image; r is 1 for an object, for the ground the
+    number of other grounds.
+    The parts of an image have disjoint regions that cover it together: objects first, then marks, the ground last. The
+    ground alone may have an empty region.
+    """
+
+    name: str
+    label: int | None
+    region: Tensor
+    images: Tensor
+
+    def __repr__(self) -> str:
+        return f"Part({self.name!r}, label {self.label}, {int(self.region.sum())} pixels, {len(self.images)} images)"
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Part:
+        """The same part on another device; its images in another type."""
+        return replace(self, region=self.region.to(device), images=self.images.to(device, dtype))
+
+    @property
+    def is_mark(self) -> bool:
+        """Whether it is a mark: neither an object nor the ground."""
+        return self.label is None and self.name != GROUND
+
+
+Parts = tuple[Part, ...]  # of one image; empty where the data set has none for it
+
+
+def effects(
+    images: Tensor,
+    scores: Tensor,
+    parts: Sequence[Parts],
+    score: Callable[[Tensor, Tensor], Tensor],
+    rows: int,
+    passes: Passes,
+) -> tuple[Tensor, ...]:
+    """For each image and part, S - the mean over the part's versions of S without it: per image (n_parts,).
+
+    images: (B, 3, H', W'). scores: S, (B,). parts: per image. score(images (R, ...), index (R,)): the scores of
+    versions of the images of these numbers. rows: of every pass; the last is filled up with its last version, so that a
+    value doesn't depend on how many versions an image's company has, and passes doesn't count what fills it.
+    A version that is the image itself, bit by bit, has the image's score, so that such a part's effect is exactly 0.
+    """
+    counts = [[len(part.images) for part in of_image] for of_image in parts]
+    index = torch.tensor([row for row, numbers in enumerate(counts) for _ in range(sum(numbers))], dtype=torch.long)
+    index = index.to(images.device)
+    answers = []
+    versions = (part.images for of_image in parts for part in of_image)
+    for first, block in _blocks(versions, rows):
+        missing, of = rows - len(block), index[first : first + len(block)]
+        filled = torch.cat([block, block[-1:].expand(missing, -1, -1, -1)])
+        answer = score(filled, torch.cat([of, of[-1:].expand(missing)]))[: len(block)]
+        passes.leave_out(missing)
+        unchanged = (block == images[of]).flatten(1).all(1)
+        answers.append(torch.where(unchanged, scores[of], answer))
+    drops = scores[index] - torch.cat(answers) if answers else scores[:0]
+    of_parts = drops.split([number for numbers in counts for number in numbers])
+    means = iter([drop.mean() for drop in of_parts])
+    return tuple(torch.stack([next(means) for _ in numbers]) if numbers else scores[:0] for numbers in counts)
+
+
+def _blocks(versions: Iterable[Tensor], rows: int) -> Iterator[tuple[int, Tensor]]:
+    """(number of its first version, (n, 3, H', W')): all versions in order, `rows` at a time, fewer at the end."""
+    waiting: list[Tensor] = []
+    first = 0
+    for images in versions:
+        waiting.append(images)
+        if sum(map(len, waiting)) >= rows:
+            *full, rest = torch.cat(waiting).split(rows)
+            waiting = [rest] if len(rest) < rows else []
+            for block in full if waiting else (*full, rest):
+                yield first, block
+                first += rows
+    if waiting:
+        yield first, torch.cat(waiting)
+
+
+def checked_interventions(interventions: Sequence[Sequence[Part]], images: Tensor) -> tuple[Parts, ...]:
+    """On the device and in the type of the images (B, 3, H', W'). Raises BenchError for parts of other images."""
+    if len(interventions) != len(images):
+        raise BenchError(
+            f"Invalid interventions: expected the parts of each of {len(images)} images, not of {len(interventions)}."
+        )
+    moved: dict[int, Parts] = {}  # the rows of an image share its parts
+    for parts in interventions:
+        for part in parts:
+            if (
+                part.region.shape != images.shape[2:]
+                or part.images.shape[1:] != images.shape[1:]
+                or not len(part.images)
+            ):
+                raise BenchError(
+                    f"Invalid part {part.name!r}: expected a region {tuple(images.shape[2:])} and one or more images "
+                    f"{tuple(images.shape[1:])}, not {tuple(part.region.shape)} and {tuple(part.images.shape)}."
+                )
+        moved.setdefault(id(parts), tuple(part.to(images.device, images.dtype) for part in parts))
+    return tuple(moved[id(parts)] for parts in interventions)
+
+
+def checked_other_images(other_images: Tensor, images: Tensor) -> Tensor:
+    """On the device and in the type of the images (B, 3, H', W'). Raises BenchError for another shape."""
+    if other_images.shape != images.shape:
+        raise BenchError(
+            f"Invalid other_images: expected the shape of the images {tuple(images.shape)}, "
+            f"not {tuple(other_images.shape)}."
+        )
+    return other_images.detach().to(images.device, images.dtype)

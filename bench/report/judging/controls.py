@@ -1,0 +1,62 @@
+"""Where controls, which explain nothing by design, stand among the methods of a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pandas as pd
+
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, rows_at
+from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
+
+COLUMNS = ("control", "value", "place", "place_low", "place_high", "places", "against")
+BEATS, FIRST, UNCLEAR, BELOW = "better than the best method", "first", "can't be told from the best method", "below"
+
+
+def controls(comparison: Comparison | None, names: Collection[str]) -> pd.DataFrame:
+    """COLUMNS, a row for each control that is compared, best first; none for a metric without a direction.
+
+    comparison: of a metric's methods, None where none has a value. names: of the controls.
+    place: by value, from 1, methods that coincide share one; place_low, place_high: what can't be excluded; places: how
+    many there are. against: BEATS, UNCLEAR or BELOW, by the paired test against the method with the best value that is
+    no control, at 5 % after Holm over all pairs of the metric; FIRST where there is no other method.
+    """
+    if comparison is None or comparison.better == "none":
+        return pd.DataFrame(columns=list(COLUMNS))
+    best = next((group for group in comparison.ranked if not any(name in names for name in group)), None)
+    rows = []
+    for place, group in enumerate(comparison.ranked, start=1):
+        for name in group:
+            if name in names:
+                own = comparison.place(name)
+                places = (place, own.place_low, own.place_high, len(comparison.groups))
+                rows.append((name, own.value, *places, _against(comparison, group, best)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def comparison_without(run: RunFolder, setting: Setting, metric: str, without: Collection[str]) -> Comparison | None:
+    """As `RunFolder.comparison`, without some methods, such as spoiled ones, and without intervals: it is quicker."""
+    value, constructed = run.value(metric), run.by_construction(metric)
+    if metric in run.image_value_of:
+        stored = rows_at(run.whole_set, setting)
+        stored = stored[(stored["metric"] == metric) & ~stored["method"].isin(without)]
+        return compare_whole_sets(stored, value.better, constructed) if len(stored) else None
+    matrix = run.values.get(setting)
+    if matrix is None:
+        return None
+    methods, values = matrix.of(metric)
+    kept = [place for place, name in enumerate(methods) if name not in without]
+    names = [methods[place] for place in kept]
+    if not names or METHOD_FREE in names:
+        return None
+    own = values[:, kept]
+    return compare_methods(own, matrix.images, names, value.better, value.lead, constructed, intervals=False)
+
+
+def _against(comparison: Comparison, group: Sequence[str], best: Sequence[str] | None) -> str:
+    """How a control's group compares with the best method's."""
+    if best is None:
+        return FIRST
+    if not comparison.differ(group[0], best[0]):
+        return UNCLEAR
+    return BEATS if comparison.pair(group[0], best[0])["effect"] > 0 else BELOW

@@ -1,0 +1,225 @@
+"""The tables of a judgement, for a page, for files and for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from axiom_bench.report.judging.controls import BEATS, UNCLEAR
+from axiom_bench.report.judging.halves import TAU
+from axiom_bench.report.judging.judgement import MIN_METHODS, Judgement, overall
+from axiom_bench.report.judging.recovery import ALL, GOAL, SIZES
+from axiom_bench.report.numbers import NOTHING, with_interval
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
+from axiom_bench.report.tables.text import ARROWS
+
+TITLE = "Judging the metrics"
+ABOUT = "\N{ALMOST EQUAL TO}"
+AT_MOST = "\N{LESS-THAN OR EQUAL TO}"
+HEADER = (
+    "Metric", "Methods", "Images", "Alpha [95 %]", "Tau of halves", f"n for tau {TAU:g}", "Best control", "Verdict",
+)  # fmt: skip
+NOTES = (
+    "Alpha: Krippendorff's ordinal alpha of the images' rankings of the methods, 1 where all images agree, 0 where "
+    "they agree as by chance. Tau of halves: Kendall's tau-b between the orders of the methods by two random halves of "
+    "the images, the mean over 200 splits. Methods that coincide are one.",
+    f"n for tau {TAU:g}: images of which two sets would agree by it; {AT_MOST} where the halves do, {ABOUT} "
+    "extrapolated from the tau of the halves, too low where methods are almost equal (docs/judging.md).",
+    "Best control: the control with the best value, its place and, in brackets, the places that can't be excluded.",
+)
+RECOVERY_NOTE = (
+    "Right: the share of pairs of explanations, spoiled to two degrees in one way, that the metric puts in the right "
+    "order by its mean (or median) over 1, 10 and 100 images; a tie counts half. A dash where there are fewer images. "
+    f"Verdict: passes where the interval at 100 images is above {GOAL:.0%}, fails where it is below."
+)
+
+
+def all_tables(run: RunFolder, judgements: list[Judgement]) -> Iterator[Table]:
+    """Of each setting the table of metrics, and those of controls, recovery and disagreement where they have rows."""
+    for number, judgement in enumerate(judgements, start=1):
+        yield metrics_table(run, judgement, number)
+    for number, judgement in enumerate(judgements, start=1):
+        for table in (controls_table, recovery_table, disagreement_table):
+            made = table(run, judgement, number)
+            if made.groups[0].rows:
+                yield made
+
+
+def metrics_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
+    """A row for each metric. The columns of recovery are there where any metric has it."""
+    label = run.label(judgement.setting)
+    recovered = {(row["metric"], row["size"]): row for row in overall(judgement.recovery).to_dict("records")}
+    header = (*HEADER[:-1], *(f"Right at n = {size}" for size in SIZES), HEADER[-1]) if recovered else HEADER
+    controls = judgement.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
+    rows = []
+    for row in judgement.metrics.to_dict("records"):
+        name = row["metric"]
+        right = [recovered.get((name, size)) for size in SIZES]
+        cells = (*_agreement(row), _control(run, controls.get(name)))
+        cells = (*cells, *map(_right, right)) if recovered else cells
+        title = run.value(name).title + ARROWS.get(run.value(name).better, "")
+        rows.append((Cell(title), *cells, Cell("; ".join(verdict(row, controls.get(name), right[-1])) or NOTHING)))
+    notes = (*NOTES, RECOVERY_NOTE) if recovered else NOTES
+    group = (Group("", tuple(rows)),)
+    return Table(f"judging_metrics_{number}", f"{TITLE}, {label}", header, group, notes, 1, True, TITLE, label)
+
+
+def verdict(row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Mapping[Any, Any] | None) -> list[str]:
+    """In short words: recovery at the most images, whether the order of the methods holds, and a control at the top."""
+    words = [] if right is None else [recovery_verdict(right)]
+    if row["methods"] < MIN_METHODS:
+        words.append(f"fewer than {MIN_METHODS} methods that differ")
+    if math.isfinite(row["tau_halves"]):
+        words.append("order holds" if row["tau_halves"] >= TAU else f"order unsure at n = {row['half']}")
+    if control is not None and control["against"] == BEATS:
+        words.append("a control is better than the best method")
+    elif control is not None and control["against"] == UNCLEAR:
+        words.append("a control can't be told from the best method")
+    return words
+
+
+def recovery_verdict(right: Mapping[Any, Any]) -> str:
+    """By the interval of the share of right pairs."""
+    if not math.isfinite(right["right"]):
+        return f"fewer than {right['size']} images"
+    if right["low"] >= GOAL:
+        return "passes"
+    return "fails" if right["high"] < GOAL else "unclear"
+
+
+def controls_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
+    """All controls of all metrics, one group for each metric."""
+    label = run.label(judgement.setting)
+    rows = tuple(
+        (
+            Cell(run.value(row["metric"]).title),
+            Cell(run.method_title(row["control"])),
+            numeric(row["value"]),
+            numeric(row["place"], _place(row)),
+            Cell(row["against"]),
+        )
+        for row in judgement.controls.to_dict("records")
+    )
+    header = ("Metric", "Control", "Value", "Place", "Against the best method")
+    title = "Where controls stand"
+    notes = (
+        "Place: by value, of so many, and the places that can't be excluded. Against: by the paired test against the "
+        "best method that is no control, 5 % after Holm over all pairs of the metric.",
+    )
+    name = f"judging_controls_{number}"
+    return Table(name, f"{title}, {label}", header, (Group("", rows),), notes, 2, True, title, label)
+
+
+def recovery_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
+    """By case and kind of spoiling."""
+    label, table = run.label(judgement.setting), judgement.recovery
+    rows = []
+    keys = ["metric", "case", "kind"]
+    for (metric, case, kind), own in table.groupby(keys, sort=False) if len(table) else ():
+        first = own.iloc[0]
+        right = own.set_index("size").to_dict("index")
+        rows.append(
+            (
+                Cell(run.value(str(metric)).title),
+                Cell(str(case)),
+                Cell("all kinds" if kind == ALL else str(kind)),
+                count(first["pairs"]),
+                count(first["images"]),
+                numeric(first["missing"], f"{first['missing']:.0%}"),
+                *(_right(right.get(size)) for size in SIZES),
+            )
+        )
+    sizes = (f"Right at n = {size}" for size in SIZES)
+    header = ("Metric", "Case", "Kind", "Pairs", "Images", "Without a value", *sizes)
+    title = "Recovery by kind of spoiling"
+    notes = (
+        RECOVERY_NOTE,
+        "Without a value: the share of images on which one of a pair has none, the mean over pairs.",
+    )
+    name = f"judging_recovery_{number}"
+    return Table(name, f"{title}, {label}", header, (Group("", tuple(rows)),), notes, 3, False, title, label)
+
+
+def disagreement_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
+    """A matrix: metrics as rows and columns."""
+    label, table = run.label(judgement.setting), judgement.disagreement
+    names = [name for name in judgement.metrics["metric"] if name in {*table["row"], *table["column"]}]
+    tau = {}
+    for row in table.to_dict("records"):
+        cell = Cell(with_interval(row["tau"], row["low"], row["high"]), False, (row["tau"], row["low"], row["high"]))
+        tau[row["row"], row["column"]] = tau[row["column"], row["row"]] = cell
+    titles = [run.value(name).title for name in names]
+    rows = tuple(
+        (Cell(title), *(tau.get((name, other), Cell(NOTHING)) for other in names))
+        for name, title in zip(names, titles, strict=True)
+    )
+    title = "Disagreement of metrics"
+    notes = (
+        "Kendall's tau-b between two metrics over the methods that both have, each by its mean or median, turned so "
+        "that more is better; in brackets the 95 % interval by a bootstrap over images.",
+    )
+    name = f"judging_disagreement_{number}"
+    return Table(name, f"{title}, {label}", ("Metric", *titles), (Group("", rows),), notes, 1, False, title, label)
+
+
+def _agreement(row: Mapping[Any, Any]) -> tuple[Cell, ...]:
+    ends = (row["alpha"], row["alpha_low"], row["alpha_high"])
+    alpha = Cell(with_interval(*ends), False, tuple(end for end in ends if math.isfinite(end)))
+    tau = row["tau_halves"]
+    halves = Cell(NOTHING) if math.isnan(tau) else numeric(tau, f"{tau:.2f} (n = {row['half']})")
+    return count(row["methods"]), count(row["images"]), alpha, halves, numeric(row["needed"], needed_text(row))
+
+
+def needed_text(row: Mapping[Any, Any]) -> str:
+    """Two digits of an extrapolated number."""
+    needed = row["needed"]
+    if math.isnan(needed):
+        return NOTHING
+    if math.isinf(needed):
+        return "none found"
+    return f"{ABOUT} {float(f'{needed:.1e}'):,.0f}" if row["extrapolated"] else f"{AT_MOST} {row['half']}"
+
+
+def _control(run: RunFolder, row: Mapping[Any, Any] | None) -> Cell:
+    if row is None:
+        return Cell(NOTHING)
+    return numeric(row["place"], f"{run.method_title(row['control'])}, {_place(row)}")
+
+
+def _place(row: Mapping[Any, Any]) -> str:
+    return f"{row['place']} of {row['places']} [{row['place_low']}, {row['place_high']}]"
+
+
+def _right(row: Mapping[Any, Any] | None) -> Cell:
+    if row is None or not math.isfinite(row["right"]):
+        return Cell(NOTHING)
+    ends = (row["right"], row["low"], row["high"])
+    has_ends = math.isfinite(row["low"]) and math.isfinite(row["high"])
+    text = f"{row['right']:.3f}" + (f" [{row['low']:.3f}, {row['high']:.3f}]" if has_ends else "")
+    return Cell(text, False, tuple(map(float, ends if has_ends else ends[:1])))
+
+
+def frames(run: RunFolder, judgements: list[Judgement]) -> dict[str, pd.DataFrame]:
+    """{name of a CSV file: all settings}, with unrounded numbers."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for judgement in judgements:
+        place = judgement.setting._asdict()
+        recovered = overall(judgement.recovery)
+        for name in ("metrics", "controls", "disagreement", "recovery"):
+            parts.setdefault(name, []).append(getattr(judgement, name).assign(**place))
+        parts["metrics"][-1] = _with_recovery(parts["metrics"][-1], recovered)
+    joined = {name: [own for own in tables if len(own)] or tables[:1] for name, tables in parts.items()}
+    return {f"judging_{name}": pd.concat(own, ignore_index=True) for name, own in joined.items()}
+
+
+def _with_recovery(metrics: pd.DataFrame, recovered: pd.DataFrame) -> pd.DataFrame:
+    """The metrics with columns right_1, right_1_low, right_1_high, ... where there is recovery."""
+    for size in SIZES if len(recovered) else ():
+        own = recovered[recovered["size"] == size].set_index("metric")
+        for end, name in (("right", ""), ("low", "_low"), ("high", "_high")):
+            metrics[f"right_{size}{name}"] = metrics["metric"].map(own[end])
+    return metrics

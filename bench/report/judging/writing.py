@@ -1,0 +1,88 @@
+"""`axiom-bench judge`: the judgement of a run's metrics, as text and as files in its tables/."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from axiom_bench.errors import BenchError
+from axiom_bench.records import files, running
+from axiom_bench.report.judging.judgement import (
+    Judgement,
+    check,
+    chosen_metrics,
+    judge,
+    recovery_of,
+    spoiled_methods,
+)
+from axiom_bench.report.judging.tables import all_tables, frames, metrics_table
+from axiom_bench.report.last_lines import random_weights_lines
+from axiom_bench.report.run_folder import RunFolder, Setting
+from axiom_bench.report.tables.markdown import to_markdown
+from axiom_bench.report.tables.plain import to_text
+
+NO_TRUTH = (
+    "Recovery: this run has no spoiled explainers. `axiom-bench experiment=truth` makes cases whose order is known; "
+    "give their run folders with --truth."
+)
+
+
+def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collection[str] | None = None) -> list[str]:
+    """The lines to print. truth: run folders whose spoiled explainers recovery is measured on, in place of the run's
+    own. metrics: names of values, None for all.
+
+    Raises BenchError where a run can't be read, has no such metric, or has nothing to judge.
+    """
+    run = RunFolder.read(folder)
+    names, cases = chosen_metrics(run, metrics), [RunFolder.read(path) for path in truth]
+    check(run, len(spoiled_methods(run)))
+    recovered = recovery_of_runs(cases, names) if truth else None
+    judgements = [judge(run, setting, names, recovered) for setting in _settings(run)]
+    written = [*_write_tables(run, judgements), *_write_frames(run, judgements)]
+    parts = [to_text(metrics_table(run, judgement, number)) for number, judgement in enumerate(judgements, start=1)]
+    # The notes are the same below every table.
+    notes = parts[-1][len(judgements[-1].metrics) + 2 :] if parts else []
+    text = [line for part in parts for line in (*part[: len(part) - len(notes)], "")]
+    hint = [] if truth or spoiled_methods(run) else [NO_TRUTH]
+    warnings = [*running.sentences(run.manifest), *random_weights_lines(run)]
+    places = f"written: {run.path / 'tables'}/{{{', '.join(written)}}}"
+    return [*warnings, *text, *notes, *hint, "How each is computed and read: docs/judging.md.", places]
+
+
+def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
+    """`judgement.recovery_of` of all settings of several runs.
+
+    Raises BenchError for a run without spoiled explainers, and where none has one of the metrics.
+    """
+    parts = []
+    for run in cases:
+        if not spoiled_methods(run):
+            raise BenchError(f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics by it.")
+        own = [name for name in metrics if name in run.metrics]
+        name = f"{run.manifest['experiment']}/{run.manifest['run']}"
+        found = (recovery_of(run, setting, own) for setting in _settings(run))
+        parts += [table.assign(case=f"{name}, " + table["case"]) for table in found if len(table)]
+    if not parts:
+        raise BenchError("The runs of --truth have none of the metrics of the judged run with a direction.")
+    return pd.concat(parts, ignore_index=True)
+
+
+def _settings(run: RunFolder) -> Iterator[Setting]:
+    """Those with trained weights: an untrained network ranks no method."""
+    return (setting for setting in run.settings if not run.has_random_weights(setting.model))
+
+
+def _write_tables(run: RunFolder, judgements: list[Judgement]) -> Iterator[str]:
+    for table in all_tables(run, judgements):
+        name = files.safe_name(f"{table.name}.md")
+        files.write(run.path / "tables" / name, to_markdown(table).encode())
+        yield name
+
+
+def _write_frames(run: RunFolder, judgements: list[Judgement]) -> Iterator[str]:
+    for name, frame in frames(run, judgements).items():
+        text = frame.to_csv(index=False, lineterminator="\n")
+        files.write(run.path / "tables" / f"{name}.csv", text.encode())
+        yield f"{name}.csv"

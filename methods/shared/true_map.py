@@ -1,0 +1,66 @@
+"""Where the right explanation is known: the true map, and mixtures of it with something else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from axiom_bench.cutting.interventions import Part
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+
+
+def true_map(trace: Trace) -> Tensor:
+    """What each position truly contributes to the score, signed.
+
+    sum_k of the true contributions, (B, H, W), where the network tells them. Otherwise, where the images have
+    interventions, each part's effect spread evenly over its region, so that the map sums to the effects: (B, H', W').
+    Raises BenchError where neither is known.
+    """
+    contributions = trace.true_contributions
+    if contributions is not None:
+        return contributions.sum(1)
+    if trace.interventions is not None:
+        return trace.once("true_map", lambda: _map_of_effects(trace))
+    raise BenchError(
+        "The truth is known for networks that tell their contributions, such as model=planted_additive, and for images "
+        "with interventions, such as data=scenes."
+    )
+
+
+def _map_of_effects(trace: Trace) -> Tensor:
+    assert trace.interventions is not None
+    empty = trace.images.new_zeros(trace.images.shape[-2:])
+    maps = [
+        sum((_density(part, effect) for part, effect in zip(parts, effects, strict=True)), empty)
+        for parts, effects in zip(trace.interventions, trace.part_effects, strict=True)
+    ]
+    return torch.stack(maps)
+
+
+def _density(part: Part, effect: Tensor) -> Tensor:
+    """The effect over the region's area in the region, 0 elsewhere: (H', W'); a part without pixels is nowhere."""
+    region = part.region.to(effect)
+    return effect / region.sum().clamp(min=1) * region
+
+
+def mixed(truth: Tensor, spoil: Tensor, degree: float) -> Tensor:
+    """(1 - degree) truth + degree spoil, each (B, ...), with the spoil scaled to the truth's Euclidean norm.
+
+    The distance to the truth is `degree` times a constant of the image: a higher degree is further away for certain.
+    """
+    return (1 - degree) * truth + degree * like(truth, spoil)
+
+
+def like(truth: Tensor, spoil: Tensor) -> Tensor:
+    """The spoil with the truth's Euclidean norm, per row; all zeros stay zeros. Both (B, ...)."""
+    sizes = [values.flatten(1).norm(dim=1) for values in (truth, spoil)]
+    factors = torch.where(sizes[1] > 0, sizes[0] / sizes[1].clamp(min=torch.finfo(spoil.dtype).tiny), sizes[1])
+    return spoil * factors.view(-1, *(1 for _ in spoil.shape[1:]))
+
+
+def checked(degree: float) -> float:
+    """The degree itself. Raises BenchError unless it is from 0, the truth, to 1."""
+    if not 0 <= degree <= 1:
+        raise BenchError(f"Invalid degree={degree}; give a number from 0, the truth, to 1, nothing of it.")
+    return degree

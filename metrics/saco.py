@@ -1,0 +1,74 @@
+"""SaCo, the salience-guided faithfulness coefficient.
+
+Wu et al., On the Faithfulness of Vision Transformer Explanations, CVPR 2024, arXiv:2404.01415.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
+from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.cells import enlarged
+from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
+from axiom_bench.metrics.shared.pixel_order import ranks_of
+from axiom_bench.metrics.shared.rounding import MILLION, scaled
+from axiom_bench.metrics.shared.similarity import constant
+
+
+def saco(
+    explanation: Explanation,
+    groups: int = 10,
+    fill: Fill = "mean",
+    blur: float = 0.05,
+    output: str = "probability",
+) -> MetricGenerator[Tensor]:
+    """Whether groups of pixels of more salience matter more to the model, weighted by how much more -> (B,).
+
+    In [-1, 1], higher is better. The pixels, in the order of their salience, are cut into `groups` of equal number,
+    and each group alone is replaced by the fill. A pair of groups has as its weight the difference of their salience;
+    the value is the weight of the pairs whose drops p - p' are in the order of their salience minus that of the others,
+    over the weight of all. The salience is the signed raw map resized to the image, so that a constant added to the map
+    changes nothing; equal pixels, to 1e-6 of the largest, are in reading order. Equal drops, to the same extent, count
+    as in order. Costs `groups` passes for each method.
+    fill and blur: see `shared.perturbation.filling`; output: see `shared.perturbation.confidence`.
+    NaN where the map is constant. Raises BenchError for less than two groups, and for more groups than pixels.
+    """
+    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+    pixels = images[0, 0].numel()
+    if not 2 <= groups <= pixels:
+        raise BenchError(f"saco needs 2 groups of pixels or more, and no more than pixels, not groups={groups}.")
+    salience = enlarged(explanation)
+    ranks = ranks_of((scaled(salience).flatten(1) * MILLION).round().nan_to_num(0, 0, 0), "highest")
+    group = (ranks * groups // pixels).view_as(salience)
+    filled = filling(images, fill, blur).expand_as(images)
+    numbers = torch.arange(groups, device=group.device)
+
+    def perturbed(rows: slice, copies: slice) -> Tensor:
+        removed = group[rows, None] == numbers[copies, None, None]  # (rows, copies, H', W')
+        return torch.where(removed[:, :, None], filled[rows, None], images[rows, None])
+
+    scores = yield PerturbedImages(("saco", groups, str(fill), blur, output), groups, perturbed, scoring(trace, output))
+    drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
+    means = torch.stack([salience.where(group == number, 0.0).sum((1, 2)) for number in range(groups)], dim=1)
+    value = coefficient(means / ranks[0].mul(groups).div(pixels, rounding_mode="floor").bincount(), drops)
+    # Infinite where the model's answer isn't finite, since NaN means a constant map.
+    is_constant = constant(given(explanation.raw_map, "raw_map"))
+    return value.masked_fill(is_constant, torch.nan).masked_fill(~drops.isfinite().all(1), torch.inf)
+
+
+def coefficient(salience: Tensor, drops: Tensor) -> Tensor:
+    """The faithfulness coefficient of K groups in falling order of salience: (B, K), (B, K) -> (B,) in [-1, 1].
+
+    Algorithm 1: sum over pairs i < j of (s_i - s_j) where drop i >= drop j, else of -(s_i - s_j), over the sum of
+    |s_i - s_j|. NaN where all groups have the same salience.
+    """
+    largest = drops.abs().amax(1, keepdim=True)
+    drops = (drops / largest.masked_fill(largest == 0, 1)).round(decimals=6)
+    pairs = torch.ones(salience.shape[1], salience.shape[1], device=salience.device).triu(1) > 0
+    weights = (salience[:, :, None] - salience[:, None])[:, pairs]
+    in_order = (drops[:, :, None] >= drops[:, None])[:, pairs]
+    total = weights.abs().sum(1)
+    return torch.where(in_order, weights, -weights).sum(1) / total.masked_fill(total == 0, torch.nan)

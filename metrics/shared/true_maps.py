@@ -1,0 +1,40 @@
+"""Maps of the true contributions, and an explanation's maps beside them.
+
+A heatmap is positive evidence alone, so it is compared with the truth's heatmap, which the same ReLU, resize and
+scaling make. A raw map is signed, and is compared with the truth's signed raw map at the layer's size.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.heatmap import heatmap
+
+
+def true_contributions(explanation: Explanation) -> Tensor:
+    """T, (B, K, H, W) in float64; NaN where the model tells none, whose rows have a status. Raises BenchError without
+    a trace."""
+    trace = given(explanation.trace, "trace")
+    truth = trace.true_contributions
+    return torch.full_like(trace.activations, torch.nan, dtype=torch.float64) if truth is None else truth.double()
+
+
+def true_raw_map(explanation: Explanation) -> Tensor:
+    """sum_k T_k: (B, H, W) in float64, signed."""
+    return true_contributions(explanation).sum(1)
+
+
+def true_heatmap(explanation: Explanation) -> Tensor:
+    """The truth's positive evidence, made as the explanation's heatmap is: (B, H', W') in [0, 1], in float64."""
+    height, width = given(explanation.heatmap, "heatmap").shape[-2:]
+    return heatmap(true_raw_map(explanation), (height, width), explanation.normalise)
+
+
+def at_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (B, h, w) in float64 at (H, W): means of its cells along a longer side, bilinear along a shorter one."""
+    between = max(maps.shape[1], size[0]), max(maps.shape[2], size[1])
+    enlarged = functional.interpolate(maps.double()[:, None], size=between, mode="bilinear", align_corners=False)
+    return functional.adaptive_avg_pool2d(enlarged, size)[:, 0]

@@ -1,0 +1,45 @@
+"""Single deletion: Hesse et al., Benchmarking the Attribution Quality of Vision Models, NeurIPS 2024, arXiv:2407.11910.
+
+The score of the paper's in-domain protocol (IDSDS) on the network as it is, without fine-tuning on deleted patches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
+from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
+from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
+from axiom_bench.metrics.shared.similarity import constant, spearman
+
+
+def single_deletion(
+    explanation: Explanation, grid: int = 4, fill: Fill = "zero", blur: float = 0.05, output: str = "logit"
+) -> MetricGenerator[Tensor]:
+    """Spearman's correlation of the map's sums in a grid of cells and the score's drops without each -> (B,).
+
+    In [-1, 1], higher is better. grid: cells a side, 4 x 4 as published; each is deleted alone, so images without a
+    cell are the same for all methods: grid^2 passes an image, however many methods there are. The map is the signed raw
+    map resized to the image; the drop is S - S without the cell. fill and blur: see `shared.perturbation.filling`;
+    output: see `shared.perturbation.confidence`.
+    NaN where the map is constant, or all cells have the same sum or the same drop. Raises BenchError as `cell_numbers`.
+    """
+    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+    numbers = cell_numbers(explanation, grid)
+    cells = torch.arange(grid**2, device=numbers.device)
+    filled = filling(images, fill, blur).expand_as(images)
+
+    def perturbed(rows: slice, copies: slice) -> Tensor:
+        deleted = numbers == cells[copies, None, None]  # (copies, H', W')
+        return torch.where(deleted[:, None], filled[rows, None], images[rows, None])
+
+    key = ("single deletion", grid, str(fill), blur, output)
+    scores = yield PerturbedImages(key, grid**2, perturbed, scoring(trace, output), of_image=True)
+    drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
+    sums = cell_sums(enlarged(explanation), numbers)
+    correlation = spearman(sums[:, None], drops[:, None])
+    # Infinite where the model's answer isn't finite, since NaN means that nothing varies.
+    is_constant = constant(given(explanation.raw_map, "raw_map"))
+    return correlation.masked_fill(is_constant, torch.nan).masked_fill(~drops.isfinite().all(1), torch.inf)

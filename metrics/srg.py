@@ -1,0 +1,53 @@
+"""Symmetric relevance gain: Blücher et al., Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI
+Benchmarks, TMLR 2024, arXiv:2401.06654.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from axiom_bench.evaluation.queries import MetricGenerator
+from axiom_bench.explanation.curve import Curve
+from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
+from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.pixel_curves import area, partly_filled
+from axiom_bench.metrics.shared.pixel_order import ranks_of
+from axiom_bench.metrics.shared.rounding import MILLION
+from axiom_bench.metrics.shared.similarity import constant
+
+
+def srg(
+    explanation: Explanation, grid: int = 5, fill: Fill = "zero", blur: float = 0.05, output: str = "probability"
+) -> MetricGenerator[dict[str, Tensor | Curve]]:
+    """The area between the class's probability as cells are removed, lowest first and highest first -> (B,).
+
+    {srg: (B,) in [-1, 1], relevance_gain: the curve of differences, (B, grid^2 + 1)}; higher is better. What removing
+    any cell does to the network, and so much of the fill, is in both areas and cancels. grid: cells a side, ordered by
+    their mean of the signed raw map resized to the image, equal ones (to 1e-6 of the largest) by position in both
+    orders, so that an order that says nothing gains nothing. Both curves start at the image and end at the fill, which
+    needs no pass: 2 (grid^2 - 1) for each method.
+    fill and blur: see `shared.perturbation.filling`; output: see `shared.perturbation.confidence`.
+    NaN where the map is constant. Raises BenchError as `cell_numbers`.
+    """
+    numbers = cell_numbers(explanation, grid)
+    sums = cell_sums(enlarged(explanation), numbers)
+    means = sums / numbers.flatten().bincount()
+    keys = (means / means.abs().amax(1, keepdim=True) * MILLION).round().nan_to_num(0, 0, 0)
+    counts = torch.arange(1, grid**2, dtype=torch.float64)
+    curves = []
+    for first in ("lowest", "highest"):
+        ranks = ranks_of(keys, first)[:, numbers]
+        key = ("srg", grid, str(fill), blur, output, first)
+        curves.append((yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=False)))
+    gain = curves[0] - curves[1]
+    # Infinite where the model's answer isn't finite, since NaN means a constant map.
+    gain = gain.masked_fill(constant(given(explanation.raw_map, "raw_map"))[:, None], torch.nan)
+    gain = gain.masked_fill(~torch.cat(curves, dim=1).isfinite().all(1, keepdim=True), torch.inf)
+    points = functional.pad(gain, (1, 1))
+    fractions = [cells / grid**2 for cells in range(grid**2 + 1)]
+    label = f"{output}, lowest first - highest first"
+    drawn = Curve(points, fractions, "Symmetric relevance gain", "fraction of the image removed", label)
+    return {"srg": area(points), "relevance_gain": drawn}

@@ -1,0 +1,22 @@
+"""Mass where nothing contributes: this project, docs/planted.md; DiFull of Rao et al., CVPR 2022, arXiv:2205.10435,
+asks the same of networks that can't see a part of the image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.true_maps import true_heatmap
+
+NOTHING = 1e-6  # of a heatmap's maximum: what rounding leaves of a contribution of 0
+
+
+def truth_mass_outside(explanation: Explanation) -> Tensor:
+    """sum of h where the truth's heatmap is zero / sum of h -> (B,) in [0, 1]; 0 is best.
+
+    The truth's heatmap is positive evidence, resized as h is, so that a right map has no mass outside of it.
+    """
+    shown, truth = given(explanation.heatmap, "heatmap").double(), true_heatmap(explanation)
+    outside = (truth <= NOTHING).double().masked_fill(truth.isnan(), torch.nan)
+    return (shown * outside).sum((1, 2)) / shown.sum((1, 2))

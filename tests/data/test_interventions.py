@@ -1,0 +1,195 @@
+"""Interventions and other images: read where something asks for them, in the pixels of the preprocessed image."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from axiom_bench.data.base import BadImage, DataSet, Sample
+from axiom_bench.data.interventions import StoredPart
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.errors import BenchError
+
+AS_STORED = Preprocessing(None, None, (0.0,) * 3, (1.0,) * 3)
+EXTRAS = ("interventions", "other_images")
+
+
+class Halves(DataSet):
+    """Images 12 pixels wide and 8 high: an object on the left, the ground on the right; the last has no parts."""
+
+    name, classes = "halves", ("left",)
+
+    def __init__(self, count=4, bad=(), offers=True):
+        self.ids = tuple(f"image {number}" for number in range(count))
+        self.bad, self.offers, self.asked = bad, offers, 0
+
+    def picture(self, index, change=0):
+        pixels = np.random.default_rng(index).integers(0, 200, (8, 12, 3), dtype=np.uint8)
+        return Image.fromarray(pixels + np.uint8(change))
+
+    def read(self, index):
+        if index in self.bad:
+            raise BadImage(self.ids[index], "is broken")
+        return Sample(self.picture(index), self.ids[index], 0)
+
+    def labels(self, index):
+        return (0,)
+
+    def fingerprint(self, index, hashes=None):
+        return str(index)
+
+    def masks(self):
+        left = np.tile(np.arange(12) < 5, (8, 1))
+        return left, ~left
+
+    def interventions(self, index):
+        self.asked += 1
+        if not self.offers:
+            return None
+        if index == len(self) - 1:
+            return ()
+        left, right = self.masks()
+        grounds = tuple(self.picture(index, change) for change in (2, 3))
+        return StoredPart("left", 0, left, (self.picture(index, 1),)), StoredPart("ground", None, right, grounds)
+
+
+def loaded(dataset, preprocessing=AS_STORED, extras=EXTRAS, size=8, **settings):
+    return list(batches(dataset, range(len(dataset)), preprocessing, "label", size, extras=extras, **settings))
+
+
+def test_nothing_more_is_read_than_is_asked_for():
+    dataset = Halves()
+    (batch,) = loaded(dataset, extras=())
+    assert (batch.interventions, batch.other_images, dataset.asked) == (None, None, 0)
+    (batch,) = loaded(dataset, extras=["other_images"])
+    assert (batch.interventions, dataset.asked) == (None, 0)
+
+
+def test_a_data_set_without_interventions_gives_none():
+    (batch,) = loaded(Halves(offers=False))
+    assert batch.interventions is None
+
+
+def test_the_versions_are_preprocessed_as_the_image_is():
+    dataset, preprocessing = Halves(), Preprocessing(10, 6, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    (batch,) = loaded(dataset, preprocessing)
+    for index, parts in enumerate(batch.interventions[:-1]):
+        assert [(part.name, part.label, len(part.images)) for part in parts] == [("left", 0, 1), ("ground", None, 2)]
+        changed = [dataset.picture(index, change) for change in (1, 2, 3)]
+        expected = [preprocessing(Sample(picture, "x"))[0] for picture in changed]
+        assert torch.equal(torch.cat([part.images for part in parts]), torch.stack(expected))
+    assert batch.interventions[-1] == ()
+
+
+@pytest.mark.parametrize(
+    ("resize", "crop"), [(None, None), (None, 4), (16, None), (5, 3), ((24, 36), None), (8, 20), (3, None)]
+)
+def test_regions_follow_the_image_and_cover_it(resize, crop):
+    """A picture that is white on the object: its region is where that stays white. (8, 20): the crop pads."""
+    dataset = Halves()
+    preprocessing = Preprocessing(resize, crop, (0.0,) * 3, (1.0,) * 3, "nearest")
+    (batch,) = loaded(dataset, preprocessing)
+    left, _ = dataset.masks()
+    white = preprocessing(Sample(Image.fromarray(np.where(left, 255, 0).astype(np.uint8)).convert("RGB"), "x"))[0]
+    for parts in batch.interventions[:-1]:
+        assert torch.stack([part.region for part in parts]).sum(0).eq(1).all()
+        assert parts[-1].name == "ground"
+        if (resize, crop) != ((24, 36), None):  # PIL's and torchvision's nearest pixels are the same
+            assert torch.equal(parts[0].region, white[0] == 1)
+        assert parts[0].region.shape == batch.images.shape[2:]
+
+
+def test_a_part_that_the_crop_cuts_away_is_left_out_and_the_ground_never():
+    (batch,) = loaded(Halves(), Preprocessing(None, 2, (0.0,) * 3, (1.0,) * 3))  # columns 5 and 6
+    assert [[part.name for part in parts] for parts in batch.interventions] == [["ground"]] * 3 + [[]]
+    dataset = Halves()
+    dataset.masks = lambda: (np.ones((8, 12), dtype=bool), np.zeros((8, 12), dtype=bool))
+    (batch,) = loaded(dataset)
+    assert [int(part.region.sum()) for part in batch.interventions[0]] == [96, 0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(workers):
+    """With a chunk boundary of the loader among the images."""
+    dataset = load_dataset({"kind": "scenes", "size": 20, "seed": 1})
+    runs = [loaded(dataset, Preprocessing(24, 24, (0.5,) * 3, (0.3,) * 3), workers=number) for number in (0, workers)]
+    for first, second in zip(*runs, strict=True):
+        assert torch.equal(first.other_images, second.other_images)
+        for parts, others in zip(first.interventions, second.interventions, strict=True):
+            for part, other in zip(parts, others, strict=True):
+                assert (part.name, part.label) == (other.name, other.label)
+                assert torch.equal(part.region, other.region)
+                assert torch.equal(part.images, other.images)
+
+
+def test_rows_of_one_image_share_its_parts():
+    dataset = load_dataset({"kind": "scenes", "size": 6, "seed": 1})
+    (batch,) = batches(dataset, range(6), AS_STORED, "each_label", 64, extras=EXTRAS)
+    assert len(batch) > 6
+    assert len({id(parts) for parts in batch.interventions}) == 6
+
+
+@pytest.mark.parametrize("objects", ["few", "many"])
+def test_scenes_have_their_objects_and_the_ground(objects):
+    dataset = load_dataset({"kind": "scenes", "size": 12, "seed": 1, "objects": objects})
+    assert dataset.ids[1] == {"few": "evaluation-1-000001", "many": "many-evaluation-1-000001"}[objects]
+    (batch,) = loaded(dataset, size=12)
+    for index, (parts, annotation) in enumerate(zip(batch.interventions, batch.annotations, strict=True)):
+        assert [part.label for part in parts] == [*annotation.labels.tolist(), None]
+        assert [part.name for part in parts[:-1]] == [dataset.classes[label] for label in annotation.labels]
+        assert parts[-1].name == "ground"
+        assert sum(len(part.images) for part in parts) == dataset.versions(index)
+        for part in parts[:-1]:
+            assert torch.equal(part.region, annotation.mask == part.label)
+            assert torch.equal((part.images[0] != batch.images[index]).any(0) & ~part.region, torch.zeros(96, 96) > 0)
+        assert torch.equal(parts[-1].region, annotation.mask < 0)
+
+
+def test_another_image_is_never_the_image_itself_and_depends_on_its_id_alone():
+    dataset = Halves(9)
+    (batch,) = loaded(dataset, size=9)
+    images = list(batch.images)
+    chosen = [next(place for place, image in enumerate(images) if torch.equal(image, other))
+              for other in batch.other_images]  # fmt: skip
+    assert all(place != index for index, place in enumerate(chosen))
+    assert len(set(chosen)) > 3
+    backwards = list(batches(dataset, [7, 2, 5], AS_STORED, "label", 2, extras=EXTRAS))
+    others = torch.cat([batch.other_images for batch in backwards])
+    assert torch.equal(others, torch.stack([images[chosen[index]] for index in (7, 2, 5)]))
+
+
+def test_another_image_can_be_read_and_has_the_image_s_size():
+    (first,) = loaded(Halves(2))
+    assert torch.equal(first.other_images, first.images.flip(0))
+    _, *rest = loaded(Halves(3, bad=(0,)))
+    assert torch.equal(rest[0].other_images, rest[0].images.flip(0))
+    (alone,) = loaded(Halves(1))
+    assert alone.other_images is None
+    sizes = Halves(2)
+    sizes.picture = lambda index, change=0: Image.new("RGB", (12 + 6 * index, 8), (index, 0, 0))
+    sizes.offers = False
+    assert [batch.other_images.shape for batch in loaded(sizes)] == [(1, 3, 8, 12), (1, 3, 8, 18)]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda left, right: (left | True, right), "overlap, or leave out pixels; give each pixel to one part"),
+        (lambda left, right: (left, right & False), "overlap, or leave out pixels"),
+        (lambda left, right: (left[:4], right), r"'left' of the image 'image 0' needs a mask of type bool .* 8 x 12"),
+        (lambda left, right: (left.astype(int), right), "needs a mask of type bool"),
+    ],
+)
+def test_parts_that_are_wrong_are_a_sentence(change, sentence):
+    dataset = Halves()
+    masks = change(*dataset.masks())
+    dataset.masks = lambda: masks
+    with pytest.raises(BenchError, match=sentence):
+        loaded(dataset)
+
+
+def test_a_number_of_objects_that_there_is_not_is_a_sentence():
+    with pytest.raises(BenchError, match="no number of objects of the scenes 'some'"):
+        load_dataset({"kind": "scenes", "size": 2, "objects": "some"})

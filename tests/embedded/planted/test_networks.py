@@ -1,0 +1,223 @@
+"""The planted networks: truth against closed forms and against brute force, in float64."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import pytest
+import torch
+from torch import Tensor
+
+import axiom_bench as ab
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.embedded.planted.detectors import MEAN, STD
+from axiom_bench.embedded.planted.network import PlantedNetwork
+from axiom_bench.embedded.planted.networks import BUILDERS
+
+IMAGES = 24
+
+
+@pytest.fixture(scope="module")
+def batch():
+    dataset = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5})
+    return next(iter(batches(dataset, range(IMAGES), Preprocessing(96, 96, (MEAN,) * 3, (STD,) * 3), "label", IMAGES)))
+
+
+@pytest.fixture(scope="module")
+def areas():
+    """Evidence of each colour by image, its cells over 16: {colour: (n, 2)}, of the image and its left half."""
+    dataset = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5})
+    counted = {
+        colour: torch.zeros(IMAGES, 2, dtype=torch.float64) for colour in ("red", "green", "blue", "yellow", "cyan")
+    }
+    for row in range(IMAGES):
+        for patch in dataset.draw(row).patches:
+            x0, y0, x1, y1 = patch.box
+            rows = (y1 - y0) / 6 / 16
+            counted[patch.colour][row] += rows * torch.tensor([x1 - x0, max(0, min(x1, 48) - x0)]) / 6
+    return counted
+
+
+def closed_form(name: str, areas: dict[str, Tensor]) -> list[Tensor]:
+    """The true channel totals, (n,) each, before the two channels that the score doesn't read."""
+    r, g, b, y = (areas[colour][:, 0] for colour in ("red", "green", "blue", "yellow"))
+    left = {colour: areas[colour][:, 1] for colour in ("red", "green", "yellow")}
+    nothing = torch.zeros_like(r)
+    largest = torch.maximum(r, g)
+    return {
+        "planted_additive": [r, 2 * g, 3 * b],
+        "planted_bias": [r, 2 * g, 3 * b],
+        "planted_vanishing": [r, 2 * g, 3 * b],
+        "planted_suppressing": [2 * r, -g],
+        # Alone each gives a, after one other 1 - a_other, after both nothing.
+        "planted_saturating": [a / 3 + (1 - c) / 6 + (1 - d) / 6 for a, c, d in ((r, g, b), (g, r, b), (b, r, g))],
+        "planted_and": [(r + g - 1) / 2] * 2,
+        "planted_or": [(r + largest - g) / 2, (g + largest - r) / 2],
+        "planted_duplicate": [r - r**2 / 2, r - r**2 / 2, nothing, g],
+        "planted_cancelling": [r, b + y],
+        "planted_region": [left["red"], left["green"], nothing],
+    }[name]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_channel_totals_are_the_closed_form(name, batch, areas):
+    trace = ab.trace(BUILDERS[name]().double(), "features", batch.images, batch.targets)
+    expected = closed_form(name, areas)
+    nothing = torch.zeros_like(expected[0])
+    totals = trace.true_contributions.sum((2, 3))
+    torch.testing.assert_close(totals, torch.stack([*expected, nothing, nothing], 1), rtol=1e-12, atol=1e-14)
+    assert all(area.max() <= 1 for area, _ in (areas[colour].unbind(1) for colour in areas))  # what the forms assume
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_channel_totals_are_the_mean_gain_over_all_orders_of_the_channels(name, batch):
+    """The definition, with whole maps set to zero and the head run on them, instead of evidence."""
+    trace = ab.trace(BUILDERS[name]().double(), "features", batch.images[:2], batch.targets[:2])
+    channels = trace.activations.shape[1]
+    joined = torch.tensor(list(product([0, 1], repeat=channels)), dtype=torch.float64)[:, :, None, None]
+    for row in range(2):
+        scores = trace.head(trace.activations[row] * joined, torch.full((len(joined),), row))[:, 0]
+        value = {tuple(subset.flatten().int().tolist()): score for subset, score in zip(joined, scores, strict=True)}
+        gains = torch.zeros(channels, dtype=torch.float64)
+        orders = list(permutations(range(channels)))
+        for order in orders:
+            subset = [0] * channels
+            for channel in order:
+                before = value[tuple(subset)]
+                subset[channel] = 1
+                gains[channel] += value[tuple(subset)] - before
+        totals = trace.true_contributions[row].sum((1, 2))
+        torch.testing.assert_close(totals, gains / len(orders), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("target", [0, 1])
+def test_all_contributions_add_up_to_the_score_beside_that_of_no_channel(name, target, batch):
+    trace = ab.trace(BUILDERS[name](), "features", batch.images, torch.full_like(batch.targets, target))
+    without = trace.head(torch.zeros_like(trace.activations))[:, target]
+    total = trace.true_contributions.double().sum((1, 2, 3))
+    torch.testing.assert_close(total, (trace.scores - without).double(), rtol=1e-5, atol=1e-6)  # float32 activations
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_channel_that_never_matters_has_exactly_nothing(name, batch):
+    trace = ab.trace(BUILDERS[name](), "features", batch.images, batch.targets)
+    assert (trace.true_contributions[:, -2:] == 0).all()
+    assert (trace.activations[:, -2:] > 0).flatten(2).any(2).all()
+    other = trace.again(targets=1 - trace.targets)
+    assert (other.true_contributions[:, :-2] == 0).all()
+    torch.testing.assert_close(other.true_contributions[:, -2], other.activations[:, -2] / 16)
+
+
+def test_equal_channels_have_equal_contributions_and_a_dead_one_has_none(batch):
+    trace = ab.trace(BUILDERS["planted_duplicate"](), "features", batch.images, batch.targets)
+    first, second, dead = trace.true_contributions[:, :3].unbind(1)
+    assert torch.equal(first, second)
+    assert (first > 0).any()
+    assert (trace.activations[:, 2] == 0).all()
+    assert (dead == 0).all()
+
+
+def test_nothing_contributes_in_the_region_that_is_not_connected(batch):
+    trace = ab.trace(BUILDERS["planted_region"](), "features", batch.images, batch.targets)
+    assert (trace.true_contributions[..., 8:] == 0).all()
+    assert (trace.activations[:, 0, :, 8:] > 0).flatten(1).any(1).all()  # there is red in the right half
+    assert (trace.activations[:, 2] > 0).flatten(1).any(1).all()  # and yellow, of which nothing counts
+
+
+def test_the_cancelling_channel_sums_to_nothing_and_contributes(batch):
+    trace = ab.trace(BUILDERS["planted_cancelling"](), "features", batch.images, batch.targets)
+    assert (trace.activations[:, 1].sum((1, 2)) == 0).all()
+    assert (trace.true_contributions[:, 1] >= 0).all()
+    assert (trace.true_contributions[:, 1].sum((1, 2)) > 1).all()
+
+
+def test_the_input_gradient_vanishes_and_the_layers_does_not(batch):
+    images = batch.images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(BUILDERS["planted_vanishing"]()(images)[:, 0].sum(), images)
+    assert (gradient == 0).all()
+    vanishing, additive = (
+        ab.trace(BUILDERS[name](), "features", batch.images, batch.targets)
+        for name in ("planted_vanishing", "planted_additive")
+    )
+    torch.testing.assert_close(vanishing.activations[:, :4], additive.activations[:, :4], rtol=0, atol=0)
+    torch.testing.assert_close(vanishing.gradients, additive.gradients, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_detectors_answer_in_their_patches_alone_and_with_one_value(name, batch):
+    """What the rule for positions relies on: the active positions of a channel are equal."""
+    activations = ab.trace(BUILDERS[name](), "features", batch.images, batch.targets).activations[:, :-1]
+    assert set(activations.unique().tolist()) <= {-1.0, 0.0, 1.0}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_two_builds_are_equal(name):
+    first, second = (BUILDERS[name]().state_dict() for _ in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+# Two channels of two positions each: few enough to enumerate the positions too.
+def small(name: str, activations: Tensor) -> tuple[PlantedNetwork, Tensor]:
+    """A network and activations (1, K, 2, 2) of its channels; all but the first four positions given are 0."""
+    network = BUILDERS[name]().double()
+    channels = network.features(torch.zeros(1, 3, 96, 96, dtype=torch.float64)).shape[1]
+    maps = torch.zeros(1, channels, 16, 16, dtype=torch.float64)
+    maps[0, :2, 0, :2] = activations
+    return network, maps
+
+
+def position_values(network: PlantedNetwork, maps: Tensor, unions: bool) -> Tensor:
+    """Of the first two channels' first two positions: the Shapley value by all orders of the four, (2, 2); with
+    unions the Owen value, over those orders alone in which the positions of a channel follow one another."""
+    players = list(product(range(2), range(2)))
+    gains, count = torch.zeros(2, 2, dtype=torch.float64), 0
+    for order in permutations(players):
+        if unions and order[0][0] != order[1][0]:
+            continue
+        count += 1
+        part = torch.zeros_like(maps)
+        before = _score(network, part)
+        for channel, position in order:
+            part[0, channel, 0, position] = maps[0, channel, 0, position]
+            after = _score(network, part)
+            gains[channel, position] += after - before
+            before = after
+    return gains / count
+
+
+def _score(network: PlantedNetwork, maps: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network.head(network.flatten(network.readout(maps)))[0, 0]
+
+
+POSITIONS = {"of different values": [[9.0, 3.0], [7.0, 5.0]], "of equal values": [[6.0, 6.0], [6.5, 6.5]]}
+
+
+@pytest.mark.parametrize("name", ["planted_additive", "planted_duplicate"])
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_positions_have_their_shapley_value_where_the_head_is_multilinear(name, positions):
+    network, maps = small(name, torch.tensor(POSITIONS[positions], dtype=torch.float64))
+    truth = network.true_contributions(maps, torch.tensor([0]))[0, :2, 0, :2]
+    torch.testing.assert_close(truth, position_values(network, maps, unions=False), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(truth, position_values(network, maps, unions=True), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["planted_saturating", "planted_and", "planted_or"])
+def test_positions_have_their_owen_value_where_active_positions_are_equal(name):
+    network, maps = small(name, torch.tensor(POSITIONS["of equal values"], dtype=torch.float64))
+    truth = network.true_contributions(maps, torch.tensor([0]))[0, :2, 0, :2]
+    torch.testing.assert_close(truth, position_values(network, maps, unions=True), rtol=1e-12, atol=1e-14)
+    assert (truth != 0).all()
+
+
+def test_positions_of_different_values_may_have_another_owen_value():
+    """The rule's limit, which the images for these networks stay clear of."""
+    network, maps = small("planted_and", torch.tensor([[12.0, 4.0], [7.0, 5.0]], dtype=torch.float64))
+    truth = network.true_contributions(maps, torch.tensor([0]))[0, :2, 0, :2]
+    owen = position_values(network, maps, unions=True)
+    torch.testing.assert_close(truth.sum(1), owen.sum(1), rtol=1e-12, atol=1e-14)
+    assert (truth - owen).abs().max() > 0.01

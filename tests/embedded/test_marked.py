@@ -1,0 +1,146 @@
+"""Scenes with a spurious mark: the scenes of the same numbers but for one tile, which lies on no digit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.embedded import marked, scenes
+from axiom_bench.errors import BenchError
+
+NUMBERS = range(80)
+DRAWN = {
+    placement: [marked.draw("evaluation", 3, number, placement) for number in NUMBERS]
+    for placement in marked.PLACEMENTS
+}
+PLAIN = [scenes.draw("evaluation", 3, number) for number in NUMBERS]
+
+
+def shows_the_class(scene: scenes.Scene) -> bool:
+    return marked.CLASS in [digit for digit, _ in scene.objects]
+
+
+def drawn(scene: marked.MarkedScene) -> NDArray[np.bool_]:
+    """The pixels of the mark, none where there is no mark."""
+    return np.zeros(scene.mask.shape, dtype=bool) if scene.mark is None else scene.mark.mask
+
+
+def test_the_mark_goes_with_its_class_or_with_the_others_or_is_absent() -> None:
+    shown = [shows_the_class(scene) for scene in PLAIN]
+    assert any(shown)
+    assert [scene.mark is not None for scene in DRAWN["with_class"]] == shown
+    assert [scene.mark is None for scene in DRAWN["other_classes"]] == shown
+    assert all(scene.mark is None for scene in DRAWN["absent"])
+
+
+@pytest.mark.parametrize("placement", marked.PLACEMENTS)
+def test_beside_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement: str) -> None:
+    for scene, plain in zip(DRAWN[placement], PLAIN, strict=True):
+        changed = (scene.image != plain.image).any(2)
+        assert not changed[~drawn(scene)].any()
+        assert np.array_equal(scene.mask, plain.mask)
+        assert scene.objects == plain.objects
+
+
+def test_the_tile_fills_its_box_and_keeps_its_distance_from_every_digit() -> None:
+    for scene in DRAWN["with_class"] + DRAWN["other_classes"]:
+        if scene.mark is None:
+            continue
+        x0, y0, x1, y1 = scene.mark.box
+        assert scenes.tight_box(scene.mark.mask) == scene.mark.box
+        assert scene.mark.mask.sum() == marked.TILE**2 == (x1 - x0) * (y1 - y0)
+        around = np.pad(scene.mask, marked.MARGIN, constant_values=-1)[
+            y0 : y1 + 2 * marked.MARGIN, x0 : x1 + 2 * marked.MARGIN
+        ]
+        assert (around == -1).all()
+
+
+def test_the_tile_is_a_chequerboard_of_two_colours() -> None:
+    """Dark cells are at most 0.25, bright ones at least 0.75, and the noise has a standard deviation of 0.02."""
+    for scene in DRAWN["with_class"]:
+        if scene.mark is None:
+            continue
+        x0, y0, x1, y1 = scene.mark.box
+        bright = scene.image[y0:y1, x0:x1].mean(2) > 127
+        cells = bright[:: marked.CELL, :: marked.CELL]
+        assert np.array_equal(np.kron(cells, np.ones((marked.CELL, marked.CELL), dtype=bool)), bright)
+        assert (cells[1:] != cells[:-1]).all()
+        assert (cells[:, 1:] != cells[:, :-1]).all()
+
+
+def test_place_and_colours_differ_between_scenes_and_not_between_placements() -> None:
+    boxes = [scene.mark.box for scene in DRAWN["with_class"] + DRAWN["other_classes"] if scene.mark is not None]
+    assert len(set(boxes)) > 60
+    again = [marked.draw("evaluation", 3, number) for number in reversed(NUMBERS)][::-1]
+    assert all(np.array_equal(one.image, two.image) for one, two in zip(again, DRAWN["with_class"], strict=True))
+
+
+def test_place_by_hand() -> None:
+    """Room for one box alone: between a digit on the left and one below, each MARGIN away."""
+    mask = np.zeros((scenes.SIDE, scenes.SIDE), dtype=np.int64)  # digit 0 everywhere
+    mask[: 10 + marked.TILE + marked.MARGIN, 80 - marked.MARGIN :] = -1
+    mask[: 10 - marked.MARGIN, 80 - marked.MARGIN :] = 0
+    assert marked.place(mask, np.random.default_rng(0)) == (80, 10, 96, 26)
+    mask[10 + marked.TILE, 90] = 0
+    assert marked.place(mask, np.random.default_rng(0)) is None
+
+
+def test_data_set_of_marked_scenes() -> None:
+    dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3})
+    first = next(number for number in NUMBERS if len(PLAIN[number].objects) > 1 and shows_the_class(PLAIN[number]))
+    sample = dataset.read(first)
+    assert sample.image_id == dataset.ids[first] == f"evaluation-3-{first:06d}-with_class"
+    assert np.array_equal(np.asarray(sample.image), DRAWN["with_class"][first].image)
+    assert sample.label == marked.CLASS
+    assert sample.objects == PLAIN[first].objects
+    assert sample.mask is not None
+    assert np.array_equal(sample.mask, PLAIN[first].mask)
+    other = next(number for number in NUMBERS if not shows_the_class(PLAIN[number]))
+    assert dataset.read(other).label == PLAIN[other].label
+    assert [dataset.labels(index) for index in NUMBERS] == [
+        tuple(sorted(digit for digit, _ in scene.objects)) for scene in PLAIN
+    ]
+
+
+def test_each_placement_has_ids_and_fingerprints_of_its_own() -> None:
+    """Two placements in one run folder are two data sets, also where an image is the same."""
+    config = {"kind": "scenes_marked", "size": 80, "seed": 3}
+    sets = [load_dataset({**config, "mark": placement}) for placement in marked.PLACEMENTS]
+    assert len({dataset.ids[0] for dataset in sets}) == 3
+    number = next(number for number in NUMBERS if shows_the_class(PLAIN[number]))
+    with_class, others, absent = (dataset.fingerprint(number) for dataset in sets)
+    assert with_class != others
+    assert others == absent
+    with pytest.raises(BenchError, match="with_class"):
+        load_dataset({**config, "mark": "with_clas"})
+
+
+def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_the_mark() -> None:
+    """Beside the mark, the parts are those of the plain scenes."""
+    dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3})
+    plain_set = load_dataset({"kind": "scenes", "size": 80, "seed": 3})
+    number = next(number for number in NUMBERS if len(PLAIN[number].objects) > 1 and shows_the_class(PLAIN[number]))
+    parts, plain = dataset.interventions(number), plain_set.interventions(number)
+    scene = DRAWN["with_class"][number]
+    assert parts is not None
+    assert plain is not None
+    assert [part.name for part in parts] == [*(part.name for part in plain[:-1]), "mark", "ground"]
+    assert dataset.versions(number) == plain_set.versions(number) + 1 == sum(len(part.images) for part in parts)
+    *objects, mark, ground = parts
+    assert (np.asarray(mark.images[0]) == PLAIN[number].image).all()
+    assert (mark.label, mark.mask.tolist()) == (None, drawn(scene).tolist())
+    assert (ground.mask == (plain[-1].mask & ~drawn(scene))).all()
+    for part, plain_part in zip((*objects, ground), plain, strict=True):
+        for image, plain_image in zip(map(np.asarray, part.images), map(np.asarray, plain_part.images), strict=True):
+            assert (image[drawn(scene)] == scene.image[drawn(scene)]).all()
+            assert (image[~drawn(scene)] == plain_image[~drawn(scene)]).all()
+
+
+def test_a_scene_without_a_mark_has_the_parts_of_the_plain_one() -> None:
+    dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3, "mark": "absent"})
+    parts = dataset.interventions(0)
+    assert parts is not None
+    assert [part.name for part in parts] == [*(f"digit {digit}" for digit, _ in PLAIN[0].objects), "ground"]
+    assert dataset.versions(0) == sum(len(part.images) for part in parts)

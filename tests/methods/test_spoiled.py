@@ -1,0 +1,366 @@
+"""The truth, and the truth spoiled by degrees: closed forms, loops over numbers, and the common suite."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from axiom_bench import methods
+from axiom_bench.cli import listing
+from axiom_bench.cutting.interventions import Part
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.score_scale import on_score_scale
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.methods.shared.channel_totals import permuted, weights_of_totals
+from axiom_bench.methods.spoiled.blur import blur
+from axiom_bench.methods.spoiled.channels import channels
+from axiom_bench.methods.spoiled.drops_noise import drops_noise
+from axiom_bench.methods.spoiled.drops_permuted import drops_permuted
+from axiom_bench.methods.spoiled.noise import noise
+from axiom_bench.methods.spoiled.other_image import other_image
+from axiom_bench.methods.spoiled.shift import shift
+from axiom_bench.methods.spoiled.truth import truth
+from axiom_bench.methods.spoiled.truth_drops import truth_drops
+from axiom_bench.methods.spoiled.upside_down import upside_down
+from axiom_bench.methods.xgrad_cam import xgrad_cam
+from axiom_bench.run import sweep
+from axiom_bench.testing import METHOD_CHECKS, Case, exemptions
+from axiom_bench.testing.cases import TinyNetwork
+
+NAMES = plugins.names(plugins.SPOILED)
+MAPS: tuple[Callable[..., Map], ...] = (noise, blur, shift, upside_down, other_image)
+CONTRIBUTIONS: tuple[Callable[..., Tensor], ...] = (channels, drops_noise, drops_permuted)
+DEGREES = (0.0, 0.25, 0.5, 0.75, 1.0)
+CLOSE = {"rtol": 0, "atol": 1e-12}  # float64, values of the size of 1
+
+
+class TellingNetwork(TinyNetwork):
+    """Global average pooling and a linear layer, which tells its contributions: W_ck F_k / (H W)."""
+
+    def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
+        readout = self.head[-1].weight[targets][..., None, None]
+        return readout * activations / activations[0, 0].numel()
+
+
+@dataclass(frozen=True)
+class TellingCase(Case):
+    """A network that tells its contributions; its images have no interventions."""
+
+    def model(self) -> TellingNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            network = TellingNetwork("pooled", self.channels, (1, 1))
+        return network.to(self.dtype).eval()
+
+
+@dataclass(frozen=True)
+class PartsCase(Case):
+    """Images of two objects and a ground, each with versions that have the mean colour in the place of a part."""
+
+    def trace(self, model=None) -> Trace:
+        return replace(super().trace(model), interventions=tuple(map(parts_of, self.images())))
+
+
+def parts_of(image: Tensor) -> tuple[Part, ...]:
+    """The upper left quarter, the lower half, and the rest with two versions."""
+    height, width = image.shape[-2:]
+    first, second = (torch.zeros(height, width, dtype=torch.bool) for _ in range(2))
+    first[: height // 2, : width // 2] = True
+    second[height // 2 :] = True
+    ground = ~(first | second)
+    versions = [image.masked_fill(region, 0.0)[None] for region in (first, second, ground)]
+    versions[2] = torch.cat([versions[2], image.masked_fill(ground, 1.0)[None]])
+    named = zip(("one", "two", "ground"), (0, 1, None), (first, second, ground), versions, strict=True)
+    return tuple(Part(name, label, region, images) for name, label, region, images in named)
+
+
+TELLING, PARTS = TellingCase("pooled"), PartsCase("dense")
+EACH_CASE = pytest.mark.parametrize("case", [TELLING, PARTS], ids=["telling", "parts"])
+
+
+def cases_of(name: str) -> list[Case]:
+    """Those that the entry takes."""
+    taken = []
+    for case in (TELLING, PARTS):
+        try:
+            methods.get(name)(case.trace())
+        except BenchError:
+            continue
+        taken.append(case)
+    return taken
+
+
+def raw(method: Callable[[Trace], Tensor | Map], trace: Trace) -> Tensor:
+    raw_map = Explanation.of(trace, method(trace)).raw_map
+    assert raw_map is not None
+    return raw_map
+
+
+def generator_of(image: Tensor, seed: int) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed} ".encode() + image.float().numpy().tobytes()).hexdigest()[:16]
+    return torch.Generator().manual_seed(int(digest, 16))
+
+
+def test_truth_of_a_network_that_tells_it():
+    """w = W_ck / (H W), the same at each position, and 0 where the activation is."""
+    trace = TELLING.trace()
+    weights = truth(trace)
+    assert isinstance(weights, Tensor)
+    readout = TELLING.model().head[-1].weight
+    for i, k, y, x in itertools.product(range(3), range(4), range(4), range(6)):
+        active = trace.activations[i, k, y, x] != 0
+        assert weights[i, k, y, x].item() == pytest.approx(readout[i, k].item() / 24 if active else 0.0, rel=1e-12)
+
+
+def test_truth_of_images_with_interventions():
+    """Each part's effect, from passes of the plain network, over its area; so the map sums to all effects."""
+    trace, model = PARTS.trace(), PARTS.model()
+    answer = truth(trace)
+    assert isinstance(answer, Map)
+    for i, image in enumerate(PARTS.images()):
+        total = 0.0
+        for part in parts_of(image):
+            without = [model(version[None])[0, i].item() for version in part.images]
+            effect = model(image[None])[0, i].item() - sum(without) / len(without)
+            area = int(part.region.sum())
+            density = torch.full((area,), effect / area, dtype=torch.float64)
+            torch.testing.assert_close(answer.raw[i][part.region], density, **CLOSE)
+            total += effect
+        assert answer.raw[i].sum().item() == pytest.approx(total, abs=1e-12)
+
+
+def test_truth_is_refused_where_nothing_tells_it():
+    trace = Case().trace()
+    for method in (truth, *(lambda trace, spoiled=spoiled: spoiled(trace, 0.5) for spoiled in MAPS)):
+        with pytest.raises(BenchError, match=r"The truth is known for networks that tell .* and for images with inter"):
+            method(trace)
+    with pytest.raises(BenchError, match="doesn't tell its contributions"):
+        channels(PARTS.trace(), 0.5)
+    with pytest.raises(BenchError, match="explains another image of the data set, and there is none"):
+        other_image(replace(PARTS.trace(), other_images=None), 0.5)
+
+
+@EACH_CASE
+@pytest.mark.parametrize("spoiled", MAPS)
+def test_degree_0_is_the_truth_bit_by_bit(spoiled, case):
+    trace = case.trace()
+    expected = truth(trace)
+    known = expected.raw if isinstance(expected, Map) else trace.true_contributions.sum(1)
+    assert torch.equal(spoiled(trace, 0.0).raw, known)
+
+
+def test_degree_0_of_contributions_is_the_truth_bit_by_bit():
+    trace = TELLING.trace()
+    assert torch.equal(channels(trace, 0.0), truth(trace))
+    for spoiled in (drops_noise, drops_permuted):
+        assert torch.equal(spoiled(trace, 0.0), truth_drops(trace))
+
+
+@EACH_CASE
+@pytest.mark.parametrize("spoiled", MAPS)
+def test_higher_degrees_of_maps_are_further_away(spoiled, case):
+    """Of a shift only where the map has parts larger than a step: another part may come to lie in the place of one."""
+    if spoiled is shift and case is TELLING:
+        pytest.skip("its map of 4 x 6 has no such parts")
+    trace = case.trace()
+    assert_further([spoiled(trace, degree).raw for degree in DEGREES])
+
+
+@pytest.mark.parametrize("spoiled", CONTRIBUTIONS)
+def test_higher_degrees_of_contributions_are_further_away(spoiled):
+    trace = TELLING.trace()
+    assert_further([spoiled(trace, degree) * trace.activations for degree in DEGREES])
+
+
+def assert_further(answers: list[Tensor]) -> None:
+    """In each image, by the Euclidean norm; the step is clear of rounding."""
+    distances = torch.stack([(answer - answers[0]).flatten(1).norm(dim=1) for answer in answers])
+    assert (distances.diff(dim=0) > 1e-3 * distances[-1]).all()
+
+
+@EACH_CASE
+def test_noise_in_loops(case):
+    trace = case.trace()
+    known, actual = noise(trace, 0.0).raw, noise(trace, 0.25, seed=5).raw
+    for i, image in enumerate(case.images()):
+        drawn = torch.randn(known.shape[1:], generator=generator_of(image, 5), dtype=torch.float64)
+        sizes = [math.sqrt(sum(value**2 for value in values.flatten().tolist())) for values in (known[i], drawn)]
+        torch.testing.assert_close(actual[i], 0.75 * known[i] + 0.25 * drawn * (sizes[0] / sizes[1]), **CLOSE)
+
+
+def test_degree_1_is_the_spoil_alone():
+    trace = PARTS.trace()
+    known = noise(trace, 0.0).raw
+    assert torch.equal(upside_down(trace, 1.0).raw, known.flip(1))
+    assert torch.equal(shift(trace, 1.0).raw, known.roll(4, 2))  # a third of 12
+    other = trace.again(images=trace.other_images, targets=PARTS.model()(trace.other_images).argmax(1))
+    map_of_other = Explanation.of(other, xgrad_cam(other)).heatmap
+    actual = other_image(trace, 1.0).raw
+    for i in range(3):
+        torch.testing.assert_close(actual[i], map_of_other[i] * (known[i].norm() / map_of_other[i].norm()), **CLOSE)
+
+
+def test_other_image_of_a_network_that_tells_its_contributions():
+    trace = TELLING.trace()
+    model, readout = TELLING.model(), TELLING.model().head[-1].weight
+    known = noise(trace, 0.0).raw
+    for i, actual in enumerate(other_image(trace, 1.0).raw):
+        image = trace.other_images[i : i + 1]
+        weights = readout[model(image)[0].argmax()][:, None, None]
+        expected = (weights * model.features(image)[0] / 24).sum(0)
+        torch.testing.assert_close(actual, expected * (known[i].norm() / expected.norm()), **CLOSE)
+
+
+@pytest.mark.parametrize("position", [(0, 0), (3, 5)])
+def test_blur_is_a_gaussian_between_mirrors(position, readout):
+    """Of one bright pixel, against the sum over its mirror images of a Gaussian of 1.5 and 2 pixels."""
+    image = torch.zeros(1, 3, 6, 8)
+    image[0, 0, position[0], position[1]] = 1
+    trace = told(readout, image)
+    actual = blur(trace, 0.5, sigma=0.5).raw[0]
+    for y, x in itertools.product(range(6), range(8)):
+        expected = mirrored(y, position[0], 6, 1.5) * mirrored(x, position[1], 8, 2.0)
+        # The matrix has the frequencies below half a cycle per pixel; beyond, exp(-(1.5 pi)^2 / 2) = 2e-5 is left.
+        assert actual[y, x].item() == pytest.approx(expected, abs=1e-4)
+    assert actual.sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def mirrored(place: int, source: int, size: int, sigma: float) -> float:
+    images = [2 * size * n + side for n in range(-4, 5) for side in (source, -1 - source)]
+    return sum(math.exp(-((place - at) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi)) for at in images)
+
+
+def told(readout: Callable[..., Trace], image: Tensor) -> Trace:
+    """A trace whose true map is the image's first colour."""
+    trace = readout(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(image[0].numel(), 2)), image)
+    known = torch.zeros_like(trace.activations)
+    known[:, 0] = trace.activations[:, 0]
+    vars(trace)["true_contributions"] = known
+    return trace
+
+
+def test_shift_between_positions(readout):
+    """A row of 6 moved by 0.5 of a third, 1 position, and by 0.75 of it, 1.5 positions."""
+    image = torch.zeros(1, 3, 1, 6)
+    image[0, 0, 0] = torch.tensor([1.0, 2, 3, 4, 5, 6])
+    trace = told(readout, image)
+    assert shift(trace, 0.5).raw[0, 0].tolist() == [6, 1, 2, 3, 4, 5]
+    assert shift(trace, 0.75).raw[0, 0].tolist() == [5.5, 3.5, 1.5, 2.5, 3.5, 4.5]
+
+
+def test_totals_of_contributions_are_those_given():
+    """Also where the values of a channel cancel; a dead channel has none."""
+    generator = torch.Generator().manual_seed(0)
+    F = torch.randn(2, 4, 3, 5, generator=generator, dtype=torch.float64)
+    F[0, 0] -= F[0, 0].mean()
+    F[1, 2] = 0
+    totals = torch.tensor([[1.0, -2, 3, 0], [4, 5, 0, -6]], dtype=torch.float64)
+    weights = weights_of_totals(totals, F)
+    torch.testing.assert_close((weights * F).sum((2, 3)), totals, **CLOSE)
+    assert not weights[1, 2].any()
+
+
+def test_permuted_totals_are_one_circle_over_live_channels():
+    F = torch.ones(4, 5, 2, 2)
+    F[1, [0, 3]] = 0
+    F[2, 1:] = 0
+    F[3] = 0
+    totals = torch.arange(20.0).view(4, 5)
+    actual = permuted(totals, F, [torch.Generator().manual_seed(row) for row in range(4)])
+    assert sorted(actual[0].tolist()) == totals[0].tolist()
+    assert (actual[0] != totals[0]).all()
+    assert actual[1, [0, 3]].tolist() == totals[1, [0, 3]].tolist()
+    assert sorted(actual[1].tolist()) == totals[1].tolist()
+    assert (actual[1, [1, 2, 4]] != totals[1, [1, 2, 4]]).all()
+    assert torch.equal(actual[2:], totals[2:])
+
+
+@pytest.mark.parametrize("spoiled", [drops_noise, drops_permuted])
+def test_totals_of_spoiled_drops(spoiled):
+    """The mixture of the drops with the spoil, of each channel; the sum stays where totals only change places."""
+    trace = PARTS.trace()
+    drops = trace.ablation_drops
+    actual = [(spoiled(trace, degree) * trace.activations).sum((2, 3)) for degree in DEGREES]
+    torch.testing.assert_close(actual[0], drops, **CLOSE)
+    torch.testing.assert_close(actual[1], 0.75 * drops + 0.25 * actual[4], **CLOSE)
+    if spoiled is drops_permuted:
+        assert torch.equal(actual[4].sort().values.argsort(), drops.sort().values.argsort())
+        torch.testing.assert_close(actual[4].sort().values, drops.sort().values, **CLOSE)
+    else:
+        for i, image in enumerate(PARTS.images()):
+            drawn = torch.randn(4, generator=generator_of(image, 0), dtype=torch.float64)
+            torch.testing.assert_close(actual[4][i], drawn * (drops[i].norm() / drawn.norm()), **CLOSE)
+
+
+def test_spoiled_channels_keep_the_score():
+    """What the channels' contributions add up to is the same at each degree."""
+    trace = TELLING.trace()
+    expected = trace.true_contributions.sum((1, 2, 3))
+    for degree in DEGREES:
+        torch.testing.assert_close(
+            raw(lambda trace, d=degree: channels(trace, d), trace).sum((1, 2)), expected, **CLOSE
+        )
+
+
+@pytest.mark.parametrize("spoiled", [*MAPS, *CONTRIBUTIONS])
+def test_invalid_degrees(spoiled):
+    for degree in (-0.1, 1.5):
+        with pytest.raises(BenchError, match=f"Invalid degree={degree}; give a number from 0"):
+            spoiled(TELLING.trace(), degree)
+
+
+@pytest.mark.parametrize(("spoiled", "params"), [(blur, {"sigma": 0.0}), (shift, {"distance": 0.7})])
+def test_invalid_parameters(spoiled, params):
+    (name,) = params
+    with pytest.raises(BenchError, match=f"Invalid {name}={params[name]}"):
+        spoiled(TELLING.trace(), 0.5, **params)
+
+
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_common_checks(name, check, request):
+    method = methods.get(name)
+    if check.__name__ in exemptions(method):
+        reason = exemptions(method)[check.__name__]
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
+    for case in cases_of(name):
+        check(method, case)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata(name):
+    """What the metadata say of kind and degree is what the function is called with."""
+    method = methods.get(name)
+    assert cases_of(name)
+    assert method.target == f"axiom_bench.methods.spoiled.{method.spec.spoiling or name}.{method.spec.spoiling or name}"
+    assert method.spec.title
+    assert isinstance(method.spec.on_score_scale, bool) or name == "truth"  # a Map, or weights
+    assert method.spec.degree == method.params.get("degree")
+    if method.spec.spoiling is not None:
+        assert name == f"{method.spec.spoiling}_{100 * method.spec.degree:.0f}"
+        assert methods.get(method.spec.unspoiled).spec.spoiling is None
+
+
+def test_claims_of_the_scale_are_measured():
+    for name in ("truth", "channels_50", "truth_drops", "drops_noise_50", "drops_permuted_100"):
+        assert on_score_scale(methods.get(name), TELLING.trace())
+
+
+def test_spoiled_explainers_are_chosen_by_name():
+    assert not set(NAMES) & {*methods.names(), *sweep.configuration(["method=all"])["method"]}
+    chosen = sweep.configuration(["method=[xgrad_cam]", "spoiled=[truth,noise_25]"])["method"]
+    assert list(chosen) == ["xgrad_cam", "truth", "noise_25"]
+    assert set(sweep.configuration(["method=[xgrad_cam]", "spoiled=all"])["method"]) == {"xgrad_cam", *NAMES}
+    with pytest.raises(BenchError, match="There is no spoiled explainer 'noize_25'; did you mean 'noise_25'"):
+        sweep.configuration(["spoiled=[noize_25]"])
+    assert len(listing.listing("spoiled")) == len(NAMES)

@@ -1,0 +1,58 @@
+"""scripts/write_which_metric.py on a run with known values: which kinds a metric orders, and the lead."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import write_which_metric
+
+METHODS = {
+    "truth": {"title": "Truth"},
+    "noise_50": {"spoiling": "noise", "degree": 0.5, "unspoiled": "truth"},
+    "noise_100": {"spoiling": "noise", "degree": 1.0, "unspoiled": "truth"},
+    "blur_100": {"spoiling": "blur", "degree": 1.0, "unspoiled": "truth"},
+    **{name: {"title": name} for name in "abcdef"},
+}
+SPOILED = {"truth": 10, "noise_50": 8, "noise_100": 6, "blur_100": 6}
+MEANS = {"confidence_drop": SPOILED, "box_iou": {**SPOILED, "blur_100": 12}}
+IMAGES = 110
+
+
+@pytest.fixture
+def run(make_run: Callable[..., Path]) -> Path:
+    """confidence_drop orders both kinds, box_iou, which the run leads with, noise alone."""
+    generator, frames = np.random.default_rng(0), []
+    for metric, means in MEANS.items():
+        for number, method in enumerate(METHODS):
+            values = means.get(method, number) + 0.1 * generator.normal(size=IMAGES)
+            place = {"experiment": "made", "model": "net", "layer": "1", "data": "scenes", "status": "ok"}
+            rows = {"image_id": [f"image_{i}" for i in range(IMAGES)], "target_class": 0, "predicted_class": 0}
+            frames.append(pd.DataFrame({**place, **rows, "method": method, "metric": metric, "value": values}))
+    records = pd.concat(frames, ignore_index=True)
+    return make_run(records, "run", methods=METHODS, layers={"net": ("1",)}, pictures=False, runtime=False)
+
+
+def test_page(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    output = tmp_path / "which-metric.md"
+    monkeypatch.setattr(sys, "argv", ["write_which_metric.py", "--truth", str(run), "--output", str(output)])
+    write_which_metric.main()
+    text = output.read_text()
+    lines = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in text.split("\n")]
+    cells = {line[0]: line[1:] for line in lines if len(line) == 7}
+    everything, half = cells["Confidence drop ↑"], cells["Box IoU ↑"]
+    assert everything[-2:] == ["blur, noise", ""]
+    assert half[-2:] == ["noise", "blur 0.00"]
+    assert everything[3].startswith("1.000")
+    assert half[3].startswith("0.750")  # three pairs of noise, one of blur
+    lead = next(line for line in lines if len(line) == 5 and line[0] == "Box IoU ↑")
+    assert lead[2].startswith("0.750")
+    assert lead[3:] == ["doesn't reach it", "blur 0.00"]
+    assert ["noise", "Confidence drop ↑, Box IoU ↑"] in lines
+    assert ["blur", "Confidence drop ↑"] in lines
+    agreement = next(line for line in lines if len(line) == 6 and line[0] == "Confidence drop ↑")
+    assert agreement[1:4] == ["6", str(IMAGES), "1.00 [1.00, 1.00]"]
