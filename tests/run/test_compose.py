@@ -42,7 +42,19 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 
 def test_the_experiments_are_these():
-    assert EXPERIMENTS == ["layers", "methods", "paper", "paper_two_classes", "planted", "quick", "real", "voc"]
+    assert EXPERIMENTS == [
+        "layers",
+        "methods",
+        "paper",
+        "paper_two_classes",
+        "planted",
+        "quick",
+        "real",
+        "shortcut",
+        "truth",
+        "truth_planted",
+        "voc",
+    ]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
