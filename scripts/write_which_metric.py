@@ -205,7 +205,7 @@ def _recovery_section(name: str, runs: Sequence[Judged], table: Sequence[Recover
     yield f"## Recovery: `experiment={name}`\n"
     for judged in runs:
         networks = _names(f"`{own.setting.model}`" for own in judged.judgements)
-        images = max(int(own.metrics["images"].max()) for own in judged.judgements)
+        images = int(judged.recovered()["images"].max())
         yield f"- `{_folder(judged)}`: {images} images each, {networks}."
     yield ""
     header = ("Metric", "Measured against", *(f"Right at n = {size}" for size in SIZES), "Orders", "Doesn't order")
