@@ -12,7 +12,10 @@ from axiom_bench.report.run_folder import RunFolder
 
 
 def section(run: RunFolder, terms: Terms) -> Section | None:
-    """None where no setting has trained weights, and for values of the layer alone. Of a run with more values the command alone that judges it."""
+    """None where no setting has trained weights, and for values of the layer alone.
+
+    Of a run with very many values it has the command alone that judges them.
+    """
     settings = [setting for setting in run.settings if not run.has_random_weights(setting.model)]
     names = chosen_metrics(run, None)
     if not settings or not names:
