@@ -3,6 +3,7 @@ asks the same of networks that can't see a part of the image."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation, given
@@ -16,6 +17,6 @@ def truth_mass_outside(explanation: Explanation) -> Tensor:
 
     The truth's heatmap is positive evidence, resized as h is, so that a right map has no mass outside of it.
     """
-    shown = given(explanation.heatmap, "heatmap").double()
-    outside = true_heatmap(explanation) <= NOTHING
+    shown, truth = given(explanation.heatmap, "heatmap").double(), true_heatmap(explanation)
+    outside = (truth <= NOTHING).double().masked_fill(truth.isnan(), torch.nan)
     return (shown * outside).sum((1, 2)) / shown.sum((1, 2))

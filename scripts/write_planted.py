@@ -108,7 +108,9 @@ def images() -> Batch:
     """The images that all networks are measured on."""
     dataset = load_dataset({"kind": "planted", "size": IMAGES})
     preprocessing = Preprocessing(96, 96, (MEAN,) * 3, (STD,) * 3)
-    return next(iter(batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)))
+    (batch,) = batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)
+    assert isinstance(batch, Batch)  # drawn images are never damaged
+    return batch
 
 
 def measured(network: str, batch: Batch, methods: Sequence[str] = tuple(PREDICTED)) -> pd.DataFrame:
@@ -119,7 +121,7 @@ def measured(network: str, batch: Batch, methods: Sequence[str] = tuple(PREDICTE
     table = rows.pivot_table(index="method", columns="metric", values="value", aggfunc="mean", dropna=False)
     table = table.reindex(index=[*methods, "truth"], columns=METRICS)
     statuses = rows[rows["metric"] == "truth_correlation"].groupby("method")["status"].agg(set)
-    table["kind"] = [kind_of(row, statuses[name]) for name, row in table.iterrows()]
+    table["kind"] = [kind_of(row, statuses[str(name)]) for name, row in table.iterrows()]
     return table
 
 
@@ -147,8 +149,8 @@ def kinds_table(results: Mapping[str, pd.DataFrame]) -> list[Row]:
     for method in PREDICTED:
         cells = []
         for network, table in results.items():
-            kind, expected = table.loc[method, "kind"], predicted(network, method)
-            cells.append(str(kind) if kind == expected else f"**{kind}** (theory: {expected})")
+            kind, expected = str(table.loc[method, "kind"]), predicted(network, method)
+            cells.append(kind if kind == expected else f"**{kind}** (theory: {expected})")
         rows.append((f"`{method}`", *cells))
     return rows
 
@@ -159,7 +161,7 @@ def values_table(metric: str) -> Callable[[Mapping[str, pd.DataFrame]], list[Row
     def table(results: Mapping[str, pd.DataFrame]) -> list[Row]:
         rows: list[Row] = [("method", *map(_short, results))]
         for method in PREDICTED:
-            values = [number(table.loc[method, metric]) for table in results.values()]
+            values = [number(float(table[metric][method])) for table in results.values()]
             if set(values) != {"-"}:
                 rows.append((f"`{method}`", *values))
         return rows
@@ -169,18 +171,21 @@ def values_table(metric: str) -> Callable[[Mapping[str, pd.DataFrame]], list[Row
 
 def axioms_table(results: Mapping[str, pd.DataFrame]) -> list[Row]:
     """The axiom errors of the truth beside those of the ablation drops, and how far these are from the truth."""
-    header = ("network", "sensitivity error of the truth", "conservation error of the truth")
-    header += (
+    header = (
+        "network",
+        "sensitivity error of the truth",
+        "conservation error of the truth",
         "... of Ablation-CAM (axiomatic)",
         "channel error of Ablation-CAM (axiomatic), whose totals are the drops",
+        "... of HiResCAM, gradient x F",
+        "... of Axiom-CAM, which conserves S",
     )
-    header += ("... of HiResCAM, gradient x F", "... of Axiom-CAM, which conserves S")
     rows: list[Row] = [header]
     for network, table in results.items():
-        errors = [table.loc["truth", "sensitivity_error"], table.loc["truth", "conservation_error"]]
-        errors += [table.loc["ablation_cam_axiomatic", "conservation_error"]]
-        channels = ("ablation_cam_axiomatic", "hires_cam", "axiom_cam")
-        errors += [table.loc[method, "truth_channel_error"] for method in channels]
+        shown = [("truth", "sensitivity_error"), ("truth", "conservation_error")]
+        shown += [("ablation_cam_axiomatic", "conservation_error")]
+        shown += [(method, "truth_channel_error") for method in ("ablation_cam_axiomatic", "hires_cam", "axiom_cam")]
+        errors = [float(table[metric][method]) for method, metric in shown]
         rows.append((f"`{network}`", *map(number, errors)))
     return rows
 

@@ -6,6 +6,7 @@ scaling make. A raw map is signed, and is compared with the truth's signed raw m
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
@@ -14,9 +15,11 @@ from axiom_bench.explanation.heatmap import heatmap
 
 
 def true_contributions(explanation: Explanation) -> Tensor:
-    """T, (B, K, H, W) in float64. Raises BenchError without a trace whose model tells them."""
-    trace = given(explanation.trace, "a trace")
-    return given(trace.true_contributions, "a trace of a model with true_contributions").double()
+    """T, (B, K, H, W) in float64; NaN where the model tells none, whose rows have a status. Raises BenchError without
+    a trace."""
+    trace = given(explanation.trace, "trace")
+    truth = trace.true_contributions
+    return torch.full_like(trace.activations, torch.nan, dtype=torch.float64) if truth is None else truth.double()
 
 
 def true_raw_map(explanation: Explanation) -> Tensor:

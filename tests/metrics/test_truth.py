@@ -20,6 +20,8 @@ from axiom_bench.embedded.planted.networks import BUILDERS
 from axiom_bench.evaluation.measuring import measure
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.true_maps import at_size
+from axiom_bench.run.costs import Cost
+from axiom_bench.testing.cases import Case
 
 NAMES = ("truth_channel_error", "truth_correlation", "truth_mass_outside", "truth_rank_agreement")
 
@@ -168,9 +170,16 @@ def test_statuses_without_truth_and_without_evidence(name, truth):
         assert set(statuses) == {"zero_truth"}
 
 
-def test_a_metric_called_without_truth_raises():
-    with pytest.raises(ab.BenchError, match="needs an explanation with a trace"):
-        metrics.get("truth_mass_outside")(Explanation(heatmap=torch.ones(1, 4, 4)))
+@pytest.mark.parametrize("name", NAMES)
+def test_without_truth_a_run_still_counts_its_passes_and_a_call_has_no_value(name):
+    """Before a run every metric is driven once, whatever its needs are."""
+    case = Case()
+    explanation = Explanation.of(case.trace(), case.trace().gradients)
+    assert Cost.of([], [metrics.get(name)], explanation.trace).per_image == 0
+    answer = metrics.get(name)(explanation)
+    assert all(value.isnan().all() for value in (answer.values() if isinstance(answer, dict) else [answer]))
+    with pytest.raises(ab.BenchError, match="needs an explanation with trace"):
+        metrics.get(name)(Explanation(heatmap=torch.ones(1, 4, 4), raw_map=torch.ones(1, 4, 4)))
 
 
 @pytest.fixture(scope="module")
