@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -108,7 +108,9 @@ def images() -> Batch:
     """The images that all networks are measured on."""
     dataset = load_dataset({"kind": "planted", "size": IMAGES})
     preprocessing = Preprocessing(96, 96, (MEAN,) * 3, (STD,) * 3)
-    return next(iter(batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)))
+    batch = next(iter(batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)))
+    assert isinstance(batch, Batch)  # drawn images can be read
+    return batch
 
 
 def measured(network: str, batch: Batch, methods: Sequence[str] = tuple(PREDICTED)) -> pd.DataFrame:
@@ -119,7 +121,7 @@ def measured(network: str, batch: Batch, methods: Sequence[str] = tuple(PREDICTE
     table = rows.pivot_table(index="method", columns="metric", values="value", aggfunc="mean", dropna=False)
     table = table.reindex(index=[*methods, "truth"], columns=METRICS)
     statuses = rows[rows["metric"] == "truth_correlation"].groupby("method")["status"].agg(set)
-    table["kind"] = [kind_of(row, statuses[name]) for name, row in table.iterrows()]
+    table["kind"] = [kind_of(row, statuses[str(name)]) for name, row in table.iterrows()]
     return table
 
 
@@ -147,8 +149,8 @@ def kinds_table(results: Mapping[str, pd.DataFrame]) -> list[Row]:
     for method in PREDICTED:
         cells = []
         for network, table in results.items():
-            kind, expected = table.loc[method, "kind"], predicted(network, method)
-            cells.append(str(kind) if kind == expected else f"**{kind}** (theory: {expected})")
+            kind, expected = str(table.at[method, "kind"]), predicted(network, method)
+            cells.append(kind if kind == expected else f"**{kind}** (theory: {expected})")
         rows.append((f"`{method}`", *cells))
     return rows
 
@@ -159,7 +161,7 @@ def values_table(metric: str) -> Callable[[Mapping[str, pd.DataFrame]], list[Row
     def table(results: Mapping[str, pd.DataFrame]) -> list[Row]:
         rows: list[Row] = [("method", *map(_short, results))]
         for method in PREDICTED:
-            values = [number(table.loc[method, metric]) for table in results.values()]
+            values = [number(table.at[method, metric]) for table in results.values()]
             if set(values) != {"-"}:
                 rows.append((f"`{method}`", *values))
         return rows
@@ -169,18 +171,19 @@ def values_table(metric: str) -> Callable[[Mapping[str, pd.DataFrame]], list[Row
 
 def axioms_table(results: Mapping[str, pd.DataFrame]) -> list[Row]:
     """The axiom errors of the truth beside those of the ablation drops, and how far these are from the truth."""
-    header = ("network", "sensitivity error of the truth", "conservation error of the truth")
-    header += (
+    header: Row = ("network", "sensitivity error of the truth", "conservation error of the truth")
+    header = (
+        *header,
         "... of Ablation-CAM (axiomatic)",
         "channel error of Ablation-CAM (axiomatic), whose totals are the drops",
     )
-    header += ("... of HiResCAM, gradient x F", "... of Axiom-CAM, which conserves S")
+    header = (*header, "... of HiResCAM, gradient x F", "... of Axiom-CAM, which conserves S")
     rows: list[Row] = [header]
     for network, table in results.items():
-        errors = [table.loc["truth", "sensitivity_error"], table.loc["truth", "conservation_error"]]
-        errors += [table.loc["ablation_cam_axiomatic", "conservation_error"]]
+        errors = [table.at["truth", "sensitivity_error"], table.at["truth", "conservation_error"]]
+        errors += [table.at["ablation_cam_axiomatic", "conservation_error"]]
         channels = ("ablation_cam_axiomatic", "hires_cam", "axiom_cam")
-        errors += [table.loc[method, "truth_channel_error"] for method in channels]
+        errors += [table.at[method, "truth_channel_error"] for method in channels]
         rows.append((f"`{network}`", *map(number, errors)))
     return rows
 
@@ -195,7 +198,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, pd.DataFrame]], list[Row]]] = {
 }
 
 
-def number(value: float) -> str:
+def number(value: Any) -> str:
     """Two decimals, no negative zero; a dash for NaN."""
     return "-" if value != value else f"{value + 0.0:.2f}".replace("-0.00", "0.00")
 
