@@ -209,14 +209,14 @@ def tables(benchmarks: int) -> Iterator[str]:
         f"{margin:.1f} points either way or better, since a benchmark has {METHODS} intervals."
     )
     yield "How often a 95 % interval holds the true value, in per cent:"
-    yield _markdown([("values", "images", *INTERVALS), *_rows(_coverage_row, (*IMAGES, MANY_IMAGES), benchmarks)])
+    yield markdown([("values", "images", *INTERVALS), *_rows(_coverage_row, (*IMAGES, MANY_IMAGES), benchmarks)])
     yield (
         "How often a comparison of all methods makes at least one error, in per cent: with all methods alike any "
         "difference that is found is false; with three of six better than the rest, a difference within either half, "
         f"or the wrong way round. Goal: at most 5.0, known to {margin:.1f}. Last, how often a pair is found that "
         "differs by the smallest difference shown; goal 80."
     )
-    yield _markdown([ERRORS, *_rows(_error_row, IMAGES, benchmarks)])
+    yield markdown([ERRORS, *_rows(_error_row, IMAGES, benchmarks)])
 
 
 def _coverage_row(place: int, images: int, benchmarks: int) -> list[str]:
@@ -242,17 +242,17 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f}"
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|:---|" + "---:|" * (len(rows[0]) - 1))
     return "\n".join(lines)
 
 
-def written(page: str, parts: Sequence[str]) -> str:
+def written(page: str, parts: Sequence[str], start: str = START, end: str = END) -> str:
     """The page with these parts between its two markers."""
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    return "\n\n".join([before + START, *parts, END]) + after
+    before, _, rest = page.partition(start)
+    _, _, after = rest.partition(end)
+    return "\n\n".join([before + start, *parts, end]) + after
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -108,8 +108,8 @@ def images() -> Batch:
     """The images that all networks are measured on."""
     dataset = load_dataset({"kind": "planted", "size": IMAGES})
     preprocessing = Preprocessing(96, 96, (MEAN,) * 3, (STD,) * 3)
-    batch = next(iter(batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)))
-    assert isinstance(batch, Batch)  # drawn images can be read
+    (batch,) = batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)
+    assert isinstance(batch, Batch)  # drawn images are never damaged
     return batch
 
 
@@ -149,7 +149,7 @@ def kinds_table(results: Mapping[str, pd.DataFrame]) -> list[Row]:
     for method in PREDICTED:
         cells = []
         for network, table in results.items():
-            kind, expected = str(table.at[method, "kind"]), predicted(network, method)
+            kind, expected = str(table.loc[method, "kind"]), predicted(network, method)
             cells.append(kind if kind == expected else f"**{kind}** (theory: {expected})")
         rows.append((f"`{method}`", *cells))
     return rows
@@ -161,7 +161,7 @@ def values_table(metric: str) -> Callable[[Mapping[str, pd.DataFrame]], list[Row
     def table(results: Mapping[str, pd.DataFrame]) -> list[Row]:
         rows: list[Row] = [("method", *map(_short, results))]
         for method in PREDICTED:
-            values = [number(table.at[method, metric]) for table in results.values()]
+            values = [number(float(table[metric][method])) for table in results.values()]
             if set(values) != {"-"}:
                 rows.append((f"`{method}`", *values))
         return rows
@@ -171,19 +171,21 @@ def values_table(metric: str) -> Callable[[Mapping[str, pd.DataFrame]], list[Row
 
 def axioms_table(results: Mapping[str, pd.DataFrame]) -> list[Row]:
     """The axiom errors of the truth beside those of the ablation drops, and how far these are from the truth."""
-    header: Row = ("network", "sensitivity error of the truth", "conservation error of the truth")
     header = (
-        *header,
+        "network",
+        "sensitivity error of the truth",
+        "conservation error of the truth",
         "... of Ablation-CAM (axiomatic)",
         "channel error of Ablation-CAM (axiomatic), whose totals are the drops",
+        "... of HiResCAM, gradient x F",
+        "... of Axiom-CAM, which conserves S",
     )
-    header = (*header, "... of HiResCAM, gradient x F", "... of Axiom-CAM, which conserves S")
     rows: list[Row] = [header]
     for network, table in results.items():
-        errors = [table.at["truth", "sensitivity_error"], table.at["truth", "conservation_error"]]
-        errors += [table.at["ablation_cam_axiomatic", "conservation_error"]]
-        channels = ("ablation_cam_axiomatic", "hires_cam", "axiom_cam")
-        errors += [table.at[method, "truth_channel_error"] for method in channels]
+        shown = [("truth", "sensitivity_error"), ("truth", "conservation_error")]
+        shown += [("ablation_cam_axiomatic", "conservation_error")]
+        shown += [(method, "truth_channel_error") for method in ("ablation_cam_axiomatic", "hires_cam", "axiom_cam")]
+        errors = [float(table[metric][method]) for method, metric in shown]
         rows.append((f"`{network}`", *map(number, errors)))
     return rows
 
@@ -198,7 +200,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, pd.DataFrame]], list[Row]]] = {
 }
 
 
-def number(value: Any) -> str:
+def number(value: float) -> str:
     """Two decimals, no negative zero; a dash for NaN."""
     return "-" if value != value else f"{value + 0.0:.2f}".replace("-0.00", "0.00")
 

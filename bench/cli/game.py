@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from axiom_bench.cli.game_images import images_with_maps, whole_images, with_two_classes, without_left_out
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game import pictures
@@ -83,6 +84,11 @@ def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
     except BenchError as error:
         hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
         raise BenchError(f"{error} {hint}") from error
+    if isinstance(job.data, MosaicImages):
+        raise BenchError(
+            f"The images of {job.data.name!r} are mosaics of several classes, and a game asks about images of exactly "
+            "two: play a run that has some: axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
+        )
     recorded = manifest["models"][job.model.name]["weights_sha256"]
     if job.model.weights_sha256 != recorded:
         raise BenchError(

@@ -39,7 +39,7 @@ class Sample:
     stored pixels, x1 and y1 exclusive. mask: (h, w) int64, class index per pixel, or batch.BACKGROUND or NO_VERDICT.
     problems: sentences about annotations that are missing or malformed; the image counts all the same.
     crowd: (class index, box) of regions that hold many objects in one box; they are no objects, and the mask has no
-    verdict there.
+    verdict there. cells: whether the objects are the cells of a mosaic.
     """
 
     image: Image.Image
@@ -49,6 +49,7 @@ class Sample:
     mask: NDArray[np.int64] | None = None
     problems: tuple[str, ...] = field(default=())
     crowd: Objects = ()
+    cells: bool = False
 
 
 class DataSet(ABC):
@@ -71,6 +72,11 @@ class DataSet(ABC):
     def class_names(self) -> tuple[str, ...]:
         """Readable names of the classes, by class index; `classes` themselves where there are no others."""
         return self._class_names or self.classes
+
+    @property
+    def sources(self) -> tuple[DataSet, ...]:
+        """The data sets whose code decides what this one gives: itself, and those that it reads."""
+        return (self,)
 
     def _set_classes(self, names: Mapping[str, str]) -> None:
         """Sets `classes`, `class_names` and `_index`. names: {class: readable name}, in order of class index."""

@@ -23,6 +23,7 @@ class Annotation:
     mask: (H', W') class index per pixel, BACKGROUND or NO_VERDICT; None where the data set has no mask.
     classes: every class that the image is labelled with, also those whose objects the crop cuts away; None: labels.
     stored_pixel: width and height of a pixel of the stored image, in pixels of the preprocessed image.
+    cells: whether the objects are the cells of a mosaic.
     """
 
     labels: Tensor
@@ -30,6 +31,7 @@ class Annotation:
     mask: Tensor | None = None
     classes: tuple[int, ...] | None = None
     stored_pixel: tuple[float, float] = (1.0, 1.0)
+    cells: bool = False
 
     @staticmethod
     def none() -> Annotation:
@@ -114,6 +116,15 @@ class Batch:
         if not self.annotations:
             return None
         return tuple(annotation.boxes_of(int(target)) for annotation, target in self._explained(targets))
+
+    def cells(self, targets: Tensor) -> tuple[Tensor, ...] | None:
+        """Per row the cells of a mosaic that show the explained class, (n, 4) boxes; None where no row is a mosaic."""
+        if not any(annotation.cells for annotation in self.annotations):
+            return None
+        return tuple(
+            annotation.boxes_of(int(target)) if annotation.cells else torch.zeros(0, 4)
+            for annotation, target in self._explained(targets)
+        )
 
     def masks(self, targets: Tensor) -> Tensor | None:
         """(B, H', W') bool: the pixels of the explained class; all False where a row has no mask."""

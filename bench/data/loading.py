@@ -39,6 +39,7 @@ class Prepared:
     mask: NDArray[np.int64] | None
     classes: tuple[int, ...] | None
     stored_pixel: tuple[float, float]
+    cells: bool
     problems: tuple[str, ...]
     extras: Extras
 
@@ -53,13 +54,14 @@ class Prepared:
         """The same annotation in numpy."""
         mask = None if annotation.mask is None else annotation.mask.numpy()
         arrays = (annotation.labels.numpy(), annotation.boxes.numpy(), mask)
-        return Prepared(image_id, targets, *arrays, annotation.classes, annotation.stored_pixel, problems, extras)
+        sizes = (annotation.classes, annotation.stored_pixel, annotation.cells)
+        return Prepared(image_id, targets, *arrays, *sizes, problems, extras)
 
     def annotation(self) -> Annotation:
         """The annotation as tensors."""
         mask = None if self.mask is None else torch.from_numpy(self.mask)
         arrays = (torch.from_numpy(self.labels), torch.from_numpy(self.boxes), mask)
-        return Annotation(*arrays, self.classes, self.stored_pixel)
+        return Annotation(*arrays, self.classes, self.stored_pixel, self.cells)
 
 
 Item = tuple[Tensor | None, "Prepared | BadImage"]  # an image (3, H', W') and its targets and annotation

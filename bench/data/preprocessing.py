@@ -116,6 +116,7 @@ class Preprocessing:
             mask=mask,
             classes=tuple(sorted(classes)),
             stored_pixel=(resized[1] / stored[1], resized[0] / stored[0]),
+            cells=sample.cells,
         )
 
     def _boxes(

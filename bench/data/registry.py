@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from axiom_bench.configs import entry_names
-from axiom_bench.data.base import DataSet
+from axiom_bench.data.base import DataSet, subset
 from axiom_bench.data.coco import Coco
 from axiom_bench.data.folder import Folder
 from axiom_bench.data.imagenet_archives import imagenet
 from axiom_bench.data.imagenet_s import ImageNetS
 from axiom_bench.data.marked_scenes import MarkedScenes
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.planted import Planted
 from axiom_bench.data.scenes import Scenes
+from axiom_bench.data.selected import Selected
 from axiom_bench.data.voc import Voc
 from axiom_bench.errors import BenchError, unknown
 
@@ -30,6 +32,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "voc": Voc,
     "coco": Coco,
     "folder": Folder,
+    "mosaic": MosaicImages,
 }
 LOADING = frozenset(  # settings of the loader, not of a data set
     {"kind", "size", "seed", "only_classes", "only_correct", "target", "batch_size", "workers"}
@@ -56,4 +59,15 @@ def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
     missing = [key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in cfg]
     if missing:
         raise BenchError(f"A data set of kind {kind!r} needs data.{missing[0]}.")
-    return KINDS[kind](**{key: cfg[key] for key in parameters if key in cfg})
+    values = {key: cfg[key] for key in parameters if key in cfg}
+    if "of" in values:
+        values["of"] = _chosen(values["of"])
+    return KINDS[kind](**values)
+
+
+def _chosen(cfg: object) -> DataSet:
+    """The images that the configuration of another data set chooses. Raises BenchError for what is none."""
+    if not isinstance(cfg, Mapping):
+        raise BenchError(f"data.of is a data set, as data.of=imagenet on the command line, not {cfg!r}.")
+    dataset = load_dataset(cfg)
+    return Selected(dataset, subset(dataset, cfg.get("size"), cfg.get("seed", 0), cfg.get("only_classes")))

@@ -85,6 +85,10 @@ def _boxes(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.boxes is not None and torch.tensor([len(boxes) > 0 for boxes in explanation.boxes])
 
 
+def _cells(explanation: Explanation, _: bool) -> Tensor | bool:
+    return explanation.cells is not None and torch.tensor([len(cells) > 0 for cells in explanation.cells])
+
+
 def _objects(explanation: Explanation, _: bool) -> Tensor | bool:
     boxes = _boxes(explanation, _)
     return boxes if explanation.wrong_class is None else boxes | explanation.wrong_class
@@ -150,6 +154,7 @@ PRECONDITIONS = {
     "boxes": Precondition("no_annotation", _boxes),
     "objects": Precondition("no_annotation", _objects),
     "masks": Precondition("no_mask", _masks),
+    "cells": Precondition("no_cells", _cells),
     "other_classes": Precondition("one_class", _other_classes),
     "other_masked_classes": Precondition("one_class", _other_masked_classes),
     "other_logits": OTHER_LOGITS,
@@ -182,5 +187,5 @@ def _conditions(need: str) -> tuple[Precondition, ...]:
     if need not in PRECONDITIONS:
         raise unknown("precondition of a metric (`needs`)", need, PRECONDITIONS)
     condition = PRECONDITIONS[need]
-    first = WRONG_CLASS if need in ("boxes", "masks") else condition.after
+    first = WRONG_CLASS if need in ("boxes", "masks", "cells") else condition.after
     return (condition,) if first is None else (first, condition)

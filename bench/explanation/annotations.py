@@ -32,6 +32,9 @@ class AnnotatedRows(Protocol):
     def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
         """Per row the boxes of its explained class, (n, 4) each; None where nothing has boxes."""
 
+    def cells(self, targets: Tensor) -> tuple[Tensor, ...] | None:
+        """Per row the cells of a mosaic that show the explained class, (n, 4) each; None where nothing is a mosaic."""
+
     def masks(self, targets: Tensor) -> Tensor | None:
         """(B, H', W') bool: the pixels of the explained class; None where nothing has a mask."""
 

@@ -18,7 +18,7 @@ from axiom_bench.explanation.annotations import AnnotatedRows, Objects
 from axiom_bench.explanation.heatmap import Map, check_heatmap, heatmap
 
 Method = Callable[[Trace], Tensor | Map]
-ANNOTATIONS = ("boxes", "masks", "ignored", "stored_pixels", "wrong_class", "others")  # fields that `on` keeps
+ANNOTATIONS = ("boxes", "cells", "masks", "ignored", "stored_pixels", "wrong_class", "others")  # fields that `on` keeps
 Shared = TypeVar("Shared")
 Field = TypeVar("Field")
 
@@ -35,6 +35,7 @@ class Explanation:
     of those that the model has. ignored: (B, H', W') bool, pixels that masks leave open, neither object nor background.
     stored_pixels: per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1.
     wrong_class: (B,) bool, where the image shows objects of other classes and none of the explained one.
+    cells: per row the cells of a mosaic that show the explained class, (n, 4) as boxes are.
     """
 
     trace: Trace | None = None
@@ -48,6 +49,7 @@ class Explanation:
     stored_pixels: tuple[tuple[float, float], ...] | None = None
     wrong_class: Tensor | None = None
     others: tuple[Objects, ...] | None = None
+    cells: tuple[Tensor, ...] | None = None
     method: Method | None = None
     normalise: str = "maximum"
     _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -75,6 +77,7 @@ class Explanation:
             heatmap=heatmap(raw_map, (height, width), normalise),
             images=trace.images,
             boxes=None if batch is None else batch.boxes(trace.targets),
+            cells=None if batch is None else batch.cells(trace.targets),
             masks=None if batch is None else batch.masks(trace.targets),
             ignored=None if batch is None else batch.ignored(),
             stored_pixels=None if batch is None else batch.stored_pixels(),

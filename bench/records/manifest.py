@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -76,12 +77,13 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def merge_facts(facts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """{"methods", "metrics", "models", "data": {name: about}} of several jobs or runs; of models their layers and
-    images are put together, of the others the last counts."""
+    images are put together, of data sets the ids of their images, which may depend on the model; of the others the last
+    counts."""
     merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
     for part in facts:
         for key, into in merged.items():
             for name, about in (part.get(key) or {}).items():
-                into[name] = _with_layers(into[name], about) if key == "models" and name in into else about
+                into[name] = PUT_TOGETHER[key](into[name], about) if key in PUT_TOGETHER and name in into else about
     for about in merged["models"].values():
         about["layers"] = _layers(about)
     return merged
@@ -100,5 +102,17 @@ def _with_layers(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
     return {**first, "layers": list(dict.fromkeys(layers)), **merged}
 
 
+def _with_images(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """One data set's facts from two jobs: where their images differ, those of both, and a fingerprint of both."""
+    ids, own = first.get("ids") or [], second.get("ids") or []
+    if ids == own:
+        return second
+    both = hashlib.sha256(f"{first.get('fingerprint')} {second.get('fingerprint')}".encode()).hexdigest()
+    return {**second, "ids": list(dict.fromkeys([*ids, *own])), "fingerprint": both}
+
+
 def _layers(about: Mapping[str, Any]) -> list[str]:
     return list(about.get("layers") or [about["layer"]])
+
+
+PUT_TOGETHER = {"models": _with_layers, "data": _with_images}

@@ -169,6 +169,7 @@ def _with_all(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
         for group in WITH_ALL
     }
     replaced = [all_names.get(override.removesuffix(f"={plugins.ALL}"), override) for override in overrides]
+    replaced = [_of_mosaics(override) for override in replaced]
     experiment = [override for override in overrides if override.startswith("experiment=")]
     if not experiment:
         return replaced
@@ -178,6 +179,12 @@ def _with_all(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
         *(all_names[group] for group in all_names if choices.get(group) == plugins.ALL and group not in chosen),
         *replaced,
     ]
+
+
+def _of_mosaics(override: str) -> str:
+    """`data.of=NAME` as Hydra writes the choice of a data set inside another; any other override as it is."""
+    key, equals, name = override.partition("=")
+    return f"data@data.of{equals}{name}" if key == "data.of" else override
 
 
 def _jobs(hydra: Hydra, config: DictConfig) -> list[list[str]]:

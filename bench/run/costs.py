@@ -130,12 +130,12 @@ def check(cost: Cost, metrics: Sequence[Plugin], budget: int | None) -> None:
 
 
 def _explanation(trace: Trace) -> Explanation:
-    """An explanation of one row by its gradients, with a box and a mask of its class and a box of another class."""
+    """An explanation of one row by its gradients, with box, cell and mask of its class and a box of another class."""
     height, width = trace.images.shape[-2:]
     target = int(trace.targets[0])
     box = torch.tensor([0.0, 0.0, float(width), float(height)])
     labels = torch.tensor([target, (target + 1) % trace.logits.shape[1]])
-    annotation = Annotation(labels, torch.stack([box, box]), torch.full((height, width), target))
+    annotation = Annotation(labels, torch.stack([box, box]), torch.full((height, width), target), cells=True)
     batch = Batch(trace.images, ("",), trace.targets, (annotation,))
     return Explanation.of(trace, trace.gradients, batch, lambda other: other.gradients)
 

@@ -19,6 +19,7 @@ from axiom_bench.run import (
     gallery,
     image_hashes,
     manifest,
+    mosaics,
     notes,
     pictures,
     settings,
@@ -54,11 +55,15 @@ def _run(config: dict[str, Any]) -> Outcome:
     stages = Stages()
     settings.check(config)
     folder = run_folder(config)
-    chosen = job = replace(Job.of(config), hashes=image_hashes.read(folder))
+    job = replace(Job.of(config), hashes=image_hashes.read(folder))
     job.device.prepare()
     freed_memory.keep()
     cut_model = compute.cut_of(job)
     with notes.collected() as warned, claims.running(folder):
+        made = mosaics.made(job, cut_model, folder)
+        if made is not None:
+            job, cut_model = made.job, made.cut_model
+        chosen, choice = job, made.choice if made is not None else None
         if config["data"].get("only_correct"):
             job, left_out = correct.only_correct(job, cut_model, folder)
         else:
@@ -66,7 +71,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         job = compute.decided(job, cut_model)
         facts = Facts(job)
         image_hashes.keep(job, folder)
-        begun = _begun(config, job, chosen, left_out, facts)
+        begun = _begun(config, job, chosen, left_out, facts, choice)
         shards = {facts.shard(shard): len(shard) for shard in job.shards}
         running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
         stages.end("loading")
@@ -79,6 +84,7 @@ def _run(config: dict[str, Any]) -> Outcome:
         pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
         of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
         stages.end("pictures")
+    lines = () if choice is None else (choice.line(),)
     ended = replace(
         begun,
         stored=records.as_dict(),
@@ -92,16 +98,24 @@ def _run(config: dict[str, Any]) -> Outcome:
         shards=len(job.shards),
         shards_computed=computed,
         seconds=stages.seconds,
-        notes=(*job.notes, *warned.lines(), *correct.note(left_out, len(chosen.indices))),
+        notes=(*job.notes, *lines, *warned.lines(), *correct.note(left_out, len(chosen.indices))),
     )
     running.announce(folder, job.name, manifest.of_job(ended))
     return ended
 
 
-def _begun(config: dict[str, Any], job: Job, chosen: Job, left_out: tuple[str, ...], facts: Facts) -> Outcome:
-    """What is known of a job before a value is computed. chosen: the job with all images, also those left out."""
+def _begun(
+    config: dict[str, Any],
+    job: Job,
+    chosen: Job,
+    left_out: tuple[str, ...],
+    facts: Facts,
+    choice: mosaics.Choice | None,
+) -> Outcome:
+    """What is known of a job before a value is computed. chosen: the job with all images, also those left out.
+    choice: of the images of mosaics."""
     others = correct.OTHERS if config["data"].get("only_correct") else None
-    known = manifest.facts(replace(job, indices=chosen.indices), len(job.indices), others)
+    known = manifest.facts(replace(job, indices=chosen.indices), len(job.indices), others, choice)
     stored_values = {"records": [], "values": facts.values}
     return Outcome(job.name, config, known, stored_values, images=len(job.indices), left_out=left_out)
 

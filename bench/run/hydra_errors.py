@@ -18,6 +18,8 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
     text = str(error)
     if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text):
         return unknown(KINDS.get(match[1], match[1]), match[2], choices(match[1]))
+    if "Could not override 'data@data.of'" in text:
+        return BenchError("data.of chooses the images of mosaics; add data=mosaic.")
     if match := re.search(r"Could not override '([^'@]+)'", text):
         settings = set(keys)
         if match[1] not in settings:

@@ -11,6 +11,7 @@ from typing import Any
 from axiom_bench.data.base import DataSet, check_labels, subset
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.loading import TARGET_RULES
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
@@ -145,7 +146,8 @@ class Job:
 
 def _indices(dataset: DataSet, config: Mapping[str, Any]) -> tuple[int, ...]:
     """The images that the configuration chooses, before any prediction."""
-    return subset(dataset, config["size"], config["seed"], config.get("only_classes"))
+    size = None if isinstance(dataset, MosaicImages) else config["size"]  # of mosaics it counts what they make
+    return subset(dataset, size, config["seed"], config.get("only_classes"))
 
 
 def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:

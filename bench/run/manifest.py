@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -18,6 +18,7 @@ from axiom_bench.records.manifest import common, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run import references
 from axiom_bench.run.job import Job
+from axiom_bench.run.mosaics import Choice
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
 OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference")
@@ -61,10 +62,12 @@ class Outcome:
     failure: Failure | None = None
 
 
-def facts(job: Job, kept: int, others: str | None = None) -> dict[str, Any]:
-    """A job's share of the manifest. kept: how many of the job's images are explained; others: why not all."""
+def facts(job: Job, kept: int, others: str | None = None, choice: Choice | None = None) -> dict[str, Any]:
+    """A job's share of the manifest. kept: how many of the job's images are explained; others: why not all.
+    choice: of the images of mosaics."""
     model = job.model
-    images = {job.data.name: {"chosen": len(job.indices), "kept": kept, "others": others}}
+    chosen = {} if choice is None else {"mosaics": asdict(choice)}
+    images = {job.data.name: {"chosen": len(job.indices), "kept": kept, "others": others, **chosen}}
     of_model = {
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
         **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": images},

@@ -23,6 +23,10 @@ def _is_list_of_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
+def _is_probability(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
 def _whole(least: int, unit: str) -> Setting:
     return Setting(lambda value: is_integer(value, least), f"{unit}, {least} or more")
 
@@ -45,6 +49,10 @@ SETTINGS = {
     "data.seed": _whole(0, "a whole number"),
     "data.only_classes": _optional(Setting(lambda value: isinstance(value, list), "a list of classes"), "all"),
     "data.only_correct": SWITCH,
+    "data.grid": _whole(2, "cells along a side"),
+    "data.target_cells": _whole(1, "a number of cells"),
+    "data.uses": _whole(1, "a number of mosaics"),
+    "data.confidence": _optional(Setting(_is_probability, "a probability, 0 to 1"), "any image"),
     "data.batch_size": _whole(1, "a number of rows"),
     "data.workers": _whole(0, "a number of processes"),
     "metrics.max_forwards_per_image": _optional(_whole(0, "a number of forward passes"), "no budget"),
@@ -85,6 +93,8 @@ def check(config: Mapping[str, Any]) -> None:
     if missing is not None:
         raise BenchError(f"{missing} has no default; set {missing}=VALUE.")
     check_values(values, SETTINGS)
+    of_mosaics = {key.removeprefix("data."): setting for key, setting in SETTINGS.items() if key.startswith("data.")}
+    check_values(config["data"].get("of") or {}, of_mosaics, prefix="data.of.")
 
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:

@@ -35,8 +35,8 @@ CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 
 @dataclass(frozen=True)
 class MetricCase:
-    """An explanation of a tiny network's images, which have two boxes each, a mask of the explained class, and versions
-    without their parts."""
+    """An explanation of a tiny network's images, which have two boxes each, called cells of a mosaic, a mask of the
+    explained class, and versions without their parts."""
 
     method: Method
     case: Case
@@ -52,7 +52,12 @@ class MetricCase:
         object_pixels = torch.zeros(height, width, dtype=torch.bool)
         object_pixels[3:11, 2:9] = True
         annotations = tuple(
-            Annotation(torch.tensor([target, (target + 1) % CLASSES]), boxes, torch.where(object_pixels, target, -1))
+            Annotation(
+                labels=torch.tensor([target, (target + 1) % CLASSES]),
+                boxes=boxes,
+                mask=torch.where(object_pixels, target, -1),
+                cells=True,
+            )
             for target in trace.targets.tolist()
         )
         batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets, annotations)
@@ -196,7 +201,7 @@ def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
 
 def takes_missing_annotations(metric: Plugin, case: MetricCase) -> None:
     """Without boxes and masks the metric has values, statuses of its `needs`, or raises BenchError."""
-    explanation = replace(case.explanation(), boxes=None, masks=None, others=None)
+    explanation = replace(case.explanation(), boxes=None, cells=None, masks=None, others=None)
     try:
         answers = measure(metric, explanation, True)
     except BenchError:

@@ -11,7 +11,8 @@ from axiom_bench.metrics.shared.regions import energy, energy_in, own_energy
 def share_inside(explanation: Explanation, region: str) -> Tensor:
     """sum of h inside the region / sum of h -> (B,) in [0, 1], in float64; NaN for a zero map.
 
-    region: "boxes" or "masks", see `own_energy`. With masks, pixels without a verdict are left out of both sums.
+    region: "boxes", "cells" or "masks", see `own_energy`. With masks, pixels without a verdict are left out of
+    both sums.
     """
     total = energy(explanation)
     if region == "masks" and explanation.ignored is not None:

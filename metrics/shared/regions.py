@@ -17,17 +17,19 @@ from axiom_bench.metrics.shared.one_thread import one_thread
 def own_energy(explanation: Explanation, region: str) -> Tensor:
     """The heatmap's sum over the region of the explained class: (B,) in float64.
 
-    region "boxes": the union of the class's boxes, a pixel counting by its centre; "masks": its mask.
+    region "boxes": the union of the class's boxes, a pixel counting by its centre; "cells": of its cells of a mosaic;
+    "masks": its mask.
     Raises BenchError for another region.
     """
     maps = given(explanation.heatmap, "heatmap").cpu()
     if region == "masks":
         inside = list(given(explanation.masks, "masks").cpu())
-    elif region == "boxes":
+    elif region in ("boxes", "cells"):
         size = (maps.shape[1], maps.shape[2])
-        inside = [union(boxes, size) for boxes in given(explanation.boxes, "boxes")]
+        boxes_of_rows = explanation.boxes if region == "boxes" else explanation.cells
+        inside = [union(boxes, size) for boxes in given(boxes_of_rows, region)]
     else:
-        raise BenchError(f"A region is 'boxes' or 'masks', not {region!r}.")
+        raise BenchError(f"A region is 'boxes', 'cells' or 'masks', not {region!r}.")
     return energy_in(explanation, inside)
 
 

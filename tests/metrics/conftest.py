@@ -49,7 +49,7 @@ def explain() -> Callable[[ab.Trace], Explanation]:
         mask = torch.full((12, 12), -1)
         mask[3:11, 2:9] = 0  # plus the class
         notes = tuple(
-            ab.Annotation(torch.stack([target, (target + 1) % 5]), boxes, mask.where(mask < 0, target))
+            ab.Annotation(torch.stack([target, (target + 1) % 5]), boxes, mask.where(mask < 0, target), cells=True)
             for target in trace.targets
         )
         batch = ab.Batch(trace.images, ("",) * len(trace), trace.targets, notes)

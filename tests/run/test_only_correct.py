@@ -14,9 +14,10 @@ from axiom_bench import report
 from axiom_bench.cli.finish import finish
 from axiom_bench.errors import BenchError
 from axiom_bench.records.reading import read_records
-from axiom_bench.run import compute, correct
+from axiom_bench.run import compute, correct, predictions
 from axiom_bench.run.job import Job
 from axiom_bench.run.manifest import Outcome, assemble
+from axiom_bench.run.shards import Shard
 
 Run = Callable[..., list[Outcome]]
 CORRECT = ("data.size=12", "data.only_correct=true", "shard_size=5", "target=label")
@@ -83,17 +84,17 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
     run: Run, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (first,) = run(*CORRECT)
-    predictions = sorted(folder_of(results).glob("predictions/*.json"))
-    assert len(predictions) == 3
-    predictions[1].unlink()
+    stored = sorted(folder_of(results).glob("predictions/*.json"))
+    assert len(stored) == 3
+    stored[1].unlink()
     seen: list[int] = []
 
-    def counted(job: Job, cut_model: compute.CutModel, shard: correct.Shard) -> dict[str, int]:
+    def counted(job: Job, cut_model: compute.CutModel, shard: Shard) -> dict[str, predictions.Prediction]:
         seen.append(len(shard))
         return predict(job, cut_model, shard)
 
-    predict = correct._predictions
-    monkeypatch.setattr(correct, "_predictions", counted)
+    predict = predictions._of_shard
+    monkeypatch.setattr(predictions, "_of_shard", counted)
     (second,) = run(*CORRECT)
     assert len(seen) == 1
     assert (second.left_out, second.shards_computed) == (first.left_out, 0)

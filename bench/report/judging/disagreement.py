@@ -76,6 +76,9 @@ def _tau_matrix(found: Floats) -> Floats:
     sign = signs(found)
     first, second = np.triu_indices(found.shape[-1], 1)
     has = (np.isfinite(found[..., first]) & np.isfinite(found[..., second])).astype(np.float32)
-    untied = np.abs(sign) @ has.transpose(0, 2, 1)  # of the row's metric, among the pairs that the column's has too
+    # Sums of signs are exact in float32. untied: of the row's metric, among the pairs that the column's has too.
+    untied, both = (
+        (first @ second.transpose(0, 2, 1)).astype(float) for first, second in ((abs(sign), has), (sign, sign))
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((sign @ sign.transpose(0, 2, 1)) / np.sqrt(untied * untied.transpose(0, 2, 1)))
+        return np.asarray(both / np.sqrt(untied * untied.transpose(0, 2, 1)))

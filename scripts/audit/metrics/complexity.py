@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .calls import Values
+from axiom_bench import metrics
+from axiom_bench.metrics.arcc import FRACTIONS
+
+from .calls import Values, grad_cam_targets
+from .perturbation import road_at_percentile
 from .samples import Sample
 
 
@@ -21,6 +25,42 @@ def coherency(sample: Sample) -> Any:
     model = copy.deepcopy(sample.model).requires_grad_(True)  # it needs a gradient in some parameter
     with GradCAM(model, [model.get_submodule(sample.trace.layer)]) as cam:
         return Coherency()(sample.images, sample.heatmaps, targets, model, cam)
+
+
+def arcc(sample: Sample) -> Any:
+    """grad-cam's, with its own GradCAM of the logit for the masked image, and no noise on imputed pixels."""
+    import pytorch_grad_cam.metrics.perturbation_confidence as confidence
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.metrics.arcc import ARCC
+    from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    logits = [ClassifierOutputTarget(target) for target in sample.targets]
+
+    def without_noise(name: str) -> Any:
+        removal = getattr(confidence, name)
+        return lambda percentile: confidence.PerturbationConfidenceMetric(
+            removal(percentile, NoisyLinearImputer(noise=0))
+        )
+
+    model = copy.deepcopy(sample.model).requires_grad_(True)  # it needs a gradient in some parameter
+    with GradCAM(model, [model.get_submodule(sample.trace.layer)]) as cam:
+        metric = ARCC(lambda input_tensor, targets: cam(input_tensor, logits))
+        metric.road.morf_averager.imputer = without_noise("RemoveMostRelevantFirst")
+        metric.road.lerf_averager.imputer = without_noise("RemoveLeastRelevantFirst")
+        return metric(sample.images, sample.heatmaps, grad_cam_targets(sample), model)
+
+
+def arcc_at_percentiles(sample: Sample, _: Values) -> Values:
+    """Our ARCC with as many pixels imputed as grad-cam removes: all at its percentile and beyond."""
+    parts = metrics.get("adcc")(sample.explanation)
+    coherency, complexity_of = (parts[name].numpy() for name in ("coherency", "complexity"))
+    lerf, morf = (
+        np.mean([road_at_percentile(first, fraction)(sample, _) for fraction in FRACTIONS], axis=0)
+        for first in ("lowest", "highest")
+    )
+    with np.errstate(divide="ignore"):
+        return 3 / (1 / coherency + 1 / (1 - complexity_of) + 1 / np.clip(lerf - morf, 0, 1))
 
 
 def half_where_undefined(sample: Sample, own: Values) -> Values:

@@ -14,7 +14,16 @@ from axiom_bench.metrics.infidelity import SIDES
 
 from ..plugins import with_params
 from .calls import Call, Prediction, Values, grad_cam, quantus, torchcam
-from .complexity import coherency, complexity, half_where_undefined, pixels_above, shannon
+from .complexity import (
+    arcc,
+    arcc_at_percentiles,
+    coherency,
+    complexity,
+    half_where_undefined,
+    pixels_above,
+    shannon,
+)
+from .deletion import deletion_by_scipy, faithfulness_of_groups, groups_without_rounding, relevance_gain
 from .localization import average_precision_of_levels, jaccard, labelled_box_acc, labelled_box_iou
 from .perturbation import (
     blended,
@@ -30,12 +39,17 @@ from .perturbation import (
     times_probability,
 )
 from .reexplanation import (
+    SMOOTHED,
     captum_sensitivity,
+    predicted_efficient_mprt,
     predicted_mprt,
     predicted_random_logit,
+    predicted_smooth_mprt,
+    quantus_efficient_mprt,
     quantus_mprt,
     quantus_random_logit,
     quantus_sensitivity,
+    quantus_smooth_mprt,
 )
 from .samples import Sample
 from .subsets import captum_infidelity, predicted_correlation, quantus_correlation, quantus_sensitivity_n
@@ -88,6 +102,7 @@ DROP = 1 - 8 / 9 * 129 / 128  # the map keeps 1 + 1 + 1 + 0
 DELETION = (128 / 129 / 2 + 64 / 65 + 16 / 17 + 1 / 2 + 1 / 2 / 2) / 4  # 7, 6, 4, 0, 0 are left
 INSERTION = (1 / 2 / 2 + 2 / 3 + 8 / 9 + 128 / 129 + 128 / 129 / 2) / 4  # 0, 1, 3, 7, 7
 MORF, LERF = 256 / 257, 64 / 65  # imputed: 16/7 and 12/7 above; 10/7 and 11/7 below
+GAIN = (128 / 129 - 64 / 65 + 8 / 9 - 16 / 17 + 2 / 3 - 1 / 2) / 4  # 7, 3, 1 are left, and 6, 4, 0
 BLENDED = 128 / 129 - 1 / (1 + 2 ** (-113 / 16))  # 7/4, 15/8, 55/16 and 0 are left
 
 PAIRS = (
@@ -116,6 +131,26 @@ PAIRS = (
         case="grad_cam_coherency_constant",
     ),
     MetricPair("complexity", "grad-cam", "Complexity", complexity, metric="adcc", by_hand=7/16),
+    MetricPair(
+        "arcc", "grad-cam", "ARCC", arcc, params={"noise": 0.0},
+        settings="of the library's GradCAM of the logit; no noise",
+        why="ROAD removes all pixels at the threshold, however many", predicted=arcc_at_percentiles,
+        case="grad_cam_road_zeros",
+    ),
+    MetricPair(
+        "single_deletion", "scipy", "spearmanr", deletion_by_scipy, params={"grid": 2}, settings="2 x 2 patches",
+        by_hand=1/5,  # ranks 4, 3, 2, 1 of the map's sums, 2, 3, 4, 1 of the drops
+    ),
+    MetricPair(
+        "srg", "quantus", "RegionPerturbation", relevance_gain, params={"grid": 2},
+        settings="2 x 2 patches, zeros; area between its curves of both orders computed by us", by_hand=GAIN,
+    ),
+    MetricPair(
+        "saco", "quantus", "FaithfulnessEstimate", faithfulness_of_groups, params={"groups": 12, "fill": "zero"},
+        settings="12 groups, zeros; the published algorithm as its similarity",
+        why="drops that differ by less than 1e-6 of the largest, and such pixels, are not equal",
+        predicted=groups_without_rounding,
+    ),
     MetricPair(
         "deletion_auc", "torchcam", "DeletionInsertionMetric",
         torchcam("DeletionInsertionMetric", "deletion_auc", steps=4), params=CURVE, settings="4 steps, zeros",
@@ -237,6 +272,16 @@ PAIRS = (
         settings="signed raw map, mean over its layers",
         why="its own draws, and one more stage for the unchanged network, at 1",
         predicted=predicted_mprt, case="quantus_mprt_original",
+    ),
+    MetricPair(
+        "model_parameter_randomisation_efficient", "quantus", "EfficientMPRT", quantus_efficient_mprt, by_hand=0,
+        settings="signed raw map, resized", why="its own draws", predicted=predicted_efficient_mprt,
+    ),
+    MetricPair(
+        "model_parameter_randomisation_smooth", "quantus", "SmoothMPRT", quantus_smooth_mprt,
+        params={"samples": SMOOTHED}, settings=f"signed Grad-CAM of captum, resized; {SMOOTHED} samples",
+        why="its own draws, of noise anew for each model", predicted=predicted_smooth_mprt,
+        case="quantus_smooth_mprt_explain_func",
     ),
     MetricPair(
         "random_logit", "quantus", "RandomLogit", quantus_random_logit,

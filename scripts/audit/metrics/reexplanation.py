@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.metrics.explanation_sensitivity import with_noise
+from axiom_bench.metrics.model_parameter_randomisation_efficient import histogram_entropy
+from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.similarity import spearman
 
 from .calls import QUIET, Call, Values
 from .samples import Sample
 
 RADIUS, SAMPLES = 0.2, 50  # the defaults of explanation_sensitivity
+SMOOTHED = 5  # noisy images of smooth MPRT; 50 take ten times as long
 
 
 def _noise(sample: Sample) -> Tensor:
@@ -101,6 +105,78 @@ def predicted_mprt(sample: Sample, _: Values) -> Values:
     return torch.stack(correlations).mean(0).numpy()
 
 
+def quantus_efficient_mprt(sample: Sample) -> Any:
+    """quantus.EfficientMPRT, of its own randomised model."""
+    import quantus
+
+    metric = quantus.EfficientMPRT(**QUIET)
+    with torch.random.fork_rng():
+        return _explaining(metric, sample, _resized(sample, sample.raw_maps), _explain(sample), softmax=True)
+
+
+def predicted_efficient_mprt(sample: Sample, _: Values) -> Values:
+    """Our rise in entropy on quantus's randomised model."""
+    other = sample.explanation.again(model=_quantus_random_model(sample))
+    trained, randomised = (histogram_entropy(each, 100).numpy() for each in (sample.explanation, other))
+    return (randomised - trained) / trained
+
+
+def quantus_smooth_mprt(sample: Sample) -> Any:
+    """quantus.SmoothMPRT after full randomisation, of SMOOTHED noisy images that it draws itself.
+
+    It explains by captum's Grad-CAM, resized to the image, since it doesn't call the explain_func that it is given.
+    """
+    import quantus
+
+    settings = {"nr_samples": SMOOTHED, "abs": False, "skip_layers": True, "return_last_correlation": True}
+    layer = {"method": "LayerGradCam", "gc_layer": f"model.get_submodule({sample.trace.layer!r})"}
+    resize = {"interpolate": sample.heatmaps.shape[1:], "interpolate_mode": "bilinear"}
+    metric = quantus.SmoothMPRT(**settings, **QUIET)
+    np.random.seed(0)
+    with torch.random.fork_rng():
+        return _explaining(metric, sample, None, quantus.explain, explain_func_kwargs={**layer, **resize})
+
+
+def predicted_smooth_mprt(sample: Sample, _: Values) -> Values:
+    """Our correlation of mean maps of quantus's noisy images, drawn anew for each model, on quantus's random model."""
+    draws, images = np.random.RandomState(0), sample.images.numpy()
+    spread = 0.1 * (images.max((1, 2, 3), keepdims=True) - images.min((1, 2, 3), keepdims=True))
+
+    def mean_map(model: nn.Module | None) -> Tensor:
+        noisy = [images + draws.randn(*images.shape) * spread for _ in range(SMOOTHED - 1)]
+        maps = [_raw_maps(sample, torch.as_tensor(each).float(), model) for each in (*noisy, images)]
+        return torch.stack(maps).mean(0)
+
+    trained = mean_map(None)
+    mean_map(None)  # of a check of the unchanged network, which isn't returned
+    randomised = mean_map(_quantus_random_model(sample))
+    return spearman(*(torch.from_numpy(_resized(sample, each))[:, 0] for each in (trained, randomised))).numpy()
+
+
+def _quantus_random_model(sample: Sample) -> nn.Module:
+    """The last model of quantus's randomisation from the bottom up: all layers, each drawn with one seed."""
+    from quantus.helpers.model.pytorch_model import PyTorchModel
+
+    model = PyTorchModel(sample.model, channel_first=True, softmax=False)
+    with torch.random.fork_rng():
+        *_, (_name, randomised) = model.get_random_layer_generator("bottom_up", 42)
+    return randomised
+
+
+def _explain(sample: Sample) -> Callable[..., np.ndarray]:
+    """Our raw maps, resized to the image, as quantus asks for them."""
+
+    def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
+        return _resized(sample, _raw_maps(sample, torch.as_tensor(inputs).float(), model))
+
+    return explain
+
+
+def _resized(sample: Sample, maps: Tensor) -> np.ndarray:
+    """Raw maps (B, h, w) resized bilinearly to the image: (B, 1, H', W')."""
+    return enlarged(replace(sample.explanation, raw_map=maps))[:, None].numpy()
+
+
 def quantus_random_logit(sample: Sample) -> Any:
     """quantus.RandomLogit, which draws the classes itself."""
     import quantus
@@ -130,7 +206,9 @@ def _others(classes: int, target: int) -> Sequence[int]:
     return [number for number in range(classes) if number != target]
 
 
-def _explaining(metric: Any, sample: Sample, maps: np.ndarray, explain: Callable[..., np.ndarray]) -> Any:
+def _explaining(
+    metric: Any, sample: Sample, maps: np.ndarray | None, explain: Callable[..., np.ndarray], **settings: Any
+) -> Any:
     """Call a metric of quantus that explains again; numpy's global generator is as before afterwards."""
     state = np.random.get_state()
     try:
@@ -141,8 +219,8 @@ def _explaining(metric: Any, sample: Sample, maps: np.ndarray, explain: Callable
             a_batch=maps,
             explain_func=explain,
             channel_first=True,
-            softmax=False,
             device="cpu",
+            **{"softmax": False, **settings},
         )
     finally:
         np.random.set_state(state)

@@ -69,6 +69,15 @@ def test_metrics_without_a_direction_or_that_tell_nothing_apart_have_none(values
     assert disagreement([made("one", values), made("flat", np.zeros_like(values))]).empty
 
 
+def test_tau_is_exact_to_float64(values: np.ndarray) -> None:
+    """Rounded to float32 the ends of an interval of one value left that value out."""
+    (row,) = disagreement(
+        [made("one", 1000 * values + np.arange(6) ** 3), made("two", np.roll(values, 2, 1))]
+    ).itertuples()
+    first, second = (1000 * values + np.arange(6) ** 3).mean(axis=0), np.roll(values, 2, 1).mean(axis=0)
+    assert row.tau == pytest.approx(kendalltau(first, second).statistic, abs=1e-15)
+
+
 def test_few_images_have_no_interval(values: np.ndarray) -> None:
     (row,) = disagreement([made("one", values[:9]), made("two", values[:9])]).itertuples()
     assert row.tau == pytest.approx(1)

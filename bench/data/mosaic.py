@@ -1,0 +1,204 @@
+"""Mosaics of another data set's images: n x n of them side by side, each cell's class and place exact."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from axiom_bench.data.base import BadImage, Box, DataSet, Sample
+from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.mosaic_layout import Candidate, Layout, layouts
+from axiom_bench.data.preprocessing import Preprocessing, transforms
+from axiom_bench.errors import BenchError, unknown
+
+SIZES = ("full", "fit")
+
+
+class MosaicImages(DataSet):
+    """The images that mosaics are made of, those of another data set, and how they are put together.
+
+    Which of them are used may depend on a network's predictions, so `mosaics` is called when these are made.
+
+    grid: cells along a side. target_cells: how many of them show the target class, which `target=label` explains; all
+    other classes of a mosaic have one. 1 is GridPG (Rao et al. 2022), 2 of 2 x 2 is Focus (Arias-Duart et al. 2022).
+    cell: "full", each image at the size that the network expects, so that a mosaic is `grid` times as wide and high;
+    "fit", the mosaic has that size itself. confidence: the least probability that the network gives to the class of an
+    image, which it must predict; None for any image, without asking it. uses: mosaics that an image may be in.
+    size: how many mosaics; None for as many as the images make. seed: of the choice.
+    Raises BenchError for a value that can't be.
+    """
+
+    def __init__(
+        self,
+        of: DataSet,
+        grid: int = 2,
+        target_cells: int = 1,
+        cell: str = "full",
+        confidence: float | None = 0.99,
+        uses: int = 1,
+        size: int | None = None,
+        seed: int = 0,
+        name: str = "mosaic",
+    ) -> None:
+        if any(isinstance(source, MosaicImages) for source in of.sources):
+            raise BenchError("data.of names the data set whose images stand in the cells; it can't be of mosaics.")
+        if cell not in SIZES:
+            raise unknown("size of a mosaic's cells (data.cell)", cell, SIZES)
+        if not 1 <= target_cells < grid**2:
+            raise BenchError(
+                f"data.target_cells={target_cells} of {grid} x {grid} cells: give 1 to {grid**2 - 1}, so that a cell "
+                "of another class is left."
+            )
+        self.of, self.name, self.ids, self.classes = of, name, of.ids, of.classes
+        self.grid, self.target_cells, self.cell, self.confidence = grid, target_cells, cell, confidence
+        self.uses, self.size, self.seed = uses, size, seed
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.of.class_names
+
+    @property
+    def sources(self) -> tuple[DataSet, ...]:
+        return (self, *self.of.sources)
+
+    def read(self, index: int) -> Sample:
+        return self.of.read(index)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self.of.labels(index)
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        return self.of.fingerprint(index, hashes)
+
+    def candidates(self, indices: Sequence[int]) -> tuple[Candidate, ...]:
+        """The images that may stand in a cell: those of one class."""
+        labelled = ((index, self.labels(index)) for index in indices)
+        return tuple(Candidate(index, self.ids[index], labels[0]) for index, labels in labelled if len(labels) == 1)
+
+    def mosaics(self, candidates: Sequence[Candidate], preprocessing: Preprocessing) -> Mosaics:
+        """The mosaics of these images, for a network with this preprocessing.
+
+        Raises BenchError where the images make none, or fewer than `size`.
+        """
+        made = layouts(candidates, self.grid, self.target_cells, self.uses, self.seed)
+        if len(made) < (self.size or 1):
+            classes = len({image.label for image in candidates})
+            raise BenchError(
+                f"data.size={'null' if self.size is None else self.size} mosaics of {self.grid} x {self.grid} cells "
+                f"can't be made: {len(candidates)} images of {classes} classes make {len(made)}; {self._remedy(made)}."
+            )
+        return Mosaics(self, made[: self.size], preprocessing)
+
+    def _remedy(self, made: Sequence[Layout]) -> str:
+        fewer = f"set data.size to at most {len(made)}, or null for all; or " if made else ""
+        lower = "lower data.confidence, " if self.confidence else ""
+        return f"{fewer}{lower}raise data.uses, or give data.of more images"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell's image and its place in the mosaic: box = x0, y0, x1, y1, x1 and y1 exclusive."""
+
+    image: Candidate
+    box: tuple[int, int, int, int]
+
+
+class Mosaics(DataSet):
+    """Mosaics, preprocessed but for the scaling of values; `preprocessing` does the rest.
+
+    ids: "0007: first.jpg | second.jpg | ...", number and images from left to right, then from top to bottom. label:
+    the target class. objects and mask: the cells, which cover the image. A cell shows its image as the network sees it
+    alone, resized and cropped; with cell="fit" it is then resized to its share of the network's input, whose borders
+    lie on whole pixels. So no cell holds a pixel of another.
+    """
+
+    def __init__(self, images: MosaicImages, made: Sequence[Layout], preprocessing: Preprocessing) -> None:
+        self.images, self.layouts, self.of_cells = images, tuple(made), preprocessing
+        self.name, self.classes = images.name, images.classes
+        self.ids = tuple(f"{number:04d}: {_joined(layout)}" for number, layout in enumerate(made))
+        self.preprocessing = replace(preprocessing, resize=None, crop=None)
+        self.cell_size = _size(preprocessing) or self._size_of_first()
+        scale = images.grid if images.cell == "full" else 1
+        self.height, self.width = (scale * side for side in self.cell_size)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.images.class_names
+
+    @property
+    def sources(self) -> tuple[DataSet, ...]:
+        return (self, *self.images.sources)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return tuple(sorted({image.label for image in self.layouts[index].cells}))
+
+    def cells(self, index: int) -> Iterator[Cell]:
+        """The cells of a mosaic, from left to right, then from top to bottom."""
+        grid = self.images.grid
+        xs, ys = ([round(place * side / grid) for place in range(grid + 1)] for side in (self.width, self.height))
+        for place, image in enumerate(self.layouts[index].cells):
+            row, column = divmod(place, grid)
+            yield Cell(image, (xs[column], ys[row], xs[column + 1], ys[row + 1]))
+
+    def read(self, index: int) -> Sample:
+        pictures = [(cell, self._picture(index, cell)) for cell in self.cells(index)]
+        mosaic = Image.new(pictures[0][1].mode, (self.width, self.height))
+        mask = np.empty((self.height, self.width), dtype=np.int64)
+        objects: list[tuple[int, Box]] = []
+        for cell, picture in pictures:
+            x0, y0, x1, y1 = cell.box
+            mosaic.paste(picture, (x0, y0))
+            mask[y0:y1, x0:x1] = cell.image.label
+            objects.append((cell.image.label, cell.box))
+        return Sample(mosaic, self.ids[index], self.layouts[index].target, tuple(objects), mask, cells=True)
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        layout, images = self.layouts[index], self.images
+        facts = [images.grid, images.cell, layout.target, repr(self.of_cells), self.cell_size]
+        cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in layout.cells]
+        return hashlib.sha256(repr((facts, cells)).encode()).hexdigest()
+
+    def _picture(self, index: int, cell: Cell) -> Image.Image:
+        """A cell's picture. Raises BadImage, of the mosaic, where the image can't be read or has another size."""
+        try:
+            sample = self.images.read(cell.image.index)
+            picture = self.of_cells.picture(sample.image, sample.image_id)
+        except BadImage as bad:
+            raise BadImage(self.ids[index], str(bad), bad.status) from bad
+        if (picture.height, picture.width) != self.cell_size:
+            raise BadImage(
+                self.ids[index],
+                f"{cell.image.image_id} is {picture.height} x {picture.width} pixels for the network, and the cells "
+                f"{self.cell_size[0]} x {self.cell_size[1]}; model.resize=[height,width] makes one size",
+            )
+        x0, y0, x1, y1 = cell.box
+        if self.images.cell == "full":
+            return picture
+        mode = transforms().InterpolationMode(self.of_cells.interpolation)
+        fitted: Image.Image = transforms().resize(picture, [y1 - y0, x1 - x0], mode, antialias=True)
+        return fitted
+
+    def _size_of_first(self) -> tuple[int, int]:
+        """(height, width) of the first image that can be read, where the preprocessing leaves each its own size."""
+        for image in (image for layout in self.layouts for image in layout.cells):
+            try:
+                picture = self.of_cells.picture(self.images.read(image.index).image)
+            except BadImage:
+                continue
+            return picture.height, picture.width
+        raise BenchError(f"None of the images of {self.images.of.name!r} in the mosaics can be read.")
+
+
+def _size(preprocessing: Preprocessing) -> tuple[int, int] | None:
+    """(height, width) of the network's input; None where it is that of the stored image."""
+    if preprocessing.crop is not None:
+        return preprocessing.crop, preprocessing.crop
+    return preprocessing.resize if isinstance(preprocessing.resize, tuple) else None
+
+
+def _joined(layout: Layout) -> str:
+    return " | ".join(image.image_id for image in layout.cells)

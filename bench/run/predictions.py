@@ -1,0 +1,83 @@
+"""What each model predicts for each image, before anything else: some settings choose the images by it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.data.base import BadImage
+from axiom_bench.data.batch import Batch
+from axiom_bench.evaluation.shard import padded, traced
+from axiom_bench.records import files
+from axiom_bench.records.keys import key
+from axiom_bench.run.compute import rows
+from axiom_bench.run.facts import Facts
+from axiom_bench.run.job import Job
+from axiom_bench.run.progress import progress
+from axiom_bench.run.shards import Shard
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """label: the predicted class; None for an image that can't be read. probability: of that class; None where the
+    model's output has none."""
+
+    label: int | None
+    probability: float | None = None
+
+
+UNREADABLE = Prediction(None)
+
+
+def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Prediction]:
+    """{image id: what the model predicts}, of all of the job's images.
+
+    Kept in the run folder, shard by shard, so that a run that was stopped goes on.
+    """
+    facts = Facts(job)
+    paths = {shard: folder / f"predictions/{key(predictions=facts.shard(shard))}.json" for shard in job.shards}
+    stored = {shard: _read(path) for shard, path in paths.items()}
+    missing = [shard for shard, of_shard in stored.items() if of_shard is None]
+    with progress(f"{job.name}, predictions", sum(map(len, missing)), Console()) as advance:
+        for shard in missing:
+            of_shard = stored[shard] = _of_shard(job, cut_model, shard)
+            content = {name: [each.label, each.probability] for name, each in of_shard.items()}
+            files.write(paths[shard], json.dumps({"predictions": content, "sha256": key(predictions=content)}).encode())
+            advance(len(shard))
+    return {name: each for of_shard in stored.values() for name, each in (of_shard or {}).items()}
+
+
+def _of_shard(job: Job, cut_model: CutModel, shard: Shard) -> dict[str, Prediction]:
+    """{image id: prediction}, as a trace of the image has it."""
+    made: dict[str, Prediction] = {}
+    for batch in rows(replace(job, target="predicted"), shard.indices):
+        if isinstance(batch, BadImage):
+            made[batch.image_id] = UNREADABLE
+        else:
+            made.update(zip(batch.image_ids, _of_batch(job, cut_model, batch), strict=True))
+    return made
+
+
+def _of_batch(job: Job, cut_model: CutModel, batch: Batch) -> list[Prediction]:
+    trace = traced(cut_model, padded(batch, job.batch_rows))
+    logits = trace.logits[: len(batch)]
+    labels = logits.argmax(1)
+    if not trace.has_probability:
+        return [Prediction(int(label)) for label in labels]
+    probabilities = logits.double().softmax(1).gather(1, labels[:, None])[:, 0]
+    return [Prediction(*each) for each in zip(labels.tolist(), probabilities.tolist(), strict=True)]
+
+
+def _read(path: Path) -> dict[str, Prediction] | None:
+    """Stored predictions; None where there are none, or the file is damaged, so that they are made again."""
+    try:
+        content = json.loads(path.read_bytes())
+        intact = content["sha256"] == key(predictions=content["predictions"])
+        stored = {str(name): Prediction(*each) for name, each in content["predictions"].items()}
+    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return stored if intact else None

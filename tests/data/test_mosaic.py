@@ -1,0 +1,189 @@
+"""Mosaics as images: each cell is its image as the network sees it alone, and boxes and masks are exact."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from axiom_bench.data.base import BadImage, check_labels
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.embedded.scenes import tight_box
+from axiom_bench.errors import BenchError
+
+PLAIN = Preprocessing(None, None, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
+CROPPED = Preprocessing(40, 32, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
+GREY = Preprocessing((24, 30), None, (0.5,), (0.25,))
+
+
+def images(**settings):
+    of = settings.pop("of", {"kind": "scenes", "size": 120})
+    return load_dataset({"kind": "mosaic", "of": of, **settings})
+
+
+def mosaics(preprocessing=PLAIN, **settings):
+    candidates = images(**settings)
+    return candidates.mosaics(candidates.candidates(range(len(candidates))), preprocessing)
+
+
+def rows(dataset, target="each_label", **loading):
+    return list(batches(dataset, range(len(dataset)), dataset.preprocessing, target, **{"batch_size": 4, **loading}))
+
+
+@pytest.mark.parametrize("preprocessing", [PLAIN, CROPPED, GREY])
+@pytest.mark.parametrize("grid", [2, 3])
+def test_each_cell_is_its_image_as_the_network_sees_it_alone(preprocessing, grid):
+    dataset = mosaics(preprocessing, grid=grid, size=1)
+    image, annotation = dataset.preprocessing(dataset.read(0))
+    for cell, label, box in zip(dataset.cells(0), annotation.labels, annotation.boxes, strict=True):
+        alone, _ = preprocessing(dataset.images.read(cell.image.index))
+        x0, y0, x1, y1 = cell.box
+        assert torch.equal(image[:, y0:y1, x0:x1], alone)
+        assert (label, box.tolist()) == (cell.image.label, list(cell.box))
+        assert (annotation.mask[y0:y1, x0:x1] == cell.image.label).all()
+    assert image.shape[1:] == annotation.mask.shape
+    assert (annotation.mask >= 0).all()
+
+
+@pytest.mark.parametrize("cell", ["full", "fit"])
+@pytest.mark.parametrize(("grid", "target_cells"), [(2, 1), (3, 1), (2, 2), (3, 4)])
+def test_boxes_are_tight_around_the_mask_and_cells_cover_the_image(cell, grid, target_cells):
+    dataset = mosaics(CROPPED, cell=cell, grid=grid, target_cells=target_cells, size=2, uses=3)
+    for index in range(2):
+        image, annotation = dataset.preprocessing(dataset.read(index))
+        side = CROPPED.crop * (grid if cell == "full" else 1)
+        assert tuple(image.shape) == (3, side, side)
+        covered = np.zeros((side, side), dtype=int)
+        for x0, y0, x1, y1 in annotation.boxes.long().tolist():
+            covered[y0:y1, x0:x1] += 1
+        assert (covered == 1).all()
+        for label, box in zip(annotation.labels.tolist(), annotation.boxes.tolist(), strict=True):
+            if annotation.labels.tolist().count(label) == 1:
+                assert tight_box((annotation.mask == label).numpy()) == tuple(box)
+        target = dataset.layouts[index].target
+        assert len(annotation.boxes_of(target)) == target_cells
+        assert annotation.cells
+
+
+def test_fit_has_borders_on_whole_pixels_and_mixes_no_cells():
+    """224 pixels in three: 75, 74, 75; each cell is the image's own picture resized, without its neighbours."""
+    dataset = mosaics(Preprocessing(256, 224, (0.5,) * 3, (0.25,) * 3), cell="fit", grid=3, size=1)
+    boxes = [cell.box for cell in dataset.cells(0)]
+    assert boxes[:3] == [(0, 0, 75, 75), (75, 0, 149, 75), (149, 0, 224, 75)]
+    whole = np.asarray(dataset.read(0).image)
+    for cell in dataset.cells(0):
+        x0, y0, x1, y1 = cell.box
+        alone = dataset.of_cells.picture(dataset.images.read(cell.image.index).image)
+        expected = alone.resize((x1 - x0, y1 - y0), 2)  # bilinear, as torchvision resizes a PIL image
+        assert np.array_equal(whole[y0:y1, x0:x1], np.asarray(expected))
+
+
+def test_rows_of_each_label_and_of_the_target():
+    dataset = mosaics(size=3)
+    each = rows(dataset)
+    assert [len(batch) for batch in each] == [4, 4, 4]
+    for index, batch in enumerate(each):
+        assert tuple(batch.targets.tolist()) == dataset.labels(index)
+        assert [len(cells) for cells in batch.cells(batch.targets)] == [1] * 4
+        assert batch.masks(batch.targets).float().mean((1, 2)).tolist() == [0.25] * 4
+    focus = mosaics(size=3, target_cells=2)
+    (batch,) = rows(focus, "label")
+    assert batch.targets.tolist() == [layout.target for layout in focus.layouts]
+    assert [len(cells) for cells in batch.cells(batch.targets)] == [2] * 3
+    assert batch.masks(batch.targets).float().mean((1, 2)).tolist() == [0.5] * 3
+
+
+def test_rows_do_not_depend_on_workers_or_company():
+    dataset = mosaics(size=3)
+    alone = rows(pickle.loads(pickle.dumps(dataset)))
+    for other in (rows(dataset, workers=2), rows(mosaics(size=None))[:3]):
+        for first, second in zip(alone, other, strict=True):
+            assert torch.equal(first.images, second.images)
+            assert first.image_ids == second.image_ids
+
+
+def test_ids_name_the_images_of_the_cells():
+    dataset = mosaics(size=2)
+    shown = [dataset.images.ids[cell.image.index] for cell in dataset.cells(1)]
+    assert dataset.ids[1] == f"0001: {' | '.join(shown)}"
+    assert list(dataset.ids) == sorted(dataset.ids)
+
+
+def test_only_images_of_one_class_are_candidates():
+    dataset = images()
+    candidates = dataset.candidates(range(len(dataset)))
+    assert 0 < len(candidates) < len(dataset)
+    assert {image.index for image in candidates} == {
+        index for index in range(len(dataset)) if len(dataset.labels(index)) == 1
+    }
+    check_labels(dataset, range(len(dataset)), 10)
+
+
+def test_settings_of_the_other_data_set_choose_its_images():
+    few = images(of={"kind": "scenes", "size": 40, "only_classes": [3]})
+    assert 0 < len(few) < 40
+    assert all(3 in few.labels(index) for index in range(len(few)))
+    assert few.class_names == few.of.class_names
+
+
+def test_the_fingerprint_tells_images_places_size_and_preprocessing_apart():
+    prints = {dataset.fingerprint(0): dataset.ids[0] for dataset in (
+        mosaics(size=1), mosaics(size=1, seed=1), mosaics(size=1, cell="fit"), mosaics(size=1, target_cells=2),
+        mosaics(CROPPED, size=1), mosaics(GREY, size=1),
+    )}  # fmt: skip
+    assert len(prints) == 6
+    assert mosaics(size=1).fingerprint(0) == mosaics(size=2).fingerprint(0)
+
+
+def folder(tmp_path, build, sizes):
+    save, _ = build
+    for place, (width, height) in enumerate(sizes):
+        save(tmp_path / f"{place}" / "a.png", width, height, seed=place)
+    return {"kind": "folder", "root": str(tmp_path)}
+
+
+def test_a_cell_that_cannot_be_read_makes_a_bad_mosaic(tmp_path, build):
+    of = folder(tmp_path, build, [(8, 6)] * 4)
+    dataset = mosaics(of=of)
+    (tmp_path / "2/a.png").write_text("no picture")
+    with pytest.raises(BadImage, match=r"^0000: .*2/a\.png.*can't be decoded") as raised:
+        dataset.read(0)
+    assert (raised.value.image_id, raised.value.status) == (dataset.ids[0], "bad_image")
+
+
+def test_images_of_several_sizes_need_a_preprocessing_that_makes_one(tmp_path, build):
+    of = folder(tmp_path, build, [(8, 6), (8, 6), (8, 6), (6, 8)])
+    with pytest.raises(BadImage, match=r"pixels for the network, and the cells .* makes one size"):
+        mosaics(of=of).read(0)
+    assert mosaics(GREY, of=of).read(0).image.size == (60, 48)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cell": "half"}, "size of a mosaic's cells"),
+        ({"target_cells": 4}, r"target_cells=4 of 2 x 2 cells: give 1 to 3"),
+        ({"of": {"kind": "mosaic", "of": {"kind": "scenes", "size": 3}}}, "can't be of mosaics"),
+        ({"of": "scenes"}, r"data\.of=imagenet on the command line"),
+        ({"of": {"kind": "scenes"}}, r"needs data\.size"),
+        ({"size": 500}, r"data\.size=500 mosaics .* images of 10 classes make \d+; set data\.size to at most \d+"),
+        ({"grid": 4}, r"data\.size=null mosaics of 4 x 4 cells can't be made: .* make 0; lower data\.confidence"),
+    ],
+)
+def test_mistakes(settings, message):
+    with pytest.raises(BenchError, match=message):
+        mosaics(**settings)
+
+
+@pytest.mark.real
+def test_a_mosaic_of_photographs_holds_each_as_imagenet_networks_see_it(real_root):
+    standard = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    of = {"kind": "imagenet", "root": str(real_root / "data/imagenet"), "size": 12}
+    dataset = mosaics(standard, of=of, grid=3, size=1)
+    image, annotation = dataset.preprocessing(dataset.read(0))
+    assert tuple(image.shape) == (3, 672, 672)
+    for cell, box in zip(dataset.cells(0), annotation.boxes.long().tolist(), strict=True):
+        alone, _ = standard(dataset.images.read(cell.image.index))
+        assert torch.equal(image[:, box[1] : box[3], box[0] : box[2]], alone)

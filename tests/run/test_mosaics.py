@@ -1,0 +1,225 @@
+"""Whole runs on mosaics of the embedded scenes: which images are chosen, what it depends on, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from axiom_bench.cli.finish import finish
+from axiom_bench.data.mosaic import MosaicImages
+from axiom_bench.errors import BenchError
+from axiom_bench.run import predictions
+from axiom_bench.run.job import Job
+from axiom_bench.run.manifest import Outcome
+from axiom_bench.run.sweep import configuration
+
+Run = Callable[..., list[Outcome]]
+MOSAIC = (
+    "data=mosaic",
+    "data.of.size=60",
+    "data.size=3",
+    "data.confidence=0.9",  # scenes_resnet gives no class 0.99
+    "data.workers=0",
+    "model.weights=default",
+    "method=[grad_cam,uniform]",
+    "metric=[grid_pointing_game,focus,energy_pointing_game,pointing_game_strict,box_iou,mask_iou]",
+)
+FOCUS = ("data=mosaic_focus", "data.of.size=80", *MOSAIC[2:], "data.confidence=null")
+
+
+def values(records: pd.DataFrame, metric: str, method: str = "grad_cam") -> pd.Series:
+    chosen = records[(records["metric"] == metric) & (records["method"] == method)]
+    assert (chosen["status"] == "ok").all()
+    return chosen.set_index(["image_id", "target_class"])["value"]
+
+
+def test_grid_pg_on_scenes(run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], results: Path) -> None:
+    outcomes = run(*MOSAIC)
+    assert outcomes[0].failure is None
+    records = rows(outcomes)
+    located = values(records, "grid_pointing_game")
+    assert len(located) == 3 * 4
+    assert located.mean() > 0.5  # a map that knows no class has 1/4; measured 0.8 on more of them
+    pd.testing.assert_series_equal(located, values(records, "energy_pointing_game"))
+    by_mosaic = values(records, "grid_pointing_game", "uniform").groupby("image_id").mean()
+    assert by_mosaic.to_numpy() == pytest.approx(0.25, rel=1e-9)
+    assert records["status"].eq("ok").all()
+    written, lines = _finished(outcomes, results)
+    (about,) = [model["images"]["mosaic_scenes"] for model in written["models"].values()]
+    choice = about["mosaics"]
+    assert (about["chosen"], about["kept"], about["others"]) == (3, 3, None)
+    assert (choice["of"], choice["images"], choice["mosaics"], choice["in_mosaics"]) == ("scenes", 60, 3, 12)
+    assert 60 > choice["of_one_class"] >= choice["confident"] >= 12
+    assert any(f"{choice['confident']} of 60 images of 'scenes'" in line for line in lines)
+    assert written["data"]["mosaic_scenes"]["ids"] == sorted(set(records["image_id"]))
+
+
+def _finished(outcomes: list[Outcome], results: Path) -> tuple[dict, list[str]]:
+    _, lines = finish(outcomes[0].config, outcomes)
+    return json.loads((results / "quick/default/manifest.json").read_text()), lines
+
+
+def test_focus_on_scenes(run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], results: Path) -> None:
+    outcomes = run(*FOCUS)
+    records = rows(outcomes)
+    located = values(records, "focus")
+    assert len(located) == 3
+    assert located.mean() > 0.6
+    assert not list((results / "quick/default").glob("predictions/*"))  # any image: the network isn't asked
+    job = Job.of(outcomes[0].config)
+    assert isinstance(job.data, MosaicImages)
+    assert job.data.target_cells == 2
+
+
+def test_only_images_that_the_model_names_with_confidence(run: Run, results: Path) -> None:
+    (outcome,) = run(*MOSAIC, "data.size=null", "data.confidence=0.97")
+    alone = run("data.size=60", "target=label", "model.weights=default", "metric=[zeta]", "run=alone")
+    assert alone[0].failure is None
+    stored = [json.loads(path.read_text()) for path in (results / "quick/default/predictions").glob("*.json")]
+    predicted = {name: each for part in stored for name, each in part["predictions"].items()}
+    data = Job.of(outcome.config).data
+    labels = {image: data.labels(index)[0] for index, image in enumerate(data.ids) if len(data.labels(index)) == 1}
+    assert set(predicted) == set(labels)
+    confident = {name for name, (label, share) in predicted.items() if label == labels[name] and share >= 0.97}
+    shown = {name for image in outcome.facts["data"]["mosaic_scenes"]["ids"] for name in image[6:].split(" | ")}
+    assert shown <= confident
+    assert outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]["mosaics"]["confident"] == len(confident)
+
+
+def test_values_do_not_depend_on_batches_shards_or_workers(
+    run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], results: Path
+) -> None:
+    first = values(rows(run(*MOSAIC)), "grid_pointing_game")
+    outcomes = run(*MOSAIC, "data.batch_size=3", "data.workers=2", "shard_size=3")
+    second = values(rows(outcomes), "grid_pointing_game")
+    pd.testing.assert_series_equal(first, second, rtol=1e-5)
+
+
+def test_a_second_run_computes_nothing_and_other_settings_are_other_values(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = run(*MOSAIC)
+    monkeypatch.setattr(predictions, "_of_shard", None)  # which would raise
+    (second,) = run(*MOSAIC)
+    assert (first.shards_computed, second.shards_computed) == (2, 0)
+    for setting in ("data.seed=1", "data.cell=fit"):
+        (other,) = run(*MOSAIC, setting)
+        assert (other.failure, other.shards_computed) == (None, 2)
+    (fewer,) = run(*MOSAIC, "data.size=2")  # the first two of the three
+    assert (fewer.failure, fewer.shards_computed) == (None, 0)
+
+
+def test_each_model_has_mosaics_of_its_own(run: Run, results: Path) -> None:
+    outcomes = run(*MOSAIC, "model=scenes_vgg,scenes_resnet", "data.size=null")
+    written, _ = _finished(outcomes, results)
+    assert [outcome.failure for outcome in outcomes] == [None, None]
+    ids = [outcome.facts["data"]["mosaic_scenes"]["ids"] for outcome in outcomes]
+    assert ids[0] != ids[1]
+    assert set(written["data"]["mosaic_scenes"]["ids"]) == {*ids[0], *ids[1]}
+
+
+def test_mosaics_of_which_the_model_predicts_a_class(run: Run) -> None:
+    (outcome,) = run(*MOSAIC, "data.only_correct=true")
+    assert outcome.failure is None
+    about = outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]
+    assert (about["chosen"], about["kept"]) == (3, outcome.images)
+    assert about["mosaics"]["mosaics"] == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("model.weights=null",), r"of 'scenes'|can't be made: 0 images of 0 classes make 0; lower data\.confidence"),
+        (("data.size=40",), r"scenes_vgg.*data\.size=40 mosaics .* set data\.size to at most \d+, or null"),
+        (("model.output=multi_label",), r"no probabilities.*data\.confidence=null"),
+        (("data.cell=half",), "size of a mosaic's cells"),
+        (("data.of.only_classes=[dog]",), "class of 'scenes'"),
+    ],
+)
+def test_sentences_of_a_job(run: Run, overrides: tuple[str, ...], sentence: str) -> None:
+    (outcome,) = run(*MOSAIC, *overrides)
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    import re
+
+    assert re.search(sentence, outcome.failure.message), outcome.failure.message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("data.grid=1",), r"data\.grid must be cells along a side, 2 or more"),
+        (("data.confidence=1.5",), r"data\.confidence must be a probability, 0 to 1, or null"),
+        (("data.of.size=many",), r"data\.of\.size must be a number of images"),
+        (("data.of=imagnet",), "did you mean 'imagenet'"),
+        (("data.of=imagenet_v2",), r"data\.of\.root has no default; set data\.of\.root=VALUE"),
+        (("data.off.size=3",), r"data\.of\.size"),
+    ],
+)
+def test_mistakes_stop_before_anything_is_computed(run: Run, overrides: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(BenchError, match=sentence):
+        run(*(part for part in MOSAIC if part != "data.of.size=60"), *overrides)
+
+
+def test_data_of_without_mosaics(run: Run) -> None:
+    with pytest.raises(BenchError, match=r"data\.of chooses the images of mosaics; add data=mosaic"):
+        run("data.of=imagenet")
+
+
+def test_data_of_chooses_a_data_set_with_its_settings() -> None:
+    data = configuration(["data=mosaic", "data.of=voc", "data.of.size=7"])["data"]
+    assert (data["name"], data["of"]["kind"], data["of"]["size"]) == ("mosaic_voc", "voc", 7)
+    assert data["target"] == configuration(["data=mosaic"])["target"] == "each_label"
+    assert configuration(["data=mosaic_focus", "data.of=folder"])["data"]["name"] == "focus_folder"
+
+
+FIXED = """
+from collections import OrderedDict
+from torch import nn
+
+class View(nn.Module):
+    def forward(self, maps):
+        return maps.{view}
+
+def build():
+    return nn.Sequential(OrderedDict(
+        conv=nn.Conv2d(3, 4, 3, stride=8, padding=1), relu=nn.ReLU(), view=View(), fc=nn.Linear(4 * 12 * 12, 10)
+    )).eval()
+"""
+
+
+@pytest.mark.parametrize(
+    ("view", "reason"),
+    [("flatten(1)", "mat1 and mat2 shapes cannot be multiplied"), ("reshape(-1, 4 * 12 * 12)", "shape")],
+)
+def test_a_network_of_one_input_size_takes_mosaics_that_fit(run: Run, tmp_path: Path, view: str, reason: str) -> None:
+    """A flattened map of another size is refused; one that is reshaped makes more rows than there are images."""
+    (tmp_path / "net.py").write_text(FIXED.format(view=view))
+    own = ("model=user", f"model.architecture={tmp_path / 'net.py'}:build", "model.weights=null", "model.crop=96")
+    kept = [part for part in MOSAIC if part != "model.weights=default"]
+    settings = (*kept, *own, "model.layer=relu", "data.confidence=null", "method=[grad_cam]")
+    (outcome,) = run(*settings)
+    assert outcome.failure is not None
+    assert "can't take mosaics of 192 x 192 pixels" in outcome.failure.message
+    assert reason in outcome.failure.message
+    assert outcome.failure.message.endswith("; set data.cell=fit.")
+    (fit,) = run(*settings, "data.cell=fit")
+    assert fit.failure is None
+
+
+@pytest.mark.real
+def test_photographs(run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], real_root: Path) -> None:
+    """SqueezeNet on two mosaics of 24 photographs: cells of 224 x 224 pixels, and Grad-CAM above the constant map."""
+    network = ("model=squeezenet1_1", "model.weights=default", f"model.weights_folder={real_root / 'weights'}")
+    images = ("data.of=imagenet", "data.of.size=24", f"real_root={real_root}", "data.size=2", "data.confidence=0.3")
+    kept = [part for part in MOSAIC if part.partition("=")[0] not in ("model.weights", "data.size", "data.confidence")]
+    outcomes = run(*(part for part in kept if part != "data.of.size=60"), *network, *images)
+    assert outcomes[0].failure is None
+    located = values(rows(outcomes), "grid_pointing_game")
+    assert len(located) == 2 * 4
+    assert located.mean() > 0.3  # measured 0.55 on 48 rows of images of 0.99
+    assert {image.count(".JPEG") for image, _ in located.index} == {4}
