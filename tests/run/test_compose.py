@@ -106,7 +106,7 @@ def test_the_command_line_replaces_a_swept_axis(jobs: Jobs, overrides: list[str]
     [
         (["model=scenes_vgg,scenes_vgg"], 1),
         (["model=scenes_vgg,scenes_resnet,scenes_vgg"], 2),
-        (["model=glob(scenes_*)"], 2),
+        (["model=glob(scenes_*)"], 3),
         (["model=scenes_vgg", "model.layer=features.13,features.13,features.10"], 2),
         (["model=scenes_vgg", "data=scenes,scenes"], 1),
     ],
