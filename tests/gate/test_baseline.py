@@ -47,7 +47,7 @@ def test_the_default_run_holds(finished: Path, capsys: pytest.CaptureFixture[str
     code = gate(finished)
     output = capsys.readouterr().out
     assert code == 0, output
-    assert output.startswith("Holds: 252 rows")
+    assert output.startswith("Holds: 274 rows")
 
 
 @pytest.mark.parametrize("name", FAULTS)
