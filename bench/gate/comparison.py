@@ -71,7 +71,7 @@ def _compared(run_folder: Path, baseline: Path, how: Comparison) -> GateResult:
     expected = Baseline.read(file)
     actual = Baseline.of(current, expected.timed)
     _check_configurations(expected, actual, how.sampled)
-    before, earlier = _by_image(file, expected, how)
+    before, earlier, notes = _by_image(file, expected, how)
     better = {name: current.value(name).better for name in current.metrics}
     findings = list(exact.names(expected.rows, actual.rows))
     if how.sampled:
@@ -90,7 +90,9 @@ def _compared(run_folder: Path, baseline: Path, how: Comparison) -> GateResult:
     else:
         findings += exact.values(expected.rows, actual.rows, better)
     images = tuple(most_moved(findings, before, current, earlier)) if before is not None else ()
-    return _result(findings, tuple(exact.by_key(actual.rows)), images, _notes(expected, actual), baseline, how)
+    return _result(
+        findings, tuple(exact.by_key(actual.rows)), images, (*notes, *_notes(expected, actual)), baseline, how
+    )
 
 
 def _timed(baseline: Baseline) -> pd.DataFrame:
@@ -114,17 +116,29 @@ def _result(
     return GateResult(code, tuple(lines), tuple(findings), rows, images, notes)
 
 
-def _by_image(file: Path, expected: Baseline, how: Comparison) -> tuple[ByImage | None, RunFolder | None]:
-    """The baseline's values by image, and its run folder where there is one. Raises BenchError for another run."""
+def _by_image(
+    file: Path, expected: Baseline, how: Comparison
+) -> tuple[ByImage | None, RunFolder | None, tuple[str, ...]]:
+    """The baseline's values by image, its run folder where there is one, and a note where the one that was given can't
+    show them. Raises BenchError for that where the values decide, as in a sampled comparison."""
     if how.against is None:
-        return by_image.read(file, expected.by_image), None
-    earlier = RunFolder.read(Path(how.against))
-    own = Baseline.of(earlier)
+        return by_image.read(file, expected.by_image), None, ()
+    try:
+        earlier = RunFolder.read(Path(how.against))
+        _check_is_run_of(expected, Baseline.of(earlier), how.against)
+    except BenchError as error:
+        if how.sampled:
+            raise
+        return None, None, (f"No images are shown: {error}",)
+    return ByImage.of(earlier), earlier, ()
+
+
+def _check_is_run_of(expected: Baseline, own: Baseline, folder: Path) -> None:
+    """Raises BenchError where the run folder isn't the baseline's."""
     _check_configurations(expected, own, is_sampled=False)
     untimed = expected.rows[~expected.rows["metric"].map(run_time.is_run_time)]
     if any(exact.names(untimed, own.rows)) or any(exact.values(untimed, own.rows, {})):
-        raise BenchError(f"{how.against} is not the run of the baseline {file}: its own rows differ from it.")
-    return ByImage.of(earlier), earlier
+        raise BenchError(f"{printable(str(folder))} is not the baseline's run: its own rows differ from the baseline.")
 
 
 def _notes(expected: Baseline, actual: Baseline) -> tuple[str, ...]:

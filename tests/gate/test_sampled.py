@@ -185,7 +185,14 @@ def test_an_unknown_metric_or_effect_is_refused(compare: Any, records: pd.DataFr
 
 
 def test_a_run_that_is_not_the_baselines_is_no_before(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+    """It decides a sampled comparison, which refuses it; in the other it only shows images, and a note says why not."""
     baseline, other = write_baseline(make_run(records), tmp_path / "b.csv"), make_run(shifted(records, 0.1))
-    result = gate(make_run(records), baseline, Comparison(against=other))
-    assert result.exit_code == 2
-    assert "is not the run of the baseline" in result.conclusion
+    moved = make_run(shifted(records, 0.2))
+    for against, reason in ((other, "is not the baseline's run"), (tmp_path / "none", "is no run folder")):
+        refused = gate(moved, baseline, Comparison(sampled=True, against=against))
+        assert refused.exit_code == 2
+        assert reason in refused.conclusion
+        result = gate(moved, baseline, Comparison(against=against))
+        assert result.exit_code == 1
+        assert not result.images
+        assert reason in result.lines[-2]

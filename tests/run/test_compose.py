@@ -42,7 +42,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 
 def test_the_experiments_are_these():
-    names = "layers methods paper paper_two_classes planted quick real shortcut truth truth_planted voc"
+    names = "layers methods mosaic paper paper_two_classes planted quick real shortcut truth truth_planted voc"
     assert " ".join(EXPERIMENTS) == names
 
 
@@ -106,7 +106,7 @@ def test_the_command_line_replaces_a_swept_axis(jobs: Jobs, overrides: list[str]
     [
         (["model=scenes_vgg,scenes_vgg"], 1),
         (["model=scenes_vgg,scenes_resnet,scenes_vgg"], 2),
-        (["model=glob(scenes_*)"], 2),
+        (["model=glob(scenes_*)"], 3),
         (["model=scenes_vgg", "model.layer=features.13,features.13,features.10"], 2),
         (["model=scenes_vgg", "data=scenes,scenes"], 1),
     ],

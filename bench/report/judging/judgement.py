@@ -11,7 +11,7 @@ import pandas as pd
 
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.report.judging.alpha import agreement
-from axiom_bench.report.judging.controls import comparison_without, controls
+from axiom_bench.report.judging.controls import COLUMNS, comparison_without, controls
 from axiom_bench.report.judging.disagreement import disagreement
 from axiom_bench.report.judging.halves import agreement_of_halves
 from axiom_bench.report.judging.recovery import ALL, Kind, is_spoiled, kinds, recovery
@@ -49,8 +49,8 @@ def judge(
     compared = compared_values(run, setting, metrics)
     rows = [{"metric": own.metric, "images": own.num_images, **_measures(own.distinct())} for own in compared]
     table = pd.DataFrame(rows, columns=["metric", "images", *_measures(None)])
+    stands = [pd.DataFrame(columns=[*COLUMNS, "metric"])]
     spoiled, names = spoiled_methods(run), [name for name in run.manifest.get("methods") or () if is_control(run, name)]
-    stands = []
     for metric in metrics:
         use_report = in_report and not spoiled
         compare = run.comparison(setting, metric) if use_report else comparison_without(run, setting, metric, spoiled)

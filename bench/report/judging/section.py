@@ -12,11 +12,14 @@ from axiom_bench.report.run_folder import RunFolder
 
 
 def section(run: RunFolder, terms: Terms) -> Section | None:
-    """None where no setting has trained weights. Of a run with more values the command alone that judges it."""
+    """None where no setting has trained weights, and for values of the layer alone.
+
+    Of a run with many values the section holds only the command that judges it.
+    """
     settings = [setting for setting in run.settings if not run.has_random_weights(setting.model)]
-    if not settings:
-        return None
     names = chosen_metrics(run, None)
+    if not settings or not names:
+        return None
     found = [judge(run, setting, names, in_report=True) for setting in settings] if is_small(run) else []
     tables = [metrics_table(run, judgement, number) for number, judgement in enumerate(found, start=1)]
     body = render(

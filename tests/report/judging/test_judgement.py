@@ -244,3 +244,11 @@ def test_chosen_metrics_alone(make: Make) -> None:
     lines = write_judgement(make(), metrics=["box_iou"])
     assert sum("IoU" in line for line in lines) == 1
     assert not any("Confidence" in line for line in lines)
+
+
+def test_a_run_of_values_of_the_layer_alone_has_no_judgement(make_run: Make, make_records: Any) -> None:
+    records = make_records(12)
+    folder = make_run(records[records["method"] == "-"], "layer", pictures=False)
+    assert 'id="judging"' not in report.write(folder).read_text()
+    run = RunFolder.read(folder)
+    assert judge(run, run.settings[0], []).controls.empty
