@@ -24,7 +24,7 @@ def only_row_0(tensor, number):
 
 
 def test_rows_that_meet_every_need_are_ok(explanation):
-    annotated = ("boxes", "objects", "masks", "other_classes", "other_masked_classes")
+    annotated = ("boxes", "cells", "objects", "masks", "other_classes", "other_masked_classes")
     given = (*annotated, "interventions", "mark", "positive_effect", "truth", "positive_truth")
     needs = [need for need in PRECONDITIONS if need not in given]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
