@@ -48,6 +48,9 @@ class Figures:
                 raise unknown("format of report.figures.formats", name, FORMATS)
         if FORMATS[0] not in self.formats:
             raise BenchError(f"report.figures.formats needs {FORMATS[0]}, which report.html shows: [{FORMATS[0]},pdf].")
+        for key in ("plane", "floor"):
+            if len(getattr(self, key)) not in (0, 2):
+                raise BenchError(f"report.figures.{key} needs two metrics, of the axes x and y, or none: [].")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ SPREAD = 20.0  # of the points' largest to smallest coordinate: from here on a l
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """A panel for each setting where a method on the score's scale has both errors."""
+    if not run.options.figures.plane:
+        yield LeftOut(TITLE, "No two errors are chosen: report.figures.plane=[METRIC,METRIC].")
+        return
     x, y = run.options.figures.plane
     planes = {setting: plane for setting in run.settings if (plane := axiom_plane(run, setting)) is not None}
     if not planes:

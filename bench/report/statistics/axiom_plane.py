@@ -26,7 +26,9 @@ class Plane(NamedTuple):
 
 def axiom_plane(run: RunFolder, setting: Setting) -> Plane | None:
     """The methods on the score's scale by the two errors of `config.report.figures.plane`; None where no row has both
-    of every such method. floor: of the same rows; None where a row has none."""
+    of every such method, or none are chosen. floor: of the same rows; None where a row has none, or none is chosen."""
+    if not run.options.figures.plane:
+        return None
     x, y = run.options.figures.plane
     rows = run.at(setting)
     rows = rows[(rows["image_id"] != WHOLE_SET) & (rows["status"] == OK)]
@@ -40,7 +42,7 @@ def axiom_plane(run: RunFolder, setting: Setting) -> Plane | None:
     free = rows[(rows["method"] == METHOD_FREE) & rows["metric"].isin(run.options.figures.floor)]
     gaps = free.pivot_table(index=ROW, columns="metric", values="value", observed=True).reindex(table.index).dropna()
     floor = None
-    if len(gaps) == len(table) and set(run.options.figures.floor) <= set(gaps.columns):
+    if run.options.figures.floor and len(gaps) == len(table) and set(run.options.figures.floor) <= set(gaps.columns):
         floor = floor_of_means(*(gaps[name].to_numpy(float) for name in run.options.figures.floor))
     means = table.mean().unstack().loc[both, [x, y]]
     images = table.index.get_level_values("image_id").nunique()
