@@ -22,12 +22,14 @@ import pandas as pd
 from axiom_bench.report.judging.judgement import Judgement, chosen_metrics, judge, overall, spoiled_methods
 from axiom_bench.report.judging.recovery import ALL, GOAL, SIZES
 from axiom_bench.report.judging.tables import needed_text
+from axiom_bench.report.options import Options
 from axiom_bench.report.run_folder import RunFolder
 
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "which-metric.md"
 LARGEST = SIZES[-1]
 WIDTH = 120
 LEFT_OUT = ("results=", "shard_size=", "real_root=", "pictures.", "runtime.")  # settings that change no value
+LEADS = Options.of({}).headline  # of a report by default
 FEWEST_METHODS = 6  # that aren't spoiled, for an order worth comparing
 READS = {  # needs of a metric that tell what it is measured against
     "interventions": "the true effects",
@@ -149,6 +151,12 @@ def _command(run: RunFolder) -> str:
     return " ".join(f'"{text}"' if "[" in text else text for text in own)
 
 
+def _parameters(run: RunFolder) -> str:
+    """Of the metrics, where they aren't those of conf/metric/."""
+    own = [text for text in run.manifest.get("overrides") or () if text.startswith("metric.")]
+    return f"; {', '.join(f'`{text}`' for text in own)}" if own else ""
+
+
 def _folder(judged: Judged) -> str:
     return f"results/{judged.name}/{judged.run.manifest['run']}"
 
@@ -175,7 +183,7 @@ def _of_metric(judged: Judged, table: pd.DataFrame, metric: str) -> Recovered:
     own = table[(table["size"] == LARGEST) & (table["kind"] != ALL)]
     lowest = {str(kind): float(share) for kind, share in own.groupby("kind")["right"].min().dropna().items()}
     run = judged.run
-    leads = metric in run.options.headline
+    leads = metric in (*run.options.headline, *LEADS)
     return Recovered(metric, _title(run, metric), _reads(run, metric), leads, right, lowest)
 
 
@@ -187,6 +195,7 @@ def _lead_section(tables: Mapping[str, Sequence[Recovered]]) -> Iterator[str]:
     for name, table in tables.items():
         for own in (own for own in table if own.leads):
             verdict = "reaches the goal" if own.right[LARGEST][0] >= GOAL else "doesn't reach it"
+            verdict += "" if own.metric in LEADS else "; led when this was run"
             rows.append((own.title, f"`{name}`", own.reads, _share(own, LARGEST), verdict, _names(own.others)))
     header = (
         "Metric",
@@ -219,7 +228,7 @@ def _recovery_section(name: str, runs: Sequence[Judged], table: Sequence[Recover
     for judged in runs:
         networks = _names(f"`{own.setting.model}`" for own in judged.judgements)
         images = int(judged.recovered()["images"].max())
-        yield f"- `{_folder(judged)}`: {images} images each, {networks}."
+        yield f"- `{_folder(judged)}`: {images} images each, {networks}{_parameters(judged.run)}."
     yield ""
     header = ("Metric", "Measured against", *(f"Right at n = {size}" for size in SIZES), "Orders", "Doesn't order")
     rows = [
@@ -270,9 +279,8 @@ def _reads(run: RunFolder, metric: str) -> str:
     """What the metric's needs name."""
     needs = (run.manifest.get("metrics") or {}).get(metric, {}).get("needs") or ()
     names = [name for need in needs for name in (need if isinstance(need, dict) else [need])]
-    if "score_scale" in names:
-        return "ablations"
-    return ", ".join(dict.fromkeys(READS[name] for name in names if name in READS)) or "the network"
+    reads = ", ".join(dict.fromkeys(READS[name] for name in names if name in READS))
+    return reads or ("ablations" if "score_scale" in names else "the network")
 
 
 def _share(own: Recovered, size: int) -> str:

@@ -51,7 +51,7 @@ def test_page(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert half[3].startswith("0.750")  # three pairs of noise, one of blur
     lead = next(line for line in lines if len(line) == 6 and line[0] == "Box IoU ↑" and line[1] == "`synthetic`")
     assert lead[3].startswith("0.750")
-    assert lead[4:] == ["doesn't reach it", "blur 0.00"]
+    assert lead[4:] == ["doesn't reach it; led when this was run", "blur 0.00"]
     assert ["noise", "Confidence drop ↑, Box IoU ↑"] in lines
     assert ["blur", "Confidence drop ↑"] in lines
     agreement = next(line for line in lines if len(line) == 6 and line[0] == "Confidence drop ↑" and line[1] == "6")
