@@ -27,6 +27,6 @@ def section(run: RunFolder, terms: Terms) -> Section | None:
         tables=block(tables, terms) if tables else "",
         has_truth=bool(spoiled_methods(run)),
         num_values=f"{len(run.records):,}",
-        folder=run.path.name,
+        folder=f"results/{run.manifest['experiment']}/{run.manifest['run']}",
     )
     return Section("judging", TITLE, body, STYLES, SCRIPTS)
