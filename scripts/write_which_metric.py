@@ -1,10 +1,11 @@
 """Write docs/which-metric.md from judged runs: which metrics to trust for what, and how many images each needs.
 
-python scripts/write_which_metric.py --truth results/truth/default results/truth_planted/default \
-    [--agreement results/mosaic/default results/real/default] [--output docs/which-metric.md]
+python scripts/write_which_metric.py [--run] [--truth RUN ...] [--agreement RUN ...] [--output docs/which-metric.md]
 
---truth: runs with spoiled explainers (experiment=truth, experiment=truth_planted). --agreement: runs without a truth,
-whose images can only agree. Both as `axiom-bench judge` reads them; its measures are described in docs/judging.md.
+--run: first compute what is missing of the runs in which_metric_runs.py, which takes hours on two cores and goes on
+where it stopped. --truth: runs with spoiled explainers (experiment=truth, experiment=truth_planted). --agreement: runs
+without a truth, whose images can only agree. Both are those of which_metric_runs.py by default, and are read as
+`axiom-bench judge` reads them; its measures are described in docs/judging.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from which_metric_runs import RUNS
 
 from axiom_bench.report.judging.judgement import Judgement, chosen_metrics, judge, overall, spoiled_methods
 from axiom_bench.report.judging.recovery import ALL, GOAL, SIZES
@@ -47,6 +49,8 @@ of pairs of degrees of one kind of spoiling that a metric puts in the right orde
 tie counts half; in brackets the 95 % interval. How each number is computed: [judging.md](judging.md). Where a metric
 doesn't order a kind of spoiling, it can't see it, or prefers the worse explanation.
 """
+ONE_COMMAND = """\
+`python scripts/write_which_metric.py --run` does all of this, and goes on where it stopped."""
 LEAD = f"""\
 The goal: at least {GOAL:.0%} of pairs right at n = {LARGEST}. The axiom errors stay in the lead whatever they reach:
 they are what the benchmark is about."""
@@ -143,6 +147,7 @@ def _commands(truth: Sequence[Judged], agreement: Sequence[Judged]) -> Iterator[
     runs = [" ".join(_folder(own) for own in group) for group in (truth, agreement)]
     yield f"python scripts/write_which_metric.py --truth {runs[0]}" + (f" --agreement {runs[1]}" if agreement else "")
     yield "```\n"
+    yield _paragraph(ONE_COMMAND)
 
 
 def _command(run: RunFolder) -> str:
@@ -309,11 +314,18 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--truth", nargs="+", type=Path, required=True, metavar="RUN")
-    parser.add_argument("--agreement", nargs="*", type=Path, default=[], metavar="RUN")
+    parser.add_argument("--run", action="store_true")
+    parser.add_argument("--truth", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--agreement", nargs="*", type=Path, metavar="RUN")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
-    truth, agreement = ([Judged.read(path) for path in paths] for paths in (options.truth, options.agreement))
+    if options.run:
+        for run in RUNS:
+            run.make()
+    if options.truth is None:
+        options.truth = [run.folder for run in RUNS if run.is_truth]
+        options.agreement = options.agreement or [run.folder for run in RUNS if not run.is_truth]
+    truth, agreement = ([Judged.read(path) for path in paths] for paths in (options.truth, options.agreement or ()))
     options.output.write_text(page(truth, agreement))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from which_metric_runs import RUNS
 
 from axiom_bench import methods, metrics
 from axiom_bench.errors import BenchError
@@ -44,6 +45,13 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 def test_the_experiments_are_these():
     names = "layers methods mosaic paper paper_two_classes planted quick real shortcut truth truth_planted voc"
     assert " ".join(EXPERIMENTS) == names
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.experiment}-{run.run}")
+def test_the_runs_of_which_metric_compose(jobs: Jobs, run: Any):
+    for config in jobs(*run.arguments, "real_root=/somewhere"):
+        assert run.folder == Path("results", config["experiment"], config["run"])
+        assert any(name.startswith(("truth", "noise")) for name in config["method"]) == run.is_truth
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
