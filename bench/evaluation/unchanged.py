@@ -69,9 +69,8 @@ def _tensors(trace: Trace | None, explanation: Explanation | None) -> dict[str, 
     fields = {f"trace.{name}": getattr(trace, name, None) for name in TRACE_FIELDS}
     if trace is not None:  # what is computed on first use isn't computed for this check
         fields |= {f"trace.{name}": vars(trace).get(name) for name in COMPUTED_FIELDS}
-    if trace is not None and trace.interventions is not None:
-        for row, parts in enumerate(trace.interventions):
-            fields |= {f"trace.interventions[{row}] ({part.name!r})": part.images for part in parts}
+    for row, parts in enumerate(getattr(trace, "interventions", None) or ()):
+        fields |= {f"trace.interventions[{row}] ({part.name!r})": part.images for part in parts}
     fields |= {f"explanation.{name}": getattr(explanation, name, None) for name in EXPLANATION_FIELDS}
     return {name: tensor for name, tensor in fields.items() if isinstance(tensor, Tensor)}
 

@@ -150,7 +150,7 @@ def test_run_report_and_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert [line.partition(" (")[0] for line in last[-4:-1]] == [
         "Sensitivity error",
         "Conservation error",
-        "Confidence drop",
+        "Single deletion",
     ]
     page = (folder / "report.html").read_bytes()
 

@@ -15,7 +15,8 @@ PAPERS_METHODS = {
 DEFAULT_METRICS = {
     *("average_drop", "axiom_floor", "axiom_floor_distance", "box_iou", "confidence_drop", "conservation_error"),
     *("conservation_error_raw", "epsilon", "guarded_channels", "pointing_game"),
-    *("pointing_game_strict", "sensitivity_error", "sensitivity_error_raw", "sensitivity_error_scaled", "zeta"),
+    *("pointing_game_strict", "sensitivity_error", "sensitivity_error_raw", "sensitivity_error_scaled"),
+    *("single_deletion", "zeta"),
 }
 
 

@@ -28,7 +28,8 @@ def images(channels: int) -> Tensor:
 
 def test_every_method_and_metric(channels):
     names = [name for name in methods.names() if methods.get(name).spec.library is None]
-    batches = [ab.Batch(images(channels), ("a", "b"), torch.tensor([0, 3]))]
+    others = images(channels).flip(0)
+    batches = [ab.Batch(images(channels), ("a", "b"), torch.tensor([0, 3]), other_images=others)]
     table = ab.evaluate(network(channels), "3", batches, names, ["sensitivity_error_raw", "deletion_auc"])
     assert set(table["method"]) == set(names)
     assert "not_applicable" not in set(table["status"])

@@ -301,7 +301,7 @@ def test_other_libraries_see_the_scores() -> None:
 def test_every_method_explains_such_a_network() -> None:
     """Those that need a rule for each layer, or pooling and one linear layer, have none for every head."""
     names = [name for name in ab.methods.names() if ab.methods.get(name).spec.library is None]
-    batches = [(images(2), torch.tensor([0, 4]))]
+    batches = [ab.Batch(images(2), ("a", "b"), torch.tensor([0, 4]), other_images=images(2).flip(0))]
     model = Dense(lambda maps: {"out": maps}).double()
     table = ab.evaluate(model, "trunk", batches, names, ["sensitivity_error_raw"], output=region_sums)
     of = dict(table.groupby("method")["status"].agg(set))

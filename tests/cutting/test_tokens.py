@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import pytest
@@ -231,6 +231,7 @@ LAYERS_TO_BE_SET = ("refine_cam",)  # tests/methods/test_refine_cam.py sets them
 @pytest.mark.parametrize("which", ["vit", "swin"])
 def test_methods_explain_transformers(which: str, name: str):
     trace = NETS[which].trace()
+    trace = replace(trace, other_images=trace.images.flip(0))
     if name.startswith((*PIECEWISE_LINEAR, *LAYERS_TO_BE_SET)):
         with suppress(BenchError):  # Swin's head at its norm is linear, and some of them apply to it
             assert methods.get(name)(trace) is not None

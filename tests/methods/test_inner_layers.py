@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -23,7 +25,8 @@ def trace(request) -> ab.Trace:
     network, layer = request.param
     loaded = load_model({**model_config(network), "layer": layer})
     scene = torch.from_numpy(draw("evaluation", 0, 0).image).permute(2, 0, 1)[None].float() / 255
-    return ab.trace(loaded.module, layer, (scene - 0.5) / 0.25)
+    traced = ab.trace(loaded.module, layer, (scene - 0.5) / 0.25)
+    return replace(traced, other_images=traced.images.flip(3))
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -86,7 +86,7 @@ def test_masks_where_they_are_asked_for(trace):
     over = explained(trace, picture((0, 0, 4, 2, 1.0)), note)
     assert value(over, region="masks") == (1, 0)
     assert value(over) == (0.5, 0)
-    with pytest.raises(BenchError, match="'boxes' or 'masks'"):
+    with pytest.raises(BenchError, match="'boxes', 'cells' or 'masks'"):
         value(over, region="pixels")
 
 

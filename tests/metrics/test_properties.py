@@ -268,7 +268,7 @@ def two_colours() -> tuple[nn.Module, Tensor, ab.Annotation]:
     mask = torch.ones(SIDE, SIDE, dtype=torch.long)
     mask[:4, :4] = 0
     boxes = torch.tensor([[0.0, 0, 4, 4], [0, 4, 12, 12]])
-    return model.double().eval(), image, ab.Annotation(torch.tensor([0, 1]), boxes, mask)
+    return model.double().eval(), image, ab.Annotation(torch.tensor([0, 1]), boxes, mask, cells=True)
 
 
 def parts_by_colour(image: Tensor, note: ab.Annotation) -> tuple[ab.Part, ...]:
