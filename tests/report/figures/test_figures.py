@@ -17,9 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.text import Text
 
-from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
-from axiom_bench.report.charts import axiom_plane as charts_axiom_plane
 from axiom_bench.report.figures import (
     all_figures,
     axiom_plane,
@@ -112,26 +110,6 @@ def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
     (left_out,) = axiom_plane.draw(RunFolder.read(make_run(records, pictures=False)))
     assert isinstance(left_out, LeftOut)
     assert "sensitivity_error" in left_out.reason
-
-
-@pytest.mark.parametrize("empty", ["plane", "floor"])
-def test_an_empty_choice_leaves_plane_or_floor_out(usual_run: Path, empty: str) -> None:
-    run = RunFolder.read(usual_run, {"figures": {empty: []}})
-    (drawing,) = axiom_plane.draw(run)
-    if empty == "plane":
-        assert isinstance(drawing, LeftOut)
-        assert "report.figures.plane=[METRIC,METRIC]" in drawing.reason
-    else:
-        assert isinstance(drawing, Drawing)
-        assert "Without the axiom floor" in drawing.caption
-        drawing.draw()
-    assert (charts_axiom_plane.chart(run) is None) == (empty == "plane")
-
-
-@pytest.mark.parametrize("names", [["box_iou"], ["box_iou", "zeta", "epsilon"]])
-def test_a_plane_needs_two_metrics(usual_run: Path, names: list[str]) -> None:
-    with pytest.raises(BenchError, match=r"report\.figures\.plane needs two metrics"):
-        _ = RunFolder.read(usual_run, {"figures": {"plane": names}}).options
 
 
 def test_depth_is_in_the_order_of_the_layers(make_run: Any, make_records: Any) -> None:

@@ -1,0 +1,33 @@
+"""The choice of the axiom plane's errors and of its floor: two metrics, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from axiom_bench.errors import BenchError
+from axiom_bench.report.charts import axiom_plane as charts_axiom_plane
+from axiom_bench.report.figures import axiom_plane
+from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.run_folder import RunFolder
+
+
+@pytest.mark.parametrize("empty", ["plane", "floor"])
+def test_an_empty_choice_leaves_plane_or_floor_out(usual_run: Path, empty: str) -> None:
+    run = RunFolder.read(usual_run, {"figures": {empty: []}})
+    (drawing,) = axiom_plane.draw(run)
+    if empty == "plane":
+        assert isinstance(drawing, LeftOut)
+        assert "report.figures.plane=[METRIC,METRIC]" in drawing.reason
+    else:
+        assert isinstance(drawing, Drawing)
+        assert "Without the axiom floor" in drawing.caption
+        drawing.draw()
+    assert (charts_axiom_plane.chart(run) is None) == (empty == "plane")
+
+
+@pytest.mark.parametrize("names", [["box_iou"], ["box_iou", "zeta", "epsilon"]])
+def test_a_plane_needs_two_metrics(usual_run: Path, names: list[str]) -> None:
+    with pytest.raises(BenchError, match=r"report\.figures\.plane needs two metrics"):
+        _ = RunFolder.read(usual_run, {"figures": {"plane": names}}).options
