@@ -19,6 +19,12 @@ def _is_name(value: object) -> bool:
     return (isinstance(value, str) and value != "") or is_integer(value)
 
 
+def _is_folder_name(value: object) -> bool:
+    """It stays in its folder, and is short enough for every file system."""
+    text = str(value)
+    return _is_name(value) and text not in (".", "..") and not set(text) & set("/\\\0") and len(text.encode()) <= 200
+
+
 def _is_list_of_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
@@ -41,7 +47,8 @@ METHODS = Setting(_is_list_of_names, "a list of methods, as [grad_cam,cam]")
 METHOD = Setting(lambda value: isinstance(value, str), "a method of the run")
 SETTINGS = {
     "results": Setting(_is_name, "a folder"),
-    "run": Setting(_is_name, "the name of a folder"),
+    "experiment": Setting(_is_folder_name, "the name of a folder"),
+    "run": Setting(_is_folder_name, "the name of a folder"),
     "shard_size": _whole(1, "a number of images"),
     "data.root": Setting(lambda value: isinstance(value, str), "a folder"),
     "data.classes": Setting(lambda value: value is None or isinstance(value, str | list), "a list, a file or null"),

@@ -149,7 +149,7 @@ def test_a_definition_shows_on_tap(open_page: Any, usual_page: Path) -> None:
 def test_sections_stand_in_the_order_of_a_reader(open_page: Any, usual_page: Path) -> None:
     page = open_page(usual_page)
     names = page.locator(".page-section").evaluate_all("all => all.map((section) => section.id)")
-    assert names[:6] == ["findings", "overview", "charts", "gallery", "figures", "tables"]
+    assert names[:7] == ["findings", "overview", "charts", "judging", "gallery", "figures", "tables"]
 
 
 @pytest.mark.parametrize("name", ["gallery", "tables"])
