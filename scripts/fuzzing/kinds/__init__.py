@@ -1,0 +1,10 @@
+"""The kinds of damaged input, by name; one file each."""
+
+from __future__ import annotations
+
+from ..case import Kind
+from . import baselines
+
+KINDS: dict[str, Kind] = {
+    "baselines": baselines.KIND,
+}
