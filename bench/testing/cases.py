@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from axiom_bench.cutting.cut_model import trace
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.embedded.planted.shapley import channel_shapley
+from axiom_bench.testing.other_device import OtherDevice
 
 CLASSES = 3
 TRACE_TENSORS = ("images", "other_images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
@@ -107,10 +108,14 @@ class Case:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(self.rows, 3, *self.size, generator=generator, dtype=torch.float64).to(self.dtype)
 
-    def trace(self, model: nn.Module | None = None) -> Trace:
-        """The trace of the images, with other images; row i explains class i modulo 3."""
-        alone = trace(model or self.model(), self.layer, self.images(), torch.arange(self.rows) % CLASSES)
-        return replace(alone, other_images=self.other_images())
+    def trace(self, model: nn.Module | None = None, device: OtherDevice | None = None) -> Trace:
+        """The trace of the images, with other images; row i explains class i modulo 3. device: which holds them and
+        the model; None: the CPU."""
+        model = model or self.model()
+        images, others, targets = self.images(), self.other_images(), torch.arange(self.rows) % CLASSES
+        if device is not None:
+            device.put(*model.parameters(), *model.buffers(), images, others, targets)
+        return replace(trace(model, self.layer, images, targets), other_images=others)
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}

@@ -19,6 +19,7 @@ from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map, heatmap
 from axiom_bench.testing.cases import CASES, TRACE_TENSORS, Case, model_state
+from axiom_bench.testing.other_device import OtherDevice
 from axiom_bench.testing.suite import run_checks
 
 RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
@@ -48,6 +49,13 @@ def dtype_follows(method: Method, case: Case) -> None:
 def is_detached(method: Method, case: Case) -> None:
     """The result needs no gradient: it would keep its autograd graph in memory."""
     assert not _values(method(case.trace())).requires_grad
+
+
+def follows_the_device(method: Method, case: Case) -> None:
+    """All that is computed stays on the trace's device, as a GPU demands it; see OtherDevice."""
+    with OtherDevice() as device:
+        answer = _values(method(case.trace(device=device)))
+    assert device.holds(answer), "the result is on the CPU"
 
 
 def leaves_trace_alone(method: Method, case: Case) -> None:
@@ -215,6 +223,7 @@ CHECKS: tuple[Callable[[Method, Case], None], ...] = (
     works_without_autograd,
     score_scale_claim_holds,
     needs_drops_claim_holds,
+    follows_the_device,
 )
 
 

@@ -25,6 +25,7 @@ from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, Method
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, model_state
+from axiom_bench.testing.other_device import OtherDevice
 from axiom_bench.testing.suite import run_checks
 
 Metric = Callable[..., Any]
@@ -70,7 +71,7 @@ class MetricCase:
 def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
     """Of an image (3, H', W') an object of class `target`, one of another class, a mark that changes nothing, and the
     ground: blank without it, or inverted."""
-    first, second, mark = torch.zeros(3, *image.shape[1:], dtype=torch.bool)
+    first, second, mark = torch.zeros(3, *image.shape[1:], dtype=torch.bool, device=image.device)
     first[3:11, 2:7], second[1:9, 8:12], mark[:2, :2] = True, True, True
     ground = ~(first | second | mark)
     grounds = torch.stack([image.masked_fill(ground, 0), torch.where(ground, -image, image)])
@@ -176,6 +177,12 @@ def works_without_autograd(metric: Plugin, case: MetricCase) -> None:
         _assert_close(actual, expected, **CLOSE)
 
 
+def follows_the_device(metric: Plugin, case: MetricCase) -> None:
+    """All that is computed of the model's tensors stays on their device, as a GPU demands it; see OtherDevice."""
+    with OtherDevice() as device:
+        measure(metric, case.explain(case.case.trace(device=device)), True)
+
+
 def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
     """A map in float16 or bfloat16 has the values of the same map in float32."""
     explanation = case.explanation()
@@ -220,6 +227,7 @@ CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (
     leaves_explanation_alone,
     leaves_model_alone,
     works_without_autograd,
+    follows_the_device,
     takes_half_precision_maps,
     broken_row_changes_no_other,
     takes_missing_annotations,

@@ -46,6 +46,8 @@ def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor
     among torch's threads.
     """
     threads = min(len(images), torch.get_num_threads() if images.device.type == "cpu" else 1)
+    if threads == 1:
+        return _impute_chunk(images, hole, tolerance)
     with one_thread(), ThreadPoolExecutor(threads) as pool:
         chunks = pool.map(_impute_chunk, images.chunk(threads), hole.chunk(threads), repeat(tolerance))
         return torch.cat(list(chunks))

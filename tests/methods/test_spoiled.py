@@ -67,14 +67,15 @@ class TellingCase(Case):
 class PartsCase(Case):
     """Images of two objects and a ground, each with versions that have the mean colour in the place of a part."""
 
-    def trace(self, model=None) -> Trace:
-        return replace(super().trace(model), interventions=tuple(map(parts_of, self.images())))
+    def trace(self, model=None, device=None) -> Trace:
+        trace = super().trace(model, device)
+        return replace(trace, interventions=tuple(map(parts_of, trace.images)))
 
 
 def parts_of(image: Tensor) -> tuple[Part, ...]:
     """The upper left quarter, the lower half, and the rest with two versions."""
     height, width = image.shape[-2:]
-    first, second = (torch.zeros(height, width, dtype=torch.bool) for _ in range(2))
+    first, second = (torch.zeros(height, width, dtype=torch.bool, device=image.device) for _ in range(2))
     first[: height // 2, : width // 2] = True
     second[height // 2 :] = True
     ground = ~(first | second)

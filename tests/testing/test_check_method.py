@@ -42,6 +42,14 @@ def with_a_graph(trace):
     return (trace.gradients.clone().requires_grad_()) * 2
 
 
+def on_the_default_device(trace):
+    return trace.gradients * torch.ones(trace.gradients.shape[1], 1, 1)
+
+
+def answered_on_the_cpu(trace):
+    return trace.gradients.cpu()
+
+
 def overwrites_gradients(trace):
     return trace.gradients.relu_()
 
@@ -76,7 +84,7 @@ def by_row_number(trace):
 
 
 def by_channel_number(trace):
-    return trace.gradients * torch.arange(trace.gradients.shape[1])[:, None, None]
+    return trace.gradients * torch.arange(trace.gradients.shape[1], device=trace.gradients.device)[:, None, None]
 
 
 def normalised_over_channels(trace):
@@ -115,6 +123,8 @@ BROKEN = [
     ("shape_is_declared", map_without_batch),
     ("dtype_follows", always_float32),
     ("is_detached", with_a_graph),
+    ("follows_the_device", on_the_default_device),
+    ("follows_the_device", answered_on_the_cpu),
     ("leaves_trace_alone", overwrites_gradients),
     ("leaves_trace_alone", overwrites_and_restores),
     ("leaves_model_alone", overwrites_the_model),

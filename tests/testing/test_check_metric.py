@@ -70,6 +70,10 @@ def gradient_of_the_images(explanation):
     return torch.autograd.grad(explanation.trace.forward(images).sum(), images)[0].abs().sum((1, 2, 3))
 
 
+def on_the_default_device(explanation):
+    return explanation.heatmap.mean((1, 2)) * torch.ones(len(explanation))
+
+
 def summed_in_half_precision(explanation):
     return explanation.heatmap.sum((1, 2)).double()
 
@@ -90,6 +94,7 @@ BROKEN = [
     ("leaves_explanation_alone", overwrites_and_restores),
     ("leaves_model_alone", overwrites_the_model),
     ("works_without_autograd", gradient_of_the_images),
+    ("follows_the_device", on_the_default_device),
     ("takes_half_precision_maps", summed_in_half_precision),
     ("broken_row_changes_no_other", relative_to_the_batch),
     ("takes_missing_annotations", needs_boxes),

@@ -1,0 +1,156 @@
+"""A stand-in for a GPU: tensors on the CPU of which some count as being on another device.
+
+On a machine without a GPU nothing fails where a tensor of the default device meets one of the model's. Inside of
+`OtherDevice` such a meeting raises, as it would there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+OTHER = torch.device("cpu:0")  # the name of the other device: not equal to "cpu", and the same place to torch
+DEVICE_OF = torch.Tensor.device.__get__
+READS = (torch.Tensor.numpy, torch.Tensor.__array__)
+MAY_MIX = ("aten::copy_", "aten::_to_copy", "aten::index", "aten::index_put", "aten::index_put_")  # as torch allows
+
+
+class MixedDevices(AssertionError):
+    """What torch refuses on a GPU: tensors of two devices in one operation, or NumPy on a tensor of the GPU."""
+
+
+class OtherDevice:
+    """While it is entered, `put` tensors, and all that is computed from them, are on the other device; everything else
+    is on the CPU. An operation on tensors of both, other than numbers and indices, raises MixedDevices, and so does
+    handing a tensor of the other device to NumPy. In other threads nothing is refused.
+
+    What `.to(...)` and a factory with `device=...` return is on the other device, what `.cpu()` returns is not.
+    """
+
+    def __init__(self) -> None:
+        self._storages: set[StorageWeakRef] = set()
+        self.inside = False  # a call on its tensors, which makes further ones where these are
+        self._stack = ExitStack()
+
+    def __enter__(self) -> OtherDevice:
+        self._stack.enter_context(_Calls(self))
+        self._stack.enter_context(_Operations(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def put(self, *tensors: Tensor) -> None:
+        """These tensors, and what shares their memory, are on the other device from now on."""
+        self._storages.update(StorageWeakRef(tensor.untyped_storage()) for tensor in tensors)
+
+    def take(self, tensor: Tensor) -> None:
+        """This tensor is on the CPU from now on."""
+        self._storages.discard(StorageWeakRef(tensor.untyped_storage()))
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether a tensor is on the other device."""
+        return StorageWeakRef(tensor.untyped_storage()) in self._storages
+
+
+class _Calls(TorchFunctionMode):
+    """Moves between the devices, which don't reach torch's operations where both are the CPU."""
+
+    def __init__(self, device: OtherDevice) -> None:
+        super().__init__()
+        self._device = device
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func == DEVICE_OF and self._device.holds(args[0]):
+            return OTHER
+        if func in READS and self._device.holds(args[0]):
+            raise MixedDevices("A tensor of the other device is handed to NumPy; call .cpu() first.")
+        result = self._called(func, args, kwargs)
+        return self._moved(result, self._destination(func, args, kwargs)) if isinstance(result, Tensor) else result
+
+    def _destination(
+        self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> torch.device | None:
+        """The device that a call names, itself or by a tensor; None where it names none."""
+        if func == torch.Tensor.cpu:
+            return torch.device("cpu")
+        if func == torch.Tensor.to:
+            named = [argument for argument in (*args[1:], *kwargs.values()) if not isinstance(argument, torch.dtype)]
+        else:
+            named = [kwargs.get("device")]
+        for argument in named:
+            if isinstance(argument, Tensor):
+                return OTHER if self._device.holds(argument) else torch.device("cpu")
+            if isinstance(argument, str | torch.device):
+                return torch.device(argument)
+        return None
+
+    def _moved(self, result: Tensor, destination: torch.device | None) -> Tensor:
+        is_other = destination == OTHER
+        if destination is None or is_other == self._device.holds(result):
+            return result
+        copy = result.clone()
+        (self._device.put if is_other else self._device.take)(copy)
+        return copy
+
+    def _called(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        outer = self._device.inside
+        self._device.inside = outer or any(map(self._device.holds, _tensors((args, kwargs))))
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self._device.inside = outer
+
+
+class _Operations(TorchDispatchMode):
+    """Refuses operations on tensors of both devices, and marks what is computed on the other one."""
+
+    def __init__(self, device: OtherDevice) -> None:
+        super().__init__()
+        self._device = device
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors = list(_tensors((args, kwargs)))
+        held = [self._device.holds(tensor) for tensor in tensors]
+        name = func._schema.name
+        if name in MAY_MIX:
+            of_result = bool(held and held[0])
+        else:
+            of_result = any(held) if held else self._device.inside
+            foreign = [tensor for tensor, is_held in zip(tensors, held, strict=True) if not is_held and tensor.dim()]
+            if of_result and foreign:
+                shapes = ", ".join(str(tuple(tensor.shape)) for tensor in foreign)
+                raise MixedDevices(f"{name} meets tensors of the other device and of the CPU, the latter of {shapes}.")
+        result = func(*args, **kwargs)
+        if of_result:
+            self._device.put(*_tensors(result))
+        return result
+
+
+def _tensors(tree: Any) -> Iterable[Tensor]:
+    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))

@@ -1,0 +1,81 @@
+"""The stand-in for a GPU lets through what a GPU lets through, and refuses what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from axiom_bench.testing.other_device import MixedDevices, OtherDevice
+
+
+@pytest.fixture
+def device():
+    with OtherDevice() as device:
+        yield device
+
+
+@pytest.fixture
+def maps(device):
+    maps = torch.arange(24.0).view(2, 3, 4)
+    device.put(maps)
+    return maps
+
+
+ALLOWED = {
+    "a number": lambda maps: maps * 2 + torch.tensor(3.0),
+    "a factory on the device": lambda maps: maps + torch.ones(3, 4, device=maps.device),
+    "new_ones": lambda maps: maps + maps.new_ones(3, 4),
+    "like": lambda maps: maps + torch.ones_like(maps),
+    "moved to the device": lambda maps: maps + torch.ones(3, 4).to(maps.device),
+    "moved to a tensor's": lambda maps: maps + torch.ones(3, 4).to(maps),
+    "a view": lambda maps: maps[0].T + 1,
+    "indices of the CPU": lambda maps: maps[torch.tensor([1, 0])],
+    "a quantile, which torch computes with tensors of its own": lambda maps: maps.flatten(1).quantile(0.3, dim=1),
+    "copied there": lambda maps: torch.zeros(2, 3, 4, device=maps.device).copy_(torch.ones(2, 3, 4)),
+    "to another type": lambda maps: maps.to(torch.float64) + maps.double(),
+    "a gradient": lambda maps: torch.autograd.grad((w := maps.clone().requires_grad_()).relu().sum(), w)[0],
+}
+
+
+@pytest.mark.parametrize("call", ALLOWED.values(), ids=ALLOWED)
+def test_allowed(device, maps, call):
+    assert device.holds(call(maps))
+
+
+REFUSED = {
+    "a factory": lambda maps: maps + torch.ones(3, 4),
+    "behind a view": lambda maps: maps[0] + torch.ones(3, 4)[1],
+    "after .cpu()": lambda maps: maps + maps.cpu(),
+    "after .to('cpu')": lambda maps: maps + maps.to("cpu", torch.float64),
+    "moved to a tensor of the CPU": lambda maps: maps + maps.to(torch.ones(1)),
+    "joined": lambda maps: torch.cat([maps, torch.zeros(1, 3, 4)]),
+    "from NumPy": lambda maps: maps * torch.from_numpy(maps.cpu().numpy()),
+    "to NumPy": lambda maps: maps.numpy(),
+    "a mask": lambda maps: maps.masked_fill(torch.zeros(3, 4, dtype=torch.bool), 0),
+    "in place": lambda maps: maps.add_(torch.ones(4)),
+}
+
+
+@pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED)
+def test_refused(maps, call):
+    with pytest.raises(MixedDevices):
+        call(maps)
+
+
+def test_devices_compare_as_they_are(device, maps):
+    assert maps.device == maps.relu().device == torch.ones(1).to(maps).device
+    assert maps.device != torch.ones(1).device
+    assert maps.device != maps.cpu().device
+
+
+def test_memory_used_again_is_of_no_device(device):
+    for _ in range(100):
+        device.put(torch.zeros(1000))
+    assert not any(device.holds(torch.zeros(1000)) for _ in range(100))
+
+
+def test_nothing_is_refused_outside(maps):
+    inside = OtherDevice()
+    with inside:
+        inside.put(maps)
+    assert (maps + torch.ones(3, 4)).shape == maps.shape
