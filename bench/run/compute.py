@@ -8,6 +8,7 @@ from pathlib import Path
 
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.cut_model import CutModel, cut
+from axiom_bench.cutting.halving import by_halves
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
@@ -53,7 +54,11 @@ def decided(job: Job, cut_model: CutModel) -> Job:
     first = next((batch for batch in rows(job, job.indices, required(job.methods)) if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
         return job
-    return replace(job, methods=tuple(with_score_scale(job.methods, traced(cut_model, first))))
+
+    def methods(part: Batch, _: int) -> list[Plugin]:
+        return with_score_scale(job.methods, traced(cut_model, part))
+
+    return replace(job, methods=tuple(next(by_halves(first, len(first), cut_model.limits, methods))))
 
 
 def tasks(facts: Facts) -> tuple[Task, ...]:
