@@ -116,7 +116,7 @@ def constants(job: Job) -> dict[str, str]:
 def first_row(job: Job) -> Batch | None:
     """The first row of an image that can be read; None where there is none."""
     extras = required((*job.methods, *job.metrics))
-    loaded = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, 0, extras)
+    loaded = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, job.one_worker, extras)
     batch = next((batch for batch in loaded if isinstance(batch, Batch)), None)
     return None if batch is None else usable(job, batch)
 

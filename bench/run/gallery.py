@@ -66,8 +66,7 @@ def spread(indices: Sequence[int], count: int | None) -> tuple[int, ...]:
 
 def pictured(job: Job, cut_model: CutModel, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """A row of SCHEMA for each image and explained class; images that can't be read have none."""
-    in_process = replace(job, workers=0)  # few images: processes would take longer to start
-    for batch in rows(in_process, indices, required(job.methods)):
+    for batch in rows(replace(job, workers=job.one_worker), indices, required(job.methods)):
         if isinstance(batch, Batch):
 
             def entries(part: Batch, _: int) -> list[dict[str, Any]]:

@@ -74,6 +74,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
+        is_new = message not in self.messages
         self.messages[message] = None
-        if self.console is not None:
+        if self.console is not None and is_new:
             self.console.print(message, highlight=False, soft_wrap=True, markup=False)

@@ -73,7 +73,7 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     spread = job.indices[:: max(1, len(job.indices) // count)]
     each_once = tuple(dict.fromkeys((*spread, *job.indices)))
     extras = required(job.methods)
-    readable = batches(job.data, each_once, job.model.preprocessing, job.target, count, 0, extras)
+    readable = batches(job.data, each_once, job.model.preprocessing, job.target, count, job.one_worker, extras)
     batch = next((batch for batch in readable if isinstance(batch, Batch)), None)
     return None if batch is None else usable(job, batch)
 
