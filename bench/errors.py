@@ -11,6 +11,19 @@ NUM_EXAMPLES = 12
 MAX_NAME_LENGTH = 100  # characters of a name in an error message
 
 
+# What torch says where an allocation fails: on a GPU (torch.OutOfMemoryError), in cuBLAS and cuDNN, on a CPU, in C++.
+NO_MEMORY = (
+    "out of memory",
+    "ALLOC_FAILED",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not execute a primitive",
+    "could not create a memory",
+)
+
+
 class BenchError(Exception):
     """One clear sentence: what is wrong, and how to correct it."""
 
@@ -32,6 +45,19 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
     if len(names) > MAX_LISTED:
         return BenchError(f"{message}; there are {len(names)}: {', '.join(names[:NUM_EXAMPLES])}, ...")
     return BenchError(f"{message}; there are: {', '.join(names)}.")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: the same computation on less may succeed.
+
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB.")), is_out_of_memory(KeyError("a"))
+    (True, False)
+    """
+    if isinstance(error, BenchError):
+        return False
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in NO_MEMORY)
+    )
 
 
 def type_name(value: object) -> str:

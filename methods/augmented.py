@@ -10,7 +10,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.shared.wrapping import heatmap_of
@@ -56,9 +56,9 @@ def _copy(trace: Trace, scale: float, flip: bool) -> Trace:
     images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
     try:
         return trace.again(images=images)
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError, AssertionError) as error:  # a layer that can't take this shape
+        if is_out_of_memory(error):
+            raise
         raise BenchError(
             f"The network doesn't take images of {size[0]} x {size[1]} pixels ({str(error).partition(chr(10))[0]}); "
             "augment with scales=[1]."

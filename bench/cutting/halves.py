@@ -18,7 +18,7 @@ from axiom_bench.cutting.scores import Chain, ScoredNetwork, scores_of
 from axiom_bench.cutting.sides import SideKind, kinds_of
 from axiom_bench.cutting.split import CannotSplit, split
 from axiom_bench.cutting.tokens import AnyReshape, layout
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ def _weighted_gradient(parts: Parts, image: Tensor) -> Tensor:
         try:
             scores = parts.head(activations, sides)
         except Exception as error:  # a user's function on the entries alone of what the network returns
+            if is_out_of_memory(error):
+                raise
             raise CannotSplit(f"the head's graph fails: {error}") from error
         weighted = (scores * torch.arange(1, scores.shape[1] + 1).to(scores)).sum()
         gradient = torch.autograd.grad(weighted, activations, allow_unused=True)[0] if weighted.requires_grad else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from axiom_bench.errors import BenchError, type_name
+from axiom_bench.errors import BenchError, is_out_of_memory, type_name
 
 ScoreFunction = Callable[[Any], Tensor]  # what the network returns for B images -> (B, n)
 KEYS = ("logits", "out")  # of the hub's classification networks, and of torchvision's segmentation networks
@@ -152,6 +152,8 @@ def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Te
     except BenchError:
         raise
     except Exception as error:  # a user's code may raise anything
+        if is_out_of_memory(error):
+            raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise BenchError(f"The output function {name} fails on what {network} returns ({reason}).") from error
     if not isinstance(scores, Tensor) or scores.ndim not in (1, 2) or len(scores) != 1 or not scores.numel():

@@ -14,6 +14,7 @@ from axiom_bench.cutting.ablation.linear_head import linear_head_weight
 from axiom_bench.cutting.ablation.reading import read_head
 from axiom_bench.cutting.counting import Passes, count_backward
 from axiom_bench.cutting.halves import Halves, halves_of
+from axiom_bench.cutting.halving import Limits
 from axiom_bench.cutting.max_pool import pool_by_views
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.precision import arithmetic, check_precision
@@ -43,7 +44,7 @@ class SplitModel:
         self.layer = _checked_layer(model, layer)
         self.precision = check_precision(precision)
         self.head_precision = check_precision(head_precision)
-        self.ablation_memory = ablation_memory
+        self.limits = Limits(ablation_memory)
         self.reshape = check_reshape(reshape)
         self.output = check_output(output)
         self.model = pool_by_views(shared_copy(model))
@@ -58,6 +59,11 @@ class SplitModel:
         output, precision = self.output.name, self.precision
         place = f"{type(self.model).__name__} at {self.layer!r}"
         return f"{type(self).__name__}({place}, output {output!r}, precision {precision!r}, {self.device})"
+
+    @property
+    def ablation_memory(self) -> int:
+        """Bytes that ablations and extra passes may take beside the trace."""
+        return self.limits.memory
 
     @property
     def device(self) -> torch.device:
@@ -177,7 +183,8 @@ class SplitModel:
         return self._head_graph
 
     def on(self, model: nn.Module) -> Self:
-        """Another model cut at the same layer with the same settings; both count in the same `passes`."""
+        """Another model cut at the same layer with the same settings; both count in the same `passes`, in the same
+        `limits`."""
         return self._like(model, self.layer)
 
     def at(self, layer: str) -> Self:
@@ -201,7 +208,7 @@ class SplitModel:
     def _like(self, model: nn.Module, layer: str) -> Self:
         settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
         other = type(self)(model, layer, *settings)
-        other.passes = self.passes
+        other.passes, other.limits = self.passes, self.limits
         return other
 
     def _network_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:

@@ -95,9 +95,15 @@ class Batch:
         targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
         return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
 
+    def __getitem__(self, rows: slice) -> Batch:
+        return self._at(torch.arange(len(self))[rows])
+
     def repeated(self, size: int) -> Batch:
         """The batch with its last row repeated up to `size` rows."""
-        index = torch.arange(max(size, len(self))).clamp(max=len(self) - 1)
+        return self._at(torch.arange(max(size, len(self))).clamp(max=len(self) - 1))
+
+    def _at(self, index: Tensor) -> Batch:
+        """The rows of these numbers."""
 
         def rows(field: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(field[row] for row in index.tolist()) if field else ()

@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from axiom_bench.cutting.interventions import Parts
 from axiom_bench.data.base import BadImage, DataSet
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.extras import Extras
 from axiom_bench.data.preprocessing import Preprocessing, transforms
+from axiom_bench.data.workers import Readable, chunks
 from axiom_bench.errors import BenchError, unknown
 
 TARGET_RULES = ("label", "predicted", "each_label")
-CHUNK = 16  # images that travel together from a worker: shared memory holds a few chunks for each worker
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +81,8 @@ def batches(
 
     target_rule: "label", one row an image; "predicted", the same with `targets` None; "each_label", one row per image
     and class present after the crop, classes ascending. An image without any such class is yielded as a BadImage of
-    status "no_annotation". Rows don't depend on `workers` (0: this process). A batch holds images of one size.
+    status "no_annotation", one that kills the process that reads it as one of status "bad_image". Rows don't depend on
+    `workers` (0: this process, which nothing protects). A batch holds images of one size.
     extras: what is read beside the images, "interventions" and "other_images"; see Batch.
     """
     if target_rule not in TARGET_RULES:
@@ -92,8 +92,8 @@ def batches(
     return _batches(_loader(_Images(dataset, indices, preprocessing, target_rule, extras), workers), batch_size)
 
 
-class _Images(Dataset[Item]):
-    """Picklable, so that workers may be forked or spawned."""
+class _Images(Readable):
+    """Each image with its targets, annotation and extras, or the BadImage that it is."""
 
     def __init__(
         self,
@@ -104,12 +104,18 @@ class _Images(Dataset[Item]):
         extras: Collection[str] = (),
     ) -> None:
         self.dataset, self.indices, self.preprocessing, self.rule = dataset, tuple(indices), preprocessing, rule
-        self.extras = frozenset(extras)
+        self.extras, self.deadly = frozenset(extras), {}
 
     def __len__(self) -> int:
         return len(self.indices)
 
+    def name(self, place: int) -> str:
+        """The image's id."""
+        return self.dataset.ids[self.indices[place]]
+
     def __getitem__(self, place: int) -> Item:
+        if place in self.deadly:
+            return None, BadImage(self.name(place), self.deadly[place])
         try:
             sample = self.dataset.read(self.indices[place])
             image, annotation = self.preprocessing(sample)
@@ -131,9 +137,9 @@ def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]
 
 
 def _loader(images: _Images, workers: int) -> Iterable[tuple[Sequence[Tensor], Sequence[Item]]]:
-    """torch's DataLoader keeps the order, and sets each worker to one thread."""
+    """Chunks in order; torch sets each worker to one thread."""
     transforms()  # imported here, not in each worker anew
-    return DataLoader(images, batch_size=CHUNK, num_workers=workers, collate_fn=_pack)
+    return chunks(images, workers, _pack)
 
 
 def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
@@ -147,9 +153,9 @@ def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
     return [torch.stack(run) for run in runs], [(None, prepared) for _, prepared in items]
 
 
-def _batches(chunks: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_size: int) -> Iterator[Batch | BadImage]:
+def _batches(loaded: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_size: int) -> Iterator[Batch | BadImage]:
     rows: list[Row] = []
-    for stacks, items in chunks:
+    for stacks, items in loaded:
         images = (image for stack in stacks for image in stack)
         for _, prepared in items:
             if isinstance(prepared, BadImage):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
 from axiom_bench.cutting.cut_model import cut
+from axiom_bench.cutting.halving import by_halves
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.data.batch import Batch
@@ -48,9 +49,15 @@ def evaluate(
     cut_model = cut(model, layer, reshape=reshape, output=output)
     parts: list[Columns] = []
     for batch in _as_batches(batches):
-        trace = trace_of_batch(cut_model, batch)
-        method_plugins = with_score_scale(method_plugins, trace)
-        parts += rows_of(trace, batch, method_plugins, metric_plugins)
+
+        def columns(part: Batch, _: int) -> list[Columns]:
+            nonlocal method_plugins
+            trace = trace_of_batch(cut_model, part)
+            method_plugins = with_score_scale(method_plugins, trace)
+            return list(rows_of(trace, part, method_plugins, metric_plugins))
+
+        for of_part in by_halves(batch, len(batch), cut_model.limits, columns):
+            parts += of_part
     rows = [*filter(holds_values, parts), *_of_whole_set(metric_plugins, parts)]
     facts = {"experiment": "-", "model": cut_model.output.name_of(type(model).__name__), "layer": layer, "data": "-"}
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]

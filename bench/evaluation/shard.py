@@ -13,6 +13,7 @@ import numpy as np
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.halving import by_halves
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.loop import rows_of, trace_of_batch
@@ -49,18 +50,30 @@ def shard_rows(
 ) -> Iterator[Columns]:
     """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
 
-    batch_rows: the number of rows that every batch is padded to. A bad image has a row with its status for each value.
+    batch_rows: the number of rows that every batch is padded to, unless that many don't fit into memory (see
+    cutting.halving). A bad image has a row with its status for each value.
     """
     for batch in batches:
         if not isinstance(batch, Batch):
             for request in requests:
                 yield from (bad_rows(batch, name, request.metrics) for name in request.method_names)
             continue
-        full = padded(batch, batch_rows)
-        trace = replace(traced(cut_model, full), num_padding=len(full) - len(batch))
-        for request in requests:
-            for part in rows_of(trace, full, request.methods, request.metrics, normalise):
-                yield trimmed(part, len(full), len(batch))
+
+        def columns(part: Batch, rows: int) -> list[Columns]:
+            return list(_rows_of_batch(cut_model, part, requests, rows, normalise))
+
+        for parts in by_halves(batch, batch_rows, cut_model.limits, columns):
+            yield from parts
+
+
+def _rows_of_batch(
+    cut_model: CutModel, batch: Batch, requests: Sequence[Request], batch_rows: int, normalise: str
+) -> Iterator[Columns]:
+    full = padded(batch, batch_rows)
+    trace = replace(traced(cut_model, full), num_padding=len(full) - len(batch))
+    for request in requests:
+        for part in rows_of(trace, full, request.methods, request.metrics, normalise):
+            yield trimmed(part, len(full), len(batch))
 
 
 def traced(cut_model: CutModel, batch: Batch) -> Trace:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.cut_model import CutModel, cut
+from axiom_bench.cutting.halving import by_halves
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
@@ -53,7 +54,11 @@ def decided(job: Job, cut_model: CutModel) -> Job:
     first = next((batch for batch in rows(job, job.indices, required(job.methods)) if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
         return job
-    return replace(job, methods=tuple(with_score_scale(job.methods, traced(cut_model, first))))
+
+    def methods(part: Batch, _: int) -> list[Plugin]:
+        return with_score_scale(job.methods, traced(cut_model, part))
+
+    return replace(job, methods=tuple(next(by_halves(first, len(first), cut_model.limits, methods))))
 
 
 def tasks(facts: Facts) -> tuple[Task, ...]:
@@ -111,7 +116,7 @@ def constants(job: Job) -> dict[str, str]:
 def first_row(job: Job) -> Batch | None:
     """The first row of an image that can be read; None where there is none."""
     extras = required((*job.methods, *job.metrics))
-    loaded = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, 0, extras)
+    loaded = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, job.one_worker, extras)
     batch = next((batch for batch in loaded if isinstance(batch, Batch)), None)
     return None if batch is None else usable(job, batch)
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.records import claims, running
 from axiom_bench.run import (
     compute,
@@ -46,6 +46,9 @@ def execute(config: DictConfig) -> Outcome:
     except OmegaConfBaseException as error:
         return Outcome(name, {}, failure=Failure(name, str(error).split("\n")[0], mendable=True))
     except Exception as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
+        if is_out_of_memory(error):  # where no pass is to be halved, as in moving a network to its device
+            sentence = f"Out of memory ({str(error).strip().partition(chr(10))[0]}); free some, or use another machine."
+            return Outcome(name, {}, failure=Failure(name, sentence, mendable=True))
         plugin_notes = getattr(error, "__notes__", [])  # which plug-in raised it: the user can mend that
         message = ", ".join([f"{type(error).__name__}: {error}", *plugin_notes])
         return Outcome(name, {}, failure=Failure(name, message, bool(plugin_notes), trace=traceback.format_exc()))

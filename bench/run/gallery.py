@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.halving import by_halves
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.loop import trace_of_batch
 from axiom_bench.evaluation.plugins import required
@@ -64,10 +66,13 @@ def spread(indices: Sequence[int], count: int | None) -> tuple[int, ...]:
 
 def pictured(job: Job, cut_model: CutModel, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """A row of SCHEMA for each image and explained class; images that can't be read have none."""
-    in_process = replace(job, workers=0)  # few images: processes would take longer to start
-    for batch in rows(in_process, indices, required(job.methods)):
+    for batch in rows(replace(job, workers=job.one_worker), indices, required(job.methods)):
         if isinstance(batch, Batch):
-            yield from _of_batch(job, cut_model, batch)
+
+            def entries(part: Batch, _: int) -> list[dict[str, Any]]:
+                return list(_of_batch(job, cut_model, part))
+
+            yield from chain.from_iterable(by_halves(batch, len(batch), cut_model.limits, entries))
 
 
 def _of_batch(job: Job, cut_model: CutModel, batch: Batch) -> Iterator[dict[str, Any]]:

@@ -86,6 +86,11 @@ class Job:
             )
 
     @property
+    def one_worker(self) -> int:
+        """The processes that read a few images: one, since a decoder may end it, where the job has any."""
+        return min(self.workers, 1)
+
+    @property
     def shares_classes(self) -> bool:
         """Whether a class index means the same to data and model, as far as their number of classes tells.
 

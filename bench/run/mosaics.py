@@ -9,7 +9,7 @@ from pathlib import Path
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.mosaic import MosaicImages, Mosaics
 from axiom_bench.data.mosaic_layout import Candidate
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.run import compute
 from axiom_bench.run.job import Job
 from axiom_bench.run.predictions import Prediction, predictions
@@ -119,6 +119,8 @@ def _cut(job: Job, mosaics: Mosaics) -> CutModel:
     try:
         cut_model.trace(batch.images, batch.targets)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         height, width = batch.images.shape[-2:]
         reason = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
         fit = "set data.cell=fit" if mosaics.images.cell == "full" else "choose another model"

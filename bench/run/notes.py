@@ -1,4 +1,4 @@
-"""Warnings about a job's methods and annotations, collected while it runs and printed once at its end."""
+"""Warnings about a job's methods, annotations and machine, collected while it runs and listed at its end."""
 
 from __future__ import annotations
 
@@ -8,39 +8,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from rich.console import Console
+
 from axiom_bench.evaluation.left_out import MethodLeftOut, MethodNotTimed
 
 DATA = logging.getLogger("axiom_bench.data")
+MACHINE = logging.getLogger("axiom_bench.machine")
 
 
 @dataclass
 class Notes:
-    """left_out: sentences about methods. problems: about annotations, one for each image."""
+    """left_out: sentences about methods. problems: about annotations, one for each image. machine: about memory that
+    ran out and processes that died, which are printed at once too."""
 
     left_out: dict[str, None] = field(default_factory=dict)
     problems: dict[str, None] = field(default_factory=dict)
+    machine: dict[str, None] = field(default_factory=dict)
 
     def lines(self) -> tuple[str, ...]:
         """Each sentence once; of the annotations' problems the count and the first."""
         first = next(iter(self.problems), None)
         count = f"{len(self.problems)} images have annotations that can't be used, the first: {first}"
-        return (*self.left_out, *([count] if first else []))
+        return (*self.left_out, *([count] if first else []), *self.machine)
 
 
 @contextmanager
 def collected() -> Iterator[Notes]:
     """Collects the notes of the code inside; other warnings are issued again when it ends."""
-    notes, handler = Notes(), _Handler()
-    DATA.addHandler(handler)
-    propagate, DATA.propagate = DATA.propagate, False
+    notes = Notes()
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with (
+            _handled(DATA, notes.problems),
+            _handled(MACHINE, notes.machine, Console()),
+            warnings.catch_warnings(record=True) as caught,
+        ):
             warnings.simplefilter("always", UserWarning)
             yield notes
     finally:
-        DATA.removeHandler(handler)
-        DATA.propagate = propagate
-        notes.problems.update(dict.fromkeys(handler.messages))
         for warning in caught:
             if issubclass(warning.category, MethodLeftOut):
                 notes.left_out[str(warning.message)] = None
@@ -48,12 +52,29 @@ def collected() -> Iterator[Notes]:
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
+@contextmanager
+def _handled(log: logging.Logger, messages: dict[str, None], console: Console | None = None) -> Iterator[None]:
+    """Keeps what is logged inside, and prints it where there is a console, instead of what logging would do."""
+    handler = _Handler(messages, console)
+    log.addHandler(handler)
+    propagate, log.propagate = log.propagate, False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate
+
+
 class _Handler(logging.Handler):
     """Keeps messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, messages: dict[str, None], console: Console | None) -> None:
         super().__init__(logging.WARNING)
-        self.messages: list[str] = []
+        self.messages, self.console = messages, console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        message = record.getMessage()
+        is_new = message not in self.messages
+        self.messages[message] = None
+        if self.console is not None and is_new:
+            self.console.print(message, highlight=False, soft_wrap=True, markup=False)

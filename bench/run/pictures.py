@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.halving import by_halves
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
@@ -26,6 +28,12 @@ from axiom_bench.records import files
 from axiom_bench.run.compute import usable
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
+
+# Of the arrays that have an axis of rows.
+ROW_AXIS = {
+    **dict.fromkeys(("images", "image_ids", "class_names", "confidence"), 0),
+    **dict.fromkeys(("heatmaps", "perturbed", "confidence_perturbed"), 1),
+}
 
 
 def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
@@ -44,7 +52,9 @@ def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder:
         if batch is None:
             return ()
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays(job, cut_model, batch, metric))  # type: ignore[arg-type]
+        of_parts = partial(arrays, job, cut_model, metric)
+        parts = list(by_halves(batch, len(batch), cut_model.limits, lambda part, _: of_parts(part)))
+        np.savez_compressed(buffer, **_joined(parts))  # type: ignore[arg-type]
         files.write(folder / path, buffer.getvalue())
     return (path,)
 
@@ -63,12 +73,12 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     spread = job.indices[:: max(1, len(job.indices) // count)]
     each_once = tuple(dict.fromkeys((*spread, *job.indices)))
     extras = required(job.methods)
-    readable = batches(job.data, each_once, job.model.preprocessing, job.target, count, 0, extras)
+    readable = batches(job.data, each_once, job.model.preprocessing, job.target, count, job.one_worker, extras)
     batch = next((batch for batch in readable if isinstance(batch, Batch)), None)
     return None if batch is None else usable(job, batch)
 
 
-def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[str, np.ndarray]:
+def arrays(job: Job, cut_model: CutModel, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
     """The arrays of a file, of N rows and the M methods that apply.
 
     images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) uint8,
@@ -97,6 +107,14 @@ def arrays(job: Job, cut_model: CutModel, batch: Batch, metric: Plugin) -> dict[
         "confidence_of": np.array("probability" if trace.has_probability else "score"),
         "model": np.array(job.model.name),
         "layer": np.array(job.model.layer),
+    }
+
+
+def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of all rows, from those of some rows each."""
+    return {
+        name: np.concatenate([part[name] for part in parts], ROW_AXIS[name]) if name in ROW_AXIS else parts[0][name]
+        for name in parts[0]
     }
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
 
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.halving import by_halves
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.shard import padded, traced
@@ -58,12 +61,14 @@ def _of_shard(job: Job, cut_model: CutModel, shard: Shard) -> dict[str, Predicti
         if isinstance(batch, BadImage):
             made[batch.image_id] = UNREADABLE
         else:
-            made.update(zip(batch.image_ids, _of_batch(job, cut_model, batch), strict=True))
+            predict = partial(_of_batch, cut_model)
+            answers = by_halves(batch, job.batch_rows, cut_model.limits, predict)
+            made.update(zip(batch.image_ids, chain.from_iterable(answers), strict=True))
     return made
 
 
-def _of_batch(job: Job, cut_model: CutModel, batch: Batch) -> list[Prediction]:
-    trace = traced(cut_model, padded(batch, job.batch_rows))
+def _of_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[Prediction]:
+    trace = traced(cut_model, padded(batch, batch_rows))
     logits = trace.logits[: len(batch)]
     labels = logits.argmax(1)
     if not trace.has_probability:

@@ -15,7 +15,7 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.evaluation.shard import traced
 from axiom_bench.records import claims, holdings
 from axiom_bench.records.holdings import Holdings, Values
-from axiom_bench.run import compute, costs
+from axiom_bench.run import compute, costs, killed
 from axiom_bench.run.compute import Task, tasks
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
@@ -66,8 +66,10 @@ def _compute(
         _print(console, f"{job.name}: waiting for {count} shards that other processes compute")
 
     claimed = closing(claims.claimed(list(by_key), folder, waiting))
-    with progress(job.name, images, console) as advance, claimed as claimed_keys:
+    at_work = killed.at_work(job.name, job.batch_rows, cut_model.limits, folder)
+    with at_work as tell, progress(job.name, images, console) as advance, claimed as claimed_keys:
         for key in claimed_keys:
+            tell(key)
             task = by_key[key]
             still_missing = holdings.read(folder, {key}).missing(
                 key, task.wanted

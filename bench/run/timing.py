@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.halving import by_halves
+from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.loop import trace_of_batch
 from axiom_bench.evaluation.runtime import measure_runtime
 from axiom_bench.evaluation.shard import padded
@@ -29,8 +33,12 @@ def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder:
         batch = spread_rows(job, config["batch_size"])
         if batch is None:
             return ()
-        batch = padded(batch, config["batch_size"])
-        trace = trace_of_batch(cut_model, batch)
-        table = measure_runtime(trace, job.methods, repeats=config["repeats"])
+
+        def measured(part: Batch, rows: int) -> pd.DataFrame:
+            trace = trace_of_batch(cut_model, padded(part, rows))
+            return measure_runtime(trace, job.methods, repeats=config["repeats"])
+
+        # On fewer rows where memory asks for it: the table says how many.
+        table = next(by_halves(batch, config["batch_size"], cut_model.limits, measured))
         store.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
     return (path,)

@@ -19,7 +19,7 @@ from axiom_bench.cutting.reshaped import ReshapedParts
 from axiom_bench.cutting.scores import ScoredNetwork
 from axiom_bench.cutting.shared_copy import shared_copy
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, is_out_of_memory
 
 
 def missing(distribution: str, error: ImportError) -> BenchError:
@@ -87,6 +87,8 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
         except BenchError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise BenchError(f"{library} fails on this network ({type(error).__name__}: {error}).") from error
 
 

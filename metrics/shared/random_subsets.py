@@ -87,15 +87,17 @@ def pixels_at_random(count: int) -> Subset:
 def square_at_random(sides: Sequence[int]) -> Subset:
     """A square of pixels, all squares of these sides in the image equally likely; one larger than the image is cut off.
 
-    sides: in pixels.
+    sides: in pixels. A single whole number is drawn, and squares are counted: torch's draws from a distribution, as
+    `multinomial`, give other numbers in another version of torch.
     """
 
     def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
         positions = [[max(1, length - side + 1) for length in size] for side in sides]  # of each side, down and across
-        counts = torch.tensor([down * across for down, across in positions], dtype=torch.float64)
-        chosen = int(torch.multinomial(counts, 1, generator=generator))
-        side = sides[chosen]
-        top, left = (int(torch.randint(number, (1,), generator=generator)) for number in positions[chosen])
+        counts = [down * across for down, across in positions]
+        number, chosen = int(torch.randint(sum(counts), (1,), generator=generator)), 0
+        while number >= counts[chosen]:
+            number, chosen = number - counts[chosen], chosen + 1
+        side, (top, left) = sides[chosen], divmod(number, positions[chosen][1])
         inside = torch.zeros(size, dtype=torch.bool)
         inside[top : top + side, left : left + side] = True
         return inside

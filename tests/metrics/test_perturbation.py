@@ -183,7 +183,7 @@ def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
     expected = torch.stack(
         [confidence(trace.forward(trace.images * s), trace.targets, "logit") for s in range(1, 6)], dim=1
     )
-    monkeypatch.setattr(trace.cut_model, "ablation_memory", rows * TENSORS_PER_ROW * ROW)
+    monkeypatch.setattr(trace.cut_model.limits, "memory", rows * TENSORS_PER_ROW * ROW)
     before = replace(trace.passes)
 
     def metric(explanation):

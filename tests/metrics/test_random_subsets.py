@@ -146,6 +146,17 @@ def test_all_squares_are_equally_likely():
     assert all(abs(count - 200) < 5 * 200**0.5 for count in counts.values())
 
 
+def test_squares_follow_from_the_generators_own_numbers():
+    """Those of MT19937, which numpy has too: no draw of another version of torch comes out differently."""
+    raw = np.random.RandomState(7).randint(0, 2**32, 50, dtype=np.uint64)
+    draw, subset = torch.Generator().manual_seed(7), square_at_random([1, 3])
+    for number in (raw % 26).tolist():
+        side, number, across = (1, number, 5) if number < 20 else (3, number - 20, 3)
+        expected = torch.zeros(4, 5, dtype=torch.bool)
+        expected[number // across : number // across + side, number % across : number % across + side] = True
+        assert torch.equal(subset(draw, (4, 5)), expected)
+
+
 def test_infidelity_approaches_the_mean_over_all_squares(linear):
     """The authors' code takes every square of each side, and one best factor; 4000 draws come within 5 % of it."""
     trace, added = linear

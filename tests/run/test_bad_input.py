@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import torch
 from PIL import Image
 
 from axiom_bench.cli.finish import finish
+from axiom_bench.data.base import Sample
+from axiom_bench.data.scenes import Scenes
 from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.run.manifest import Outcome
@@ -236,3 +239,25 @@ def test_activations_that_are_not_finite(run: Run, rows: Rows, tmp_path: Path):
     table = rows(run(f"model.weights={tmp_path}/huge.pth"))
     assert set(table["status"]) == {"not_finite"}
     assert table["value"].isna().all()
+
+
+def test_an_image_that_kills_the_process_that_reads_it_is_a_row(run: Run, rows: Rows, monkeypatch, capsys):
+    """The first one, which is read before all others, when the costs are counted; and again for the pictures."""
+    read, parent = Scenes.read, os.getpid()
+
+    def deadly(dataset: Scenes, index: int) -> Sample:
+        if index == 0 and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert index != 0, "this process would have died"
+        return read(dataset, index)
+
+    monkeypatch.setattr(Scenes, "read", deadly)
+    (outcome,) = run("data.workers=1", "data.size=3", "shard_size=3", "pictures.rows=1", "pictures.gallery=2")
+    assert outcome.failure is None
+    table = rows([outcome])
+    first = table["image_id"] == table["image_id"].min()
+    assert set(table[first]["status"]) == {"bad_image"}
+    assert "bad_image" not in set(table[~first]["status"])
+    sentence = f"bad image {table['image_id'].min()}: the process that read it ended by SIGKILL, as did another"
+    assert outcome.notes == (sentence,)
+    assert capsys.readouterr().out.count(sentence) == 1
