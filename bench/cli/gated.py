@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from axiom_bench.gate import Comparison, GateResult, gate, write_baseline
 
 Named = str | Sequence[str | Mapping[str, Any]] | Mapping[str, Any]  # names, dotted paths, or {name: YAML's content}
 UNNEEDED = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")  # a gate reads neither
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+NO_KEYS = ("null", "true", "false", "nan", "inf")  # words that Hydra reads as other values
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,29 @@ def _entry(kind: str, entry: object) -> Mapping[str, Any]:
 
 
 def _literal(value: object) -> str:
-    """A value in the grammar of Hydra's overrides."""
+    """A value in the grammar of Hydra's overrides. Raises BenchError for one that it has no word for."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_literal(entry)}" for key, entry in value.items()) + "}"
+        return "{" + ",".join(f"{_key(key)}:{_literal(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_literal, value)) + "]"
-    if value is None or isinstance(value, bool | int | float):
-        return {None: "null", True: "true", False: "false"}.get(value, repr(value))  # type: ignore[arg-type]
-    text = str(value).replace("'", "\\'")
-    return f"'{text}'"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):  # before the numbers: True == 1
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, float):  # float() writes a number of NumPy as Python's
+        return repr(float(value))
+    if isinstance(value, str):
+        # Only backslashes before a quote, or before the end, are escaped.
+        return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", r"\'"), value) + "'"
+    raise BenchError(f"{value!r} can't be given to a run: it is no number, text, list or mapping.")
+
+
+def _key(key: object) -> str:
+    """Keys have no quotes in that grammar."""
+    if isinstance(key, int | float):
+        return _literal(key)
+    if not isinstance(key, str) or not KEY.fullmatch(key) or key.lower() in NO_KEYS:
+        raise BenchError(f"The key {key!r} can't be given to a run: a key is a word of letters, digits, '_', '.', '-'.")
+    return key

@@ -111,7 +111,8 @@ def with_settings(
     for key, value in (settings or {}).items():
         report[key] = {**(report.get(key) or {}), **value} if isinstance(value, Mapping) else value
     changed = {"config": {**config, "report": report}} if settings else {}
-    return {**manifest, **changed, **({"reload": reload} if reload else {})}
+    own = {key: value for key, value in manifest.items() if key != "reload"}  # a stranger's could be another address
+    return {**own, **changed, **({"reload": reload} if reload else {})}
 
 
 @cache

@@ -24,6 +24,7 @@ from axiom_bench.report.statistics.summary import SPLIT_KEYS, SPLITS, summarise,
 
 NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = LAYER
+NOT_A_WORD, MAX_STATUS = re.compile(r"\W", re.ASCII), 100  # of a status
 CLASS = "class"  # the unit of a value that names a class: such values are counted, not averaged
 
 
@@ -257,6 +258,7 @@ def _ordered(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
     }
     rows = rows.assign(**{name: _category(rows[name], orders.get(name, [])) for name in NAMES if name in rows})
     if "status" in rows:
+        rows["status"] = _words(rows["status"])
         # A row that says "ok" without a number must not vanish from n in silence.
         broken = (rows["status"] == OK) & ~np.isfinite(rows["value"].astype(float))
         if broken.any():
@@ -264,6 +266,12 @@ def _ordered(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
             rows["status"] = status.mask(broken, NOT_FINITE)
         rows["status"] = _category(rows["status"], [OK])
     return rows
+
+
+def _words(statuses: pd.Series) -> pd.Series:
+    """Statuses as words, as ours are: they are counted in texts such as "ok:39 zero_map:1"."""
+    of = {name: NOT_A_WORD.sub("_", name)[:MAX_STATUS] or "_" for name in statuses.cat.categories}
+    return statuses if all(name == word for name, word in of.items()) else statuses.map(of).astype("category")
 
 
 def _layers(model: Mapping[str, Any]) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,31 @@ def test_the_settings_of_a_run(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     if name == "with quotes":
         assert config["method"]["mine"]["title"] == "it's {mine}: 'a', b"
     sys.modules.pop("my_pkg", None)
+
+
+PARAMETERS = [
+    *(0, 1, -1, 10**20, 0.0, 1.0, -2.5, 1e22, 1e-7, math.inf, -math.inf, math.nan, True, False, None),
+    *("", "a'b", "a\\'b", "a\\\\'b", "ends in \\", "a\\b", "'", "two\nlines", " a ", 'a"b', "{a: [b, 1]}", "$x # {y}", "caf\u00e9"),
+    *("null", "true", "1", "1.0", "nan"),
+    *([], {}, [1, True], [[0, False], None], {"power": 1}, {"on": True, "deep": {"a.b-c": [1.0, "1"]}}, {1: 0, 2.5: True, False: 0}),
+]  # fmt: skip
+
+
+def test_parameters_keep_their_values() -> None:
+    """A `power` of 1 was `true`, since 1 == True."""
+    entry = {"_target_": "my_pkg.my_cam", "params": dict(zip(map("p{}".format, count()), PARAMETERS, strict=False))}
+    config = configuration(Gated({"mine": entry}, model="scenes_vgg").overrides)
+    read = config["method"]["mine"]["params"]
+    assert list(map(repr, read.values())) == list(map(repr, PARAMETERS))  # 1, 1.0 and True are equal, and so is no NaN
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"1": 0}, {"true": 0}, {"\u00e9": 0}, {"": 0}, {"a": {"null": 1}}, {"a:b": 0}, {None: 0}, {(1, 2): 3}, {"p": {1}}],
+)
+def test_a_parameter_that_no_setting_can_hold(params: Any) -> None:
+    with pytest.raises(BenchError, match=r"can't be given to a run"):
+        _ = Gated({"mine": {"_target_": "my_pkg.my_cam", "params": params}}).overrides
 
 
 @pytest.mark.parametrize("methods", [lambda trace: trace, 5, [{"params": {}}], ["a.cam", "b.cam"], {"mine": None}])

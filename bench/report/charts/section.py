@@ -25,7 +25,8 @@ def section(run: RunFolder) -> Section | None:
         return None
     styles = method_styles(run)
     shown = [name for name in styles if any(name in names for names in map(_methods, charts))]
-    body = render("charts.html.j2", charts=charts, methods={name: styles[name] for name in shown})
+    methods = [(place, name, styles[name]) for place, name in enumerate(styles) if name in shown]
+    body = render("charts.html.j2", charts=charts, methods=methods)
     return Section(
         "charts", "Charts", body, ("charts.css",), ("vega_bundle.js", "charts.js"), {DATA: _data(charts, styles)}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
 DPI = 200
 COLUMN_ENDING = "_column"  # of the names of files that are as wide as a column
 PNG = {"compress_level": 3}  # 6, the default, takes three times as long for a tenth fewer bytes
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 MUTED = "#0072b2"  # of what belongs to no method
 FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scripts/subset_fonts.py
 TEXT, SMALL = 8, 7  # points: figures are drawn at the size at which they are printed
@@ -83,7 +85,7 @@ class Drawing:
     def draw(self, width: float = PAGE) -> Figure:
         """The figure, drawn anew at each call."""
         with style():
-            return _without_math(self.plot(width))
+            return _with_plain_texts(self.plot(width))
 
     @property
     def file_name(self) -> str:
@@ -113,8 +115,9 @@ class LeftOut:
     number: str = ""
 
 
-def _without_math(figure: Figure) -> Figure:
-    """Names of classes and models may hold dollar signs, which are text; only logarithmic axes write powers."""
+def _with_plain_texts(figure: Figure) -> Figure:
+    """Names of classes and models may hold dollar signs, which are text; only logarithmic axes write powers. Control
+    characters have no sign, and an SVG file can't hold them."""
     powers = {
         label
         for axes in figure.axes
@@ -124,6 +127,8 @@ def _without_math(figure: Figure) -> Figure:
     }
     for text in set(figure.findobj(Text)) - powers:
         text.set_parse_math(False)
+        if CONTROL.search(text.get_text()):
+            text.set_text(CONTROL.sub("", text.get_text()))
     return figure
 
 

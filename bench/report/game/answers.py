@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.errors import BenchError
+from axiom_bench.report.tables.csv_text import unquoted
 
 FORMAT = 1
 SHARED = ("game", "model", "layer", "data", "weights", "share", "checks_needed", "player")  # the same in a file
@@ -103,7 +104,7 @@ def checksum_of(rows: Iterable[Sequence[str]]) -> str:
 def _of_csv(text: str) -> tuple[Rows, str]:
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     (checksum,) = {row["checksum"] for row in rows} or {checksum_of([])}
-    return [tuple(row[name] for name in (*SHARED, *OWN)) for row in rows], checksum
+    return [tuple(unquoted(row[name]) for name in (*SHARED, *OWN)) for row in rows], checksum
 
 
 def _of_json(content: Mapping[str, Any]) -> tuple[Rows, str]:

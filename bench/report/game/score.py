@@ -17,6 +17,7 @@ from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, block
 from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.tables.csv_text import to_csv
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.plain import to_text
 from axiom_bench.report.tables.table import Table
@@ -56,9 +57,7 @@ def _write(
 ) -> list[str]:
     """Lines that name the files that it wrote: one, or of CSV one for each table."""
     if output.suffix == ".csv":
-        contents = {
-            output.with_stem(output.stem + ending): frame.to_csv(index=False) for ending, frame in frames.items()
-        }
+        contents = {output.with_stem(output.stem + ending): to_csv(frame) for ending, frame in frames.items()}
     elif output.suffix == ".md":
         contents = {output: "\n\n".join([*lines, *map(to_markdown, tables)])}
     else:

@@ -20,6 +20,7 @@ from axiom_bench.report.judging.judgement import (
 from axiom_bench.report.judging.tables import all_tables, frames, metrics_table
 from axiom_bench.report.last_lines import random_weights_lines
 from axiom_bench.report.run_folder import RunFolder, Setting
+from axiom_bench.report.tables.csv_text import to_csv
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.plain import to_text
 
@@ -83,6 +84,5 @@ def _write_tables(run: RunFolder, judgements: list[Judgement]) -> Iterator[str]:
 
 def _write_frames(run: RunFolder, judgements: list[Judgement]) -> Iterator[str]:
     for name, frame in frames(run, judgements).items():
-        text = frame.to_csv(index=False, lineterminator="\n")
-        files.write(run.path / "tables" / f"{name}.csv", text.encode())
+        files.write(run.path / "tables" / f"{name}.csv", to_csv(frame).encode())
         yield f"{name}.csv"

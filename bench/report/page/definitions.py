@@ -76,7 +76,15 @@ def terms(methods: Iterable[Definition], metrics: Iterable[Definition]) -> Terms
 def _definition(kind: str, name: str, title: str, about: Mapping[str, Any], facts: Iterable[str]) -> Definition:
     anchor = f"{kind}-{re.sub(r'[^A-Za-z0-9_.@-]', '-', name)}"
     formula = RESULT.sub("", str(about.get("description") or "")).rstrip(".")
-    return Definition(anchor, name, title, formula, tuple(facts), about.get("cited") or {})
+    return Definition(anchor, name, title, formula, tuple(facts), _cited(about.get("cited")))
+
+
+def _cited(cited: object) -> Mapping[str, str]:
+    """Without an address that is no page of the web: a stranger's may be a script."""
+    if not cited or not isinstance(cited, Mapping):
+        return {}
+    texts = {name: str(cited.get(name) or "") for name in ("text", "title", "url")}
+    return texts if texts["url"].startswith(("https://", "http://")) else texts | {"url": ""}
 
 
 def _method_facts(about: Mapping[str, Any]) -> Iterable[str]:

@@ -11,6 +11,7 @@ from axiom_bench.records import files
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.by_metric import metric_tables
 from axiom_bench.report.tables.correctness import correctness_tables
+from axiom_bench.report.tables.csv_text import to_csv
 from axiom_bench.report.tables.frames import long_frame, wide_frame
 from axiom_bench.report.tables.headline import headline_tables
 from axiom_bench.report.tables.latex import to_latex
@@ -43,7 +44,7 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
         "places": place_frame(run),
     }
     for name, frame in frames.items():
-        files.write(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+        files.write(folder / f"{name}.csv", to_csv(frame).encode())
     return tables
 
 

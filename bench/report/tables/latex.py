@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from axiom_bench.records.files import safe_name
 from axiom_bench.report.sizes import COLUMN, PAGE
 from axiom_bench.report.tables.latex_text import breakable, escape, number
 from axiom_bench.report.tables.latex_widths import SEPARATION, SIZES, Layout, fit, text_width
@@ -76,7 +77,7 @@ def _caption(table: Table) -> str:
 
 
 def _label(table: Table) -> str:
-    return f"\\label{{tab:{table.name.replace('_', '-')}}}"
+    return f"\\label{{tab:{safe_name(table.name).replace('_', '-')}}}"
 
 
 def _notes(table: Table) -> str:

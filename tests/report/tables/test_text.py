@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from axiom_bench.columns import NO_IMAGE, NOT_APPLICABLE
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS, WRONG_CLASS
 from axiom_bench.report.numbers import NOTHING, number, share, with_error
 from axiom_bench.report.page.templating import typeset
 from axiom_bench.report.tables.markdown import to_markdown
+from axiom_bench.report.tables.reasons import REASONS
 from axiom_bench.report.tables.table import Group, Table, row
 
 TABLE = Table(
@@ -79,3 +83,10 @@ def test_html_text() -> None:
     assert "10<sup>\N{MINUS SIGN}7</sup>" in typeset("1.20e-7")
     assert typeset("<1e-6") == "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>"
     assert typeset("0-12 grad-cam-2") == "0-12 grad-cam-2"  # no minus inside a name or a range
+
+
+def test_every_status_has_its_reason_in_words() -> None:
+    """A status of a plug-in that isn't ours is written with spaces; ours say what they mean."""
+    conditions = {status.status for status in (*PRECONDITIONS.values(), *ALWAYS, WRONG_CLASS)}
+    undefined = {plugins.load("metric", name).spec.undefined for name in plugins.names("metric")}
+    assert conditions | undefined | {NO_IMAGE, NOT_APPLICABLE, "bad_image"} <= set(REASONS)

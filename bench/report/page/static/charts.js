@@ -8,6 +8,9 @@
   const drawn = new Map(); // figure -> its views
   const hidden = new Set();
 
+  // By its place: an attribute doesn't keep every sign of a name.
+  const nameOf = (box) => data.methods[box.dataset.method].name;
+
   // As the report writes numbers: three digits, a true minus.
   function number(value) {
     if (value === null || value === undefined) return "–";
@@ -47,7 +50,7 @@
     cross: "M-1.7,-5H1.7V-1.7H5V1.7H1.7V5H-1.7V1.7H-5V-1.7H-1.7Z", stroke: "M-5,-1H5V1H-5Z",
   };
   function drawSign(sign) {
-    const style = data.methods.find((method) => method.name === sign.dataset.method);
+    const style = data.methods[sign.dataset.method];
     const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
     path.setAttribute("d", PATHS[style.shape]);
     path.setAttribute("fill", style.colour);
@@ -174,7 +177,7 @@
 
   function update() {
     hidden.clear();
-    for (const box of boxes) if (!box.checked) hidden.add(box.value);
+    for (const box of boxes) if (!box.checked) hidden.add(nameOf(box));
     showAll.hidden = !hidden.size;
     remember();
     for (const views of drawn.values()) {
@@ -194,7 +197,7 @@
     figure.querySelector(".chart-data").addEventListener("toggle", (event) => event.target.open && fill(event.target));
   }
   const asked = new Set(new URL(location.href).searchParams.get("hide")?.split(","));
-  for (const box of boxes) box.checked = !asked.has(box.value);
+  for (const box of boxes) box.checked = !asked.has(nameOf(box));
   update();
 
   const observer = new IntersectionObserver((entries) => {

@@ -178,7 +178,9 @@
     if (kind === "json") {
       return JSON.stringify({ format: 1, ...shared, answers: state.answers, checksum }, null, 1);
     }
-    const quoted = (value) => (/[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+    // A text that a spreadsheet would take for a formula has an apostrophe before it, as in the report's CSV files.
+    const text = (value) => (typeof value === "string" && /^'*[=+\-@\t\r]/.test(value) ? `'${value}` : String(value));
+    const quoted = (value) => (/[",\r\n]/.test(value) ? `"${text(value).replaceAll('"', '""')}"` : text(value));
     const lines = [[...SHARED, ...OWN, "checksum"], ...rows.map((row) => [...row, checksum])];
     return lines.map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
   }

@@ -20,6 +20,8 @@
 
   function csv({ heads, rows, kind }) {
     const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+    // A text that a spreadsheet would take for a formula has an apostrophe before it, as in the files of tables/.
+    const cellText = (text) => (/^'*[=+\-@]/.test(text) && text !== "-" ? `'${text}` : text);
     const counts = heads.map((head, place) => Math.max(0, ...rows.map((row) => numbersOf(row.cells[place]).length)));
     const names = heads.flatMap((head, place) => {
       const parts = head.dataset.parts?.split(";");
@@ -27,11 +29,14 @@
       return parts && counts[place] > 1 ? parts.map((part) => `${title}, ${part}`) : [title];
     });
     const line = (row) => row.cells.flatMap((cell, place) => {
-      if (!counts[place]) return [textOf(cell)];
+      if (!counts[place]) return [cellText(textOf(cell))];
       const numbers = numbersOf(cell);
       return Array.from({ length: counts[place] }, (_, part) => String(numbers[part] ?? ""));
     });
-    const table = [[...(kind ? [kind] : []), ...names], ...rows.map((row) => [...(kind ? [row.group] : []), ...line(row)])];
+    const table = [
+      [...(kind ? [kind] : []), ...names.map(cellText)],
+      ...rows.map((row) => [...(kind ? [cellText(row.group)] : []), ...line(row)]),
+    ];
     return `${table.map((cells) => cells.map(quoted).join(",")).join("\n")}\n`;
   }
 
@@ -46,7 +51,7 @@
   }
 
   function markdown({ heads, rows, kind }) {
-    const escaped = (text) => text.replace(/[\\`*|<[\]]/g, "\\$&");
+    const escaped = (text) => text.replace(/[\\`*|<[\]~]|&(?=[#\w]+;)|:(?=\/\/)/g, "\\$&");
     const cellText = (cell) => {
       const text = escaped(plain(cell, (exponent) => `^${exponent}`));
       return isBold(cell) ? `**${text}**` : text;
@@ -62,17 +67,17 @@
   const LATEX = {
     "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "$<$", ">": "$>$",
     "\u2013": "--", "\u00b1": "$\\pm$", "\u2193": "$\\downarrow$", "\u2191": "$\\uparrow$", "\u00d7": "$\\times$",
-    "\u2020": "\\dag{}", "\u2212": "$-$",
+    "\u2020": "\\dag{}", "\u2212": "$-$", "|": "$|$", "[": "{[}", "]": "{]}", "*": "{*}",
   };
 
   function latex({ heads, rows, kind }) {
     const escaped = (text) => text.replace(
-      /[&%$#_{}\\~^<>\u2013\u00b1\u2191\u2193\u00d7\u2020\u2212]/g, (sign) => LATEX[sign] ?? `\\${sign}`,
+      /[&%$#_{}\\~^<>|[\]*\u2013\u00b1\u2191\u2193\u00d7\u2020\u2212]/g, (sign) => LATEX[sign] ?? `\\${sign}`,
     );
     const cellText = (cell) => {
       const powers = [];
       const text = escaped(plain(cell, (exponent) => `\u0001${powers.push(exponent) - 1}\u0001`));
-      const typeset = text.replace(/\u0001(\d+)\u0001/g, (_, place) => `$^{${powers[place].replace("\u2212", "-")}}$`);
+      const typeset = text.replace(/\u0001(\d+)\u0001/g, (_, place) => `$^{${(powers[place] ?? "").replace("\u2212", "-")}}$`);
       return isBold(cell) ? `\\textbf{${typeset}}` : typeset;
     };
     const columns = heads.map((head) => (isNumber(head) ? "r" : "l")).join("");
