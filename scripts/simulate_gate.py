@@ -1,6 +1,6 @@
 """Check the sampled gate on simulated runs, and write what comes of it into docs/ci.md.
 
-python scripts/simulate_gate.py                # 100 gates of each kind and size
+python scripts/simulate_gate.py                # 1,000 gates of each kind and size; about a quarter of an hour
 python scripts/simulate_gate.py --gates 100    # fewer, printed only
 """
 
@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from simulations import DOCS, markdown, parallel, percent, publish
 
 from axiom_bench.gate.by_image import ByImage
 from axiom_bench.gate.findings import KEY, Finding
@@ -22,9 +22,9 @@ from axiom_bench.gate.limits import Limit
 from axiom_bench.gate.sampled import values
 from axiom_bench.report.statistics.bootstrap import Floats
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "ci.md"
-START, END = "<!-- written by scripts/simulate_gate.py -->", "<!-- end of the tables -->"
-GATES = 100
+PAGE = DOCS / "ci.md"
+GATES = 1000
+SHIFTED = 4  # one in so many gates of a kind and size has a row that moved, for each of SHIFTS
 METHODS, METRICS = 5, 4  # the family: 20 rows
 IMAGES = (32, 256)
 SHIFTS = (0.25, 0.5, 1.0)  # in standard deviations of the difference of one image's values
@@ -86,47 +86,51 @@ def gated(kind: Kind, images: int, generator: np.random.Generator, shift: float 
     return values(*sides(kind, images, generator, shift), limits, {})
 
 
-def false_alarms(kind: Kind, images: int, gates: int, seed: int = 0) -> float:
+def false_alarms(kind: Kind, images: int, gates: int, generator: np.random.Generator) -> float:
     """The share of gates that find anything where only chance differs."""
-    generator = np.random.default_rng(seed)
-    return float(np.mean([bool(gated(kind, images, generator)) for _ in range(gates)]))
+    return sum(bool(gated(kind, images, generator)) for _ in range(gates)) / gates
 
 
-def power(kind: Kind, images: int, shift: float, gates: int, seed: int = 0) -> float:
+def power(kind: Kind, images: int, shift: float, gates: int, generator: np.random.Generator) -> float:
     """The share of gates that find the one row that moved."""
-    generator = np.random.default_rng(seed)
     row = ("one", "one", "one", "method 0", "metric 0")
-    return float(
-        np.mean([any(finding.row == row for finding in gated(kind, images, generator, shift)) for _ in range(gates)])
-    )
+    found = [gated(kind, images, generator, shift) for _ in range(gates)]
+    return sum(any(finding.row == row for finding in findings) for findings in found) / gates
+
+
+def shares(place: int, images: int, gates: int) -> list[float]:
+    """The false alarms, then the power for each of SHIFTS, of a kind by its place in KINDS; with a seed of its own."""
+    generator, kind = np.random.default_rng([place, images]), KINDS[place]
+    found = [power(kind, images, shift, _few(gates), generator) for shift in SHIFTS]
+    return [false_alarms(kind, images, gates, generator), *found]
 
 
 def tables(gates: int) -> Iterator[str]:
     """The parts of the page, one after the other."""
-    margin = 100 * 1.96 * sqrt(0.05 * 0.95 / gates)
+    cases = [(place, images) for place in range(len(KINDS)) for images in IMAGES]
+    rows = parallel(shares, [(*case, gates) for case in cases])
+    overall = sum(row[0] for row in rows) / len(rows)
     yield (
         f"{gates:,} simulated gates of each kind and size, {METHODS * METRICS} rows, without a minimum effect. False "
-        f"alarms: the share of gates with any finding where only chance differs, in per cent; goal: at most 5.0, known "
-        f"to {margin:.1f}. Then how often one row that moved by so many standard deviations of the difference of an "
-        "image's two values is found, in per cent."
+        "alarms: the share of gates with any finding where only chance differs, in per cent; goal: at most 5.0, known "
+        f"to {_margin(gates)}; {percent(overall)} over all, known to {_margin(gates * len(rows))}. Then how often one "
+        "row that moved by so many standard deviations of the difference of an image's two values is found, in per "
+        f"cent of {_few(gates):,} gates."
     )
     head = ["values", "images", "false alarms", *(f"moved by {shift:g}" for shift in SHIFTS)]
-    lines = [f"| {' | '.join(head)} |", "|:---|" + "---:|" * (len(head) - 1)]
-    for kind in KINDS:
-        for images in IMAGES:
-            shares = [false_alarms(kind, images, gates)]
-            shares += [power(kind, images, shift, max(gates // 4, 1), seed=1) for shift in SHIFTS]
-            cells = [kind.title, f"{images:,}", *(f"{100 * share:.1f}" for share in shares)]
-            lines.append(f"| {' | '.join(cells)} |")
-            print(lines[-1], file=sys.stderr, flush=True)
-    yield "\n".join(lines)
+    lines = [
+        [KINDS[place].title, f"{images:,}", *map(percent, row)]
+        for (place, images), row in zip(cases, rows, strict=True)
+    ]
+    yield markdown([head, *lines])
 
 
-def written(page: str, parts: Sequence[str]) -> str:
-    """The page with these parts between its two markers."""
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    return "\n\n".join([before + START, *parts, END]) + after
+def _few(gates: int) -> int:
+    return max(gates // SHIFTED, 1)
+
+
+def _margin(gates: int) -> str:
+    return percent(1.96 * sqrt(0.05 * 0.95 / gates))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,12 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Simulate runs to check the sampled gate.")
     parser.add_argument("--gates", type=int, default=GATES, help="of each kind and size; fewer are printed only")
     gates = parser.parse_args(argv).gates
-    parts = list(tables(gates))
-    print("\n\n".join(parts))
-    if gates == GATES:
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), parts), encoding="utf-8")
-        print(f"written to {PAGE.name}")
-    return 0
+    return publish(tables(gates), "simulate_gate", PAGE, gates == GATES)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
 from math import sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
-from simulate_statistics import markdown, written
+from simulations import DOCS, markdown, parallel, percent, publish
 
 from axiom_bench.report.judging.alpha import agreement, interval_alpha, ordinal_scores, rankings
 from axiom_bench.report.judging.disagreement import disagreement
@@ -30,7 +28,7 @@ from axiom_bench.report.judging.values import ImageValues, signs
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics.bootstrap import Floats
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "judging.md"
+PAGE = DOCS / "judging.md"
 BENCHMARKS = 100
 METHODS = 10
 IMAGES = (16, 32, 128)
@@ -55,7 +53,7 @@ def alpha_row(kind: str, spread: float, images: int, benchmarks: int) -> Row:
     truth = interval_alpha(scores, np.ones((1, len(scores)), dtype=np.uint8))[0]
     found = [agreement(values_of(means, images, spread, kind, generator)) for _ in range(benchmarks)]
     held = np.mean([each.low <= truth <= each.high for each in found])
-    return [kind, f"{truth:.2f}", f"{images}", f"{np.mean([each.alpha for each in found]):.2f}", _percent(held)]
+    return [kind, f"{truth:.2f}", f"{images}", f"{np.mean([each.alpha for each in found]):.2f}", percent(held)]
 
 
 def recovery_row(kind: str, spread: float, images: int, benchmarks: int) -> Row:
@@ -80,7 +78,7 @@ def recovery_row(kind: str, spread: float, images: int, benchmarks: int) -> Row:
             shares[row["size"]].append(row["right"])
             held[row["size"]].append(row["low"] <= truth[row["size"]] <= row["high"])
     cells = [
-        f"{truth[size]:.3f} / {np.mean(shares[size]):.3f}, {_percent(np.mean(held[size]))}" if shares[size] else ""
+        f"{truth[size]:.3f} / {np.mean(shares[size]):.3f}, {percent(np.mean(held[size]))}" if shares[size] else ""
         for size in SIZES
     ]
     return [kind, f"{images}", *cells]
@@ -134,7 +132,7 @@ def disagreement_row(spread: float, images: int, benchmarks: int) -> Row:
         held.append(row["low"] <= truth <= row["high"])
         errors.append(row["tau"] - truth)
     error = f"{np.mean(errors):+.3f} \N{PLUS-MINUS SIGN} {np.std(errors):.3f}"
-    return [f"{spread:g}", f"{images}", error, _percent(np.mean(held))]
+    return [f"{spread:g}", f"{images}", error, percent(np.mean(held))]
 
 
 def tables(benchmarks: int) -> Iterator[str]:
@@ -142,23 +140,23 @@ def tables(benchmarks: int) -> Iterator[str]:
     margin = 100 * 1.96 * sqrt(0.95 * 0.05 / benchmarks)
     yield f"{benchmarks:,} simulated benchmarks a row; a share of 95 % is known to {margin:.1f} points either way."
     yield "**Alpha.** How often the 95 % interval holds the alpha of 5,000 images, in per cent:"
-    rows = _parallel(alpha_row, product(VALUES, SPREADS, IMAGES), benchmarks)
+    rows = parallel(alpha_row, product(VALUES, SPREADS, IMAGES, [benchmarks]))
     yield markdown([("values", "alpha", "images", "mean of alpha", "held"), *rows])
     yield (
         "**Recovery.** 30 pairs of three kinds: the true share at n = 1, 10, 100 images / the mean of what is stated, "
         "and how often the 95 % interval holds it, in per cent:"
     )
-    rows = _parallel(recovery_row, product(VALUES, SPREADS, (32, 100, 400)), benchmarks)
+    rows = parallel(recovery_row, product(VALUES, SPREADS, (32, 100, 400), [benchmarks]))
     yield markdown([("values", "images", *(f"n = {size}" for size in SIZES)), *rows])
     yield (
         "**Halves.** Tau of halves, and the tau extrapolated to four times the images, minus the true one: mean and "
         f"deviation. Then the stated n for tau {TAU:g} over the true one: median, and the first and the last tenth."
     )
-    rows = _parallel(halves_row, product(PATTERNS, (2.0, 8.0), (32, 128)), benchmarks)
+    rows = parallel(halves_row, product(PATTERNS, (2.0, 8.0), (32, 128), [benchmarks]))
     header = ("methods' means", "spread", "images", "of halves", "extrapolated", f"n for tau {TAU:g}")
     yield markdown([header, *rows])
     yield "**Disagreement.** Tau between two metrics minus that of the true means, and how often its interval holds it:"
-    rows = _parallel(disagreement_row, product((2.0, 8.0), (32, 128)), benchmarks)
+    rows = parallel(disagreement_row, product((2.0, 8.0), (32, 128), [benchmarks]))
     yield markdown([("spread", "images", "error of tau", "held"), *rows])
 
 
@@ -188,15 +186,6 @@ def extrapolated(folder: Path) -> Iterator[str]:
         yield markdown([header, *rows])
 
 
-def _parallel(row: Callable[..., Row], cases: Iterator[tuple[object, ...]], benchmarks: int) -> list[Row]:
-    with ProcessPoolExecutor() as processes:
-        return list(processes.map(row, *zip(*((*case, benchmarks) for case in cases), strict=True)))
-
-
-def _percent(share: float | np.floating[Any]) -> str:
-    return f"{100 * share:.1f}"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Simulate, print, and write the page where all BENCHMARKS were simulated."""
     parser = argparse.ArgumentParser(description="Simulate benchmarks to check the judging of metrics.")
@@ -206,14 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.run is not None:
         print("\n\n".join(extrapolated(options.run)))
         return 0
-    benchmarks = options.benchmarks
-    parts = list(tables(benchmarks))
-    print("\n\n".join(parts))
-    if benchmarks == BENCHMARKS:
-        start, end = "<!-- written by scripts/simulate_judging.py -->", "<!-- end of the tables -->"
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), parts, start, end), encoding="utf-8")
-        print(f"written to {PAGE.name}")
-    return 0
+    return publish(tables(options.benchmarks), "simulate_judging", PAGE, is_whole=options.benchmarks == BENCHMARKS)
 
 
 if __name__ == "__main__":

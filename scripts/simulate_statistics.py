@@ -10,13 +10,12 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from math import exp, sqrt
-from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
+from simulations import DOCS, markdown, parallel, percent, publish
 
 from axiom_bench.report.statistics.bootstrap import (
     RESAMPLES,
@@ -30,8 +29,7 @@ from axiom_bench.report.statistics.bootstrap import (
 )
 from axiom_bench.report.statistics.comparison import compare_methods
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "statistics.md"
-START, END = "<!-- written by scripts/simulate_statistics.py -->", "<!-- end of the tables -->"
+PAGE = DOCS / "statistics.md"
 BENCHMARKS = 1000
 METHODS = 6
 IMAGES = (32, 64, 400)
@@ -232,27 +230,12 @@ def _error_row(place: int, images: int, benchmarks: int) -> list[str]:
 
 
 def _rows(row: Callable[[int, int, int], list[str]], sizes: Sequence[int], benchmarks: int) -> list[list[str]]:
-    """A row for each kind and number of images, by several processes."""
-    places = [(place, images, benchmarks) for place in range(len(KINDS)) for images in sizes]
-    with ProcessPoolExecutor() as processes:
-        return list(processes.map(row, *zip(*places, strict=True)))
+    """A row for each kind and number of images."""
+    return parallel(row, [(place, images, benchmarks) for place in range(len(KINDS)) for images in sizes])
 
 
 def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f}"
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|:---|" + "---:|" * (len(rows[0]) - 1))
-    return "\n".join(lines)
-
-
-def written(page: str, parts: Sequence[str], start: str = START, end: str = END) -> str:
-    """The page with these parts between its two markers."""
-    before, _, rest = page.partition(start)
-    _, _, after = rest.partition(end)
-    return "\n\n".join([before + start, *parts, end]) + after
+    return "" if share is None else percent(share)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -262,12 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--benchmarks", type=int, default=BENCHMARKS, help="of each kind and size; fewer are printed only"
     )
     benchmarks = parser.parse_args(argv).benchmarks
-    parts = list(tables(benchmarks))
-    print("\n\n".join(parts))
-    if benchmarks == BENCHMARKS:
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), parts), encoding="utf-8")
-        print(f"written to {PAGE.name}")
-    return 0
+    return publish(tables(benchmarks), "simulate_statistics", PAGE, benchmarks == BENCHMARKS)
 
 
 if __name__ == "__main__":

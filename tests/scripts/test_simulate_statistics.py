@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import simulate_statistics as simulation
-from simulate_statistics import END, KINDS, START, benchmark, coverage, errors, written
+from simulate_statistics import KINDS, benchmark, coverage, errors
 
 
 def test_benchmarks_have_one_to_three_objects_and_correlate_by_one_half() -> None:
@@ -38,8 +38,3 @@ def test_errors_are_counted() -> None:
     found = errors(KINDS[0], 32, 5, shifts=(2.0, 0.0))
     assert (found.family, found.best, found.found) == (0, 0, 1)
     assert errors(KINDS[0], 32, 5, shifts=(0.0, 0.0)).family <= 0.4
-
-
-def test_a_page_keeps_what_is_around_the_tables() -> None:
-    page = f"# Title\n\n{START}\nold\n{END}\n\nafter\n"
-    assert written(page, ["one", "two"]) == f"# Title\n\n{START}\n\none\n\ntwo\n\n{END}\n\nafter\n"

@@ -41,6 +41,12 @@ def paths(kind: str) -> list[Path]:
     return sorted((FOLDER / kind).glob("*.py"))
 
 
+def libraries_of(case: str) -> tuple[str, ...]:
+    """The distributions that a case of methods is about: its file is named after them."""
+    prefixes = {"both": ("grad-cam", "torchcam"), "captum": ("captum",), "torchcam": ("torchcam",)}
+    return prefixes.get(case.partition("_")[0], ("grad-cam",))
+
+
 def run(path: Path) -> Case:
     """Run a file with torch's generator seeded."""
     printed = io.StringIO()

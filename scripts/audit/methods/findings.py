@@ -93,8 +93,13 @@ class Networks:
     def of(self, pair: MethodPair) -> tuple[Network, tuple[Network, ab.Trace]]:
         """The tiny and the trained network of a pair."""
         if pair.own.name == "cam":
-            return tiny_pooled(), self.pooled
-        return tiny(), self.masked if pair.passes_per_channel else self.explained
+            return tiny_of(pair), self.pooled
+        return tiny_of(pair), self.masked if pair.passes_per_channel else self.explained
+
+
+def tiny_of(pair: MethodPair) -> Network:
+    """The tiny network of a pair."""
+    return tiny_pooled() if pair.own.name == "cam" else tiny()
 
 
 def _with_trace(network: Network) -> tuple[Network, ab.Trace]:

@@ -42,17 +42,22 @@ def differences(pair: MethodPair, network: Network) -> Differences:
     expected = own.relu() if pair.library == "torchcam" and pair.settings.rectified else own
     if pair.settings.unit == "H W":
         expected = expected * expected[0].numel()
-    returned = _returned(pair, network)
+    returned = returned_maps(pair, network)
     return Differences(
         None if peer_raw is None else largest_difference(peer_raw, expected),
         largest_difference(returned, with_steps_of(pair, own, _size(network))),
     )
 
 
-def _returned(pair: MethodPair, network: Network) -> Tensor:
-    """The library's maps as it returns them; captum's divided by their largest value."""
+def returned_maps(pair: MethodPair, network: Network) -> Tensor:
+    """The library's maps (B, h, w) as it returns them; captum's divided by their largest value."""
     maps = peer_maps(pair, network.copied())
     return divided_by_largest(maps) if pair.library == "captum" else maps
+
+
+def expected_maps(pair: MethodPair, network: Network, trace: ab.Trace) -> Tensor:
+    """Ours (B, h, w) after the library's own steps. trace: the network's, of all its images."""
+    return with_steps_of(pair, raw_maps_of(pair, trace), _size(network))
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,8 @@ class OnPhotographs:
 
 def on_photographs(pair: MethodPair, network: Network, trace: ab.Trace) -> OnPhotographs:
     """Compare the maps that the library returns. trace: the network's, of all its images."""
-    returned, size = _returned(pair, network), _size(network)
-    each = relative_differences(returned, with_steps_of(pair, raw_maps_of(pair, trace), size))
+    returned, size = returned_maps(pair, network), _size(network)
+    each = relative_differences(returned, expected_maps(pair, network, trace))
     left = None
     if pair.settings.read and pair.name in READINGS:
         reading = with_steps_of(pair, READINGS[pair.name](trace), size, EPSILONS.get(pair.library, 0.0))

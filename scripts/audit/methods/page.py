@@ -10,7 +10,6 @@ from ..libraries import PEERS, versions
 from ..markdown import AGREES, difference, paragraph, table
 from .claims import CLAIMS, Claim
 from .findings import MethodFinding
-from .pairs import SETTINGS
 
 COMMAND = "python -m scripts.audit methods"
 
@@ -59,8 +58,8 @@ def _head(findings: Sequence[MethodFinding]) -> list[str]:
 
 
 def _title(finding: MethodFinding) -> str:
-    variants = [settings.text for settings in SETTINGS.get(finding.pair.name, ())]
-    return f"`{finding.pair.name}`" + (f" ({finding.pair.settings.text})" if len(variants) > 1 else "")
+    name = finding.pair.name
+    return f"`{name}`{finding.pair.title.removeprefix(name)}"
 
 
 def _counts() -> str:
@@ -128,10 +127,8 @@ def _classes() -> list[str]:
 
 
 def _libraries(case: str) -> list[str]:
-    """The libraries of a case with their versions: its file is named after them."""
-    prefixes = {"both": ("grad-cam", "torchcam"), "captum": ("captum",), "torchcam": ("torchcam",)}
-    names = prefixes.get(case.partition("_")[0], ("grad-cam",))
-    return [" ".join(entry) for entry in versions(names).items()]
+    """The libraries of a case with their versions."""
+    return [" ".join(entry) for entry in versions(cases.libraries_of(case)).items()]
 
 
 def _about(name: str, claim: Claim, findings: Sequence[MethodFinding], measured: Mapping[str, str]) -> list[str]:

@@ -51,6 +51,11 @@ class MethodPair:
         return self.name.partition("@")[2]
 
     @property
+    def title(self) -> str:
+        """The name, with the settings where it is compared under several."""
+        return self.name + (f" ({self.settings.text})" if len(SETTINGS.get(self.name, ())) > 1 else "")
+
+    @property
     def extractor(self) -> str:
         """The name of the library's class."""
         return str(self.peer_params["extractor"])
