@@ -45,7 +45,7 @@ def execute(config: DictConfig) -> Outcome:
         return Outcome(name, {}, failure=Failure(name, str(error), mendable=True))
     except OmegaConfBaseException as error:
         return Outcome(name, {}, failure=Failure(name, str(error).split("\n")[0], mendable=True))
-    except Exception as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
         plugin_notes = getattr(error, "__notes__", [])  # which plug-in raised it: the user can mend that
         message = ", ".join([f"{type(error).__name__}: {error}", *plugin_notes])
         return Outcome(name, {}, failure=Failure(name, message, bool(plugin_notes), trace=traceback.format_exc()))
@@ -122,4 +122,4 @@ def _begun(
 
 def run_folder(config: dict[str, Any]) -> Path:
     """Where a run's files are: <results>/<experiment>/<run>."""
-    return Path(str(config["results"]), config["experiment"], str(config["run"]))
+    return Path(str(config["results"]), str(config["experiment"]), str(config["run"]))
