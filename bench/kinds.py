@@ -118,7 +118,7 @@ def is_name(value: object) -> bool:
 
 def is_path(value: object) -> bool:
     """Whether a value can be the path of a file or folder, which need not be there; ~ may stand for a home."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value or len(value) > MAX_PATH:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_PATH or min(value) < " ":
         return False
     try:
         Path(value).expanduser()

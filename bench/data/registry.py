@@ -67,7 +67,7 @@ def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
 
     Raises BenchError for an unknown kind or key, a missing root, or labels that can't be read.
     """
-    parameters = _checked(cfg, "data.")
+    parameters = check_settings(cfg)
     values = {key: cfg[key] for key in parameters if key in cfg}
     if "of" in values:
         values["of"] = _chosen(values["of"])
@@ -87,8 +87,9 @@ def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:
         check_loading(cfg["of"], f"{prefix}of.")
 
 
-def _checked(cfg: Mapping[str, Any], prefix: str) -> Mapping[str, Parameter]:
-    """The parameters of the kind of data set. Raises BenchError; prefix: "data.", or "data.of." for what is in it."""
+def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str, Parameter]:
+    """The parameters of the kind of data set. Raises BenchError for settings that it can't have, before a file is read;
+    prefix: "data.", or "data.of." for what is in it."""
     kind = cfg.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise unknown("kind of data set", kind, KINDS)
@@ -104,7 +105,7 @@ def _checked(cfg: Mapping[str, Any], prefix: str) -> Mapping[str, Parameter]:
     if "of" in parameters:
         if not isinstance(cfg["of"], Mapping):
             raise BenchError(f"data.of is a data set, as data.of=imagenet on the command line, not {shown(cfg['of'])}.")
-        _checked(check_group(f"{prefix}of", cfg["of"]), f"{prefix}of.")
+        check_settings(check_group(f"{prefix}of", cfg["of"]), f"{prefix}of.")
     return parameters
 
 

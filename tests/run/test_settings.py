@@ -83,11 +83,6 @@ def check(composed_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> C
     return with_setting
 
 
-def _is_allowed(key: str, value: object) -> bool:
-    allowed = {"data.size": [None], "model.architecture": [" "], "model.weights": [], "report.compare": []}
-    return value in allowed.get(key, [])
-
-
 @pytest.mark.parametrize(
     ("keys", "values"), [(NAMES, NO_NAMES), (COUNTS, NO_COUNTS), (GROUPS, NO_GROUPS)], ids=["name", "count", "group"]
 )
