@@ -16,7 +16,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import running
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.run import manifest
+from axiom_bench.run import beside, manifest
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
 
@@ -33,13 +33,14 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
     completed = [outcome for outcome in outcomes if outcome.failure is None]
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
     before = _previous_manifest(folder)
+    other = beside.sentence(folder, beside.about(config, overrides))
     written = keep(config, outcomes, overrides)
     if written is not None:
-        run = RunFolder.read(folder)
+        run = RunFolder.of(folder, written)  # not read: another command may write its own by now
         dropped = no_longer_shown(before, written)
         lines += [*_counts(run, completed), *([dropped] if dropped else [])]
         page = report.write(run)  # first: its processes draw while this one imports what the headline needs
-        lines += [*report.headline(run), f"report: {page}"]
+        lines += [*report.headline(run), f"report: {page}", *([other] if other else [])]
     return exit_code(outcomes), [*lines, *failed(outcomes)]
 
 

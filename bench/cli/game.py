@@ -46,6 +46,8 @@ def game(request: Request) -> tuple[Path, list[str]]:
         raise BenchError(f"--images {request.images}: give 1 or more.")
     if request.seed < 0:
         raise BenchError(f"--seed {request.seed}: give 0 or more.")
+    output = request.output or request.run / "game.html"
+    files.check_output(output)
     manifest = reading.read_manifest(request.run)
     running.check_ended(request.run, manifest)
     job, weights = _job(manifest, request)
@@ -64,7 +66,6 @@ def game(request: Request) -> tuple[Path, list[str]]:
     setting = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name, "weights": weights}
     shown = None if example is None else job.model.preprocessing.denormalise(example.images[:1])[0]
     text = page(Game(images, checks, kept, setting, SHARE, request.seed, shown))
-    output = request.output or request.run / "game.html"
     files.write(output, text.encode())
     return output, _lines(job, len(images), kept, reasons)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from axiom_bench.errors import BenchError
+from axiom_bench.records import files
 
 if TYPE_CHECKING:
     from axiom_bench.gate import GateResult
@@ -47,6 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Compares, or writes the baseline; the exit code. Raises BenchError for arguments that don't go together."""
+    files.check_output(options.markdown, options.junit, options.json, options.baseline if options.write else None)
     if options.write:
         return _write(options)
     if options.reason is not None or options.run_time is not None:
@@ -65,7 +67,6 @@ def run(options: Namespace) -> int:
 def write_outputs(result: GateResult, markdown: Path | None, junit: Path | None, json: Path | None) -> None:
     """The files that were asked for. Raises BenchError where one can't be written."""
     from axiom_bench.gate import json_text, junit_xml, write_markdown
-    from axiom_bench.records import files
 
     if markdown is not None:
         without_pictures = write_markdown(result, markdown)

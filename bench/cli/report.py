@@ -9,11 +9,10 @@ from typing import Any
 import yaml
 
 from axiom_bench import report
-from axiom_bench.configs import check_values, entry_names
+from axiom_bench.configs import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records import combining, reading, running
-from axiom_bench.report.options import Options, check_names, with_settings
-from axiom_bench.run.settings import SETTINGS
+from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 
 PREFIX = "report."
 
@@ -46,7 +45,7 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
 
     Raises BenchError, with the nearest names, for another key, and for a value that doesn't fit.
     """
-    names = [key for key in SETTINGS if key.startswith(PREFIX)]
+    names = list(KEYS)
     values: dict[str, Any] = {}
     for word in words:
         key, _, text = word.partition("=")
@@ -56,11 +55,11 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise BenchError(f"The value of {word} can't be understood; write {key}=[a,b] for a list.") from error
-    check_values(values, SETTINGS)
     settings: dict[str, Any] = {}
     for key, value in values.items():
         group, _, name = key.removeprefix(PREFIX).rpartition(".")
         (settings.setdefault(group, {}) if group else settings)[name] = value
+    Options.of({"report": settings})  # which refuses wrong values
     return settings
 
 
@@ -74,7 +73,6 @@ def _check(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     methods = list(manifest.get("methods") or ())
     if options.compare is not None and options.compare not in methods:
         raise unknown("method in this run", options.compare, methods)
-    figures = own.figures
     values = {*(manifest.get("metrics") or ()), *own.headline, *own.columns}
-    values |= {*figures.over_models, *figures.by_depth, *figures.plane}
+    values.update(*own.figures.values.values())
     check_names(options, {*methods, *entry_names("method")}, values)

@@ -6,6 +6,7 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,14 @@ from PIL import Image
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.interventions import StoredPart
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import kinds, whole
 
 Box = tuple[float, float, float, float]
 Objects = tuple[tuple[int, Box], ...]
+MAX_DRAWN = 1_000_000  # numbers of six digits, so that ids ascend
+Drawn = Annotated[int, whole(1, "a number of images, which are drawn", MAX_DRAWN)]
+DRAWN = kinds({"size": Drawn})
+Seed = Annotated[int, whole(0)]
 MAX_LISTED_CLASSES = 100  # in an error message
 
 

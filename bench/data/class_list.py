@@ -7,11 +7,13 @@ from pathlib import Path
 
 from axiom_bench.data.devkit import ARCHIVE, Devkit
 from axiom_bench.errors import BenchError
+from axiom_bench.kinds import File, Name
 
+Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
 MAPPING = "LOC_synset_mapping.txt"
 
 
-def class_list(classes: Sequence[str] | str) -> dict[str, str]:
+def class_list(classes: Classes) -> dict[str, str]:
     """{class: its readable name}, in order of class index.
 
     classes: a list, or a file of one class a line, its first word the class and the rest the name ("n01440764 tench").
@@ -30,7 +32,7 @@ def class_list(classes: Sequence[str] | str) -> dict[str, str]:
     return names
 
 
-def synsets(root: Path, classes: Sequence[str] | str | None) -> dict[str, str]:
+def synsets(root: Path, classes: Classes | None) -> dict[str, str]:
     """{synset id: name} in the order of class indices: from `classes`, else from the root's LOC_synset_mapping.txt,
     else from the devkit.
 

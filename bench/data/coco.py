@@ -25,6 +25,7 @@ from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing
 from axiom_bench.errors import BenchError
+from axiom_bench.kinds import File, Name
 
 LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
 Entry = Mapping[str, Any]
@@ -39,7 +40,7 @@ class Coco(ImageFiles):
     """
 
     def __init__(
-        self, root: str | Path, split: str = "val2017", annotations: str | None = None, name: str = "coco"
+        self, root: File | Path, split: Name = "val2017", annotations: File | None = None, name: Name = "coco"
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)

@@ -8,9 +8,10 @@ from pathlib import Path
 from PIL import Image
 
 from axiom_bench.data.base import Sample
-from axiom_bench.data.class_list import class_list
+from axiom_bench.data.class_list import Classes, class_list
 from axiom_bench.data.files import ImageFiles, existing, image_files
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import File, Name
 
 LAYOUT = "the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
 FOLDERS = ("name", "index")
@@ -27,10 +28,10 @@ class Folder(ImageFiles):
 
     def __init__(
         self,
-        root: str | Path,
-        classes: Sequence[str] | str | None = None,
-        folders: str = "name",
-        name: str = "folder",
+        root: File | Path,
+        classes: Classes | None = None,
+        folders: Name = "name",
+        name: Name = "folder",
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
         if folders not in FOLDERS:

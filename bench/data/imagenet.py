@@ -6,17 +6,17 @@ and the challenge's own evaluation measures a side as xmax - xmin + 1. So x1 = x
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from axiom_bench.data.annotation_file import read_objects
 from axiom_bench.data.base import Sample
-from axiom_bench.data.class_list import synsets
+from axiom_bench.data.class_list import Classes, synsets
 from axiom_bench.data.files import ImageFiles, existing, image_files
 from axiom_bench.data.imagenet_labels import flat_labels, images_of_classes
 from axiom_bench.errors import BenchError
+from axiom_bench.kinds import File, Name
 
 LAYOUT = (
     "the ImageNet layout <root>/<split>/<synset>/*.JPEG, or <root>/<split>/*.JPEG with a file of labels, "
@@ -35,11 +35,11 @@ class ImageNet(ImageFiles):
 
     def __init__(
         self,
-        root: str | Path,
-        split: str = "val",
-        classes: Sequence[str] | str | None = None,
-        labels: str | None = None,
-        name: str = "imagenet",
+        root: File | Path,
+        split: Name = "val",
+        classes: Classes | None = None,
+        labels: File | None = None,
+        name: Name = "imagenet",
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -10,13 +9,14 @@ from pathlib import Path
 from axiom_bench.data.annotation_file import parse_objects
 from axiom_bench.data.archive import Archive, read_compressed
 from axiom_bench.data.base import DataSet, Sample
-from axiom_bench.data.class_list import synsets
+from axiom_bench.data.class_list import Classes, synsets
 from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256_of
 from axiom_bench.data.devkit import ARCHIVE
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.imagenet import ImageNet
 from axiom_bench.data.imagenet_labels import flat_labels, images_of_classes
 from axiom_bench.errors import BenchError
+from axiom_bench.kinds import File, Name
 
 IMAGES = "ILSVRC2012_img_{split}.tar"
 BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
@@ -32,11 +32,11 @@ class ImageNetArchives(DataSet):
 
     def __init__(
         self,
-        root: str | Path,
-        split: str = "val",
-        classes: Sequence[str] | str | None = None,
-        labels: str | None = None,
-        name: str = "imagenet",
+        root: File | Path,
+        split: Name = "val",
+        classes: Classes | None = None,
+        labels: File | None = None,
+        name: Name = "imagenet",
     ) -> None:
         self.root, self.name = Path(root), name
         self.archive = Archive.of(self.root / IMAGES.format(split=split))
@@ -80,11 +80,11 @@ class ImageNetArchives(DataSet):
 
 
 def imagenet(
-    root: str | Path,
-    split: str = "val",
-    classes: Sequence[str] | str | None = None,
-    labels: str | None = None,
-    name: str = "imagenet",
+    root: File | Path,
+    split: Name = "val",
+    classes: Classes | None = None,
+    labels: File | None = None,
+    name: Name = "imagenet",
 ) -> DataSet:
     """ImageNet as it lies below the root: a folder <root>/<split>, or else the official tar of its images.
 

@@ -7,7 +7,6 @@ sorted synset ids of its categories (50, 300 or 919 of them), 0 is anything else
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,11 @@ from scipy.ndimage import find_objects
 
 from axiom_bench.data.base import Objects, Sample
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
-from axiom_bench.data.class_list import class_list, synsets
+from axiom_bench.data.class_list import Classes, class_list, synsets
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing, image_files
 from axiom_bench.errors import BenchError
+from axiom_bench.kinds import File, Name
 
 SIZES = (50, 300, 919)
 OTHER, IGNORED = 0, 1000
@@ -42,12 +42,12 @@ class ImageNetS(ImageFiles):
 
     def __init__(
         self,
-        root: str | Path,
-        split: str = "validation",
-        classes: Sequence[str] | str | None = None,
-        categories: Sequence[str] | str | None = None,
-        boxes: str | None = MASK,
-        name: str = "imagenet_s",
+        root: File | Path,
+        split: Name = "validation",
+        classes: Classes | None = None,
+        categories: Classes | None = None,
+        boxes: Name | None = MASK,
+        name: Name = "imagenet_s",
     ) -> None:
         if boxes not in (MASK, None):
             raise BenchError(f"data.boxes must be mask or null for ImageNet-S, not {boxes!r}.")
@@ -61,7 +61,7 @@ class ImageNetS(ImageFiles):
         if not self.ids:
             raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
 
-    def _classes_of_values(self, categories: Sequence[str] | str | None) -> NDArray[np.int64]:
+    def _classes_of_values(self, categories: Classes | None) -> NDArray[np.int64]:
         """(n + 1,) the class index of each value of a mask up to the last category, BACKGROUND for no class of the
         model."""
         folders = [path.name for path in self.folder.iterdir() if path.is_dir()]

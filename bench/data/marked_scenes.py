@@ -9,12 +9,13 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from axiom_bench.data.base import Sample
+from axiom_bench.data.base import Drawn, Sample, Seed
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.interventions import StoredPart
 from axiom_bench.data.scenes import Scenes
 from axiom_bench.embedded import marked, scenes
 from axiom_bench.errors import unknown
+from axiom_bench.kinds import Name
 
 
 class MarkedScenes(Scenes):
@@ -26,11 +27,11 @@ class MarkedScenes(Scenes):
 
     def __init__(
         self,
-        size: int | None,
-        seed: int = 0,
-        split: str = "evaluation",
-        mark: str = "with_class",
-        name: str = "scenes_marked",
+        size: Drawn,
+        seed: Seed = 0,
+        split: Name = "evaluation",
+        mark: Name = "with_class",
+        name: Name = "scenes_marked",
     ) -> None:
         if mark not in marked.PLACEMENTS:
             raise unknown("placement of the mark (data.mark)", mark, marked.PLACEMENTS)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, Box, DataSet, Sample
+from axiom_bench.data.base import BadImage, Box, DataSet, Sample, Seed
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.mosaic_layout import Candidate, Layout, layouts
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import Kind, Name, whole
 
 SIZES = ("full", "fit")
+MAX_GRID = 100
+Probability = Annotated[float, Kind(lambda value: 0 <= value <= 1, "a probability, 0 to 1")]
 
 
 class MosaicImages(DataSet):
@@ -35,14 +39,14 @@ class MosaicImages(DataSet):
     def __init__(
         self,
         of: DataSet,
-        grid: int = 2,
-        target_cells: int = 1,
-        cell: str = "full",
-        confidence: float | None = 0.99,
-        uses: int = 1,
-        size: int | None = None,
-        seed: int = 0,
-        name: str = "mosaic",
+        grid: Annotated[int, whole(2, "cells along a side", MAX_GRID)] = 2,
+        target_cells: Annotated[int, whole(1, "a number of cells")] = 1,
+        cell: Name = "full",
+        confidence: Probability | None = 0.99,
+        uses: Annotated[int, whole(1, "a number of mosaics")] = 1,
+        size: Annotated[int, whole(1, "a number of mosaics")] | None = None,
+        seed: Seed = 0,
+        name: Name = "mosaic",
     ) -> None:
         if any(isinstance(source, MosaicImages) for source in of.sources):
             raise BenchError("data.of names the data set whose images stand in the cells; it can't be of mosaics.")

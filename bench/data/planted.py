@@ -7,11 +7,12 @@ from functools import lru_cache
 
 from PIL import Image
 
-from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.data.base import DRAWN, DataSet, Drawn, Sample, Seed
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.embedded.planted import patches
 from axiom_bench.embedded.scenes import SPLITS
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import unknown
+from axiom_bench.kinds import Name, check_values
 
 
 class Planted(DataSet):
@@ -20,11 +21,10 @@ class Planted(DataSet):
     classes = patches.CLASSES
     drawn = True
 
-    def __init__(self, size: int | None, seed: int = 0, split: str = "evaluation", name: str = "planted") -> None:
+    def __init__(self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "planted") -> None:
         if split not in SPLITS:
             raise unknown("split of the grounds", split, SPLITS)
-        if not isinstance(size, int) or size < 1:
-            raise BenchError(f"data.size={size}: images are drawn on demand; set data.size to their number, 1 or more.")
+        check_values({"size": size}, DRAWN, "data.")
         self.name, self.split, self.seed = name, split, seed
         self.ids = tuple(f"{split}-{seed}-{number:06d}" for number in range(size))
 

@@ -5,16 +5,17 @@ To add one: a module with a `DataSet`, its line in KINDS, and a file in conf/dat
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter
+from typing import Annotated, Any
 
 from axiom_bench.configs import entry_names
-from axiom_bench.data.base import DataSet, subset
+from axiom_bench.data.base import DataSet, Seed, subset
 from axiom_bench.data.coco import Coco
 from axiom_bench.data.folder import Folder
 from axiom_bench.data.imagenet_archives import imagenet
 from axiom_bench.data.imagenet_s import ImageNetS
+from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.marked_scenes import MarkedScenes
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.planted import Planted
@@ -22,6 +23,7 @@ from axiom_bench.data.scenes import Scenes
 from axiom_bench.data.selected import Selected
 from axiom_bench.data.voc import Voc
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import Kind, Name, check_group, check_values, kinds, one_of, shown, signature, whole
 
 KINDS: Mapping[str, Callable[..., DataSet]] = {
     "scenes": Scenes,
@@ -34,9 +36,25 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "folder": Folder,
     "mosaic": MosaicImages,
 }
-LOADING = frozenset(  # settings of the loader, not of a data set
-    {"kind", "size", "seed", "only_classes", "only_correct", "target", "batch_size", "workers"}
-)
+
+
+def _is_count_or_null(value: object) -> bool:
+    return value is None or (isinstance(value, int) and value >= 1)
+
+
+MAX_WORKERS = 256  # processes; each holds the data set
+LOADING = {  # settings of the loader, not of a data set, and what they may be
+    "kind": Name,
+    "name": Name,
+    "size": Annotated[int | None, Kind(_is_count_or_null, "a number of images, 1 or more, or null for all")],
+    "seed": Seed,
+    "only_classes": Sequence[Name | Annotated[int, whole(0)]] | None,
+    "only_correct": bool,
+    "target": Annotated[str, one_of(TARGET_RULES)],
+    "batch_size": Annotated[int, whole(1, "a number of rows")],
+    "workers": Annotated[int, whole(0, "a number of processes", MAX_WORKERS)],
+}
+NEEDED = ("size", "seed", "batch_size", "workers")  # of a data set that a run loads
 
 
 def dataset_names() -> list[str]:
@@ -49,25 +67,49 @@ def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
 
     Raises BenchError for an unknown kind or key, a missing root, or labels that can't be read.
     """
-    kind = str(cfg.get("kind"))
-    if kind not in KINDS:
-        raise unknown("kind of data set", kind, KINDS)
-    parameters = inspect.signature(KINDS[kind]).parameters
-    unknown_keys = sorted(str(key) for key in cfg if key not in LOADING and key not in parameters)
-    if unknown_keys:
-        raise unknown(f"setting of data set kind {kind!r}", unknown_keys[0], {*LOADING, *parameters})
-    missing = [key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in cfg]
-    if missing:
-        raise BenchError(f"A data set of kind {kind!r} needs data.{missing[0]}.")
+    parameters = check_settings(cfg)
     values = {key: cfg[key] for key in parameters if key in cfg}
     if "of" in values:
         values["of"] = _chosen(values["of"])
-    return KINDS[kind](**values)
+    try:
+        return KINDS[cfg["kind"]](**values)
+    except OSError as error:  # no permission, a folder that is no longer there
+        raise BenchError(f"The data set {cfg['kind']!r} can't be read: {error}.") from error
 
 
-def _chosen(cfg: object) -> DataSet:
-    """The images that the configuration of another data set chooses. Raises BenchError for what is none."""
-    if not isinstance(cfg, Mapping):
-        raise BenchError(f"data.of is a data set, as data.of=imagenet on the command line, not {cfg!r}.")
+def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:
+    """Raises BenchError for settings that can't be of any data set, before a file is read."""
+    check_values(cfg, kinds(LOADING), prefix)
+    for key in NEEDED if prefix == "data." else ():
+        if key not in cfg:
+            raise BenchError(f"data.{key} isn't set; set data.{key}=VALUE.")
+    if isinstance(cfg.get("of"), Mapping):
+        check_loading(cfg["of"], f"{prefix}of.")
+
+
+def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str, Parameter]:
+    """The parameters of the kind of data set. Raises BenchError for settings that it can't have, before a file is read;
+    prefix: "data.", or "data.of." for what is in it."""
+    kind = cfg.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise unknown("kind of data set", kind, KINDS)
+    parameters = signature(KINDS[kind])
+    for key in cfg:
+        if key not in LOADING and key not in parameters:
+            raise unknown(f"setting of data set kind {kind!r}", key, {*LOADING, *parameters})
+    missing = [key for key, parameter in parameters.items() if parameter.default is parameter.empty and key not in cfg]
+    if missing:
+        raise BenchError(f"A data set of kind {kind!r} needs {prefix}{missing[0]}.")
+    annotations = {key: parameter.annotation for key, parameter in parameters.items()}
+    check_values(cfg, kinds(LOADING | annotations), prefix)
+    if "of" in parameters:
+        if not isinstance(cfg["of"], Mapping):
+            raise BenchError(f"data.of is a data set, as data.of=imagenet on the command line, not {shown(cfg['of'])}.")
+        check_settings(check_group(f"{prefix}of", cfg["of"]), f"{prefix}of.")
+    return parameters
+
+
+def _chosen(cfg: Mapping[str, Any]) -> DataSet:
+    """The images that the configuration of another data set chooses."""
     dataset = load_dataset(cfg)
     return Selected(dataset, subset(dataset, cfg.get("size"), cfg.get("seed", 0), cfg.get("only_classes")))

@@ -8,11 +8,12 @@ from functools import lru_cache
 from PIL import Image
 
 from axiom_bench.cutting.interventions import GROUND
-from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.data.base import DRAWN, DataSet, Drawn, Sample, Seed
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.interventions import StoredPart
 from axiom_bench.embedded import scenes
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import unknown
+from axiom_bench.kinds import Name, check_values
 
 
 class Scenes(DataSet):
@@ -25,12 +26,16 @@ class Scenes(DataSet):
     drawn = True
 
     def __init__(
-        self, size: int | None, seed: int = 0, split: str = "evaluation", name: str = "scenes", objects: str = "few"
+        self,
+        size: Drawn,
+        seed: Seed = 0,
+        split: Name = "evaluation",
+        name: Name = "scenes",
+        objects: Name = "few",
     ) -> None:
         if split not in scenes.SPLITS:
             raise unknown("split of the scenes", split, scenes.SPLITS)
-        if not isinstance(size, int) or size < 1:
-            raise BenchError(f"data.size={size}: scenes are drawn on demand; set data.size to their number, 1 or more.")
+        check_values({"size": size}, DRAWN, "data.")
         if objects not in scenes.KINDS:
             raise unknown("number of objects of the scenes", str(objects), scenes.KINDS)
         self.name, self.split, self.seed, self.kind = name, split, seed, scenes.KINDS[objects]

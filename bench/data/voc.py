@@ -20,6 +20,7 @@ from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.files import ImageFiles, existing
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import File, Name
 
 # fmt: off
 CLASSES = (  # in the alphabetical order of the challenge: a mask's value is the place in it, from 1
@@ -45,12 +46,12 @@ class Voc(ImageFiles):
 
     def __init__(
         self,
-        root: str | Path,
-        split: str = "val",
-        image_set: str = "Main",
+        root: File | Path,
+        split: Name = "val",
+        image_set: Name = "Main",
         year: int | None = None,
         difficult: bool = True,
-        name: str = "voc",
+        name: Name = "voc",
     ) -> None:
         self.name, self.root, self.difficult = name, devkit(Path(root), year), difficult
         listed = self.root / "ImageSets" / image_set / f"{split}.txt"

@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar, get_args
 
 import yaml
 
+from axiom_bench import kinds
 from axiom_bench.configs import conf_folder as conf_folder
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation import parameters
 from axiom_bench.evaluation.specs import EXTRAS, MethodSpec, MetricSpec, method_spec, metric_spec
 
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
@@ -28,6 +28,7 @@ Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
 ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
+TARGET = {"_target_": kinds.Kind(kinds.is_path, "the dotted path of a function, as my_module.my_cam")}
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 
 
@@ -64,16 +65,22 @@ class Plugin(Generic[Spec]):
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
-        """Adds a note with the plug-in's name and the line to any error of the function that isn't a BenchError."""
+        """Adds a note with the plug-in's name and the line to any error of the function that isn't a BenchError.
+
+        A plug-in that exits is an error as well: the run isn't its own to end.
+        """
         try:
             yield
         except BenchError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             frames = traceback.extract_tb(error.__traceback__)
             frame = next((frame for frame in frames if not frame.filename.startswith(ENGINE)), frames[-1])
-            error.add_note(f"raised by {self.name!r} ({self.target}) at {frame.filename}:{frame.lineno}")
-            raise
+            raised = RuntimeError(f"sys.exit({error.code!r})") if isinstance(error, SystemExit) else error
+            raised.add_note(f"raised by {self.name!r} ({self.target}) at {frame.filename}:{frame.lineno}")
+            if raised is error:
+                raise
+            raise raised from error
 
     @property
     def description(self) -> str:
@@ -119,17 +126,17 @@ def _config(kind: str, name: str) -> Mapping[str, Any]:
 
 def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
     """A plug-in from its mapping. Raises BenchError for a target that can't be imported or a wrong parameter."""
+    if not kinds.is_name(name):
+        raise BenchError(f"A {kind} can't be called {kinds.shown(name)}: that is no name; give it one of letters.")
     if not isinstance(config, Mapping):
-        raise BenchError(f"The {kind} {name!r} is {config!r}; set {kind}.{name}._target_=module.function.")
+        raise BenchError(f"The {kind} {name!r} is {kinds.shown(config)}; set {kind}.{name}._target_=module.function.")
     about = dict(config)
     target = about.pop("_target_", None)
-    params = about.pop("params", None) or {}
-    if not target:
+    params = about.pop("params", None)
+    if target is None:
         raise BenchError(f"The {kind} {name!r} has no _target_; set {kind}.{name}._target_=module.function.")
-    if not isinstance(params, Mapping):
-        raise BenchError(
-            f"{kind}.{name}.params is a group of settings, set as {kind}.{name}.params.KEY=VALUE, not {params!r}."
-        )
+    kinds.check_values({"_target_": target}, TARGET, f"{kind}.{name}.")
+    params = kinds.check_group(f"{kind}.{name}.params", {} if params is None else params)
     function = imported(kind, name, target)
     wrapped = _wrapped(function, params)
     arguments = {**params, **wrapped}
@@ -140,7 +147,7 @@ def from_config(kind: str, name: str, config: Mapping[str, Any]) -> Plugin:
         raise BenchError(f"The {kind} {name!r} ({target}) can't take its params: {error}; {hint}.") from error
     except ValueError:  # a compiled function has no signature to check
         pass
-    parameters.check(f"{kind}.{name}.params", function, arguments)
+    kinds.check(function, arguments, f"{kind}.{name}.params.")
     spec = _spec(kind, name, function, params, about)
     return Plugin(name, target, partial(function, **arguments), spec, dict(params), next(iter(wrapped.values()), None))
 
@@ -150,7 +157,7 @@ def _wrapped(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[st
     from axiom_bench.explanation.explanation import Method  # here, because it imports torch
 
     wrapped = {}
-    for entry in parameters.signature(function).values():
+    for entry in kinds.signature(function).values():
         value = params.get(entry.name, entry.default)
         if Method in (entry.annotation, *get_args(entry.annotation)) and (isinstance(value, str) or callable(value)):
             wrapped[entry.name] = of("method", value)
@@ -167,7 +174,7 @@ def _spec(
 
     for key in ("values", "aggregate_values"):
         if isinstance(config.get(key), str):
-            config[key] = _values(f"{kind}.{name}.{key}", config[key], {**_defaults(function), **params})
+            config[key] = _values(name, key, config[key], {**_defaults(function), **params})
     return metric_spec(f"metric.{name}", config, {**_defaults(function), **params}, PRECONDITIONS)
 
 
@@ -186,13 +193,17 @@ def accepted_params(function: Callable[..., Any], params: Mapping[str, Any]) -> 
     return {key: value for key, value in params.items() if key in accepted}
 
 
-def _values(setting: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+def _values(metric: str, key: str, target: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
     """A setting's entries where these depend on the parameters: the result of the function at a dotted path."""
-    kind, name, _ = setting.split(".")
-    function = imported(kind, name, target)
-    listed = function(**accepted_params(function, params))
+    function = imported("metric", metric, target)
+    try:
+        listed = function(**accepted_params(function, params))
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        raise BenchError(f"metric.{metric}.{key}: {target!r} raised {type(error).__name__}: {error}.") from error
     if not isinstance(listed, Mapping):
-        raise BenchError(f"{setting}: {target!r} must return a dict of the values' names, not {listed!r}.")
+        raise BenchError(
+            f"metric.{metric}.{key}: {target!r} must return a dict of the values' names, not {kinds.shown(listed)}."
+        )
     return listed
 
 
@@ -247,10 +258,10 @@ def imported(kind: str, name: str, target: str) -> Callable[..., Any]:
         function = getattr(importlib.import_module(module_name), attribute)
     except BenchError:  # has a message of its own
         raise
-    except Exception as error:  # importing runs the user's code, which may raise anything
+    except (Exception, SystemExit) as error:  # importing runs the user's code, which may raise anything
         raise BenchError(
-            f"The {kind} {name!r} names {target!r}, which can't be imported ({type(error).__name__}: {error}); "
-            "give a dotted path to a function, with its folder on PYTHONPATH or the current folder."
+            f"The {kind} {name!r} names {kinds.shown(target)}, which can't be imported ({type(error).__name__}: "
+            f"{error}); give a dotted path to a function, with its folder on PYTHONPATH or the current folder."
         ) from error
     if not callable(function):
         raise BenchError(f"The {kind} {name!r} names {target!r}, which isn't callable.")

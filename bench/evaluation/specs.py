@@ -5,17 +5,21 @@ A misspelt or unknown key, and a value of the wrong kind, is a BenchError in one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from axiom_bench.columns import NOT_FINITE
-from axiom_bench.configs import check_values
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.parameters import kinds
+from axiom_bench.kinds import Kind, Name, check_group, check_values, is_name, kinds, shown
 
 EXTRAS = frozenset({"interventions", "other_images"})  # loaded beside the images where something asks for them
 Better = Literal["lower", "higher", "none"]
+RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.limits` reads
+Tolerance = Annotated[
+    str, Kind(lambda text: _is_tolerance(str(text)), "median:0.5%, mean:0.01, or both with a space", "tolerances")
+]
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
 
 
@@ -33,19 +37,19 @@ class MethodSpec:
     at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
     """
 
-    title: str | None = None
+    title: Name | None = None
     on_score_scale: bool | None = None
     needs_drops: bool | None = None
-    reference: str | None = None
+    reference: Name | None = None
     note: str | None = None
-    library: str | None = None
+    library: Name | None = None
     exempt: Mapping[str, str] = field(default_factory=dict)
-    wins_by_construction: tuple[str, ...] = ()
-    requires: tuple[str, ...] = ()
+    wins_by_construction: tuple[Name, ...] = ()
+    requires: tuple[Name, ...] = ()
     control: bool | None = None
-    spoiling: str | None = None
+    spoiling: Name | None = None
     degree: float | None = None
-    unspoiled: str | None = None
+    unspoiled: Name | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set, as plain data."""
@@ -68,10 +72,10 @@ class Need:
 class ValueSpec:
     """One value of a metric, where it differs from the metric itself."""
 
-    title: str | None = None
-    unit: str | None = None
+    title: Name | None = None
+    unit: Name | None = None
     better: Better | None = None
-    tolerance: str | None = None
+    tolerance: Tolerance | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set."""
@@ -90,20 +94,20 @@ class MetricSpec:
     definition: which definition of the reference the default parameters follow. deviation: where they differ from it.
     """
 
-    title: str | None = None
-    unit: str | None = None
+    title: Name | None = None
+    unit: Name | None = None
     better: Better = "none"
-    tolerance: str | None = None
+    tolerance: Tolerance | None = None
     note: str | None = None
-    reference: str | None = None
+    reference: Name | None = None
     definition: str | None = None
     deviation: str | None = None
     of: Literal["method", "layer"] = "method"
     needs: tuple[Need, ...] = ()
-    undefined: str = NOT_FINITE
+    undefined: Name = NOT_FINITE
     values: Mapping[str, ValueSpec] = field(default_factory=dict)
-    curves: tuple[str, ...] = ()
-    aggregate: str | None = None
+    curves: tuple[Name, ...] = ()
+    aggregate: Name | None = None
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -154,20 +158,23 @@ def metric_spec(setting: str, config: Mapping[str, Any], params: Iterable[str], 
 
 
 def _values(setting: str, entries: Any) -> dict[str, ValueSpec]:
-    if not isinstance(entries, Mapping):
-        raise BenchError(f"{setting} must be a mapping of value names, not {entries!r}.")
-    return {name: _checked(ValueSpec, f"{setting}.{name}", entry or {}) for name, entry in entries.items()}
+    if not isinstance(entries, Mapping) or not all(map(is_name, entries)):
+        raise BenchError(f"{setting} must be a mapping of value names, not {shown(entries)}.")
+    return {
+        name: _checked(ValueSpec, f"{setting}.{name}", {} if entry is None else entry)
+        for name, entry in entries.items()
+    }
 
 
 def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tuple[Need, ...]:
     """From a list of names, or of mappings {name: {parameter: list of values}}."""
     if not isinstance(entries, list | tuple):
-        raise BenchError(f"{setting} must be a list of preconditions, not {entries!r}.")
+        raise BenchError(f"{setting} must be a list of preconditions, not {shown(entries)}.")
     needs = []
     for entry in entries:
-        conditions = entry if isinstance(entry, Mapping) else {entry: {}}
-        for name, where in conditions.items():
-            if name not in valid:
+        conditions = list(entry.items()) if isinstance(entry, Mapping) else [(entry, {})]
+        for name, where in conditions:
+            if not isinstance(name, str) or name not in valid:
                 raise unknown(f"precondition ({setting})", name, valid)
             needs.append(Need(name, _where(f"{setting}: {name}", where, params)))
     return tuple(needs)
@@ -175,7 +182,7 @@ def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tup
 
 def _where(setting: str, where: Any, params: set[str]) -> dict[str, tuple[Any, ...]]:
     if not isinstance(where, Mapping) or not all(isinstance(values, list | tuple) for values in where.values()):
-        raise BenchError(f"{setting} must be a mapping of parameters to lists of values, not {where!r}.")
+        raise BenchError(f"{setting} must be a mapping of parameters to lists of values, not {shown(where)}.")
     for name in where:
         if name not in params:
             raise unknown(f"parameter ({setting})", name, params)
@@ -184,18 +191,21 @@ def _where(setting: str, where: Any, params: set[str]) -> dict[str, tuple[Any, .
 
 def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
     """The dataclass from a mapping whose values have been converted. Raises BenchError."""
-    if not isinstance(config, Mapping):
-        raise BenchError(f"{setting} must be a group of settings, not {config!r}.")
     hints = _hints(kind)
-    for key in config:
+    for key in check_group(setting, config):
         if key not in hints:
             raise unknown(f"setting of {setting}", key, hints)
     check_values(config, kinds(hints), f"{setting}.")
     return kind(**config)
 
 
+def _is_tolerance(text: str) -> bool:
+    rules = [RULE.fullmatch(part) for part in text.split()[:3]]
+    return 1 <= len(rules) <= 2 and all(rules) and len({rule[1] for rule in rules if rule}) == len(rules)
+
+
 def _hints(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     return {entry.name: hints[entry.name] for entry in fields(kind)}
 
 

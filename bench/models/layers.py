@@ -81,7 +81,7 @@ def record(
     try:
         with torch.no_grad():
             network(image)
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         height, width = input_size
         raise BenchError(
             f"The network can't run on one {'RGB' if channels == RGB else 'grey'} image of {height}x{width} pixels "

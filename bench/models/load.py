@@ -13,10 +13,11 @@ from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name
+from axiom_bench.kinds import shown
 from axiom_bench.models import layers, outputs, sources, weights
 from axiom_bench.models.sources import Source
 from axiom_bench.models.spec import ModelSpec
-from axiom_bench.models.user import import_function
+from axiom_bench.models.user import called, import_function
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     reshape = _reshape(spec)
     layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
     number_of_classes = calls[-1].shape[1]
-    classes = spec.classes or source.classes
+    classes = tuple(map(str, spec.classes)) if spec.classes else source.classes
     if classes is not None and len(classes) != number_of_classes:
         raise BenchError(
             f"model.classes names {len(classes)} classes, and {spec.name} has {number_of_classes} logits; "
@@ -104,9 +105,9 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
             module = source.build()
         except BenchError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a user's code may raise anything
             raise BenchError(
-                f"{spec.architecture} can't be built with model.kwargs={dict(spec.kwargs)}: "
+                f"{spec.architecture} can't be built with model.kwargs={shown(dict(spec.kwargs))}: "
                 f"{type(error).__name__}: {error}."
             ) from error
     if not isinstance(module, nn.Module):
@@ -119,7 +120,7 @@ def _reshape(spec: ModelSpec) -> AnyReshape | None:
     if not isinstance(spec.reshape, str) or not set(spec.reshape) & set(":."):
         return check_reshape(spec.reshape)
     expected = "give module:class or path/to/file.py:class, a class with to_maps and from_maps"
-    return check_reshape(import_function(spec.reshape, "model.reshape", expected)())
+    return check_reshape(called(import_function(spec.reshape, "model.reshape", expected), "model.reshape"))
 
 
 def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weights:

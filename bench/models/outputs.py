@@ -19,7 +19,7 @@ from axiom_bench.cutting.output import Output, OutputModule, check_output
 from axiom_bench.cutting.outputs import multi_label, regression, segmentation
 from axiom_bench.data.voc import CLASSES
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.models.user import import_function
+from axiom_bench.models.user import called, import_function
 
 GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
 IMAGENET_CLASSES = 1000
@@ -93,4 +93,4 @@ def find(name: str) -> Output:
             raise unknown("model output", name, OUTPUTS)
         return OUTPUTS[name]
     own = import_function(name, "model.output", OWN)
-    return check_output(own() if isinstance(own, type) else own)
+    return check_output(called(own, "model.output") if isinstance(own, type) else own)

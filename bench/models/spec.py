@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.configs import Setting, check_values, is_integer, is_list
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import File, Kind, Name, check, check_group, kind_of, whole
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+MAX_SIDE = 10_000  # pixels: `data.preprocessing.MAX_PIXELS` is the square of it
+SEEDS = (-(2**63), 2**64 - 1)  # what torch.manual_seed takes
 
 
-def _is_side(value: object) -> bool:
-    return is_integer(value, 1)
+def _is_colour(least: float, most: float) -> Callable[[object], bool]:
+    numbers = kind_of(Sequence[float])
+    assert numbers is not None
+    fits = numbers.fits
+    return lambda value: fits(value) and len(value) in (1, 3) and all(least <= entry <= most for entry in value)  # type: ignore[arg-type, attr-defined]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+COLOUR = "three numbers, for red, green and blue, or one for a network of grey images"
+Side = Annotated[int, whole(1, "a side in pixels", MAX_SIDE)]
+Size = Annotated[Side | tuple[Side, Side], Kind(lambda _: True, "pixels: a side, or [height, width], 1 to 10000 each")]
+Grid = Annotated[File | tuple[Side, Side], Kind(lambda _: True, "tokens, [rows, columns] or a class")]
+Mean = Annotated[Sequence[float], Kind(_is_colour(0, 1), f"{COLOUR}, of pixels in [0, 1]")]
+Std = Annotated[Sequence[float], Kind(_is_colour(1e-6, 1e6), f"{COLOUR}, above 0, of pixels in [0, 1]")]
 
 
-def _is_colour(value: object) -> bool:
-    return is_list(value, 3, _is_number) or is_list(value, 1, _is_number)
-
-
-SETTINGS = {  # the keys of ModelSpec whose values are checked; null is always allowed
-    "seed": Setting(lambda value: is_integer(value, -(2**63)), "a whole number"),
-    "kwargs": Setting(lambda value: isinstance(value, Mapping), "a mapping of keyword arguments"),
-    "classes": Setting(lambda value: isinstance(value, list | tuple), "a list of names"),
-    "resize": Setting(
-        lambda value: _is_side(value) or is_list(value, 2, _is_side), "pixels: a side, or [height, width]"
-    ),
-    "reshape": Setting(
-        lambda value: isinstance(value, str) or is_list(value, 2, _is_side), "tokens, [rows, columns] or a class"
-    ),
-    "crop": Setting(_is_side, "a side in pixels"),
-    "mean": Setting(_is_colour, "three numbers, for red, green and blue, or one for a network of grey images"),
-    "std": Setting(_is_colour, "three numbers, for red, green and blue, or one for a network of grey images"),
+DEFAULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {  # what null stands for, of the other values
+    "name": lambda values: values.get("architecture"),
+    "architecture": lambda values: values.get("name"),
+    "layer": lambda _: "default",
+    "kwargs": lambda _: {},
 }
 
 
@@ -58,41 +55,42 @@ class ModelSpec:
     and blue, or of a network of grey images.
     """
 
-    name: str
-    source: str
-    architecture: str
-    weights: str | None = "default"
-    weights_folder: str | None = None
-    layer: str = "default"
-    reshape: str | tuple[int, int] | None = None
-    output: str = "logits"
-    seed: int = 0
+    name: Name
+    source: Name
+    architecture: File
+    weights: File | None = "default"
+    weights_folder: File | None = None
+    layer: Name = "default"
+    reshape: Grid | None = None
+    output: File = "logits"
+    seed: Annotated[int, whole(SEEDS[0], "a whole number", SEEDS[1])] = 0
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    classes: tuple[str, ...] | None = None
-    resize: int | tuple[int, int] | None = None
-    crop: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    interpolation: str | None = None
+    classes: Sequence[Name | int] | None = None
+    resize: Size | None = None
+    crop: Side | None = None
+    mean: Mean | None = None
+    std: Std | None = None
+    interpolation: Name | None = None
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> ModelSpec:
         """The checked spec of a mapping. Raises BenchError for a key that is unknown, missing or of a wrong value."""
-        values = _resolved(config)
+        values = _resolved(check_group("model", config))
         names = [entry.name for entry in fields(ModelSpec)]
         for key in values:
             if key not in names:
                 raise unknown("model setting", key, names)
-        values["name"] = values.get("name") or values.get("architecture")
-        values["architecture"] = values.get("architecture") or values["name"]
-        missing = [key for key in ("name", "source") if not values.get(key)]
+        for key, other in DEFAULTS.items():
+            if values.get(key) is None:
+                values[key] = other(values)
+        missing = [key for key in ("name", "source") if values.get(key) is None]
         if missing:
             raise BenchError(f"The model has no {' and no '.join(missing)}; set model.{missing[0]}.")
-        check_values({key: value for key, value in values.items() if value is not None}, SETTINGS, "model.")
+        check(ModelSpec, values, "model.")
         for key in ("classes", "reshape", "resize", "mean", "std"):
             if isinstance(values.get(key), list):
                 values[key] = tuple(map(str, values[key])) if key == "classes" else tuple(values[key])
-        return ModelSpec(**{**values, "kwargs": values.get("kwargs") or {}, "layer": values.get("layer") or "default"})
+        return ModelSpec(**values)
 
     @property
     def weights_file(self) -> Path | None:
@@ -126,7 +124,7 @@ def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
         if missing:
             raise BenchError(f"The model's {', '.join(missing)} must be given; set model.{missing[0]}=...")
         values = OmegaConf.to_container(node, resolve=True)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError) as error:
         raise BenchError(f"The model's settings can't be read: {str(error).splitlines()[0]}") from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}

@@ -28,7 +28,7 @@ def import_function(path: str, setting: str = "model.architecture", expected: st
 
     try:
         module = _from_file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
-    except Exception as error:  # importing runs the user's code, which may raise anything
+    except (Exception, SystemExit) as error:  # importing runs the user's code, which may raise anything
         raise BenchError(
             f"{setting}={path!r} can't be imported ({type(error).__name__}: {error}); {expected}."
         ) from error
@@ -36,6 +36,14 @@ def import_function(path: str, setting: str = "model.architecture", expected: st
     if not callable(function):
         raise unknown(f"function in {where}", name, [key for key in vars(module) if not key.startswith("_")])
     return function
+
+
+def called(build: Callable[[], Any], setting: str) -> Any:
+    """What a user's class or function makes without arguments. Raises BenchError where it raises anything."""
+    try:
+        return build()
+    except (Exception, SystemExit) as error:
+        raise BenchError(f"{setting} can't be made without arguments ({type(error).__name__}: {error}).") from error
 
 
 def _from_file(path: Path) -> ModuleType:

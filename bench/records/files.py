@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -31,6 +32,23 @@ def write(path: Path, content: bytes) -> None:
         raise _unwritable(path.parent, error) from error
     finally:
         _remove(draft)
+
+
+def check_output(*paths: Path | None) -> None:
+    """Raises BenchError for a file that a user names for output where something else than a plain file is: a folder, a
+    device, a pipe or a link, which would be replaced. Best called before anything is computed."""
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            kind = path.lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):  # `write` makes the folders, or says why it can't
+            continue
+        except (OSError, ValueError) as error:
+            raise BenchError(f"Can't write {str(path)[:200]!r}: {error}.") from error
+        if not stat.S_ISREG(kind):
+            what = "a link" if stat.S_ISLNK(kind) else "no regular file"
+            raise BenchError(f"{path} is {what} and isn't replaced; give another name for the output.")
 
 
 def safe_name(name: str) -> str:

@@ -40,6 +40,16 @@ def end(folder: Path) -> None:
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
+def command(folder: Path) -> dict[str, Any] | None:
+    """What the command says of itself that began last and hasn't ended, also where it was killed; None where there is
+    none, or where it can't be read."""
+    try:
+        about = json.loads((folder / FOLDER / COMMAND).read_text())
+    except (OSError, ValueError):
+        return None
+    return about if isinstance(about, dict) else None
+
+
 def goes_on(folder: Path) -> bool:
     """Whether a command that hasn't ended holds the folder; reads no records."""
     return (folder / FOLDER).is_dir() and claims.in_use(folder)

@@ -9,15 +9,20 @@ from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import Kind, Name, check, check_group
 
 FORMATS = ("png", "pdf", "svg")  # of figures
 WIDTHS = ("auto", "column", "page")  # of LaTeX tables
+Metrics = Annotated[tuple[Name, ...], Kind(lambda _: True, "a list of metrics, as [zeta,epsilon]")]
+Methods = Annotated[tuple[Name, ...], Kind(lambda _: True, "a list of methods, as [grad_cam,cam]")]
+Method = Annotated[Name, Kind(lambda _: True, "a method of the run")]
+Formats = Annotated[tuple[Name, ...], Kind(lambda _: True, "a list of formats, as [png,pdf,svg]")]
 
 
 @dataclass(frozen=True)
@@ -30,17 +35,24 @@ class Figures:
     formats: of the files, png and others of FORMATS. columns: whether each figure has a file for a column, too.
     """
 
-    over_models: tuple[str, ...]
-    by_depth: tuple[str, ...]
-    plane: tuple[str, ...]
-    floor: tuple[str, ...]
-    grid: tuple[str, ...] | None
-    perturbed: str | None
-    pair: tuple[str, ...]
-    class_seen: str | None
-    numbers: Mapping[str, str]
-    formats: tuple[str, ...]
+    over_models: Metrics
+    by_depth: Metrics
+    plane: Metrics
+    floor: Metrics
+    grid: Methods | None
+    perturbed: Method | None
+    pair: Methods
+    class_seen: Name | None
+    numbers: Mapping[str, Name]
+    formats: Formats
     columns: bool
+
+    @property
+    def values(self) -> dict[str, Collection[str]]:
+        """{setting: the names of values that it chooses}."""
+        named = {"class_seen": () if self.class_seen is None else (self.class_seen,), "numbers": tuple(self.numbers)}
+        lists = {name: getattr(self, name) for name in ("over_models", "by_depth", "plane", "floor")}
+        return {f"figures.{name}": chosen for name, chosen in {**lists, **named}.items()}
 
     def __post_init__(self) -> None:
         for name in self.formats:
@@ -57,7 +69,7 @@ class Figures:
 class Latex:
     """width: of the LaTeX tables, one of WIDTHS; auto: of a column where a table fits into it, else of a page."""
 
-    width: str
+    width: Name
 
     def __post_init__(self) -> None:
         if self.width not in WIDTHS:
@@ -69,20 +81,33 @@ class Options:
     """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in order.
     compare: the method that the paired tests compare with every other; None: no such tests."""
 
-    headline: tuple[str, ...]
-    columns: tuple[str, ...]
-    compare: str | None
+    headline: Metrics
+    columns: Metrics
+    compare: Method | None
     figures: Figures
     latex: Latex
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Options:
         """From the manifest's config. Raises BenchError, with the nearest names, for an unknown key."""
-        defaults, chosen = deepcopy(_defaults()), dict(config.get("report") or {})
-        figures = defaults.pop("figures") | _checked("report.figures key", Figures, chosen.pop("figures", None) or {})
-        latex = defaults.pop("latex") | _checked("report.latex key", Latex, chosen.pop("latex", None) or {})
-        options = defaults | _checked("report key", cls, chosen)
-        return cls(**_tuples(options), figures=Figures(**_tuples(figures)), latex=Latex(**latex))
+        chosen = _group("report", config.get("report"))
+        figures = _values("report.figures", Figures, _group("report.figures", chosen.pop("figures", None)))
+        latex = _values("report.latex", Latex, _group("report.latex", chosen.pop("latex", None)))
+        options = _values("report", cls, chosen)
+        defaults = {key: value for key, value in _defaults().items() if key not in ("figures", "latex")}
+        return cls(
+            **_tuples({**deepcopy(defaults), **options}),
+            figures=Figures(**_tuples({**deepcopy(_defaults()["figures"]), **figures})),
+            latex=Latex(**{**_defaults()["latex"], **latex}),
+        )
+
+
+KEYS = tuple(  # of all settings, as a command line names them
+    f"report.{group}{field.name}"
+    for group, options in (("", Options), ("figures.", Figures), ("latex.", Latex))
+    for field in fields(options)
+    if field.name not in ("figures", "latex")
+)
 
 
 def check_names(options: Options, methods: Collection[str], values: Collection[str]) -> None:
@@ -92,8 +117,7 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
     """
     of_methods = {"compare": (options.compare,), "figures.pair": options.figures.pair}
     of_methods |= {"figures.perturbed": (options.figures.perturbed,), "figures.grid": options.figures.grid or ()}
-    of_values = {"headline": options.headline, "columns": options.columns}
-    of_values |= {f"figures.{name}": getattr(options.figures, name) for name in ("over_models", "by_depth", "plane")}
+    of_values = {"headline": options.headline, "columns": options.columns, **options.figures.values}
     for chosen, names, kind in ((of_methods, methods, "method"), (of_values, values, "metric")):
         for key, requested in chosen.items():
             for name in requested:
@@ -122,12 +146,19 @@ def _defaults() -> dict[str, Any]:
     return defaults
 
 
-def _checked(kind: str, options: type, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def _group(setting: str, value: object) -> dict[str, Any]:
+    """A group of settings that may be absent. Raises BenchError for what is no group."""
+    return {} if value is None else dict(check_group(setting, value))
+
+
+def _values(setting: str, options: type, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The chosen settings of a group, checked by the annotations of its dataclass."""
     names = [field.name for field in fields(options)]
     for key in chosen:
         if key not in names:
-            raise unknown(kind, key, names)
-    return dict(chosen)
+            raise unknown(f"{setting} key", key, names)
+    check(options, chosen, f"{setting}.")
+    return chosen
 
 
 def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,11 +23,11 @@ Process = subprocess.Popen[bytes]
 @contextmanager
 def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
     """Processes that each draw a share of the run's figures meanwhile; none for a small report, on one core, or while
-    the run goes on: they would read other records than this process has.
+    the run goes on, or another on its folder: they would read other records than this process has.
 
     Those that still run when the block ends are stopped.
     """
-    is_large = len(run.metrics) >= MIN_METRICS and run.manifest.get("state") != running.RUNNING
+    is_large = len(run.metrics) >= MIN_METRICS and not running.goes_on(run.path)
     count = min(MAX_PROCESSES, _num_cores()) if is_large else 1
     processes = [_start(run, index, count) for index in range(1, count)]
     try:

@@ -83,7 +83,11 @@ class RunFolder:
         Raises BenchError where the manifest, or a file that it lists, is missing or damaged.
         """
         path = Path(path)
-        manifest = with_settings(reading.read_manifest(path), settings, reload)
+        return cls.of(path, with_settings(reading.read_manifest(path), settings, reload), settings)
+
+    @classmethod
+    def of(cls, path: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> RunFolder:
+        """What this manifest counts, whichever the folder holds by now. Raises BenchError as `read`."""
         rows = reading.read_records(path, manifest)
         metrics = manifest.get("metrics") or {}
         classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]

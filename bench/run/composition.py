@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.registry import model_names, register_models
 from axiom_bench.run import hydra_errors, settings
 
@@ -42,11 +43,13 @@ BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 class Composition:
     """A command line, composed. Valid inside `composed` only.
 
-    hydra: with conf/ and the user's folders on its search path. overrides: with `all` replaced by the names. config:
+    hydra: with conf/ and the user's folders on its search path. typed: the overrides as they were typed. overrides:
+    with `all` replaced by the names. config:
     with Hydra's own node; what is swept over has its default. jobs: the overrides of each job, in order.
     """
 
     hydra: Hydra
+    typed: Sequence[str]
     overrides: Sequence[str]
     config: DictConfig
     jobs: Sequence[Sequence[str]]
@@ -63,7 +66,12 @@ class Composition:
         """What the function returns for each job's configuration; Hydra's launcher spreads the jobs."""
         context = HydraContext(config_loader=self.hydra.config_loader, callbacks=Callbacks(self.config))
         launcher = Plugins.instance().instantiate_launcher(context, function, self.config)
-        return [job.return_value for job in launcher.launch(self.jobs, initial_job_idx=0)]
+        try:
+            return [job.return_value for job in launcher.launch(self.jobs, initial_job_idx=0)]
+        except (BenchError, HydraException, OmegaConfBaseException, OSError):
+            raise
+        except Exception as error:  # of Hydra: a job's own errors are in what it returns
+            raise hydra_errors.unexpected(error, self.overrides, _groups()) from error
 
 
 @contextmanager
@@ -73,12 +81,19 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     config_folder: a user's own folder of YAML files, searched after conf/, as those of `hydra.searchpath=[...]` are.
     Raises BenchError for what can't be composed, for an axis other than AXES, and where there is no job.
     """
+    typed = overrides
     folders, overrides = _search_path(overrides, config_folder)
     hydra = _hydra(folders, overrides)
     try:
-        overrides = _with_all(hydra, overrides)
-        config = compose(hydra, overrides)
-        yield Composition(hydra, overrides, config, _jobs(hydra, config))
+        try:
+            overrides = _with_all(hydra, overrides)
+            config = compose(hydra, overrides)
+            jobs = _jobs(hydra, config)
+        except (BenchError, HydraException, OmegaConfBaseException):
+            raise
+        except Exception as error:  # Hydra raises anything for values that it doesn't expect, as model=[1]
+            raise hydra_errors.unexpected(error, overrides, _groups()) from error
+        yield Composition(hydra, typed, overrides, config, jobs)
     except (HydraException, OmegaConfBaseException) as error:
         raise hydra_errors.sentence(error, _keys(hydra, overrides), lambda group: _options(hydra, group)) from error
 
@@ -156,9 +171,11 @@ def _url(option: str, folder: str) -> str:
         if not present:
             raise BenchError(f"There is no package {folder.removeprefix('pkg://')!r} ({option}).")
         return folder
-    path = Path(folder.removeprefix("file://")).expanduser().absolute()
-    if not path.is_dir():
-        raise BenchError(f"There is no folder {path} ({option}); give the folder that holds experiment/, method/, ...")
+    text = folder.removeprefix("file://")
+    path = Path(text).expanduser().absolute() if is_path(text) else None
+    if path is None or not path.is_dir():
+        name = shown(folder) if path is None else path
+        raise BenchError(f"There is no folder {name} ({option}); give the folder that holds experiment/, method/, ...")
     return f"file://{path}"
 
 
@@ -231,10 +248,14 @@ def _options(hydra: Hydra, group: str) -> list[str]:
     return sorted({*hydra.config_loader.get_group_options(group, ObjectType.CONFIG), *of_torchvision})
 
 
+def _groups() -> set[str]:
+    """The names of the configuration groups."""
+    return {path.name for path in conf_folder().iterdir() if path.is_dir()}
+
+
 def _keys(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
     """The dotted settings that exist, given the files that the overrides choose."""
-    groups = {path.name for path in conf_folder().iterdir() if path.is_dir()}
-    choices = [override for override in overrides if override.partition("=")[0] in groups]
+    choices = [override for override in overrides if override.partition("=")[0] in _groups()]
     try:
         return [key for key, _ in settings.settings(plain(compose(hydra, choices)))]
     except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about

@@ -11,6 +11,7 @@ import torch
 
 from axiom_bench.cutting.precision import check_precision
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import shown
 
 NAMES = ("auto", "cpu", "cuda")
 UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -30,10 +31,11 @@ class Device:
     @staticmethod
     def of(config: Mapping[str, Any]) -> Device:
         """From conf/device/<name>.yaml. Raises BenchError for a value that can't be, and for a GPU that isn't there."""
+        check(config)
         return Device(
-            device=_device(str(config["name"])),
-            precision=check_precision(config["precision"]),
-            head_precision=check_precision(config["head_precision"]),
+            device=_device(config["name"]),
+            precision=config["precision"],
+            head_precision=config["head_precision"],
             ablation_memory=bytes_of(config["ablation_memory"]),
             deterministic=bool(config["deterministic"]),
         )
@@ -44,21 +46,29 @@ class Device:
         torch.backends.cudnn.benchmark = not self.deterministic
 
 
+def check(config: Mapping[str, Any]) -> None:
+    """Raises BenchError for a value that can't be on any machine."""
+    if config["name"] not in NAMES:
+        raise unknown("device", config["name"], NAMES)
+    check_precision(config["precision"])
+    check_precision(config["head_precision"])
+    bytes_of(config["ablation_memory"])
+
+
 def bytes_of(size: int | str) -> int:
     """A number of bytes from "1GiB", "512 MiB", "2GB" or a plain number. Raises BenchError for another text.
 
     >>> bytes_of("1.5 KiB")
     1536
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)", str(size).strip())
-    if not match or match[2] not in UNITS or float(match[1]) <= 0:
-        raise BenchError(f"Invalid size {str(size)!r}; give bytes or a number with a unit, such as 512MiB or 1GiB.")
-    return int(float(match[1]) * UNITS[match[2]])
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)", str(size).strip())
+    count = int(float(match[1]) * UNITS[match[2]]) if match and match[2] in UNITS else 0
+    if count < 1:
+        raise BenchError(f"Invalid size {shown(size)}; give bytes or a number with a unit, such as 512MiB or 1GiB.")
+    return count
 
 
 def _device(name: str) -> torch.device:
-    if name not in NAMES:
-        raise unknown("device", name, NAMES)
     if name == "cuda" and not torch.cuda.is_available():
         raise BenchError("device=cuda needs an NVIDIA GPU that torch can use, and there is none; use device=cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -45,7 +45,7 @@ def execute(config: DictConfig) -> Outcome:
         return Outcome(name, {}, failure=Failure(name, str(error), mendable=True))
     except OmegaConfBaseException as error:
         return Outcome(name, {}, failure=Failure(name, str(error).split("\n")[0], mendable=True))
-    except Exception as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
         if is_out_of_memory(error):  # where no pass is to be halved, as in moving a network to its device
             sentence = f"Out of memory ({str(error).strip().partition(chr(10))[0]}); free some, or use another machine."
             return Outcome(name, {}, failure=Failure(name, sentence, mendable=True))
@@ -125,4 +125,4 @@ def _begun(
 
 def run_folder(config: dict[str, Any]) -> Path:
     """Where a run's files are: <results>/<experiment>/<run>."""
-    return Path(str(config["results"]), config["experiment"], str(config["run"]))
+    return Path(str(config["results"]), str(config["experiment"]), str(config["run"]))

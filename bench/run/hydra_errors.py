@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import shown
 
+NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
+NOT_NAMES = ("", "null", "true", "false")
 KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
 
 
@@ -34,6 +37,22 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
     return BenchError(
         f"The command line can't be understood: {_first_line(text)}; write KEY=VALUE, and quote it for the shell."
     )
+
+
+def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[str]) -> BenchError:
+    """What is wrong where Hydra raises an error of its inside: a choice that is no name, as far as can be told.
+
+    groups: whose entries are chosen by name.
+    """
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in groups and (value.strip("[]").lower() in NOT_NAMES or not NAMES.fullmatch(value)):
+            return BenchError(
+                f"{key}={shown(value)} chooses no {KINDS.get(key, key)}: give its name, or names in brackets where a "
+                f"run takes several; axiom-bench list shows them."
+            )
+    reason = _first_line(str(error)) or "no reason given"
+    return BenchError(f"The configuration can't be put together ({type(error).__name__}: {reason}).")
 
 
 def _cause(error: BaseException) -> str:

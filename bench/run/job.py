@@ -14,7 +14,7 @@ from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.measuring import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.heatmap import check_normalise
@@ -53,18 +53,21 @@ class Job:
     def of(config: Mapping[str, Any]) -> Job:
         """Everything loaded and checked. Raises BenchError where something is missing or doesn't fit."""
         if config["target"] not in TARGET_RULES:
-            raise unknown("target rule", str(config["target"]), TARGET_RULES)
+            raise unknown("target rule", config["target"], TARGET_RULES)
+        normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
+        methods, metrics = chosen("method", config), chosen("metric", config)
         dataset = load_dataset(config["data"])
+        indices = _indices(dataset, config["data"])
         job = Job(
-            experiment=config["experiment"],
-            model=load_model(config["model"]),
+            experiment=str(config["experiment"]),
+            model=load_model(config["model"]),  # last: it takes longest
             data=dataset,
-            indices=_indices(dataset, config["data"]),
+            indices=indices,
             target=config["target"],
-            normalise=check_normalise(config["normalise"]),
-            methods=chosen("method", config),
-            metrics=chosen("metric", config),
-            device=Device.of(config["device"]),
+            normalise=normalise,
+            methods=methods,
+            metrics=metrics,
+            device=device,
             shard_size=config["shard_size"],
             batch_size=config["data"]["batch_size"],
             workers=config["data"]["workers"],
@@ -165,6 +168,8 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
     listed = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
     if kind == "metric":
         check_names(listed)
+        for metric in whole_set.aggregating(listed):
+            whole_set.aggregate(metric)  # which refuses what can't be called
     return listed
 
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import claims, files, running
-from axiom_bench.run import settings
+from axiom_bench.run import beside, settings
 from axiom_bench.run.composition import Composition, base_keys, composed
 from axiom_bench.run.execute import execute, run_folder
 from axiom_bench.run.job import chosen
@@ -40,8 +41,9 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     """Each job's outcome, in their order; each job once. Raises BenchError where the run folder can't be written."""
     folder = run_folder(config)
     files.ensure_writable(folder)
+    others = beside.others(folder)
     with claims.running(folder):
-        running.begin(folder, _about(composition, config))
+        running.begin(folder, {**_about(composition, config), "beside": others})
         return distinct(composition.launch(execute))
 
 
@@ -50,6 +52,7 @@ def _about(composition: Composition, config: Mapping[str, Any]) -> dict[str, Any
     names = {key: config[key] for key in ("experiment", "run")}
     created = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {"overrides": list(composition.overrides), "created": created, "config": config}
+    facts["about"] = beside.about(config, composition.typed)
     return {**names, **facts, "jobs": len(composition.jobs)}
 
 
@@ -59,6 +62,8 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     settings.check_keys(config, base_keys())
     settings.check(config)
     methods, metrics = chosen("method", config), chosen("metric", config)
+    if config["pictures"]["rows"] and config["pictures"]["perturbation"] not in config["metric"]:
+        plugins.load("metric", config["pictures"]["perturbation"])  # which refuses an unknown name
     return methods, metrics
 
 

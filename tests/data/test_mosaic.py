@@ -167,7 +167,7 @@ def test_images_of_several_sizes_need_a_preprocessing_that_makes_one(tmp_path, b
         ({"target_cells": 4}, r"target_cells=4 of 2 x 2 cells: give 1 to 3"),
         ({"of": {"kind": "mosaic", "of": {"kind": "scenes", "size": 3}}}, "can't be of mosaics"),
         ({"of": "scenes"}, r"data\.of=imagenet on the command line"),
-        ({"of": {"kind": "scenes"}}, r"needs data\.size"),
+        ({"of": {"kind": "scenes"}}, r"needs data\.of\.size"),
         ({"size": 500}, r"data\.size=500 mosaics .* images of 10 classes make \d+; set data\.size to at most \d+"),
         ({"grid": 4}, r"data\.size=null mosaics of 4 x 4 cells can't be made: .* make 0; lower data\.confidence"),
     ],

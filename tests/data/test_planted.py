@@ -59,7 +59,7 @@ def test_colours_and_halves_are_as_described(dataset):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"size": None}, "data.size=None: images are drawn on demand; set data.size"),
+        ({"size": None}, "data.size must be a number of images, which are drawn, 1 to 1000000, not None"),
         ({"size": 2, "split": "tests"}, "no split of the grounds 'tests'; did you mean|there are"),
         ({"size": 2, "sede": 1}, "did you mean 'seed'"),
     ],

@@ -81,7 +81,7 @@ def test_a_need_may_depend_on_the_parameters():
         ("bettr", "lower", r"no setting of metric\.mine 'bettr'; did you mean 'better'"),
         ("better", "sideways", r"metric\.mine\.better must be 'lower' or 'higher' or 'none', not 'sideways'"),
         ("of", "nonsense", r"metric\.mine\.of must be 'method' or 'layer', not 'nonsense'"),
-        ("unit", 3, r"metric\.mine\.unit must be a text or null, not 3"),
+        ("unit", 3, r"metric\.mine\.unit must be a name: .* or null, not 3"),
         ("needs", "boxes", r"metric\.mine\.needs must be a list of preconditions, not 'boxes'"),
         ("needs", ["boxse"], r"no precondition \(metric\.mine\.needs\) 'boxse'; did you mean 'boxes'"),
         ("needs", [{"boxes": {"outptu": ["logit"]}}], r"no parameter .* 'outptu'; did you mean 'output'"),

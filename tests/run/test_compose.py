@@ -11,6 +11,7 @@ import pytest
 from which_metric_runs import RUNS
 
 from axiom_bench import methods, metrics
+from axiom_bench.cli.report_names import check_report
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.run import composition, settings
@@ -251,11 +252,18 @@ def test_a_user_s_module_that_cannot_be_imported(
         ("hydra/sweeper=optuna", "There is no hydra/sweeper 'optuna'"),
         ("hydra.searchpath=[/no/such/folder]", "There is no folder /no/such/folder (hydra.searchpath)"),
         ("hydra.searchpath=[pkg://no_such.conf]", "There is no package 'no_such.conf' (hydra.searchpath)"),
+        ("model=[1]", "model='[1]' chooses no model: give its name"),
+        ("device=1.5", "device='1.5' chooses no device"),
+        ("peers=null", "peers='null' chooses no peer"),
+        ("method=[null]", "method='[null]' chooses no method"),
+        ("hydra.sweeper=5", "The configuration can't be put together (TypeError"),
+        ("hydra.searchpath=['~nobody_here/conf']", "There is no folder '~nobody_here/conf'"),
+        ("~shard_size", "shard_size isn't set"),
         ("hydra.searchpath=here", "hydra.searchpath must be a list of folders"),
     ],
 )
 def test_a_wrong_word_is_one_sentence(jobs: Jobs, override: str, sentence: str):
     with pytest.raises(BenchError) as error:
-        jobs(override)
+        check_report(jobs(override)[0], (), ())
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)

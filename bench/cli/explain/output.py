@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from axiom_bench.errors import BenchError
+from axiom_bench.records import files
 
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".pdf": "pdf", ".svg": "svg"}
 PAGES = (".html", ".htm")
@@ -32,8 +33,7 @@ class Output:
             if path.suffix.lower() in (*PICTURES, *PAGES):
                 raise BenchError(f"{path} is a folder, which isn't replaced; give another --output.")
             return Output(path, None)
-        if path.exists() and not path.is_file():
-            raise BenchError(f"{path} is no regular file and isn't replaced; give another --output.")
+        files.check_output(path)
         if path.resolve() in {image.resolve() for image in images}:
             raise BenchError(f"--output {path} would replace an image that is to be explained; give another name.")
         kind = _format(path)
@@ -49,8 +49,7 @@ class Output:
         path = self.path / f"{name}.png"
         if path.resolve() in {image.resolve() for image in images}:
             raise BenchError(f"{path} is an image that is to be explained; give --output another folder.")
-        if path.exists() and not path.is_file():
-            raise BenchError(f"{path} is no regular file and isn't replaced; give --output another folder.")
+        files.check_output(path, self.path / INDEX)
         return path
 
 

@@ -32,6 +32,7 @@ def score(paths: Sequence[Path], run: Path | None = None, output: Path | None = 
     """
     if output is not None and output.suffix not in FORMATS:
         raise BenchError(f"--output {output} ends with none of {', '.join(FORMATS)}, which tell its format.")
+    files.check_output(output)
     if seed < 0:
         raise BenchError(f"--seed {seed}: give 0 or more.")
     read = answers.read(paths)

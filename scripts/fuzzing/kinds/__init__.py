@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..case import Kind
-from . import baselines
+from . import baselines, settings
 
 KINDS: dict[str, Kind] = {
     "baselines": baselines.KIND,
+    "settings": settings.KIND,
 }

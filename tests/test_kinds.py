@@ -11,7 +11,7 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.parameters import kind_of
+from axiom_bench.kinds import kind_of
 
 Fill = str | Sequence[float]
 
