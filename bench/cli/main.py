@@ -13,6 +13,7 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,9 +38,9 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit code."""
+    """Runs one command; its exit code. argv: by default the process's own, which signals then end (see `stopping`)."""
     try:
-        with stopping.stoppable():
+        with stopping.stoppable() if argv is None else nullcontext():
             options = parse(sys.argv[1:] if argv is None else argv)
             code: int = options.command(options)
             sys.stdout.flush()
@@ -47,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"axiom-bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        stopping.say()
-        return stopping.exit_code(stop)
+        return stopping.end(stop)
     except BrokenPipeError:  # `| head` has read enough: Python's own flush at the end must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD

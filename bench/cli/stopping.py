@@ -1,8 +1,9 @@
 """Ctrl-C, SIGTERM and SIGHUP end a command within two seconds: one line, and 128 + the signal as the exit code.
 
-Python runs a handler between two of its own instructions, so a long call into a library holds it up, and an exception
-that a handler raises in a callback is lost. Therefore a thread, which the signal wakes by itself (PEP 475's wakeup
-descriptor), ends a process that hasn't ended. That is safe at any moment, as a kill is: a file is complete, or not there.
+Python runs a handler between two of its own instructions, so a long call into a library holds it up, and what it raises
+in a callback, as at a fork, is lost. Therefore a thread, which the signal wakes by itself (`signal.set_wakeup_fd`),
+raises it again, and ends a process that takes too long. That is safe at any moment, as a kill is: a file is complete, or
+it isn't there.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
 GRACE = 1.0  # seconds in which a command may end by itself
+LOOK = 0.02  # seconds between two looks at how far it is
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 LINE = "axiom-bench: stopped. Finished shards are kept: the same command goes on from there."
 
 
@@ -29,19 +32,18 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-def exit_code(stop: KeyboardInterrupt) -> int:
-    """128 + the signal's number, as a shell has it."""
-    return 128 + int(getattr(stop, "number", signal.SIGINT))
+@dataclass
+class _State:
+    """handled: the signals that are, in this process. stopping: one has come; lost: in a callback. said: so has the
+    line."""
+
+    handled: tuple[int, ...] = ()
+    stopping: bool = False
+    lost: bool = False
+    said: bool = False
 
 
-def say() -> None:
-    """The one line, once; on a terminal below the bar and the ^C that stand there."""
-    if _state.said:
-        return
-    _state.said = _state.stopping
-    shown = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # the bar hides the cursor
-    sys.stderr.write(f"{shown}{LINE}\n")
-    sys.stderr.flush()
+_state = _State()
 
 
 @contextmanager
@@ -51,44 +53,63 @@ def stoppable() -> Iterator[None]:
     A signal that the process inherited as ignored (nohup, `trap '' INT`) stays ignored, and a caller's own handler
     stays in place. Without effect outside of the main thread, where Python sets no handlers.
     """
-    numbers = [number for number in _numbers() if signal.getsignal(number) in DEFAULTS]
-    if threading.current_thread() is not threading.main_thread() or not numbers or _state.handled:
+    numbers = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+    numbers = tuple(number for number in numbers if signal.getsignal(number) in DEFAULTS)
+    if threading.current_thread() is not threading.main_thread() or not numbers:
         yield
         return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = {number: signal.signal(number, _stop) for number in numbers}
-    descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    _state.handled = tuple(numbers)
-    threading.Thread(target=_end_in_time, args=(reader, frozenset(numbers)), daemon=True).start()
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    _state.handled, sys.unraisablehook = numbers, _unraisable
+    threading.Thread(target=_end_in_time, args=(reader, numbers), daemon=True).start()
     try:
         yield
     finally:
-        if not _state.stopping:  # else the thread waits for the process to end, which it may have to help
-            _state.handled = ()
-            signal.set_wakeup_fd(descriptor)
+        if not _state.stopping:  # else the thread waits for the process to end
+            signal.set_wakeup_fd(-1)
             for number, handler in before.items():
                 signal.signal(number, handler)
+            _state.handled, sys.unraisablehook = (), sys.__unraisablehook__
             os.close(writer)
 
 
-DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+def exit_code(stop: KeyboardInterrupt) -> int:
+    """128 + the signal's number, as a shell has it."""
+    return 128 + int(getattr(stop, "number", signal.SIGINT))
 
 
-@dataclass
-class _State:
-    """handled: the signals that are, in this process. stopping: one has come. said: so has the line."""
-
-    handled: tuple[int, ...] = ()
-    stopping: bool = False
-    said: bool = False
-
-
-_state = _State()
+def end(stop: KeyboardInterrupt) -> int:
+    """Says the line. Ends the process, after a signal; else the exit code, to the caller of a library's function."""
+    _say()
+    if isinstance(stop, Stopped):
+        with suppress(OSError):
+            sys.stdout.flush()
+        _leave(stop.number)
+    return exit_code(stop)
 
 
-def _numbers() -> list[int]:
-    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+def _say() -> None:
+    """The one line, once; on a terminal below the bar and the ^C that stand there."""
+    if not _state.said:
+        _state.said = _state.stopping
+        with suppress(OSError):
+            if sys.stderr.isatty():
+                sys.stderr.write("\x1b[?25h\n")  # the bar hides the cursor
+            sys.stderr.write(f"{LINE}\n")
+            sys.stderr.flush()
+
+
+def _leave(number: int) -> None:
+    """Ends the process and those that it forked, without the seconds that an interpreter's own end may take."""
+    if processes := sys.modules.get("multiprocessing"):
+        children = processes.active_children()  # they decode images
+        for child in children:
+            child.kill()
+        for child in children:
+            child.join(LOOK)
+    os._exit(128 + number)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -97,20 +118,29 @@ def _stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
 
-def _end_in_time(reader: int, numbers: frozenset[int]) -> None:
+def _unraisable(lost: sys.UnraisableHookArgs) -> None:
+    if issubclass(lost.exc_type, Stopped):
+        _state.lost = True
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def _end_in_time(reader: int, numbers: tuple[int, ...]) -> None:
     while byte := os.read(reader, 1):  # of any signal that Python handles; none once the writer is closed
         if byte[0] in numbers:
-            time.sleep(GRACE)
-            _end(byte[0])
+            _raise_until_it_ends(byte[0])
     os.close(reader)
 
 
-def _end(number: int) -> None:
-    if processes := sys.modules.get("multiprocessing"):
-        for child in processes.active_children():  # they decode images
-            child.kill()
-    say()
-    os._exit(128 + number)
+def _raise_until_it_ends(number: int) -> None:
+    until = time.monotonic() + GRACE
+    while time.monotonic() < until:
+        time.sleep(LOOK)
+        if _state.lost:
+            _state.lost = _state.stopping = False
+            os.kill(os.getpid(), number)
+    _say()
+    _leave(number)
 
 
 def _in_child() -> None:
@@ -119,7 +149,7 @@ def _in_child() -> None:
         signal.set_wakeup_fd(-1)
         for number in _state.handled:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
-        _state.handled = ()
+        _state.handled, sys.unraisablehook = (), sys.__unraisablehook__
 
 
 if hasattr(os, "register_at_fork"):
