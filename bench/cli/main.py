@@ -2,7 +2,7 @@
 game, game-score.
 
 Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate that can't compare;
-130 Ctrl-C; 141 the reader of the output has gone.
+129, 130, 143 a hangup, Ctrl-C, SIGTERM (see `stopping`); 141 the reader of the output has gone.
 What needs torch is imported by the command that needs it, so that --help answers at once.
 """
 
@@ -13,13 +13,15 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
+from axiom_bench.cli import stopping
 from axiom_bench.errors import BenchError, unknown
 
-INTERRUPTED, UNREAD = 130, 141  # 128 + SIGINT, 128 + SIGPIPE
+UNREAD = 141  # 128 + SIGPIPE
 KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments")
 FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
@@ -36,17 +38,17 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit code."""
+    """Runs one command; its exit code. argv: by default the process's own, which signals then end (see `stopping`)."""
     try:
-        options = parse(sys.argv[1:] if argv is None else argv)
-        code: int = options.command(options)
-        sys.stdout.flush()
+        with stopping.stoppable() if argv is None else nullcontext():
+            options = parse(sys.argv[1:] if argv is None else argv)
+            code: int = options.command(options)
+            sys.stdout.flush()
     except BenchError as error:
         print(f"axiom-bench: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\naxiom-bench: stopped. Finished shards are kept: the same command goes on from there.", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return stopping.end(stop)
     except BrokenPipeError:  # `| head` has read enough: Python's own flush at the end must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD

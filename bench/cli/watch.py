@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench import report
+from axiom_bench.cli import stopping
 from axiom_bench.cli.report import prepared
 from axiom_bench.errors import BenchError
 from axiom_bench.records import reading, running
@@ -15,7 +16,6 @@ from axiom_bench.records import reading, running
 PAUSE = 2.0  # seconds between two looks at the folder
 SHARE = 4  # drawing takes at most one part in so many of the time, since the run needs the cores
 RELOAD = 10  # seconds after which the page loads itself again
-INTERRUPTED = 130  # 128 + SIGINT
 
 
 def watch(
@@ -30,9 +30,9 @@ def watch(
     folder, settings = prepared(folders, words, output)
     try:
         _follow(folder, settings, say)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("stopped watching; the run goes on, and writes its report when it ends.")
-        return INTERRUPTED
+        return stopping.exit_code(stop)
     return 0
 
 

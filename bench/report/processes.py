@@ -25,7 +25,7 @@ def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
     """Processes that each draw a share of the run's figures meanwhile; none for a small report, on one core, or while
     the run goes on, or another on its folder: they would read other records than this process has.
 
-    Those that still run when the block ends are stopped.
+    Those that still run when the block ends are stopped; they stop by themselves where this process is killed.
     """
     is_large = len(run.metrics) >= MIN_METRICS and not running.goes_on(run.path)
     count = min(MAX_PROCESSES, _num_cores()) if is_large else 1
@@ -36,6 +36,8 @@ def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
         for process in processes:
             process.kill()
             process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 def _start(run: RunFolder, index: int, count: int) -> Process:
@@ -43,7 +45,7 @@ def _start(run: RunFolder, index: int, count: int) -> Process:
     # -P keeps modules of the folder that the user works in from hiding a library's.
     command = [sys.executable, "-P", "-m", "axiom_bench.report.figures", *arguments]
     quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
 
 
 def _num_cores() -> int:

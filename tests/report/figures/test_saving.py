@@ -96,6 +96,13 @@ def test_processes_are_stopped_with_the_block(run: RunFolder, monkeypatch: pytes
     assert all(process.returncode is not None for process in processes)
 
 
+def test_a_process_ends_with_the_one_that_started_it(run: RunFolder) -> None:
+    process = drawing._start(run, 1, 4)
+    process.stdin.close()  # as the system does where that process is killed
+    assert process.wait() == 1
+    assert not (run.path / "figures").exists()
+
+
 def test_a_small_report_is_drawn_by_one_process(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "_num_cores", lambda: 2)
     monkeypatch.setattr(drawing, "MIN_METRICS", len(run.metrics) + 1)

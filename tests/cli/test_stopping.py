@@ -1,0 +1,112 @@
+"""Ctrl-C, SIGTERM and SIGHUP: a command ends with one line and its code, whatever it is doing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from axiom_bench.cli import stopping
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
+COMMAND = """
+import os, signal, sys
+from axiom_bench.cli import main, stopping
+
+def command(options):
+{body}
+main.parse = lambda argv: main.Namespace(command=command)
+sys.exit(main.main())
+"""
+SLEEP = "print('begun', flush=True); __import__('time').sleep(60)"
+# One call that neither returns for a signal nor lets Python run a handler.
+LIBRARY = "import hashlib; print('begun', flush=True); hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
+CALLBACK = """
+class Freed:
+    def __del__(self):
+        print('begun', flush=True)
+        __import__('time').sleep(60)
+Freed()
+__import__('time').sleep(60)
+"""
+# A handler's exception is lost in what Python calls at a fork.
+FORK = """
+import os, time
+os.register_at_fork(after_in_parent=lambda: time.sleep(60))
+print('begun', flush=True)
+if os.fork():
+    time.sleep(60)
+"""
+CHILD = """
+import hashlib, multiprocessing, time
+child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,), daemon=True)
+child.start()
+print('begun', child.pid, flush=True)
+hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)
+"""
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+
+
+@contextmanager
+def begun(body: str, **options: object) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A command that runs `body`, once it has printed that it has begun, and the words that it printed then."""
+    text = COMMAND.format(body="\n".join(f"    {line}" for line in body.strip().splitlines()))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, "-c", text], **pipes, **options) as process:
+        try:
+            yield process, process.stdout.readline().split()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("name", EXIT_CODES)
+def test_a_signal_ends_a_command_with_one_line_and_its_code(name: str):
+    with begun(SLEEP) as (process, _):
+        process.send_signal(getattr(signal, name))
+        assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
+    assert process.returncode == EXIT_CODES[name]
+
+
+@pytest.mark.parametrize("body", [LIBRARY, CALLBACK, FORK])
+def test_neither_a_library_nor_a_callback_holds_a_signal_up(body: str):
+    with begun(body) as (process, _):
+        time.sleep(0.2)  # until it is there
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_was_ignored_stays_so_and_sigterm_ends(number: int):
+    with begun(SLEEP, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN)) as (process, _):
+        process.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+
+
+def test_the_processes_of_a_command_end_with_it():
+    with begun(CHILD) as (process, words):
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the child gets it too
+        _, said = process.communicate(timeout=30)
+    assert said == f"{stopping.LINE}\n"
+    assert process.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(words[1]), 0)
+
+
+def test_a_caller_keeps_its_handlers():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with stopping.stoppable():
+        assert signal.getsignal(signal.SIGTERM) is not before[1]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    with pytest.raises(stopping.Stopped) as stop, stopping.stoppable():
+        raise stopping.Stopped(signal.SIGHUP)
+    assert stopping.exit_code(stop.value) == 129
