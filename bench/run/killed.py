@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-from axiom_bench.configs import is_integer
 from axiom_bench.cutting.halving import Limits
+from axiom_bench.kinds import whole
 
 FILES = ".at_work.*.json"
 BOOT, COUNTS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/vmstat")
@@ -48,7 +48,7 @@ class Work:
     def __post_init__(self) -> None:
         """Raises ValueError for what no process wrote."""
         numbers = (self.process, self.rows, self.memory, *(() if self.kills is None else (self.kills + 1,)))
-        if not all(is_integer(number, 1) for number in numbers):
+        if not all(map(whole(1).fits, numbers)):
             raise ValueError(f"no numbers of a process: {numbers}")
 
     def is_over(self) -> bool:
