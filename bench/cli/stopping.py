@@ -2,8 +2,8 @@
 
 Python runs a handler between two of its own instructions, so a long call into a library holds it up, and what it raises
 in a callback, as at a fork, is lost. Therefore a thread, which the signal wakes by itself (`signal.set_wakeup_fd`),
-raises it again, and ends a process that takes too long. That is safe at any moment, as a kill is: a file is complete, or
-it isn't there.
+raises it again, and ends a process that takes too long. That is safe at any moment, as a kill is: a file is complete or
+not there.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import traced
 from axiom_bench.records import claims, holdings
 from axiom_bench.records.holdings import Holdings, Values
@@ -40,7 +41,8 @@ class Stored:
 def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None) -> tuple[int, Stored]:
     """Computes what is missing and no other process computes: (number of shards computed, the job's records).
 
-    budget: maximum of forward passes for an image and explained class. Raises BenchError where they would be more.
+    budget: maximum of forward passes for an image and explained class. Raises BenchError where they would be more, and
+    where files have vanished meanwhile: what follows takes the records for those of all images.
     """
     job, all_tasks, console = facts.job, tasks(facts), Console()
     keys = {task.key for task in all_tasks}
@@ -53,7 +55,13 @@ def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None =
     if len(missing) < len(all_tasks):
         already = len(all_tasks) - len(missing)
         _print(console, f"{job.name}: {already} of {len(all_tasks)} shards were already there")
-    return computed, _stored(holdings.read(folder, keys) if missing else held, all_tasks)
+    after = holdings.read(folder, keys) if missing else held
+    if gone := sum(bool(after.missing(task.key, task.wanted)) for task in all_tasks):
+        raise BenchError(
+            f"{gone} of {len(all_tasks)} shards that were computed are gone from {folder}, or damaged, before the run "
+            "has ended; run the same command again, and let nothing delete its files."
+        )
+    return computed, _stored(after, all_tasks)
 
 
 def _compute(

@@ -1,4 +1,4 @@
-"""`axiom-bench` with a plan: it marks when a stage begins and each shard's start and end, or lets a fault befall itself.
+"""`axiom-bench` with a plan: notes when a stage begins and each shard's start and end, or lets a fault befall itself.
 
 python -m faulting.launcher PLAN_AS_JSON ARGUMENTS...
 """
@@ -48,7 +48,7 @@ class Plan:
 def prepare(plan: Plan) -> None:
     """Changes this process as planned. For the process of one run alone, since it can't be undone."""
     if plan.clock:
-        time.time = _jumping(plan.clock)  # type: ignore[assignment]
+        time.time = _jumping(plan.clock)
     if plan.full:
         sys.addaudithook(_full_disk(plan))
     if plan.stage != "starting":  # imports take what a signal should meet there

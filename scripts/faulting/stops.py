@@ -22,6 +22,7 @@ from .trial import Case, Fault, Trial
 LIMIT = 2.0  # seconds within which a command is gone
 WITHIN = 0.5  # seconds after the begin of a stage in which the signal comes
 STARTING, WAITING, DRAWING = "starting", "waiting for another's shard", "drawing the report"
+TERMINAL = ", at a terminal"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
@@ -33,13 +34,13 @@ def _attempt(trial: Trial, case: Case, stage: str, terminal: bool = False, ignor
     if stage == DRAWING:
         shutil.copytree(before / RUN, case.folder / RUN)
         (case.folder / RUN / "report_stamp.json").unlink()
-    with _held(case, before) if stage == WAITING else contextlib.nullcontext():
-        with _begun(case, own, stage, terminal, ignored) as (process, typed):
-            reached = wait_until(lambda: _has_reached(case, stage, process), process)
-            trial.must(reached, f"the run ended before {stage}: {process.output()[-1000:]}")
-            time.sleep(case.random.uniform(0.1, 3.0 if stage == STARTING else WITHIN))
-            if process.poll() is None:  # else the stage was shorter than that
-                _stop(trial, process, ("SIGINT", "SIGTERM")[case.number % 2], typed, ignored)
+    held = _held(case, before) if stage == WAITING else contextlib.nullcontext()
+    with held, _begun(case, own, stage, terminal, ignored) as (process, typed):
+        reached = wait_until(lambda: _has_reached(case, stage, process), process)
+        trial.must(reached, f"the run ended before {stage}: {process.output()[-1000:]}")
+        time.sleep(case.random.uniform(0.1, 3.0 if stage == STARTING else WITHIN))
+        if process.poll() is None:  # else the stage was shorter than that
+            _stop(trial, process, ("SIGINT", "SIGTERM")[case.number % 2], typed, ignored)
     if trial.times:
         _check_words(trial, process)
     again = forked([*own, f"results={case.folder}"], Plan(str(case.folder / "log")), case.folder / "said-again")
@@ -132,13 +133,9 @@ def _check_words(trial: Trial, process: Process) -> None:
 
 FAULTS = (
     *(
-        Fault(
-            f"Ctrl-C or SIGTERM, {stage}{', at a terminal' * terminal}",
-            partial(_attempt, stage=stage, terminal=terminal),
-            2,
-        )
-        for stage in (STARTING, *STAGES, WAITING)
+        Fault(f"Ctrl-C or SIGTERM, {stage}{TERMINAL * terminal}", partial(_attempt, stage=stage, terminal=terminal), 2)
         for terminal in (False, True)
+        for stage in (STARTING, *STAGES, WAITING)
     ),
     Fault("SIGINT ignored, then SIGTERM", partial(_attempt, stage="computing", ignored="SIGINT"), 2),
     Fault("SIGHUP ignored (nohup), then SIGTERM", partial(_attempt, stage="computing", ignored="SIGHUP"), 2),

@@ -130,6 +130,28 @@ def test_a_damaged_file_is_named_and_computed_again(
     assert "damaged" not in capsys.readouterr().out
 
 
+def test_a_file_that_vanishes_under_a_run_is_missed(
+    run: Run, rows: Rows, results: Path, monkeypatch: pytest.MonkeyPatch
+):
+    chosen = ("metric=[max_box_acc]",)
+    before = rows(run(*chosen))
+    shutil.rmtree(results)
+    compute_shard = compute.compute
+
+    def and_deletes(job, cut_model, task, *rest):
+        compute_shard(job, cut_model, task, *rest)
+        if task.shard == job.shards[-1]:
+            min((results / "quick/default/records").glob("*.parquet")).unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compute, "compute", and_deletes)
+        (outcome,) = run(*chosen)
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    assert "1 of 3 shards that were computed are gone" in outcome.failure.message
+    pd.testing.assert_frame_equal(rows(run(*chosen)), before, check_exact=True)
+
+
 def test_files_of_an_earlier_version_are_one_sentence(run: Run, results: Path, capsys: pytest.CaptureFixture[str]):
     folder = results / "quick/default/records"
     folder.mkdir(parents=True)
