@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 
@@ -59,7 +60,7 @@ def run(options: Namespace) -> int:
         options.sampled, dict(map(_effect, options.min_effect)), options.allow_improvements, options.against
     )
     result = gate(options.run_folder, options.baseline, how)
-    print("\n".join(result.lines))
+    say(result.lines)
     write_outputs(result, options.markdown, options.junit, options.json)
     return result.exit_code
 
@@ -86,7 +87,7 @@ def _write(options: Namespace) -> int:
     if any(outputs) or options.min_effect or options.allow_improvements:
         raise BenchError("--write compares nothing; with it go --baseline, --reason, --sampled and --run-time alone.")
     written = write_baseline(options.run_folder, options.baseline, options.reason, options.sampled, options.run_time)
-    print(f"baseline: {written}")
+    say([f"baseline: {written}"])
     return 0
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
 from axiom_bench.cli import stopping
+from axiom_bench.cli.terminal import complain, say
 from axiom_bench.errors import BenchError, unknown
 
 UNREAD = 141  # 128 + SIGPIPE
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code: int = options.command(options)
             sys.stdout.flush()
     except BenchError as error:
-        print(f"axiom-bench: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except KeyboardInterrupt as stop:
         return stopping.end(stop)
@@ -219,7 +220,7 @@ def _run(options: Namespace) -> int:
         print(benchmark.configuration_text(options.overrides, options.config_dir), end="")
         return 0
     code, lines = benchmark.benchmark(options.overrides, options.config_dir)
-    print("\n".join(lines))
+    say(lines)
     return code
 
 
@@ -230,7 +231,7 @@ def _report(options: Namespace) -> int:
         return watch(options.run_folders, options.overrides, options.output)
     from axiom_bench.cli import report
 
-    print("\n".join(report.write(options.run_folders, options.overrides, options.output)))
+    say(report.write(options.run_folders, options.overrides, options.output))
     return 0
 
 
@@ -238,7 +239,7 @@ def _judge(options: Namespace) -> int:
     from axiom_bench.report.judging.writing import write_judgement
 
     metrics = options.metrics.split(",") if options.metrics else None
-    print("\n".join(write_judgement(options.run_folder, options.truth, metrics)))
+    say(write_judgement(options.run_folder, options.truth, metrics))
     return 0
 
 
@@ -246,7 +247,7 @@ def _paper(options: Namespace) -> int:
     from axiom_bench.cli.paper import paper
 
     code, lines = paper(options.overrides, options.config_dir)
-    print("\n".join(lines))
+    say(lines)
     return code
 
 
@@ -268,23 +269,23 @@ def _explain(options: Namespace) -> int:
             colours=options.colours,
         )
     )
-    print("\n".join([*answer.notes, *(f"written: {path}" for path in answer.written)]))
+    say([*answer.notes, *(f"written: {path}" for path in answer.written)])
     for problem in answer.problems:
-        print(f"axiom-bench: {problem}", file=sys.stderr)
+        complain(problem)
     return 2 if answer.problems else 0
 
 
 def _list(options: Namespace) -> int:
     from axiom_bench.cli.listing import listing
 
-    print("\n".join(listing(options.kind, options.config_dir)))
+    say(listing(options.kind, options.config_dir))
     return 0
 
 
 def _tidy(options: Namespace) -> int:
     from axiom_bench.records.tidy import tidy
 
-    print("\n".join(tidy(options.run_folder, options.drop)))
+    say(tidy(options.run_folder, options.drop))
     return 0
 
 
@@ -295,14 +296,14 @@ def _game(options: Namespace) -> int:
     page, lines = game(
         Request(options.run_folder, options.output, options.count, methods, options.model, options.layer, options.seed)
     )
-    print("\n".join([*lines, f"game: {page}"]))
+    say([*lines, f"game: {page}"])
     return 0
 
 
 def _game_score(options: Namespace) -> int:
     from axiom_bench.report.game.score import score
 
-    print("\n".join(score(options.answers, options.run, options.output, options.seed)))
+    say(score(options.answers, options.run, options.output, options.seed))
     return 0
 
 

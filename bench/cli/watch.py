@@ -10,6 +10,7 @@ from typing import Any
 from axiom_bench import report
 from axiom_bench.cli import stopping
 from axiom_bench.cli.report import prepared
+from axiom_bench.cli.terminal import say_line
 from axiom_bench.errors import BenchError
 from axiom_bench.records import reading, running
 
@@ -19,7 +20,7 @@ RELOAD = 10  # seconds after which the page loads itself again
 
 
 def watch(
-    folders: Sequence[Path], words: Sequence[str], output: Path | None, say: Callable[[str], None] = print
+    folders: Sequence[Path], words: Sequence[str], output: Path | None, say: Callable[[str], None] = say_line
 ) -> int:
     """Follows one run until its command has ended, or is stopped: the exit code.
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as arrow
 
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
-from axiom_bench.records import holdings, running, store
+from axiom_bench.records import holdings, links, running, store
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.holdings import Values
 
@@ -39,9 +39,14 @@ class CurvePart(NamedTuple):
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The parsed manifest.json; of a run whose command hasn't ended, what is there so far: see `running.read`.
 
-    Raises BenchError where it is missing, can't be read, or isn't a run's manifest.
+    Raises BenchError where it is missing, can't be read, isn't a run's manifest, or where a file or folder that is read
+    or written leads out of the run folder: see `links`.
     """
-    return running.read(Path(folder)) or manifest_file.read(Path(folder))
+    folder = Path(folder)
+    links.check_folders(folder)
+    manifest = running.read(folder) or manifest_file.read(folder)
+    links.check_files(folder, manifest, manifest_file.FILES)
+    return manifest
 
 
 def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:

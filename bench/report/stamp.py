@@ -54,7 +54,9 @@ def headline(folder: Path, inputs: str) -> list[str] | None:
     lines, outputs = stamp.get("headline"), stamp.get("outputs")
     if stamp.get("inputs") != inputs or not isinstance(lines, list) or not isinstance(outputs, dict):
         return None
-    return [str(line) for line in lines] if outputs and outputs.items() <= _hashes(folder).items() else None
+    if not outputs or stamp.get("made") != _made(folder):
+        return None
+    return [str(line) for line in lines] if outputs.items() <= _hashes(folder).items() else None
 
 
 def begin(folder: Path) -> Replaced:
@@ -82,7 +84,7 @@ def write(folder: Path, inputs: str, headline: Sequence[str], before: Replaced) 
     before: from `begin`. Raises BenchError where the folder can't be written.
     """
     written = {name: digest for name, digest in _hashes(folder).items() if before.get(name) != _state(folder / name)}
-    _write(folder, {"inputs": inputs, "outputs": written, "headline": list(headline)})
+    _write(folder, {"inputs": inputs, "outputs": written, "headline": list(headline), "made": _made(folder)})
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -103,6 +105,15 @@ def _outputs(folder: Path) -> Iterator[Path]:
     for name, suffixes in OUTPUTS.items():
         for suffix in suffixes:
             yield from sorted((folder / name).glob(f"*.{suffix}"))
+
+
+def _made(folder: Path) -> int | None:
+    """When this machine made the page as a file, in nanoseconds: no archive can bring this time along, so that a page
+    which came with a stranger's folder is written anew, whatever its stamp says."""
+    try:
+        return (folder / PAGE).stat().st_ctime_ns
+    except OSError:
+        return None
 
 
 def _hashes(folder: Path) -> dict[str, str]:

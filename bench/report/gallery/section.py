@@ -54,7 +54,10 @@ class Beside:
 
     def __call__(self, picture: bytes, kind: str) -> str:
         address = f"{PICTURES}/{hashlib.sha256(picture).hexdigest()[:20]}.{kind}"
-        (self.folder / address).write_bytes(picture)
+        path = self.folder / address
+        if path.is_symlink():  # of a stranger's folder: writing would follow it
+            path.unlink()
+        path.write_bytes(picture)
         return address
 
 

@@ -153,3 +153,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list
         (folder / "report.html").write_text(text, encoding="utf-8")
         made[kind] = (folder, name.given)
     return made
+
+
+@pytest.fixture
+def hostile_run(tmp_path: Path) -> Path:
+    """A run folder of attacks without a report, to be changed."""
+    return write(tmp_path / "run", Names(hostile=True))
