@@ -19,6 +19,7 @@ from axiom_bench.errors import BenchError
 
 CHUNK = 16  # images that travel together from a worker: shared memory holds a few chunks for each worker
 MAX_DEATHS = 3  # in a row, of processes that read no image that kills another
+SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
 log = logging.getLogger("axiom_bench.machine")
 
 
@@ -91,7 +92,7 @@ def _is_deadly(images: Readable, place: int, pack: Callable[[Any], Any]) -> bool
 def _read(images: Readable, places: Sequence[int], workers: int, pack: Callable[[Any], Any]) -> Iterator[Any]:
     """Raises WorkerDied in place of a chunk."""
     reading = torch.zeros(workers, 2, dtype=torch.int64).share_memory_()
-    others, outside = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
+    others, outside = set(multiprocessing.active_children()), SIGCHLD and signal.getsignal(SIGCHLD)
     loader = DataLoader(
         _Watched(images, reading), CHUNK, sampler=places, num_workers=min(workers, len(places)), collate_fn=pack
     )
@@ -150,8 +151,8 @@ def _raising(processes: set[BaseProcess], outside: Any) -> Iterator[None]:
 
 def _handle(handler: Any) -> None:
     """Sets the handler for the end of child processes where Python lets it be set."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if handler is None else handler)
+    if SIGCHLD is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(SIGCHLD, signal.SIG_DFL if handler is None else handler)
 
 
 def _end(process: BaseProcess) -> str:

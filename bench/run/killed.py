@@ -54,7 +54,7 @@ class Work:
     def is_over(self) -> bool:
         """Whether its process has been on this machine, and is gone."""
         here = self.host == platform.node()
-        return here and (self.boot != _text(BOOT) or self.since != _since(self.process))
+        return here and (self.boot != _text(BOOT) or self.since != _since(self.process) or _is_gone(self.process))
 
     def was_for_memory(self) -> bool:
         """Whether the process may have been killed for its memory."""
@@ -116,6 +116,19 @@ def _remove(paths: set[Path]) -> None:
     for path in paths:
         with suppress(OSError):  # the folder may be gone, or read-only by now
             path.unlink(missing_ok=True)
+
+
+def _is_gone(process: int) -> bool:
+    """Whether no process has this number; False where the system can't be asked."""
+    if os.name != "posix":  # where signal 0 isn't a question
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # somebody else's
+        return False
+    return False
 
 
 def _since(process: int) -> str:

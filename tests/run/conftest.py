@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -65,10 +66,11 @@ def job() -> Callable[..., Job]:
 @pytest.fixture
 def rows(results: Path) -> Callable[[list[Outcome]], pd.DataFrame]:
     """The records of a run, sorted."""
+    return partial(rows_of, results)
 
-    def read(outcomes: list[Outcome]) -> pd.DataFrame:
-        table = read_records(results / "quick" / "default", assemble(outcomes, "quick", "default"))
-        table = table.astype({name: str for name in table.columns if table[name].dtype == "category"})
-        return table.sort_values(["model", "layer", "image_id", "target_class", "method", "metric"], ignore_index=True)
 
-    return read
+def rows_of(results: Path, outcomes: list[Outcome]) -> pd.DataFrame:
+    """The records of a run in this folder of results, sorted."""
+    table = read_records(results / "quick" / "default", assemble(outcomes, "quick", "default"))
+    table = table.astype({name: str for name in table.columns if table[name].dtype == "category"})
+    return table.sort_values(["model", "layer", "image_id", "target_class", "method", "metric"], ignore_index=True)

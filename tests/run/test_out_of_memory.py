@@ -14,6 +14,7 @@ from axiom_bench.cutting import halving
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.run import compute
 from axiom_bench.run.manifest import Outcome
 
 Run = Callable[..., list[Outcome]]
@@ -90,3 +91,14 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run: Run, rows: 
     (outcome,) = run()
     assert outcome.shards_computed < outcome.shards
     assert "out_of_memory" not in set(rows([outcome])["status"])
+
+
+def test_memory_that_runs_out_elsewhere_is_a_sentence_too(run: Run, monkeypatch):
+    def moved(*_: object) -> None:
+        raise OUT_OF_MEMORY
+
+    monkeypatch.setattr(compute, "cut_of", moved)
+    (outcome,) = run()
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    assert outcome.failure.message.startswith("Out of memory (CUDA out of memory. Tried to allocate 20.00 MiB.)")
