@@ -21,6 +21,7 @@ from axiom_bench.errors import BenchError
 
 MAX_NAME = 200  # characters of a name that stands in tables and titles, or as a part of a file's name
 MAX_PATH = 2000  # characters; Linux allows 4096 bytes
+MAX_SHOWN = 300  # characters of a value in an error
 MAX_FILE_NAME = 255  # bytes between two slashes
 
 
@@ -54,7 +55,11 @@ def check_values(values: Mapping[str, Any], kinds: Mapping[str, Kind], prefix: s
 
 def check_group(setting: str, value: object) -> Mapping[str, Any]:
     """The value, if it is a group of settings. Raises BenchError."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+    if isinstance(value, Mapping):
+        wrong = [key for key in value if not isinstance(key, str)]
+        if wrong:
+            raise BenchError(f"{setting} holds {shown(wrong[0])}, which isn't the name of a setting.")
+    else:
         raise BenchError(
             f"{setting} is a group of settings, of which you set one, as {setting}.NAME=..., not {shown(value)}."
         )
@@ -107,7 +112,8 @@ def one_of(values: Collection[Any]) -> Kind:
 
 def shown(value: object) -> str:
     """A value in an error: its start, where it is long."""
-    return _SHOWN.repr(value)
+    text = _SHOWN.repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def is_name(value: object) -> bool:

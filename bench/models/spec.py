@@ -118,11 +118,11 @@ def _existing(name: str, candidates: list[Path]) -> Path:
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     """A plain dict, every ${...} filled in and no ??? left."""
-    node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
     try:
+        node = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
         missing = sorted(key.removeprefix("model.") for key in OmegaConf.missing_keys(node))
         if missing:
-            raise BenchError(f"The model's {', '.join(missing)} must be given; set model.{missing[0]}=...")
+            raise BenchError(f"The model's {', '.join(missing)[:200]} must be given; set model.{missing[0][:200]}=...")
         values = OmegaConf.to_container(node, resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:
         raise BenchError(f"The model's settings can't be read: {str(error).splitlines()[0]}") from error

@@ -31,7 +31,12 @@ def others(folder: Path) -> list[dict[str, Any]]:
     if not claims.in_use(folder):
         return []
     command = running.command(folder) or {}
-    return [entry for entry in (command.get("about"), *(command.get("beside") or ())) if isinstance(entry, dict)]
+    earlier = command.get("beside")
+    return [
+        entry
+        for entry in (command.get("about"), *(earlier if isinstance(earlier, list) else ()))
+        if isinstance(entry, dict)
+    ]
 
 
 def sentence(folder: Path, own: Mapping[str, Any]) -> str | None:

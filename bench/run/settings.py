@@ -63,7 +63,7 @@ def check(config: Mapping[str, Any]) -> None:
     values = dict(settings(config))
     missing = next((key for key, value in values.items() if value == "???"), None)
     if missing is not None:
-        raise BenchError(f"{missing} has no default; set {missing}=VALUE.")
+        raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}=VALUE.")
     absent = next((key for key in SETTINGS if key not in values), None)
     if absent is not None:
         raise BenchError(f"{absent} isn't set; set {absent}=VALUE.")

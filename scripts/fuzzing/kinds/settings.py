@@ -129,7 +129,7 @@ def _assert_sane(config: Mapping[str, Any]) -> None:
     folder = run_folder(dict(config))
     assert Path(*folder.parts[-2:]) == Path(str(config["experiment"]), str(config["run"])), "a run folder elsewhere"
     model = ModelSpec.of(config["model"])
-    for name in (model.name, config["data"]["name"], *config["method"], *config["metric"]):
+    for name in (model.name, config["data"].get("name", "scenes"), *config["method"], *config["metric"]):
         assert isinstance(name, str), f"{name!r} is no text"
         assert name.isprintable(), f"{name!r} can't be printed"
         assert Path(safe_name(name)).name == safe_name(name), f"{name!r} leads out of a folder"

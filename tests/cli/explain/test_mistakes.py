@@ -131,6 +131,7 @@ IMAGES = [Path("a.png"), Path("b.png")]
         (Path("e.png"), IMAGES, "e.png can show one image, and there are 2; give a page"),
         (Path("folder.png"), IMAGES[:1], "folder.png is a folder, which isn't replaced"),
         (Path("pipe"), IMAGES[:1], "pipe is no regular file and isn't replaced"),
+        (Path("link.png"), IMAGES[:1], "link.png is a link and isn't replaced"),
         (Path("/dev/null"), IMAGES[:1], "/dev/null is no regular file and isn't replaced"),
         (Path("file"), IMAGES[:1], "Can't write file: give a name that ends in"),
         (Path("my.results"), IMAGES, "Can't write my.results"),
@@ -140,6 +141,7 @@ def test_outputs_that_are_refused(path: Path, images: list[Path], sentence: str)
     Path("folder.png").mkdir()
     Path("file").touch()
     os.mkfifo("pipe")
+    Path("link.png").symlink_to("elsewhere.png")
     with pytest.raises(BenchError, match=sentence):
         Output.of(path, images)
 
