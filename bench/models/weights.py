@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,14 @@ from torch import Tensor, nn
 
 from axiom_bench.errors import BenchError
 
+PARALLEL = "module."
+DTYPES = (  # of weights, and of the counts and indices beside them
+    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool,
+    torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64,
+)  # fmt: skip
+DAMAGED = "the file is damaged, or holds more than tensors"
+SAVE = "save them with safetensors, or with torch.save(model.state_dict(), ...)"
+MAX_REASON = 200  # characters
 # torchvision's DenseNet files are older than its module: norm.1.weight there is norm1.weight here.
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
@@ -32,42 +39,59 @@ class Weights:
 
 
 def read(path: Path) -> Weights:
-    """The state dict of a .safetensors, .pth or .pt file, alone or under the key `state_dict` or `model`.
+    """The state dict of a .safetensors, .pth or .pt file, alone or under the keys `state_dict` or `model`, also one in
+    the other. A pickle's code is never run.
 
     Raises BenchError where the file can't be read or holds something else.
     """
     try:
+        if not path.is_file() and path.exists():  # reading a pipe would wait without end
+            raise IsADirectoryError("it is no file")
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:
         readable = isinstance(error, OSError | SafetensorError)  # torch's messages don't help: "101", or nothing
-        reason = str(error).split("\n")[0] if readable else "the file is damaged, or holds more than tensors"
-        raise BenchError(
-            f"The weights {path} can't be read ({reason}); "
-            "save them with safetensors, or with torch.save(model.state_dict(), ...)."
-        ) from error
-    for key in ("state_dict", "model"):
+        reason = str(error).split("\n")[0][:MAX_REASON] if readable else DAMAGED
+        raise BenchError(f"The weights {path} can't be read ({reason}); {SAVE}.") from error
+    for key in ("state_dict", "model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, Mapping) or not all(map(_is_entry, state, state.values())):
         raise BenchError(f"The weights {path} hold no state dict (names and tensors); save model.state_dict().")
+    for name, tensor in state.items():
+        if kind := _unusable(tensor):
+            raise BenchError(f"The weights {path} hold {kind} tensor, {name[:MAX_REASON]!r}; {SAVE}, as plain floats.")
     return Weights(state, path.name, file_sha256(path))
 
 
-def fit(module: nn.Module, weights: Weights, architecture: str) -> None:
-    """Loads the weights into the module, strictly; each tensor is cast to the module's dtype (float16 to float32).
+def _is_entry(name: object, tensor: object) -> bool:
+    return isinstance(name, str) and isinstance(tensor, Tensor)
 
-    Raises BenchError where names or shapes differ, naming the first few, and where a tensor holds NaN or Inf.
+
+def _unusable(tensor: Tensor) -> str | None:
+    """What a tensor is, with its article, that can't be a weight; None for one that can."""
+    kinds = {
+        "a meta": tensor.is_meta,  # it has no values
+        "a nested": tensor.is_nested,
+        "a quantized": tensor.is_quantized,
+        "a sparse": tensor.layout != torch.strided,
+        "a complex": tensor.is_complex(),
+        f"a {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in DTYPES,
+    }
+    return next((kind for kind, holds in kinds.items() if holds), None)
+
+
+def fit(module: nn.Module, weights: Weights, architecture: str) -> None:
+    """Loads the weights into the module, strictly; each tensor is cast to the module's dtype (float16 to float32). The
+    names of a file that was saved from nn.DataParallel begin with `module.`, which is left out.
+
+    Raises BenchError where names or shapes differ, naming the first few, and where a tensor holds NaN, Inf, or integers
+    in the place of floats.
     """
-    state = OrderedDict((OLD_DENSENET.sub(r"\1\2", name), tensor) for name, tensor in weights.state.items())
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise BenchError(
-                f"The weights {weights.description} hold NaN or Inf in {name!r}; use a checkpoint that is finite."
-            )
     expected = module.state_dict()
+    state = _renamed(weights.state, expected)
     wrong = [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape]
     missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in expected]
@@ -79,9 +103,34 @@ def fit(module: nn.Module, weights: Weights, architecture: str) -> None:
             f"The weights {weights.description} don't fit {architecture} ({differences}); "
             "give the file of this architecture."
         )
+    for name, tensor in state.items():
+        if (problem := _problem(tensor, expected[name].dtype)) is not None:
+            raise BenchError(
+                f"The weights {weights.description} hold {problem} in {name!r}; use a checkpoint that is finite, in "
+                "floats."
+            )
     # A file without version marks (safetensors) is read as one that today's module has written.
     state._metadata = getattr(weights.state, "_metadata", None) or expected._metadata  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=False)
+
+
+def _renamed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """The state dict by the names of today's modules."""
+    names = {name: OLD_DENSENET.sub(r"\1\2", name) for name in state}
+    if state and all(name.startswith(PARALLEL) for name in names.values()) and not any(
+        name.startswith(PARALLEL) for name in expected
+    ):  # fmt: skip
+        names = {name: new.removeprefix(PARALLEL) for name, new in names.items()}
+    return OrderedDict((names[name], tensor) for name, tensor in state.items())
+
+
+def _problem(tensor: Tensor, expected: torch.dtype) -> str | None:
+    """What is wrong with the values of a tensor that is loaded as this type; None where nothing is."""
+    if not expected.is_floating_point:
+        return None
+    if not tensor.is_floating_point():
+        return f"{str(tensor.dtype).removeprefix('torch.')} numbers"
+    return None if tensor.to(expected).isfinite().all() else "NaN or Inf"
 
 
 def random(module: nn.Module, seed: int) -> Weights:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,112 @@ def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "none.pth")
     with pytest.raises(BenchError, match="hold no state dict"):
         weights.read(tmp_path / "none.pth")
+
+
+class Touch:
+    """Unpickled by Python itself, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("place", ["alone", "beside the weights", "as a name", "under state_dict"])
+def test_code_in_a_pickle_is_not_run(tmp_path: Path, legacy: bool, place: str) -> None:
+    touch, state = Touch(tmp_path / "ran"), network().state_dict()
+    content = {
+        "alone": touch, "beside the weights": {**state, "x": touch}, "as a name": {touch: state["fc.bias"]},
+        "under state_dict": {"state_dict": state, "args": touch},
+    }[place]  # fmt: skip
+    torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(BenchError, match=r"evil\.pth can't be read \(the file is damaged, or holds more than tensors"):
+        weights.read(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+    with suppress(TypeError):  # of the name, once it has run
+        torch.load(tmp_path / "evil.pth", weights_only=False)
+    assert (tmp_path / "ran").exists()  # it would have
+
+
+def with_weight(tensor: object) -> dict[object, object]:
+    return {**network().state_dict(), "fc.weight": tensor}
+
+
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "integer keys": (lambda: dict(enumerate(network().state_dict().values())), "hold no state dict"),
+    "no tensors": (lambda: {"fc.weight": [1.0]}, "hold no state dict"),
+    "one tensor": (lambda: torch.zeros(3), "hold no state dict"),
+    "sparse": (lambda: with_weight(torch.eye(2, 4).to_sparse()), "hold a sparse tensor, 'fc.weight'"),
+    "sparse rows": (lambda: with_weight(torch.eye(2, 4).to_sparse_csr()), "hold a sparse tensor, 'fc.weight'"),
+    "meta": (lambda: with_weight(torch.empty(2, 4, device="meta")), "hold a meta tensor, 'fc.weight'"),
+    "fp8": (lambda: with_weight(torch.ones(2, 4).to(torch.float8_e4m3fn)), "hold a float8_e4m3fn tensor, 'fc.weight'"),
+    "complex": (lambda: with_weight(torch.ones(2, 4, dtype=torch.complex64)), "hold a complex tensor, 'fc.weight'"),
+    "quantized": (
+        lambda: with_weight(torch.quantize_per_tensor(torch.ones(2, 4), 0.1, 0, torch.qint8)),
+        "hold a quantized tensor, 'fc.weight'|can't be read",
+    ),
+    "integers": (lambda: with_weight(torch.ones(2, 4, dtype=torch.int8)), "hold int8 numbers in 'fc.weight'"),
+    "too large for float32": (
+        lambda: with_weight(torch.full((2, 4), 1e300, dtype=torch.float64)),
+        "NaN or Inf in 'fc.weight'",
+    ),
+    "a scalar": (lambda: with_weight(torch.tensor(1.0)), r"of the wrong shape: fc.weight \(\) for \(2, 4\)"),
+    "nothing but a view": (lambda: with_weight(torch.zeros(1).expand(10**12)), "of the wrong shape: fc.weight"),
+    "empty": (lambda: {}, "don't fit mine"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(CSR|sparse|quantize|TypedStorage)")
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_weight_is_refused(tmp_path: Path, name: str) -> None:
+    content, message = REFUSED[name]
+    torch.save(content(), tmp_path / "odd.pth")
+    with pytest.raises(BenchError, match=message) as caught:
+        fitted(tmp_path / "odd.pth")
+    assert "odd.pth" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, suffix: str) -> None:
+    """A pipe would be waited for without end; a page that says "not found" is a common download."""
+    whole = save(network().state_dict(), tmp_path / f"whole{suffix}").read_bytes()
+    path = tmp_path / f"odd{suffix}"
+    for content in (
+        b"",
+        b"<!DOCTYPE html><html>404</html>",
+        whole[: len(whole) // 2],
+        whole[:-1],
+        b"PK\x03\x04",
+        b"\x80",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read"):
+            weights.read(path)
+    path.unlink()
+    with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read"):
+        weights.read(path)
+    os.mkfifo(path)
+    with pytest.raises(BenchError, match=r"can't be read \(it is no file\)"):
+        weights.read(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BenchError, match=r"can't be read \(it is no file\)"):
+        weights.read(path)
+
+
+def test_keys_in_each_other_and_names_of_data_parallel(tmp_path: Path) -> None:
+    saved = network()
+    parallel = {f"module.{name}": tensor for name, tensor in saved.state_dict().items()}
+    torch.save({"model": {"state_dict": parallel}, "epoch": 3}, tmp_path / "mine.pth")
+    assert torch.equal(fitted(tmp_path / "mine.pth").fc.weight, saved.fc.weight)
+    own = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    again = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
+    weights.fit(again, weights.read(tmp_path / "own.pth"), "own")
+    assert torch.equal(again.module.weight, own.module.weight)
 
 
 def test_state_hash_depends_on_values_and_names() -> None:
