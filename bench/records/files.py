@@ -1,4 +1,4 @@
-"""Writing to a results folder: a file is complete, or it isn't there."""
+"""Files of a results folder: one is complete, or it isn't there, whatever stands in its place."""
 
 from __future__ import annotations
 
@@ -7,29 +7,54 @@ import hashlib
 import os
 import re
 import stat
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from axiom_bench.errors import BenchError
+from axiom_bench.records import processes
 
 MAX_NAME = 100  # characters of a name in a file's name; file systems allow 255 bytes in all
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_@+=.-]")
+_DRAFT = re.compile(r"\..+\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.tmp")  # place and number of the process
+
+
+class DamagedFile(UserWarning):
+    """A file that can't be used, and is written anew. The message is its path."""
+
+
+def read(path: Path) -> bytes:
+    """A file's bytes. Raises OSError: FileNotFoundError where there is none, another for what is no file, such as a
+    pipe, on which reading would wait without end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is a folder, a pipe or a device")
+    return path.read_bytes()
+
+
+def warn_damaged(path: Path) -> None:
+    """Tells of a damaged file that is written anew; `run.notes` makes one line of all."""
+    warnings.warn(DamagedFile(str(path)), stacklevel=2)
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes under a temporary name in the same folder, syncs, and renames. Raises BenchError, naming the folder."""
-    draft = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    """Writes under a temporary name in the same folder, syncs, and renames, in the place of whatever was there.
+
+    Raises BenchError, naming the folder.
+    """
+    draft = path.with_name(f".{path.name}.{processes.place()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if path.is_dir() and not path.is_symlink():
+            discard(path)
         os.replace(draft, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _unwritable(path.parent, error) from error
+        raise unwritable(path.parent, error) from error
     finally:
         _remove(draft)
 
@@ -49,6 +74,27 @@ def check_output(*paths: Path | None) -> None:
         if not stat.S_ISREG(kind):
             what = "a link" if stat.S_ISLNK(kind) else "no regular file"
             raise BenchError(f"{path} is {what} and isn't replaced; give another name for the output.")
+
+
+def discard(path: Path) -> None:
+    """Makes way for a file: removes a file, a link or an empty folder, and renames a folder that holds something, since
+    that is nothing of ours. Raises OSError."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    try:
+        path.rmdir()
+    except OSError:
+        path.rename(path.with_name(f"{path.name}.set-aside-{uuid4().hex[:8]}"))
+
+
+def sweep(folder: Path) -> None:
+    """Removes the drafts of processes that were killed; only of this machine's, since elsewhere a number of a process
+    says nothing."""
+    for path in folder.rglob(".*.tmp"):
+        match = _DRAFT.fullmatch(path.name)
+        if match and match[1] == processes.place() and not processes.is_alive(int(match[2])):
+            _remove(path)
 
 
 def safe_name(name: str) -> str:
@@ -85,7 +131,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _unwritable(folder: Path, error: OSError) -> BenchError:
+def unwritable(folder: Path, error: OSError) -> BenchError:
+    """The error for a folder that can't be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     why = "the disk is full" if full else (error.strerror or str(error)).lower()
     mend = "free some space, or write elsewhere" if full else "allow writing there, or write elsewhere"

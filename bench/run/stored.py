@@ -14,7 +14,7 @@ from rich.console import Console
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import traced
-from axiom_bench.records import claims, holdings
+from axiom_bench.records import claims, files, holdings
 from axiom_bench.records.holdings import Holdings, Values
 from axiom_bench.run import compute, costs, killed
 from axiom_bench.run.compute import Task, tasks
@@ -51,7 +51,8 @@ def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None =
     missing = [task for task in all_tasks if held.missing(task.key, task.wanted)]
     if missing:
         _print(console, *_cost(job, cut_model, [task.shard for task in missing], budget))
-    computed = _compute(job, cut_model, missing, held, folder, console) if missing else 0
+    computed = _compute(job, cut_model, missing, folder, console) if missing else 0
+    holdings.remove(folder, held.damaged)
     if len(missing) < len(all_tasks):
         already = len(all_tasks) - len(missing)
         _print(console, f"{job.name}: {already} of {len(all_tasks)} shards were already there")
@@ -64,16 +65,14 @@ def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None =
     return computed, _stored(after, all_tasks)
 
 
-def _compute(
-    job: Job, cut_model: CutModel, missing: Sequence[Task], held: Holdings, folder: Path, console: Console
-) -> int:
+def _compute(job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Path, console: Console) -> int:
     images, start, computed = sum(len(task.shard) for task in missing), time.perf_counter(), 0
     by_key = {task.key: task for task in missing}
 
-    def waiting(count: int) -> None:
-        _print(console, f"{job.name}: waiting for {count} shards that other processes compute")
+    def say(line: str) -> None:
+        _print(console, f"{job.name}: {line}")
 
-    claimed = closing(claims.claimed(list(by_key), folder, waiting))
+    claimed = closing(claims.claimed(list(by_key), folder, say))
     at_work = killed.at_work(job.name, job.batch_rows, cut_model.limits, folder)
     with at_work as tell, progress(job.name, images, console) as advance, claimed as claimed_keys:
         for key in claimed_keys:
@@ -84,7 +83,6 @@ def _compute(
             )  # another process may have been faster
             if still_missing:
                 compute.compute(job, cut_model, task, still_missing, folder)
-                holdings.remove(folder, [name for name in held.damaged if key in name])
                 computed += 1
             advance(len(task.shard))
     _print(console, f"{job.name}: {images} images, {rate(images, time.perf_counter() - start)}")
@@ -102,8 +100,9 @@ def _stored(held: Holdings, all_tasks: Sequence[Task]) -> Stored:
 
 
 def _unusable_files(held: Holdings, folder: Path) -> Iterator[str]:
-    """A line for each damaged file, and one for all files of an earlier version."""
-    yield from (f"{folder / name} is damaged: its values are computed again" for name in held.damaged)
+    """A line for all files of an earlier version; damaged files are told as any: see `files.warn_damaged`."""
+    for name in held.damaged:
+        files.warn_damaged(folder / name)
     if held.old:
         yield (
             f"{folder} holds {len(held.old)} record files in the format of an earlier version, which don't count: "

@@ -43,6 +43,7 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     files.ensure_writable(folder)
     others = beside.others(folder)
     with claims.running(folder):
+        claims.sweep(folder)
         running.begin(folder, {**_about(composition, config), "beside": others})
         return distinct(composition.launch(execute))
 

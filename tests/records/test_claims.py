@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records.claims import claimed, running, shard_lock, tidying
+from axiom_bench.records import claims, sealed
+from axiom_bench.records.claims import claimed, running, shard_lock, sweep, tidying
 
 SHARDS = ["a", "b", "c"]
 
 
-def fail_if_called(count: int) -> None:
-    raise AssertionError(f"{count} shards were thought to be another's")
+def fail_if_called(line: str) -> None:
+    raise AssertionError(line)
 
 
 def test_alone_every_shard_comes_once_in_order(tmp_path):
@@ -39,19 +45,91 @@ def other(tmp_path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_what_another_holds_comes_last(tmp_path, other):
-    waited = []
+    said = []
 
-    def wait(count: int) -> None:
-        waited.append(count)
+    def say(line: str) -> None:
+        said.append(line)
         other.stdin.write("\n")
         other.stdin.flush()
 
-    assert list(claimed(SHARDS, tmp_path, wait)) == ["b", "c", "a"]
-    assert waited == [1]
+    assert list(claimed(SHARDS, tmp_path, say)) == ["b", "c", "a"]
+    assert said == ["waiting for 1 shard that other processes compute"]
 
 
 def test_what_a_killed_process_held_is_free(tmp_path, other):
-    assert list(claimed(SHARDS, tmp_path, lambda count: other.kill())) == ["b", "c", "a"]
+    assert list(claimed(SHARDS, tmp_path, lambda line: other.kill())) == ["b", "c", "a"]
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from axiom_bench.records.claims import claimed
+for shard in claimed(["a"], Path(sys.argv[1]), print):
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_who_waits_is_told_who_holds_the_shard(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """A stopped process keeps its locks: its number, and how to end it, are told again and again, but seldom."""
+    monkeypatch.setattr(claims, "PATIENCE", 0.05)
+    said: list[str] = []
+    command = [sys.executable, "-c", STOPPED, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        def say(line: str) -> None:
+            said.append(line)
+            if len(said) == 2:
+                process.send_signal(signal.SIGSTOP)
+                os.waitpid(process.pid, os.WUNTRACED)
+            elif len(said) == 3:
+                process.kill()
+
+        assert list(claimed(["a"], tmp_path, say)) == ["a"]
+    number, host = process.pid, platform.node()
+    assert re.fullmatch(f"waiting for shard a: process {number} on {host} has held it for [0-9]+ s; "
+                        f"`kill {number}` ends that process, and this one goes on", said[1])  # fmt: skip
+    assert f"and is stopped; `kill -CONT {number}` lets it go on, `kill -KILL {number}` ends it" in said[2]
+    assert not list((tmp_path / "records").iterdir())
+
+
+def test_of_another_machine_its_name_is_told(tmp_path, other, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(claims, "PATIENCE", 0.05)
+    about = {"host": "node7", "place": "0" * 8, "process": os.getpid(), "since": time.time() - 7300}
+    (tmp_path / "records/.a.holder").write_text(sealed.text(about))
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if len(said) == 2:
+            (tmp_path / "records/.a.holder").write_text("damaged")
+        if len(said) == 3:
+            other.kill()
+
+    assert list(claimed(["a"], tmp_path, say)) == ["a"]
+    assert said[1] == (
+        f"waiting for shard a: process {os.getpid()} on node7 has held it for 2.0 h; `kill {os.getpid()}` on node7 "
+        "ends that process, and this one goes on"
+    )
+    assert said[2] == "waiting for shard a: another process holds it"
+
+
+def test_a_lock_that_is_no_file_makes_way(tmp_path):
+    (tmp_path / "records/.a.lock").mkdir(parents=True)
+    (tmp_path / "records/.b.lock").symlink_to("nowhere")
+    assert list(claimed(SHARDS, tmp_path, fail_if_called)) == SHARDS
+
+
+def test_locks_of_killed_processes_are_swept(tmp_path, other):
+    with running(tmp_path):
+        (tmp_path / ".run.12345678.lock").touch()
+        for name in ("b.lock", "b.holder"):
+            (tmp_path / f"records/.{name}").touch()
+        sweep(tmp_path)
+        assert {path.name for path in (tmp_path / "records").iterdir()} == {".a.lock"}
+        assert len(list(tmp_path.glob(".run.*.lock"))) == 1
 
 
 def test_two_at_once_share_the_work(tmp_path):
@@ -59,7 +137,7 @@ def test_two_at_once_share_the_work(tmp_path):
     computed: list[str] = []
 
     def work() -> None:
-        for shard in claimed(SHARDS, tmp_path, lambda count: None):
+        for shard in claimed(SHARDS, tmp_path, lambda line: None):
             if shard not in done:
                 computed.append(shard)
                 done.add(shard)
