@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
     before = _previous_manifest(folder)
     other = beside.sentence(folder, beside.about(config, overrides))
+    if not before and os.path.lexists(folder / manifest_file.NAME):
+        lines.append(f"{manifest_file.NAME} was damaged, and is written anew")
     written = keep(config, outcomes, overrides)
     if written is not None:
         run = RunFolder.of(folder, written)  # not read: another command may write its own by now

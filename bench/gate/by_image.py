@@ -62,7 +62,7 @@ def write(run: RunFolder, baseline: Path) -> str:
     whole_sets = whole_sets.append_column("image_id", pa.array(["*"] * len(whole_sets), pa.string()))
     schema = pa.schema(LINES)
     both = [_filled(table, schema) for table in (values, whole_sets)]
-    store.write(path_of(baseline), pa.concat_tables(both).unify_dictionaries(), schema=None)
+    store.write(path_of(baseline), pa.concat_tables(both).unify_dictionaries(), schema=None, named=False)
     return described(path_of(baseline))
 
 

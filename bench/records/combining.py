@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from axiom_bench.errors import BenchError
-from axiom_bench.records import conflicts, gallery, holdings, reading, running, store
+from axiom_bench.records import conflicts, gallery, holdings, pictures, reading, running, store
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.holdings import Values
 
@@ -86,7 +84,7 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
             name: own for name, own in versions[0].items() if all(other.get(name) == own for other in versions)
         },
         "git_commit": first.get("git_commit") if len({str(m.get("git_commit")) for m in manifests}) == 1 else None,
-        "format": holdings.FORMAT,
+        "format": manifest_file.FORMAT,
         "jobs": list(_jobs(runs, folder)),
         **{kind: list(_listed(runs, folder, kind)) for kind in manifest_file.FILES},
         "seconds": {
@@ -163,11 +161,11 @@ def _place_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
         return tuple(map(str, rows[0].values())) if rows else ()
     if kind != "pictures":
         return ()
+    arrays = pictures.read(path, sealed=False)
     try:
-        with np.load(path) as arrays:
-            return str(arrays["model"]), str(arrays["layer"])
-    except (OSError, ValueError, KeyError) as error:
-        raise BenchError(f"The pictures {path} can't be read ({error}); delete it and run again.") from error
+        return str(arrays["model"]), str(arrays["layer"])
+    except KeyError as error:
+        raise BenchError(f"The pictures {path} can't be used ({error}); run the same command again.") from error
 
 
 def _relative(path: Path, folder: Path) -> str:

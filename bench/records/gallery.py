@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from axiom_bench.records import store
+from axiom_bench.records.manifest import format_of
 
 SCHEMA = pa.schema(
     [
@@ -38,4 +39,4 @@ def read(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One image and explained class after the other, a dictionary of SCHEMA's columns; nothing where the run stored
     none. Raises BenchError, naming the file, for one that is missing or damaged."""
     for file in dict.fromkeys(manifest.get("gallery") or ()):
-        yield from store.read_table(Path(folder) / file, SCHEMA).to_pylist()
+        yield from store.read_table(Path(folder) / file, SCHEMA, sealed=format_of(manifest) >= 2).to_pylist()

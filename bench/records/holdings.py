@@ -12,12 +12,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import uuid4
 
 import pandas as pd
 
-from axiom_bench.records import store
+from axiom_bench.records import files, store
 
 FORMAT = 2
 RECORDS, CURVES = "records", "curves"  # folders
@@ -88,7 +88,7 @@ def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
             try:
                 file, _ = open_file(folder, f"{RECORDS}/{path.name}")
                 if file.curve_file is not None:
-                    store.content_of(folder / file.curve_file, sealed=True)
+                    _check_curves(folder / file.curve_file)
             except store.Damaged:
                 damaged.append(f"{RECORDS}/{path.name}")
             else:
@@ -99,11 +99,48 @@ def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
 def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
     """A record file by its metadata, and its content. Raises `Damaged` where the bytes aren't as they were written."""
     content = store.content_of(folder / name, sealed=True)
-    notes = store.metadata_of(content) or {}
-    if notes.get("format") != FORMAT:
-        raise store.Damaged(f"The file {folder / name} is damaged (it has no metadata); run the same command again.")
+    notes = store.metadata_of(content)
+    if not store.is_of(content, store.SCHEMA.names) or not _is_usable(notes) or not _is_named(name, notes["shard"]):
+        raise store.Damaged(f"The file {folder / name} holds no records; run the same command again.")
     file = RecordFile(name, notes["shard"], notes["values"], notes["names"], notes["curves"], notes["axes"])
     return file, content
+
+
+def _check_curves(path: Path) -> None:
+    if not store.is_of(store.content_of(path, sealed=True), store.CURVES.names):
+        raise store.Damaged(f"The file {path} holds no curves; run the same command again.")
+
+
+def _is_named(name: str, shard: str) -> bool:
+    """Whether a file's name is that of this shard: no other file may stand in its place."""
+    match = _NAME.fullmatch(PurePosixPath(name).name)
+    return match is not None and match[1] == shard
+
+
+def _is_usable(notes: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether these are the notes of a record file, which may come from a stranger."""
+    return (
+        isinstance(notes, dict)
+        and notes.get("format") == FORMAT
+        and isinstance(notes.get("shard"), str)
+        and isinstance(notes.get("axes"), dict)
+        and _is_of_mappings(notes.get("values"), str)
+        and all(_is_of_lists(notes.get(key)) for key in ("names", "curves"))
+    )
+
+
+def _is_of_mappings(value: object, of: type) -> bool:
+    """{name: {name: an instance of `of`}}."""
+    return isinstance(value, dict) and all(
+        isinstance(own, dict) and all(isinstance(entry, of) for entry in own.values()) for own in value.values()
+    )
+
+
+def _is_of_lists(value: object) -> bool:
+    """{name: [names]}."""
+    return isinstance(value, dict) and all(
+        isinstance(own, list) and all(isinstance(entry, str) for entry in own) for own in value.values()
+    )
 
 
 def write(
@@ -124,8 +161,8 @@ def write(
 def remove(folder: Path, names: Iterable[str]) -> None:
     """Deletes record files, and with each its file of curves."""
     for name in names:
-        (folder / name).unlink(missing_ok=True)
-        (folder / curve_file(name)).unlink(missing_ok=True)
+        files.discard(folder / name)
+        files.discard(folder / curve_file(name))
 
 
 def without(values: Values, held: Values) -> dict[str, dict[str, str]]:

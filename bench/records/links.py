@@ -46,4 +46,4 @@ def _check(folder: Path, names: Iterable[str]) -> None:
         if os.path.commonpath([root, os.path.realpath(path)]) != root:
             raise BenchError(f"{path} leads out of the run folder; put there the files themselves.")
         if not (os.path.isfile(path) or os.path.isdir(path)):
-            raise BenchError(f"{path} is no file; remove it and run the same command again.")
+            raise BenchError(f"{path} is no file; run the same command again, which replaces it.")

@@ -4,31 +4,65 @@ from __future__ import annotations
 
 import hashlib
 import json
-import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files
+from axiom_bench.records import files, sealed, shape
+from axiom_bench.records.shape import ANY, NUMBER, SCALAR, TEXT, Each
 
 NAME = "manifest.json"
+FORMAT = 3  # 2: its Parquet files have checksums; 3: itself and its pictures too
 FILES = ("records", "curves", "whole_set", "runtime", "pictures", "gallery")  # a manifest's lists of files
-LISTS = (*FILES, "jobs")
-ABOUT = ("methods", "metrics", "models", "data")  # mappings from a name to what is stated of it
-MAPPINGS = (*ABOUT, "config", "seconds")
+_TITLES = dict.fromkeys(("title", "note", "description", "definition", "deviation"), SCALAR)
+_CITED = {"reference": TEXT, "cited": {"text": TEXT, "url": TEXT}}
+_RUN = {
+    **{"experiment": SCALAR, "run": SCALAR, "created": TEXT, "overrides": [TEXT], "versions": Each(ANY)},
+    "git_commit": TEXT,
+}
+_JOB = {
+    **{"job": TEXT, "config": Each(ANY), "images": NUMBER, "left_out": [TEXT], "records": [TEXT]},
+    "values": Each(Each(TEXT)),
+}
+SHAPE = {  # what readers rely on; further entries may be anything
+    **_RUN,
+    **{kind: [TEXT] for kind in FILES},
+    "format": (int,),
+    "config": {"report": Each(ANY)},
+    "methods": Each({**_TITLES, **_CITED, "params": Each(ANY), "library": TEXT, "wins_by_construction": [TEXT]}),
+    "metrics": Each(
+        {**_TITLES, **_CITED, **dict.fromkeys(("unit", "better", "tolerance", "of", "metric"), TEXT), "needs": [ANY]}
+    ),
+    "models": Each(
+        {
+            **dict.fromkeys(("layer", "output", "weights_sha256"), TEXT),
+            **{"layers": [TEXT], "depths": Each(NUMBER), "weights": SCALAR, "random_weights": (bool,)},
+            "images": Each({"chosen": NUMBER, "kept": NUMBER, "others": TEXT, "mosaics": Each(ANY)}),
+        }
+    ),
+    "data": Each({"ids": [TEXT], "fingerprint": TEXT, "classes": [SCALAR]}),
+    "axes": Each(Each(ANY)),
+    "jobs": [_JOB],
+    "seconds": Each(Each(NUMBER)),
+    "failures": [{"job": TEXT, "message": TEXT}],
+    "runs": [{**_RUN, "folder": TEXT, "models": [TEXT], "data": [TEXT]}],
+    "state": TEXT,
+}
 
 
 def read(folder: Path) -> dict[str, Any]:
     """The parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a run's manifest."""
     file = folder / NAME
     try:
-        manifest = json.loads(file.read_text())
+        manifest, is_sealed = sealed.parse(files.read(file))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BenchError(f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>.") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise BenchError(f"{file} can't be read ({error}); run the same command again to write it anew.") from error
-    if not isinstance(manifest, dict) or not {"experiment", "run"} <= manifest.keys():
+    if not is_sealed and format_of(manifest) >= FORMAT:
+        raise BenchError(f"{file} is damaged (it has no checksum); run the same command again to write it anew.")
+    if not {"experiment", "run"} <= manifest.keys():
         raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
     if (wrong := _wrong_entry(manifest)) is not None:
         raise BenchError(f"{file} is damaged: {wrong}; run the same command again to write it anew.")
@@ -41,23 +75,12 @@ def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
     Names of files stay in the folder, since a run folder may come from a stranger; those of combined runs, which are
     only read, name files of the runs' own folders.
     """
-    for key in MAPPINGS:
-        value = manifest.get(key) or {}
-        if not isinstance(value, dict):
-            return f"its {key!r} must be a mapping, not {_short(value)}"
-    for key in ABOUT:
-        for name, about in (manifest.get(key) or {}).items():
-            if not isinstance(about, dict):
-                return f"its {key!r} must hold a mapping for {name!r}, not {_short(about)}"
-    for key in LISTS:
-        if not isinstance(manifest.get(key) or [], list):
-            return f"its {key!r} must be a list, not {_short(manifest[key])}"
-    if not all(isinstance(job, dict) for job in manifest.get("jobs") or []):
-        return "its 'jobs' must hold mappings"
+    if (wrong := shape.problem(manifest, SHAPE)) is not None:
+        return wrong
     for key in FILES:
         for name in manifest.get(key) or []:
-            if not isinstance(name, str) or not (manifest.get("runs") or _is_inside(name)):
-                return f"its {key!r} names {_short(name)}, which is no file of a run folder"
+            if not (manifest.get("runs") or _is_inside(name)):
+                return f"its {key!r} names {shape.short(name)}, which is no file of a run folder"
     return None
 
 
@@ -66,13 +89,15 @@ def _is_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def _short(value: object) -> str:
-    return textwrap.shorten(json.dumps(value, default=str), 60, placeholder="...")
-
-
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest, completely or not at all. Raises BenchError where it can't."""
-    files.write(folder / NAME, (json.dumps(manifest, indent=1, default=str) + "\n").encode())
+    sealed.write(folder / NAME, manifest, indent=1)
+
+
+def format_of(manifest: Mapping[str, Any]) -> int:
+    """Which checksums the files of a manifest have, see FORMAT; 0 for none."""
+    own = manifest.get("format")
+    return own if isinstance(own, int) else 0
 
 
 def merge_facts(facts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ import pyarrow.compute as arrow
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.records import holdings, links, running, store
 from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records.column_kinds import checked, is_number, is_numbers, is_text
 from axiom_bench.records.holdings import Values
 
 WHOLE_SET_COLUMNS = (
@@ -25,6 +26,12 @@ WHOLE_SET_COLUMNS = (
     "common_rows", "replicates", "common_replicates",
 )  # fmt: skip
 PLACE = ("model", "layer", "data")
+RUNTIME = {name: is_text if name in (*PLACE, "method", "step", "device") else is_number for name in RUNTIME_COLUMNS}
+WHOLE_SETS = {
+    **dict.fromkeys((*PLACE, "method", "metric", "status"), is_text),
+    **dict.fromkeys(("value", "images", "rows", "common_value", "common_images", "common_rows"), is_number),
+    **dict.fromkeys(("replicates", "common_replicates"), is_numbers),
+}
 
 
 class CurvePart(NamedTuple):
@@ -89,7 +96,10 @@ def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     Of combined runs that timed one model, layer and data set on several devices, those of the first run's device:
     milliseconds of two machines can't be compared.
     """
-    tables = [store.read_table(Path(folder) / file).to_pandas() for file in manifest.get("runtime") or ()]
+    tables = [
+        checked(_table(folder, file, manifest), Path(folder) / file, RUNTIME, RUNTIME_COLUMNS).to_pandas()
+        for file in manifest.get("runtime") or ()
+    ]
     if not tables:
         return pd.DataFrame(columns=list(RUNTIME_COLUMNS))
     rows = pd.concat(tables, ignore_index=True)[list(RUNTIME_COLUMNS)]
@@ -108,6 +118,16 @@ def read_whole_set(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).reindex(columns=list(WHOLE_SET_COLUMNS))
 
 
+def _table(folder: Path, file: str, manifest: Mapping[str, Any]) -> pa.Table:
+    """A Parquet file that the manifest lists, with its checksum where files of this manifest have one."""
+    return store.read_table(Path(folder) / file, sealed=manifest_file.format_of(manifest) >= 2)
+
+
+def has_sealed_pictures(manifest: Mapping[str, Any]) -> bool:
+    """Whether the manifest's pictures must have a checksum."""
+    return manifest_file.format_of(manifest) >= 3 and not is_combined(manifest)
+
+
 def _has_keys(manifest: Mapping[str, Any]) -> bool:
     return any("values" in job for job in manifest.get("jobs") or ())
 
@@ -118,7 +138,12 @@ def is_combined(manifest: Mapping[str, Any]) -> bool:
 
 
 def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> list[pa.Table]:
-    tables = [store.read_table(folder / file) for file in dict.fromkeys(manifest.get("whole_set") or ())]
+    required = (*PLACE, "method", "metric", "value", "status")
+    files = dict.fromkeys(manifest.get("whole_set") or ())
+    tables = [checked(_table(folder, file, manifest), folder / file, WHOLE_SETS, required) for file in files]
+    for file, table in zip(files, tables, strict=True):
+        if len(set(_keys(table))) < len(table):
+            raise store.Damaged(f"The file {folder / file} holds a value twice; run the same command again.")
     if not is_combined(manifest):
         return tables
     taken: set[tuple[str, ...]] = set()
@@ -127,10 +152,15 @@ def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> list[pa.Tabl
 
 def _fresh(table: pa.Table, taken: set[tuple[str, ...]]) -> pa.Table:
     """The rows of values that weren't taken before; they are taken now."""
-    keys = list(zip(*(table[name].to_pylist() for name in (*PLACE, "method", "metric")), strict=True))
+    keys = _keys(table)
     fresh = [key not in taken for key in keys]
     taken.update(keys)
     return table.filter(pa.array(fresh, pa.bool_()))
+
+
+def _keys(table: pa.Table) -> list[tuple[str, ...]]:
+    """Where each value of a whole data set belongs."""
+    return list(zip(*(table[name].to_pylist() for name in (*PLACE, "method", "metric")), strict=True))
 
 
 def _as_records(manifest: Mapping[str, Any], table: pa.Table) -> pa.Table:
@@ -166,7 +196,7 @@ def _curve_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[t
         return
     for file, content, values in holdings.of_manifest(folder, manifest):
         if file.curve_file is not None and file.curves.keys() & {metric for own in values.values() for metric in own}:
-            table = store.read_table(folder / file.curve_file, store.CURVES)
+            table = store.read_table(folder / file.curve_file, store.CURVES, sealed=True)
             table = chosen(table, values, file.values, file.curves, "curve")
             yield _place(store.parse(folder / file.name, content)), table
 

@@ -7,14 +7,13 @@ can be read. manifest.json is that of the command before, if there was one.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims, files, holdings
+from axiom_bench.records import claims, files, holdings, sealed
 from axiom_bench.records.keys import key
 from axiom_bench.records.manifest import FILES, common, merge_facts
 
@@ -37,17 +36,19 @@ def announce(folder: Path, job: str, about: Mapping[str, Any]) -> None:
 
 def end(folder: Path) -> None:
     """The command has ended, and the manifest, if it has results, is written."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    place = folder / FOLDER
+    if place.is_symlink() or (place.exists() and not place.is_dir()):
+        files.discard(place)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def command(folder: Path) -> dict[str, Any] | None:
     """What the command says of itself that began last and hasn't ended, also where it was killed; None where there is
     none, or where it can't be read."""
     try:
-        about = json.loads((folder / FOLDER / COMMAND).read_text())
+        return sealed.read(folder / FOLDER / COMMAND)
     except (OSError, ValueError):
         return None
-    return about if isinstance(about, dict) else None
 
 
 def goes_on(folder: Path) -> bool:
@@ -132,12 +133,11 @@ def _with_files(folder: Path, part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: Path, about: Mapping[str, Any]) -> None:
-    files.write(path, json.dumps(about, default=str).encode())
+    sealed.write(path, about)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        about: dict[str, Any] = json.loads(path.read_text())
+        return sealed.read(path)
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} can't be read ({error}); run the same command again.") from error
-    return about

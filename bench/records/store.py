@@ -1,15 +1,18 @@
 """Tables in Parquet files that are complete or not there, with a checksum over every byte.
 
 Parquet's own page checksums are written and verified too, but they leave out page headers and the footer, where a
-flipped bit can move a column or change a name. So each file also carries a SHA-256 over all of its bytes, in the
-footer's key `axiom_bench_sha256`, taken while that value is zeros.
+flipped bit can move a column or change a name. So each file also carries a SHA-256 over its name and all of its bytes,
+in the footer's key `axiom_bench_sha256`, taken while that value is zeros. The name is in it so that no other intact
+file is taken for this one; the files of earlier versions have a checksum without it, which is good as well.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,7 @@ CURVES = pa.schema(
 METADATA = b"axiom_bench"  # the key of the metadata, as JSON
 SEAL = b"axiom_bench_sha256"
 _ZEROS = b"0" * 64
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # reasons not to read that aren't the file's
 
 
 class Damaged(BenchError):
@@ -61,11 +65,13 @@ def write(
     rows: pd.DataFrame | pa.Table,
     schema: pa.Schema | None = SCHEMA,
     metadata: Mapping[str, Any] | None = None,
+    named: bool = True,
 ) -> None:
     """Writes rows as one Parquet file, completely or not at all. Raises BenchError, naming the folder, where it can't.
 
     schema: the columns and types; None takes what the rows have, for tables of another kind. metadata: plain data that
-    says what the file holds; see `read_metadata`.
+    says what the file holds; see `metadata_of`. named: the checksum is also of the name, so that a file that is renamed
+    counts as damaged.
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
     table = table.replace_schema_metadata(None)
@@ -75,7 +81,7 @@ def write(
         writer.write_table(table)
         notes = {} if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
         writer.add_key_value_metadata({**notes, SEAL: _ZEROS})
-    files.write(path, _sealed(buffer.getvalue().to_pybytes()))
+    files.write(path, seal(path.name if named else "", buffer.getvalue().to_pybytes()))
 
 
 def read(folder: Path, paths: Iterable[str]) -> pd.DataFrame:
@@ -84,10 +90,10 @@ def read(folder: Path, paths: Iterable[str]) -> pd.DataFrame:
     return to_frame(tables, SCHEMA)
 
 
-def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema | None = None, sealed: bool = False) -> pa.Table:
     """One file as an Arrow table, of these columns and types. Raises BenchError, naming it, for a file that can't be
-    read, is damaged, or has other columns."""
-    return parse(path, content_of(path), schema)
+    read, is damaged, or has other columns. sealed: see `content_of`."""
+    return parse(path, content_of(path, sealed), schema)
 
 
 def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Table:
@@ -95,7 +101,7 @@ def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Tab
     try:
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         return table if schema is None else table.cast(schema)
-    except (OSError, ValueError) as error:  # Arrow raises ValueError for columns of another name or order
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:  # columns of another name, order or kind
         raise _unreadable(path, error) from error
 
 
@@ -105,25 +111,35 @@ def content_of(path: Path, sealed: bool = False) -> bytes:
     sealed: it must have a checksum; else one without, as an earlier version or somebody else may write, is let through.
     """
     try:
-        content = path.read_bytes()
+        content = files.read(path)
     except FileNotFoundError as error:
         raise Damaged(f"The file {path} can't be read: it is missing; run the same command again.") from error
     except OSError as error:
         raise _unreadable(path, error) from error
-    place = _seal_place(content)
-    intact = not sealed if place is None else content[place : place + 64] == _digest(content, place)
-    if not intact:
+    if not _is_intact(path.name, content, sealed):
         raise Damaged(f"The file {path} is damaged (its checksum doesn't match); run the same command again.")
     return content
 
 
-def is_intact(path: Path) -> bool:
-    """Whether a file is there and its bytes are those that were written."""
+def is_usable(path: Path, columns: Collection[str]) -> bool:
+    """Whether a file is there, its bytes are those that were written, and it is a table with these columns, or with
+    none of them something else. One that is there and can't be used is told: see `files.warn_damaged`."""
     try:
-        content_of(path, sealed=True)
+        content = content_of(path, sealed=True)
+        usable = not columns or is_of(content, columns)
     except Damaged:
+        usable = False
+    if not usable and os.path.lexists(path):
+        files.warn_damaged(path)
+    return usable
+
+
+def is_of(content: bytes, columns: Collection[str]) -> bool:
+    """Whether a file's content is a table with these columns."""
+    try:
+        return set(columns) <= set(pq.read_schema(pa.BufferReader(content)).names)
+    except (OSError, ValueError):
         return False
-    return True
 
 
 def metadata_of(content: bytes) -> dict[str, Any] | None:
@@ -140,10 +156,20 @@ def to_frame(tables: Iterable[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().to_pandas()
 
 
-def _sealed(content: bytes) -> bytes:
+def seal(name: str, content: bytes) -> bytes:
+    """The content with its checksum, in the place that its writer left for it: SEAL, two bytes and 64 zeros. name: of
+    the file."""
     place = _seal_place(content)
-    assert place is not None  # `write` has just put it there
-    return content[:place] + _digest(content, place) + content[place + 64 :]
+    assert place is not None
+    return content[:place] + _digest(content, place, name) + content[place + 64 :]
+
+
+def _is_intact(name: str, content: bytes, sealed: bool) -> bool:
+    place = _seal_place(content)
+    if place is None:
+        return not sealed
+    own = content[place : place + 64]
+    return own == _digest(content, place, name) or own == _digest(content, place)
 
 
 def _seal_place(content: bytes) -> int | None:
@@ -153,12 +179,15 @@ def _seal_place(content: bytes) -> int | None:
     return place if name >= 0 and place + 64 <= len(content) else None
 
 
-def _digest(content: bytes, place: int) -> bytes:
-    digest = hashlib.sha256(content[:place])
+def _digest(content: bytes, place: int, name: str = "") -> bytes:
+    """In hexadecimal. name: "" leaves it out."""
+    digest = hashlib.sha256(name.encode(errors="replace"))
+    digest.update(memoryview(content)[:place])
     digest.update(_ZEROS)
     digest.update(memoryview(content)[place + 64 :])
     return digest.hexdigest().encode()
 
 
 def _unreadable(path: Path, error: Exception) -> BenchError:
-    return BenchError(f"The record file {path} can't be read ({error}); delete it and run again.")
+    kind = BenchError if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE else Damaged
+    return kind(f"The file {path} can't be read ({error}); run the same command again.")

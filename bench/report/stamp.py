@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.records import files
+from axiom_bench.records import files, sealed
 from axiom_bench.report.options import Options
 
 FILE = "report_stamp.json"  # in the run folder, beside the page
@@ -89,14 +89,13 @@ def write(folder: Path, inputs: str, headline: Sequence[str], before: Replaced) 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        stamp = json.loads((folder / FILE).read_text())
-    except (OSError, ValueError, RecursionError):  # no stamp, or a damaged one: the report is written again
+        return sealed.parse(files.read(folder / FILE))[0]
+    except (OSError, ValueError):  # no stamp, or a damaged one: the report is written again
         return {}
-    return stamp if isinstance(stamp, dict) else {}
 
 
 def _write(folder: Path, stamp: Mapping[str, Any]) -> None:
-    files.write(folder / FILE, (json.dumps(stamp, indent=1, sort_keys=True) + "\n").encode())
+    sealed.write(folder / FILE, dict(sorted(stamp.items())), indent=1)
 
 
 def _outputs(folder: Path) -> Iterator[Path]:

@@ -58,11 +58,12 @@ def _run(config: dict[str, Any]) -> Outcome:
     stages = Stages()
     settings.check(config)
     folder = run_folder(config)
-    job = replace(Job.of(config), hashes=image_hashes.read(folder))
+    job = Job.of(config)
     job.device.prepare()
     freed_memory.keep()
     cut_model = compute.cut_of(job)
     with notes.collected() as warned, claims.running(folder):
+        job = replace(job, hashes=image_hashes.read(folder))
         made = mosaics.made(job, cut_model, folder)
         if made is not None:
             job, cut_model = made.job, made.cut_model

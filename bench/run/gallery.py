@@ -48,7 +48,7 @@ def ensure(facts: Facts, cut_model: CutModel, count: int | None, folder: Path) -
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
         paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
-        if not store.is_intact(folder / paths[-1]):
+        if not store.is_usable(folder / paths[-1], SCHEMA.names):
             entries = list(pictured(job, cut_model, shard.indices))
             store.write(folder / paths[-1], pa.Table.from_pylist(entries, SCHEMA), schema=None)
     return tuple(paths)

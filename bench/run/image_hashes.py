@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from axiom_bench.data.file_hashes import FileHashes
-from axiom_bench.records import files
-from axiom_bench.records.keys import key
+from axiom_bench.records import sealed
 from axiom_bench.run.job import Job
 
 NAME = "image_hashes.json"
@@ -15,12 +13,8 @@ NAME = "image_hashes.json"
 
 def read(folder: Path) -> FileHashes:
     """The hashes that the folder keeps; none where there are none, or the file is damaged."""
-    try:
-        content = json.loads((folder / NAME).read_bytes())
-        hashes = content["files"] if content["sha256"] == key(files=content["files"]) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        hashes = {}
-    return FileHashes(hashes)
+    hashes = (sealed.read_or_none(folder / NAME) or {}).get("files")
+    return FileHashes(hashes if isinstance(hashes, dict) else {})
 
 
 def keep(job: Job, folder: Path) -> None:
@@ -32,4 +26,4 @@ def keep(job: Job, folder: Path) -> None:
     hashes = job.hashes
     if job.contents and hashes.current.items() - hashes.cached.items():
         entries = {**hashes.cached, **hashes.current}
-        files.write(folder / NAME, json.dumps({"sha256": key(files=entries), "files": entries}).encode())
+        sealed.write(folder / NAME, {"files": entries})

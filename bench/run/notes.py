@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 
 from axiom_bench.evaluation.left_out import MethodLeftOut, MethodNotTimed
+from axiom_bench.records.files import DamagedFile
+from axiom_bench.records.manifest import FILES
 
+KINDS = (*FILES, "predictions")  # folders of a run folder
 DATA = logging.getLogger("axiom_bench.data")
 MACHINE = logging.getLogger("axiom_bench.machine")
 
@@ -19,17 +24,35 @@ MACHINE = logging.getLogger("axiom_bench.machine")
 @dataclass
 class Notes:
     """left_out: sentences about methods. problems: about annotations, one for each image. machine: about memory that
-    ran out and processes that died, which are printed at once too."""
+    ran out and processes that died, which are printed at once too. damaged: paths of files."""
 
     left_out: dict[str, None] = field(default_factory=dict)
     problems: dict[str, None] = field(default_factory=dict)
     machine: dict[str, None] = field(default_factory=dict)
+    damaged: dict[str, None] = field(default_factory=dict)
 
     def lines(self) -> tuple[str, ...]:
-        """Each sentence once; of the annotations' problems the count and the first."""
+        """Each sentence once; of the annotations' problems the count and the first; one of all damaged files."""
         first = next(iter(self.problems), None)
         count = f"{len(self.problems)} images have annotations that can't be used, the first: {first}"
-        return (*self.left_out, *([count] if first else []), *self.machine)
+        damaged = [damaged_line(self.damaged)] if self.damaged else []
+        return (*self.left_out, *([count] if first else []), *damaged, *self.machine)
+
+
+def damaged_line(paths: Collection[str]) -> str:
+    """How many files of a run folder were damaged, and of which kinds.
+
+    >>> damaged_line(["run/records/a.parquet", "run/records/b.parquet", "run/image_hashes.json"])
+    '3 damaged files are written anew: 2 in records, image_hashes.json'
+    """
+    kinds = Counter(_kind(Path(path)) for path in paths)
+    parts = [kind if "." in kind else f"{count} in {kind}" for kind, count in kinds.items()]
+    return f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} written anew: {', '.join(parts)}"
+
+
+def _kind(path: Path) -> str:
+    """The folder of a run folder that a file is in; its own name where it lies directly in it."""
+    return path.parent.name if path.parent.name in KINDS else path.name
 
 
 @contextmanager
@@ -48,6 +71,8 @@ def collected() -> Iterator[Notes]:
         for warning in caught:
             if issubclass(warning.category, MethodLeftOut):
                 notes.left_out[str(warning.message)] = None
+            elif issubclass(warning.category, DamagedFile):
+                notes.damaged[str(warning.message)] = None
             elif not issubclass(warning.category, MethodNotTimed):  # that method has a note as left out
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 

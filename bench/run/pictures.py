@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from axiom_bench.evaluation.loop import trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.records import files
+from axiom_bench.records import pictures
 from axiom_bench.run.compute import usable
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
@@ -47,15 +46,13 @@ def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder:
     metric = perturbing(job, config["perturbation"])
     name = facts.step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
-    if not (folder / path).is_file():
+    if not pictures.is_usable(folder / path):
         batch = spread_rows(job, config["rows"])
         if batch is None:
             return ()
-        buffer = io.BytesIO()
         of_parts = partial(arrays, job, cut_model, metric)
         parts = list(by_halves(batch, len(batch), cut_model.limits, lambda part, _: of_parts(part)))
-        np.savez_compressed(buffer, **_joined(parts))  # type: ignore[arg-type]
-        files.write(folder / path, buffer.getvalue())
+        pictures.write(folder / path, _joined(parts))
     return (path,)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -15,7 +14,7 @@ from axiom_bench.cutting.halving import by_halves
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.shard import padded, traced
-from axiom_bench.records import files
+from axiom_bench.records import files, sealed
 from axiom_bench.records.keys import key
 from axiom_bench.run.compute import rows
 from axiom_bench.run.facts import Facts
@@ -49,7 +48,7 @@ def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Predic
         for shard in missing:
             of_shard = stored[shard] = _of_shard(job, cut_model, shard)
             content = {name: [each.label, each.probability] for name, each in of_shard.items()}
-            files.write(paths[shard], json.dumps({"predictions": content, "sha256": key(predictions=content)}).encode())
+            sealed.write(paths[shard], {"shard": paths[shard].stem, "predictions": content})
             advance(len(shard))
     return {name: each for of_shard in stored.values() for name, each in (of_shard or {}).items()}
 
@@ -79,10 +78,14 @@ def _of_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[Predic
 
 def _read(path: Path) -> dict[str, Prediction] | None:
     """Stored predictions; None where there are none, or the file is damaged, so that they are made again."""
-    try:
-        content = json.loads(path.read_bytes())
-        intact = content["sha256"] == key(predictions=content["predictions"])
-        stored = {str(name): Prediction(*each) for name, each in content["predictions"].items()}
-    except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError):
+    content = sealed.read_or_none(path)
+    if content is None:
         return None
-    return stored if intact else None
+    try:
+        stored = {name: Prediction(*each) for name, each in content["predictions"].items()}
+    except (KeyError, AttributeError, TypeError):
+        stored = None
+    if stored is None or content.get("shard", path.stem) != path.stem:  # another file in the place of this one
+        files.warn_damaged(path)
+        return None
+    return stored

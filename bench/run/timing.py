@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.halving import by_halves
 from axiom_bench.data.batch import Batch
@@ -29,7 +30,7 @@ def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder:
         return ()
     name = facts.step("runtime", config["repeats"], config["batch_size"])
     path = f"runtime/{job.file_stem}-{name[:12]}.parquet"
-    if not store.is_intact(folder / path):
+    if not store.is_usable(folder / path, RUNTIME_COLUMNS):
         batch = spread_rows(job, config["batch_size"])
         if batch is None:
             return ()

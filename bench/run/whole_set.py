@@ -53,7 +53,7 @@ def ensure(facts: Facts, stored: Mapping[str, Any], folder: Path) -> tuple[str, 
         code=facts.code([*(name.rpartition(".")[0] for name in aggregates), *steps]),
     )
     name = f"whole_set/{identity}.parquet"
-    if not store.is_intact(folder / name):
+    if not store.is_usable(folder / name, SCHEMA.names):
         rows = [row for metric in metrics for row in _rows(job, metric, stored, folder)]
         store.write(folder / name, pd.DataFrame(rows).assign(**constants(job))[SCHEMA.names], schema=SCHEMA)
     return (name,)

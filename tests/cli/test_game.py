@@ -12,7 +12,7 @@ import pytest
 
 from axiom_bench.cli.main import main
 from axiom_bench.records import manifest as manifest_file
-from axiom_bench.records import running
+from axiom_bench.records import running, sealed
 from axiom_bench.run import manifest
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.sweep import sweep
@@ -100,10 +100,10 @@ def test_what_isnt_the_runs_any_more_is_refused(
 ):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    content = json.loads((copy / "manifest.json").read_text())
+    content = sealed.read(copy / "manifest.json")
     for about in content[part].values():
         about[key] = "0" * 64
-    (copy / "manifest.json").write_text(json.dumps(content))
+    sealed.write(copy / "manifest.json", content)
     assert main(["game", str(copy)]) == 2
     assert sentence in capsys.readouterr().err
 
@@ -120,11 +120,11 @@ def test_data_without_two_classes_names_what_has_them(run: Path, tmp_path: Path,
     """Only scenes of one digit stay: data.only_correct may leave out all others."""
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    content = json.loads((copy / "manifest.json").read_text())
+    content = sealed.read(copy / "manifest.json")
     (job,) = content["jobs"]
     assert main(["game", str(run), "--output", str(tmp_path / "game.html")]) == 0
     played = data_of(tmp_path / "game.html")["images"]
     job["left_out"] = [image["image"] for image in played]
-    (copy / "manifest.json").write_text(json.dumps(content))
+    sealed.write(copy / "manifest.json", content)
     assert main(["game", str(copy)]) == 2
     assert "axiom-bench experiment=voc" in capsys.readouterr().err

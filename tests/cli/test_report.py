@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from axiom_bench.cli.main import main, parse
 from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
+from axiom_bench.records import sealed
 
 TINY = [
     *("data.size=4", "data.batch_size=4", "runtime.repeats=0", "device=cpu", "metric=[confidence_drop,zeta]"),
@@ -58,9 +58,9 @@ def test_runs_that_disagree(runs: list[str], capsys: pytest.CaptureFixture[str])
     error = capsys.readouterr().err
     assert error.startswith("axiom-bench: Two values of ")
     assert "scenes_vgg at features.13 on scenes, image evaluation-0-" in error
-    manifest = json.loads(Path(runs[0], "manifest.json").read_text())
+    manifest = sealed.read(Path(runs[0], "manifest.json"))
     manifest["models"]["scenes_vgg"]["weights_sha256"] = "0" * 64
-    Path(runs[0], "manifest.json").write_text(json.dumps(manifest))
+    sealed.write(Path(runs[0], "manifest.json"), manifest)
     assert main(["report", "results/quick/coarse", runs[0], "--output", "never"]) == 2
     assert "The model scenes_vgg has another weights_sha256 in" in capsys.readouterr().err
     assert not Path("never").exists()

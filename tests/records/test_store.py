@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import store
+from axiom_bench.records import files, store
 
 
 @pytest.fixture
@@ -97,5 +97,6 @@ def test_what_is_no_parquet_is_named(tmp_path: Path, content: bytes):
     (tmp_path / "broken.parquet").write_bytes(content)
     with pytest.raises(BenchError, match=r"broken\.parquet can't be read"):
         store.read(tmp_path, ["broken.parquet"])
-    assert not store.is_intact(tmp_path / "broken.parquet")
-    assert not store.is_intact(tmp_path / "missing.parquet")
+    assert not store.is_usable(tmp_path / "missing.parquet", ())  # in silence
+    with pytest.warns(files.DamagedFile, match=r"broken\.parquet"):
+        assert not store.is_usable(tmp_path / "broken.parquet", ())

@@ -64,13 +64,18 @@ def test_dollar_signs_are_text(make_run: Any, make_records: Any) -> None:
     ("entry", "sentence"),
     [
         ({"methods": ["grad_cam"]}, "'methods' must be a mapping"),
-        ({"methods": {"grad_cam": 3}}, "'methods' must hold a mapping for 'grad_cam', not 3"),
+        ({"methods": {"grad_cam": 3}}, "'methods.grad_cam' must be a mapping, not 3"),
         ({"models": 3}, "'models' must be a mapping, not 3"),
         ({"records": {"a": 1}}, "'records' must be a list"),
-        ({"jobs": [None]}, "'jobs' must hold mappings"),
+        ({"jobs": [None]}, "'jobs.0' must be a mapping, not null"),
         ({"records": ["../../etc/passwd"]}, "'records' names \"../../etc/passwd\", which is no file of a run folder"),
         ({"pictures": ["/etc/passwd"]}, "which is no file of a run folder"),
-        ({"runtime": [None]}, "which is no file of a run folder"),
+        ({"runtime": [None]}, "'runtime.0' must be text, not null"),
+        ({"models": {"net": {"layers": "last"}}}, "'models.net.layers' must be a list, not \"last\""),
+        ({"models": {"net": {"random_weights": 1}}}, "'models.net.random_weights' must be true or false, not 1"),
+        ({"data": {"scenes": {"ids": [3]}}}, "'data.scenes.ids.0' must be text, not 3"),
+        ({"seconds": {"net": {"values": "fast"}}}, "'seconds.net.values' must be a number, not \"fast\""),
+        ({"format": 2.5}, "'format' must be a whole number, not 2.5"),
     ],
 )
 def test_a_manifest_that_does_not_hold_what_it_must(tmp_path: Path, entry: dict[str, Any], sentence: str) -> None:

@@ -70,7 +70,7 @@ def test_only_listed_records_count(make_run: Any, make_records: Any) -> None:
     [
         (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "can't be read"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "isn't a run's manifest"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "can't be read"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "isn't a run's manifest"),
         (lambda folder: (folder / "records/000.parquet").unlink(), "can't be read"),
         (lambda folder: (folder / "records/000.parquet").write_bytes(b"PAR1"), "can't be read"),

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench import report
-from axiom_bench.records import store
+from axiom_bench.records import sealed, store
 from axiom_bench.report import stamp, writing
 
 
@@ -105,11 +105,11 @@ def test_files_of_the_user_stay_and_do_not_count(folder: Path, written: Callable
 
 def test_what_the_last_report_wrote_goes(folder: Path) -> None:
     """A figure of a metric that is gone does not stay beside the new ones."""
-    content = json.loads((folder / stamp.FILE).read_text())
+    content = sealed.read(folder / stamp.FILE)
     gone = folder / "figures/by_method_gone.png"
     gone.write_bytes(b"of the last report")
     content["outputs"]["figures/by_method_gone.png"] = "0"
-    (folder / stamp.FILE).write_text(json.dumps(content))
+    sealed.write(folder / stamp.FILE, content)
     report.write(folder)
     assert not gone.exists()
 

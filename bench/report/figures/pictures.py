@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
+from axiom_bench.records import pictures, reading
 from axiom_bench.records.files import safe_name
 from axiom_bench.report.figures.drawing import SMALL
 from axiom_bench.report.run_folder import RunFolder
@@ -45,12 +45,12 @@ class Pictures:
 def load(run: RunFolder) -> Iterator[Pictures]:
     """One model's pictures after the other. Raises BenchError for a file that can't be read."""
     for file in run.manifest.get("pictures") or []:
+        arrays = pictures.read(run.path / file, reading.has_sealed_pictures(run.manifest))
         try:
-            with np.load(run.path / file) as arrays:
-                yield _pictures(dict(arrays))
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            yield _pictures(arrays)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BenchError(
-                f"The pictures {run.path / file} can't be read ({error}); delete it and run again."
+                f"The pictures {run.path / file} aren't a run's ({error}); run the same command again."
             ) from error
 
 

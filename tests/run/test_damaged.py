@@ -1,0 +1,219 @@
+"""A run folder with damaged files: the same command computes them again and tells of it in one line, and commands that
+only read refuse in a sentence. Never another number."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from axiom_bench.cli.finish import keep
+from axiom_bench.errors import BenchError
+from axiom_bench.records import gallery, holdings, pictures, reading, sealed, store
+from axiom_bench.report import stamp
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.run.sweep import sweep
+
+from .conftest import tiny
+
+SETTINGS = (
+    "data.size=4", "metric=[zeta,max_box_acc]", "method=[grad_cam]", "model.weights=default", "runtime.repeats=1",
+    "pictures.rows=1", "pictures.gallery=2", "data.only_correct=true", "shard_size=4",
+)  # fmt: skip
+Damage = Callable[[Path], None]
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flipped(path: Path, bit: int | None = None) -> None:
+    content = bytearray(path.read_bytes())
+    bit = 4 * len(content) if bit is None else bit
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(bytes(content))
+
+
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def full_folder_instead(path: Path) -> None:
+    folder_instead(path)
+    (path / "mine.txt").write_text("a user's")
+
+
+def dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def unreadable_text(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+DAMAGES: list[Damage] = [
+    emptied, truncated, flipped, deleted, folder_instead, full_folder_instead, dangling_link, pipe, unreadable_text,
+]  # fmt: skip
+
+
+def command(results: Path) -> tuple[Path, list[str]]:
+    """The run folder, and the lines of a command without its report."""
+    config, outcomes = sweep([*tiny(SETTINGS), f"results={results}"])
+    assert [outcome.failure for outcome in outcomes] == [None]
+    keep(config, outcomes)
+    return results / "quick/default", [note for outcome in outcomes for note in outcome.notes]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """{file: content} of a finished run."""
+    folder, _ = command(tmp_path_factory.mktemp("original"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def folder(original: dict[str, bytes], results: Path) -> Path:
+    """A copy of the finished run."""
+    for name, content in original.items():
+        path = results / "quick/default" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return results / "quick/default"
+
+
+def values(folder: Path) -> list[pd.DataFrame]:
+    """All numbers that a run folder's readers see, but for measured seconds."""
+    manifest = reading.read_manifest(folder)
+    runtime = reading.read_runtime(folder, manifest)[["model", "layer", "data", "method", "step", "batch_size"]]
+    return [
+        reading.read_records(folder, manifest),
+        pd.concat([part.table.to_pandas() for part in reading.read_curves(folder, manifest)]),
+        reading.read_whole_set(folder, manifest),
+        pd.DataFrame(gallery.read(folder, manifest)),
+        runtime,
+        *(pd.DataFrame({"x": [each.tobytes()]}) for name in manifest["pictures"]
+          for each in pictures.read(folder / name, sealed=True).values()),
+    ]  # fmt: skip
+
+
+def read(folder: Path) -> None:
+    """As report and gate do, and game."""
+    RunFolder.read(folder)
+    values(folder)
+
+
+def same(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> bool:
+    return len(first) == len(second) and all(a.equals(b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_run_has_every_kind_of_file(original: dict[str, bytes]):
+    kinds = {name.partition("/")[0] for name in original}
+    assert kinds == {
+        "manifest.json", "records", "curves", "whole_set", "runtime", "pictures", "gallery", "predictions",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", [0, 3, 6])
+def test_the_same_command_computes_what_is_damaged_again(
+    folder: Path, results: Path, original: dict[str, bytes], turn: int
+):
+    """Every file damaged, each in another way; in three turns."""
+    before, counted = values(folder), 0
+    for place, name in enumerate(sorted(original)):
+        damage = DAMAGES[(place + turn) % len(DAMAGES)]
+        damage(folder / name)
+        counted += damage is not deleted and not name.startswith(("curves", "manifest"))
+    _, lines = command(results)
+    (line,) = [line for line in lines if "damaged" in line]
+    assert line.startswith(f"{counted} damaged files are written anew: ")
+    assert same(values(folder), before)
+    _, lines = command(results)
+    assert not [line for line in lines if "damaged" in line]  # nothing is left to mend, or to be deleted by hand
+    kept = list(folder.rglob("mine.txt"))  # a folder that isn't ours is moved out of the way
+    assert all(".set-aside-" in path.parent.name for path in kept)
+    assert len(kept) == sum(
+        DAMAGES[(place + turn) % len(DAMAGES)] is full_folder_instead for place in range(len(original))
+    )
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_readers_refuse_every_damaged_file(folder: Path, original: dict[str, bytes], damage: Damage):
+    for name, content in original.items():
+        if name.startswith("predictions"):  # which only the command itself reads
+            continue
+        damage(folder / name)
+        with pytest.raises(BenchError) as caught:
+            read(folder)
+        assert str(folder) in str(caught.value)
+        assert "run the same command again" in str(caught.value) or "is no run folder" in str(caught.value)
+        path = folder / name
+        if path.is_dir():
+            for inner in path.iterdir():
+                inner.unlink()
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+    assert len(values(folder)) > 5
+
+
+def test_every_flipped_bit_of_a_sealed_file_is_noticed(folder: Path, original: dict[str, bytes]):
+    """Of the first and last bytes, and of others all over each file."""
+    generator = random.Random(0)
+    for name, content in original.items():
+        ends = [*range(8), *range(8 * len(content) - 8, 8 * len(content))]
+        for bit in [*ends, *(generator.randrange(8 * len(content)) for _ in range(50))]:
+            flipped(folder / name, bit)
+            if name.endswith(".json"):
+                assert not is_read(folder / name, content), (name, bit)
+            else:
+                with pytest.raises(store.Damaged):
+                    store.content_of(folder / name, sealed=True)
+            (folder / name).write_bytes(content)
+
+
+def is_read(path: Path, content: bytes) -> bool:
+    """Whether a JSON file is read as something else than it was: a space may become another."""
+    try:
+        return sealed.read(path) != sealed.parse(content)[0]
+    except ValueError:
+        return False
+
+
+def test_an_intact_file_in_the_place_of_another_is_noticed(folder: Path, original: dict[str, bytes]):
+    """As a link, or a slip of a hand, puts it there."""
+    of = {kind: sorted(name for name in original if name.startswith(kind)) for kind in ("records", "gallery", "curves")}
+    (folder / of["gallery"][0]).rename(folder / "gallery/other.parquet")
+    (folder / of["curves"][0]).unlink()
+    (folder / of["curves"][0]).symlink_to(folder / of["records"][0])
+    with pytest.raises(store.Damaged, match="checksum doesn't match"):
+        store.content_of(folder / "gallery/other.parquet", sealed=True)
+    assert holdings.read(folder).damaged == (of["records"][0],)
+
+
+def test_a_flipped_digit_of_the_stamp_isnt_told(folder: Path):
+    """`report` prints the last lines that the stamp keeps."""
+    stamp.write(folder, "inputs", ["IoU: 0.51"], {})
+    (folder / stamp.PAGE).write_text("page")
+    stamp.write(folder, "inputs", ["IoU: 0.51"], {})
+    assert stamp.headline(folder, "inputs") == ["IoU: 0.51"]
+    (folder / stamp.FILE).write_text((folder / stamp.FILE).read_text().replace("0.51", "0.59"))
+    assert stamp.headline(folder, "inputs") is None
