@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from ..case import Kind
-from . import baselines, settings
+from . import baselines, manifests, records, run_folders, settings, weights
 
 KINDS: dict[str, Kind] = {
     "baselines": baselines.KIND,
+    "manifests": manifests.KIND,
+    "records": records.KIND,
+    "run_folders": run_folders.KIND,
     "settings": settings.KIND,
+    "weights": weights.KIND,
 }
