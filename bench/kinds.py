@@ -104,6 +104,11 @@ def whole(least: int, of: str = "a whole number", most: int | None = None) -> Ki
     return Kind(lambda value: fits(value) and least <= value and (most is None or value <= most), f"{of}, {bounds}")  # type: ignore[operator]
 
 
+def worded(expected: str) -> Kind:
+    """All values of an annotation, named by these words in an error."""
+    return Kind(lambda _: True, expected)
+
+
 def one_of(values: Collection[Any]) -> Kind:
     """One of these."""
     words = " or ".join(map(repr, values))

@@ -16,11 +16,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"bench": "axiom_bench", "methods": "axiom_bench.methods", "metrics": "axiom_bench.metrics"}
 
-BOTTOM = {"errors", "columns", "configs"}
+BOTTOM = {"errors", "columns", "configs", "kinds"}
 MAY_IMPORT = {  # a room, or the one module of a room
     "errors": set(),
     "columns": set(),
     "configs": {"errors"},
+    "kinds": {"errors"},
     "cutting": BOTTOM,
     "explanation": {*BOTTOM, "cutting"},
     "embedded": BOTTOM,
@@ -35,7 +36,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "gate": {*BOTTOM, "records", "report", "explanation.overlay"},
 }
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
-WITHOUT_TORCH = ("errors", "columns", "configs", "records", "report", "gate")
+WITHOUT_TORCH = ("errors", "columns", "configs", "kinds", "records", "report", "gate")
 
 
 @cache

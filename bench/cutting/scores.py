@@ -151,7 +151,7 @@ def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Te
         scores = function(output)
     except BenchError:
         raise
-    except Exception as error:  # a user's code may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

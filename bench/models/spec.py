@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import File, Kind, Name, check, check_group, kind_of, whole
+from axiom_bench.kinds import File, Kind, Name, check, check_group, kind_of, whole, worded
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 MAX_SIDE = 10_000  # pixels: `data.preprocessing.MAX_PIXELS` is the square of it
@@ -27,8 +27,8 @@ def _is_colour(least: float, most: float) -> Callable[[object], bool]:
 
 COLOUR = "three numbers, for red, green and blue, or one for a network of grey images"
 Side = Annotated[int, whole(1, "a side in pixels", MAX_SIDE)]
-Size = Annotated[Side | tuple[Side, Side], Kind(lambda _: True, "pixels: a side, or [height, width], 1 to 10000 each")]
-Grid = Annotated[File | tuple[Side, Side], Kind(lambda _: True, "tokens, [rows, columns] or a class")]
+Size = Annotated[Side | tuple[Side, Side], worded("pixels: a side, or [height, width], 1 to 10000 each")]
+Grid = Annotated[File | tuple[Side, Side], worded("tokens, [rows, columns] or a class")]
 Mean = Annotated[Sequence[float], Kind(_is_colour(0, 1), f"{COLOUR}, of pixels in [0, 1]")]
 Std = Annotated[Sequence[float], Kind(_is_colour(1e-6, 1e6), f"{COLOUR}, above 0, of pixels in [0, 1]")]
 

@@ -15,14 +15,14 @@ import yaml
 
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import Kind, Name, check, check_group
+from axiom_bench.kinds import Name, check, check_group, worded
 
 FORMATS = ("png", "pdf", "svg")  # of figures
 WIDTHS = ("auto", "column", "page")  # of LaTeX tables
-Metrics = Annotated[tuple[Name, ...], Kind(lambda _: True, "a list of metrics, as [zeta,epsilon]")]
-Methods = Annotated[tuple[Name, ...], Kind(lambda _: True, "a list of methods, as [grad_cam,cam]")]
-Method = Annotated[Name, Kind(lambda _: True, "a method of the run")]
-Formats = Annotated[tuple[Name, ...], Kind(lambda _: True, "a list of formats, as [png,pdf,svg]")]
+Metrics = Annotated[tuple[Name, ...], worded("a list of metrics, as [zeta,epsilon]")]
+Methods = Annotated[tuple[Name, ...], worded("a list of methods, as [grad_cam,cam]")]
+Method = Annotated[Name, worded("a method of the run")]
+Formats = Annotated[tuple[Name, ...], worded("a list of formats, as [png,pdf,svg]")]
 
 
 @dataclass(frozen=True)

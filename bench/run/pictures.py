@@ -108,10 +108,12 @@ def arrays(job: Job, cut_model: CutModel, metric: Plugin, batch: Batch) -> dict[
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of all rows, from those of some rows each."""
+    """The arrays of all rows, from those of some rows each; where no method applies, those of methods have no rows."""
     return {
-        name: np.concatenate([part[name] for part in parts], ROW_AXIS[name]) if name in ROW_AXIS else parts[0][name]
-        for name in parts[0]
+        name: np.concatenate([part[name] for part in parts], ROW_AXIS[name])
+        if name in ROW_AXIS and first.ndim > ROW_AXIS[name]
+        else first
+        for name, first in parts[0].items()
     }
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
-from axiom_bench.data import registry
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check_group, check_values, is_name, kinds, whole
 from axiom_bench.models.spec import ModelSpec
-from axiom_bench.run import device
 
 GROUPS = ("metrics", "runtime", "report", "pictures", "method", "metric", "model", "data", "device")
 OWN_KEYS = ("method", "metric", "model", "data")  # whose keys are checked where they are read
@@ -58,6 +56,9 @@ SETTINGS = kinds(
 
 def check(config: Mapping[str, Any]) -> None:
     """Raises BenchError for a value of the wrong type, and for one that is missing."""
+    from axiom_bench.data import registry  # here, because it imports torch: a misspelt key is answered before that
+    from axiom_bench.run import device
+
     for key in GROUPS:
         check_group(key, config.get(key))
     values = dict(settings(config))

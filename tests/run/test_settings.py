@@ -234,3 +234,16 @@ def test_a_network_that_exits_is_named(run: Run, tmp_path: Path, body: str):
     assert outcome.failure is not None
     assert outcome.failure.mendable
     assert "net.py:build can't be built" in outcome.failure.message
+
+
+def test_an_output_function_that_exits_is_named(run: Run):
+    (outcome,) = run("model.output=sys:exit")
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    assert "The output function exit fails" in outcome.failure.message
+
+
+def test_pictures_where_no_method_applies(run: Run):
+    """CAM needs global average pooling before one linear layer."""
+    (outcome,) = run("method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1")
+    assert outcome.failure is None
