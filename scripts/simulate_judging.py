@@ -78,7 +78,9 @@ def recovery_row(kind: str, spread: float, images: int, benchmarks: int) -> Row:
             shares[row["size"]].append(row["right"])
             held[row["size"]].append(row["low"] <= truth[row["size"]] <= row["high"])
     cells = [
-        f"{truth[size]:.3f} / {np.mean(shares[size]):.3f}, {percent(np.mean(held[size]))}" if shares[size] else ""
+        f"{truth[size]:.3f} / {np.mean(shares[size]):.3f}, {percent(float(np.mean(held[size])))}"
+        if shares[size]
+        else ""
         for size in SIZES
     ]
     return [kind, f"{images}", *cells]

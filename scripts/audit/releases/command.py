@@ -35,17 +35,24 @@ def main(argv: Sequence[str]) -> None:
         help="of pip install --target; measures these alone, and asks pip for none",
     )  # fmt: skip
     parser.add_argument("--photographs", type=int, default=PHOTOGRAPHS, help="0: the tiny network alone")
-    parser.add_argument(
-        "--page", type=Path, default=PAGE, help="default: docs/%(default)s".replace("%(default)s", PAGE.name)
-    )
+    parser.add_argument("--page", type=Path, default=PAGE, help=f"default: docs/{PAGE.name}")
     options = parser.parse_args(argv)
     folder = options.folder.absolute()
-    given = [installed_in(path, folder) for path in options.installed]
+    given = [_given(path, folder) for path in options.installed]
     for release in given or _from_pip(options.library or list(LIBRARIES), folder):
         if not release.failure and not release.result.is_file():
             measure(release, options.photographs)
     options.page.write_text(page(stored(folder)))
     print(f"page: {options.page}", flush=True)
+
+
+def _given(path: Path, folder: Path) -> Release:
+    """A user's own. Raises SystemExit where the same version was measured from somewhere else."""
+    release = installed_in(path, folder)
+    for other in stored(folder):
+        if other.folder == release.folder and other.installed != release.installed:
+            raise SystemExit(f"{folder} has {release.library} {release.version} of {other.installed}; add --folder.")
+    return release
 
 
 def _from_pip(libraries: Sequence[str], folder: Path) -> Iterator[Release]:

@@ -18,23 +18,19 @@ from .release import Release
 from .values import DIFFERENCE
 
 BETTER = {DIFFERENCE: "lower"}
-METHOD, VALUE = 3, 4  # places in a finding's row
+METHOD = 3  # its place in a finding's row
 
 
 @dataclass(frozen=True)
 class Change:
-    """A method whose values or failures changed. moved: the largest difference of its maps, as a fraction of a map's
-    largest value; infinite where a map has another size or lost its numbers; None where one side has no map."""
+    """A method of which the gate has findings. moved: the largest difference of its maps, as a fraction of a map's
+    largest value; infinite where a map has another size or other NaN; None where one side has no map. to_formula: the
+    mean of its differences to our formula before and after, on the trained network where there is one."""
 
     method: str
     findings: tuple[Finding, ...]
     moved: float | None
-
-    @property
-    def to_formula(self) -> Finding | None:
-        """Of the findings that its difference to our formula moved, the largest."""
-        own = [finding for finding in self.findings if finding.place[VALUE] == DIFFERENCE and finding.what == "mean"]
-        return max(own, key=lambda finding: finding.size, default=None)
+    to_formula: tuple[float, float]
 
     @property
     def statuses(self) -> Finding | None:
@@ -53,7 +49,14 @@ def changes(before: Release, after: Release) -> Iterator[Change]:
     for finding in findings:
         by_method.setdefault(finding.place[METHOD if finding.row else 1], []).append(finding)
     for method, own in sorted(by_method.items()):
-        yield Change(method, tuple(own), moved(before, after, method))
+        to_formula = (_to_formula(old, method), _to_formula(new, method))
+        yield Change(method, tuple(own), moved(before, after, method), to_formula)
+
+
+def _to_formula(baseline: Baseline, method: str) -> float:
+    rows = baseline.rows[(baseline.rows["method"] == method) & (baseline.rows["metric"] == DIFFERENCE)]
+    trained = rows[~rows["model"].str.startswith("tiny")]
+    return float((rows if trained.empty else trained)["mean"].iloc[0])
 
 
 def moved(before: Release, after: Release, method: str) -> float | None:

@@ -26,7 +26,7 @@ def bridged(name: str) -> list[str]:
 
 def _grad_cam() -> list[str]:
     """Until 1.3.6 classes were given as numbers, until 1.3.1 one layer instead of a list."""
-    done, base = [], import_module("pytorch_grad_cam.base_cam").BaseCAM
+    done, base = [], import_module("pytorch_grad_cam").GradCAM.__mro__[-2]  # BaseCAM, before object
     if "target_layer" in signature(base.__init__).parameters:
         _first_layer(base, _one)
         done.append("one layer")
@@ -43,7 +43,8 @@ def _grad_cam() -> list[str]:
 def _torchcam() -> list[str]:
     """Until 0.3.2 there was no `with`, until 0.3.1 a call took one image, until 0.3.0 the package was torchcam.cams,
     until 0.2.0 a layer was its name."""
-    done, library = [], import_module("torchcam")
+    done: list[str] = []
+    library: Any = import_module("torchcam")
     if not hasattr(library, "methods"):
         library.methods = sys.modules["torchcam.methods"] = import_module("torchcam.cams")
         done.append("`torchcam.cams`")
@@ -53,8 +54,8 @@ def _torchcam() -> list[str]:
         done.append("names of layers")
     if not hasattr(base, "__enter__"):
         base.__enter__ = lambda self: self
-        remove = base.remove_hooks if hasattr(base, "remove_hooks") else base.clear_hooks
-        base.__exit__ = lambda self, *error: remove(self)
+        names = [name for name in ("remove_hooks", "clear_hooks") if hasattr(base, name)]  # 0.1.0 has neither
+        base.__exit__ = lambda self, *error: [getattr(self, name)() for name in names[:1]] and None
         _first_layer(library.methods.CAM, _one)
         done.append("no `with`")
     if "List" not in str(signature(base.__call__).parameters["class_idx"].annotation):

@@ -48,8 +48,8 @@ def _head(measured: Sequence[Release]) -> list[str]:
         *paragraph(
             """Measured: the methods whose maps were returned and are finite, of those that the release has. Changed:
             the methods of which the gate has a finding; how far their maps moved, the largest difference as a fraction
-            of a map's largest value, of the worst image; and, where it moved, the mean of the largest differences to
-            our formula, before and now. Earlier call: how today's documented call was bridged
+            of a map's largest value, of the worst image of either network; and the mean of the largest differences to
+            our formula on the trained network, before and now. Earlier call: how today's documented call was bridged
             (`scripts/audit/releases/earlier.py`). Fails: the first line of the error. The date is that of the newest
             file in the release's archive; a dash where the archive has none."""
         ),
@@ -76,25 +76,14 @@ def _releases(releases: Sequence[Release]) -> list[str]:
 
 def sentence(change: Change) -> str:
     """One method's change: that it came, went, fails or runs again, and how far its maps moved."""
-    statuses, moved = change.statuses, change.moved
+    statuses, moved, (before, now) = change.statuses, change.moved, change.to_formula
     parts = [_standing_of(statuses.text)] if statuses else []
-    if moved is not None and not isfinite(moved):
-        parts.append("has maps of another size or other NaN")
-    elif moved:
-        parts.append(f"by {moved:.1e}{_to_formula(change)}")
+    if moved and isfinite(moved):
+        to_formula = f" (to the formula {before:.1e}, now {now:.1e})" if isfinite(before + now) else ""
+        parts.append(f"by {moved:.1e}{to_formula}")
+    elif moved and not parts:
+        parts.append("has maps of another size")
     return f"{short(change.method)} {', '.join(parts) or 'fails otherwise'}"
-
-
-def _to_formula(change: Change) -> str:
-    finding = change.to_formula
-    if (
-        finding is None
-        or finding.before is None
-        or finding.after is None
-        or not isfinite(finding.after - finding.before)
-    ):
-        return ""
-    return f" (to the formula {finding.before:.1e}, now {finding.after:.1e})"
 
 
 def _standing_of(statuses: str) -> str:
@@ -104,7 +93,7 @@ def _standing_of(statuses: str) -> str:
         return "is new" if "absent:" in before else "is gone"
     if "failed:" in before + after:
         return "runs again" if "failed:" in before else "fails"
-    return "gives other NaN"
+    return "has NaN in other maps"
 
 
 def _failures(release: Release) -> str:
@@ -177,4 +166,4 @@ def short(method: str) -> str:
 
 def code(text: str) -> str:
     """As code in a cell of a table."""
-    return f"`{text.replace('`', chr(39)).replace('|', '/')}`"
+    return f"`{text.strip().replace('`', chr(39)).replace('|', '/')}`"

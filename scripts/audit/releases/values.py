@@ -107,4 +107,5 @@ def described(maps: Tensor, expected: Tensor) -> Tensor:
 def baseline_of(records: list[dict[str, Any]], library: str, version: str) -> Baseline:
     """The records as a baseline of the gate: a row for each network, method and value, over its images."""
     rows = summarise(pd.DataFrame(records)).assign(tolerance=TOLERANCE)[list(COLUMNS)]
-    return Baseline({"library": library}, rows, f"{library} {version}")
+    images = {str(record["image_id"]) for record in records}
+    return Baseline({"library": library, "images": str(len(images))}, rows, f"{library} {version}")
