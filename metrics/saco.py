@@ -53,7 +53,7 @@ def saco(
     scores = yield PerturbedImages(("saco", groups, str(fill), blur, output), groups, perturbed, scoring(trace, output))
     drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
     means = torch.stack([salience.where(group == number, 0.0).sum((1, 2)) for number in range(groups)], dim=1)
-    value = coefficient(means / ranks[0].mul(groups).div(pixels, rounding_mode="floor").bincount(), drops)
+    value = coefficient(means / group[0].flatten().bincount(), drops)
     # Infinite where the model's answer isn't finite, since NaN means a constant map.
     is_constant = constant(given(explanation.raw_map, "raw_map"))
     return value.masked_fill(is_constant, torch.nan).masked_fill(~drops.isfinite().all(1), torch.inf)

@@ -1,7 +1,8 @@
 """`axiom-bench game RUN`: the page of the game "What do you see?", made of a finished run.
 
 The maps are computed again: a run keeps values, and pictures of a few images only. So this command loads what the run's
-configuration names, and it refuses where weights or images aren't those of the run any more.
+configuration names, and it refuses where weights or images aren't those of the run any more, or where it names code
+that isn't this package's, unless it is told to trust it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from axiom_bench.cli import trust
 from axiom_bench.cli.game_images import images_with_maps, whole_images, with_two_classes, without_left_out
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, unknown
@@ -29,7 +31,8 @@ from axiom_bench.run.user_code import add_current_folder
 @dataclass(frozen=True)
 class Request:
     """What the command line asks for. output: None for game.html in the run folder. methods: names, of the run's; None
-    for all that show something of their own. model, layer: which of the run's; None for the first."""
+    for all that show something of their own. model, layer: which of the run's; None for the first. trust: whether code
+    that the run's configuration names may run."""
 
     run: Path
     output: Path | None = None
@@ -38,6 +41,7 @@ class Request:
     model: str | None = None
     layer: str | None = None
     seed: int = 0
+    trust: bool = False
 
 
 def game(request: Request) -> tuple[Path, list[str]]:
@@ -72,9 +76,12 @@ def game(request: Request) -> tuple[Path, list[str]]:
 
 def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
     """(the job of the run that is played, with the methods that are asked for; the start of its weights' hash)."""
-    add_current_folder()
     entry = _entry(manifest, request)
     config = entry["config"]
+    if request.trust:
+        add_current_folder()
+    else:
+        trust.check(config)
     for name in request.methods or ():
         if name not in config["method"]:
             raise unknown("method", name, config["method"])

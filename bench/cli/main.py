@@ -134,6 +134,9 @@ def _add_game(game: ArgumentParser) -> None:
     game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
     game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
     game.add_argument("--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0")
+    game.add_argument(
+        "--trust", action="store_true", help="run the code that the run's configuration names: it is yours"
+    )
     game.set_defaults(command=_game)
 
 
@@ -294,7 +297,16 @@ def _game(options: Namespace) -> int:
 
     methods = options.methods.split(",") if options.methods else None
     page, lines = game(
-        Request(options.run_folder, options.output, options.count, methods, options.model, options.layer, options.seed)
+        Request(
+            options.run_folder,
+            options.output,
+            options.count,
+            methods,
+            options.model,
+            options.layer,
+            options.seed,
+            options.trust,
+        )
     )
     say([*lines, f"game: {page}"])
     return 0

@@ -14,6 +14,7 @@ from axiom_bench.data.base import BadImage, Box, DataSet, Sample, Seed
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.mosaic_layout import Candidate, Layout, layouts
 from axiom_bench.data.preprocessing import Preprocessing, transforms
+from axiom_bench.data.selected import Selected
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Kind, Name, whole
 
@@ -22,7 +23,7 @@ MAX_GRID = 100
 Probability = Annotated[float, Kind(lambda value: 0 <= value <= 1, "a probability, 0 to 1")]
 
 
-class MosaicImages(DataSet):
+class MosaicImages(Selected):
     """The images that mosaics are made of, those of another data set, and how they are put together.
 
     Which of them are used may depend on a network's predictions, so `mosaics` is called when these are made.
@@ -57,26 +58,10 @@ class MosaicImages(DataSet):
                 f"data.target_cells={target_cells} of {grid} x {grid} cells: give 1 to {grid**2 - 1}, so that a cell "
                 "of another class is left."
             )
-        self.of, self.name, self.ids, self.classes = of, name, of.ids, of.classes
+        super().__init__(of, range(len(of.ids)))
+        self.of, self.name = of, name
         self.grid, self.target_cells, self.cell, self.confidence = grid, target_cells, cell, confidence
         self.uses, self.size, self.seed = uses, size, seed
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.of.class_names
-
-    @property
-    def sources(self) -> tuple[DataSet, ...]:
-        return (self, *self.of.sources)
-
-    def read(self, index: int) -> Sample:
-        return self.of.read(index)
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return self.of.labels(index)
-
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        return self.of.fingerprint(index, hashes)
 
     def candidates(self, indices: Sequence[int]) -> tuple[Candidate, ...]:
         """The images that may stand in a cell: those of one class."""

@@ -24,7 +24,8 @@ def check_folders(folder: Path) -> None:
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any], kinds: Iterable[str]) -> None:
-    """Raises BenchError as `check_folders`, for the files that a manifest lists; those of combined runs lie elsewhere."""
+    """Raises BenchError as `check_folders`, for the files that a manifest lists; those of combined runs lie in
+    other folders."""
     if manifest.get("runs"):
         return
     lists = [manifest.get(kind) or () for kind in kinds]

@@ -8,12 +8,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.interventions import GROUND, Part
+from axiom_bench.cutting.interventions import GROUND, Parts
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.one_thread import one_thread
 from axiom_bench.metrics.shared.rounding import rounded
-
-Parts = tuple[Part, ...]
 
 
 def parts_of(explanation: Explanation) -> tuple[Parts, ...]:

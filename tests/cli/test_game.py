@@ -128,3 +128,44 @@ def test_data_without_two_classes_names_what_has_them(run: Path, tmp_path: Path,
     sealed.write(copy / "manifest.json", content)
     assert main(["game", str(copy)]) == 2
     assert "axiom-bench experiment=voc" in capsys.readouterr().err
+
+
+EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').write_text('')\ndef f(*_, **__): return None\n"
+CODE: dict[str, dict[str, Any]] = {
+    "a method": {"method": {"mine": {"_target_": "evil.f", "params": {}}}},
+    "a method of a standard library": {"method": {"grad_cam": {"_target_": "os.system", "params": {}}}},
+    "a method as a parameter": {
+        "method": {"mine": {"_target_": "axiom_bench.methods.refine_cam.refine_cam", "params": {"a": ["evil.f"]}}}
+    },
+    "a metric": {"metric": {"zeta": {"_target_": "evil.f", "params": {}}}},
+    "values of a metric": {
+        "metric": {"zeta": {"_target_": "axiom_bench.metrics.zeta.zeta", "params": {}, "values": "evil.f"}}
+    },
+    "a network": {"model": {"source": "user", "architecture": "FOLDER/evil.py:f"}},
+    "a reshape": {"model": {"reshape": "FOLDER/evil.py:f"}},
+    "an output": {"model": {"output": "evil.f"}},
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_code_that_a_run_names_is_not_run(
+    run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Nor by the commands that only read: they load nothing."""
+    (tmp_path / "evil.py").write_text(EVIL)
+    folder = shutil.copytree(run, tmp_path / "run")
+    shutil.copy(tmp_path / "evil.py", folder)
+    content = json.loads((folder / "manifest.json").read_text())
+    for config in (content["config"], *(job["config"] for job in content["jobs"])):
+        for group, entries in json.loads(json.dumps(CODE[name]).replace("FOLDER", str(folder))).items():
+            config[group] |= entries
+    (folder / "manifest.json").write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    assert main(["game", str(folder)]) == 2
+    assert "names code, which would run with your rights" in capsys.readouterr().err
+    for command in (["judge"], ["gate", "--baseline", "quick"], ["report", "report.compare=x"]):
+        main([command[0], str(folder), *command[1:]])
+    assert not [*tmp_path.rglob("ran")]
+    if name == "a network":
+        assert main(["game", str(folder), "--trust"]) == 2  # its function returns no network
+        assert [*tmp_path.rglob("ran")]

@@ -58,7 +58,7 @@ def recovery(values: ImageValues, spoilings: Sequence[Kind]) -> pd.DataFrame:
 
     right: the share of pairs of degrees of one kind that the metric puts in the right order by `size` images, the mean
     over random sets of so many of the images, without replacement; a tie counts half. low, high: its 95 % interval, see
-    `_interval`. NaN for more images than there are. A pair counts on images where both have values; missing: the share
+    `_offsets`. NaN for more images than there are. A pair counts on images where both have values; missing: the share
     of images where one has none, the mean over pairs.
     """
     rows = []

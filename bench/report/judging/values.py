@@ -16,7 +16,7 @@ from axiom_bench.records.common import compared
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
 from axiom_bench.report.statistics.bootstrap import MOST_UNITS, SEED, Floats, resamples
 from axiom_bench.report.statistics.coinciding import coinciding
-from axiom_bench.report.statistics.differences import are_equal
+from axiom_bench.report.statistics.differences import are_equal, means_by_image
 
 CHUNK = 2**22  # of weights that are floats at a time
 Counts = NDArray[np.uint8]
@@ -71,17 +71,7 @@ def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues |
     if matrix is None or not methods or METHOD_FREE in methods:
         return None
     value = run.value(metric)
-    return ImageValues(metric, methods, by_image(values, matrix.images), value.lead, value.better)
-
-
-def by_image(values: Floats, images: NDArray[np.int64]) -> Floats:
-    """(rows, columns) -> (images, columns): the mean over an image's rows that have a value, else NaN."""
-    order = np.argsort(images, kind="stable")
-    starts = np.flatnonzero(np.diff(images[order], prepend=-1))
-    has = np.isfinite(values)[order]
-    total = np.add.reduceat(np.where(has, values[order], 0.0), starts, axis=0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(total / np.add.reduceat(has, starts, axis=0, dtype=np.int64))
+    return ImageValues(metric, methods, means_by_image(values, matrix.images), value.lead, value.better)
 
 
 @lru_cache(maxsize=4)

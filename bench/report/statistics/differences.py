@@ -33,14 +33,18 @@ def are_equal(first: Floats, second: Floats) -> NDArray[np.bool_]:
 def by_image(first: Floats, second: Floats, images: Integers) -> Floats:
     """(rows, pairs) -> (images, pairs): first - second, the mean over an image's rows that have both values. Equal
     values differ by 0, and so do rows of an image that cancel."""
-    difference = np.where(are_equal(first, second), 0.0, first - second)
+    mean = means_by_image(np.where(are_equal(first, second), 0.0, first - second), images)
+    return np.where(np.abs(mean) <= FLOAT32_ROUNDING, 0.0, mean)
+
+
+def means_by_image(values: Floats, images: Integers) -> Floats:
+    """(rows, columns) -> (images, columns): the mean over an image's rows that have a value, else NaN."""
     order = np.argsort(images, kind="stable")
     starts = np.flatnonzero(np.diff(images[order], prepend=-1))
-    has = np.isfinite(difference)[order]
-    total = np.add.reduceat(np.where(has, difference[order], 0.0), starts, axis=0)
+    has = np.isfinite(values)[order]
+    total = np.add.reduceat(np.where(has, values[order], 0.0), starts, axis=0)
     with np.errstate(invalid="ignore"):
-        mean = total / np.add.reduceat(has, starts, axis=0, dtype=np.int64)
-    return np.where(np.abs(mean) <= FLOAT32_ROUNDING, 0.0, mean)
+        return np.asarray(total / np.add.reduceat(has, starts, axis=0, dtype=np.int64))
 
 
 def statistics(differences: Floats, better: str, lead: str, are_binary: bool, intervals: bool = True) -> pd.DataFrame:

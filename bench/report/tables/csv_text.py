@@ -18,7 +18,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-", re.ASCII)  # and
 
 def to_csv(frame: pd.DataFrame) -> str:
     """The table without its index, texts and headings quoted; numbers are as they are."""
-    texts = {name: _quoted(frame[name]) for name in frame if not pd.api.types.is_numeric_dtype(frame[name])}
+    texts = {str(name): _quoted(frame[name]) for name in frame if not pd.api.types.is_numeric_dtype(frame[name])}
     quoted_frame = frame.assign(**texts).rename(columns=quoted)
     text = str(quoted_frame.to_csv(index=False, lineterminator="\n"))
     if "\r" not in text:

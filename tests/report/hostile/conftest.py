@@ -27,12 +27,12 @@ ATTACKS = (
     "</script><script>window.attacked=1</script>",
     "\"'><img src=https://attacker.invalid/x onerror=window.attacked=1>",
     "--></style></title></textarea><svg onload=window.attacked=1>",
-    "</svg><a href=\"javascript:window.attacked=1\">x</a>{{7*7}}{% raw %}${7*7}",
+    '</svg><a href="javascript:window.attacked=1">x</a>{{7*7}}{% raw %}${7*7}',
     "\u2028\u2029\x1b]0;attacked\x07\x1b[2J\u202e\x00\x01\r\t&lt;b&gt;&amp;",
-    "=HYPERLINK(\"https://attacker.invalid\")|`x`[x](javascript:window.attacked=1)",
+    '=HYPERLINK("https://attacker.invalid")|`x`[x](javascript:window.attacked=1)',
     "url(https://attacker.invalid/x);}*{background:url(//attacker.invalid)} expression(x)",
     "x}\\input{/etc/passwd}\\write18{touch attacked}$\\frac{^_~%#&",
-)  # fmt: skip
+)
 IMAGES, CLASSES = 6, 3
 
 
@@ -65,39 +65,98 @@ def write(folder: Path, name: Names) -> Path:
     classes, status, curve = [name(f"class{i}") for i in range(CLASSES)], name("status"), name("curve")
     place = {"experiment": name("experiment"), "layer": layer, "data": data}
     records = [
-        {**place, "model": model, "method": method, "metric": metric, "image_id": image, "target_class": i % CLASSES,
-         "predicted_class": 0, "value": 0.1 * (i + 2 * m) + 0.05, "status": "ok"}
-        for model in models for i, image in enumerate(images)
-        for m, (method, metric) in enumerate([*((method, metric) for metric in metrics for method in methods), ("-", of_layer)])
-    ]  # fmt: skip
+        {
+            **place,
+            "model": model,
+            "method": method,
+            "metric": metric,
+            "image_id": image,
+            "target_class": i % CLASSES,
+            "predicted_class": 0,
+            "value": 0.1 * (i + 2 * m) + 0.05,
+            "status": "ok",
+        }
+        for model in models
+        for i, image in enumerate(images)
+        for m, (method, metric) in enumerate(
+            [*((method, metric) for metric in metrics for method in methods), ("-", of_layer)]
+        )
+    ]
     records[4] |= {"value": float("nan"), "status": status}
     store.write(folder / "records/one.parquet", pd.DataFrame(records))
-    times = {**{"forwards": 1.0, "batch_size": 8, "device": name("device"), "peak_memory_bytes": float("nan")},
-             **{f"{part}_{way}": 1.0 for part in ("trunk", "head") for way in ("forward", "backward")}}  # fmt: skip
+    times = {
+        **{"forwards": 1.0, "batch_size": 8, "device": name("device"), "peak_memory_bytes": float("nan")},
+        **{f"{part}_{way}": 1.0 for part in ("trunk", "head") for way in ("forward", "backward")},
+    }
     steps = [("forward", "-"), ("trace", "-"), *(("method", method) for method in methods)]
-    rows = [{"model": model, "layer": layer, "data": data, "step": step, "method": method, "milliseconds_per_image": 2.0,
-             **times} for model in models for step, method in steps]  # fmt: skip
+    rows = [
+        {
+            "model": model,
+            "layer": layer,
+            "data": data,
+            "step": step,
+            "method": method,
+            "milliseconds_per_image": 2.0,
+            **times,
+        }
+        for model in models
+        for step, method in steps
+    ]
     store.write(folder / "runtime/one.parquet", pd.DataFrame(rows), schema=None)
-    curves = [{"image_id": image, "target_class": 0, "method": method, "curve": curve, "points": [0.1, 0.5, 0.7],
-               "status": "ok"} for image in images for method in methods]  # fmt: skip
+    curves = [
+        {
+            "image_id": image,
+            "target_class": 0,
+            "method": method,
+            "curve": curve,
+            "points": [0.1, 0.5, 0.7],
+            "status": "ok",
+        }
+        for image in images
+        for method in methods
+    ]
     store.write(folder / "curves/one.parquet", pd.DataFrame(curves), store.CURVES)
     entries = [
-        {"model": model, "layer": layer, "data": data, "image_id": image, "target_class": i % CLASSES,
-         "target_name": classes[i % CLASSES], "target_probability": 0.5, "predicted_class": 0,
-         "predicted_name": classes[0], "predicted_probability": 0.4, "width": 8, "height": 8,
-         "boxes": [[1.0, 1.0, 4.0, 4.0]], "outline": None, "picture": encoded(100), "methods": methods,
-         "maps": [encoded(20 * m) for m in range(3)], "disagreement": 0.5}
-        for model in models for i, image in enumerate(images)
-    ]  # fmt: skip
+        {
+            "model": model,
+            "layer": layer,
+            "data": data,
+            "image_id": image,
+            "target_class": i % CLASSES,
+            "target_name": classes[i % CLASSES],
+            "target_probability": 0.5,
+            "predicted_class": 0,
+            "predicted_name": classes[0],
+            "predicted_probability": 0.4,
+            "width": 8,
+            "height": 8,
+            "boxes": [[1.0, 1.0, 4.0, 4.0]],
+            "outline": None,
+            "picture": encoded(100),
+            "methods": methods,
+            "maps": [encoded(20 * m) for m in range(3)],
+            "disagreement": 0.5,
+        }
+        for model in models
+        for i, image in enumerate(images)
+    ]
     store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(entries, SCHEMA), schema=None)
     (folder / "pictures").mkdir()
     maps = np.linspace(0, 1, 3 * 2 * 64).reshape(3, 2, 8, 8)
     pixels = np.full((2, 8, 8, 3), 90, np.uint8)
     np.savez(
-        folder / "pictures/one.npz", images=pixels, image_ids=images[:2], class_names=classes[:2], methods=methods,
-        heatmaps=maps, perturbed=np.stack([pixels] * 3), confidence=[0.5, 0.6], confidence_perturbed=np.full((3, 2), 0.3),
-        model=models[0], layer=layer,
-    )  # fmt: skip
+        folder / "pictures/one.npz",
+        images=pixels,
+        image_ids=images[:2],
+        class_names=classes[:2],
+        methods=methods,
+        heatmaps=maps,
+        perturbed=np.stack([pixels] * 3),
+        confidence=[0.5, 0.6],
+        confidence_perturbed=np.full((3, 2), 0.3),
+        model=models[0],
+        layer=layer,
+    )
     about = {"models": models, "layer": layer, "data": data, "methods": methods, "metrics": [*metrics, of_layer]}
     (folder / "manifest.json").write_text(json.dumps(manifest(name, about, curve, classes, images)))
     return folder
@@ -105,34 +164,87 @@ def write(folder: Path, name: Names) -> Path:
 
 def manifest(name: Names, about: Any, curve: str, classes: list[str], images: list[str]) -> dict[str, Any]:
     metrics, methods, models = about["metrics"], about["methods"], about["models"]
-    figures = {"perturbed": methods[0], "pair": methods[:2], "plane": metrics[:2], "over_models": [metrics[3]],
-               "by_depth": [metrics[3]], "numbers": {metrics[0]: name("number")}, "formats": ["png", "pdf", "svg"]}  # fmt: skip
+    figures = {
+        "perturbed": methods[0],
+        "pair": methods[:2],
+        "plane": metrics[:2],
+        "over_models": [metrics[3]],
+        "by_depth": [metrics[3]],
+        "numbers": {metrics[0]: name("number")},
+        "formats": ["png", "pdf", "svg"],
+    }
 
     def described(kind: str) -> dict[str, Any]:
         cited = {"text": name(f"{kind} cited"), "title": name(f"{kind} work")}
         cited["url"] = "javascript:window.attacked=1" if name.hostile else ""
-        return {"title": name(f"{kind} title"), "description": name(f"{kind} description"), "note": name(f"{kind} note"),
-                "reference": name(f"{kind} reference"), "cited": cited, "params": {name("parameter"): name("argument")},
-                "definition": name("definition"), "deviation": name("deviation")}  # fmt: skip
+        return {
+            "title": name(f"{kind} title"),
+            "description": name(f"{kind} description"),
+            "note": name(f"{kind} note"),
+            "reference": name(f"{kind} reference"),
+            "cited": cited,
+            "params": {name("parameter"): name("argument")},
+            "definition": name("definition"),
+            "deviation": name("deviation"),
+        }
 
     return {
-        "experiment": name("experiment"), "run": name("run"), "created": name("created"), "reload": name("reload"),
-        "overrides": [name("override")], "git_commit": name("commit"), "device": name("device"),
-        "precision": {"trunk": name("trunk"), "head": name("head")}, "versions": {"torch": name("version"), name("library"): "1"},
-        "config": {"target": name("target"), name("key"): name("value"),
-                   "report": {"headline": metrics[:2], "columns": metrics[:3], "figures": figures}},
-        "methods": {method: {**described("method"), "on_score_scale": True, "control": i == 2} for i, method in enumerate(methods)},
-        "metrics": {metric: {**described("metric"), "metric": metric, "unit": name("unit"), "tolerance": "mean:1%",
-                             "better": "none" if i == 3 else "lower", "of": "layer" if i == 3 else "method"}
-                    for i, metric in enumerate(metrics)},
-        "models": {model: {"layers": [about["layer"]], "layer": about["layer"], "weights": name("weights"),
-                           "weights_sha256": name("sha256")} for model in models},
+        "experiment": name("experiment"),
+        "run": name("run"),
+        "created": name("created"),
+        "reload": name("reload"),
+        "overrides": [name("override")],
+        "git_commit": name("commit"),
+        "device": name("device"),
+        "precision": {"trunk": name("trunk"), "head": name("head")},
+        "versions": {"torch": name("version"), name("library"): "1"},
+        "config": {
+            "target": name("target"),
+            name("key"): name("value"),
+            "report": {"headline": metrics[:2], "columns": metrics[:3], "figures": figures},
+        },
+        "methods": {
+            method: {**described("method"), "on_score_scale": True, "control": i == 2}
+            for i, method in enumerate(methods)
+        },
+        "metrics": {
+            metric: {
+                **described("metric"),
+                "metric": metric,
+                "unit": name("unit"),
+                "tolerance": "mean:1%",
+                "better": "none" if i == 3 else "lower",
+                "of": "layer" if i == 3 else "method",
+            }
+            for i, metric in enumerate(metrics)
+        },
+        "models": {
+            model: {
+                "layers": [about["layer"]],
+                "layer": about["layer"],
+                "weights": name("weights"),
+                "weights_sha256": name("sha256"),
+            }
+            for model in models
+        },
         "data": {about["data"]: {"ids": images, "fingerprint": name("fingerprint"), "classes": classes}},
-        "seconds": {name("job"): {name("stage"): 1.0}}, "failures": [{"job": name("failed"), "message": name("message")}],
-        "axes": {curve: {"title": name("axis title"), "x": name("x"), "y": name("y"), "better": "higher", "at": [0.0, 0.5, 1.0]}},
-        "records": ["records/one.parquet"], "curves": ["curves/one.parquet"], "runtime": ["runtime/one.parquet"],
-        "gallery": ["gallery/one.parquet"], "pictures": ["pictures/one.npz"],
-    }  # fmt: skip
+        "seconds": {name("job"): {name("stage"): 1.0}},
+        "failures": [{"job": name("failed"), "message": name("message")}],
+        "axes": {
+            curve: {
+                "title": name("axis title"),
+                "x": name("x"),
+                "y": name("y"),
+                "better": "higher",
+                "at": [0.0, 0.5, 1.0],
+            }
+        },
+        "records": ["records/one.parquet"],
+        "curves": ["curves/one.parquet"],
+        "runtime": ["runtime/one.parquet"],
+        "gallery": ["gallery/one.parquet"],
+        "pictures": ["pictures/one.npz"],
+    }
 
 
 @pytest.fixture(scope="session")

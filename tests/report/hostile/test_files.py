@@ -31,8 +31,9 @@ COMMAND = re.compile(r"\\([A-Za-z]+\*?|.)", re.DOTALL)
 PDFLATEX = shutil.which("pdflatex")
 NAMES = (
     "=1+1", "@SUM(A1)", "+1e5x", "-2+3", "\t=1", "\r=1", "'=1", "x|y", "`x`", "<b>x</b>", "<!-- x", "[x](y)", "![x](y)",
-    "**x**", "_x_", "~~x~~", "&lt;b&gt;", "https://x.invalid", "www.x.invalid", "<https://x.invalid>", "# x", "> x", "- x",
-    "1. x", "    x", "a\nb", "a\r\rb", "---", "===", "\\", "\\|", "x\\", "```", "$x$", "x" * 2000, "\x1b[2Jx", "\u202ex",
+    "**x**", "_x_", "~~x~~", "&lt;b&gt;", "https://x.invalid", "www.x.invalid", "<https://x.invalid>", "# x", "> x",
+    "- x", "1. x", "    x", "a\nb", "a\r\rb", "---", "===", "\\", "\\|", "x\\", "```", "$x$", "x" * 2000, "\x1b[2Jx",
+    "\u202ex",
 )  # fmt: skip
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from axiom_bench.report.judging.values import ImageValues, by_image, centres, drawn, halves, signs, subsets
+from axiom_bench.report.judging.values import ImageValues, centres, drawn, halves, signs, subsets
+from axiom_bench.report.statistics.differences import means_by_image
 
 NAN = float("nan")
 
 
 def test_rows_of_an_image_are_averaged() -> None:
     values = np.array([[1.0, NAN], [3.0, NAN], [5.0, 6.0], [NAN, 8.0]])
-    assert by_image(values, np.array([0, 0, 1, 1])) == pytest.approx(np.array([[2, NAN], [5, 7]]), nan_ok=True)
+    assert means_by_image(values, np.array([0, 0, 1, 1])) == pytest.approx(np.array([[2, NAN], [5, 7]]), nan_ok=True)
 
 
 @pytest.mark.parametrize("lead", ["mean", "median"])
