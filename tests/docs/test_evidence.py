@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     *("README.md", "docs/architecture.md", "docs/game.md", "docs/performance.md", "docs/targets.md"),
     "docs/planted.md",
+    "docs/reliability.md",
     "docs/transformers.md",
 )
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")
