@@ -21,28 +21,17 @@ NOBODY = 65534
 def _full_from_a_write_on(trial: Trial, case: Case) -> None:
     """Every opening for writing, new folder and renaming in the results folder fails, from one of them on."""
     values, before = kept_reference(case.work, ARGUMENTS)
-    writes = _number_of_writes(case, before)
+    writes = (before / "log").read_text().count("write ")
     nth = 1 + case.number * writes // case.times
     run = _start(case, Plan(str(case.folder / "log"), full=str(case.folder / "results"), nth=nth))
     _refused(trial, run, (FULL,), f"write {nth} of {writes}")
     _again(trial, case, values)
 
 
-def _number_of_writes(case: Case, before: Path) -> int:
-    """Of an undisturbed run; counted once."""
-    log = before / "writes"
-    if not log.exists():
-        folder = before / "counted"
-        plan = Plan(str(log), full=str(folder))
-        if forked([*ARGUMENTS, f"results={folder}"], plan, before / "said-counted").wait() != 0:
-            raise RuntimeError((before / "said-counted").read_text())
-    return log.read_text().count("write ")
-
-
 def _small_disk(trial: Trial, case: Case) -> None:
     """A file system of its own, so small that the run doesn't fit on it; then it grows."""
     values, before = kept_reference(case.work, ARGUMENTS)
-    needed = int(subprocess.check_output(["du", "-sk", str(before / RUN)]).split()[0])
+    needed = int(subprocess.check_output(["du", "-sk", str(before / "results" / RUN)]).split()[0])
     size = case.random.randint(8, max(9, needed * 3 // 4))
     with _mounted(case.folder / "results", f"size={size}k"):
         _refused(trial, _start(case, Plan(str(case.folder / "log"))), (FULL,), f"{size} of {needed} KiB")

@@ -205,17 +205,20 @@ def reference(work: Path, arguments: Sequence[str]) -> tuple[str, float]:
 
 
 def kept_reference(work: Path, arguments: Sequence[str]) -> tuple[str, Path]:
-    """(hash of the values, results folder) of an undisturbed run, which is made once."""
+    """(hash of the values, folder) of an undisturbed run, which is made once. The folder holds its results/, and its
+    log, which has a line for each write."""
     folder = work / "reference" / hashlib.sha256(repr(arguments).encode()).hexdigest()[:12]
     if not (folder / NOTE).exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        start = time.monotonic()
-        process = forked([*arguments, f"results={folder}"], Plan(str(folder / "log")), folder / "said")
+        start, results = time.monotonic(), folder / "results"
+        process = forked(
+            [*arguments, f"results={results}"], Plan(str(folder / "log"), full=str(results)), folder / "said"
+        )
         if process.wait() != 0:
             raise RuntimeError(f"the undisturbed run failed:\n{process.output()}")
         seconds = time.monotonic() - start
-        (folder / NOTE).write_text(json.dumps([contents(folder / RUN), seconds]))
+        (folder / NOTE).write_text(json.dumps([contents(results / RUN), seconds]))
     return json.loads((folder / NOTE).read_text())[0], folder
 
 

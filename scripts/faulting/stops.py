@@ -32,7 +32,7 @@ def _attempt(trial: Trial, case: Case, stage: str, terminal: bool = False, ignor
     own = _arguments(case, stage)
     values, before = kept_reference(case.work, own)
     if stage == DRAWING:
-        shutil.copytree(before / RUN, case.folder / RUN)
+        shutil.copytree(before / "results" / RUN, case.folder / RUN)
         (case.folder / RUN / "report_stamp.json").unlink()
     held = _held(case, before) if stage == WAITING else contextlib.nullcontext()
     with held, _begun(case, own, stage, terminal, ignored) as (process, typed):
@@ -58,7 +58,7 @@ def _arguments(case: Case, stage: str) -> list[str]:
 @contextlib.contextmanager
 def _held(case: Case, before: Path) -> Iterator[None]:
     """One of the run's shards is computed by another process, which is this one."""
-    key = min((before / RUN / "records").glob("*.parquet")).name.partition("-")[0]
+    key = min((before / "results" / RUN / "records").glob("*.parquet")).name.partition("-")[0]
     with shard_lock(key, case.folder / RUN):
         yield
 
@@ -71,11 +71,11 @@ def _begun(
     plan, said = Plan(str(case.folder / "log"), stage), case.folder / "said"
     run = [*arguments, f"results={case.folder}"]
     if not terminal:
-        yield fresh(run, plan, said, preexec_fn=partial(_ignore, ignored)), None
+        yield fresh(run, plan, said, preexec_fn=partial(_inherit, ignored)), None
         return
     typed, shown = os.openpty()
     streams = {"stdin": shown, "stdout": shown, "stderr": shown, "start_new_session": False}
-    process = fresh(run, plan, said, preexec_fn=lambda: os.login_tty(shown), **streams)
+    process = fresh(run, plan, said, preexec_fn=partial(_inherit, ignored, shown), **streams)
     os.close(shown)
     reading = threading.Thread(target=_copy, args=(typed, said), daemon=True)
     reading.start()
@@ -84,9 +84,12 @@ def _begun(
     os.close(typed)
 
 
-def _ignore(name: str) -> None:
-    if name:
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+def _inherit(ignored: str, terminal: int | None = None) -> None:
+    """What a new process has of the one that started it; this script itself may run in the background, or by nohup."""
+    if terminal is not None:
+        os.login_tty(terminal)
+    for name in EXIT_CODES:
+        signal.signal(getattr(signal, name), signal.SIG_IGN if name == ignored else signal.SIG_DFL)
 
 
 def _copy(terminal: int, said: Path) -> None:

@@ -12,6 +12,7 @@ PAGES = (
     *("README.md", "docs/architecture.md", "docs/game.md", "docs/performance.md", "docs/targets.md"),
     "docs/planted.md",
     "docs/security.md",
+    "docs/reliability.md",
     "docs/transformers.md",
 )
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")
