@@ -23,13 +23,14 @@ MAX_DRAWN = 1_000_000  # numbers of six digits, so that ids ascend
 Drawn = Annotated[int, whole(1, "a number of images, which are drawn", MAX_DRAWN)]
 DRAWN = kinds({"size": Drawn})
 Seed = Annotated[int, whole(0)]
+BAD_IMAGE = "bad_image"  # the status of an image that can't be read
 MAX_LISTED_CLASSES = 100  # in an error message
 
 
 class BadImage(Exception):
     """An image that can't be explained: raised where it is read, and yielded by the loader, so that none is dropped."""
 
-    def __init__(self, image_id: str, message: str, status: str = "bad_image") -> None:
+    def __init__(self, image_id: str, message: str, status: str = BAD_IMAGE) -> None:
         super().__init__(image_id, message, status)
         self.image_id, self.message, self.status = image_id, message, status
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from axiom_bench.data.devkit import ARCHIVE, Devkit
+from axiom_bench.data.reading import lines_of
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -21,9 +23,9 @@ def class_list(classes: Classes) -> dict[str, str]:
     """
     if isinstance(classes, str):
         path = Path(classes)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise BenchError(f"data.classes: there is no file {classes!r}; give a list, or a file of one class a line.")
-        lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+        lines = [line.split(maxsplit=1) for line in lines_of(path, "The list of classes")]
     else:
         lines = [[str(name)] for name in classes]
     names = {words[0]: words[-1].strip() for words in lines}
@@ -40,7 +42,7 @@ def synsets(root: Path, classes: Classes | None) -> dict[str, str]:
     """
     if classes is not None:
         return class_list(classes)
-    if (root / MAPPING).is_file():
+    if os.path.isfile(root / MAPPING):
         return class_list(str(root / MAPPING))
     kit = Devkit.find(root)
     if kit is None:

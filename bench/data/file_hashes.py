@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+UNREADABLE = "unreadable-"  # begins the hash of files that are there and can't be read; it isn't kept
 SETTLED = 2.0  # seconds: a file that was changed more recently may change again within its clock's tick
 
 
@@ -22,13 +23,14 @@ class FileHashes:
         stamp, settled = _stamp(paths)
         stamp += part
         digest = self.current.get(stamp) or self.cached.get(stamp) or compute()
-        if settled:
+        if settled and not digest.startswith(UNREADABLE):
             self.current[stamp] = digest
         return digest
 
 
 def _stamp(paths: Iterable[Path | None]) -> tuple[str, bool]:
-    """(absolute path, size and time of modification of each file; whether no file was changed just now)."""
+    """(absolute path, size and time of modification of each file, and whether it may not be read; whether no file was
+    changed just now)."""
     entries, latest = [], 0
     for path in paths:
         try:
@@ -36,6 +38,7 @@ def _stamp(paths: Iterable[Path | None]) -> tuple[str, bool]:
         except OSError:
             state = None
         size, modified = (state.st_size, state.st_mtime_ns) if state else (-1, 0)
-        entries.append(f"{'' if path is None else os.path.abspath(path)}|{size}|{modified}")
+        denied = "" if path is None or state is None or os.access(path, os.R_OK) else "|denied"
+        entries.append(f"{'' if path is None else os.path.abspath(path)}|{size}|{modified}{denied}")
         latest = max(latest, modified)
     return "|".join(entries), time.time() - latest / 1e9 > SETTLED

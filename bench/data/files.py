@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from posixpath import splitext
 
 from PIL import Image
 
 from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256
 from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.file_names import as_text
+from axiom_bench.data.reading import files_below
 from axiom_bench.errors import BenchError
 
 
@@ -39,15 +43,25 @@ class ImageFiles(DataSet):
 
 
 def image_files(folder: Path) -> Iterator[str]:
-    """The images below a folder, by their path relative to it, with slashes; ascending."""
-    return iter(sorted(path.relative_to(folder).as_posix()
-                       for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES))  # fmt: skip
+    """The ids of the images below a folder: their paths relative to it, with slashes, as text; ascending.
+
+    Everything that is called as an image is one, also a folder: what can't be read becomes a BadImage. Raises
+    BenchError where a folder can't be listed.
+    """
+    return iter(sorted(as_text(path) for path in files_below(folder) if splitext(path)[1].lower() in SUFFIXES))
+
+
+def images_in_folders(folder: Path, names: Collection[str]) -> tuple[str, ...]:
+    """The ids of the images below those folders in a folder that have one of these names; see `image_files`."""
+    paths = (path.partition("/") for path in image_files(folder))
+    return tuple("".join(path) for path in paths if path[1] and path[0] in names)
 
 
 def existing(folder: Path, layout: str) -> Path:
     """The folder itself. Raises BenchError, with the expected layout, where it doesn't exist."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise BenchError(
-            f"There is no folder {folder}; expected {layout}. Set data.root, or AXIOM_BENCH_REAL for real_root."
+            f"There is no folder {as_text(folder)}; expected {layout}. "
+            "Set data.root, or AXIOM_BENCH_REAL for real_root."
         )
     return folder

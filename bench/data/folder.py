@@ -9,7 +9,9 @@ from PIL import Image
 
 from axiom_bench.data.base import Sample
 from axiom_bench.data.class_list import Classes, class_list
-from axiom_bench.data.files import ImageFiles, existing, image_files
+from axiom_bench.data.file_names import as_name, as_text
+from axiom_bench.data.files import ImageFiles, existing, images_in_folders
+from axiom_bench.data.reading import listed
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -36,20 +38,20 @@ class Folder(ImageFiles):
         self.root, self.name = existing(Path(root), LAYOUT), name
         if folders not in FOLDERS:
             raise unknown("naming of folders", folders, FOLDERS)
-        subfolders = sorted(path.name for path in self.root.iterdir() if path.is_dir())
+        subfolders = [as_text(name) for name, is_folder in listed(self.root) if is_folder]
         if folders == "index" and classes is None:
             raise BenchError("data.folders=index needs data.classes, the classes in the order of their indices.")
         self._set_classes(class_list(classes) if classes is not None else {name: name for name in subfolders})
         if folders == "index":
             self._index = _indices(self.root, subfolders, len(self.classes))
-        self.ids = tuple(path for path in image_files(self.root) if path.partition("/")[0] in self._index)
+        self.ids = images_in_folders(self.root, self._index)
         if not self.ids:
             raise BenchError(
                 f"There are no images in {self.root}; expected {LAYOUT}, with data.classes naming folders."
             )
 
     def path(self, index: int) -> Path:
-        return self.root / self.ids[index]
+        return self.root / as_name(self.ids[index])
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self.ids[index].partition("/")[0]],)

@@ -6,6 +6,7 @@ and the challenge's own evaluation measures a side as xmax - xmin + 1. So x1 = x
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from axiom_bench.data.annotation_file import read_objects
 from axiom_bench.data.base import Sample
 from axiom_bench.data.class_list import Classes, synsets
+from axiom_bench.data.file_names import as_name
 from axiom_bench.data.files import ImageFiles, existing, image_files
 from axiom_bench.data.imagenet_labels import flat_labels, images_of_classes
 from axiom_bench.errors import BenchError
@@ -55,13 +57,13 @@ class ImageNet(ImageFiles):
             raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
 
     def path(self, index: int) -> Path:
-        return self.folder / self.ids[index]
+        return self.folder / as_name(self.ids[index])
 
-    def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
+    def annotation_paths(self, index: int) -> tuple[Path]:
         """Validation boxes lie flat, training boxes in a folder for each synset."""
-        relative = Path(self.ids[index]).with_suffix(".xml")
+        relative = Path(as_name(self.ids[index])).with_suffix(".xml")
         nested = self.boxes / relative
-        return (nested if nested.is_file() else self.boxes / relative.name,)
+        return (nested if os.path.isfile(nested) else self.boxes / relative.name,)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self._synset[self.ids[index]]],)

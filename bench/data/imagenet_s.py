@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from axiom_bench.data.base import Objects, Sample
+from axiom_bench.data.base import BadImage, Objects, Sample
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
 from axiom_bench.data.class_list import Classes, class_list, synsets
+from axiom_bench.data.decoding import opened
 from axiom_bench.data.file_hashes import FileHashes
-from axiom_bench.data.files import ImageFiles, existing, image_files
+from axiom_bench.data.file_names import as_name, as_text
+from axiom_bench.data.files import ImageFiles, existing, images_in_folders
+from axiom_bench.data.reading import listed
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -57,14 +60,14 @@ class ImageNetS(ImageFiles):
         self.masks = existing(self.root / f"{split}-segmentation", LAYOUT)
         self._set_classes(synsets(self.root, classes))
         self._of_value = self._classes_of_values(categories)
-        self.ids = tuple(path for path in image_files(self.folder) if path.partition("/")[0] in self._index)
+        self.ids = images_in_folders(self.folder, self._index)
         if not self.ids:
             raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
 
     def _classes_of_values(self, categories: Classes | None) -> NDArray[np.int64]:
         """(n + 1,) the class index of each value of a mask up to the last category, BACKGROUND for no class of the
         model."""
-        folders = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        folders = [as_text(name) for name, is_folder in listed(self.folder) if is_folder]
         if not categories and len(folders) not in SIZES:
             raise BenchError(
                 f"{self.folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
@@ -74,10 +77,10 @@ class ImageNetS(ImageFiles):
         return np.array([BACKGROUND, *(self._index.get(synset, BACKGROUND) for synset in synset_ids)])
 
     def path(self, index: int) -> Path:
-        return self.folder / self.ids[index]
+        return self.folder / as_name(self.ids[index])
 
     def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
-        return ((self.masks / self.ids[index]).with_suffix(".png"),)
+        return (self._mask_file(index),)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self.ids[index].partition("/")[0]],)
@@ -88,23 +91,24 @@ class ImageNetS(ImageFiles):
         return hashlib.sha256(meaning.encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image) -> Sample:
-        mask, problems = self._mask((self.masks / self.ids[index]).with_suffix(".png"), image.size)
+        mask, problems = self._mask(self._mask_file(index), image.size)
         objects = () if mask is None or self.boxes is None else boxes_of(mask)
         return Sample(image, self.ids[index], self.labels(index)[0], objects, mask, problems)
+
+    def _mask_file(self, index: int) -> Path:
+        return (self.masks / as_name(self.ids[index])).with_suffix(".png")
 
     def _mask(self, path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
         """(class per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems)."""
         try:
-            with Image.open(path) as picture:
+            with opened(path, f"the mask {as_text(path.name)}") as picture:
                 colours = np.asarray(picture.convert("RGB")).astype(np.int64)
-        except FileNotFoundError:
-            return None, (f"there is no mask {path}",)
-        except (OSError, ValueError, SyntaxError) as error:
-            return None, (f"the mask {path.name} can't be decoded: {error}",)
+        except BadImage as bad:
+            return None, (str(bad),)
         values = colours[..., 0] + 256 * colours[..., 1]
         valid = (values < len(self._of_value)) | (values == IGNORED)
         if values.shape != size[::-1] or not valid.all():
-            return None, (f"the mask {path.name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
+            return None, (f"the mask {as_text(path.name)} isn't one class per pixel of a {size[0]} x {size[1]} image",)
         ignored = values == IGNORED
         return np.where(ignored, NO_VERDICT, self._of_value[np.where(ignored, OTHER, values)]), ()
 

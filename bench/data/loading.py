@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import Parts
-from axiom_bench.data.base import BadImage, DataSet
+from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.extras import Extras
 from axiom_bench.data.preprocessing import Preprocessing, transforms
@@ -63,7 +63,7 @@ class Prepared:
         return Annotation(*arrays, self.classes, self.stored_pixel, self.cells)
 
 
-Item = tuple[Tensor | None, "Prepared | BadImage"]  # an image (3, H', W') and its targets and annotation
+Item = tuple[Tensor | None, "Prepared | BadImage | BenchError"]  # an image (3, H', W'), its targets and annotation
 Row = tuple[Tensor, int | None, str, Annotation, Parts | None, Tensor | None]
 # of a Batch: image, target, image id, annotation, interventions, other image
 
@@ -121,8 +121,8 @@ class _Images(Readable):
             image, annotation = self.preprocessing(sample)
             targets = _targets(self.rule, sample.image_id, sample.label, annotation.labels.tolist())
             extras = Extras.read(self.dataset, self.indices[place], sample, self.preprocessing, self.extras, image)
-        except BadImage as bad:
-            return None, bad
+        except (BadImage, BenchError) as error:  # raised from a worker it would carry a traceback
+            return None, error
         return image, Prepared.of(sample.image_id, targets, annotation, sample.problems, extras)
 
 
@@ -158,7 +158,11 @@ def _batches(loaded: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_si
     for stacks, items in loaded:
         images = (image for stack in stacks for image in stack)
         for _, prepared in items:
+            if isinstance(prepared, BenchError):
+                raise prepared
             if isinstance(prepared, BadImage):
+                if prepared.status == BAD_IMAGE:
+                    log.warning("%s", prepared, extra={"bad_image": True})
                 yield prepared
                 continue
             for problem in prepared.problems:

@@ -8,6 +8,7 @@ as the devkit's evaluation does.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.data.annotation_file import read_objects
-from axiom_bench.data.base import Sample, largest
+from axiom_bench.data.base import BadImage, Sample, largest
 from axiom_bench.data.batch import NO_VERDICT
+from axiom_bench.data.decoding import opened
 from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.file_names import as_name, as_text, ids_of
 from axiom_bench.data.files import ImageFiles, existing
+from axiom_bench.data.reading import is_there, lines_of
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -55,21 +59,20 @@ class Voc(ImageFiles):
     ) -> None:
         self.name, self.root, self.difficult = name, devkit(Path(root), year), difficult
         listed = self.root / "ImageSets" / image_set / f"{split}.txt"
-        if not listed.is_file():
-            raise BenchError(f"There is no list of images {listed}; expected {LAYOUT}.")
-        self.ids = tuple(sorted({line.split()[0] for line in listed.read_text().splitlines() if line.strip()}))
+        if not os.path.isfile(listed):
+            raise BenchError(f"There is no list of images {as_text(listed)}; expected {LAYOUT}.")
+        lines = lines_of(listed, "The list of images")
+        self.ids = tuple(sorted(ids_of(dict.fromkeys(line.split()[0] for line in lines), as_text(listed))))
         if not self.ids:
-            raise BenchError(f"The list of images {listed} is empty.")
+            raise BenchError(f"The list of images {as_text(listed)} is empty.")
         self._set_classes({name: name for name in CLASSES})
 
     def path(self, index: int) -> Path:
-        return self.root / "JPEGImages" / f"{self.ids[index]}.jpg"
+        return self.root / "JPEGImages" / f"{as_name(self.ids[index])}.jpg"
 
-    def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
-        return (
-            self.root / "Annotations" / f"{self.ids[index]}.xml",
-            self.root / "SegmentationClass" / f"{self.ids[index]}.png",
-        )
+    def annotation_paths(self, index: int) -> tuple[Path, Path]:
+        name = as_name(self.ids[index])
+        return self.root / "Annotations" / f"{name}.xml", self.root / "SegmentationClass" / f"{name}.png"
 
     def labels(self, index: int) -> tuple[int, ...]:
         path = self.annotation_paths(index)[0]
@@ -98,19 +101,20 @@ def devkit(root: Path, year: int | None = None) -> Path:
     years = [year] if year else YEARS
     nested = [folder / f"VOC{year}" for year in years for folder in (root, root / "VOCdevkit")]
     own_folder = [root] if year is None or root.name == f"VOC{year}" else []
-    folder = next((path for path in (*own_folder, *nested) if (path / "JPEGImages").is_dir()), None)
+    folder = next((path for path in (*own_folder, *nested) if os.path.isdir(path / "JPEGImages")), None)
     return folder or existing((nested[0] if year else root) / "JPEGImages", LAYOUT)
 
 
-def read_mask(path: Path | None, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def read_mask(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
     """(classes (h, w), BACKGROUND or NO_VERDICT, or None; problems). No file is no problem: most have none."""
-    if path is None or not path.is_file():
+    if not is_there(path):
         return None, ()
+    name = as_text(path.name)
     try:
-        with Image.open(path) as picture:
+        with opened(path, f"the mask {name}") as picture:
             values = np.array(picture).astype(np.int64)  # the palette's numbers, not its colours
-    except (OSError, ValueError, SyntaxError) as error:
-        return None, (f"the mask {path.name} can't be decoded: {error}",)
+    except BadImage as bad:
+        return None, (str(bad),)
     if values.shape != size[::-1] or not set(np.unique(values)) <= {*range(len(CLASSES) + 1), BORDER}:
-        return None, (f"the mask {path.name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
+        return None, (f"the mask {name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
     return np.where(values == BORDER, NO_VERDICT, values - 1), ()  # 0 becomes BACKGROUND

@@ -1,5 +1,7 @@
 """A box file that is missing or malformed leaves the image as it is, without boxes, and says why."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,6 +31,18 @@ MALFORMED = {
     "unknown class": broken(f"<annotation><object><name>n77</name>{BOX.format('1')}</object></annotation>"),
     "other image": broken("<annotation><size><width>9</width><height>9</height></size>"
                           f"<object><name>n01</name>{BOX.format('1')}</object></annotation>"),
+    "infinite size": broken("<annotation><size><width>inf</width><height>30</height></size></annotation>"),
+    "size beyond floats": broken("<annotation><size><width>1e999</width></size></annotation>"),
+    "unknown encoding": broken("<?xml version='1.0' encoding='no-such'?><annotation></annotation>"),
+    "encoding of several bytes": broken("<?xml version='1.0' encoding='utf-7'?><annotation></annotation>"),
+    "entities that grow": broken("<!DOCTYPE a [<!ENTITY b 'n01'>]><annotation><object><name>&b;</name>"
+                                 f"{BOX.format('1')}</object></annotation>"),
+    "file of the machine": broken("<!DOCTYPE a SYSTEM '/etc/hostname'><annotation></annotation>"),
+    "named pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
+    "swapped corners": broken("<annotation><object><name>n01</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>1</xmax>"
+                              "<ymax>1</ymax></bndbox></object></annotation>"),
+    "a long text": broken(f"<annotation><object><name>{'x' * 9999}</name>{BOX.format('1')}</object></annotation>"),
     "bytes": lambda path: path.write_bytes(bytes(range(256))),
 }  # fmt: skip
 
@@ -40,6 +54,7 @@ def test_malformed_annotation_is_a_sentence_not_a_crash(imagenet_root, kind):
     assert (sample.label, sample.objects) == (0, ())
     assert len(sample.problems) == 1
     assert "ILSVRC2012_val_00000002" in sample.problems[0]
+    assert len(sample.problems[0]) < 400
 
 
 def test_boxes_are_clipped_to_the_image(tmp_path, build):
@@ -54,7 +69,7 @@ def test_one_good_box_survives_a_bad_one(tmp_path, build):
     assert "n77" in problems[0]
 
 
-@pytest.mark.parametrize("kind", ["other size", "colours", "unknown value", "truncated"])
+@pytest.mark.parametrize("kind", ["other size", "colours", "unknown value", "truncated", "named pipe"])
 def test_malformed_mask_is_a_sentence_not_a_crash(tmp_path, kind):
     path = tmp_path / "mask.png"
     shapes = {"other size": (20, 40), "colours": (30, 40, 3)}
@@ -62,6 +77,9 @@ def test_malformed_mask_is_a_sentence_not_a_crash(tmp_path, kind):
     Image.fromarray(values).save(path)
     if kind == "truncated":
         path.write_bytes(path.read_bytes()[:50])
+    if kind == "named pipe":
+        path.unlink()
+        os.mkfifo(path)
     mask, problems = read_mask(path, (40, 30))
     assert mask is None
     assert "mask.png" in problems[0]

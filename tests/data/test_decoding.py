@@ -1,5 +1,7 @@
 """Decoding of all image modes to RGB; an unreadable file raises BadImage and nothing else."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -98,6 +100,66 @@ def test_decompression_bomb_is_a_bad_image(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(BadImage, match="pixels"):
         open_rgb(tmp_path / "bomb.png", "bomb")
+
+
+def tiff(path, values, **options):
+    Image.fromarray(values).save(path, **options)
+    return path
+
+
+def test_floats_from_0_to_1_are_scaled(tmp_path):
+    path = tiff(tmp_path / "floats.tif", (RAMP / 255).astype(np.float32))
+    assert (np.asarray(open_rgb(path, "floats")) == RAMP[..., None]).all()
+
+
+UNKNOWN_RANGES = {
+    "floats from 0 to 255": (RAMP.astype(np.float32), "go from 0 to 255"),
+    "floats below 0": ((RAMP / 255 - 0.5).astype(np.float32), "from -0.5 to 0.5"),
+    "floats with NaN": (np.full((2, 2), np.nan, np.float32), "nan"),
+    "32 bits": (RAMP.astype(np.int32), "32 bits"),
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN_RANGES)
+def test_numbers_of_unknown_range_are_a_bad_image(tmp_path, kind):
+    """Scaled as 16 bits, or clipped, they would be black or white without a word."""
+    values, reason = UNKNOWN_RANGES[kind]
+    with pytest.raises(BadImage, match=reason):
+        open_rgb(tiff(tmp_path / "values.tif", values), "values")
+
+
+def test_twelve_bits_of_a_tiff_are_scaled_as_twelve(tmp_path):
+    """Pillow writes none, so the file is made of a few tags: 2 x 1 pixels, 0xfff and 0x800, in three bytes."""
+    tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    content = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0"
+    (tmp_path / "12.tif").write_bytes(content + struct.pack("<H", len(tags)) + entries + bytes(4))
+    assert np.asarray(open_rgb(tmp_path / "12.tif", "12"))[0, :, 0].tolist() == [255, 128]
+
+
+def test_a_tiff_whose_zero_is_white(tmp_path):
+    path = tiff(tmp_path / "negative.tif", RAMP.astype(np.uint16) * 257, tiffinfo={262: 0})
+    assert (np.asarray(open_rgb(path, "negative")) == 255 - RAMP[..., None]).all()
+
+
+def test_a_file_of_another_program_is_no_image(tmp_path):
+    """Pillow gives PostScript to Ghostscript, which runs it."""
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(BadImage, match="is no image, or one of a kind that isn't read"):
+        open_rgb(tmp_path / "a.jpg", "a")
+
+
+def test_damaged_profiles_do_not_matter(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "a.png", icc_profile=b"no profile")
+    assert (np.asarray(open_rgb(tmp_path / "a.png", "a")) == RAMP[..., None]).all()
+
+
+def test_the_first_of_several_images_counts(tmp_path):
+    frames = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
+    for suffix in ("gif", "png", "webp", "tif"):
+        options = {"lossless": True} if suffix == "webp" else {}
+        frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
+        assert (np.asarray(open_rgb(tmp_path / f"a.{suffix}", "a")) == RAMP[..., None]).all()
 
 
 def test_hash_depends_on_content_order_and_absence(tmp_path):
