@@ -2,18 +2,18 @@
 
 A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is a region of many
 objects in one box: it is no object here, the mask has no verdict on its pixels but for those of objects, and
-`Sample.crowd` names it. An annotation with no or an empty `segmentation` keeps its box, and its image has no mask:
-pixels left out of one would pass for background.
+`Sample.crowd` names it. An annotation with no or an empty `segmentation` keeps its box, and its image has no mask, nor
+has one with a malformed annotation: pixels left out of one would pass for background.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,20 @@ from PIL import Image
 
 from axiom_bench.data.base import Box, Sample, largest
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
+from axiom_bench.data.coco_regions import Region, finite, pixels, pycocotools
 from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.file_names import as_name, as_text, ids_of, shown
 from axiom_bench.data.files import ImageFiles, existing
+from axiom_bench.data.reading import content_of, why
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
 LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
 Entry = Mapping[str, Any]
-Region = NDArray[np.bool_]  # (h, w)
+Id = int | str
+SIDES = ("width", "height")
+USED = ("id", "category_id", "bbox", "segmentation", "iscrowd")  # of an annotation
+MAX_BYTES = 2**32  # of the annotation file; COCO's largest has 0.5 GB
 
 
 class Coco(ImageFiles):
@@ -44,37 +50,39 @@ class Coco(ImageFiles):
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)
-        self.rasteriser = _pycocotools()
+        self.rasteriser = pycocotools()
         path = self.root / (annotations or f"annotations/instances_{split}.json")
         images, self._objects, categories = _read(path)
         self.classes = tuple(categories.values())
         self._index_of_category = {category: index for index, category in enumerate(categories)}
-        self._entries = {str(entry["file_name"]): entry for entry in images}
-        self.ids = tuple(sorted(self._entries))
+        ids = ids_of((entry["file_name"] for entry in images), as_text(path))
+        self._entries = dict(zip(ids, images, strict=True))
+        self.ids = tuple(sorted(ids))
         if not self.ids:
-            raise BenchError(f"{path} names no images; expected {LAYOUT}.")
+            raise BenchError(f"{as_text(path)} names no images; expected {LAYOUT}.")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "rasteriser": None}  # a module doesn't travel to other processes
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, rasteriser=_pycocotools())
+        vars(self).update(state, rasteriser=pycocotools())
 
     def path(self, index: int) -> Path:
-        return self.folder / self.ids[index]
+        return self.folder / as_name(self.ids[index])
 
     def labels(self, index: int) -> tuple[int, ...]:
         objects = (entry for entry in self._of(index) if not entry.get("iscrowd"))
-        labels = {self._index_of_category.get(entry.get("category_id"), -1) for entry in objects}
-        return tuple(sorted(labels - {-1}))
+        categories = (entry.get("category_id") for entry in objects)
+        known = {self._index_of_category.get(category, -1) for category in categories if isinstance(category, Id)}
+        return tuple(sorted(known - {-1}))
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        entries = json.dumps([*self._of(index), list(self.classes)], sort_keys=True)
+        entries = json.dumps([*map(_dumped, self._of(index)), list(self.classes)])
         return hashlib.sha256(f"{super().fingerprint(index, hashes)} {entries}".encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image) -> Sample:
         image_id, entry = self.ids[index], self._entries[self.ids[index]]
-        expected = (entry.get("width"), entry.get("height"))
+        expected = tuple(entry[side] for side in SIDES)
         if expected != image.size:
             problem = (
                 f"{image_id}: the annotations are for {expected} pixels (width, height), the image has {image.size}"
@@ -88,65 +96,83 @@ class Coco(ImageFiles):
             try:
                 label, box = self._index_of_category[annotation["category_id"]], _box(annotation["bbox"], image.size)
                 verdict = NO_VERDICT if annotation.get("iscrowd") else label
-                regions.append((verdict, self._pixels(annotation.get("segmentation"), image.size)))
-            except (KeyError, TypeError, ValueError, IndexError) as error:
-                problems.append(f"{image_id}: annotation {annotation.get('id')} is malformed: {error!r}")
+                regions.append((verdict, pixels(self.rasteriser, annotation.get("segmentation"), image.size)))
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                problems.append(f"{image_id}: annotation {_id(annotation)} is malformed: {shown(error)}")
                 continue
             (crowd if annotation.get("iscrowd") else objects).append((label, box))
-        mask = _mask(regions, image.size)
+        mask = None if problems else _mask(regions, image.size)
         return Sample(image, image_id, largest(tuple(objects)), tuple(objects), mask, tuple(problems), tuple(crowd))
 
     def _of(self, index: int) -> list[Entry]:
         return self._objects.get(self._entries[self.ids[index]]["id"], [])
 
-    def _pixels(self, segmentation: Any, size: tuple[int, int]) -> Region | None:
-        """Polygons [[x, y, ...], ...], or run lengths {counts, size}, compressed or not; None where there are none."""
-        if not segmentation:
-            return None
-        width, height = size
-        if isinstance(segmentation, list):
-            runs = self.rasteriser.merge(self.rasteriser.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            runs = self.rasteriser.frPyObjects(segmentation, height, width)
-        else:
-            runs = segmentation
-        pixels = np.asarray(self.rasteriser.decode(runs), dtype=bool)
-        if pixels.shape != (height, width):
-            raise ValueError(f"a region of {pixels.shape} pixels (height, width) in an image of {(height, width)}")
-        return pixels
 
-
-def _pycocotools() -> ModuleType:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise BenchError("COCO's regions need pycocotools: pip install 'axiom-bench[coco]'.") from error
-    return mask
-
-
-def _read(path: Path) -> tuple[list[Entry], dict[Any, list[Entry]], dict[Any, str]]:
+def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]]:
     """(images, {image id: annotations}, {category id: name} ascending) of an annotation JSON."""
-    if not path.is_file():
-        raise BenchError(f"There is no annotation file {path}; expected {LAYOUT}, or data.annotations naming it.")
+    if not os.path.isfile(path):
+        raise BenchError(
+            f"There is no annotation file {as_text(path)}; expected {LAYOUT}, or data.annotations naming it."
+        )
     try:
-        content = json.loads(path.read_bytes())
-        categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
-        by_image: dict[Any, list[Entry]] = defaultdict(list)
+        content = json.loads(content_of(path, MAX_BYTES))
+        listed = _by_id(content["categories"], "categories")
+        names = {number: as_text(str(entry["name"])) for number, entry in listed.items()}
+        images = _by_id([_image(entry) for entry in content["images"]], "images")
+        by_image: dict[Id, list[Entry]] = defaultdict(list)
         for annotation in content["annotations"]:
-            by_image[annotation["image_id"]].append(annotation)
-        images: list[Entry] = [
-            {**entry, "id": entry["id"], "file_name": entry["file_name"]} for entry in content["images"]
-        ]
+            by_image[annotation["image_id"]].append({key: annotation[key] for key in USED if key in annotation})
+        _check_ids([*images, *by_image], "images")
+    except RecursionError as error:
+        raise BenchError(f"{as_text(path)} can't be read: it is nested too deeply.") from error
+    except OSError as error:
+        raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BenchError(
-            f"{path} isn't COCO's form of instances ({error!r}); it must hold images, annotations and categories."
+            f"{as_text(path)} isn't COCO's form of instances ({shown(error)}); it must hold images, annotations and "
+            "categories."
         ) from error
-    return images, dict(by_image), dict(sorted(categories.items()))
+    return [*images.values()], dict(by_image), dict(sorted(names.items()))
+
+
+def _image(entry: Entry) -> Entry:
+    """What is used of an image's entry; a side that is no number is None."""
+    fields = {**entry}
+    sides = {side: fields[side] if isinstance(fields.get(side), int | float) else None for side in SIDES}
+    return {"id": entry["id"], "file_name": entry["file_name"], **sides}
+
+
+def _by_id(entries: list[Entry], what: str) -> dict[Id, Entry]:
+    """{id: entry}. Raises ValueError where two have one id."""
+    by_id = {entry["id"]: entry for entry in entries}
+    if len(by_id) < len(entries):
+        counts = Counter(entry["id"] for entry in entries)
+        raise ValueError(f"two {what} have the id {counts.most_common(1)[0][0]!r}")
+    _check_ids([*by_id], what)
+    return by_id
+
+
+def _check_ids(ids: list[Id], what: str) -> None:
+    """Raises TypeError for ids that are neither all whole numbers nor all text: 1 and "1" would be two things."""
+    if not (all(type(number) is int for number in ids) or all(type(number) is str for number in ids)):
+        raise TypeError(f"ids of {what} must be whole numbers, or all of them text")
+
+
+def _dumped(annotation: Entry) -> str:
+    try:
+        return json.dumps(annotation, sort_keys=True)
+    except RecursionError:  # nothing of it is used: no box and no region is nested
+        return "nested too deeply"
+
+
+def _id(annotation: Entry) -> str:
+    number = annotation.get("id")
+    return shown(number) if isinstance(number, Id) else "without an id"
 
 
 def _box(values: Any, size: tuple[int, int]) -> Box:
     """x, y, width, height as x0, y0, x1, y1, clipped to the image. Raises ValueError for an empty one."""
-    x, y, width, height = map(float, values)
+    x, y, width, height = finite(values)
     x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + width, float(size[0])), min(y + height, float(size[1]))
     if not (x0 < x1 and y0 < y1):
         raise ValueError(f"an empty box {values}")
@@ -160,6 +186,6 @@ def _mask(regions: list[tuple[int, Region | None]], size: tuple[int, int]) -> ND
     if len(with_pixels) < len(regions):
         return None
     mask = np.full(size[::-1], BACKGROUND)
-    for label, pixels in sorted(with_pixels, key=lambda region: (region[0] != NO_VERDICT, -int(region[1].sum()))):
-        mask[pixels] = label
+    for label, region in sorted(with_pixels, key=lambda entry: (entry[0] != NO_VERDICT, -int(entry[1].sum()))):
+        mask[region] = label
     return mask

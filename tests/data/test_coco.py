@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from axiom_bench.data.batch import NO_VERDICT
+from axiom_bench.data.coco_regions import pixels
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
@@ -103,6 +104,52 @@ def test_compressed_run_lengths(coco_root):
     assert (sample.mask >= 0).sum() == 56
 
 
+def test_run_lengths_are_as_pycocotools_decodes_them():
+    rng = np.random.default_rng(0)
+    for share in (0.01, 0.3, 0.9):
+        expected = rng.random((37, 53)) < share
+        runs = coco_mask.encode(np.asfortranarray(expected.astype(np.uint8)))
+        text = {"size": [37, 53], "counts": runs["counts"].decode()}
+        assert np.array_equal(pixels(coco_mask, text, (53, 37)), expected)
+
+
+def image_entry(**changes):
+    return {"id": 8, "file_name": "000008.jpg", "width": 40, "height": 30, **changes}
+
+
+REFUSED = {
+    "a name twice": (lambda content: content["images"].append(image_entry(file_name="000007.jpg")), "000007.*twice"),
+    "an id twice": (lambda content: content["images"].append(image_entry(id=7)), "two images have the id 7"),
+    "ids of two kinds": (lambda content: content["images"].append(image_entry(id="7")), "ids of images must be"),
+    "categories of two kinds": (lambda content: content["categories"].append({"id": "a", "name": "b"}), "categories"),
+    "a category twice": (lambda content: content["categories"].append({"id": 1, "name": "b"}), "have the id 1"),
+    "a name that climbs": (lambda content: content["images"].append(image_entry(file_name="../7.jpg")), "no path"),
+    "an absolute name": (lambda content: content["images"].append(image_entry(file_name="/etc/hosts")), "no path"),
+    "a name that is none": (lambda content: content["images"].append(image_entry(file_name=5)), "image 5.*no path"),
+    "a name with zero": (lambda content: content["images"].append(image_entry(file_name="a\0.jpg")), "no path"),
+    "half a surrogate pair": (lambda content: content["images"].append(image_entry(file_name="\ud800.jpg")), "no path"),
+    "an id that is a list": (lambda content: content["images"].append(image_entry(id=[7])), "isn't COCO's form"),
+    "an image that is text": (lambda content: content["images"].append("7"), "isn't COCO's form"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_would_lose_an_image_is_refused(coco_root, kind):
+    change, message = REFUSED[kind]
+    content = content_of(coco_root)
+    change(content)
+    write(coco_root, content)
+    with pytest.raises(BenchError, match=message) as caught:
+        load(coco_root)
+    assert "instances_val2017.json" in str(caught.value)
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(coco_root):
+    (coco_root / "annotations/instances_val2017.json").write_text("[" * 100_000)
+    with pytest.raises(BenchError, match="nested too deeply"):
+        load(coco_root)
+
+
 def test_images_without_objects(coco_root):
     dataset = load(coco_root)
     crowd, empty = dataset.read(0), dataset.read(1)
@@ -123,6 +170,19 @@ MALFORMED = {
     "outside": {"bbox": [50, 3, 4, 4]},
     "word": {"bbox": ["a", 1, 2, 3]},
     "unknown category": {"category_id": 4},
+    "infinite": {"bbox": [3, 3, float("inf"), 4]},
+    "beyond floats": {"bbox": [3, 3, 10**400, 4]},
+    "text": {"bbox": "1234"},
+    "category of no kind": {"category_id": [18]},
+    "polygon of two numbers": {"segmentation": [[10, 5]]},
+    "polygon of four numbers": {"segmentation": [[10, 5, 20, 15]]},
+    "polygon far outside": {"segmentation": [[0, 0, 1e9, 0, 1e9, 1e9]]},
+    "polygon with NaN": {"segmentation": [[0, 0, float("nan"), 0, 9, 9]]},
+    "run lengths below 0": {"segmentation": {"counts": [1210, -10], "size": [30, 40]}},
+    "too many run lengths": {"segmentation": {"counts": [0, 5000], "size": [30, 40]}},
+    "compressed run lengths without an end": {"segmentation": {"counts": "o" * 9, "size": [30, 40]}},
+    "compressed run lengths of no such characters": {"segmentation": {"counts": "\u2603", "size": [30, 40]}},
+    "nested": {"segmentation": json.loads("[" * 800 + "]" * 800)},
     "run lengths of another image": {"segmentation": run_lengths(0, 0, 2, 2, 10, 10)},
 }
 
@@ -136,6 +196,9 @@ def test_malformed_annotation_is_reported_and_the_others_are_kept(coco_root, kin
     assert [label for label, _ in sample.objects] == [0]
     assert len(sample.problems) == 1
     assert "000007.jpg: annotation 1 is malformed" in sample.problems[0]
+    assert sample.mask is None  # the pixels of that object would pass for background
+    assert load(coco_root).labels(2)
+    assert load(coco_root).fingerprint(2)
 
 
 @pytest.mark.parametrize("region", ["absent", None, []])
