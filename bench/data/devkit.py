@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.data.archive import read_compressed
+from axiom_bench.data.file_names import as_text
+from axiom_bench.data.reading import MAX_TEXT, content_of, why
 from axiom_bench.errors import BenchError
 
 ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
@@ -31,8 +34,8 @@ class Devkit:
         """The kit below a root, or in its archive there; None where there is neither. Raises BenchError."""
         meta, truth = (_first(root, name) for name in (META, TRUTH))
         if meta is not None:
-            return Devkit(meta.read_bytes(), None if truth is None else truth.read_bytes(), str(meta))
-        if not (root / ARCHIVE).is_file():
+            return Devkit(_content(meta), None if truth is None else _content(truth), as_text(meta))
+        if not os.path.isfile(root / ARCHIVE):
             return None
         members = read_compressed(root / ARCHIVE, (META, TRUTH))
         if META not in members:
@@ -46,10 +49,14 @@ class Devkit:
 
         try:
             entries = loadmat(BytesIO(self.meta), squeeze_me=True, struct_as_record=False)["synsets"]
-            synsets = {int(entry.ILSVRC2012_ID): (str(entry.WNID), _words(entry)) for entry in entries}
+            listed = [(int(entry.ILSVRC2012_ID), (str(entry.WNID), _words(entry))) for entry in entries]
         except Exception as error:  # what scipy raises for a file of another form is not documented
-            raise BenchError(f"{self.source} can't be read as the kit's table of classes ({error}).") from error
-        return {number: entry for number, entry in sorted(synsets.items()) if number <= CLASSES}
+            raise BenchError(f"{self.source} can't be read as the kit's table of classes ({why(error)}).") from error
+        synsets = {number: entry for number, entry in sorted(listed) if number <= CLASSES}
+        wnids = {wnid for number, (wnid, _) in listed if number <= CLASSES}
+        if [*synsets] != [*range(1, len(wnids) + 1)]:
+            raise BenchError(f"{self.source} doesn't number its classes from 1, each once; get the kit again.")
+        return synsets
 
     @property
     def classes(self) -> dict[str, str]:
@@ -62,12 +69,19 @@ class Devkit:
         The ground truth has one number a line, for the images in order; a subset of the images works too. Raises
         ValueError, IndexError or KeyError where it doesn't fit.
         """
-        numbers = (self.truth or b"").split()
-        return {stem: self.synsets[int(numbers[int(stem.rpartition("_")[2]) - 1])][0] for stem in stems}
+        numbers = dict(enumerate(map(int, (self.truth or b"").split()), start=1))
+        return {stem: self.synsets[numbers[int(stem.rpartition("_")[2])]][0] for stem in stems}
 
 
 def _first(root: Path, name: str) -> Path | None:
-    return next((root / folder / name for folder in FOLDERS if (root / folder / name).is_file()), None)
+    return next((root / folder / name for folder in FOLDERS if os.path.isfile(root / folder / name)), None)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return content_of(path, MAX_TEXT)
+    except OSError as error:
+        raise BenchError(f"The devkit's file {as_text(path)} can't be read: {why(error)}.") from error
 
 
 def _words(entry: Any) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
 from axiom_bench.data.annotation_file import parse_objects
 from axiom_bench.data.archive import Archive, read_compressed
-from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.class_list import Classes, synsets
+from axiom_bench.data.base import BadImage, DataSet, Sample
 from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256_of
 from axiom_bench.data.devkit import ARCHIVE
-from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.file_hashes import UNREADABLE, FileHashes
 from axiom_bench.data.imagenet import ImageNet
 from axiom_bench.data.imagenet_labels import flat_labels, images_of_classes
+from axiom_bench.data.reading import why
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -50,16 +52,20 @@ class ImageNetArchives(DataSet):
         if not self.ids:
             raise BenchError(f"There are no images of the configured classes in {self.archive.path}; see data.classes.")
         paths = (self.root / name.format(split=split) for name in BOXES)
-        self.boxes_file = next((path for path in paths if path.is_file()), None)
+        self.boxes_file = next((path for path in paths if os.path.isfile(path)), None)
 
     def read(self, index: int) -> Sample:
         image_id = self.ids[index]
-        image = open_rgb(BytesIO(self.archive.read(image_id) or b""), image_id)
+        try:
+            content = self.archive.read(image_id)
+        except OSError as error:
+            raise BadImage(image_id, f"can't be read: {why(error)}") from error
+        image = open_rgb(BytesIO(content), image_id)
         label = self.labels(index)[0]
-        content, file = self._boxes_of(index), f"{Path(image_id).stem}.xml"
-        if content is None:
+        boxes, file = self._boxes_of(index), f"{Path(image_id).stem}.xml"
+        if boxes is None:
             return Sample(image, image_id, label, problems=(f"there is no annotation {file} in {self.boxes_file}",))
-        objects, problems = parse_objects(content, file, self._index, first_pixel=0, size=image.size)
+        objects, problems = parse_objects(boxes, file, self._index, first_pixel=0, size=image.size)
         return Sample(image, image_id, label, objects, problems=problems)
 
     def labels(self, index: int) -> tuple[int, ...]:
@@ -67,7 +73,11 @@ class ImageNetArchives(DataSet):
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         def read() -> str:
-            return sha256_of((self.archive.read(self.ids[index]), self._boxes_of(index)))
+            boxes = self._boxes_of(index)
+            try:
+                return sha256_of((self.archive.read(self.ids[index]), boxes))
+            except OSError:
+                return f"{UNREADABLE}{sha256_of((None, boxes))}"
 
         return read() if hashes is None else hashes.of((self.archive.path, self.boxes_file), read, self.ids[index])
 
@@ -91,6 +101,6 @@ def imagenet(
     Raises BenchError where there is neither, and for all that the two data sets raise.
     """
     folder, tar = Path(root, split), Path(root, IMAGES.format(split=split))
-    if tar.is_file() and not folder.is_dir():
+    if os.path.isfile(tar) and not os.path.isdir(folder):
         return ImageNetArchives(root, split, classes, labels, name)
     return ImageNet(root, split, classes, labels, name)

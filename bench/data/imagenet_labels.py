@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from axiom_bench.data.devkit import ARCHIVE, META, TRUTH, Devkit
+from axiom_bench.data.file_names import as_text, shown
+from axiom_bench.data.reading import lines_of, why
 from axiom_bench.errors import BenchError
 
 USUAL = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", ARCHIVE)
@@ -18,7 +21,7 @@ def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Se
     Raises BenchError where there is no such file, a line can't be read, or an image has no label.
     """
     candidates = [name] if name else [*USUAL]
-    path = next((root / candidate for candidate in candidates if (root / candidate).is_file()), None)
+    path = next((root / candidate for candidate in candidates if os.path.isfile(root / candidate)), None)
     if path is None:
         raise BenchError(
             f"The images in {root} lie in no class folders, and there is no file of labels; expected one of "
@@ -31,8 +34,8 @@ def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Se
             by_stem = _from_devkit(root, path, images)
         else:
             by_stem = _from_lines(path, classes)
-    except (ValueError, IndexError, KeyError) as error:
-        raise BenchError(f"The file of labels {path} can't be read: {error}.") from error
+    except (ValueError, IndexError, KeyError, AttributeError, csv.Error) as error:
+        raise BenchError(f"The file of labels {as_text(path)} can't be read: {why(error)}.") from error
     missing = [image for image in images if Path(image).stem not in by_stem]
     if missing:
         raise BenchError(f"{path} has no label for {missing[0]} ({len(missing)} images in all).")
@@ -57,17 +60,26 @@ def images_of_classes(
 
 def _from_csv(path: Path) -> dict[str, str]:
     """Kaggle's columns: ImageId, and PredictionString whose first word is the synset id (its boxes follow)."""
-    with path.open(newline="") as file:
-        return {row["ImageId"]: row["PredictionString"].split()[0] for row in csv.DictReader(file)}
+    rows = csv.DictReader(lines_of(path, "The file of labels"))
+    return _each_once((row["ImageId"], row["PredictionString"].split()[0]) for row in rows)
 
 
 def _from_lines(path: Path, classes: Sequence[str]) -> dict[str, str]:
     """Lines "image label"; a label is a synset id, or a class index from 0 in the order of the classes."""
-    words = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    words = [line.split() for line in lines_of(path, "The file of labels")]
     for line in words:
         if line[1].isdigit() and int(line[1]) >= len(classes):
             raise ValueError(f"class {line[1]} of {line[0]}, but there are {len(classes)} classes")
-    return {Path(image).stem: classes[int(label)] if label.isdigit() else label for image, label in words}
+    return _each_once((Path(image).stem, classes[int(label)] if label.isdigit() else label) for image, label in words)
+
+
+def _each_once(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """{image: label}. Raises ValueError for an image with two."""
+    by_image: dict[str, str] = {}
+    for image, label in labels:
+        if by_image.setdefault(as_text(image), label) != label:
+            raise ValueError(f"{shown(image)} has two labels, {by_image[as_text(image)]!r} and {label!r}")
+    return by_image
 
 
 def _from_devkit(root: Path, path: Path, images: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import sys
 import tarfile
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from axiom_bench.data.archive import Archive
+from axiom_bench.data.archive import Archive, read_compressed
 from axiom_bench.data.base import BadImage, subset
+from axiom_bench.data.file_hashes import UNREADABLE
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
@@ -112,7 +114,8 @@ def test_archive_can_be_pickled(archives):
     restored = pickle.loads(pickle.dumps(archive))
     name = "ILSVRC2012_val_00000003.JPEG"
     assert restored.read(name) == archive.read(name) != b""
-    assert restored.read("ILSVRC2012_val_00000009.JPEG") is None
+    with pytest.raises(OSError, match="is no file in"):
+        restored.read("ILSVRC2012_val_00000009.JPEG")
 
 
 def truncate(path, keep):
@@ -171,6 +174,100 @@ def test_tar_truncated_between_members_is_refused(archives, num_members):
     ends = sorted(start + length for start, length in Archive.of(path).members.values())
     truncate(path, -(-ends[num_members - 1] // 512) * 512)
     with pytest.raises(BenchError, match="its end is missing"):
+        load(archives)
+
+
+def image_tar(archives, change):
+    """The tar of images written anew, each member after `change(member, content)`."""
+    path = archives / "ILSVRC2012_img_val.tar"
+    with tarfile.open(path) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]
+    with tarfile.open(path, "w") as tar:
+        for member, content in members:
+            change(tar, member, content)
+
+
+def rename(name):
+    def change(tar, member, content):
+        member.name = name if member.name.endswith("2.JPEG") else member.name
+        tar.addfile(member, io.BytesIO(content))
+
+    return change
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_a_link_or_device_in_the_tar_is_a_bad_image(archives, kind):
+    def change(tar, member, content):
+        if member.name.endswith("2.JPEG"):
+            member.type, member.size, member.linkname = kind, 0, "/etc/passwd"
+        tar.addfile(member, io.BytesIO(content[: member.size]))
+
+    image_tar(archives, change)
+    dataset = load(archives)
+    assert len(dataset.ids) == 3
+    bad = [part for part in batches(dataset, range(3), PLAIN) if isinstance(part, BadImage)]
+    assert [(part.image_id, part.message.split(" in ")[0]) for part in bad] == [
+        ("ILSVRC2012_val_00000002.JPEG", "can't be read: it is no file")
+    ]
+    assert dataset.fingerprint(1).startswith(UNREADABLE)
+
+
+def test_names_that_climb_lead_nowhere(archives):
+    image_tar(archives, rename("../../../ILSVRC2012_val_00000002.JPEG"))
+    assert "ILSVRC2012_val_00000002.JPEG" in load(archives).ids
+
+
+def test_two_images_of_one_name_are_refused(archives):
+    image_tar(archives, rename("other/ILSVRC2012_val_00000001.JPEG"))
+    with pytest.raises(BenchError, match=r"holds two files 'ILSVRC2012_val_00000001\.JPEG'"):
+        load(archives)
+
+
+def test_an_image_whose_number_is_none_of_the_kit_is_refused(archives):
+    """0 - 1 would be the last line of the ground truth."""
+    image_tar(archives, rename("ILSVRC2012_val_00000000.JPEG"))
+    with pytest.raises(BenchError, match="can't be read: 0"):
+        load(archives)
+
+
+@pytest.mark.parametrize("what", ["header", "zeros"])
+def test_members_behind_damage_are_not_lost(archives, what):
+    """tarfile takes a damaged header, and a block of zeros, for the end."""
+    path = archives / "ILSVRC2012_img_val.tar"
+    content = bytearray(path.read_bytes())
+    header = Archive.of(path).members["ILSVRC2012_val_00000002.JPEG"][0] - 512
+    content[header : header + 512] = bytes(512) if what == "zeros" else bytes([7]) * 512
+    path.write_bytes(content)
+    with pytest.raises(BenchError, match=r"header of a member is damaged|end before the file does"):
+        load(archives)
+
+
+def test_every_byte_of_the_boxes_is_checked(archives):
+    """Behind the last member tarfile reads no further, and the checksum stands at the end."""
+    path = archives / "ILSVRC2012_bbox_val_v3.tgz"
+    content = path.read_bytes()
+    for place in range(content.index(b"val_v3") + 20, len(content), 7):  # behind the name that gzip keeps
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        with pytest.raises(BenchError, match="download it again"):
+            read_compressed(path, ".xml")
+
+
+def test_a_bomb_is_refused(archives, monkeypatch):
+    monkeypatch.setattr("axiom_bench.data.archive.MAX_UNPACKED", 2000)
+    with pytest.raises(BenchError, match="unpacks to more than 2,000 bytes"):
+        load(archives).fingerprint(0)
+
+
+def test_a_kit_with_one_number_twice_is_refused(archives, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "SYNSETS", ("n03", "n03", "n01"))
+    write_devkit(archives / "ILSVRC2012_devkit_t12.tar.gz")
+    with pytest.raises(BenchError, match="doesn't number its classes"):
+        load(archives)
+
+
+def test_an_image_with_two_labels_is_refused(archives):
+    (archives / "val.txt").write_text("ILSVRC2012_val_00000001.JPEG 1\nILSVRC2012_val_00000001.JPEG 2\n")
+    with pytest.raises(BenchError, match=r"val\.txt can't be read.*two labels"):
         load(archives)
 
 
