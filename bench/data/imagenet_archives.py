@@ -9,8 +9,8 @@ from pathlib import Path
 
 from axiom_bench.data.annotation_file import parse_objects
 from axiom_bench.data.archive import Archive, read_compressed
-from axiom_bench.data.class_list import Classes, synsets
 from axiom_bench.data.base import BadImage, DataSet, Sample
+from axiom_bench.data.class_list import Classes, synsets
 from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256_of
 from axiom_bench.data.devkit import ARCHIVE
 from axiom_bench.data.file_hashes import UNREADABLE, FileHashes

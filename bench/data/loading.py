@@ -22,6 +22,7 @@ from axiom_bench.errors import BenchError, unknown
 TARGET_RULES = ("label", "predicted", "each_label")
 
 log = logging.getLogger(__name__)
+bad_images = logging.getLogger("axiom_bench.bad_images")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _batches(loaded: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_si
                 raise prepared
             if isinstance(prepared, BadImage):
                 if prepared.status == BAD_IMAGE:
-                    log.warning("%s", prepared, extra={"bad_image": True})
+                    bad_images.warning("%s", prepared)
                 yield prepared
                 continue
             for problem in prepared.problems:

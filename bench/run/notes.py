@@ -18,25 +18,32 @@ from axiom_bench.records.manifest import FILES
 
 KINDS = (*FILES, "predictions")  # folders of a run folder
 DATA = logging.getLogger("axiom_bench.data")
+BAD_IMAGES = logging.getLogger("axiom_bench.bad_images")
 MACHINE = logging.getLogger("axiom_bench.machine")
 
 
 @dataclass
 class Notes:
-    """left_out: sentences about methods. problems: about annotations, one for each image. machine: about memory that
-    ran out and processes that died, which are printed at once too. damaged: paths of files."""
+    """left_out: sentences about methods. bad_images and problems: about images that can't be read, and annotations, one
+    for each image. machine: about memory that ran out and processes that died, which are printed at once too. damaged:
+    paths of files."""
 
     left_out: dict[str, None] = field(default_factory=dict)
+    bad_images: dict[str, None] = field(default_factory=dict)
     problems: dict[str, None] = field(default_factory=dict)
     machine: dict[str, None] = field(default_factory=dict)
     damaged: dict[str, None] = field(default_factory=dict)
 
     def lines(self) -> tuple[str, ...]:
-        """Each sentence once; of the annotations' problems the count and the first; one of all damaged files."""
-        first = next(iter(self.problems), None)
-        count = f"{len(self.problems)} images have annotations that can't be used, the first: {first}"
+        """Each sentence once; of bad images and the annotations' problems the count and the first; one of all damaged
+        files."""
+        counts = (
+            ("images can't be read", self.bad_images),
+            ("images have annotations that can't be used", self.problems),
+        )
+        counted = [f"{len(notes)} {what}, the first: {next(iter(notes))}" for what, notes in counts if notes]
         damaged = [damaged_line(self.damaged)] if self.damaged else []
-        return (*self.left_out, *([count] if first else []), *damaged, *self.machine)
+        return (*self.left_out, *counted, *damaged, *self.machine)
 
 
 def damaged_line(paths: Collection[str]) -> str:
@@ -62,6 +69,7 @@ def collected() -> Iterator[Notes]:
     try:
         with (
             _handled(DATA, notes.problems),
+            _handled(BAD_IMAGES, notes.bad_images),
             _handled(MACHINE, notes.machine, Console()),
             warnings.catch_warnings(record=True) as caught,
         ):

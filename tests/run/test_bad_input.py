@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 from axiom_bench.cli.finish import finish
+from axiom_bench.data import reading
 from axiom_bench.data.base import Sample
 from axiom_bench.data.scenes import Scenes
 from axiom_bench.embedded import networks, scenes
@@ -81,6 +83,40 @@ def test_the_last_lines_count_them(
     assert "images left out: 3 (6/truncated.jpg, 7/text.png, 8/empty.png)" in lines
     assert any(line.startswith("values: ") and "15 bad_image" in line for line in lines)
     assert lines[-2:] == ["one number", f"report: {results}/quick/default/report.html"]
+
+
+def test_names_and_files_that_are_odd(run: Run, rows: Rows, of_folder: tuple[str, ...], folder: Path):
+    """The ids are stored as text, the pipe isn't waited for, and the same command finds all of it again."""
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (folder / "0" / "good.jpg").rename(folder / "0" / name)
+    os.mkfifo(folder / "9" / "pipe.jpg")
+    overrides = (*of_folder, "data.workers=1", "pictures.rows=2", "pictures.gallery=null")
+    (outcome,) = run(*overrides)
+    assert outcome.failure is None
+    table = rows([outcome]).groupby("image_id")["status"].agg(set)
+    assert "bad_image" not in table[r"0/caf\xe9.jpg"]
+    assert table["9/pipe.jpg"] == {"bad_image"}
+    assert "4 images can't be read, the first: 6/truncated.jpg: can't be decoded" in " ".join(outcome.notes)
+    (again,) = run(*overrides)
+    assert (again.failure, again.shards_computed, again.records) == (None, 0, outcome.records)
+
+
+def test_an_image_that_may_be_read_again_is_computed(
+    run: Run, rows: Rows, of_folder: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+):
+    before = reading.open_regular
+
+    def denied(path: Path) -> BinaryIO:
+        if path.name == "grey.png":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return before(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("axiom_bench.data.decoding.open_regular", denied)
+        table = rows(run(*of_folder))
+        assert set(table[table["image_id"] == "1/grey.png"]["status"]) == {"bad_image"}
+    table = rows(run(*of_folder))
+    assert "bad_image" not in set(table[table["image_id"] == "1/grey.png"]["status"])
 
 
 def test_only_bad_images(run: Run, rows: Rows, of_folder: tuple[str, ...], folder: Path):

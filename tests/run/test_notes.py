@@ -24,6 +24,13 @@ def test_each_sentence_once_and_problems_counted():
     )
 
 
+def test_bad_images_are_counted_apart():
+    with notes.collected() as collected:
+        for name in ("a.jpg", "b.jpg", "a.jpg"):
+            logging.getLogger("axiom_bench.bad_images").warning("%s: no file", name)
+    assert collected.lines() == ("2 images can't be read, the first: a.jpg: no file",)
+
+
 def test_nothing_to_say():
     with notes.collected() as collected:
         pass
