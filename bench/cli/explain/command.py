@@ -11,6 +11,7 @@ from axiom_bench.cli.explain.classes import Classes
 from axiom_bench.cli.explain.explained import ExplainedImage, Explainer
 from axiom_bench.cli.explain.images import image_paths, open_upright, unique_names
 from axiom_bench.cli.explain.output import INDEX, Output
+from axiom_bench.data.file_names import as_text
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
@@ -100,7 +101,7 @@ def _explained(
         images.append(explained)
         notes |= dict.fromkeys(left_out)
         if turned:
-            notes[f"{path} is turned upright, as its EXIF orientation says."] = None
+            notes[f"{as_text(path)} is turned upright, as its EXIF orientation says."] = None
     return images, list(notes)
 
 

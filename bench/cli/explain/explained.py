@@ -20,6 +20,7 @@ from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
+from axiom_bench.data.file_names import as_text
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.left_out import MethodLeftOut
@@ -123,7 +124,7 @@ class Explainer:
     def _pixels(self, path: Path, image: Image.Image) -> torch.Tensor:
         """(1, 3, H', W'), preprocessed for the model."""
         try:
-            pixels, _ = self.model.preprocessing(Sample(image, str(path)))
+            pixels, _ = self.model.preprocessing(Sample(image, as_text(path)))
         except BadImage as error:
             raise BenchError(f"The image {error}.") from error
         return pixels[None].to(self.device.device)

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from axiom_bench.data.base import BadImage
-from axiom_bench.data.decoding import SUFFIXES, open_rgb
+from axiom_bench.data.decoding import SUFFIXES, as_rgb, opened
+from axiom_bench.data.file_names import as_name, as_text
 from axiom_bench.data.files import image_files
 from axiom_bench.errors import BenchError
 
-UPRIGHT = 1  # the EXIF orientation of a picture that is stored as it is shown
+TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The files, each once, and a sentence for each folder without images."""
-    paths: dict[Path, Path] = {}
+    paths: dict[str, Path] = {}
     problems = []
     for name in names:
-        listed = [name / file for file in image_files(name)] if name.is_dir() else [name]
+        try:
+            listed = [name / as_name(file) for file in image_files(name)] if os.path.isdir(name) else [name]
+        except BenchError as error:
+            problems.append(str(error))
+            continue
         if not listed:
             suffixes = ", ".join(sorted(SUFFIXES))
-            problems.append(f"There are no images in the folder {name}; it has no file that ends in {suffixes}.")
+            problems.append(
+                f"There are no images in the folder {as_text(name)}; it has no file that ends in {suffixes}."
+            )
         for path in listed:
-            paths.setdefault(path.resolve(), path)
+            paths.setdefault(os.path.realpath(path), path)
     return list(paths.values()), problems
 
 
@@ -35,25 +51,21 @@ def open_upright(path: Path) -> tuple[Image.Image, bool]:
     Data sets aren't turned, since their boxes are in pixels as stored; here a reader compares the map with what a
     viewer of photographs shows. Raises BenchError where the file can't be read as an image.
     """
-    if path.exists() and not path.is_file():
-        raise BenchError(f"The image {path} is no regular file.")
     try:
-        image = open_rgb(path, str(path))
+        with opened(path, as_text(path)) as stored:
+            image = as_rgb(stored)
+            turn = _turn(stored)  # now: Pillow turns a TIFF where it decodes it
     except BadImage as error:
         raise BenchError(f"The image {error}.") from error
-    orientation = _orientation(path)
-    if orientation == UPRIGHT:
-        return image, False
-    image.getexif()[ExifTags.Base.Orientation] = orientation  # decoding to RGB may have dropped it
-    turned = ImageOps.exif_transpose(image)
-    return turned, True
+    return (image, False) if turn is None else (image.transpose(turn), True)
 
 
-def _orientation(path: Path) -> int:
-    """The EXIF orientation; upright where there is none, or none that EXIF knows."""
-    with Image.open(path) as stored:
-        orientation = stored.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-    return orientation if orientation in range(1, 9) else UPRIGHT
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What shows the image upright; None where it is stored so, has no EXIF orientation, or one that can't be read."""
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # noqa: BLE001 - what Pillow raises for damaged EXIF is not documented; the pixels count
+        return None
 
 
 def unique_names(paths: Sequence[Path]) -> Iterator[str]:
@@ -64,9 +76,10 @@ def unique_names(paths: Sequence[Path]) -> Iterator[str]:
     """
     used: set[str] = set()
     for path in paths:
-        name, number = path.stem, 1
+        stem, number = as_text(path.stem), 1
+        name = stem
         while name.lower() in used:
             number += 1
-            name = f"{path.stem}-{number}"
+            name = f"{stem}-{number}"
         used.add(name.lower())
         yield name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Output:
                 raise BenchError(f"{path} is a folder, which isn't replaced; give another --output.")
             return Output(path, None)
         files.check_output(path)
-        if path.resolve() in {image.resolve() for image in images}:
+        if os.path.realpath(path) in set(map(os.path.realpath, images)):
             raise BenchError(f"--output {path} would replace an image that is to be explained; give another name.")
         kind = _format(path)
         if kind not in (None, "html") and len(images) > 1:
@@ -47,7 +48,7 @@ class Output:
     def picture_in(self, name: str, images: Collection[Path]) -> Path:
         """The picture of an image's name in a folder. Raises BenchError where it would replace an image or a folder."""
         path = self.path / f"{name}.png"
-        if path.resolve() in {image.resolve() for image in images}:
+        if os.path.realpath(path) in set(map(os.path.realpath, images)):
             raise BenchError(f"{path} is an image that is to be explained; give --output another folder.")
         files.check_output(path, self.path / INDEX)
         return path

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.cli.explain.explained import ClassScore, ExplainedImage, ExplainedMap
+from axiom_bench.data.file_names import as_text
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
@@ -31,7 +32,7 @@ def _section(name: str, image: ExplainedImage, colours: str) -> Section:
     height, width = image.pixels.shape[:2]
     body = render(
         "explain.html.j2",
-        file=str(image.path),
+        file=as_text(image.path),
         picture=_source(image.pixels),
         width=width,
         height=height,
@@ -40,7 +41,7 @@ def _section(name: str, image: ExplainedImage, colours: str) -> Section:
             {**_row(score), "maps": [_map(shown, image, colours) for shown in maps]} for score, maps in image.maps
         ],
     )
-    return Section(name, image.path.name, body, styles=("explain.css",))
+    return Section(name, as_text(image.path.name), body, styles=("explain.css",))
 
 
 def _row(score: ClassScore) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from axiom_bench.cli.explain.explained import ClassScore, ExplainedImage, ExplainedMap
+from axiom_bench.data.file_names import as_text
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import canvas, style
 
@@ -55,7 +56,7 @@ def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> Non
     left, right = part.subplots(1, 2, width_ratios=[1, columns - 1])
     _bare(left)
     left.imshow(explained.pixels)
-    part.suptitle(_plain(f"{explained.path.name}: {model}"), fontsize=10)
+    part.suptitle(_plain(f"{as_text(explained.path.name)}: {model}"), fontsize=10)
     shares = [score.value if score.is_probability else 0 for score in explained.top]
     right.barh(range(len(shares)), shares, color=BAR, height=0.72)
     for place, score in enumerate(explained.top):

@@ -87,6 +87,43 @@ def test_exif_turns_the_image(orientation: int):
     np.testing.assert_array_equal(np.asarray(shown), corner)
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_tiff_is_turned_once(orientation: int):
+    """Its orientation belongs to the format, and Pillow applies it."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("a.tif", exif=exif)
+    Image.fromarray(pixels).save("a.png", exif=exif)
+    shown = [np.asarray(open_upright(Path(name))[0]) for name in ("a.tif", "a.png")]
+    np.testing.assert_array_equal(*shown)
+
+
+def test_damaged_exif_turns_nothing(scene: Image.Image):
+    scene.save("a.png", exif=b"Exif\0\0II*\0" + bytes([255]) * 40)
+    shown, turned = open_upright(Path("a.png"))
+    assert not turned
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(scene))
+
+
+def test_what_is_no_file_and_names_that_are_not_utf8(scene: Image.Image, capsys: pytest.CaptureFixture[str]):
+    Path("odd").mkdir()
+    os.mkfifo("odd/pipe.jpg")
+    Path("odd/loop.jpg").symlink_to("loop.jpg")
+    Path("scene.png").rename(os.fsdecode(b"odd/caf\xe9.png"))
+    assert main(["explain", "odd", *COMMAND, "--output", "e.html"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "axiom-bench: The image odd/loop.jpg: can't be decoded: Too many levels of symbolic links.",
+        "axiom-bench: The image odd/pipe.jpg: it is no regular file.",
+    ]
+    assert r"caf\xe9.png" in Path("e.html").read_text()
+    picture = os.fsdecode(b"odd/caf\xe9.png")
+    Path("out").mkdir()
+    assert main(["explain", picture, *COMMAND, "--output", "out"]) == 0
+    assert r"caf\xe9.png" in {path.name for path in Path("out").iterdir()}
+
+
 def test_a_turned_image_is_a_note(scene: Image.Image, capsys: pytest.CaptureFixture[str]):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
