@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from ..case import Kind
-from . import baselines, manifests, records, run_folders, settings, weights
+from . import annotation_files, archives, baselines, images, manifests, records, run_folders, settings, weights
 
 KINDS: dict[str, Kind] = {
+    "annotations": annotation_files.KIND,
+    "archives": archives.KIND,
     "baselines": baselines.KIND,
+    "images": images.KIND,
     "manifests": manifests.KIND,
     "records": records.KIND,
     "run_folders": run_folders.KIND,
