@@ -22,6 +22,10 @@ SECONDS = 60  # of one case; one that takes longer hangs
 MAX_CHARACTERS = 2000  # of a refusal; a longer one is no sentence
 
 
+class Hangs(BaseException):
+    """A case takes too long. The package catches no such error: a reader may take any Exception for a damaged file."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of one case. what: "read", "refused" or "finding"; text: the refusal, or the error's last lines."""
@@ -55,7 +59,7 @@ def _attempt(kind: Kind, case: Case) -> tuple[str, str]:
             kind.attempt(case)
     except BenchError as error:
         return _judged(str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - any other error is what is looked for
+    except (Exception, SystemExit, Hangs) as error:  # noqa: BLE001 - any other error is what is looked for
         return "finding", "".join(traceback.format_exception(error)[-3:]).strip()
     return "read", ""
 
@@ -83,7 +87,7 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _limited(seconds: int) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"the case took more than {seconds} s")
+        raise Hangs(f"the case took more than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
