@@ -97,7 +97,8 @@ def forked(arguments: Sequence[str], plan: Plan, said: Path, change: Callable[[]
 def fresh(arguments: Sequence[str], plan: Plan, said: Path, **options: Any) -> Process:
     """A run by a new interpreter, in a session of its own."""
     command = [sys.executable, "-m", "faulting.launcher", plan.as_json(), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    folders = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
     with said.open("wb") as file:
         streams = {"stdout": file, "stderr": file, "stdin": subprocess.DEVNULL, "start_new_session": True, **options}
         process = subprocess.Popen(command, env=environment, **streams)
