@@ -64,6 +64,7 @@ def _releases(releases: Sequence[Release]) -> list[str]:
         if release.failure or not release.result.is_file():
             why = f"can't be installed: {code(release.failure)}" if release.failure else "not measured yet"
             rows.append([*about, "-", "", "", why])
+            before = before if release.failure else None
             continue
         done, has = counts(release)
         changed = "; ".join(map(sentence, changes(before, release))) or "nothing" if done and before else ""
