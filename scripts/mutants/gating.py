@@ -1,0 +1,97 @@
+"""The gate's runs of a copy of the code, in a child of a process that has imported the libraries and not the code."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import process_time
+
+LIBRARIES = ["torch", "torch.fx", "torchvision", "pandas", "pyarrow.parquet", "scipy.stats", "hydra", "numba", "jinja2"]
+QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
+MINUTES = 20  # a run of a mutant that doesn't end
+_context = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True)
+class GateRun:
+    """A command line without `results`, and the baseline of its run: a file, or a packaged one's name."""
+
+    overrides: tuple[str, ...]
+    baseline: str
+
+    @property
+    def name(self) -> str:
+        return Path(self.baseline).stem
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says. exit_code: the gate's; -1 where the run failed, or didn't end. rows: that moved. first: the
+    first line. seconds: of the processor."""
+
+    exit_code: int
+    rows: int
+    first: str
+    seconds: float
+
+
+def prepare() -> None:
+    """Before the first call of `gated`: one thread a process, and the libraries in the process that is forked."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _context.set_forkserver_preload(LIBRARIES)
+
+
+def gated(package: Path, run: GateRun) -> Verdict:
+    """The gate's verdict of the code in `package`. Values of no earlier run are used."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (str(package), folder, run.overrides, run.baseline)
+        process = _context.Process(target=_gated, args=arguments)
+        process.start()
+        process.join(60 * MINUTES)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            return Verdict(-1, 0, f"the run didn't end in {MINUTES} minutes", 60.0 * MINUTES)
+        answer = Path(folder) / "verdict.json"
+        if not answer.is_file():
+            return Verdict(-1, 0, f"the process ended with {process.exitcode}", 0.0)
+        return Verdict(**json.loads(answer.read_text()))
+
+
+def _gated(package: str, folder: str, overrides: Sequence[str], baseline: str) -> None:
+    """In the child: runs, compares, and writes the verdict."""
+    os.chdir(folder)
+    os.environ["NUMBA_CACHE_DIR"] = str(Path(package).parent / "numba")
+    with open("output.txt", "w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    sys.path.insert(0, package)
+    start = process_time()
+    try:
+        code, rows, first = _compared(folder, overrides, baseline)
+    except BaseException as error:  # a mutant may raise anything
+        traceback.print_exc()
+        code, rows, first = -1, 0, f"the run fails: {type(error).__name__}: {error}".splitlines()[0]
+    verdict = {"exit_code": code, "rows": rows, "first": first, "seconds": process_time() - start}
+    (Path(folder) / "verdict.json").write_text(json.dumps(verdict))
+
+
+def _compared(folder: str, overrides: Sequence[str], baseline: str) -> tuple[int, int, str]:
+    import torch
+
+    torch.set_num_threads(1)
+    from axiom_bench.cli.benchmark import compute
+    from axiom_bench.gate import gate
+
+    code, lines, run_folder = compute([*QUIET, *overrides, f"results={folder}/results"])
+    if code:
+        return -1, 0, "; ".join(lines)
+    result = gate(run_folder, Path(baseline))
+    return result.exit_code, len({finding.place for finding in result.findings}), result.lines[0]
