@@ -20,7 +20,6 @@ from pathlib import Path
 from queue import Queue
 from time import monotonic
 
-from measure_gate_noise import VARIATIONS, run
 from mutants import MUTANTS
 from mutants.copies import ROOT, Copy
 from mutants.gating import prepare
@@ -80,7 +79,8 @@ def failures(mutants: Iterable[Mutant], judgements: Mapping[str, Judgement]) -> 
 
 def clean(folder: Path, only: str) -> tuple[str, bool]:
     """Markdown: what the gate says of each variation of the machine; whether it holds in all."""
-    from axiom_bench.gate import gate
+    from axiom_bench.gate import gate  # here, because children import this file, and the code from a copy
+    from measure_gate_noise import VARIATIONS, run
 
     lines, all_hold = ["| variation | " + " | ".join(each.name for each in RUNS) + " |", "|:---|:---|:---|"], True
     for variation in (entry for entry in VARIATIONS if only in entry.name):

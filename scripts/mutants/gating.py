@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
 
-LIBRARIES = ["torch", "torch.fx", "torchvision", "pandas", "pyarrow.parquet", "scipy.stats", "hydra", "numba", "jinja2"]
+LIBRARIES = ["torch", "torch.fx", "pandas", "pyarrow.parquet", "scipy.stats", "hydra", "numba", "jinja2"]
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
 MINUTES = 20  # a run of a mutant that doesn't end
 _context = multiprocessing.get_context("forkserver")
@@ -68,10 +68,11 @@ def gated(package: Path, run: GateRun) -> Verdict:
 def _gated(package: str, folder: str, overrides: Sequence[str], baseline: str) -> None:
     """In the child: runs, compares, and writes the verdict."""
     os.chdir(folder)
-    os.environ["NUMBA_CACHE_DIR"] = str(Path(package).parent / "numba")
+    os.environ["NUMBA_CACHE_DIR"] = str(Path(package).parents[2] / "numba")  # outlives the copy
     with open("output.txt", "w") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    assert not any(name.partition(".")[0] == "axiom_bench" for name in sys.modules)
     sys.path.insert(0, package)
     start = process_time()
     try:
