@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
@@ -21,10 +20,15 @@ _context = multiprocessing.get_context("forkserver")
 
 @dataclass(frozen=True)
 class GateRun:
-    """A command line without `results`, and the baseline of its run: a file, or a packaged one's name."""
+    """One job of a run, so that the first one that moves is enough: a value doesn't depend on other jobs.
+
+    overrides: a command line without `results`. baseline: of the whole run, a file or a packaged one's name. model: the
+    job's, whose rows of the baseline are compared.
+    """
 
     overrides: tuple[str, ...]
     baseline: str
+    model: str
 
     @property
     def name(self) -> str:
@@ -51,7 +55,7 @@ def prepare() -> None:
 def gated(package: Path, run: GateRun) -> Verdict:
     """The gate's verdict of the code in `package`. Values of no earlier run are used."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (str(package), folder, run.overrides, run.baseline)
+        arguments = (str(package), folder, run)
         process = _context.Process(target=_gated, args=arguments)
         process.start()
         process.join(60 * MINUTES)
@@ -65,7 +69,7 @@ def gated(package: Path, run: GateRun) -> Verdict:
         return Verdict(**json.loads(answer.read_text()))
 
 
-def _gated(package: str, folder: str, overrides: Sequence[str], baseline: str) -> None:
+def _gated(package: str, folder: str, run: GateRun) -> None:
     """In the child: runs, compares, and writes the verdict."""
     os.chdir(folder)
     os.environ["NUMBA_CACHE_DIR"] = str(Path(package).parents[2] / "numba")  # outlives the copy
@@ -76,7 +80,7 @@ def _gated(package: str, folder: str, overrides: Sequence[str], baseline: str) -
     sys.path.insert(0, package)
     start = process_time()
     try:
-        code, rows, first = _compared(folder, overrides, baseline)
+        code, rows, first = _compared(Path(folder), run)
     except BaseException as error:  # a mutant may raise anything
         traceback.print_exc()
         code, rows, first = -1, 0, f"the run fails: {type(error).__name__}: {error}".splitlines()[0]
@@ -84,15 +88,30 @@ def _gated(package: str, folder: str, overrides: Sequence[str], baseline: str) -
     (Path(folder) / "verdict.json").write_text(json.dumps(verdict))
 
 
-def _compared(folder: str, overrides: Sequence[str], baseline: str) -> tuple[int, int, str]:
+def _compared(folder: Path, run: GateRun) -> tuple[int, int, str]:
     import torch
 
     torch.set_num_threads(1)
     from axiom_bench.cli.benchmark import compute
     from axiom_bench.gate import gate
+    from axiom_bench.gate.baseline import find
 
-    code, lines, run_folder = compute([*QUIET, *overrides, f"results={folder}/results"])
+    code, lines, run_folder = compute([*QUIET, *run.overrides, f"results={folder}/results"])
     if code:
         return -1, 0, "; ".join(lines)
-    result = gate(run_folder, Path(baseline))
+    baseline = folder / f"{run.name}.csv"
+    baseline.write_text(_part(find(Path(run.baseline)).read_text(), run.model, run_folder))
+    result = gate(run_folder, baseline)
     return result.exit_code, len({finding.place for finding in result.findings}), result.lines[0]
+
+
+def _part(baseline: str, model: str, run_folder: Path) -> str:
+    """The rows of one model of a baseline, and what its header says of the run's data."""
+    data = json.loads((run_folder / "manifest.json").read_text())["data"]
+    lines = baseline.splitlines(keepends=True)
+    kept = [line for line in lines if line.startswith((f"{model},", "model,"))]
+    header = [line for line in lines if line.startswith("#")]
+    images = "# images of "
+    return "".join([
+        *(line for line in header if not line.startswith(images) or line[len(images) :].partition(":")[0] in data), *kept
+    ])  # fmt: skip

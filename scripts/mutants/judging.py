@@ -1,4 +1,4 @@
-"""Who sees a mutant: the gate's hard rows, else its default run, else the tests of the changed room."""
+"""Who sees a mutant: the gate's hard rows, else its default run, model by model, else tests of the changed room."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ from .copies import Copy, digest
 from .gating import GateRun, gated
 from .mutant import Mutant
 
-RUNS = (GateRun(("experiment=gate",), "gate"), GateRun(("experiment=quick",), "quick"))  # the quicker one first
+RUNS = tuple(  # the quickest first
+    GateRun((f"experiment={baseline}", f"model={model}"), baseline, model)
+    for baseline, model in (
+        *(("gate", model) for model in ("planted_cancelling", "scenes_vgg", "scenes_resnet")),
+        *(("quick", model) for model in ("scenes_vgg", "scenes_resnet")),
+    )
+)
 TEST_FOLDERS = {"methods": "tests/methods", "metrics": "tests/metrics", "conf": "tests/gate"}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """by: "gate" or "quick", the baseline; "tests"; "" where nobody saw it. rows: of the baseline that moved. first: the
-    first of them, or the first test that failed. seconds: wall time of all that was run."""
+    """by: "gate" or "quick", the baseline; "tests"; "" where nobody saw it. rows: of the baseline that moved, of the first
+    model where any does. first: the first of them, or the first test that failed. seconds: of all that was run."""
 
     by: str
     rows: int
@@ -49,11 +55,11 @@ def _judged(mutant: Mutant, copy: Copy, runs: Sequence[GateRun]) -> Judgement:
         verdict = gated(copy.package, run)
         if verdict.exit_code != 0:
             return Judgement(run.name, verdict.rows, verdict.first, monotonic() - start)
-    test = failing_test(copy, mutant.tests or (tests_of(mutant.file),))
+    test = failing_test(copy, mutant.tests or (room_tests(mutant.file),))
     return Judgement("tests" if test else "", 0, test, monotonic() - start)
 
 
-def tests_of(file: str) -> str:
+def room_tests(file: str) -> str:
     """The tests of the room that a file is in."""
     top, *rest = Path(file).parts
     return TEST_FOLDERS.get(top) or f"tests/{rest[0]}"

@@ -183,8 +183,8 @@ MUTANTS = (
     Mutant(
         "padded_rows_are_kept",
         "bench/evaluation/shard.py",
-        "keep = np.arange(len(part[\"image_id\"])) % size < count",
-        "keep = np.arange(len(part[\"image_id\"])) % size < min(count + 1, size)",
+        'keep = np.arange(len(part["image_id"])) % size < count',
+        'keep = np.arange(len(part["image_id"])) % size < min(count + 1, size)',
         "the last image of a short batch counts twice",
     ),
     Mutant(

@@ -18,8 +18,8 @@ MUTANTS = (
     Mutant(
         "whole_set_smaller",
         "bench/evaluation/whole_set.py",
-        'value, OK) if np.isfinite(value)',
-        'value / 1.01, OK) if np.isfinite(value)',
+        "value, OK) if np.isfinite(value)",
+        "value / 1.01, OK) if np.isfinite(value)",
         "values of a whole data set are 1 % smaller",
     ),
     Mutant(
