@@ -6,8 +6,9 @@ python scripts/gate_mutants.py --seconds 600        # begins no further one afte
 python scripts/gate_mutants.py --clean              # no bug, 20 variations of the machine: does the gate hold?
 
 A mutant is run over the gate's hard rows (experiment=gate) and the default run, model by model up to the first where
-the gate sees it; where all hold the tests of the changed room run with -x. Judgements are kept in --folder as long as the code stays as it is. The exit
-code is 1 where nobody sees a bug, the gate misses one that it should see, or it raises a false alarm.
+the gate sees it; where all hold the tests of the changed room run with -x. Judgements are kept in --folder as long as
+the code stays as it is. The exit code is 1 where nobody sees a bug, the gate misses one that it should see, or it
+raises a false alarm.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from time import monotonic
 from mutants import MUTANTS
 from mutants.copies import ROOT, Copy
 from mutants.gating import prepare
-from mutants.judging import RUNS, Judgement, judged
+from mutants.judging import RUNS, Judgement, control, judged
 from mutants.mutant import Mutant
 
 FOLDER = ROOT / "build" / "gate_mutants"
@@ -34,7 +35,8 @@ def judge_all(mutants: Iterable[Mutant], folder: Path, processes: int, seconds: 
     prepare()
     copies: Queue[Copy] = Queue()
     for number in range(processes):
-        copies.put(Copy(folder / f"copy_{number}"))
+        copies.put(copy := Copy(folder / f"copy_{number}"))
+    control(copy, folder / "kept")
     end = monotonic() + seconds
 
     def judge(mutant: Mutant) -> Judgement | None:

@@ -1,7 +1,7 @@
 """The network's accuracy in a baseline: of how many images it predicts a class that is explained.
 
-The records have the predicted class of each row, and no metric's value shows where it changed: the statistics by correct
-and wrong rows would move with every number the same.
+The records have the predicted class of each row, by which a report tells correct rows from wrong ones; where it
+changes, no metric's value does.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def _gated(package: str, folder: str, run: GateRun) -> None:
     start = process_time()
     try:
         code, rows, first = _compared(Path(folder), run)
-    except BaseException as error:  # a mutant may raise anything
+    except BaseException as error:  # noqa: BLE001 - a mutant may raise anything
         traceback.print_exc()
         code, rows, first = -1, 0, f"the run fails: {type(error).__name__}: {error}".splitlines()[0]
     verdict = {"exit_code": code, "rows": rows, "first": first, "seconds": process_time() - start}
@@ -106,12 +106,17 @@ def _compared(folder: Path, run: GateRun) -> tuple[int, int, str]:
 
 
 def _part(baseline: str, model: str, run_folder: Path) -> str:
-    """The rows of one model of a baseline, and what its header says of the run's data."""
-    data = json.loads((run_folder / "manifest.json").read_text())["data"]
-    lines = baseline.splitlines(keepends=True)
-    kept = [line for line in lines if line.startswith((f"{model},", "model,"))]
-    header = [line for line in lines if line.startswith("#")]
-    images = "# images of "
-    return "".join([
-        *(line for line in header if not line.startswith(images) or line[len(images) :].partition(":")[0] in data), *kept
-    ])  # fmt: skip
+    """The rows of one model of a baseline, and what its header says of the run's data. The target rule is the job's
+    own: a header has that of the first job alone."""
+    manifest = json.loads((run_folder / "manifest.json").read_text())
+    header = [f"# target: {manifest['config']['target']}\n"]
+    rows = []
+    for line in baseline.splitlines(keepends=True):
+        name = line[2:].partition(":")[0]
+        if line.startswith("# images of "):
+            header += [line] if name.removeprefix("images of ") in manifest["data"] else []
+        elif line.startswith("#"):
+            header += [line] if name != "target" else []
+        elif line.startswith((f"{model},", "model,")):
+            rows.append(line)
+    return "".join([*header, *rows])

@@ -28,8 +28,8 @@ TEST_FOLDERS = {"methods": "tests/methods", "metrics": "tests/metrics", "conf": 
 
 @dataclass(frozen=True)
 class Judgement:
-    """by: "gate" or "quick", the baseline; "tests"; "" where nobody saw it. rows: of the baseline that moved, of the first
-    model where any does. first: the first of them, or the first test that failed. seconds: of all that was run."""
+    """by: "gate" or "quick", the baseline; "tests"; "" where nobody saw it. rows: that moved, of the first model where
+    any does. first: the first of them, or the first test that failed. seconds: of all that was run."""
 
     by: str
     rows: int
@@ -47,6 +47,19 @@ def judged(mutant: Mutant, copy: Copy, kept: Path, runs: Sequence[GateRun] = RUN
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asdict(judgement)))
     return judgement
+
+
+def control(copy: Copy, kept: Path, runs: Sequence[GateRun] = RUNS) -> None:
+    """Raises RuntimeError where the gate doesn't hold without a bug: then no judgement would mean anything."""
+    file = kept / f"control-{digest()}"
+    if file.is_file():
+        return
+    for run in runs:
+        verdict = gated(copy.package, run)
+        if verdict.exit_code != 0:
+            raise RuntimeError(f"Without a bug {run.baseline} doesn't hold for {run.model}: {verdict.first}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
 
 
 def _judged(mutant: Mutant, copy: Copy, runs: Sequence[GateRun]) -> Judgement:

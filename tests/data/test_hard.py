@@ -39,7 +39,7 @@ def test_each_row_is_what_its_image_is_called(scenes: HardImages) -> None:
     bad = {entry.image_id[3:]: entry.status for entry in loaded if isinstance(entry, BadImage)}
     assert bad == {"no_class": "no_annotation", "truncated": "bad_image"}
     rows = {(batch.image_ids[0][3:], int(batch.targets[0])): batch for batch in loaded if isinstance(batch, Batch)}
-    boxes = {name: [len(of_row) for of_row in batch.boxes(batch.targets)][0] for name, batch in rows.items()}
+    boxes = {name: len(batch.boxes(batch.targets)[0]) for name, batch in rows.items()}
     assert {name for (name, _), count in boxes.items() if count == 0} == {
         *("another_label", "no_annotation", "cut_away", "one_colour"),
     }

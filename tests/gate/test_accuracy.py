@@ -14,7 +14,7 @@ from axiom_bench.gate.accuracy import NAME
 
 @pytest.fixture
 def mixed(records: pd.DataFrame) -> pd.DataFrame:
-    """Forty images: ten are predicted wrongly, one of them has a second row with the predicted class, one isn't known."""
+    """Forty images: ten are predicted wrongly, of which one also has a row of the predicted class; one isn't known."""
     number = records["image_id"].astype(int)
     predicted = records["predicted_class"].mask(number < 10, 2).mask(number == 39, -1)
     second = records[number == 0].assign(target_class=2, predicted_class=2)
