@@ -28,7 +28,8 @@ class HardImages(DataSet):
 
     def labels(self, index: int) -> tuple[int, ...]:
         stored = self._images[self.ids[index]]
-        return tuple(sorted({label for label, _ in stored.objects} | ({stored.label} - {None})))
+        own = () if stored.label is None else (stored.label,)
+        return tuple(sorted({*own, *(label for label, _ in stored.objects)}))
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         stored = self._images[self.ids[index]]

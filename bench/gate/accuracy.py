@@ -24,7 +24,8 @@ def rows(run: RunFolder) -> pd.DataFrame:
     explained = run.records.loc[run.records["image_id"] != WHOLE_SET, columns].drop_duplicates()
     target, predicted = explained["target_class"], explained["predicted_class"]
     known = explained.assign(correct=target == predicted)[(target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)]
-    images = known.groupby([*PLACE, "image_id"], observed=True)["correct"].any()
-    table = images.astype(float).groupby(PLACE, observed=True).agg(n="count", mean="mean", median="median")
-    table = table.reset_index().astype(dict.fromkeys(PLACE, str))
-    return table.assign(method=LAYER, metric=NAME, statuses="", tolerance="mean:0.005")
+    images = known.groupby([*PLACE, "image_id"], observed=True)["correct"].any().astype(float).reset_index()
+    table = images.groupby(PLACE, observed=True)["correct"].agg(n="count", mean="mean", median="median").reset_index()
+    return table.astype(dict.fromkeys(PLACE, str)).assign(
+        method=LAYER, metric=NAME, statuses="", tolerance="mean:0.005"
+    )
