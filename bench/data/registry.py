@@ -13,6 +13,7 @@ from axiom_bench.configs import entry_names
 from axiom_bench.data.base import DataSet, Seed, subset
 from axiom_bench.data.coco import Coco
 from axiom_bench.data.folder import Folder
+from axiom_bench.data.hard import HardImages
 from axiom_bench.data.imagenet_archives import imagenet
 from axiom_bench.data.imagenet_s import ImageNetS
 from axiom_bench.data.loading import TARGET_RULES
@@ -35,6 +36,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "coco": Coco,
     "folder": Folder,
     "mosaic": MosaicImages,
+    "hard": HardImages,
 }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.gate import by_image, history, run_time, text
+from axiom_bench.gate import accuracy, by_image, history, run_time, text
 from axiom_bench.gate.findings import KEY
 from axiom_bench.gate.limits import tolerance
 from axiom_bench.gate.text import COLUMNS, DIGITS
@@ -44,12 +44,14 @@ class Baseline:
     timed_on: str | None = None
 
     @classmethod
-    def of(cls, run: RunFolder, timed: str | None = None) -> Baseline:
-        """timed: how far run times may move, as "50%"; None leaves them out.
+    def of(cls, run: RunFolder, timed: str | None = None, with_accuracy: bool = True) -> Baseline:
+        """timed: how far run times may move, as "50%"; None leaves them out. with_accuracy: see gate/accuracy.py.
 
         Raises BenchError where the run has no records, or a metric without a tolerance.
         """
         rows = _rows(run)
+        if with_accuracy:
+            rows = pd.concat([rows, accuracy.rows(run)], ignore_index=True)
         if timed is not None:
             rows = pd.concat([rows, run_time.rows(run, timed)], ignore_index=True)
         for statistic in ("mean", "median"):
@@ -76,6 +78,11 @@ class Baseline:
             *((text.HISTORY, line) for line in self.history),
         ]
         files.write(file, text.render(header, self.rows).encode())
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether it has the network's accuracy: a file of an earlier version hasn't."""
+        return bool((self.rows["metric"] == accuracy.NAME).any())
 
     @property
     def timed(self) -> str | None:

@@ -69,7 +69,7 @@ def gate(run_folder: Path, baseline: Path, how: Comparison | None = None) -> Gat
 def _compared(run_folder: Path, baseline: Path, how: Comparison) -> GateResult:
     current, file = RunFolder.read(run_folder), find(baseline)
     expected = Baseline.read(file)
-    actual = Baseline.of(current, expected.timed)
+    actual = Baseline.of(current, expected.timed, expected.has_accuracy)
     _check_configurations(expected, actual, how.sampled)
     before, earlier, notes = _by_image(file, expected, how)
     better = {name: current.value(name).better for name in current.metrics}
@@ -125,7 +125,7 @@ def _by_image(
         return by_image.read(file, expected.by_image), None, ()
     try:
         earlier = RunFolder.read(Path(how.against))
-        _check_is_run_of(expected, Baseline.of(earlier), how.against)
+        _check_is_run_of(expected, Baseline.of(earlier, with_accuracy=expected.has_accuracy), how.against)
     except BenchError as error:
         if how.sampled:
             raise

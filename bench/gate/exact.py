@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.gate import run_time
+from axiom_bench.gate import accuracy, run_time
 from axiom_bench.gate.baseline import WHOLE_SET
 from axiom_bench.gate.findings import KEY, Finding, Row, verdict
 from axiom_bench.gate.limits import MACHINE_DIFFERENCE, tolerance
@@ -60,6 +60,8 @@ def by_key(table: pd.DataFrame) -> dict[Row, dict[str, Any]]:
 
 def direction(metric: str, better: Better) -> str:
     """ "lower", "higher" or "none", of a metric as it stands in a baseline."""
+    if metric == accuracy.NAME:
+        return "higher"
     return "lower" if run_time.is_run_time(metric) else better.get(metric.removesuffix(WHOLE_SET), "none")
 
 

@@ -36,6 +36,16 @@ def test_float64_has_a_smaller_tolerance():
     assert guarded_channels(exact).all()
 
 
+def test_the_tolerance_is_a_few_times_the_rounding():
+    """Sums of which float32 knows two digits are divided by; those that are its rounding alone aren't."""
+    ratios = torch.tensor([1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 3e-6, 3e-7], dtype=torch.float64)
+    channels = torch.stack([1 + ratios, -1 + ratios], 1)[None, :, None]  # |sum F| = ratio x sum |F|
+    assert guarded_channels(channels.float())[0].tolist() == [False] * 6 + [True]
+    assert not guarded_channels(channels).any()
+    weights = guarded_divide(2 * ratios.float()[None], channels.float()).flatten()
+    torch.testing.assert_close(weights, torch.tensor([1.0] * 6 + [0.0]), rtol=0.05, atol=0)
+
+
 def test_nan_is_propagated():
     assert guarded_divide(torch.tensor([[torch.nan]]), F[:, :1]).isnan().all()
     assert guarded_divide(torch.tensor([[1.0]]), torch.full((1, 1, 1, 2), torch.nan)).isnan().all()

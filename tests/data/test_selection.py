@@ -78,7 +78,8 @@ def test_check_labels_reads_all_objects(voc_root):
 
 def test_dataset_names_are_the_yaml_files():
     of_files = ["coco", "folder", "imagenet", "imagenet_s", "imagenet_v2", "voc"]
-    assert dataset_names() == sorted([*of_files, *MOSAICS, "planted", "scenes", "scenes_many", "scenes_marked"])
+    drawn = ["hard_patches", "hard_scenes", "planted", "scenes", "scenes_many", "scenes_marked"]
+    assert dataset_names() == sorted([*of_files, *MOSAICS, *drawn])
 
 
 @pytest.mark.parametrize("name", dataset_names())

@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
+from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import store as records
+from axiom_bench.report.statistics.summary import counts_of
 
 BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "quick.csv"
+HARD = BASELINE.with_name("gate.csv")
 FAULTS = {"one_percent_more": 1.01, "zeros": 0.0}
 SOURCE = """\
 from axiom_bench.methods.xgrad_cam import xgrad_cam
@@ -47,7 +51,32 @@ def test_the_default_run_holds(finished: Path, capsys: pytest.CaptureFixture[str
     code = gate(finished)
     output = capsys.readouterr().out
     assert code == 0, output
-    assert output.startswith("Holds: 274 rows")
+    assert output.startswith("Holds: 276 rows")
+
+
+def test_the_hard_rows_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten seconds of a processor: fourteen images and five, three networks; without a report."""
+    monkeypatch.chdir(tmp_path)
+    code, lines, folder = compute(["experiment=gate"])
+    assert code == 0, lines
+    assert gate(folder, HARD) == 0, capsys.readouterr().out
+
+
+def test_the_hard_rows_are_hard() -> None:
+    """What the default run has no rows of: without them the gate would see none of their faults."""
+    rows = Baseline.read(HARD).rows
+    counts = [counts_of(statuses) for statuses in rows["statuses"]]
+    assert {status for count in counts for status in count} >= {
+        *("bad_image", "no_annotation", "no_mask", "no_contributions", "not_applicable", "not_on_score_scale"),
+        *("zero_drops", "zero_map", "zero_score"),
+    }
+    assert sum("ok" in count and len(count) > 1 for count in counts) > 400
+    means = rows.set_index(["model", "metric"])["mean"]
+    assert means["planted_cancelling", "guarded_channels"].item() == 0.2  # one of five images
+    assert 0 < means["scenes_vgg", "network accuracy"].item() < 1
+    assert {"mask_iou", "max_box_acc (whole set)", "deletion_auc"} <= set(rows["metric"])
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -50,7 +50,7 @@ def compare(make_run: Any, before: pd.DataFrame, after: pd.DataFrame, **changes:
 def test_holds_on_itself(make_run: Any, records: pd.DataFrame) -> None:
     code, output = compare(make_run, records, records)
     assert code == 0
-    assert "18 rows" in output
+    assert "20 rows" in output  # 18, and the accuracy of two networks
 
 
 def test_order_of_records_does_not_matter(make_run: Any, records: pd.DataFrame) -> None:
@@ -213,7 +213,8 @@ def test_baseline_is_sorted_rounded_and_the_same_again(make_run: Any, records: p
     assert lines[0] == "model,layer,data,method,metric,n,mean,median,statuses,tolerance"
     assert lines[1:] == sorted(lines[1:])
     value = records.loc[of(records, "grad_cam", "drop") & (records["model"] == "one"), "value"]
-    assert lines[1] == (
+    assert lines[1] == "one,last,scenes,-,network accuracy,40,1,1,,mean:0.005"
+    assert lines[2] == (
         f"one,last,scenes,grad_cam,drop,39,{value.mean():.6g},{value.median():.6g},ok:39 zero_map:1,mean:1% median:1%"
     )
 

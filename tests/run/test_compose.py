@@ -44,7 +44,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
 
 
 def test_the_experiments_are_these():
-    names = "layers methods mosaic paper paper_two_classes planted quick real shortcut truth truth_planted voc"
+    names = "gate layers methods mosaic paper paper_two_classes planted quick real shortcut truth truth_planted voc"
     assert " ".join(EXPERIMENTS) == names
 
 

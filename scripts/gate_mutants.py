@@ -1,0 +1,122 @@
+"""Put bugs into a copy of the code, one at a time: does the gate see each, or a test?
+
+python scripts/gate_mutants.py                      # all of scripts/mutants, a Markdown table
+python scripts/gate_mutants.py --only guard         # those whose name has this text
+python scripts/gate_mutants.py --seconds 600        # begins no further one after that; the same command goes on
+python scripts/gate_mutants.py --clean              # no bug, 20 variations of the machine: does the gate hold?
+
+A mutant is run over the gate's hard rows (experiment=gate) and the default run, model by model up to the first where
+the gate sees it; where all hold the tests of the changed room run with -x. Judgements are kept in --folder as long as
+the code stays as it is. The exit code is 1 where nobody sees a bug, the gate misses one that it should see, or it
+raises a false alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from time import monotonic
+
+from mutants import MUTANTS
+from mutants.copies import ROOT, Copy
+from mutants.gating import prepare
+from mutants.judging import RUNS, Judgement, control, judged
+from mutants.mutant import Mutant
+
+FOLDER = ROOT / "build" / "gate_mutants"
+
+
+def judge_all(mutants: Iterable[Mutant], folder: Path, processes: int, seconds: float) -> dict[str, Judgement]:
+    """{name: judgement} of those that were begun in time, as many at once as processes."""
+    prepare()
+    copies: Queue[Copy] = Queue()
+    for number in range(processes):
+        copies.put(copy := Copy(folder / f"copy_{number}"))
+    control(copy, folder / "kept")
+    end = monotonic() + seconds
+
+    def judge(mutant: Mutant) -> Judgement | None:
+        if monotonic() > end:
+            return None
+        copy = copies.get()
+        try:
+            judgement = judged(mutant, copy, folder / "kept")
+        finally:
+            copies.put(copy)
+        print(f"{mutant.name}: {judgement.by or 'MISSED'}, {judgement.seconds:.0f} s", file=sys.stderr, flush=True)
+        return judgement
+
+    with ThreadPoolExecutor(processes) as pool:
+        listed = list(mutants)
+        answers = zip(listed, pool.map(judge, listed), strict=True)
+        return {mutant.name: judgement for mutant, judgement in answers if judgement is not None}
+
+
+def table(mutants: Sequence[Mutant], judgements: Mapping[str, Judgement]) -> str:
+    """Markdown: each mutant and who sees it."""
+    lines = ["| bug | what it does | seen by | rows of a model | the first |", "|:---|:---|:---|---:|:---|"]
+    for mutant in mutants:
+        if mutant.name in judgements:
+            judgement = judgements[mutant.name]
+            who = judgement.by or "**nobody**"
+            who += f"; {mutant.unseen}" if mutant.unseen and judgement.by == "tests" else ""
+            first = judgement.first[:160].replace("|", "\\|").replace("`", "'")
+            lines.append(f"| `{mutant.name}` | {mutant.why} | {who} | {judgement.rows or ''} | `{first}` |")
+    return "\n".join(lines)
+
+
+def failures(mutants: Iterable[Mutant], judgements: Mapping[str, Judgement]) -> Iterator[str]:
+    """A line for each mutant that nobody sees, or the gate misses for no reason that is given."""
+    for mutant in mutants:
+        judgement = judgements.get(mutant.name)
+        if judgement is not None and not judgement.by:
+            yield f"{mutant.name}: nobody sees it; write a test, or a hard row."
+        elif judgement is not None and judgement.by == "tests" and not mutant.unseen:
+            yield f"{mutant.name}: the gate misses it ({judgement.first} sees it); write a hard row, or say why."
+
+
+def clean(folder: Path, only: str) -> tuple[str, bool]:
+    """Markdown: what the gate says of each variation of the machine; whether it holds in all."""
+    from measure_gate_noise import VARIATIONS, run
+
+    from axiom_bench.gate import gate  # here, because children import this file, and the code from a copy
+
+    runs = dict.fromkeys(each.baseline for each in RUNS)
+    lines, all_hold = [f"| variation | {' | '.join(runs)} |", f"|:---|{':---|' * len(runs)}"], True
+    for variation in (entry for entry in VARIATIONS if only in entry.name):
+        results = [gate(run(variation, [f"experiment={name}"], folder / "clean" / name), Path(name)) for name in runs]
+        all_hold &= not any(result.exit_code for result in results)
+        said = [result.lines[0].replace("|", "\\|") if result.exit_code else "holds" for result in results]
+        lines.append(f"| {variation.name} | {' | '.join(said)} |")
+        print(f"{variation.name}: {said}", file=sys.stderr, flush=True)
+    return "\n".join(lines), all_hold
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table."""
+    parser = argparse.ArgumentParser(description="Does the gate see each of these bugs?")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of copies and of what was judged")
+    parser.add_argument("--only", default="", metavar="TEXT", help="mutants, or variations, whose name has this text")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further mutant after that")
+    parser.add_argument("--clean", action="store_true", help="no mutants: runs where only the machine varies")
+    options = parser.parse_args(argv)
+    folder = options.folder.absolute()
+    if options.clean:
+        text, holds = clean(folder, options.only)
+        print(text)
+        return 0 if holds else 1
+    chosen = [mutant for mutant in MUTANTS if options.only in mutant.name]
+    judgements = judge_all(chosen, folder, options.processes, options.seconds)
+    print(table(chosen, judgements))
+    wrong = list(failures(chosen, judgements))
+    print(f"\n{len(judgements)} of {len(chosen)} judged, {len(wrong)} to mend.", *wrong, sep="\n", file=sys.stderr)
+    return 1 if wrong or len(judgements) < len(chosen) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Bugs in data: decoding, resize, crop, normalisation, boxes and masks, the loader."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        "bgr",
+        "bench/data/preprocessing.py",
+        "tensor: Tensor = transforms().normalize(transforms().to_tensor(picture), self.mean, self.std)",
+        "tensor: Tensor = transforms().normalize(transforms().to_tensor(picture).flip(0), self.mean, self.std)",
+        "BGR for RGB",
+    ),
+    Mutant(
+        "std_left_out",
+        "bench/data/preprocessing.py",
+        "self.mean, self.std)\n        return tensor",
+        "self.mean, [1.0] * len(self.std))\n        return tensor",
+        "images aren't divided by the standard deviation",
+    ),
+    Mutant(
+        "resize_nearest",
+        "bench/data/preprocessing.py",
+        "mode = transforms().InterpolationMode(self.interpolation)",
+        'mode = transforms().InterpolationMode("nearest")',
+        "images are resized to the nearest pixel",
+    ),
+    Mutant(
+        "resize_swaps_sides",
+        "bench/data/preprocessing.py",
+        "return (self.resize, longer) if height <= width else (longer, self.resize)",
+        "return (self.resize, longer) if height > width else (longer, self.resize)",
+        "portraits become landscapes",
+    ),
+    Mutant(
+        "resize_rounds_up",
+        "bench/data/preprocessing.py",
+        "longer = int(self.resize * long / short)",
+        "longer = -int(-self.resize * long // short)",
+        "the longer side is rounded up, where torchvision truncates",
+    ),
+    Mutant(
+        "crop_at_the_corner",
+        "bench/data/preprocessing.py",
+        "return image if self.crop is None else transforms().center_crop(image, [self.crop])",
+        "return image if self.crop is None else image.crop((0, 0, self.crop, self.crop))",
+        "the crop begins at the corner, and boxes don't follow",
+    ),
+    Mutant(
+        "boxes_x_and_y",
+        "bench/data/preprocessing.py",
+        "boxes.append([xs[0], ys[0], xs[1], ys[1]])",
+        "boxes.append([ys[0], xs[0], ys[1], xs[1]])",
+        "x and y of boxes swapped",
+    ),
+    Mutant(
+        "boxes_uncropped",
+        "bench/data/preprocessing.py",
+        "xs = [min(max(x * width / wide - left, 0), seen_width)",
+        "xs = [min(max(x * width / wide, 0), seen_width)",
+        "boxes don't follow the crop along x",
+    ),
+    Mutant(
+        "mask_blended",
+        "bench/data/preprocessing.py",
+        "resize(resized[::-1], Image.Resampling.NEAREST)",
+        "resize(resized[::-1], Image.Resampling.BILINEAR)",
+        "classes of a mask are averaged",
+    ),
+    Mutant(
+        "mask_shifted",
+        "bench/data/preprocessing.py",
+        "transforms().center_crop(classes + 1, [self.crop]) - 1",
+        "transforms().center_crop(classes + 1, [self.crop]).roll(1, 1) - 1",
+        "masks lie a pixel to the right",
+    ),
+    Mutant(
+        "stored_pixel_swapped",
+        "bench/data/preprocessing.py",
+        "stored_pixel=(resized[1] / stored[1], resized[0] / stored[0])",
+        "stored_pixel=(resized[0] / stored[1], resized[1] / stored[0])",
+        "width and height of a stored pixel swapped",
+    ),
+    Mutant(
+        "exif_is_applied",
+        "bench/data/decoding.py",
+        "                return as_rgb(image)",
+        "                from PIL import ImageOps\n\n                return as_rgb(ImageOps.exif_transpose(image))",
+        "images are turned as EXIF says, boxes aren't",
+    ),
+    Mutant(
+        "sixteen_bits_are_clipped",
+        "bench/data/decoding.py",
+        'if image.mode.startswith("I"):',
+        'if image.mode.startswith("no"):',
+        "16-bit images are white",
+    ),
+    Mutant(
+        "transparency_on_black",
+        "bench/data/decoding.py",
+        'Image.new("RGBA", image.size, "white")',
+        'Image.new("RGBA", image.size, "black")',
+        "transparent images are laid over black",
+    ),
+    Mutant(
+        "boxes_of_every_class",
+        "bench/data/batch.py",
+        "return self.boxes[self.labels == target]",
+        "return self.boxes[self.labels >= 0]",
+        "boxes of other classes count",
+    ),
+    Mutant(
+        "masks_of_every_class",
+        "bench/data/batch.py",
+        "annotation.mask is not None else empty) == target",
+        "annotation.mask is not None else empty) >= 0",
+        "masks of other classes count",
+    ),
+    Mutant(
+        "each_label_is_one_label",
+        "bench/data/loading.py",
+        'targets = tuple(labels) if rule == "label" else tuple(sorted({*labels, *present}))',
+        "targets = tuple(labels) or tuple(present)",
+        "each_label explains the label alone",
+    ),
+    Mutant(
+        "bad_images_are_dropped",
+        "bench/data/loading.py",
+        "                yield prepared\n                continue",
+        "                continue",
+        "a bad image has no row",
+    ),
+    Mutant(
+        "last_batch_lost",
+        "bench/data/loading.py",
+        "    if rows:\n        yield _batch(rows)\n",
+        "    if len(rows) == batch_size:\n        yield _batch(rows)\n",
+        "the images of a short last batch are lost",
+    ),
+    Mutant(
+        "images_against_labels",
+        "bench/data/loading.py",
+        "        torch.stack(images),\n",
+        "        torch.stack(images[::-1]),\n",
+        "the images of a batch stand against other labels",
+    ),
+)
