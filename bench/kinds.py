@@ -162,7 +162,7 @@ def _is_finite(value: object) -> bool:
 def _refined(kind: Kind | None, refinements: Sequence[Any]) -> Kind | None:
     refinement = next((each for each in refinements if isinstance(each, Kind)), None)
     if kind is None or refinement is None:
-        return kind
+        return kind or refinement
     fits = kind.fits  # first: the refinement may rely on it
     return Kind(lambda value: fits(value) and refinement.fits(value), refinement.expected, refinement.plural)
 

@@ -15,14 +15,16 @@ import yaml
 
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import Name, check, check_group, worded
+from axiom_bench.kinds import Kind, check, check_group, worded
 
 FORMATS = ("png", "pdf", "svg")  # of figures
 WIDTHS = ("auto", "column", "page")  # of LaTeX tables
-Metrics = Annotated[tuple[Name, ...], worded("a list of metrics, as [zeta,epsilon]")]
-Methods = Annotated[tuple[Name, ...], worded("a list of methods, as [grad_cam,cam]")]
-Method = Annotated[Name, worded("a method of the run")]
-Formats = Annotated[tuple[Name, ...], worded("a list of formats, as [png,pdf,svg]")]
+# Any text, since a run folder may come from a stranger or an earlier version: it is escaped where it is shown.
+Word = Annotated[Any, Kind(lambda value: isinstance(value, str), "a text", "texts")]
+Metrics = Annotated[tuple[Word, ...], worded("a list of metrics, as [zeta,epsilon]")]
+Methods = Annotated[tuple[Word, ...], worded("a list of methods, as [grad_cam,cam]")]
+Method = Annotated[Any, Kind(lambda value: isinstance(value, str), "a method of the run")]
+Formats = Annotated[tuple[Word, ...], worded("a list of formats, as [png,pdf,svg]")]
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Figures:
     grid: Methods | None
     perturbed: Method | None
     pair: Methods
-    class_seen: Name | None
-    numbers: Mapping[str, Name]
+    class_seen: Word | None
+    numbers: Mapping[str, Word]
     formats: Formats
     columns: bool
 
@@ -69,7 +71,7 @@ class Figures:
 class Latex:
     """width: of the LaTeX tables, one of WIDTHS; auto: of a column where a table fits into it, else of a page."""
 
-    width: Name
+    width: Word
 
     def __post_init__(self) -> None:
         if self.width not in WIDTHS:

@@ -30,7 +30,7 @@ NAMES = (
     "device.head_precision", "pictures.perturbation", "report.latex.width", "metric.zeta.title",
     "metric.zeta.undefined",
     "metric.zeta.better", "metric.zeta.of", "metric.zeta.tolerance", "metric.zeta._target_", "metric.zeta.aggregate",
-    "method.cam._target_", "method.cam.title", "method.cam.library", "report.figures.perturbed", "report.compare",
+    "method.cam._target_", "method.cam.title", "method.cam.library", "report.figures.perturbed",
 )  # fmt: skip
 COUNTS = (
     "shard_size", "data.batch_size", "data.workers", "data.seed", "data.size", "runtime.repeats", "runtime.batch_size",
@@ -135,7 +135,7 @@ def test_a_value_of_the_wrong_kind_is_one_sentence(check: Check, keys: tuple[str
         ("report.figures.class_seen", "nonsense", "no metric for report.figures.class_seen 'nonsense'"),
         ("report.figures.floor", ["a", "b"], "no metric for report.figures.floor 'a'"),
         ("report.figures.numbers", {"zetta": "Fig 1"}, "no setting 'report.figures.numbers.zetta'"),
-        ("report.figures.numbers", {"zeta": 5}, "report.figures.numbers must be a mapping to names"),
+        ("report.figures.numbers", {"zeta": 5}, "report.figures.numbers must be a mapping to texts"),
         ("report.figures.plane", ["zeta", None], "report.figures.plane must be a list of metrics"),
         ("metric.zeta.better", "sideways", "metric.zeta.better must be 'lower' or 'higher' or 'none'"),
         ("metric.zeta.of", "nonsense", "metric.zeta.of must be 'method' or 'layer'"),
