@@ -16,7 +16,7 @@ from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.extras import Extras
 from axiom_bench.data.preprocessing import Preprocessing, transforms
-from axiom_bench.data.workers import Readable, chunks
+from axiom_bench.data.workers import DEADLY, Readable, chunks
 from axiom_bench.errors import BenchError, unknown
 
 TARGET_RULES = ("label", "predicted", "each_label")
@@ -162,7 +162,7 @@ def _batches(loaded: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_si
             if isinstance(prepared, BenchError):
                 raise prepared
             if isinstance(prepared, BadImage):
-                if prepared.status == BAD_IMAGE:
+                if prepared.status == BAD_IMAGE and not prepared.message.startswith(DEADLY):  # which is told there
                     bad_images.warning("%s", prepared)
                 yield prepared
                 continue

@@ -20,6 +20,7 @@ from axiom_bench.errors import BenchError
 CHUNK = 16  # images that travel together from a worker: shared memory holds a few chunks for each worker
 MAX_DEATHS = 3  # in a row, of processes that read no image that kills another
 SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
+DEADLY = "ends the process that reads it"  # begins the message of such a bad image
 log = logging.getLogger("axiom_bench.machine")
 
 
@@ -83,7 +84,7 @@ def _is_deadly(images: Readable, place: int, pack: Callable[[Any], Any]) -> bool
     try:
         list(_read(images, [place], 1, pack))
     except WorkerDied as death:
-        images.deadly[place] = f"ends the process that reads it: {death.reason}"
+        images.deadly[place] = f"{DEADLY}: {death.reason}"
         log.warning("bad image %s: the process that read it %s, as did another", images.name(place), death.end)
         return True
     return False
