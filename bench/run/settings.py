@@ -72,6 +72,7 @@ def check(config: Mapping[str, Any]) -> None:
     device.check(config["device"])
     ModelSpec.of(config["model"])
     registry.check_loading(config["data"])
+    registry.check_settings(config["data"])
 
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:

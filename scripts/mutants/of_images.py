@@ -85,15 +85,15 @@ MUTANTS = (
     Mutant(
         "exif_is_applied",
         "bench/data/decoding.py",
-        "                return as_rgb(image)",
-        "                from PIL import ImageOps\n\n                return as_rgb(ImageOps.exif_transpose(image))",
+        "        return as_rgb(image)\n",
+        "        from PIL import ImageOps\n\n        return as_rgb(ImageOps.exif_transpose(image))\n",
         "images are turned as EXIF says, boxes aren't",
     ),
     Mutant(
         "sixteen_bits_are_clipped",
         "bench/data/decoding.py",
-        'if image.mode.startswith("I"):',
-        'if image.mode.startswith("no"):',
+        'image.mode == "F" or image.mode.startswith("I"):',
+        'image.mode == "F" or image.mode.startswith("no"):',
         "16-bit images are white",
     ),
     Mutant(

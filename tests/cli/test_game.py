@@ -155,11 +155,11 @@ def test_code_that_a_run_names_is_not_run(
     (tmp_path / "evil.py").write_text(EVIL)
     folder = shutil.copytree(run, tmp_path / "run")
     shutil.copy(tmp_path / "evil.py", folder)
-    content = json.loads((folder / "manifest.json").read_text())
+    content = sealed.read(folder / "manifest.json")
     for config in (content["config"], *(job["config"] for job in content["jobs"])):
         for group, entries in json.loads(json.dumps(CODE[name]).replace("FOLDER", str(folder))).items():
             config[group] |= entries
-    (folder / "manifest.json").write_text(json.dumps(content))
+    sealed.write(folder / "manifest.json", content)
     monkeypatch.chdir(tmp_path)
     assert main(["game", str(folder)]) == 2
     assert "names code, which would run with your rights" in capsys.readouterr().err

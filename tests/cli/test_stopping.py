@@ -53,11 +53,18 @@ hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
+def _handled() -> None:
+    for name in EXIT_CODES:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
 @contextmanager
 def begun(body: str, **options: object) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """A command that runs `body`, once it has printed that it has begun, and the words that it printed then."""
     text = COMMAND.format(body="\n".join(f"    {line}" for line in body.strip().splitlines()))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    if not options:
+        options = {"preexec_fn": _handled}  # a background job of a shell, as these tests may be, ignores SIGINT
     with subprocess.Popen([sys.executable, "-c", text], **pipes, **options) as process:
         try:
             yield process, process.stdout.readline().split()

@@ -87,7 +87,8 @@ def test_a_fault_in_a_method_moves(
     monkeypatch.chdir(tmp_path)
     (tmp_path / f"{name}.py").write_text(SOURCE.format(factor=FAULTS[name]))
     before = set(copy.glob("records/*"))
-    assert main([f"method.xgrad_cam._target_={name}.faulty", "runtime.repeats=0", "pictures.rows=0"]) == 0
+    code, _, _ = compute([f"method.xgrad_cam._target_={name}.faulty", "runtime.repeats=0", "pictures.rows=0"])
+    assert code == 0
     assert len(set(copy.glob("records/*")) - before) == 2  # one method's, of two models
     capsys.readouterr()
     assert gate(copy) == 1

@@ -138,7 +138,7 @@ def test_json_has_every_finding_and_is_strict(runs: tuple[Path, Path], make_run:
     result = gate(make_run(after, metrics=METRICS), baseline)
     content = json.loads(json_text(result), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert {key: content[key] for key in ("format", "exit_code", "verdict", "rows_compared")} == {
-        "format": 1, "exit_code": 1, "verdict": "moved", "rows_compared": 18,
+        "format": 1, "exit_code": 1, "verdict": "moved", "rows_compared": 20,
     }  # fmt: skip
     assert [entry["sentence"] for entry in content["findings"]] == [finding.line for finding in result.findings]
     (mean,) = [entry for entry in content["findings"] if entry["what"] == "mean" and entry["model"] == "one"]
@@ -168,7 +168,7 @@ def check_junit(result: GateResult) -> ElementTree.Element:
 def test_junit_has_a_test_for_each_row(runs: tuple[Path, Path], make_run: Any, records: pd.DataFrame) -> None:
     baseline, run = runs
     root = check_junit(gate(run, baseline))
-    assert len(root.findall("testsuite/testcase")) == 18
+    assert len(root.findall("testsuite/testcase")) == 20
     failed = [case for case in root.findall("testsuite/testcase") if case.find("failure") is not None]
     assert sorted({case.attrib["name"] for case in failed}) == ["drop", "error", "iou"]
     assert not check_junit(gate(make_run(records, metrics=METRICS), baseline)).findall("testsuite/testcase/failure")

@@ -188,7 +188,7 @@ def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"weights": "???"}, r"weights must be given; set model\.weights"),
         ({"weights": "${absent}"}, "settings can't be read"),
         ({"source": None}, r"no source; set model\.source"),
-        ({"crop": "large"}, "crop must be a side in pixels, 1 to 10000, not 'large'"),
+        ({"crop": "large"}, "crop must be a side in pixels, 1 to 10000 or null, not 'large'"),
         ({"resize": [1, 2, 3]}, "resize must be pixels"),
         ({"mean": [0.5, 0.5]}, "mean must be three numbers, .* or one for a network of grey images"),
         ({"mean": [0.5]}, "1 means and 3 standard deviations; give three of each .* or ab.evaluate"),

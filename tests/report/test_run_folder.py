@@ -105,9 +105,14 @@ def test_the_defaults_are_those_of_the_configuration() -> None:
 
 
 def test_names_that_nothing_has_are_refused_with_their_neighbours() -> None:
-    values = {*Options.of({}).headline, *Options.of({}).columns, "zeta", "epsilon"}
+    options = Options.of({})
+    values = {
+        *options.headline,
+        *options.columns,
+        *(name for names in options.figures.values.values() for name in names),
+    }
     methods = {"xgrad_cam", "guided_xgrad_cam"}
-    check_names(Options.of({}), methods, values)
+    check_names(options, methods, values)
     for report, message in (
         ({"headline": ["zetta"]}, "no metric for report.headline 'zetta'; did you mean 'zeta'"),
         ({"columns": ["zetta"]}, "no metric for report.columns 'zetta'"),

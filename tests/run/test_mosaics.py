@@ -152,8 +152,8 @@ def test_sentences_of_a_job(run: Run, overrides: tuple[str, ...], sentence: str)
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (("data.grid=1",), r"data\.grid must be cells along a side, 2 or more"),
-        (("data.confidence=1.5",), r"data\.confidence must be a probability, 0 to 1, or null"),
+        (("data.grid=1",), r"data\.grid must be cells along a side, 2 to 100"),
+        (("data.confidence=1.5",), r"data\.confidence must be a probability, 0 to 1 or null"),
         (("data.of.size=many",), r"data\.of\.size must be a number of images"),
         (("data.of=imagnet",), "did you mean 'imagenet'"),
         (("data.of=imagenet_v2",), r"data\.of\.root has no default; set data\.of\.root=VALUE"),

@@ -63,7 +63,7 @@ def test_what_makes_maps_is_in_the_name_of_the_records(job, overrides, tmp_path:
     ("reshape", "sentence"),
     [
         ("token", "There is no reshape 'token'; did you mean 'tokens'"),
-        ("[6]", r"model.reshape must be tokens, \[rows, columns\] or a class, not \[6\]"),
+        ("[6]", r"model.reshape must be tokens, \[rows, columns\] or a class or null, not \[6\]"),
         (
             "nowhere:Mine",
             r"model.reshape='nowhere:Mine' can't be imported .*; give module:class or path/to/file.py:class",

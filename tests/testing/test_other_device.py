@@ -74,8 +74,8 @@ def test_memory_used_again_is_of_no_device(device):
     assert not any(device.holds(torch.zeros(1000)) for _ in range(100))
 
 
-def test_nothing_is_refused_outside(maps):
-    inside = OtherDevice()
-    with inside:
-        inside.put(maps)
+def test_nothing_is_refused_outside():
+    maps = torch.zeros(3, 4)
+    with OtherDevice() as device:
+        device.put(maps)
     assert (maps + torch.ones(3, 4)).shape == maps.shape

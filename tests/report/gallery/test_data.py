@@ -14,6 +14,7 @@ import pytest
 
 from axiom_bench import report
 from axiom_bench.errors import BenchError
+from axiom_bench.records import sealed
 from axiom_bench.report import stamp
 from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.gallery.colour_maps import STEPS, colour_maps
@@ -135,8 +136,7 @@ def test_pictures_of_many_images_lie_beside_a_page(gallery_run: Any, monkeypatch
     written = set(json.loads((folder / stamp.FILE).read_text())["outputs"])
     assert {"report/index.html", *(f"report/pictures/{name}" for name in pictures)} <= written
     monkeypatch.setattr(gallery, "MAX_INLINE", 100)
-    of_other_inputs = {**json.loads((folder / stamp.FILE).read_text()), "inputs": ""}
-    (folder / stamp.FILE).write_text(json.dumps(of_other_inputs))
+    sealed.write(folder / stamp.FILE, {**sealed.read(folder / stamp.FILE), "inputs": ""})
     report.write(folder)
     assert not (folder / "report/index.html").exists()
     assert list((folder / "report/pictures").iterdir()) == []
