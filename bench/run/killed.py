@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from uuid import uuid4
 
 from axiom_bench.cutting.halving import Limits
 from axiom_bench.kinds import whole
+from axiom_bench.records import processes
 
 FILES = ".at_work.*.json"
 BOOT, COUNTS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/vmstat")
@@ -53,8 +53,10 @@ class Work:
 
     def is_over(self) -> bool:
         """Whether its process has been on this machine, and is gone."""
-        here = self.host == platform.node()
-        return here and (self.boot != _text(BOOT) or self.since != _since(self.process) or _is_gone(self.process))
+        if self.host != processes.host():
+            return False
+        began_again = self.boot != _text(BOOT) or self.since != _since(self.process)
+        return began_again or not processes.is_alive(self.process)
 
     def was_for_memory(self) -> bool:
         """Whether the process may have been killed for its memory."""
@@ -77,7 +79,7 @@ def at_work(job: str, rows: int, limits: Limits, folder: Path) -> Iterator[Calla
     _remove(set(left) - set(for_memory))
     path = folder / FILES.replace("*", uuid4().hex[:8])
     process = os.getpid()
-    own = Work(job, platform.node(), process, _since(process), _text(BOOT), _kills(), rows, limits.memory)
+    own = Work(job, processes.host(), process, _since(process), _text(BOOT), _kills(), rows, limits.memory)
     uncounted = {work.shard for work in left.values() if work.kills is None or work.boot != own.boot}
 
     def tell(shard: str) -> None:
@@ -116,19 +118,6 @@ def _remove(paths: set[Path]) -> None:
     for path in paths:
         with suppress(OSError):  # the folder may be gone, or read-only by now
             path.unlink(missing_ok=True)
-
-
-def _is_gone(process: int) -> bool:
-    """Whether no process has this number; False where the system can't be asked."""
-    if os.name != "posix":  # where signal 0 isn't a question
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:  # somebody else's
-        return False
-    return False
 
 
 def _since(process: int) -> str:
