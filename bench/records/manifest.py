@@ -25,6 +25,7 @@ _JOB = {
     **{"job": TEXT, "config": Each(ANY), "images": NUMBER, "left_out": [TEXT], "records": [TEXT]},
     "values": Each(Each(TEXT)),
 }
+MAX_PATH = 1000  # characters of a file's name in the folder
 SHAPE = {  # what readers rely on; further entries may be anything
     **_RUN,
     **{kind: [TEXT] for kind in FILES},
@@ -85,6 +86,8 @@ def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _is_inside(name: str) -> bool:
+    if len(name) > MAX_PATH:
+        return False
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 

@@ -163,3 +163,8 @@ def test_a_wrapper_of_a_wrapper_is_resolved_too():
     )
     assert outer.inner is methods.get("smoothed_xgrad_cam")
     assert outer.inner.inner is methods.get("xgrad_cam")
+
+
+def test_a_name_that_is_too_long_for_a_file_is_unknown():
+    with pytest.raises(BenchError, match=r"There is no method 'aaa"):
+        plugins.load("method", "a" * 100_000)

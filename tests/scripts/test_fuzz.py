@@ -13,6 +13,7 @@ from fuzzing.running import cases, run_case
 from axiom_bench.errors import BenchError
 
 CASES, SEED = 500, 20_000  # another seed than the script's own
+ONCE_FOUND = [("manifests", 0, 100), ("settings", 0, 2290)]  # (kind, seed, case): paths and names too long for a file
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -21,6 +22,12 @@ def test_damaged_input_is_read_or_refused(kind: str) -> None:
     findings = [f"{case.kind} {case.index}: {case.made}\n{case.text}" for case in outcomes if case.what == "finding"]
     assert not findings, "\n\n".join(findings)
     assert {case.what for case in outcomes} <= {"read", "refused"}
+
+
+@pytest.mark.parametrize(("kind", "seed", "index"), ONCE_FOUND)
+def test_what_was_found_once_is_refused(kind: str, seed: int, index: int) -> None:
+    outcome = run_case(kind, KINDS[kind], seed, index)
+    assert outcome.what == "refused", outcome.text
 
 
 def test_the_number_of_cases() -> None:
