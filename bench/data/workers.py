@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -24,7 +25,7 @@ DEADLY = "ends the process that reads it"  # begins the message of such a bad im
 log = logging.getLogger("axiom_bench.machine")
 
 
-class Readable(Dataset[Any]):
+class Readable(Dataset[Any], ABC):
     """Images by their place, picklable, so that workers may be forked or spawned.
 
     deadly: the places that kill a process, with why; they are not read.
@@ -32,12 +33,12 @@ class Readable(Dataset[Any]):
 
     deadly: dict[int, str]
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
     def name(self, place: int) -> str:
         """The image's id."""
-        raise NotImplementedError
 
 
 class WorkerDied(Exception):

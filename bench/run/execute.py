@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.records import claims, running
 from axiom_bench.run import (
@@ -63,19 +64,11 @@ def _run(config: dict[str, Any]) -> Outcome:
     freed_memory.keep()
     cut_model = compute.cut_of(job)
     with notes.collected() as warned, claims.running(folder):
-        job = replace(job, hashes=image_hashes.read(folder))
-        made = mosaics.made(job, cut_model, folder)
-        if made is not None:
-            job, cut_model = made.job, made.cut_model
-        chosen, choice = job, made.choice if made is not None else None
-        if config["data"].get("only_correct"):
-            job, left_out = correct.only_correct(job, cut_model, folder)
-        else:
-            left_out = ()
-        job = compute.decided(job, cut_model)
+        chosen = _chosen(config, replace(job, hashes=image_hashes.read(folder)), cut_model, folder)
+        job, cut_model = chosen.job, chosen.cut_model
         facts = Facts(job)
         image_hashes.keep(job, folder)
-        begun = _begun(config, job, chosen, left_out, facts, choice)
+        begun = _begun(config, chosen, facts)
         shards = {facts.shard(shard): len(shard) for shard in job.shards}
         running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
         stages.end("loading")
@@ -88,7 +81,6 @@ def _run(config: dict[str, Any]) -> Outcome:
         pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
         of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
         stages.end("pictures")
-    lines = () if choice is None else (choice.line(),)
     ended = replace(
         begun,
         stored=records.as_dict(),
@@ -102,26 +94,48 @@ def _run(config: dict[str, Any]) -> Outcome:
         shards=len(job.shards),
         shards_computed=computed,
         seconds=stages.seconds,
-        notes=(*job.notes, *lines, *warned.lines(), *correct.note(left_out, len(chosen.indices))),
+        notes=(*job.notes, *chosen.lines(), *warned.lines()),
     )
     running.announce(folder, job.name, manifest.of_job(ended))
     return ended
 
 
-def _begun(
-    config: dict[str, Any],
-    job: Job,
-    chosen: Job,
-    left_out: tuple[str, ...],
-    facts: Facts,
-    choice: mosaics.Choice | None,
-) -> Outcome:
-    """What is known of a job before a value is computed. chosen: the job with all images, also those left out.
-    choice: of the images of mosaics."""
+@dataclass(frozen=True)
+class _Chosen:
+    """A job on the images to explain. indices: also of those that data.only_correct leaves out; left_out: their ids.
+    made_of: which images mosaics were made of."""
+
+    job: Job
+    cut_model: CutModel
+    indices: tuple[int, ...]
+    left_out: tuple[str, ...]
+    made_of: mosaics.Choice | None
+
+    def lines(self) -> tuple[str, ...]:
+        """For the user."""
+        made_of = () if self.made_of is None else (self.made_of.line(),)
+        return (*made_of, *correct.note(self.left_out, len(self.indices)))
+
+
+def _chosen(config: dict[str, Any], job: Job, cut_model: CutModel, folder: Path) -> _Chosen:
+    made = mosaics.made(job, cut_model, folder)
+    if made is not None:
+        job, cut_model = made.job, made.cut_model
+    indices = job.indices
+    left_out: tuple[str, ...] = ()
+    if config["data"].get("only_correct"):
+        job, left_out = correct.only_correct(job, cut_model, folder)
+    made_of = None if made is None else made.choice
+    return _Chosen(compute.decided(job, cut_model), cut_model, indices, left_out, made_of)
+
+
+def _begun(config: dict[str, Any], chosen: _Chosen, facts: Facts) -> Outcome:
+    """What is known of a job before a value is computed."""
+    job, kept = chosen.job, len(chosen.job.indices)
     others = correct.OTHERS if config["data"].get("only_correct") else None
-    known = manifest.facts(replace(job, indices=chosen.indices), len(job.indices), others, choice)
+    known = manifest.facts(replace(job, indices=chosen.indices), kept, others, chosen.made_of)
     stored_values = {"records": [], "values": facts.values}
-    return Outcome(job.name, config, known, stored_values, images=len(job.indices), left_out=left_out)
+    return Outcome(job.name, config, known, stored_values, images=kept, left_out=chosen.left_out)
 
 
 def run_folder(config: dict[str, Any]) -> Path:

@@ -109,12 +109,11 @@ def arrays(job: Job, cut_model: CutModel, metric: Plugin, batch: Batch) -> dict[
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays of all rows, from those of some rows each; where no method applies, those of methods have no rows."""
-    return {
-        name: np.concatenate([part[name] for part in parts], ROW_AXIS[name])
-        if name in ROW_AXIS and first.ndim > ROW_AXIS[name]
-        else first
-        for name, first in parts[0].items()
-    }
+    joined = dict(parts[0])
+    for name, axis in ROW_AXIS.items():
+        if joined[name].ndim > axis:
+            joined[name] = np.concatenate([part[name] for part in parts], axis)
+    return joined
 
 
 def explanation_of(job: Job, method: Plugin, trace: Trace, batch: Batch) -> Explanation | None:

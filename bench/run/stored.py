@@ -78,9 +78,8 @@ def _compute(job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Pat
         for key in claimed_keys:
             tell(key)
             task = by_key[key]
-            still_missing = holdings.read(folder, {key}).missing(
-                key, task.wanted
-            )  # another process may have been faster
+            # Another process may have been faster.
+            still_missing = holdings.read(folder, {key}).missing(key, task.wanted)
             if still_missing:
                 compute.compute(job, cut_model, task, still_missing, folder)
                 computed += 1
