@@ -1,4 +1,4 @@
-"""Published networks on 400 photographs: their accuracy is known, so weights, classes and preprocessing are right."""
+"""Published networks on 100 photographs: their accuracy is known, so weights, classes and preprocessing are right."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from axiom_bench.models.registry import model_config
 
 pytestmark = pytest.mark.real
 STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-ACCURACY = {"squeezenet1_1": 0.655, "resnet18": 0.7125, "resnet50": 0.735, "mobilenet_v2": 0.750}
+# Of every fourth; on all 400 photographs 0.655, 0.7125, 0.735 and 0.75.
+ACCURACY = {"squeezenet1_1": 0.59, "resnet18": 0.67, "resnet50": 0.67, "mobilenet_v2": 0.72}
 
 
 @pytest.fixture(scope="module")
 def photographs(real_root: Path) -> list[Batch]:
     """Decoded once for all networks, whose weights all expect the same."""
     dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
-    items = list(batches(dataset, range(len(dataset)), STANDARD, "label", batch_size=32))
-    assert sum(len(batch) for batch in items) == 400
+    every_fourth = range(0, len(dataset), 4)
+    items = list(batches(dataset, every_fourth, STANDARD, "label", batch_size=32))
+    assert sum(len(batch) for batch in items) == 100
     return items
 
 
 @pytest.mark.parametrize("name", ACCURACY)
 def test_top_1_accuracy(real_root: Path, photographs: list[Batch], name: str) -> None:
-    """To 0.01, four images: kernels of another machine may turn a close call."""
+    """To 0.01, one image: kernels of another machine may turn a close call."""
     model = load_model({**model_config(name), "weights_folder": str(real_root / "weights")})
     assert model.preprocessing == STANDARD
     with torch.inference_mode():
         hits = [int((model.module(batch.images).argmax(1) == batch.targets).sum()) for batch in photographs]
-    assert sum(hits) / 400 == pytest.approx(ACCURACY[name], abs=0.01)
+    assert sum(hits) / 100 == pytest.approx(ACCURACY[name], abs=0.01)
