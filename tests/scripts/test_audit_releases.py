@@ -188,6 +188,15 @@ def test_a_process_that_dies_is_its_release_s_failure(tmp_path: Path, monkeypatc
     assert "all: `MemoryError: all of it`" in page.page(stored(tmp_path))
 
 
+def test_an_error_of_our_own_code_is_no_release_s_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Release("torchcam", "0.1", tmp_path / "torchcam/0.1", tmp_path)
+    done = CompletedProcess([], 1, "", "ImportError: cannot import name 'a' from 'axiom_bench.kinds'\n")
+    monkeypatch.setattr(command.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(SystemExit, match=r"torchcam 0\.1 isn't measured: ImportError"):
+        command.measure(made, 0)
+    assert not made.result.exists()
+
+
 def test_another_folder_s_library_is_never_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setitem(sys.modules, "torchcam", ModuleType("torchcam"))

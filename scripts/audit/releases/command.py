@@ -66,7 +66,10 @@ def _from_pip(libraries: Sequence[str], folder: Path) -> Iterator[Release]:
 
 
 def measure(release: Release, photographs: int) -> None:
-    """Run `measure` on it in a process of its own; where that dies, what it said last is the release's failure."""
+    """Run `measure` on it in a process of its own; where that dies, what it said last is the release's failure.
+
+    Raises SystemExit for an error of our own code, which says nothing about the release.
+    """
     release.write()
     command = [sys.executable, "-m", "scripts.audit.releases.measure"]
     settings = [release.folder, release.library, release.version, release.installed, photographs]
@@ -77,6 +80,8 @@ def measure(release: Release, photographs: int) -> None:
         failure = _last_line(done.stderr) or f"exit status {done.returncode}" if done.returncode else ""
     except subprocess.TimeoutExpired:
         failure = f"not done after {SECONDS} seconds"
+    if "axiom_bench" in failure:
+        raise SystemExit(f"{release.library} {release.version} isn't measured: {failure}")
     if failure:
         write_json(release.result, {"failure": failure, "failures": {}, "earlier": [], "versions": {}, "cases": {}})
     print(f"{release.library} {release.version}: {failure or 'measured'}", flush=True)
