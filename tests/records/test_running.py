@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims, holdings, reading, running, store
+from axiom_bench.records import claims, files, holdings, reading, running, store
 
 JOB = "net at last on scenes"
 SHARDS = {"a" * 32: 4, "b" * 32: 4, "c" * 32: 2}
@@ -46,6 +46,21 @@ def write(folder: Path, shard: str, metrics: tuple[str, ...] = ("drop", "error")
     values = {"grad_cam": {metric: f"key of {metric}" for metric in metrics}}
     notes = {"names": {metric: [metric] for metric in metrics}, "curves": {}, "axes": {}}
     return holdings.write(folder, shard, values, rows, pd.DataFrame(), notes).name
+
+
+def test_another_command_that_ends_meanwhile_stops_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `end` comes between two steps of writing."""
+    sync, ended = files._sync_folder, []
+
+    def ends_first(folder: Path) -> None:
+        if not ended:
+            ended.append(running.end(tmp_path))
+        sync(folder)
+
+    monkeypatch.setattr(files, "_sync_folder", ends_first)
+    running.begin(tmp_path, COMMAND)
+    assert ended
+    assert running.command(tmp_path) == COMMAND
 
 
 def test_complete_shards_count_and_others_are_waited_for(tmp_path: Path) -> None:
