@@ -82,7 +82,7 @@ def test_the_command_runs(python: Python, tmp_path: Path):
     """As the console script does: the default experiment, small, with processes that load the data."""
     script = "import sys\nfrom axiom_bench.cli.main import main\ncode = main(sys.argv[1:])\n" + CHECK + "sys.exit(code)"
     (tmp_path / "command.py").write_text(script)
-    out = python("command.py", *TINY).stdout
+    out = python("command.py", *TINY, *METRICS_AND_METHODS).stdout
     assert "report: results/quick/default/report.html" in out
 
 

@@ -49,10 +49,10 @@ def test_the_experiments_are_these():
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.experiment}-{run.run}")
-def test_the_runs_of_which_metric_compose(jobs: Jobs, run: Any):
-    for config in jobs(*run.arguments, "real_root=/somewhere"):
-        assert run.folder == Path("results", config["experiment"], config["run"])
-        assert any(name.startswith(("truth", "noise")) for name in config["method"]) == run.is_truth
+def test_the_runs_of_which_metric_compose(run: Any):
+    config = sweeps.configuration([*run.arguments, "real_root=/somewhere"])
+    assert run.folder == Path("results", config["experiment"], config["run"])
+    assert any(name.startswith(("truth", "noise")) for name in config["method"]) == run.is_truth
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
