@@ -65,7 +65,8 @@ def table(mutants: Sequence[Mutant], judgements: Mapping[str, Judgement]) -> str
             who = judgement.by or "**nobody**"
             who += f"; {mutant.unseen}" if mutant.unseen and judgement.by == "tests" else ""
             first = judgement.first[:160].replace("|", "\\|").replace("`", "'")
-            lines.append(f"| `{mutant.name}` | {mutant.why} | {who} | {judgement.rows or ''} | `{first}` |")
+            why = mutant.why.replace("|", "\\|")
+            lines.append(f"| `{mutant.name}` | {why} | {who} | {judgement.rows or ''} | `{first}` |")
     return "\n".join(lines)
 
 
