@@ -31,7 +31,7 @@ from axiom_bench.run import (
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 from axiom_bench.run.manifest import Failure, Outcome
-from axiom_bench.run.stages import Stages
+from axiom_bench.run.stages import PICTURES, RUN_TIMES, START, WHOLE_SET, WRITING, Stages
 from axiom_bench.run.user_code import add_current_folder
 
 
@@ -71,16 +71,16 @@ def _run(config: dict[str, Any]) -> Outcome:
         begun = _begun(config, chosen, facts)
         shards = {facts.shard(shard): len(shard) for shard in job.shards}
         running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
-        stages.end("loading")
+        stages.end(START)
         computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
-        stages.end("values")
+        stages.end(WRITING, computed.seconds)
         whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
-        stages.end("values of the whole data set")
+        stages.end(WHOLE_SET)
         runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
-        stages.end("run time")
+        stages.end(RUN_TIMES)
         pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
         of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
-        stages.end("pictures")
+        stages.end(PICTURES)
     ended = replace(
         begun,
         stored=records.as_dict(),
@@ -92,8 +92,9 @@ def _run(config: dict[str, Any]) -> Outcome:
         pictures=pictured,
         gallery=of_gallery,
         shards=len(job.shards),
-        shards_computed=computed,
+        shards_computed=computed.shards,
         seconds=stages.seconds,
+        work=computed.work(),
         notes=(*job.notes, *chosen.lines(), *warned.lines()),
     )
     running.announce(folder, job.name, manifest.of_job(ended))
