@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run import beside, manifest
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
+from axiom_bench.run.progress import progress
 
 MAX_NAMES = 5  # bad images that are named
 MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defect of this program
@@ -32,6 +33,13 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
 
     overrides: as they were typed. Raises BenchError.
     """
+    with progress("report") as shown:
+        return _finished(config, outcomes, overrides, lambda step: shown.says(f"report: {step}"))
+
+
+def _finished(
+    config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str], tell: Callable[[str], None]
+) -> tuple[int, list[str]]:
     folder = run_folder(config)
     completed = [outcome for outcome in outcomes if outcome.failure is None]
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
@@ -45,7 +53,7 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
         dropped = no_longer_shown(before, written)
         lines += [*_counts(run, completed), *([dropped] if dropped else [])]
         start = time.perf_counter()
-        page = report.write(run)  # first: its processes draw while this one imports what the headline needs
+        page = report.write(run, tell=tell)  # first: its processes draw while this one imports what the headline needs
         times = {outcome.job: (outcome.seconds, outcome.work) for outcome in completed}
         lines += spent.lines(times, time.perf_counter() - start)
         lines += [*report.headline(run), f"report: {page}", *([other] if other else [])]

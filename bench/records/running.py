@@ -84,7 +84,7 @@ def read(folder: Path) -> dict[str, Any] | None:
         **{name: common(part[name] for part in found) for name in ("device", "precision") if found},
         **{kind: [file for part in found for file in part[kind]] for kind in FILES},
         "jobs": [job for part in found for job in part["jobs"]],
-        **{kind: {job: about for part in found for job, about in part[kind].items()} for kind in OF_JOBS},
+        **{kind: {job: about for part in found for job, about in (part.get(kind) or {}).items()} for kind in OF_JOBS},
         "failures": [],
     }
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rich import get_console
 from rich.console import Console
 
 from axiom_bench.cutting.cut_model import CutModel
@@ -67,7 +68,7 @@ def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None =
     budget: maximum of forward passes for an image and explained class. Raises BenchError where they would be more, and
     where files have vanished meanwhile: what follows takes the records for those of all images.
     """
-    job, all_tasks, console = facts.job, tasks(facts), Console()
+    job, all_tasks, console = facts.job, tasks(facts), get_console()
     keys = {task.key for task in all_tasks}
     held = holdings.read(folder, keys)
     _print(console, *_unusable_files(held, folder))
@@ -104,7 +105,7 @@ def _compute(job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Pat
     at_work = killed.at_work(job.name, job.batch_rows, cut_model.limits, folder)
     with (
         at_work as tell,
-        progress(job.name, sum(len(task.shard) for task in missing), console) as advance,
+        progress(job.name, sum(len(task.shard) for task in missing), console) as shown,
         claimed as claimed_keys,
     ):
         for key in claimed_keys:
@@ -113,9 +114,10 @@ def _compute(job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Pat
             # Another process may have been faster.
             still_missing = holdings.read(folder, {key}).missing(key, task.wanted)
             if still_missing:
-                compute.compute(job, cut_model, task, still_missing, folder, watch)
+                compute.compute(job, cut_model, task, still_missing, folder, watch, shown.advance)
                 computed.append(task)
-            advance(len(task.shard))
+            else:
+                shown.advance(len(task.shard))
     return Computed(
         shards=len(computed),
         images=sum(len(task.shard) for task in computed),

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run folder for two models; the report is others' business."""
     results = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("axiom_bench.report.write", lambda run: run.path / "report.html")
+        patch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
         overrides = [*SMALL, f"results={results}"]
         code, _ = finish(*sweep(overrides), overrides)
     assert code == 0
@@ -68,7 +68,7 @@ def test_the_seconds_of_the_command_that_computed_are_kept(written: dict, folder
     loop = ["loading", "trace", "methods", "metrics' passes", "metrics"]
     stages = ["start", *loop, "writing", "whole data set", "run times", "pictures"]
     assert [list(seconds) for seconds in written["seconds"].values()] == [stages, stages]
-    monkeypatch.setattr("axiom_bench.report.write", lambda run: run.path / "report.html")
+    monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
     overrides = [*SMALL, f"results={folder.parents[1]}"]
     finish(*sweep(overrides), overrides)
     assert json.loads((folder / "manifest.json").read_text())["seconds"] == written["seconds"]
