@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from axiom_bench.run.composition import composed
+from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:
     from axiom_bench.run.manifest import Outcome
@@ -41,12 +42,13 @@ def run_jobs(overrides: Sequence[str], config_folder: Path | None = None) -> tup
     """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does."""
     with composed(overrides, config_folder) as composition:
         # A misspelt name has been answered by now: what follows imports torch.
-        from axiom_bench.cli.report_names import check_report
-        from axiom_bench.run import sweep
+        with progress("methods and metrics"):
+            from axiom_bench.cli.report_names import check_report
+            from axiom_bench.run import sweep
 
-        config = composition.plain()
-        methods, metrics = sweep.check(config)
-        check_report(config, methods, metrics)
+            config = composition.plain()
+            methods, metrics = sweep.check(config)
+            check_report(config, methods, metrics)
         return config, sweep.launch(composition, config)
 
 

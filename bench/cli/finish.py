@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from axiom_bench.columns import WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import running
+from axiom_bench.report import spent
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run import beside, manifest
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
+from axiom_bench.run.progress import progress
 
 MAX_NAMES = 5  # bad images that are named
 MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defect of this program
@@ -30,6 +33,13 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
 
     overrides: as they were typed. Raises BenchError.
     """
+    with progress("report") as shown:
+        return _finished(config, outcomes, overrides, lambda step: shown.says(f"report: {step}"))
+
+
+def _finished(
+    config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str], tell: Callable[[str], None]
+) -> tuple[int, list[str]]:
     folder = run_folder(config)
     completed = [outcome for outcome in outcomes if outcome.failure is None]
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
@@ -42,7 +52,10 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
         run = RunFolder.of(folder, written)  # not read: another command may write its own by now
         dropped = no_longer_shown(before, written)
         lines += [*_counts(run, completed), *([dropped] if dropped else [])]
-        page = report.write(run)  # first: its processes draw while this one imports what the headline needs
+        start = time.perf_counter()
+        page = report.write(run, tell=tell)  # first: its processes draw while this one imports what the headline needs
+        times = {outcome.job: (outcome.seconds, outcome.work) for outcome in completed}
+        lines += spent.lines(times, time.perf_counter() - start)
         lines += [*report.headline(run), f"report: {page}", *([other] if other else [])]
     return exit_code(outcomes), [*lines, *failed(outcomes)]
 
@@ -56,7 +69,7 @@ def keep(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequenc
     if any(outcome.failure is None for outcome in outcomes):
         before = _previous_manifest(folder)
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
-        written["seconds"] = _seconds(before, written)
+        written.update({kind: _of_jobs(kind, before, written) for kind in manifest_file.OF_JOBS})
         manifest_file.write(folder, written)
     running.end(folder)
     return written
@@ -70,10 +83,10 @@ def _previous_manifest(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _seconds(before: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a job that found everything there, the seconds of the command that computed it: they are what it cost."""
-    seconds = {**(before.get("seconds") or {}), **written["seconds"]}
-    return {job["job"]: seconds[job["job"]] for job in written["jobs"] if job["job"] in seconds}
+def _of_jobs(kind: str, before: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job that found everything there, the seconds and work of the command that computed it: what it cost."""
+    numbers = {**(before.get(kind) or {}), **written[kind]}
+    return {job["job"]: numbers[job["job"]] for job in written["jobs"] if job["job"] in numbers}
 
 
 def _counts(run: RunFolder, completed: Sequence[Outcome]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from axiom_bench.report.paper.exhibits import paper as study
 from axiom_bench.report.paper.writing import Source, on_two_classes, write_paper
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run.execute import run_folder
+from axiom_bench.run.progress import progress
 
 SHARED = ("results", "run", "real_root", "device", "data.batch_size", "data.workers", "data.size", "model.weights")
 IN_PLACE = "model.weights_folder=${real_root}/weights"
@@ -33,10 +34,16 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
         failures = {**more, **failures}
     if folder is None:
         return code, ["Nothing was computed, so there is nothing to show."]
-    main = Source(RunFolder.read(folder), _command(arguments), failures)
-    two_classes, problem = _two_classes(main.run, overrides, config_folder)
-    command = shlex.join(["axiom-bench", "paper", *overrides])
-    index = write_paper(main, two_classes, problem, command, lambda line: print(line, flush=True))
+    with progress("paper") as shown:
+
+        def say(line: str) -> None:
+            print(line, flush=True)
+            shown.says(f"paper, {line}")
+
+        main = Source(RunFolder.read(folder), _command(arguments), failures)
+        two_classes, problem = _two_classes(main.run, overrides, config_folder)
+        command = shlex.join(["axiom-bench", "paper", *overrides])
+        index = write_paper(main, two_classes, problem, command, say)
     return code, [f"report: {folder / 'report.html'}", f"paper: {index}"]
 
 

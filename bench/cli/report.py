@@ -13,6 +13,7 @@ from axiom_bench.configs import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records import combining, reading, running
 from axiom_bench.report.options import KEYS, Options, check_names, with_settings
+from axiom_bench.run.progress import progress
 
 PREFIX = "report."
 
@@ -20,7 +21,8 @@ PREFIX = "report."
 def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> list[str]:
     """Writes the report of one run, or of a combination, see `prepared`: the last lines. Raises BenchError."""
     folder, settings = prepared(folders, words, output)
-    page = report.write(folder, settings)
+    with progress("report") as shown:
+        page = report.write(folder, settings, tell=lambda step: shown.says(f"report: {step}"))
     return [*running.sentences(reading.read_manifest(folder)), f"report: {page}"]
 
 

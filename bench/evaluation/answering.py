@@ -19,6 +19,7 @@ from axiom_bench.cutting.passes import pieces, rows_at_once
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
+from axiom_bench.evaluation.stopwatch import PASSES, UNTIMED, Watch
 from axiom_bench.evaluation.unchanged import NamedFunction, measured_by
 from axiom_bench.explanation.explanation import Explanation, given
 
@@ -62,15 +63,20 @@ class Task:
             )
 
 
-def answer_all(tasks: Sequence[Task]) -> None:
-    """Answer the requests of all tasks until each has its result. Raises BenchError with the metric's name."""
+def answer_all(tasks: Sequence[Task], watch: Watch = UNTIMED) -> None:
+    """Answer the requests of all tasks until each has its result. watch: is told of the passes, and of nothing else.
+
+    Raises BenchError with the metric's name.
+    """
     while pending := [task for task in tasks if task.request is not None]:
         perturbed = [task for task in pending if isinstance(task.request, PerturbedImages)]
         for task in perturbed:
-            task.send(_scores(task))
+            with watch.part(PASSES):
+                scores = _scores(task)
+            task.send(scores)
         if not perturbed:
             first = pending[0]
-            _reexplain([task for task in pending if task is first or _shared_key(task) == _shared_key(first)])
+            _reexplain([task for task in pending if task is first or _shared_key(task) == _shared_key(first)], watch)
 
 
 def answer_alone(metric: NamedFunction, explanation: Explanation, generator: object) -> Any:
@@ -109,18 +115,20 @@ def _shared_key(task: Task) -> Hashable:
     return id(task.explanation if request.of_map else task.explanation.trace), request.key
 
 
-def _reexplain(tasks: Sequence[Task]) -> None:
-    """Answer tasks that wait for the same other trace; each method explains it once."""
+def _reexplain(tasks: Sequence[Task], watch: Watch) -> None:
+    """Answer tasks that wait for the same other trace; each method explains it once. Both are passes."""
     first = tasks[0]
     assert isinstance(first.request, Reexplanation)
-    with measured_by(first.metric, first.explanation):
+    with watch.part(PASSES), measured_by(first.metric, first.explanation):
         other = first.request.trace()
     for explanation in {id(task.explanation): task.explanation for task in tasks}.values():
         again: Explanation | None = None
         for task in [task for task in tasks if task.explanation is explanation]:
             assert isinstance(task.request, Reexplanation)
             with measured_by(task.metric, explanation):
-                again = explanation.on(other) if again is None else again
+                if again is None:
+                    with watch.part(PASSES):
+                        again = explanation.on(other)
                 answer = task.request.read(again)
             task.send(answer)
 

@@ -19,6 +19,7 @@ from axiom_bench.evaluation.measuring import Metric, described, measure_all, not
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.evaluation.specs import MethodSpec
+from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
 from axiom_bench.evaluation.tables import Columns, columns
 from axiom_bench.evaluation.unchanged import explained_by
 from axiom_bench.explanation.explanation import Explanation
@@ -33,26 +34,34 @@ def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
 
 
 def rows_of(
-    trace: Trace, batch: Batch, methods: Sequence[Method], metrics: Sequence[Metric], normalise: str = "maximum"
+    trace: Trace,
+    batch: Batch,
+    methods: Sequence[Method],
+    metrics: Sequence[Metric],
+    normalise: str = "maximum",
+    watch: Watch = UNTIMED,
 ) -> Iterator[Columns]:
     """Yields the columns of one method at a time, first those of the layer (method "-"); see `tables.columns`.
 
     Requests of metrics are answered for all methods together. normalise: of the heatmaps, see
-    axiom_bench.explanation.heatmap.
+    axiom_bench.explanation.heatmap. watch: is told of the parts.
     Raises BenchError where a method or a metric returns a wrong shape, or writes to what others read.
     """
     of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
     of_method = [metric for metric in metrics if metric.spec.of == "method"]
     if of_layer:
-        (measurement,) = measure_all(of_layer, [(Explanation(trace=trace), True)])
+        with watch.part(METRICS):
+            (measurement,) = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
         yield from columns(trace, batch, LAYER, measurement)
     for group in _groups(trace, methods):
-        explanations = [explained(trace, batch, method, normalise) for method in group]
-        scales = [
-            explanation is not None and is_on_score_scale(method, trace)
-            for method, explanation in zip(group, explanations, strict=True)
-        ]
-        measurements = measure_all(of_method, list(zip(explanations, scales, strict=True)), of_layer)
+        with watch.part(METHODS):
+            explanations = [explained(trace, batch, method, normalise) for method in group]
+            scales = [
+                explanation is not None and is_on_score_scale(method, trace)
+                for method, explanation in zip(group, explanations, strict=True)
+            ]
+        with watch.part(METRICS):
+            measurements = measure_all(of_method, list(zip(explanations, scales, strict=True)), of_layer, watch)
         for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
             if explanation is None:
                 measurement = not_applicable(of_method, len(trace))

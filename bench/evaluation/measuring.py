@@ -16,6 +16,7 @@ from axiom_bench.evaluation.answering import Task, answer_all
 from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
 from axiom_bench.evaluation.preconditions import statuses
 from axiom_bench.evaluation.specs import MetricSpec
+from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation
 
@@ -46,13 +47,14 @@ def measure_all(
     metrics: Sequence[Metric],
     explanations: Sequence[tuple[Explanation | None, bool]],
     others: Sequence[Metric] = (),
+    watch: Watch = UNTIMED,
 ) -> list[Measurement]:
     """A Measurement for each explanation, which comes with whether its method is on the score's scale.
 
-    others: metrics that are measured elsewhere, whose names are taken. Requests of the metrics are answered for all of
-    them together. Where an explanation is None, the measurement is empty. A metric isn't called where no row meets its
-    needs; else it gets all rows, and the values of rows that don't meet them become NaN, with the status of the first
-    need that isn't met. NaN where all needs are met has the status
+    others: metrics that are measured elsewhere, whose names are taken. watch: is told of the passes. Requests of the
+    metrics are answered for all of them together. Where an explanation is None, the measurement is empty. A metric
+    isn't called where no row meets its needs; else it gets all rows, and the values of rows that don't meet them become
+    NaN, with the status of the first need that isn't met. NaN where all needs are met has the status
     `undefined` of the metric's YAML file; infinity has "not_finite".
     Raises BenchError for a value of another shape or an undeclared name, and where a metric does, with its name.
     """
@@ -64,7 +66,7 @@ def measure_all(
             met = statuses(needs_of(metric), explanation, on_score_scale)
             task = Task.start(metric, explanation) if (met == OK).any() else None
             waiting.append((measurement, metric, met, task))
-    answer_all([task for *_, task in waiting if task is not None])
+    answer_all([task for *_, task in waiting if task is not None], watch)
     for measurement, metric, met, task in waiting:
         if task is None:
             measurement.values |= without_values(metric, tuple(met))

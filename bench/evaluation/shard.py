@@ -18,6 +18,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.loop import rows_of, trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.evaluation.stopwatch import LOADING, TRACE, UNTIMED, Watch
 from axiom_bench.evaluation.tables import Columns
 
 
@@ -47,32 +48,45 @@ def shard_rows(
     requests: Sequence[Request],
     batch_rows: int,
     normalise: str = "maximum",
+    watch: Watch = UNTIMED,
 ) -> Iterator[Columns]:
     """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
 
     batch_rows: the number of rows that every batch is padded to, unless that many don't fit into memory (see
-    cutting.halving). A bad image has a row with its status for each value.
+    cutting.halving). A bad image has a row with its status for each value. watch: is told of the parts.
     """
-    for batch in batches:
+    for batch in _waited_for(batches, watch):
         if not isinstance(batch, Batch):
             for request in requests:
                 yield from (bad_rows(batch, name, request.metrics) for name in request.method_names)
             continue
 
         def columns(part: Batch, rows: int) -> list[Columns]:
-            return list(_rows_of_batch(cut_model, part, requests, rows, normalise))
+            return list(_rows_of_batch(cut_model, part, requests, rows, normalise, watch))
 
         for parts in by_halves(batch, batch_rows, cut_model.limits, columns):
             yield from parts
 
 
+def _waited_for(batches: Iterable[Batch | Unreadable], watch: Watch) -> Iterator[Batch | Unreadable]:
+    """The batches; what they keep the loop waiting is time of loading."""
+    upcoming = iter(batches)
+    while True:
+        with watch.part(LOADING):
+            batch = next(upcoming, None)
+        if batch is None:
+            return
+        yield batch
+
+
 def _rows_of_batch(
-    cut_model: CutModel, batch: Batch, requests: Sequence[Request], batch_rows: int, normalise: str
+    cut_model: CutModel, batch: Batch, requests: Sequence[Request], batch_rows: int, normalise: str, watch: Watch
 ) -> Iterator[Columns]:
-    full = padded(batch, batch_rows)
-    trace = replace(traced(cut_model, full), num_padding=len(full) - len(batch))
+    with watch.part(TRACE):
+        full = padded(batch, batch_rows)
+        trace = replace(traced(cut_model, full), num_padding=len(full) - len(batch))
     for request in requests:
-        for part in rows_of(trace, full, request.methods, request.metrics, normalise):
+        for part in rows_of(trace, full, request.methods, request.metrics, normalise, watch):
             yield trimmed(part, len(full), len(batch))
 
 

@@ -87,10 +87,13 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         "format": manifest_file.FORMAT,
         "jobs": list(_jobs(runs, folder)),
         **{kind: list(_listed(runs, folder, kind)) for kind in manifest_file.FILES},
-        "seconds": {
-            f"{job} ({_label(run)})": seconds
-            for run in runs
-            for job, seconds in (run.manifest.get("seconds") or {}).items()
+        **{
+            kind: {
+                f"{job} ({_label(run)})": numbers
+                for run in runs
+                for job, numbers in (run.manifest.get(kind) or {}).items()
+            }
+            for kind in manifest_file.OF_JOBS
         },
         "failures": [
             {**failure, "job": f"{failure['job']} ({_label(run)})"}

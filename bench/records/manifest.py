@@ -15,6 +15,7 @@ from axiom_bench.records.shape import ANY, NUMBER, SCALAR, TEXT, Each
 NAME = "manifest.json"
 FORMAT = 3  # 2: its Parquet files have checksums; 3: itself and its pictures too
 FILES = ("records", "curves", "whole_set", "runtime", "pictures", "gallery")  # a manifest's lists of files
+OF_JOBS = ("seconds", "work")  # {job: {name: number}}: of each stage, and how much was computed
 _TITLES = dict.fromkeys(("title", "note", "description", "definition", "deviation"), SCALAR)
 _CITED = {"reference": TEXT, "cited": {"text": TEXT, "url": TEXT}}
 _RUN = {
@@ -46,6 +47,7 @@ SHAPE = {  # what readers rely on; further entries may be anything
     "axes": Each(Each(ANY)),
     "jobs": [_JOB],
     "seconds": Each(Each(NUMBER)),
+    "work": Each(Each(NUMBER)),
     "failures": [{"job": TEXT, "message": TEXT}],
     "runs": [{**_RUN, "folder": TEXT, "models": [TEXT], "data": [TEXT]}],
     "state": TEXT,

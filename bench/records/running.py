@@ -15,7 +15,7 @@ from typing import Any
 from axiom_bench.errors import BenchError
 from axiom_bench.records import claims, files, holdings, sealed
 from axiom_bench.records.keys import key
-from axiom_bench.records.manifest import FILES, common, merge_facts
+from axiom_bench.records.manifest import FILES, OF_JOBS, common, merge_facts
 
 FOLDER = "running"
 COMMAND = "command.json"
@@ -84,7 +84,7 @@ def read(folder: Path) -> dict[str, Any] | None:
         **{name: common(part[name] for part in found) for name in ("device", "precision") if found},
         **{kind: [file for part in found for file in part[kind]] for kind in FILES},
         "jobs": [job for part in found for job in part["jobs"]],
-        "seconds": {job: seconds for part in found for job, seconds in part["seconds"].items()},
+        **{kind: {job: about for part in found for job, about in (part.get(kind) or {}).items()} for kind in OF_JOBS},
         "failures": [],
     }
 

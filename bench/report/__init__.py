@@ -5,7 +5,7 @@ Imports records, columns and errors; never torch, and no code that a run folder 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["compare", "headline", "write"]
 
 
-def write(run: RunFolder | Path, settings: Mapping[str, Any] | None = None, reload: int | None = None) -> Path:
+def write(
+    run: RunFolder | Path,
+    settings: Mapping[str, Any] | None = None,
+    reload: int | None = None,
+    tell: Callable[[str], None] = lambda step: None,
+) -> Path:
     """Write tables/, figures/ and report.html into a run folder; the path of report.html.
 
     run: the folder, or what was read from it already. settings: of a folder, `report.*` over those of the run, as
     {"headline": ["box_iou"], "figures": {"grid": None}}. reload: of a folder, the seconds after which the page loads
-    itself again. A report of the same records, settings and code that is there undamaged is left as it is; else it is
-    written anew, and the same records give the same bytes.
+    itself again. tell: is told what is made next. A report of the same records, settings and code that is there
+    undamaged is left as it is; else it is written anew, and the same records give the same bytes.
     Raises BenchError where the run can't be read or the folder can't be written.
     """
     from axiom_bench.records import claims, reading
@@ -39,11 +44,17 @@ def write(run: RunFolder | Path, settings: Mapping[str, Any] | None = None, relo
         return folder / stamp.PAGE
     with claims.reporting(folder):
         if not stamp.is_current(folder, inputs):  # another process may have written it meanwhile
-            _write(run, settings, reload, inputs)
+            _write(run, settings, reload, inputs, tell)
     return folder / stamp.PAGE
 
 
-def _write(run: RunFolder | Path, settings: Mapping[str, Any] | None, reload: int | None, inputs: str) -> None:
+def _write(
+    run: RunFolder | Path,
+    settings: Mapping[str, Any] | None,
+    reload: int | None,
+    inputs: str,
+    tell: Callable[[str], None],
+) -> None:
     from axiom_bench.report.processes import drawing_processes
     from axiom_bench.report.run_folder import RunFolder
 
@@ -53,7 +64,8 @@ def _write(run: RunFolder | Path, settings: Mapping[str, Any] | None, reload: in
         from axiom_bench.report.last_lines import last_lines
         from axiom_bench.report.writing import write_report  # imports matplotlib, as the processes do meanwhile
 
-        write_report(read, processes)
+        write_report(read, processes, tell)
+        tell("headline")
     stamp.write(read.path, inputs, last_lines(read), before)
 
 

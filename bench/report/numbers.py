@@ -71,7 +71,7 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def share(part: int, total: int) -> str:
+def share(part: float, total: float) -> str:
     """A percentage without decimals: 0 % and 100 % stand for none and all alone, never for a rounded share."""
     percent = 100 * part / total if total else 0.0
     if 0 < percent < 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from axiom_bench.records import files
 from axiom_bench.report import stamp
@@ -14,14 +14,18 @@ from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables import write_tables
 
 
-def write_report(run: RunFolder, processes: Sequence[Process] = ()) -> None:
+def write_report(
+    run: RunFolder, processes: Sequence[Process] = (), tell: Callable[[str], None] = lambda step: None
+) -> None:
     """Write tables/, figures/ and report.html; of a gallery with many images also report/index.html and its pictures.
 
-    processes: draw a share of the figures each. Raises BenchError where a file of the run can't be read or the folder
-    can't be written.
+    processes: draw a share of the figures each. tell: is told what is made next. Raises BenchError where a file of the
+    run can't be read or the folder can't be written.
     """
+    tell("tables")
     tables = write_tables(run, run.path / "tables")
-    figures = save_figures(run, processes)
+    figures = save_figures(run, processes, tell)
+    tell("page")
     files.write(run.path / stamp.PAGE, page(run, tables, figures, gallery.section(run)).encode())
     if section := gallery.folder_section(run):
         files.write(run.path / gallery.FOLDER / "index.html", gallery_page(run, section).encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from axiom_bench.data.loading import batches
 from axiom_bench.evaluation.loop import with_score_scale
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.shard import Request, shard_rows, traced
+from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
 from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.records import holdings
 from axiom_bench.records.holdings import Values
@@ -66,14 +67,25 @@ def tasks(facts: Facts) -> tuple[Task, ...]:
     return tuple(Task(shard, facts.shard(shard), facts.values) for shard in facts.job.shards)
 
 
-def compute(job: Job, cut_model: CutModel, task: Task, missing: Values, folder: Path) -> None:
-    """Computes the missing values of one shard and writes them as one file, with their curves beside it."""
+def compute(
+    job: Job,
+    cut_model: CutModel,
+    task: Task,
+    missing: Values,
+    folder: Path,
+    watch: Watch = UNTIMED,
+    advance: Callable[[int], None] = lambda images: None,
+) -> None:
+    """Computes the missing values of one shard and writes them as one file, with their curves beside it.
+
+    watch: is told of the parts of the evaluation. advance: is told how many more images are done.
+    """
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = requests(job, missing)
     extras = required(plugin for request in wanted for plugin in (*request.methods, *request.metrics))
-    batches_of_shard = rows(job, task.shard.indices, extras)
-    for part in shard_rows(cut_model, batches_of_shard, wanted, job.batch_rows, job.normalise):
+    batches_of_shard = counted(rows(job, task.shard.indices, extras), len(task.shard), advance)
+    for part in shard_rows(cut_model, batches_of_shard, wanted, job.batch_rows, job.normalise, watch):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
     axes = {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()}
@@ -85,6 +97,19 @@ def compute(job: Job, cut_model: CutModel, task: Task, missing: Values, folder: 
         curve_frame([part for parts in curves.values() for part in parts]),
         notes([metric for request in wanted for metric in request.metrics], axes),
     )
+
+
+def counted(
+    batches: Iterator[Batch | BadImage], images: int, advance: Callable[[int], None]
+) -> Iterator[Batch | BadImage]:
+    """The batches. When the next one is asked for, the images of the last are done; at the end, so are all."""
+    done: set[str] = set()
+    for batch in batches:
+        yield batch
+        of_batch = {batch.image_id} if isinstance(batch, BadImage) else set(batch.image_ids)
+        advance(len(of_batch - done))
+        done |= of_batch
+    advance(images - len(done))
 
 
 def requests(job: Job, missing: Values) -> list[Request]:

@@ -31,7 +31,7 @@ from axiom_bench.run import (
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 from axiom_bench.run.manifest import Failure, Outcome
-from axiom_bench.run.stages import Stages
+from axiom_bench.run.stages import PICTURES, RUN_TIMES, START, WHOLE_SET, WRITING, Stages
 from axiom_bench.run.user_code import add_current_folder
 
 
@@ -41,7 +41,7 @@ def execute(config: DictConfig) -> Outcome:
     name = str(OmegaConf.select(config, "model.name"))
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        return _run(resolved)
+        return _run(resolved, name)
     except BenchError as error:
         return Outcome(name, {}, failure=Failure(name, str(error), mendable=True))
     except OmegaConfBaseException as error:
@@ -55,32 +55,34 @@ def execute(config: DictConfig) -> Outcome:
         return Outcome(name, {}, failure=Failure(name, message, bool(plugin_notes), trace=traceback.format_exc()))
 
 
-def _run(config: dict[str, Any]) -> Outcome:
-    stages = Stages()
-    settings.check(config)
-    folder = run_folder(config)
-    job = Job.of(config)
-    job.device.prepare()
-    freed_memory.keep()
-    cut_model = compute.cut_of(job)
+def _run(config: dict[str, Any], name: str) -> Outcome:
+    stages = Stages(name)
+    with stages.stage(START):
+        settings.check(config)
+        folder = run_folder(config)
+        job = Job.of(config)
+        job.device.prepare()
+        freed_memory.keep()
+        cut_model = compute.cut_of(job)
     with notes.collected() as warned, claims.running(folder):
-        chosen = _chosen(config, replace(job, hashes=image_hashes.read(folder)), cut_model, folder)
-        job, cut_model = chosen.job, chosen.cut_model
-        facts = Facts(job)
-        image_hashes.keep(job, folder)
-        begun = _begun(config, chosen, facts)
-        shards = {facts.shard(shard): len(shard) for shard in job.shards}
-        running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
-        stages.end("loading")
-        computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
-        stages.end("values")
-        whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
-        stages.end("values of the whole data set")
-        runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
-        stages.end("run time")
-        pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
-        of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
-        stages.end("pictures")
+        with stages.stage(START):
+            chosen = _chosen(config, replace(job, hashes=image_hashes.read(folder)), cut_model, folder)
+            job, cut_model = chosen.job, chosen.cut_model
+            facts = Facts(job)
+            image_hashes.keep(job, folder)
+            begun = _begun(config, chosen, facts)
+            shards = {facts.shard(shard): len(shard) for shard in job.shards}
+            running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
+        with stages.stage(WRITING) as parts:
+            computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
+            parts.update(computed.seconds)
+        with stages.stage(WHOLE_SET):
+            whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
+        with stages.stage(RUN_TIMES):
+            runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
+        with stages.stage(PICTURES):
+            pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
+            of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
     ended = replace(
         begun,
         stored=records.as_dict(),
@@ -92,8 +94,9 @@ def _run(config: dict[str, Any]) -> Outcome:
         pictures=pictured,
         gallery=of_gallery,
         shards=len(job.shards),
-        shards_computed=computed,
+        shards_computed=computed.shards,
         seconds=stages.seconds,
+        work=computed.work(),
         notes=(*job.notes, *chosen.lines(), *warned.lines()),
     )
     running.announce(folder, job.name, manifest.of_job(ended))

@@ -21,6 +21,7 @@ from axiom_bench.explanation.heatmap import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.device import Device
+from axiom_bench.run.progress import progress
 from axiom_bench.run.shards import Shard, shards
 
 
@@ -125,10 +126,12 @@ class Job:
     @cached_property
     def contents(self) -> dict[int, str]:
         """For each chosen image its id, the SHA-256 of its content, and its labels, which may be in another file."""
-        data, labels = self.data, self.labels
-        return {
-            index: f"{data.ids[index]} {data.fingerprint(index, self.hashes)} {labels[index]}" for index in self.indices
-        }
+        data, labels, contents = self.data, self.labels, {}
+        with progress(f"{self.name}: hashes of the images", len(self.indices)) as shown:
+            for index in self.indices:
+                contents[index] = f"{data.ids[index]} {data.fingerprint(index, self.hashes)} {labels[index]}"
+                shown.advance(1)
+        return contents
 
     @cached_property
     def labels(self) -> dict[int, tuple[int, ...]]:

@@ -38,7 +38,7 @@ class Outcome:
     """What a job hands back, plain enough to travel between processes; the paths are relative to the run folder.
 
     stored: what `records.reading` needs to read the job's records: {"records": files, "values": {method: {metric:
-    key}}}. axes: how to draw the curves. seconds: of each stage.
+    key}}}. axes: how to draw the curves. seconds: of each stage. work: how much was computed, see `stored.Computed`.
     """
 
     job: str
@@ -57,6 +57,7 @@ class Outcome:
     shards: int = 0
     shards_computed: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    work: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failure: Failure | None = None
 
@@ -109,7 +110,12 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "gallery": [path for outcome in outcomes for path in outcome.gallery],
         "curves": [path for outcome in outcomes for path in outcome.curves],
         "jobs": [_job(outcome) for outcome in outcomes],
-        "seconds": _seconds(outcomes),
+        "seconds": {
+            outcome.job: {stage: round(seconds, 2) for stage, seconds in outcome.seconds.items()}
+            for outcome in outcomes
+            if outcome.shards_computed
+        },
+        "work": {outcome.job: dict(outcome.work) for outcome in outcomes if outcome.shards_computed},
         "failures": [
             {"job": outcome.failure.job, "message": outcome.failure.message}
             for outcome in outcomes
@@ -121,15 +127,6 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
 def of_job(outcome: Outcome) -> dict[str, Any]:
     """The manifest of one job, as `records.running` keeps it until the sweep has ended."""
     return assemble([outcome], outcome.config["experiment"], outcome.config["run"])
-
-
-def _seconds(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
-    """{job: {stage: seconds}} of the jobs that computed something."""
-    return {
-        outcome.job: {stage: round(seconds, 2) for stage, seconds in outcome.seconds.items()}
-        for outcome in outcomes
-        if outcome.shards_computed
-    }
 
 
 def _job(outcome: Outcome) -> dict[str, Any]:

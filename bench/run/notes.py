@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich import get_console
 from rich.console import Console
 
 from axiom_bench.evaluation.left_out import MethodLeftOut, MethodNotTimed
@@ -70,7 +71,7 @@ def collected() -> Iterator[Notes]:
         with (
             _handled(DATA, notes.problems),
             _handled(BAD_IMAGES, notes.bad_images),
-            _handled(MACHINE, notes.machine, Console()),
+            _handled(MACHINE, notes.machine, get_console()),
             warnings.catch_warnings(record=True) as caught,
         ):
             warnings.simplefilter("always", UserWarning)

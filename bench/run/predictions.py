@@ -7,8 +7,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from rich.console import Console
-
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.halving import by_halves
 from axiom_bench.data.base import BadImage
@@ -44,12 +42,12 @@ def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Predic
     paths = {shard: folder / f"predictions/{key(predictions=facts.shard(shard))}.json" for shard in job.shards}
     stored = {shard: _read(path) for shard, path in paths.items()}
     missing = [shard for shard, of_shard in stored.items() if of_shard is None]
-    with progress(f"{job.name}, predictions", sum(map(len, missing)), Console()) as advance:
+    with progress(f"{job.name}, predictions", sum(map(len, missing))) as shown:
         for shard in missing:
             of_shard = stored[shard] = _of_shard(job, cut_model, shard)
             content = {name: [each.label, each.probability] for name, each in of_shard.items()}
             sealed.write(paths[shard], {"shard": paths[shard].stem, "predictions": content})
-            advance(len(shard))
+            shown.advance(len(shard))
     return {name: each for of_shard in stored.values() for name, each in (of_shard or {}).items()}
 
 

@@ -1,17 +1,32 @@
-"""Progress of a computation: a bar with its rate on a terminal, a line every ten seconds elsewhere."""
+"""What a command is at, while it is at it: a line with a bar on a terminal, in a log a plain line now and then.
+
+A thread shows it, so that a long call into a library is no silence. Of several that are inside each other the innermost
+is shown.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from rich import get_console
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
-Advance = Callable[[int], None]
-SECONDS_BETWEEN_LINES = 10.0
+BEAT = 0.5  # seconds between two looks at what is to be shown
+FIRST_LINE, NEXT_LINES = 1.5, 10.0  # seconds without a line, in a log
 
 
 def rate(images: float, seconds: float) -> str:
@@ -25,33 +40,125 @@ def rate(images: float, seconds: float) -> str:
     return f"{images / seconds:.1f} images/s" if images >= seconds else f"{seconds / images:.1f} s/image"
 
 
+class Shown(ABC):
+    """Something that a command is at. title: what; total: of how many images; None: there is nothing to count."""
+
+    def __init__(self, title: str, total: int | None, console: Console) -> None:
+        self.title, self.total, self.console = title, total, console
+        self.done = 0
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def advance(self, images: int) -> None:
+        """So many more images are done."""
+        self.done += images
+
+    def says(self, title: str) -> None:
+        """It is at something else."""
+        self.title = title
+
+    def start(self) -> None:
+        """Shows it from now on."""
+        self._ended.clear()
+        self._thread = threading.Thread(target=beating, args=(self.beat, self._ended.wait), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Shows it no more, for a while or for good."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    @abstractmethod
+    def beat(self) -> None:
+        """Shows what is new, if it is time."""
+
+
+def beating(beat: Callable[[], None], wait: Callable[[float], bool]) -> None:
+    """Calls beat every BEAT seconds. wait: returns whether it has ended, after so many seconds or when it does."""
+    while not wait(BEAT):
+        with suppress(OSError, ValueError):  # the reader of the output has gone: the next line of the command says so
+            beat()
+
+
+class Bar(Shown):
+    """On a terminal: begins with the first beat, and goes away at the end unless it counts."""
+
+    _progress: Progress | None = None
+
+    def beat(self) -> None:
+        if self._progress is None:
+            counting = (BarColumn(), TextColumn("{task.completed}/{task.total}"), _Rate(), TimeRemainingColumn())
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False),
+                *(counting if self.total is not None else (TimeElapsedColumn(),)),
+                console=self.console,
+                auto_refresh=False,
+                transient=self.total is None,
+            )
+            self._task = self._progress.add_task(self.title, total=self.total)
+            self._progress.start()
+        self._progress.update(self._task, description=self.title, completed=self.done, refresh=True)
+
+    def stop(self) -> None:
+        super().stop()
+        if self._progress is not None:
+            self._progress.update(self._task, completed=self.done)
+            self._progress.stop()
+            self._progress = None
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(rate(task.speed or 0, 1))
 
 
+class Lines(Shown):
+    """In a log: a line when it has been silent for a moment, and then seldom."""
+
+    def __init__(
+        self, title: str, total: int | None, console: Console, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        super().__init__(title, total, console)
+        self._now = now
+        self._begun = self._printed = now()
+        self._pause = FIRST_LINE
+
+    def start(self) -> None:
+        self._printed, self._pause = self._now(), FIRST_LINE
+        super().start()
+
+    def beat(self) -> None:
+        now = self._now()
+        if now - self._printed >= self._pause:
+            self.console.print(self.line(now - self._begun), highlight=False, soft_wrap=True, markup=False)
+            self._printed, self._pause = now, NEXT_LINES
+
+    def line(self, seconds: float) -> str:
+        """So long after it has begun."""
+        if self.total is None:
+            return f"{self.title}: {seconds:.0f} s"
+        speed = rate(self.done, seconds) or f"{seconds:.0f} s"
+        return f"{self.title}: {self.done} of {self.total} images, {speed}"
+
+
 @contextmanager
-def progress(title: str, total: int, console: Console) -> Iterator[Advance]:
-    """Yields a function to call with the number of images that were finished. total: images to compute."""
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-        with Progress(*columns, _Rate(), TimeRemainingColumn(), console=console) as bars:
-            task = bars.add_task(title, total=total)
-            yield lambda images: bars.advance(task, images)
-    else:
-        yield _lines(title, total, console)
+def progress(title: str, total: int | None = None, console: Console | None = None) -> Iterator[Shown]:
+    """Shows what the code inside is at; what was shown until then goes on when it ends. total: see `Shown`."""
+    console = console or get_console()
+    shown = Bar(title, total, console) if console.is_terminal else Lines(title, total, console)
+    if _stack:
+        _stack[-1].stop()
+    _stack.append(shown)
+    try:
+        shown.start()
+        yield shown
+    finally:
+        shown.stop()
+        _stack.remove(shown)
+        if _stack:
+            _stack[-1].start()
 
 
-def _lines(title: str, total: int, console: Console) -> Advance:
-    start = printed = time.perf_counter()
-    done = 0
-
-    def advance(images: int) -> None:
-        nonlocal printed, done
-        done += images
-        now = time.perf_counter()
-        if now - printed >= SECONDS_BETWEEN_LINES and done < total:
-            console.print(f"{title}: {done} of {total} images, {rate(done, now - start)}", highlight=False)
-            printed = now
-
-    return advance
+_stack: list[Shown] = []  # of this process, since it has one terminal; the last one is shown

@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rich import get_console
 from rich.console import Console
 
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import traced
+from axiom_bench.evaluation.stopwatch import Stopwatch
 from axiom_bench.records import claims, files, holdings
 from axiom_bench.records.holdings import Holdings, Values
 from axiom_bench.run import compute, costs, killed
 from axiom_bench.run.compute import Task, tasks
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
-from axiom_bench.run.progress import progress, rate
+from axiom_bench.run.progress import progress
 from axiom_bench.run.shards import Shard
+from axiom_bench.run.stages import START
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What one command computed of a job: shards and images, the seconds of each part (see `evaluation.stopwatch`),
+    wall clock and processor time of the whole loop over the shards, and the passes of the model that it counted."""
+
+    shards: int = 0
+    images: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    wall: float = 0.0
+    processor: float = 0.0
+    passes: Mapping[str, int] = field(default_factory=dict)
+
+    def work(self) -> dict[str, float]:
+        """The job's entry in the manifest's "work"; {} where nothing was computed. processor_seconds: of the loop, in
+        this process alone. Passes are counted in images, with the rows that pad a batch."""
+        if not self.images:
+            return {}
+        rates = {"images_per_second": round(self.images / self.wall, 4)} if self.wall else {}
+        return {"images": self.images, **rates, "processor_seconds": round(self.processor, 2), **self.passes}
 
 
 @dataclass(frozen=True)
@@ -38,20 +62,24 @@ class Stored:
         return {"records": list(self.records), "values": self.values}
 
 
-def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None) -> tuple[int, Stored]:
-    """Computes what is missing and no other process computes: (number of shards computed, the job's records).
+def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None) -> tuple[Computed, Stored]:
+    """Computes what is missing and no other process computes: (what that was, the job's records).
 
     budget: maximum of forward passes for an image and explained class. Raises BenchError where they would be more, and
     where files have vanished meanwhile: what follows takes the records for those of all images.
     """
-    job, all_tasks, console = facts.job, tasks(facts), Console()
+    job, all_tasks, console = facts.job, tasks(facts), get_console()
     keys = {task.key for task in all_tasks}
     held = holdings.read(folder, keys)
     _print(console, *_unusable_files(held, folder))
     missing = [task for task in all_tasks if held.missing(task.key, task.wanted)]
+    computed = Computed()
     if missing:
+        start = time.perf_counter()
         _print(console, *_cost(job, cut_model, [task.shard for task in missing], budget))
-    computed = _compute(job, cut_model, missing, folder, console) if missing else 0
+        seconds = time.perf_counter() - start
+        computed = _compute(job, cut_model, missing, folder, console)
+        computed = replace(computed, seconds={START: seconds, **computed.seconds})
     holdings.remove(folder, held.damaged)
     if len(missing) < len(all_tasks):
         already = len(all_tasks) - len(missing)
@@ -65,8 +93,9 @@ def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None =
     return computed, _stored(after, all_tasks)
 
 
-def _compute(job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Path, console: Console) -> int:
-    images, start, computed = sum(len(task.shard) for task in missing), time.perf_counter(), 0
+def _compute(job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Path, console: Console) -> Computed:
+    watch, computed = Stopwatch.on(job.device.device), []
+    start, processor, passes = time.perf_counter(), time.process_time(), asdict(cut_model.passes)
     by_key = {task.key: task for task in missing}
 
     def say(line: str) -> None:
@@ -74,18 +103,29 @@ def _compute(job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Pat
 
     claimed = closing(claims.claimed(list(by_key), folder, say))
     at_work = killed.at_work(job.name, job.batch_rows, cut_model.limits, folder)
-    with at_work as tell, progress(job.name, images, console) as advance, claimed as claimed_keys:
+    with (
+        at_work as tell,
+        progress(job.name, sum(len(task.shard) for task in missing), console) as shown,
+        claimed as claimed_keys,
+    ):
         for key in claimed_keys:
             tell(key)
             task = by_key[key]
             # Another process may have been faster.
             still_missing = holdings.read(folder, {key}).missing(key, task.wanted)
             if still_missing:
-                compute.compute(job, cut_model, task, still_missing, folder)
-                computed += 1
-            advance(len(task.shard))
-    _print(console, f"{job.name}: {images} images, {rate(images, time.perf_counter() - start)}")
-    return computed
+                compute.compute(job, cut_model, task, still_missing, folder, watch, shown.advance)
+                computed.append(task)
+            else:
+                shown.advance(len(task.shard))
+    return Computed(
+        shards=len(computed),
+        images=sum(len(task.shard) for task in computed),
+        seconds=watch.seconds(),
+        wall=time.perf_counter() - start,
+        processor=time.process_time() - processor,
+        passes={name: count - passes[name] for name, count in asdict(cut_model.passes).items()},
+    )
 
 
 def _stored(held: Holdings, all_tasks: Sequence[Task]) -> Stored:

@@ -28,7 +28,7 @@ def job(name: str = JOB, created: str = "2026-01-01T00:00:00", **more: Any) -> d
         **{"experiment": "quick", "run": "default", "created": created, "config": {"target": "label"}},
         **{"methods": {"grad_cam": {}}, "metrics": {"drop": {}, "error": {}}, "data": {"scenes": {"ids": ["x"]}}},
         "models": {name.partition(" ")[0]: {"layer": "last", "images": {}, "depths": {}}},
-        **{"device": "cpu", "precision": {"trunk": "fp32"}, "axes": {}, "seconds": {}},
+        **{"device": "cpu", "precision": {"trunk": "fp32"}, "axes": {}, "seconds": {}, "work": {}},
         **{key: [] for key in ("records", "curves", "whole_set", "runtime", "pictures", "gallery")},
         "jobs": [{"job": name, "images": 10, "values": VALUES, "records": []}],
         **more,

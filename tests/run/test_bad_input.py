@@ -76,7 +76,7 @@ def test_bad_images_are_rows_and_are_counted(run: Run, rows: Rows, of_folder: tu
 def test_the_last_lines_count_them(
     run: Run, of_folder: tuple[str, ...], results: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("axiom_bench.report.write", lambda run: run.path / "report.html")
+    monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: ["one number"])
     code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, run(*of_folder))
     assert code == 0

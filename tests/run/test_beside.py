@@ -88,7 +88,7 @@ def test_the_last_lines_are_of_this_command(tmp_path: Path, monkeypatch: pytest.
     folder = tmp_path / "quick" / "default"
     shown: list[list[str]] = []
 
-    def write(run: RunFolder) -> Path:
+    def write(run: RunFolder, **_: object) -> Path:
         shown.append(list(run.manifest["methods"]))
         return run.path / "report.html"
 

@@ -33,7 +33,7 @@ def test_all_steps_of_a_job(tmp_path: Path) -> None:
         assert all(map(device.holds, cut_model.model.parameters()))
         facts = Facts(compute.decided(job, cut_model))
         computed, records = stored.ensure(facts, cut_model, tmp_path)
-        assert computed == len(job.shards) == 1
+        assert computed.shards == len(job.shards) == 1
         assert whole_set.ensure(facts, {"jobs": [records.as_dict()]}, tmp_path)
         assert timing.ensure(facts, cut_model, config["runtime"], tmp_path)
         assert pictures.ensure(facts, cut_model, config["pictures"], tmp_path)

@@ -1,10 +1,19 @@
-"""How fast a computation is said to be."""
+"""What a command shows of what it is at, with a clock that the test sets and a thread that it plays."""
 
 from __future__ import annotations
 
-import pytest
+import io
+from collections.abc import Iterator
 
-from axiom_bench.run.progress import rate
+import pytest
+import torch
+from rich.console import Console
+
+from axiom_bench.data.base import BadImage
+from axiom_bench.data.batch import Batch
+from axiom_bench.run import progress as module
+from axiom_bench.run.compute import counted
+from axiom_bench.run.progress import BEAT, Bar, Lines, beating, progress, rate
 
 
 @pytest.mark.parametrize(
@@ -19,3 +28,118 @@ from axiom_bench.run.progress import rate
 )
 def test_a_slow_network_has_seconds_an_image(images: float, seconds: float, text: str):
     assert rate(images, seconds) == text
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def log() -> Console:
+    return Console(file=io.StringIO(), force_terminal=False)
+
+
+def terminal() -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=80)
+
+
+def shown_by(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def no_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tests call `beat` themselves."""
+    monkeypatch.setattr(module.threading.Thread, "start", lambda thread: None)
+    monkeypatch.setattr(module.threading.Thread, "join", lambda thread: None)
+    yield
+    assert not module._stack
+
+
+def test_a_log_has_a_line_after_a_moment_and_then_seldom():
+    clock, console = Clock(), log()
+    lines = Lines("a on scenes", 64, console, clock)
+    for second in range(40):
+        clock.now = second
+        if second == 10:
+            lines.advance(16)
+        lines.beat()
+    assert shown_by(console).splitlines() == [
+        "a on scenes: 0 of 64 images, 2 s",
+        "a on scenes: 16 of 64 images, 1.3 images/s",
+        "a on scenes: 16 of 64 images, 1.4 s/image",
+        "a on scenes: 16 of 64 images, 2.0 s/image",
+    ]
+
+
+def test_a_log_says_what_can_t_be_counted_by_name_and_time():
+    clock, console = Clock(), log()
+    lines = Lines("report", None, console, clock)
+    clock.now = 1
+    lines.beat()
+    lines.says("report: figure ranking")
+    clock.now = 3
+    lines.beat()
+    assert shown_by(console) == "report: figure ranking: 3 s\n"
+
+
+def test_what_ends_at_once_shows_nothing():
+    for console in (log(), terminal()):
+        with progress("report", None, console), progress("a on scenes", 64, console) as shown:
+            shown.advance(64)
+        assert shown_by(console) == ""
+
+
+def test_a_terminal_shows_the_innermost_and_then_what_goes_on():
+    console = terminal()
+    with progress("a: start", None, console) as outer:
+        outer.beat()
+        with progress("a: hashes of the images", 4, console) as inner:
+            assert isinstance(inner, Bar)
+            inner.advance(3)
+            inner.beat()
+        assert outer is module._stack[-1]
+        outer.says("a: cut")
+        outer.beat()
+    text = shown_by(console)
+    places = [text.index(part) for part in ("a: start", "a: hashes of the images", "3/4", "a: cut")]
+    assert places == sorted(places)
+
+
+def test_an_error_ends_what_is_shown():
+    with pytest.raises(KeyError), progress("a", None, log()), progress("b", None, log()):
+        raise KeyError
+
+
+def test_the_thread_looks_twice_a_second_until_the_end():
+    waits: list[float] = []
+    beats: list[int] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) == 4
+
+    def beat() -> None:
+        beats.append(len(waits))
+        if len(beats) == 2:
+            raise BrokenPipeError  # `| head` has read enough: the next line of the command itself says so
+
+    beating(beat, wait)
+    assert waits == [BEAT] * 4
+    assert beats == [1, 2, 3]
+
+
+def test_images_count_once_when_their_batch_is_done():
+    """Of an image with two labels a row may stand in the next batch; an image without a class has none."""
+    batches = [
+        Batch(torch.zeros(2, 3, 4, 4), ("a", "b")),
+        BadImage("c", "has no class"),
+        Batch(torch.zeros(1, 3, 4, 4), ("b",)),
+    ]
+    done: list[int] = []
+    seen = [sum(done) for _ in counted(iter(batches), 4, done.append)]
+    assert seen == [0, 2, 3]
+    assert sum(done) == 4

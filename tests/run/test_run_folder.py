@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run folder for two models; the report is others' business."""
     results = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("axiom_bench.report.write", lambda run: run.path / "report.html")
+        patch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
         overrides = [*SMALL, f"results={results}"]
         code, _ = finish(*sweep(overrides), overrides)
     assert code == 0
@@ -65,12 +65,14 @@ def test_both_models_are_in_one_manifest(written: dict, folder: Path):
 
 
 def test_the_seconds_of_the_command_that_computed_are_kept(written: dict, folder: Path, monkeypatch):
-    stages = ["loading", "values", "values of the whole data set", "run time", "pictures"]
+    loop = ["loading", "trace", "methods", "metrics' passes", "metrics"]
+    stages = ["start", *loop, "writing", "whole data set", "run times", "pictures"]
     assert [list(seconds) for seconds in written["seconds"].values()] == [stages, stages]
-    monkeypatch.setattr("axiom_bench.report.write", lambda run: run.path / "report.html")
+    monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
     overrides = [*SMALL, f"results={folder.parents[1]}"]
     finish(*sweep(overrides), overrides)
     assert json.loads((folder / "manifest.json").read_text())["seconds"] == written["seconds"]
+    assert json.loads((folder / "manifest.json").read_text())["work"] == written["work"]
 
 
 @pytest.mark.parametrize(("weights", "random"), [("null", True), ("default", False)])

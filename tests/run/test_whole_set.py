@@ -185,7 +185,7 @@ def test_metrics_without_curves_have_no_side_file(run: Run, folder: Path):
 def test_it_is_no_bad_image_and_counts_the_images_it_is_of(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):
     (outcome,) = run(*CHOSEN)
     finished = read(folder, outcome)
-    monkeypatch.setattr("axiom_bench.report.write", lambda run: folder / "report.html")
+    monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: folder / "report.html")
     config = {"results": str(folder.parents[1]), "experiment": "quick", "run": "default"}
     assert not any("left out" in line for line in finish.finish(config, [outcome])[1])
     summary = summarise(finished.records, image_value_of=finished.image_value_of)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 import bench_methods
 import bench_metrics
+import bench_run
 import bench_speed
+import measure_silence
 import numpy as np
 import pytest
 import study_axiom_cam
@@ -16,6 +19,8 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
+from axiom_bench.run.job import Job
+from axiom_bench.run.sweep import configuration
 
 FOLDER = Path(timing.__file__).parent
 
@@ -90,3 +95,25 @@ def test_made_up_explanations_have_an_object_of_their_class():
     assert [len(boxes) for boxes in explanation.boxes] == [1, 1, 1]
     assert explanation.masks.flatten(1).any(1).all()
     assert ab.metrics.get("box_iou")(explanation).isfinite().all()
+
+
+def test_bare_passes_of_a_run_take_time_by_their_counts(tmp_path: Path):
+    job = Job.of(configuration(["model=scenes_resnet", "data.size=1", "data.workers=0", f"results={tmp_path}"]))
+    ticks = iter(range(10_000))
+    nothing = dict.fromkeys(("trunk_forward", "trunk_backward", "head_forward", "head_backward"), 0)
+    some = {**nothing, "trunk_forward": 3, "head_forward": 3}
+    seconds = [bench_run.bare_seconds(job, work, 1, lambda: float(next(ticks))) for work in (nothing, some)]
+    assert seconds == [0.0, 3.0 / len(job.labels[job.indices[0]])]
+
+
+def test_silence_is_measured_between_two_new_texts():
+    code = "import time\nfor text in ('a', 'a', 'b'): print(text, flush=True); time.sleep(0.05)"
+    for pipe in (False, True):
+        found = measure_silence.gaps(measure_silence.outputs([sys.executable, "-c", code], pipe))
+        assert sum(gap.after.startswith("end: exit code 0") for gap in found) == 1
+        assert next(gap.before for gap in sorted(found, key=lambda gap: gap.start)) == "start"
+    chunks = [(1.0, "\x1b[2Ka"), (2.0, "\ra\r"), (5.0, "b")]
+    assert [(gap.seconds, gap.before, gap.after) for gap in measure_silence.gaps(chunks)] == [
+        (4, "a", "b"),
+        (1, "start", "a"),
+    ]

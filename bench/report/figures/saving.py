@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,21 +25,26 @@ class SavedFigure:
     number: str = ""
 
 
-def save_figures(run: RunFolder, processes: Sequence[Process] = ()) -> list[SavedFigure | LeftOut]:
+def save_figures(
+    run: RunFolder, processes: Sequence[Process] = (), tell: Callable[[str], None] = lambda step: None
+) -> list[SavedFigure | LeftOut]:
     """Write figures/*.png and the other formats of `config.report.figures`; what was saved or left out, in order.
 
     processes: from `drawing_processes`. A share whose process failed is drawn here, so that the cause is raised as it
     is without processes: BenchError where a file of the run can't be read or the folder can't be written.
     """
     count = 1 + len(processes)
-    figures = save_share(run, 0, count)
+    figures = save_share(run, 0, count, tell)
     for index, process in enumerate(processes, start=1):
+        tell(f"figures of process {index + 1} of {count}")
         if process.wait() != 0:
-            save_share(run, index, count)
+            save_share(run, index, count, tell)
     return figures
 
 
-def save_share(run: RunFolder, index: int, count: int) -> list[SavedFigure | LeftOut]:
+def save_share(
+    run: RunFolder, index: int, count: int, tell: Callable[[str], None] = lambda step: None
+) -> list[SavedFigure | LeftOut]:
     """Save one of `count` shares of the figures, one at a time; what all shares save or leave out."""
     folder, options = run.path / FOLDER, run.options.figures
     figures: list[SavedFigure | LeftOut] = []
@@ -48,6 +53,7 @@ def save_share(run: RunFolder, index: int, count: int) -> list[SavedFigure | Lef
             figures.append(figure)
             continue
         if _share(place, count) == index:
+            tell(f"figure {figure.file_name}")
             figure.save(folder, options.formats, options.columns)
         saved = SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number)
         figures.append(saved)

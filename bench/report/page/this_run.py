@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS, WHOLE_SET
-from axiom_bench.report.numbers import number, share
+from axiom_bench.report.numbers import NOTHING, number, share
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
 from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.spent import images_per_second
 from axiom_bench.report.statistics.summary import classified
 
 ABSENT = object()
@@ -29,7 +30,7 @@ def section(run: RunFolder) -> Section:
         precision=precision(manifest.get("precision")),
         versions=manifest.get("versions") or {},
         commit=manifest.get("git_commit"),
-        stages=_stages(manifest.get("seconds") or {}),
+        stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),
         configurations=_configurations(manifest),
         command="\n".join(_command(part) for part in manifest.get("runs") or [manifest]),
     )
@@ -104,13 +105,17 @@ def precision(precision: Any) -> str:
     return str(precision or "")
 
 
-def _stages(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """The stages, and the seconds of each job in them: of the command that computed the job's values."""
+def _stages(seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The stages, and each job's seconds in them with their shares, their sum, and its images a second: of the command
+    that computed the job's values."""
     names = list(dict.fromkeys(name for stages in seconds.values() for name in stages))
-    rows = {
-        job: [*(number(stages.get(name, float("nan"))) for name in names), number(sum(stages.values()))]
-        for job, stages in seconds.items()
-    }
+    rows = {}
+    for job, stages in seconds.items():
+        total = sum(stages.values())
+        cells = [
+            f"{number(stages[name])} ({share(stages[name], total)})" if name in stages else NOTHING for name in names
+        ]
+        rows[job] = [*cells, number(total), images_per_second(work.get(job) or {}) or NOTHING]
     return {"names": names, "rows": rows}
 
 
