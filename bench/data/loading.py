@@ -14,6 +14,7 @@ from torch import Tensor
 from axiom_bench.cutting.interventions import Parts
 from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet
 from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.data.decoded import Decoded, decoded
 from axiom_bench.data.extras import Extras
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.data.workers import DEADLY, Readable, chunks
@@ -64,9 +65,10 @@ class Prepared:
         return Annotation(*arrays, self.classes, self.stored_pixel, self.cells)
 
 
-Item = tuple[Tensor | None, "Prepared | BadImage | BenchError"]  # an image (3, H', W'), its targets and annotation
+# The pixels of an image, (3, H', W') uint8: a quarter of the bytes that the network takes. Its targets and annotation.
+Item = tuple[Tensor | None, "Prepared | BadImage | BenchError"]
 Row = tuple[Tensor, int | None, str, Annotation, Parts | None, Tensor | None]
-# of a Batch: image, target, image id, annotation, interventions, other image
+# of a Batch: pixels, target, image id, annotation, interventions, other image
 
 
 def batches(
@@ -77,6 +79,7 @@ def batches(
     batch_size: int = 32,
     workers: int = 0,
     extras: Collection[str] = (),
+    device: torch.device | str = "cpu",
 ) -> Iterator[Batch | BadImage]:
     """Batches of `batch_size` rows (the last one may have fewer), and each bad image in its place.
 
@@ -84,13 +87,15 @@ def batches(
     and class present after the crop, classes ascending. An image without any such class is yielded as a BadImage of
     status "no_annotation", one that kills the process that reads it as one of status "bad_image". Rows don't depend on
     `workers` (0: this process, which nothing protects). A batch holds images of one size.
-    extras: what is read beside the images, "interventions" and "other_images"; see Batch.
+    extras: what is read beside the images, "interventions" and "other_images"; see Batch. device: where the images are
+    normalised, and stay.
     """
     if target_rule not in TARGET_RULES:
         raise unknown("target rule", target_rule, TARGET_RULES)
     if batch_size < 1 or workers < 0:
         raise BenchError(f"data.batch_size={batch_size} must be at least 1, and data.workers={workers} at least 0.")
-    return _batches(_loader(_Images(dataset, indices, preprocessing, target_rule, extras), workers), batch_size)
+    images = _Images(dataset, indices, preprocessing, target_rule, extras)
+    return _batches(_loader(images, workers), batch_size, preprocessing, torch.device(device))
 
 
 class _Images(Readable):
@@ -117,14 +122,17 @@ class _Images(Readable):
     def __getitem__(self, place: int) -> Item:
         if place in self.deadly:
             return None, BadImage(self.name(place), self.deadly[place])
+        index, name = self.indices[place], self.name(place)
         try:
-            sample = self.dataset.read(self.indices[place])
-            image, annotation = self.preprocessing(sample)
-            targets = _targets(self.rule, sample.image_id, sample.label, annotation.labels.tolist())
-            extras = Extras.read(self.dataset, self.indices[place], sample, self.preprocessing, self.extras, image)
+            image = self._decoded(index)
+            targets = _targets(self.rule, name, image.label, image.annotation.labels.tolist())
+            extras = Extras.read(self.dataset, index, image.size, self.preprocessing, self.extras, self._decoded)
         except (BadImage, BenchError) as error:  # raised from a worker it would carry a traceback
             return None, error
-        return image, Prepared.of(sample.image_id, targets, annotation, sample.problems, extras)
+        return image.pixels, Prepared.of(name, targets, image.annotation, image.problems, extras)
+
+    def _decoded(self, index: int) -> Decoded:
+        return decoded(self.dataset, index, self.preprocessing)
 
 
 def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]) -> tuple[int | None, ...]:
@@ -154,7 +162,12 @@ def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
     return [torch.stack(run) for run in runs], [(None, prepared) for _, prepared in items]
 
 
-def _batches(loaded: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_size: int) -> Iterator[Batch | BadImage]:
+def _batches(
+    loaded: Iterable[tuple[Sequence[Tensor], Sequence[Item]]],
+    batch_size: int,
+    preprocessing: Preprocessing,
+    device: torch.device,
+) -> Iterator[Batch | BadImage]:
     rows: list[Row] = []
     for stacks, items in loaded:
         images = (image for stack in stacks for image in stack)
@@ -169,24 +182,32 @@ def _batches(loaded: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_si
             for problem in prepared.problems:
                 log.warning("%s: %s", prepared.image_id, problem)
             image, annotation = next(images), prepared.annotation()
-            parts, other_image = prepared.extras.tensors()
+            parts, other_image = prepared.extras.tensors(preprocessing, (image.shape[-2], image.shape[-1]))
             for target in prepared.targets:
                 if rows and (len(rows) == batch_size or rows[-1][0].shape != image.shape):
-                    yield _batch(rows)
+                    yield _batch(rows, preprocessing, device)
                     rows = []
                 rows.append((image, target, prepared.image_id, annotation, parts, other_image))
     if rows:
-        yield _batch(rows)
+        yield _batch(rows, preprocessing, device)
 
 
-def _batch(rows: Sequence[Row]) -> Batch:
+def _batch(rows: Sequence[Row], preprocessing: Preprocessing, device: torch.device) -> Batch:
     images, targets, image_ids, annotations, parts, others = zip(*rows, strict=True)
     targets_or_none = None if None in targets else torch.tensor(targets, dtype=torch.long)
     return Batch(
-        torch.stack(images),
+        preprocessing.normalised(_stacked_on(device, images)),
         image_ids,
-        targets_or_none,
+        None if targets_or_none is None else targets_or_none.to(device, non_blocking=device.type == "cuda"),
         annotations,
         interventions=None if set(parts) == {None} else tuple(of_row or () for of_row in parts),
         other_images=None if others[0] is None else torch.stack(others),
     )
+
+
+def _stacked_on(device: torch.device, images: Sequence[Tensor]) -> Tensor:
+    """(B, 3, H', W') on the device; to a GPU from pinned memory, so that the copy goes on beside this process."""
+    if device.type != "cuda":
+        return torch.stack(images).to(device)
+    pinned = torch.empty((len(images), *images[0].shape), dtype=images[0].dtype, pin_memory=True)
+    return torch.stack(images, out=pinned).to(device, non_blocking=True)

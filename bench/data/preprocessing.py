@@ -19,6 +19,7 @@ from axiom_bench.data.interventions import StoredPart, preprocessed
 from axiom_bench.errors import BenchError, unknown
 
 GREY, RGB = 1, 3
+WHITE = 255.0
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
 MAX_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
 
@@ -58,20 +59,31 @@ class Preprocessing:
 
         Raises BadImage where the resized image would not fit into memory.
         """
-        return self.tensor(sample.image, sample.image_id), self._annotation(sample)
+        return self.normalised(self.pixels(sample.image, sample.image_id)), self.annotation(sample)
 
-    def tensor(self, image: Image.Image, image_id: str = "image") -> Tensor:
-        """The image as the network takes it: (3, H', W'), or (1, H', W'), float32. Raises BadImage as `picture`."""
-        picture = self.picture(image, image_id)
-        tensor: Tensor = transforms().normalize(transforms().to_tensor(picture), self.mean, self.std)
-        return tensor
+    def pixels(self, image: Image.Image, image_id: str = "image") -> Tensor:
+        """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8. Raises BadImage as `picture`."""
+        tensor: Tensor = transforms().pil_to_tensor(self.picture(image, image_id))
+        return tensor.contiguous()
 
-    def parts(self, sample: Sample, stored: Sequence[StoredPart]) -> Parts:
-        """The parts of a sample in the pixels of the preprocessed image. Raises BenchError for parts that overlap."""
-        size = (sample.image.height, sample.image.width)
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels (..., 3, H', W'), or (..., 1, H', W'), uint8, as the network takes them: float32, on their device.
+
+        The same bits on every device: the divisors are tensors, since a GPU replaces the division by a number by a
+        product, which rounds otherwise.
+        """
+
+        def constant(*values: float) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1).to(pixels.device, non_blocking=True)
+
+        return pixels.float().div_(constant(WHITE)).sub_(constant(*self.mean)).div_(constant(*self.std))
+
+    def parts(self, image_id: str, size: tuple[int, int], stored: Sequence[StoredPart]) -> Parts:
+        """The parts of an image of this size (height, width), as stored, in the pixels of the preprocessed image; their
+        own images as `pixels` gives them. Raises BenchError for parts that overlap."""
         resized = self._resized(*size)
         return preprocessed(
-            sample.image_id, size, stored, self.tensor, lambda numbers: self._mask(numbers, resized)
+            image_id, size, stored, self.pixels, lambda numbers: self._mask(numbers, resized)
         )  # fmt: skip
 
     def picture(self, image: Image.Image, image_id: str = "image") -> Image.Image:
@@ -104,7 +116,8 @@ class Preprocessing:
         longer = int(self.resize * long / short)
         return (self.resize, longer) if height <= width else (longer, self.resize)
 
-    def _annotation(self, sample: Sample) -> Annotation:
+    def annotation(self, sample: Sample) -> Annotation:
+        """The sample's objects in the pixels of the preprocessed image."""
         stored = (sample.image.height, sample.image.width)
         resized = self._resized(*stored)
         labels, boxes = self._boxes(sample.objects, stored, resized)

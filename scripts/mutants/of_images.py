@@ -8,15 +8,15 @@ MUTANTS = (
     Mutant(
         "bgr",
         "bench/data/preprocessing.py",
-        "tensor: Tensor = transforms().normalize(transforms().to_tensor(picture), self.mean, self.std)",
-        "tensor: Tensor = transforms().normalize(transforms().to_tensor(picture).flip(0), self.mean, self.std)",
+        "return tensor.contiguous()",
+        "return tensor.flip(0)",
         "BGR for RGB",
     ),
     Mutant(
         "std_left_out",
         "bench/data/preprocessing.py",
-        "self.mean, self.std)\n        return tensor",
-        "self.mean, [1.0] * len(self.std))\n        return tensor",
+        ".div_(constant(*self.std))",
+        "",
         "images aren't divided by the standard deviation",
     ),
     Mutant(
@@ -134,8 +134,8 @@ MUTANTS = (
     Mutant(
         "last_batch_lost",
         "bench/data/loading.py",
-        "    if rows:\n        yield _batch(rows)\n",
-        "    if len(rows) == batch_size:\n        yield _batch(rows)\n",
+        "    if rows:\n        yield _batch(rows, preprocessing, device)\n",
+        "    if len(rows) == batch_size:\n        yield _batch(rows, preprocessing, device)\n",
         "the images of a short last batch are lost",
     ),
     Mutant(

@@ -62,6 +62,20 @@ def test_a_grey_image_equals_torchvision_bit_by_bit(interpolation):
     assert np.array_equal(picture, np.asarray(preprocessing.picture(image).convert("RGB")))
 
 
+@pytest.mark.parametrize(("mean", "std"), [(MEAN, STD), ((0.5,) * 3, (0.25, 1 / 3, 7.0)), ((0.4,), (0.2,))])
+def test_every_value_is_normalised_as_torchvision_does_bit_by_bit(mean, std):
+    """Divided by 255 in float32, the mean subtracted, divided by the deviation, in this order; of batches too."""
+    values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(len(mean), -1, -1).contiguous()
+    functional = transforms.functional
+    image = functional.to_pil_image(values)
+    expected = functional.normalize(functional.to_tensor(image), mean, std)
+    preprocessing = Preprocessing(None, None, mean, std)
+    actual = preprocessing.normalised(preprocessing.pixels(image))
+    assert actual.dtype == torch.float32
+    assert torch.equal(actual, expected)
+    assert torch.equal(preprocessing.normalised(torch.stack([values, values])), torch.stack([expected, expected]))
+
+
 @pytest.mark.parametrize("colours", [((0.5,), (0.5,) * 3), ((0.5,) * 4, (0.5,) * 4), ((), ())])
 def test_another_number_of_channels_is_refused(colours):
     with pytest.raises(BenchError, match=r"three of each for an RGB network, one of each for a grey one.*ab\.explain"):
