@@ -26,6 +26,7 @@ class Decoded:
 
 def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decoded:
     """The image at this place of the data set. Raises BadImage where it can't be read, or would become too large."""
-    sample = dataset.read(index)
-    pixels, annotation = preprocessing.pixels(sample.image, sample.image_id), preprocessing.annotation(sample)
-    return Decoded(pixels, (sample.image.height, sample.image.width), sample.label, annotation, sample.problems)
+    sample = preprocessing.read(dataset, index)
+    return Decoded(
+        preprocessing.pixels(sample), sample.size, sample.label, preprocessing.annotation(sample), sample.problems
+    )

@@ -52,6 +52,7 @@ LOADING = {  # settings of the loader, not of a data set, and what they may be
     "seed": Seed,
     "only_classes": Sequence[Name | Annotated[int, whole(0)]] | None,
     "only_correct": bool,
+    "scaled_decoding": bool,
     "target": Annotated[str, one_of(TARGET_RULES)],
     "batch_size": Annotated[int, whole(1, "a number of rows")],
     "workers": Annotated[int, whole(0, "a number of processes", MAX_WORKERS)],

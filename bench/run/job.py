@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -60,7 +60,7 @@ class Job:
         indices = _indices(dataset, config["data"])
         job = Job(
             experiment=str(config["experiment"]),
-            model=load_model(config["model"]),  # last: it takes longest
+            model=_model(config),  # last: it takes longest
             data=dataset,
             indices=indices,
             target=config["target"],
@@ -150,6 +150,13 @@ class Job:
     def data_fingerprint(self) -> str:
         """SHA-256 over the ids, the content and the labels of the chosen images, in order."""
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
+
+
+def _model(config: Mapping[str, Any]) -> LoadedModel:
+    """The model, with its images decoded as the data's settings say."""
+    model = load_model(config["model"])
+    scaled = config["data"].get("scaled_decoding", False)
+    return replace(model, preprocessing=replace(model.preprocessing, scaled_decoding=scaled))
 
 
 def _indices(dataset: DataSet, config: Mapping[str, Any]) -> tuple[int, ...]:

@@ -85,8 +85,8 @@ MUTANTS = (
     Mutant(
         "exif_is_applied",
         "bench/data/decoding.py",
-        "        return as_rgb(image)\n",
-        "        from PIL import ImageOps\n\n        return as_rgb(ImageOps.exif_transpose(image))\n",
+        "        return as_rgb(image), size\n",
+        "        from PIL import ImageOps\n\n        return as_rgb(ImageOps.exif_transpose(image)), size\n",
         "images are turned as EXIF says, boxes aren't",
     ),
     Mutant(
