@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -22,6 +23,23 @@ class Decoded:
     label: int | None
     annotation: Annotation
     problems: tuple[str, ...]
+
+
+class DamagedEntry(Exception):
+    """A cache's entry that can't be used; it is written anew."""
+
+
+class Cache(Protocol):
+    """Images that were decoded before, by their place in the data set; picklable, so that workers may be spawned."""
+
+    def read(self, index: int) -> Decoded | None:
+        """The image; None where it isn't there. Raises DamagedEntry."""
+
+    def write(self, index: int, image: Decoded) -> None:
+        """Keeps the image. Raises BenchError."""
+
+    def tell_damaged(self, index: int) -> None:
+        """Tells that this image's entry was damaged, in the process that asked for the images."""
 
 
 def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decoded:

@@ -18,6 +18,7 @@ from axiom_bench.evaluation.shard import Request, shard_rows, traced
 from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.records import holdings
 from axiom_bench.records.holdings import Values
+from axiom_bench.run import image_cache
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 from axiom_bench.run.shards import Shard
@@ -138,7 +139,9 @@ def loaded(
     job: Job, indices: Sequence[int], size: int, workers: int, extras: Collection[str]
 ) -> Iterator[Batch | BadImage]:
     """Batches of `size` rows, as `rows` has them."""
-    preprocessing, device = job.model.preprocessing, job.device.device
-    for batch in batches(job.data, indices, preprocessing, job.target, size, workers, extras, device):
-        is_usable = job.shares_classes or isinstance(batch, BadImage)
-        yield batch if is_usable else replace(batch, annotations=(), interventions=None)
+    preprocessing, place = job.model.preprocessing, (job.device.device, image_cache.of_job(job))
+    for batch in batches(job.data, indices, preprocessing, job.target, size, workers, extras, *place):
+        if job.shares_classes or isinstance(batch, BadImage):
+            yield batch
+        else:
+            yield replace(batch, annotations=(), interventions=None)

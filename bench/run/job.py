@@ -27,7 +27,7 @@ from axiom_bench.run.shards import Shard, shards
 @dataclass(frozen=True)
 class Job:
     """indices: the chosen images, positions in `data`. target: the rule that names the class to explain.
-    normalise: how heatmaps are scaled.
+    normalise: how heatmaps are scaled. cache: the folder of decoded images.
     """
 
     experiment: str
@@ -42,6 +42,7 @@ class Job:
     shard_size: int
     batch_size: int
     workers: int
+    cache: str | None = None
     hashes: FileHashes = field(default_factory=FileHashes, compare=False, repr=False)
 
     @property
@@ -71,6 +72,7 @@ class Job:
             shard_size=config["shard_size"],
             batch_size=config["data"]["batch_size"],
             workers=config["data"]["workers"],
+            cache=config["data"].get("cache"),
         )
         job.check()
         return job

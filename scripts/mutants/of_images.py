@@ -134,15 +134,15 @@ MUTANTS = (
     Mutant(
         "last_batch_lost",
         "bench/data/loading.py",
-        "    if rows:\n        yield _batch(rows, preprocessing, device)\n",
-        "    if len(rows) == batch_size:\n        yield _batch(rows, preprocessing, device)\n",
+        "    if rows:\n        yield _batch(rows, preprocessing, place)\n",
+        "    if len(rows) == batch_size:\n        yield _batch(rows, preprocessing, place)\n",
         "the images of a short last batch are lost",
     ),
     Mutant(
         "images_against_labels",
         "bench/data/loading.py",
-        "        torch.stack(images),\n",
-        "        torch.stack(images[::-1]),\n",
+        "_stacked_on(device, images)),\n",
+        "_stacked_on(device, images[::-1])),\n",
         "the images of a batch stand against other labels",
     ),
 )
