@@ -15,6 +15,7 @@ MAX_NAME_LENGTH = 100  # characters of a name in an error message
 NO_MEMORY = (
     "out of memory",
     "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
     "can't allocate memory",
     "not enough memory",
     "bad_alloc",

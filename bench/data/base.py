@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -23,6 +23,7 @@ MAX_DRAWN = 1_000_000  # numbers of six digits, so that ids ascend
 Drawn = Annotated[int, whole(1, "a number of images, which are drawn", MAX_DRAWN)]
 DRAWN = kinds({"size": Drawn})
 Seed = Annotated[int, whole(0)]
+Least = Callable[[int, int], tuple[int, int]]  # of a stored image's height and width: those that it needs at least
 BAD_IMAGE = "bad_image"  # the status of an image that can't be read
 MAX_LISTED_CLASSES = 100  # in an error message
 
@@ -46,7 +47,8 @@ class Sample:
     stored pixels, x1 and y1 exclusive. mask: (h, w) int64, class index per pixel, or batch.BACKGROUND or NO_VERDICT.
     problems: sentences about annotations that are missing or malformed; the image counts all the same.
     crowd: (class index, box) of regions that hold many objects in one box; they are no objects, and the mask has no
-    verdict there. cells: whether the objects are the cells of a mosaic.
+    verdict there. cells: whether the objects are the cells of a mosaic. stored: (height, width) of the file's image,
+    where `image` may have been decoded at a part of it; objects and mask are in the file's pixels.
     """
 
     image: Image.Image
@@ -57,6 +59,12 @@ class Sample:
     problems: tuple[str, ...] = field(default=())
     crowd: Objects = ()
     cells: bool = False
+    stored: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the stored image."""
+        return self.stored or (self.image.height, self.image.width)
 
 
 class DataSet(ABC):
@@ -93,6 +101,10 @@ class DataSet(ABC):
     @abstractmethod
     def read(self, index: int) -> Sample:
         """The sample at this place of `ids`. Raises BadImage where the image is missing or can't be decoded."""
+
+    def read_scaled(self, index: int, least: Least) -> Sample:
+        """As `read`; where a decoder can give a part of the image's size that isn't below `least`, it may have that."""
+        return self.read(index)
 
     @abstractmethod
     def labels(self, index: int) -> tuple[int, ...]:

@@ -92,8 +92,8 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same rows with images and targets on another device; annotations stay on the CPU, and interventions do
         until a trace is made of the batch."""
-        targets = None if self.targets is None else self.targets.to(device, non_blocking=True)
-        return replace(self, images=self.images.to(device, non_blocking=True), targets=targets)
+        targets = None if self.targets is None else self.targets.to(device)
+        return replace(self, images=self.images.to(device), targets=targets)
 
     def __getitem__(self, rows: slice) -> Batch:
         return self._at(torch.arange(len(self))[rows])

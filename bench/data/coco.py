@@ -80,13 +80,11 @@ class Coco(ImageFiles):
         entries = json.dumps([*map(_dumped, self._of(index)), list(self.classes)])
         return hashlib.sha256(f"{super().fingerprint(index, hashes)} {entries}".encode()).hexdigest()
 
-    def annotate(self, index: int, image: Image.Image) -> Sample:
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         image_id, entry = self.ids[index], self._entries[self.ids[index]]
         expected = tuple(entry[side] for side in SIDES)
-        if expected != image.size:
-            problem = (
-                f"{image_id}: the annotations are for {expected} pixels (width, height), the image has {image.size}"
-            )
+        if expected != size:
+            problem = f"{image_id}: the annotations are for {expected} pixels (width, height), the image has {size}"
             return Sample(image, image_id, problems=(problem,))
         objects: list[tuple[int, Box]] = []
         crowd: list[tuple[int, Box]] = []
@@ -94,14 +92,14 @@ class Coco(ImageFiles):
         regions: list[tuple[int, Region | None]] = []
         for annotation in self._of(index):
             try:
-                label, box = self._index_of_category[annotation["category_id"]], _box(annotation["bbox"], image.size)
+                label, box = self._index_of_category[annotation["category_id"]], _box(annotation["bbox"], size)
                 verdict = NO_VERDICT if annotation.get("iscrowd") else label
-                regions.append((verdict, pixels(self.rasteriser, annotation.get("segmentation"), image.size)))
+                regions.append((verdict, pixels(self.rasteriser, annotation.get("segmentation"), size)))
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 problems.append(f"{image_id}: annotation {_id(annotation)} is malformed: {shown(error)}")
                 continue
             (crowd if annotation.get("iscrowd") else objects).append((label, box))
-        mask = None if problems else _mask(regions, image.size)
+        mask = None if problems else _mask(regions, size)
         return Sample(image, image_id, largest(tuple(objects)), tuple(objects), mask, tuple(problems), tuple(crowd))
 
     def _of(self, index: int) -> list[Entry]:

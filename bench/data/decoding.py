@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from axiom_bench.data.base import BadImage
+from axiom_bench.data.base import BadImage, Least
 from axiom_bench.data.file_hashes import UNREADABLE
 from axiom_bench.data.file_names import as_text
 from axiom_bench.data.reading import NotRegular, open_regular, why
@@ -33,14 +33,23 @@ PIECE = 2**20  # bytes that are hashed at once: a file may be larger than the me
 
 
 def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
-    """The decoded image of a file, or of a file's bytes: the first of several. Raises BadImage as `opened`.
+    """The decoded image of a file, or of a file's bytes: the first of several. Raises BadImage as `opened`."""
+    return open_scaled(source, image_id, None)[0]
 
+
+def open_scaled(source: Path | BytesIO, image_id: str, least: Least | None) -> tuple[Image.Image, tuple[int, int]]:
+    """(the decoded image, its size (width, height) as stored). Raises BadImage as `opened`.
+
+    least: a JPEG is decoded at a half, a quarter or an eighth of its size where both sides are no smaller than this.
     The EXIF orientation is not applied: boxes and masks of ImageNet and VOC are in pixels as stored, and torchvision's
     readers, which the weights were trained and measured with, don't turn images either. That of a TIFF belongs to its
     format: Pillow, and so torchvision, applies it.
     """
     with opened(source, image_id) as image:
-        return as_rgb(image)
+        size = image.size
+        if least is not None:
+            image.draft(None, least(size[1], size[0])[::-1])
+        return as_rgb(image), size
 
 
 @contextmanager

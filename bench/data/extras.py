@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import Part, Parts
-from axiom_bench.data.base import BadImage, DataSet, Sample
+from axiom_bench.data.base import BadImage, DataSet
+from axiom_bench.data.decoded import Decoded
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 
-Arrays = tuple[tuple[str, int | None, NDArray[np.bool_], NDArray[np.float32]], ...]  # of Parts
+Arrays = tuple[tuple[str, int | None, NDArray[np.bool_], NDArray[np.uint8]], ...]  # of Parts
 
 
 @dataclass(frozen=True)
@@ -23,39 +24,46 @@ class Extras:
     """Of one image, as a worker sends it: in numpy, since each tensor would cost a file descriptor.
 
     parts: its interventions; () where the data set has none for this image. Both are None where nothing asks for
-    them, and where the data set has none at all.
+    them, and where the data set has none at all. Images are pixels, which are normalised where they arrive.
     """
 
     parts: Arrays | None = None
-    other_image: NDArray[np.float32] | None = None
+    other_image: NDArray[np.uint8] | None = None
 
     @staticmethod
     def read(
         dataset: DataSet,
         index: int,
-        sample: Sample,
+        size: tuple[int, int],
         preprocessing: Preprocessing,
         names: Collection[str],
-        image: Tensor,
+        decode: Callable[[int], Decoded],
     ) -> Extras:
-        """names: which of "interventions" and "other_images". image: the sample's, preprocessed."""
+        """size: of the image as stored, (height, width). names: which of "interventions" and "other_images". decode:
+        the image at a place of the data set."""
         parts = other = None
         if "interventions" in names:
             stored = dataset.interventions(index)
-            listed = preprocessing.parts(sample, stored) if stored else ()
+            listed = preprocessing.parts(dataset.ids[index], size, stored) if stored else ()
             arrays = tuple((part.name, part.label, part.region.numpy(), part.images.numpy()) for part in listed)
             parts = None if stored is None else arrays
         if "other_images" in names:
-            other = _other_image(dataset, index, preprocessing, image)
+            other = _other_image(dataset, index, decode)
         return Extras(parts, None if other is None else other.numpy())
 
-    def tensors(self) -> tuple[Parts | None, Tensor | None]:
-        """(the parts, the other image (3, H', W'))."""
+    def tensors(self, preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[Parts | None, Tensor | None]:
+        """(the parts, the other image (3, H', W') in the size (H', W') of the image itself), normalised."""
+
+        def image(pixels: NDArray[np.uint8]) -> Tensor:
+            return preprocessing.normalised(torch.from_numpy(pixels))
+
         parts = None if self.parts is None else tuple(
-            Part(name, label, torch.from_numpy(region), torch.from_numpy(images))
-            for name, label, region, images in self.parts
+            Part(name, label, torch.from_numpy(region), image(images)) for name, label, region, images in self.parts
         )  # fmt: skip
-        return parts, None if self.other_image is None else torch.from_numpy(self.other_image)
+        other = None if self.other_image is None else image(self.other_image)
+        if other is not None and other.shape[-2:] != size:
+            other = transforms().resize(other, list(size), antialias=True)
+        return parts, other
 
 
 def others(dataset: DataSet, index: int) -> Iterator[int]:
@@ -68,14 +76,11 @@ def others(dataset: DataSet, index: int) -> Iterator[int]:
         yield place + (place >= index)
 
 
-def _other_image(dataset: DataSet, index: int, preprocessing: Preprocessing, image: Tensor) -> Tensor | None:
-    """The first other image that can be read, preprocessed and in the size of `image`; None where there is none."""
+def _other_image(dataset: DataSet, index: int, decode: Callable[[int], Decoded]) -> Tensor | None:
+    """The pixels of the first other image that can be read; None where there is none."""
     for place in others(dataset, index):
         try:
-            other = preprocessing.tensor(dataset.read(place).image, dataset.ids[place])
+            return decode(place).pixels
         except BadImage:
             continue
-        if other.shape != image.shape:
-            other = transforms().resize(other, list(image.shape[-2:]), antialias=True)
-        return other
     return None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from posixpath import splitext
 
 from PIL import Image
 
-from axiom_bench.data.base import DataSet, Sample
-from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256
+from axiom_bench.data.base import DataSet, Least, Sample
+from axiom_bench.data.decoding import SUFFIXES, open_scaled, sha256
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.file_names import as_text
 from axiom_bench.data.reading import files_below
@@ -22,8 +23,14 @@ class ImageFiles(DataSet):
     """Images that are files: a subclass gives each one's path and annotation."""
 
     def read(self, index: int) -> Sample:
-        image = open_rgb(self.path(index), self.ids[index])
-        return self.annotate(index, image)
+        return self._read(index, None)
+
+    def read_scaled(self, index: int, least: Least) -> Sample:
+        return self._read(index, least)
+
+    def _read(self, index: int, least: Least | None) -> Sample:
+        image, size = open_scaled(self.path(index), self.ids[index], least)
+        return replace(self.annotate(index, image, size), stored=size[::-1])
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         paths = (self.path(index), *self.annotation_paths(index))
@@ -34,8 +41,8 @@ class ImageFiles(DataSet):
         """The image's file, which may be missing."""
 
     @abstractmethod
-    def annotate(self, index: int, image: Image.Image) -> Sample:
-        """The decoded image with its label, objects and mask."""
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        """The decoded image with its label, objects and mask. size: (width, height) of the stored image."""
 
     def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
         """The files that the annotation comes from, which may be missing."""

@@ -56,7 +56,7 @@ class Folder(ImageFiles):
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self.ids[index].partition("/")[0]],)
 
-    def annotate(self, index: int, image: Image.Image) -> Sample:
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         return Sample(image, self.ids[index], label=self.labels(index)[0])
 
 

@@ -68,7 +68,7 @@ class ImageNet(ImageFiles):
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self._synset[self.ids[index]]],)
 
-    def annotate(self, index: int, image: Image.Image) -> Sample:
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         (path,) = self.annotation_paths(index)
-        objects, problems = read_objects(path, self._index, first_pixel=0, size=image.size)
+        objects, problems = read_objects(path, self._index, first_pixel=0, size=size)
         return Sample(image, self.ids[index], self.labels(index)[0], objects, problems=problems)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
 from axiom_bench.data.annotation_file import parse_objects
 from axiom_bench.data.archive import Archive, read_compressed
-from axiom_bench.data.base import BadImage, DataSet, Sample
+from axiom_bench.data.base import BadImage, DataSet, Least, Sample
 from axiom_bench.data.class_list import Classes, synsets
-from axiom_bench.data.decoding import SUFFIXES, open_rgb, sha256_of
+from axiom_bench.data.decoding import SUFFIXES, open_scaled, sha256_of
 from axiom_bench.data.devkit import ARCHIVE
 from axiom_bench.data.file_hashes import UNREADABLE, FileHashes
 from axiom_bench.data.imagenet import ImageNet
@@ -55,18 +56,24 @@ class ImageNetArchives(DataSet):
         self.boxes_file = next((path for path in paths if os.path.isfile(path)), None)
 
     def read(self, index: int) -> Sample:
+        return self._read(index, None)
+
+    def read_scaled(self, index: int, least: Least) -> Sample:
+        return self._read(index, least)
+
+    def _read(self, index: int, least: Least | None) -> Sample:
         image_id = self.ids[index]
         try:
             content = self.archive.read(image_id)
         except OSError as error:
             raise BadImage(image_id, f"can't be read: {why(error)}") from error
-        image = open_rgb(BytesIO(content), image_id)
-        label = self.labels(index)[0]
+        image, size = open_scaled(BytesIO(content), image_id, least)
+        sample = Sample(image, image_id, self.labels(index)[0], stored=size[::-1])
         boxes, file = self._boxes_of(index), f"{Path(image_id).stem}.xml"
         if boxes is None:
-            return Sample(image, image_id, label, problems=(f"there is no annotation {file} in {self.boxes_file}",))
-        objects, problems = parse_objects(boxes, file, self._index, first_pixel=0, size=image.size)
-        return Sample(image, image_id, label, objects, problems=problems)
+            return replace(sample, problems=(f"there is no annotation {file} in {self.boxes_file}",))
+        objects, problems = parse_objects(boxes, file, self._index, first_pixel=0, size=size)
+        return replace(sample, objects=objects, problems=problems)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self._synset[self.ids[index]]],)

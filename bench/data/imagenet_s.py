@@ -90,8 +90,8 @@ class ImageNetS(ImageFiles):
         meaning = f"{super().fingerprint(index, hashes)} {self._of_value.tolist()} {self.boxes}"
         return hashlib.sha256(meaning.encode()).hexdigest()
 
-    def annotate(self, index: int, image: Image.Image) -> Sample:
-        mask, problems = self._mask(self._mask_file(index), image.size)
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        mask, problems = self._mask(self._mask_file(index), size)
         objects = () if mask is None or self.boxes is None else boxes_of(mask)
         return Sample(image, self.ids[index], self.labels(index)[0], objects, mask, problems)
 

@@ -40,7 +40,7 @@ def preprocessed(
 ) -> Parts:
     """The parts in the pixels of the preprocessed image.
 
-    size: height and width of the stored image. image(picture): as the network takes it, (3, H', W').
+    size: height and width of the stored image. image(picture): its pixels, (3, H', W') uint8.
     region(numbers (h, w)): numbers (H', W') of the nearest stored pixels, negative where the crop goes beyond the
     image: those pixels belong to the last part. Parts that the crop cuts away are left out, but for the last.
     Raises BenchError for parts that don't have what StoredPart says.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from axiom_bench.cutting.interventions import Parts
 from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet
 from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.data.decoded import Cache, DamagedEntry, Decoded, decoded
 from axiom_bench.data.extras import Extras
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.data.workers import DEADLY, Readable, chunks
@@ -29,7 +31,8 @@ bad_images = logging.getLogger("axiom_bench.bad_images")
 class Prepared:
     """One image as a worker sends it: all that is small as numpy, since each tensor would cost a file descriptor.
 
-    targets: the classes to explain, one row each; (None,) for the predicted class.
+    targets: the classes to explain, one row each; (None,) for the predicted class. damaged: the places of images whose
+    entries in the cache were damaged.
     """
 
     image_id: str
@@ -42,6 +45,7 @@ class Prepared:
     cells: bool
     problems: tuple[str, ...]
     extras: Extras
+    damaged: tuple[int, ...]
 
     @staticmethod
     def of(
@@ -50,12 +54,13 @@ class Prepared:
         annotation: Annotation,
         problems: tuple[str, ...],
         extras: Extras,
+        damaged: tuple[int, ...],
     ) -> Prepared:
         """The same annotation in numpy."""
         mask = None if annotation.mask is None else annotation.mask.numpy()
         arrays = (annotation.labels.numpy(), annotation.boxes.numpy(), mask)
         sizes = (annotation.classes, annotation.stored_pixel, annotation.cells)
-        return Prepared(image_id, targets, *arrays, *sizes, problems, extras)
+        return Prepared(image_id, targets, *arrays, *sizes, problems, extras, damaged)
 
     def annotation(self) -> Annotation:
         """The annotation as tensors."""
@@ -64,9 +69,10 @@ class Prepared:
         return Annotation(*arrays, self.classes, self.stored_pixel, self.cells)
 
 
-Item = tuple[Tensor | None, "Prepared | BadImage | BenchError"]  # an image (3, H', W'), its targets and annotation
+# The pixels of an image, (3, H', W') uint8: a quarter of the bytes that the network takes. Its targets and annotation.
+Item = tuple[Tensor | None, "Prepared | BadImage | BenchError"]
 Row = tuple[Tensor, int | None, str, Annotation, Parts | None, Tensor | None]
-# of a Batch: image, target, image id, annotation, interventions, other image
+# of a Batch: pixels, target, image id, annotation, interventions, other image
 
 
 def batches(
@@ -77,6 +83,8 @@ def batches(
     batch_size: int = 32,
     workers: int = 0,
     extras: Collection[str] = (),
+    device: torch.device | str = "cpu",
+    cache: Cache | None = None,
 ) -> Iterator[Batch | BadImage]:
     """Batches of `batch_size` rows (the last one may have fewer), and each bad image in its place.
 
@@ -84,13 +92,14 @@ def batches(
     and class present after the crop, classes ascending. An image without any such class is yielded as a BadImage of
     status "no_annotation", one that kills the process that reads it as one of status "bad_image". Rows don't depend on
     `workers` (0: this process, which nothing protects). A batch holds images of one size.
-    extras: what is read beside the images, "interventions" and "other_images"; see Batch.
+    extras: what is read beside the images, "interventions" and "other_images"; see Batch. device: where the images are
+    normalised, and stay. cache: what isn't in it is decoded, and kept there.
     """
     if target_rule not in TARGET_RULES:
         raise unknown("target rule", target_rule, TARGET_RULES)
     if batch_size < 1 or workers < 0:
         raise BenchError(f"data.batch_size={batch_size} must be at least 1, and data.workers={workers} at least 0.")
-    return _batches(_loader(_Images(dataset, indices, preprocessing, target_rule, extras), workers), batch_size)
+    return _batches(_Images(dataset, indices, preprocessing, target_rule, extras, cache), workers, batch_size, device)
 
 
 class _Images(Readable):
@@ -103,9 +112,10 @@ class _Images(Readable):
         preprocessing: Preprocessing,
         rule: str,
         extras: Collection[str] = (),
+        cache: Cache | None = None,
     ) -> None:
         self.dataset, self.indices, self.preprocessing, self.rule = dataset, tuple(indices), preprocessing, rule
-        self.extras, self.deadly = frozenset(extras), {}
+        self.extras, self.cache, self.deadly = frozenset(extras), cache, {}
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -117,14 +127,29 @@ class _Images(Readable):
     def __getitem__(self, place: int) -> Item:
         if place in self.deadly:
             return None, BadImage(self.name(place), self.deadly[place])
+        index, name, damaged = self.indices[place], self.name(place), list[int]()
+        decode = partial(self._decoded, damaged)
         try:
-            sample = self.dataset.read(self.indices[place])
-            image, annotation = self.preprocessing(sample)
-            targets = _targets(self.rule, sample.image_id, sample.label, annotation.labels.tolist())
-            extras = Extras.read(self.dataset, self.indices[place], sample, self.preprocessing, self.extras, image)
+            image = decode(index)
+            targets = _targets(self.rule, name, image.label, image.annotation.labels.tolist())
+            extras = Extras.read(self.dataset, index, image.size, self.preprocessing, self.extras, decode)
         except (BadImage, BenchError) as error:  # raised from a worker it would carry a traceback
             return None, error
-        return image, Prepared.of(sample.image_id, targets, annotation, sample.problems, extras)
+        return image.pixels, Prepared.of(name, targets, image.annotation, image.problems, extras, tuple(damaged))
+
+    def _decoded(self, damaged: list[int], index: int) -> Decoded:
+        """From the cache, or decoded and kept there. An image whose entry was damaged is added to `damaged`."""
+        image = None
+        if self.cache is not None:
+            try:
+                image = self.cache.read(index)
+            except DamagedEntry:
+                damaged.append(index)
+        if image is None:
+            image = decoded(self.dataset, index, self.preprocessing)
+            if self.cache is not None:
+                self.cache.write(index, image)
+        return image
 
 
 def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]) -> tuple[int | None, ...]:
@@ -154,9 +179,10 @@ def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
     return [torch.stack(run) for run in runs], [(None, prepared) for _, prepared in items]
 
 
-def _batches(loaded: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_size: int) -> Iterator[Batch | BadImage]:
+def _batches(source: _Images, workers: int, batch_size: int, device: torch.device | str) -> Iterator[Batch | BadImage]:
+    preprocessing, place = source.preprocessing, torch.device(device)
     rows: list[Row] = []
-    for stacks, items in loaded:
+    for stacks, items in _loader(source, workers):
         images = (image for stack in stacks for image in stack)
         for _, prepared in items:
             if isinstance(prepared, BenchError):
@@ -166,27 +192,38 @@ def _batches(loaded: Iterable[tuple[Sequence[Tensor], Sequence[Item]]], batch_si
                     bad_images.warning("%s", prepared)
                 yield prepared
                 continue
+            if source.cache is not None:
+                for index in prepared.damaged:
+                    source.cache.tell_damaged(index)
             for problem in prepared.problems:
                 log.warning("%s: %s", prepared.image_id, problem)
             image, annotation = next(images), prepared.annotation()
-            parts, other_image = prepared.extras.tensors()
+            parts, other_image = prepared.extras.tensors(preprocessing, (image.shape[-2], image.shape[-1]))
             for target in prepared.targets:
                 if rows and (len(rows) == batch_size or rows[-1][0].shape != image.shape):
-                    yield _batch(rows)
+                    yield _batch(rows, preprocessing, place)
                     rows = []
                 rows.append((image, target, prepared.image_id, annotation, parts, other_image))
     if rows:
-        yield _batch(rows)
+        yield _batch(rows, preprocessing, place)
 
 
-def _batch(rows: Sequence[Row]) -> Batch:
+def _batch(rows: Sequence[Row], preprocessing: Preprocessing, device: torch.device) -> Batch:
     images, targets, image_ids, annotations, parts, others = zip(*rows, strict=True)
     targets_or_none = None if None in targets else torch.tensor(targets, dtype=torch.long)
     return Batch(
-        torch.stack(images),
+        preprocessing.normalised(_stacked_on(device, images)),
         image_ids,
-        targets_or_none,
+        None if targets_or_none is None else targets_or_none.to(device, non_blocking=device.type == "cuda"),
         annotations,
         interventions=None if set(parts) == {None} else tuple(of_row or () for of_row in parts),
         other_images=None if others[0] is None else torch.stack(others),
     )
+
+
+def _stacked_on(device: torch.device, images: tuple[Tensor, ...]) -> Tensor:
+    """(B, 3, H', W') on the device; to a GPU from pinned memory, so that the copy goes on beside this process."""
+    if device.type != "cuda":
+        return torch.stack(images).to(device)
+    pinned = torch.empty((len(images), *images[0].shape), dtype=images[0].dtype, pin_memory=True)
+    return torch.stack(images, out=pinned).to(device, non_blocking=True)

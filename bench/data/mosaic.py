@@ -154,8 +154,7 @@ class Mosaics(DataSet):
     def _picture(self, index: int, cell: Cell) -> Image.Image:
         """A cell's picture. Raises BadImage, of the mosaic, where the image can't be read or has another size."""
         try:
-            sample = self.images.read(cell.image.index)
-            picture = self.of_cells.picture(sample.image, sample.image_id)
+            picture = self.of_cells.picture(self.of_cells.read(self.images, cell.image.index))
         except BadImage as bad:
             raise BadImage(self.ids[index], str(bad), bad.status) from bad
         if (picture.height, picture.width) != self.cell_size:
@@ -175,7 +174,7 @@ class Mosaics(DataSet):
         """(height, width) of the first image that can be read, where the preprocessing leaves each its own size."""
         for image in (image for layout in self.layouts for image in layout.cells):
             try:
-                picture = self.of_cells.picture(self.images.read(image.index).image)
+                picture = self.of_cells.picture(self.of_cells.read(self.images, image.index))
             except BadImage:
                 continue
             return picture.height, picture.width

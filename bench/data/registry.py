@@ -24,7 +24,7 @@ from axiom_bench.data.scenes import Scenes
 from axiom_bench.data.selected import Selected
 from axiom_bench.data.voc import Voc
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import Kind, Name, check_group, check_values, kinds, one_of, shown, signature, whole
+from axiom_bench.kinds import File, Kind, Name, check_group, check_values, kinds, one_of, shown, signature, whole
 
 KINDS: Mapping[str, Callable[..., DataSet]] = {
     "scenes": Scenes,
@@ -52,6 +52,8 @@ LOADING = {  # settings of the loader, not of a data set, and what they may be
     "seed": Seed,
     "only_classes": Sequence[Name | Annotated[int, whole(0)]] | None,
     "only_correct": bool,
+    "scaled_decoding": bool,
+    "cache": File | None,
     "target": Annotated[str, one_of(TARGET_RULES)],
     "batch_size": Annotated[int, whole(1, "a number of rows")],
     "workers": Annotated[int, whole(0, "a number of processes", MAX_WORKERS)],

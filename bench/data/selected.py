@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.data.base import DataSet, Least, Sample
 from axiom_bench.data.file_hashes import FileHashes
 
 
@@ -26,6 +26,9 @@ class Selected(DataSet):
 
     def read(self, index: int) -> Sample:
         return self.dataset.read(self.indices[index])
+
+    def read_scaled(self, index: int, least: Least) -> Sample:
+        return self.dataset.read_scaled(self.indices[index], least)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return self.dataset.labels(self.indices[index])

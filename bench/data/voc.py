@@ -84,10 +84,10 @@ class Voc(ImageFiles):
         files = super().fingerprint(index, hashes)
         return files if self.difficult else hashlib.sha256(f"{files} without difficult objects".encode()).hexdigest()
 
-    def annotate(self, index: int, image: Image.Image) -> Sample:
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         boxes_file, mask_file = self.annotation_paths(index)
-        objects, problems = read_objects(boxes_file, self._index, 1, image.size, self.difficult)
-        mask, problem = read_mask(mask_file, image.size)
+        objects, problems = read_objects(boxes_file, self._index, 1, size, self.difficult)
+        mask, problem = read_mask(mask_file, size)
         return Sample(image, self.ids[index], largest(objects), objects, mask, problems + problem)
 
 

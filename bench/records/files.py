@@ -38,23 +38,31 @@ def warn_damaged(path: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes under a temporary name in the same folder, syncs, and renames, in the place of whatever was there.
+    """As `replace`, synced. Raises BenchError, naming the folder."""
+    try:
+        replace(path, content)
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
 
-    Raises BenchError, naming the folder.
+
+def replace(path: Path, content: bytes, sync: bool = True) -> None:
+    """Writes under a temporary name in the same folder, and renames, in the place of whatever was there.
+
+    sync: whether it must survive a power cut. Raises OSError.
     """
     draft = path.with_name(f".{path.name}.{processes.place()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         if path.is_dir() and not path.is_symlink():
             discard(path)
         os.replace(draft, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise unwritable(path.parent, error) from error
+        if sync:
+            _sync_folder(path.parent)
     finally:
         _remove(draft)
 

@@ -19,6 +19,7 @@ from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
 from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.records import holdings
 from axiom_bench.records.holdings import Values
+from axiom_bench.run import image_cache
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 from axiom_bench.run.shards import Shard
@@ -141,9 +142,13 @@ def constants(job: Job) -> dict[str, str]:
 def first_row(job: Job) -> Batch | None:
     """The first row of an image that can be read; None where there is none."""
     extras = required((*job.methods, *job.metrics))
-    loaded = batches(job.data, job.indices, job.model.preprocessing, job.target, 1, job.one_worker, extras)
-    batch = next((batch for batch in loaded if isinstance(batch, Batch)), None)
-    return None if batch is None else usable(job, batch)
+    return first_batch(job, job.indices, 1, extras)
+
+
+def first_batch(job: Job, indices: Sequence[int], size: int, extras: Collection[str]) -> Batch | None:
+    """The first `size` rows of images that can be read, on the job's device; None where there are none."""
+    readable = loaded(job, indices, size, job.one_worker, extras)
+    return next((batch for batch in readable if isinstance(batch, Batch)), None)
 
 
 def rows(job: Job, indices: Sequence[int], extras: Collection[str] = ()) -> Iterator[Batch | BadImage]:
@@ -152,12 +157,16 @@ def rows(job: Job, indices: Sequence[int], extras: Collection[str] = ()) -> Iter
     extras: what is loaded beside the images, as `loading.batches` takes it. Decoding goes on beside, in other
     processes.
     """
-    loaded = batches(job.data, indices, job.model.preprocessing, job.target, job.batch_size, job.workers, extras)
-    for batch in loaded:
-        yield batch if isinstance(batch, BadImage) else usable(job, batch)
+    return loaded(job, indices, job.batch_size, job.workers, extras)
 
 
-def usable(job: Job, batch: Batch) -> Batch:
-    """The batch on the job's device, without what names other classes than the model's."""
-    of_model = batch if job.shares_classes else replace(batch, annotations=(), interventions=None)
-    return of_model.to(job.device.device)
+def loaded(
+    job: Job, indices: Sequence[int], size: int, workers: int, extras: Collection[str]
+) -> Iterator[Batch | BadImage]:
+    """Batches of `size` rows, as `rows` has them."""
+    preprocessing, place = job.model.preprocessing, (job.device.device, image_cache.of_job(job))
+    for batch in batches(job.data, indices, preprocessing, job.target, size, workers, extras, *place):
+        if job.shares_classes or isinstance(batch, BadImage):
+            yield batch
+        else:
+            yield replace(batch, annotations=(), interventions=None)

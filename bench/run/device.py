@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,9 +42,17 @@ class Device:
         )
 
     def prepare(self) -> None:
-        """Select deterministic kernels if `deterministic` is set, else let cuDNN choose the fastest."""
+        """Select deterministic kernels if `deterministic` is set, else let cuDNN choose the fastest.
+
+        cuDNN's switch doesn't reach torch's own kernels, of which some add in any order (as scatter_add does), nor
+        cuBLAS, which needs memory of a fixed size. Those that have no other form run all the same.
+        """
         torch.backends.cudnn.deterministic = self.deterministic
         torch.backends.cudnn.benchmark = not self.deterministic
+        if self.device.type == "cuda":
+            torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def check(config: Mapping[str, Any]) -> None:

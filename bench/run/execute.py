@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.records import claims, running
 from axiom_bench.run import (
@@ -18,6 +19,7 @@ from axiom_bench.run import (
     correct,
     freed_memory,
     gallery,
+    image_cache,
     image_hashes,
     manifest,
     mosaics,
@@ -121,6 +123,8 @@ class _Chosen:
 
 
 def _chosen(config: dict[str, Any], job: Job, cut_model: CutModel, folder: Path) -> _Chosen:
+    if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:  # else they aren't read alone
+        image_cache.announce(job)
     made = mosaics.made(job, cut_model, folder)
     if made is not None:
         job, cut_model = made.job, made.cut_model

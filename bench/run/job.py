@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from axiom_bench.run.shards import Shard, shards
 @dataclass(frozen=True)
 class Job:
     """indices: the chosen images, positions in `data`. target: the rule that names the class to explain.
-    normalise: how heatmaps are scaled.
+    normalise: how heatmaps are scaled. cache: the folder of decoded images.
     """
 
     experiment: str
@@ -43,6 +43,7 @@ class Job:
     shard_size: int
     batch_size: int
     workers: int
+    cache: str | None = None
     hashes: FileHashes = field(default_factory=FileHashes, compare=False, repr=False)
 
     @property
@@ -61,7 +62,7 @@ class Job:
         indices = _indices(dataset, config["data"])
         job = Job(
             experiment=str(config["experiment"]),
-            model=load_model(config["model"]),  # last: it takes longest
+            model=_model(config),  # last: it takes longest
             data=dataset,
             indices=indices,
             target=config["target"],
@@ -72,6 +73,7 @@ class Job:
             shard_size=config["shard_size"],
             batch_size=config["data"]["batch_size"],
             workers=config["data"]["workers"],
+            cache=config["data"].get("cache"),
         )
         job.check()
         return job
@@ -153,6 +155,13 @@ class Job:
     def data_fingerprint(self) -> str:
         """SHA-256 over the ids, the content and the labels of the chosen images, in order."""
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
+
+
+def _model(config: Mapping[str, Any]) -> LoadedModel:
+    """The model, with its images decoded as the data's settings say."""
+    model = load_model(config["model"])
+    scaled = config["data"].get("scaled_decoding", False)
+    return replace(model, preprocessing=replace(model.preprocessing, scaled_decoding=scaled))
 
 
 def _indices(dataset: DataSet, config: Mapping[str, Any]) -> tuple[int, ...]:

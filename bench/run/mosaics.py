@@ -10,7 +10,7 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.mosaic import MosaicImages, Mosaics
 from axiom_bench.data.mosaic_layout import Candidate
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.run import compute
+from axiom_bench.run import compute, image_cache
 from axiom_bench.run.job import Job
 from axiom_bench.run.predictions import Prediction, predictions
 
@@ -83,6 +83,7 @@ def made(job: Job, cut_model: CutModel, folder: Path) -> Made | None:
     )
     model = replace(job.model, preprocessing=mosaics.preprocessing)
     on_mosaics = replace(job, data=mosaics, indices=tuple(range(len(mosaics))), model=model)
+    image_cache.announce(on_mosaics)
     return Made(on_mosaics, _cut(on_mosaics, mosaics), choice)
 
 

@@ -16,8 +16,10 @@ from rich.console import Console
 from axiom_bench.evaluation.left_out import MethodLeftOut, MethodNotTimed
 from axiom_bench.records.files import DamagedFile
 from axiom_bench.records.manifest import FILES
+from axiom_bench.run import image_cache
 
 KINDS = (*FILES, "predictions")  # folders of a run folder
+CACHE = "data.cache"
 DATA = logging.getLogger("axiom_bench.data")
 BAD_IMAGES = logging.getLogger("axiom_bench.bad_images")
 MACHINE = logging.getLogger("axiom_bench.machine")
@@ -54,12 +56,14 @@ def damaged_line(paths: Collection[str]) -> str:
     '3 damaged files are written anew: 2 in records, image_hashes.json'
     """
     kinds = Counter(_kind(Path(path)) for path in paths)
-    parts = [kind if "." in kind else f"{count} in {kind}" for kind, count in kinds.items()]
+    parts = [kind if "." in kind and kind != CACHE else f"{count} in {kind}" for kind, count in kinds.items()]
     return f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} written anew: {', '.join(parts)}"
 
 
 def _kind(path: Path) -> str:
-    """The folder of a run folder that a file is in; its own name where it lies directly in it."""
+    """The folder of a run folder that a file is in; its own name where it lies directly in it. Of images, the cache."""
+    if path.suffix == image_cache.SUFFIX:
+        return CACHE
     return path.parent.name if path.parent.name in KINDS else path.name
 
 

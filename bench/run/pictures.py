@@ -15,7 +15,6 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.halving import by_halves
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.answering import first_request
@@ -24,7 +23,7 @@ from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.records import pictures
-from axiom_bench.run.compute import usable
+from axiom_bench.run.compute import first_batch
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 
@@ -70,9 +69,7 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     spread = job.indices[:: max(1, len(job.indices) // count)]
     each_once = tuple(dict.fromkeys((*spread, *job.indices)))
     extras = required(job.methods)
-    readable = batches(job.data, each_once, job.model.preprocessing, job.target, count, job.one_worker, extras)
-    batch = next((batch for batch in readable if isinstance(batch, Batch)), None)
-    return None if batch is None else usable(job, batch)
+    return first_batch(job, each_once, count, extras)
 
 
 def arrays(job: Job, cut_model: CutModel, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:

@@ -38,28 +38,28 @@ def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Predic
 
     Kept in the run folder, shard by shard, so that a run that was stopped goes on.
     """
-    facts = Facts(job)
+    facts, of_all = Facts(job), replace(job, target="predicted")  # once: a job keeps what it looks up of its images
     paths = {shard: folder / f"predictions/{key(predictions=facts.shard(shard))}.json" for shard in job.shards}
     stored = {shard: _read(path) for shard, path in paths.items()}
     missing = [shard for shard, of_shard in stored.items() if of_shard is None]
     with progress(f"{job.name}, predictions", sum(map(len, missing))) as shown:
         for shard in missing:
-            of_shard = stored[shard] = _of_shard(job, cut_model, shard)
+            of_shard = stored[shard] = _of_shard(of_all, cut_model, shard, job.batch_rows)
             content = {name: [each.label, each.probability] for name, each in of_shard.items()}
             sealed.write(paths[shard], {"shard": paths[shard].stem, "predictions": content})
             shown.advance(len(shard))
     return {name: each for of_shard in stored.values() for name, each in (of_shard or {}).items()}
 
 
-def _of_shard(job: Job, cut_model: CutModel, shard: Shard) -> dict[str, Prediction]:
+def _of_shard(job: Job, cut_model: CutModel, shard: Shard, batch_rows: int) -> dict[str, Prediction]:
     """{image id: prediction}, as a trace of the image has it."""
     made: dict[str, Prediction] = {}
-    for batch in rows(replace(job, target="predicted"), shard.indices):
+    for batch in rows(job, shard.indices):
         if isinstance(batch, BadImage):
             made[batch.image_id] = UNREADABLE
         else:
             predict = partial(_of_batch, cut_model)
-            answers = by_halves(batch, job.batch_rows, cut_model.limits, predict)
+            answers = by_halves(batch, batch_rows, cut_model.limits, predict)
             made.update(zip(batch.image_ids, chain.from_iterable(answers), strict=True))
     return made
 

@@ -8,15 +8,15 @@ MUTANTS = (
     Mutant(
         "bgr",
         "bench/data/preprocessing.py",
-        "tensor: Tensor = transforms().normalize(transforms().to_tensor(picture), self.mean, self.std)",
-        "tensor: Tensor = transforms().normalize(transforms().to_tensor(picture).flip(0), self.mean, self.std)",
+        "return tensor.contiguous()",
+        "return tensor.flip(0)",
         "BGR for RGB",
     ),
     Mutant(
         "std_left_out",
         "bench/data/preprocessing.py",
-        "self.mean, self.std)\n        return tensor",
-        "self.mean, [1.0] * len(self.std))\n        return tensor",
+        ".div_(constant(*self.std))",
+        "",
         "images aren't divided by the standard deviation",
     ),
     Mutant(
@@ -85,8 +85,8 @@ MUTANTS = (
     Mutant(
         "exif_is_applied",
         "bench/data/decoding.py",
-        "        return as_rgb(image)\n",
-        "        from PIL import ImageOps\n\n        return as_rgb(ImageOps.exif_transpose(image))\n",
+        "        return as_rgb(image), size\n",
+        "        from PIL import ImageOps\n\n        return as_rgb(ImageOps.exif_transpose(image)), size\n",
         "images are turned as EXIF says, boxes aren't",
     ),
     Mutant(
@@ -134,15 +134,15 @@ MUTANTS = (
     Mutant(
         "last_batch_lost",
         "bench/data/loading.py",
-        "    if rows:\n        yield _batch(rows)\n",
-        "    if len(rows) == batch_size:\n        yield _batch(rows)\n",
+        "    if rows:\n        yield _batch(rows, preprocessing, place)\n",
+        "    if len(rows) == batch_size:\n        yield _batch(rows, preprocessing, place)\n",
         "the images of a short last batch are lost",
     ),
     Mutant(
         "images_against_labels",
         "bench/data/loading.py",
-        "        torch.stack(images),\n",
-        "        torch.stack(images[::-1]),\n",
+        "_stacked_on(device, images)),\n",
+        "_stacked_on(device, images[::-1])),\n",
         "the images of a batch stand against other labels",
     ),
 )

@@ -105,6 +105,21 @@ def test_scenes_do_not_depend_on_the_number_of_workers():
     assert all(equal_items(first, second) for first, second in zip(*runs, strict=True))
 
 
+def test_images_travel_as_bytes_and_are_normalised_on_the_device():
+    from axiom_bench.data.loading import _Images, _pack
+    from axiom_bench.testing.other_device import OTHER, OtherDevice
+
+    images = _Images(scenes(), range(20), PLAIN, "label")
+    ((stack,), _) = _pack([images[place] for place in range(3)])
+    assert (stack.dtype, stack.shape, stack.is_contiguous()) == (torch.uint8, (3, 3, 24, 24), True)
+    (plain,) = batches(scenes(3), range(3), PLAIN, "label", 3)
+    with OtherDevice() as other:
+        (moved,) = batches(scenes(3), range(3), PLAIN, "label", 3, device=OTHER)
+        assert other.holds(moved.images)
+        assert other.holds(moved.targets)
+        assert torch.equal(moved.images.cpu(), plain.images)
+
+
 def test_dataset_and_bad_images_can_be_pickled():
     """Where processes are spawned the data set, the preprocessing and a bad image are pickled."""
     import pickle

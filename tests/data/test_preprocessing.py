@@ -59,7 +59,21 @@ def test_a_grey_image_equals_torchvision_bit_by_bit(interpolation):
     assert torch.equal(actual, expected)
     picture = preprocessing.denormalise(actual[None])[0]
     assert picture.shape == (48, 48, 3)
-    assert np.array_equal(picture, np.asarray(preprocessing.picture(image).convert("RGB")))
+    assert np.array_equal(picture, np.asarray(preprocessing.picture(Sample(image, "image")).convert("RGB")))
+
+
+@pytest.mark.parametrize(("mean", "std"), [(MEAN, STD), ((0.5,) * 3, (0.25, 1 / 3, 7.0)), ((0.4,), (0.2,))])
+def test_every_value_is_normalised_as_torchvision_does_bit_by_bit(mean, std):
+    """Divided by 255 in float32, the mean subtracted, divided by the deviation, in this order; of batches too."""
+    values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(len(mean), -1, -1).contiguous()
+    functional = transforms.functional
+    image = functional.to_pil_image(values)
+    expected = functional.normalize(functional.to_tensor(image), mean, std)
+    preprocessing = Preprocessing(None, None, mean, std)
+    actual = preprocessing.normalised(preprocessing.pixels(Sample(image, "image")))
+    assert actual.dtype == torch.float32
+    assert torch.equal(actual, expected)
+    assert torch.equal(preprocessing.normalised(torch.stack([values, values])), torch.stack([expected, expected]))
 
 
 @pytest.mark.parametrize("colours", [((0.5,), (0.5,) * 3), ((0.5,) * 4, (0.5,) * 4), ((), ())])
@@ -136,7 +150,7 @@ def test_denormalise_inverts_normalisation():
     tensor, _ = preprocessing(Sample(image, "image"))
     pictures = preprocessing.denormalise(tensor[None])
     assert pictures.dtype == np.uint8
-    assert np.array_equal(pictures[0], np.asarray(preprocessing.picture(image)))
+    assert np.array_equal(pictures[0], np.asarray(preprocessing.picture(Sample(image, "image"))))
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (10_000, 40), (30, 10_000)])

@@ -6,6 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import bench_loading
 import bench_methods
 import bench_metrics
 import bench_run
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.run.job import Job
 from axiom_bench.run.sweep import configuration
 
@@ -55,6 +57,14 @@ def test_all_cases_of_the_speed_table_run(network, capsys):
     bench_speed.show(network.title, seconds, batch=2)
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "x one forward" in line]) == len(seconds) == 5
+
+
+def test_loading_is_timed_in_turn(tmp_path, capsys):
+    dataset = load_dataset({"kind": "scenes", "size": 4, "seed": 1})
+    calls = bench_loading.cases(dataset, range(4), 0, "cpu", tmp_path / "cache")
+    bench_loading.show({name: [bench_loading.timed(call)] for name, call in calls.items()}, 4)
+    assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == list(calls)
+    assert len(list((tmp_path / "cache").rglob("*.image"))) == 4
 
 
 def test_passes_of_score_cam_are_counted(network):

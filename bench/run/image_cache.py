@@ -1,0 +1,202 @@
+"""Decoded and resized images on disk (data.cache=FOLDER), shared by all runs and all networks of equal preprocessing.
+
+One file an image, in safetensors' format, which is memory-mapped: processes that read it share one copy in memory. Its
+name is the key of all that decides it, so several processes may write at once, and nothing in the folder goes stale.
+Files aren't synced, which would take longer than decoding: what a power cut damages fails its checksum, and is read
+anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from axiom_bench.data.batch import Annotation, Batch
+from axiom_bench.data.decoded import DamagedEntry, Decoded
+from axiom_bench.data.file_hashes import UNREADABLE
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.errors import BenchError
+from axiom_bench.records import files
+from axiom_bench.records.keys import key
+from axiom_bench.records.sources import Sources
+from axiom_bench.run.job import Job
+
+SUFFIX = ".image"
+SMALL = torch.int16  # of masks, whose classes are counted in thousands at most
+BESIDE_PIXELS = 1024  # bytes of a file, about
+MAX_TRIED = 16  # images that can't be read, one after another
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """common: key of what decides all entries. contents: of each image of the job, by its place in the data set."""
+
+    folder: Path
+    common: str
+    contents: Mapping[int, str] = field(repr=False)
+
+    def path(self, index: int) -> Path | None:
+        """The file of an image; None for one that isn't kept: of another job, or with a file that can't be read."""
+        content = self.contents.get(index)
+        if content is None or UNREADABLE in content:
+            return None
+        name = key(common=self.common, content=content)
+        return self.folder / name[:2] / f"{name}{SUFFIX}"
+
+    def read(self, index: int) -> Decoded | None:
+        """The image; None where it isn't there. Raises DamagedEntry where something else is."""
+        path = self.path(index)
+        if path is None:
+            return None
+        try:
+            return _read(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise DamagedEntry(str(path)) from error
+
+    def write(self, index: int, image: Decoded) -> None:
+        """Keeps the image. Raises BenchError where the folder can't be written."""
+        path = self.path(index)
+        if path is None:
+            return
+        tensors, about = _parts_of(image)
+        metadata = {"about": about, "crc32": _checksum(path.stem, about, tensors)}
+        try:
+            files.replace(path, save(dict(tensors), metadata), sync=False)
+        except OSError as error:
+            raise BenchError(
+                f"Can't write to data.cache={self.folder}: {(error.strerror or str(error)).lower()}; allow writing "
+                "there, free some space, choose another folder, or set data.cache=null."
+            ) from error
+
+    def tell_damaged(self, index: int) -> None:
+        """A warning about the file that was written anew."""
+        path = self.path(index)
+        if path is not None:
+            files.warn_damaged(path)
+
+
+def of_job(job: Job) -> ImageCache | None:
+    """The job's cache of images; None where it has none. The scaling of values is no part of its key."""
+    if job.cache is None:
+        return None
+    sources = tuple(sorted({type(source).__module__ for source in job.data.sources}))
+    return ImageCache(Path(job.cache), common_key(job.model.preprocessing, job.data.classes, sources), job.contents)
+
+
+def common_key(preprocessing: Preprocessing, classes: Sequence[str], sources: tuple[str, ...]) -> str:
+    """Key of what decides all entries of a job. sources: the modules of its data sets."""
+    of_pixels = ("resize", "crop", "interpolation", "scaled_decoding", "channels")
+    facts = [getattr(preprocessing, name) for name in of_pixels]
+    return key(preprocessing=facts, classes=list(classes), code=_code(sources))
+
+
+@lru_cache(maxsize=16)
+def _code(sources: tuple[str, ...]) -> object:
+    """It takes a third of a second, and is asked for by each shard."""
+    code = Sources().of([batches.__module__, *sources])
+    return code.sha256, code.versions
+
+
+def announce(job: Job) -> None:
+    """Says what the cache will take, before it is written. Raises BenchError where there is less space than that."""
+    cache = of_job(job)
+    if cache is None:
+        return
+    paths = {index: path for index in job.indices if (path := cache.path(index)) is not None}
+    missing = [index for index, path in paths.items() if not os.path.exists(path)]
+    of_images = f"{job.name}: {len(paths) - len(missing):,} of {len(paths):,} images are in data.cache={cache.folder}"
+    if missing and (size := len(missing) * _entry_bytes(job, missing)):
+        files.sweep(cache.folder)
+        free = shutil.disk_usage(_existing(cache.folder)).free
+        if size > free:
+            raise BenchError(
+                f"{of_images}; the others would take about {_bytes(size)}, and {_bytes(free)} are free there. Free "
+                "some space, choose another folder, or set data.cache=null."
+            )
+        of_images += f"; the others will take about {_bytes(size)}, and {_bytes(free)} are free"
+    Console().print(of_images, highlight=False, soft_wrap=True, markup=False)
+
+
+def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
+    """Of the first of these images that can be read; 0 where that is none of the first few."""
+    for index in indices[:MAX_TRIED]:
+        (item,) = batches(job.data, [index], job.model.preprocessing, "predicted", 1, job.one_worker)
+        if isinstance(item, Batch):
+            mask = item.annotations[0].mask
+            return item.images.numel() + (0 if mask is None else mask.numel() * SMALL.itemsize) + BESIDE_PIXELS
+    return 0
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _bytes(count: float) -> str:
+    """
+    >>> _bytes(150_000), _bytes(7.53e9)
+    ('0.1 MB', '7.5 GB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _parts_of(image: Decoded) -> tuple[Tensors, str]:
+    """(arrays, all else as JSON) of an entry."""
+    note = image.annotation
+    tensors = {"pixels": image.pixels, "labels": note.labels, "boxes": note.boxes}
+    if note.mask is not None:
+        small = note.mask.to(SMALL)
+        tensors["mask"] = small if torch.equal(small.long(), note.mask) else note.mask
+    about: dict[str, object] = {
+        **{"size": image.size, "label": image.label, "problems": image.problems},
+        **{"classes": note.classes, "stored_pixel": note.stored_pixel, "cells": note.cells},
+    }
+    return tensors, json.dumps(about)
+
+
+def _read(path: Path) -> Decoded:
+    """Raises FileNotFoundError where there is none; OSError, SafetensorError, ValueError, KeyError or TypeError for a
+    damaged one."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is a folder, a pipe or a device")
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata["crc32"] != _checksum(path.stem, metadata["about"], tensors):
+        raise ValueError("its checksum doesn't match")
+    about, mask = json.loads(metadata["about"]), tensors.get("mask")
+    classes, (height, width), (across, down) = about["classes"], about["size"], about["stored_pixel"]
+    annotation = Annotation(
+        tensors["labels"],
+        tensors["boxes"],
+        None if mask is None else mask.long(),
+        None if classes is None else tuple(classes),
+        (across, down),
+        about["cells"],
+    )
+    return Decoded(tensors["pixels"], (height, width), about["label"], annotation, tuple(about["problems"]))
+
+
+def _checksum(name: str, about: str, tensors: Tensors) -> str:
+    """Over an entry's name and content. Of 32 bits: it is against accidents, and SHA-256 takes longer than reading."""
+    value = zlib.crc32(f"{name} {about}".encode())
+    for label in sorted(tensors):
+        tensor = tensors[label]
+        value = zlib.crc32(f"{label} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
+        value = zlib.crc32(tensor.contiguous().view(-1).numpy().view("uint8").data, value)
+    return str(value)

@@ -1,0 +1,215 @@
+"""data.cache: decoded images on disk, shared by networks and runs; damage and killed writers cost time, no value."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from axiom_bench.data import files as image_files
+from axiom_bench.data.base import BadImage
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.scenes import Scenes
+from axiom_bench.errors import BenchError
+from axiom_bench.records import files
+from axiom_bench.run import image_cache
+from axiom_bench.run.image_cache import SUFFIX, ImageCache
+
+COMMON = ("data.workers=0", "data.size=null", "target=predicted", "metric=[confidence_drop]")
+PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
+
+
+def cache_of(dataset, folder, preprocessing=PLAIN, skipped=()):
+    contents = {index: str(index) for index in range(len(dataset)) if index not in skipped}
+    return ImageCache(folder, image_cache.common_key(preprocessing, dataset.classes, ()), contents)
+
+
+def entries(folder):
+    return sorted(folder.rglob(f"*{SUFFIX}"))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Five photographs of two classes, and one that is damaged."""
+    root = tmp_path / "photographs"
+    for number in range(6):
+        path = root / f"class{number % 2}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (60, 80 + number, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    path.write_bytes(path.read_bytes()[:500])
+    return root
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The ids of the images that were decoded."""
+    ids, plain = [], image_files.open_scaled
+
+    def counting(source, image_id, least):
+        ids.append(image_id)
+        return plain(source, image_id, least)
+
+    monkeypatch.setattr(image_files, "open_scaled", counting)
+    return ids
+
+
+def read(dataset, cache, workers=0, preprocessing=PLAIN, rule="each_label", extras=()):
+    items = batches(dataset, range(len(dataset)), preprocessing, rule, 4, workers, extras, cache=cache)
+    return list(items)
+
+
+def assert_equal(first, second):
+    assert len(first) == len(second)
+    for item, other in zip(first, second, strict=True):
+        if isinstance(item, BadImage):
+            assert (item.image_id, item.message) == (other.image_id, other.message)
+            continue
+        assert item.image_ids == other.image_ids
+        assert torch.equal(item.images, other.images)
+        assert torch.equal(item.targets, other.targets)
+        for note, same in zip(item.annotations, other.annotations, strict=True):
+            assert (note.classes, note.stored_pixel, note.cells) == (same.classes, same.stored_pixel, same.cells)
+            assert torch.equal(note.labels, same.labels)
+            assert torch.equal(note.boxes, same.boxes)
+            assert (note.mask is None) == (same.mask is None)
+            assert note.mask is None or torch.equal(note.mask, same.mask)
+
+
+def test_a_second_network_and_a_second_run_decode_nothing(photographs, decoded, run, results, tmp_path, capsys):
+    common = ("data=folder", f"data.root={photographs}", "data.classes=null", *COMMON)
+    both = "model=scenes_vgg,scenes_resnet"
+    plain = run(*common, both, "run=plain")
+    decoded.clear()
+    cached = (*common, f"data.cache={tmp_path / 'cache'}")
+    first = run(*cached, both)
+    assert "0 of 6 images are in data.cache=" in (said := capsys.readouterr().out)
+    assert "the others will take about 0.2 MB, and " in said
+    assert decoded.count("class0/0.jpg") == 2  # first to tell the size
+    assert [decoded.count(f"class{number % 2}/{number}.jpg") for number in range(1, 5)] == [1] * 4
+    assert len(entries(tmp_path / "cache")) == 5
+    decoded.clear()
+    again = run(*cached, both, "run=again")
+    assert set(decoded) == {"class1/5.jpg"}
+    frames = [
+        pd.concat(pd.read_parquet(results / "quick" / name / path) for job in jobs for path in sorted(job.records))
+        for name, jobs in (("plain", plain), ("default", first), ("again", again))
+    ]
+    for frame in frames[1:]:
+        assert frame.equals(frames[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_boxes_masks_and_extras_are_the_same(tmp_path, workers):
+    """Scenes have all: several objects, masks, versions without an object, other images; one has no entry."""
+    dataset = Scenes(size=20, seed=1)
+    cache = cache_of(dataset, tmp_path, skipped=(7,))
+    extras = ("interventions", "other_images")
+    plain = read(dataset, None, extras=extras)
+    for _ in range(2):
+        actual = read(dataset, cache, workers, extras=extras)
+        assert_equal(actual, plain)
+        for item, other in zip(actual, plain, strict=True):
+            assert torch.equal(item.other_images, other.other_images)
+            parts = [part for rows in item.interventions for part in rows]
+            expected = [part for rows in other.interventions for part in rows]
+            assert all(torch.equal(a.images, b.images) for a, b in zip(parts, expected, strict=True))
+        assert len(entries(tmp_path)) == 19
+
+
+def test_problems_of_annotations_are_told_again(tmp_path, caplog):
+    class Problematic(Scenes):
+        def read(self, index):
+            return replace(super().read(index), problems=("the file \udcff is malformed",))
+
+    dataset, told = Problematic(size=2, seed=1), []
+    for _ in range(2):
+        read(dataset, cache_of(dataset, tmp_path))
+        told.append([record.getMessage() for record in caplog.records])
+        caplog.clear()
+    assert told[0] == told[1] == [f"{name}: the file \udcff is malformed" for name in dataset.ids]
+
+
+def test_colours_don_t_matter_and_all_else_does(tmp_path):
+    dataset = Scenes(size=2, seed=1)
+    other_colours = replace(PLAIN, mean=(0.0,) * 3, std=(1.0,) * 3)
+    read(dataset, cache_of(dataset, tmp_path))
+    before = entries(tmp_path)
+    assert_equal(
+        read(dataset, cache_of(dataset, tmp_path, other_colours), preprocessing=other_colours),
+        read(dataset, None, preprocessing=other_colours),
+    )
+    assert entries(tmp_path) == before
+    others = [replace(PLAIN, crop=19), replace(PLAIN, resize=25), replace(PLAIN, interpolation="bicubic")]
+    others += [replace(PLAIN, mean=(0.5,), std=(0.5,)), replace(PLAIN, scaled_decoding=True)]
+    keys = {image_cache.common_key(each, dataset.classes, ()) for each in (PLAIN, *others)}
+    keys.add(image_cache.common_key(PLAIN, ("a", "b"), ()))
+    assert len(keys) == 7
+
+
+DAMAGE = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "empty": lambda path: path.write_bytes(b""),
+    "flipped": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
+    "other": lambda path: path.write_bytes(b"{}" * 500),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "another entry": lambda path: path.write_bytes(next(p for p in entries(path.parents[1]) if p != path).read_bytes()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_entries_are_told_and_made_anew(tmp_path, damage):
+    dataset = Scenes(size=3, seed=1)
+    cache = cache_of(dataset, tmp_path)
+    plain = read(dataset, None)
+    read(dataset, cache)
+    path = cache.path(1)
+    damage(path)
+    with pytest.warns(files.DamagedFile, match=path.name) as caught:
+        assert_equal(read(dataset, cache, workers=1), plain)
+    assert len(caught) == 1
+    with warnings.catch_warnings(action="error"):
+        assert_equal(read(dataset, cache), plain)
+
+
+def test_a_killed_writer_leaves_nothing_half_written(tmp_path, monkeypatch):
+    dataset, once = Scenes(size=6, seed=1), tmp_path / "once"
+    cache = cache_of(dataset, tmp_path / "cache")
+    replace_file = os.replace
+
+    def killed(draft, path):
+        if not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace_file(draft, path)
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    assert_equal(read(dataset, cache, workers=1), read(dataset, None))
+    assert len(entries(tmp_path / "cache")) == 6
+    assert len(list((tmp_path / "cache").rglob("*.tmp"))) == 1
+    files.sweep(tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_too_little_space_and_a_folder_that_can_t_be_written_are_sentences(photographs, run, tmp_path, monkeypatch):
+    common = ("data=folder", f"data.root={photographs}", "data.classes=null", *COMMON)
+    (tmp_path / "file").write_text("")
+    (outcome,) = run(*common, f"data.cache={tmp_path / 'file'}")
+    assert outcome.failure.mendable
+    assert outcome.failure.message.startswith(f"Can't write to data.cache={tmp_path / 'file'}: ")
+    usage = image_cache.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
+    (outcome,) = run(*common, f"data.cache={tmp_path / 'cache'}")
+    assert "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space" in outcome.failure.message
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(BenchError, match=r"data\.cache"):
+        run(*common, "data.cache=[1]")

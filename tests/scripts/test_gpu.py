@@ -1,0 +1,96 @@
+"""scripts/gpu.sh: a step that fails or hangs stops no other, the page has all, and every command is one that exists."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import gpu
+import profiled
+import pytest
+
+from axiom_bench.run.composition import composed
+from axiom_bench.run.sweep import check
+
+
+def step(name: str, code: str, seconds: float = 60, run: bool = False) -> gpu.Step:
+    return gpu.Step(name, (sys.executable, "-S", "-c", code), seconds, run)
+
+
+def test_steps_that_fail_and_hang(tmp_path: Path) -> None:
+    forever = f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    outcomes = [
+        gpu.within(step("good", "print('said')"), tmp_path, "cpu", 60),
+        gpu.within(step("bad", "print('why'); raise SystemExit(3)"), tmp_path, "cpu", 60),
+        gpu.within(step("hangs", forever), tmp_path, "cpu", left=3),
+        gpu.within(step("late", "print('late')"), tmp_path, "cpu", left=0),
+    ]
+    assert [each.status for each in outcomes] == ["done", "failed (exit code 3)", "stopped after 3 s", "left out"]
+    if (tmp_path / "pid").exists():  # on a busy machine it may not have come so far
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "pid").read_text()), 0)
+    text = gpu.page(outcomes, tmp_path, gpu.CPU)
+    assert "| bad | failed (exit code 3) | " in text
+    assert "\nsaid\n" in text
+    assert "\nwhy\n" in text
+    assert "late\n```" not in text
+
+
+def test_runs_with_their_memory_and_kernels(tmp_path: Path) -> None:
+    names = ("plain", "plain_kernels", "failed")
+    steps = [step(name, "", run=True) for name in names]
+    for name, kernels in zip(names[:2], ([], [["conv", 1.5, 3]]), strict=True):
+        result = {"exit_code": 0, "seconds": 2.0, "peak_memory": 2**31, "kernels": kernels}
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    outcomes = [gpu.Outcome(each, "done", time.monotonic()) for each in steps[:2]]
+    text = gpu.page([*outcomes, gpu.Outcome(steps[2], "failed (exit code 1)")], tmp_path, gpu.CPU)
+    assert "| plain | 2.0 | 2.00 GiB |" in text
+    assert "## Kernels of plain, 1 images" in text
+    assert "| `conv` | 1.50 | 3 |" in text
+
+
+def test_made_images_are_photographs_by_other_names(real_root: Path, tmp_path: Path, monkeypatch) -> None:
+    from axiom_bench.data.registry import load_dataset
+
+    monkeypatch.setattr(gpu, "REAL", real_root)
+    gpu.make_images(tmp_path / "made", 401)
+    made = load_dataset({"kind": "imagenet", "root": str(tmp_path / "made")})
+    assert len(made) == 401
+    sample = made.read(400)
+    assert sample.objects
+    assert not sample.problems
+
+
+def test_every_run_is_one_that_there_is(tmp_path: Path) -> None:
+    """Composed and checked as a run is before it loads anything."""
+    sizes = gpu.GPU
+    steps = list(gpu.steps(sizes, tmp_path))
+    assert len({each.name for each in steps}) == len(steps)
+    for name, (_, overrides) in gpu.runs(sizes, tmp_path).items():
+        with composed([*overrides, f"data.size={sizes.profiled}", f"run={name}"]) as composition:
+            config = composition.plain()
+        assert config["data"]["size"] == sizes.profiled
+        assert config["device"]["name"] == sizes.device
+        check(config)
+
+
+def test_a_run_tells_its_memory_and_its_kernels(tmp_path: Path) -> None:
+    few = ("data.size=1", "method=[grad_cam]", "metric=[zeta]", "model=scenes_resnet", *gpu.NO_PICTURES)
+    result = profiled.measured([*few, "device=cpu", f"results={tmp_path}"], with_kernels=True)
+    assert result["exit_code"] == 0
+    assert result["peak_memory"] > 2**20
+    assert len(result["kernels"]) == profiled.KERNELS
+    milliseconds = [ms for _, ms, _ in result["kernels"]]
+    assert milliseconds == sorted(milliseconds, reverse=True)
+    assert json.loads(json.dumps(result))
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "thesis.tex").touch()
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--cpu", str(tmp_path)])
+    assert gpu.main() == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").exists()

@@ -1,0 +1,170 @@
+"""On a GPU values equal those of the CPU: methods, metrics, loading, runs; and memory that runs out is no end.
+
+`pytest -m cuda`; without a GPU these tests are skipped. AXIOM_BENCH_TEST_DEVICE=cpu lets all but the last two run on
+the CPU, which shows that they run, and no more. The tolerances are those that a value keeps at any batch size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+import axiom_bench as ab
+from axiom_bench import methods, metrics
+from axiom_bench.columns import OK
+from axiom_bench.cutting.halving import Limits, by_halves
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.scenes import Scenes
+from axiom_bench.evaluation.measuring import measure
+from axiom_bench.explanation.heatmap import Map
+from axiom_bench.run.sweep import sweep
+from axiom_bench.testing import METRIC_CASES, Case, accepted_cases
+from axiom_bench.testing.metric_checks import MetricCase
+
+pytestmark = pytest.mark.cuda
+OF_RANGE = 1e-5  # of a value's range, in float32
+OF_LARGEST = 1e-12  # of the largest value, in float64
+IMAGENET = Preprocessing(32, 24, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RUN = (
+    "model=scenes_vgg,scenes_resnet",
+    "data.size=12",
+    "data.batch_size=8",
+    "shard_size=6",
+    "runtime.repeats=0",
+    "pictures.rows=0",
+    "pictures.gallery=0",
+)
+KEY = ["model", "layer", "image_id", "target_class", "method", "metric"]
+Run = Callable[..., pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def device() -> torch.device:
+    name = os.environ.get("AXIOM_BENCH_TEST_DEVICE", "cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU that torch can use")
+    return torch.device(name)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """The records of a run with these overrides, in a folder of this name."""
+
+    def records(name: str, *overrides: str) -> pd.DataFrame:
+        _, outcomes = sweep([*RUN, *overrides, f"run={name}", f"results={tmp_path}"])
+        assert [outcome.failure for outcome in outcomes] == [None, None]
+        paths = [path for outcome in outcomes for path in outcome.records]
+        frames = [pd.read_parquet(tmp_path / "quick" / name / path) for path in dict.fromkeys(paths)]
+        return pd.concat(frames).sort_values(KEY, ignore_index=True)
+
+    return records
+
+
+def trace_on(case: Case, device: torch.device) -> Trace:
+    trace = case.trace(case.model().to(device))
+    return replace(trace, other_images=trace.other_images.to(trace.images.device))
+
+
+def values_of(answer: Tensor | Map) -> Tensor:
+    return (answer.raw if isinstance(answer, Map) else answer).cpu()
+
+
+def assert_equal_in_float64(actual: Tensor, expected: Tensor) -> None:
+    largest = expected[expected.isfinite()].abs().max() if expected.isfinite().any() else 0.0
+    torch.testing.assert_close(actual, expected, rtol=0, atol=OF_LARGEST * float(largest), equal_nan=True)
+
+
+def assert_equal_in_float32(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
+    assert actual[[*KEY, "status"]].equals(expected[[*KEY, "status"]])
+    is_ok = expected["status"] == OK
+    spread = expected.groupby("metric")["value"].transform(lambda values: values.max() - values.min())
+    moved = ((actual["value"] - expected["value"]).abs() / spread.where(spread > 0, 1))[is_ok]
+    worst = moved.groupby(expected["metric"]).max().sort_values(ascending=False)
+    assert worst.iloc[0] < OF_RANGE, worst.head(10).to_string()
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_methods(name: str, device: torch.device) -> None:
+    method = methods.get(name)
+    for case in accepted_cases(method).values():
+        on_device = trace_on(case, device)
+        answer = method(on_device)
+        assert (answer.raw if isinstance(answer, Map) else answer).device.type == device.type
+        assert_equal_in_float64(values_of(answer), values_of(method(case.trace())))
+        assert_equal_in_float64(on_device.ablation_drops.cpu(), case.trace().ablation_drops)
+
+
+@pytest.mark.parametrize("name", metrics.names())
+def test_metrics(name: str, device: torch.device) -> None:
+    metric = metrics.get(name)
+    for case in METRIC_CASES.values():
+        assert isinstance(case, MetricCase)
+        actual = measure(metric, case.explain(trace_on(case.case, device)), True)
+        for value, (expected, statuses) in measure(metric, case.explanation(), True).items():
+            assert_equal_in_float64(actual[value][0], expected)
+            assert actual[value][1] == statuses
+
+
+def test_images_have_the_same_bits(device: torch.device) -> None:
+    """So random draws, which are seeded by an image's pixels, are the same too."""
+    values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, -1, -1)
+    assert torch.equal(IMAGENET.normalised(values.to(device)).cpu(), IMAGENET.normalised(values))
+    dataset = Scenes(size=20, seed=1)
+    loaded = [
+        list(batches(dataset, range(20), IMAGENET, "each_label", 8, workers, device=place))
+        for workers, place in ((0, "cpu"), (2, device))
+    ]
+    for plain, moved in zip(*loaded, strict=True):
+        assert isinstance(plain, ab.Batch)
+        assert isinstance(moved, ab.Batch)
+        assert moved.images.device.type == device.type
+        assert torch.equal(moved.images.cpu(), plain.images)
+        assert torch.equal(moved.targets.cpu(), plain.targets)
+
+
+def test_a_run(run: Run, device: torch.device) -> None:
+    """The default methods and metrics, on both embedded networks."""
+    assert_equal_in_float32(run("device", f"device={device.type}"), run("cpu", "device=cpu"))
+
+
+def test_a_run_has_the_same_bits_again(run: Run, device: torch.device) -> None:
+    first, second = (run(name, f"device={device.type}", "method=[grad_cam,ablation_cam]") for name in ("a", "b"))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+@pytest.fixture
+def little_memory(device: torch.device) -> Iterator[int]:
+    """Bytes that can be allocated beyond what is now."""
+    if device.type != "cuda":
+        pytest.skip("a limit of memory needs a GPU")
+    torch.cuda.empty_cache()
+    limit, total = 256 * 2**20, torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + limit) / total)
+    yield limit
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()
+
+
+def test_memory_that_runs_out_is_halved(little_memory: int, device: torch.device) -> None:
+    def compute(part: Tensor, rows: int) -> int:
+        torch.empty(rows * little_memory // 8, dtype=torch.uint8, device=device)
+        return len(part)
+
+    limits = Limits(2**30)
+    assert sum(by_halves(torch.zeros(32), 32, limits, compute)) == 32
+    assert limits.rows in (4, 8)
+
+
+def test_a_run_without_enough_memory_goes_on_with_less(run: Run, little_memory: int, device: torch.device) -> None:
+    few = "method=[grad_cam,ablation_cam]"
+    large = ("data.size=256", "data.batch_size=256", "shard_size=256", few)
+    assert_equal_in_float32(run("device", "device=cuda", *large), run("cpu", "device=cpu", *large))
