@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS, WHOLE_SET
-from axiom_bench.report.numbers import NOTHING, number, share
+from axiom_bench.report.numbers import NOTHING, share
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
 from axiom_bench.report.run_folder import RunFolder
@@ -106,17 +106,20 @@ def precision(precision: Any) -> str:
 
 
 def _stages(seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """The stages, and each job's seconds in them with their shares, their sum, and its images a second: of the command
-    that computed the job's values."""
-    names = list(dict.fromkeys(name for stages in seconds.values() for name in stages))
-    rows = {}
-    for job, stages in seconds.items():
-        total = sum(stages.values())
-        cells = [
-            f"{number(stages[name])} ({share(stages[name], total)})" if name in stages else NOTHING for name in names
+    """The jobs, and of each stage the seconds and share of each job, then their sums, and the images a second: of the
+    command that computed a job's values."""
+    names = dict.fromkeys(name for stages in seconds.values() for name in stages)
+    totals = {job: sum(stages.values()) for job, stages in seconds.items()}
+    rows = {
+        name: [
+            f"{stages[name]:.1f} ({share(stages[name], totals[job])})" if name in stages else NOTHING
+            for job, stages in seconds.items()
         ]
-        rows[job] = [*cells, number(total), images_per_second(work.get(job) or {}) or NOTHING]
-    return {"names": names, "rows": rows}
+        for name in names
+    }
+    rows["together"] = [f"{total:.1f}" for total in totals.values()]
+    rows["images/s"] = [images_per_second(work.get(job) or {}) or NOTHING for job in seconds]
+    return {"jobs": list(seconds), "rows": rows}
 
 
 def _configurations(manifest: Mapping[str, Any]) -> dict[str, str]:
