@@ -40,8 +40,9 @@ def test_quick(tmp_path: Path, typed: Callable):
 
     wrong = typed(tmp_path, "method=[xgradcam]")
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("axiom-bench: There is no method 'xgradcam'; did you mean")
-    assert len(wrong.stderr.splitlines()) == 1
+    *progress, sentence = wrong.stderr.splitlines()
+    assert sentence.startswith("axiom-bench: There is no method 'xgradcam'; did you mean")
+    assert all(line.startswith("methods and metrics: ") for line in progress)  # on a slow machine
 
 
 def test_a_reader_that_stops_early_is_no_defect(tmp_path: Path, typed: Callable):

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench import report
 from axiom_bench.records import store as schemas
 
 if TYPE_CHECKING:
@@ -208,17 +207,6 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models, six methods, 120 images. Read only: tests that write make their own."""
     return write_run(tmp_path_factory.mktemp("usual") / "run", records_of(120, MODELS, METHODS))
-
-
-@pytest.fixture(scope="session")
-def small_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One model, two methods, six images, with its report. Read only: tests that write take a copy."""
-    layers = {"scenes_fc": ("features.9",)}
-    records = records_of(6, layers, {"grad_cam": {}, "random": {}})
-    records = records[records["metric"] == "box_iou"]
-    folder = write_run(tmp_path_factory.mktemp("small") / "run", records, layers=layers, pictures=False)
-    report.write(folder)
-    return folder
 
 
 @pytest.fixture

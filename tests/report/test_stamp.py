@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,13 @@ from axiom_bench.report import stamp, writing
 
 
 @pytest.fixture
-def folder(small_report: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(small_report, tmp_path / "run")
+def folder(make_run: Any, make_records: Any) -> Path:
+    """A run folder of one model and two methods with a report."""
+    records = make_records(6, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}})
+    records = records[records["metric"] == "box_iou"]
+    folder: Path = make_run(records, layers={"scenes_fc": ("features.9",)}, pictures=False)
+    report.write(folder)
+    return folder
 
 
 @pytest.fixture

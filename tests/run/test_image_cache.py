@@ -128,14 +128,14 @@ def test_boxes_masks_and_extras_are_the_same(tmp_path, workers):
 def test_problems_of_annotations_are_told_again(tmp_path, caplog):
     class Problematic(Scenes):
         def read(self, index):
-            return replace(super().read(index), problems=("the file \udcff is malformed",))
+            return replace(super().read(index), problems=("the file caf\xe9.xml is malformed",))
 
     dataset, told = Problematic(size=2, seed=1), []
     for _ in range(2):
         read(dataset, cache_of(dataset, tmp_path))
         told.append([record.getMessage() for record in caplog.records])
         caplog.clear()
-    assert told[0] == told[1] == [f"{name}: the file \udcff is malformed" for name in dataset.ids]
+    assert told[0] == told[1] == [f"{name}: the file caf\xe9.xml is malformed" for name in dataset.ids]
 
 
 def test_colours_don_t_matter_and_all_else_does(tmp_path):

@@ -86,11 +86,21 @@ def test_a_log_says_what_can_t_be_counted_by_name_and_time():
     assert shown_by(console) == "report: figure ranking: 3 s\n"
 
 
-def test_what_ends_at_once_shows_nothing():
+def test_what_ends_at_once_shows_nothing(capsys: pytest.CaptureFixture[str]):
     for console in (log(), terminal()):
         with progress("report", None, console), progress("a on scenes", 64, console) as shown:
             shown.advance(64)
         assert shown_by(console) == ""
+    assert capsys.readouterr() == ("", "")
+
+
+def test_lines_of_a_log_go_to_standard_error(capsys: pytest.CaptureFixture[str]):
+    """Standard output is the same on a slow machine."""
+    with progress("report", None, log()) as shown:
+        assert isinstance(shown, Lines)
+        shown._pause = 0
+        shown.beat()
+    assert capsys.readouterr() == ("", "report: 0 s\n")
 
 
 def test_a_terminal_shows_the_innermost_and_then_what_goes_on():
