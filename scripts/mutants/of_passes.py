@@ -215,6 +215,7 @@ MUTANTS = (
         '"scenes_vgg": "features.11"',
         "the default network is explained at an earlier layer",
         unseen="a run finds the layer in the network; this table is for scripts and tests",
+        tests=("tests/embedded/test_networks.py",),
     ),
     Mutant(
         "mean_of_the_weights",

@@ -89,9 +89,11 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
     stored[1].unlink()
     seen: list[int] = []
 
-    def counted(job: Job, cut_model: compute.CutModel, shard: Shard) -> dict[str, predictions.Prediction]:
+    def counted(
+        job: Job, cut_model: compute.CutModel, shard: Shard, batch_rows: int
+    ) -> dict[str, predictions.Prediction]:
         seen.append(len(shard))
-        return predict(job, cut_model, shard)
+        return predict(job, cut_model, shard, batch_rows)
 
     predict = predictions._of_shard
     monkeypatch.setattr(predictions, "_of_shard", counted)
