@@ -55,7 +55,7 @@ def claimed(shards: Sequence[str], folder: Path, say: Say) -> Generator[str, Non
 @contextmanager
 def running(folder: Path) -> Iterator[None]:
     """Marks the folder as used by a run. Waits for a `tidy` of the folder to end; runs don't exclude each other."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     lock = FileLock(folder / RUNS.replace("*", uuid4().hex[:8]))
     _wait(lock, str(folder), _to_stderr)
     with _released(lock):
@@ -89,7 +89,7 @@ def in_use(folder: Path) -> bool:
 @contextmanager
 def reporting(folder: Path) -> Iterator[None]:
     """One process at a time writes a folder's report: a run that ends, and one that watches it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     lock = FileLock(folder / REPORT)
     _wait(lock, f"the report of {folder}", _to_stderr)
     with _noted(lock):
@@ -117,8 +117,16 @@ def tidying(folder: Path) -> Iterator[None]:
 
 def shard_lock(shard: str, folder: Path) -> FileLock:
     """The lock of a shard, by its key."""
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    _make(folder / FOLDER)
     return FileLock(folder / FOLDER / f".{shard}.lock")
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder. Raises BenchError where it can't be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
 
 
 def _acquired(lock: FileLock, timeout: float = 0) -> bool:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -179,3 +180,13 @@ def test_a_killed_run_doesnt_keep_the_folder(tmp_path):
     with tidying(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_can_t_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    folder = tmp_path / "file" / "run"
+    for use in (claims.running, claims.reporting):
+        with pytest.raises(BenchError, match="Can't write results to"), use(folder):
+            pass
+    with pytest.raises(BenchError, match="Can't write results to"):
+        claims.shard_lock("0" * 32, folder)
