@@ -102,8 +102,9 @@ class DataSet(ABC):
     def read(self, index: int) -> Sample:
         """The sample at this place of `ids`. Raises BadImage where the image is missing or can't be decoded."""
 
-    def read_scaled(self, index: int, least: Least) -> Sample:
-        """As `read`; where a decoder can give a part of the image's size that isn't below `least`, it may have that."""
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
+        """As `read`; where a decoder can give a part of the image's size that isn't below `least`, it may have that.
+        None: as `read`."""
         return self.read(index)
 
     @abstractmethod

@@ -23,12 +23,9 @@ class ImageFiles(DataSet):
     """Images that are files: a subclass gives each one's path and annotation."""
 
     def read(self, index: int) -> Sample:
-        return self._read(index, None)
+        return self.read_scaled(index, None)
 
-    def read_scaled(self, index: int, least: Least) -> Sample:
-        return self._read(index, least)
-
-    def _read(self, index: int, least: Least | None) -> Sample:
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
         image, size = open_scaled(self.path(index), self.ids[index], least)
         return replace(self.annotate(index, image, size), stored=size[::-1])
 

@@ -56,12 +56,9 @@ class ImageNetArchives(DataSet):
         self.boxes_file = next((path for path in paths if os.path.isfile(path)), None)
 
     def read(self, index: int) -> Sample:
-        return self._read(index, None)
+        return self.read_scaled(index, None)
 
-    def read_scaled(self, index: int, least: Least) -> Sample:
-        return self._read(index, least)
-
-    def _read(self, index: int, least: Least | None) -> Sample:
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
         image_id = self.ids[index]
         try:
             content = self.archive.read(image_id)

@@ -27,7 +27,7 @@ class Selected(DataSet):
     def read(self, index: int) -> Sample:
         return self.dataset.read(self.indices[index])
 
-    def read_scaled(self, index: int, least: Least) -> Sample:
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
         return self.dataset.read_scaled(self.indices[index], least)
 
     def labels(self, index: int) -> tuple[int, ...]:
