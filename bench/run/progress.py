@@ -89,10 +89,14 @@ class Bar(Shown):
 
     def beat(self) -> None:
         if self._progress is None:
-            counting = (BarColumn(), TextColumn("{task.completed}/{task.total}"), _Rate(), TimeRemainingColumn())
+            count = (BarColumn(), TextColumn("{task.completed}/{task.total}"), _Rate())
+            left = (TextColumn("left"), TimeRemainingColumn())
+            is_counted = self.total is not None
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
-                *(counting if self.total is not None else (TimeElapsedColumn(),)),
+                *(count if is_counted else ()),
+                TimeElapsedColumn(),  # a batch may take a while
+                *(left if is_counted else ()),
                 console=self.console,
                 auto_refresh=False,
                 transient=self.total is None,
