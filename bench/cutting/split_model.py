@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from itertools import chain
 from typing import Any, Self, TypeVar
 
 import torch
@@ -226,7 +227,7 @@ class SplitModel:
         return select(sides, self.halves.side_kinds, torch.zeros(1, dtype=torch.long), batch)
 
     def _first_tensor(self) -> Tensor:
-        for tensor in (*self.model.parameters(), *self.model.buffers()):
+        for tensor in chain(self.model.parameters(), self.model.buffers()):  # asked in every pass
             if tensor.is_floating_point():
                 return tensor
         return torch.zeros(())
