@@ -13,6 +13,7 @@ from torch import Tensor
 from axiom_bench.columns import NOT_APPLICABLE, NOT_FINITE, OK
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answering import Task, answer_all
+from axiom_bench.evaluation.host_copies import on_cpu
 from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
 from axiom_bench.evaluation.preconditions import statuses
 from axiom_bench.evaluation.specs import MetricSpec
@@ -67,12 +68,13 @@ def measure_all(
             task = Task.start(metric, explanation) if (met == OK).any() else None
             waiting.append((measurement, metric, met, task))
     answer_all([task for *_, task in waiting if task is not None], watch)
+    answers = iter(on_cpu([_returned(metric, task.result) for _, metric, _, task in waiting if task is not None]))
     for measurement, metric, met, task in waiting:
         if task is None:
             measurement.values |= without_values(metric, tuple(met))
         else:
             taken = {name for other in (*metrics, *others) if other is not metric for name in names(other)}
-            _add(measurement, metric, task.result, met, taken | {*measurement.values, *measurement.curves})
+            _add(measurement, metric, next(answers), met, taken | {*measurement.values, *measurement.curves})
     return measurements
 
 
@@ -105,9 +107,15 @@ def names(metric: Metric) -> tuple[str, ...]:
     return (*value_names(metric), *metric.spec.curves)
 
 
-def _add(measurement: Measurement, metric: Metric, result: Any, met: np.ndarray, taken: set[str]) -> None:
+def _returned(metric: Metric, result: Any) -> Mapping[str, Any]:
+    """What a metric returned, by name."""
+    return result if isinstance(result, Mapping) else {metric.name: result}
+
+
+def _add(
+    measurement: Measurement, metric: Metric, returned: Mapping[str, Any], met: np.ndarray, taken: set[str]
+) -> None:
     """The values and curves that a metric returned, with their statuses. taken: names of other metrics' values."""
-    returned = result if isinstance(result, Mapping) else {metric.name: result}
     _check_names(metric, returned, taken)
     for name, answer in returned.items():
         if name in metric.spec.curves or isinstance(answer, Curve):
@@ -138,18 +146,17 @@ def _check_names(metric: Metric, returned: Mapping[str, Any], taken: set[str]) -
 
 
 def _judged(metric: Metric, values: Any, met: np.ndarray, dimensions: int) -> tuple[Tensor, Statuses]:
-    """Values (B,) or points (B, n) in float64 on the CPU, NaN where the status isn't "ok", and the statuses."""
+    """Values (B,) or points (B, n), NaN where the status isn't "ok", and the statuses. values: as `on_cpu` has them."""
     if not isinstance(values, Tensor) or values.ndim != dimensions or values.shape[:1] != met.shape:
         raise BenchError(
             f"The metric {metric.name!r} returned {described(values)}; a metric returns one value per image, "
             f"a tensor of shape ({len(met)},), or a dict of such tensors and of declared Curves."
         )
-    exact = values.detach().to("cpu", torch.float64)
-    points = exact.reshape(len(exact), -1)
+    points = values.reshape(len(values), -1)
     status = np.where((met == OK) & points.isnan().any(1).numpy(), metric.spec.undefined, met)
     status = np.where((met == OK) & points.isinf().any(1).numpy(), NOT_FINITE, status)
     missing = torch.from_numpy(status != OK)
-    return exact.masked_fill(missing[:, None] if dimensions == 2 else missing, torch.nan), tuple(status)
+    return values.masked_fill(missing[:, None] if dimensions == 2 else missing, torch.nan), tuple(status)
 
 
 def described(answer: Any) -> str:

@@ -176,10 +176,18 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
     for condition in (*always, *(condition for need in needs for condition in _conditions(need))):
         if not (answer == OK).any():
             break
-        holds = condition.holds(explanation, on_score_scale)
-        met = holds.cpu().numpy() if isinstance(holds, Tensor) else np.full(len(answer), holds)
-        answer[(answer == OK) & ~met] = condition.status
+        answer[(answer == OK) & ~_rows_that_meet(condition, explanation, on_score_scale)] = condition.status
     return answer
+
+
+def _rows_that_meet(condition: Precondition, explanation: Explanation, on_score_scale: bool) -> np.ndarray:
+    """(B,) bool. Found once for all metrics: a GPU is waited for each time."""
+
+    def found() -> np.ndarray:
+        holds = condition.holds(explanation, on_score_scale)
+        return holds.cpu().numpy() if isinstance(holds, Tensor) else np.full(len(explanation), holds)
+
+    return explanation.once(("precondition", condition.holds, on_score_scale), found)
 
 
 def _conditions(need: str) -> tuple[Precondition, ...]:

@@ -113,6 +113,16 @@ def test_maps_are_searched_once_for_all_metrics(explanation, monkeypatch):
     assert searched == [4, 4, 4]  # raw map, heatmap, scores
 
 
+def test_a_need_is_judged_once_for_all_metrics(explanation, monkeypatch):
+    judged = []
+    boxes = PRECONDITIONS["boxes"]
+    counted = replace(boxes, holds=lambda *given: judged.append(1) or boxes.holds(*given))
+    monkeypatch.setitem(PRECONDITIONS, "boxes", counted)
+    first = list(statuses(["boxes"], explanation, True))
+    assert list(statuses(["boxes", "nonzero_map"], explanation, True)) == first
+    assert judged == [1]
+
+
 def test_an_explanation_of_images_alone_is_finite():
     assert list(statuses([], Explanation(images=torch.zeros(2, 3, 4, 4)), True)) == ["ok", "ok"]
 
