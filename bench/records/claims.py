@@ -27,12 +27,12 @@ REPORT = ".report.lock"
 PATIENCE, MOST_PATIENCE = 10.0, 600.0  # seconds of waiting before the first word, and between two words at most
 
 
-def claimed(shards: Sequence[str], folder: Path, say: Say) -> Generator[str, None, None]:
+def claimed(shards: Sequence[str], folder: Path, say: Say, wait: bool = True) -> Generator[str, None, None]:
     """Each shard (its key) once, locked until the next one is asked for.
 
-    Shards that another process holds come last, once that process has released them or died. say: is told how many
-    there are before they are waited for, and seldom, while one is waited for, who holds it. Closing the generator early
-    releases its lock. Raises BenchError where the folder can't be written.
+    Shards that another process holds come last, once that process has released them or died; without `wait` they are
+    left to it. say: is told how many there are before they are waited for, and seldom, while one is waited for, who
+    holds it. Closing the generator early releases its lock. Raises BenchError where the folder can't be written.
     """
     held_by_others: list[str] = []
     for shard in shards:
@@ -42,6 +42,8 @@ def claimed(shards: Sequence[str], folder: Path, say: Say) -> Generator[str, Non
             continue
         with _released(lock), _noted(lock):
             yield shard
+    if not wait:
+        return
     if held_by_others:
         count = len(held_by_others)
         say(f"waiting for {count} shard{'s' if count > 1 else ''} that other processes compute")
