@@ -7,7 +7,6 @@ shards.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -70,19 +69,19 @@ def processes(
             started.append((environment[VISIBLE], process, output))
         try:
             yield [process for _, process, _ in started]
+            for gpu, process, output in started:
+                if code := process.poll():
+                    _tell(gpu, code, output)
         finally:
-            for name, process, output in started:
-                _end(name, process, output)
+            for _, process, _ in started:
+                process.terminate()  # without effect on one that has ended
+            for _, process, _ in started:
+                process.wait()
 
 
-def _end(gpu: str, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
-    code = process.poll()
-    if code is None:
-        process.terminate()
-    process.wait()
-    if code:
-        output.seek(0)
-        lines = [line for line in output.read().decode(errors="replace").splitlines() if line.strip()] or ["no output"]
-        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-        line = f"the process of GPU {gpu} ended early ({how}: {lines[-1]}); the others computed its share."
-        print(line, file=sys.stderr, flush=True)
+def _tell(gpu: str, code: int, output: IO[bytes]) -> None:
+    output.seek(0)
+    lines = [line for line in output.read().decode(errors="replace").splitlines() if line.strip()] or ["no output"]
+    how = f"exit code {code}" if code > 0 else f"signal {-code}"
+    line = f"the process of GPU {gpu} ended early ({how}: {lines[-1]}); the others computed its share."
+    print(line, file=sys.stderr, flush=True)

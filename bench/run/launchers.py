@@ -12,7 +12,8 @@ from hydra.core.config_store import ConfigStore
 
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import shown
+from axiom_bench.kinds import shown as shortened
+from axiom_bench.run.progress import progress
 
 IN_THIS_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 TERMINAL = "TTY_COMPATIBLE"  # which rich reads
@@ -35,7 +36,7 @@ def check(launcher: Any, device: object) -> None:
     if not found:
         extra = next((extra for package, extra in EXTRAS.items() if package in target), None)
         remedy = f"pip install 'axiom-bench[{extra}]'" if extra else "install the package that has it"
-        raise BenchError(f"The launcher {shown(target)} isn't installed; {remedy}, or leave hydra/launcher out.")
+        raise BenchError(f"The launcher {shortened(target)} isn't installed; {remedy}, or leave hydra/launcher out.")
     if device == "each_gpu":
         raise BenchError(
             "device=each_gpu starts its processes itself, on the machine of this command; leave hydra/launcher out, or "
@@ -49,13 +50,14 @@ def is_of_several(launcher: Any) -> bool:
 
 
 @contextmanager
-def lines_not_bars() -> Iterator[None]:
-    """Inside, processes that are started show what they are at as in a log: several bars on one terminal would
-    overwrite each other."""
+def shown(jobs: int) -> Iterator[None]:
+    """Shows that so many jobs go on elsewhere. All processes show what they are at as in a log: several bars on one
+    terminal would overwrite each other."""
     before = os.environ.get(TERMINAL)
     os.environ[TERMINAL] = "0"
     try:
-        yield
+        with progress(f"{jobs} {'job' if jobs == 1 else 'jobs'} in other processes"):
+            yield
     finally:
         os.environ.pop(TERMINAL)
         if before is not None:
