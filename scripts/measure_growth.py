@@ -19,6 +19,7 @@ import math
 import statistics
 import sys
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def network(channels: int) -> nn.Module:
     blocks = [nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)) for a, b in ((3, 32), (32, 64))]
     last = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(64, channels, 3, padding=1), nn.ReLU())
     head = nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36 * channels, 256), nn.ReLU(), nn.Linear(256, 10))
-    return nn.Sequential(*blocks, last, head)
+    return nn.Sequential(OrderedDict(first=nn.Sequential(*blocks), last=last, head=head))
 
 
 def few(methods: Sequence[str], images: int) -> list[str]:
@@ -76,7 +77,9 @@ CASES = (
             "model=user",
             f"model.architecture={Path(__file__).resolve()}:network",
             "model.weights=null",
-            "model.layer=2.2",
+            "model.layer=last",
+            "model.resize=96",
+            "model.crop=96",
             f"+model.kwargs.channels={size}",
             *few(("xgrad_cam", "ablation_cam_axiomatic"), 32),
         ],
