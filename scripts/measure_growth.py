@@ -55,12 +55,12 @@ class Growth:
 
 
 def network(channels: int) -> nn.Module:
-    """Convolutions to so many channels of 12 x 12, and a head with one fully connected ReLU layer, as VGG's, for images
-    of 96 x 96 pixels. Only the target layer and what is connected to it grow."""
-    blocks = [nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)) for a, b in ((3, 32), (32, 64))]
-    last = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(64, channels, 3, padding=1), nn.ReLU())
+    """A convolution to so many channels of 12 x 12, and a head with a fully connected ReLU layer, as VGG's, for images
+    of 96 x 96 pixels. Before the target layer there is little, so that its channels are what costs."""
+    first = nn.Sequential(nn.Conv2d(3, 16, 5, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(2))
+    last = nn.Sequential(nn.Conv2d(16, channels, 3, padding=1), nn.ReLU())
     head = nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36 * channels, 256), nn.ReLU(), nn.Linear(256, 10))
-    return nn.Sequential(OrderedDict(first=nn.Sequential(*blocks), last=last, head=head))
+    return nn.Sequential(OrderedDict(first=first, last=last, head=head))
 
 
 def few(methods: Sequence[str], images: int) -> list[str]:
@@ -72,7 +72,7 @@ CASES = (
     Growth("methods", (2, 4, 8), lambda size: ["model=scenes_vgg", *few(METHODS[:size], 64)]),
     Growth(
         "channels",
-        (128, 256, 512),
+        (256, 1024, 4096),
         lambda size: [
             "model=user",
             f"model.architecture={Path(__file__).resolve()}:network",

@@ -34,7 +34,22 @@ def claimed(shards: Sequence[str], folder: Path, say: Say, wait: bool = True) ->
     left to it. say: is told how many there are before they are waited for, and seldom, while one is waited for, who
     holds it. Closing the generator early releases its lock. Raises BenchError where the folder can't be written.
     """
-    held_by_others: list[str] = []
+    held_by_others = yield from _free(shards, folder)
+    held_by_others = yield from _free(held_by_others, folder)  # most of them have been computed since
+    if not held_by_others or not wait:
+        return
+    count = len(held_by_others)
+    say(f"waiting for {count} shard{'s' if count > 1 else ''} that other processes compute")
+    for shard in held_by_others:
+        lock = shard_lock(shard, folder)
+        _wait(lock, f"shard {shard[:8]}", say)
+        with _released(lock), _noted(lock):
+            yield shard
+
+
+def _free(shards: Sequence[str], folder: Path) -> Generator[str, None, list[str]]:
+    """Each shard that no other process holds, locked until the next one is asked for; returns the others."""
+    held_by_others = []
     for shard in shards:
         lock = shard_lock(shard, folder)
         if not _acquired(lock):
@@ -42,16 +57,7 @@ def claimed(shards: Sequence[str], folder: Path, say: Say, wait: bool = True) ->
             continue
         with _released(lock), _noted(lock):
             yield shard
-    if not wait:
-        return
-    if held_by_others:
-        count = len(held_by_others)
-        say(f"waiting for {count} shard{'s' if count > 1 else ''} that other processes compute")
-    for shard in held_by_others:
-        lock = shard_lock(shard, folder)
-        _wait(lock, f"shard {shard[:8]}", say)
-        with _released(lock), _noted(lock):
-            yield shard
+    return held_by_others
 
 
 @contextmanager
