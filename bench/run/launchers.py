@@ -67,8 +67,9 @@ def shown(jobs: int) -> Iterator[None]:
 def failed(error: Exception) -> BenchError:
     """The sentence for what a launcher raises where it can't start processes, or one of them was killed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+    reason = lines[0].partition(". ")[0].rstrip(".")[:300]
     return BenchError(
-        f"hydra/launcher couldn't end all jobs ({type(error).__name__}: {lines[0][:300].rstrip('.')}). Finished shards "
+        f"hydra/launcher couldn't end all jobs ({type(error).__name__}: {reason}). Finished shards "
         "are kept: the same command goes on from there."
     )
 

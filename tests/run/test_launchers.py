@@ -81,7 +81,7 @@ def test_each_gpu_starts_its_processes_itself():
 def test_a_killed_process_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
     class Breaks:
         def launch(self, jobs: object, initial_job_idx: int) -> object:
-            raise RuntimeError("A worker process was terminated.\nWhile it worked.")
+            raise RuntimeError("A worker process was terminated. It may be this.\nOr that.")
 
     from hydra.core.plugins import Plugins
 
