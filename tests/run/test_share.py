@@ -6,40 +6,49 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from axiom_bench.cli.benchmark import share
 from axiom_bench.records import claims
+from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import sweep
 
 from .conftest import rows_of, tiny
 
 SETTINGS = tiny(("metric=[sensitivity_error]", "method=[grad_cam]"))
+RECORDS = "quick/default/records"
 
 
-def test_what_another_process_is_at_is_left_to_it(tmp_path: Path):
-    alone = sweep([*SETTINGS, f"results={tmp_path / 'alone'}"])[1]
-    keys = sorted(path.name.partition("-")[0] for path in tmp_path.glob("alone/quick/default/records/*.parquet"))
-    words = [*SETTINGS, f"results={tmp_path / 'shared'}"]
-    folder = tmp_path / "shared/quick/default"
-    with claims.shard_lock(keys[1], folder):
-        assert share(words) == (0, ["scenes_vgg at features.13 on scenes: computed 2 of 3 shards"])
-    assert [path.name for path in folder.iterdir()] == ["records"]
-    outcomes = sweep(words)[1]
-    assert [outcome.shards_computed for outcome in (*alone, *outcomes)] == [3, 1]
-    pd.testing.assert_frame_equal(rows_of(tmp_path / "shared", outcomes), rows_of(tmp_path / "alone", alone))
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Outcome]]:
+    """A run of three shards by one process, and the folder of its results."""
+    results = tmp_path_factory.mktemp("alone")
+    return results, sweep([*SETTINGS, f"results={results}"])[1]
 
 
-def test_folders_of_machines_without_a_common_file_system(tmp_path: Path):
-    """Of one the third shard is missing, of the other the first: the records of both in one folder are a whole run."""
-    parts = [(tmp_path / name, f"results={tmp_path / name}") for name in ("first", "second")]
-    whole = [sweep([*SETTINGS, word])[1] for _, word in parts]
-    files = [sorted(part.glob("quick/default/records/*.parquet")) for part, _ in parts]
-    files[0][2].unlink()
-    for path in files[1][1:]:
-        shutil.copy(path, files[0][0].parent)
-    merged = sweep([*SETTINGS, parts[0][1]])[1]
-    assert [outcome.shards_computed for outcome in merged] == [0]
-    pd.testing.assert_frame_equal(rows_of(parts[0][0], merged), rows_of(parts[1][0], whole[1]))
+@pytest.fixture
+def shared(tmp_path: Path, alone: tuple[Path, list[Outcome]]) -> tuple[Path, Path]:
+    """Results to which `--share` has added what it could while another process was at the second shard, and that
+    shard's file of the run above."""
+    others = sorted((alone[0] / RECORDS).glob("*.parquet"))[1]
+    with claims.shard_lock(others.name.partition("-")[0], tmp_path / "quick/default"):
+        lines = ["scenes_vgg at features.13 on scenes: computed 2 of 3 shards"]
+        assert share([*SETTINGS, f"results={tmp_path}"]) == (0, lines)
+    assert [path.name for path in (tmp_path / "quick/default").iterdir()] == ["records"]
+    return tmp_path, others
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_the_rest_is_computed_or_comes_from_another_machine(
+    shared: tuple[Path, Path], alone: tuple[Path, list[Outcome]], is_copied: bool
+):
+    """A machine without a common file system has record files of its own, which are copied into one folder."""
+    results, others = shared
+    if is_copied:
+        shutil.copy(others, results / RECORDS)
+    outcomes = sweep([*SETTINGS, f"results={results}"])[1]
+    assert [outcome.shards_computed for outcome in (*alone[1], *outcomes)] == [3, 0 if is_copied else 1]
+    pd.testing.assert_frame_equal(rows_of(results, outcomes), rows_of(*alone))
 
 
 def test_a_failure_is_the_exit_code(tmp_path: Path):
