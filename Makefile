@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml requirements.lock hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "axiom-bench needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -c requirements.lock -e '.[dev,timm,coco,transformers]'
+	$(VENV)/bin/python -m pip install -q -c requirements.lock -e '.[dev,timm,coco,transformers,launchers]'
 	touch $@
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,18 +39,37 @@ def compute(overrides: Sequence[str], config_folder: Path | None = None) -> tupl
     return exit_code(outcomes), list(failed(outcomes)), run_folder(config)
 
 
-def run_jobs(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], Sequence[Outcome]]:
-    """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does."""
+def share(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
+    """Computes shards of a command line beside other processes, and neither manifest nor report: the exit code, and
+    lines of what was computed and what failed. Raises BenchError as `benchmark` does."""
+    _, outcomes = run_jobs(overrides, config_folder, shares=True)
+    from axiom_bench.cli.finish import exit_code, failed
+
+    done = [outcome for outcome in outcomes if outcome.failure is None]
+    lines = [f"{outcome.job}: computed {outcome.shards_computed} of {outcome.shards} shards" for outcome in done]
+    return exit_code(outcomes), [*lines, *failed(outcomes)]
+
+
+def run_jobs(
+    overrides: Sequence[str], config_folder: Path | None = None, shares: bool = False
+) -> tuple[dict[str, Any], Sequence[Outcome]]:
+    """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does.
+
+    shares: computes shards alone, beside other processes.
+    """
     with composed(overrides, config_folder) as composition:
         # A misspelt name has been answered by now: what follows imports torch.
         with progress("methods and metrics"):
+            from axiom_bench.cli import each_gpu
             from axiom_bench.cli.report_names import check_report
             from axiom_bench.run import sweep
 
             config = composition.plain()
             methods, metrics = sweep.check(config)
             check_report(config, methods, metrics)
-        return config, sweep.launch(composition, config)
+            others = each_gpu.environments(config["device"]["name"], os.environ)
+        with each_gpu.processes(overrides, config_folder, others):
+            return config, (sweep.share if shares else sweep.launch)(composition, config)
 
 
 def configuration_text(overrides: Sequence[str], config_folder: Path | None = None) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
@@ -93,6 +93,9 @@ def parser() -> ArgumentParser:
     run = commands.add_parser("run", help="run a benchmark (the default command)")
     _add_configuration(run)
     run.add_argument("--cfg", choices=("job",), help="print the resolved configuration of the (first) job and stop")
+    run.add_argument("-m", "--multirun", action="store_true", help="as Hydra has it; every run is one")
+    run.add_argument("--share", action="store_true", help="compute shards beside the same command; write no report")
+    run.add_argument("--with", dest="parent", type=int, metavar="PROCESS", help=SUPPRESS)  # ends with it
     run.set_defaults(command=_run)
 
     _add_report(commands.add_parser("report", help="tables, figures and report.html again, from the records of runs"))
@@ -222,7 +225,9 @@ def _run(options: Namespace) -> int:
     if options.cfg:
         print(benchmark.configuration_text(options.overrides, options.config_dir), end="")
         return 0
-    code, lines = benchmark.benchmark(options.overrides, options.config_dir)
+    if options.parent is not None:
+        stopping.end_with(options.parent)
+    code, lines = (benchmark.share if options.share else benchmark.benchmark)(options.overrides, options.config_dir)
     say(lines)
     return code
 

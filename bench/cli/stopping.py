@@ -20,6 +20,7 @@ from types import FrameType
 
 GRACE = 1.0  # seconds in which a command may end by itself
 LOOK = 0.02  # seconds between two looks at how far it is
+LOOK_FOR_PARENT = 0.5  # seconds
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 LINE = "axiom-bench: stopped. Finished shards are kept: the same command goes on from there."
@@ -73,6 +74,17 @@ def stoppable() -> Iterator[None]:
                 signal.signal(number, handler)
             _state.handled, sys.unraisablehook = (), sys.__unraisablehook__
             os.close(writer)
+
+
+def end_with(parent: int) -> None:
+    """Ends this process as SIGTERM does, within a second of its parent, however that ended."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_FOR_PARENT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True).start()
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:

@@ -27,14 +27,29 @@ REPORT = ".report.lock"
 PATIENCE, MOST_PATIENCE = 10.0, 600.0  # seconds of waiting before the first word, and between two words at most
 
 
-def claimed(shards: Sequence[str], folder: Path, say: Say) -> Generator[str, None, None]:
+def claimed(shards: Sequence[str], folder: Path, say: Say, wait: bool = True) -> Generator[str, None, None]:
     """Each shard (its key) once, locked until the next one is asked for.
 
-    Shards that another process holds come last, once that process has released them or died. say: is told how many
-    there are before they are waited for, and seldom, while one is waited for, who holds it. Closing the generator early
-    releases its lock. Raises BenchError where the folder can't be written.
+    Shards that another process holds come last, once that process has released them or died; without `wait` they are
+    left to it. say: is told how many there are before they are waited for, and seldom, while one is waited for, who
+    holds it. Closing the generator early releases its lock. Raises BenchError where the folder can't be written.
     """
-    held_by_others: list[str] = []
+    held_by_others = yield from _free(shards, folder)
+    held_by_others = yield from _free(held_by_others, folder)  # most of them have been computed since
+    if not held_by_others or not wait:
+        return
+    count = len(held_by_others)
+    say(f"waiting for {count} shard{'s' if count > 1 else ''} that other processes compute")
+    for shard in held_by_others:
+        lock = shard_lock(shard, folder)
+        _wait(lock, f"shard {shard[:8]}", say)
+        with _released(lock), _noted(lock):
+            yield shard
+
+
+def _free(shards: Sequence[str], folder: Path) -> Generator[str, None, list[str]]:
+    """Each shard that no other process holds, locked until the next one is asked for; returns the others."""
+    held_by_others = []
     for shard in shards:
         lock = shard_lock(shard, folder)
         if not _acquired(lock):
@@ -42,14 +57,7 @@ def claimed(shards: Sequence[str], folder: Path, say: Say) -> Generator[str, Non
             continue
         with _released(lock), _noted(lock):
             yield shard
-    if held_by_others:
-        count = len(held_by_others)
-        say(f"waiting for {count} shard{'s' if count > 1 else ''} that other processes compute")
-    for shard in held_by_others:
-        lock = shard_lock(shard, folder)
-        _wait(lock, f"shard {shard[:8]}", say)
-        with _released(lock), _noted(lock):
-            yield shard
+    return held_by_others
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,7 +30,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.registry import model_names, register_models
-from axiom_bench.run import hydra_errors, settings
+from axiom_bench.run import hydra_errors, launchers, settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
 WITH_ALL = ("method", "metric", "spoiled")  # those of which `all` chooses every entry
@@ -66,11 +66,15 @@ class Composition:
         """What the function returns for each job's configuration; Hydra's launcher spreads the jobs."""
         context = HydraContext(config_loader=self.hydra.config_loader, callbacks=Callbacks(self.config))
         launcher = Plugins.instance().instantiate_launcher(context, function, self.config)
+        several = launchers.is_of_several(self.config.hydra.launcher)
         try:
-            return [job.return_value for job in launcher.launch(self.jobs, initial_job_idx=0)]
+            with launchers.shown(len(self.jobs)) if several else nullcontext():
+                return [job.return_value for job in launcher.launch(self.jobs, initial_job_idx=0)]
         except (BenchError, HydraException, OmegaConfBaseException, OSError):
             raise
-        except Exception as error:  # of Hydra: a job's own errors are in what it returns
+        except Exception as error:  # a job's own errors are in what it returns
+            if several:
+                raise launchers.failed(error) from error
             raise hydra_errors.unexpected(error, self.overrides, _groups()) from error
 
 
@@ -88,6 +92,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
         try:
             overrides = _with_all(hydra, overrides)
             config = compose(hydra, overrides)
+            launchers.check(config.hydra.launcher, OmegaConf.select(config, "device.name"))
             jobs = _jobs(hydra, config)
         except (BenchError, HydraException, OmegaConfBaseException):
             raise
@@ -126,7 +131,9 @@ def _hydra(folders: Sequence[str], overrides: Sequence[str]) -> Hydra:
     for folder in folders:
         path.append("own configuration", folder)
     path.append(schema.provider, schema.path)
-    return Hydra("axiom-bench", ConfigLoaderImpl(path))
+    hydra = Hydra("axiom-bench", ConfigLoaderImpl(path))
+    launchers.prefer_own()
+    return hydra
 
 
 def _may_name_models(folders: Sequence[str], overrides: Sequence[str]) -> str | None:

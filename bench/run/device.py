@@ -14,7 +14,9 @@ from axiom_bench.cutting.precision import check_precision
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import shown
 
-NAMES = ("auto", "cpu", "cuda")
+EACH_GPU = "each_gpu"
+NAMES = ("auto", "cpu", "cuda", "cuda:1", EACH_GPU)
+NUMBERED = re.compile(r"cuda:([0-9]{1,4})")
 UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -50,6 +52,7 @@ class Device:
         torch.backends.cudnn.deterministic = self.deterministic
         torch.backends.cudnn.benchmark = not self.deterministic
         if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # streams and events are those of the current one
             torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -57,7 +60,7 @@ class Device:
 
 def check(config: Mapping[str, Any]) -> None:
     """Raises BenchError for a value that can't be on any machine."""
-    if config["name"] not in NAMES:
+    if config["name"] not in NAMES and not NUMBERED.fullmatch(config["name"]):
         raise unknown("device", config["name"], NAMES)
     check_precision(config["precision"])
     check_precision(config["head_precision"])
@@ -78,6 +81,14 @@ def bytes_of(size: int | str) -> int:
 
 
 def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BenchError("device=cuda needs an NVIDIA GPU that torch can use, and there is none; use device=cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    """The first GPU unless the name has a number; of `each_gpu` too, since its other processes see one alone."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not gpus):
+        return torch.device("cpu")
+    if not gpus:
+        raise BenchError(f"device={name} needs an NVIDIA GPU that torch can use, and there is none; use device=cpu.")
+    match = NUMBERED.fullmatch(name)
+    number = int(match[1]) if match else 0
+    if number >= gpus:
+        raise BenchError(f"There is no GPU {number} for device.name={name}: this machine has {gpus}, counted from 0.")
+    return torch.device("cuda", number)

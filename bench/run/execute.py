@@ -37,13 +37,16 @@ from axiom_bench.run.stages import PICTURES, RUN_TIMES, START, WHOLE_SET, WRITIN
 from axiom_bench.run.user_code import add_current_folder
 
 
-def execute(config: DictConfig) -> Outcome:
-    """Runs a job. It never raises: a failure is an outcome too, so that the other jobs of the sweep go on."""
+def execute(config: DictConfig, share: bool = False) -> Outcome:
+    """Runs a job. It never raises: a failure is an outcome too, so that the other jobs of the sweep go on.
+
+    share: computes shards alone, and none that another process is at.
+    """
     add_current_folder()
     name = str(OmegaConf.select(config, "model.name"))
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        return _run(resolved, name)
+        return _run(resolved, name, share)
     except BenchError as error:
         return Outcome(name, {}, failure=Failure(name, str(error), mendable=True))
     except OmegaConfBaseException as error:
@@ -57,7 +60,7 @@ def execute(config: DictConfig) -> Outcome:
         return Outcome(name, {}, failure=Failure(name, message, bool(plugin_notes), trace=traceback.format_exc()))
 
 
-def _run(config: dict[str, Any], name: str) -> Outcome:
+def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
     stages = Stages(name)
     with stages.stage(START):
         settings.check(config)
@@ -74,10 +77,14 @@ def _run(config: dict[str, Any], name: str) -> Outcome:
             image_hashes.keep(job, folder)
             begun = _begun(config, chosen, facts)
             shards = {facts.shard(shard): len(shard) for shard in job.shards}
-            running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
+            if not share:
+                running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
         with stages.stage(WRITING) as parts:
-            computed, records = stored.ensure(facts, cut_model, folder, config["metrics"]["max_forwards_per_image"])
+            budget = config["metrics"]["max_forwards_per_image"]
+            computed, records = stored.ensure(facts, cut_model, folder, budget, share)
             parts.update(computed.seconds)
+        if share:
+            return replace(begun, shards=len(job.shards), shards_computed=computed.shards)
         with stages.stage(WHOLE_SET):
             whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
         with stages.stage(RUN_TIMES):

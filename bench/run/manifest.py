@@ -81,7 +81,7 @@ def facts(job: Job, kept: int, others: str | None = None, choice: Choice | None 
         "data": {
             job.data.name: {"ids": ids, "fingerprint": job.data_fingerprint, "classes": list(job.data.class_names)}
         },
-        "device": str(job.device.device),
+        "device": job.device.device.type,  # which GPU of several doesn't matter
         "precision": {"trunk": job.device.precision, "head": job.device.head_precision},
     }
 

@@ -62,11 +62,14 @@ class Stored:
         return {"records": list(self.records), "values": self.values}
 
 
-def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None) -> tuple[Computed, Stored]:
+def ensure(
+    facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None, share: bool = False
+) -> tuple[Computed, Stored]:
     """Computes what is missing and no other process computes: (what that was, the job's records).
 
-    budget: maximum of forward passes for an image and explained class. Raises BenchError where they would be more, and
-    where files have vanished meanwhile: what follows takes the records for those of all images.
+    budget: maximum of forward passes for an image and explained class. share: the rest is left to the processes that
+    compute it. Raises BenchError where passes would be more, and, of the whole, where files have vanished meanwhile:
+    what follows takes the records for those of all images.
     """
     job, all_tasks, console = facts.job, tasks(facts), get_console()
     keys = {task.key for task in all_tasks}
@@ -78,14 +81,14 @@ def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None =
         start = time.perf_counter()
         _print(console, *_cost(job, cut_model, [task.shard for task in missing], budget))
         seconds = time.perf_counter() - start
-        computed = _compute(job, cut_model, missing, folder, console)
+        computed = _compute(job, cut_model, missing, folder, console, wait=not share)
         computed = replace(computed, seconds={START: seconds, **computed.seconds})
     holdings.remove(folder, held.damaged)
     if len(missing) < len(all_tasks):
         already = len(all_tasks) - len(missing)
         _print(console, f"{job.name}: {already} of {len(all_tasks)} shards were already there")
     after = holdings.read(folder, keys) if missing else held
-    if gone := sum(bool(after.missing(task.key, task.wanted)) for task in all_tasks):
+    if not share and (gone := sum(bool(after.missing(task.key, task.wanted)) for task in all_tasks)):
         raise BenchError(
             f"{gone} of {len(all_tasks)} shards that were computed are gone from {folder}, or damaged, before the run "
             "has ended; run the same command again, and let nothing delete its files."
@@ -93,7 +96,9 @@ def ensure(facts: Facts, cut_model: CutModel, folder: Path, budget: int | None =
     return computed, _stored(after, all_tasks)
 
 
-def _compute(job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Path, console: Console) -> Computed:
+def _compute(
+    job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Path, console: Console, wait: bool
+) -> Computed:
     watch, computed = Stopwatch.on(job.device.device), []
     start, processor, passes = time.perf_counter(), time.process_time(), asdict(cut_model.passes)
     by_key = {task.key: task for task in missing}
@@ -101,7 +106,7 @@ def _compute(job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Pat
     def say(line: str) -> None:
         _print(console, f"{job.name}: {line}")
 
-    claimed = closing(claims.claimed(list(by_key), folder, say))
+    claimed = closing(claims.claimed(list(by_key), folder, say, wait))
     at_work = killed.at_work(job.name, job.batch_rows, cut_model.limits, folder)
     with (
         at_work as tell,

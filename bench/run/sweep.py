@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
         claims.sweep(folder)
         running.begin(folder, {**_about(composition, config), "beside": others})
         return distinct(composition.launch(execute))
+
+
+def share(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
+    """Each job's outcome, of shards alone, beside the command that `launch`es them and says what goes on."""
+    folder = run_folder(config)
+    files.ensure_writable(folder)
+    with claims.running(folder):
+        return distinct(composition.launch(partial(execute, share=True)))
 
 
 def _about(composition: Composition, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,3 +117,15 @@ def test_a_caller_keeps_its_handlers():
     with pytest.raises(stopping.Stopped) as stop, stopping.stoppable():
         raise stopping.Stopped(signal.SIGHUP)
     assert stopping.exit_code(stop.value) == 129
+
+
+def test_a_process_ends_with_the_one_that_started_it():
+    """However that ends: a shell that is killed tells nobody."""
+    inner = COMMAND.format(body=f"    stopping.end_with(os.getppid())\n    {SLEEP.replace('begun', 'begun {}')}")
+    inner = inner.replace("'begun {}'", "'begun', os.getpid()")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    shell = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, inner]
+    with subprocess.Popen(shell, **pipes, preexec_fn=_handled) as process:
+        process.stdout.readline()
+        process.kill()
+        assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")  # which end when both have gone

@@ -13,6 +13,7 @@ PAGES = (
     "docs/planted.md",
     "docs/security.md",
     "docs/reliability.md",
+    "docs/scale.md",
     "docs/transformers.md",
 )
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")

@@ -61,6 +61,18 @@ def test_what_a_killed_process_held_is_free(tmp_path, other):
     assert list(claimed(SHARDS, tmp_path, lambda line: other.kill())) == ["b", "c", "a"]
 
 
+def test_what_is_free_by_then_is_not_waited_for(tmp_path, other):
+    shards = claimed(SHARDS, tmp_path, fail_if_called)
+    assert next(shards) == "b"
+    other.kill()
+    other.wait()
+    assert list(shards) == ["c", "a"]
+
+
+def test_without_waiting_the_rest_is_left_to_the_others(tmp_path, other):
+    assert list(claimed(SHARDS, tmp_path, fail_if_called, wait=False)) == ["b", "c"]
+
+
 STOPPED = """
 import sys
 from pathlib import Path

@@ -1,0 +1,82 @@
+"""Hydra's launchers, which spread the jobs of a run over processes and machines: what they need, how they fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from axiom_bench.configs import conf_folder
+from axiom_bench.errors import BenchError
+from axiom_bench.kinds import shown as shortened
+from axiom_bench.run.progress import progress
+
+IN_THIS_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+TERMINAL = "TTY_COMPATIBLE"  # which rich reads
+EXTRAS = {"hydra_joblib_launcher": "launchers", "hydra_submitit_launcher": "launchers", "hydra_ray_launcher": "ray"}
+
+
+def check(launcher: Any, device: object) -> None:
+    """Raises BenchError for a launcher that isn't installed, and for one with a device that starts processes itself.
+
+    launcher: the configuration's node of it. device: the name.
+    """
+    if not is_of_several(launcher):
+        return
+    target = str(launcher["_target_"])
+    module = target.rpartition(".")[0]
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        extra = next((extra for package, extra in EXTRAS.items() if package in target), None)
+        remedy = f"pip install 'axiom-bench[{extra}]'" if extra else "install the package that has it"
+        raise BenchError(f"The launcher {shortened(target)} isn't installed; {remedy}, or leave hydra/launcher out.")
+    if device == "each_gpu":
+        raise BenchError(
+            "device=each_gpu starts its processes itself, on the machine of this command; leave hydra/launcher out, or "
+            "choose device=cuda and one GPU for each of the launcher's processes."
+        )
+
+
+def is_of_several(launcher: Any) -> bool:
+    """Whether it starts processes."""
+    return bool(launcher["_target_"] != IN_THIS_PROCESS)
+
+
+@contextmanager
+def shown(jobs: int) -> Iterator[None]:
+    """Shows that so many jobs go on elsewhere. All processes show what they are at as in a log: several bars on one
+    terminal would overwrite each other."""
+    before = os.environ.get(TERMINAL)
+    os.environ[TERMINAL] = "0"
+    try:
+        with progress(f"{jobs} {'job' if jobs == 1 else 'jobs'} in other processes"):
+            yield
+    finally:
+        os.environ.pop(TERMINAL)
+        if before is not None:
+            os.environ[TERMINAL] = before
+
+
+def failed(error: Exception) -> BenchError:
+    """The sentence for what a launcher raises where it can't start processes, or one of them was killed."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+    reason = lines[0].partition(". ")[0].rstrip(".")[:300]
+    return BenchError(
+        f"hydra/launcher couldn't end all jobs ({type(error).__name__}: {reason}). Finished shards "
+        "are kept: the same command goes on from there."
+    )
+
+
+def prefer_own() -> None:
+    """Takes the configurations of launchers that conf/ has out of Hydra's store, where their packages put their own:
+    Hydra would warn of two with one name."""
+    stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for path in (conf_folder() / "hydra" / "launcher").glob("*.yaml"):
+        stored.pop(path.name, None)

@@ -1,0 +1,95 @@
+"""hydra/launcher: jobs in other processes give the values of one process; what can't be is one sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from axiom_bench.configs import conf_folder
+from axiom_bench.errors import BenchError
+from axiom_bench.run import launchers
+from axiom_bench.run.composition import composed
+from axiom_bench.run.sweep import sweep
+
+from .conftest import rows_of, tiny
+
+SCHEMAS = {  # of each launcher's package: what it takes
+    "joblib": ("hydra_plugins.hydra_joblib_launcher.config", "JobLibLauncherConf"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher.config", "LocalQueueConf"),
+    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher.config", "SlurmQueueConf"),
+    "ray": ("hydra_plugins.hydra_ray_launcher._config", "RayLauncherConf"),
+}
+NAMES = sorted(path.stem for path in (conf_folder() / "hydra/launcher").glob("*.yaml"))
+
+
+def node(name: str) -> dict[str, Any]:
+    """What conf/ says of a launcher."""
+    loaded: dict[str, Any] = yaml.safe_load((conf_folder() / f"hydra/launcher/{name}.yaml").read_text())
+    return loaded
+
+
+def skip_where_absent(name: str) -> None:
+    module = node(name)["_target_"].split(".")[1]
+    pytest.importorskip(f"hydra_plugins.{module}", reason=f"{module} isn't installed")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_launcher_takes_what_its_file_says(name: str):
+    """And Hydra, which finds two configurations of one name, doesn't warn of them."""
+    skip_where_absent(name)
+    module, schema = SCHEMAS[name]
+    assert set(node(name)) <= {field.name for field in fields(getattr(import_module(module), schema))}
+    with composed(tiny((f"hydra/launcher={name}",))) as composition:
+        assert dict(composition.config.hydra.launcher).keys() == node(name).keys()
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_local"])
+def test_a_job_in_another_process_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    """Slow: the other process imports what a run needs."""
+    skip_where_absent(name)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = tiny(("method=[grad_cam]", "metric=[sensitivity_error]"))
+    here = sweep([*words, f"results={tmp_path / 'here'}"])[1]
+    more = ["hydra.launcher.n_jobs=2"] if name == "joblib" else []  # with 1 it stays in this process
+    there = sweep([*words, f"hydra/launcher={name}", *more, f"results={tmp_path / 'there'}"])[1]
+    assert [outcome.shards_computed for outcome in there] == [3]
+    pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
+
+
+@pytest.mark.parametrize(("name", "extra"), [("joblib", "launchers"), ("submitit_slurm", "launchers"), ("ray", "ray")])
+def test_what_isn_t_installed_is_named(monkeypatch: pytest.MonkeyPatch, name: str, extra: str):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    with pytest.raises(BenchError, match=rf"isn't installed; pip install 'axiom-bench\[{extra}\]'"):
+        launchers.check(node(name), "cpu")
+    with pytest.raises(BenchError, match="install the package that has it"):
+        launchers.check({"_target_": "my.launcher.Mine"}, "cpu")
+
+
+def test_each_gpu_starts_its_processes_itself():
+    with pytest.raises(BenchError, match="leave hydra/launcher out"):
+        launchers.check({"_target_": f"{__name__}.Mine"}, "each_gpu")
+    launchers.check({"_target_": launchers.IN_THIS_PROCESS}, "each_gpu")
+
+
+def test_a_killed_process_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    class Breaks:
+        def launch(self, jobs: object, initial_job_idx: int) -> object:
+            raise RuntimeError("A worker process was terminated. It may be this.\nOr that.")
+
+    from hydra.core.plugins import Plugins
+
+    monkeypatch.setattr(Plugins.instance(), "instantiate_launcher", lambda *_: Breaks())
+    monkeypatch.setattr(launchers, "check", lambda *_: None)
+    with composed(tiny(("hydra/launcher=joblib",))) as composition, pytest.raises(BenchError) as caught:
+        composition.launch(lambda config: None)
+    assert str(caught.value) == (
+        "hydra/launcher couldn't end all jobs (RuntimeError: A worker process was terminated). Finished shards are "
+        "kept: the same command goes on from there."
+    )
