@@ -63,8 +63,8 @@ class ParquetImages(NotedImages):
                 self._files[each] = ParquetFile.of(file)
             except Unreadable as error:
                 unreadable[each] = _Row(each, None, missing=f"the file is damaged or no Parquet: {why(error)}")
-        columns = [_checked(file, image, label, boxes) for file in self._files.values()]
-        self.column = columns[0] if columns else image
+        self.column = image
+        self._columns = {each: _checked(file, image, label, boxes) for each, file in self._files.items()}
         self._name_classes(classes, next((file.class_names for file in self._files.values()), ()))
         rows = dict(unreadable)
         for each in list(self._files):
@@ -87,7 +87,7 @@ class ParquetImages(NotedImages):
         group = bisect_right(file.starts, place.row) - 1
         row = place.row - file.starts[group]
         if self._stream is None or not self._stream.reaches(file, group, row):
-            self._stream = Stream(file, self.column, group)
+            self._stream = Stream(file, self._columns[place.file], group)
         try:
             return self._stream.read(row)
         except Unreadable:

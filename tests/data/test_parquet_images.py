@@ -63,6 +63,13 @@ def test_forms_of_images(tmp_path, pictures, form, packing):
     assert dataset.classes == ("0", "1", "2")
 
 
+def test_files_of_several_forms(tmp_path, pictures):
+    for name, form in zip("abcd", IMAGES.values(), strict=True):
+        write(tmp_path / f"{name}.parquet", {"image": form(pictures), "label": [0] * 4})
+    dataset = load(tmp_path)
+    assert [dataset.content(index) for index in range(16)] == pictures * 4
+
+
 LABELS = {
     "numbers": pa.array([1, 0, 1, None], pa.uint8()),
     "names": pa.array(["dog", "cat", "dog", None]),
