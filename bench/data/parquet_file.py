@@ -60,13 +60,11 @@ class ParquetFile:
 
         return _tried(read)
 
-    @property
-    def class_names(self) -> list[str]:
-        """Of the column `label`, where the file is one of Hugging Face's data sets, which keep them in its footer."""
+    def class_names(self, column: str | None) -> list[str]:
+        """Of a column of labels, where the file is one of Hugging Face's data sets, which keep them in the footer."""
         try:
-            features = json.loads((self.schema.metadata or {})[b"huggingface"])["info"]["features"]
-            names = next(feature["names"] for feature in features.values() if feature.get("_type") == "ClassLabel")
-        except (KeyError, TypeError, ValueError, AttributeError, StopIteration, RecursionError):
+            names = json.loads((self.schema.metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
+        except (KeyError, TypeError, ValueError, RecursionError):
             return []
         return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
@@ -142,7 +140,7 @@ class Stream:
 def _listed(array: pa.Array) -> list[Any]:
     """The values; of a dictionary each once in memory, however often it is repeated."""
     if not pa.types.is_dictionary(array.type):
-        return array.to_pylist()  # type: ignore[no-any-return]
+        return array.to_pylist()
     texts = array.dictionary.to_pylist()
     return [None if place is None else texts[place] for place in array.indices.to_pylist()]
 

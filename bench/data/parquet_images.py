@@ -25,7 +25,7 @@ DIGITS = 9  # of a row's number in an id
 BYTES = "bytes"  # the field of an image that is a struct
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
     """row: its number in its file; None for a file that can't be read, and `missing` says why."""
 
@@ -65,7 +65,7 @@ class ParquetImages(NotedImages):
                 unreadable[each] = _Row(each, None, missing=f"the file is damaged or no Parquet: {why(error)}")
         self.column = image
         self._columns = {each: _checked(file, image, label, boxes) for each, file in self._files.items()}
-        self._name_classes(classes, next((file.class_names for file in self._files.values()), ()))
+        self._name_classes(classes, next((file.class_names(label) for file in self._files.values()), ()))
         rows = dict(unreadable)
         for each in list(self._files):
             rows |= self._rows(each, label, boxes)

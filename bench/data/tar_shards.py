@@ -30,7 +30,7 @@ MAX_NOTE = 2**24  # bytes of a .cls or .json
 LAYOUT = "WebDataset's layout, <key>.jpg (or .jpeg, .png, ...) with <key>.cls or <key>.json in uncompressed .tar files"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """shard: its name. member: the image's; None where it has none, and `missing` says why."""
 
