@@ -54,7 +54,8 @@ class ParquetImages(NotedImages):
         classes: Classes | None = None,
         name: Name = "parquet",
     ) -> None:
-        self.name, self._stream = name, None
+        self.name = name
+        self._stream: Stream | None = None
         self._files: dict[str, ParquetFile] = {}
         self._paths = files_named(path, SUFFIX)
         unreadable: dict[str, _Row] = {}

@@ -184,4 +184,4 @@ def _nested(members: Members, random: Random) -> tuple[str, Members]:
 CHANGES: tuple[Change, ...] = (
     _of_another_type, _climbing, _twice, _without, _renamed, _with_damaged_content, _nested,
 )  # fmt: skip
-KIND = Kind(attempt, share=100)
+KIND = Kind(attempt, share=60)

@@ -113,4 +113,4 @@ def _odd_footer(table: pa.Table, random: Random) -> tuple[str, pa.Table]:
 CHANGES: tuple[Callable[[pa.Table, Random], tuple[str, pa.Table]], ...] = (
     _other_images, _other_labels, _other_boxes, _other_columns, _no_rows, _odd_footer,
 )  # fmt: skip
-KIND = Kind(attempt, share=60)
+KIND = Kind(attempt, share=40)

@@ -57,4 +57,4 @@ def _odd_note(members: Members, random: Random) -> tuple[str, Members]:
     ]
 
 
-KIND = Kind(attempt, share=60)
+KIND = Kind(attempt, share=40)
