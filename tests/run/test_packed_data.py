@@ -48,15 +48,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
-def test_values_equal_those_of_a_folder_and_damage_has_a_row(
-    root: Path, run: Callable, rows: Callable, kind: str
-) -> None:
+def test_values_equal_those_of_a_folder_and_damage_has_a_row(root: Path, run: Callable, rows: Callable) -> None:
     of_folder = rows(run("data=folder", f"data.root={root / 'folder'}", "data.classes=null", *SETTINGS))
-    packed = rows(run(f"data={kind}", f"data.path={root / kind}", *SETTINGS))
-    bad = packed[packed.status == "bad_image"]
-    assert set(bad.image_id) == {"b"}
-    good = packed.drop(bad.index).reset_index(drop=True)
-    assert len(good) == len(of_folder) > 0
-    same = [name for name in good if name not in ("image_id", "data")]
-    pd.testing.assert_frame_equal(good[same], of_folder[same], check_exact=True)
+    for kind in ("webdataset", "parquet"):
+        packed = rows(run(f"data={kind}", f"data.path={root / kind}", *SETTINGS))
+        bad = packed[packed.status == "bad_image"]
+        assert set(bad.image_id) == {"b"}
+        good = packed.drop(bad.index).reset_index(drop=True)
+        assert len(good) == len(of_folder) > 0
+        same = [name for name in good if name not in ("image_id", "data")]
+        pd.testing.assert_frame_equal(good[same], of_folder[same], check_exact=True)
