@@ -1,11 +1,12 @@
-"""Speed of loading alone, no network: images handed over as floats and as bytes, and read from data.cache.
+"""Speed of loading alone, no network: images as floats and as bytes, from tar and Parquet, and from data.cache.
 
     python scripts/bench_loading.py [--images 64] [--workers 0,1,2,4] [--repeats 3] [--device cpu] [--root FOLDER]
 
 --root: ImageNet's layout; the default is AXIOM_BENCH_REAL's. "floats" is how it was: each worker scales the values and
-sends four bytes for each. All cases of a number of workers run in turn, repeat after repeat; images/s is the median
-over the repeats, and the ratio that to "floats" of the same repeat. ms/image is processor time, workers included: the
-measure for a machine with other load.
+sends four bytes for each. "tar" and "parquet" are the same images as data=webdataset and data=parquet, as bytes. All
+cases of a number of workers run in turn, repeat after repeat; images/s is the median over the repeats, and the ratio
+that to "floats" of the same repeat. ms/image is processor time, workers and their start included: the measure for a
+machine with other load.
 """
 
 from __future__ import annotations
@@ -17,18 +18,23 @@ import argparse
 import os
 import shutil
 import statistics
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from bench_speed import REAL_ROOT
 from timing import ratios
 from torch import Tensor
 
 from axiom_bench.data.base import DataSet, Sample, subset
+from axiom_bench.data.imagenet import ImageNet
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.data.registry import load_dataset
@@ -36,6 +42,7 @@ from axiom_bench.run.image_cache import ImageCache
 
 IMAGENET = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 BATCH = 32
+ROWS_OF_A_GROUP = 100  # as Hugging Face writes images
 
 
 class Floats(Preprocessing):
@@ -60,21 +67,45 @@ class Time:
     processor: float
 
 
-def cases(dataset: DataSet, indices: Sequence[int], workers: int, device: str, folder: Path) -> Mapping[str, Callable]:
-    """Each loads all images once. "cache, written" finds an empty folder, "cache, read" a full one."""
-    cache = ImageCache(folder, "", {index: dataset.ids[index] for index in indices})
+def packed(dataset: ImageNet, indices: Sequence[int], folder: Path) -> dict[str, DataSet]:
+    """The same images as a tar of WebDataset's layout, and as Parquet of Hugging Face's."""
+    contents = [dataset.path(index).read_bytes() for index in indices]
+    labels = [dataset.labels(index)[0] for index in indices]
+    with tarfile.open(folder / "images.tar", "w") as tar:
+        for number, (content, label) in enumerate(zip(contents, labels, strict=True)):
+            for ending, text in (("cls", str(label).encode()), ("jpg", content)):
+                member = tarfile.TarInfo(f"{number:06}.{ending}")
+                member.size = len(text)
+                tar.addfile(member, BytesIO(text))
+    table = pa.table({"image": [{"bytes": content, "path": None} for content in contents], "label": labels})
+    pq.write_table(table, folder / "images.parquet", row_group_size=ROWS_OF_A_GROUP)
+    kinds = {"tar": ("webdataset", "images.tar"), "parquet": ("parquet", "images.parquet")}
+    return {
+        name: load_dataset({"kind": kind, "path": str(folder / file), "classes": list(dataset.classes)})
+        for name, (kind, file) in kinds.items()
+    }
 
-    def load(preprocessing: Preprocessing, kept: ImageCache | None) -> None:
-        loaded = batches(dataset, indices, preprocessing, "label", BATCH, workers, (), device, kept)
+
+def cases(dataset: ImageNet, indices: Sequence[int], workers: int, device: str, folder: Path) -> Mapping[str, Callable]:
+    """Each loads all images once. "cache, written" finds an empty folder, "cache, read" a full one."""
+    in_cache = folder / "cache"
+    cache = ImageCache(in_cache, "", {index: dataset.ids[index] for index in indices})
+    forms = packed(dataset, indices, folder)
+
+    def load(preprocessing: Preprocessing, kept: ImageCache | None, form: str | None = None) -> None:
+        images, places = (dataset, indices) if form is None else (forms[form], range(len(indices)))
+        loaded = batches(images, places, preprocessing, "label", BATCH, workers, (), device, kept)
         assert sum(len(batch.image_ids) for batch in loaded if isinstance(batch, ab.Batch)) == len(indices)
 
     def written() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(in_cache, ignore_errors=True)
         load(IMAGENET, cache)
 
     return {
         "floats": lambda: load(FLOATS, None),
         "bytes": lambda: load(IMAGENET, None),
+        "tar": lambda: load(IMAGENET, None, "tar"),
+        "parquet": lambda: load(IMAGENET, None, "parquet"),
         "cache, written": written,
         "cache, read": lambda: load(IMAGENET, cache),
     }
@@ -112,13 +143,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--root", type=Path, default=REAL_ROOT / "data/imagenet")
     options = parser.parse_args()
-    dataset = load_dataset({"kind": "imagenet", "root": str(options.root)})
+    dataset = ImageNet(str(options.root))
     indices = subset(dataset, min(options.images, len(dataset)), 0)
     device_name = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
     print(f"{len(indices)} images to {device_name}, torch {torch.__version__}, median of {options.repeats} rounds")
     for workers in map(int, options.workers.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            calls = cases(dataset, indices, workers, options.device, Path(folder, "cache"))
+            calls = cases(dataset, indices, workers, options.device, Path(folder))
             times: dict[str, list[Time]] = {name: [] for name in calls}
             for _ in range(options.repeats):
                 for name, call in calls.items():

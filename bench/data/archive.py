@@ -7,10 +7,10 @@ all members behind would be missing.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import BinaryIO, Self
 
 from axiom_bench.data.decoding import SUFFIXES
 from axiom_bench.data.file_names import as_text
@@ -18,6 +18,7 @@ from axiom_bench.data.reading import open_regular, why
 from axiom_bench.errors import BenchError
 
 MAX_UNPACKED = 2**31  # bytes of a compressed archive that is held in memory; the boxes of 544,546 images have 0.8 GB
+MAX_IMAGE = 2**30  # bytes of an image's file in an archive; a file with holes may claim any number
 MAX_MEMBER = 2**26  # bytes of one of its members that is read: an annotation, a list of labels
 MAX_HEADER = 2**20  # bytes of a member's name, and what else stands before its content
 MAX_PADDING = 2**20  # bytes of zeros behind the last member: tar writes 10 kB, and more if it is told to
@@ -27,8 +28,8 @@ EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
 
 @dataclass(frozen=True)
 class Archive:
-    """An uncompressed tar. members: {file name without folders: (first byte, length)}, None for a link, a device or
-    another member without bytes of its own. Names are as text, see `file_names`.
+    """An uncompressed tar. members: {name: (first byte, length)}, None for a link, a device or another member without
+    bytes of its own. Names are as text, see `file_names`.
 
     Only path and index are kept, no open file, so that an archive travels to other processes.
     """
@@ -40,24 +41,45 @@ class Archive:
     def of(path: Path) -> Archive:
         """Reads the headers of all members. Raises BenchError where the file is no tar, compressed, damaged or cut
         short, and where two images have one name."""
+        archive, error = Archive.readable(path, _without_folders, tuple(SUFFIXES))
+        if error is not None:
+            raise _unreadable(path, error) from error
+        return archive
+
+    @staticmethod
+    def readable(
+        path: Path, named: Callable[[str], str], unique: str | tuple[str, ...] = ""
+    ) -> tuple[Archive, Exception | None]:
+        """(the members up to the first damage, what stopped the reading; None at the end of a whole tar).
+
+        named: what a member's path becomes as its name. unique: endings of names; two members of one such name are
+        damage.
+        """
         members: dict[str, tuple[int, int] | None] = {}
         try:
             with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
-                for name, member in _members(tar, tuple(SUFFIXES)):
+                for name, member in _members(tar, named, unique):
                     members[name] = (member.offset_data, member.size) if _has_bytes(member) else None
-        except Exception as error:  # what tarfile raises for a damaged file is not documented
-            raise _unreadable(path, error) from error
-        return Archive(path, members)
+        except Exception as error:  # noqa: BLE001 - what tarfile raises for a damaged file is not documented
+            return Archive(path, members), error
+        return Archive(path, members), None
 
-    def read(self, name: str) -> bytes:
-        """The content of one member. Raises OSError where it has no bytes of its own, or they can't be read."""
+    def read(self, name: str, at_most: int = MAX_IMAGE) -> bytes:
+        """The content of one member. Raises OSError where it has no bytes of its own, they can't be read, or are more
+        than `at_most`."""
+        with open_regular(self.path) as file:
+            return self.read_from(file, name, at_most)
+
+    def read_from(self, file: BinaryIO, name: str, at_most: int = MAX_IMAGE) -> bytes:
+        """As `read`, from the archive's open file."""
         place = self.members.get(name)
         if place is None:
             raise OSError(f"it is no file in {as_text(self.path)}")
         start, length = place
-        with open_regular(self.path) as file:
-            file.seek(start)
-            content = file.read(length)
+        if length > at_most:
+            raise OSError(f"it has {length:,} bytes, more than {at_most:,}")
+        file.seek(start)
+        content = file.read(length)
         if len(content) < length:
             raise OSError(f"{as_text(self.path)} ends within it")
         return content
@@ -72,7 +94,7 @@ def read_compressed(path: Path, suffixes: str | tuple[str, ...]) -> dict[str, by
     contents: dict[str, bytes] = {}
     try:
         with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:*", tarinfo=_Member) as tar:
-            for name, member in _members(tar, suffixes):
+            for name, member in _members(tar, _without_folders, suffixes):
                 if member.offset_data + member.size > MAX_UNPACKED:
                     raise tarfile.ReadError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
                 if name.endswith(suffixes):
@@ -114,14 +136,20 @@ def _content(tar: tarfile.TarFile, name: str, member: tarfile.TarInfo) -> bytes:
     return content.read()
 
 
-def _members(tar: tarfile.TarFile, suffixes: str | tuple[str, ...]) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """(name without folders, member) of all that are no folders. Raises ReadError where two whose names end so have one
-    name, and for anything but zeros behind the last."""
+def _without_folders(path: str) -> str:
+    return as_text(PurePosixPath(path).name)
+
+
+def _members(
+    tar: tarfile.TarFile, named: Callable[[str], str], suffixes: str | tuple[str, ...]
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """(name, member) of all that are no folders. Raises ReadError where two whose names end so have one name, and for
+    anything but zeros behind the last."""
     names = set()
     for member in tar:
         if member.isdir():
             continue
-        name = as_text(PurePosixPath(member.name).name)
+        name = named(member.name)
         if name in names and name.lower().endswith(suffixes):
             raise tarfile.ReadError(f"it holds two files {name!r}")
         names.add(name)

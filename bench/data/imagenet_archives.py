@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
+
+from PIL import Image
 
 from axiom_bench.data.annotation_file import parse_objects
 from axiom_bench.data.archive import Archive, read_compressed
-from axiom_bench.data.base import BadImage, DataSet, Least, Sample
+from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.class_list import Classes, synsets
-from axiom_bench.data.decoding import SUFFIXES, open_scaled, sha256_of
+from axiom_bench.data.decoding import SUFFIXES, sha256_of
 from axiom_bench.data.devkit import ARCHIVE
 from axiom_bench.data.file_hashes import UNREADABLE, FileHashes
 from axiom_bench.data.imagenet import ImageNet
 from axiom_bench.data.imagenet_labels import flat_labels, images_of_classes
-from axiom_bench.data.reading import why
+from axiom_bench.data.packed import PackedImages
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -26,7 +27,7 @@ BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
 FILES = f"{IMAGES.format(split='val')} and {ARCHIVE} (and {BOXES[0].format(split='val')} for boxes) below <root>"
 
 
-class ImageNetArchives(DataSet):
+class ImageNetArchives(PackedImages):
     """ids: the file names, "ILSVRC2012_val_00000001.JPEG". classes and labels: as in `ImageNet`.
 
     The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,
@@ -55,17 +56,12 @@ class ImageNetArchives(DataSet):
         paths = (self.root / name.format(split=split) for name in BOXES)
         self.boxes_file = next((path for path in paths if os.path.isfile(path)), None)
 
-    def read(self, index: int) -> Sample:
-        return self.read_scaled(index, None)
+    def content(self, index: int) -> bytes:
+        return self.archive.read(self.ids[index])
 
-    def read_scaled(self, index: int, least: Least | None) -> Sample:
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         image_id = self.ids[index]
-        try:
-            content = self.archive.read(image_id)
-        except OSError as error:
-            raise BadImage(image_id, f"can't be read: {why(error)}") from error
-        image, size = open_scaled(BytesIO(content), image_id, least)
-        sample = Sample(image, image_id, self.labels(index)[0], stored=size[::-1])
+        sample = Sample(image, image_id, self.labels(index)[0])
         boxes, file = self._boxes_of(index), f"{Path(image_id).stem}.xml"
         if boxes is None:
             return replace(sample, problems=(f"there is no annotation {file} in {self.boxes_file}",))
@@ -79,7 +75,7 @@ class ImageNetArchives(DataSet):
         def read() -> str:
             boxes = self._boxes_of(index)
             try:
-                return sha256_of((self.archive.read(self.ids[index]), boxes))
+                return sha256_of((self.content(index), boxes))
             except OSError:
                 return f"{UNREADABLE}{sha256_of((None, boxes))}"
 

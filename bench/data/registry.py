@@ -19,9 +19,11 @@ from axiom_bench.data.imagenet_s import ImageNetS
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.marked_scenes import MarkedScenes
 from axiom_bench.data.mosaic import MosaicImages
+from axiom_bench.data.parquet_images import ParquetImages
 from axiom_bench.data.planted import Planted
 from axiom_bench.data.scenes import Scenes
 from axiom_bench.data.selected import Selected
+from axiom_bench.data.tar_shards import TarShards
 from axiom_bench.data.voc import Voc
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check_group, check_values, kinds, one_of, shown, signature, whole
@@ -35,6 +37,8 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "voc": Voc,
     "coco": Coco,
     "folder": Folder,
+    "webdataset": TarShards,
+    "parquet": ParquetImages,
     "mosaic": MosaicImages,
     "hard": HardImages,
 }

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +26,7 @@ DTYPES = (  # of weights, and of the counts and indices beside them
 DAMAGED = "the file is damaged, or holds more than tensors"
 SAVE = "save them with safetensors, or with torch.save(model.state_dict(), ...)"
 MAX_REASON = 200  # characters
+MAX_UNPACKED = 2**30  # bytes of a checkpoint's archive, which torch doesn't compress, beyond twice the file's own
 # torchvision's DenseNet files are older than its module: norm.1.weight there is norm1.weight here.
 OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 
@@ -50,6 +52,7 @@ def read(path: Path) -> Weights:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
+            _check_size(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         readable = isinstance(error, OSError | SafetensorError)  # torch's messages don't help: "101", or nothing
@@ -64,6 +67,19 @@ def read(path: Path) -> Weights:
         if kind := _unusable(tensor):
             raise BenchError(f"The weights {path} hold {kind} tensor, {name[:MAX_REASON]!r}; {SAVE}, as plain floats.")
     return Weights(state, path.name, file_sha256(path))
+
+
+def _check_size(path: Path) -> None:
+    """Raises OSError for a checkpoint whose archive would unpack to far more than it has."""
+    if not is_zipfile(path):
+        return
+    try:
+        with ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (BadZipFile, NotImplementedError, ValueError):  # torch says what it is
+        return
+    if unpacked > MAX_UNPACKED + 2 * path.stat().st_size:
+        raise OSError(f"it would unpack to {unpacked:,} bytes")
 
 
 def _is_entry(name: object, tensor: object) -> bool:

@@ -11,6 +11,8 @@ import numpy as np
 
 from axiom_bench.records import files, store
 
+MAX_UNPACKED = 2**30  # bytes; the pictures of 64 images have a tenth of it
+
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes the arrays, completely or not at all; the checksum is the archive's comment. Raises BenchError."""
@@ -28,9 +30,13 @@ def read(path: Path, sealed: bool) -> dict[str, np.ndarray]:
     """
     content = store.content_of(path, sealed)
     try:
+        with ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MAX_UNPACKED:
+            raise ValueError(f"it would unpack to {unpacked:,} bytes")
         with np.load(io.BytesIO(content)) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError, MemoryError) as error:
         raise store.Damaged(f"The pictures {path} can't be read ({error}); run the same command again.") from error
 
 

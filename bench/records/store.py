@@ -53,6 +53,8 @@ CURVES = pa.schema(
 METADATA = b"axiom_bench"  # the key of the metadata, as JSON
 SEAL = b"axiom_bench_sha256"
 _ZEROS = b"0" * 64
+MAX_UNPACKED = 2**30  # bytes of a table, more than which must not be far more than those of its file
+MAX_RATIO = 500  # records of a run have ten times their file's bytes
 _OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # reasons not to read that aren't the file's
 
 
@@ -99,10 +101,21 @@ def read_table(path: Path, schema: pa.Schema | None = None, sealed: bool = False
 def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Table:
     """The table in a file's content, see `content_of`. Raises BenchError as `read_table`."""
     try:
+        _check_size(pq.read_metadata(pa.BufferReader(content)), len(content))
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         return table if schema is None else table.cast(schema)
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:  # columns of another name, order or kind
         raise _unreadable(path, error) from error
+
+
+def _check_size(about: pq.FileMetaData, length: int) -> None:
+    """Raises ValueError where the footer says that a small file unpacks to a large table; a repeated text it doesn't
+    tell."""
+    groups = [about.row_group(number) for number in range(about.num_row_groups)]
+    columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+    unpacked = sum(max(column.total_uncompressed_size, 4 * column.num_values) for column in columns)
+    if unpacked > MAX_UNPACKED and unpacked > MAX_RATIO * length:
+        raise ValueError(f"it would unpack from {length:,} to {unpacked:,} bytes")
 
 
 def content_of(path: Path, sealed: bool = False) -> bytes:

@@ -1,9 +1,13 @@
 """Small data sets in every layout, built in a temporary folder; and the real ones, where they are."""
 
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -76,6 +80,35 @@ def folder_root(tmp_path):
         save(tmp_path / name, seed=seed)
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     return tmp_path
+
+
+@pytest.fixture
+def write_tar():
+    """A writer of tar files of (name, bytes)."""
+
+    def write_tar(path, members):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w") as tar:
+            for name, content in members:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        return path
+
+    return write_tar
+
+
+@pytest.fixture
+def write_parquet():
+    """A writer of images (mappings of bytes and path) and labels, two rows a group."""
+
+    def write_parquet(path, images, labels, **columns):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        of_images = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+        pq.write_table(pa.table({"image": of_images, "label": labels, **columns}), path, row_group_size=2)
+        return path
+
+    return write_parquet
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -238,3 +239,15 @@ def test_old_torchvision_checkpoints_load(tmp_path: Path, filled: Callable[[str]
                 parameter.zero_()
         weights.fit(module, file, name)
         assert weights.state_sha256(module.state_dict()) == before
+
+
+def test_a_checkpoint_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(network().state_dict(), tmp_path / "a.pt")
+    with ZipFile(path) as plain, ZipFile(tmp_path / "bomb.pt", "w", ZIP_DEFLATED) as bomb:
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
+        bomb.writestr("archive/data/9", bytes(2**21))
+    monkeypatch.setattr(weights, "MAX_UNPACKED", 2**20)
+    monkeypatch.setattr(weights.torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(BenchError, match=r"bomb\.pt can't be read \(it would unpack to 2,[\d,]+ bytes\)"):
+        weights.read(tmp_path / "bomb.pt")

@@ -100,3 +100,12 @@ def test_what_is_no_parquet_is_named(tmp_path: Path, content: bytes):
     assert not store.is_usable(tmp_path / "missing.parquet", ())  # in silence
     with pytest.warns(files.DamagedFile, match=r"broken\.parquet"):
         assert not store.is_usable(tmp_path / "broken.parquet", ())
+
+
+def test_a_small_file_of_many_rows_is_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A million equal values are some hundred bytes of a file, and any number of them a few more."""
+    monkeypatch.setattr(store, "MAX_UNPACKED", 2**20)
+    store.write(tmp_path / "a.parquet", pa.table({"value": np.zeros(1_000_000, np.int32)}), schema=None)
+    monkeypatch.setattr(store.pq, "read_table", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(BenchError, match=r"it would unpack from [\d,]+ to [\d,]+ bytes"):
+        store.read_table(tmp_path / "a.parquet")

@@ -17,10 +17,11 @@ import pytest
 import study_axiom_cam
 import timing
 import torch
+from PIL import Image
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench.data.registry import load_dataset
+from axiom_bench.data.imagenet import ImageNet
 from axiom_bench.run.job import Job
 from axiom_bench.run.sweep import configuration
 
@@ -60,8 +61,11 @@ def test_all_cases_of_the_speed_table_run(network, capsys):
 
 
 def test_loading_is_timed_in_turn(tmp_path, capsys):
-    dataset = load_dataset({"kind": "scenes", "size": 4, "seed": 1})
-    calls = bench_loading.cases(dataset, range(4), 0, "cpu", tmp_path / "cache")
+    (tmp_path / "LOC_synset_mapping.txt").write_text("n01 tench\n")
+    (tmp_path / "val/n01").mkdir(parents=True)
+    for number in range(4):
+        Image.new("RGB", (40, 30), (number, 0, 0)).save(tmp_path / f"val/n01/{number}.jpg")
+    calls = bench_loading.cases(ImageNet(tmp_path), range(4), 0, "cpu", tmp_path)
     bench_loading.show({name: [bench_loading.timed(call)] for name, call in calls.items()}, 4)
     assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == list(calls)
     assert len(list((tmp_path / "cache").rglob("*.image"))) == 4

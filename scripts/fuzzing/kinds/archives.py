@@ -44,8 +44,8 @@ def attempt(case: Case) -> None:
     if by_bytes:
         what, content[name] = damaged(content[name], random)
     else:
-        what, members = random.choice(CHANGES)(_members(content[name]), random)
-        content[name] = _packed(members, name != IMAGES)
+        what, members = random.choice(CHANGES)(members_of(content[name]), random)
+        content[name] = packed(members, name != IMAGES)
     case.say(f"{name}: {what}")
     for file, bytes_of_file in content.items():
         (case.folder / file).write_bytes(bytes_of_file)
@@ -120,12 +120,12 @@ def _kit() -> bytes:
     return buffer.getvalue()
 
 
-def _members(content: bytes) -> Members:
+def members_of(content: bytes) -> Members:
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         return [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
 
 
-def _packed(members: Members, compressed: bool) -> bytes:
+def packed(members: Members, compressed: bool) -> bytes:
     with _tar(compressed) as (tar, buffer):
         for member, content in members:
             tar.addfile(member, io.BytesIO(content))
@@ -176,7 +176,7 @@ def _with_damaged_content(members: Members, random: Random) -> tuple[str, Member
 
 def _nested(members: Members, random: Random) -> tuple[str, Members]:
     inside = tarfile.TarInfo("inside.tar")
-    content = _packed(members, compressed=False)
+    content = packed(members, compressed=False)
     inside.size = len(content)
     return "a tar in the tar", [(inside, content)]
 
@@ -184,4 +184,4 @@ def _nested(members: Members, random: Random) -> tuple[str, Members]:
 CHANGES: tuple[Change, ...] = (
     _of_another_type, _climbing, _twice, _without, _renamed, _with_damaged_content, _nested,
 )  # fmt: skip
-KIND = Kind(attempt, share=100)
+KIND = Kind(attempt, share=60)

@@ -84,4 +84,4 @@ def _bad_images(case: Case) -> dict[str, BadImage]:
     return bad
 
 
-KIND = Kind(attempt, share=160)
+KIND = Kind(attempt, share=140)

@@ -140,4 +140,4 @@ def _shown(value: object) -> str:
     return ascii(value)[:60] if value is not NESTED and not isinstance(value, list) else ascii(str(type(value)))
 
 
-KIND = Kind(attempt, share=250)
+KIND = Kind(attempt, share=230)
