@@ -23,6 +23,9 @@ TINY = [
     "data.batch_size=4",
     "method=[grad_cam,xgrad_cam]",
     "runtime.repeats=0",
+    "pictures.rows=1",
+    "pictures.gallery=1",
+    "report.figures.formats=[png]",
     "device=cpu",
 ]
 

@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TINY = ["model=scenes_vgg", "data.size=4", "data.batch_size=4", "data.workers=2", "runtime.repeats=0", "device=cpu"]
 METRICS_AND_METHODS = ["metric=[confidence_drop,zeta]", "method=[grad_cam,guided_xgrad_cam]", "pictures.rows=0"]
+METRICS_AND_METHODS += ["pictures.gallery=0", "report.figures.formats=[png]"]
 SITE = """\
 import os, sys
 # A folder is on the path through a .pth file where axiom-bench is installed for editing: take the checkout out of it.

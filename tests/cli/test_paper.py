@@ -46,7 +46,14 @@ def test_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     root = imagenet(tmp_path / "imagenet")
     overrides = [f"data.root={root}", "model.weights=null", "data.workers=0", "data.batch_size=1", "runtime.repeats=0"]
     metrics = "metric=[sensitivity_error,conservation_error,zeta,epsilon,box_iou]"
-    chosen = ["model=" + ",".join(LAYERS), metrics, "pictures.rows=0", "pictures.gallery=0", "device=cpu"]
+    chosen = [
+        "model=" + ",".join(LAYERS),
+        metrics,
+        "pictures.rows=0",
+        "pictures.gallery=0",
+        "report.figures.formats=[png]",
+        "device=cpu",
+    ]
     assert main(["experiment=paper", *overrides, *chosen, f"results={tmp_path / 'results'}"]) == 0, capsys.readouterr()
     folder = tmp_path / "results" / "paper" / "default"
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -22,6 +22,9 @@ HANDFUL = (
     "data.batch_size=6",
     "runtime.repeats=1",
     "runtime.batch_size=1",
+    "pictures.rows=1",
+    "pictures.gallery=1",
+    "report.figures.formats=[png]",
     "device=cpu",
 )
 

@@ -19,6 +19,7 @@ HANDFUL = (
     "runtime.repeats=0",
     "pictures.rows=0",
     "pictures.gallery=0",
+    "report.figures.formats=[png]",
     "device=cpu",
 )
 

@@ -21,6 +21,7 @@ HANDFUL = (
     "data.size=5",
     "data.batch_size=5",
     "runtime.repeats=0",
+    "report.figures.formats=[png]",
     "device=cpu",
 )
 
