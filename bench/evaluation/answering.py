@@ -145,25 +145,49 @@ def _scores(task: Task) -> Tensor:
 @torch.inference_mode(False)
 @torch.no_grad()
 def _computed(explanation: Explanation, request: PerturbedImages) -> Tensor:
-    """Scores (B, count, ...). Each copy of a valid image counts as a forward pass; rows that fill up a pass don't."""
+    """Scores (B, count, ...). Each copy of a valid image that is classified counts as a forward pass."""
     trace = given(explanation.trace, "trace")
     rows = rows_per_pass(trace, request.count)
+    if request.same is None:
+        table = _classified(trace, request, rows).unflatten(0, (trace.num_valid, request.count))
+    else:
+        table = _reused(trace, request, rows, *request.same)
+    return trace.per_image(lambda row: table[row])
+
+
+def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, numbers: Tensor) -> Tensor:
+    """Scores (valid images, count, ...) of copies that have numbers: those of an image with a new one are classified.
+
+    Copies in passes of another number of rows are told apart, since rounding may depend on it.
+    """
+    known: dict[tuple[int, int], Tensor] = trace.once(("scores of equal copies", name, rows), dict)
+    of_rows = numbers[: trace.num_valid].tolist()
+    copies = [(row, number) for row, numbers_of_row in enumerate(of_rows) for number in numbers_of_row]
+    first = {copy: place for place, copy in reversed(list(enumerate(copies))) if copy not in known}
+    wanted = torch.zeros(len(copies), dtype=torch.bool)
+    wanted[list(first.values())] = True
+    if first:
+        scores = _classified(trace, request, rows, wanted.view(len(of_rows), -1))
+        known |= {copies[place]: score for place, score in zip(sorted(first.values()), scores, strict=True)}
+    return torch.stack([known[copy] for copy in copies]).unflatten(0, (len(of_rows), request.count))
+
+
+def _classified(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | None = None) -> Tensor:
+    """Scores of copies, an image's all before the next's: (n, ...). wanted: bool (valid images, count); None: all.
+
+    Rows that fill up a pass don't count as passes.
+    """
     classes = trace.targets[: trace.num_valid].repeat_interleave(request.count)
+    if wanted is not None:
+        classes = classes[wanted.flatten().nonzero()[:, 0].to(classes.device)]
     scores: list[Tensor] = []
-    for images in _passes(_blocks(trace, request, rows), rows):
+    for images in _passes(_blocks(trace, request, rows, wanted), rows):
         missing, start = rows - len(images), sum(map(len, scores))
         filled = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
         logits = trace.forward_logits(filled)[: len(images)]
         trace.passes.leave_out(missing)
         scores.append(request.score(logits, classes[start : start + len(images)]))
-    table = torch.cat(scores)
-    if len(table) != len(classes):
-        raise BenchError(
-            f"the request {request.key!r} has {len(table)} perturbed images, not {request.count} of each of "
-            f"{trace.num_valid} images."
-        )
-    table = table.unflatten(0, (trace.num_valid, request.count))
-    return trace.per_image(lambda row: table[row])
+    return torch.cat(scores)
 
 
 def rows_per_pass(trace: Trace, count: int) -> int:
@@ -176,21 +200,32 @@ def rows_per_pass(trace: Trace, count: int) -> int:
     return min(2 ** (limit.bit_length() - 1), len(trace) * count)
 
 
-def _blocks(trace: Trace, request: PerturbedImages, rows: int) -> Iterator[Tensor]:
-    """The copies of all valid images, an image's all before the next's, about `rows` at a time: (n, 3, H', W').
+def _blocks(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | None) -> Iterator[Tensor]:
+    """The wanted copies, an image's all before the next's, made about `rows` at a time: (n, 3, H', W').
 
-    A block holds some copies of one image, or all copies of several, always the same number: every image is treated
-    alike, wherever it stands in its batch.
+    A block is made of some copies of one image, or all copies of several, always the same number: every image is
+    treated alike, wherever it stands in its batch. Raises BenchError where the request makes another number of copies.
     """
-    count, left = request.count, trace.num_valid * request.count
+    count = request.count
     at_once = max(
         number for number in range(1, len(trace) + 1) if len(trace) % number == 0 and number * count <= max(rows, count)
     )
     for first in range(0, trace.num_valid, at_once):
+        of_block = slice(first, first + at_once)
+        valid = min(at_once, trace.num_valid - first)
         for copies in pieces(count, rows):
-            block = request.perturbed(slice(first, first + at_once), copies).flatten(0, 1)[:left]
-            left -= len(block)
-            yield block
+            chosen = None if wanted is None else wanted[of_block, copies].flatten().nonzero()[:, 0]
+            if chosen is not None and not len(chosen):
+                continue
+            block = request.perturbed(of_block, copies)
+            each = copies.stop - copies.start
+            if block.shape[:2] != (at_once, each):
+                raise BenchError(
+                    f"the request {request.key!r} has {block.shape[:2].numel()} perturbed images, not {each} of each of "
+                    f"{at_once} images."
+                )
+            made = block[:valid].flatten(0, 1)
+            yield made if chosen is None else made[chosen.to(made.device)]
 
 
 def _passes(blocks: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
