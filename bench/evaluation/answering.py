@@ -221,8 +221,8 @@ def _blocks(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | 
             each = copies.stop - copies.start
             if block.shape[:2] != (at_once, each):
                 raise BenchError(
-                    f"the request {request.key!r} has {block.shape[:2].numel()} perturbed images, not {each} of each of "
-                    f"{at_once} images."
+                    f"the request {request.key!r} has {block.shape[:2].numel()} perturbed images, not {each} of each "
+                    f"of {at_once} images."
                 )
             made = block[:valid].flatten(0, 1)
             yield made if chosen is None else made[chosen.to(made.device)]
