@@ -176,7 +176,8 @@ def tables(name: str, folder: Path, overrides: Sequence[str]) -> Iterator[str]:
     table, passes = changes(reading.read_records(folder, reading.read_manifest(folder))), costs(overrides)
     before, after = (total_cost(overrides, choice) for choice in ("all", "all_fast"))
     yield f"## {name}: {before:,.0f} passes an image with `metric=all`, {after:,.0f} with `metric=all_fast`\n"
-    yield "| value | passes | fast | n | largest change of a mean | its method | SE at n = 400 | change / SE | by chance |"
+    header = ("value", "passes", "fast", "n", "largest change of a mean", "its method", f"SE at n = {N}", "change / SE")
+    yield f"| {' | '.join(header)} | by chance |"
     yield "| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: |"
     for value, rows in table.groupby("value", sort=False):
         worst = rows.loc[(rows["change"].abs() / rows["error"]).idxmax()]

@@ -8,10 +8,11 @@ the batch: a product's rounding may depend on it, and a value must not depend on
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import isgenerator
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,15 @@ from axiom_bench.explanation.explanation import Explanation, given
 
 # Maximum rows of a pass of small images; scripts/bench_methods.py measures it (docs/performance.md).
 MAX_ROWS = {"cpu": 64, "cuda": 256}
+OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
+
+
+@dataclass
+class KnownScores:
+    """Copies of images that have been classified, by number, and their scores as one tensor, in the same order."""
+
+    copies: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    scores: list[Tensor] = field(default_factory=list)
 
 
 @dataclass
@@ -160,16 +170,20 @@ def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, n
 
     Copies in passes of another number of rows are told apart, since rounding may depend on it.
     """
-    known: dict[tuple[int, int], Tensor] = trace.once(("scores of equal copies", name, rows), dict)
-    of_rows = numbers[: trace.num_valid].tolist()
-    copies = [(row, number) for row, numbers_of_row in enumerate(of_rows) for number in numbers_of_row]
-    first = {copy: place for place, copy in reversed(list(enumerate(copies))) if copy not in known}
-    wanted = torch.zeros(len(copies), dtype=torch.bool)
-    wanted[list(first.values())] = True
-    if first:
-        scores = _classified(trace, request, rows, wanted.view(len(of_rows), -1))
-        known |= {copies[place]: score for place, score in zip(sorted(first.values()), scores, strict=True)}
-    return torch.stack([known[copy] for copy in copies]).unflatten(0, (len(of_rows), request.count))
+    known = trace.once(("scores of equal copies", name, rows), KnownScores)
+    of_image = torch.arange(trace.num_valid, device=numbers.device)[:, None] * OF_IMAGE
+    copies = (numbers[: trace.num_valid] + of_image).flatten().cpu().numpy()
+    distinct, first = np.unique(copies, return_index=True)
+    wanted = np.zeros(len(copies), dtype=bool)
+    wanted[first[~np.isin(distinct, known.copies)]] = True
+    if wanted.any():
+        chosen = torch.from_numpy(wanted).view(trace.num_valid, request.count)
+        known.scores = [torch.cat([*known.scores, _classified(trace, request, rows, chosen)])]
+        known.copies = np.concatenate([known.copies, copies[wanted]])
+    order = known.copies.argsort()
+    places = torch.from_numpy(order[np.searchsorted(known.copies, copies, sorter=order)])
+    (scores,) = known.scores
+    return scores[places.to(scores.device)].unflatten(0, (trace.num_valid, request.count))
 
 
 def _classified(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | None = None) -> Tensor:
