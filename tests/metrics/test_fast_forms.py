@@ -185,6 +185,8 @@ def test_methods_with_equal_maps_are_measured_once_and_not_a_bit_differs(trace):
     one, (first,) = passes_of([weights_], fresh)
     two, (again,) = passes_of([weights_], fresh)
     assert (two, one > 0) == (0, True)
+    part, _ = passes_of([weights_[1:3]], fresh[1:3])
+    assert one / 3 < part < one
     third, (third_values,) = passes_of([other], fresh)
     assert 0 < third <= one
     by_itself, (expected,) = passes_of([other], alone)

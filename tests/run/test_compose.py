@@ -84,7 +84,7 @@ def test_all_fast_is_all_with_each_metric_in_its_fast_form(jobs: Jobs):
 def test_a_users_own_fast_form_stands_for_its_metric(jobs: Jobs, tmp_path: Path):
     (tmp_path / "metric").mkdir()
     for name, more in (("mine", ""), ("mine_fast", "  fast_form_of: mine\n")):
-        (tmp_path / "metric" / f"{name}.yaml").write_text(f"{name}:\n  _target_: my_metrics.{name}\n{more}")
+        (tmp_path / "metric" / f"{name}.yaml").write_text(f"{name}:\n  _target_: axiom_bench.metrics.gini.gini\n{more}")
     folder = f"hydra.searchpath=[file://{tmp_path}]"
     slow, fast = (set(jobs(f"metric={choice}", folder, *QUICK)[0]["metric"]) for choice in ("all", "all_fast"))
     assert slow & {"mine", "mine_fast"} == {"mine"}
