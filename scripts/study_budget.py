@@ -16,7 +16,8 @@ import axiom_bench as ab  # noqa: F401  before torch, whose idle threads would o
 
 # isort: split
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,35 +79,29 @@ def changes(records: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["value", "method", "n", "change", "error", "chance"])
 
 
-def costs(overrides: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """{value: passes of an image and class at the run's methods, of the metric and of its fast form}, each by itself:
-    passes that several metrics share count in full for each."""
-    names = ",".join([*pairs(), *pairs().values()])
-    job = Job.of(configuration([*overrides, f"metric=[{names}]"]))
+def costs(overrides: Sequence[str]) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
+    """Passes of an image and class at the run's methods, before and after: of each value, with all that its metric
+    asks, also where another metric shares it, and of `metric=all` and `metric=all_fast`."""
+    job = Job.of(configuration([*overrides, f"metric=[{','.join(metrics.names())}]"]))
     row = first_row(job)
     if row is None:
         raise BenchError("No image can be read.")
     trace = trace_of_batch(cut_of(job), row)
+    methods = Cost.of(job.methods, [], trace)
 
-    def passes(name: str) -> float:
-        alone = Cost.of(job.methods, [metric for metric in job.metrics if metric.name == name], trace)
-        return alone.per_image - alone.together
+    def passes(names: Collection[str]) -> float:
+        asked = Cost.of([], [metric for metric in job.metrics if metric.name in names], trace)
+        return replace(asked, of_methods=methods.of_methods, together=methods.together).per_image
 
-    by_pair = {metric: (passes(metric), passes(fast)) for fast, metric in pairs().items()}
-    return {name: by_pair[metric] for metric in by_pair for name in value_names(metrics.get(metric))}
-
-
-def total_cost(overrides: Sequence[str], choice: str) -> float:
-    """Passes of an image and class that a run announces of `metric=all` or `metric=all_fast`."""
-    job = Job.of(configuration([*overrides, f"metric={choice}"]))
-    row = first_row(job)
-    assert row is not None
-    return Cost.of(job.methods, job.metrics, trace_of_batch(cut_of(job), row)).per_image
+    once, everything = passes([]), set(metrics.names())
+    by_metric = {metric: (passes([metric]) - once, passes([fast]) - once) for fast, metric in pairs().items()}
+    of_values = {name: by_metric[metric] for metric in by_metric for name in value_names(metrics.get(metric))}
+    return of_values, (passes(everything - set(pairs())), passes(everything - set(pairs().values())))
 
 
 def stored_curves(folder: Path, curve: str) -> np.ndarray:
     """All images' and methods' curves: (N, points)."""
-    parts = [part.curves.to_pandas() for part in reading.read_curves(folder, reading.read_manifest(folder), [curve])]
+    parts = [part.table.to_pandas() for part in reading.read_curves(folder, reading.read_manifest(folder), [curve])]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"status": [], "points": []})
     points = [np.asarray(row) for row in rows.loc[rows["status"] == OK, "points"]]
     return np.stack(points) if points else np.zeros((0, 0))
@@ -173,8 +168,8 @@ def _errors(errors: np.ndarray) -> tuple[float, float, float]:
 
 def tables(name: str, folder: Path, overrides: Sequence[str]) -> Iterator[str]:
     """The Markdown of one network."""
-    table, passes = changes(reading.read_records(folder, reading.read_manifest(folder))), costs(overrides)
-    before, after = (total_cost(overrides, choice) for choice in ("all", "all_fast"))
+    table = changes(reading.read_records(folder, reading.read_manifest(folder)))
+    passes, (before, after) = costs(overrides)
     yield f"## {name}: {before:,.0f} passes an image with `metric=all`, {after:,.0f} with `metric=all_fast`\n"
     header = ("value", "passes", "fast", "n", "largest change of a mean", "its method", f"SE at n = {N}", "change / SE")
     yield f"| {' | '.join(header)} | by chance |"
@@ -217,7 +212,8 @@ def main() -> None:
         if not options.read and compute(run)[0]:
             raise SystemExit(f"The run of {name} failed.")
         (manifest,) = options.folder.glob(f"*/{name}")
-        print("\n".join(tables(name, manifest, overrides)), flush=True)
+        for line in tables(name, manifest, overrides):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

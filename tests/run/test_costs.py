@@ -258,8 +258,9 @@ def test_the_budget_names_what_costs_most_and_the_way_out(trace):
         check(Cost.of(slow, several, trace), several, 101)
 
 
-def test_all_metrics_together_cost_what_is_announced():
-    """Of one method: every metric of conf/metric/ that applies, on one explanation, counted."""
+def test_all_metrics_together_cost_at_most_what_is_announced():
+    """Of one method: every metric of conf/metric/ that applies, on one explanation, counted. On 96 pixels many of the
+    224 steps of a curve change the same ones, and are classified once."""
     trace, measured = Case().trace(), []
 
     def of_method() -> Explanation:
@@ -273,7 +274,8 @@ def test_all_metrics_together_cost_what_is_announced():
     before = trace.passes.trunk_forward
     measure_all([entry for entry in measured if entry.spec.of == "method"], [(of_method(), True)])
     counted = (trace.passes.trunk_forward - before) / len(trace)
-    assert counted == Cost.of([methods.get("grad_cam")], measured, replace(trace)).per_image
+    announced = Cost.of([methods.get("grad_cam")], measured, replace(trace)).per_image
+    assert 0.8 * announced < counted < announced
 
 
 def test_all_fast_costs_less_than_a_thousand_passes_with_the_default_methods():
