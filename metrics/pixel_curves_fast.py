@@ -74,5 +74,7 @@ def _area(
             explanation, (*key, number), ranks, counts.to(at.device)[at], fill, blur, output, inserts=inserts
         )
 
-    ends = [(yield filled_image(explanation, fill, blur, output))[:, 0], unperturbed(explanation, output)[:, 0]]
-    return (yield from adaptive_area(request, *(ends if inserts else ends[::-1]), steps, passes))
+    filled = (yield filled_image(explanation, fill, blur, output))[:, 0]
+    image = unperturbed(explanation, output)[:, 0]
+    start, end = (filled, image) if inserts else (image, filled)
+    return (yield from adaptive_area(request, start, end, steps, passes))

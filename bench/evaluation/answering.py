@@ -7,7 +7,7 @@ the batch: a product's rounding may depend on it, and a value must not depend on
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import isgenerator
 from typing import Any, cast
@@ -174,7 +174,8 @@ def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, n
 
     Copies in passes of another number of rows are told apart, since rounding may depend on it.
     """
-    known = trace.once(("scores of equal copies", name, rows), KnownScores)
+    unknown = cast("Callable[[], Tensor]", KnownScores)  # sliced with the trace, as tensors that it keeps are
+    known = cast("KnownScores", trace.once(("scores of equal copies", name, rows), unknown))
     of_image = torch.arange(trace.num_valid, device=numbers.device)[:, None] * OF_IMAGE
     copies = (numbers[: trace.num_valid] + of_image).flatten().cpu().numpy()
     distinct, first = np.unique(copies, return_index=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra._internal.callbacks import Callbacks
@@ -214,7 +214,7 @@ def _named(hydra: Hydra, group: str, choice: object) -> str | None:
 
 def _fast_form_of(hydra: Hydra, metric: str) -> str | None:
     """The metric of which this one is a fast form, of conf/metric/ or of a user's folder."""
-    found = hydra.config_loader.repository.load_config(f"metric/{metric}")
+    found = cast(ConfigLoaderImpl, hydra.config_loader).repository.load_config(f"metric/{metric}")
     entry = found.config.get(metric) if found is not None else None
     return entry.get("fast_form_of") if isinstance(entry, DictConfig) else None
 
