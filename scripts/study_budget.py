@@ -175,7 +175,7 @@ def tables(name: str, folder: Path, overrides: Sequence[str]) -> Iterator[str]:
     yield f"| {' | '.join(header)} | by chance |"
     yield "| --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: |"
     for value, rows in table.groupby("value", sort=False):
-        worst = rows.loc[(rows["change"].abs() / rows["error"]).idxmax()]
+        worst = rows.iloc[int((rows["change"].abs() / rows["error"]).argmax())]
         yield (
             f"| `{value}` | {passes[str(value)][0]:,.0f} | {passes[str(value)][1]:,.0f} | {rows['n'].max()} | "
             f"{worst['change']:+.2g} | `{worst['method']}` | {worst['error']:.2g} | "

@@ -215,7 +215,7 @@ def _named(hydra: Hydra, group: str, choice: object) -> str | None:
 def _fast_form_of(hydra: Hydra, metric: str) -> str | None:
     """The metric of which this one is a fast form, of conf/metric/ or of a user's folder."""
     found = cast(ConfigLoaderImpl, hydra.config_loader).repository.load_config(f"metric/{metric}")
-    entry = found.config.get(metric) if found is not None else None
+    entry = found.config.get(metric) if found is not None and isinstance(found.config, DictConfig) else None
     return entry.get("fast_form_of") if isinstance(entry, DictConfig) else None
 
 
