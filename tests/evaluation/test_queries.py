@@ -16,7 +16,7 @@ import axiom_bench as ab
 from axiom_bench import methods, metrics
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation import answering, plugins
+from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.answering import Task as MetricTask
 from axiom_bench.evaluation.answering import answer_all, dry_run, rows_per_pass
 from axiom_bench.evaluation.evaluate import evaluate
@@ -28,6 +28,7 @@ from axiom_bench.evaluation.tables import frame
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run.costs import Cost
 from axiom_bench.testing.metric_checks import parts_of
+from tests.every_copy import every_copy_is_classified
 
 METHODS = [methods.get(name) for name in ("grad_cam", "xgrad_cam", "centered", "random")]
 ALL_METRICS = [metrics.get(name) for name in metrics.names()]
@@ -55,16 +56,13 @@ def traced(network, images) -> ab.Trace:
     return ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
 
 
-def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch, monkeypatch):
-    """Not a pass more for the second method where the image pays, and none for a model that is asked the same twice.
-
-    Each copy is classified, also one that is the same as another, which isn't known beforehand.
-    """
-    monkeypatch.setattr(answering, "_reused", lambda trace, request, rows, *same: every_copy(trace, request, rows))
+def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch):
+    """Not a pass more for the second method where the image pays, and none for a model that is asked the same twice."""
     of_method = [metric for metric in ALL_METRICS if metric.spec.of == "method"]
     chosen = [methods.get("grad_cam"), methods.get("hires_cam"), methods.get("score_cam")]
     before = trace.passes.trunk_forward
-    actual = table(trace, batch, chosen, of_method)
+    with every_copy_is_classified():
+        actual = table(trace, batch, chosen, of_method)
     counted = (trace.passes.trunk_forward - before) / len(trace)
     measured = [metric for metric in of_method if set(value_names(metric)) & set(actual.metric[actual.status == "ok"])]
     channels = trace.activations.shape[1]
@@ -74,10 +72,6 @@ def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch, monkeypatch)
     assert cost.shared_traces == (50 + 10) + (3 + 3) + 1 + 1 + 99
     assert cost.own_traces == 1  # of adcc and arcc
     assert counted == cost.per_image
-
-
-def every_copy(trace: ab.Trace, request: PerturbedImages, rows: int) -> Tensor:
-    return answering._classified(trace, request, rows).unflatten(0, (trace.num_valid, request.count))
 
 
 def test_every_value_is_the_same_together_and_alone(traced):
