@@ -36,6 +36,11 @@ def arcc(
     heatmap = given(explanation.heatmap, "heatmap")
     combined = yield from road_combined(explanation, fractions, noise, "probability", seed)
     kept, _ = yield kept_map(explanation, fill, blur)
+    return harmonic_mean(heatmap, kept, combined)
+
+
+def harmonic_mean(heatmap: Tensor, kept: Tensor, combined: Tensor) -> Tensor:
+    """Of coherency, 1 - complexity and twice ROAD, cut to [0, 1]: two (B, H', W') and (B,) -> (B,); see `arcc`."""
     road = (2 * combined).clamp(0, 1)
     coherency = (1 + pearson(heatmap, kept)) / 2
     harmonic = 3 / (1 / coherency + 1 / (1 - heatmap.double().mean((1, 2))) + 1 / road)

@@ -29,6 +29,12 @@ def explanation_sensitivity(
     A raw map of zeros gives NaN. Costs a trace, for all methods, and the method for each sample.
     Raises BenchError for less than one sample, and for a radius that is negative or infinite.
     """
+    relative = yield from _relative_changes(explanation, radius, samples, seed)
+    return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
+
+
+def _relative_changes(explanation: Explanation, radius: float, samples: int, seed: int) -> MetricGenerator[Tensor]:
+    """||Phi(y) - Phi(x)|| / ||Phi(x)|| of each sample: (samples, B)."""
     if samples < 1:
         raise BenchError(f"an explanation's sensitivity needs at least one sample, not samples={samples}.")
     if not 0 <= radius < math.inf:
@@ -40,8 +46,7 @@ def explanation_sensitivity(
         distance = yield Reexplanation(noisy_trace, partial(_distance, explanation), ("nearby", radius, seed, sample))
         distances.append(distance)
     norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
-    relative = torch.stack(distances) / norm.masked_fill(norm == 0, torch.nan)
-    return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
+    return torch.stack(distances) / norm.masked_fill(norm == 0, torch.nan)
 
 
 def explanation_sensitivity_fast(
@@ -53,6 +58,24 @@ def explanation_sensitivity_fast(
     """
     values = yield from explanation_sensitivity(explanation, radius, samples, seed)
     return {f"{name}_fast": value for name, value in values.items()}
+
+
+def explanation_sensitivity_few(
+    explanation: Explanation, radius: float = 0.2, samples: int = 10, of: int = 50, seed: int = 0
+) -> MetricGenerator[dict[str, Tensor]]:
+    """`explanation_sensitivity` by the first of its samples -> two values (B,), >= 0, lower is better.
+
+    {max_sensitivity_few, avg_sensitivity_few}. of: the samples whose maximum is estimated, as mean + z x standard
+    deviation, z the expected maximum of `of` normal numbers (Blom 1958: the quantile (of - 3/8) / (of + 1/4)), but no
+    less than the largest seen. Raises BenchError as `explanation_sensitivity`, and for less than two samples.
+    """
+    if samples < 2 or of < samples:
+        raise BenchError(f"explanation_sensitivity_few needs 2 to `of` samples, not samples={samples} and of={of}.")
+    relative = yield from _relative_changes(explanation, radius, samples, seed)
+    z = float(torch.special.ndtri(torch.tensor((of - 0.375) / (of + 0.25), dtype=torch.float64)))
+    expected = relative.mean(0) + z * relative.std(0)
+    largest = torch.maximum(expected, relative.amax(0)).masked_fill(relative.isinf().any(0), torch.inf)
+    return {"max_sensitivity_few": largest, "avg_sensitivity_few": relative.mean(0)}
 
 
 def _noisy_trace(trace: Trace, radius: float, seed: str) -> Trace:

@@ -50,6 +50,13 @@ def model_parameter_randomisation_smooth(
     return similarity_of(first, second, similarity).masked_fill(~first.finite, torch.inf)
 
 
+def model_parameter_randomisation_smooth_fast(
+    explanation: Explanation, samples: int = 7, noise: float = 0.1, similarity: str = "spearman", seed: int = 0
+) -> MetricGenerator[Tensor]:
+    """`model_parameter_randomisation_smooth` by the first of its noisy copies -> (B,)."""
+    return (yield from model_parameter_randomisation_smooth(explanation, samples, noise, similarity, seed))
+
+
 def _noisy_trace(trace: Trace, noise: float, seed: int, sample: int, is_random: bool) -> Trace:
     images = noisy(trace.images, noise, generators(trace.images, f"{seed} smooth {sample}"))
     return trace.again(images=images, model=fully_randomised(trace, seed) if is_random else None)

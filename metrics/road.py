@@ -14,9 +14,10 @@ from torch import Tensor
 
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, keep_logits
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.equal_copies import numbers_of_first
 from axiom_bench.metrics.shared.imputation import impute
 from axiom_bench.metrics.shared.perturbation import scoring
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
@@ -40,7 +41,7 @@ def road_morf(
     is still predicted; or "probability", "logit".
     Raises BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
     """
-    points = yield _imputed_images(explanation, "highest", fractions, noise, output, seed)
+    points = yield imputed_images(explanation, "highest", fractions, noise, output, seed)
     curve = Curve(points, fractions, "ROAD, most relevant first", "fraction of pixels imputed", output)
     return {"road_morf": points.mean(1), "morf": curve}
 
@@ -56,7 +57,7 @@ def road_lerf(
 
     {road_lerf: (B,), lerf: the curve, (B, fractions)}. Parameters: see `road_morf`.
     """
-    points = yield _imputed_images(explanation, "lowest", fractions, noise, output, seed)
+    points = yield imputed_images(explanation, "lowest", fractions, noise, output, seed)
     curve = Curve(points, fractions, "ROAD, least relevant first", "fraction of pixels imputed", output)
     return {"road_lerf": points.mean(1), "lerf": curve}
 
@@ -73,17 +74,17 @@ def road_combined(
     ROADCombined of pytorch-grad-cam, whose fractions and noise these are; ROAD's paper doesn't combine the two. At
     parameters equal to theirs it costs no pass beside road_morf and road_lerf. Parameters: see `road_morf`.
     """
-    lerf = yield _imputed_images(explanation, "lowest", fractions, noise, output, seed)
-    morf = yield _imputed_images(explanation, "highest", fractions, noise, output, seed)
+    lerf = yield imputed_images(explanation, "lowest", fractions, noise, output, seed)
+    morf = yield imputed_images(explanation, "highest", fractions, noise, output, seed)
     return (lerf.mean(1) - morf.mean(1)) / 2
 
 
-def _imputed_images(
-    explanation: Explanation, first: str, fractions: Sequence[float], noise: float, output: str, seed: int
+def imputed_images(
+    explanation: Explanation, first: str, fractions: Sequence[float], noise: float, output: str | None, seed: int
 ) -> PerturbedImages:
     """The images with each fraction of their pixels imputed; the answer is the model's confidence, (B, fractions).
 
-    first: "highest" or "lowest" pixels of the map.
+    first: "highest" or "lowest" pixels of the map. output: None for the logits, (B, fractions, C).
     """
     if not fractions or not all(0 < fraction < 1 for fraction in fractions):
         raise BenchError(f"ROAD's fractions lie between 0 and 1; they are {list(fractions)}.")
@@ -102,7 +103,9 @@ def _imputed_images(
         return imputed + noise * hole[:, :, None] * normal[rows, None]
 
     key = ("road", first, tuple(fractions), noise, output, seed)
-    return PerturbedImages(key, len(fractions), perturbed, scoring(trace, output))
+    same = ("imputed", noise, output, seed), numbers_of_first(ranks, counts.expand(len(ranks), -1))
+    score = keep_logits if output is None else scoring(trace, output)
+    return PerturbedImages(key, len(fractions), perturbed, score, same=same)
 
 
 def _normal(images: Tensor, seed: int) -> Tensor:

@@ -12,6 +12,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import enlarged
+from axiom_bench.metrics.shared.equal_copies import numbers_of_parts
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION, scaled
@@ -50,7 +51,9 @@ def saco(
         removed = group[rows, None] == numbers[copies, None, None]  # (rows, copies, H', W')
         return torch.where(removed[:, :, None], filled[rows, None], images[rows, None])
 
-    scores = yield PerturbedImages(("saco", groups, str(fill), blur, output), groups, perturbed, scoring(trace, output))
+    key = ("saco", groups, str(fill), blur, output)
+    same = ("one part filled", str(fill), blur, output), numbers_of_parts(group, groups)
+    scores = yield PerturbedImages(key, groups, perturbed, scoring(trace, output), same=same)
     drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
     means = torch.stack([salience.where(group == number, 0.0).sum((1, 2)) for number in range(groups)], dim=1)
     value = coefficient(means / group[0].flatten().bincount(), drops)

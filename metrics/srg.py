@@ -32,14 +32,10 @@ def srg(
     fill and blur: see `shared.perturbation.filling`; output: see `shared.perturbation.confidence`.
     NaN where the map is constant. Raises BenchError as `cell_numbers`.
     """
-    numbers = cell_numbers(explanation, grid)
-    sums = cell_sums(enlarged(explanation), numbers)
-    means = sums / numbers.flatten().bincount()
-    keys = (means / means.abs().amax(1, keepdim=True) * MILLION).round().nan_to_num(0, 0, 0)
     counts = torch.arange(1, grid**2, dtype=torch.float64)
     curves = []
     for first in ("lowest", "highest"):
-        ranks = ranks_of(keys, first)[:, numbers]
+        ranks = cell_ranks(explanation, grid, first)
         key = ("srg", grid, str(fill), blur, output, first)
         curves.append((yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=False)))
     gain = curves[0] - curves[1]
@@ -51,3 +47,14 @@ def srg(
     label = f"{output}, lowest first - highest first"
     drawn = Curve(points, fractions, "Symmetric relevance gain", "fraction of the image removed", label)
     return {"srg": area(points), "relevance_gain": drawn}
+
+
+def cell_ranks(explanation: Explanation, grid: int, first: str) -> Tensor:
+    """The rank of each pixel's cell by the map's mean in it, 0 for the first: int64 (B, H', W').
+
+    first: "lowest" or "highest" cells; equal ones by their position. Raises BenchError as `cell_numbers`.
+    """
+    numbers = cell_numbers(explanation, grid)
+    means = cell_sums(enlarged(explanation), numbers) / numbers.flatten().bincount()
+    keys = (means / means.abs().amax(1, keepdim=True) * MILLION).round().nan_to_num(0, 0, 0)
+    return ranks_of(keys, first)[:, numbers]

@@ -7,11 +7,12 @@ the batch: a product's rounding may depend on it, and a value must not depend on
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from inspect import isgenerator
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,19 @@ from axiom_bench.explanation.explanation import Explanation, given
 
 # Maximum rows of a pass of small images; scripts/bench_methods.py measures it (docs/performance.md).
 MAX_ROWS = {"cpu": 64, "cuda": 256}
+OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
+
+
+@dataclass
+class KnownScores:
+    """Copies of images that have been classified, by number, and their scores as one tensor, in the same order."""
+
+    copies: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    scores: list[Tensor] = field(default_factory=list)
+
+    def __getitem__(self, rows: slice) -> KnownScores:
+        """Of a trace of these rows: none, since a pass of fewer images has another number of rows."""
+        return KnownScores()
 
 
 @dataclass
@@ -145,25 +159,54 @@ def _scores(task: Task) -> Tensor:
 @torch.inference_mode(False)
 @torch.no_grad()
 def _computed(explanation: Explanation, request: PerturbedImages) -> Tensor:
-    """Scores (B, count, ...). Each copy of a valid image counts as a forward pass; rows that fill up a pass don't."""
+    """Scores (B, count, ...). Each copy of a valid image that is classified counts as a forward pass."""
     trace = given(explanation.trace, "trace")
     rows = rows_per_pass(trace, request.count)
+    if request.same is None:
+        table = _classified(trace, request, rows).unflatten(0, (trace.num_valid, request.count))
+    else:
+        table = _reused(trace, request, rows, *request.same)
+    return trace.per_image(lambda row: table[row])
+
+
+def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, numbers: Tensor) -> Tensor:
+    """Scores (valid images, count, ...) of copies that have numbers: those of an image with a new one are classified.
+
+    Copies in passes of another number of rows are told apart, since rounding may depend on it.
+    """
+    unknown = cast("Callable[[], Tensor]", KnownScores)  # sliced with the trace, as tensors that it keeps are
+    known = cast("KnownScores", trace.once(("scores of equal copies", name, rows), unknown))
+    of_image = torch.arange(trace.num_valid, device=numbers.device)[:, None] * OF_IMAGE
+    copies = (numbers[: trace.num_valid] + of_image).flatten().cpu().numpy()
+    distinct, first = np.unique(copies, return_index=True)
+    wanted = np.zeros(len(copies), dtype=bool)
+    wanted[first[~np.isin(distinct, known.copies)]] = True
+    if wanted.any():
+        chosen = torch.from_numpy(wanted).view(trace.num_valid, request.count)
+        known.scores = [torch.cat([*known.scores, _classified(trace, request, rows, chosen)])]
+        known.copies = np.concatenate([known.copies, copies[wanted]])
+    order = known.copies.argsort()
+    places = torch.from_numpy(order[np.searchsorted(known.copies, copies, sorter=order)])
+    (scores,) = known.scores
+    return scores[places.to(scores.device)].unflatten(0, (trace.num_valid, request.count))
+
+
+def _classified(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | None = None) -> Tensor:
+    """Scores of copies, an image's all before the next's: (n, ...). wanted: bool (valid images, count); None: all.
+
+    Rows that fill up a pass don't count as passes.
+    """
     classes = trace.targets[: trace.num_valid].repeat_interleave(request.count)
+    if wanted is not None:
+        classes = classes[wanted.flatten().nonzero()[:, 0].to(classes.device)]
     scores: list[Tensor] = []
-    for images in _passes(_blocks(trace, request, rows), rows):
+    for images in _passes(_blocks(trace, request, rows, wanted), rows):
         missing, start = rows - len(images), sum(map(len, scores))
         filled = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
         logits = trace.forward_logits(filled)[: len(images)]
         trace.passes.leave_out(missing)
         scores.append(request.score(logits, classes[start : start + len(images)]))
-    table = torch.cat(scores)
-    if len(table) != len(classes):
-        raise BenchError(
-            f"the request {request.key!r} has {len(table)} perturbed images, not {request.count} of each of "
-            f"{trace.num_valid} images."
-        )
-    table = table.unflatten(0, (trace.num_valid, request.count))
-    return trace.per_image(lambda row: table[row])
+    return torch.cat(scores)
 
 
 def rows_per_pass(trace: Trace, count: int) -> int:
@@ -176,21 +219,32 @@ def rows_per_pass(trace: Trace, count: int) -> int:
     return min(2 ** (limit.bit_length() - 1), len(trace) * count)
 
 
-def _blocks(trace: Trace, request: PerturbedImages, rows: int) -> Iterator[Tensor]:
-    """The copies of all valid images, an image's all before the next's, about `rows` at a time: (n, 3, H', W').
+def _blocks(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | None) -> Iterator[Tensor]:
+    """The wanted copies, an image's all before the next's, made about `rows` at a time: (n, 3, H', W').
 
-    A block holds some copies of one image, or all copies of several, always the same number: every image is treated
-    alike, wherever it stands in its batch.
+    A block is made of some copies of one image, or all copies of several, always the same number: every image is
+    treated alike, wherever it stands in its batch. Raises BenchError where the request makes another number of copies.
     """
-    count, left = request.count, trace.num_valid * request.count
+    count = request.count
     at_once = max(
         number for number in range(1, len(trace) + 1) if len(trace) % number == 0 and number * count <= max(rows, count)
     )
     for first in range(0, trace.num_valid, at_once):
+        of_block = slice(first, first + at_once)
+        valid = min(at_once, trace.num_valid - first)
         for copies in pieces(count, rows):
-            block = request.perturbed(slice(first, first + at_once), copies).flatten(0, 1)[:left]
-            left -= len(block)
-            yield block
+            chosen = None if wanted is None else wanted[of_block, copies].flatten().nonzero()[:, 0]
+            if chosen is not None and not len(chosen):
+                continue
+            block = request.perturbed(of_block, copies)
+            each = copies.stop - copies.start
+            if block.shape[:2] != (at_once, each):
+                raise BenchError(
+                    f"the request {request.key!r} has {block.shape[:2].numel()} perturbed images, not {each} of each "
+                    f"of {at_once} images."
+                )
+            made = block[:valid].flatten(0, 1)
+            yield made if chosen is None else made[chosen.to(made.device)]
 
 
 def _passes(blocks: Iterable[Tensor], rows: int) -> Iterator[Tensor]:

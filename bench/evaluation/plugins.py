@@ -28,6 +28,7 @@ Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 PEERS = "peers"  # the group of other libraries' methods, whose names are method@library
 SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
 ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
+ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml likewise: those with a fast form in that form
 TARGET = {"_target_": kinds.Kind(kinds.is_path, "the dotted path of a function, as my_module.my_cam")}
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 
@@ -95,7 +96,7 @@ class Plugin(Generic[Spec]):
 def names(kind: str) -> list[str]:
     """All entries of conf/<kind>/, sorted. kind: "method", "metric", or a group of methods beside
     `method=all`: "peers", other libraries' methods, or "spoiled"."""
-    return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml") if path.stem != ALL)
+    return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml") if path.stem not in (ALL, ALL_FAST))
 
 
 @cache

@@ -35,7 +35,9 @@ class PerturbedImages:
     key: names the copies and the score with all parameters that they depend on; equal requests of several metrics are
     answered once. count: copies of each image. perturbed(rows, copies): these copies of these images,
     (rows, copies, 3, H', W'). score(logits (n, C), classes (n,)): what is kept of the logits, (n, ...). of_image:
-    whether the copies depend on the image alone; then all methods share one answer.
+    whether the copies depend on the image alone; then all methods share one answer. same: a name and whole numbers
+    (B, count); copies of one image with equal numbers, in requests of one name, are equal bit by bit and have equal
+    scores, so they are classified once for all methods and metrics.
     """
 
     key: Hashable
@@ -43,6 +45,7 @@ class PerturbedImages:
     perturbed: Callable[[slice, slice], Tensor]
     score: Callable[[Tensor, Tensor], Tensor] = keep_logits
     of_image: bool = False
+    same: tuple[Hashable, Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)

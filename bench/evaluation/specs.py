@@ -92,6 +92,7 @@ class MetricSpec:
     curves: names of the curves that it returns beside its values. aggregate: dotted path to a function that computes
     values of the whole data set from all images' curves. aggregate_values: their names, if they aren't `values`.
     definition: which definition of the reference the default parameters follow. deviation: where they differ from it.
+    fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
     """
 
     title: Name | None = None
@@ -107,6 +108,7 @@ class MetricSpec:
     undefined: Name = NOT_FINITE
     values: Mapping[str, ValueSpec] = field(default_factory=dict)
     curves: tuple[Name, ...] = ()
+    fast_form_of: Name | None = None
     aggregate: Name | None = None
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra._internal.callbacks import Callbacks
@@ -33,7 +33,7 @@ from axiom_bench.models.registry import model_names, register_models
 from axiom_bench.run import hydra_errors, launchers, settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
-WITH_ALL = ("method", "metric", "spoiled")  # those of which `all` chooses every entry
+WITH_ALL = ("method", "metric", "spoiled")  # those of which `all` chooses every entry, of metrics but the fast forms
 AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
 SEARCH_PATH = "hydra.searchpath"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -188,21 +188,35 @@ def _url(option: str, folder: str) -> str:
 
 def _with_all(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
     """The overrides, with every name of a group in the place of `method=all` and the like, also an experiment's."""
-    all_names = {
-        group: f"{group}=[{','.join(name for name in _options(hydra, group) if name != plugins.ALL)}]"
-        for group in WITH_ALL
-    }
-    replaced = [all_names.get(override.removesuffix(f"={plugins.ALL}"), override) for override in overrides]
-    replaced = [_of_mosaics(override) for override in replaced]
+    replaced = [_of_mosaics(_named(hydra, *override.partition("=")[::2]) or override) for override in overrides]
     experiment = [override for override in overrides if override.startswith("experiment=")]
     if not experiment:
         return replaced
     choices = compose(hydra, experiment).hydra.runtime.choices
     chosen = {override.partition("=")[0] for override in overrides}
-    return [
-        *(all_names[group] for group in all_names if choices.get(group) == plugins.ALL and group not in chosen),
-        *replaced,
-    ]
+    of_experiment = [_named(hydra, group, choices.get(group)) for group in WITH_ALL if group not in chosen]
+    return [*(override for override in of_experiment if override), *replaced]
+
+
+def _named(hydra: Hydra, group: str, choice: object) -> str | None:
+    """The override that chooses by name what `all` or `all_fast` means for the group; None for any other choice."""
+    if group not in WITH_ALL or choice not in (plugins.ALL, plugins.ALL_FAST):
+        return None
+    names = [name for name in _options(hydra, group) if name not in (plugins.ALL, plugins.ALL_FAST)]
+    if group == "metric":
+        fast_form_of = {name: _fast_form_of(hydra, name) for name in names}
+        left_out = (
+            fast_form_of.values() if choice == plugins.ALL_FAST else [name for name in names if fast_form_of[name]]
+        )
+        names = [name for name in names if name not in left_out]
+    return f"{group}=[{','.join(names)}]"
+
+
+def _fast_form_of(hydra: Hydra, metric: str) -> str | None:
+    """The metric of which this one is a fast form, of conf/metric/ or of a user's folder."""
+    found = cast(ConfigLoaderImpl, hydra.config_loader).repository.load_config(f"metric/{metric}")
+    entry = found.config.get(metric) if found is not None and isinstance(found.config, DictConfig) else None
+    return entry.get("fast_form_of") if isinstance(entry, DictConfig) else None
 
 
 def _of_mosaics(override: str) -> str:

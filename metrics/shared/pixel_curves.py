@@ -10,6 +10,7 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.equal_copies import numbers_of_first
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 
@@ -23,22 +24,22 @@ def insertion_curve(
     first: "highest" or "lowest" pixels of the map; see `shared.pixel_order`. fill and blur: see
     `shared.perturbation.filling`. output: see `shared.perturbation.confidence`.
     """
-    counts = _counts(explanation, steps)[:-1]
+    counts = step_counts(explanation, steps)[:-1]
     key = ("insertion", steps, str(fill), blur, output, first)
     ranks = pixel_ranks(explanation, first)
     scores = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=True)
-    return torch.cat([scores, _unperturbed(explanation, output)], dim=1)
+    return torch.cat([scores, unperturbed(explanation, output)], dim=1)
 
 
 def deletion_curve(
     explanation: Explanation, steps: int, fill: Fill, blur: float, output: str, first: str
 ) -> MetricGenerator[Tensor]:
     """The same as the image's pixels are filled in, in the map's order: (B, steps + 1). The first is the image."""
-    counts = _counts(explanation, steps)[1:]
+    counts = step_counts(explanation, steps)[1:]
     key = ("deletion", steps, str(fill), blur, output, first)
     ranks = pixel_ranks(explanation, first)
     scores = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=False)
-    return torch.cat([_unperturbed(explanation, output), scores], dim=1)
+    return torch.cat([unperturbed(explanation, output), scores], dim=1)
 
 
 def area(curve: Tensor) -> Tensor:
@@ -58,23 +59,32 @@ def partly_filled(
 ) -> PerturbedImages:
     """Copies of each image that show its pixels of the first ranks on the fill, or all but them.
 
-    ranks: (B, H', W') int64, of each pixel, from 0; equal ones, as of a patch, go together. counts: (n,), of the ranks
-    that a copy takes. inserts: whether these pixels are shown, or filled in. The answer is the model's confidence,
-    (B, n).
+    ranks: (B, H', W') int64, of each pixel, from 0; equal ones, as of a patch, go together. counts: (n,), or (B, n) for
+    an image's own, of the ranks that a copy takes. inserts: whether these pixels are shown, or filled in. The answer is
+    the model's confidence, (B, n). Where methods show or fill the same pixels, a copy is classified once.
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     filled = filling(images, fill, blur).expand_as(images)
     start, end = (filled, images) if inserts else (images, filled)
-    limits = counts.to(ranks.device)
+    limits = counts.to(ranks.device).expand(len(ranks), -1)
 
     def perturbed(rows: slice, copies: slice) -> Tensor:
-        changed = ranks[rows, None, None] < limits[copies, None, None, None]
+        changed = ranks[rows, None, None] < limits[rows, copies, None, None, None]
         return torch.where(changed, end[rows, None], start[rows, None])
 
-    return PerturbedImages(key, len(counts), perturbed, scoring(trace, output))
+    same = ("partly filled", str(fill), blur, output, inserts), numbers_of_first(ranks, limits)
+    return PerturbedImages(key, limits.shape[1], perturbed, scoring(trace, output), same=same)
 
 
-def _counts(explanation: Explanation, steps: int) -> Tensor:
+def filled_image(explanation: Explanation, fill: Fill, blur: float, output: str) -> PerturbedImages:
+    """Nothing but the fill, of the image alone, so once for all methods. The answer is the confidence, (B, 1)."""
+    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
+    filled = filling(images, fill, blur).expand_as(images)
+    key = ("filled", str(fill), blur if fill == "blur" else None, output)
+    return PerturbedImages(key, 1, lambda rows, _: filled[rows, None], scoring(trace, output), of_image=True)
+
+
+def step_counts(explanation: Explanation, steps: int) -> Tensor:
     """Numbers of pixels after 0, 1, ... steps of equal size: (steps + 1,). Raises BenchError for less than one step."""
     if steps < 1:
         raise BenchError(f"A curve needs at least one step, not steps={steps}.")
@@ -82,7 +92,7 @@ def _counts(explanation: Explanation, steps: int) -> Tensor:
     return (torch.arange(steps + 1).double() * pixels / steps).round()
 
 
-def _unperturbed(explanation: Explanation, output: str) -> Tensor:
+def unperturbed(explanation: Explanation, output: str) -> Tensor:
     """The model's confidence for the images themselves: (B, 1)."""
     trace = given(explanation.trace, "trace")
     return confidence_in(trace, trace.logits, trace.targets, output)[:, None]

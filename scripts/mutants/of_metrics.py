@@ -163,8 +163,8 @@ MUTANTS = (
     Mutant(
         "deletion_first_step_lost",
         "metrics/shared/pixel_curves.py",
-        "    counts = _counts(explanation, steps)[1:]\n",
-        "    counts = _counts(explanation, steps)[:-1]\n",
+        "    counts = step_counts(explanation, steps)[1:]\n",
+        "    counts = step_counts(explanation, steps)[:-1]\n",
         "the curve of deletion is shifted by a step",
     ),
     Mutant(

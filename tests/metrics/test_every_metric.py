@@ -19,6 +19,7 @@ from axiom_bench.evaluation.plugins import conf_folder, needs_of, value_names
 from axiom_bench.evaluation.preconditions import PRECONDITIONS
 from axiom_bench.evaluation.specs import Need
 from axiom_bench.run.costs import Cost
+from tests.every_copy import every_copy_is_classified
 
 REQUIRED_KEYS = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "definition"}
 
@@ -105,20 +106,22 @@ def writes_down_every_parameter_at_its_default(metric, explanation, explain):
 def costs_the_announced_passes(metric, explanation, explain):
     fresh = explain(replace(explanation.trace))
     before = replace(fresh.trace.passes)
-    values(metric, fresh)
+    with every_copy_is_classified():
+        values(metric, fresh)
     counted = (fresh.trace.passes.trunk_forward - before.trunk_forward) / len(fresh)
     assert counted == Cost.of([method("first")], [metric], fresh.trace).per_image
 
 
 def is_the_same_beside_another_method(metric, explanation, explain):
-    """Of two explanations together, each other trace is made once; the values are the same, bit by bit."""
+    """Of two explanations together, each other trace is made once, and each copy of equal maps is classified once; the
+    values are the same, bit by bit."""
     alone = measure(metric, explain(replace(explanation.trace)), True)
     trace = replace(explanation.trace)
     both = [explain(trace), explain(trace)]
     before = trace.passes.trunk_forward
     together = measure_all([metric], [(explanation, True) for explanation in both])
     counted = (trace.passes.trunk_forward - before) / len(trace)
-    assert counted == Cost.of([method("first"), method("second")], [metric], trace).per_image
+    assert counted <= Cost.of([method("first"), method("second")], [metric], trace).per_image
     for name, (value, _) in alone.items():
         for actual in together:
             torch.testing.assert_close({**actual.values, **actual.curves}[name][0], value, rtol=0, atol=0)

@@ -69,8 +69,26 @@ def test_every_experiment_composes(jobs: Jobs, experiment: str):
 def test_without_a_choice_the_folders_are_the_choice(jobs: Jobs):
     config = jobs("experiment=methods", "real_root=/somewhere")[0]
     assert list(config["method"]) == methods.names()
+    fast = {name for name in metrics.names() if metrics.get(name).spec.fast_form_of}
     config = jobs("metric=all", *QUICK)[0]
-    assert list(config["metric"]) == metrics.names()
+    assert list(config["metric"]) == [name for name in metrics.names() if name not in fast]
+
+
+def test_all_fast_is_all_with_each_metric_in_its_fast_form(jobs: Jobs):
+    metric_of = {name: metrics.get(name).spec.fast_form_of for name in metrics.names()}
+    chosen = [list(jobs(f"metric={choice}", *QUICK)[0]["metric"]) for choice in ("all", "all_fast")]
+    assert sorted(metric_of[name] or name for name in chosen[1]) == chosen[0]
+    assert len(set(chosen[1]) - set(chosen[0])) == sum(map(bool, metric_of.values())) > 10
+
+
+def test_a_users_own_fast_form_stands_for_its_metric(jobs: Jobs, tmp_path: Path):
+    (tmp_path / "metric").mkdir()
+    for name, more in (("mine", ""), ("mine_fast", "  fast_form_of: mine\n")):
+        (tmp_path / "metric" / f"{name}.yaml").write_text(f"{name}:\n  _target_: axiom_bench.metrics.gini.gini\n{more}")
+    folder = f"hydra.searchpath=[file://{tmp_path}]"
+    slow, fast = (set(jobs(f"metric={choice}", folder, *QUICK)[0]["metric"]) for choice in ("all", "all_fast"))
+    assert slow & {"mine", "mine_fast"} == {"mine"}
+    assert fast & {"mine", "mine_fast"} == {"mine_fast"}
 
 
 def test_quick_is_the_default(jobs: Jobs):

@@ -16,14 +16,17 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.loop import rows_of, trace_of_batch
 from axiom_bench.evaluation.measuring import measure, measure_all
 from axiom_bench.evaluation.method_costs import passes_of_methods
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.smoothed import smoothed as smoothing
+from axiom_bench.run import compute
+from axiom_bench.run import sweep as sweeps
 from axiom_bench.run.costs import Cost, check
+from axiom_bench.run.job import Job
 from axiom_bench.testing import CASES, Case, accepted_cases
 
 
@@ -255,8 +258,9 @@ def test_the_budget_names_what_costs_most_and_the_way_out(trace):
         check(Cost.of(slow, several, trace), several, 101)
 
 
-def test_all_metrics_together_cost_what_is_announced():
-    """Of one method: every metric of conf/metric/ that applies, on one explanation, counted."""
+def test_all_metrics_together_cost_at_most_what_is_announced():
+    """Of one method: every metric of conf/metric/ that applies, on one explanation, counted. On 96 pixels many of the
+    224 steps of a curve change the same ones, and are classified once."""
     trace, measured = Case().trace(), []
 
     def of_method() -> Explanation:
@@ -270,7 +274,17 @@ def test_all_metrics_together_cost_what_is_announced():
     before = trace.passes.trunk_forward
     measure_all([entry for entry in measured if entry.spec.of == "method"], [(of_method(), True)])
     counted = (trace.passes.trunk_forward - before) / len(trace)
-    assert counted == Cost.of([methods.get("grad_cam")], measured, replace(trace)).per_image
+    announced = Cost.of([methods.get("grad_cam")], measured, replace(trace)).per_image
+    assert 0.8 * announced < counted < announced
+
+
+def test_all_fast_costs_less_than_a_thousand_passes_with_the_default_methods():
+    """As docs/budget.md says, of an image and class; a run of many images shares no more than that counts."""
+    job = Job.of(sweeps.configuration(["model=scenes_vgg", "metric=all_fast"]))
+    row = compute.first_row(job)
+    cost = Cost.of(job.methods, job.metrics, trace_of_batch(compute.cut_of(job), row))
+    assert len(cost.of_methods) == 11
+    assert cost.per_image == 997
 
 
 def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, results):

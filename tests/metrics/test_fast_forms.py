@@ -1,0 +1,196 @@
+"""Fast forms: what they stand for where they may ask as much, close to it on known curves, and as cheap as said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from axiom_bench import metrics
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.measuring import measure_all
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.road_fast import weights
+from axiom_bench.metrics.shared.adaptive_curves import adaptive_area
+from axiom_bench.metrics.shared.equal_copies import numbers_of_first, numbers_of_parts
+from axiom_bench.metrics.shared.random_subsets import as_of_more
+
+FAST = [name for name in metrics.names() if metrics.get(name).spec.fast_form_of]
+STEPS = 224
+
+
+def area_of(curve: torch.Tensor, passes: int) -> tuple[torch.Tensor, list[int]]:
+    """The adaptive area under curves (B, STEPS + 1), and the points that each request asks for."""
+    requests = []
+
+    def request(at, number):
+        requests.append(at)
+        return at
+
+    area = adaptive_area(request, curve[:, 0], curve[:, -1], curve.shape[1] - 1, passes)
+    answer = next(area)
+    while True:
+        try:
+            answer = area.send(curve.gather(1, answer))
+        except StopIteration as end:
+            return end.value, [at.shape[1] for at in requests]
+
+
+def curves() -> torch.Tensor:
+    """A line, a step, a steep rise at either end, a dip."""
+    x = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
+    return torch.stack([x, (x > 0.337).double(), 1 - torch.exp(-30 * x), x**20, (x - 0.4).abs()])
+
+
+def test_areas_of_known_curves():
+    line, step, early, late, dip = (area_of(curves(), 10)[0] - torch.trapezoid(curves(), dx=1 / STEPS)).abs().tolist()
+    assert line < 1e-12
+    assert step <= 0.2 / 2**3 / 2 + 1e-12  # four even points, then three halvings
+    assert max(early, late) < 0.012
+    assert dip < 0.02
+    at = torch.linspace(0, STEPS, 12).round().long()
+    even = torch.trapezoid(curves()[:, at], at / STEPS) - torch.trapezoid(curves(), dx=1 / STEPS)
+    assert even.abs()[[1, 2, 3]].gt(1.5 * torch.tensor([step, early, late])).sum() >= 2
+
+
+@pytest.mark.parametrize("passes", [3, 6, 10, 11])
+def test_an_area_costs_its_passes_for_each_curve(passes):
+    assert sum(area_of(curves(), passes)[1]) == passes
+
+
+def test_a_curves_unit_and_offset_dont_choose_its_points():
+    area, _ = area_of(curves(), 9)
+    torch.testing.assert_close(area_of(100 * curves() - 3, 9)[0], 100 * area - 3, rtol=0, atol=1e-10)
+
+
+def test_where_every_point_may_be_asked_for_the_area_is_the_curves():
+    few = curves()[:, ::28]
+    area, counts = area_of(few, 7)
+    torch.testing.assert_close(area, torch.trapezoid(few, dx=1 / 8))
+    assert counts == [7]
+    with pytest.raises(BenchError, match="at least 3 passes"):
+        area_of(few, 2)
+
+
+SAME = {  # parameters at which a fast form asks all that its metric asks
+    "insertion_auc": ({"steps": 9}, {"steps": 9, "passes": 8}),
+    "deletion_auc": ({"steps": 9}, {"steps": 9, "passes": 8}),
+    "insertion_minus_deletion": ({"steps": 9}, {"steps": 9, "passes": 8}),
+    "srg": ({"grid": 3}, {"grid": 3, "passes": 8}),
+    "effective_complexity": ({"steps": 6}, {"steps": 6, "tried": [1, 2, 3, 4, 5]}),
+    "road_morf": ({"fractions": [0.2, 0.5]}, {"fractions": [0.2, 0.5], "measured": [0.2, 0.5]}),
+    "road_lerf": ({"fractions": [0.2, 0.5]}, {"fractions": [0.2, 0.5], "measured": [0.2, 0.5]}),
+    "road_combined": ({"fractions": [0.2, 0.5]}, {"fractions": [0.2, 0.5], "measured": [0.2, 0.5]}),
+    "arcc": ({"fractions": [0.2, 0.5]}, {"fractions": [0.2, 0.5], "measured": [0.2, 0.5]}),
+    "sensitivity_n": ({"subsets": 4}, {"subsets": 4, "of": 4}),
+    "faithfulness_correlation": ({"subsets": 4}, {"subsets": 4, "of": 4}),
+    "infidelity": ({"squares": 4}, {"squares": 4, "of": 4}),
+    "model_parameter_randomisation_smooth": ({"samples": 2}, {"samples": 2}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SAME))
+def test_a_fast_form_that_asks_as_much_is_the_metric(name, explanation):
+    params, fast_params = SAME[name]
+    expected = plugins.with_params("metric", name, params)(explanation)
+    actual = plugins.with_params("metric", f"{name}_fast", fast_params)(explanation)
+    expected = expected[name] if isinstance(expected, dict) else expected
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12, equal_nan=True)
+
+
+def test_every_metric_that_has_a_fast_form_is_tested():
+    assert {metrics.get(name).spec.fast_form_of for name in FAST} == {*SAME, "explanation_sensitivity"}
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_fast_form_is_judged_as_its_metric(name):
+    fast, metric = metrics.get(name).spec, metrics.get(metrics.get(name).spec.fast_form_of).spec
+    for field in ("unit", "better", "tolerance", "needs", "undefined", "of", "definition", "reference"):
+        assert getattr(fast, field) == getattr(metric, field), field
+
+
+def test_between_tried_numbers_all_are_tried_below_the_first_that_is_enough(explanation):
+    for tolerance in (0.001, 0.05, 0.3):
+        full = plugins.with_params("metric", "effective_complexity", {"steps": 12, "tolerance": tolerance})(explanation)
+        params = {"steps": 12, "tolerance": tolerance, "tried": [4, 8]}
+        fast = plugins.with_params("metric", "effective_complexity_fast", params)(explanation)
+        assert bool((fast >= full - 1e-12).all())
+        before = torch.where(full * 12 <= 4, full, fast)  # up to the first tried number nothing is left out
+        torch.testing.assert_close(fast.where(fast * 12 <= 4, before), before)
+
+
+def test_the_first_samples_estimate_the_maximum_of_more(explanation):
+    few = plugins.with_params("metric", "explanation_sensitivity_few", {"samples": 5})(explanation)
+    plain = plugins.with_params("metric", "explanation_sensitivity", {"samples": 5})(explanation)
+    torch.testing.assert_close(few["avg_sensitivity_few"], plain["avg_sensitivity"])
+    assert bool((few["max_sensitivity_few"] >= plain["max_sensitivity"]).all())
+
+
+def test_weights_are_those_of_the_interpolated_curve():
+    measured, curve = (0.1, 0.2, 0.5, 0.9), np.array([3.0, 1.0, 4.0, 1.0])
+    fractions = (0.1, 0.3, 0.7, 0.9)
+    assert float(weights(fractions, measured).numpy() @ curve) == pytest.approx(
+        np.interp(fractions, measured, curve).mean()
+    )
+    assert weights(measured, measured).tolist() == pytest.approx([0.25] * 4)
+    with pytest.raises(BenchError, match="must lie within rising measured ones"):
+        weights((0.05,), measured)
+
+
+@pytest.mark.parametrize("r", [-0.6, 0.1, 0.5])
+def test_a_correlation_of_few_pairs_has_the_mean_of_more(r):
+    """A thousandth is a tenth of the standard error of 400 values that spread by 0.2."""
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((5_000, 100))
+    y = r * x + np.sqrt(1 - r**2) * draw.standard_normal(x.shape)
+
+    def correlation(pairs: int) -> torch.Tensor:
+        a, b = (part[:, :pairs] - part[:, :pairs].mean(1, keepdims=True) for part in (x, y))
+        return torch.from_numpy((a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1)))
+
+    plain, many = correlation(9), correlation(100).mean()
+    adjusted = as_of_more(plain, 9, 100).mean()
+    assert abs(float(adjusted - many)) < 0.0125
+    assert abs(float(adjusted - many)) < 0.5 * abs(float(plain.mean() - many)) + 0.002
+
+
+def test_numbers_tell_sets_of_pixels_apart():
+    ranks = torch.tensor([[[0, 1], [2, 3]], [[1, 0], [2, 3]]])
+    numbers = numbers_of_first(ranks, torch.tensor([[0, 1, 2, 4], [0, 1, 2, 4]]))
+    assert numbers[0, [0, 2, 3]].tolist() == numbers[1, [0, 2, 3]].tolist()
+    assert numbers[0, 1] != numbers[1, 1]
+    assert len(set(numbers.flatten().tolist())) == 5
+    parts = numbers_of_parts(torch.tensor([[[0, 1], [1, 1]]]), 2)[0]
+    assert parts[0] == numbers[0, 1]
+    assert int(parts.sum()) == int(numbers[0, 3])  # modulo 2^64
+
+
+def test_methods_with_equal_maps_are_measured_once_and_not_a_bit_differs(trace):
+    """In float32; the third map differs in one pixel."""
+    weights_ = trace.gradients.mean((2, 3), keepdim=True)
+    other = weights_.expand_as(trace.activations).clone()
+    other[:, :, 0, 0] += 1
+    fresh, alone = replace(trace), replace(trace)
+    names = ("srg", "saco", "road_morf", "effective_complexity", "deletion_auc_fast")
+    chosen = [metrics.get(name) for name in names]
+
+    def passes_of(answers, of_trace):
+        before = of_trace.passes.trunk_forward
+        measured = measure_all(chosen, [(Explanation.of(of_trace, answer), True) for answer in answers])
+        return of_trace.passes.trunk_forward - before, [each.values for each in measured]
+
+    one, (first,) = passes_of([weights_], fresh)
+    two, (again,) = passes_of([weights_], fresh)
+    assert (two, one > 0) == (0, True)
+    part, _ = passes_of([weights_[1:3]], fresh[1:3])
+    assert one / 3 < part < one
+    third, (third_values,) = passes_of([other], fresh)
+    assert 0 < third <= one
+    by_itself, (expected,) = passes_of([other], alone)
+    assert third <= by_itself
+    for name in expected:
+        assert torch.equal(first[name][0], again[name][0])
+        assert torch.equal(third_values[name][0].nan_to_num(), expected[name][0].nan_to_num())
