@@ -155,15 +155,15 @@ MUTANTS = (
     Mutant(
         "zero_for_nan",
         "bench/evaluation/measuring.py",
-        "    return exact.masked_fill(missing[:, None] if dimensions == 2 else missing, torch.nan), tuple(status)",
-        '    return exact.nan_to_num(0.0), tuple(np.where(np.isin(met, ["ok"]), "ok", status))',
+        "    return values.masked_fill(missing[:, None] if dimensions == 2 else missing, torch.nan), tuple(status)",
+        '    return values.nan_to_num(0.0), tuple(np.where(np.isin(met, ["ok"]), "ok", status))',
         '"0 and ok" for NaN',
     ),
     Mutant(
         "not_ok_is_ok",
         "bench/evaluation/preconditions.py",
-        "answer[(answer == OK) & ~met] = condition.status",
-        "answer[(answer == OK) & ~met] = OK",
+        "answer[(answer == OK) & ~_rows_that_meet(condition, explanation, on_score_scale)] = condition.status",
+        "answer[(answer == OK) & ~_rows_that_meet(condition, explanation, on_score_scale)] = OK",
         "no precondition ever fails",
     ),
     Mutant(
