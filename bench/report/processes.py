@@ -6,13 +6,13 @@ Imports nothing that draws, so that they start while this process still imports 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from axiom_bench.records import running
+from axiom_bench.report.cores import num_cores
 from axiom_bench.report.run_folder import RunFolder
 
 MAX_PROCESSES = 4
@@ -28,7 +28,7 @@ def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
     Those that still run when the block ends are stopped; they stop by themselves where this process is killed.
     """
     is_large = len(run.metrics) >= MIN_METRICS and not running.goes_on(run.path)
-    count = min(MAX_PROCESSES, _num_cores()) if is_large else 1
+    count = min(MAX_PROCESSES, num_cores()) if is_large else 1
     processes = [_start(run, index, count) for index in range(1, count)]
     try:
         yield processes
@@ -46,10 +46,3 @@ def _start(run: RunFolder, index: int, count: int) -> Process:
     command = [sys.executable, "-P", "-m", "axiom_bench.report.figures", *arguments]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
-
-
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

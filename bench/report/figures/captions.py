@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -25,11 +26,9 @@ def not_measured(run: RunFolder, metric: str, needs: str = "") -> str:
     """Why a metric has no value, and the settings that bring it. needs: those beside the metric itself, in words."""
     entries = run.manifest.get("metrics") or {}
     values = {name for name, entry in entries.items() if (entry or {}).get("metric") == metric} | {metric}
-    statuses = pd.concat(
-        [rows.loc[rows["metric"].isin(values), "status"].astype(str) for rows in (run.records, run.class_records)]
-    )
+    statuses = Counter(run.records.counts(values)) + Counter(run.class_records.counts(values))
     also = f"; {needs}" if needs else ""
-    if statuses.empty:
+    if not statuses:
         return f"This run doesn't measure {metric}: add it with metric=[...,{metric}]{also}."
-    counts = ", ".join(f"{status} {count}" for status, count in statuses.value_counts().items())
+    counts = ", ".join(f"{status} {count}" for status, count in statuses.most_common())
     return f"No row of {metric} has status ok ({counts}){also}."

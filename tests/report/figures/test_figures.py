@@ -50,7 +50,7 @@ def run(usual_run: Path) -> RunFolder:
 
 def test_the_mean_is_above_each_box(run: RunFolder) -> None:
     zeta, epsilon = drawn(over_models.draw, run)
-    rows = run.records[run.records["metric"] == "epsilon"]
+    rows = run.records.frame(["epsilon"])
     means = [rows.loc[rows["model"] == model, "value"].mean() for model in ("scenes_fc", "scenes_residual")]
     assert texts(epsilon) == [f"mean\n{mean:.2f}" for mean in means]
     assert (zeta.name, epsilon.name) == ("over_models_zeta", "over_models_epsilon")
@@ -118,7 +118,7 @@ def test_depth_is_in_the_order_of_the_layers(make_run: Any, make_records: Any) -
     drawing = drawn(by_depth.draw, run)[0]
     axes = drawing.draw().axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == list(layers["net"])
-    rows = run.records[run.records["metric"] == "zeta"]
+    rows = run.records.frame(["zeta"])
     medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in layers["net"]]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), medians, rtol=1e-12)
 

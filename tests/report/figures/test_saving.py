@@ -25,7 +25,7 @@ def run(make_run: Any, make_records: Any) -> RunFolder:
 @pytest.fixture
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "MIN_METRICS", 1)
-    monkeypatch.setattr(drawing, "_num_cores", lambda: 2)
+    monkeypatch.setattr(drawing, "num_cores", lambda: 2)
 
 
 def contents(run: RunFolder) -> dict[str, bytes]:
@@ -90,7 +90,7 @@ def test_processes_are_stopped_with_the_block(run: RunFolder, monkeypatch: pytes
 
     monkeypatch.setattr(drawing, "_start", waits)
     monkeypatch.setattr(drawing, "MIN_METRICS", 1)
-    monkeypatch.setattr(drawing, "_num_cores", lambda: 16)
+    monkeypatch.setattr(drawing, "num_cores", lambda: 16)
     with pytest.raises(BenchError), drawing_processes(run) as processes:
         raise BenchError("something went wrong beside them")
     assert len(processes) == drawing.MAX_PROCESSES - 1
@@ -105,7 +105,7 @@ def test_a_process_ends_with_the_one_that_started_it(run: RunFolder) -> None:
 
 
 def test_a_small_report_is_drawn_by_one_process(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_num_cores", lambda: 2)
+    monkeypatch.setattr(drawing, "num_cores", lambda: 2)
     monkeypatch.setattr(drawing, "MIN_METRICS", len(run.metrics) + 1)
     with drawing_processes(run) as processes:
         assert not processes

@@ -16,6 +16,7 @@ from axiom_bench.report.statistics.differences import (
     rank_biserial,
     sign_test,
     signed_rank_test,
+    signed_ranks,
     smallest_shown,
     statistics,
     wilcoxon_with_ties,
@@ -48,8 +49,8 @@ def test_the_sign_test_is_exact() -> None:
 
 def test_the_effect_is_the_share_of_ranks() -> None:
     gain = np.array([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [-3.0, 0.0, -3.0], [0.0, 0.0, NAN]])
-    assert rank_biserial(gain).tolist() == [0.0, 0.0, -1.0]  # ranks 1 and 2 against 3
-    assert rank_biserial(np.array([[1.0], [-1.0], [5.0]]))[0] == pytest.approx((1.5 + 3 - 1.5) / 6)
+    assert rank_biserial(signed_ranks(gain)).tolist() == [0.0, 0.0, -1.0]  # ranks 1 and 2 against 3
+    assert rank_biserial(signed_ranks(np.array([[1.0], [-1.0], [5.0]])))[0] == pytest.approx((1.5 + 3 - 1.5) / 6)
 
 
 def test_an_image_s_rows_are_averaged_and_rounding_is_equal() -> None:

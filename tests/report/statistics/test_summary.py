@@ -20,7 +20,6 @@ from axiom_bench.report.statistics.summary import (
     counts_of,
     summarise,
     with_bootstrap_errors,
-    with_split,
 )
 
 
@@ -89,12 +88,12 @@ def test_order_of_rows_does_not_matter(make_records: Any) -> None:
 def test_classes_split_rows() -> None:
     records = rows(value=[1.0, 2.0, 4.0, 8.0], target_class=[1, 1, 2, -1], predicted_class=[1, 2, 2, 3])
     assert classified(records).tolist() == ["correct", "wrong", "correct", "unknown"]
-    means = summarise(with_split(records), SPLIT_KEYS).set_index("split")["mean"]
+    means = summarise(records, SPLIT_KEYS).set_index("split")["mean"]
     assert means.to_dict() == {"correct": 2.5, "wrong": 2.0, "unknown": 8.0}
 
 
 def test_split_leaves_values_of_the_whole_set_out() -> None:
-    assert with_split(rows(value=[1.0, 9.0], image_id=["a", "*"]))["value"].tolist() == [1.0]
+    assert summarise(rows(value=[1.0, 9.0], image_id=["a", "*"]), SPLIT_KEYS)["mean"].tolist() == [1.0]
 
 
 @pytest.mark.parametrize(

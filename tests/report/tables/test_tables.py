@@ -99,7 +99,7 @@ def test_statuses_are_complete(run: RunFolder) -> None:
     for group in table.groups:
         for row in group.rows:
             counted += int(row[3].text.split()[0]) * len(row[2].text.split(", ")) * len(row[0].text.split("; "))
-    assert counted == (run.records["status"] != "ok").sum()
+    assert counted == (run.records.frame()["status"] != "ok").sum()
 
 
 def test_metrics_with_the_same_statuses_share_a_row(make_records: Any, make_run: Any) -> None:
