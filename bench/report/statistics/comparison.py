@@ -182,7 +182,7 @@ def _pairs(
     left, right = (list(side) for side in zip(*combinations(range(len(methods)), 2), strict=True))
     parts, step = [], max(1, AT_ONCE // len(values))
     for some in (slice(start, start + step) for start in range(0, len(left), step)):
-        differences = paired.by_image(values[:, left[some]], values[:, right[some]], images)
+        differences = paired.by_image_of_pairs(values, np.array(left[some]), np.array(right[some]), images)
         own = paired.statistics(differences, better, lead, are_binary, intervals)
         shown = paired.detectable(differences, are_binary, len(left)) if intervals else np.nan
         parts.append(own.assign(detectable=shown))

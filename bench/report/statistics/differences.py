@@ -22,6 +22,8 @@ COLUMNS = ("n", "better", "same", "worse", "difference", "low", "high", "effect"
 WILCOXON_SPREAD = (
     1.0727  # sqrt(pi / 3) standard deviations, over the quartiles' distance of the mean of two normal numbers
 )
+AT_ONCE = 2**9  # rows, or the square root of the differences, that fit into a processor's cache
+LAST = np.iinfo(np.uint64).max  # sorts behind the bits of every number
 MOST_EXACT = 50  # differences whose test scipy makes exact
 MOST_TIED = 13  # differences of which some are tied, whose test is exact
 MOST_MEANS = 2000  # of two differences each
@@ -36,14 +38,28 @@ def are_equal(first: Floats, second: Floats) -> NDArray[np.bool_]:
 def by_image(first: Floats, second: Floats, images: Integers) -> Floats:
     """(rows, pairs) -> (images, pairs): first - second, the mean over an image's rows that have both values. Equal
     values differ by 0, and so do rows of an image that cancel."""
-    mean = means_by_image(np.where(are_equal(first, second), 0.0, first - second), images)
-    return np.where(np.abs(mean) <= FLOAT32_ROUNDING, 0.0, mean)
+    pairs = np.arange(first.shape[1])
+    return by_image_of_pairs(np.concatenate([first, second], axis=1), pairs, pairs + len(pairs), images)
+
+
+def by_image_of_pairs(values: Floats, left: Integers, right: Integers, images: Integers) -> Floats:
+    """As `by_image`, of these pairs of the columns of values."""
+    mean = np.empty((len(values), len(left)))
+    for rows in (slice(start, start + AT_ONCE) for start in range(0, len(values), AT_ONCE)):  # that fit into a cache
+        first, second = values[rows].take(left, axis=1), values[rows].take(right, axis=1)
+        mean[rows] = np.where(are_equal(first, second), 0.0, first - second)
+    mean = means_by_image(mean, images)
+    for rows in (slice(start, start + AT_ONCE) for start in range(0, len(mean), AT_ONCE)):
+        mean[rows][np.abs(mean[rows]) <= FLOAT32_ROUNDING] = 0.0
+    return mean
 
 
 def means_by_image(values: Floats, images: Integers) -> Floats:
     """(rows, columns) -> (images, columns): the mean over an image's rows that have a value, else NaN."""
     order = np.argsort(images, kind="stable")
     starts = np.flatnonzero(np.diff(images[order], prepend=-1))
+    if len(starts) == len(values):  # a row an image
+        return np.where(np.isfinite(values), values, np.nan)[order]
     has = np.isfinite(values)[order]
     total = np.add.reduceat(np.where(has, values[order], 0.0), starts, axis=0)
     with np.errstate(invalid="ignore"):
@@ -93,27 +109,31 @@ class SignedRanks:
 
 def signed_ranks(differences: Floats) -> SignedRanks:
     """(images, pairs), NaN where an image has no pair of values."""
+    step = max(1, AT_ONCE**2 // max(len(differences), 1))
+    parts = [_signed_ranks(differences[:, start : start + step]) for start in range(0, differences.shape[1], step)]
+    columns = zip(*(vars(part).values() for part in parts or [_signed_ranks(differences)]), strict=True)
+    return SignedRanks(*map(np.concatenate, columns))
+
+
+def _signed_ranks(differences: Floats) -> SignedRanks:
     columns = np.ascontiguousarray(differences.T)
     is_different = np.isfinite(columns) & (columns != 0)
     counts = is_different.sum(axis=1)
-    sizes = np.where(is_different, np.abs(columns), np.inf)
-    order = np.argsort(sizes, axis=1)
-    in_order = np.take_along_axis(sizes, order, axis=1)
-    is_first = np.ones(sizes.shape, dtype=bool)  # of a group of equal differences
-    is_first[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
-    positive = np.take_along_axis(columns > 0, order, axis=1)
-    starts = np.flatnonzero(is_first)  # in all pairs' rows together: at least one a pair
-    tied = np.diff(starts, append=is_first.size).astype(np.float64)
-    pair, place = np.divmod(starts, sizes.shape[1])
-    is_ranked = place < counts[pair]
-    rank = np.where(is_ranked, place + (tied + 1) / 2, 0.0)
-    above = np.add.reduceat(positive.ravel(), starts, dtype=np.int64)
-    of_pair = np.flatnonzero(np.diff(pair, prepend=-1))
-    won, lost, cubes = (
-        np.add.reduceat(part, of_pair)
-        for part in (rank * above, rank * (tied - above), np.where(is_ranked, tied**3 - tied, 0.0))
-    )
-    return SignedRanks(counts, won, lost, cubes)
+    # The bits of a positive number sort as it does. Its own sign's bit is free: behind them stands that of the
+    # difference, so that one sort of whole numbers brings both into order.
+    bits = np.abs(columns).view(np.uint64) << 1 | (columns > 0)
+    bits[~is_different] = LAST
+    bits.sort(axis=1)
+    is_first = np.ones(bits.shape, dtype=bool)  # of a group of equal differences
+    is_first[:, 1:] = bits[:, 1:] >> 1 != bits[:, :-1] >> 1
+    starts, groups = np.flatnonzero(is_first), is_first.sum(axis=1)  # in all pairs' rows together; of each pair
+    pair = np.repeat(np.arange(len(groups)), groups)
+    place = starts - pair * bits.shape[1]
+    tied = np.where(place < counts[pair], np.diff(starts, append=is_first.size), 0).astype(np.float64)
+    above = np.where(tied > 0, np.add.reduceat(bits.ravel() & 1, starts), 0.0) if len(starts) else tied
+    rank, of_pair = place + (tied + 1) / 2, np.cumsum(groups) - groups
+    parts = (rank * above, rank * (tied - above), tied * tied * tied - tied)
+    return SignedRanks(counts, *(np.add.reduceat(part, of_pair) for part in parts))
 
 
 def signed_rank_test(differences: Floats, ranks: SignedRanks | None = None) -> Floats:

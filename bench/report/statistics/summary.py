@@ -142,7 +142,12 @@ def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
 def _errors_by_image(values: Floats, groups: Integers, images: Integers) -> pd.DataFrame:
     """images (m) and standard_error of each group of single images' values; see `summarise`."""
     num_images = int(images.max(initial=0)) + 1
-    table = aggregated(values, groups * num_images + images, total="sum", count="count")
+    key = groups * num_images + images
+    order = np.argsort(key, kind="stable")
+    if (np.diff(key[order]) > 0).all():  # a row an image, as nearly always: nothing to add up, and nothing to look up
+        table = pd.DataFrame({"total": values[order], "count": 1}, index=key[order])
+    else:
+        table = aggregated(values, key, total="sum", count="count")
     group = table.index.to_numpy() // num_images
     grouped = table.groupby(group)
     mean = grouped["total"].transform("sum") / grouped["count"].transform("sum")
