@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,8 +65,8 @@ class Value:
 class RunFolder:
     """A run, read once.
 
-    manifest: the parsed manifest.json, with report_settings over its own. records: the rows of numbers, names in the
-    manifest's order. class_records: the rows whose value is the index of a class. runtime: columns.RUNTIME_COLUMNS.
+    manifest: the parsed manifest.json, with other report settings over its own. records: the rows of numbers, names in
+    the manifest's order. class_records: the rows whose value is the index of a class. runtime: columns.RUNTIME_COLUMNS.
     whole_set: values of whole data sets with their bootstrap replicates, see `reading.WHOLE_SET_COLUMNS`.
     """
 
@@ -76,7 +76,6 @@ class RunFolder:
     class_records: Records
     runtime: pd.DataFrame
     whole_set: pd.DataFrame
-    report_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, settings: Mapping[str, Any] | None = None, reload: int | None = None) -> RunFolder:
@@ -85,10 +84,10 @@ class RunFolder:
         Raises BenchError where the manifest, or a file that it lists, is missing or damaged.
         """
         path = Path(path)
-        return cls.of(path, with_settings(reading.read_manifest(path), settings, reload), settings)
+        return cls.of(path, with_settings(reading.read_manifest(path), settings, reload))
 
     @classmethod
-    def of(cls, path: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> RunFolder:
+    def of(cls, path: Path, manifest: Mapping[str, Any]) -> RunFolder:
         """What this manifest counts, whichever the folder holds by now. Raises BenchError as `read`."""
         metrics = manifest.get("metrics") or {}
         classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]
@@ -100,7 +99,6 @@ class RunFolder:
             class_records=in_order(class_records, manifest),
             runtime=_ordered(reading.read_runtime(path, manifest), manifest),
             whole_set=reading.read_whole_set(path, manifest),
-            report_settings=settings or {},
         )
 
     @cached_property

@@ -29,6 +29,7 @@ from axiom_bench.report.figures import (
     perturbed,
 )
 from axiom_bench.report.figures.axis import fit
+from axiom_bench.report.figures.boxes import MOST_POINTS, boxes, fewer_points
 from axiom_bench.report.figures.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
 from axiom_bench.report.figures.pictures import load
 from axiom_bench.report.run_folder import RunFolder
@@ -389,3 +390,18 @@ def test_a_metric_without_a_value_says_its_statuses(make_run: Any, make_records:
     zeta = next(iter(over_models.draw(RunFolder.read(make_run(records)))))
     assert isinstance(zeta, LeftOut)
     assert zeta.reason == "No row of zeta has status ok (zero_score 6)."
+
+
+def test_of_many_points_beyond_a_whisker_some_are_drawn_the_farthest_among_them() -> None:
+    values = pd.Series(np.random.default_rng(0).standard_t(1, 20_000))
+    few = values[:200]
+    axes = Figure().subplots()
+    boxes(axes, [values, few], ["0.5", "0.5"], upright=False)
+    many_points, few_points = (line.get_xdata() for line in axes.lines if line.get_marker() == "o")
+    assert len(many_points) == MOST_POINTS
+    assert (many_points.min(), many_points.max()) == (values.min(), values.max())
+    low, high = few.quantile([0.25, 0.75])
+    assert len(few_points) == (~few.between(2.5 * low - 1.5 * high, 2.5 * high - 1.5 * low)).sum()
+    table = pd.DataFrame({"value": values, "method": "a"})
+    assert fewer_points(table, ["method"]) == "Of points beyond a box's whiskers at most 2,000 are drawn."
+    assert not fewer_points(table[:200], ["method"])

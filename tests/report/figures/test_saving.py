@@ -98,7 +98,7 @@ def test_processes_are_stopped_with_the_block(run: RunFolder, monkeypatch: pytes
 
 
 def test_a_process_ends_with_the_one_that_started_it(run: RunFolder) -> None:
-    process = drawing._start(run, 1, 4)
+    process = drawing._start(1, 4)
     process.stdin.close()  # as the system does where that process is killed
     assert process.wait() == 1
     assert not (run.path / "figures").exists()
@@ -116,5 +116,5 @@ def test_modules_beside_the_user_hide_no_library(
 ) -> None:
     (tmp_path / "pandas.py").write_text("raise RuntimeError('not the library')")
     monkeypatch.chdir(tmp_path)
-    process = drawing._start(run, 1, 4)
+    process = drawing._start(1, 4)
     assert process.wait() == 0

@@ -15,6 +15,7 @@ from axiom_bench.report.statistics.best import best
 from axiom_bench.report.statistics.summary import (
     KEYS,
     SPLIT_KEYS,
+    aggregated,
     bootstrap_error,
     classified,
     counts_of,
@@ -200,3 +201,12 @@ def test_a_value_of_the_whole_set_has_the_deviation_of_its_replicates() -> None:
 def test_too_few_replicates_give_no_error() -> None:
     for replicates in (None, [], [0.5], [np.nan, 0.5]):
         assert math.isnan(bootstrap_error(replicates))
+
+
+def test_groups_add_up_to_the_last_bit_sorted_or_not() -> None:
+    values = np.random.default_rng(0).lognormal(0, 3, 124)
+    groups = np.zeros(len(values), dtype=np.int64)
+    alone = aggregated(values, groups, total="sum", mean="mean")
+    both = aggregated(np.repeat(values, 2), np.tile([0, 1], len(values)), total="sum", mean="mean")
+    assert alone["total"][0] == both["total"][0] == both["total"][1] == math.fsum(values)
+    assert alone["mean"][0] == both["mean"][0]
