@@ -190,10 +190,9 @@ class Builder:
         """What was added. The builder is used up: its parts are freed one by one."""
         blocks = {}
         for name, code in self._names["metric"].items():
-            parts = self._parts.pop(code, None) or [_EMPTY]
-            blocks[name] = Block(
-                *(np.concatenate(column) for column in zip(*(vars(part).values() for part in parts), strict=True))
-            )
+            if parts := self._parts.pop(code, None):
+                columns = zip(*(vars(part).values() for part in parts), strict=True)
+                blocks[name] = Block(*map(np.concatenate, columns))
         rows = np.array(list(self._keys), dtype=np.int64).reshape(len(self._keys), len(KEY))
         keys = pd.DataFrame({name: rows[:, place] for place, name in enumerate(KEY)})
         for name in PLACE:

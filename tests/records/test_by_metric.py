@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from axiom_bench.columns import RECORD_COLUMNS
@@ -60,10 +61,8 @@ def test_metrics_apart_are_in_the_other_table(write_file: WriteFile, tmp_path: P
 def test_a_row_without_a_name_or_class_is_refused(name: str, write_file: WriteFile, tmp_path: Path) -> None:
     file = write_file(TWO)
     table = store.read_table(tmp_path / file.name)
-    column = [None, *table[name].to_pylist()[1:]]
-    place = table.column_names.index(name)
-    schema = store.SCHEMA.field(name)
-    store.write(tmp_path / "records/old.parquet", table.set_column(place, schema, [column]))
+    column = pa.array([None, *table[name].to_pylist()[1:]]).cast(store.SCHEMA.field(name).type)
+    store.write(tmp_path / "records/old.parquet", table.set_column(table.column_names.index(name), name, column))
     with pytest.raises(BenchError, match=f"old.parquet can't be used .its column '{name}'"):
         reading.read_by_metric(tmp_path, {"records": ["records/old.parquet"]})
 
