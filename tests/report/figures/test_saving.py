@@ -19,7 +19,7 @@ from axiom_bench.report.run_folder import RunFolder
 @pytest.fixture
 def run(make_run: Any, make_records: Any) -> RunFolder:
     records = make_records(12)
-    return RunFolder.read(make_run(records[records["metric"].isin(["box_iou", "zeta"])]))
+    return RunFolder.read(make_run(records[records["metric"].isin(["box_iou", "confidence_drop", "zeta"])]))
 
 
 @pytest.fixture
