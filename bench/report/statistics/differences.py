@@ -36,8 +36,8 @@ def are_equal(first: Floats, second: Floats) -> NDArray[np.bool_]:
 
 
 def by_image(first: Floats, second: Floats, images: Integers) -> Floats:
-    """(rows, pairs), of either also one column -> (images, pairs): first - second, the mean over an image's rows that have both values. Equal
-    values differ by 0, and so do rows of an image that cancel."""
+    """(rows, pairs), one of them may be (rows, 1) -> (images, pairs): first - second, the mean over an image's rows
+    that have both values. Equal values differ by 0, and so do rows of an image that cancel."""
     first, second = np.broadcast_arrays(first, second)
     pairs = np.arange(first.shape[1])
     return by_image_of_pairs(np.concatenate([first, second], axis=1), pairs, pairs + len(pairs), images)
