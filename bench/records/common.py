@@ -32,5 +32,6 @@ def compared_columns(has: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray
     """
     union = has.any(axis=1)
     lacking = union.sum() - has.sum(axis=0)
-    columns = np.flatnonzero(has.any(axis=0) & (TENTH * lacking <= union.sum()))
-    return columns, has[:, columns].all(axis=1) if len(columns) else np.zeros(len(has), dtype=bool)
+    columns = np.flatnonzero(has.any(axis=0) & (TENTH * lacking <= union.sum())).astype(np.int64)
+    common = has[:, columns].all(axis=1) if len(columns) else np.zeros(len(has), dtype=bool)
+    return columns, np.asarray(common)

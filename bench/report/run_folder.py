@@ -180,13 +180,16 @@ class RunFolder:
         return self._comparisons[key]
 
     def compare_all(self) -> None:
-        """Computes the comparisons of a large run by as many threads as there are cores: sorting and products of
-        matrices take the time, and leave the others free to go on."""
+        """Computes the summaries and comparisons of a large run by as many threads as there are cores: sorting and
+        products of matrices take the time, and leave the others free to go on."""
         if len(self.records) < MANY or not self.layouts:
             return
         pairs = [(setting, metric) for setting in self.settings for metric in self.metrics]
         with ThreadPoolExecutor(num_cores()) as threads:
+            summaries = [threads.submit(lambda: self.summary), threads.submit(lambda: self.split_summary)]
             list(threads.map(lambda pair: self.comparison(*pair), pairs))
+            for summary in summaries:
+                summary.result()
 
     def _compared(self, setting: Setting, metric: str) -> Comparison | None:
         value, constructed = self.value(metric), self.by_construction(metric)

@@ -74,11 +74,11 @@ def mean_intervals(values: Floats, images: Integers) -> Floats:
 
 
 class Sums(NamedTuple):
-    """What the intervals of means need of values: total, count: (units, columns), of each unit's rows that aren't NaN;
+    """What the intervals of means need of values: total, rows: (units, columns), of each unit's rows that aren't NaN;
     least, greatest, is_binary (all are 0 or 1), num_images: (columns,)."""
 
     total: Floats
-    count: Floats
+    rows: Floats
     least: Floats
     greatest: Floats
     is_binary: NDArray[np.bool_]
@@ -145,21 +145,20 @@ def _places_of_ends(unit: Integers, count: Integers, rows: Floats, reach: int) -
     near_unit = np.take_along_axis(unit, np.minimum(near, unit.shape[1] - 1), axis=1) + number
     near = np.where(near <= high[:, None], near, unit.shape[1])
     below = _counted((unit + number)[np.arange(unit.shape[1]) < low[:, None]], rows)
-    weights = resamples(len(rows))
-    if count.max(initial=0) < EXACT:
-        weights, rows, below = (each.astype(np.float32) for each in (weights, rows, below))
+    kind = np.float32 if count.max(initial=0) < EXACT else np.float64
+    weights, total = resamples(len(rows)).astype(kind), rows.astype(kind)
 
     def has_enough(middle: Integers, share: float, is_at_most: Any) -> NDArray[np.bool_]:
         """Whether in this share of the resamples half of the rows drawn stand up to `middle`."""
-        up_to = below + _counted(near_unit[near <= middle[:, None]], rows)
-        return np.asarray(is_at_most(weights @ (2 * up_to - rows), 0).mean(axis=0) >= share)
+        up_to = (below + _counted(near_unit[near <= middle[:, None]], rows)).astype(kind)
+        return np.asarray(is_at_most(weights @ (2 * up_to - total), 0).mean(axis=0) >= share)
 
     ends = []
     for share, is_at_most in ((TAIL, np.greater_equal), (1 - TAIL, np.greater)):
         is_outside = (low > 0) & has_enough(low - 1, share, is_at_most)
         is_outside |= (high < count - 1) & ~has_enough(high, share, is_at_most)
         if is_outside.any():
-            return _places_of_ends(unit, count, rows.astype(np.float64), 2 * reach)
+            return _places_of_ends(unit, count, rows, 2 * reach)
         first, last = low, high
         while (first < last).any():
             middle = (first + last) // 2

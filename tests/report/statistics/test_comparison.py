@@ -173,6 +173,8 @@ def test_threads_compare_as_one_does(usual_run: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(run_folder, "MANY", 0)
     threads.compare_all()
     assert threads._comparisons
+    pd.testing.assert_frame_equal(threads.summary, alone.summary)
+    pd.testing.assert_frame_equal(threads.split_summary, alone.split_summary)
     for (setting, metric), comparison in threads._comparisons.items():
         expected = alone.comparison(setting, metric)
         assert (comparison is None) == (expected is None)
