@@ -33,8 +33,8 @@ class Block:
     values: NDArray[np.float64]
     statuses: NDArray[np.int16]
 
-    def where(self, chosen: NDArray[np.bool_]) -> Block:
-        """These rows alone."""
+    def where(self, chosen: NDArray[Any]) -> Block:
+        """These rows alone: by a mask, or by their places."""
         return Block(*(column[chosen] for column in vars(self).values()))
 
 
@@ -229,7 +229,7 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     return columns
 
 
-def _category(codes: NDArray[Any], names: Sequence[str]) -> pd.Categorical:
+def _category(codes: NDArray[Any], names: Sequence[str]) -> Any:
     return pd.Categorical.from_codes(codes, pd.Index(list(names), dtype=str), ordered=True)
 
 

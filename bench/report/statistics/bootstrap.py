@@ -145,7 +145,7 @@ def _places_of_ends(unit: Integers, count: Integers, rows: Floats, reach: int) -
     near_unit = np.take_along_axis(unit, np.minimum(near, unit.shape[1] - 1), axis=1) + number
     near = np.where(near <= high[:, None], near, unit.shape[1])
     below = _counted((unit + number)[np.arange(unit.shape[1]) < low[:, None]], rows)
-    kind = np.float32 if count.max(initial=0) < EXACT else np.float64
+    kind: Any = np.float32 if count.max(initial=0) < EXACT else np.float64
     weights, total = resamples(len(rows)).astype(kind), rows.astype(kind)
 
     def has_enough(middle: Integers, share: float, is_at_most: Any) -> NDArray[np.bool_]:

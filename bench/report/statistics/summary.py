@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,9 @@ def _groups(records: Records, by: Sequence[str]) -> _Groups:
     grouped = keys.groupby(names, observed=True)
     of_key = np.full(len(records.keys), -1, dtype=np.int64)
     of_key[keys.index] = grouped.ngroup()
-    return _Groups(of_key, grouped.size().index.to_frame(index=False), records.keys["image_id"].cat.codes.to_numpy(int))
+    return _Groups(
+        of_key, grouped.size().index.to_frame(index=False), records.keys["image_id"].cat.codes.to_numpy(np.int64)
+    )
 
 
 def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
@@ -157,7 +160,7 @@ def _errors_by_image(values: Floats, groups: Integers, images: Integers) -> pd.D
     return errors[["images"]].assign(standard_error=np.sqrt(m / (m - 1) * errors["squared"]) / errors["n"])
 
 
-def aggregated(values: Floats, groups: Integers, **columns: str) -> pd.DataFrame:
+def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame:
     """pandas' aggregates of (n,) values by group, in order. Where groups come sorted, pandas adds them up by another
     algorithm, of another last bit; a row of a group behind all others comes first so that it never does."""
     last = int(groups.max(initial=0)) + 1
