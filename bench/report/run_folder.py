@@ -281,8 +281,8 @@ def in_order(records: Records, manifest: Mapping[str, Any]) -> Records:
     for name in _order([name for name, block in records.blocks.items() if len(block.keys)], orders["metric"]):
         block = records.blocks[name]
         broken = (block.statuses == records.ok) & ~np.isfinite(block.values)
-        statuses = np.where(broken, np.int16(names.index(NOT_FINITE)), code[block.statuses])
-        blocks[name] = replace(block, statuses=statuses)
+        own = np.where(broken, np.int16(names.index(NOT_FINITE)), code[block.statuses])
+        blocks[name] = replace(block, statuses=own)
     methods, blocks = _coded_anew("methods", records.methods, blocks, orders["method"])
     statuses, blocks = _coded_anew("statuses", names, blocks, [OK])
     return Records(keys, records.first_ok, blocks, methods, statuses)
