@@ -21,7 +21,6 @@ PLACE = ("experiment", "model", "layer", "data")
 KEY = (*PLACE, "image_id", "target_class", "predicted_class")
 NAMES = (*PLACE, "image_id", "method", "metric", "status")  # columns of names
 Integers = NDArray[np.int64]
-Column = tuple[NDArray[Any], Sequence[str]]  # codes, and the name of each code
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +151,8 @@ class Builder:
         self._parts: dict[int, list[Block]] = {}
         self._count = 0
 
-    def add(self, columns: Mapping[str, Column | NDArray[Any]]) -> None:
-        """columns: of names as codes and names, see NAMES; of numbers as they are. All have the same length."""
+    def add(self, columns: Mapping[str, Any]) -> None:
+        """columns: of names (see NAMES) as (codes, the name of each code), of numbers as they are; equally long."""
         codes = {name: self._global(name, columns[name][1]) for name in NAMES}
         values = np.asarray(columns["value"], dtype=np.float64)
         if not len(values):

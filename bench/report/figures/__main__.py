@@ -22,4 +22,4 @@ if __name__ == "__main__":
 
     run = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_the_input, daemon=True).start()
-    save_share(run, *map(int, sys.argv[1:]))
+    save_share(run, int(sys.argv[1]), int(sys.argv[2]))

@@ -115,9 +115,8 @@ def _groups(records: Records, by: Sequence[str]) -> _Groups:
     grouped = keys.groupby(names, observed=True)
     of_key = np.full(len(records.keys), -1, dtype=np.int64)
     of_key[keys.index] = grouped.ngroup()
-    return _Groups(
-        of_key, grouped.size().index.to_frame(index=False), records.keys["image_id"].cat.codes.to_numpy(np.int64)
-    )
+    image = np.asarray(records.keys["image_id"].cat.codes, dtype=np.int64)
+    return _Groups(of_key, grouped.size().index.to_frame(index=False), image)
 
 
 def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
