@@ -93,7 +93,8 @@ def measure(folder: Path) -> None:
 
 def stages(folder: Path) -> dict[str, Any]:
     """Writes the report: {"stages": {name: (seconds, processor seconds)}, "values", "images"}."""
-    last, clocks, spent = "reading", (time.perf_counter(), time.process_time()), {}
+    spent: dict[str, tuple[float, float]] = {}
+    last, clocks = "reading", (time.perf_counter(), time.process_time())
 
     def tell(step: str) -> None:
         nonlocal last, clocks
