@@ -32,7 +32,7 @@ from axiom_bench.report.figures.axis import fit
 from axiom_bench.report.figures.boxes import MOST_POINTS, boxes, fewer_points
 from axiom_bench.report.figures.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
 from axiom_bench.report.figures.pictures import load
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.run_folder import RunFolder, rows_at
 from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
 
 
@@ -74,14 +74,14 @@ def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: R
     axes = drawing.draw().axes[0]
     points = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() != "None"}
     assert list(points) == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
-    rows = run.at(run.settings[0])
+    rows = rows_at(run.records.frame(), run.settings[0])
     rows = rows[rows["method"] == "xgrad_cam"]
     expected = [
         rows.loc[rows["metric"] == name, "value"].mean() for name in ("sensitivity_error", "conservation_error")
     ]
     np.testing.assert_allclose(points["xgrad_cam"], expected, rtol=1e-12)  # x is sensitivity, y conservation
     floor = next(line for line in axes.lines if line.get_label() == "axiom floor").get_xydata()
-    free = run.at(run.settings[0])
+    free = rows_at(run.records.frame(), run.settings[0])
     ends = [
         free.loc[free["metric"] == name, "value"].mean()
         for name in ("axiom_floor_conservation", "axiom_floor_sensitivity")
