@@ -200,9 +200,7 @@ class Builder:
         letters = sorted(range(len(ids)), key=ids.__getitem__)
         rank = np.empty(len(ids), dtype=np.int64)
         rank[letters] = np.arange(len(ids))
-        keys["image_id"] = pd.Categorical.from_codes(
-            rank[rows[:, KEY.index("image_id")]], pd.Index(ids[letters], dtype=str)
-        )
+        keys["image_id"] = _category(rank[rows[:, KEY.index("image_id")]], ids[letters].tolist(), ordered=False)
         keys = keys.astype(dict.fromkeys(KEY[-2:], np.int32))
         methods, statuses = (tuple(self._names[name]) for name in ("method", "status"))
         return Records(keys, np.array(self._first_ok, dtype=np.int64), blocks, methods, statuses)
@@ -228,8 +226,10 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     return columns
 
 
-def _category(codes: NDArray[Any], names: Sequence[str]) -> Any:
-    return pd.Categorical.from_codes(codes, pd.Index(list(names), dtype=str), ordered=True)
+def _category(codes: NDArray[Any], names: Sequence[str], ordered: bool = True) -> Any:
+    """With codes of the type that pandas relies on for so many names."""
+    kind = next(kind for kind in (np.int8, np.int16, np.int32) if len(names) < np.iinfo(kind).max)
+    return pd.Categorical.from_codes(codes.astype(kind), pd.Index(list(names), dtype=str), ordered=ordered)
 
 
 _EMPTY = Block(np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0), np.zeros(0, np.int16))
