@@ -31,7 +31,7 @@ def axiom_plane(run: RunFolder, setting: Setting) -> Plane | None:
         return None
     x, y = run.options.figures.plane
     rows = rows_at(run.records.rows([x, y, *run.options.figures.floor]), setting)
-    rows = rows[rows["status"] == OK]
+    rows = rows[rows["status"] == OK].astype({"image_id": str})  # pandas can't look up categories in a pair of columns
     on_scale = [name for name in rows["method"].cat.categories if run.method(name).get("on_score_scale")]
     errors = rows[rows["metric"].isin([x, y]) & rows["method"].isin(on_scale)]
     table = errors.pivot_table(index=ROW, columns=["method", "metric"], values="value", observed=True)
