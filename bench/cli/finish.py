@@ -13,7 +13,7 @@ import pandas as pd
 
 from axiom_bench import report
 from axiom_bench.cli.replaced import no_longer_shown
-from axiom_bench.columns import WHOLE_SET
+from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import running
@@ -102,13 +102,13 @@ def _counts(run: RunFolder, completed: Sequence[Outcome]) -> Iterator[str]:
 
 def _statuses(run: RunFolder) -> Iterator[str]:
     parts = [run.records, run.class_records]
-    counts = Counter(status for rows in parts for status in rows["status"].astype(str))
+    counts: Counter[str] = sum((Counter(rows.counts(rows.metrics)) for rows in parts), Counter())
     undefined = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
     if undefined:
         yield f"values: {counts['ok']} ok, {undefined}"
-    columns = ["data", "image_id", "target_class"]
-    rows = pd.concat([part.loc[part["target_class"] == -1, columns].astype({"data": str}) for part in parts])
-    bad = rows[rows["image_id"] != WHOLE_SET].drop_duplicates()
+    columns = {"data": str, "image_id": str}
+    rows = pd.concat([part.of_images[[*columns, "target_class"]].astype(columns) for part in parts])
+    bad = rows[rows["target_class"] == UNKNOWN_CLASS].drop_duplicates()
     if len(bad):
         names = ", ".join(bad["image_id"].head(MAX_NAMES)) + (", ..." if len(bad) > MAX_NAMES else "")
         yield f"images left out: {len(bad)} ({names})"

@@ -49,7 +49,7 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
 
 def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path | None) -> tuple[Source | None, str]:
     """The run whose images show several classes, where the main one's don't; and why there is none."""
-    if len(on_two_classes(run).class_records):
+    if not on_two_classes(run).class_records.empty:
         return None, ""
     shared = [override for override in overrides if _key(override) in SHARED or _key(override).startswith("device.")]
     arguments = [TWO_CLASSES, *shared]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from axiom_bench.columns import LAYER, UNKNOWN_CLASS, WHOLE_SET
+from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.report.run_folder import RunFolder
 
 NAME = "network accuracy"  # no metric's name has a space
@@ -21,7 +21,7 @@ def rows(run: RunFolder) -> pd.DataFrame:
     With target=predicted it is 1: the predicted class is the explained one.
     """
     columns = [*PLACE, "image_id", "target_class", "predicted_class"]
-    explained = run.records.loc[run.records["image_id"] != WHOLE_SET, columns].drop_duplicates()
+    explained = run.records.of_images[columns].drop_duplicates()
     target, predicted = explained["target_class"], explained["predicted_class"]
     known = explained.assign(correct=target == predicted)[(target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)]
     images = known.groupby([*PLACE, "image_id"], observed=True)["correct"].any().astype(float).reset_index()

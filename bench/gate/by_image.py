@@ -7,6 +7,7 @@ id "*" and keep the run's replicates.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,9 +43,9 @@ class ByImage(NamedTuple):
     whole_sets: pd.DataFrame
 
     @classmethod
-    def of(cls, run: RunFolder) -> ByImage:
-        """Of a run, as they would come back from a file."""
-        rows = run.records[run.records["image_id"] != "*"]
+    def of(cls, run: RunFolder, metrics: Collection[str] | None = None) -> ByImage:
+        """Of a run, as they would come back from a file; of these metrics, None for all."""
+        rows = run.records.rows(run.metrics if metrics is None else metrics)
         values = rows[[*KEY, "image_id", "target_class"]].assign(value=rows["value"].where(rows["status"] == OK))
         return cls(values, run.whole_set[[*KEY, "value", "replicates"]])
 

@@ -47,7 +47,8 @@ def most_moved(
     chosen = sorted(of_values, key=lambda finding: -finding.size)[:FINDINGS]
     if not chosen:
         return
-    after, maps = ByImage.of(current), (_maps(earlier), _maps(current))
+    after = ByImage.of(current, {finding.row[-1] for finding in chosen if finding.row is not None})
+    maps = (_maps(earlier), _maps(current))
     for finding in chosen:
         assert finding.row is not None
         yield from _of_finding(finding.row, before.values, after.values, maps)

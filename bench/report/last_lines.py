@@ -92,10 +92,11 @@ def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Valu
 
     Raises BenchError, with the nearest names, where the run has no such method.
     """
-    records = run.at(setting)
+    better = {value.name: value.better for value in values}
+    records = rows_at(run.records.frame(better), setting)
     records = records[records["method"] != METHOD_FREE]
     measured = set(records["metric"].unique())
-    return compare(records, control, {value.name: value.better for value in values if value.name in measured})
+    return compare(records, control, {name: way for name, way in better.items() if name in measured})
 
 
 def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:

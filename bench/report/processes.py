@@ -5,14 +5,15 @@ Imports nothing that draws, so that they start while this process still imports 
 
 from __future__ import annotations
 
-import json
-import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from threading import Thread
 
-from axiom_bench.records import running
+from axiom_bench.report.cores import num_cores
 from axiom_bench.report.run_folder import RunFolder
 
 MAX_PROCESSES = 4
@@ -22,34 +23,40 @@ Process = subprocess.Popen[bytes]
 
 @contextmanager
 def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
-    """Processes that each draw a share of the run's figures meanwhile; none for a small report, on one core, or while
-    the run goes on, or another on its folder: they would read other records than this process has.
+    """Processes that each draw a share of the run's figures meanwhile; none for a small report, or on one core.
 
-    Those that still run when the block ends are stopped; they stop by themselves where this process is killed.
+    Each is sent what was read of the run. Those that still run when the block ends are stopped; they stop by themselves
+    where this process is killed.
     """
-    is_large = len(run.metrics) >= MIN_METRICS and not running.goes_on(run.path)
-    count = min(MAX_PROCESSES, _num_cores()) if is_large else 1
-    processes = [_start(run, index, count) for index in range(1, count)]
+    count = min(MAX_PROCESSES, num_cores()) if len(run.metrics) >= MIN_METRICS else 1
+    processes = [_start(index, count) for index in range(1, count)]
+    # Without what this process computes of it meanwhile.
+    sent = replace(run, path=run.path.resolve(), records=replace(run.records), class_records=replace(run.class_records))
+    threads = [Thread(target=_send, args=(sent, process), daemon=True) for process in processes]
+    for thread in threads:
+        thread.start()
     try:
         yield processes
     finally:
-        for process in processes:
+        for process, thread in zip(processes, threads, strict=True):
             process.kill()
             process.wait()
+            thread.join()
             if process.stdin is not None:
-                process.stdin.close()
+                with suppress(OSError):  # it has ended without reading all
+                    process.stdin.close()
 
 
-def _start(run: RunFolder, index: int, count: int) -> Process:
-    arguments = [str(run.path.resolve()), str(index), str(count), json.dumps(run.report_settings)]
+def _send(run: RunFolder, process: Process) -> None:
+    """Where a process ends early its share is drawn by this one: see `saving.save_figures`."""
+    if process.stdin is not None:
+        with suppress(OSError):
+            pickle.dump(run, process.stdin, protocol=5)
+            process.stdin.flush()
+
+
+def _start(index: int, count: int) -> Process:
     # -P keeps modules of the folder that the user works in from hiding a library's.
-    command = [sys.executable, "-P", "-m", "axiom_bench.report.figures", *arguments]
+    command = [sys.executable, "-P", "-m", "axiom_bench.report.figures", str(index), str(count)]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
-
-
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,17 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
+from axiom_bench.columns import LAYER, NOT_FINITE, OK
 from axiom_bench.records import reading
+from axiom_bench.records.by_metric import PLACE, Block, Records
+from axiom_bench.report.cores import num_cores
 from axiom_bench.report.options import Options, with_settings
 from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
 from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
 from axiom_bench.report.statistics.intervals import with_intervals
-from axiom_bench.report.statistics.matrix import Matrix, matrices
-from axiom_bench.report.statistics.summary import SPLIT_KEYS, SPLITS, summarise, with_bootstrap_errors, with_split
+from axiom_bench.report.statistics.matrix import Layout, Matrix, layouts, matrix
+from axiom_bench.report.statistics.summary import SPLIT_KEYS, SPLITS, classified, summarise, with_bootstrap_errors
 
-NAMES = ("experiment", "model", "layer", "data", "method", "metric", "status")
 METHOD_FREE = LAYER
+MANY = 1_000_000  # rows of a run whose comparisons repay threads
 NOT_A_WORD, MAX_STATUS = re.compile(r"\W", re.ASCII), 100  # of a status
 CLASS = "class"  # the unit of a value that names a class: such values are counted, not averaged
 
@@ -62,19 +65,17 @@ class Value:
 class RunFolder:
     """A run, read once.
 
-    manifest: the parsed manifest.json, with report_settings over its own. records: the rows of numbers, names as
-    categories in the manifest's order (image ids are plain text: there may be many, and no order of them is needed).
-    class_records: the rows whose value is the index of a class. runtime: columns.RUNTIME_COLUMNS. whole_set: values of
-    whole data sets with their bootstrap replicates, see `reading.WHOLE_SET_COLUMNS`.
+    manifest: the parsed manifest.json, with other report settings over its own. records: the rows of numbers, names in
+    the manifest's order. class_records: the rows whose value is the index of a class. runtime: columns.RUNTIME_COLUMNS.
+    whole_set: values of whole data sets with their bootstrap replicates, see `reading.WHOLE_SET_COLUMNS`.
     """
 
     path: Path
     manifest: Mapping[str, Any]
-    records: pd.DataFrame
-    class_records: pd.DataFrame
+    records: Records
+    class_records: Records
     runtime: pd.DataFrame
     whole_set: pd.DataFrame
-    report_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, settings: Mapping[str, Any] | None = None, reload: int | None = None) -> RunFolder:
@@ -83,23 +84,21 @@ class RunFolder:
         Raises BenchError where the manifest, or a file that it lists, is missing or damaged.
         """
         path = Path(path)
-        return cls.of(path, with_settings(reading.read_manifest(path), settings, reload), settings)
+        return cls.of(path, with_settings(reading.read_manifest(path), settings, reload))
 
     @classmethod
-    def of(cls, path: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> RunFolder:
+    def of(cls, path: Path, manifest: Mapping[str, Any]) -> RunFolder:
         """What this manifest counts, whichever the folder holds by now. Raises BenchError as `read`."""
-        rows = reading.read_records(path, manifest)
         metrics = manifest.get("metrics") or {}
         classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]
-        is_class = rows["metric"].isin(classes)
+        records, class_records = reading.read_by_metric(path, manifest, classes)
         return cls(
             path=path,
             manifest=manifest,
-            records=_ordered(rows[~is_class], manifest),
-            class_records=_ordered(rows[is_class], manifest),
+            records=in_order(records, manifest),
+            class_records=in_order(class_records, manifest),
             runtime=_ordered(reading.read_runtime(path, manifest), manifest),
             whole_set=reading.read_whole_set(path, manifest),
-            report_settings=settings or {},
         )
 
     @cached_property
@@ -117,44 +116,59 @@ class RunFolder:
         """One row for each setting, method and metric: see `summary.summarise`, `common.with_common_values` and
         `intervals.with_intervals`."""
         summary = with_bootstrap_errors(summarise(self.records, image_value_of=self.image_value_of), self.whole_set)
-        summary = with_intervals(summary, self.values, self.whole_set)
-        summary = with_stored_common_values(with_common_values(summary, self.records), self.whole_set)
+        summary = with_intervals(summary, self.records, self.layouts, self.whole_set)
+        common = with_common_values(summary, self.records, self.layouts)
+        summary = with_stored_common_values(common, self.whole_set)
         constructed = {metric: self.by_construction(metric) for metric in self.metrics}
         pairs = zip(summary["method"], summary["metric"], strict=True)
         return summary.assign(by_construction=[method in constructed[metric] for method, metric in pairs])
 
     @cached_property
-    def values(self) -> Mapping[tuple[str, ...], Matrix]:
-        """{setting: its values of images as a matrix}."""
-        return matrices(self.records)
+    def layouts(self) -> Mapping[tuple[str, ...], Layout]:
+        """{setting: the rows of its matrices}."""
+        return layouts(self.records)
+
+    def matrix(self, setting: Setting, metric: str) -> Matrix | None:
+        """The values of images of one metric in one setting; None where there are none."""
+        layout = self.layouts.get(setting)
+        return None if layout is None else matrix(self.records, layout, metric)
 
     @cached_property
     def split_summary(self) -> pd.DataFrame:
         """The summary of images whose class is predicted correctly, wrongly, or unknown: with the key `split`."""
-        records = with_split(self.records)
-        summary = with_common_values(summarise(records, SPLIT_KEYS), records, SPLIT_KEYS)
-        parts = {split: matrices(records[records["split"] == split]) for split in SPLITS}
-        own = [with_intervals(summary[summary["split"] == split], parts[split], self.whole_set) for split in SPLITS]
+        split = classified(self.records.keys)
+        parts = {name: layouts(self.records, np.asarray(split == name)) for name in SPLITS}
+        of_splits = {(*place, name): layout for name, own in parts.items() for place, layout in own.items()}
+        summary = with_common_values(summarise(self.records, SPLIT_KEYS), self.records, of_splits, SPLIT_KEYS)
+        own = [
+            with_intervals(summary[summary["split"] == name], self.records, parts[name], self.whole_set)
+            for name in SPLITS
+        ]
         return pd.concat(own).sort_index()
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Names of all values in the records, in the manifest's order."""
-        return tuple(self.records["metric"].cat.categories)
+        return self.records.metrics
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """Names of all methods in the records, in the manifest's order."""
+        return tuple(name for name in self.records.methods if name != METHOD_FREE)
 
     @cached_property
     def image_value_of(self) -> Mapping[str, str]:
         """{value of the whole data set: the value of images that it was computed from}."""
-        entries, whole_set = self.manifest.get("metrics") or {}, self.records["image_id"] == WHOLE_SET
-        of_images = self.records.loc[~whole_set, "metric"].unique()
+        entries, records = self.manifest.get("metrics") or {}, self.records
         owner = {name: (entries.get(name) or {}).get("metric", name) for name in self.metrics}
-        first = {owner[name]: name for name in reversed(of_images)}
-        return {name: first.get(owner[name], name) for name in self.records.loc[whole_set, "metric"].unique()}
+        first = {owner[name]: name for name in reversed(self.metrics) if name in records.measured()}
+        whole_sets = (name for name, own in records.blocks.items() if records.of_whole_set[own.keys].any())
+        return {name: first.get(owner[name], name) for name in whole_sets}
 
     @cached_property
     def settings(self) -> tuple[Setting, ...]:
         """Every model x layer x data set with records, layers in the manifest's order."""
-        places = self.records[list(Setting._fields)].drop_duplicates().sort_values(list(Setting._fields))
+        places = self.records.keys[list(Setting._fields)].drop_duplicates().sort_values(list(Setting._fields))
         return tuple(Setting(*map(str, row)) for row in places.itertuples(index=False))
 
     def comparison(self, setting: Setting, metric: str) -> Comparison | None:
@@ -165,19 +179,28 @@ class RunFolder:
             self._comparisons[key] = self._compared(setting, metric)
         return self._comparisons[key]
 
+    def compare_all(self) -> None:
+        """Computes the summaries and comparisons of a large run by as many threads as there are cores: sorting and
+        products of matrices take the time, and leave the others free to go on."""
+        if len(self.records) < MANY or not self.layouts:
+            return
+        pairs = [(setting, metric) for setting in self.settings for metric in self.metrics]
+        with ThreadPoolExecutor(num_cores()) as threads:
+            summaries = [threads.submit(lambda: self.summary), threads.submit(lambda: self.split_summary)]
+            list(threads.map(lambda pair: self.comparison(*pair), pairs))
+            for summary in summaries:
+                summary.result()
+
     def _compared(self, setting: Setting, metric: str) -> Comparison | None:
         value, constructed = self.value(metric), self.by_construction(metric)
         stored = rows_at(self.whole_set, setting)
         stored = stored[stored["metric"] == metric]
         if metric in self.image_value_of:
             return compare_whole_sets(stored, value.better, constructed)
-        matrix = self.values.get(setting)
-        if matrix is None:
+        own = self.matrix(setting, metric)
+        if own is None or METHOD_FREE in own.methods:
             return None
-        methods, values = matrix.of(metric)
-        if METHOD_FREE in methods:
-            return None
-        return compare_methods(values, matrix.images, methods, value.better, value.lead, constructed)
+        return compare_methods(own.values, own.images, own.methods, value.better, value.lead, constructed)
 
     @cached_property
     def _comparisons(self) -> dict[tuple[Setting, str], Comparison | None]:
@@ -237,10 +260,6 @@ class RunFolder:
             parts.append(f"({setting.data})")
         return " ".join(parts)
 
-    def at(self, setting: Setting) -> pd.DataFrame:
-        """The records of one setting."""
-        return rows_at(self.records, setting)
-
     def _model(self, name: str) -> Mapping[str, Any]:
         return (self.manifest.get("models") or {}).get(name) or {}
 
@@ -250,32 +269,54 @@ def rows_at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     return table[(table.model == setting.model) & (table.layer == setting.layer) & (table.data == setting.data)]
 
 
-def _ordered(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Names as ordered categories: the manifest's order first, then what it doesn't list. Status "ok" has a number."""
+def in_order(records: Records, manifest: Mapping[str, Any]) -> Records:
+    """Names in the manifest's order first, then those that it doesn't list; names without a row are dropped. Status
+    "ok" has a number: a row that says so without one must not vanish from n in silence."""
+    orders = _orders(manifest)
+    keys = records.keys.assign(**{name: _category(records.keys[name], orders.get(name, [])) for name in PLACE})
+    words = {name: NOT_A_WORD.sub("_", name)[:MAX_STATUS] or "_" for name in records.statuses}  # "ok:39 zero_map:1"
+    names = list(dict.fromkeys([*words.values(), NOT_FINITE]))
+    code = np.array([names.index(word) for word in words.values()], dtype=np.int16)
+    blocks = {}
+    for name in _order([name for name, block in records.blocks.items() if len(block.keys)], orders["metric"]):
+        block = records.blocks[name]
+        broken = (block.statuses == records.ok) & ~np.isfinite(block.values)
+        own = np.where(broken, np.int16(names.index(NOT_FINITE)), code[block.statuses])
+        blocks[name] = replace(block, statuses=own)
+    methods, blocks = _coded_anew("methods", records.methods, blocks, orders["method"])
+    statuses, blocks = _coded_anew("statuses", names, blocks, [OK])
+    return Records(keys, records.first_ok, blocks, methods, statuses)
+
+
+def _coded_anew(
+    column: str, names: Sequence[str], blocks: Mapping[str, Block], order: Iterable[str]
+) -> tuple[tuple[str, ...], dict[str, Block]]:
+    """The names of a column's codes that have rows, in order, and the blocks with codes of these."""
+    used = np.zeros(len(names), dtype=np.int64)
+    for block in blocks.values():
+        used += np.bincount(getattr(block, column), minlength=len(names))
+    ordered = _order([name for name, count in zip(names, used, strict=True) if count], order)
+    code = np.array([ordered.index(name) if name in ordered else -1 for name in names], dtype=np.int16)
+    return tuple(ordered), {
+        name: replace(block, **{column: code[getattr(block, column)]}) for name, block in blocks.items()
+    }
+
+
+def _orders(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
     models = manifest.get("models") or {}
-    orders = {
+    return {
         "model": list(models),
         "layer": [layer for model in models.values() for layer in _layers(model)],
         "data": list(manifest.get("data") or {}),
         "method": [METHOD_FREE, *(manifest.get("methods") or {})],
         "metric": list(manifest.get("metrics") or {}),
     }
-    rows = rows.assign(**{name: _category(rows[name], orders.get(name, [])) for name in NAMES if name in rows})
-    if "status" in rows:
-        rows["status"] = _words(rows["status"])
-        # A row that says "ok" without a number must not vanish from n in silence.
-        broken = (rows["status"] == OK) & ~np.isfinite(rows["value"].astype(float))
-        if broken.any():
-            status = rows["status"].cat.set_categories([*rows["status"].cat.categories.union([NOT_FINITE])])
-            rows["status"] = status.mask(broken, NOT_FINITE)
-        rows["status"] = _category(rows["status"], [OK])
-    return rows
 
 
-def _words(statuses: pd.Series) -> pd.Series:
-    """Statuses as words, as ours are: they are counted in texts such as "ok:39 zero_map:1"."""
-    of = {name: NOT_A_WORD.sub("_", name)[:MAX_STATUS] or "_" for name in statuses.cat.categories}
-    return statuses if all(name == word for name, word in of.items()) else statuses.map(of).astype("category")
+def _ordered(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """Names as ordered categories: the manifest's order first, then what it doesn't list."""
+    orders = _orders(manifest)
+    return rows.assign(**{name: _category(rows[name], orders[name]) for name in orders if name in rows})
 
 
 def _layers(model: Mapping[str, Any]) -> list[str]:
@@ -286,9 +327,14 @@ def _layers(model: Mapping[str, Any]) -> list[str]:
 
 def _category(names: pd.Series, order: Iterable[str]) -> pd.Series:
     names = names.astype("category").cat.remove_unused_categories()
-    present = set(map(str, names.cat.categories))
-    listed = [name for name in dict.fromkeys(order) if name in present]
-    return names.cat.set_categories([*listed, *sorted(present - set(listed), key=_natural)], ordered=True)
+    return names.cat.set_categories(_order(map(str, names.cat.categories), order), ordered=True)
+
+
+def _order(present: Iterable[str], order: Iterable[str]) -> list[str]:
+    """The names that are there: those of the order, then the others, sorted."""
+    names = set(present)
+    listed = [name for name in dict.fromkeys(order) if name in names]
+    return [*listed, *sorted(names - set(listed), key=_natural)]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -22,6 +22,8 @@ def write_report(
     processes: draw a share of the figures each. tell: is told what is made next. Raises BenchError where a file of the
     run can't be read or the folder can't be written.
     """
+    tell("comparisons")
+    run.compare_all()
     tell("tables")
     tables = write_tables(run, run.path / "tables")
     figures = save_figures(run, processes, tell)

@@ -64,9 +64,10 @@ def check_read(folder: Path, deep: bool) -> None:
 def tables(run: RunFolder) -> dict[str, pd.DataFrame]:
     """All values of a run folder that report, gate and game read. Raises BenchError."""
     curves = [part.table.to_pandas() for part in reading.read_curves(run.path, run.manifest)]
-    names = [name for name in run.records if run.records[name].dtype == "category"]
+    records = run.records.frame()
+    names = [name for name in records if records[name].dtype == "category"]
     return {
-        "records": run.records.astype(dict.fromkeys(names, str)),
+        "records": records.astype(dict.fromkeys(names, str)),
         "runtime": run.runtime.astype(dict.fromkeys(("model", "layer", "data", "method"), str)),
         "whole_set": run.whole_set,
         "curves": pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),

@@ -21,7 +21,7 @@ LAYERS = {"net": ("features.9", "features.12", "features.2")}
 
 def test_names_are_in_the_manifests_order(usual_run: Path) -> None:
     run = RunFolder.read(usual_run)
-    assert list(run.records["method"].cat.categories) == [
+    assert list(run.records.methods) == [
         *("-", "grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic", "guided_xgrad_cam", "random")
     ]
     assert run.metrics[:2] == ("sensitivity_error", "conservation_error")
@@ -52,7 +52,7 @@ def test_ok_without_a_number_is_not_ok(make_run: Any, make_records: Any) -> None
     broken = (records["metric"] == "box_iou") & (records["image_id"] == "scene_00005")
     records.loc[broken, "value"] = np.nan
     run = RunFolder.read(make_run(records, pictures=False))
-    changed = run.records[run.records["status"] == "not_finite"]
+    changed = run.records.frame().query("status == 'not_finite'")
     assert len(changed) == broken.sum()
     assert set(changed["metric"]) == {"box_iou"}
 
@@ -62,7 +62,7 @@ def test_only_listed_records_count(make_run: Any, make_records: Any) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["records"] = manifest["records"][:3]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert len(RunFolder.read(folder).records["method"].unique()) == 3
+    assert len(RunFolder.read(folder).records.methods) == 3
 
 
 @pytest.mark.parametrize(

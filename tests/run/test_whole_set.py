@@ -38,7 +38,7 @@ def read(folder: Path, outcome: Outcome) -> RunFolder:
 
 def test_one_row_for_each_method_and_value(run: Run, folder: Path):
     (outcome,) = run(*CHOSEN)
-    rows = read(folder, outcome).records
+    rows = read(folder, outcome).records.frame()
     whole_set = rows[rows["image_id"] == "*"]
     assert sorted(zip(whole_set["method"], whole_set["metric"], strict=True)) == [
         (method, metric)
@@ -58,7 +58,7 @@ def test_the_value_is_that_of_the_curves_in_their_side_files(run: Run, folder: P
     finished = read(folder, outcome)
     curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, finished.manifest))
     assert set(curves["curve"]) == {"max_box_acc_iou", "pxap_above", "pxap_hit"}
-    rows = finished.records
+    rows = finished.records.frame()
     for method, own in curves.groupby("method", observed=True):
         iou = np.stack(list(own.loc[(own["curve"] == "max_box_acc_iou") & (own["status"] == "ok"), "points"]))
         value = rows[(rows["image_id"] == "*") & (rows["metric"] == "max_box_acc") & (rows["method"] == method)]
@@ -69,7 +69,7 @@ def test_each_value_has_its_replicates_and_images(run: Run, folder: Path):
     """The same images for all methods: the value and its replicates are those on the common images."""
     finished = read(folder, run(*CHOSEN)[0])
     table = finished.whole_set.set_index(["method", "metric"])
-    single = finished.records[(finished.records["image_id"] != "*") & (finished.records["status"] == "ok")]
+    single = finished.records.frame().query("image_id != '*' and status == 'ok'")
     for (method, metric), row in table.iterrows():
         assert len(row["replicates"]) == bootstrap.RESAMPLES
         assert row["common_value"] == row["value"]
@@ -116,7 +116,8 @@ def test_values_on_the_rows_that_all_compared_methods_have(run: Run, folder: Pat
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_maps.py").write_text(OWN)
     size = ("data.size=24", "target=each_label")
-    classes = read(folder, run("metric=[zeta]", "method=[uniform]", *size)[0]).records["target_class"].value_counts()
+    ran = read(folder, run("metric=[zeta]", "method=[uniform]", *size)[0])
+    classes = ran.records.frame()["target_class"].value_counts()
     rarest, total = int(classes.index[-1]), int(classes.sum())
     assert 0 < 10 * classes[rarest] <= total
     own = [*silent_on("few", [rarest]), *silent_on("most", list(range(9))), *silent_on("all", list(range(10)))]
@@ -130,7 +131,7 @@ def test_values_on_the_rows_that_all_compared_methods_have(run: Run, folder: Pat
     assert table["common_rows"].to_dict() == {"uniform": total - classes[rarest], "few": table["rows"]["few"],
                                               "most": 0, "all": 0}  # fmt: skip
     assert table["images"]["uniform"] == 24
-    single = finished.records[(finished.records["metric"] == "spread") & (finished.records["image_id"] != "*")]
+    single = finished.records.frame(["spread"]).query("image_id != '*'")
     common = single[(single["method"] == "uniform") & (single["target_class"] != rarest)]
     assert table["common_value"]["uniform"] == pytest.approx(common["value"].mean(), rel=1e-12)
     assert table["common_images"]["uniform"] == table["common_images"]["few"] == common["image_id"].nunique()
@@ -163,7 +164,7 @@ def test_a_repeated_run_and_other_shards_give_the_same(run: Run, folder: Path):
     first, again = run(*CHOSEN)[0], run(*CHOSEN)[0]
     assert again.stored == first.stored
     assert again.shards_computed == 0
-    values = [read(folder, outcome).records for outcome in (first, run(*CHOSEN, "shard_size=3")[0])]
+    values = [read(folder, outcome).records.frame() for outcome in (first, run(*CHOSEN, "shard_size=3")[0])]
     first_run, other = (table[table["image_id"] == "*"].set_index(["method", "metric"])["value"] for table in values)
     np.testing.assert_array_equal(first_run, other)
 
@@ -217,7 +218,7 @@ def test_the_gate_holds_it_to_its_tolerance(run: Run, folder: Path, tmp_path: Pa
 def test_values_are_named_by_the_parameters(run: Run, folder: Path):
     (outcome,) = run("metric=[max_box_acc_v2]", "metric.max_box_acc_v2.params.ious=[0.5,0.75]", "data.size=4")
     assert outcome.failure is None
-    rows = read(folder, outcome).records
+    rows = read(folder, outcome).records.frame()
     names = {"max_box_acc_v2", "max_box_acc_v2_50", "max_box_acc_v2_75"}
     assert set(rows.loc[rows["image_id"] == "*", "metric"]) == names
     own = {name.replace("max_box_acc_v2", "box_acc_v2_own_threshold") for name in names}

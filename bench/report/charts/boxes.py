@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -48,9 +48,15 @@ def farthest_outside(values: Floats, box: Mapping[str, float]) -> NDArray[np.int
     return outside[np.argsort(-distance, kind="stable")[:MAX_OUTSIDE]]
 
 
-def all_fit(rows: pd.DataFrame, by: Sequence[str]) -> bool:
-    """Whether the page holds every single value of a chart's rows, with a box for each group of `by`."""
-    return len(rows) <= MAX_VALUES and rows.groupby(list(by), observed=True).size().max() <= MAX_OF_BOX
+def all_fit(parts: Iterable[pd.DataFrame], by: Sequence[str]) -> bool:
+    """Whether the page holds every single value of a chart's rows, which come in parts, with a box for each group of
+    `by` of each part."""
+    total = 0
+    for rows in parts:
+        total += len(rows)
+        if total > MAX_VALUES or rows.groupby(list(by), observed=True).size().max() > MAX_OF_BOX:
+            return False
+    return True
 
 
 def panel(title: str, description: str, rows: pd.DataFrame, by: str, shown: Shown) -> Panel:

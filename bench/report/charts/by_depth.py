@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from axiom_bench.columns import OK, WHOLE_SET
+from axiom_bench.columns import OK
 from axiom_bench.report.charts import look, scales
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns
 from axiom_bench.report.figures.captions import counts_by
@@ -36,10 +36,11 @@ def chart(run: RunFolder) -> Chart | None:
     deep = {place: names for place, names in layers.items() if len(names) > 1}
     if not deep:
         return None
-    rows = run.records[(run.records["status"] == OK) & (run.records["image_id"] != WHOLE_SET)]
+    errors = dict.fromkeys((*run.options.figures.by_depth, *run.options.figures.plane))
+    rows = run.records.rows(errors)
+    rows = rows[rows["status"] == OK]
     rows = rows[[place in deep for place in zip(rows["model"], rows["data"], strict=True)]]
     measured = set(rows["metric"].unique())
-    errors = dict.fromkeys((*run.options.figures.by_depth, *run.options.figures.plane))
     choices = [_choice(run, run.value(name), rows[rows["metric"] == name], deep) for name in errors if name in measured]
     specs = {name: partial(_spec, log) for log, name in SPECS.items()}
     return Chart("by-depth", "Axiom errors by depth", "Error", choices, specs) if choices else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from axiom_bench.columns import OK, WHOLE_SET
+from axiom_bench.columns import OK
 from axiom_bench.report.charts import boxes
 from axiom_bench.report.charts.chart import Chart, Choice, metrics_in_order
 from axiom_bench.report.figures.captions import counts_by
@@ -15,12 +15,15 @@ KEYS = ["model", "layer", "data", "method"]
 
 def chart(run: RunFolder) -> Chart | None:
     """None where no method has a value of an image."""
-    rows = run.records[(run.records["method"] != METHOD_FREE) & (run.records["image_id"] != WHOLE_SET)]
-    rows = rows[rows["status"] == OK]
-    every_value = boxes.all_fit(rows, [*KEYS, "metric"])
-    names = metrics_in_order(run, set(rows["metric"].unique()))
-    choices = [_choice(run, name, rows[rows["metric"] == name], every_value) for name in names]
+    names = metrics_in_order(run, run.records.measured(METHOD_FREE, with_value=True))
+    every_value = boxes.all_fit((_rows(run, name) for name in names), KEYS)
+    choices = [_choice(run, name, _rows(run, name), every_value) for name in names]
     return Chart("by-method", "Each metric by method", "Metric", choices, boxes.specs()) if choices else None
+
+
+def _rows(run: RunFolder, metric: str) -> pd.DataFrame:
+    rows = run.records.rows([metric])
+    return rows[(rows["method"] != METHOD_FREE) & (rows["status"] == OK)]
 
 
 def _choice(run: RunFolder, name: str, rows: pd.DataFrame, every_value: bool) -> Choice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from axiom_bench.columns import OK, WHOLE_SET
+from axiom_bench.columns import OK
 from axiom_bench.report.charts import boxes
 from axiom_bench.report.charts.chart import Chart, Choice, Panel
 from axiom_bench.report.figures.captions import counts_by
@@ -17,8 +17,8 @@ TITLE = "Method-free errors by network"
 def chart(run: RunFolder) -> Chart | None:
     """A panel for each metric of `config.report.figures.over_models`; None where the run has none of them."""
     labels = {tuple(setting): run.label(setting) for setting in run.settings}
-    rows = run.records[(run.records["method"] == METHOD_FREE) & (run.records["image_id"] != WHOLE_SET)]
-    rows = rows[(rows["status"] == OK) & rows["metric"].isin(run.options.figures.over_models)]
+    rows = run.records.rows(run.options.figures.over_models)
+    rows = rows[(rows["method"] == METHOD_FREE) & (rows["status"] == OK)]
     if rows.empty:
         return None
     places = zip(rows["model"], rows["layer"], rows["data"], strict=True)
@@ -34,6 +34,6 @@ def chart(run: RunFolder) -> Chart | None:
 
 def _panel(run: RunFolder, name: str, rows: pd.DataFrame) -> tuple[Panel, boxes.Shown]:
     value = run.value(name)
-    shown = boxes.Shown.of(value, rows, [rows["title"]], boxes.all_fit(rows, ["title"]))
+    shown = boxes.Shown.of(value, rows, [rows["title"]], boxes.all_fit([rows], ["title"]))
     description = f"Box-plots of {value.title} by network."
     return boxes.panel(value.title, description, rows, "title", shown), shown

@@ -1,15 +1,15 @@
-"""Save a share of a run's figures: python -m axiom_bench.report.figures FOLDER INDEX COUNT SETTINGS; see saving.py.
+"""Save a share of a run's figures: python -m axiom_bench.report.figures INDEX COUNT; see saving.py.
 
-Ends when its standard input does: however the process that started it ends, nothing is left that draws.
+The process that starts it sends what it has read of the run. Ends when its standard input does: however the process
+that started it ends, nothing is left that draws.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import sys
 import threading
-from pathlib import Path
 
 
 def _end_with_the_input() -> None:
@@ -18,9 +18,8 @@ def _end_with_the_input() -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_the_input, daemon=True).start()
     from axiom_bench.report.figures.saving import save_share  # imports what draws, which takes a second
-    from axiom_bench.report.run_folder import RunFolder
 
-    folder, index, count, settings = sys.argv[1:]
-    save_share(RunFolder.read(Path(folder), json.loads(settings)), int(index), int(count))
+    run = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_the_input, daemon=True).start()
+    save_share(run, int(sys.argv[1]), int(sys.argv[2]))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from axiom_bench.report.run_folder import Value
 
-MOST_POINTS = 2000  # of a line that a PDF keeps as shapes: far-out points of all of ImageNet would fill megabytes
+MOST_POINTS = 2000  # beyond the whiskers of a box: of more, so many are drawn, and a PDF keeps them as a picture
 FACE = 0.35  # opacity of a box
 
 
@@ -34,7 +35,22 @@ def boxes(axes: Any, groups: Sequence[pd.Series], colours: Sequence[str], uprigh
         for line in (*drawn["whiskers"][2 * i : 2 * i + 2], *drawn["caps"][2 * i : 2 * i + 2]):
             line.set(color=colour, linewidth=0.8)
     for line in drawn["fliers"]:
-        line.set_rasterized(len(line.get_xdata()) > MOST_POINTS)
+        if len(line.get_xdata()) > MOST_POINTS:
+            line.set_rasterized(True)
+            _thin_out(line)
+
+
+def fewer_points(rows: pd.DataFrame, by: Sequence[str]) -> str:
+    """For the caption of boxes by these columns: whether points may be left out; empty where none are."""
+    largest = rows.groupby(list(by), observed=True).size().max()
+    return f"Of points beyond a box's whiskers at most {MOST_POINTS:,} are drawn." if largest > MOST_POINTS else ""
+
+
+def _thin_out(line: Any) -> None:
+    """MOST_POINTS of the points, evenly over their order, the farthest of either side among them."""
+    points = np.asarray(line.get_data(), dtype=float)
+    points = points[:, np.lexsort(points)]
+    line.set_data(points[:, np.linspace(0, points.shape[1] - 1, MOST_POINTS).round().astype(int)])
 
 
 def axis_label(value: Value) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from axiom_bench.columns import OK, WHOLE_SET
+from axiom_bench.columns import OK
 from axiom_bench.report.figures.boxes import axis_label
 from axiom_bench.report.figures.captions import counts_by, not_measured
 from axiom_bench.report.figures.drawing import SMALL, Drawing, LeftOut, across, canvas, panels, set_title, wrapped
@@ -54,22 +54,29 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     deep = {place: layers for place, layers in _layers(run).items() if len(layers) > 1}
     if not deep:
         return
-    rows = run.records[(run.records["status"] == OK) & (run.records["image_id"] != WHOLE_SET)]
     names = run.options.figures.by_depth
-    free = rows[rows["metric"].isin(names) & (rows["method"] == METHOD_FREE)]
+    free = _defined(run, names)
+    free = free[free["method"] == METHOD_FREE]
     if free.empty:
         yield LeftOut(TITLE, " ".join(not_measured(run, name) for name in names) or "report.figures.by_depth is empty.")
     else:
         lines = {place: _of_metrics(run, _at(free, place), layers) for place, layers in deep.items()}
         yield _drawing("by_depth", TITLE, "error [ratio]", lines, deep, free, bands=True)
     for name in run.options.figures.plane:
-        own = rows[(rows["metric"] == name) & (rows["method"] != METHOD_FREE)]
+        own = _defined(run, [name])
+        own = own[own["method"] != METHOD_FREE]
         value = run.value(name)
         if not own.empty:
             lines = {place: _of_methods(method_styles(run), _at(own, place), layers) for place, layers in deep.items()}
             yield _drawing(
                 f"by_depth_{name}", f"{value.title} by depth", axis_label(value), lines, deep, own, bands=False
             )
+
+
+def _defined(run: RunFolder, metrics: Sequence[str]) -> pd.DataFrame:
+    """The rows of single images with a value of these metrics."""
+    rows = run.records.rows(metrics)
+    return rows[rows["status"] == OK]
 
 
 def _layers(run: RunFolder) -> dict[Place, list[str]]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from axiom_bench.columns import OK, WHOLE_SET
+from axiom_bench.columns import OK
 from axiom_bench.report.figures import axis
-from axiom_bench.report.figures.boxes import axis_label, boxes
+from axiom_bench.report.figures.boxes import axis_label, boxes, fewer_points
 from axiom_bench.report.figures.captions import counts_by, not_measured
 from axiom_bench.report.figures.drawing import LETTER, Drawing, LeftOut, across, canvas, panels, set_title, wrapped
 from axiom_bench.report.method_styles import method_styles
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
 
+KEYS = ["model", "layer", "data", "method"]
 PREFIX = "by_method_"  # of the files' names
 NAME = 16  # letters of a method's title in one line
 PANEL = 1.9  # inches: the width of a panel
@@ -24,27 +26,51 @@ TITLES, LINE, GAP = 0.45, 0.118, 0.05  # inches of height: of title and axis, of
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
-    """One figure for each metric that measures methods."""
-    images = run.records[(run.records["method"] != METHOD_FREE) & (run.records["image_id"] != WHOLE_SET)]
-    for name in run.metrics:
-        rows = images[images["metric"] == name]
+    """One figure for each metric that measures methods. The rows of one are read when it is drawn."""
+    defined = run.records.measured(METHOD_FREE, with_value=True)
+    for name in run.records.measured(METHOD_FREE):
         value = run.value(name)
-        if rows.empty:
-            continue
-        if (rows["status"] == OK).any():
-            yield _drawing(run, value, rows)
+        if name in defined:
+            boxes = _Boxes(run, value)
+            yield Drawing(f"{PREFIX}{name}", f"{value.title} by method", boxes.caption, boxes.plot)
         else:
             yield LeftOut(f"{value.title} by method", not_measured(run, name))
 
 
-def _drawing(run: RunFolder, value: Value, rows: pd.DataFrame) -> Drawing:
-    defined = rows[rows["status"] == OK]
-    methods = [method for method in defined["method"].cat.categories if (defined["method"] == method).any()]
-    settings = [setting for setting in run.settings if len(rows_at(defined, setting))]
-    fitted = axis.fit(defined["value"], [defined["model"], defined["layer"], defined["data"], defined["method"]])
-    caption = " ".join(_caption(run, value, rows, defined, methods)) + (f" {fitted.note}" if fitted.note else "")
-    plot = partial(_plot, run, value, defined, settings, methods, fitted)
-    return Drawing(f"{PREFIX}{value.name}", f"{value.title} by method", caption, plot)
+@dataclass(frozen=True)
+class _Boxes:
+    run: RunFolder
+    value: Value
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Of single images and methods."""
+        rows = self.run.records.rows([self.value.name])
+        return rows[rows["method"] != METHOD_FREE]
+
+    @cached_property
+    def defined(self) -> pd.DataFrame:
+        """Those with a value."""
+        return self.rows[self.rows["status"] == OK]
+
+    @cached_property
+    def fitted(self) -> axis.Axis:
+        """Where the values lie."""
+        return axis.fit(self.defined["value"], [self.defined[name] for name in KEYS])
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Those that have a value."""
+        return list(self.defined["method"].cat.remove_unused_categories().cat.categories)
+
+    def caption(self) -> str:
+        """What is shown, with n."""
+        return " ".join(filter(None, (*_caption(self), self.fitted.note, fewer_points(self.defined, KEYS))))
+
+    def plot(self, width: float) -> Figure:
+        """The figure."""
+        settings = [setting for setting in self.run.settings if len(rows_at(self.defined, setting))]
+        return _plot(self.run, self.value, self.defined, settings, self.methods, self.fitted, width)
 
 
 def _plot(
@@ -64,8 +90,8 @@ def _plot(
     beside = across(len(settings), width - label, PANEL, row)
     figure = canvas(width, row * -(-len(settings) // beside) + 0.25)
     for axes, setting in zip(panels(figure, len(settings), beside, sharey=True, sharex=True), settings, strict=True):
-        own = rows_at(defined, setting)
-        values = [fitted.drawn(own.loc[own["method"] == method, "value"]) for method in methods]
+        own = dict(iter(rows_at(defined, setting).groupby("method", observed=False)["value"]))
+        values = [fitted.drawn(own[method]) for method in methods]
         boxes(axes, values, [styles[method].colour for method in methods], upright=False, means=True)
         axis.apply(fitted, axes, "x")
         axes.set_ylim(len(methods) - 0.4, -0.6)
@@ -75,13 +101,12 @@ def _plot(
     return figure
 
 
-def _caption(
-    run: RunFolder, value: Value, rows: pd.DataFrame, defined: pd.DataFrame, methods: list[str]
-) -> Iterator[str]:
+def _caption(boxes: _Boxes) -> Iterator[str]:
+    value, rows, run = boxes.value, boxes.rows, boxes.run
     direction = f", {value.better} is better" if value.has_direction else ""
-    counts = counts_by(defined, ["model", "layer", "data", "method"])
-    yield f"{value.title} by method{direction}; {counts} in a box; diamonds are means."
-    missing = [method for method in dict.fromkeys(rows["method"].sort_values()) if method not in methods]
+    yield f"{value.title} by method{direction}; {counts_by(boxes.defined, KEYS)} in a box; diamonds are means."
+    measured = rows["method"].cat.remove_unused_categories().cat.categories
+    missing = [method for method in measured if method not in boxes.methods]
     if missing:
         statuses = sorted(set(rows.loc[rows["method"].isin(missing), "status"]))
         yield f"Without a value: {', '.join(map(run.method_title, missing))} ({', '.join(statuses)})."

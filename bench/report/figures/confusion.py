@@ -28,16 +28,17 @@ DARK = 0.5  # of a row: from here on the number is white
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each setting and each value that names a class."""
-    defined = run.class_records[run.class_records["status"] == OK]
-    if defined.empty:
+    counts = run.class_records.counts(run.class_records.metrics)
+    if not counts.get(OK):
         metric = run.options.figures.class_seen
         reason = (
             not_measured(run, metric, NEEDS) if metric else "No metric is chosen: report.figures.class_seen=METRIC."
         )
         yield LeftOut(TITLE, reason, run.options.figures.numbers.get(str(metric), ""))
-    for name in defined["metric"].cat.categories:
+    for name in run.class_records.metrics:
+        defined = run.class_records.frame([name])
         for number, setting in enumerate(run.settings):
-            rows = rows_at(defined[defined["metric"] == name], setting)
+            rows = rows_at(defined[defined["status"] == OK], setting)
             if len(rows):
                 yield _drawing(run, run.value(name), setting, number, rows)
 

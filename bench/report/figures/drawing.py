@@ -68,8 +68,8 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """name: of the files, see `file_name`. caption: what is shown, with n. plot: draws the figure in the report's
-    style, as wide as it is told in inches, or less. number: of the paper's figure that it is, as "Fig 2(a)".
+    """name: of the files, see `file_name`. text: the caption, or what makes it. plot: draws the figure in the
+    report's style, as wide as it is told in inches, or less. number: of the paper's figure that it is, as "Fig 2(a)".
     in_column: whether it can be read in a column.
 
     The figure is drawn when it is asked for, so that several processes can share a report's figures.
@@ -77,7 +77,7 @@ class Drawing:
 
     name: str
     title: str
-    caption: str
+    text: str | Callable[[], str]
     plot: Callable[[float], Figure]
     number: str = ""
     in_column: bool = True
@@ -86,6 +86,11 @@ class Drawing:
         """The figure, drawn anew at each call."""
         with style():
             return _with_plain_texts(self.plot(width))
+
+    @property
+    def caption(self) -> str:
+        """What is shown, with n."""
+        return self.text if isinstance(self.text, str) else self.text()
 
     @property
     def file_name(self) -> str:

@@ -8,9 +8,9 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from axiom_bench.columns import OK, WHOLE_SET
+from axiom_bench.columns import OK
 from axiom_bench.report.figures import axis
-from axiom_bench.report.figures.boxes import axis_label, boxes
+from axiom_bench.report.figures.boxes import axis_label, boxes, fewer_points
 from axiom_bench.report.figures.captions import counts_of, not_measured
 from axiom_bench.report.figures.drawing import LETTER, MUTED, SMALL, Drawing, LeftOut, canvas, wrapped
 from axiom_bench.report.numbers import number
@@ -26,9 +26,8 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     for name in run.options.figures.over_models:
         value = run.value(name)
         title, number = f"{value.title} over models", run.number_of(name)
-        rows = run.records
-        rows = rows[(rows.metric == name) & (rows.method == METHOD_FREE) & (rows.image_id != WHOLE_SET)]
-        rows = rows[rows["status"] == OK]
+        rows = run.records.rows([name])
+        rows = rows[(rows["method"] == METHOD_FREE) & (rows["status"] == OK)]
         if rows.empty:
             yield LeftOut(title, not_measured(run, name), number)
         else:
@@ -42,9 +41,9 @@ def _drawing(run: RunFolder, name: str, title: str, rows: pd.DataFrame, number: 
     order = [label for label in labels.values() if label in set(table["where"])]
     fitted = axis.fit(table["value"], table["where"])
     counts = ", ".join(f"{label} {counts_of(table[table['where'] == label])}" for label in order)
-    caption = (
-        f"{title}, one value for each image and explained class; above each box the mean. {counts}. {fitted.note}"
-    ).strip()
+    notes = " ".join(filter(None, (fitted.note, fewer_points(table, ["where"]))))
+    shown = f"{title}, one value for each image and explained class; above each box the mean."
+    caption = f"{shown} {counts}. {notes}".strip()
     plot = partial(_plot, run.value(name), table, order, fitted)
     return Drawing(f"over_models_{name}", title, caption, plot, number)
 

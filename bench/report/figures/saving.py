@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axiom_bench.report.figures import all_figures
-from axiom_bench.report.figures.drawing import LeftOut
+from axiom_bench.report.figures import own_figures, shared_figures
+from axiom_bench.report.figures.drawing import Drawing, LeftOut
 from axiom_bench.report.processes import Process
 from axiom_bench.report.run_folder import RunFolder
 
@@ -45,21 +45,31 @@ def save_figures(
 def save_share(
     run: RunFolder, index: int, count: int, tell: Callable[[str], None] = lambda step: None
 ) -> list[SavedFigure | LeftOut]:
-    """Save one of `count` shares of the figures, one at a time; what all shares save or leave out."""
-    folder, options = run.path / FOLDER, run.options.figures
+    """Save one of `count` shares of the figures, one at a time: the first has all that aren't shared, and hands back
+    what all shares save or leave out."""
     figures: list[SavedFigure | LeftOut] = []
-    for place, figure in enumerate(all_figures(run)):
-        if isinstance(figure, LeftOut):
-            figures.append(figure)
-            continue
-        if _share(place, count) == index:
-            tell(f"figure {figure.file_name}")
-            figure.save(folder, options.formats, options.columns)
-        saved = SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number)
-        figures.append(saved)
+    for figure in own_figures(run) if index == 0 else ():
+        figures.append(_handled(run, figure, True, tell))
+    for place, figure in enumerate(shared_figures(run)):
+        is_own = _share(place, count) == index
+        if is_own or index == 0:
+            figures.append(_handled(run, figure, is_own, tell))
     return figures
 
 
+def _handled(
+    run: RunFolder, figure: Drawing | LeftOut, is_own: bool, tell: Callable[[str], None]
+) -> SavedFigure | LeftOut:
+    if isinstance(figure, LeftOut):
+        return figure
+    folder, options = run.path / FOLDER, run.options.figures
+    if is_own:
+        tell(f"figure {figure.file_name}")
+        figure.save(folder, options.formats, options.columns)
+    return SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number)
+
+
 def _share(place: int, count: int) -> int:
-    """The share of a figure: the first, of the process that writes tables and page as well, is half of each other."""
-    return (place % (2 * count - 1) + 1) // 2
+    """The share of a figure: the first, of the process that writes tables and page as well, is a third of each
+    other."""
+    return (place % (3 * count - 2) + 2) // 3

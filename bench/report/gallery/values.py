@@ -8,9 +8,9 @@ from typing import NamedTuple, cast
 
 import pandas as pd
 
-from axiom_bench.columns import OK, WHOLE_SET
+from axiom_bench.columns import OK
 from axiom_bench.report.numbers import number
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
 from axiom_bench.report.tables.text import CONSTRUCTED
 
 
@@ -28,8 +28,7 @@ Image = tuple[str, int]  # image id and explained class
 
 def shown_metrics(run: RunFolder) -> tuple[Value, ...]:
     """The metrics of the headline and of the overview table that say which map is better, for single images."""
-    single = run.records[(run.records["image_id"] != WHOLE_SET) & (run.records["method"] != METHOD_FREE)]
-    present = set(single["metric"].unique())
+    present = run.records.measured(METHOD_FREE)
     names = dict.fromkeys((*run.options.headline, *run.options.columns))
     values = (run.value(name) for name in names if name in present)
     return tuple(value for value in values if value.has_direction)
@@ -39,8 +38,8 @@ def measured(
     run: RunFolder, setting: Setting, metrics: Collection[Value], image_ids: Collection[str]
 ) -> dict[Image, dict[str, dict[str, Measured]]]:
     """{image: {metric: {method: Measured}}} of some images of one setting."""
-    rows = run.at(setting)
-    rows = rows[rows["image_id"].isin(list(image_ids)) & rows["metric"].isin([value.name for value in metrics])]
+    shown = run.records.where(run.records.keys["image_id"].isin(list(image_ids)).to_numpy())
+    rows = rows_at(shown.frame(value.name for value in metrics), setting)
     rows = rows[rows["method"] != METHOD_FREE]
     directions = {value.name: value.better for value in metrics}
     result: dict[Image, dict[str, dict[str, Measured]]] = {}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.report.game.accuracy import degrees_of_freedom, joined, reach
-from axiom_bench.report.run_folder import RunFolder, Setting, Value
+from axiom_bench.report.run_folder import RunFolder, Setting, Value, rows_at
 
 COLUMNS = ("metric", "better", "methods", "rank_correlation", "p", "answers", "auc", "low", "high")
 RESAMPLES = 1000
@@ -29,14 +29,14 @@ def predictions(run: RunFolder, answers: pd.DataFrame, seed: int = 0) -> pd.Data
     Raises BenchError where the answers aren't of this run.
     """
     setting = _setting(run, answers)
-    records = run.at(setting)
-    records = records[(records["status"] == OK) & (records["image_id"] != WHOLE_SET)]
     keys = answers.rename(columns={"image": "image_id", "class_index": "target_class"})
     keys = keys[["player", *ROW, "correct"]]
     rows = []
     for name in run.metrics:
         value = run.value(name)
-        of_metric = records[records["metric"] == name].astype({"method": object})[[*ROW, "value"]]
+        records = rows_at(run.records.frame([name]), setting)
+        records = records[(records["status"] == OK) & (records["image_id"] != WHOLE_SET)]
+        of_metric = records.astype({"method": object, "image_id": object})[[*ROW, "value"]]
         joined_rows = keys.merge(of_metric, on=ROW)
         if value.has_direction and len(joined_rows) and joined_rows["correct"].nunique() == 2:
             rows.append((name, value.better, *_row(value, joined_rows, seed)))

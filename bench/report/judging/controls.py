@@ -41,15 +41,14 @@ def comparison_without(run: RunFolder, setting: Setting, metric: str, without: C
         stored = rows_at(run.whole_set, setting)
         stored = stored[(stored["metric"] == metric) & ~stored["method"].isin(without)]
         return compare_whole_sets(stored, value.better, constructed) if len(stored) else None
-    matrix = run.values.get(setting)
+    matrix = run.matrix(setting, metric)
     if matrix is None:
         return None
-    methods, values = matrix.of(metric)
-    kept = [place for place, name in enumerate(methods) if name not in without]
-    names = [methods[place] for place in kept]
+    kept = [place for place, name in enumerate(matrix.methods) if name not in without]
+    names = [matrix.methods[place] for place in kept]
     if not names or METHOD_FREE in names:
         return None
-    own = values[:, kept]
+    own = matrix.values[:, kept]
     return compare_methods(own, matrix.images, names, value.better, value.lead, constructed, intervals=False)
 
 

@@ -121,8 +121,7 @@ def chosen_metrics(run: RunFolder, names: Collection[str] | None) -> list[str]:
 
     Raises BenchError, with the nearest names, for a metric that the run doesn't have.
     """
-    free = set(run.records.loc[run.records["method"] == METHOD_FREE, "metric"].unique())
-    own = [name for name in run.metrics if name not in free]
+    own = [name for name in run.metrics if METHOD_FREE not in run.records.methods_of(name)]
     for name in names or ():
         if name not in own:
             raise unknown("metric in this run", name, own)
@@ -134,8 +133,8 @@ def check(run: RunFolder, spoiled_count: int) -> None:
     if run.records.empty:
         raise BenchError(f"{run.path} has no records to judge; run its command again.")
     spoiled = spoiled_methods(run)
-    methods = [name for name in run.records["method"].unique() if name != METHOD_FREE and name not in spoiled]
-    images = run.records["image_id"].nunique()
+    methods = [name for name in run.methods if name not in spoiled]
+    images = run.records.keys["image_id"].nunique()
     if images < 2:
         raise BenchError("The run has 1 image: metrics are judged by whether images agree, so run it on more of them.")
     if len(methods) < MIN_METHODS and not spoiled_count:

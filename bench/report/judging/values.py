@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from axiom_bench.records.common import compared
+from axiom_bench.records.common import compared_columns
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
 from axiom_bench.report.statistics.bootstrap import MOST_UNITS, SEED, Floats, resamples
 from axiom_bench.report.statistics.coinciding import coinciding
@@ -46,8 +46,7 @@ class ImageValues:
 
     def compared(self) -> ImageValues:
         """Without methods that lack more than a tenth of the images that any has, as `records.common.compared`."""
-        has = {name: frozenset(np.flatnonzero(np.isfinite(self.values[:, i]))) for i, name in enumerate(self.methods)}
-        return self.of(compared(has)[0])
+        return self.of([self.methods[place] for place in compared_columns(np.isfinite(self.values))[0]])
 
     def distinct(self) -> ImageValues:
         """Of methods that coincide the first alone, see `statistics.coinciding`."""
@@ -66,12 +65,11 @@ class ImageValues:
 
 def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues | None:
     """All methods that have values of images in this metric; None where there are none, or the layer alone has."""
-    matrix = run.values.get(setting)
-    methods, values = matrix.of(metric) if matrix is not None else ((), np.empty((0, 0)))
-    if matrix is None or not methods or METHOD_FREE in methods:
+    matrix = run.matrix(setting, metric)
+    if matrix is None or METHOD_FREE in matrix.methods:
         return None
     value = run.value(metric)
-    return ImageValues(metric, methods, means_by_image(values, matrix.images), value.lead, value.better)
+    return ImageValues(metric, matrix.methods, means_by_image(matrix.values, matrix.images), value.lead, value.better)
 
 
 @lru_cache(maxsize=4)

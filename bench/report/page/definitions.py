@@ -9,7 +9,7 @@ from typing import Any
 
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.report.run_folder import RunFolder
 
 STYLES, SCRIPTS = ("definitions.css",), ("definitions.js",)
 RESULT = re.compile(r" -> (?:\([^)]*\)(?: each)?|two values \([^)]*\))")  # the shape at the end of a docstring's line
@@ -41,7 +41,7 @@ class Terms:
 
 def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
     """Those of the methods and of the metrics with records, in the manifest's order."""
-    methods = [str(name) for name in run.records["method"].cat.categories if name != METHOD_FREE]
+    methods = run.methods
     metrics = run.manifest.get("metrics") or {}
     params = {
         name: (entry or {}).get("params") or {} for name, entry in (run.config.get("metric") or {}).items()

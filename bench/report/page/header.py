@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from axiom_bench.columns import WHOLE_SET
 from axiom_bench.records import running
 from axiom_bench.report.page.this_run import precision
 from axiom_bench.report.run_folder import RunFolder
@@ -30,7 +29,7 @@ def header(run: RunFolder) -> Header:
     """Networks, images, methods and machine of the run."""
     methods = [run.method_title(name) for name in run.manifest.get("methods") or ()]
     models = list(run.manifest.get("models") or ())
-    rows = run.records.loc[run.records["image_id"] != WHOLE_SET, ["data", "image_id", "target_class"]].drop_duplicates()
+    rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
     images = len(rows[["data", "image_id"]].drop_duplicates())
     data = " and ".join(run.manifest.get("data") or ())
     versions = run.manifest.get("versions") or {}

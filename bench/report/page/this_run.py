@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from axiom_bench.columns import UNKNOWN_CLASS, WHOLE_SET
+from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.report.numbers import NOTHING, share
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
@@ -69,7 +69,7 @@ def _correct(run: RunFolder, model: str) -> str:
 
     Images that the model left out since it names them wrongly count as well.
     """
-    rows = run.records[(run.records["model"] == model) & (run.records["image_id"] != WHOLE_SET)]
+    rows = run.records.of_images[run.records.of_images["model"] == model]
     if run.config.get("target") == "predicted" or rows.empty:
         return ""
     rows = rows.drop_duplicates(["data", "image_id", "target_class"])
@@ -85,7 +85,7 @@ def _data(run: RunFolder) -> list[dict[str, str]]:
     """Each data set's images, and how many of them have records that aren't of a bad image."""
     rows = []
     for name, data in (run.manifest.get("data") or {}).items():
-        records = run.records[(run.records["data"] == name) & (run.records["image_id"] != WHOLE_SET)]
+        records = run.records.of_images[run.records.of_images["data"] == name]
         bad = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"].nunique()
         counts = {
             "ids": f"{len(data.get('ids') or []):,}",

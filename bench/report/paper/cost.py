@@ -16,9 +16,7 @@ def cost_table(run: RunFolder, against: str) -> Table | None:
     if run.runtime.empty:
         return None
     columns = {run.label(setting): _column(run, setting, against) for setting in run.settings}
-    methods = [
-        name for name in map(str, run.records["method"].cat.categories) if any(name in c for c in columns.values())
-    ]
+    methods = [name for name in run.methods if any(name in c for c in columns.values())]
     rows = tuple(
         (Cell(run.method_title(method)), *(Cell(column.get(method, NOTHING)) for column in columns.values()))
         for method in methods

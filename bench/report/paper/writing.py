@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from axiom_bench.columns import WHOLE_SET
 from axiom_bench.records import files
+from axiom_bench.records.by_metric import Records
 from axiom_bench.report.figures import all_figures
 from axiom_bench.report.figures.captions import not_measured
 from axiom_bench.report.figures.drawing import COLUMN_ENDING, Drawing, LeftOut
@@ -59,7 +60,7 @@ def write_paper(
         path.unlink()
     of_two = two_classes or main
     runs = {False: main.run, True: on_two_classes(of_two.run)}
-    drawings = {is_two: list(all_figures(run)) for is_two, run in runs.items() if len(run.records)}
+    drawings = {is_two: list(all_figures(run)) for is_two, run in runs.items() if not run.records.empty}
     entries = []
     for exhibit in paper().exhibits:
         say(f"{exhibit.number}: {exhibit.title}")
@@ -88,18 +89,19 @@ def _entry(exhibit: Exhibit, source: Source, parts: Sequence[Made | LeftOut], pr
 
 def on_two_classes(run: RunFolder) -> RunFolder:
     """The run, of the images alone of which exactly two classes are explained."""
+    parts = (run.records, run.class_records)
     rows = pd.concat(
-        [part[["data", "image_id", "target_class"]].astype({"data": str}) for part in (run.records, run.class_records)]
+        [part.of_images[["data", "image_id", "target_class"]].astype({"data": str, "image_id": str}) for part in parts]
     )
-    counts = rows[rows["image_id"] != WHOLE_SET].groupby(["data", "image_id"])["target_class"].nunique()
+    counts = rows.groupby(["data", "image_id"])["target_class"].nunique()
     pairs = set(counts[counts == 2].index)
-    records, class_records = (_only(part, pairs) for part in (run.records, run.class_records))
+    records, class_records = (_only(part, pairs) for part in parts)
     return replace(run, records=records, class_records=class_records)
 
 
-def _only(rows: pd.DataFrame, pairs: set[tuple[str, str]]) -> pd.DataFrame:
-    places = zip(rows["data"].astype(str), rows["image_id"], strict=True)
-    return rows[[place in pairs for place in places]]
+def _only(records: Records, pairs: set[tuple[str, str]]) -> Records:
+    places = zip(records.keys["data"].astype(str), records.keys["image_id"], strict=True)
+    return records.where(np.array([place in pairs for place in places], dtype=bool))
 
 
 def _figures(exhibit: Exhibit, figures: Sequence[Drawing | LeftOut], folder: Path) -> Iterator[Made | LeftOut]:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from axiom_bench.columns import OK, WHOLE_SET
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
+from axiom_bench.columns import OK
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, rows_at
 from axiom_bench.report.statistics.floor import Floats, floor_of_means
 
 ROW = ["image_id", "target_class"]
@@ -30,8 +30,8 @@ def axiom_plane(run: RunFolder, setting: Setting) -> Plane | None:
     if not run.options.figures.plane:
         return None
     x, y = run.options.figures.plane
-    rows = run.at(setting)
-    rows = rows[(rows["image_id"] != WHOLE_SET) & (rows["status"] == OK)]
+    rows = rows_at(run.records.rows([x, y, *run.options.figures.floor]), setting)
+    rows = rows[rows["status"] == OK].astype({"image_id": str})  # pandas can't look up categories in a pair of columns
     on_scale = [name for name in rows["method"].cat.categories if run.method(name).get("on_score_scale")]
     errors = rows[rows["metric"].isin([x, y]) & rows["method"].isin(on_scale)]
     table = errors.pivot_table(index=ROW, columns=["method", "metric"], values="value", observed=True)
@@ -46,4 +46,5 @@ def axiom_plane(run: RunFolder, setting: Setting) -> Plane | None:
         floor = floor_of_means(*(gaps[name].to_numpy(float) for name in run.options.figures.floor))
     means = table.mean().unstack().loc[both, [x, y]]
     images = table.index.get_level_values("image_id").nunique()
-    return Plane(means, floor, images, len(table), rows.groupby(ROW, observed=True).ngroups)
+    all_rows = run.layouts[setting].images
+    return Plane(means, floor, images, len(table), len(all_rows))

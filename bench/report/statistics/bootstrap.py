@@ -6,8 +6,9 @@ holds the truth at which number of images, is in docs/statistics.md, written by 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ MOST_UNITS = 1000  # of more images several are drawn together, so that the cost
 FEWEST_IMAGES = 10  # of fewer an interval would hold the truth too seldom: docs/statistics.md
 TAIL = 0.025
 FURTHEST = 2  # times Student's reach: where one image decides a mean, resamples without it would reach anywhere
+REACH = 4  # square roots of the number of rows from the middle: where the ends of a median's interval are looked for
+EXACT = 2**21  # rows whose sums over a resample are exact in float32
 SEED = 0
 
 
@@ -32,6 +35,12 @@ class Units(NamedTuple):
     def sums(self, rows: NDArray[np.generic]) -> Floats:
         """(rows, columns) -> (units, columns): the sum over each unit's rows."""
         return np.add.reduceat(rows[self.order], self.starts, axis=0, dtype=np.float64)
+
+    def of_rows(self) -> Integers:
+        """(rows,) the number of each row's unit."""
+        number = np.empty(len(self.order), dtype=np.int64)
+        number[self.order] = np.repeat(np.arange(len(self.starts)), np.diff(self.starts, append=len(self.order)))
+        return number
 
 
 def units(images: Integers) -> Units:
@@ -61,9 +70,37 @@ def mean_intervals(values: Floats, images: Integers) -> Floats:
     within the smallest and largest value. Where all of a column's values are 0 or 1, Wilson's interval with the number
     of independent images that has this standard error. NaN for fewer than FEWEST_IMAGES images.
     """
-    drawn = units(images)
-    has = np.isfinite(values)
+    return ends_of_means([summed(values, images)])
+
+
+class Sums(NamedTuple):
+    """What the intervals of means need of values: total, rows: (units, columns), of each unit's rows that aren't NaN;
+    least, greatest, is_binary (all are 0 or 1), num_images: (columns,)."""
+
+    total: Floats
+    rows: Floats
+    least: Floats
+    greatest: Floats
+    is_binary: NDArray[np.bool_]
+    num_images: Integers
+
+
+def summed(values: Floats, images: Integers) -> Sums:
+    """Of (rows, columns)."""
+    drawn, has = units(images), np.isfinite(values)
     total, count = drawn.sums(np.where(has, values, 0.0)), drawn.sums(has)
+    is_binary = ((values == 0) | (values == 1) | ~has).all(axis=0)
+    with np.errstate(invalid="ignore"):
+        least, greatest = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+    return Sums(total, count, least, greatest, is_binary, _num_images(has, images))
+
+
+def ends_of_means(parts: Sequence[Sums]) -> Floats:
+    """As `mean_intervals`, of the columns of several parts with the same rows, one after the other: one product of
+    matrices, since its last bit depends on how many columns it has."""
+    total, count, least, greatest, is_binary, num_images = (
+        np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)
+    )
     num_units = (count > 0).sum(axis=0)
     mean, error = _means_and_errors(np.ones((1, len(total))), total, count, num_units)
     student = _student(num_units)
@@ -74,10 +111,9 @@ def mean_intervals(values: Floats, images: Integers) -> Floats:
     reach = np.concatenate([above, -below]).clip(student, FURTHEST * student)
     ends = mean + np.array([[-1], [1]]) * np.where(np.isnan(reach), student, reach) * error
     with np.errstate(invalid="ignore"):
-        ends = np.clip(ends, np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0))
-        is_binary = ((values == 0) | (values == 1) | ~has).all(axis=0)
+        ends = np.clip(ends, least, greatest)
     ends = np.where(is_binary, _wilson(mean[0], error[0], num_units, student), ends)
-    return np.where(_num_images(has, images) >= FEWEST_IMAGES, ends, np.nan)
+    return np.where(num_images >= FEWEST_IMAGES, ends, np.nan)
 
 
 def median_intervals(values: Floats, images: Integers) -> Floats:
@@ -89,20 +125,52 @@ def median_intervals(values: Floats, images: Integers) -> Floats:
     """
     drawn = units(images)
     has = np.isfinite(values)
-    in_order = np.sort(values, axis=0)  # NaN last
-    rank = np.empty(values.shape, dtype=np.int64)
-    np.put_along_axis(rank, np.argsort(values, axis=0, kind="stable"), np.arange(len(values))[:, None], axis=0)
-    count, last, weights = drawn.sums(has), has.sum(axis=0) - 1, resamples(len(drawn.starts))
+    columns = np.ascontiguousarray(np.where(has, values, np.nan).T)
+    order = np.argsort(columns, axis=1)  # NaN last
+    count = has.sum(axis=0)
+    places = _places_of_ends(drawn.of_rows()[order], count, drawn.sums(has), REACH * int(count.max(initial=0) ** 0.5))
+    ends = np.take_along_axis(np.take_along_axis(columns, order, axis=1).T, places, axis=0)
+    return np.where(_num_images(has, images) >= FEWEST_IMAGES, ends, np.nan)
+
+
+def _places_of_ends(unit: Integers, count: Integers, rows: Floats, reach: int) -> Integers:
+    """Where the intervals' ends stand in the sorted rows, (2, columns), looked for within `reach` places of the middle,
+    and of twice as many where one isn't there.
+
+    unit: (columns, rows) of each row, sorted. count: (columns,) how many rows have a value. rows: (units, columns).
+    """
+    low, high = np.maximum(count // 2 - reach, 0), np.clip(count // 2 + reach, 0, np.maximum(count - 1, 0))
+    number = np.arange(len(count))[:, None] * len(rows)
+    near = low[:, None] + np.arange((high - low).max(initial=0) + 1)
+    near_unit = np.take_along_axis(unit, np.minimum(near, unit.shape[1] - 1), axis=1) + number
+    near = np.where(near <= high[:, None], near, unit.shape[1])
+    below = _counted((unit + number)[np.arange(unit.shape[1]) < low[:, None]], rows)
+    kind: Any = np.float32 if count.max(initial=0) < EXACT else np.float64
+    weights, total = resamples(len(rows)).astype(kind), rows.astype(kind)
+
+    def has_enough(middle: Integers, share: float, is_at_most: Any) -> NDArray[np.bool_]:
+        """Whether in this share of the resamples half of the rows drawn stand up to `middle`."""
+        up_to = (below + _counted(near_unit[near <= middle[:, None]], rows)).astype(kind)
+        return np.asarray(is_at_most(weights @ (2 * up_to - total), 0).mean(axis=0) >= share)
+
     ends = []
     for share, is_at_most in ((TAIL, np.greater_equal), (1 - TAIL, np.greater)):
-        low, high = np.zeros_like(last), np.maximum(last, 0)
-        while (low < high).any():
-            middle = (low + high) // 2
-            majority = weights @ (2 * drawn.sums((rank <= middle) & has) - count)
-            enough = is_at_most(majority, 0).mean(axis=0) >= share
-            low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
-        ends.append(np.take_along_axis(in_order, low[None], axis=0)[0])
-    return np.where(_num_images(has, images) >= FEWEST_IMAGES, np.array(ends), np.nan)
+        is_outside = (low > 0) & has_enough(low - 1, share, is_at_most)
+        is_outside |= (high < count - 1) & ~has_enough(high, share, is_at_most)
+        if is_outside.any():
+            return _places_of_ends(unit, count, rows, 2 * reach)
+        first, last = low, high
+        while (first < last).any():
+            middle = (first + last) // 2
+            enough = has_enough(middle, share, is_at_most)
+            first, last = np.where(enough, first, middle + 1), np.where(enough, middle, last)
+        ends.append(first)
+    return np.array(ends)
+
+
+def _counted(units_of_columns: Integers, rows: Floats) -> Floats:
+    """How many rows of each unit there are, in the shape of rows, (units, columns)."""
+    return np.bincount(units_of_columns, minlength=rows.size).reshape(rows.T.shape).T.astype(rows.dtype)
 
 
 def _means_and_errors(weights: Floats, total: Floats, count: Floats, num_units: Integers) -> tuple[Floats, Floats]:

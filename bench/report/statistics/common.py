@@ -6,19 +6,23 @@ be missing. Statistics over different images rank no method.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-from axiom_bench.columns import LAYER, OK, WHOLE_SET
-from axiom_bench.records.common import compared
-from axiom_bench.report.statistics.summary import KEYS
+from axiom_bench.columns import LAYER
+from axiom_bench.records.by_metric import Records
+from axiom_bench.records.common import compared_columns
+from axiom_bench.report.statistics.matrix import Layout, matrix
+from axiom_bench.report.statistics.summary import KEYS, aggregated
 
 COLUMNS = ("compared", "partial", "common_images", "common_n", "common_mean", "common_median")
-ROW = ["image_id", "target_class"]
 
 
-def with_common_values(summary: pd.DataFrame, records: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
+def with_common_values(
+    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], Layout], by: Sequence[str] = KEYS
+) -> pd.DataFrame:
     """The summary of these records by `by`, with COLUMNS for values of images; a whole data set's value keeps its own.
 
     compared: whether the method is compared with the others, see `records.common.compared`. partial: whether it lacks
@@ -34,13 +38,11 @@ def with_common_values(summary: pd.DataFrame, records: pd.DataFrame, by: Sequenc
         for place, rows in of_images.groupby(places)
         if rows["n"].nunique() > 1 or (rows["n"] < rows["rows"]).any()
     }
-    metrics = {place[places.index("metric")] for place in differing}
-    values = records[records["metric"].isin(metrics) & (records["status"] == OK)]
-    values = values[(values["image_id"] != WHOLE_SET) & (values["method"] != LAYER)]
-    for place, rows in values.groupby(places, observed=True):
-        if place in differing:
-            common = _common(rows)
-            table.loc[differing[place].reindex(common.index), list(COLUMNS)] = common[list(COLUMNS)].to_numpy(object)
+    for place, of_method in differing.items():
+        named = dict(zip(places, place, strict=True))
+        metric = str(named.pop("metric"))
+        common = _common(records, layouts[tuple(map(str, named.values()))], metric)
+        table.loc[of_method.reindex(common.index), list(COLUMNS)] = common[list(COLUMNS)].to_numpy(object)
     return table.astype({"compared": bool, "partial": bool, "common_images": int, "common_n": int, "common_mean": float,
                          "common_median": float})  # fmt: skip
 
@@ -74,19 +76,24 @@ def with_stored_common_values(summary: pd.DataFrame, whole_set: pd.DataFrame) ->
     )
 
 
-def _common(rows: pd.DataFrame) -> pd.DataFrame:
-    """COLUMNS by method, of one metric's rows with status ok in one setting."""
-    keys = pd.Series(list(zip(*(rows[name] for name in ROW), strict=True)), index=rows.index)
-    rows_of = {str(method): frozenset(own) for method, own in keys.groupby(rows["method"], observed=True)}
-    methods, common = compared(rows_of)
-    chosen = rows[keys.isin(common) & rows["method"].isin(methods)]
-    table = chosen.astype({"method": object}).groupby("method")["value"].agg(common_mean="mean", common_median="median")
-    table = table.reindex(list(rows_of))
-    union = len(frozenset[tuple[str, int]]().union(*rows_of.values()))
-    is_compared = table.index.isin(methods)
+def _common(records: Records, layout: Layout, metric: str) -> pd.DataFrame:
+    """COLUMNS by method, of one metric in one setting."""
+    values = matrix(records, layout, metric)
+    assert values is not None  # it has a value in the summary
+    of_methods = [place for place, name in enumerate(values.methods) if name != LAYER]
+    has, methods = np.isfinite(values.values[:, of_methods]), [values.methods[place] for place in of_methods]
+    columns, common = compared_columns(has)
+    block = records.blocks[metric]
+    row = layout.row_of_key[block.keys]
+    is_compared = np.isin(np.arange(len(methods)), columns)
+    names = [methods[place] for place in columns]
+    chosen = (block.statuses == records.ok) & (row >= 0) & common[row] & np.isin(records.methods, names)[block.methods]
+    values, codes = block.values[chosen], block.methods[chosen].astype(np.int64)
+    table = aggregated(values, codes, common_mean="mean", common_median="median")
+    table = table.set_axis([records.methods[code] for code in table.index]).reindex(methods)
     return table.assign(
         compared=is_compared,
-        partial=[len(own) < union for own in rows_of.values()],
-        common_images=is_compared * len({image for image, _ in common}),
-        common_n=is_compared * len(common),
+        partial=has.sum(axis=0) < has.any(axis=1).sum(),
+        common_images=is_compared * len(np.unique(layout.images[common])),
+        common_n=is_compared * common.sum(),
     )

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from axiom_bench.records.common import compared
+from axiom_bench.records.common import compared_columns
 from axiom_bench.report.statistics import differences as paired
 from axiom_bench.report.statistics.bootstrap import Floats, Integers, mean_intervals, median_intervals
 from axiom_bench.report.statistics.coinciding import coinciding
 from axiom_bench.report.statistics.differences import LEVEL
 from axiom_bench.report.statistics.holm import holm
 
+AT_ONCE = 2**22  # differences of pairs in memory
 PAIR_COLUMNS = ("first", "second", *paired.COLUMNS, "adjusted", "detectable")
 Groups = tuple[tuple[str, ...], ...]
 
@@ -121,13 +122,13 @@ def compare_methods(
 
     None where no other method has a value.
     """
-    own = [place for place, name in enumerate(methods) if name not in constructed]
-    has = {methods[place]: frozenset(np.flatnonzero(np.isfinite(values[:, place])).tolist()) for place in own}
-    chosen, common = compared(has)
-    if not common:
+    own = np.array([place for place, name in enumerate(methods) if name not in constructed], dtype=int)
+    has = np.isfinite(values[:, own])
+    columns, common = compared_columns(has)
+    if not common.any():
         return None
-    rows = sorted(common)
-    values, images = values[rows][:, [list(methods).index(name) for name in chosen]], images[rows]
+    chosen = tuple(methods[place] for place in own[columns])
+    values, images = values[common][:, own[columns]], images[common]
     groups, are_binary = coinciding(values, chosen), bool(np.isin(values, (0, 1)).all())
     firsts = [chosen.index(group[0]) for group in groups]
     pairs = _pairs(values[:, firsts], images, [chosen[place] for place in firsts], better, lead, are_binary, intervals)
@@ -136,8 +137,8 @@ def compare_methods(
     ends = interval(values, images) if intervals else np.full((2, len(chosen)), np.nan)
     statistics = dict(zip(chosen, zip(centres.tolist(), *ends.tolist(), strict=True), strict=True))
     return Comparison(
-        better, groups, pairs, _places(groups, statistics, pairs, better), len(np.unique(images)), len(rows),
-        tuple(name for name in has if has[name] and name not in chosen),
+        better, groups, pairs, _places(groups, statistics, pairs, better), len(np.unique(images)), len(values),
+        tuple(methods[place] for place in own[has.any(axis=0)] if methods[place] not in chosen),
         tuple(name for name in methods if name in constructed), are_binary,
     )  # fmt: skip
 
@@ -179,11 +180,15 @@ def _pairs(
     if better == "none" or len(methods) < 2:
         return pd.DataFrame(columns=list(PAIR_COLUMNS))
     left, right = (list(side) for side in zip(*combinations(range(len(methods)), 2), strict=True))
-    differences = paired.by_image(values[:, left], values[:, right], images)
-    table = paired.statistics(differences, better, lead, are_binary, intervals)
-    shown = paired.detectable(differences, are_binary, len(table)) if intervals else np.nan
+    parts, step = [], max(1, AT_ONCE // len(values))
+    for some in (slice(start, start + step) for start in range(0, len(left), step)):
+        differences = paired.by_image_of_pairs(values, np.array(left[some]), np.array(right[some]), images)
+        own = paired.statistics(differences, better, lead, are_binary, intervals)
+        shown = paired.detectable(differences, are_binary, len(left)) if intervals else np.nan
+        parts.append(own.assign(detectable=shown))
+    table = pd.concat(parts, ignore_index=True)
     names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
-    return table.assign(**names, adjusted=holm(table["p"]), detectable=shown)[list(PAIR_COLUMNS)]
+    return table.assign(**names, adjusted=holm(table["p"]))[list(PAIR_COLUMNS)]
 
 
 def _whole_set_pairs(

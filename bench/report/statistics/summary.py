@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from axiom_bench.columns import OK, WHOLE_SET
+from axiom_bench.records.by_metric import Records
+from axiom_bench.report.statistics.bootstrap import Floats, Integers
 
 KEYS = ("model", "layer", "data", "method", "metric", "whole_set")
 SPLIT_KEYS = (*KEYS, "split")
@@ -17,9 +20,10 @@ SPLITS = ("correct", "wrong", "unknown")
 
 
 def summarise(
-    records: pd.DataFrame, by: Sequence[str] = KEYS, image_value_of: Mapping[str, str] | None = None
+    records: Records | pd.DataFrame, by: Sequence[str] = KEYS, image_value_of: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """One row for each group of `by`, sorted, with the columns STATISTICS.
+    """One row for each group of `by`, KEYS or SPLIT_KEYS, sorted, with the columns STATISTICS. With SPLIT_KEYS of
+    single images alone, `split` as `classified` tells: values of a whole data set have none.
 
     n: rows with status "ok", which the statistics are over; images: how many images these are of; rows: all rows.
     statuses reads "ok:120 zero_map:3". whole_set tells values of the whole data set (image_id "*") from values of
@@ -36,17 +40,15 @@ def summarise(
     row an image it is the sample standard deviation over sqrt(n). NaN for m < 2 and for values of the whole data set,
     whose errors the run's bootstrap gives: see `with_bootstrap_errors`.
     """
-    by = list(by)
-    rows = records.assign(whole_set=records["image_id"] == WHOLE_SET)
-    if rows.empty:
+    records, by = records if isinstance(records, Records) else Records.of(records), list(by)
+    groups = _groups(records, by)
+    parts = [part for metric in records.metrics if len(part := _of_metric(records, metric, groups))]
+    if not parts:
         return pd.DataFrame(columns=[*by, *STATISTICS])
-    rows["value"] = rows["value"].where(rows["status"] == OK)
-    values = rows.groupby(by, observed=True)["value"]
-    table = values.agg(n="count", rows="size", mean="mean", median="median").reset_index()
-    table = table.merge(_errors_by_image(rows, by), on=by, how="left", validate="one_to_one")
-    table["images"] = table["images"].fillna(0).astype(int)
-    table = table.merge(_statuses(rows, by), on=by, how="left", validate="one_to_one")
-    table = _with_counts_of_images(table, by, image_value_of or {})
+    table = pd.concat(parts, ignore_index=True)
+    table["method"] = pd.Categorical(table["method"], records.methods, ordered=True)
+    table["metric"] = pd.Categorical(table["metric"], records.metrics, ordered=True)
+    table = _with_counts_of_images(table.sort_values(by, ignore_index=True), by, image_value_of or {})
     names = [name for name in by if name != "whole_set"]
     return table.astype(dict.fromkeys(names, object))[[*by, *STATISTICS]]
 
@@ -95,25 +97,79 @@ def classified(records: pd.DataFrame) -> pd.Series:
     return pd.Series(pd.Categorical(names, SPLITS, ordered=True), index=records.index)
 
 
-def with_split(records: pd.DataFrame) -> pd.DataFrame:
-    """The rows of single images with the column `split`, see `classified`: values of a whole data set have no split."""
-    images = records[records["image_id"] != WHOLE_SET]
-    return images.assign(split=classified(images))
+@dataclass(frozen=True)
+class _Groups:
+    """The groups of keys (an image and its classes). of_key: (keys,) the number of each key's; -1 for none. table: what
+    each is of, without method and metric. image: (keys,) images in the order of their ids."""
+
+    of_key: Integers
+    table: pd.DataFrame
+    image: Integers
 
 
-def _errors_by_image(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Columns `by`, images (m) and standard_error of each group of single images' values; see `summarise`."""
-    single = rows[(rows["status"] == OK) & ~rows["whole_set"]]
-    images = single.groupby([*by, "image_id"], observed=True)["value"].agg(total="sum", count="count").reset_index()
-    groups = images.groupby(by, observed=True)
-    mean = groups["total"].transform("sum") / groups["count"].transform("sum")
-    images["squared"] = (images["total"] - mean * images["count"]) ** 2
-    table = images.groupby(by, observed=True).agg(
-        images=("total", "size"), n=("count", "sum"), squared=("squared", "sum")
+def _groups(records: Records, by: Sequence[str]) -> _Groups:
+    keys = records.keys.assign(whole_set=records.of_whole_set)
+    if "split" in by:
+        keys = keys.assign(split=classified(keys))[~records.of_whole_set]
+    names = [name for name in by if name not in ("method", "metric")]
+    grouped = keys.groupby(names, observed=True)
+    of_key = np.full(len(records.keys), -1, dtype=np.int64)
+    of_key[keys.index] = grouped.ngroup()
+    image = np.asarray(records.keys["image_id"].cat.codes, dtype=np.int64)
+    return _Groups(of_key, grouped.size().index.to_frame(index=False), image)
+
+
+def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
+    """STATISTICS of one metric, a row for each group and method."""
+    block, count = records.blocks[metric], len(records.methods)
+    group, image = groups.of_key[block.keys], groups.image[block.keys]
+    code, is_ok = group * count + block.methods, block.statuses == records.ok
+    counts = np.bincount(
+        (code * len(records.statuses) + block.statuses)[group >= 0],
+        minlength=len(groups.table) * count * len(records.statuses),
+    ).reshape(-1, len(records.statuses))
+    codes = np.flatnonzero(counts.sum(axis=1))
+    values = np.where(is_ok, block.values, np.nan)[group >= 0]
+    table = aggregated(values, code[group >= 0], n="count", rows="size", mean="mean", median="median")
+    single = is_ok & (group >= 0) & ~records.of_whole_set[block.keys]
+    table = table.join(_errors_by_image(block.values[single], code[single], image[single]))
+    table["images"] = table["images"].fillna(0).astype(int)
+    table["statuses"] = [_statuses(records.statuses, own) for own in counts[codes].tolist()]
+    place = groups.table.iloc[codes // count].set_axis(table.index)
+    return pd.concat([place, table], axis=1).assign(
+        method=[records.methods[code] for code in codes % count], metric=metric
     )
-    m = table["images"].where(table["images"] > 1)
-    table["standard_error"] = np.sqrt(m / (m - 1) * table.pop("squared")) / table.pop("n")
-    return table.reset_index()
+
+
+def _errors_by_image(values: Floats, groups: Integers, images: Integers) -> pd.DataFrame:
+    """images (m) and standard_error of each group of single images' values; see `summarise`."""
+    num_images = int(images.max(initial=0)) + 1
+    key = groups * num_images + images
+    order = np.argsort(key, kind="stable")
+    if (np.diff(key[order]) > 0).all():  # a row an image, as nearly always: nothing to add up, and nothing to look up
+        table = pd.DataFrame({"total": values[order], "count": 1}, index=key[order])
+    else:
+        table = aggregated(values, key, total="sum", count="count")
+    group = table.index.to_numpy() // num_images
+    grouped = table.groupby(group)
+    mean = grouped["total"].transform("sum") / grouped["count"].transform("sum")
+    table["squared"] = (table["total"] - mean * table["count"]) ** 2
+    errors = table.groupby(group).agg(images=("total", "size"), n=("count", "sum"), squared=("squared", "sum"))
+    m = errors["images"].where(errors["images"] > 1)
+    return errors[["images"]].assign(standard_error=np.sqrt(m / (m - 1) * errors["squared"]) / errors["n"])
+
+
+def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame:
+    """pandas' aggregates of (n,) values by group, in order. Where groups come sorted, pandas adds them up by another
+    algorithm, of another last bit; a row of a group behind all others comes first so that it never does."""
+    last = int(groups.max(initial=0)) + 1
+    table = pd.Series(np.append(0.0, values)).groupby(np.append(last, groups)).agg(**columns)
+    return table[table.index < last]
+
+
+def _statuses(names: Sequence[str], counts: Sequence[int]) -> str:
+    """ "ok:120 zero_map:3" """
+    return " ".join(f"{name}:{count}" for name, count in zip(names, counts, strict=True) if count)
 
 
 def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: Mapping[str, str]) -> pd.DataFrame:
@@ -129,9 +185,3 @@ def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: M
     for name in COUNTS:
         table[name] = counts[name].where(has_images, table[name]).astype(table[name].dtype)
     return table
-
-
-def _statuses(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    counts = rows.groupby([*by, "status"], observed=True).size().reset_index(name="count")
-    counts["statuses"] = counts["status"].astype(str) + ":" + counts["count"].astype(str)
-    return counts.groupby(by, observed=True)["statuses"].agg(" ".join).reset_index()

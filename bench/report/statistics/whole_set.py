@@ -19,7 +19,7 @@ def problems(run: RunFolder) -> Iterator[str]:
     That is so where records of several runs were combined, of other images or other methods, and where a run is older
     than its bootstrap. The report computes none of them: the run does.
     """
-    in_records = run.records.loc[run.records["image_id"] == WHOLE_SET, KEYS].astype(str)
+    in_records = run.records.where(run.records.of_whole_set).frame()[KEYS].astype(str)
     for metric in dict.fromkeys(in_records["metric"]):
         title = run.value(metric).title
         stored = run.whole_set[run.whole_set["metric"] == metric]
@@ -40,9 +40,8 @@ def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:
     compared = stored[stored["common_images"] > 0]
     if (compared.groupby(KEYS[:3])["common_images"].nunique() > 1).any():
         return True
-    of_images = run.records["image_id"] != WHOLE_SET
-    single = run.records[(run.records["metric"] == run.image_value_of[metric]) & of_images]
-    single = single.assign(metric=metric)
+    single = run.records.frame([run.image_value_of[metric]])
+    single = single[single["image_id"] != WHOLE_SET].assign(metric=metric)
     images = single[single["status"] == OK].groupby(KEYS, observed=True)["image_id"].nunique()
     counted = pd.Series(stored["images"].to_numpy(), index=pd.MultiIndex.from_frame(stored[KEYS].astype(object)))
     expected = counted.reindex(images.index.map(lambda key: tuple(map(str, key))))

@@ -35,7 +35,7 @@ def headline_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
 def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     """rows: of the summary, of this metric alone. A method without any value is left out; a note says why."""
     measured = set(rows.loc[rows["n"] > 0, "method"])
-    methods = [method for method in map(str, run.records["method"].cat.categories) if method in measured]
+    methods = [method for method in run.methods if method in measured]
     settings = [setting for setting in run.settings if len(rows_at(rows, setting))]
     columns = [_column(run, setting, rows_at(rows, setting), value, methods) for setting in settings]
     lines = tuple((Cell(run.method_title(method)), *cells) for method, *cells in zip(methods, *columns, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from axiom_bench.report.charts import boxes, by_method
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.run_folder import RunFolder, rows_at
 
 
 def test_five_numbers() -> None:
@@ -35,7 +35,7 @@ def test_boxes_are_of_the_records(rich_run: RunFolder) -> None:
     assert chart is not None
     choice = next(choice for choice in chart.choices if choice.label == "Box IoU")
     table, values = choice.panels[0].tables["boxes"], choice.panels[0].tables["values"]
-    rows = rich_run.at(rich_run.settings[0])
+    rows = rows_at(rich_run.records.frame(), rich_run.settings[0])
     own = rows[(rows["metric"] == "box_iou") & (rows["method"] == "xgrad_cam") & (rows["status"] == "ok")]
     place = table["method"].index("xgrad_cam")
     assert table["n"][place] == len(own) > 0

@@ -58,7 +58,7 @@ def test_depth_follows_the_layers_order(rich_run: RunFolder) -> None:
     assert panel.params["layers"] == ["features.4", "features.9"]
     points = panel.tables["points"]
     assert points["layer"] == ["features.4", "features.9"]
-    rows = rich_run.records
+    rows = rich_run.records.frame()
     own = rows[(rows["metric"] == "zeta") & (rows["layer"] == "features.9")]["value"]
     assert [points[name][1] for name in ("q1", "median", "q3")] == pytest.approx(
         own.quantile([0.25, 0.5, 0.75]), rel=1e-4

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from axiom_bench.records.by_metric import Records
 from axiom_bench.report.figures import by_method, confusion
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
 from axiom_bench.report.run_folder import RunFolder
@@ -44,7 +45,7 @@ def drawn(run: RunFolder) -> Drawing:
 
 
 def test_rows_are_shares_of_the_explained_class(run: RunFolder) -> None:
-    known = run.class_records[(run.class_records["method"] == "grad_cam") & (run.class_records["status"] == "ok")]
+    known = run.class_records.frame().query("method == 'grad_cam' and status == 'ok'")
     found = confusion.confusion(known, [0, 1, 2])
     expected = np.array([[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [np.nan] * 3])  # 7 has no column, class 2 no map
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -54,7 +55,7 @@ def test_a_panel_for_each_method_with_the_classes_names(run: RunFolder) -> None:
     drawing = drawn(run)
     titles = [axes.get_title(loc="left") for axes in drawing.draw().axes if axes.get_title(loc="left")]
     assert titles[0] == "grad_cam: 60 %"
-    assert titles[1:] == [f"{method}: 100 %" for method in run.class_records["method"].cat.categories[1:]]
+    assert titles[1:] == [f"{method}: 100 %" for method in run.class_records.methods[1:]]
     assert [text.get_text() for text in drawing.draw().axes[0].get_yticklabels()] == CLASSES
     assert "n = 6 images, 6 rows" in drawing.caption
     assert drawing.name == "confusion_class_seen"
@@ -62,7 +63,7 @@ def test_a_panel_for_each_method_with_the_classes_names(run: RunFolder) -> None:
 
 def test_a_class_is_no_number_to_average(run: RunFolder, tmp_path: Path) -> None:
     assert "class_seen" not in run.metrics
-    assert "class_seen" not in set(run.records["metric"])
+    assert "class_seen" not in run.records.metrics
     assert not any("class_seen" in figure.name for figure in by_method.draw(run) if isinstance(figure, Drawing))
     drawing = drawn(run)
     drawing.save(tmp_path)
@@ -70,8 +71,9 @@ def test_a_class_is_no_number_to_average(run: RunFolder, tmp_path: Path) -> None
 
 
 def test_many_classes_are_cut_to_the_most_explained(run: RunFolder) -> None:
-    many = pd.concat([run.class_records.assign(target_class=label, value=float(label)) for label in (*range(30), 29)])
-    drawing = drawn(replace(run, class_records=many))
+    rows = run.class_records.frame()
+    many = pd.concat([rows.assign(target_class=label, value=float(label)) for label in (*range(30), 29)])
+    drawing = drawn(replace(run, class_records=Records.of(many)))
     labels = [text.get_text() for text in drawing.draw().axes[0].get_yticklabels()]
     assert len(labels) == confusion.MAX_CLASSES
     assert "29" in labels

@@ -29,9 +29,10 @@ from axiom_bench.report.figures import (
     perturbed,
 )
 from axiom_bench.report.figures.axis import fit
+from axiom_bench.report.figures.boxes import MOST_POINTS, boxes, fewer_points
 from axiom_bench.report.figures.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
 from axiom_bench.report.figures.pictures import load
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.run_folder import RunFolder, rows_at
 from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
 
 
@@ -50,7 +51,7 @@ def run(usual_run: Path) -> RunFolder:
 
 def test_the_mean_is_above_each_box(run: RunFolder) -> None:
     zeta, epsilon = drawn(over_models.draw, run)
-    rows = run.records[run.records["metric"] == "epsilon"]
+    rows = run.records.frame(["epsilon"])
     means = [rows.loc[rows["model"] == model, "value"].mean() for model in ("scenes_fc", "scenes_residual")]
     assert texts(epsilon) == [f"mean\n{mean:.2f}" for mean in means]
     assert (zeta.name, epsilon.name) == ("over_models_zeta", "over_models_epsilon")
@@ -73,14 +74,14 @@ def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: R
     axes = drawing.draw().axes[0]
     points = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() != "None"}
     assert list(points) == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
-    rows = run.at(run.settings[0])
+    rows = rows_at(run.records.frame(), run.settings[0])
     rows = rows[rows["method"] == "xgrad_cam"]
     expected = [
         rows.loc[rows["metric"] == name, "value"].mean() for name in ("sensitivity_error", "conservation_error")
     ]
     np.testing.assert_allclose(points["xgrad_cam"], expected, rtol=1e-12)  # x is sensitivity, y conservation
     floor = next(line for line in axes.lines if line.get_label() == "axiom floor").get_xydata()
-    free = run.at(run.settings[0])
+    free = rows_at(run.records.frame(), run.settings[0])
     ends = [
         free.loc[free["metric"] == name, "value"].mean()
         for name in ("axiom_floor_conservation", "axiom_floor_sensitivity")
@@ -118,7 +119,7 @@ def test_depth_is_in_the_order_of_the_layers(make_run: Any, make_records: Any) -
     drawing = drawn(by_depth.draw, run)[0]
     axes = drawing.draw().axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == list(layers["net"])
-    rows = run.records[run.records["metric"] == "zeta"]
+    rows = run.records.frame(["zeta"])
     medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in layers["net"]]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), medians, rtol=1e-12)
 
@@ -389,3 +390,18 @@ def test_a_metric_without_a_value_says_its_statuses(make_run: Any, make_records:
     zeta = next(iter(over_models.draw(RunFolder.read(make_run(records)))))
     assert isinstance(zeta, LeftOut)
     assert zeta.reason == "No row of zeta has status ok (zero_score 6)."
+
+
+def test_of_many_points_beyond_a_whisker_some_are_drawn_the_farthest_among_them() -> None:
+    values = pd.Series(np.random.default_rng(0).standard_t(1, 20_000))
+    few = values[:200]
+    axes = Figure().subplots()
+    boxes(axes, [values, few], ["0.5", "0.5"], upright=False)
+    many_points, few_points = (line.get_xdata() for line in axes.lines if line.get_marker() == "o")
+    assert len(many_points) == MOST_POINTS
+    assert (many_points.min(), many_points.max()) == (values.min(), values.max())
+    low, high = few.quantile([0.25, 0.75])
+    assert len(few_points) == (~few.between(2.5 * low - 1.5 * high, 2.5 * high - 1.5 * low)).sum()
+    table = pd.DataFrame({"value": values, "method": "a"})
+    assert fewer_points(table, ["method"]) == "Of points beyond a box's whiskers at most 2,000 are drawn."
+    assert not fewer_points(table[:200], ["method"])

@@ -19,13 +19,13 @@ from axiom_bench.report.run_folder import RunFolder
 @pytest.fixture
 def run(make_run: Any, make_records: Any) -> RunFolder:
     records = make_records(12)
-    return RunFolder.read(make_run(records[records["metric"].isin(["box_iou", "zeta"])]))
+    return RunFolder.read(make_run(records[records["metric"].isin(["box_iou", "confidence_drop", "zeta"])]))
 
 
 @pytest.fixture
 def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "MIN_METRICS", 1)
-    monkeypatch.setattr(drawing, "_num_cores", lambda: 2)
+    monkeypatch.setattr(drawing, "num_cores", lambda: 2)
 
 
 def contents(run: RunFolder) -> dict[str, bytes]:
@@ -90,7 +90,7 @@ def test_processes_are_stopped_with_the_block(run: RunFolder, monkeypatch: pytes
 
     monkeypatch.setattr(drawing, "_start", waits)
     monkeypatch.setattr(drawing, "MIN_METRICS", 1)
-    monkeypatch.setattr(drawing, "_num_cores", lambda: 16)
+    monkeypatch.setattr(drawing, "num_cores", lambda: 16)
     with pytest.raises(BenchError), drawing_processes(run) as processes:
         raise BenchError("something went wrong beside them")
     assert len(processes) == drawing.MAX_PROCESSES - 1
@@ -98,14 +98,14 @@ def test_processes_are_stopped_with_the_block(run: RunFolder, monkeypatch: pytes
 
 
 def test_a_process_ends_with_the_one_that_started_it(run: RunFolder) -> None:
-    process = drawing._start(run, 1, 4)
+    process = drawing._start(1, 4)
     process.stdin.close()  # as the system does where that process is killed
     assert process.wait() == 1
     assert not (run.path / "figures").exists()
 
 
 def test_a_small_report_is_drawn_by_one_process(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "_num_cores", lambda: 2)
+    monkeypatch.setattr(drawing, "num_cores", lambda: 2)
     monkeypatch.setattr(drawing, "MIN_METRICS", len(run.metrics) + 1)
     with drawing_processes(run) as processes:
         assert not processes
@@ -116,5 +116,5 @@ def test_modules_beside_the_user_hide_no_library(
 ) -> None:
     (tmp_path / "pandas.py").write_text("raise RuntimeError('not the library')")
     monkeypatch.chdir(tmp_path)
-    process = drawing._start(run, 1, 4)
+    process = drawing._start(1, 4)
     assert process.wait() == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from axiom_bench.records.by_metric import Records
 from axiom_bench.report.paper.cost import cost_table
 from axiom_bench.report.paper.writing import Source, on_two_classes, write_paper
 from axiom_bench.report.run_folder import RunFolder
@@ -20,13 +21,13 @@ def run(make_run: Any, make_records: Any) -> RunFolder:
 
 
 def test_images_of_exactly_two_explained_classes_count(run: RunFolder) -> None:
-    rows = run.records[run.records["metric"] == "box_iou"].iloc[:1]
+    rows = run.records.frame(["box_iou"]).iloc[:1]
     classes = {"one": [3], "two": [3, 4], "three": [3, 4, 5]}
     records = pd.concat(
         [rows.assign(image_id=name, target_class=label) for name, labels in classes.items() for label in labels]
     )
-    chosen = on_two_classes(replace(run, records=records))
-    assert chosen.records["image_id"].tolist() == ["two", "two"]
+    chosen = on_two_classes(replace(run, records=Records.of(records)))
+    assert chosen.records.frame()["image_id"].tolist() == ["two", "two"]
 
 
 def test_run_times_stand_beside_those_of_one_method(run: RunFolder) -> None:

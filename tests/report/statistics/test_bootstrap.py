@@ -145,3 +145,29 @@ def test_all_methods_have_the_same_resamples() -> None:
     assert len(pairs) == 3
     # The bootstrap-t interval of the mirror image is the mirrored one but for the quantiles' places.
     assert both[0, 2] == pytest.approx(-both[1, 0], rel=0.02)
+
+
+def slow_median_ends(values: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Of one column: the median of each resample is the first value up to which at least half of its rows stand."""
+    drawn = units(images)
+    order = np.argsort(values, kind="stable")
+    weights = bootstrap.resamples(len(drawn.starts))[:, drawn.of_rows()[order]]
+    counted = 2 * np.cumsum(weights, axis=1)
+    total = counted[:, -1:] / 2
+    first, beyond = (counted >= total).argmax(axis=1), (counted > total).argmax(axis=1)
+    low = np.sort(first)[math.ceil(bootstrap.TAIL * len(first)) - 1]
+    high = np.sort(beyond)[math.ceil((1 - bootstrap.TAIL) * len(beyond)) - 1]
+    return values[order][[low, high]]
+
+
+def test_the_ends_of_a_median_are_found_wherever_they_are() -> None:
+    """Of many rows they are looked for near the middle: where the rows of an image are alike they are far from it."""
+    generator = np.random.default_rng(0)
+    images = np.repeat(np.arange(25), 400)
+    alike = images + generator.normal(0, 0.1, len(images))
+    differing = generator.normal(size=len(images)).round(2)  # with ties
+    far = median_intervals(np.stack([alike, differing], axis=1), images)
+    for column_values, ends in zip((alike, differing), far.T, strict=True):
+        assert ends.tolist() == slow_median_ends(column_values, images).tolist()
+    place = np.searchsorted(np.sort(alike), far[:, 0])
+    assert (np.abs(place - len(alike) / 2) > bootstrap.REACH * math.sqrt(len(alike))).all()

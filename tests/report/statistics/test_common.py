@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -292,6 +293,7 @@ def test_the_page_and_all_formats_show_the_mark(make_folder: MakeFolder) -> None
 
 def test_no_record_is_no_summary(make_folder: MakeFolder, usual_run: Path) -> None:
     run = RunFolder.read(usual_run)
-    empty = RunFolder(run.path, run.manifest, run.records.head(0), run.class_records, run.runtime, run.whole_set)
+    none = run.records.where(np.zeros(len(run.records.keys), dtype=bool))
+    empty = RunFolder(run.path, run.manifest, none, run.class_records, run.runtime, run.whole_set)
     assert empty.summary.empty
     assert set(COLUMNS) <= set(empty.summary.columns)

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from axiom_bench.report import run_folder
 from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.statistics import comparison as comparison_module
 from axiom_bench.report.statistics.best import best_methods
 from axiom_bench.report.statistics.coinciding import coinciding
 from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
@@ -158,3 +160,24 @@ def test_a_run_compares_once(usual_run: Path) -> None:
     assert ("xgrad_cam", "hires_cam") in comparison.groups  # tie by construction of the fixture
     assert best_methods(run, setting, "conservation_error") == {"grad_cam"}
     assert run.comparison(setting, "zeta") is None  # of the layer alone
+
+
+def test_pairs_are_the_same_however_many_are_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = compared().pairs
+    monkeypatch.setattr(comparison_module, "AT_ONCE", 1)
+    pd.testing.assert_frame_equal(compared().pairs, at_once, rtol=1e-12)
+
+
+def test_threads_compare_as_one_does(usual_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, threads = RunFolder.read(usual_run), RunFolder.read(usual_run)
+    monkeypatch.setattr(run_folder, "MANY", 0)
+    threads.compare_all()
+    assert threads._comparisons
+    pd.testing.assert_frame_equal(threads.summary, alone.summary)
+    pd.testing.assert_frame_equal(threads.split_summary, alone.split_summary)
+    for (setting, metric), comparison in threads._comparisons.items():
+        expected = alone.comparison(setting, metric)
+        assert (comparison is None) == (expected is None)
+        if comparison is not None and expected is not None:
+            pd.testing.assert_frame_equal(comparison.places, expected.places)
+            pd.testing.assert_frame_equal(comparison.pairs, expected.pairs)

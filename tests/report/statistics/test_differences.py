@@ -16,6 +16,7 @@ from axiom_bench.report.statistics.differences import (
     rank_biserial,
     sign_test,
     signed_rank_test,
+    signed_ranks,
     smallest_shown,
     statistics,
     wilcoxon_with_ties,
@@ -48,8 +49,8 @@ def test_the_sign_test_is_exact() -> None:
 
 def test_the_effect_is_the_share_of_ranks() -> None:
     gain = np.array([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [-3.0, 0.0, -3.0], [0.0, 0.0, NAN]])
-    assert rank_biserial(gain).tolist() == [0.0, 0.0, -1.0]  # ranks 1 and 2 against 3
-    assert rank_biserial(np.array([[1.0], [-1.0], [5.0]]))[0] == pytest.approx((1.5 + 3 - 1.5) / 6)
+    assert rank_biserial(signed_ranks(gain)).tolist() == [0.0, 0.0, -1.0]  # ranks 1 and 2 against 3
+    assert rank_biserial(signed_ranks(np.array([[1.0], [-1.0], [5.0]])))[0] == pytest.approx((1.5 + 3 - 1.5) / 6)
 
 
 def test_an_image_s_rows_are_averaged_and_rounding_is_equal() -> None:
@@ -109,3 +110,18 @@ def test_exact_signed_ranks_with_ties_are_those_of_scipy(count: int) -> None:
     )
     expected = [wilcoxon(row, method=PermutationMethod(n_resamples=np.inf)).pvalue for row in differences]
     assert wilcoxon_with_ties(differences) == pytest.approx(expected, abs=1e-12)
+
+
+def test_p_of_many_images_is_scipy_s_to_the_last_bit() -> None:
+    generator = np.random.default_rng(3)
+    for count in (51, 400):
+        differences = generator.normal(0.1, 1, size=(count, 6))
+        differences[:, 3:] = differences[:, 3:].round(1)  # ties and zeros
+        expected = [wilcoxon(column[column != 0]).pvalue for column in differences.T]
+        assert signed_rank_test(differences).tolist() == expected
+
+
+def test_ranks_and_ties_by_hand() -> None:
+    ranks = signed_ranks(np.array([[2.0], [-2.0], [2.0], [-5.0], [0.0], [NAN]]))
+    assert (ranks.counts[0], ranks.positive[0], ranks.negative[0]) == (4, 2 + 2, 2 + 4)
+    assert ranks.ties[0] == 3**3 - 3

@@ -15,12 +15,12 @@ from axiom_bench.report.statistics.best import best
 from axiom_bench.report.statistics.summary import (
     KEYS,
     SPLIT_KEYS,
+    aggregated,
     bootstrap_error,
     classified,
     counts_of,
     summarise,
     with_bootstrap_errors,
-    with_split,
 )
 
 
@@ -89,12 +89,12 @@ def test_order_of_rows_does_not_matter(make_records: Any) -> None:
 def test_classes_split_rows() -> None:
     records = rows(value=[1.0, 2.0, 4.0, 8.0], target_class=[1, 1, 2, -1], predicted_class=[1, 2, 2, 3])
     assert classified(records).tolist() == ["correct", "wrong", "correct", "unknown"]
-    means = summarise(with_split(records), SPLIT_KEYS).set_index("split")["mean"]
+    means = summarise(records, SPLIT_KEYS).set_index("split")["mean"]
     assert means.to_dict() == {"correct": 2.5, "wrong": 2.0, "unknown": 8.0}
 
 
 def test_split_leaves_values_of_the_whole_set_out() -> None:
-    assert with_split(rows(value=[1.0, 9.0], image_id=["a", "*"]))["value"].tolist() == [1.0]
+    assert summarise(rows(value=[1.0, 9.0], image_id=["a", "*"]), SPLIT_KEYS)["mean"].tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -201,3 +201,12 @@ def test_a_value_of_the_whole_set_has_the_deviation_of_its_replicates() -> None:
 def test_too_few_replicates_give_no_error() -> None:
     for replicates in (None, [], [0.5], [np.nan, 0.5]):
         assert math.isnan(bootstrap_error(replicates))
+
+
+def test_groups_add_up_to_the_last_bit_sorted_or_not() -> None:
+    values = np.random.default_rng(0).lognormal(0, 3, 124)
+    groups = np.zeros(len(values), dtype=np.int64)
+    alone = aggregated(values, groups, total="sum", mean="mean")
+    both = aggregated(np.repeat(values, 2), np.tile([0, 1], len(values)), total="sum", mean="mean")
+    assert alone["total"][0] == both["total"][0] == both["total"][1] == math.fsum(values)
+    assert alone["mean"][0] == both["mean"][0]

@@ -120,7 +120,7 @@ def test_a_headline_table_has_titles_networks_and_counts(usual_run: Path) -> Non
     assert table.header == ("Method", "scenes_fc", "scenes_residual")
     methods = [cells[0].text for cells in table.groups[0].rows]
     assert methods == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]  # on the score's scale
-    values = run.records[(run.records["model"] == "scenes_fc") & (run.records["metric"] == "conservation_error")]
+    values = run.records.frame(["conservation_error"]).query("model == 'scenes_fc'")
     median = values.loc[values["method"] == "grad_cam", "value"].median()
     assert table.groups[0].rows[0][1].text.startswith(f"{median:.3f}")
     assert "n = 120 images, 120 rows." in table.notes[0]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.report.numbers import NOTHING
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.run_folder import RunFolder, rows_at
 from axiom_bench.report.statistics.summary import summarise
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.correctness import correctness_tables
@@ -50,7 +50,7 @@ def test_overview_has_the_papers_columns(run: RunFolder) -> None:
 
 def test_overview_leads_with_the_median_of_ratios(run: RunFolder) -> None:
     rows = texts(overview_table(run, run.summary))
-    values = run.at(run.settings[0])
+    values = rows_at(run.records.frame(), run.settings[0])
     of = values[(values["method"] == "xgrad_cam") & (values["metric"] == "conservation_error")]["value"]
     assert rows["xgrad_cam"][1].startswith(f"{of.median():.3f} [")
     assert rows["grad_cam"][0].startswith("*")  # lower is better, and all others are a multiple of grad_cam's
@@ -99,7 +99,7 @@ def test_statuses_are_complete(run: RunFolder) -> None:
     for group in table.groups:
         for row in group.rows:
             counted += int(row[3].text.split()[0]) * len(row[2].text.split(", ")) * len(row[0].text.split("; "))
-    assert counted == (run.records["status"] != "ok").sum()
+    assert counted == (run.records.frame()["status"] != "ok").sum()
 
 
 def test_metrics_with_the_same_statuses_share_a_row(make_records: Any, make_run: Any) -> None:

@@ -1,0 +1,235 @@
+"""All records of a run in memory, metric by metric: 16 bytes a row, where a table of the rows takes over 100.
+
+What rows have in common, the image with its classes, stands once in a table of keys; names are codes. A reader asks
+for the rows of a metric as a table, `Records.frame`, or works on its arrays, `Records.blocks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from axiom_bench.columns import OK, RECORD_COLUMNS, WHOLE_SET
+
+PLACE = ("experiment", "model", "layer", "data")
+KEY = (*PLACE, "image_id", "target_class", "predicted_class")
+NAMES = (*PLACE, "image_id", "method", "metric", "status")  # columns of names
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The rows of one metric, in the records' order: places in `Records.keys`, `.methods` and `.statuses`."""
+
+    keys: NDArray[np.int32]
+    methods: NDArray[np.int16]
+    values: NDArray[np.float64]
+    statuses: NDArray[np.int16]
+
+    def where(self, chosen: NDArray[Any]) -> Block:
+        """These rows alone: by a mask, or by their places."""
+        return Block(*(column[chosen] for column in vars(self).values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """keys: the columns KEY, a row for each image and explained class of a place, in the order in which they come
+    first; names are categories, of image ids in the order of their letters. first_ok: of each key the place, among all
+    rows, of the first with status ok; -1 where none has. blocks: {metric: its rows}. methods, statuses: names by code.
+    """
+
+    keys: pd.DataFrame
+    first_ok: Integers
+    blocks: Mapping[str, Block]
+    methods: tuple[str, ...]
+    statuses: tuple[str, ...]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Records:
+        """Of a table with the columns of records. Categories keep their order, other names have that of their letters;
+        a column that the table lacks is empty, or -1."""
+        builder = Builder()
+        builder.add(_columns(frame))
+        return builder.records()
+
+    def __len__(self) -> int:
+        return sum(len(block.keys) for block in self.blocks.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no row."""
+        return not len(self)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All names of values, in order."""
+        return tuple(self.blocks)
+
+    @cached_property
+    def ok(self) -> int:
+        """The code of the status ok; -1 where no row has it."""
+        return self.statuses.index(OK) if OK in self.statuses else -1
+
+    @cached_property
+    def of_whole_set(self) -> NDArray[np.bool_]:
+        """(keys,) whether a key is of values of a whole data set."""
+        return np.asarray(self.keys["image_id"] == WHOLE_SET)
+
+    @cached_property
+    def of_images(self) -> pd.DataFrame:
+        """The keys of single images."""
+        return self.keys[~self.of_whole_set]
+
+    def frame(self, metrics: Iterable[str] | None = None) -> pd.DataFrame:
+        """The rows of these metrics as a table of columns.RECORD_COLUMNS, names as categories, metric after metric;
+        None of all, which takes much memory in a large run. A metric that isn't there has no rows."""
+        names = [name for name in (self.metrics if metrics is None else metrics) if name in self.blocks]
+        blocks = [self.blocks[name] for name in names] or [_EMPTY]
+        columns = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in vars(_EMPTY)}
+        metric = np.repeat(
+            [self.metrics.index(name) for name in names], [len(self.blocks[name].keys) for name in names]
+        )
+        table = self.keys.take(columns["keys"]).reset_index(drop=True)
+        table = table.assign(
+            method=_category(columns["methods"], self.methods),
+            metric=_category(metric.astype(int), self.metrics),
+            value=columns["values"],
+            status=_category(columns["statuses"], self.statuses),
+        )
+        return table[list(RECORD_COLUMNS)]
+
+    def rows(self, metrics: Iterable[str]) -> pd.DataFrame:
+        """As `frame`, of single images alone."""
+        table = self.frame(metrics)
+        return table[table["image_id"] != WHOLE_SET]
+
+    def methods_of(self, metric: str) -> tuple[str, ...]:
+        """The methods with rows of a metric."""
+        codes = np.flatnonzero(np.bincount(self.blocks[metric].methods, minlength=len(self.methods)))
+        return tuple(self.methods[code] for code in codes)
+
+    def measured(self, apart: str | None = None, with_value: bool = False) -> tuple[str, ...]:
+        """The metrics with rows of single images; apart: the method whose rows don't count. with_value: only rows with
+        status ok do."""
+        code = self.methods.index(apart) if apart in self.methods else -1
+        return tuple(name for name, block in self.blocks.items() if self._is_measured(block, code, with_value))
+
+    def _is_measured(self, block: Block, apart: int, with_value: bool) -> bool:
+        counts = ~self.of_whole_set[block.keys] & (block.methods != apart)
+        return bool((counts & (block.statuses == self.ok) if with_value else counts).any())
+
+    def where(self, keys: NDArray[np.bool_]) -> Records:
+        """The rows of these keys alone, (keys,); names stay."""
+        new = np.cumsum(keys, dtype=np.int32) - 1
+        parts = {name: block.where(keys[block.keys]) for name, block in self.blocks.items()}
+        blocks = {name: replace(block, keys=new[block.keys]) for name, block in parts.items()}
+        own = self.keys[keys].reset_index(drop=True)
+        return Records(own, self.first_ok[keys], blocks, self.methods, self.statuses)
+
+    def counts(self, metrics: Iterable[str]) -> dict[str, int]:
+        """{status: how many rows of these metrics have it}, those that no row has left out."""
+        total = np.zeros(len(self.statuses), dtype=np.int64)
+        for name in metrics:
+            if name in self.blocks:
+                total += np.bincount(self.blocks[name].statuses, minlength=len(total))
+        return {name: int(count) for name, count in zip(self.statuses, total, strict=True) if count}
+
+
+class Builder:
+    """Makes `Records` of tables, one after the other."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, dict[str, int]] = {name: {} for name in NAMES}
+        self._keys: dict[tuple[int, ...], int] = {}
+        self._first_ok: list[int] = []
+        self._parts: dict[int, list[Block]] = {}
+        self._count = 0
+
+    def add(self, columns: Mapping[str, Any]) -> None:
+        """columns: of names (see NAMES) as (codes, the name of each code), of numbers as they are; equally long."""
+        codes = {name: self._global(name, columns[name][1]) for name in NAMES}
+        values = np.asarray(columns["value"], dtype=np.float64)
+        if not len(values):
+            return
+        local, first = _local_keys(columns)
+        names = [codes[name][columns[name][0][first]].tolist() for name in KEY[:-2]]
+        found = zip(*names, *(columns[name][first].tolist() for name in KEY[-2:]), strict=True)
+        keys = np.array([self._keys.setdefault(key, len(self._keys)) for key in found], dtype=np.int32)
+        self._first_ok += [-1] * (len(self._keys) - len(self._first_ok))
+        methods, metrics, statuses = (codes[name][columns[name][0]] for name in NAMES[-3:])
+        has_value = np.flatnonzero((statuses == self._names["status"].get(OK, -1)) & np.isfinite(values))
+        place = np.full(len(keys), -1)
+        place[local[has_value[::-1]]] = self._count + has_value[::-1]
+        for key, own in zip(keys.tolist(), place.tolist(), strict=True):
+            if own >= 0 and self._first_ok[key] < 0:
+                self._first_ok[key] = own
+        self._count += len(values)
+        self._split(metrics, Block(keys[local], methods, values, statuses))
+
+    def _global(self, name: str, names: Iterable[object]) -> NDArray[Any]:
+        """The builder's codes of a table's names."""
+        own = self._names[name]
+        codes = [own.setdefault(str(entry), len(own)) for entry in names]
+        return np.array(codes, dtype=np.int16 if name in NAMES[-3:] else np.int32)
+
+    def _split(self, metrics: NDArray[np.int16], rows: Block) -> None:
+        order = np.argsort(metrics, kind="stable")
+        in_order = metrics[order]
+        starts = np.flatnonzero(np.diff(in_order, prepend=-1))
+        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+            self._parts.setdefault(int(in_order[start]), []).append(rows.where(order[start:end]))
+
+    def records(self) -> Records:
+        """What was added. The builder is used up: its parts are freed one by one."""
+        blocks = {}
+        for name, code in self._names["metric"].items():
+            if parts := self._parts.pop(code, None):
+                columns = zip(*(vars(part).values() for part in parts), strict=True)
+                blocks[name] = Block(*map(np.concatenate, columns))
+        rows = np.array(list(self._keys), dtype=np.int64).reshape(len(self._keys), len(KEY))
+        keys = pd.DataFrame({name: rows[:, place] for place, name in enumerate(KEY)})
+        for name in PLACE:
+            keys[name] = _category(rows[:, KEY.index(name)], tuple(self._names[name]))
+        ids = np.array(list(self._names["image_id"]), dtype=object)
+        letters = sorted(range(len(ids)), key=ids.__getitem__)
+        rank = np.empty(len(ids), dtype=np.int64)
+        rank[letters] = np.arange(len(ids))
+        keys["image_id"] = _category(rank[rows[:, KEY.index("image_id")]], ids[letters].tolist(), ordered=False)
+        keys = keys.astype(dict.fromkeys(KEY[-2:], np.int32))
+        methods, statuses = (tuple(self._names[name]) for name in ("method", "status"))
+        return Records(keys, np.array(self._first_ok, dtype=np.int64), blocks, methods, statuses)
+
+
+def _local_keys(columns: Mapping[str, Any]) -> tuple[Integers, Integers]:
+    """(the number of each row's key among these rows, the first row of each key), by first appearance."""
+    code = np.zeros(len(columns["value"]), dtype=np.int64)
+    for name in KEY:
+        own, names = pd.factorize(columns[name]) if name in KEY[-2:] else columns[name]
+        if len(names) > 1:
+            code = code * len(names) + own
+    local = pd.factorize(code)[0]
+    return local, np.flatnonzero(np.diff(np.maximum.accumulate(local), prepend=-1))
+
+
+def _columns(frame: pd.DataFrame) -> dict[str, Any]:
+    columns: dict[str, Any] = {name: np.full(len(frame), -1) for name in KEY[-2:]}
+    columns |= {name: frame[name].to_numpy() for name in (*KEY[-2:], "value") if name in frame}
+    for name in NAMES:
+        own = frame[name].astype("category") if name in frame else pd.Series("", frame.index, dtype="category")
+        columns[name] = (own.cat.codes.to_numpy(), own.cat.categories.tolist())
+    return columns
+
+
+def _category(codes: NDArray[Any], names: Sequence[str], ordered: bool = True) -> Any:
+    """With codes of the type that pandas relies on for so many names."""
+    kind = next(kind for kind in (np.int8, np.int16, np.int32) if len(names) < np.iinfo(kind).max)
+    return pd.Categorical.from_codes(codes.astype(kind), pd.Index(list(names), dtype=str), ordered=ordered)
+
+
+_EMPTY = Block(np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0), np.zeros(0, np.int16))

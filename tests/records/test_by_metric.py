@@ -1,0 +1,100 @@
+"""Records by metric: the same rows as a table of all, in the same order, in 16 bytes each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from axiom_bench.columns import RECORD_COLUMNS
+from axiom_bench.errors import BenchError
+from axiom_bench.records import holdings, reading, store
+from axiom_bench.records.by_metric import Records
+
+from .conftest import SHARD, manifest_of
+
+WriteFile = Callable[..., holdings.RecordFile]
+TWO = {"cam": {"zeta": "1", "pair": "2"}, "other": {"zeta": "3"}}
+LATER = {"cam": {"iou": "4"}, "other": {"pair": "5", "iou": "6"}}
+
+
+def plain(rows: pd.DataFrame) -> dict[str, list[Any]]:
+    """The columns as lists, whatever their types; NaN as text, so that it equals itself."""
+    return {name: rows[name].astype(str).tolist() for name in RECORD_COLUMNS}
+
+
+def read(folder: Path, manifest: dict[str, Any], apart: Collection[str] = ()) -> tuple[pd.DataFrame, Records, Records]:
+    return reading.read_records(folder, manifest), *reading.read_by_metric(folder, manifest, apart)
+
+
+def test_each_metric_has_its_rows_in_their_order(write_file: WriteFile, tmp_path: Path) -> None:
+    wanted = {method: {**TWO[method], **LATER[method]} for method in TWO}
+    files = [write_file(values, shard) for shard in (SHARD, "b" * 32) for values in (TWO, LATER)]
+    rows, records, apart = read(tmp_path, manifest_of((files, wanted)))
+    assert len(records) == len(rows)
+    assert apart.empty
+    assert set(records.metrics) == set(rows["metric"])
+    for name in records.metrics:
+        assert plain(records.frame([name])) == plain(rows[rows["metric"] == name])
+    assert sum(column.nbytes for block in records.blocks.values() for column in vars(block).values()) == 16 * len(rows)
+
+
+def test_values_of_other_commands_are_left_in_the_file(write_file: WriteFile, tmp_path: Path) -> None:
+    rows, records, _ = read(tmp_path, manifest_of(([write_file(TWO)], {"other": {"zeta": "3"}})))
+    assert set(records.frame()["method"]) == {"other"}
+    assert plain(records.frame()) == plain(rows)
+
+
+def test_metrics_apart_are_in_the_other_table(write_file: WriteFile, tmp_path: Path) -> None:
+    rows, records, apart = read(tmp_path, manifest_of(([write_file(TWO)], TWO)), ["zeta"])
+    assert plain(apart.frame()) == plain(rows[rows["metric"] == "zeta"])
+    assert "zeta" not in records.metrics
+    assert len(records) + len(apart) == len(rows)
+
+
+@pytest.mark.parametrize("name", ["image_id", "target_class", "status"])
+def test_a_row_without_a_name_or_class_is_refused(name: str, write_file: WriteFile, tmp_path: Path) -> None:
+    file = write_file(TWO)
+    table = store.read_table(tmp_path / file.name)
+    column = pa.array([None, *table[name].to_pylist()[1:]]).cast(store.SCHEMA.field(name).type)
+    store.write(tmp_path / "records/old.parquet", table.set_column(table.column_names.index(name), name, column))
+    with pytest.raises(BenchError, match=f"old.parquet can't be used .its column '{name}'"):
+        reading.read_by_metric(tmp_path, {"records": ["records/old.parquet"]})
+
+
+def rows_of(*values: tuple[str, int, str, float, str]) -> pd.DataFrame:
+    """(image, class, metric, value, status) of one method and place."""
+    table = pd.DataFrame(values, columns=["image_id", "target_class", "metric", "value", "status"])
+    place = {"experiment": "e", "model": "m", "layer": "l", "data": "d", "method": "cam", "predicted_class": 1}
+    return table.assign(**place)
+
+
+def test_keys_stand_in_their_order_and_know_their_first_value() -> None:
+    records = Records.of(
+        rows_of(
+            ("b", 1, "iou", np.nan, "no_box"), ("a", 1, "iou", 0.5, "ok"), ("a", 2, "iou", np.nan, "ok"),
+            ("b", 1, "zeta", 0.1, "ok"), ("*", -1, "zeta", 0.3, "ok"),
+        )
+    )  # fmt: skip
+    assert list(zip(records.keys["image_id"], records.keys["target_class"], strict=True)) == [
+        ("b", 1), ("a", 1), ("a", 2), ("*", -1),
+    ]  # fmt: skip
+    assert records.first_ok.tolist() == [3, 1, -1, 4]  # "ok" without a number is no value
+    assert records.rows(["zeta"])["value"].tolist() == [0.1]
+    assert records.counts(["iou"]) == {"no_box": 1, "ok": 2}
+    assert records.measured() == ("iou", "zeta")
+    assert records.measured("cam") == ()
+
+
+def test_chosen_keys_keep_their_rows() -> None:
+    table = rows_of(("a", 1, "iou", 0.5, "ok"), ("b", 1, "iou", 0.6, "ok"), ("b", 1, "zeta", 0.1, "ok"))
+    records = Records.of(table)
+    chosen = records.where(np.array([False, True]))
+    assert plain(chosen.frame()) == plain(table.iloc[1:][list(RECORD_COLUMNS)])
+    assert chosen.where(np.array([False])).empty
+    assert chosen.where(np.array([False])).frame().empty
