@@ -138,21 +138,23 @@ def fetched(text: str) -> Path:
     return folder
 
 
-def claimed(shards: Sequence[str], folder: Path, say: claims.Say) -> Generator[str, None, None]:
+def claimed(shards: Sequence[str], folder: Path, say: claims.Say, wait: bool = True) -> Generator[str, None, None]:
     """As `claims.claimed`. Of a mirror, each is also claimed in the store; what others have computed of it is fetched,
     and what this process computes of it is sent before the next is asked for. In the end what others made is here."""
     mirror = of(folder)
     if mirror is None:
-        yield from claims.claimed(shards, folder, say)
+        yield from claims.claimed(shards, folder, say, wait)
         return
     with Leases.of(mirror.objects) as leases:
         elsewhere: list[str] = []
-        with closing(claims.claimed(shards, folder, say)) as here:
+        with closing(claims.claimed(shards, folder, say, wait)) as here:
             for shard in here:
                 if leases.take(shard):
                     yield from _shared(mirror, leases, shard)
                 else:
                     elsewhere.append(shard)
+        if not wait:
+            return
         if elsewhere:
             count = len(elsewhere)
             say(f"waiting for {count} shard{'s' if count > 1 else ''} that other machines compute")
