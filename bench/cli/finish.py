@@ -16,7 +16,7 @@ from axiom_bench.cli.replaced import no_longer_shown
 from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
-from axiom_bench.records import running
+from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import spent
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run import beside, manifest
@@ -56,7 +56,8 @@ def _finished(
         page = report.write(run, tell=tell)  # first: its processes draw while this one imports what the headline needs
         times = {outcome.job: (outcome.seconds, outcome.work) for outcome in completed}
         lines += spent.lines(times, time.perf_counter() - start)
-        lines += [*report.headline(run), f"report: {page}", *([other] if other else [])]
+        mirror.push(folder)
+        lines += [*report.headline(run), f"report: {remote.named(page)}", *([other] if other else [])]
     return exit_code(outcomes), [*lines, *failed(outcomes)]
 
 
@@ -71,6 +72,7 @@ def keep(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequenc
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
         written.update({kind: _of_jobs(kind, before, written) for kind in manifest_file.OF_JOBS})
         manifest_file.write(folder, written)
+        mirror.push(folder)
     running.end(folder)
     return written
 

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from axiom_bench.cli.run_folders import run_folder
 from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
@@ -19,7 +20,7 @@ STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # the file that GitHub Actions shows as th
 
 def add_arguments(parser: ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("run_folder", type=Path)
+    parser.add_argument("run_folder", type=run_folder)
     parser.add_argument("--baseline", type=Path, required=True, metavar="FILE")
     compare = parser.add_argument_group("how to compare")
     compare.add_argument(
@@ -32,7 +33,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     compare.add_argument("--allow-improvements", action="store_true", help="exit 0 where all that moved is better")
     compare.add_argument(
-        "--against", type=Path, metavar="RUN", help="the baseline's run folder: its values by image and its maps"
+        "--against",
+        type=run_folder,
+        metavar="RUN",
+        help="the baseline's run folder: its values by image and its maps",
     )
     outputs = parser.add_argument_group("files")
     outputs.add_argument("--markdown", type=Path, metavar="FILE", help="a summary, with maps beside it")

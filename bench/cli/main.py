@@ -19,6 +19,7 @@ from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
 from axiom_bench.cli import stopping
+from axiom_bench.cli.run_folders import local_folder, run_folder, send
 from axiom_bench.cli.terminal import complain, say
 from axiom_bench.errors import BenchError, unknown
 
@@ -64,7 +65,8 @@ def parse(argv: Sequence[str]) -> Namespace:
         if hasattr(options, name):  # KEY=VALUE may stand anywhere among the files, and both behind options
             words = [*getattr(options, name), *(argument for argument in rest if not argument.startswith("-"))]
             options.overrides = [word for word in words if _is_override(word)]
-            setattr(options, name, [Path(word) for word in words if not _is_override(word)])
+            place = run_folder if name == "run_folders" else Path
+            setattr(options, name, [place(word) for word in words if not _is_override(word)])
             rest = [argument for argument in rest if argument.startswith("-")]
     unrecognized = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
     if unrecognized:
@@ -118,7 +120,7 @@ def parser() -> ArgumentParser:
     listing.set_defaults(command=_list)
 
     tidy = commands.add_parser("tidy", help="merge a run's many small record files")
-    tidy.add_argument("run_folder", type=Path)
+    tidy.add_argument("run_folder", type=local_folder)
     tidy.add_argument("--drop", action="store_true", help="also delete the records that the last command didn't need")
     tidy.set_defaults(command=_tidy)
 
@@ -128,7 +130,7 @@ def parser() -> ArgumentParser:
 
 
 def _add_game(game: ArgumentParser) -> None:
-    game.add_argument("run_folder", type=Path)
+    game.add_argument("run_folder", type=run_folder)
     game.add_argument("--output", type=Path, metavar="FILE", help="default: game.html in the run folder")
     game.add_argument(
         "--images", dest="count", type=int, metavar="N", help="with exactly two classes; default: all, at most 40"
@@ -145,7 +147,9 @@ def _add_game(game: ArgumentParser) -> None:
 
 def _add_game_score(score: ArgumentParser) -> None:
     score.add_argument("answers", nargs="+", type=Path, help="files that players saved, or folders of them")
-    score.add_argument("--run", type=Path, metavar="RUN", help="also: which of this run's metrics predict the answers")
+    score.add_argument(
+        "--run", type=run_folder, metavar="RUN", help="also: which of this run's metrics predict the answers"
+    )
     score.add_argument("--output", type=Path, metavar="FILE", help="also as .csv, .html or .md")
     score.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0")
     score.set_defaults(command=_game_score)
@@ -163,11 +167,11 @@ def _add_report(report: ArgumentParser) -> None:
 
 
 def _add_judge(judge: ArgumentParser) -> None:
-    judge.add_argument("run_folder", type=Path)
+    judge.add_argument("run_folder", type=run_folder)
     judge.add_argument(
         "--truth",
         nargs="+",
-        type=Path,
+        type=run_folder,
         default=[],
         metavar="RUN",
         help="runs with spoiled explainers; default: its own",
@@ -247,7 +251,9 @@ def _judge(options: Namespace) -> int:
     from axiom_bench.report.judging.writing import write_judgement
 
     metrics = options.metrics.split(",") if options.metrics else None
-    say(write_judgement(options.run_folder, options.truth, metrics))
+    lines = write_judgement(options.run_folder, options.truth, metrics)
+    send(options.run_folder)
+    say(lines)
     return 0
 
 
@@ -313,6 +319,7 @@ def _game(options: Namespace) -> int:
             options.trust,
         )
     )
+    send(options.run_folder)
     say([*lines, f"game: {page}"])
     return 0
 

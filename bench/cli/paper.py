@@ -8,6 +8,7 @@ from pathlib import Path
 
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish
+from axiom_bench.records import mirror, remote
 from axiom_bench.report.paper.exhibits import paper as study
 from axiom_bench.report.paper.writing import Source, on_two_classes, write_paper
 from axiom_bench.report.run_folder import RunFolder
@@ -44,7 +45,8 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
         two_classes, problem = _two_classes(main.run, overrides, config_folder)
         command = shlex.join(["axiom-bench", "paper", *overrides])
         index = write_paper(main, two_classes, problem, command, say)
-    return code, [f"report: {folder / 'report.html'}", f"paper: {index}"]
+        mirror.push(folder)
+    return code, [f"report: {remote.named(folder / 'report.html')}", f"paper: {remote.named(index)}"]
 
 
 def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path | None) -> tuple[Source | None, str]:

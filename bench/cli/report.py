@@ -11,7 +11,7 @@ import yaml
 from axiom_bench import report
 from axiom_bench.configs import entry_names
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.records import combining, reading, running
+from axiom_bench.records import combining, mirror, reading, remote, running
 from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 from axiom_bench.run.progress import progress
 
@@ -23,7 +23,8 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
     folder, settings = prepared(folders, words, output)
     with progress("report") as shown:
         page = report.write(folder, settings, tell=lambda step: shown.says(f"report: {step}"))
-    return [*running.sentences(reading.read_manifest(folder)), f"report: {page}"]
+        mirror.push(folder)
+    return [*running.sentences(reading.read_manifest(folder)), f"report: {remote.named(page)}"]
 
 
 def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> tuple[Path, dict[str, Any]]:

@@ -12,7 +12,7 @@ from axiom_bench.cli import stopping
 from axiom_bench.cli.report import prepared
 from axiom_bench.cli.terminal import say_line
 from axiom_bench.errors import BenchError
-from axiom_bench.records import reading, running
+from axiom_bench.records import reading, remote, running
 
 PAUSE = 2.0  # seconds between two looks at the folder
 SHARE = 4  # drawing takes at most one part in so many of the time, since the run needs the cores
@@ -26,8 +26,8 @@ def watch(
 
     say: is told what is new. Raises BenchError for several runs, and as `prepared`.
     """
-    if len(folders) != 1 or output is not None:
-        raise BenchError("--watch follows one run, into its own folder: axiom-bench report --watch RUN.")
+    if len(folders) != 1 or output is not None or remote.url_of(folders[0]) is not None:
+        raise BenchError("--watch follows one run of this machine, in its own folder: axiom-bench report --watch RUN.")
     folder, settings = prepared(folders, words, output)
     try:
         _follow(folder, settings, say)

@@ -30,6 +30,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.registry import model_names, register_models
+from axiom_bench.records import remote
 from axiom_bench.run import hydra_errors, launchers, settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
@@ -93,6 +94,9 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
             overrides = _with_all(hydra, overrides)
             config = compose(hydra, overrides)
             launchers.check(config.hydra.launcher, OmegaConf.select(config, "device.name"))
+            if folder := _own_folder(config):
+                overrides = [*overrides, folder]
+                config = compose(hydra, overrides)
             jobs = _jobs(hydra, config)
         except (BenchError, HydraException, OmegaConfBaseException):
             raise
@@ -101,6 +105,15 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
         yield Composition(hydra, typed, overrides, config, jobs)
     except (HydraException, OmegaConfBaseException) as error:
         raise hydra_errors.sentence(error, _keys(hydra, overrides), lambda group: _options(hydra, group)) from error
+
+
+def _own_folder(config: DictConfig) -> str | None:
+    """Where results are in a store, the override that names Hydra's own folder here; it would make one called s3:."""
+    results = str(OmegaConf.select(config, "results"))
+    if not remote.is_url(results):
+        return None
+    quoted = str(remote.folder_of(results)).replace("'", r"\'")
+    return f"hydra.sweep.dir='{quoted}'"
 
 
 def compose(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.records import claims, running
+from axiom_bench.records import claims, mirror, remote, running
 from axiom_bench.run import (
     compute,
     correct,
@@ -65,6 +65,7 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
     with stages.stage(START):
         settings.check(config)
         folder = run_folder(config)
+        mirror.pull(folder)
         job = Job.of(config)
         job.device.prepare()
         freed_memory.keep()
@@ -109,6 +110,7 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
         notes=(*job.notes, *chosen.lines(), *warned.lines()),
     )
     running.announce(folder, job.name, manifest.of_job(ended))
+    mirror.push(folder)
     return ended
 
 
@@ -153,5 +155,5 @@ def _begun(config: dict[str, Any], chosen: _Chosen, facts: Facts) -> Outcome:
 
 
 def run_folder(config: dict[str, Any]) -> Path:
-    """Where a run's files are: <results>/<experiment>/<run>."""
-    return Path(str(config["results"]), str(config["experiment"]), str(config["run"]))
+    """Where a run's files are: <results>/<experiment>/<run>; of results in a store, the mirror on this machine."""
+    return remote.folder_of(str(config["results"])) / str(config["experiment"]) / str(config["run"])

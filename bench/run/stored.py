@@ -16,7 +16,7 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import traced
 from axiom_bench.evaluation.stopwatch import Stopwatch
-from axiom_bench.records import claims, files, holdings
+from axiom_bench.records import files, holdings, mirror
 from axiom_bench.records.holdings import Holdings, Values
 from axiom_bench.run import compute, costs, killed
 from axiom_bench.run.compute import Task, tasks
@@ -106,7 +106,7 @@ def _compute(
     def say(line: str) -> None:
         _print(console, f"{job.name}: {line}")
 
-    claimed = closing(claims.claimed(list(by_key), folder, say, wait))
+    claimed = closing(mirror.claimed(list(by_key), folder, say, wait))
     at_work = killed.at_work(job.name, job.batch_rows, cut_model.limits, folder)
     with (
         at_work as tell,

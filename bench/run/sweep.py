@@ -11,12 +11,13 @@ from typing import Any
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import claims, files, running
+from axiom_bench.records import claims, files, mirror, running
 from axiom_bench.run import beside, settings
 from axiom_bench.run.composition import Composition, base_keys, composed
 from axiom_bench.run.execute import execute, run_folder
 from axiom_bench.run.job import chosen
 from axiom_bench.run.manifest import Failure, Outcome
+from axiom_bench.run.progress import progress
 from axiom_bench.run.user_code import add_current_folder
 
 
@@ -42,6 +43,8 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     """Each job's outcome, in their order; each job once. Raises BenchError where the run folder can't be written."""
     folder = run_folder(config)
     files.ensure_writable(folder)
+    with progress(str(config["results"])):
+        mirror.begin(folder)
     others = beside.others(folder)
     with claims.running(folder):
         claims.sweep(folder)

@@ -1,0 +1,207 @@
+"""A run in a store of objects, and the folder here with the same files: what is missing is fetched, what is new sent.
+
+A command works in the folder as in any other, with all that is promised of one; the store is what commands share. A
+shard's files are sent when it is done, each complete, since a put is atomic. Records and curves have names that no
+other file ever has, so that one that is here isn't fetched again. Nothing is deleted in the store but claims.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from axiom_bench.errors import BenchError
+from axiom_bench.records import claims, files, manifest, objects, remote, running
+from axiom_bench.records.leases import Leases
+from axiom_bench.records.objects import Objects
+
+OF_SHARDS = ("records", "curves")
+UNIQUE = (*OF_SHARDS, "predictions")  # folders in which a name decides the content
+FETCHED = (*UNIQUE, "whole_set", "runtime", "pictures", "gallery")
+OF_THIS_MACHINE = (running.FOLDER, "image_hashes.json")
+AT_ONCE = 16  # files that are fetched together, and in memory
+State = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """same: the files that are the same there and here, by their size and time of modification here."""
+
+    folder: Path
+    objects: Objects
+    same: dict[str, State] = field(default_factory=dict)
+
+    def pull(self) -> Collection[str]:
+        """Fetches what a reader of the run, or one that goes on with it, needs and isn't here: the names of what is
+        there. Raises BenchError where the store or the folder doesn't allow it."""
+        return self._fetch(self.objects.sizes())
+
+    def pull_shard(self, shard: str) -> None:
+        """Fetches the records and curves of one shard. Raises BenchError."""
+        for folder in OF_SHARDS:
+            self._fetch(self.objects.sizes(folder, shard))
+
+    def push(self) -> None:
+        """Sends what is new here. Raises BenchError where the store refuses."""
+        for name in sorted(self._here(), key=_order):
+            path = self.folder / name
+            state = _state(path)
+            if state is not None and self.same.get(name) != state:
+                self._send(name, path.read_bytes())
+                self.same[name] = state
+
+    def _send(self, name: str, content: bytes) -> None:
+        try:
+            self.objects.write(name, content)
+        except BenchError as error:
+            raise BenchError(f"{error} What is made is kept in {self.folder}: the same command sends it.") from error
+
+    def _fetch(self, sizes: dict[str, int]) -> Collection[str]:
+        there = {name: size for name, size in sizes.items() if _is_fetched(name)}
+        missing = [name for name, size in there.items() if not self._is_here(name, size)]
+        for start in range(0, len(missing), AT_ONCE):
+            for name, content in self.objects.read_all(missing[start : start + AT_ONCE]).items():
+                self._keep(name, content)
+        return there
+
+    def _is_here(self, name: str, size: int) -> bool:
+        """Whether a file need not be fetched: it was before, or its name tells."""
+        state = _state(self.folder / name)
+        if state is None or name == manifest.NAME or not (name in self.same or _is_unique(name, size, state)):
+            return False
+        self.same.setdefault(name, state)
+        return True
+
+    def _keep(self, name: str, content: bytes) -> None:
+        path = self.folder / name
+        try:
+            files.replace(path, content, sync=False)  # after a power cut its size or its checksum tells
+            stat = path.stat()
+        except OSError as error:
+            raise files.unwritable(path.parent, error) from error
+        self.same[name] = (stat.st_size, stat.st_mtime_ns)
+
+    def _here(self) -> Iterator[str]:
+        """The files of the run here, but for locks, notes and drafts, whose names begin with a dot."""
+        for place, folders, names in os.walk(self.folder):
+            folders[:] = filter(_is_shared, folders)
+            for name in filter(_is_shared, names):
+                yield Path(place, name).relative_to(self.folder).as_posix()
+
+
+def of(folder: Path) -> Mirror | None:
+    """The mirror that a folder is, the same throughout a process; None for an ordinary folder.
+
+    Raises BenchError where there is no such kind of store, or its package isn't installed.
+    """
+    url = remote.url_of(folder)
+    return None if url is None else _mirror(url, os.getpid())
+
+
+def begin(folder: Path) -> None:
+    """Fetches, and tries to write, so that a command fails before it computes. Raises BenchError."""
+    if (mirror := of(folder)) is None:
+        return
+    mirror.pull()
+    if not mirror.objects.is_exclusive:
+        sentence = "can't make an object only where there is none: commands that run at the same time compute the same"
+        print(f"{mirror.objects.url} {sentence} shards, with the same values.", file=sys.stderr, flush=True)
+
+
+def pull(folder: Path) -> None:
+    """Fetches what isn't here, where the folder is a mirror. Raises BenchError."""
+    if (mirror := of(folder)) is not None:
+        mirror.pull()
+
+
+def push(folder: Path) -> None:
+    """Sends what is new, where the folder is a mirror. Raises BenchError."""
+    if (mirror := of(folder)) is not None:
+        mirror.push()
+
+
+def fetched(text: str) -> Path:
+    """The folder of a run to read, by its path or its URL. Raises BenchError where an URL has no run."""
+    folder = remote.folder_of(text)
+    if (mirror := of(folder)) is not None:
+        if manifest.NAME not in mirror.pull():
+            raise BenchError(
+                f"There is no finished run in {text}: it has no {manifest.NAME}; give RESULTS/experiment/run."
+            )
+        if not claims.in_use(folder):
+            running.end(folder)  # of a command that was killed here: another may have ended its run elsewhere
+    return folder
+
+
+def claimed(shards: Sequence[str], folder: Path, say: claims.Say, wait: bool = True) -> Generator[str, None, None]:
+    """As `claims.claimed`. Of a mirror, each is also claimed in the store; what others have computed of it is fetched,
+    and what this process computes of it is sent before the next is asked for. In the end what others made is here."""
+    mirror = of(folder)
+    if mirror is None:
+        yield from claims.claimed(shards, folder, say, wait)
+        return
+    with Leases.of(mirror.objects) as leases:
+        elsewhere: list[str] = []
+        with closing(claims.claimed(shards, folder, say, wait)) as here:
+            for shard in here:
+                if leases.take(shard):
+                    yield from _shared(mirror, leases, shard)
+                else:
+                    elsewhere.append(shard)
+        if not wait:
+            return
+        if elsewhere:
+            count = len(elsewhere)
+            say(f"waiting for {count} shard{'s' if count > 1 else ''} that other machines compute")
+        with closing(claims.claimed(elsewhere, folder, say)) as here:
+            for shard in here:
+                leases.wait(shard, say)
+                yield from _shared(mirror, leases, shard)
+    mirror.pull()
+
+
+def _shared(mirror: Mirror, leases: Leases, shard: str) -> Iterator[str]:
+    try:
+        mirror.pull_shard(shard)
+        yield shard
+        mirror.push()
+    finally:
+        leases.release(shard)
+
+
+@cache
+def _mirror(url: str, process: int) -> Mirror:
+    return Mirror(remote.folder_of(url), objects.opened(url, process))
+
+
+def _is_unique(name: str, size: int, state: State) -> bool:
+    return name.partition("/")[0] in UNIQUE and state[0] == size
+
+
+def _is_fetched(name: str) -> bool:
+    """Whether an object is read here; never one whose name leads out of its folder."""
+    parts = PurePosixPath(name).parts
+    is_of_folder = len(parts) == 2 and parts[0] in FETCHED and _is_shared(parts[1])
+    return name == manifest.NAME or (is_of_folder and name.isprintable())
+
+
+def _is_shared(name: str) -> bool:
+    return not name.startswith(".") and name not in OF_THIS_MACHINE
+
+
+def _order(name: str) -> tuple[int, str]:
+    """A record file says that its curves are there, and a manifest that all of its files are."""
+    return (name.startswith("records/") + 2 * (name == manifest.NAME), name)
+
+
+def _state(path: Path) -> State | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,277 @@
+"""Runs in a store: names, what is fetched and sent, and claims without locks. The store is fsspec's memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractFileSystem
+
+from axiom_bench.cli.run_folders import local_folder, run_folder
+from axiom_bench.errors import BenchError
+from axiom_bench.records import leases, mirror, objects, processes, remote
+from axiom_bench.records.leases import Leases
+from axiom_bench.records.objects import Objects
+
+URL = "memory://bucket/results/quick/default"
+RECORD = f"{'0' * 32}-12345678.parquet"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    mirror._mirror.cache_clear()
+    objects.opened.cache_clear()
+
+
+@pytest.fixture
+def store() -> Objects:
+    return objects.opened(URL, os.getpid())
+
+
+@pytest.fixture
+def folder() -> Path:
+    return remote.folder_of(URL)
+
+
+def write(folder: Path, name: str, content: bytes = b"content") -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/a b/c=1/", "gs://bucket/results", URL])
+def test_an_url_has_a_folder_here_and_the_folder_names_it(url):
+    assert remote.is_url(url)
+    assert remote.url_of(remote.folder_of(url)) == url.rstrip("/")
+
+
+@pytest.mark.parametrize("path", ["results", "/data/results", "file:///data/results", "local:///data/results", "C:/x"])
+def test_what_is_on_this_machine_is_a_folder_of_its_own(path):
+    assert not remote.is_url(path)
+    assert remote.folder_of(path) == Path(path.partition("//")[2] if "//" in path else path)
+    assert remote.url_of(remote.folder_of(path)) is None
+    assert mirror.of(remote.folder_of(path)) is None
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3://a/../b", "s3://a//b", "s3://a/./b", "simplecache::s3://a", "s3://a?v=1"]
+)
+def test_an_url_that_no_folder_can_stand_for_is_refused(url):
+    with pytest.raises(BenchError, match="can't hold results"):
+        remote.folder_of(url)
+
+
+def test_what_is_new_is_sent_once_and_records_after_their_curves(folder, store, monkeypatch):
+    sent = []
+    monkeypatch.setattr(Objects, "write", lambda self, name, content: sent.append(name))
+    for name in ("manifest.json", f"records/{RECORD}", f"curves/{RECORD}", "tables/t.csv", "report.html"):
+        write(folder, name)
+    for name in (".run.lock", "records/.x.lock", ".report.html.0-1-2.tmp", "running/command.json", "image_hashes.json"):
+        write(folder, name)
+    mirror.push(folder)
+    assert sent[-2:] == [f"records/{RECORD}", "manifest.json"]
+    assert sorted(sent) == [f"curves/{RECORD}", "manifest.json", f"records/{RECORD}", "report.html", "tables/t.csv"]
+    write(folder, "report.html", b"another one")
+    mirror.push(folder)
+    assert sent[5:] == ["report.html"]
+
+
+def test_an_empty_machine_fetches_what_a_run_goes_on_from(folder, store):
+    names = ["manifest.json", *(f"{place}/{RECORD}" for place in mirror.FETCHED)]
+    for name in (*names, "report.html", "figures/f.png", "claims/shard.0", "image_hashes.json"):
+        store.write(name, b"content")
+    mirror.pull(folder)
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == sorted(names)
+
+
+def test_no_name_in_a_store_leads_out_of_the_folder(folder, monkeypatch):
+    names = ("../manifest.json", "records/../../x", "records/..", "records/.run.lock", "records/a/b", "/etc/passwd",
+             "records/a\0b", "running/command.json", "x.py")  # fmt: skip
+    monkeypatch.setattr(Objects, "sizes", lambda self: dict.fromkeys((*names, f"records/{RECORD}"), 1))
+    monkeypatch.setattr(Objects, "read_all", lambda self, names: dict.fromkeys(names, b"x"))
+    mirror.pull(folder)
+    assert [path.name for path in folder.parents[5].rglob("*") if path.is_file()] == [RECORD]
+
+
+def test_a_record_that_is_here_is_not_fetched_again_but_the_manifest_is(folder, store):
+    for name in ("manifest.json", f"records/{RECORD}", f"curves/{RECORD}"):
+        store.write(name, b"of the store")
+    write(folder, f"records/{RECORD}", b"of us: same ")  # as many bytes
+    write(folder, f"curves/{RECORD}", b"cut")
+    write(folder, "manifest.json", b"before")
+    mirror.pull(folder)
+    assert (folder / "records" / RECORD).read_bytes() == b"of us: same "
+    assert (folder / "curves" / RECORD).read_bytes() == b"of the store"
+    store.write("manifest.json", b"a later one")
+    mirror.pull(folder)
+    assert (folder / "manifest.json").read_bytes() == b"a later one"
+
+
+def test_what_could_not_be_sent_is_sent_by_the_next_command(folder, store, monkeypatch):
+    write(folder, f"records/{RECORD}")
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "pipe_file", lambda *arguments, **options: 1 / 0)
+        with pytest.raises(BenchError, match=f"division by zero. What is made is kept in {folder}"):
+            mirror.push(folder)
+    mirror._mirror.cache_clear()
+    mirror.pull(folder)
+    mirror.push(folder)
+    assert list(store.sizes()) == [f"records/{RECORD}"]
+
+
+def test_a_folder_that_is_lost_here_is_not_lost_there(folder, store):
+    write(folder, f"records/{RECORD}")
+    mirror.push(folder)
+    (folder / "records" / RECORD).unlink()
+    mirror.push(folder)
+    mirror.pull(folder)
+    assert (folder / "records" / RECORD).read_bytes() == b"content"
+
+
+def test_a_shard_is_claimed_by_one_until_it_is_given_back(store):
+    with Leases.of(store) as first, Leases.of(store) as second:
+        assert first.take("shard")
+        assert second.take("other")
+        assert not second.take("shard")
+        first.release("shard")
+        assert second.take("shard")
+        assert sorted(store.sizes("claims", "shard")) == ["claims/shard.0"]
+    with Leases.of(store) as third:  # those that have ended hold nothing
+        assert third.take("shard")
+
+
+def test_the_claim_of_a_process_that_says_nothing_is_stale_and_one_takes_it(store, monkeypatch):
+    with Leases.of(store) as silent, Leases.of(store) as first, Leases.of(store) as second:
+        assert silent.take("shard")
+        seen = second._claims("shard")
+        monkeypatch.setattr(leases, "LEASE", -1.0)
+        assert first.take("shard")
+        monkeypatch.setattr(Leases, "_claims", lambda self, shard: seen)  # both have looked before either took it
+        assert not second.take("shard")
+    assert list(store.sizes("claims")) == ["claims/shard.1"]
+
+
+def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_stale_at_once(store, monkeypatch):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with Leases.of(store) as killed, Leases.of(store) as other:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "getpid", lambda: gone.pid)
+            assert killed.take("shard")
+        with monkeypatch.context() as patched:
+            patched.setattr(processes, "place", lambda: "of another machine")
+            assert not other.take("shard")
+        assert other.take("shard")
+
+
+def test_a_put_that_was_repeated_after_a_lost_answer_has_made_the_claim(store):
+    store.write("claims/shard.0", b"mine")
+    assert store.make("claims/shard.0", b"mine")
+    assert not store.make("claims/shard.0", b"another's")
+
+
+def test_a_claim_that_is_given_back_while_it_is_asked_for_is_had(store, monkeypatch):
+    store.write("claims/shard.0", b"another's")
+    read = Objects.read
+    monkeypatch.setattr(Objects, "read", lambda self, name: (self.remove(name), read(self, name))[1])
+    assert store.make("claims/shard.0", b"mine")
+    assert read(store, "claims/shard.0") == b"mine"
+
+
+def test_claims_that_make_no_sense_hold_nobody_up(store):
+    for number, content in enumerate((b"", b"[]", b"{", b'{"holder": "x", "place": "y", "process": "z"}')):
+        store.write(f"claims/shard.{number}", content)
+        with Leases.of(store) as own:
+            assert own.take("shard")
+            own.release("shard")
+
+
+@pytest.mark.parametrize(
+    "pipe_file",
+    [
+        AbstractFileSystem.pipe_file,  # looks, and then writes
+        lambda self, path, value, mode="overwrite": AbstractFileSystem.pipe_file(self, path, value),
+    ],
+)
+def test_where_a_store_can_not_keep_two_apart_it_is_said_and_nobody_waits(pipe_file, folder, monkeypatch, capsys):
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+    mirror.begin(folder)
+    assert "can't make an object only where there is none" in capsys.readouterr().err
+    store = objects.opened(URL, os.getpid())
+    with Leases.of(store) as first, Leases.of(store) as second:
+        assert first.take("shard")
+        assert second.take("shard")
+
+
+def test_shards_come_with_what_others_computed_and_their_files_are_sent(folder, store, monkeypatch):
+    monkeypatch.setattr(leases, "LOOK", 0.0)
+    first, second, third = ("0" * 32, "1" * 32, "2" * 32)
+    said: list[str] = []
+    with Leases.of(store) as other:
+        assert other.take(first)
+        store.write(f"records/{second}-0.parquet", b"by another")
+
+        def say(line: str) -> None:
+            said.append(line)
+            other.release(first)
+
+        done = []
+        for shard in mirror.claimed([first, second, third], folder, say):
+            done.append((shard, len(list((folder / "records").glob("*.parquet")))))
+            write(folder, f"records/{shard}-1.parquet")
+            write(folder, f"curves/{shard}-1.parquet")
+    assert done == [(second, 1), (third, 2), (first, 3)]
+    assert said == ["waiting for 1 shard that other machines compute"]
+    assert len(store.sizes("records")) == 4
+    assert len(store.sizes("curves")) == 3
+    assert not store.sizes("claims")
+
+
+def test_a_shard_that_failed_is_given_back_and_nothing_of_it_is_sent(folder, store):
+    claimed = mirror.claimed(["0" * 32], folder, print)
+    assert next(claimed) == "0" * 32
+    write(folder, f"records/{RECORD}")
+    with pytest.raises(RuntimeError, match="a defect"):
+        claimed.throw(RuntimeError("a defect"))
+    assert not store.sizes()
+
+
+def test_reading_a_run_that_is_not_there(capsys):
+    with pytest.raises(BenchError, match=f"There is no finished run in {URL}: it has no manifest.json"):
+        run_folder(URL)
+    with pytest.raises(BenchError, match="of this machine only, not in s3://bucket/run"):
+        local_folder("s3://bucket/run")
+
+
+class NoCredentialsError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError("no bucket"), "make the bucket first"),
+        (PermissionError("denied"), "check the credentials"),
+        (NoCredentialsError(), "there are no credentials"),
+        (ConnectionRefusedError(), "can't be reached"),
+        (TimeoutError(), "doesn't answer"),
+        (OSError(5, "slow\n  down"), r"\[Errno 5\] slow down"),
+        (ImportError("Install s3fs to access S3"), r"pip install 'axiom-bench\[s3\]'"),
+    ],
+)
+def test_what_a_store_raises_is_one_sentence(error, words):
+    with pytest.raises(BenchError, match=words) as raised, objects.said("s3://bucket"):
+        raise error
+    assert "s3://bucket" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_store_that_nobody_knows():
+    with pytest.raises(BenchError, match="Can't use nowhere://x/y: Protocol not known: nowhere"):
+        objects.opened("nowhere://x/y", 0)

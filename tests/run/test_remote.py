@@ -1,0 +1,180 @@
+"""Runs on s3://: commands of several machines, each with a cache of its own, against moto's server."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from faulting.launcher import Plan
+from faulting.runs import Process, contents, forked, shards_of, stopped_at_the_end, wait_until
+
+from axiom_bench import metrics, report
+from axiom_bench.cli import benchmark, finish  # noqa: F401 - once here, and not in each of the commands
+from axiom_bench.gate import gate  # noqa: F401
+from axiom_bench.records import files
+from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.run import sweep  # noqa: F401
+
+pytest.importorskip("s3fs", reason="the extra s3 isn't installed")
+pytest.importorskip("moto", reason="moto[s3], flask and flask-cors aren't installed")
+
+RESULTS = "s3://bench/results"
+URL = f"{RESULTS}/quick/default"
+TINY = (
+    *("model=scenes_vgg", "data.size=8", "data.batch_size=4", "shard_size=2", "device=cpu", "runtime.repeats=0"),
+    *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,zeta]", "pictures.rows=0", "pictures.gallery=0"),
+)
+SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """A server of its own, in a process of its own."""
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", SERVER], text=True, **streams) as server:
+        yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory) -> str:
+    """The values of the same run in a folder, by one process."""
+    for name in metrics.names():  # which a command imports, to know what its report may name
+        metrics.get(name)
+    work = tmp_path_factory.mktemp("alone")
+    ended(forked([*TINY, f"results={work}"], Plan(str(work / "log")), work / "said", draw_little))
+    return contents(work / "quick" / "default")
+
+
+@pytest.fixture
+def machine(endpoint, tmp_path) -> Callable[..., Process]:
+    """(name, arguments..., hold): a command on a machine of this name, whose cache is empty at first.
+
+    hold: is called before each shard with how many this process has begun.
+    """
+    answer(f"{endpoint}/moto-api/reset", "POST")
+    answer(f"{endpoint}/bench", "PUT")
+
+    def start(name: str, *arguments: str, hold: Callable[[int], None] | None = None) -> Process:
+        def change() -> None:
+            cache = tmp_path / name
+            os.environ.update(KEYS, AWS_ENDPOINT_URL=endpoint, AXIOM_BENCH_CACHE=str(cache))
+            # What was pytest's, written line by line, since the other side waits for it.
+            sys.stdout, sys.stderr = (output_to(number) for number in (1, 2))
+            if hold is not None:
+                hold_up(hold)
+            draw_little()
+
+        number = len(list(tmp_path.glob("*.said")))
+        return forked(arguments, Plan(str(tmp_path / "log")), tmp_path / f"{number}.said", change)
+
+    return start
+
+
+def answer(url: str, method: str = "GET", content: bytes | None = None) -> bytes:
+    request = urllib.request.Request(
+        url, content, {"Authorization": "AWS4 Credential=a/20260101/us-east-1/s3/b"}, method=method
+    )
+    with urllib.request.urlopen(request) as response:
+        return response.read()
+
+
+def draw_little() -> None:
+    """In a process of its own: a report is one line, since it takes long."""
+    report._write = write_one_line
+
+
+def write_one_line(run: RunFolder | Path, *_: object) -> None:
+    folder = run if isinstance(run, Path) else run.path
+    files.write(folder / "report.html", f"{len(RunFolder.read(folder).records)} values".encode())
+
+
+def output_to(number: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.FileIO(number, "w", closefd=False), line_buffering=True)
+
+
+def hold_up(hold: Callable[[int], None]) -> None:
+    """In a process of its own: something is awaited inside of each shard."""
+    from axiom_bench.evaluation import shard
+    from axiom_bench.run import compute
+
+    begun = [0]
+
+    def rows(*arguments: object) -> object:
+        begun[0] += 1
+        hold(begun[0])
+        return shard.shard_rows(*arguments)
+
+    compute.shard_rows = rows
+
+
+def mirror_of(tmp_path: Path, name: str) -> Path:
+    return tmp_path / name / "remote" / "s3" / "bench" / "results" / "quick" / "default"
+
+
+def ended(process: Process) -> str:
+    """What a command printed that has ended well."""
+    assert process.wait() == 0, process.output()
+    return process.output()
+
+
+def begun_by(tmp_path: Path) -> set[str]:
+    log = tmp_path / "log"
+    return {line.split()[1] for line in log.read_text().splitlines()} if log.exists() else set()
+
+
+def test_machines_share_a_run_one_is_killed_and_others_go_on_and_read_it(endpoint, machine, tmp_path, expected):
+    def forever(begun: int) -> None:
+        wait_until(lambda: False)
+
+    def all_three(begun: int) -> None:  # so that neither computes all before the other has begun
+        wait_until(lambda: begun == 1 or len(begun_by(tmp_path)) == 3)
+
+    killed = machine("killed", *TINY, f"results={RESULTS}", hold=forever)
+    with stopped_at_the_end(killed):
+        wait_until(lambda: len(begun_by(tmp_path)) == 1, killed)
+        first, second = (machine(name, *TINY, f"results={RESULTS}", hold=all_three) for name in ("one", "two"))
+        with stopped_at_the_end(first, second):
+            wait_until(lambda: "that other machines compute" in first.output() + second.output(), first)
+            killed.kill()
+            assert f"report: {URL}/report.html (here: {mirror_of(tmp_path, 'one')}/report.html)" in ended(first)
+            ended(second)
+    begun, done = shards_of(tmp_path / "log")
+    assert len(begun_by(tmp_path)) == 3
+    assert len(begun) == 5  # the killed one's again, and no other
+    assert sorted(done) == sorted(set(begun))
+    assert contents(mirror_of(tmp_path, "one")) == contents(mirror_of(tmp_path, "two")) == expected
+
+    assert "4 of 4 shards were already there: nothing was computed" in ended(
+        machine("three", *TINY, f"results={RESULTS}")
+    )
+    page = f"{endpoint}/bench/results/quick/default/report.html"
+    before = answer(page)
+    answer(page, "PUT", b"another page")
+    assert f"report: {URL}/report.html" in ended(machine("four", "report", URL))
+    assert answer(page) == before
+    baseline = f"--baseline={tmp_path}/baseline.csv"
+    ended(machine("five", "gate", URL, baseline, "--write"))
+    ended(machine("five", "gate", f"{URL}/", baseline))
+    assert not Path("s3:").exists()
+
+
+def test_a_bucket_that_is_not_there(machine):
+    process = machine("one", "report", "s3://absent/results/quick/default")
+    assert process.wait() == 2
+    assert "s3://absent/results/quick/default: there is no such place; make the bucket first" in process.output()
+    assert "Traceback" not in process.output()
