@@ -17,7 +17,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.models.torchvision_source import classifiers
 from axiom_bench.run.user_code import add_current_folder
 
-ALL = "all"  # no entry, but a choice: method=all
+ALL = ("all", "all_fast")  # no entries, but choices: method=all
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -48,7 +48,7 @@ def _files(folders: Sequence[Path], group: str) -> Iterator[Path]:
     for folder in folders:
         for path in (folder / group).glob("*.yaml"):
             files.setdefault(path.stem, path)
-    return (path for name, path in files.items() if name != ALL)
+    return (path for name, path in files.items() if name not in ALL)
 
 
 def _entry(path: Path) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from axiom_bench.report.numbers import counts_text, number, with_interval
 from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
 from axiom_bench.report.statistics.best import on_common_images
 from axiom_bench.report.statistics.comparison import Comparison
-from axiom_bench.report.statistics.paired import SIGNIFICANCE, compare
+from axiom_bench.report.statistics.paired import COLUMNS, SIGNIFICANCE, compare
 from axiom_bench.report.statistics.summary import leading
 
 
@@ -96,6 +96,8 @@ def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Valu
     records = rows_at(run.records.frame(better), setting)
     records = records[records["method"] != METHOD_FREE]
     measured = set(records["metric"].unique())
+    if not measured and control in run.methods:
+        return pd.DataFrame(columns=list(COLUMNS))
     return compare(records, control, {name: way for name, way in better.items() if name in measured})
 
 
