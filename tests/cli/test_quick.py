@@ -20,8 +20,11 @@ DEFAULT_METRICS = {
 }
 
 
+SMALL = ("data.size=6", "pictures.rows=2", "report.figures.formats=[png]")
+
+
 def test_quick(tmp_path: Path, typed: Callable):
-    first = typed(tmp_path, "data.size=6")
+    first = typed(tmp_path, *SMALL)
     assert first.returncode == 0, first.stderr
     assert "Traceback" not in first.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["results"]  # Hydra leaves nothing in the current folder
@@ -33,7 +36,7 @@ def test_quick(tmp_path: Path, typed: Callable):
     assert set(manifest["methods"]) == PAPERS_METHODS
     assert {about["metric"] for about in manifest["metrics"].values()} == DEFAULT_METRICS
 
-    again = typed(tmp_path, "data.size=6")
+    again = typed(tmp_path, *SMALL)
     assert again.returncode == 0
     assert "2 of 2 shards were already there: nothing was computed" in again.stdout
     assert "images/s" not in again.stdout
