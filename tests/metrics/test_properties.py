@@ -34,8 +34,7 @@ BOUNDS = {
     "relative change": (0, math.inf), "score": (0, 1), "similarity": (-1, 1), "squared score": (0, math.inf),
 }  # fmt: skip
 BOUNDS_OF = {
-    "insertion_minus_deletion": (-1, 1),
-    "srg": (-1, 1),
+    **dict.fromkeys(("insertion_minus_deletion", "insertion_minus_deletion_fast", "srg", "srg_fast"), (-1, 1)),
     "model_parameter_randomisation_efficient": (-1, math.inf),
     "road_combined": HALVES,
     "coherency": (0, 1),
@@ -44,6 +43,7 @@ BOUNDS_OF = {
 }  # where the unit's differ
 LIGHT = {
     "steps": 6,
+    "tried": (1, 2, 4),
     "samples": 2,
     "stages": 2,
     "subsets": 12,

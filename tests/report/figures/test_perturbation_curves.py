@@ -53,9 +53,8 @@ def write(tmp_path: Path) -> Write:
 
 def run_of(folder: Path, files: Sequence[str], **axes: Any) -> Any:
     manifest = {"curves": list(files), "methods": {"b": {}, "a": {}}, "axes": axes}
-    records = pd.DataFrame({"method": pd.Categorical(["b", "a"], categories=["b", "a"])})
     texts = {"label": lambda setting: setting.model, "method_title": str.upper}
-    return SimpleNamespace(path=folder, manifest=manifest, records=records, settings=SETTINGS, **texts)
+    return SimpleNamespace(path=folder, manifest=manifest, methods=("b", "a"), settings=SETTINGS, **texts)
 
 
 DELETION = {"title": "Deletion", "x": "fraction of pixels removed", "y": "probability", "at": AT, "better": "lower"}
