@@ -117,4 +117,5 @@ def test_modules_beside_the_user_hide_no_library(
     (tmp_path / "pandas.py").write_text("raise RuntimeError('not the library')")
     monkeypatch.chdir(tmp_path)
     process = drawing._start(1, 4)
-    assert process.wait() == 0
+    drawing._send(run, process)
+    assert process.wait(timeout=300) == 0
