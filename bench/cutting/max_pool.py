@@ -11,7 +11,6 @@ from functools import reduce
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 
 class MaxPool2dByViews(nn.MaxPool2d):
@@ -24,7 +23,7 @@ class MaxPool2dByViews(nn.MaxPool2d):
         if not self._only_values(input) or any(window.count < 1 for window in windows):
             return super().forward(input)
         along_y, along_x = windows
-        return along_x.maxima(along_y.maxima(input.mT).mT)
+        return along_x.maxima(along_y.maxima(input, -2), -1)
 
     def _only_values(self, input: Tensor) -> bool:
         differentiated = input.requires_grad and torch.is_grad_enabled()
@@ -51,13 +50,34 @@ class _Windows:
         count = -(-room // self.stride) + 1
         return count - 1 if (count - 1) * self.stride >= self.length + self.padding else count
 
-    def maxima(self, maps: Tensor) -> Tensor:
-        """(..., length) -> (..., count)."""
-        last = (self.count - 1) * self.stride
-        behind = max(0, last + self.size - self.length - self.padding)
-        if self.padding or behind:
-            maps = pad(maps, (self.padding, behind), value=-torch.inf)
-        return reduce(torch.maximum, (maps[..., start : start + last + 1 : self.stride] for start in range(self.size)))
+    def maxima(self, maps: Tensor, dimension: int) -> Tensor:
+        """Of the windows along a dimension of that length, which has `count` places then.
+
+        The k-th elements of all windows are a strided view; at the edges some windows have none, which is cheaper than
+        a padded copy of the maps.
+        """
+        views = [self._elements(maps, dimension, place) for place in range(self.size)]
+        of_all = [view for first, view in views if view.shape[dimension] == self.count]
+        of_some = [(first, view) for first, view in views if view.shape[dimension] < self.count]
+        if len(of_all) > 1:
+            largest = reduce(torch.maximum, of_all)
+        else:
+            shape = list(maps.shape)
+            shape[dimension] = self.count
+            largest = maps.new_full(shape, -torch.inf)
+            of_some += [(0, view) for view in of_all]
+        for first, view in of_some:
+            windows = largest.narrow(dimension, first, view.shape[dimension])
+            torch.maximum(windows, view, out=windows)
+        return largest
+
+    def _elements(self, maps: Tensor, dimension: int, place: int) -> tuple[int, Tensor]:
+        """(the first window that has an element at this place inside the maps, those elements of it and the next)."""
+        first = max(0, -(-(self.padding - place) // self.stride))
+        end = max(first, min(self.count, (self.length - 1 + self.padding - place) // self.stride + 1))
+        start = first * self.stride - self.padding + place
+        places = slice(start, start + (end - first) * self.stride, self.stride)
+        return first, maps[..., places] if dimension == -1 else maps[..., places, :]
 
 
 def pool_by_views(model: nn.Module) -> nn.Module:
