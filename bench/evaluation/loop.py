@@ -22,6 +22,7 @@ from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
 from axiom_bench.evaluation.tables import Columns, columns
 from axiom_bench.evaluation.unchanged import explained_by
+from axiom_bench.explanation.annotations import AnnotationsOfTargets
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
 
@@ -53,9 +54,10 @@ def rows_of(
         with watch.part(METRICS):
             (measurement,) = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
         yield from columns(trace, batch, LAYER, measurement)
+    annotations = AnnotationsOfTargets.of(batch, trace.targets, trace.logits.shape[1])
     for group in _groups(trace, methods):
         with watch.part(METHODS):
-            explanations = [explained(trace, batch, method, normalise) for method in group]
+            explanations = [explained(trace, annotations, method, normalise) for method in group]
             scales = [
                 explanation is not None and is_on_score_scale(method, trace)
                 for method, explanation in zip(group, explanations, strict=True)
@@ -68,10 +70,12 @@ def rows_of(
             yield from columns(trace, batch, method.name, measurement)
 
 
-def explained(trace: Trace, batch: Batch, method: Method, normalise: str = "maximum") -> Explanation | None:
+def explained(
+    trace: Trace, annotations: Batch | AnnotationsOfTargets, method: Method, normalise: str = "maximum"
+) -> Explanation | None:
     """A method's explanation of a trace; None, with a MethodLeftOut warning, where it doesn't apply to the model."""
     answer = answer_of(method, trace)
-    return None if answer is None else Explanation.of(trace, answer, batch, method, normalise)
+    return None if answer is None else Explanation.of(trace, answer, annotations, method, normalise)
 
 
 def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:

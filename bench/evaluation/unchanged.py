@@ -15,7 +15,7 @@ from axiom_bench.explanation.explanation import Explanation
 
 TRACE_FIELDS = ("images", "activations", "gradients", "logits", "scores", "targets", "other_images")
 COMPUTED_FIELDS = ("ablation_drops", "true_contributions")
-EXPLANATION_FIELDS = ("heatmap", "raw_map", "contributions")
+EXPLANATION_FIELDS = ("heatmap", "raw_map", "contributions", "masks", "ignored", "wrong_class")
 
 
 class NamedFunction(Protocol):
@@ -72,6 +72,8 @@ def _tensors(trace: Trace | None, explanation: Explanation | None) -> dict[str, 
     for row, parts in enumerate(getattr(trace, "interventions", None) or ()):
         fields |= {f"trace.interventions[{row}] ({part.name!r})": part.images for part in parts}
     fields |= {f"explanation.{name}": getattr(explanation, name, None) for name in EXPLANATION_FIELDS}
+    for row, boxes in enumerate(getattr(explanation, "boxes", None) or ()):
+        fields[f"explanation.boxes[{row}]"] = boxes
     return {name: tensor for name, tensor in fields.items() if isinstance(tensor, Tensor)}
 
 

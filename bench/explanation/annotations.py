@@ -1,7 +1,8 @@
-"""The annotations that an explanation reads, as protocols: data.batch's Annotation and Batch satisfy them."""
+"""The annotations that an explanation reads, of protocols that data.batch's Annotation and Batch satisfy."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -49,3 +50,30 @@ class AnnotatedRows(Protocol):
 
     def others(self, targets: Tensor, classes: int) -> tuple[Objects, ...] | None:
         """Per row the objects of the model's other classes; None where nothing is annotated."""
+
+
+@dataclass(frozen=True)
+class AnnotationsOfTargets:
+    """What the annotations of a trace's rows say of the explained classes, as the fields of an Explanation; a batch's
+    methods share them."""
+
+    boxes: tuple[Tensor, ...] | None = None
+    cells: tuple[Tensor, ...] | None = None
+    masks: Tensor | None = None
+    ignored: Tensor | None = None
+    stored_pixels: tuple[tuple[float, float], ...] | None = None
+    wrong_class: Tensor | None = None
+    others: tuple[Objects, ...] | None = None
+
+    @staticmethod
+    def of(rows: AnnotatedRows, targets: Tensor, classes: int) -> AnnotationsOfTargets:
+        """targets: (B,), the explained classes. classes: how many the model has."""
+        return AnnotationsOfTargets(
+            boxes=rows.boxes(targets),
+            cells=rows.cells(targets),
+            masks=rows.masks(targets),
+            ignored=rows.ignored(),
+            stored_pixels=rows.stored_pixels(),
+            wrong_class=rows.wrong_class(targets),
+            others=rows.others(targets, classes),
+        )

@@ -14,7 +14,7 @@ from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.annotations import AnnotatedRows, Objects
+from axiom_bench.explanation.annotations import AnnotatedRows, AnnotationsOfTargets, Objects
 from axiom_bench.explanation.heatmap import Map, check_heatmap, heatmap
 
 Method = Callable[[Trace], Tensor | Map]
@@ -62,29 +62,28 @@ class Explanation:
     def of(
         trace: Trace,
         answer: Tensor | Map,
-        batch: AnnotatedRows | None = None,
+        batch: AnnotatedRows | AnnotationsOfTargets | None = None,
         method: Method | None = None,
         normalise: str = "maximum",
     ) -> Explanation:
-        """From a method's result: weights that broadcast to the activations, or a Map."""
+        """From a method's result: weights that broadcast to the activations, or a Map.
+
+        batch: the trace's, for its annotations, or what they say of the trace's targets.
+        """
         contributions = None if isinstance(answer, Map) else answer * trace.activations
         raw_map = answer.raw if isinstance(answer, Map) else contributions.sum(1)  # type: ignore[union-attr]
         height, width = trace.images.shape[-2:]
+        if batch is not None and not isinstance(batch, AnnotationsOfTargets):
+            batch = AnnotationsOfTargets.of(batch, trace.targets, trace.logits.shape[1])
         return Explanation(
             trace=trace,
             contributions=contributions,
             raw_map=raw_map,
             heatmap=heatmap(raw_map, (height, width), normalise),
             images=trace.images,
-            boxes=None if batch is None else batch.boxes(trace.targets),
-            cells=None if batch is None else batch.cells(trace.targets),
-            masks=None if batch is None else batch.masks(trace.targets),
-            ignored=None if batch is None else batch.ignored(),
-            stored_pixels=None if batch is None else batch.stored_pixels(),
-            wrong_class=None if batch is None else batch.wrong_class(trace.targets),
-            others=None if batch is None else batch.others(trace.targets, trace.logits.shape[1]),
             method=method,
             normalise=normalise,
+            **({} if batch is None else vars(batch)),
         )
 
     def __repr__(self) -> str:

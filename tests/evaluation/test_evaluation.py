@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -311,10 +312,14 @@ def test_a_metric_that_writes_to_the_trace_is_refused(net, batch):
         evaluate(net, "1", [batch], ["grad_cam"], [writing, "sensitivity_error"])
 
 
-@pytest.mark.parametrize("name", ["heatmap", "raw_map", "contributions"])
-def test_a_metric_that_writes_to_a_map_is_refused(net, batch, name):
+@pytest.mark.parametrize("name", ["heatmap", "raw_map", "contributions", "boxes[0]", "masks"])
+def test_a_metric_that_writes_to_what_all_methods_share_is_refused(net, batch, name):
+    masks = [torch.full((12, 12), label) for label in range(4)]
+    notes = [replace(note, mask=mask) for note, mask in zip(batch.annotations, masks, strict=True)]
+    batch = replace(batch, annotations=tuple(notes))
+
     def writing(explanation):
-        values = getattr(explanation, name)
+        values = explanation.boxes[0] if name == "boxes[0]" else getattr(explanation, name)
         values[0] = 0
         return explanation.trace.scores
 
@@ -323,7 +328,7 @@ def test_a_metric_that_writes_to_a_map_is_refused(net, batch, name):
         return writing(explanation)
 
     for metric in (writing, later):
-        sentence = rf"^The metric '{metric.__name__}' .* writes to explanation\.{name}, which others read"
+        sentence = rf"^The metric '{metric.__name__}' .* writes to explanation\.{re.escape(name)}, which others read"
         with pytest.raises(BenchError, match=sentence):
             evaluate(net, "1", [batch], ["grad_cam"], [metric, "pointing_game"])
 
