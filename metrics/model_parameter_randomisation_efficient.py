@@ -16,6 +16,7 @@ from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.fully_randomised import randomised_key, randomised_trace
+from axiom_bench.metrics.shared.rounding import MILLION
 from axiom_bench.metrics.shared.similarity import constant
 
 
@@ -27,7 +28,7 @@ def model_parameter_randomisation_efficient(
     H is the entropy of the histogram of the map's values, of `bins` bins of equal width from its least to its largest;
     H' the same of the same method's map of the model with all parameters drawn again. No two maps are compared, so that
     noise in both isn't taken for likeness; that the map follows the model is concluded from its complexity alone. The
-    map is the signed raw map resized to the image, where its values are scaled by the histogram's own range.
+    map is the signed raw map resized to the image, its values in millionths of their range.
     At least -1. NaN where a map is constant. Costs one trace, for all methods, and the method.
     Raises BenchError for less than two bins.
     """
@@ -51,5 +52,8 @@ def histogram_entropy(explanation: Explanation, bins: int) -> Tensor:
 
 
 def _entropy(values: np.ndarray, bins: int) -> float:
-    counts, _ = np.histogram(values, bins)
+    """Of values in millionths of their range, so that what lies on an edge doesn't change its bin by the last bit."""
+    values = values.astype(np.float64) - values.min()
+    millionths = np.rint(MILLION * (values / (values.max() or 1))).astype(np.int64)
+    counts = np.bincount(np.minimum(millionths.ravel() * bins // MILLION, bins - 1))
     return float(stats.entropy(counts)) or np.nan  # one bin: constant

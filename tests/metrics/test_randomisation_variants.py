@@ -61,6 +61,14 @@ def test_entropy_by_hand():
     assert actual[2].isposinf()
 
 
+@pytest.mark.parametrize("factor", [3, 0.1, 1e6])
+def test_entropy_of_values_on_the_bins_edges_is_free_of_scale(factor):
+    """Eleven values, a tenth of the range apart: one in each of ten bins, two in the last."""
+    raw = factor * (torch.arange(11).double()[None, None] / 10)
+    actual = histogram_entropy(Explanation(raw_map=raw, heatmap=torch.zeros(1, 1, 11)), bins=10)
+    assert actual.item() == pytest.approx(stats.entropy([1] * 9 + [2]))
+
+
 def test_efficient_is_the_rise_of_the_histograms_entropy(trace, explanation, random_model):
     other = Explanation.of(trace, ab.Map(maps_of(random_model, trace, trace.images)))
     actual = efficient(explanation)
