@@ -8,6 +8,7 @@ What needs torch is imported by the command that needs it, so that --help answer
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has read enough: Python's own flush at the end must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
+    finally:
+        if argv is None:  # the process ends: collecting garbage among all that torch has made would take a second more
+            gc.freeze()
     return code
 
 
