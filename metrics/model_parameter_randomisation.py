@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -14,6 +14,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.fully_randomised import randomised_key, randomised_trace
 from axiom_bench.metrics.shared.randomised import number_of_layers, randomised
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
@@ -38,16 +39,9 @@ def model_parameter_randomisation(
     """
     if stages is not None and stages < 1:
         raise BenchError(f"model_parameter_randomisation needs at least one stage, not stages={stages}.")
-    trace = given(explanation.trace, "trace")
-    similarities = []
-    layers = number_of_layers(trace.cut_model.model)
+    layers = number_of_layers(given(explanation.trace, "trace").cut_model.model)
     stages = layers if stages is None else min(stages, layers)
-    key = ("model_parameter_randomisation", order, stages, seed)
-    for stage in range(stages):
-        other_trace = partial(_randomised_trace, trace, key, stage, order, stages, seed)
-        compare = partial(similarity_of, explanation, kind=similarity)
-        similarities.append((yield Reexplanation(other_trace, compare, key=(*key, stage))))
-    points = torch.stack(similarities, dim=1)
+    points = yield from similarities(explanation, order, stages, range(stages), similarity, seed)
     fractions = [(stage + 1) / stages for stage in range(stages)]
     label = "fraction of layers randomised" if order == "cascading" else "depth of the randomised layer, from the top"
     curve = Curve(points, fractions, f"Model parameter randomisation, {order}", label, "similarity")
@@ -84,11 +78,32 @@ def model_parameter_randomisation_fast(
     return {f"{name}_fast": value for name, value in values.items()}
 
 
-def _randomised_trace(trace: Trace, key: Hashable, stage: int, order: str, stages: int, seed: int) -> Trace:
-    cuts = trace.cut_model.once(key, lambda: _cuts(trace, order, stages, seed))
-    return trace.again(model=cuts[stage])
+def similarities(
+    explanation: Explanation, order: str, stages: int, chosen: Sequence[int], similarity: str, seed: int
+) -> MetricGenerator[Tensor]:
+    """Similarities to the map after some of the stages of a randomisation, in rising order -> (B, chosen).
+
+    Where all layers are randomised, that is asked for first, since other metrics ask for it and so share it.
+    """
+    trace = given(explanation.trace, "trace")
+    compare = partial(similarity_of, explanation, kind=similarity)
+    key = ("model_parameter_randomisation", order, stages, tuple(chosen), seed)
+    last = stages - 1
+    found = {}
+    if order == "cascading" and last in chosen:
+        found[last] = yield Reexplanation(partial(randomised_trace, trace, seed), compare, randomised_key(seed))
+    for number, stage in enumerate(chosen):
+        if stage not in found:
+            other_trace = partial(_randomised_trace, trace, key, number)
+            found[stage] = yield Reexplanation(other_trace, compare, key=(*key, stage))
+    return torch.stack([found[stage] for stage in chosen], dim=1)
 
 
-def _cuts(trace: Trace, order: str, stages: int, seed: int) -> list[SplitModel]:
+def _randomised_trace(trace: Trace, key: tuple[str, str, int, tuple[int, ...], int], number: int) -> Trace:
+    cuts = trace.cut_model.once(key, lambda: _cuts(trace, *key[1:]))
+    return trace.again(model=cuts[number])
+
+
+def _cuts(trace: Trace, order: str, stages: int, chosen: tuple[int, ...], seed: int) -> list[SplitModel]:
     copies = randomised(trace.cut_model.model, trace.images[:1], order, stages, seed)
-    return [trace.cut_model.on(copy) for copy in copies]
+    return [trace.cut_model.on(copies[stage]) for stage in chosen]

@@ -13,12 +13,14 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measuring import measure_all
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.model_parameter_randomisation_few import by_turns, spread
 from axiom_bench.metrics.road_fast import weights
 from axiom_bench.metrics.shared.adaptive_curves import adaptive_area
 from axiom_bench.metrics.shared.equal_copies import numbers_of_first, numbers_of_parts
 from axiom_bench.metrics.shared.random_subsets import as_of_more
 
 FAST = [name for name in metrics.names() if metrics.get(name).spec.fast_form_of]
+FORMS = {metrics.get(name).spec.fast_form_of: name for name in FAST}
 STEPS = 224
 
 
@@ -89,6 +91,8 @@ SAME = {  # parameters at which a fast form asks all that its metric asks
     "faithfulness_correlation": ({"subsets": 4}, {"subsets": 4, "of": 4}),
     "infidelity": ({"squares": 4}, {"squares": 4, "of": 4}),
     "model_parameter_randomisation_smooth": ({"samples": 2}, {"samples": 2}),
+    "model_parameter_randomisation": ({}, {"stages": 100}),
+    "model_parameter_randomisation_independent": ({}, {"stages": 100}),
 }
 
 
@@ -96,13 +100,13 @@ SAME = {  # parameters at which a fast form asks all that its metric asks
 def test_a_fast_form_that_asks_as_much_is_the_metric(name, explanation):
     params, fast_params = SAME[name]
     expected = plugins.with_params("metric", name, params)(explanation)
-    actual = plugins.with_params("metric", f"{name}_fast", fast_params)(explanation)
+    actual = plugins.with_params("metric", FORMS[name], fast_params)(explanation)
     expected = expected[name] if isinstance(expected, dict) else expected
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12, equal_nan=True)
 
 
 def test_every_metric_that_has_a_fast_form_is_tested():
-    assert {metrics.get(name).spec.fast_form_of for name in FAST} == {*SAME, "explanation_sensitivity"}
+    assert set(FORMS) == {*SAME, "explanation_sensitivity"}
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -138,6 +142,33 @@ def test_weights_are_those_of_the_interpolated_curve():
     assert weights(measured, measured).tolist() == pytest.approx([0.25] * 4)
     with pytest.raises(BenchError, match="must lie within rising measured ones"):
         weights((0.05,), measured)
+
+
+def test_few_layers_are_those_of_the_curve_over_all(explanation):
+    full = plugins.with_params("metric", "model_parameter_randomisation", {})(explanation)
+    points = full["randomisation"].points
+    layers = points.shape[1]
+    assert layers > 2
+    few = plugins.with_params("metric", "model_parameter_randomisation_few", {"stages": 2})(explanation)
+    torch.testing.assert_close(few, (points[:, 0] + points[:, -1]) / 2, equal_nan=True)
+    name = "model_parameter_randomisation_independent"
+    alone = plugins.with_params("metric", name, {})(explanation)["randomisation_independent"].points
+    few = plugins.with_params("metric", f"{name}_few", {"stages": 2})(explanation)
+    torch.testing.assert_close(few, alone[:, by_turns(layers, 2)].mean(1), equal_nan=True)
+
+
+@pytest.mark.parametrize("layers", [1, 5, 12, 13, 23, 41, 107])
+@pytest.mark.parametrize("stages", [2, 11, 12])
+def test_stages_are_spread_over_the_depth(layers, stages):
+    chosen, turns = spread(layers, stages), by_turns(layers, stages)
+    for places in (chosen, turns):
+        assert places == sorted(set(places))
+        assert 0 <= places[0] <= places[-1] < layers
+        assert len(places) <= stages
+    assert {chosen[0], chosen[-1]} == {0, layers - 1}
+    if layers > 2 * stages:
+        assert len(turns) == stages
+        assert abs(sum(place % 2 for place in turns) - stages / 2) <= 0.5
 
 
 @pytest.mark.parametrize("r", [-0.6, 0.1, 0.5])
