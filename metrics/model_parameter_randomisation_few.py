@@ -14,7 +14,7 @@ from axiom_bench.metrics.shared.randomised import number_of_layers
 
 
 def model_parameter_randomisation_few(
-    explanation: Explanation, stages: int = 12, similarity: str = "spearman", seed: int = 0
+    explanation: Explanation, stages: int = 9, similarity: str = "spearman", seed: int = 0
 ) -> MetricGenerator[Tensor]:
     """`model_parameter_randomisation` by `stages` of the stages that it has, one a layer -> (B,).
 
@@ -33,7 +33,7 @@ def model_parameter_randomisation_few(
 
 
 def model_parameter_randomisation_independent_few(
-    explanation: Explanation, stages: int = 11, similarity: str = "spearman", seed: int = 0
+    explanation: Explanation, stages: int = 15, similarity: str = "spearman", seed: int = 0
 ) -> MetricGenerator[Tensor]:
     """`model_parameter_randomisation_independent` by `stages` layers, each in the middle of as many -> (B,).
 

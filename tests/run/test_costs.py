@@ -284,7 +284,7 @@ def test_all_fast_costs_less_than_a_thousand_passes_with_the_default_methods():
     row = compute.first_row(job)
     cost = Cost.of(job.methods, job.metrics, trace_of_batch(compute.cut_of(job), row))
     assert len(cost.of_methods) == 11
-    assert cost.per_image == 997
+    assert cost.per_image == 993
 
 
 def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, results):
