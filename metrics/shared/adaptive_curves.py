@@ -10,7 +10,7 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 
-FLAT = 0.05  # what a piece of the curve without a rise counts as, of the curve's range: dips hide in wide pieces
+FLAT = 0.1  # what a piece of the curve without a rise counts as, of the curve's range: dips hide in wide pieces
 Request = Callable[[Tensor, int], PerturbedImages]  # positions (B, n) and the number of the round -> their points
 
 
@@ -43,10 +43,14 @@ def adaptive_area(request: Request, first: Tensor, last: Tensor, steps: int, pas
 
 
 def widest_rises(at: Tensor, points: Tensor) -> Tensor:
-    """The middles of the two pieces with the largest width x rise that can be halved: (B, n) twice -> int64 (B, 2)."""
+    """The middles of the two pieces with the largest width x rise that can be halved: (B, n) twice -> int64 (B, 2).
+
+    Rises are rounded to 1e-4 of the curve's range, and of equal ones the first is taken: flat pieces are equal but for
+    the rounding of passes, which another batch size changes.
+    """
     widths = at.diff(dim=1)
     spread = points.amax(1, keepdim=True) - points.amin(1, keepdim=True)
-    rises = (points.diff(dim=1).abs() / spread.masked_fill(spread == 0, 1)).nan_to_num(1)
+    rises = (points.diff(dim=1).abs() / spread.masked_fill(spread == 0, 1)).nan_to_num(1).round(decimals=4)
     gain = (widths * (rises + FLAT)).masked_fill(widths < 2, 0)
     widest = gain.sort(dim=1, descending=True, stable=True).indices[:, :2]
     return (at.gather(1, widest) + at.gather(1, widest + 1)) // 2

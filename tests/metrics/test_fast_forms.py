@@ -15,9 +15,10 @@ from axiom_bench.evaluation.measuring import measure_all
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.model_parameter_randomisation_few import by_turns, spread
 from axiom_bench.metrics.road_fast import weights
-from axiom_bench.metrics.shared.adaptive_curves import adaptive_area
+from axiom_bench.metrics.shared.adaptive_curves import adaptive_area, widest_rises
 from axiom_bench.metrics.shared.equal_copies import numbers_of_first, numbers_of_parts
 from axiom_bench.metrics.shared.random_subsets import as_of_more
+from axiom_bench.metrics.shared.randomised import number_of_layers
 
 FAST = [name for name in metrics.names() if metrics.get(name).spec.fast_form_of]
 FORMS = {metrics.get(name).spec.fast_form_of: name for name in FAST}
@@ -66,6 +67,14 @@ def test_an_area_costs_its_passes_for_each_curve(passes):
 def test_a_curves_unit_and_offset_dont_choose_its_points():
     area, _ = area_of(curves(), 9)
     torch.testing.assert_close(area_of(100 * curves() - 3, 9)[0], 100 * area - 3, rtol=0, atol=1e-10)
+
+
+def test_rounding_of_passes_doesnt_choose_points():
+    """Flat pieces of equal width are equal but for noise of float32; the first of them is halved."""
+    at = torch.arange(0, 80, 8).expand(64, -1)
+    points = 1e-7 * torch.rand(64, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    points[:, 0] = 1
+    assert widest_rises(at, points).unique(dim=0).tolist() == [[4, 12]]
 
 
 def test_where_every_point_may_be_asked_for_the_area_is_the_curves():
@@ -225,3 +234,17 @@ def test_methods_with_equal_maps_are_measured_once_and_not_a_bit_differs(trace):
     for name in expected:
         assert torch.equal(first[name][0], again[name][0])
         assert torch.equal(third_values[name][0].nan_to_num(), expected[name][0].nan_to_num())
+
+
+def test_randomisations_that_are_equal_are_made_once(trace):
+    """Whatever the order of the metrics: the whole model's, and all stages where they are as many as layers."""
+    names = ("model_parameter_randomisation", "model_parameter_randomisation_few",
+             "model_parameter_randomisation_fast", "model_parameter_randomisation_efficient")  # fmt: skip
+    layers = number_of_layers(trace.cut_model.model)
+    assert layers == 3
+    for order in (names, names[::-1]):
+        of_trace = replace(trace)
+        before = of_trace.passes.trunk_forward
+        explanation = Explanation.of(of_trace, of_trace.gradients, method=lambda other: other.gradients)
+        measure_all([metrics.get(name) for name in order], [(explanation, True)])
+        assert of_trace.passes.trunk_forward - before == layers * len(trace)
