@@ -18,10 +18,11 @@ from faulting.runs import Process, contents, forked, shards_of, stopped_at_the_e
 from axiom_bench import metrics, report
 from axiom_bench.cli import benchmark, finish  # noqa: F401 - once here, and not in each of the commands
 from axiom_bench.data.scenes import Scenes
+from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate  # noqa: F401
-from axiom_bench.records import files
+from axiom_bench.records import files, objects
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.run import sweep  # noqa: F401
+from axiom_bench.run import remote_data, sweep  # noqa: F401
 
 pytest.importorskip("s3fs", reason="the extra s3 isn't installed")
 pytest.importorskip("moto", reason="moto[s3], flask and flask-cors aren't installed")
@@ -65,7 +66,7 @@ def data(tmp_path_factory) -> Path:
                 sample.image.save(content, "PNG")
                 add(tar, f"{index}.png", content.getvalue())
                 add(tar, f"{index}.cls", str(sample.label).encode())
-    (folder / "classes.txt").write_text("\n".join(scenes.classes))
+    (folder / "classes.txt").write_text("\n".join(map(str, range(len(scenes.classes)))))
     return folder
 
 
@@ -202,11 +203,34 @@ def test_machines_share_a_run_one_is_killed_and_others_go_on_and_read_it(endpoin
     assert not Path("s3:").exists()
 
 
-def test_data_that_is_not_there(machine):
-    process = machine("one", *TINY, *STORE, "data.path=s3://absent/val")
-    assert process.wait() == 2
-    assert "There is nothing at s3://absent/val; correct the bucket or the path." in process.output()
-    assert "Traceback" not in process.output()
+MISTAKES = {
+    "s3://absent/val": "There is nothing at s3://absent/val; correct the bucket or the path.",
+    "s3://absent/*.tar": "There is nothing at s3://absent/*.tar; correct the bucket or the path.",
+    "s3://bench/nothing": "There is nothing at s3://bench/nothing; correct the bucket or the path.",
+    DATA: f"There is no file whose name ends in .parquet below {DATA}; correct the URL.",
+}
+
+
+def test_data_that_is_not_there(endpoint, machine, monkeypatch, tmp_path):
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": endpoint, "AXIOM_BENCH_CACHE": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    for url, sentence in MISTAKES.items():
+        with pytest.raises(BenchError) as caught:
+            remote_data.here({"kind": "parquet", "path": url})
+        assert str(caught.value) == sentence
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    nowhere = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_CONFIG_FILE": "/dev/null",
+    }
+    for name, value in nowhere.items():  # where a developer's machine, or one of Amazon's, has some
+        monkeypatch.setenv(name, value)
+    objects.opened.cache_clear()
+    with pytest.raises(BenchError, match=r"Can't use s3://bench.*: there are no credentials; set AWS_ACCESS_KEY_ID"):
+        remote_data.here({"kind": "parquet", "path": DATA})
+    objects.opened.cache_clear()
 
 
 def test_a_bucket_that_is_not_there(machine):
