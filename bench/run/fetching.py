@@ -17,10 +17,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import objects, remote
+from axiom_bench.records import remote
 from axiom_bench.run.disk import free_bytes, size_text
 from axiom_bench.run.progress import Shown, progress
-from axiom_bench.run.remote_files import FOLDER, RemoteFile, info, store_of, threads_of, version_of
+from axiom_bench.run.remote_files import FOLDER, RemoteFile, asked, info, store_of, threads_of, version_of
 
 PIECE = 2**23  # bytes of a request; so many are in memory for each file that is fetched at once
 LOOK = 0.5  # seconds between two looks whether the command has been stopped
@@ -112,12 +112,12 @@ class _Fetching:
 
     def _pieces(self, file: RemoteFile) -> Iterator[bytes]:
         files = store_of(file.url)
-        with objects.said(file.url):
+        with asked(file.url):
             there: Any = files.open(files._strip_protocol(file.url), "rb", block_size=PIECE, cache_type="none")
         with there:
             while True:
                 self._check()
-                with objects.said(file.url):
+                with asked(file.url):
                     piece: bytes = there.read(PIECE)
                 if not piece:
                     return

@@ -87,7 +87,7 @@ def named(pattern: str, suffix: str) -> list[tuple[str, RemoteFile]]:
     about, files = info(pattern), store_of(pattern)
     if about["type"] != "directory":
         return [(_name(pattern), _file(files, about))]
-    with _asked(pattern):
+    with asked(pattern):
         root = files._strip_protocol(pattern).rstrip("/")
         found = sorted(files.find(root, detail=True).items())
     below = [(path.removeprefix(root).lstrip("/"), _file(files, each)) for path, each in found if path.endswith(suffix)]
@@ -107,7 +107,7 @@ def one(url: str) -> RemoteFile:
 def info(url: str) -> Mapping[str, Any]:
     """What the store says of a file or folder. Raises BenchError where there is none."""
     files = store_of(url)
-    with _asked(url):
+    with asked(url):
         about: Mapping[str, Any] = files.info(files._strip_protocol(url))
     return about
 
@@ -128,7 +128,7 @@ def _of_pattern(pattern: str) -> Iterator[RemoteFile]:
     for text in texts:
         if not glob.has_magic(text):
             continue
-        with _asked(text):
+        with asked(text):
             found = files.glob(files._strip_protocol(text), detail=True).values()
             listed = [_file(files, about) for about in found if about["type"] != "directory"]
             if not listed:
@@ -150,8 +150,8 @@ def _name(url: str) -> str:
 
 
 @contextmanager
-def _asked(url: str) -> Iterator[None]:
-    """What the store raises is one sentence."""
+def asked(url: str) -> Iterator[None]:
+    """What the store raises is a BenchError with one sentence, also where there is no such file."""
     try:
         with objects.said(url):
             yield
