@@ -1,4 +1,5 @@
-"""What code a run's configuration names beside this package's: a run folder may be a stranger's."""
+"""What a run's configuration names beside this package's code and this machine's files: a run folder may be a
+stranger's."""
 
 from __future__ import annotations
 
@@ -6,15 +7,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from axiom_bench.errors import BenchError
+from axiom_bench.run.remote_data import urls
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Raises BenchError, with the first names, where loading a job of this configuration runs code of its own."""
+    """Raises BenchError, with the first names, where loading a job of this configuration runs code of its own, or
+    fetches data."""
     named = list(_code_of(config))
     if named:
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         raise BenchError(
             f"The run's configuration names code, which would run with your rights: {', '.join(named[:3])}{more}. "
+            "Add --trust where the run is your own."
+        )
+    named = [f"{key}={url[:200]}" for key, url in urls(config.get("data") or {})]
+    if named:
+        raise BenchError(
+            f"The run's configuration names data in a store, which would be fetched with your credentials: {named[0]}. "
             "Add --trust where the run is your own."
         )
 

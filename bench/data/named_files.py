@@ -5,16 +5,18 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from axiom_bench.data.file_names import as_text, shown
 from axiom_bench.data.reading import files_below
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File
 
-Paths = File | Sequence[File]
+Paths = File | Sequence[File] | Mapping[str, File]
+T = TypeVar("T", str, Path)
 MAX_FILES = 100_000  # that a pattern may name
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -22,13 +24,20 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
     """{name: file}, ascending. A name is the path below the folder where one is given, else the file's own name; both
-    without the suffix.
+    without the suffix. Of a mapping, {name: file}, the names are its own.
 
     Raises BenchError where there is no such file, where two have one name, and for a pattern of too many.
     """
+    if isinstance(paths, Mapping):
+        return {name: Path(file) for name, file in sorted(paths.items())}
     listed = [paths] if isinstance(paths, str) else list(paths)
-    files: dict[str, Path] = {}
-    for name, file in chain.from_iterable(_found(path, suffix) for path in listed):
+    return by_name(chain.from_iterable(_found(path, suffix) for path in listed), suffix)
+
+
+def by_name(found: Iterable[tuple[str, T]], suffix: str) -> dict[str, T]:
+    """{name: file} of (name with its suffix, file), ascending. Raises BenchError where two files have one name."""
+    files: dict[str, T] = {}
+    for name, file in found:
         name = as_text(name.removesuffix(suffix))
         if files.setdefault(name, file) != file:
             raise BenchError(
@@ -47,7 +56,7 @@ def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
         return below
     if os.path.lexists(path):
         return [(Path(path).name, Path(path))]
-    files = [Path(file) for each in _expanded(path) for file in _matching(each)]
+    files = [Path(file) for each in expanded(path) for file in _matching(each)]
     return [(file.name, file) for file in files]
 
 
@@ -59,7 +68,7 @@ def _matching(pattern: str) -> list[str]:
     return found
 
 
-def _expanded(pattern: str) -> Iterator[str]:
+def expanded(pattern: str) -> Iterator[str]:
     """Each of a pattern's texts: {a,b} is a, then b; {08..11} is 08, 09, 10, 11. Raises BenchError for too many."""
     braces, number = _BRACES.split(pattern), 1
     choices = [_choices(braces[place]) if place % 2 else [braces[place]] for place in range(len(braces))]

@@ -17,6 +17,7 @@ _ENDPOINT = "check the network and the endpoint (AWS_ENDPOINT_URL)"
 _WHY = {  # by the class of an error, or of one that it is derived from
     "FileNotFoundError": "there is no such place; make the bucket first, or correct its name",
     "PermissionError": "access is denied; check the credentials and what they allow",
+    "FileExpired": "it was changed while it was read; give the command again when nothing writes there",
     "NoCredentialsError": "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     **dict.fromkeys(("ConnectionError", "ClientConnectionError"), f"it can't be reached; {_ENDPOINT}"),
     **dict.fromkeys(("TimeoutError", "HTTPClientError"), f"it doesn't answer; {_ENDPOINT}"),

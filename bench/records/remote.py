@@ -37,15 +37,15 @@ def folder_of(text: str) -> Path:
         raise BenchError(
             f"{text[:200]} can't hold results; write PROTOCOL://BUCKET/FOLDER/..., without * ? # [ ] : .. ."
         )
-    return _cache() / protocol / Path(*parts)
+    return _mirrors() / protocol / Path(*parts)
 
 
 def url_of(folder: Path) -> str | None:
     """The URL that a folder mirrors; None for an ordinary folder."""
     absolute = Path(os.path.abspath(folder))
-    if not absolute.is_relative_to(_cache()):
+    if not absolute.is_relative_to(_mirrors()):
         return None
-    protocol, *parts = absolute.relative_to(_cache()).parts or ("",)
+    protocol, *parts = absolute.relative_to(_mirrors()).parts or ("",)
     return f"{protocol}://{'/'.join(parts)}" if parts else None
 
 
@@ -55,6 +55,11 @@ def named(path: Path) -> str:
     return str(path) if url is None else f"{url} (here: {path})"
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """What is fetched from stores is below this folder."""
     own = os.environ.get(CACHE) or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "axiom-bench")
-    return Path(os.path.abspath(os.path.expanduser(own)), "remote")
+    return Path(os.path.abspath(os.path.expanduser(own)))
+
+
+def _mirrors() -> Path:
+    return cache_folder() / "remote"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import zlib
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.records.keys import key
 from axiom_bench.records.sources import Sources
+from axiom_bench.run.disk import free_bytes, size_text
 from axiom_bench.run.job import Job
 
 SUFFIX = ".image"
@@ -124,13 +124,13 @@ def announce(job: Job) -> None:
     of_images = f"{job.name}: {len(paths) - len(missing):,} of {len(paths):,} images are in data.cache={cache.folder}"
     if missing and (size := len(missing) * _entry_bytes(job, missing)):
         files.sweep(cache.folder)
-        free = shutil.disk_usage(_existing(cache.folder)).free
+        free = free_bytes(cache.folder)
         if size > free:
             raise BenchError(
-                f"{of_images}; the others would take about {_bytes(size)}, and {_bytes(free)} are free there. Free "
-                "some space, choose another folder, or set data.cache=null."
+                f"{of_images}; the others would take about {size_text(size)}, and {size_text(free)} are free there. "
+                "Free some space, choose another folder, or set data.cache=null."
             )
-        of_images += f"; the others will take about {_bytes(size)}, and {_bytes(free)} are free"
+        of_images += f"; the others will take about {size_text(size)}, and {size_text(free)} are free"
     Console().print(of_images, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -142,18 +142,6 @@ def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
             mask = item.annotations[0].mask
             return item.images.numel() + (0 if mask is None else mask.numel() * SMALL.itemsize) + BESIDE_PIXELS
     return 0
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
-
-
-def _bytes(count: float) -> str:
-    """
-    >>> _bytes(150_000), _bytes(7.53e9)
-    ('0.1 MB', '7.5 GB')
-    """
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _parts_of(image: Decoded) -> tuple[Tensors, str]:

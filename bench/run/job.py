@@ -20,6 +20,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.heatmap import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.records.files import safe_name
+from axiom_bench.run import remote_data
 from axiom_bench.run.device import Device
 from axiom_bench.run.progress import progress
 from axiom_bench.run.shards import Shard, shards
@@ -58,7 +59,7 @@ class Job:
             raise unknown("target rule", config["target"], TARGET_RULES)
         normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
         methods, metrics = chosen("method", config), chosen("metric", config)
-        dataset = load_dataset(config["data"])
+        dataset = load_dataset(remote_data.here(config["data"]))
         indices = _indices(dataset, config["data"])
         job = Job(
             experiment=str(config["experiment"]),

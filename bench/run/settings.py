@@ -57,7 +57,7 @@ SETTINGS = kinds(
 def check(config: Mapping[str, Any]) -> None:
     """Raises BenchError for a value of the wrong type, and for one that is missing."""
     from axiom_bench.data import registry  # here, because it imports torch: a misspelt key is answered before that
-    from axiom_bench.run import device
+    from axiom_bench.run import device, remote_data
 
     for key in GROUPS:
         check_group(key, config.get(key))
@@ -73,6 +73,7 @@ def check(config: Mapping[str, Any]) -> None:
     ModelSpec.of(config["model"])
     registry.check_loading(config["data"])
     registry.check_settings(config["data"])
+    remote_data.check(config["data"])
 
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:

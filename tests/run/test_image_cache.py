@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import warnings
 from dataclasses import replace
@@ -206,8 +207,8 @@ def test_too_little_space_and_a_folder_that_can_t_be_written_are_sentences(photo
     (outcome,) = run(*common, f"data.cache={tmp_path / 'file'}")
     assert outcome.failure.mendable
     assert outcome.failure.message.startswith(f"Can't write to data.cache={tmp_path / 'file'}: ")
-    usage = image_cache.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
     (outcome,) = run(*common, f"data.cache={tmp_path / 'cache'}")
     assert "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space" in outcome.failure.message
     assert not (tmp_path / "cache").exists()

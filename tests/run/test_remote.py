@@ -1,4 +1,4 @@
-"""Runs on s3://: commands of several machines, each with a cache of its own, against moto's server."""
+"""Runs on s3://, results and data: commands of several machines, each with an empty cache, against moto's server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tarfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,18 +17,21 @@ from faulting.runs import Process, contents, forked, shards_of, stopped_at_the_e
 
 from axiom_bench import metrics, report
 from axiom_bench.cli import benchmark, finish  # noqa: F401 - once here, and not in each of the commands
+from axiom_bench.data.scenes import Scenes
+from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate  # noqa: F401
-from axiom_bench.records import files
+from axiom_bench.records import files, objects
 from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.run import sweep  # noqa: F401
+from axiom_bench.run import remote_data, sweep  # noqa: F401
 
 pytest.importorskip("s3fs", reason="the extra s3 isn't installed")
 pytest.importorskip("moto", reason="moto[s3], flask and flask-cors aren't installed")
 
 RESULTS = "s3://bench/results"
 URL = f"{RESULTS}/quick/default"
+DATA = "s3://bench/val"
 TINY = (
-    *("model=scenes_vgg", "data.size=8", "data.batch_size=4", "shard_size=2", "device=cpu", "runtime.repeats=0"),
+    *("model=scenes_vgg", "data=webdataset", "data.batch_size=4", "shard_size=2", "device=cpu", "runtime.repeats=0"),
     *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,zeta]", "pictures.rows=0", "pictures.gallery=0"),
 )
 SERVER = """
@@ -38,6 +42,7 @@ server.start()
 print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
 """
+STORE = (f"results={RESULTS}", f"data.path={DATA}", f"data.classes={DATA}/classes.txt")
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -51,23 +56,47 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory) -> str:
-    """The values of the same run in a folder, by one process."""
+def data(tmp_path_factory) -> Path:
+    """Eight scenes in two tar shards, and the classes."""
+    folder, scenes = tmp_path_factory.mktemp("data"), Scenes(size=8)
+    for number in range(2):
+        with tarfile.open(folder / f"val-{number}.tar", "w") as tar:
+            for index in range(4 * number, 4 * number + 4):
+                sample, content = scenes.read(index), io.BytesIO()
+                sample.image.save(content, "PNG")
+                add(tar, f"{index}.png", content.getvalue())
+                add(tar, f"{index}.cls", str(sample.label).encode())
+    (folder / "classes.txt").write_text("\n".join(map(str, range(len(scenes.classes)))))
+    return folder
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, data) -> str:
+    """The values of the same run in a folder, on data in a folder, by one process."""
     for name in metrics.names():  # which a command imports, to know what its report may name
         metrics.get(name)
     work = tmp_path_factory.mktemp("alone")
-    ended(forked([*TINY, f"results={work}"], Plan(str(work / "log")), work / "said", draw_little))
+    of_data = (f"data.path={data}", f"data.classes={data}/classes.txt")
+    ended(forked([*TINY, *of_data, f"results={work}"], Plan(str(work / "log")), work / "said", draw_little))
     return contents(work / "quick" / "default")
 
 
 @pytest.fixture
-def machine(endpoint, tmp_path) -> Callable[..., Process]:
+def machine(endpoint, data, tmp_path) -> Callable[..., Process]:
     """(name, arguments..., hold): a command on a machine of this name, whose cache is empty at first.
 
     hold: is called before each shard with how many this process has begun.
     """
     answer(f"{endpoint}/moto-api/reset", "POST")
     answer(f"{endpoint}/bench", "PUT")
+    for file in data.iterdir():
+        answer(f"{endpoint}/bench/val/{file.name}", "PUT", file.read_bytes())
 
     def start(name: str, *arguments: str, hold: Callable[[int], None] | None = None) -> Process:
         def change() -> None:
@@ -86,9 +115,11 @@ def machine(endpoint, tmp_path) -> Callable[..., Process]:
 
 
 def answer(url: str, method: str = "GET", content: bytes | None = None) -> bytes:
-    request = urllib.request.Request(
-        url, content, {"Authorization": "AWS4 Credential=a/20260101/us-east-1/s3/b"}, method=method
-    )
+    headers = {
+        "Authorization": "AWS4 Credential=a/20260101/us-east-1/s3/b",
+        "Content-Type": "application/octet-stream",
+    }
+    request = urllib.request.Request(url, content, headers, method=method)
     with urllib.request.urlopen(request) as response:
         return response.read()
 
@@ -144,10 +175,10 @@ def test_machines_share_a_run_one_is_killed_and_others_go_on_and_read_it(endpoin
     def all_three(begun: int) -> None:  # so that neither computes all before the other has begun
         wait_until(lambda: begun == 1 or len(begun_by(tmp_path)) == 3)
 
-    killed = machine("killed", *TINY, f"results={RESULTS}", hold=forever)
+    killed = machine("killed", *TINY, *STORE, hold=forever)
     with stopped_at_the_end(killed):
         wait_until(lambda: len(begun_by(tmp_path)) == 1, killed)
-        first, second = (machine(name, *TINY, f"results={RESULTS}", hold=all_three) for name in ("one", "two"))
+        first, second = (machine(name, *TINY, *STORE, hold=all_three) for name in ("one", "two"))
         with stopped_at_the_end(first, second):
             wait_until(lambda: "that other machines compute" in first.output() + second.output(), first)
             killed.kill()
@@ -158,10 +189,9 @@ def test_machines_share_a_run_one_is_killed_and_others_go_on_and_read_it(endpoin
     assert len(begun) == 5  # the killed one's again, and no other
     assert sorted(done) == sorted(set(begun))
     assert contents(mirror_of(tmp_path, "one")) == contents(mirror_of(tmp_path, "two")) == expected
+    assert "fetching data: 2 files" in first.output()
 
-    assert "4 of 4 shards were already there: nothing was computed" in ended(
-        machine("three", *TINY, f"results={RESULTS}")
-    )
+    assert "4 of 4 shards were already there: nothing was computed" in ended(machine("three", *TINY, *STORE))
     page = f"{endpoint}/bench/results/quick/default/report.html"
     before = answer(page)
     answer(page, "PUT", b"another page")
@@ -171,6 +201,36 @@ def test_machines_share_a_run_one_is_killed_and_others_go_on_and_read_it(endpoin
     ended(machine("five", "gate", URL, baseline, "--write"))
     ended(machine("five", "gate", f"{URL}/", baseline))
     assert not Path("s3:").exists()
+
+
+MISTAKES = {
+    "s3://absent/val": "There is nothing at s3://absent/val; correct the bucket or the path.",
+    "s3://absent/*.tar": "There is nothing at s3://absent/*.tar; correct the bucket or the path.",
+    "s3://bench/nothing": "There is nothing at s3://bench/nothing; correct the bucket or the path.",
+    DATA: f"There is no file whose name ends in .parquet below {DATA}; correct the URL.",
+}
+
+
+def test_data_that_is_not_there(endpoint, machine, monkeypatch, tmp_path):
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": endpoint, "AXIOM_BENCH_CACHE": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    for url, sentence in MISTAKES.items():
+        with pytest.raises(BenchError) as caught:
+            remote_data.here({"kind": "parquet", "path": url})
+        assert str(caught.value) == sentence
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    nowhere = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_CONFIG_FILE": "/dev/null",
+    }
+    for name, value in nowhere.items():  # where a developer's machine, or one of Amazon's, has some
+        monkeypatch.setenv(name, value)
+    objects.opened.cache_clear()
+    with pytest.raises(BenchError, match=r"Can't use s3://bench.*: there are no credentials; set AWS_ACCESS_KEY_ID"):
+        remote_data.here({"kind": "parquet", "path": DATA})
+    objects.opened.cache_clear()
 
 
 def test_a_bucket_that_is_not_there(machine):

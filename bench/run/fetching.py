@@ -1,0 +1,149 @@
+"""Brings files of a store here, each once: into the cache, by one process at a time, under another name until it is
+whole. What a killed process has left is written over by the next, whose lock it no longer holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from axiom_bench.errors import BenchError
+from axiom_bench.records import remote
+from axiom_bench.run.disk import free_bytes, size_text
+from axiom_bench.run.progress import Shown, progress
+from axiom_bench.run.remote_files import FOLDER, RemoteFile, asked, info, store_of, threads_of, version_of
+
+PIECE = 2**23  # bytes of a request; so many are in memory for each file that is fetched at once
+LOOK = 0.5  # seconds between two looks whether the command has been stopped
+ELSEWHERE = f"or name another folder by {remote.CACHE}"
+
+
+class _Stopped(Exception):
+    """Another thread has failed, or the user has stopped the command."""
+
+
+def fetch(wanted: Collection[RemoteFile]) -> None:
+    """Brings here what isn't, and says before how much that is. Raises BenchError."""
+    missing = [file for file in dict.fromkeys(wanted) if not file.is_here]
+    if not missing:
+        return
+    size = sum(file.size or 0 for file in missing)
+    _announce(missing, size)
+    threads = min(threads_of(store_of(file.url)) for file in missing)
+    with progress("fetching data") as shown, ThreadPoolExecutor(threads) as pool:
+        fetching = _Fetching(shown, size)
+        tasks = [pool.submit(fetching.fetch, file) for file in missing]
+        try:
+            for task in as_completed(tasks):
+                task.result()
+        except BenchError as error:
+            raise BenchError(f"{error} Files that are here are kept: the same command fetches the others.") from error
+        finally:
+            fetching.stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _announce(missing: Sequence[RemoteFile], size: int) -> None:
+    folder = remote.cache_folder() / FOLDER
+    free = free_bytes(folder)
+    files = f"{len(missing):,} file{'s' if len(missing) > 1 else ''}, {size_text(size)}"
+    if size > free:
+        raise BenchError(
+            f"The data takes {files}, and {size_text(free)} are free in {folder}, where it is kept: free some space, "
+            f"{ELSEWHERE}."
+        )
+    changed = sum(any(file.folder.glob(f"{file.prefix}*")) for file in missing)
+    before = f" ({changed:,} changed since {'it was' if changed == 1 else 'they were'} fetched before)"
+    line = f"fetching data: {files}{before if changed else ''}, to {folder}, where {size_text(free)} are free"
+    Console().print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@dataclass
+class _Fetching:
+    """size: bytes in all, and done: of which are here."""
+
+    shown: Shown
+    size: int
+    done: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+    counting: threading.Lock = field(default_factory=threading.Lock)
+
+    def fetch(self, file: RemoteFile) -> None:
+        """Raises BenchError, and _Stopped."""
+        draft = file.folder / f".{file.prefix}draft"
+        try:
+            file.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked(file.folder / f".{file.prefix}lock"):
+                if file.is_here:  # another process has fetched it
+                    self._count(file.size or 0)
+                    return
+                try:
+                    self._write(file, draft)
+                    os.replace(draft, file.copy)
+                finally:
+                    draft.unlink(missing_ok=True)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            why = "the disk is full" if full else (error.strerror or str(error)).lower()
+            mend = "free some space" if full else "allow writing there"
+            raise BenchError(f"Can't keep {file.url} in {file.folder}: {why}; {mend}, {ELSEWHERE}.") from error
+
+    def _write(self, file: RemoteFile, draft: Path) -> None:
+        with draft.open("wb") as here:
+            for piece in self._pieces(file):
+                here.write(piece)
+                self._count(len(piece))
+            here.flush()
+            os.fsync(here.fileno())  # its name says what is in it
+            size = here.tell()
+        if version_of(info(file.url)) != file.version or file.size not in (None, size):
+            raise BenchError(
+                f"{file.url} was changed while it was fetched; give the command again when nothing writes there."
+            )
+
+    def _pieces(self, file: RemoteFile) -> Iterator[bytes]:
+        files = store_of(file.url)
+        with asked(file.url):
+            there: Any = files.open(files._strip_protocol(file.url), "rb", block_size=PIECE, cache_type="none")
+        with there:
+            while True:
+                self._check()
+                with asked(file.url):
+                    piece: bytes = there.read(PIECE)
+                if not piece:
+                    return
+                yield piece
+
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        """Waits for another process that fetches the file. Raises OSError."""
+        lock = FileLock(path)
+        while True:
+            self._check()
+            try:
+                lock.acquire(timeout=LOOK)
+                break
+            except Timeout:
+                self.shown.says("waiting for another process, which fetches the same data")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _check(self) -> None:
+        if self.stopped.is_set():
+            raise _Stopped
+
+    def _count(self, size: int) -> None:
+        with self.counting:
+            self.done += size
+            self.shown.says(f"fetching data: {size_text(self.done)} of {size_text(self.size)}")
