@@ -158,9 +158,8 @@ def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int)
     near = np.full((len(columns), int(length.max(initial=1))), num_units)  # no unit's
     for row, middle in zip(near, middles, strict=True):
         row[: len(middle.unit)] = middle.unit
-    counted = (unit if n == len(unit) else unit[np.isfinite(own)] for own, n in zip(columns, count, strict=True))
-    rows = np.array([np.bincount(own, minlength=num_units) for own in counted]).T
-    below = np.array([middle.below for middle in middles]).T
+    rows = _of_units([np.isfinite(column) for column in columns], unit, num_units)
+    below = np.array([middle.below for middle in middles]).reshape(-1, num_units).T
     kind: Any = np.float32 if count.max(initial=0) < EXACT else np.float64
     weights, total = resamples(num_units).astype(kind), rows.astype(kind)
     place, shift = np.arange(near.shape[1]), (num_units + 1) * np.arange(len(columns))[:, None]
@@ -180,11 +179,17 @@ def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int)
             return _ends_of_medians(columns, drawn, count, 2 * reach)
         low, high = np.zeros_like(first), np.maximum(length - 1, 0)
         while (low < high).any():
-            middle = (low + high) // 2
-            enough = has_enough(middle, share, is_at_most)
-            low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
+            last = (low + high) // 2
+            enough = has_enough(last, share, is_at_most)
+            low, high = np.where(enough, low, last + 1), np.where(enough, last, high)
         ends.append([own.values[end] if len(own.values) else np.nan for own, end in zip(middles, low, strict=True)])
     return np.array(ends)
+
+
+def _of_units(chosen: Sequence[NDArray[np.bool_]], unit: Integers, num_units: int) -> Integers:
+    """How many rows of each unit are chosen, (units, columns)."""
+    counts = (np.bincount(unit if own.all() else unit[own], minlength=num_units) for own in chosen)
+    return np.array(list(counts)).reshape(-1, num_units).T
 
 
 def _middle(column: Floats, unit: Integers, num_units: int, count: int, far: int) -> _Middle:

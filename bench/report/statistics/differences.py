@@ -6,6 +6,7 @@ All functions take many pairs at once: (images, pairs), NaN where an image has n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -136,7 +137,7 @@ def _signed_ranks(differences: Floats) -> SignedRanks:
     return SignedRanks(counts, positive + moved, counts * (counts + 1) / 2 - positive - moved, ties)
 
 
-def _moved_by_ties(bits: NDArray[np.uint64], is_positive: NDArray[np.bool_], counts: Integers) -> tuple[Floats, Floats]:
+def _moved_by_ties(bits: NDArray[Any], is_positive: NDArray[np.bool_], counts: Integers) -> tuple[Floats, Floats]:
     """Of each pair, by how much the sum of positive ranks changes where equal ones have their mean rank in place of
     their places, and the sum of t^3 - t. bits: sorted, of sizes and signs."""
     size = bits >> 1
@@ -153,9 +154,8 @@ def _moved_by_ties(bits: NDArray[np.uint64], is_positive: NDArray[np.bool_], cou
     ahead = is_positive[pair, second + 1]
     above = np.add.reduceat(ahead, starts, dtype=np.float64) + is_positive[own, first]
     places = np.add.reduceat(ahead * (second + 2.0), starts) + is_positive[own, first] * (first + 1.0)
-    parts = ((first + 1 + (tied - 1) / 2) * above - places, tied**3 - tied)
-    moved, ties = (np.bincount(own, part, minlength=len(bits)) for part in parts)
-    return moved, ties
+    moved = np.bincount(own, (first + 1 + (tied - 1) / 2) * above - places, minlength=len(bits))
+    return moved.astype(np.float64), np.bincount(own, tied**3 - tied, minlength=len(bits)).astype(np.float64)
 
 
 def signed_rank_test(differences: Floats, ranks: SignedRanks | None = None) -> Floats:
