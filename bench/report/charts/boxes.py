@@ -72,9 +72,9 @@ def panel(
         values.append(group.values[chosen])
         places.append(group.keys[chosen])
         names += [name] * len(values[-1])
-    images = keys.iloc[np.concatenate(places)]
-    single = {by: names, "image": images["image_id"].to_numpy(), "class": images["target_class"].to_numpy()}
-    single = pd.DataFrame({**single, "value": np.concatenate(values)})
+    own = keys.iloc[np.concatenate(places)]
+    about = {by: names, "image": own["image_id"].to_numpy(), "class": own["target_class"].to_numpy()}
+    single = pd.DataFrame({**about, "value": np.concatenate(values)})
     tables = {"boxes": columns(pd.DataFrame(rows)), "values": columns(single)}
     return Panel(title, SPECS[shown.axis.log], description, tables, STEP * len(rows), shown.params)
 
