@@ -17,7 +17,7 @@ from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import mirror, remote, running
-from axiom_bench.report import spent
+from axiom_bench.report import spent, stamp
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run import beside, manifest
 from axiom_bench.run.execute import run_folder
@@ -71,6 +71,8 @@ def keep(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequenc
         before = _previous_manifest(folder)
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
         written.update({kind: _of_jobs(kind, before, written) for kind in manifest_file.OF_JOBS})
+        if (last := stamp.seconds(folder)) is not None:  # its own aren't known before it is written
+            written["report_seconds"] = last
         manifest_file.write(folder, written)
         mirror.push(folder)
     running.end(folder)

@@ -48,6 +48,7 @@ SHAPE = {  # what readers rely on; further entries may be anything
     "jobs": [_JOB],
     "seconds": Each(Each(NUMBER)),
     "work": Each(Each(NUMBER)),
+    "report_seconds": NUMBER,  # of the last report before this manifest
     "failures": [{"job": TEXT, "message": TEXT}],
     "runs": [{**_RUN, "folder": TEXT, "models": [TEXT], "data": [TEXT]}],
     "state": TEXT,

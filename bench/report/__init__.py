@@ -5,6 +5,7 @@ Imports records, columns and errors; never torch, and no code that a run folder 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ def _write(
     from axiom_bench.report.processes import drawing_processes
     from axiom_bench.report.run_folder import RunFolder
 
+    start = time.perf_counter()
     read = RunFolder.read(run, settings, reload) if isinstance(run, Path) else run
     before = stamp.begin(read.path)
     with drawing_processes(read) as processes:
@@ -66,7 +68,7 @@ def _write(
 
         write_report(read, processes, tell)
         tell("headline")
-    stamp.write(read.path, inputs, last_lines(read), before)
+    stamp.write(read.path, inputs, last_lines(read), before, time.perf_counter() - start)
 
 
 def headline(run: RunFolder | Path) -> list[str]:

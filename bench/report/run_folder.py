@@ -161,7 +161,7 @@ class RunFolder:
         """{value of the whole data set: the value of images that it was computed from}."""
         entries, records = self.manifest.get("metrics") or {}, self.records
         owner = {name: (entries.get(name) or {}).get("metric", name) for name in self.metrics}
-        first = {owner[name]: name for name in reversed(self.metrics) if name in records.measured()}
+        first = {owner[name]: name for name in reversed(records.measured())}
         whole_sets = (name for name, own in records.blocks.items() if records.of_whole_set[own.keys].any())
         return {name: first.get(owner[name], name) for name in whole_sets}
 

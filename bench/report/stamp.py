@@ -23,7 +23,7 @@ INPUTS = ("records", "curves", "runtime", "whole_set", "pictures", "gallery")  #
 LIBRARIES = ("matplotlib", "seaborn", "pandas", "numpy", "scipy", "jinja2", "Pillow")
 SOURCES = (".py", ".j2", ".css", ".js", ".ttf")  # suffixes of files whose content decides a report
 Replaced = Mapping[str, tuple[int, int] | None]  # the files that a report leaves: name -> state
-NOT_SHOWN = ("created",)  # keys of the manifest that change from run to run though nothing else does
+NOT_DECIDING = ("created", "report_seconds")  # keys of the manifest that differ though nothing else does
 
 
 def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
@@ -34,7 +34,7 @@ def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
     """
     listed = [str(file) for kind in INPUTS for file in manifest.get(kind) or ()]
     facts = {
-        "manifest": {key: value for key, value in manifest.items() if key not in NOT_SHOWN},
+        "manifest": {key: value for key, value in manifest.items() if key not in NOT_DECIDING},
         "options": repr(Options.of(manifest.get("config") or {})),  # with the defaults
         "files": {file: _state(folder / file) for file in listed},
         "source": _source(),
@@ -78,13 +78,20 @@ def begin(folder: Path) -> Replaced:
     return {name: _state(folder / name) for name in remaining}
 
 
-def write(folder: Path, inputs: str, headline: Sequence[str], before: Replaced) -> None:
+def seconds(folder: Path) -> float | None:
+    """How long the folder's report took to write; None where it has none, or earlier versions wrote it."""
+    taken = _read(folder).get("seconds")
+    return taken if isinstance(taken, float) else None
+
+
+def write(folder: Path, inputs: str, headline: Sequence[str], before: Replaced, seconds: float) -> None:
     """Record that the folder's report is of these inputs, and its headline, which takes longer to compute than to read.
 
-    before: from `begin`. Raises BenchError where the folder can't be written.
+    before: from `begin`. seconds: that it took. Raises BenchError where the folder can't be written.
     """
     written = {name: digest for name, digest in _hashes(folder).items() if before.get(name) != _state(folder / name)}
-    _write(folder, {"inputs": inputs, "outputs": written, "headline": list(headline), "made": _made(folder)})
+    facts = {"inputs": inputs, "outputs": written, "headline": list(headline), "made": _made(folder)}
+    _write(folder, facts | {"seconds": round(seconds, 2)})
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -152,6 +152,19 @@ def test_another_option_writes_it_again(folder: Path, written: Callable[[], bool
     assert written()
 
 
+def test_the_seconds_of_a_report_are_kept_and_the_next_one_shows_them(
+    folder: Path, written: Callable[[], bool], edit_manifest: Any
+) -> None:
+    seconds = stamp.seconds(folder)
+    assert seconds is not None
+    assert seconds > 0
+    edit_manifest(folder, report_seconds=12.34)  # as the next command writes it
+    assert not written()
+    edit_manifest(folder, config={"target": "label", "report": {"headline": ["box_iou"]}})
+    assert written()
+    assert "The report before this one took 12.3 s." in (folder / "report.html").read_text()
+
+
 def test_the_code_that_reads_records_counts_too() -> None:
     """It decides which methods are compared, and on which images."""
     names = {f"{path.parent.name}/{path.name}" for path in stamp.source_files()}

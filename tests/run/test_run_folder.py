@@ -12,6 +12,7 @@ import pytest
 
 from axiom_bench.cli.finish import finish
 from axiom_bench.records import reading
+from axiom_bench.report import stamp
 from axiom_bench.run import manifest
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.sweep import sweep
@@ -70,9 +71,11 @@ def test_the_seconds_of_the_command_that_computed_are_kept(written: dict, folder
     assert [list(seconds) for seconds in written["seconds"].values()] == [stages, stages]
     monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
     overrides = [*SMALL, f"results={folder.parents[1]}"]
+    stamp.write(folder, "inputs", [], {}, 12.34)
     finish(*sweep(overrides), overrides)
-    assert json.loads((folder / "manifest.json").read_text())["seconds"] == written["seconds"]
-    assert json.loads((folder / "manifest.json").read_text())["work"] == written["work"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["seconds"], manifest["work"]) == (written["seconds"], written["work"])
+    assert manifest["report_seconds"] == 12.34
 
 
 @pytest.mark.parametrize(("weights", "random"), [("null", True), ("default", False)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,8 @@ from axiom_bench.report.charts.chart import Panel, columns
 from axiom_bench.report.figures import axis
 from axiom_bench.report.figures.axis import Axis
 from axiom_bench.report.run_folder import Value
-from axiom_bench.report.statistics.floor import Floats
+from axiom_bench.report.statistics.bootstrap import Floats
+from axiom_bench.report.statistics.groups import Group
 
 WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
 STEP = 24  # pixels a box
@@ -48,30 +49,34 @@ def farthest_outside(values: Floats, box: Mapping[str, float]) -> NDArray[np.int
     return outside[np.argsort(-distance, kind="stable")[:MAX_OUTSIDE]]
 
 
-def all_fit(parts: Iterable[pd.DataFrame], by: Sequence[str]) -> bool:
-    """Whether the page holds every single value of a chart's rows, which come in parts, with a box for each group of
-    `by` of each part."""
+def all_fit(parts: Iterable[Collection[Group]]) -> bool:
+    """Whether the page holds every single value of a chart's boxes, which come in parts."""
     total = 0
-    for rows in parts:
-        total += len(rows)
-        if total > MAX_VALUES or rows.groupby(list(by), observed=True).size().max() > MAX_OF_BOX:
+    for part in parts:
+        sizes = [len(group.values) for group in part]
+        total += sum(sizes)
+        if total > MAX_VALUES or max(sizes) > MAX_OF_BOX:
             return False
     return True
 
 
-def panel(title: str, description: str, rows: pd.DataFrame, by: str, shown: Shown) -> Panel:
-    """A box for each entry of the column `by`, "method" or "title", in the order of its categories."""
-    boxes: list[dict[str, Any]] = []
-    singles: list[pd.DataFrame] = []
-    for name, own in rows.groupby(by, observed=True):
-        values = own["value"].to_numpy(float)
-        box = five_numbers(values)
-        boxes.append({by: str(name), "n": len(own), "images": own["image_id"].nunique(), **box})
-        singles.append(own if shown.every_value else own.iloc[farthest_outside(values, box)])
-    single = pd.concat(singles)[[by, "image_id", "target_class", "value"]].astype({by: str})
-    single = single.rename(columns={"image_id": "image", "target_class": "class"})
-    tables = {"boxes": columns(pd.DataFrame(boxes)), "values": columns(single)}
-    return Panel(title, SPECS[shown.axis.log], description, tables, STEP * len(boxes), shown.params)
+def panel(
+    title: str, description: str, groups: Mapping[str, Group], by: str, keys: pd.DataFrame, shown: Shown
+) -> Panel:
+    """A box for each group, by its name in the column `by`, "method" or "title". keys: `Records.keys`."""
+    rows, names, places, values = [], [], [], []
+    for name, group in groups.items():
+        box = five_numbers(group.values)
+        rows.append({by: name, "n": len(group.values), "images": group.images, **box})
+        chosen = slice(None) if shown.every_value else farthest_outside(group.values, box)
+        values.append(group.values[chosen])
+        places.append(group.keys[chosen])
+        names += [name] * len(values[-1])
+    own = keys.iloc[np.concatenate(places)]
+    about = {by: names, "image": own["image_id"].to_numpy(), "class": own["target_class"].to_numpy()}
+    single = pd.DataFrame({**about, "value": np.concatenate(values)})
+    tables = {"boxes": columns(pd.DataFrame(rows)), "values": columns(single)}
+    return Panel(title, SPECS[shown.axis.log], description, tables, STEP * len(rows), shown.params)
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,10 @@ class Shown:
     every_value: bool
 
     @classmethod
-    def of(cls, value: Value, rows: pd.DataFrame, by: list[pd.Series], every_value: bool) -> Shown:
-        """The axis on which the box-plots of rows["value"] by `by` are seen best."""
-        fitted = axis.fit(rows["value"], by)
-        return cls(value, fitted, fitted.low if fitted.log else float(rows["value"].min()), every_value)
+    def of(cls, value: Value, groups: Collection[Group], every_value: bool) -> Shown:
+        """The axis on which the boxes of these groups are seen best."""
+        fitted = axis.fit([group.values for group in groups])
+        return cls(value, fitted, fitted.low if fitted.log else _least(groups), every_value)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -103,6 +108,10 @@ class Shown:
         if self.every_value:
             dots = "Each dot is one value, an image and an explained class."
         return f"{CAPTION} {dots} {self.axis.note}".strip()
+
+
+def _least(groups: Iterable[Group]) -> float:
+    return min(float(group.values.min()) for group in groups)
 
 
 def specs() -> dict[str, Callable[[], dict[str, Any]]]:

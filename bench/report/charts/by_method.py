@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Mapping
 
-from axiom_bench.columns import OK
 from axiom_bench.report.charts import boxes
 from axiom_bench.report.charts.chart import Chart, Choice, metrics_in_order
-from axiom_bench.report.figures.captions import counts_by
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, rows_at
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
+from axiom_bench.report.statistics.groups import Group, counts_in, groups_of
 
-KEYS = ["model", "layer", "data", "method"]
+Groups = Mapping[Setting, Mapping[str, Group]]
 
 
 def chart(run: RunFolder) -> Chart | None:
     """None where no method has a value of an image."""
     names = metrics_in_order(run, run.records.measured(METHOD_FREE, with_value=True))
-    every_value = boxes.all_fit((_rows(run, name) for name in names), KEYS)
-    choices = [_choice(run, name, _rows(run, name), every_value) for name in names]
+    every_value = boxes.all_fit(_all_of(groups_of(run, name, run.methods)) for name in names)
+    choices = [_choice(run, name, groups_of(run, name, run.methods), every_value) for name in names]
     return Chart("by-method", "Each metric by method", "Metric", choices, boxes.specs()) if choices else None
 
 
-def _rows(run: RunFolder, metric: str) -> pd.DataFrame:
-    rows = run.records.rows([metric])
-    return rows[(rows["method"] != METHOD_FREE) & (rows["status"] == OK)]
-
-
-def _choice(run: RunFolder, name: str, rows: pd.DataFrame, every_value: bool) -> Choice:
+def _choice(run: RunFolder, name: str, groups: Groups, every_value: bool) -> Choice:
     value = run.value(name)
-    shown = boxes.Shown.of(value, rows, [rows[key] for key in KEYS], every_value)
+    shown = boxes.Shown.of(value, _all_of(groups), every_value)
     panels = []
-    for setting in run.settings:
-        own = rows_at(rows, setting)
-        if not own.empty:
-            label = run.label(setting)
-            description = f"Box-plots of {value.title} by method, {label}."
-            panels.append(boxes.panel(label, description, own, "method", shown))
-    return Choice(value.title, f"{shown.caption} {counts_by(rows, KEYS)} a box.", panels)
+    for setting, own in groups.items():
+        label = run.label(setting)
+        description = f"Box-plots of {value.title} by method, {label}."
+        panels.append(boxes.panel(label, description, own, "method", run.records.keys, shown))
+    return Choice(value.title, f"{shown.caption} {counts_in(_all_of(groups))} a box.", panels)
+
+
+def _all_of(groups: Groups) -> list[Group]:
+    return [group for own in groups.values() for group in own.values()]

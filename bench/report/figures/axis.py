@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from axiom_bench.report.numbers import FLOAT32_ROUNDING, share
+from axiom_bench.report.statistics.bootstrap import Floats
 
 LOG_SPREAD = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
 MAX_ZEROS = 0.05  # share of values that may be 0, for which a logarithmic axis has no place
@@ -35,28 +36,44 @@ class Axis:
             return "Logarithmic axis" + (f"; {outside} below its low end are drawn there." if self.outside else ".")
         return f"{outside} lie outside the axis; the boxes count them." if self.outside else ""
 
-    def drawn(self, values: pd.Series) -> pd.Series:
+    def drawn(self, values: Floats) -> Floats:
         """The values as they are drawn: a logarithmic axis has no place for 0."""
-        return values.clip(lower=self.low) if self.log else values
+        return np.maximum(values, self.low) if self.log else values
 
 
-def fit(values: pd.Series, groups: pd.Series | list[pd.Series]) -> Axis:
-    """The axis for box-plots of `values` by `groups`: all of it if the tails are short; logarithmic if the values
+def fit(groups: Sequence[Floats]) -> Axis:
+    """The axis for box-plots of these groups of values: all of it if the tails are short; logarithmic if the values
     spread wide and nearly none is rounding; else cut at FENCE interquartile ranges around the groups' quartiles."""
-    low, high = float(values.min()), float(values.max())
+    groups = [np.sort(group) for group in groups if len(group)]
+    low, high = float(min(group[0] for group in groups)), float(max(group[-1] for group in groups))
+    count = sum(map(len, groups))
     if low >= 0 and high < FLOAT32_ROUNDING:
-        return Axis(0.0, FLOAT32_ROUNDING, False, 0, len(values))
-    quartiles = values.groupby(groups, observed=True).quantile(np.array([0.25, 0.5, 0.75])).unstack()
+        return Axis(0.0, FLOAT32_ROUNDING, False, 0, count)
+    quartiles = np.array([[_quantile(group, share) for share in (0.25, 0.5, 0.75)] for group in groups])
     # Of each quartile the smallest that isn't rounding, or NaN.
-    above = quartiles.where(quartiles >= FLOAT32_ROUNDING).min()
-    bulk = values[values >= FLOAT32_ROUNDING]
-    if low >= 0 and high > LOG_SPREAD * above[0.5] and len(values) - len(bulk) <= MAX_ZEROS * len(values):
-        bottom = float(max(bulk.min(), above[0.25] / LOG_SPREAD))
-        return Axis(bottom, high, True, int((values < bottom).sum()), len(values))
-    reach = FENCE * (quartiles[0.75] - quartiles[0.25])
-    low = max(low, float((quartiles[0.25] - reach).min()))
-    high = min(high, float((quartiles[0.75] + reach).max()))
-    return Axis(low, high, False, int(((values < low) | (values > high)).sum()), len(values))
+    above = np.fmin.reduce(np.where(quartiles >= FLOAT32_ROUNDING, quartiles, np.nan))
+    bulk = [group[np.searchsorted(group, FLOAT32_ROUNDING) :] for group in groups]
+    is_bulk = count - sum(map(len, bulk)) <= MAX_ZEROS * count
+    if low >= 0 and high > LOG_SPREAD * above[1] and is_bulk:
+        bottom = float(max(min(group[0] for group in bulk if len(group)), above[0] / LOG_SPREAD))
+        return Axis(bottom, high, True, _below(groups, bottom), count)
+    reach = FENCE * (quartiles[:, 2] - quartiles[:, 0])
+    low = max(low, float((quartiles[:, 0] - reach).min()))
+    high = min(high, float((quartiles[:, 2] + reach).max()))
+    beyond = sum(len(group) - int(np.searchsorted(group, high, "right")) for group in groups)
+    return Axis(low, high, False, _below(groups, low) + beyond, count)
+
+
+def _quantile(in_order: Floats, share: float) -> float:
+    """Between two values in proportion."""
+    place = share * (len(in_order) - 1)
+    low = int(place)
+    part = place % 1
+    return float(in_order[low] + (in_order[low + 1] - in_order[low]) * part if part else in_order[low])
+
+
+def _below(groups: Sequence[Floats], least: float) -> int:
+    return sum(int(np.searchsorted(group, least)) for group in groups)
 
 
 def apply(axis: Axis, axes: Any, axis_name: str = "y") -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from axiom_bench.report.run_folder import Value
+from axiom_bench.report.statistics.bootstrap import Floats
 
 MOST_POINTS = 2000  # beyond the whiskers of a box: of more, so many are drawn, and a PDF keeps them as a picture
 FACE = 0.35  # opacity of a box
 
 
-def boxes(axes: Any, groups: Sequence[pd.Series], colours: Sequence[str], upright: bool, means: bool = False) -> None:
+def boxes(axes: Any, groups: Sequence[Floats], colours: Sequence[str], upright: bool, means: bool = False) -> None:
     """A box of each group in its colour, at 0, 1, ...; upright, or lying from the top down. means: as diamonds."""
     diamond = {"marker": "D", "markersize": 2.5, "markerfacecolor": "white", "markeredgecolor": "0.15"}
     faint = {"marker": "o", "markersize": 1.5, "alpha": 0.35, "markerfacecolor": "0.3", "markeredgewidth": 0}
@@ -40,9 +40,9 @@ def boxes(axes: Any, groups: Sequence[pd.Series], colours: Sequence[str], uprigh
             _thin_out(line)
 
 
-def fewer_points(rows: pd.DataFrame, by: Sequence[str]) -> str:
-    """For the caption of boxes by these columns: whether points may be left out; empty where none are."""
-    largest = rows.groupby(list(by), observed=True).size().max()
+def fewer_points(groups: Iterable[Floats]) -> str:
+    """For the caption of these groups' boxes: whether points may be left out; empty where none are."""
+    largest = max(map(len, groups))
     return f"Of points beyond a box's whiskers at most {MOST_POINTS:,} are drawn." if largest > MOST_POINTS else ""
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-import pandas as pd
+import numpy as np
 from matplotlib.figure import Figure
 
-from axiom_bench.columns import OK
 from axiom_bench.report.figures import axis
 from axiom_bench.report.figures.boxes import axis_label, boxes, fewer_points
-from axiom_bench.report.figures.captions import counts_by, not_measured
+from axiom_bench.report.figures.captions import not_measured
 from axiom_bench.report.figures.drawing import LETTER, Drawing, LeftOut, across, canvas, panels, set_title, wrapped
 from axiom_bench.report.method_styles import method_styles
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
+from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
+from axiom_bench.report.statistics.groups import Group, counts_in, groups_of
 
-KEYS = ["model", "layer", "data", "method"]
 PREFIX = "by_method_"  # of the files' names
 NAME = 16  # letters of a method's title in one line
 PANEL = 1.9  # inches: the width of a panel
@@ -43,70 +42,63 @@ class _Boxes:
     value: Value
 
     @cached_property
-    def rows(self) -> pd.DataFrame:
-        """Of single images and methods."""
-        rows = self.run.records.rows([self.value.name])
-        return rows[rows["method"] != METHOD_FREE]
+    def groups(self) -> dict[Setting, dict[str, Group]]:
+        """Of each setting with values the methods that have any."""
+        return groups_of(self.run, self.value.name, self.run.methods)
 
     @cached_property
-    def defined(self) -> pd.DataFrame:
-        """Those with a value."""
-        return self.rows[self.rows["status"] == OK]
+    def all_groups(self) -> list[Group]:
+        """Of all settings."""
+        return [group for own in self.groups.values() for group in own.values()]
 
     @cached_property
     def fitted(self) -> axis.Axis:
         """Where the values lie."""
-        return axis.fit(self.defined["value"], [self.defined[name] for name in KEYS])
+        return axis.fit([group.values for group in self.all_groups])
 
     @cached_property
     def methods(self) -> list[str]:
         """Those that have a value."""
-        return list(self.defined["method"].cat.remove_unused_categories().cat.categories)
+        return [method for method in self.run.methods if any(method in own for own in self.groups.values())]
 
     def caption(self) -> str:
         """What is shown, with n."""
-        return " ".join(filter(None, (*_caption(self), self.fitted.note, fewer_points(self.defined, KEYS))))
+        fewer = fewer_points(group.values for group in self.all_groups)
+        return " ".join(filter(None, (*_caption(self), self.fitted.note, fewer)))
 
     def plot(self, width: float) -> Figure:
         """The figure."""
-        settings = [setting for setting in self.run.settings if len(rows_at(self.defined, setting))]
-        return _plot(self.run, self.value, self.defined, settings, self.methods, self.fitted, width)
-
-
-def _plot(
-    run: RunFolder,
-    value: Value,
-    defined: pd.DataFrame,
-    settings: Sequence[Setting],
-    methods: list[str],
-    fitted: axis.Axis,
-    width: float,
-) -> Figure:
-    styles = method_styles(run)
-    names = [wrapped(styles[method].title, NAME) for method in methods]
-    label = LETTER * max(len(line) for name in names for line in name.split("\n")) + 0.1
-    lines = [1 + name.count("\n") for name in names]
-    row = TITLES + len(names) * (GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0]))
-    beside = across(len(settings), width - label, PANEL, row)
-    figure = canvas(width, row * -(-len(settings) // beside) + 0.25)
-    for axes, setting in zip(panels(figure, len(settings), beside, sharey=True, sharex=True), settings, strict=True):
-        own = dict(iter(rows_at(defined, setting).groupby("method", observed=False)["value"]))
-        values = [fitted.drawn(own[method]) for method in methods]
-        boxes(axes, values, [styles[method].colour for method in methods], upright=False, means=True)
-        axis.apply(fitted, axes, "x")
-        axes.set_ylim(len(methods) - 0.4, -0.6)
-        axes.set_yticks(range(len(methods)), names)
-        set_title(axes, run.label(setting), (width - label) / beside)
-    figure.supxlabel(axis_label(value))
-    return figure
+        run, settings, methods, fitted = self.run, list(self.groups), self.methods, self.fitted
+        styles = method_styles(run)
+        names = [wrapped(styles[method].title, NAME) for method in methods]
+        label = LETTER * max(len(line) for name in names for line in name.split("\n")) + 0.1
+        lines = [1 + name.count("\n") for name in names]
+        row = TITLES + len(names) * (GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0]))
+        beside = across(len(settings), width - label, PANEL, row)
+        figure = canvas(width, row * -(-len(settings) // beside) + 0.25)
+        for axes, setting in zip(
+            panels(figure, len(settings), beside, sharey=True, sharex=True), settings, strict=True
+        ):
+            own = self.groups[setting]
+            values = [fitted.drawn(own[method].values if method in own else np.zeros(0)) for method in methods]
+            boxes(axes, values, [styles[method].colour for method in methods], upright=False, means=True)
+            axis.apply(fitted, axes, "x")
+            axes.set_ylim(len(methods) - 0.4, -0.6)
+            axes.set_yticks(range(len(methods)), names)
+            set_title(axes, run.label(setting), (width - label) / beside)
+        figure.supxlabel(axis_label(self.value))
+        return figure
 
 
 def _caption(boxes: _Boxes) -> Iterator[str]:
-    value, rows, run = boxes.value, boxes.rows, boxes.run
+    value, run = boxes.value, boxes.run
     direction = f", {value.better} is better" if value.has_direction else ""
-    yield f"{value.title} by method{direction}; {counts_by(boxes.defined, KEYS)} in a box; diamonds are means."
-    measured = rows["method"].cat.remove_unused_categories().cat.categories
-    missing = [method for method in measured if method not in boxes.methods]
+    yield f"{value.title} by method{direction}; {counts_in(boxes.all_groups)} in a box; diamonds are means."
+    block = run.records.blocks[value.name]
+    block = block.where(~run.records.of_whole_set[block.keys])
+    measured = {run.records.methods[code] for code in np.unique(block.methods)}
+    missing = [method for method in run.methods if method in measured and method not in boxes.methods]
     if missing:
-        statuses = sorted(set(rows.loc[rows["method"].isin(missing), "status"]))
+        is_missing = np.isin(run.records.methods, missing)[block.methods]
+        statuses = sorted(run.records.statuses[code] for code in np.unique(block.statuses[is_missing]))
         yield f"Without a value: {', '.join(map(run.method_title, missing))} ({', '.join(statuses)})."

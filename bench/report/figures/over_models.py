@@ -39,9 +39,10 @@ def _drawing(run: RunFolder, name: str, title: str, rows: pd.DataFrame, number: 
     places = zip(rows["model"], rows["layer"], rows["data"], strict=True)
     table = rows[["image_id", "value"]].assign(where=[labels[place] for place in places])
     order = [label for label in labels.values() if label in set(table["where"])]
-    fitted = axis.fit(table["value"], table["where"])
+    values = [table.loc[table["where"] == label, "value"].to_numpy() for label in order]
+    fitted = axis.fit(values)
     counts = ", ".join(f"{label} {counts_of(table[table['where'] == label])}" for label in order)
-    notes = " ".join(filter(None, (fitted.note, fewer_points(table, ["where"]))))
+    notes = " ".join(filter(None, (fitted.note, fewer_points(values))))
     shown = f"{title}, one value for each image and explained class; above each box the mean."
     caption = f"{shown} {counts}. {notes}".strip()
     plot = partial(_plot, run.value(name), table, order, fitted)
@@ -54,8 +55,8 @@ def _plot(value: Value, table: pd.DataFrame, order: Sequence[str], fitted: axis.
     room = (width - AXIS) / len(order)
     figure = canvas(width, 2.6 if room >= UPRIGHT else 3.0)
     axes = figure.subplots()
-    drawn = fitted.drawn(table["value"])
-    boxes(axes, [drawn[table["where"] == label] for label in order], [MUTED] * len(order), upright=True)
+    values = [fitted.drawn(table.loc[table["where"] == label, "value"].to_numpy()) for label in order]
+    boxes(axes, values, [MUTED] * len(order), upright=True)
     axis.apply(fitted, axes)
     axes.set(xlabel="", ylabel=axis_label(value))
     for place, label in enumerate(order):

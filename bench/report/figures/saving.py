@@ -9,7 +9,7 @@ from pathlib import Path
 from axiom_bench.report.figures import own_figures, shared_figures
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
 from axiom_bench.report.processes import Process
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.run_folder import MANY, RunFolder
 
 FOLDER = "figures"  # in the run folder
 
@@ -51,7 +51,7 @@ def save_share(
     for figure in own_figures(run) if index == 0 else ():
         figures.append(_handled(run, figure, True, tell))
     for place, figure in enumerate(shared_figures(run)):
-        is_own = _share(place, count) == index
+        is_own = _share(place, count, len(run.records) >= MANY) == index
         if is_own or index == 0:
             figures.append(_handled(run, figure, is_own, tell))
     return figures
@@ -69,7 +69,9 @@ def _handled(
     return SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number)
 
 
-def _share(place: int, count: int) -> int:
-    """The share of a figure: the first, of the process that writes tables and page as well, is a third of each
-    other."""
+def _share(place: int, count: int, is_large: bool) -> int:
+    """The share of a figure: the first, of the process that writes tables and page as well, is a third of each other;
+    of a large run, which it also compares meanwhile, it has none."""
+    if is_large and count > 1:
+        return 1 + place % (count - 1)
     return (place % (3 * count - 2) + 2) // 3

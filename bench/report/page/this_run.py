@@ -31,6 +31,7 @@ def section(run: RunFolder) -> Section:
         versions=manifest.get("versions") or {},
         commit=manifest.get("git_commit"),
         stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),
+        report_seconds=manifest.get("report_seconds"),
         configurations=_configurations(manifest),
         command="\n".join(_command(part) for part in manifest.get("runs") or [manifest]),
     )

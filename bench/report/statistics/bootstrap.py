@@ -88,7 +88,11 @@ class Sums(NamedTuple):
 def summed(values: Floats, images: Integers) -> Sums:
     """Of (rows, columns)."""
     drawn, has = units(images), np.isfinite(values)
-    total, count = drawn.sums(np.where(has, values, 0.0)), drawn.sums(has)
+    if has.all():
+        total, size = drawn.sums(values), np.diff(drawn.starts, append=len(values)).astype(np.float64)
+        count = np.repeat(size[:, None], values.shape[1], axis=1)
+    else:
+        total, count = drawn.sums(np.where(has, values, 0.0)), drawn.sums(has)
     is_binary = ((values == 0) | (values == 1) | ~has).all(axis=0)
     with np.errstate(invalid="ignore"):
         least, greatest = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
@@ -126,62 +130,91 @@ def median_intervals(values: Floats, images: Integers) -> Floats:
     drawn = units(images)
     has = np.isfinite(values)
     columns = np.ascontiguousarray(np.where(has, values, np.nan).T)
-    order = np.argsort(columns, axis=1)  # NaN last
-    count = has.sum(axis=0)
-    places = _places_of_ends(drawn.of_rows()[order], count, drawn.sums(has), REACH * int(count.max(initial=0) ** 0.5))
-    ends = np.take_along_axis(np.take_along_axis(columns, order, axis=1).T, places, axis=0)
+    ends = _ends_of_medians(columns, drawn, has.sum(axis=0), REACH)
     return np.where(_num_images(has, images) >= FEWEST_IMAGES, ends, np.nan)
 
 
-def _places_of_ends(unit: Integers, count: Integers, rows: Floats, reach: int) -> Integers:
-    """Where the intervals' ends stand in the sorted rows, (2, columns), looked for within `reach` places of the middle,
-    and of twice as many where one isn't there.
+class _Middle(NamedTuple):
+    """The rows about the middle of a column, in order. first: how many rows have smaller values. below: (units,) how
+    many of these are of each unit. values, unit: of each row."""
 
-    unit: (columns, rows) of each row, sorted. count: (columns,) how many rows have a value. rows: (units, columns).
+    first: int
+    below: Integers
+    values: Floats
+    unit: Integers
+
+
+def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int) -> Floats:
+    """(2, columns) of (columns, rows), whose NaN don't count; looked for within `reach` square roots of the number of
+    rows from the middle, and of twice as many where one isn't there.
+
+    count: (columns,) how many rows have a value.
     """
-    low, high = np.maximum(count // 2 - reach, 0), np.clip(count // 2 + reach, 0, np.maximum(count - 1, 0))
-    number = np.arange(len(count))[:, None] * len(rows)
-    near = low[:, None] + np.arange((high - low).max(initial=0) + 1)
-    near_unit = np.take_along_axis(unit, np.minimum(near, unit.shape[1] - 1), axis=1) + number
-    near = np.where(near <= high[:, None], near, unit.shape[1])
-    below = _counted((unit + number)[np.arange(unit.shape[1]) < low[:, None]], rows)
+    unit, num_units = drawn.of_rows(), len(drawn.starts)
+    far = reach * int(count.max(initial=0) ** 0.5)
+    middles = [_middle(column, unit, num_units, int(n), far) for column, n in zip(columns, count, strict=True)]
+    length = np.array([len(middle.values) for middle in middles], dtype=np.int64)
+    first = np.array([middle.first for middle in middles], dtype=np.int64)
+    near = np.full((len(columns), int(length.max(initial=1))), num_units)  # no unit's
+    for row, middle in zip(near, middles, strict=True):
+        row[: len(middle.unit)] = middle.unit
+    rows = _of_units([np.isfinite(column) for column in columns], unit, num_units)
+    below = np.array([middle.below for middle in middles]).reshape(-1, num_units).T
     kind: Any = np.float32 if count.max(initial=0) < EXACT else np.float64
-    weights, total = resamples(len(rows)).astype(kind), rows.astype(kind)
+    weights, total = resamples(num_units).astype(kind), rows.astype(kind)
+    place, shift = np.arange(near.shape[1]), (num_units + 1) * np.arange(len(columns))[:, None]
 
-    def has_enough(middle: Integers, share: float, is_at_most: Any) -> NDArray[np.bool_]:
-        """Whether in this share of the resamples half of the rows drawn stand up to `middle`."""
-        up_to = (below + _counted(near_unit[near <= middle[:, None]], rows)).astype(kind)
+    def has_enough(last: Integers, share: float, is_at_most: Any) -> NDArray[np.bool_]:
+        """Whether in this share of the resamples half of the rows drawn stand up to place `last` of the middle."""
+        chosen = (near + shift)[place <= last[:, None]]
+        own = np.bincount(chosen, minlength=shift.size * (num_units + 1)).reshape(-1, num_units + 1)[:, :-1].T
+        up_to = (below + own).astype(kind)
         return np.asarray(is_at_most(weights @ (2 * up_to - total), 0).mean(axis=0) >= share)
 
     ends = []
     for share, is_at_most in ((TAIL, np.greater_equal), (1 - TAIL, np.greater)):
-        is_outside = (low > 0) & has_enough(low - 1, share, is_at_most)
-        is_outside |= (high < count - 1) & ~has_enough(high, share, is_at_most)
+        is_outside = (first > 0) & has_enough(np.full(len(columns), -1), share, is_at_most)
+        is_outside |= (first + length < count) & ~has_enough(length - 1, share, is_at_most)
         if is_outside.any():
-            return _places_of_ends(unit, count, rows, 2 * reach)
-        first, last = low, high
-        while (first < last).any():
-            middle = (first + last) // 2
-            enough = has_enough(middle, share, is_at_most)
-            first, last = np.where(enough, first, middle + 1), np.where(enough, middle, last)
-        ends.append(first)
+            return _ends_of_medians(columns, drawn, count, 2 * reach)
+        low, high = np.zeros_like(first), np.maximum(length - 1, 0)
+        while (low < high).any():
+            last = (low + high) // 2
+            enough = has_enough(last, share, is_at_most)
+            low, high = np.where(enough, low, last + 1), np.where(enough, last, high)
+        ends.append([own.values[end] if len(own.values) else np.nan for own, end in zip(middles, low, strict=True)])
     return np.array(ends)
 
 
-def _counted(units_of_columns: Integers, rows: Floats) -> Floats:
-    """How many rows of each unit there are, in the shape of rows, (units, columns)."""
-    return np.bincount(units_of_columns, minlength=rows.size).reshape(rows.T.shape).T.astype(rows.dtype)
+def _of_units(chosen: Sequence[NDArray[np.bool_]], unit: Integers, num_units: int) -> Integers:
+    """How many rows of each unit are chosen, (units, columns)."""
+    counts = (np.bincount(unit if own.all() else unit[own], minlength=num_units) for own in chosen)
+    return np.array(list(counts)).reshape(-1, num_units).T
+
+
+def _middle(column: Floats, unit: Integers, num_units: int, count: int, far: int) -> _Middle:
+    """Of equal values all are in the middle, or none."""
+    if not count:
+        return _Middle(0, np.zeros(num_units, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=np.int64))
+    in_order = np.sort(column)
+    least, greatest = in_order[max(count // 2 - far, 0)], in_order[min(count // 2 + far, count - 1)]
+    near = np.flatnonzero((column >= least) & (column <= greatest))
+    near = near[np.argsort(column[near])]
+    smaller = column < least
+    return _Middle(int(smaller.sum()), np.bincount(unit[smaller], minlength=num_units), column[near], unit[near])
 
 
 def _means_and_errors(weights: Floats, total: Floats, count: Floats, num_units: Integers) -> tuple[Floats, Floats]:
     """The means and their standard errors by unit under each row of weights, (R, columns) each."""
+    shape = (len(weights), count.shape[1])
+    own = count[:, :1] if (count == count[:, :1]).all() else count  # products of whole numbers are exact in any shape
+    rows, squares_of_rows = (np.broadcast_to(weights @ part, shape) for part in (own, own**2))
     with np.errstate(invalid="ignore", divide="ignore"):
-        rows = weights @ count
-        means = (weights @ total) / rows
-        squares = weights @ total**2 - 2 * means * (weights @ (total * count)) + means**2 * (weights @ count**2)
+        means, total_squares = (weights @ total) / rows, weights @ total**2
+        squares = total_squares - 2 * means * (weights @ (total * count)) + means**2 * squares_of_rows
         scale = num_units / (num_units - 1)
         # Of equal values the squares are rounding of the terms, which may be negative.
-        squares = np.where(squares > 1e-12 * (weights @ total**2), squares, 0.0)
+        squares = np.where(squares > 1e-12 * total_squares, squares, 0.0)
         return means, np.sqrt(scale * squares) / rows
 
 
@@ -213,4 +246,6 @@ def _num_images(has: NDArray[np.bool_], images: Integers) -> Integers:
     """How many images have a value, for each column."""
     order = np.argsort(images, kind="stable")
     starts = np.flatnonzero(np.diff(images[order], prepend=-1))
+    if len(starts) == len(images):  # a row an image
+        return np.asarray(has.sum(axis=0))
     return np.asarray(np.logical_or.reduceat(has[order], starts, axis=0).sum(axis=0))

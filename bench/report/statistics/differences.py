@@ -6,6 +6,7 @@ All functions take many pairs at once: (images, pairs), NaN where an image has n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,10 +46,14 @@ def by_image(first: Floats, second: Floats, images: Integers) -> Floats:
 
 def by_image_of_pairs(values: Floats, left: Integers, right: Integers, images: Integers) -> Floats:
     """As `by_image`, of these pairs of the columns of values."""
-    mean = np.empty((len(values), len(left)))
+    mean, is_row = np.empty((len(values), len(left))), bool((np.diff(images) > 0).all())  # a row an image, in order
     for rows in (slice(start, start + AT_ONCE) for start in range(0, len(values), AT_ONCE)):  # that fit into a cache
         first, second = values[rows].take(left, axis=1), values[rows].take(right, axis=1)
         mean[rows] = np.where(are_equal(first, second), 0.0, first - second)
+        if is_row:
+            mean[rows][~np.isfinite(mean[rows])] = np.nan
+    if is_row:
+        return mean
     mean = means_by_image(mean, images)
     for rows in (slice(start, start + AT_ONCE) for start in range(0, len(mean), AT_ONCE)):
         mean[rows][np.abs(mean[rows]) <= FLOAT32_ROUNDING] = 0.0
@@ -125,16 +130,32 @@ def _signed_ranks(differences: Floats) -> SignedRanks:
     bits = np.abs(columns).view(np.uint64) << 1 | (columns > 0)
     bits[~is_different] = LAST
     bits.sort(axis=1)
-    is_first = np.ones(bits.shape, dtype=bool)  # of a group of equal differences
-    is_first[:, 1:] = bits[:, 1:] >> 1 != bits[:, :-1] >> 1
-    starts, groups = np.flatnonzero(is_first), is_first.sum(axis=1)  # in all pairs' rows together; of each pair
-    pair = np.repeat(np.arange(len(groups)), groups)
-    place = starts - pair * bits.shape[1]
-    tied = np.where(place < counts[pair], np.diff(starts, append=is_first.size), 0).astype(np.float64)
-    above = np.where(tied > 0, np.add.reduceat(bits.ravel() & 1, starts), 0.0) if len(starts) else tied
-    rank, of_pair = place + (tied + 1) / 2, np.cumsum(groups) - groups
-    parts = (rank * above, rank * (tied - above), tied * tied * tied - tied)
-    return SignedRanks(counts, *(np.add.reduceat(part, of_pair) for part in parts))
+    place = np.arange(1, bits.shape[1] + 1)
+    is_positive = (bits & 1).astype(bool) & (place <= counts[:, None])
+    positive = is_positive @ place.astype(np.float64)
+    moved, ties = _moved_by_ties(bits, is_positive, counts)
+    return SignedRanks(counts, positive + moved, counts * (counts + 1) / 2 - positive - moved, ties)
+
+
+def _moved_by_ties(bits: NDArray[Any], is_positive: NDArray[np.bool_], counts: Integers) -> tuple[Floats, Floats]:
+    """Of each pair, by how much the sum of positive ranks changes where equal ones have their mean rank in place of
+    their places, and the sum of t^3 - t. bits: sorted, of sizes and signs."""
+    size = bits >> 1
+    is_next = size[:, 1:] == size[:, :-1]  # equal to the one before it
+    is_next &= np.arange(1, bits.shape[1]) < counts[:, None]
+    pair, second = np.nonzero(is_next)
+    is_first = np.ones(len(pair), dtype=bool)  # of the second one of each group of equal differences
+    is_first[1:] = (np.diff(pair) > 0) | (np.diff(second) > 1)
+    starts = np.flatnonzero(is_first)
+    own, first = pair[starts], second[starts]  # 0 for the least: the place, from 1, of the first one of a group
+    tied = np.diff(starts, append=len(pair)) + 1.0
+    if not len(starts):
+        return np.zeros(len(bits)), np.zeros(len(bits))
+    ahead = is_positive[pair, second + 1]
+    above = np.add.reduceat(ahead, starts, dtype=np.float64) + is_positive[own, first]
+    places = np.add.reduceat(ahead * (second + 2.0), starts) + is_positive[own, first] * (first + 1.0)
+    moved = np.bincount(own, (first + 1 + (tied - 1) / 2) * above - places, minlength=len(bits))
+    return moved.astype(np.float64), np.bincount(own, tied**3 - tied, minlength=len(bits)).astype(np.float64)
 
 
 def signed_rank_test(differences: Floats, ranks: SignedRanks | None = None) -> Floats:

@@ -17,6 +17,7 @@ SPLIT_KEYS = (*KEYS, "split")
 COUNTS = ("images", "n", "rows", "statuses")
 STATISTICS = ("images", "n", "rows", "mean", "median", "standard_error", "statuses")
 SPLITS = ("correct", "wrong", "unknown")
+MOST_PLACES = 8  # of each key, for which a list of all possible ones is worth its memory
 
 
 def summarise(
@@ -145,18 +146,32 @@ def _errors_by_image(values: Floats, groups: Integers, images: Integers) -> pd.D
     """images (m) and standard_error of each group of single images' values; see `summarise`."""
     num_images = int(images.max(initial=0)) + 1
     key = groups * num_images + images
-    order = np.argsort(key, kind="stable")
-    if (np.diff(key[order]) > 0).all():  # a row an image, as nearly always: nothing to add up, and nothing to look up
-        table = pd.DataFrame({"total": values[order], "count": 1}, index=key[order])
-    else:
+    order = _order_of_unique(key)
+    if order is None:
         table = aggregated(values, key, total="sum", count="count")
-    group = table.index.to_numpy() // num_images
-    grouped = table.groupby(group)
-    mean = grouped["total"].transform("sum") / grouped["count"].transform("sum")
-    table["squared"] = (table["total"] - mean * table["count"]) ** 2
-    errors = table.groupby(group).agg(images=("total", "size"), n=("count", "sum"), squared=("squared", "sum"))
-    m = errors["images"].where(errors["images"] > 1)
-    return errors[["images"]].assign(standard_error=np.sqrt(m / (m - 1) * errors["squared"]) / errors["n"])
+        key, total, count = table.index.to_numpy(), table["total"].to_numpy(), table["count"].to_numpy()
+    else:  # a row an image, as nearly always: nothing to add up
+        key, total, count = key[order], values[order], np.ones(len(order), dtype=np.int64)
+    group = key // num_images
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    m, of_group = np.diff(starts, append=len(group)), np.cumsum(np.diff(group, prepend=group[:1]) > 0)
+    n = np.add.reduceat(count, starts) if len(starts) else m
+    mean = pd.Series(total).groupby(group).sum().to_numpy() / n
+    squared = pd.Series((total - mean[of_group] * count) ** 2).groupby(group).sum().to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(m > 1, np.sqrt(m / (m - 1) * squared) / n, np.nan)
+    return pd.DataFrame({"images": m, "standard_error": error}, index=group[starts])
+
+
+def _order_of_unique(keys: Integers) -> Integers | None:
+    """The order of the keys, from 0 up; None where one is there twice."""
+    if keys.max(initial=0) > MOST_PLACES * len(keys):
+        order = np.argsort(keys, kind="stable")
+        return order if (np.diff(keys[order]) > 0).all() else None
+    place = np.full(int(keys.max(initial=-1)) + 1, -1)
+    place[keys] = np.arange(len(keys))  # of each key: quicker than sorting
+    order = place[place >= 0]
+    return order if len(order) == len(keys) else None
 
 
 def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame:
