@@ -129,7 +129,7 @@ CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="featur
 
 
 def _own_cut(case: Case) -> CutModel:
-    """The case's network, cut: again only where a method or metric left something behind on it."""
+    """The case's network, cut once, and anew where a method or metric left something behind on it."""
     cut_model, state = _cut_with_state(case)
     if model_state(cut_model.model) != state:
         _cut_with_state.cache_clear()
