@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +37,28 @@ LAYER = tuple(
 Row = Sequence[str]
 
 
+@cache
 def methods_table() -> list[Row]:
     """Header and one row for each method of conf/method."""
     header = ("name", "method", "definition", "result", "on the score's scale", "cost", "parameters", "source", "note")
     return [header, *(_method_row(plugins.load("method", name)) for name in plugins.names("method"))]
 
 
+@cache
 def metrics_table() -> list[Row]:
     """Header and one row for each metric of conf/metric."""
     header = ("name", "definition", "unit, better", "parameters", "source", "note")
     return [header, *(_metric_row(plugins.load("metric", name)) for name in plugins.names("metric"))]
 
 
+@cache
 def definitions_table() -> list[Row]:
     """Header and one row for each metric: what its default is, and where this differs from what it cites."""
     header = ("metric", "source", "cited definition", "our default", "equal?")
     return [header, *(_definition_row(plugins.load("metric", name)) for name in plugins.names("metric"))]
 
 
+@cache
 def paper_table() -> list[Row]:
     """Header and one row for each figure and table of the paper, of conf/paper.yaml."""
     header = ("paper", "shows", "run", "files", "shared with the paper's text", "different")

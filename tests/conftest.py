@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,18 @@ from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - whic
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # as many workers as cores; more threads would only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Libraries and tests stay until the end: the search for garbage, which would visit them each time, omits them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

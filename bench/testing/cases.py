@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.cut_model import trace
+from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.embedded.planted.shapley import channel_shapley
 from axiom_bench.testing.other_device import OtherDevice
@@ -109,16 +109,38 @@ class Case:
         return torch.randn(self.rows, 3, *self.size, generator=generator, dtype=torch.float64).to(self.dtype)
 
     def trace(self, model: nn.Module | None = None, device: OtherDevice | None = None) -> Trace:
-        """The trace of the images, with other images; row i explains class i modulo 3. device: which holds them and
-        the model; None: the CPU."""
-        model = model or self.model()
+        """The trace of the images, with other images; row i explains class i modulo 3.
+
+        model: None for the case's own, cut once for all of its traces. device: which holds images and model; None: the
+        CPU.
+        """
         images, others, targets = self.images(), self.other_images(), torch.arange(self.rows) % CLASSES
-        if device is not None:
-            device.put(*model.parameters(), *model.buffers(), images, others, targets)
-        return replace(trace(model, self.layer, images, targets), other_images=others)
+        if model is None and device is None:
+            cut_model = _own_cut(self)
+        else:
+            model = model or self.model()
+            if device is not None:
+                device.put(*model.parameters(), *model.buffers(), images, others, targets)
+            cut_model = cut(model, self.layer)
+        return replace(cut_model.trace(images, targets), other_images=others)
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}
+
+
+def _own_cut(case: Case) -> CutModel:
+    """The case's network, cut once, and anew where a method or metric left something behind on it."""
+    cut_model, state = _cut_with_state(case)
+    if model_state(cut_model.model) != state:
+        _cut_with_state.cache_clear()
+        cut_model, _ = _cut_with_state(case)
+    return cut_model
+
+
+@cache
+def _cut_with_state(case: Case) -> tuple[CutModel, list[object]]:
+    model = case.model()
+    return cut(model, case.layer), model_state(model)
 
 
 def model_state(model: nn.Module) -> list[object]:

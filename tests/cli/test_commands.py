@@ -22,6 +22,7 @@ TINY = [
     "data.size=3",
     "data.batch_size=4",
     "method=[grad_cam,xgrad_cam]",
+    "metric=[sensitivity_error,conservation_error,single_deletion]",
     "runtime.repeats=0",
     "pictures.rows=1",
     "pictures.gallery=1",

@@ -20,7 +20,7 @@ DEFAULT_METRICS = {
 }
 
 
-SMALL = ("data.size=6", "pictures.rows=2", "report.figures.formats=[png]")
+SMALL = ("data.size=3", "runtime.repeats=1", "pictures.rows=1", "pictures.gallery=1", "report.figures.formats=[png]")
 
 
 def test_quick(tmp_path: Path, typed: Callable):

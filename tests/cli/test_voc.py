@@ -21,6 +21,8 @@ HANDFUL = (
     "data.size=5",
     "data.batch_size=5",
     "runtime.repeats=0",
+    "pictures.rows=1",
+    "pictures.gallery=1",
     "report.figures.formats=[png]",
     "device=cpu",
 )

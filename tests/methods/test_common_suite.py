@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from axiom_bench import methods
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.testing import CASES, METHOD_CHECKS, accepted_cases, exemptions
+from axiom_bench.testing.cases import Case
 
 ROOT = Path(__file__).parents[2]
 # Parameters that decide how often a method runs the network, not what it does.
@@ -23,21 +26,31 @@ FEWER = {
 }
 
 
+def with_fewer(name: str) -> Plugin:
+    return plugins.with_params("method", name, FEWER.get(name, {}))
+
+
+@cache
+def accepted_by(name: str) -> dict[str, Case]:
+    """The networks that the method takes: tried once for all checks."""
+    return accepted_cases(with_fewer(name))
+
+
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", methods.names())
 def test_method(name, check, request):
-    method = plugins.with_params("method", name, FEWER.get(name, {}))
+    method = with_fewer(name)
     if check.__name__ in exemptions(method):
         reason = exemptions(method)[check.__name__]
         request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
-    for case in accepted_cases(method).values():
+    for case in accepted_by(name).values():
         check(method, case)
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_method_accepts_at_least_one_network(name):
     """So that the checks above have run on it."""
-    assert accepted_cases(methods.get(name))
+    assert accepted_by(name)
 
 
 def test_cam_accepts_only_the_pooled_network():

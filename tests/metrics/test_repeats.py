@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import axiom_bench as ab
-from axiom_bench import methods, metrics
+from axiom_bench import methods
+from axiom_bench.evaluation import plugins
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared import random_subsets
 from axiom_bench.metrics.shared.random_subsets import Subsets, pixels_at_random, subset_drops
 from axiom_bench.testing import answered
 
+FEWER = {"sensitivity_n": {"subsets": 10}}  # which decides how often it runs the network, not what it does
 BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "infidelity", "effective_complexity")
 
 
@@ -35,7 +37,7 @@ def explained(trace: ab.Trace, name: str) -> Explanation:
 @pytest.mark.parametrize("metric", BY_IMAGE)
 def test_repeats_cost_no_pass_and_change_no_value(filled_up, metric):
     padded, unpadded = filled_up
-    measure = metrics.get(metric)
+    measure = plugins.with_params("metric", metric, FEWER.get(metric, {}))
     costs, answers = [], []
     for trace in (padded, unpadded):
         before = trace.passes.trunk_forward

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
-from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
@@ -16,25 +16,28 @@ from axiom_bench.models.registry import model_config
 
 pytestmark = pytest.mark.real
 STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# Of every fourth; on all 400 photographs 0.655, 0.7125, 0.735 and 0.75.
-ACCURACY = {"squeezenet1_1": 0.59, "resnet18": 0.67, "resnet50": 0.67, "mobilenet_v2": 0.72}
+# Of every fourth photograph; of ResNet-50, which takes the longest, of every sixteenth, and on all 400 0.735.
+ACCURACY = [("squeezenet1_1", 1, 0.59), ("resnet18", 1, 0.67), ("resnet50", 4, 0.64), ("mobilenet_v2", 1, 0.72)]
 
 
 @pytest.fixture(scope="module")
-def photographs(real_root: Path) -> list[Batch]:
-    """Decoded once for all networks, whose weights all expect the same."""
+def photographs(real_root: Path) -> tuple[Tensor, Tensor]:
+    """100 images and their classes: decoded once for all networks, whose weights all expect the same."""
     dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
     every_fourth = range(0, len(dataset), 4)
     items = list(batches(dataset, every_fourth, STANDARD, "label", batch_size=32))
     assert sum(len(batch) for batch in items) == 100
-    return items
+    return torch.cat([batch.images for batch in items]), torch.cat([batch.targets for batch in items])
 
 
-@pytest.mark.parametrize("name", ACCURACY)
-def test_top_1_accuracy(real_root: Path, photographs: list[Batch], name: str) -> None:
-    """To 0.01, one image: kernels of another machine may turn a close call."""
+@pytest.mark.parametrize(("name", "step", "accuracy"), ACCURACY)
+def test_top_1_accuracy(
+    real_root: Path, photographs: tuple[Tensor, Tensor], name: str, step: int, accuracy: float
+) -> None:
+    """To one image: kernels of another machine may turn a close call."""
     model = load_model({**model_config(name), "weights_folder": str(real_root / "weights")})
     assert model.preprocessing == STANDARD
+    images, targets = (each[::step] for each in photographs)
     with torch.inference_mode():
-        hits = [int((model.module(batch.images).argmax(1) == batch.targets).sum()) for batch in photographs]
-    assert sum(hits) / 100 == pytest.approx(ACCURACY[name], abs=0.01)
+        predicted = torch.cat([model.module(part).argmax(1) for part in images.split(25)])
+    assert (predicted == targets).float().mean().item() == pytest.approx(accuracy, abs=1.01 / len(images))

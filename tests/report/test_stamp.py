@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,37 @@ from axiom_bench import report
 from axiom_bench.records import sealed, store
 from axiom_bench.report import stamp, writing
 
+from .conftest import records_of, write_run
 
-@pytest.fixture
-def folder(make_run: Any, make_records: Any) -> Path:
+
+def with_report(folder: Path) -> Path:
     """A run folder of one model and two methods with a report."""
-    records = make_records(6, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}})
-    records = records[records["metric"] == "box_iou"]
-    folder: Path = make_run(records, layers={"scenes_fc": ("features.9",)}, pictures=False)
+    layers = {"scenes_fc": ("features.9",)}
+    records = records_of(6, layers, {"grad_cam": {}, "random": {}})
+    write_run(folder, records[records["metric"] == "box_iou"], layers=layers, pictures=False)
     report.write(folder)
     return folder
 
 
 @pytest.fixture
-def written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
-    """() -> does `report.write` write the report again?"""
+def folder(tmp_path: Path) -> Path:
+    return with_report(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def mended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for tests that leave it with a current report."""
+    return with_report(tmp_path_factory.mktemp("mended") / "run")
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], bool]:
+    """(folder) -> does `report.write` write the report again?"""
     calls: list[Path] = []
     write = writing.write_report
     monkeypatch.setattr(writing, "write_report", lambda run, *others: (calls.append(run.path), write(run, *others)))
 
-    def again() -> bool:
+    def again(folder: Path) -> bool:
         calls.clear()
         assert report.write(folder) == folder / "report.html"
         return bool(calls)
@@ -40,10 +53,16 @@ def written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]
     return again
 
 
-def test_a_current_report_is_left_as_it_is(folder: Path, written: Callable[[], bool]) -> None:
-    before = (folder / "report.html").stat().st_mtime_ns
-    assert not written()
-    assert (folder / "report.html").stat().st_mtime_ns == before
+@pytest.fixture
+def written(folder: Path, writes: Callable[[Path], bool]) -> Callable[[], bool]:
+    """() -> does `report.write` write the report of `folder` again?"""
+    return partial(writes, folder)
+
+
+def test_a_current_report_is_left_as_it_is(mended: Path, writes: Callable[[Path], bool]) -> None:
+    before = (mended / "report.html").stat().st_mtime_ns
+    assert not writes(mended)
+    assert (mended / "report.html").stat().st_mtime_ns == before
 
 
 def test_the_time_of_the_run_alone_changes_nothing(
@@ -84,11 +103,12 @@ def other_value(folder: Path) -> None:
     ],
 )
 def test_a_change_or_damage_writes_it_again(
-    folder: Path, written: Callable[[], bool], change: Callable[[Path], None]
+    mended: Path, writes: Callable[[Path], bool], change: Callable[[Path], None]
 ) -> None:
-    change(folder)
-    assert written()
-    assert not written()
+    assert not writes(mended)
+    change(mended)
+    assert writes(mended)
+    assert not writes(mended)
 
 
 def test_files_of_the_user_stay_and_do_not_count(folder: Path, written: Callable[[], bool], edit_manifest: Any) -> None:

@@ -19,8 +19,10 @@ from axiom_bench.report.run_folder import RunFolder
 
 @pytest.fixture
 def run(make_run: Any, make_records: Any) -> RunFolder:
-    records = make_records(12)
-    return RunFolder.read(make_run(records[records["metric"].isin(["box_iou", "confidence_drop", "zeta"])]))
+    """One network, two methods and two metrics, with pictures: each of two processes has figures to draw."""
+    layers = {"scenes_fc": ("features.9",)}
+    records = make_records(12, layers=layers, methods={"grad_cam": {}, "xgrad_cam": {}})
+    return RunFolder.read(make_run(records[records["metric"].isin(["box_iou", "confidence_drop"])], layers=layers))
 
 
 @pytest.fixture
