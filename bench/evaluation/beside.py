@@ -53,7 +53,7 @@ def beside(threads: int) -> Iterator[Beside | None]:
 
 def threads_beside(device: torch.device) -> int:
     """Half of the cores beside a GPU; none on a CPU, whose cores the model takes (docs/performance.md)."""
-    if device.type == "cpu":
+    if device.type != "cuda":
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(MAX_THREADS, cores // 2))
@@ -85,11 +85,10 @@ def on_cpu(explanation: Explanation) -> tuple[Explanation, Callable[[], object]]
     """(its maps and annotations on the CPU, a function that waits until a GPU has sent them)."""
     maps = {name: getattr(explanation, name) for name in ("heatmap", "raw_map")}
     copies = {name: tensor.to("cpu", non_blocking=True) for name, tensor in maps.items() if tensor is not None}
-    sent: Callable[[], object] = bool
-    for tensor in maps.values():
-        if tensor is not None and tensor.is_cuda:
-            sent = torch.cuda.current_stream(tensor.device).record_event().synchronize
-    return maps_alone(explanation, **copies), sent
+    alone = maps_alone(explanation, **copies)
+    if explanation.heatmap is None or not explanation.heatmap.is_cuda:
+        return alone, lambda: None
+    return alone, torch.cuda.current_stream(explanation.heatmap.device).record_event().synchronize
 
 
 def _measured(metrics: Sequence[Plugin[MetricSpec]], explanation: Explanation, sent: Callable[[], object]) -> Results:

@@ -26,8 +26,8 @@ OTHER = torch.device("cpu:0")  # the name of the other device: not equal to "cpu
 DEVICE_OF = torch.Tensor.device.__get__
 READS = (torch.Tensor.numpy, torch.Tensor.__array__)
 WAITS = (  # their result, or its size, depends on numbers that are on the GPU
-    "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique2",
-    "aten::bincount", "aten::repeat_interleave",
+    "aten::_local_scalar_dense", "aten::_unique2", "aten::allclose", "aten::bincount", "aten::equal",
+    "aten::masked_select", "aten::nonzero", "aten::repeat_interleave",
 )  # fmt: skip
 COPIES = (torch.Tensor.cpu, torch.Tensor.to, torch.tensor, torch.as_tensor)
 MAY_MIX = ("aten::copy_", "aten::_to_copy", "aten::index", "aten::index_put", "aten::index_put_")  # as torch allows

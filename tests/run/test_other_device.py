@@ -28,7 +28,7 @@ SETTINGS = (
     "pictures.rows=1",
     "pictures.gallery=2",
 )
-MOST_WAITS = 11  # 283 for four images before they were counted
+MOST_WAITS = 9  # 283 for four images before they were counted
 
 
 def test_all_steps_of_a_job(tmp_path: Path) -> None:
