@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answering import Task
@@ -75,17 +74,18 @@ def started(metric: Plugin[MetricSpec], explanation: Explanation) -> Task:
     return task
 
 
-def maps_alone(explanation: Explanation, **maps: Tensor) -> Explanation:
-    """What a metric with `reads: maps` may read. maps: other tensors of the same values."""
-    made = maps.get("heatmap", explanation.made)
-    return replace(explanation, trace=None, contributions=None, images=None, method=None, **{**maps, "made": made})
+def maps_alone(explanation: Explanation) -> Explanation:
+    """What a metric with `reads: maps` may read."""
+    return replace(explanation, trace=None, contributions=None, images=None, method=None)
 
 
 def on_cpu(explanation: Explanation) -> tuple[Explanation, Callable[[], object]]:
     """(its maps and annotations on the CPU, a function that waits until a GPU has sent them)."""
-    maps = {name: getattr(explanation, name) for name in ("heatmap", "raw_map")}
-    copies = {name: tensor.to("cpu", non_blocking=True) for name, tensor in maps.items() if tensor is not None}
-    alone = maps_alone(explanation, **copies)
+    heatmap, raw_map = (
+        None if tensor is None else tensor.to("cpu", non_blocking=True)
+        for tensor in (explanation.heatmap, explanation.raw_map)
+    )
+    alone = replace(maps_alone(explanation), heatmap=heatmap, raw_map=raw_map, made=heatmap)
     if explanation.heatmap is None or not explanation.heatmap.is_cuda:
         return alone, lambda: None
     return alone, torch.cuda.current_stream(explanation.heatmap.device).record_event().synchronize
