@@ -18,11 +18,11 @@ def centered(trace: Trace, sigma: float = 0.25) -> Map:
     if not sigma > 0:
         raise BenchError(f"Invalid sigma={sigma}; give the standard deviation in sides of the image, above 0.")
     height, width = trace.images.shape[-2:]
-    y, x = (_offsets(size).to(trace.activations) for size in (height, width))
+    y, x = (_offsets(size, trace.activations.device).to(trace.dtype) for size in (height, width))
     gaussian = torch.exp(-(y[:, None] ** 2 + x**2) / (2 * sigma**2))
     return Map(gaussian.expand(len(trace), -1, -1))
 
 
-def _offsets(size: int) -> Tensor:
+def _offsets(size: int, device: torch.device) -> Tensor:
     """Pixel centres along one side, between -1/2 and 1/2: (size,)."""
-    return (torch.arange(size, dtype=torch.float64) + 0.5) / size - 0.5
+    return (torch.arange(size, dtype=torch.float64, device=device) + 0.5) / size - 0.5

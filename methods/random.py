@@ -18,4 +18,4 @@ def random(trace: Trace, seed: int = 0) -> Tensor:
     draws = [
         torch.randn(channels, generator=generator, dtype=torch.float64) for generator in generators(trace.images, seed)
     ]
-    return torch.stack(draws).to(trace.activations)[..., None, None]
+    return torch.stack(draws).to(trace.activations, non_blocking=True)[..., None, None]

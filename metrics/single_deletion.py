@@ -38,7 +38,7 @@ def single_deletion(
     key = ("single deletion", grid, str(fill), blur, output)
     scores = yield PerturbedImages(key, grid**2, perturbed, scoring(trace, output), of_image=True)
     drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
-    sums = cell_sums(enlarged(explanation), numbers)
+    sums = cell_sums(enlarged(explanation), numbers, grid**2)
     correlation = spearman(sums[:, None], drops[:, None])
     # Infinite where the model's answer isn't finite, since NaN means that nothing varies.
     is_constant = constant(given(explanation.raw_map, "raw_map"))

@@ -55,6 +55,6 @@ def cell_ranks(explanation: Explanation, grid: int, first: str) -> Tensor:
     first: "lowest" or "highest" cells; equal ones by their position. Raises BenchError as `cell_numbers`.
     """
     numbers = cell_numbers(explanation, grid)
-    means = cell_sums(enlarged(explanation), numbers) / numbers.flatten().bincount()
+    means = cell_sums(enlarged(explanation), numbers, grid**2) / numbers.flatten().bincount(minlength=grid**2)
     keys = (means / means.abs().amax(1, keepdim=True) * MILLION).round().nan_to_num(0, 0, 0)
     return ranks_of(keys, first)[:, numbers]

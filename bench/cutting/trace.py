@@ -117,6 +117,20 @@ class Trace:
         """Number of valid rows: the first ones, before the padded rows."""
         return len(self) - self.num_padding
 
+    @cached_property
+    def targets_on_cpu(self) -> Tensor:
+        """The explained classes (B,) on the CPU, brought there once."""
+        return self._classes_on_cpu[0]
+
+    @cached_property
+    def predictions_on_cpu(self) -> Tensor:
+        """The classes of the highest logits (B,) on the CPU, brought there once."""
+        return self._classes_on_cpu[1]
+
+    @cached_property
+    def _classes_on_cpu(self) -> Tensor:
+        return torch.stack([self.targets, self.logits.argmax(1)]).cpu()
+
     def per_image(self, compute: Callable[[int], Tensor]) -> Tensor:
         """compute(row) -> (...) for each valid row, one at a time; padded rows repeat the last: (B, ...)."""
         rows = [compute(row) for row in range(self.num_valid)]

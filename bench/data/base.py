@@ -71,9 +71,11 @@ class DataSet(ABC):
     """name: as it stands in the records. classes: by class index. ids: ascending, one per image, each once.
 
     drawn: whether data.size is the number of images that are drawn, instead of the number to choose.
+    threads_may_read: whether several threads may ask for fingerprints at once, after the first one.
     """
 
     drawn = False
+    threads_may_read = False
     name: str
     classes: tuple[str, ...]
     ids: tuple[str, ...]

@@ -105,16 +105,19 @@ class Batch:
     def _at(self, index: Tensor) -> Batch:
         """The rows of these numbers."""
 
+        def on(device: torch.device) -> Tensor:
+            return index.to(device, non_blocking=True)
+
         def rows(field: tuple[Any, ...]) -> tuple[Any, ...]:
             return tuple(field[row] for row in index.tolist()) if field else ()
 
         return Batch(
-            images=self.images[index.to(self.images.device)],
+            images=self.images[on(self.images.device)],
             image_ids=rows(self.image_ids),
-            targets=None if self.targets is None else self.targets[index.to(self.targets.device)],
+            targets=None if self.targets is None else self.targets[on(self.targets.device)],
             annotations=rows(self.annotations),
             interventions=None if self.interventions is None else rows(self.interventions),
-            other_images=None if self.other_images is None else self.other_images[index.to(self.other_images.device)],
+            other_images=None if self.other_images is None else self.other_images[on(self.other_images.device)],
         )
 
     def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:

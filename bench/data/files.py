@@ -22,6 +22,8 @@ from axiom_bench.errors import BenchError
 class ImageFiles(DataSet):
     """Images that are files: a subclass gives each one's path and annotation."""
 
+    threads_may_read = True
+
     def read(self, index: int) -> Sample:
         return self.read_scaled(index, None)
 

@@ -34,6 +34,8 @@ class ImageNetArchives(PackedImages):
     if there is one, which is unpacked into memory (a compressed file can't be read from the middle).
     """
 
+    threads_may_read = True
+
     def __init__(
         self,
         root: File | Path,

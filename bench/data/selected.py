@@ -11,6 +11,8 @@ from axiom_bench.data.file_hashes import FileHashes
 class Selected(DataSet):
     """The images of `dataset` at these places, ascending, with its name and classes."""
 
+    threads_may_read = True  # where the data set's threads may, see `sources`
+
     def __init__(self, dataset: DataSet, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, tuple(indices)
         self.name, self.classes = dataset.name, dataset.classes

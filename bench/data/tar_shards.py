@@ -49,6 +49,8 @@ class TarShards(NotedImages):
     the shard's name; so is a key with a .cls or .json and no image. Raises BenchError where nothing can be read.
     """
 
+    threads_may_read = True
+
     def __init__(
         self,
         path: Paths,

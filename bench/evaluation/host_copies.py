@@ -11,6 +11,8 @@ from torch import Tensor
 
 from axiom_bench.explanation.curve import Curve
 
+CPU = torch.device("cpu")
+
 
 def on_cpu(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The answers with float64 copies on the CPU for tensors and the points of curves; anything else stays as it is."""
@@ -32,10 +34,10 @@ def _with_copy(answer: Any, copies: Iterator[Tensor]) -> Any:
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     """float64 copies on the CPU, in the same shapes; those from a GPU all at once."""
-    copies = [tensor if tensor.is_cuda else tensor.to("cpu", torch.float64) for tensor in tensors]
-    places = [place for place, tensor in enumerate(tensors) if tensor.is_cuda]
+    copies = [tensor.to(torch.float64) for tensor in tensors]
+    places = [place for place, tensor in enumerate(tensors) if tensor.device != CPU]
     if places:
-        there = [tensors[place].to(torch.float64) for place in places]
+        there = [copies[place] for place in places]
         together = torch.cat([tensor.reshape(-1) for tensor in there]).cpu()
         for place, part in zip(places, together.split([tensor.numel() for tensor in there]), strict=True):
             copies[place] = part.reshape(tensors[place].shape)

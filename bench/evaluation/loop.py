@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,19 +15,21 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.beside import Beside
 from axiom_bench.evaluation.left_out import MethodLeftOut
-from axiom_bench.evaluation.measuring import Metric, described, measure_all, not_applicable
+from axiom_bench.evaluation.measuring import Measurement, Metric, begin, described, measure_all, not_applicable
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
-from axiom_bench.evaluation.tables import Columns, columns
+from axiom_bench.evaluation.tables import Columns, Rows, columns
 from axiom_bench.evaluation.unchanged import explained_by
 from axiom_bench.explanation.annotations import AnnotationsOfTargets
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
 
 Method = Plugin[MethodSpec]
+Later = Callable[[], Iterator[Columns]]
 
 
 def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
@@ -48,13 +51,29 @@ def rows_of(
     axiom_bench.explanation.heatmap. watch: is told of the parts.
     Raises BenchError where a method or a metric returns a wrong shape, or writes to what others read.
     """
+    for later in begun_rows(trace, batch, methods, metrics, normalise, watch):
+        yield from later()
+
+
+def begun_rows(
+    trace: Trace,
+    batch: Batch,
+    methods: Sequence[Method],
+    metrics: Sequence[Metric],
+    normalise: str = "maximum",
+    watch: Watch = UNTIMED,
+    threads: Beside | None = None,
+) -> Iterator[Later]:
+    """Functions of the parts of `rows_of`, in its order. threads: see `measuring.begin`; each function waits for what
+    they measure, and holds nothing of a GPU."""
+    rows = Rows.of(trace, batch)
     of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
     of_method = [metric for metric in metrics if metric.spec.of == "method"]
     if of_layer:
         with watch.part(METRICS):
             (measurement,) = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
-        yield from columns(trace, batch, LAYER, measurement)
-    annotations = AnnotationsOfTargets.of(batch, trace.targets, trace.logits.shape[1])
+        yield partial(columns, rows, LAYER, measurement)
+    annotations = AnnotationsOfTargets.of(batch, trace.targets_on_cpu, trace.logits.shape[1])
     for group in _groups(trace, methods):
         with watch.part(METHODS):
             explanations = [explained(trace, annotations, method, normalise) for method in group]
@@ -63,11 +82,25 @@ def rows_of(
                 for method, explanation in zip(group, explanations, strict=True)
             ]
         with watch.part(METRICS):
-            measurements = measure_all(of_method, list(zip(explanations, scales, strict=True)), of_layer, watch)
-        for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
-            if explanation is None:
-                measurement = not_applicable(of_method, len(trace))
-            yield from columns(trace, batch, method.name, measurement)
+            measured = begin(of_method, list(zip(explanations, scales, strict=True)), of_layer, watch, threads)
+        names = [
+            (method.name, explanation is not None) for method, explanation in zip(group, explanations, strict=True)
+        ]
+        yield partial(_columns, rows, names, of_method, measured, watch)
+
+
+def _columns(
+    rows: Rows,
+    methods: Sequence[tuple[str, bool]],
+    metrics: Sequence[Metric],
+    measured: Callable[[], list[Measurement]],
+    watch: Watch,
+) -> Iterator[Columns]:
+    """methods: their names, and whether they apply to the model."""
+    with watch.part(METRICS):
+        measurements = measured()
+    for (name, applies), measurement in zip(methods, measurements, strict=True):
+        yield from columns(rows, name, measurement if applies else not_applicable(metrics, len(rows)))
 
 
 def explained(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ from torch import Tensor
 from axiom_bench.columns import NOT_APPLICABLE, NOT_FINITE, OK
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answering import Task, answer_all
+from axiom_bench.evaluation.beside import Beside, Results, reads_maps, started
 from axiom_bench.evaluation.host_copies import on_cpu
 from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
-from axiom_bench.evaluation.preconditions import statuses
+from axiom_bench.evaluation.preconditions import look_up, statuses
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
 from axiom_bench.explanation.curve import Curve
@@ -50,31 +53,90 @@ def measure_all(
     others: Sequence[Metric] = (),
     watch: Watch = UNTIMED,
 ) -> list[Measurement]:
-    """A Measurement for each explanation, which comes with whether its method is on the score's scale.
+    """The measurements of `begin`, without threads."""
+    return begin(metrics, explanations, others, watch)()
+
+
+def begin(
+    metrics: Sequence[Metric],
+    explanations: Sequence[tuple[Explanation | None, bool]],
+    others: Sequence[Metric] = (),
+    watch: Watch = UNTIMED,
+    threads: Beside | None = None,
+) -> Callable[[], list[Measurement]]:
+    """Measures all but what threads do; the function that is returned waits for these, and returns a Measurement for
+    each explanation, which comes with whether its method is on the score's scale.
 
     others: metrics that are measured elsewhere, whose names are taken. watch: is told of the passes. Requests of the
     metrics are answered for all of them together. Where an explanation is None, the measurement is empty. A metric
     isn't called where no row meets its needs; else it gets all rows, and the values of rows that don't meet them become
     NaN, with the status of the first need that isn't met. NaN where all needs are met has the status
     `undefined` of the metric's YAML file; infinity has "not_finite".
+    threads: measure what reads maps alone. What is returned asks the model nothing, and holds no tensor of a GPU.
     Raises BenchError for a value of another shape or an undeclared name, and where a metric does, with its name.
     """
-    measurements = [Measurement() for _ in explanations]
-    waiting: list[tuple[Measurement, Metric, np.ndarray, Task | None]] = []
-    for measurement, (explanation, on_score_scale) in zip(measurements, explanations, strict=True):
-        for metric in metrics if explanation is not None else ():
-            assert explanation is not None
-            met = statuses(needs_of(metric), explanation, on_score_scale)
-            task = Task.start(metric, explanation) if (met == OK).any() else None
-            waiting.append((measurement, metric, met, task))
-    answer_all([task for *_, task in waiting if task is not None], watch)
-    answers = iter(on_cpu([_returned(metric, task.result) for _, metric, _, task in waiting if task is not None]))
-    for measurement, metric, met, task in waiting:
-        if task is None:
-            measurement.values |= without_values(metric, tuple(met))
+    applicable = [(explanation, scale) for explanation, scale in explanations if explanation is not None]
+    look_up((needs_of(metric), *explained) for explained in applicable for metric in metrics)
+    waiting = [
+        entry
+        for place, (explanation, scale) in enumerate(explanations)
+        if explanation is not None
+        for entry in _started(place, metrics, explanation, scale, threads)
+    ]
+    tasks = [(entry, entry.task) for entry in waiting if entry.task is not None]
+    answer_all([task for _, task in tasks], watch)
+    returned = on_cpu([_returned(entry.metric, task.result) for entry, task in tasks])
+    for (entry, _), answer in zip(tasks, returned, strict=True):
+        entry.task, entry.returned = None, answer
+    return partial(_measurements, len(explanations), waiting, metrics, others)
+
+
+@dataclass
+class _Waiting:
+    """A metric of the explanation at this place. task, threads: what measures it, neither where no row meets its needs.
+    returned: its answer, once there is one."""
+
+    place: int
+    metric: Metric
+    met: np.ndarray
+    task: Task | None = None
+    threads: Future[Results] | None = None
+    returned: Mapping[str, Any] | None = None
+
+    def answer(self) -> Mapping[str, Any] | None:
+        """What it returned, waited for; None where it wasn't called."""
+        if self.threads is None:
+            return self.returned
+        return on_cpu([_returned(self.metric, self.threads.result()[self.metric.name])])[0]
+
+
+def _started(
+    place: int, metrics: Sequence[Metric], explanation: Explanation, on_score_scale: bool, threads: Beside | None
+) -> list[_Waiting]:
+    waiting = [_Waiting(place, metric, statuses(needs_of(metric), explanation, on_score_scale)) for metric in metrics]
+    called = [entry for entry in waiting if (entry.met == OK).any()]
+    of_threads = [entry for entry in called if threads is not None and reads_maps(entry.metric)]
+    if threads is not None and of_threads:
+        future = threads.start([entry.metric for entry in of_threads], explanation)
+        for entry in of_threads:
+            entry.threads = future
+    for entry in called:
+        if entry.threads is None:
+            entry.task = started(entry.metric, explanation)
+    return waiting
+
+
+def _measurements(
+    count: int, waiting: Sequence[_Waiting], metrics: Sequence[Metric], others: Sequence[Metric]
+) -> list[Measurement]:
+    measurements = [Measurement() for _ in range(count)]
+    for entry in waiting:
+        measurement, metric, answer = measurements[entry.place], entry.metric, entry.answer()
+        if answer is None:
+            measurement.values |= without_values(metric, tuple(entry.met))
         else:
             taken = {name for other in (*metrics, *others) if other is not metric for name in names(other)}
-            _add(measurement, metric, next(answers), met, taken | {*measurement.values, *measurement.curves})
+            _add(measurement, metric, answer, entry.met, taken | {*measurement.values, *measurement.curves})
     return measurements
 
 

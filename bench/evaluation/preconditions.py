@@ -5,8 +5,9 @@ Where a need isn't met the value is NaN and the status says why; no image is dro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,10 @@ from axiom_bench.errors import unknown
 
 if TYPE_CHECKING:
     from axiom_bench.explanation.explanation import Explanation
+
+    Asked = tuple[Sequence[str], Explanation, bool]  # needs, explanation, whether its method is on the score's scale
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -172,22 +177,61 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
     Raises BenchError for a need that has no predicate.
     """
     answer = np.full(len(explanation), OK, dtype=object)
-    always = () if "finite_score" in needs else ALWAYS
-    for condition in (*always, *(condition for need in needs for condition in _conditions(need))):
+    for condition in _all_conditions(needs):
         if not (answer == OK).any():
             break
         answer[(answer == OK) & ~_rows_that_meet(condition, explanation, on_score_scale)] = condition.status
     return answer
 
 
+def look_up(asked: Iterable[Asked]) -> None:
+    """Finds all that `statuses` will ask of these needs, explanations and scales; of a GPU, which is waited for, in one
+    copy. A need is evaluated as there, but for rows that a GPU knows alone."""
+    waiting = list(_on_device(asked))
+    if waiting:
+        found = torch.stack([holds for *_, holds in waiting]).cpu().numpy()
+        for (explanation, key, _), rows in zip(waiting, found, strict=True):
+            explanation.once(key, partial(np.copy, rows))
+
+
+def _on_device(asked: Iterable[Asked]) -> Iterator[tuple[Explanation, Hashable, Tensor]]:
+    """(explanation, key, (B,) bool) of what isn't on the CPU; what is there is kept by the explanation."""
+    seen = set()
+    for needs, explanation, on_score_scale in asked:
+        meet = np.ones(len(explanation), dtype=bool)  # as far as the CPU knows
+        for condition in _all_conditions(needs):
+            key = _key(condition, on_score_scale)
+            if not meet.any():
+                break
+            if (id(explanation), key) in seen:
+                continue
+            holds = None if explanation.holds(key) else condition.holds(explanation, on_score_scale)
+            if isinstance(holds, Tensor) and holds.device != CPU:
+                seen.add((id(explanation), key))
+                yield explanation, key, holds
+            else:
+                meet &= explanation.once(key, partial(_as_rows, holds, len(explanation)))
+
+
 def _rows_that_meet(condition: Precondition, explanation: Explanation, on_score_scale: bool) -> np.ndarray:
-    """(B,) bool. Found once for all metrics: a GPU is waited for each time."""
+    """(B,) bool. Found once for all metrics."""
+    key = _key(condition, on_score_scale)
+    return explanation.once(key, lambda: _as_rows(condition.holds(explanation, on_score_scale), len(explanation)))
 
-    def found() -> np.ndarray:
-        holds = condition.holds(explanation, on_score_scale)
-        return holds.cpu().numpy() if isinstance(holds, Tensor) else np.full(len(explanation), holds)
 
-    return explanation.once(("precondition", condition.holds, on_score_scale), found)
+def _key(condition: Precondition, on_score_scale: bool) -> Hashable:
+    return "precondition", condition.holds, on_score_scale
+
+
+def _as_rows(holds: Tensor | bool | None, rows: int) -> np.ndarray:
+    return holds.cpu().numpy() if isinstance(holds, Tensor) else np.full(rows, holds)
+
+
+def _all_conditions(needs: Sequence[str]) -> Iterator[Precondition]:
+    """Finite values first, unless a need says otherwise, then what the needs ask for."""
+    yield from () if "finite_score" in needs else ALWAYS
+    for need in needs:
+        yield from _conditions(need)
 
 
 def _conditions(need: str) -> tuple[Precondition, ...]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -16,10 +17,13 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.halving import by_halves
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.loop import rows_of, trace_of_batch
+from axiom_bench.evaluation.beside import Beside, beside, threads_beside
+from axiom_bench.evaluation.loop import Later, begun_rows, trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, UNTIMED, Watch
 from axiom_bench.evaluation.tables import Columns
+
+Item = TypeVar("Item")
 
 
 class Unreadable(Protocol):
@@ -54,18 +58,34 @@ def shard_rows(
 
     batch_rows: the number of rows that every batch is padded to, unless that many don't fit into memory (see
     cutting.halving). A bad image has a row with its status for each value. watch: is told of the parts.
+
+    Beside a GPU, metrics that read maps alone are measured by threads (see `beside`), and a batch's rows are yielded
+    when the next batch has been passed through the model: of at most two batches something is held.
     """
-    for batch in _waited_for(batches, watch):
-        if not isinstance(batch, Batch):
-            for request in requests:
-                yield from (bad_rows(batch, name, request.metrics) for name in request.method_names)
-            continue
+    with beside(threads_beside(cut_model.device)) as threads:
 
-        def columns(part: Batch, rows: int) -> list[Columns]:
-            return list(_rows_of_batch(cut_model, part, requests, rows, normalise, watch))
+        def begun() -> Iterator[list[Later]]:
+            for batch in _waited_for(batches, watch):
+                if isinstance(batch, Batch):
+                    yield from by_halves(batch, batch_rows, cut_model.limits, begun_batch)
+                else:
+                    yield [partial(_bad_batch, batch, requests)]
 
-        for parts in by_halves(batch, batch_rows, cut_model.limits, columns):
-            yield from parts
+        def begun_batch(part: Batch, rows: int) -> list[Later]:
+            return list(_begun_rows(cut_model, part, requests, rows, normalise, watch, threads))
+
+        for parts in begun() if threads is None else one_behind(begun()):
+            for later in parts:
+                yield from later()
+
+
+def one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, each after the next one has been made."""
+    previous: list[Item] = []
+    for item in items:
+        yield from previous
+        previous = [item]
+    yield from previous
 
 
 def _waited_for(batches: Iterable[Batch | Unreadable], watch: Watch) -> Iterator[Batch | Unreadable]:
@@ -79,15 +99,25 @@ def _waited_for(batches: Iterable[Batch | Unreadable], watch: Watch) -> Iterator
         yield batch
 
 
-def _rows_of_batch(
-    cut_model: CutModel, batch: Batch, requests: Sequence[Request], batch_rows: int, normalise: str, watch: Watch
-) -> Iterator[Columns]:
+def _begun_rows(
+    cut_model: CutModel,
+    batch: Batch,
+    requests: Sequence[Request],
+    batch_rows: int,
+    normalise: str,
+    watch: Watch,
+    threads: Beside | None,
+) -> Iterator[Later]:
     with watch.part(TRACE):
         full = padded(batch, batch_rows)
         trace = replace(traced(cut_model, full), num_padding=len(full) - len(batch))
     for request in requests:
-        for part in rows_of(trace, full, request.methods, request.metrics, normalise, watch):
-            yield trimmed(part, len(full), len(batch))
+        for later in begun_rows(trace, full, request.methods, request.metrics, normalise, watch, threads):
+            yield partial(_trimmed, later, len(full), len(batch))
+
+
+def _trimmed(later: Later, size: int, count: int) -> Iterator[Columns]:
+    return (trimmed(part, size, count) for part in later())
 
 
 def traced(cut_model: CutModel, batch: Batch) -> Trace:
@@ -113,6 +143,11 @@ def trimmed(part: Columns, size: int, count: int) -> Columns:
     """The first `count` of every `size` rows; the axes of curves stay as they are."""
     keep = np.arange(len(part["image_id"])) % size < count
     return {name: values if name == "axes" else values[keep] for name, values in part.items()}
+
+
+def _bad_batch(image: Unreadable, requests: Sequence[Request]) -> Iterator[Columns]:
+    for request in requests:
+        yield from (bad_rows(image, name, request.metrics) for name in request.method_names)
 
 
 def bad_rows(image: Unreadable, method: str, metrics: Sequence[Plugin]) -> Columns:

@@ -16,6 +16,7 @@ from axiom_bench.kinds import Kind, Name, check_group, check_values, is_name, ki
 
 EXTRAS = frozenset({"interventions", "other_images"})  # loaded beside the images where something asks for them
 Better = Literal["lower", "higher", "none"]
+MAPS = "maps"  # what a metric reads that needs neither the model nor a pass's trace
 RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.limits` reads
 Tolerance = Annotated[
     str, Kind(lambda text: _is_tolerance(str(text)), "median:0.5%, mean:0.01, or both with a space", "tolerances")
@@ -92,6 +93,7 @@ class MetricSpec:
     curves: names of the curves that it returns beside its values. aggregate: dotted path to a function that computes
     values of the whole data set from all images' curves. aggregate_values: their names, if they aren't `values`.
     definition: which definition of the reference the default parameters follow. deviation: where they differ from it.
+    reads: "maps" where the metric reads heatmap, raw map and annotations alone: beside a GPU it runs on the CPU.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
     """
 
@@ -104,6 +106,7 @@ class MetricSpec:
     definition: str | None = None
     deviation: str | None = None
     of: Literal["method", "layer"] = "method"
+    reads: Literal["maps"] | None = None
     needs: tuple[Need, ...] = ()
     undefined: Name = NOT_FINITE
     values: Mapping[str, ValueSpec] = field(default_factory=dict)

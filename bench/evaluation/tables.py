@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,22 +17,39 @@ from axiom_bench.evaluation.measuring import Measured, Measurement
 Columns = dict[str, Any]  # arrays by the name of a column; of curves, also their "axes"
 
 
-def columns(trace: Trace, batch: Batch, method: str, measurement: Measurement) -> Iterator[Columns]:
+@dataclass(frozen=True)
+class Rows:
+    """What the columns have of a batch, on the CPU: the image, the explained and the predicted class of each row."""
+
+    image_ids: tuple[str, ...]
+    targets: np.ndarray
+    predictions: np.ndarray
+
+    @staticmethod
+    def of(trace: Trace, batch: Batch) -> Rows:
+        """Those of a trace of the batch."""
+        return Rows(batch.image_ids, trace.targets_on_cpu.numpy(), trace.predictions_on_cpu.numpy())
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+def columns(rows: Rows, method: str, measurement: Measurement) -> Iterator[Columns]:
     """The columns of a method's values, and those of its curves where it has any, B rows for each value or curve.
 
     The columns of curves come with "axes", {curve: {at, x, y, title, better}}, for those that can be drawn.
     """
     values, curves = measurement.values, measurement.curves
     yield {
-        **_rows(trace, batch, method, values),
-        "predicted_class": np.tile(trace.logits.argmax(1).cpu().numpy(), len(values)),
-        "metric": _names(values, len(trace)),
+        **_shared(rows, method, values),
+        "predicted_class": np.tile(rows.predictions, len(values)),
+        "metric": _names(values, len(rows)),
         "value": np.concatenate([value.numpy() for value, _ in values.values()]) if values else np.zeros(0),
     }
     if curves:
         yield {
-            **_rows(trace, batch, method, curves),
-            "curve": _names(curves, len(trace)),
+            **_shared(rows, method, curves),
+            "curve": _names(curves, len(rows)),
             "points": _objects(points for table, _ in curves.values() for points in table.numpy()),
             "axes": measurement.axes,
         }
@@ -58,12 +76,12 @@ def curve_frame(parts: Iterable[Columns]) -> pd.DataFrame:
     return pd.DataFrame({name: np.concatenate([part[name] for part in listed]) for name in CURVE_COLUMNS})
 
 
-def _rows(trace: Trace, batch: Batch, method: str, measured: Measured) -> Columns:
+def _shared(rows: Rows, method: str, measured: Measured) -> Columns:
     """The columns that values and curves share."""
-    size, count = len(trace), len(measured)
+    size, count = len(rows), len(measured)
     return {
-        "image_id": np.tile(np.array(batch.image_ids, dtype=object), count),
-        "target_class": np.tile(trace.targets.cpu().numpy(), count),
+        "image_id": np.tile(np.array(rows.image_ids, dtype=object), count),
+        "target_class": np.tile(rows.targets, count),
         "method": np.full(size * count, method, dtype=object),
         "status": np.array([status for _, row in measured.values() for status in row], dtype=object),
     }

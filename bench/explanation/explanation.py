@@ -36,6 +36,7 @@ class Explanation:
     stored_pixels: per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1.
     wrong_class: (B,) bool, where the image shows objects of other classes and none of the explained one.
     cells: per row the cells of a mosaic that show the explained class, (n, 4) as boxes are.
+    made: a heatmap of `explanation.heatmap`, whose range needs no check, for which a GPU would be waited for.
     """
 
     trace: Trace | None = None
@@ -52,10 +53,12 @@ class Explanation:
     cells: tuple[Tensor, ...] | None = None
     method: Method | None = None
     normalise: str = "maximum"
+    made: Tensor | None = field(default=None, repr=False, compare=False)
     _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.heatmap is not None:  # where a raw map isn't finite, a status says so; a heatmap alone has none
+        if self.heatmap is not None and self.heatmap is not self.made:
+            # Where a raw map isn't finite, a status says so; a heatmap alone has none.
             check_heatmap(self.heatmap, finite=self.raw_map is None)
 
     @staticmethod
@@ -74,15 +77,17 @@ class Explanation:
         raw_map = answer.raw if isinstance(answer, Map) else contributions.sum(1)  # type: ignore[union-attr]
         height, width = trace.images.shape[-2:]
         if batch is not None and not isinstance(batch, AnnotationsOfTargets):
-            batch = AnnotationsOfTargets.of(batch, trace.targets, trace.logits.shape[1])
+            batch = AnnotationsOfTargets.of(batch, trace.targets_on_cpu, trace.logits.shape[1])
+        made = heatmap(raw_map, (height, width), normalise)
         return Explanation(
             trace=trace,
             contributions=contributions,
             raw_map=raw_map,
-            heatmap=heatmap(raw_map, (height, width), normalise),
+            heatmap=made,
             images=trace.images,
             method=method,
             normalise=normalise,
+            made=made,
             **({} if batch is None else vars(batch)),
         )
 

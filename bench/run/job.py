@@ -10,6 +10,7 @@ from typing import Any
 
 from axiom_bench.data.base import DataSet, check_labels, subset
 from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.fingerprints import fingerprints
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
@@ -131,8 +132,8 @@ class Job:
         """For each chosen image its id, the SHA-256 of its content, and its labels, which may be in another file."""
         data, labels, contents = self.data, self.labels, {}
         with progress(f"{self.name}: hashes of the images", len(self.indices)) as shown:
-            for index in self.indices:
-                contents[index] = f"{data.ids[index]} {data.fingerprint(index, self.hashes)} {labels[index]}"
+            for index, digest in zip(self.indices, fingerprints(data, self.indices, self.hashes), strict=True):
+                contents[index] = f"{data.ids[index]} {digest} {labels[index]}"
                 shown.advance(1)
         return contents
 

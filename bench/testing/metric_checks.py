@@ -19,6 +19,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.beside import maps_alone, reads_maps
 from axiom_bench.evaluation.measuring import Measured, measure
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.explanation.curve import Curve
@@ -187,6 +188,13 @@ def follows_the_device(metric: Plugin, case: MetricCase) -> None:
         measure(metric, case.explain(case.case.trace(device=device)), True)
 
 
+def reads_what_it_says(metric: Plugin, case: MetricCase) -> None:
+    """A metric with `reads: maps` has the same values without trace, contributions and images."""
+    if reads_maps(metric):
+        expected = _values(measure(metric, case.explanation(), True))
+        _assert_close(_values(measure(metric, maps_alone(case.explanation()), True)), expected, rtol=0, atol=0)
+
+
 def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
     """A map in float16 or bfloat16 has the values of the same map in float32."""
     explanation = case.explanation()
@@ -232,6 +240,7 @@ CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (
     leaves_model_alone,
     works_without_autograd,
     follows_the_device,
+    reads_what_it_says,
     takes_half_precision_maps,
     broken_row_changes_no_other,
     takes_missing_annotations,

@@ -6,8 +6,12 @@ On a machine without a GPU nothing fails where a tensor of the default device me
 
 from __future__ import annotations
 
+import sys
+import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +25,11 @@ from torch.utils._pytree import tree_leaves
 OTHER = torch.device("cpu:0")  # the name of the other device: not equal to "cpu", and the same place to torch
 DEVICE_OF = torch.Tensor.device.__get__
 READS = (torch.Tensor.numpy, torch.Tensor.__array__)
+WAITS = (  # their result, or its size, depends on numbers that are on the GPU
+    "aten::_local_scalar_dense", "aten::_unique2", "aten::allclose", "aten::bincount", "aten::equal",
+    "aten::masked_select", "aten::nonzero", "aten::repeat_interleave",
+)  # fmt: skip
+COPIES = (torch.Tensor.cpu, torch.Tensor.to, torch.tensor, torch.as_tensor)
 MAY_MIX = ("aten::copy_", "aten::_to_copy", "aten::index", "aten::index_put", "aten::index_put_")  # as torch allows
 
 
@@ -34,9 +43,13 @@ class OtherDevice:
     handing a tensor of the other device to NumPy. In other threads nothing is refused.
 
     What `.to(...)` and a factory with `device=...` return is on the other device, what `.cpu()` returns is not.
+
+    waits: how often the process would wait for a GPU, by operation and line: for copies between the devices, but for
+    those with `non_blocking=True`, and for operations whose result Python or a tensor's size depends on.
     """
 
     def __init__(self) -> None:
+        self.waits: Counter[str] = Counter()
         self._storages: set[StorageWeakRef] = set()
         self.inside = False  # a call on its tensors, which makes further ones where these are
         self._stack = ExitStack()
@@ -63,6 +76,12 @@ class OtherDevice:
         """Whether a tensor is on the other device."""
         return StorageWeakRef(tensor.untyped_storage()) in self._storages
 
+    def wait(self, operation: str) -> None:
+        """Counts a wait at the line that is running, outside of torch."""
+        stack = reversed(traceback.extract_stack(sys._getframe(1)))
+        place = next(frame for frame in stack if frame.filename != __file__ and "/torch/" not in frame.filename)
+        self.waits[f"{operation} at {Path(place.filename).name}:{place.lineno}"] += 1
+
 
 class _Calls(TorchFunctionMode):
     """Moves between the devices, which don't reach torch's operations where both are the CPU."""
@@ -83,8 +102,15 @@ class _Calls(TorchFunctionMode):
             return OTHER
         if func in READS and self._device.holds(args[0]):
             raise MixedDevices("A tensor of the other device is handed to NumPy; call .cpu() first.")
+        if func == torch.Tensor.tolist and self._device.holds(args[0]):
+            self._device.wait("tolist")
         result = self._called(func, args, kwargs)
-        return self._moved(result, self._destination(func, args, kwargs)) if isinstance(result, Tensor) else result
+        if not isinstance(result, Tensor):
+            return result
+        moved = self._moved(result, self._destination(func, args, kwargs))
+        if func in COPIES and moved is not result and not kwargs.get("non_blocking"):
+            self._device.wait(func.__name__)
+        return moved
 
     def _destination(
         self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -146,10 +172,19 @@ class _Operations(TorchDispatchMode):
             if of_result and foreign:
                 shapes = ", ".join(str(tuple(tensor.shape)) for tensor in foreign)
                 raise MixedDevices(f"{name} meets tensors of the other device and of the CPU, the latter of {shapes}.")
+        if of_result and (name in WAITS or self._finds_places(name, tensors)):
+            self._device.wait(name)
         result = func(*args, **kwargs)
         if of_result:
             self._device.put(*_tensors(result))
         return result
+
+    def _finds_places(self, name: str, tensors: Sequence[Tensor]) -> bool:
+        """Whether an index is a mask, whose places are looked for first, or comes from the CPU."""
+        if name not in ("aten::index", "aten::index_put", "aten::index_put_"):
+            return False
+        indices = tensors[1:] if name == "aten::index" else tensors[1:-1]
+        return any(index.dtype == torch.bool or not self._device.holds(index) for index in indices)
 
 
 def _tensors(tree: Any) -> Iterable[Tensor]:

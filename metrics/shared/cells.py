@@ -28,12 +28,13 @@ def cell_numbers(explanation: Explanation, grid: int) -> Tensor:
         raise BenchError(
             f"A grid has 2 to {min(height, width)} cells a side on images of {height} x {width} pixels, not {grid}."
         )
-    down, across = (torch.arange(length) * grid // length for length in (height, width))
-    return (down[:, None] * grid + across).to(given(explanation.images, "images").device)
+    device = given(explanation.images, "images").device
+    down, across = (torch.arange(length, device=device) * grid // length for length in (height, width))
+    return down[:, None] * grid + across
 
 
-def cell_sums(maps: Tensor, numbers: Tensor) -> Tensor:
-    """The sum of each map over each cell of the grid: (B, H', W') and int64 (H', W') -> (B, cells)."""
-    cells = torch.arange(int(numbers.max()) + 1, device=numbers.device)
+def cell_sums(maps: Tensor, numbers: Tensor, count: int) -> Tensor:
+    """The sum of each map over each of `count` cells: (B, H', W') and int64 (H', W') -> (B, cells)."""
+    cells = torch.arange(count, device=numbers.device)
     inside = (numbers.flatten() == cells[:, None]).to(maps)  # (cells, pixels); a product is the same on every device
     return maps.flatten(1).to(numbers.device) @ inside.T

@@ -9,8 +9,11 @@ from numba import njit
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled on its first call, and kept on disk where a folder for it can be written."""
+    """The function compiled on its first call, and kept on disk where a folder for it can be written.
+
+    Other threads of Python run beside it.
+    """
     try:
-        return njit(cache=True)(function)
+        return njit(cache=True, nogil=True)(function)
     except RuntimeError:  # numba can write neither to this folder nor to the user's: compile in every process
-        return njit(function)
+        return njit(nogil=True)(function)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as functional
-from scipy.stats import rankdata
 from torch import Tensor
 
 from axiom_bench.errors import unknown
@@ -85,7 +84,10 @@ def _ranks(maps: Tensor) -> Tensor:
     values = maps.double().flatten(1)
     scale = values.abs().amax(1, keepdim=True)
     rounded = (values / scale.masked_fill(scale == 0, 1)).round(decimals=6)
-    return torch.from_numpy(rankdata(rounded.cpu().numpy(), axis=1)).to(maps.device)
+    ascending = rounded.sort(1).values
+    first, behind = (torch.searchsorted(ascending, rounded, right=right) for right in (False, True))
+    ranks = (first + behind + 1).double() / 2  # the mean of the places of all equal ones, from 1 on
+    return ranks.masked_fill(rounded.isnan().any(1, keepdim=True), torch.nan)
 
 
 def _windowed(planes: Tensor) -> Tensor:

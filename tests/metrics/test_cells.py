@@ -51,7 +51,7 @@ def test_cells_are_rectangles_in_reading_order():
     maps = torch.arange(60, dtype=torch.float64).view(2, 5, 6)
     expected = [[part.sum().item() for half in (each[:3], each[3:]) for part in (half[:, :3], half[:, 3:])]
                 for each in maps]  # fmt: skip
-    assert cell_sums(maps, numbers).tolist() == expected
+    assert cell_sums(maps, numbers, 4).tolist() == expected
     for grid in (1, 6):
         with pytest.raises(BenchError, match="2 to 5 cells"):
             cell_numbers(explanation, grid)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,9 @@ import pytest
 from PIL import Image
 
 from axiom_bench.data import files as image_files
+from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.fingerprints import fingerprints
 from axiom_bench.run import image_hashes
 from axiom_bench.run.job import Job
 
@@ -70,7 +75,8 @@ def test_a_changed_image_is_read_again(contents, images: Path):
 
 
 def test_an_image_changed_just_now_is_read_each_time(contents, images: Path):
-    Image.new("RGB", (96, 96), (9, 0, 0)).save(images / "1/a.png")
+    just_now = time.time() + 60  # and so it is however slow the machine
+    os.utime(images / "1/a.png", (just_now, just_now))
     assert [contents()[1] for _ in range(2)] == [3, 1]
 
 
@@ -89,3 +95,48 @@ def test_a_flipped_bit_gives_no_other_hash(contents, tmp_path: Path):
     content[place] ^= 1
     (tmp_path / image_hashes.NAME).write_bytes(bytes(content))
     assert contents() == (first, 3)
+
+
+class Together(DataSet):
+    """Images whose fingerprints are asked for by several threads at once: the first alone, then two at a time."""
+
+    name, classes, threads_may_read = "together", ("0",), True
+
+    def __init__(self, size: int) -> None:
+        self.ids = tuple(map(str, range(size)))
+        self.barrier, self.threads = threading.Barrier(2, timeout=20), set[str]()
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        if self.threads_may_read and index > 0:
+            self.barrier.wait()
+        self.threads.add(threading.current_thread().name)
+        return f"of {index}"
+
+    def read(self, index: int) -> Sample:
+        raise NotImplementedError
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return ()
+
+
+def test_several_images_are_hashed_at_once_in_their_order():
+    data = Together(7)
+    assert list(fingerprints(data, range(7), FileHashes())) == [f"of {index}" for index in range(7)]
+    assert threading.current_thread().name in data.threads
+    assert len(data.threads) > 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_known(known: bool):
+    data = Together(3)
+    data.threads_may_read, data.barrier = known, threading.Barrier(1)
+    assert list(fingerprints(data, range(3), FileHashes({"a": "b"} if known else {}))) == ["of 0", "of 1", "of 2"]
+    assert data.threads == {threading.current_thread().name}
+
+
+def test_an_image_that_cannot_be_hashed_ends_the_threads():
+    data = Together(3)
+    data.barrier.abort()
+    with pytest.raises(threading.BrokenBarrierError):
+        list(fingerprints(data, range(3), FileHashes()))
+    assert not [thread for thread in threading.enumerate() if "axiom-bench hashes" in thread.name]

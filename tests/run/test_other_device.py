@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from axiom_bench.evaluation import shard
+from axiom_bench.evaluation.left_out import MethodLeftOut
+from axiom_bench.evaluation.shard import Request
 from axiom_bench.run import compute, correct, gallery, pictures, stored, timing, whole_set
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
@@ -22,6 +28,7 @@ SETTINGS = (
     "pictures.rows=1",
     "pictures.gallery=2",
 )
+MOST_WAITS = 9  # 283 for four images before they were counted
 
 
 def test_all_steps_of_a_job(tmp_path: Path) -> None:
@@ -39,3 +46,26 @@ def test_all_steps_of_a_job(tmp_path: Path) -> None:
         assert pictures.ensure(facts, cut_model, config["pictures"], tmp_path)
         assert gallery.ensure(facts, cut_model, config["pictures"]["gallery"], tmp_path)
         correct.only_correct(job, cut_model, tmp_path)
+
+
+@pytest.mark.parametrize("model", ["scenes_vgg", "scenes_resnet"])
+def test_a_batch_waits_for_the_device_a_few_times(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many images it has, with the default methods and metrics. Each wait lets a GPU run empty."""
+    monkeypatch.setattr(shard, "threads_beside", lambda device: 1)
+    job = Job.of(configuration([f"model={model}", "data.workers=0", "data.size=2"]))
+    with OtherDevice() as device, warnings.catch_warnings():
+        warnings.simplefilter("ignore", MethodLeftOut)
+        job = replace(job, device=replace(job.device, device=OTHER))
+        cut_model = compute.cut_of(job)
+        job = compute.decided(job, cut_model)
+        batch = compute.first_batch(job, job.indices, 2, ())
+        assert batch is not None
+        request = [Request(job.methods, job.metrics)]
+        list(shard.shard_rows(cut_model, [batch[:1]], request, 1))  # what is known of the model is found once
+        waits = []
+        for images in (batch[:1], batch):
+            device.waits.clear()
+            list(shard.shard_rows(cut_model, [images], request, len(images)))
+            waits.append(device.waits.copy())
+    assert waits[0] == waits[1]
+    assert waits[0].total() <= MOST_WAITS, waits[0]

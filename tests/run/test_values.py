@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.evaluation import shard
 from axiom_bench.evaluation.loop import explained
 from axiom_bench.evaluation.measuring import measure
 from axiom_bench.evaluation.shard import Request, shard_rows
@@ -21,7 +23,7 @@ from axiom_bench.run.job import Job
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import sweep
 
-from .conftest import TINY, rows_of
+from .conftest import TINY, rows_of, tiny
 
 Run = Callable[..., list[Outcome]]
 Rows = Callable[[list[Outcome]], pd.DataFrame]
@@ -90,6 +92,21 @@ def test_bit_by_bit_in_another_order(job: Callable[..., Job], expected: pd.DataF
     table = frame(parts).astype({"method": str, "metric": str}).sort_values(KEY, ignore_index=True)
     assert table["image_id"].tolist() == expected.sort_values(KEY)["image_id"].tolist()
     np.testing.assert_array_equal(table["value"], expected.sort_values(KEY)["value"])
+
+
+def test_bit_by_bit_where_threads_measure_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As a run on a GPU does it, in three shards of two batches; also the values of the whole data set."""
+    metrics = "metric=[box_iou,confidence_drop,entropy,max_box_acc,pxap,sensitivity_error,zeta]"
+    tables = []
+    for name, threads in (("one", 0), ("beside", 2)):
+        monkeypatch.setattr(shard, "threads_beside", lambda device, threads=threads: threads)
+        outcomes = sweep([*tiny((metrics, "data.batch_size=2")), f"results={tmp_path / name}"])[1]
+        folder = tmp_path / name / "quick/default"
+        curves = [pd.read_parquet(folder / path) for outcome in outcomes for path in outcome.curves]
+        tables.append((rows_of(tmp_path / name, outcomes), pd.concat(curves)))
+    for one, beside in zip(*tables, strict=True):
+        assert len(one)
+        pd.testing.assert_frame_equal(beside, one, check_exact=True)
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="a spawned process has no fixtures")

@@ -74,6 +74,10 @@ def on_the_default_device(explanation):
     return explanation.heatmap.mean((1, 2)) * torch.ones(len(explanation))
 
 
+def of_the_trace(explanation):
+    return mean_of_heatmap(explanation) if explanation.trace is None else explanation.trace.scores
+
+
 def summed_in_half_precision(explanation):
     return explanation.heatmap.sum((1, 2)).double()
 
@@ -95,6 +99,7 @@ BROKEN = [
     ("leaves_model_alone", overwrites_the_model),
     ("works_without_autograd", gradient_of_the_images),
     ("follows_the_device", on_the_default_device),
+    ("reads_what_it_says", {"_target_": f"{__name__}.of_the_trace", "reads": "maps"}),
     ("takes_half_precision_maps", summed_in_half_precision),
     ("broken_row_changes_no_other", relative_to_the_batch),
     ("takes_missing_annotations", needs_boxes),
@@ -104,8 +109,9 @@ BROKEN = [
 @pytest.mark.parametrize(("check", "metric"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
 def test_check_detects_a_broken_metric(check, metric):
     case = METRIC_CASES["weights"]
+    broken = plugins.from_config("metric", "mine", metric) if isinstance(metric, dict) else plugins.of("metric", metric)
     with pytest.raises((AssertionError, BenchError, RuntimeError, TypeError)):
-        getattr(metric_checks, check)(plugins.of("metric", metric), case)
+        getattr(metric_checks, check)(broken, case)
     getattr(metric_checks, check)(plugins.of("metric", mean_of_heatmap), case)
 
 

@@ -79,3 +79,39 @@ def test_nothing_is_refused_outside():
     with OtherDevice() as device:
         device.put(maps)
     assert (maps + torch.ones(3, 4)).shape == maps.shape
+
+
+WAITED_FOR = {
+    "a number": lambda maps: float(maps.sum()),
+    "a condition": lambda maps: bool((maps > 3).any()),
+    "a list": lambda maps: maps.tolist(),
+    "to the CPU": lambda maps: maps.cpu(),
+    "to the CPU by .to": lambda maps: maps.to("cpu", torch.float32),
+    "from the CPU": lambda maps: torch.ones(3).to(maps.device),
+    "made of numbers": lambda maps: torch.tensor([1.0], device=maps.device),
+    "places": lambda maps: (maps > 3).nonzero(),
+    "a mask": lambda maps: maps[maps > 3],
+    "indices of the CPU": lambda maps: maps[torch.tensor([1, 0])],
+}
+NOT_WAITED_FOR = {
+    "a sum": lambda maps: maps.sum(),
+    "a factory": lambda maps: torch.zeros(3, device=maps.device),
+    "sent on its way": lambda maps: maps.to("cpu", non_blocking=True),
+    "received on its way": lambda maps: torch.ones(3).to(maps.device, non_blocking=True),
+    "where": lambda maps: torch.where(maps > 3, maps, 0.0),
+    "its own indices": lambda maps: maps[torch.zeros(1, dtype=torch.long, device=maps.device)],
+    "on the CPU": lambda maps: torch.ones(3).tolist(),
+}
+
+
+@pytest.mark.parametrize("call", WAITED_FOR.values(), ids=WAITED_FOR)
+def test_waits_are_counted(device, maps, call):
+    call(maps)
+    ((place, count),) = device.waits.items()
+    assert (count, place.rpartition(":")[0].split()[-1]) == (1, "test_other_device.py")
+
+
+@pytest.mark.parametrize("call", NOT_WAITED_FOR.values(), ids=NOT_WAITED_FOR)
+def test_what_needs_no_wait_is_not_counted(device, maps, call):
+    call(maps)
+    assert not device.waits

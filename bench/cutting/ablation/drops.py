@@ -42,7 +42,7 @@ def ablation_drops(
     at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
     placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
     parts = []
-    for images in torch.arange(len(activations)).split(at_once):
+    for images in torch.arange(len(activations), device=activations.device).split(at_once):
         if values is None or len(images) < len(activations):
             values = head.evaluate(activations[images], select(sides, kinds, images, len(activations)))
         live = ~dead_channels(activations[images])

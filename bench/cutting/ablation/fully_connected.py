@@ -118,12 +118,19 @@ def transposed(layer: nn.Linear, memory: int) -> Tensor:
 def products(rows: Tensor, live: Tensor, weight: Tensor) -> Tensor:
     """rows[g] @ weight for each image. rows: (G, n, units), zero where live, (G, n), is False -> (G, n, N)."""
     moved = rows.abs().amax(1) != 0
-    return torch.stack([_product(*image, weight) for image in zip(rows, live, moved, strict=True)])
+    masks = torch.cat([live, moved], 1).cpu()  # of all images at once: a GPU is waited for
+    return torch.stack([
+        _product(image, mask[: live.shape[1]], mask[live.shape[1] :], weight)
+        for image, mask in zip(rows, masks, strict=True)
+    ])  # fmt: skip
 
 
 def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor) -> Tensor:
-    """One image's product, without its dead channels' rows where leaving them out pays: (n, units) -> (n, N)."""
-    alive = live.nonzero()[:, 0]
+    """One image's product, without its dead channels' rows where leaving them out pays: (n, units) -> (n, N).
+
+    live, moved: on the CPU.
+    """
+    alive = live.nonzero()[:, 0].to(rows.device, non_blocking=True)
     if len(alive) > WORTH_GATHERING * len(live):
         return sparse_product(rows, weight, moved)
     product = sparse_product(rows[alive], weight, moved)
@@ -133,9 +140,10 @@ def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor) -> Tenso
 def sparse_product(rows: Tensor, weight: Tensor, moved: Tensor) -> Tensor:
     """rows @ weight without the units that are zero in every row.
 
-    rows: (n, units). weight: (units, N), contiguous where gathering pays. moved: (units,), which aren't zero in all.
+    rows: (n, units). weight: (units, N), contiguous where gathering pays. moved: (units,), which aren't zero in all;
+    on the CPU a GPU isn't waited for.
     """
-    units = moved.nonzero()[:, 0]
+    units = moved.nonzero()[:, 0].to(rows.device, non_blocking=True)
     if not weight.is_contiguous() or len(units) > WORTH_GATHERING * len(moved):
         return rows @ weight
     return rows.index_select(1, units) @ weight.index_select(0, units)

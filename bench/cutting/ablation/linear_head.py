@@ -29,7 +29,7 @@ def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) 
     if any(head.operation(node) not in IDENTITY for node in head.tail):
         raise refusal
     generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(activations.shape, generator=generator).to(activations)
+    maps = torch.randn(activations.shape, generator=generator).to(activations, non_blocking=True)
     pooled = head.evaluate(maps, sides)[head.class_layer.all_input_nodes[0]]
     if pooled.shape != maps.shape[:2] or not torch.allclose(pooled, maps.mean(XY), rtol=1e-4, atol=1e-6):
         raise refusal

@@ -1,0 +1,231 @@
+"""Metrics that read maps alone are measured by threads: the next batch doesn't wait, and nothing else changes."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import axiom_bench as ab
+from axiom_bench import metrics
+from axiom_bench.cutting.cut_model import cut
+from axiom_bench.data.base import BadImage
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import beside, plugins, shard
+from axiom_bench.evaluation.loop import begun_rows
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.shard import Request, one_behind, shard_rows
+from axiom_bench.evaluation.tables import Columns
+
+MAPS_METRICS = ("box_iou", "entropy", "max_box_acc", "negative_share", "pointing_game", "pxap")
+SECONDS = 20.0  # of patience
+
+
+def mean_of_map(explanation: ab.Explanation) -> Tensor:
+    return explanation.heatmap.mean((1, 2))  # type: ignore[union-attr]
+
+
+def of_maps(function: Callable[..., Any] = mean_of_map, name: str = "mine") -> Plugin:
+    """A metric with `reads: maps`."""
+    metric = plugins.of("metric", function)
+    return replace(metric, name=name, bare=False, spec=replace(metric.spec, reads="maps"))
+
+
+def method(function: Callable[[ab.Trace], Tensor], name: str = "gradients") -> Plugin:
+    found = plugins.of("method", function)
+    return replace(found, name=name, spec=replace(found.spec, on_score_scale=False))
+
+
+@pytest.fixture
+def use_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    return lambda: monkeypatch.setattr(shard, "threads_beside", lambda device: 2)
+
+
+@pytest.fixture
+def parts(batch: ab.Batch) -> list[ab.Batch | BadImage]:
+    return [batch[:2], BadImage("bad", "why", "bad_image"), batch[2:], batch[1:3], batch[:1]]
+
+
+def rows(
+    net: nn.Module,
+    parts: Iterable[ab.Batch | BadImage],
+    measured: Iterable[Plugin],
+    methods: Iterable[Plugin] = (method(lambda trace: trace.gradients),),
+) -> list[Columns]:
+    return list(shard_rows(cut(net, "1"), parts, [Request(tuple(methods), tuple(measured))], 2))
+
+
+def assert_no_thread_is_left() -> None:
+    assert not [thread for thread in threading.enumerate() if "axiom-bench maps" in thread.name]
+
+
+def test_rows_and_their_order_are_the_same(net: nn.Module, parts: list, use_threads: Callable[[], None]):
+    chosen = [*map(metrics.get, (*MAPS_METRICS, "sensitivity_error", "confidence_drop", "zeta"))]
+    chosen.insert(2, of_maps(lambda explanation: (time.sleep(0.01 * len(explanation)), mean_of_map(explanation))[1]))
+    methods = [method(lambda trace: trace.gradients, name) for name in ("first", "second", "third")]
+    methods.append(method(refuses, "left out"))
+    with pytest.warns(match="left out"):
+        expected = rows(net, parts, chosen, methods)
+    use_threads()
+    with pytest.warns(match="left out"):
+        actual = rows(net, parts, chosen, methods)
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
+        assert one.keys() == other.keys()
+        for name in one.keys() - {"points"}:
+            np.testing.assert_array_equal(one[name], other[name])
+        for points, other_points in zip(one.get("points", ()), other.get("points", ()), strict=True):
+            np.testing.assert_array_equal(points, other_points)
+    assert_no_thread_is_left()
+
+
+def refuses(trace: ab.Trace) -> Tensor:
+    raise BenchError("not for this model")
+
+
+def test_the_next_batch_does_not_wait(net: nn.Module, batch: ab.Batch, use_threads: Callable[[], None]):
+    """The metric of the first batch ends when the second batch is explained: one after the other would never end."""
+    explained: list[int] = []
+    second = threading.Event()
+
+    def explaining(trace: ab.Trace) -> Tensor:
+        explained.append(len(trace))
+        if len(explained) == 2:
+            second.set()
+        return trace.gradients
+
+    def waits(explanation: ab.Explanation) -> Tensor:
+        assert second.wait(SECONDS), "the next batch waits for this one's metrics"
+        return mean_of_map(explanation)
+
+    use_threads()
+    assert len(rows(net, [batch[:2], batch[2:]], [of_maps(waits)], [method(explaining)])) == 2
+
+
+def test_two_batches_at_most_are_held():
+    made: list[int] = []
+
+    def items() -> Iterable[int]:
+        for item in range(4):
+            made.append(item)
+            yield item
+
+    assert [(item, made[-1]) for item in one_behind(items())] == [(0, 1), (1, 2), (2, 3), (3, 3)]
+    assert not list(one_behind([]))
+
+
+def test_what_is_held_refers_to_no_pass(net: nn.Module, batch: ab.Batch):
+    trace = cut(net, "1").trace(batch.images, batch.targets)
+    held = weakref.ref(trace)
+    chosen = [*map(metrics.get, MAPS_METRICS), metrics.get("confidence_drop"), metrics.get("zeta")]
+    with beside.beside(1) as threads:
+        later = list(begun_rows(trace, batch, [method(lambda trace: trace.gradients)], chosen, threads=threads))
+        del trace
+        list(later[-1]())  # a thread that is at work refers to maps alone
+        gc.collect()
+        assert held() is None
+
+
+def raises(explanation: ab.Explanation) -> Tensor:
+    raise ZeroDivisionError("of mine")
+
+
+def says(explanation: ab.Explanation) -> Tensor:
+    raise BenchError("nothing to see")
+
+
+def reads_the_trace(explanation: ab.Explanation) -> Tensor:
+    return ab.explanation.explanation.given(explanation.trace, "trace").scores  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("threads", [False, True])
+@pytest.mark.parametrize(
+    ("function", "error", "sentence"),
+    [(raises, ZeroDivisionError, "of mine"), (says, BenchError, "mine.*nothing to see")],
+)
+def test_errors_name_their_metric(
+    net: nn.Module,
+    batch: ab.Batch,
+    use_threads: Callable[[], None],
+    threads: bool,
+    function: Callable[..., Any],
+    error: type[Exception],
+    sentence: str,
+):
+    if threads:
+        use_threads()
+    with pytest.raises(error, match=sentence) as caught:
+        rows(net, [batch[:2], batch[2:]], [of_maps(function)])
+    assert error is BenchError or any("raised by 'mine'" in note for note in caught.value.__notes__)
+    assert_no_thread_is_left()
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_metric_that_reads_maps_may_not_ask_the_model(
+    net: nn.Module, batch: ab.Batch, use_threads: Callable[[], None], threads: bool
+):
+    if threads:
+        use_threads()
+    asking = metrics.get("confidence_drop")
+    metric = replace(asking, spec=replace(asking.spec, reads="maps"))
+    with pytest.raises(BenchError, match="confidence_drop.*" + ("trace" if threads else "asks the model")):
+        rows(net, [batch[:2]], [metric])
+
+
+def test_a_run_that_is_stopped_leaves_no_thread(net: nn.Module, batch: ab.Batch, use_threads: Callable[[], None]):
+    """Ctrl-C while the second batch is explained, and a caller that takes no further row."""
+    begun: list[int] = []
+
+    def stopped(trace: ab.Trace) -> Tensor:
+        begun.append(len(trace))
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return trace.gradients
+
+    use_threads()
+    with pytest.raises(KeyboardInterrupt):
+        rows(net, [batch[:2], batch[2:]], [of_maps()], [method(stopped)])
+    assert_no_thread_is_left()
+    request = Request((method(lambda trace: trace.gradients),), (of_maps(),))
+    taken = shard_rows(cut(net, "1"), [batch[:2], batch[2:]], [request], 2)
+    next(taken)
+    taken.close()  # type: ignore[attr-defined]
+    assert_no_thread_is_left()
+
+
+def test_a_pass_without_memory_is_halved(net: nn.Module, batch: ab.Batch, use_threads: Callable[[], None]):
+    def hungry(trace: ab.Trace) -> Tensor:
+        if len(trace) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return trace.gradients
+
+    request = Request((method(hungry),), (*map(metrics.get, MAPS_METRICS), metrics.get("confidence_drop")))
+    expected = list(shard_rows(cut(net, "1"), [batch], [request], 4))
+    use_threads()
+    actual = list(shard_rows(cut(net, "1"), [batch], [request], 4))
+    assert [part["image_id"].tolist() for part in actual] == [part["image_id"].tolist() for part in expected]
+    for one, other in zip(actual, expected, strict=True):
+        if "value" in one:
+            np.testing.assert_array_equal(one["value"], other["value"])
+
+
+def test_a_cpu_needs_no_threads():
+    assert beside.threads_beside(torch.device("cpu")) == 0
+    assert 1 <= beside.threads_beside(torch.device("cuda")) <= beside.MAX_THREADS
+
+
+def test_threads_of_torch_stay_as_they_are():
+    before = torch.get_num_threads()
+    with beside.beside(1) as threads:
+        assert threads is not None
+        assert threads.threads.submit(torch.get_num_threads).result() == 1
+    assert torch.get_num_threads() == before
