@@ -45,7 +45,7 @@ def loops(S: Tensor, d: Tensor, m: Tensor) -> dict[str, float]:
 
 
 @given(axiom_numbers())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_errors_equal_their_formulas(axiom_explanation, drawn):
     explanation = axiom_explanation(*drawn)
     for name, expected in loops(*drawn).items():
@@ -63,7 +63,7 @@ def test_errors_worked_by_hand(axiom_explanation):
 
 
 @given(axiom_numbers())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_scaled_sensitivity_is_the_least_over_every_factor(axiom_explanation, drawn):
     S, d, m = drawn
     actual = value("sensitivity_error_scaled", axiom_explanation(S, d, m))
@@ -75,7 +75,7 @@ def test_scaled_sensitivity_is_the_least_over_every_factor(axiom_explanation, dr
 
 
 @given(axiom_numbers(), st.floats(1e-3, 1e3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_scaled_sensitivity_ignores_a_positive_factor_and_bounds_the_plain_one(axiom_explanation, drawn, factor):
     S, d, m = drawn
     scaled = value("sensitivity_error_scaled", axiom_explanation(S, d, m))
@@ -91,7 +91,7 @@ def test_scaled_sensitivity_of_the_opposite_sign_is_one(axiom_explanation):
 
 
 @given(axiom_numbers(), st.floats(0, 1), st.lists(st.floats(0, 1), min_size=6, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_floor_distance_is_zero_exactly_on_the_segment(axiom_explanation, drawn, share, split):
     S, d, m = drawn
     assert value("axiom_floor_distance", axiom_explanation(S, d, m)) >= 0

@@ -38,7 +38,7 @@ def test_the_split_by_hand(axiom_explanation):
 
 
 @given(st.lists(st.tuples(numbers, numbers, st.booleans()), min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_parts_of_the_split_are_positive_and_add_up(axiom_explanation, channels):
     drops, totals, guarded = zip(*channels, strict=True)
     d, m = torch.tensor([drops]).double(), torch.tensor([totals]).double()
@@ -86,7 +86,7 @@ maps = st.lists(st.lists(numbers, min_size=3, max_size=3), min_size=2, max_size=
 
 
 @given(maps, st.floats(0.5, 9), st.sampled_from([-1, 1]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_relu_moves_the_total_by_the_negative_part(raw_map, S, sign):
     explanation = mapped(S * sign, raw_map)
     flat = [value for row in raw_map for value in row]
@@ -108,7 +108,7 @@ def test_relu_moves_the_total_by_the_negative_part(raw_map, S, sign):
 
 
 @given(maps, st.floats(0.5, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_heatmap_forgets_the_maps_unit(raw_map, factor):
     """Twice the contributions give the same picture, so its completeness error can't tell them apart."""
     here = metrics.get("completeness")(mapped(2.0, raw_map))["completeness_error_heatmap"]

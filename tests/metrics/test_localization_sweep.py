@@ -55,7 +55,7 @@ corners = st.tuples(st.floats(-2, 8), st.floats(-2, 8), st.floats(0.25, 9), st.f
 boxes = st.lists(corners.map(lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3])), max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 9), st.integers(1, 9), st.sampled_from([4, 8]), boxes)
 def test_equals_a_labelling_at_every_threshold(data, height, width, connectivity, boxes):
     plateaus = st.sampled_from([0.0, 0.1, 0.15, 0.3, 0.31, 0.5, 0.500001, 0.99, 1.0])
@@ -99,7 +99,7 @@ def test_steps_are_the_fractions_that_a_pixel_is_above(fractions):
     np.testing.assert_array_equal(steps_above(Explanation(heatmap=heatmap), fractions), expected.numpy())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**16), st.sampled_from([torch.float32, torch.float64]), st.floats(0, 0.99), st.sampled_from([4, 8])
 )

@@ -195,7 +195,7 @@ def test_max_box_acc_by_naive_loops():
         assert over_images(name, explanation)[name] == pytest.approx(sum(best) / len(best), abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**16), st.integers(1, 99))
 def test_pxap_equals_scikit_learn_on_the_same_thresholds(seed, levels):
     generator = torch.Generator().manual_seed(seed)
@@ -249,7 +249,7 @@ def test_mask_iou_closed_forms():
         mask_iou(masked([halo], [target]), fraction="mean")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**16), st.integers(0, 99))
 def test_mask_iou_by_naive_loops(seed, step):
     generator = torch.Generator().manual_seed(seed)
@@ -298,7 +298,7 @@ def test_mass_and_rank_accuracy_closed_forms():
     assert float(flat["mass_accuracy"]) == pytest.approx(0.3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**16), st.integers(1, 130), st.integers(1, 5))
 def test_top_pixels_by_a_naive_sort(seed, k, levels):
     generator = torch.Generator().manual_seed(seed)
@@ -327,7 +327,7 @@ NAMES = (
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**16), st.floats(1e-4, 1))
 def test_a_positive_factor_changes_nothing_and_values_stay_in_bounds(seed, factor):
     heatmap = torch.rand(2, 9, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -346,7 +346,7 @@ def test_a_positive_factor_changes_nothing_and_values_stay_in_bounds(seed, facto
                 assert ((plain[value] >= 0) & (plain[value] <= 1)).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**16))
 def test_the_true_region_itself_is_best(seed):
     generator = torch.Generator().manual_seed(seed)

@@ -101,7 +101,7 @@ def iou_slowly(box, true_boxes):
 TRUE_BOXES = [(1, 1, 5, 6), (4, 0, 11, 3), (3, 3, 3, 3)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**16), st.integers(1, 9), st.integers(1, 12), st.sampled_from([0.3, 0.5, 0.7]))
 def test_contours_of_every_threshold_by_labelling(seed, height, width, density):
     generator = np.random.default_rng(seed)
@@ -183,7 +183,7 @@ def test_negative_values_count_and_a_heatmap_alone_is_taken_as_it_is():
     np.testing.assert_array_equal(wsol.score_maps(Explanation(heatmap=heatmap)), expected.numpy())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(2, 700), st.integers(2, 700))
 def test_boxes_are_those_of_the_stored_image_cut_to_whole_pixels(data, width, height):
     corner = [data.draw(st.integers(0, side - 1)) for side in (width, height)]

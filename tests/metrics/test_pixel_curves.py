@@ -97,7 +97,7 @@ def test_a_linear_models_curves_are_cumulative_sums():
 
 
 @given(st.permutations(range(9)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_order_beats_the_true_one_on_a_linear_model(order):
     images = torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(0)).double() + 0.5
     shares = torch.arange(1.0, 10.0).view(3, 3).double()
@@ -110,7 +110,7 @@ def test_no_order_beats_the_true_one_on_a_linear_model(order):
 
 
 @given(st.floats(1e-3, 1))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_positive_factor_on_the_map_changes_nothing(trace, explain, factor):
     built = explain(trace)
     scaled = replace(built, heatmap=factor * built.heatmap)

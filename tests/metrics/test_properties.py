@@ -51,7 +51,7 @@ LIGHT = {
     "k": 8,
     "fill": "zero",
 }  # fewer passes, and less than the object
-DRAWN = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+DRAWN = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 OF_MAPS = [name for name in metrics.names() if metrics.get(name).spec.of == "method"]
 SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in plugins.needs_of(metrics.get(name))
               and not name.endswith("_raw")]  # fmt: skip

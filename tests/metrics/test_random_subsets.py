@@ -48,7 +48,7 @@ def of_map(trace: ab.Trace, raw_map: torch.Tensor) -> Explanation:
 
 
 @given(st.floats(1e-3, 1e3), st.floats(-5, 5))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_what_pixels_add_to_a_linear_model_is_perfect_at_any_scale(linear, factor, shift):
     trace, added = linear
     scaled = of_map(trace, factor * added)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from axiom_bench.metrics.shared.range_maximum import nothing_raised, raise_range, raised_values
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.data(), st.integers(1, 40))
 def test_each_place_has_the_greatest_value_of_its_ranges(data, count):
     table, expected = nothing_raised(count), np.zeros(count)

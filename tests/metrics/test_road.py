@@ -84,7 +84,7 @@ def test_imputation_equals_a_direct_solve(kind, first, size):
 
 
 @given(st.integers(0, 2**20), st.integers(3, 20), st.integers(3, 20), st.floats(0, 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_hole_is_filled_as_directly_and_within_the_range_of_observed_pixels(seed, height, width, share):
     draw = torch.Generator().manual_seed(seed)
     image = torch.randn(1, 3, height, width, generator=draw, dtype=torch.float64)
