@@ -68,8 +68,9 @@ def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch):
     channels = trace.activations.shape[1]
     cost = Cost.of(chosen, measured, replace(trace))
     assert cost.of_methods == {"grad_cam": 0, "hires_cam": 0, "score_cam": channels}
-    # noise, layers (on three layers the fast stages are the default's), two other classes, smooth randomisation
-    assert cost.shared_traces == (50 + 10) + (3 + 3) + 1 + 1 + 99
+    # noise; layers, of which three are all there are, so that the fast stages are the default's, and the cascade's last
+    # one is the network of the other randomisations; two other classes; smooth randomisation
+    assert cost.shared_traces == (50 + 10) + (3 + 3) + 1 + 1 + 98
     assert cost.own_traces == 1  # of adcc and arcc
     assert counted == cost.per_image
 

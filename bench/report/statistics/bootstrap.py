@@ -181,7 +181,8 @@ def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int)
         while (low < high).any():
             last = (low + high) // 2
             enough = has_enough(last, share, is_at_most)
-            low, high = np.where(enough, low, last + 1), np.where(enough, last, high)
+            # Where a resample draws no row of a column, even its last place may not be enough.
+            low, high = np.where(enough, low, np.minimum(last + 1, high)), np.where(enough, last, high)
         ends.append([own.values[end] if len(own.values) else np.nan for own, end in zip(middles, low, strict=True)])
     return np.array(ends)
 

@@ -107,6 +107,15 @@ def test_a_missing_value_is_as_a_missing_row() -> None:
         assert np.isfinite([low, high]).all()
 
 
+def test_few_values_beside_many() -> None:
+    """Most resamples draw no row of a column with one value."""
+    many = np.random.default_rng(4).normal(size=(30, 1))
+    few = np.where(np.arange(30)[:, None] == 7, many, NAN)
+    both, alone = (median_intervals(columns, np.arange(30)) for columns in (np.hstack([few, many]), many))
+    assert np.isnan(both[:, 0]).all()
+    assert both[:, 1:].tolist() == alone.tolist()
+
+
 def test_few_images_have_no_interval() -> None:
     values = np.arange(20.0)[:, None]
     for intervals in (mean_intervals, median_intervals):
