@@ -92,8 +92,8 @@ MUTANTS = (
     Mutant(
         "centered_off_by_half_a_pixel",
         "methods/centered.py",
-        "dtype=torch.float64) + 0.5) / size",
-        "dtype=torch.float64)) / size",
+        "device=device) + 0.5) / size",
+        "device=device)) / size",
         "the centre lies half a pixel to the upper left",
     ),
     Mutant(

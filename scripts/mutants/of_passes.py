@@ -78,8 +78,8 @@ MUTANTS = (
     Mutant(
         "max_pool_by_one_less",
         "bench/cutting/max_pool.py",
-        "for start in range(self.size)))",
-        "for start in range(max(1, self.size - 1))))",
+        "for place in range(self.size)]",
+        "for place in range(max(1, self.size - 1))]",
         "the last pixel of each window is left out",
     ),
     Mutant(
@@ -147,8 +147,8 @@ MUTANTS = (
     ),
     Mutant(
         "masks_unused",
-        "bench/explanation/explanation.py",
-        "masks=None if batch is None else batch.masks(trace.targets)",
+        "bench/explanation/annotations.py",
+        "masks=rows.masks(targets)",
         "masks=None",
         "masks unused: every row says no_mask",
     ),
@@ -203,9 +203,9 @@ MUTANTS = (
     ),
     Mutant(
         "predicted_column_argmin",
-        "bench/evaluation/tables.py",
-        "trace.logits.argmax(1)",
-        "trace.logits.argmin(1)",
+        "bench/cutting/trace.py",
+        "self.logits.argmax(1)",
+        "self.logits.argmin(1)",
         "argmin as the records' predicted class",
     ),
     Mutant(

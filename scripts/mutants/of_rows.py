@@ -148,8 +148,8 @@ MUTANTS = (
     Mutant(
         "standard_error_by_rows",
         "bench/report/statistics/summary.py",
-        'table["squared"] = (table["total"] - mean * table["count"]) ** 2',
-        'table["squared"] = (table["total"] - mean) ** 2',
+        "(total - mean[of_group] * count) ** 2",
+        "(total - mean[of_group]) ** 2",
         "the standard error ignores that images have several rows",
         unseen="a baseline has no standard errors",
         tests=("tests/report/statistics",),

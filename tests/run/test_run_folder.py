@@ -111,7 +111,8 @@ def test_the_order_is_the_command_line_s(written: dict):
 
 
 def test_nothing_else_is_left_behind(folder: Path):
-    assert {path.name for path in folder.iterdir()} == {"gallery", "manifest.json", "pictures", "records", "runtime"}
+    of_run = {"gallery", "manifest.json", "pictures", "records", "runtime"}
+    assert {path.name for path in folder.iterdir()} == of_run | {"report_stamp.json"}
     assert not list(folder.rglob("*.tmp"))
 
 
