@@ -7,6 +7,7 @@ manifest without keys, as earlier versions wrote them, counts all rows of the fi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ def read_by_metric(folder: Path, manifest: Mapping[str, Any], apart: Collection[
     Raises BenchError, naming the file, for one that is missing or damaged.
     """
     builders = Builder(), Builder()
-    for path, table in _record_tables(Path(folder), manifest):
+    for path, table in _ahead(_record_tables(Path(folder), manifest)):
         columns = _columns(table, path)
         codes, names = columns["metric"]
         is_apart = np.array([name in apart for name in names], dtype=bool)[codes]
@@ -104,6 +105,15 @@ def _record_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[
         yield folder / file.name, chosen(table, values, file.values, file.names, "metric")
     for table in _whole_set_tables(folder, manifest):
         yield folder, _as_records(manifest, table).cast(store.CODED)
+
+
+def _ahead(tables: Iterator[tuple[Path, pa.Table]]) -> Iterator[tuple[Path, pa.Table]]:
+    """The tables, each made by a thread while the one before it is used: hashing and unpacking let Python go on."""
+    with ThreadPoolExecutor(1) as thread:
+        upcoming = thread.submit(next, tables, None)
+        while (table := upcoming.result()) is not None:
+            upcoming = thread.submit(next, tables, None)
+            yield table
 
 
 def _columns(table: pa.Table, path: Path) -> dict[str, Any]:

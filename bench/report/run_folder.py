@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from axiom_bench.columns import LAYER, NOT_FINITE, OK
 from axiom_bench.records import reading
@@ -181,11 +182,12 @@ class RunFolder:
 
     def compare_all(self) -> None:
         """Computes the summaries and comparisons of a large run by as many threads as there are cores: sorting and
-        products of matrices take the time, and leave the others free to go on."""
+        products of matrices take the time, and leave the others free to go on. More threads within a product would
+        only wait for each other."""
         if len(self.records) < MANY or not self.layouts:
             return
         pairs = [(setting, metric) for setting in self.settings for metric in self.metrics]
-        with ThreadPoolExecutor(num_cores()) as threads:
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_cores()) as threads:
             summaries = [threads.submit(lambda: self.summary), threads.submit(lambda: self.split_summary)]
             list(threads.map(lambda pair: self.comparison(*pair), pairs))
             for summary in summaries:
