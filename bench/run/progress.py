@@ -25,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-BEAT = 0.5  # seconds between two looks at what is to be shown
+FIRST_BEAT, BEAT = 0.1, 0.5  # seconds until the first look at what is to be shown, and between two
 FIRST_LINE, NEXT_LINES = 1.5, 10.0  # seconds without a line, in a log
 
 
@@ -76,8 +76,11 @@ class Shown(ABC):
 
 
 def beating(beat: Callable[[], None], wait: Callable[[float], bool]) -> None:
-    """Calls beat every BEAT seconds. wait: returns whether it has ended, after so many seconds or when it does."""
-    while not wait(BEAT):
+    """Calls beat soon, so that what starts ends a silence, and then every BEAT seconds. wait: returns whether it has
+    ended, after so many seconds or when it does."""
+    seconds = FIRST_BEAT
+    while not wait(seconds):
+        seconds = BEAT
         with suppress(OSError, ValueError):  # the reader of the output has gone: the next line of the command says so
             beat()
 

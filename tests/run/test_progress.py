@@ -13,7 +13,7 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.run import progress as module
 from axiom_bench.run.compute import counted
-from axiom_bench.run.progress import BEAT, Bar, Lines, beating, progress, rate
+from axiom_bench.run.progress import BEAT, FIRST_BEAT, Bar, Lines, beating, progress, rate
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_an_error_ends_what_is_shown():
         raise KeyError
 
 
-def test_the_thread_looks_twice_a_second_until_the_end():
+def test_the_thread_looks_soon_and_then_twice_a_second_until_the_end():
     waits: list[float] = []
     beats: list[int] = []
 
@@ -138,7 +138,7 @@ def test_the_thread_looks_twice_a_second_until_the_end():
             raise BrokenPipeError  # `| head` has read enough: the next line of the command itself says so
 
     beating(beat, wait)
-    assert waits == [BEAT] * 4
+    assert waits == [FIRST_BEAT, BEAT, BEAT, BEAT]
     assert beats == [1, 2, 3]
 
 
