@@ -16,11 +16,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"bench": "axiom_bench", "methods": "axiom_bench.methods", "metrics": "axiom_bench.metrics"}
 
-BOTTOM = {"errors", "columns", "configs", "kinds"}
+BOTTOM = {"errors", "columns", "configs", "cores", "kinds"}
 MAY_IMPORT = {  # a room, or the one module of a room
     "errors": set(),
     "columns": set(),
     "configs": {"errors"},
+    "cores": set(),
     "kinds": {"errors"},
     "cutting": BOTTOM,
     "explanation": {*BOTTOM, "cutting"},
@@ -36,7 +37,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "gate": {*BOTTOM, "records", "report", "explanation.overlay"},
 }
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
-WITHOUT_TORCH = ("errors", "columns", "configs", "kinds", "records", "report", "gate")
+WITHOUT_TORCH = ("errors", "columns", "configs", "cores", "kinds", "records", "report", "gate")
 
 
 @cache

@@ -6,7 +6,6 @@ them for one explanation, in their order, with one thread of torch's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 
+from axiom_bench.cores import num_cores
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answering import Task
 from axiom_bench.evaluation.plugins import Plugin
@@ -33,7 +33,7 @@ class Beside:
 
     def start(self, metrics: Sequence[Plugin[MetricSpec]], explanation: Explanation) -> Future[Results]:
         """Begins to measure; metrics: those that read maps. The result raises what a metric does."""
-        return self.threads.submit(_measured, metrics, *on_cpu(explanation))
+        return self.threads.submit(_measured, metrics, *maps_on_cpu(explanation))
 
 
 @contextmanager
@@ -54,8 +54,7 @@ def threads_beside(device: torch.device) -> int:
     """Half of the cores beside a GPU; none on a CPU, whose cores the model takes (docs/performance.md)."""
     if device.type != "cuda":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MAX_THREADS, cores // 2))
+    return max(1, min(MAX_THREADS, num_cores() // 2))
 
 
 def reads_maps(metric: Plugin[MetricSpec]) -> bool:
@@ -79,7 +78,7 @@ def maps_alone(explanation: Explanation) -> Explanation:
     return replace(explanation, trace=None, contributions=None, images=None, method=None)
 
 
-def on_cpu(explanation: Explanation) -> tuple[Explanation, Callable[[], object]]:
+def maps_on_cpu(explanation: Explanation) -> tuple[Explanation, Callable[[], object]]:
     """(its maps and annotations on the CPU, a function that waits until a GPU has sent them)."""
     heatmap, raw_map = (
         None if tensor is None else tensor.to("cpu", non_blocking=True)

@@ -16,9 +16,9 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from axiom_bench.columns import LAYER, NOT_FINITE, OK
+from axiom_bench.cores import num_cores
 from axiom_bench.records import reading
 from axiom_bench.records.by_metric import PLACE, Block, Records
-from axiom_bench.report.cores import num_cores
 from axiom_bench.report.options import Options, with_settings
 from axiom_bench.report.statistics.common import with_common_values, with_stored_common_values
 from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
