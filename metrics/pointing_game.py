@@ -25,25 +25,13 @@ def pointing_game(explanation: Explanation, tolerance: float = 15.0) -> Tensor:
     highest = torch.from_numpy(levels.reshape(len(levels), -1).argmax(1))  # argmax returns the first of equals
     height, width = levels.shape[1:]
     points = torch.stack([highest % width, highest // width], dim=1)  # (B, 2): x, y
-    size = torch.tensor([width, height])
     boxes = given(explanation.boxes, "boxes")
-    stored_pixels = explanation.stored_pixels or ((1.0, 1.0),) * len(boxes)
-    rows = zip(points, boxes, stored_pixels, strict=True)
-    values = [
-        _hit(point, of_row, size, tolerance, torch.tensor(pixel, dtype=torch.float64)) for point, of_row, pixel in rows
-    ]
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def _hit(point: Tensor, boxes: Tensor, size: Tensor, tolerance: float, stored_pixel: Tensor) -> float:
-    """Whether a pixel, x and y, is within tolerance of the pixels of one of (n, 4) boxes; NaN where there is none.
-
-    stored_pixel: its width and height, the unit of the tolerance.
-    """
-    if len(boxes) == 0:
-        return float("nan")
-    edges = (boxes.double().cpu() - 0.5).ceil()  # the first centre at an edge or beyond it
-    first, last = edges[:, :2].clamp(min=0), torch.minimum(edges[:, 2:], size) - 1  # (n, 2) each
-    distances = (torch.maximum(first - point, point - last).clamp(min=0) / stored_pixel).norm(dim=1)
-    hits = (distances == 0) | (distances < tolerance)
-    return float((hits & (first <= last).all(1)).any())
+    stored_pixels = torch.tensor(explanation.stored_pixels or ((1.0, 1.0),) * len(boxes), dtype=torch.float64)
+    count = torch.tensor([len(of_row) for of_row in boxes])
+    row = torch.arange(len(boxes)).repeat_interleave(count)  # of each box
+    edges = (torch.cat(boxes).double().cpu() - 0.5).ceil()  # the first centre at an edge or beyond it; (n, 4)
+    first, last = edges[:, :2].clamp(min=0), torch.minimum(edges[:, 2:], torch.tensor([width, height])) - 1
+    outside = torch.maximum(first - points[row], points[row] - last).clamp(min=0)
+    distances = (outside / stored_pixels[row]).norm(dim=1)
+    hits = ((distances == 0) | (distances < tolerance)) & (first <= last).all(1)
+    return torch.where(count > 0, (torch.bincount(row[hits], minlength=len(boxes)) > 0).double(), torch.nan)

@@ -120,8 +120,8 @@ MUTANTS = (
     Mutant(
         "pointing_in_network_pixels",
         "metrics/pointing_game.py",
-        "distances = (torch.maximum(first - point, point - last).clamp(min=0) / stored_pixel).norm(dim=1)",
-        "distances = torch.maximum(first - point, point - last).clamp(min=0).norm(dim=1)",
+        "distances = (outside / stored_pixels[row]).norm(dim=1)",
+        "distances = outside.norm(dim=1)",
         "tolerance in the network's pixels, not the photograph's",
         tests=("tests/metrics/test_localization.py", "tests/metrics/test_localization_annotations.py"),
     ),
