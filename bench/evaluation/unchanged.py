@@ -72,8 +72,11 @@ def _tensors(trace: Trace | None, explanation: Explanation | None) -> dict[str, 
     for row, parts in enumerate(getattr(trace, "interventions", None) or ()):
         fields |= {f"trace.interventions[{row}] ({part.name!r})": part.images for part in parts}
     fields |= {f"explanation.{name}": getattr(explanation, name, None) for name in EXPLANATION_FIELDS}
-    for row, boxes in enumerate(getattr(explanation, "boxes", None) or ()):
-        fields[f"explanation.boxes[{row}]"] = boxes
+    for name in ("boxes", "cells"):
+        for row, boxes in enumerate(getattr(explanation, name, None) or ()):
+            fields[f"explanation.{name}[{row}]"] = boxes
+    for row, objects in enumerate(getattr(explanation, "others", None) or ()):
+        fields |= {f"explanation.others[{row}].{name}": getattr(objects, name) for name in ("labels", "boxes", "mask")}
     return {name: tensor for name, tensor in fields.items() if isinstance(tensor, Tensor)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from axiom_bench.explanation.annotations import AnnotatedRows, AnnotationsOfTarg
 from axiom_bench.explanation.heatmap import Map, check_heatmap, heatmap
 
 Method = Callable[[Trace], Tensor | Map]
-ANNOTATIONS = ("boxes", "cells", "masks", "ignored", "stored_pixels", "wrong_class", "others")  # fields that `on` keeps
+ANNOTATIONS = tuple(each.name for each in fields(AnnotationsOfTargets))  # which `on` keeps
 Shared = TypeVar("Shared")
 Field = TypeVar("Field")
 

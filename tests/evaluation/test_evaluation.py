@@ -312,14 +312,15 @@ def test_a_metric_that_writes_to_the_trace_is_refused(net, batch):
         evaluate(net, "1", [batch], ["grad_cam"], [writing, "sensitivity_error"])
 
 
-@pytest.mark.parametrize("name", ["heatmap", "raw_map", "contributions", "boxes[0]", "masks"])
+@pytest.mark.parametrize("name", ["heatmap", "raw_map", "contributions", "boxes[0]", "masks", "others[0].mask"])
 def test_a_metric_that_writes_to_what_all_methods_share_is_refused(net, batch, name):
     masks = [torch.full((12, 12), label) for label in range(4)]
     notes = [replace(note, mask=mask) for note, mask in zip(batch.annotations, masks, strict=True)]
     batch = replace(batch, annotations=tuple(notes))
 
     def writing(explanation):
-        values = explanation.boxes[0] if name == "boxes[0]" else getattr(explanation, name)
+        inner = {"boxes[0]": explanation.boxes[0], "others[0].mask": explanation.others[0].mask}
+        values = inner[name] if name in inner else getattr(explanation, name)
         values[0] = 0
         return explanation.trace.scores
 
