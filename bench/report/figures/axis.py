@@ -49,7 +49,7 @@ def fit(groups: Sequence[Floats]) -> Axis:
     count = sum(map(len, groups))
     if low >= 0 and high < FLOAT32_ROUNDING:
         return Axis(0.0, FLOAT32_ROUNDING, False, 0, count)
-    quartiles = np.array([[_quantile(group, share) for share in (0.25, 0.5, 0.75)] for group in groups])
+    quartiles = np.array([np.quantile(group, [0.25, 0.5, 0.75]) for group in groups])
     # Of each quartile the smallest that isn't rounding, or NaN.
     above = np.fmin.reduce(np.where(quartiles >= FLOAT32_ROUNDING, quartiles, np.nan))
     bulk = [group[np.searchsorted(group, FLOAT32_ROUNDING) :] for group in groups]
@@ -62,14 +62,6 @@ def fit(groups: Sequence[Floats]) -> Axis:
     high = min(high, float((quartiles[:, 2] + reach).max()))
     beyond = sum(len(group) - int(np.searchsorted(group, high, "right")) for group in groups)
     return Axis(low, high, False, _below(groups, low) + beyond, count)
-
-
-def _quantile(in_order: Floats, share: float) -> float:
-    """Between two values in proportion."""
-    place = share * (len(in_order) - 1)
-    low = int(place)
-    part = place % 1
-    return float(in_order[low] + (in_order[low + 1] - in_order[low]) * part if part else in_order[low])
 
 
 def _below(groups: Sequence[Floats], least: float) -> int:

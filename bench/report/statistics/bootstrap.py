@@ -6,8 +6,8 @@ holds the truth at which number of images, is in docs/statistics.md, written by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,14 +177,20 @@ def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int)
         is_outside |= (first + length < count) & ~has_enough(length - 1, share, is_at_most)
         if is_outside.any():
             return _ends_of_medians(columns, drawn, count, 2 * reach)
-        low, high = np.zeros_like(first), np.maximum(length - 1, 0)
-        while (low < high).any():
-            last = (low + high) // 2
-            enough = has_enough(last, share, is_at_most)
-            # Where a resample draws no row of a column, even its last place may not be enough.
-            low, high = np.where(enough, low, np.minimum(last + 1, high)), np.where(enough, last, high)
-        ends.append([own.values[end] if len(own.values) else np.nan for own, end in zip(middles, low, strict=True)])
+        places = _first_enough(partial(has_enough, share=share, is_at_most=is_at_most), np.maximum(length - 1, 0))
+        ends.append([own.values[end] if len(own.values) else np.nan for own, end in zip(middles, places, strict=True)])
     return np.array(ends)
+
+
+def _first_enough(has_enough: Callable[[Integers], NDArray[np.bool_]], last: Integers) -> Integers:
+    """The first place of each column, from 0 to `last`, up to which there is enough; `last` also where that isn't
+    enough, as in a column of which a resample may draw no row."""
+    low, high = np.zeros_like(last), last
+    while (low < high).any():
+        middle = (low + high) // 2
+        enough = has_enough(middle)
+        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
+    return low
 
 
 def _of_units(chosen: Sequence[NDArray[np.bool_]], unit: Integers, num_units: int) -> Integers:
