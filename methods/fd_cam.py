@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.passes import head_rows_at_once, pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.masking import pass_slices
 
 
 def fd_cam(trace: Trace, quantile: float = 0.95) -> Tensor:
@@ -41,7 +41,7 @@ def _switched(trace: Trace, image: int, groups: Tensor) -> Tensor:
     maps, target = trace.activations[image], int(trace.targets[image])
     kept = torch.cat([groups, ~groups])
     parts = []
-    for rows in pass_slices(trace, len(kept), maps):
+    for rows in pieces(len(kept), head_rows_at_once(trace, maps)):
         switched = kept[rows, :, None, None] * maps
         parts.append(trace.head(switched, torch.full((len(switched),), image))[:, target])
     alone, without = torch.cat(parts).chunk(2)

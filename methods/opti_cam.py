@@ -6,13 +6,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.passes import TENSORS_PER_ROW
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.shared.masking import minmax, pass_slices
 
-# A pass with gradient keeps the values of all layers, one without a single layer's.
-GRADIENT_FACTOR = 4
 # Adam's, with torch's defaults.
 DECAY, SQUARED_DECAY, EPSILON = 0.9, 0.999, 1e-8
 
@@ -32,7 +29,7 @@ def opti_cam(trace: Trace, iterations: int = 100, learning_rate: float = 0.1) ->
         raise BenchError(f"Invalid learning_rate={learning_rate}; give a number above 0.")
     parts = [
         _optimised(trace, rows, iterations, learning_rate)
-        for rows in pass_slices(trace, len(trace), trace.images[0], TENSORS_PER_ROW * GRADIENT_FACTOR)
+        for rows in pass_slices(trace, len(trace), with_gradient=True)
     ]
     return torch.cat(parts)
 

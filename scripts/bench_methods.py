@@ -34,8 +34,15 @@ from torch import Tensor
 from axiom_bench import methods
 from axiom_bench.cutting.division import dead_channels
 from axiom_bench.evaluation.runtime import peak_memory
+from axiom_bench.run import freed_memory
 
-LAYERS = {"squeezenet1_1": "features.12", "resnet18": "layer4", "mobilenet_v2": "features.18"}
+LAYERS = {
+    "squeezenet1_1": "features.12",
+    "shufflenet_v2_x0_5": "conv5",
+    "mobilenet_v2": "features.18",
+    "resnet18": "layer4",
+    "resnet50": "layer4",
+}
 EMBEDDED = ("scenes_vgg", "scenes_resnet")
 MEBIBYTE = 2**20
 SCORE_CAM = "grad-cam's ScoreCAM"
@@ -136,6 +143,7 @@ def main() -> None:
     """Time all cases and print them."""
     options = arguments()
     device = torch.device(options.device)
+    freed_memory.keep()  # as a run does
     network = load_network(options.network, options.images, device)
     cut_model = ab.cut(network.model, network.layer)
     trace = with_channels(cut_model.trace(network.images), options.channels)

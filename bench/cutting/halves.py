@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.hooked import HookedParts
 from axiom_bench.cutting.output import Output, OutputModule, graph_with
+from axiom_bench.cutting.output_sizes import OutputSizes, measured_outputs
 from axiom_bench.cutting.parts import Parts
 from axiom_bench.cutting.reshaped import ReshapedParts, check_inverse
 from axiom_bench.cutting.rounding import equal_up_to_rounding
@@ -26,13 +27,14 @@ class Halves:
     """Trunk and head, checked against the model on a first image, with the kinds of their side values.
 
     scores: from what the model returns to logits (B, n), None where it returns them; output: the module from logits to
-    what is explained, None where that is the logits.
+    what is explained, None where that is the logits. sizes: of what the model's operations return for that image.
     """
 
     parts: Parts
     side_kinds: list[SideKind]
     scores: Chain | None
     output: OutputModule | None
+    sizes: OutputSizes
 
     @property
     def head_graph(self) -> fx.GraphModule | None:
@@ -46,7 +48,9 @@ def halves_of(model: nn.Module, layer: str, reshape: AnyReshape | None, output: 
 
     Raises BenchError for a layer without H x W maps, and for a model or an output function without scores (B, n).
     """
-    returned = model(image.clone())
+    own_image = image.clone()  # which the model may write to
+    with measured_outputs(image) as sizes:
+        returned = model(own_image)
     scores = scores_of(output.function, returned, type(model).__name__, image)
     network = ScoredNetwork(model, scores)
     expected = returned if scores is None else scores(returned)
@@ -54,7 +58,8 @@ def halves_of(model: nn.Module, layer: str, reshape: AnyReshape | None, output: 
     module = None if module is None else module.to(image.device)
 
     def checked(parts: Parts) -> Halves:
-        return _checked(_with_maps(parts, layer, reshape, image), layer, image, expected, scores, module)
+        halves = Halves(_with_maps(parts, layer, reshape, image), [], scores, module, sizes)
+        return _checked(halves, layer, image, expected)
 
     for opaque_scores in (False, True) if scores is not None else (False,):
         with suppress(CannotSplit):
@@ -113,9 +118,9 @@ def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tens
     return ReshapedParts(parts, to_and_from_maps)
 
 
-def _checked(
-    parts: Parts, layer: str, image: Tensor, expected: Tensor, scores: Chain | None, output: OutputModule | None
-) -> Halves:
+def _checked(halves: Halves, layer: str, image: Tensor, expected: Tensor) -> Halves:
+    """With the kinds of side values. Raises CannotSplit where the parts aren't the model, BenchError without maps."""
+    parts = halves.parts
     activations, sides = parts.trunk(image)
     if not isinstance(activations, Tensor) or activations.ndim != 4:
         raise BenchError(
@@ -128,7 +133,7 @@ def _checked(
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
         if not equal_up_to_rounding(parts.head(activations, sides), expected):
             raise CannotSplit("the split model doesn't equal the model")
-    return Halves(parts, kinds or [], scores, output)
+    return replace(halves, side_kinds=kinds or [])
 
 
 def _described(value: Any) -> str:

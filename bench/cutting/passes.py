@@ -1,4 +1,4 @@
-"""The number of rows in one pass of the model, as memory and caches allow."""
+"""The number of rows in one pass of the model, as memory allows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from torch import Tensor
 
 from axiom_bench.cutting.split_model import SplitModel
 
-# Memory of a forward pass for a row of its input, in tensors of the row's size: VGG-16's widest layer and its output
-# are 43 images.
-TENSORS_PER_ROW = 64
-# Input of a pass on a CPU, in bytes: 4 images of 224 x 224. Measured: beyond twice as many a row takes up to twice as
-# long, since an allocator maps large tensors anew and caches don't hold them.
-MAX_CPU_BYTES = 5 * 2**19
+# Memory of a forward pass for an image, in tensors of the model's widest output: a layer's input and output, and one
+# that waits to be added.
+LIVE_OUTPUTS = 3
+# Images of a pass at most: 32 was the best measured on a CPU (docs/performance.md); on a GPU nothing was measured.
+MAX_IMAGES = {"cpu": 32, "cuda": 256}
+# A pass through the head alone: its memory for a row of its input, in tensors of the row's size, and on a CPU the bytes
+# of all rows, as caches hold them.
+HEAD_TENSORS = 64
+MAX_CPU_INPUT = 5 * 2**19
 
 
 class OfCutModel(Protocol):
@@ -26,15 +29,23 @@ class OfCutModel(Protocol):
         """The model that the rows pass through."""
 
 
-def rows_at_once(trace: OfCutModel, row: Tensor, tensors_per_row: int = TENSORS_PER_ROW) -> int:
-    """The largest number of rows of a pass that fits the cut model's memory and a CPU's cache; at least 1.
+def rows_at_once(trace: OfCutModel, image: Tensor, with_gradient: bool = False) -> int:
+    """The images of a pass: as many as the cut model's memory holds and its device has use for, at least 1.
 
-    row: one row of the pass's input. tensors_per_row: memory that the pass takes for it, in tensors of its size.
+    image: one of the pass, (3, H', W'). with_gradient: of the whole model, which keeps all outputs.
     """
-    size = row.numel() * row.element_size()
-    at_once = trace.cut_model.ablation_memory // (tensors_per_row * size)
-    if row.device.type == "cpu":
-        at_once = min(at_once, MAX_CPU_BYTES // size)
+    size, sizes = image.numel() * image.element_size(), trace.cut_model.halves.sizes
+    outputs = sizes.total if with_gradient else LIVE_OUTPUTS * sizes.widest
+    fitting = int(trace.cut_model.ablation_memory / (outputs * size))
+    return max(1, min(fitting, MAX_IMAGES.get(image.device.type, MAX_IMAGES["cuda"])))
+
+
+def head_rows_at_once(trace: OfCutModel, maps: Tensor) -> int:
+    """As `rows_at_once`, of a pass through the head alone. maps: of one row, (K, H, W)."""
+    size = maps.numel() * maps.element_size()
+    at_once = trace.cut_model.ablation_memory // (HEAD_TENSORS * size)
+    if maps.device.type == "cpu":
+        at_once = min(at_once, MAX_CPU_INPUT // size)
     return max(1, at_once)
 
 

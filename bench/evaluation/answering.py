@@ -24,8 +24,6 @@ from axiom_bench.evaluation.stopwatch import PASSES, UNTIMED, Watch
 from axiom_bench.evaluation.unchanged import NamedFunction, measured_by
 from axiom_bench.explanation.explanation import Explanation, given
 
-# Maximum rows of a pass of small images; scripts/bench_methods.py measures it (docs/performance.md).
-MAX_ROWS = {"cpu": 64, "cuda": 256}
 OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
 
 
@@ -210,12 +208,11 @@ def _classified(trace: Trace, request: PerturbedImages, rows: int, wanted: Tenso
 
 
 def rows_per_pass(trace: Trace, count: int) -> int:
-    """Rows of each pass over `count` copies of a batch's images: a fixed rule of image size, device type and memory.
+    """Rows of each pass over `count` copies of a batch's images: a fixed rule of model, image size, device and memory.
 
-    A power of two, as many as a CPU's cache or the memory of the cut holds, but no more than there are copies.
+    A power of two, as many as `rows_at_once` allows, but no more than there are copies.
     """
-    max_rows = MAX_ROWS.get(trace.images.device.type, MAX_ROWS["cuda"])
-    limit = min(rows_at_once(trace, trace.images[0]), max_rows)
+    limit = rows_at_once(trace, trace.images[0])
     return min(2 ** (limit.bit_length() - 1), len(trace) * count)
 
 

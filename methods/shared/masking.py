@@ -14,7 +14,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.division import XY
-from axiom_bench.cutting.passes import TENSORS_PER_ROW, pieces, rows_at_once
+from axiom_bench.cutting.passes import pieces, rows_at_once
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 
@@ -69,17 +69,17 @@ def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice]
     image: its index in the batch. masked: slice of range(count) -> these copies, (rows, 3, H', W').
     """
     target = int(trace.targets[image])
-    slices = pass_slices(trace, count, trace.images[image])
+    slices = pass_slices(trace, count)
     parts = [class_scores(trace, trace.forward_logits(masked(rows)), target) for rows in slices]
     return torch.cat(parts) if parts else trace.activations.new_zeros(0, 2)
 
 
-def pass_slices(trace: Trace, count: int, row: Tensor, tensors_per_row: int = TENSORS_PER_ROW) -> Iterator[slice]:
+def pass_slices(trace: Trace, count: int, with_gradient: bool = False) -> Iterator[slice]:
     """Slices of range(count), their lengths equal or one apart, each small enough for one pass.
 
-    row, tensors_per_row: see `axiom_bench.cutting.passes.rows_at_once`.
+    with_gradient: see `axiom_bench.cutting.passes.rows_at_once`.
     """
-    return pieces(count, rows_at_once(trace, row, tensors_per_row))
+    return pieces(count, rows_at_once(trace, trace.images[0], with_gradient))
 
 
 @torch.inference_mode(False)

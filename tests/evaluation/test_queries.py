@@ -113,8 +113,8 @@ def test_the_passes_of_a_request_have_one_size(network, images, monkeypatch):
     trace = ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
     rows, forward = [], trace.cut_model.forward_logits
     monkeypatch.setattr(trace.cut_model, "forward_logits", lambda images: rows.append(len(images)) or forward(images))
-    assert rows_per_pass(trace, 1000) == 64
-    for count, sizes in ((1, [3]), (7, [21]), (25, [64, 64])):
+    assert rows_per_pass(trace, 1000) == 32
+    for count, sizes in ((1, [3]), (7, [21]), (25, [32, 32, 32])):
         explanation = explained(trace, annotated(trace), METHODS[0])
         rows.clear()
         before = replace(trace.passes)

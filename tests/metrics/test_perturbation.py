@@ -12,7 +12,7 @@ from scipy import ndimage
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.cutting.passes import TENSORS_PER_ROW
+from axiom_bench.cutting.passes import LIVE_OUTPUTS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.queries import PerturbedImages
@@ -183,7 +183,8 @@ def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
     expected = torch.stack(
         [confidence(trace.forward(trace.images * s), trace.targets, "logit") for s in range(1, 6)], dim=1
     )
-    monkeypatch.setattr(trace.cut_model.limits, "memory", rows * TENSORS_PER_ROW * ROW)
+    bytes_of_a_row = LIVE_OUTPUTS * trace.cut_model.halves.sizes.widest * ROW
+    monkeypatch.setattr(trace.cut_model.limits, "memory", int(rows * bytes_of_a_row) + 1)
     before = replace(trace.passes)
 
     def metric(explanation):
