@@ -1,13 +1,14 @@
 """What the fast forms of metrics cost and how far they move means: each beside the metric that it stands for.
 
-    python scripts/study_budget.py [--scenes 400] [--photographs 50] [--folder build/study_budget] [OVERRIDE ...]
+    python scripts/study_budget.py [--scenes 400] [--photographs 50] [--forms NAME,NAME] [--folder build/study_budget]
+                                   [OVERRIDE ...]
 
-Runs scenes_vgg on scenes, and resnet18 on photographs where real_root exists, with all metrics that have a fast form
-and the fast forms. What is computed stays in --folder: the same command goes on where it stopped, and --read prints
-what is there so far. Prints Markdown: of each value the passes of an image at the run's methods, the largest change of
-a method's mean over the standard error of 400 images, and what the differences of single images would change by chance
-at n = 400; then rules for the areas under the stored curves of insertion and deletion, by their error. 0 leaves a
-network out. Overrides are those of `axiom-bench`.
+Runs scenes_vgg on scenes, and resnet18 on photographs where real_root exists, with the fast forms, all or those of
+--forms, and the metrics that they stand for. What is computed stays in --folder: the same command goes on where it
+stopped, and --read prints what is there so far. Prints Markdown: of each value the passes of an image at the run's
+methods, the largest change of a method's mean over the standard error of 400 images, and what the differences of
+single images would change by chance at n = 400; then rules for the areas under the stored curves of insertion and
+deletion, by their error. 0 leaves a network out. Overrides are those of `axiom-bench`.
 """
 
 from __future__ import annotations
@@ -197,9 +198,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=400, help="images of scenes_vgg")
     parser.add_argument("--photographs", type=int, default=50, help="images of resnet18")
     parser.add_argument("--folder", type=Path, default=Path("build/study_budget"))
+    parser.add_argument("--forms", type=lambda text: text.split(","), help="some fast forms; default: all")
     parser.add_argument("--read", action="store_true", help="print what is there, and compute nothing")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
+    if unknown := set(options.forms or ()) - set(pairs()):
+        parser.error(f"{', '.join(sorted(unknown))} is no fast form; there are {', '.join(pairs())}.")
     for name, network in NETWORKS.items():
         if not (size := getattr(options, name)):
             continue
@@ -207,7 +211,8 @@ def main() -> None:
         if name == "photographs" and not Path(configuration(overrides)["real_root"]).is_dir():
             print("The photographs are left out: real_root does not exist (set AXIOM_BENCH_REAL).")
             continue
-        names = ",".join([*pairs().values(), *pairs()])
+        forms = options.forms or list(pairs())
+        names = ",".join([*dict.fromkeys(pairs()[form] for form in forms), *forms])
         run = [*overrides, f"results={options.folder}", f"run={name}", f"metric=[{names}]"]
         if not options.read and compute(run)[0]:
             raise SystemExit(f"The run of {name} failed.")
