@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -20,7 +19,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.division import XY
-from axiom_bench.metrics.shared.one_thread import one_thread
+from axiom_bench.metrics.shared.row_threads import in_threads
 
 EDGE_WEIGHT, CORNER_WEIGHT = 1 / 6, 1 / 12
 # Energy norm of the error, relative to the range of the observed pixels. It doesn't bound the error of a single pixel
@@ -32,6 +31,7 @@ REFINEMENTS = 2  # solves: the second one is of the residual, which is computed 
 COARSEST_SIDE = 8  # pixels
 JACOBI_SWEEPS = 8  # on the coarsest grid
 OVERCORRECTION = 1.5  # blocks of equal corrections are too stiff: a smooth correction has half their energy
+MAX_CPU_BYTES = 2**21  # of the images that a thread of a CPU solves at once, as caches hold what is computed of them
 
 # Weights to the pixel on the right, below, below right, below left: (R, 1, h, w) each
 Edges = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -45,16 +45,16 @@ def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor
     stop; the default is within 1e-3 of a direct solve for pixels of unit variance. On a CPU the images are divided
     among torch's threads.
     """
-    threads = min(len(images), torch.get_num_threads() if images.device.type == "cpu" else 1)
-    if threads == 1:
-        return _impute_chunk(images, hole, tolerance)
-    with one_thread(), ThreadPoolExecutor(threads) as pool:
-        chunks = pool.map(_impute_chunk, images.chunk(threads), hole.chunk(threads), repeat(tolerance))
-        return torch.cat(list(chunks))
+    if images.device.type != "cpu":
+        return _imputed(images, hole, tolerance)
+    share = math.ceil(len(images) / torch.get_num_threads())
+    at_once = max(1, min(share, MAX_CPU_BYTES // images[0].nbytes))
+    solve = partial(_imputed, tolerance=tolerance)
+    return torch.cat(in_threads(solve, images.split(at_once), hole.split(at_once)))
 
 
-def _impute_chunk(images: Tensor, hole: Tensor, tolerance: float) -> Tensor:
-    """`impute` in one thread."""
+def _imputed(images: Tensor, hole: Tensor, tolerance: float) -> Tensor:
+    """`impute` of all images at once."""
     missing = hole[:, None].to(images.dtype)
     height, width = hole.shape[-2:]
     depth = max(0, math.ceil(math.log2(max(height, width) / COARSEST_SIDE)))

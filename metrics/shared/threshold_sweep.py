@@ -9,6 +9,7 @@ import numpy as np
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import MILLION, level, millionths
+from axiom_bench.metrics.shared.row_threads import in_threads
 
 COUNT = 100
 FRACTIONS = tuple(step / COUNT for step in range(COUNT))  # of the maximum; pixels above, not at, them are taken
@@ -88,13 +89,15 @@ def _boxes(explanation: Explanation, connectivity: int, fractions: tuple[float, 
 
     steps, boxes = steps_above(explanation, fractions), given(explanation.boxes, "boxes")
     joins = union_find.joins(connectivity)
-    swept = [
-        union_find.sweep(
-            map_steps, len(fractions), joins, true_boxes.detach().cpu().double().numpy(), union_find.PIXELS
+
+    def swept(map_steps: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        curves: tuple[np.ndarray, np.ndarray, np.ndarray] = union_find.sweep(
+            map_steps, len(fractions), joins, true_boxes, union_find.PIXELS
         )
-        for map_steps, true_boxes in zip(steps, boxes, strict=True)
-    ]
-    largest, iou, best_iou = (np.stack(part) for part in zip(*swept, strict=True))
+        return curves
+
+    rows = in_threads(swept, steps, [true_boxes.detach().cpu().double().numpy() for true_boxes in boxes])
+    largest, iou, best_iou = (np.stack(part) for part in zip(*rows, strict=True))
     missing = np.array([[len(true_boxes) == 0] for true_boxes in boxes])
     return Boxes(largest, np.where(missing, np.nan, iou), np.where(missing, np.nan, best_iou))
 

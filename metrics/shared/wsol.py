@@ -11,6 +11,7 @@ import numpy as np
 
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import widened
+from axiom_bench.metrics.shared.row_threads import in_threads
 from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 
 FRACTIONS = np.arange(0, 1, 0.001)  # the thresholds, as fractions of the maximum
@@ -106,10 +107,11 @@ def _box_curves(explanation: Explanation) -> tuple[np.ndarray, np.ndarray]:
     boxes = given(explanation.boxes, "boxes")
     stored_pixels = explanation.stored_pixels or ((1.0, 1.0),) * len(boxes)
     levels = (score_maps(explanation) * 255).astype(np.uint8)
-    curves = [
-        contour_ious(level, inclusive_boxes(true_boxes.detach().cpu().double().numpy(), pixel))
-        for level, true_boxes, pixel in zip(levels, boxes, stored_pixels, strict=True)
+    inclusive = [
+        inclusive_boxes(true_boxes.detach().cpu().double().numpy(), pixel)
+        for true_boxes, pixel in zip(boxes, stored_pixels, strict=True)
     ]
+    curves = in_threads(contour_ious, levels, inclusive)
     missing = np.array([[len(true_boxes) == 0] for true_boxes in boxes])
     largest, best = (np.where(missing, np.nan, np.stack(part)) for part in zip(*curves, strict=True))
     return largest, best
