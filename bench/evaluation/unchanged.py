@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from operator import attrgetter
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from axiom_bench.explanation.explanation import Explanation
 TRACE_FIELDS = ("images", "activations", "gradients", "logits", "scores", "targets", "other_images")
 COMPUTED_FIELDS = ("ablation_drops", "true_contributions")
 EXPLANATION_FIELDS = ("heatmap", "raw_map", "contributions", "masks", "ignored", "wrong_class")
+VERSION = attrgetter("_version")  # not a lambda: a metric is called a thousand times, with a hundred tensors each
 
 
 class NamedFunction(Protocol):
@@ -40,7 +42,7 @@ class NamedFunction(Protocol):
 @contextmanager
 def explained_by(method: NamedFunction, trace: Trace) -> Iterator[None]:
     """Around a call of a method. Raises BenchError where it writes to a tensor of the trace."""
-    with _unchanged("method", method, _tensors(trace, None)):
+    with _unchanged("method", method, _of_trace(trace) | _computed(trace)):
         yield
 
 
@@ -48,41 +50,60 @@ def explained_by(method: NamedFunction, trace: Trace) -> Iterator[None]:
 def measured_by(metric: NamedFunction, explanation: Explanation) -> Iterator[None]:
     """Around code of a metric. Raises BenchError where it writes to a tensor of explanation or trace; a BenchError of
     its own gets the metric's name, any other error a note."""
-    tensors = _tensors(explanation.trace, explanation)
+    given = explanation.once("tensors that others read", lambda: _of_explanation(explanation))
+    tensors = given | _computed(explanation.trace)
     with _unchanged("metric", metric, tensors), measuring(metric.name), metric.noting_errors():
         yield
 
 
 @contextmanager
 def _unchanged(kind: str, plugin: NamedFunction, tensors: dict[str, Tensor]) -> Iterator[None]:
-    before = {name: version(tensor) for name, tensor in tensors.items()}
+    before = _versions(tensors.values())
     yield
-    changed = [name for name, tensor in tensors.items() if version(tensor) != before[name]]
-    if changed:
+    after = _versions(tensors.values())
+    if after != before:
+        name = next(name for name, old, new in zip(tensors, before, after, strict=True) if new != old)
         raise BenchError(
-            f"The {kind} {plugin.name!r} ({plugin.target}) writes to {changed[0]}, which others read; change a copy, "
+            f"The {kind} {plugin.name!r} ({plugin.target}) writes to {name}, which others read; change a copy, "
             "as with .clone(), or compute without in-place operations."
         )
 
 
-def _tensors(trace: Trace | None, explanation: Explanation | None) -> dict[str, Tensor]:
+def _of_trace(trace: Trace | None) -> dict[str, Tensor]:
     fields = {f"trace.{name}": getattr(trace, name, None) for name in TRACE_FIELDS}
-    if trace is not None:  # what is computed on first use isn't computed for this check
-        fields |= {f"trace.{name}": vars(trace).get(name) for name in COMPUTED_FIELDS}
     for row, parts in enumerate(getattr(trace, "interventions", None) or ()):
         fields |= {f"trace.interventions[{row}] ({part.name!r})": part.images for part in parts}
-    fields |= {f"explanation.{name}": getattr(explanation, name, None) for name in EXPLANATION_FIELDS}
+    return _tensors(fields)
+
+
+def _computed(trace: Trace | None) -> dict[str, Tensor]:
+    """What is computed on first use, and isn't computed for this check."""
+    return {} if trace is None else _tensors({f"trace.{name}": vars(trace).get(name) for name in COMPUTED_FIELDS})
+
+
+def _of_explanation(explanation: Explanation) -> dict[str, Tensor]:
+    """With those of its trace."""
+    fields = {f"explanation.{name}": getattr(explanation, name, None) for name in EXPLANATION_FIELDS}
     for name in ("boxes", "cells"):
         for row, boxes in enumerate(getattr(explanation, name, None) or ()):
             fields[f"explanation.{name}[{row}]"] = boxes
-    for row, objects in enumerate(getattr(explanation, "others", None) or ()):
+    for row, objects in enumerate(explanation.others or ()):
         fields |= {f"explanation.others[{row}].{name}": getattr(objects, name) for name in ("labels", "boxes", "mask")}
-    return {name: tensor for name, tensor in fields.items() if isinstance(tensor, Tensor)}
+    return _of_trace(explanation.trace) | _tensors(fields)
 
 
-def version(tensor: Tensor) -> int:
-    """A number that changes when a tensor is written to: its version counter, or a hash of the bytes of an inference
+def _tensors(fields: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+
+
+def _versions(tensors: Iterable[Tensor]) -> list[int]:
+    """A number for each that changes when it is written to: its version counter, or a hash of the bytes of an inference
     tensor, which has no counter."""
-    if tensor.is_inference():
-        return hash(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return tensor._version
+    try:
+        return list(map(VERSION, tensors))
+    except RuntimeError:
+        return [_bytes_hashed(tensor) if tensor.is_inference() else tensor._version for tensor in tensors]
+
+
+def _bytes_hashed(tensor: Tensor) -> int:
+    return hash(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
