@@ -1,0 +1,263 @@
+"""`imputation.impute` of one image on a CPU. Compiled by numba: import it when it is needed.
+
+All arrays of pixels have a margin of a zero on every side, so that each pixel has eight neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from axiom_bench.metrics.shared.compiled import compiled
+from axiom_bench.metrics.shared.imputation_constants import (
+    COARSEST_SIDE,
+    CORNER_WEIGHT,
+    EDGE_WEIGHT,
+    JACOBI_SWEEPS,
+    MAX_ITERATIONS,
+    OVERCORRECTION,
+)
+
+SMALLEST = np.finfo(np.float64).tiny  # divisor, for a residual that has vanished and whose step would be 0 / 0
+
+
+class Level(NamedTuple):
+    """The equations on one grid, and what a V-cycle is given (residual) and gives there (solution); (h + 2, w + 2).
+    product: working memory.
+
+    edges: (4, h + 2, w + 2), the weights between a missing pixel and the one on its right, below, below right and below
+    left. diagonal: of the matrix. inverse: of the diagonal, 0 where no pixel is missing.
+    """
+
+    edges: np.ndarray
+    diagonal: np.ndarray
+    inverse: np.ndarray
+    residual: np.ndarray
+    solution: np.ndarray
+    product: np.ndarray
+
+
+@compiled
+def imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarray:
+    """(3, H, W) float64, bool (H, W) -> (3, H, W)."""
+    height, width = hole.shape
+    levels, filled = _levels(hole), image.copy()
+    start, diagonal, residual = np.zeros((height + 2, width + 2)), levels[0].diagonal, levels[0].residual
+    for channel in filled:
+        mean, scale = _observed(channel, hole)
+        for y in range(height):
+            for x in range(width):
+                start[y + 1, x + 1] = mean if hole[y, x] else channel[y, x]
+        residual[:] = 0
+        for y in range(1, height + 1):
+            for x in range(1, width + 1):
+                if hole[y - 1, x - 1]:
+                    residual[y, x] = _neighbour_sum(start, y, x) - diagonal[y, x] * start[y, x]
+        correction = _conjugate_gradients(levels, tolerance * scale)
+        for y in range(height):
+            for x in range(width):
+                if hole[y, x]:
+                    channel[y, x] = mean + correction[y + 1, x + 1]
+    return filled
+
+
+@compiled
+def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
+    """The mean of the pixels outside of the hole, and their range, at least their largest magnitude."""
+    low, high, total, count = np.inf, -np.inf, 0.0, 0
+    for y in range(hole.shape[0]):
+        for x in range(hole.shape[1]):
+            if not hole[y, x]:
+                low, high = min(low, channel[y, x]), max(high, channel[y, x])
+                total, count = total + channel[y, x], count + 1
+    return total / count, max(high - low, high, -low)
+
+
+@compiled
+def _neighbour_sum(values: np.ndarray, y: int, x: int) -> float:
+    """The weighted sum over a pixel's neighbours."""
+    along = values[y - 1, x] + values[y + 1, x] + values[y, x - 1] + values[y, x + 1]
+    across = values[y - 1, x - 1] + values[y - 1, x + 1] + values[y + 1, x - 1] + values[y + 1, x + 1]
+    return EDGE_WEIGHT * along + CORNER_WEIGHT * across
+
+
+@compiled
+def _conjugate_gradients(levels: list[Level], tolerance: float) -> np.ndarray:
+    """Solve the finest level's equations for its residual, which is overwritten, until the energy norm of the error is
+    at most `tolerance`."""
+    finest = levels[0]
+    residual, correction, product = finest.residual, finest.solution, finest.product
+    solution, direction = np.zeros_like(residual), np.zeros_like(residual)
+    previous_energy = 1.0
+    for _ in range(MAX_ITERATIONS):
+        _v_cycle(levels)
+        energy = _inner(residual, correction)  # about the square of the error's energy norm
+        if not energy > tolerance**2:
+            break
+        _add(correction, energy / previous_energy, direction, direction)
+        _multiply(finest, direction)
+        step = energy / max(_inner(direction, product), SMALLEST)
+        _add(solution, step, direction, solution)
+        _add(residual, -step, product, residual)
+        previous_energy = energy
+    return solution
+
+
+@compiled
+def _v_cycle(levels: list[Level]) -> None:
+    """A multigrid V-cycle with one Jacobi sweep before and one after: an approximate, symmetric solve."""
+    coarsest = len(levels) - 1
+    for depth in range(coarsest + 1):
+        _scale(levels[depth])
+        if depth < coarsest:
+            _multiply(levels[depth], levels[depth].solution)
+            _restrict(levels[depth], levels[depth + 1].residual)
+    for _ in range(JACOBI_SWEEPS):
+        _multiply(levels[coarsest], levels[coarsest].solution)
+        _smooth(levels[coarsest])
+    for depth in range(coarsest - 1, -1, -1):
+        _prolong(levels[depth + 1].solution, levels[depth])
+        _multiply(levels[depth], levels[depth].solution)
+        _smooth(levels[depth])
+
+
+@compiled
+def _scale(level: Level) -> None:
+    """A Jacobi sweep from a solution of zeros."""
+    for y in range(len(level.solution)):
+        solution, residual, inverse = level.solution[y], level.residual[y], level.inverse[y]
+        for x in range(len(solution)):
+            solution[x] = residual[x] * inverse[x]
+
+
+@compiled
+def _multiply(level: Level, values: np.ndarray) -> None:
+    """product = the matrix times values. Slices, whose indices the compiler knows to lie inside, let the processor take
+    several pixels at once."""
+    edges, size = level.edges, values.shape[1] - 2
+    for y in range(1, len(values) - 1):
+        above, here, under = values[y - 1], values[y], values[y + 1]
+        a, b, c = above[:size], above[1 : size + 1], above[2:]
+        d, e, f = here[:size], here[1 : size + 1], here[2:]
+        g, h, i = under[:size], under[1 : size + 1], under[2:]
+        to_d, to_f = edges[0, y][:size], edges[0, y][1 : size + 1]
+        to_b, to_h = edges[1, y - 1][1 : size + 1], edges[1, y][1 : size + 1]
+        to_a, to_i = edges[2, y - 1][:size], edges[2, y][1 : size + 1]
+        to_c, to_g = edges[3, y - 1][2:], edges[3, y][1 : size + 1]
+        diagonal, product = level.diagonal[y][1 : size + 1], level.product[y][1 : size + 1]
+        for x in range(size):
+            along = to_b[x] * b[x] + to_d[x] * d[x] + to_f[x] * f[x] + to_h[x] * h[x]
+            across = to_a[x] * a[x] + to_c[x] * c[x] + to_g[x] * g[x] + to_i[x] * i[x]
+            product[x] = diagonal[x] * e[x] - along - across
+
+
+@compiled
+def _smooth(level: Level) -> None:
+    """A Jacobi sweep; `product` is the matrix times the solution."""
+    for y in range(len(level.solution)):
+        solution, residual, product, inverse = level.solution[y], level.residual[y], level.product[y], level.inverse[y]
+        for x in range(len(solution)):
+            solution[x] += (residual[x] - product[x]) * inverse[x]
+
+
+@compiled
+def _restrict(level: Level, coarse_residual: np.ndarray) -> None:
+    """Sum the residual that the solution leaves over blocks of 2 x 2 pixels; `product` is as in `_smooth`."""
+    for row in range(1, len(coarse_residual) - 1):
+        coarse = coarse_residual[row][1:-1]
+        for place in range(2):
+            residual, product = level.residual[2 * row - 1 + place][1:], level.product[2 * row - 1 + place][1:]
+            for x in range(len(coarse)):
+                left, right = residual[2 * x] - product[2 * x], residual[2 * x + 1] - product[2 * x + 1]
+                coarse[x] = place * coarse[x] + left + right
+
+
+@compiled
+def _prolong(coarse_solution: np.ndarray, level: Level) -> None:
+    """Add to the missing pixels of each block of 2 x 2 what was solved for the block."""
+    for y in range(1, len(level.solution) - 1):
+        coarse = coarse_solution[(y + 1) // 2][1:-1]
+        solution, inverse = level.solution[y][1:], level.inverse[y][1:]
+        for x in range(len(coarse)):
+            correction = OVERCORRECTION * coarse[x]
+            solution[2 * x] += correction if inverse[2 * x] > 0 else 0.0
+            solution[2 * x + 1] += correction if inverse[2 * x + 1] > 0 else 0.0
+
+
+@compiled
+def _add(values: np.ndarray, factor: float, others: np.ndarray, answer: np.ndarray) -> None:
+    """answer = values + factor * others."""
+    for y in range(len(values)):
+        row, other, total = values[y], others[y], answer[y]
+        for x in range(len(row)):
+            total[x] = row[x] + factor * other[x]
+
+
+@compiled
+def _inner(first: np.ndarray, second: np.ndarray) -> float:
+    """The sum of products; of each column first, which a processor does for several columns at once."""
+    sums = np.zeros(first.shape[1])
+    for y in range(len(first)):
+        row, other = first[y], second[y]
+        for x in range(len(row)):
+            sums[x] += row[x] * other[x]
+    return sums.sum()
+
+
+@compiled
+def _levels(hole: np.ndarray) -> list[Level]:
+    """The equations on the pixel grid and on coarser grids, each with half the side."""
+    height, width = hole.shape
+    depth = 0
+    while COARSEST_SIDE * 2**depth < max(height, width):
+        depth += 1
+    shape = (height + -height % 2**depth + 2, width + -width % 2**depth + 2)
+    inside, missing = np.zeros(shape), np.zeros(shape)
+    inside[1 : height + 1, 1 : width + 1] = 1
+    missing[1 : height + 1, 1 : width + 1] = hole
+    edges, boundary = np.zeros((4, *shape)), np.zeros(shape)  # boundary: each missing pixel's weight of observed ones
+    for y in range(1, height + 1):
+        for x in range(1, width + 1):
+            if missing[y, x]:
+                edges[0, y, x] = EDGE_WEIGHT * missing[y, x + 1]
+                edges[1, y, x] = EDGE_WEIGHT * missing[y + 1, x]
+                edges[2, y, x] = CORNER_WEIGHT * missing[y + 1, x + 1]
+                edges[3, y, x] = CORNER_WEIGHT * missing[y + 1, x - 1]
+                boundary[y, x] = _neighbour_sum(inside, y, x) - _neighbour_sum(missing, y, x)
+    levels = [_level(edges, boundary)]
+    for _ in range(depth):
+        edges, boundary = _coarser(edges, boundary)
+        levels.append(_level(edges, boundary))
+    return levels
+
+
+@compiled
+def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
+    """boundary: the weights of observed pixels."""
+    diagonal, inverse = boundary.copy(), np.zeros_like(boundary)
+    for y in range(1, boundary.shape[0] - 1):
+        for x in range(1, boundary.shape[1] - 1):
+            diagonal[y, x] += edges[0, y, x] + edges[0, y, x - 1] + edges[1, y, x] + edges[1, y - 1, x]
+            diagonal[y, x] += edges[2, y, x] + edges[2, y - 1, x - 1] + edges[3, y, x] + edges[3, y - 1, x + 1]
+            if diagonal[y, x] > 0:
+                inverse[y, x] = 1 / diagonal[y, x]
+    nothing = np.zeros_like(boundary)
+    return Level(edges, diagonal, inverse, nothing, nothing.copy(), nothing.copy())
+
+
+@compiled
+def _coarser(edges: np.ndarray, boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of blocks of 2 x 2 pixels: the sums of the edges from one block to the other, and of the boundary."""
+    shape = (boundary.shape[0] // 2 + 1, boundary.shape[1] // 2 + 1)
+    right, below, below_right, below_left = edges[0], edges[1], edges[2], edges[3]
+    coarse, sums = np.zeros((4, *shape)), np.zeros(shape)
+    for row in range(1, shape[0] - 1):
+        for column in range(1, shape[1] - 1):
+            y, x = 2 * row, 2 * column  # the block's last pixel
+            sums[row, column] = boundary[y - 1, x - 1] + boundary[y - 1, x] + boundary[y, x - 1] + boundary[y, x]
+            coarse[0, row, column] = right[y - 1, x] + right[y, x] + below_right[y - 1, x] + below_left[y - 1, x + 1]
+            coarse[1, row, column] = below[y, x - 1] + below[y, x] + below_right[y, x - 1] + below_left[y, x]
+            coarse[2, row, column] = below_right[y, x]
+            coarse[3, row, column] = below_left[y, x - 1]
+    return coarse, sums
