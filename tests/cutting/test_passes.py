@@ -29,9 +29,9 @@ def net(width):
     return nn.Sequential(*layers, nn.Linear(width, 5)).eval()
 
 
-def traced(width, size, **options):
+def traced(width, size):
     images = torch.rand(2, 3, size, size)
-    return ab.cut(net(width), "0", **options).trace(images), images[0]
+    return ab.cut(net(width), "0").trace(images), images[0]
 
 
 def test_sizes_are_counted_once_for_each_result():
@@ -66,8 +66,10 @@ def test_what_an_image_shows_does_not_count():
 
 @pytest.mark.parametrize(("width", "expected"), [(12, 32), (12 * 32, 10), (12 * 32 * 32, 1)])
 def test_a_pass_holds_what_fits_into_memory_and_a_cpu_has_use_for(width, expected):
-    """12 maps are four times an image of 192 KiB, and a pass holds three such tensors of each image."""
-    assert rows_at_once(*traced(width, 128, ablation_memory=740 * 2**20)) == expected
+    """12 maps are four times an image of 3 KiB, and a pass holds three such tensors of each image."""
+    trace, image = traced(width, 16)
+    trace.cut_model.limits.memory = 370 * 2**15
+    assert rows_at_once(trace, image) == expected
 
 
 def test_memory_bounds_a_pass_and_a_gradient_keeps_all_outputs():
