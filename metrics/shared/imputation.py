@@ -21,7 +21,7 @@ from axiom_bench.metrics.shared.row_threads import in_threads
 def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor:
     """Fill holes with the weighted mean of the neighbours: (R, 3, H', W'), bool (R, H', W') -> (R, 3, H', W').
 
-    hole: True for pixels to fill; at least one pixel of each image must be False. tolerance: the energy norm of the
+    hole: True for pixels to fill; an image without any other pixel becomes NaN. tolerance: the energy norm of the
     error, relative to the range of a channel's observed pixels (at least their largest magnitude), at which iterations
     stop; the default is within 1e-3 of a direct solve for pixels of unit variance. An image's result depends on no
     other image. On a CPU each image is solved alone, in float64, and torch's threads share the images; on a GPU all are

@@ -64,13 +64,15 @@ def imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarray
 
 @compiled
 def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
-    """The mean of the pixels outside of the hole, and their range, at least their largest magnitude."""
+    """The mean of the pixels outside of the hole, and their range, at least their largest magnitude; NaN of none."""
     low, high, total, count = np.inf, -np.inf, 0.0, 0
     for y in range(hole.shape[0]):
         for x in range(hole.shape[1]):
             if not hole[y, x]:
                 low, high = min(low, channel[y, x]), max(high, channel[y, x])
                 total, count = total + channel[y, x], count + 1
+    if count == 0:
+        return np.nan, np.nan
     return total / count, max(high - low, high, -low)
 
 

@@ -155,6 +155,16 @@ def test_an_image_is_filled_the_same_in_any_batch(solve):
         assert torch.equal(both[row], solve(images[row : row + 1], holes[row : row + 1])[0])
 
 
+@ON_BOTH
+def test_nothing_is_known_without_an_observed_pixel(solve):
+    images = torch.randn(2, 3, 12, 14, generator=torch.Generator().manual_seed(0))
+    holes = images[:, 0] > 0.5
+    holes[0] = True
+    filled = solve(images, holes)
+    assert filled[0].isnan().all()
+    assert filled[1].isfinite().all()
+
+
 def test_images_of_a_gpu_stay_there():
     images = torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
     holes = images[:, 0] > 0.5
