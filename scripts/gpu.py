@@ -109,7 +109,7 @@ def runs(sizes: Sizes, folder: Path) -> dict[str, tuple[float, tuple[str, ...]]]
 
 
 def _run(name: str, overrides: Sequence[str], seconds: float, folder: Path, options: Sequence[str]) -> Step:
-    command = (sys.executable, str(SCRIPTS / "profiled.py"), str(folder / f"{name}.json"), *options, "--")
+    command = (sys.executable, str(SCRIPTS / "profiled.py"), *options, str(folder / f"{name}.json"), "--")
     return Step(name, (*command, *overrides, f"results={folder / 'results'}", f"run={name}"), seconds, run=True)
 
 

@@ -1,6 +1,6 @@
 """Run axiom-bench in this process, and write seconds, peak memory and the ten kernels that take longest.
 
-    python scripts/profiled.py OUT.json [--kernels] -- [HYDRA OVERRIDES]
+    python scripts/profiled.py [--kernels] OUT.json -- [HYDRA OVERRIDES]
 
 --kernels also profiles, which takes memory for each kernel's start: for runs of a few batches. On a CPU the operations
 are listed, and the memory is the process's.
@@ -53,12 +53,17 @@ def largest(profiled: profile, on_gpu: bool) -> list[tuple[str, float, int]]:
     return sorted(events, key=lambda event: -event[1])[:KERNELS]
 
 
-def main() -> int:
+def arguments(line: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
     parser.add_argument("--kernels", action="store_true")
+    parser.add_argument("out", type=Path)
     parser.add_argument("overrides", nargs="*", help="behind --")
-    options = parser.parse_args()
+    return parser.parse_args(line)
+
+
+def main() -> int:
+    options = arguments()
     result = measured(options.overrides, options.kernels)
     options.out.write_text(json.dumps(result, indent=1))
     return int(result["exit_code"])

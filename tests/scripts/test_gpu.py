@@ -69,6 +69,11 @@ def test_every_run_is_one_that_there_is(tmp_path: Path) -> None:
     sizes = gpu.GPU
     steps = list(gpu.steps(sizes, tmp_path))
     assert len({each.name for each in steps}) == len(steps)
+    for each in steps:
+        if each.run:
+            options = profiled.arguments(each.command[2:])
+            assert (options.out, options.kernels) == (tmp_path / f"{each.name}.json", each.name.endswith("_kernels"))
+            assert options.overrides[-1] == f"run={each.name}"
     for name, (_, overrides) in gpu.runs(sizes, tmp_path).items():
         with composed([*overrides, f"data.size={sizes.profiled}", f"run={name}"]) as composition:
             config = composition.plain()
