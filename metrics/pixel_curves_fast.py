@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.adaptive_curves import adaptive_area
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.pixel_curves import filled_image, partly_filled, step_counts, unperturbed
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
+from axiom_bench.metrics.shared.quadrature import few_points, weights
 
 
 def insertion_auc_fast(
@@ -21,9 +22,9 @@ def insertion_auc_fast(
     output: str = "probability",
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
-    """`insertion_auc` by `passes` of its points, most of them where the curve rises most -> (B,); higher is better.
+    """`insertion_auc` by `passes` of its points -> (B,); higher is better. See `shared.quadrature`.
 
-    See `shared.adaptive_curves`. The fill alone is one more pass, for all methods.
+    The fill alone is one more pass, for all methods.
     """
     return (yield from _area(explanation, passes, steps, fill, blur, output, first, inserts=True))
 
@@ -37,10 +38,7 @@ def deletion_auc_fast(
     output: str = "probability",
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
-    """`deletion_auc` by `passes` of its points, most of them where the curve falls most -> (B,); lower is better.
-
-    See `insertion_auc_fast`.
-    """
+    """`deletion_auc` by `passes` of its points -> (B,); lower is better. See `insertion_auc_fast`."""
     return (yield from _area(explanation, passes, steps, fill, blur, output, first, inserts=False))
 
 
@@ -66,15 +64,11 @@ def insertion_minus_deletion_fast(
 def _area(
     explanation: Explanation, passes: int, steps: int, fill: Fill, blur: float, output: str, first: str, inserts: bool
 ) -> MetricGenerator[Tensor]:
-    counts, ranks = step_counts(explanation, steps), pixel_ranks(explanation, first)
+    chosen = few_points(steps, passes)
+    counts, ranks = step_counts(explanation, steps)[chosen], pixel_ranks(explanation, first)
     key = ("fast curve", passes, steps, str(fill), blur, output, first, inserts)
-
-    def request(at: Tensor, number: int) -> PerturbedImages:
-        return partly_filled(
-            explanation, (*key, number), ranks, counts.to(at.device)[at], fill, blur, output, inserts=inserts
-        )
-
-    filled = (yield filled_image(explanation, fill, blur, output))[:, 0]
-    image = unperturbed(explanation, output)[:, 0]
-    start, end = (filled, image) if inserts else (image, filled)
-    return (yield from adaptive_area(request, start, end, steps, passes))
+    filled = yield filled_image(explanation, fill, blur, output)
+    image = unperturbed(explanation, output)
+    inner = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=inserts)
+    curve = [filled, inner, image] if inserts else [image, inner, filled]
+    return (torch.cat(curve, dim=1) * weights(chosen, steps).to(image)).sum(1)

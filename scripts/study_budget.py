@@ -7,8 +7,8 @@ Runs scenes_vgg on scenes, and resnet18 on photographs where real_root exists, w
 --forms, and the metrics that they stand for. What is computed stays in --folder: the same command goes on where it
 stopped, and --read prints what is there so far. Prints Markdown: of each value the passes of an image at the run's
 methods, the largest change of a method's mean over the standard error of 400 images, and what the differences of
-single images would change by chance at n = 400; then rules for the areas under the stored curves of insertion and
-deletion, by their error. 0 leaves a network out. Overrides are those of `axiom-bench`.
+single images would change by chance at n = 400; then rules for the areas under the stored curves of insertion,
+deletion and SRG, by their error. 0 leaves a network out. Overrides are those of `axiom-bench`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ import argparse
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import torch
 
 from axiom_bench import metrics
 from axiom_bench.cli.benchmark import compute
@@ -32,7 +30,8 @@ from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.loop import trace_of_batch
 from axiom_bench.evaluation.plugins import value_names
-from axiom_bench.metrics.shared.adaptive_curves import adaptive_area
+from axiom_bench.metrics.shared.quadrature import few_points
+from axiom_bench.metrics.shared.quadrature import weights as area_weights
 from axiom_bench.records import reading
 from axiom_bench.run.compute import cut_of, first_row
 from axiom_bench.run.costs import Cost
@@ -46,7 +45,7 @@ NETWORKS = {
     "scenes": ("experiment=quick", "model=scenes_vgg"),
     "photographs": ("experiment=real", "model=resnet18"),
 }
-CURVES = {"insertion": "insertion_auc", "deletion": "deletion_auc"}
+CURVES = {"insertion": "insertion_auc", "deletion": "deletion_auc", "relevance_gain": "srg"}
 PASSES = (6, 10, 16, 28)  # of the rules for areas
 
 Weights = tuple[np.ndarray, np.ndarray]  # positions of a rule, and how much each counts
@@ -100,12 +99,13 @@ def costs(overrides: Sequence[str]) -> tuple[dict[str, tuple[float, float]], tup
     return of_values, (passes(everything - set(pairs())), passes(everything - set(pairs().values())))
 
 
-def stored_curves(folder: Path, curve: str) -> np.ndarray:
-    """All images' and methods' curves: (N, points)."""
+def stored_curves(folder: Path, curve: str) -> tuple[np.ndarray, np.ndarray]:
+    """All images' and methods' curves, and the method of each: (N, points), (N,)."""
     parts = [part.table.to_pandas() for part in reading.read_curves(folder, reading.read_manifest(folder), [curve])]
-    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"status": [], "points": []})
-    points = [np.asarray(row) for row in rows.loc[rows["status"] == OK, "points"]]
-    return np.stack(points) if points else np.zeros((0, 0))
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"status": [], "points": [], "method": []})
+    rows = rows[rows["status"] == OK]
+    points = [np.asarray(row) for row in rows["points"]]
+    return np.stack(points) if points else np.zeros((0, 0)), rows["method"].astype(str).to_numpy()
 
 
 def trapezoids(at: np.ndarray, steps: int) -> Weights:
@@ -123,11 +123,10 @@ def simpson(passes: int, steps: int) -> Weights:
     return np.round(np.linspace(0, steps, pieces + 1)).astype(int), weights / (3 * pieces)
 
 
-def clenshaw_curtis(passes: int, steps: int) -> Weights:
-    """The polynomial through the points that are denser towards both ends, integrated."""
-    at = np.unique(np.round(steps * (1 - np.cos(np.pi * np.linspace(0, 1, passes + 2))) / 2).astype(int))
-    moments = [0 if power % 2 else 1 / (1 - power**2) for power in range(len(at))]
-    return at, np.linalg.solve(np.polynomial.chebyshev.chebvander(2 * at / steps - 1, len(at) - 1).T, moments)
+def of_the_metrics(passes: int, steps: int) -> Weights:
+    """The rule of the fast forms."""
+    inner = few_points(steps, passes)
+    return np.concatenate([[0], inner.numpy(), [steps]]), area_weights(inner, steps).numpy()
 
 
 FIXED: Mapping[str, Callable[[int, int], Weights]] = {
@@ -135,36 +134,43 @@ FIXED: Mapping[str, Callable[[int, int], Weights]] = {
     "power 1.5, trapezoids": lambda passes, steps: trapezoids(steps * np.linspace(0, 1, passes + 2) ** 1.5, steps),
     "geometric, trapezoids": lambda passes, steps: trapezoids(np.append(0, np.geomspace(2, steps, passes + 1)), steps),
     "equal pieces, Simpson": simpson,
-    "Clenshaw-Curtis": clenshaw_curtis,
+    "Clenshaw-Curtis, as the fast forms": of_the_metrics,
 }
 
 
 def adaptive(curves: np.ndarray, passes: int) -> np.ndarray:
-    """`adaptive_area` of curves that are known: (N, points) -> (N,)."""
-    points = torch.from_numpy(curves)
-    areas: Any = adaptive_area(cast("Any", lambda at, _: at), points[:, 0], points[:, -1], points.shape[1] - 1, passes)
-    at = next(areas)
-    while True:
-        try:
-            at = areas.send(points.gather(1, at))
-        except StopIteration as end:
-            answer: np.ndarray = end.value.numpy()
-            return answer
+    """Trapezoids over points of each curve's own: a third lie evenly, and the others halve, two at a time, the two
+    pieces whose width times rise is largest, a rise of at least a tenth of the curve's range. (N, points) -> (N,)."""
+    steps, rounds = curves.shape[1] - 1, passes // 3
+    areas = []
+    for curve in curves:
+        at = np.round(np.linspace(0, steps, passes - 2 * rounds + 2)).astype(int)
+        spread = np.ptp(curve) or 1.0
+        for _ in range(rounds):
+            widths = np.diff(at)
+            gain = np.where(widths > 1, widths * (np.abs(np.diff(curve[at])) / spread + 0.1), 0)
+            widest = np.sort(np.argsort(-gain, kind="stable")[:2])
+            at = np.union1d(at, (at[widest] + at[widest + 1]) // 2)
+        areas.append(np.trapezoid(curve[at], at / steps))
+    return np.array(areas)
 
 
-def rules(curves: np.ndarray) -> Iterator[tuple[str, int, float, float, float]]:
-    """(rule, passes, mean error, root mean square error, largest error) against all points of the curves."""
+def rules(curves: np.ndarray, methods: np.ndarray) -> Iterator[tuple[str, int, float, float, float, float]]:
+    """(rule, passes, mean error, root mean square error, largest error, largest change of a method's mean over the
+    standard error of N images) against all points of the curves."""
     steps = curves.shape[1] - 1
     exact = np.trapezoid(curves, dx=1 / steps, axis=1)
+
+    def errors(areas: np.ndarray) -> tuple[float, float, float, float]:
+        error = pd.Series(areas - exact)
+        changes = error.groupby(methods).mean().abs() / (pd.Series(exact).groupby(methods).std() / N**0.5)
+        return float(error.mean()), float((error**2).mean() ** 0.5), float(error.abs().max()), float(changes.max())
+
     for passes in PASSES:
         for name, rule in FIXED.items():
             at, weights = rule(passes, steps)
-            yield name, len(at) - 2, *_errors(curves[:, at] @ weights - exact)
-        yield "adaptive, trapezoids", passes, *_errors(adaptive(curves, passes) - exact)
-
-
-def _errors(errors: np.ndarray) -> tuple[float, float, float]:
-    return float(errors.mean()), float(np.sqrt((errors**2).mean())), float(np.abs(errors).max())
+            yield name, len(at) - 2, *errors(curves[:, at] @ weights)
+        yield "adaptive, trapezoids", passes, *errors(adaptive(curves, passes))
 
 
 def tables(name: str, folder: Path, overrides: Sequence[str]) -> Iterator[str]:
@@ -183,13 +189,13 @@ def tables(name: str, folder: Path, overrides: Sequence[str]) -> Iterator[str]:
             f"{abs(worst['change']) / worst['error']:.2f} | {rows['chance'].median():.2f} |"
         )
     for curve, metric in CURVES.items():
-        points = stored_curves(folder, curve)
+        points, methods = stored_curves(folder, curve)
         if len(points):
             yield f"\n`{metric}`: {len(points)} curves of {points.shape[1]} points, mean area {points.mean():.3f}\n"
-            yield "| rule | passes | mean error | root mean square | largest |"
-            yield "| --- | ---: | ---: | ---: | ---: |"
-            for rule, count, mean, root, largest in rules(points):
-                yield f"| {rule} | {count} | {mean:+.4f} | {root:.4f} | {largest:.3f} |"
+            yield "| rule | passes | mean error | root mean square | largest | largest change of a mean / SE |"
+            yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+            for rule, count, mean, root, largest, change in rules(points, methods):
+                yield f"| {rule} | {count} | {mean:+.4f} | {root:.4f} | {largest:.3f} | {change:.2f} |"
     yield ""
 
 
