@@ -80,6 +80,8 @@ def steps(sizes: Sizes, folder: Path) -> Iterator[Step]:
     python = sys.executable
     yield Step("machine", (python, "-m", "torch.utils.collect_env"), 60)
     yield Step("tests", (python, "-m", "pytest", "-m", "cuda", "-q", "-rs", "-p", "no:cacheprovider", "tests"), 150)
+    for name, (seconds, overrides) in runs(sizes, folder).items():
+        yield _run(name, overrides, seconds, folder, ())
     for precision in ("fp32", "tf32", "bf16"):
         for batch in sizes.speed_batches:
             options = ("--precision", precision, "--batch", str(batch), "--repeats", str(sizes.repeats))
@@ -88,7 +90,6 @@ def steps(sizes: Sizes, folder: Path) -> Iterator[Step]:
     loading = ("--device", sizes.device, "--images", str(sizes.images or 400), "--workers", f"0,{sizes.workers}")
     yield Step("loading", (python, str(SCRIPTS / "bench_loading.py"), *loading, "--repeats", str(sizes.repeats)), 60)
     for name, (seconds, overrides) in runs(sizes, folder).items():
-        yield _run(name, overrides, seconds, folder, ())
         profiled = (*overrides, f"data.size={sizes.profiled}")
         yield _run(f"{name}_kernels", profiled, seconds, folder, ("--kernels",))
 
@@ -101,10 +102,10 @@ def runs(sizes: Sizes, folder: Path) -> dict[str, tuple[float, tuple[str, ...]]]
     large = ("model=vgg16", "model.weights=null", "data=imagenet", "data.size=null", *of_made, PAPER, AXIOMS)
     return {
         "default": (60, (device, *few)),
-        "real": (120, ("experiment=real", device, *real, *few)),
-        "all_metrics": (150, ("metric=all", device, f"data.size={sizes.all_metrics}", "data=scenes", *NO_PICTURES)),
         "large_fp32": (120, (device, *real, *large, *NO_PICTURES)),
         "large_tf32": (120, (device, "device.precision=tf32", *real, *large, *NO_PICTURES)),
+        "real": (120, ("experiment=real", device, *real, *few)),
+        "all_metrics": (150, ("metric=all", device, f"data.size={sizes.all_metrics}", "data=scenes", *NO_PICTURES)),
     }
 
 
