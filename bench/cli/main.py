@@ -262,7 +262,10 @@ def _judge(options: Namespace) -> int:
 
 
 def _paper(options: Namespace) -> int:
-    from axiom_bench.cli.paper import paper
+    from axiom_bench.run.progress import progress
+
+    with progress("networks and report"):  # what is imported takes seconds
+        from axiom_bench.cli.paper import paper
 
     code, lines = paper(options.overrides, options.config_dir)
     say(lines)
