@@ -69,6 +69,8 @@ def _area(
     key = ("fast curve", passes, steps, str(fill), blur, output, first, inserts)
     filled = yield filled_image(explanation, fill, blur, output)
     image = unperturbed(explanation, output)
-    inner = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=inserts)
+    inner = image[:, :0]
+    if len(chosen) > 0:  # a curve of one step has its ends alone
+        inner = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=inserts)
     curve = [filled, inner, image] if inserts else [image, inner, filled]
     return (torch.cat(curve, dim=1) * weights(chosen, steps).to(image)).sum(1)

@@ -111,6 +111,14 @@ def test_a_fast_form_that_asks_as_much_is_the_metric(name, explanation):
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12, equal_nan=True)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("name", ["insertion_auc", "deletion_auc"])
+def test_a_curve_of_few_steps(name, steps, explanation):
+    expected = plugins.with_params("metric", name, {"steps": steps})(explanation)[name]
+    actual = plugins.with_params("metric", FORMS[name], {"steps": steps})(explanation)
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12, equal_nan=True)
+
+
 def test_every_metric_that_has_a_fast_form_is_tested():
     assert set(FORMS) == {*SAME, "explanation_sensitivity"}
 
