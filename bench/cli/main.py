@@ -273,11 +273,13 @@ def _paper(options: Namespace) -> int:
 
 
 def _explain(options: Namespace) -> int:
-    from axiom_bench.cli.explain.command import Request, explain
+    from axiom_bench.run.progress import progress
 
     overrides = options.overrides
-    answer = explain(
-        Request(
+    with progress("maps"):  # what is imported takes seconds, too
+        from axiom_bench.cli.explain.command import Request, explain
+
+        request = Request(
             images=options.images,
             output=options.output,
             overrides=overrides if options.model is None else [*overrides, f"model={options.model}"],
@@ -289,7 +291,7 @@ def _explain(options: Namespace) -> int:
             top=options.top,
             colours=options.colours,
         )
-    )
+        answer = explain(request)
     say([*answer.notes, *(f"written: {path}" for path in answer.written)])
     for problem in answer.problems:
         complain(problem)
