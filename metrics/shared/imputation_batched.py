@@ -1,6 +1,6 @@
 """`imputation.impute` of all images of a batch at once, as a GPU does it best.
 
-On a CPU, where each of its many small operations has a price, it takes four to ten times as long as
+On a CPU, where each of its many small operations has a price, it takes three to ten times as long as
 `imputation_compiled`.
 """
 

@@ -167,12 +167,13 @@ def _smooth(level: Level) -> None:
 def _restrict(level: Level, coarse_residual: np.ndarray) -> None:
     """Sum the residual that the solution leaves over blocks of 2 x 2 pixels; `product` is as in `_smooth`."""
     for row in range(1, len(coarse_residual) - 1):
-        coarse = coarse_residual[row][1:-1]
-        for place in range(2):
-            residual, product = level.residual[2 * row - 1 + place][1:], level.product[2 * row - 1 + place][1:]
-            for x in range(len(coarse)):
-                left, right = residual[2 * x] - product[2 * x], residual[2 * x + 1] - product[2 * x + 1]
-                coarse[x] = place * coarse[x] + left + right
+        coarse, y = coarse_residual[row][1:-1], 2 * row - 1
+        upper, upper_product = level.residual[y][1:], level.product[y][1:]
+        lower, lower_product = level.residual[y + 1][1:], level.product[y + 1][1:]
+        for x in range(len(coarse)):
+            left = upper[2 * x] - upper_product[2 * x] + lower[2 * x] - lower_product[2 * x]
+            right = upper[2 * x + 1] - upper_product[2 * x + 1] + lower[2 * x + 1] - lower_product[2 * x + 1]
+            coarse[x] = left + right
 
 
 @compiled

@@ -156,6 +156,16 @@ def test_an_image_is_filled_the_same_in_any_batch(solve):
 
 
 @ON_BOTH
+def test_a_channel_that_is_not_finite_changes_no_other(solve):
+    image = torch.randn(1, 3, 24, 30, generator=torch.Generator().manual_seed(0))
+    hole = torch.zeros(1, 24, 30, dtype=torch.bool)
+    hole[0, 5:20, 6:25] = True
+    broken = image.clone()
+    broken[0, 0, 0, 0] = torch.nan
+    assert torch.equal(solve(broken, hole)[0, 1:], solve(image, hole)[0, 1:])
+
+
+@ON_BOTH
 def test_nothing_is_known_without_an_observed_pixel(solve):
     images = torch.randn(2, 3, 12, 14, generator=torch.Generator().manual_seed(0))
     holes = images[:, 0] > 0.5
