@@ -22,7 +22,10 @@ from axiom_bench.report.statistics.differences import LEVEL
 from axiom_bench.report.statistics.holm import holm
 
 AT_ONCE = 2**22  # differences of pairs in memory
-PAIR_COLUMNS = ("first", "second", *paired.COLUMNS, "adjusted", "detectable")
+PAIR_COLUMNS = (
+    "first", "second", "n", "better", "same", "worse", "difference", "low", "high", "effect", "p", "adjusted",
+    "detectable",
+)  # fmt: skip
 Groups = tuple[tuple[str, ...], ...]
 
 
@@ -43,8 +46,9 @@ class Comparison:
     """One metric in one setting, over the rows that all compared methods have (see `statistics.common`).
 
     groups: the compared methods; those that coincide (see `coinciding`) are one group, whose first stands for all.
-    pairs: PAIR_COLUMNS, a row for each pair of groups; see `differences.statistics`. adjusted: p after Holm, over all
-    pairs of this metric in this setting. detectable: see `differences.detectable`. Empty without a direction.
+    pairs: PAIR_COLUMNS, a row for each pair of groups; see `differences.statistics`. difference, low, high: of the
+    leading statistic over rows, with its 95 % interval. adjusted: p after Holm, over all pairs of this metric in this
+    setting. detectable: see `differences.detectable`. Empty without a direction.
     places: a `Place` by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
     places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
     many are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all
@@ -182,13 +186,17 @@ def _pairs(
     left, right = (list(side) for side in zip(*combinations(range(len(methods)), 2), strict=True))
     parts, step = [], max(1, AT_ONCE // len(values))
     for some in (slice(start, start + step) for start in range(0, len(left), step)):
-        differences = paired.by_image_of_pairs(values, np.array(left[some]), np.array(right[some]), images)
-        own = paired.statistics(differences, better, lead, are_binary, intervals)
-        shown = paired.detectable(differences, are_binary, len(left)) if intervals else np.nan
-        parts.append(own.assign(detectable=shown))
+        differences = paired.of_rows(values, np.array(left[some]), np.array(right[some]))
+        of_images = paired.averaged(differences, images)
+        own = paired.statistics(of_images, better, are_binary)
+        own["difference"] = paired.centre(differences, lead)
+        if intervals:
+            own["low"], own["high"] = paired.interval(differences, images, lead, are_binary)
+            own["detectable"] = paired.detectable(of_images, are_binary, len(left))
+        parts.append(pd.DataFrame(own))
     table = pd.concat(parts, ignore_index=True)
     names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
-    return table.assign(**names, adjusted=holm(table["p"]))[list(PAIR_COLUMNS)]
+    return table.assign(**names, adjusted=holm(table["p"])).reindex(columns=list(PAIR_COLUMNS))
 
 
 def _whole_set_pairs(

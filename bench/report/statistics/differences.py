@@ -1,6 +1,7 @@
 """Differences between two methods, image by image: tests, effect sizes and what so many images could have shown.
 
-All functions take many pairs at once: (images, pairs), NaN where an image has no pair of values.
+All functions take many pairs at once: (images, pairs), NaN where an image has no pair of values. A mean or median
+difference and its interval are over rows, as the means and medians that they stand beside.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from axiom_bench.report.numbers import FLOAT32_ROUNDING
@@ -19,7 +19,6 @@ RELATIVE_TIE = 1e-5  # of the larger value: what another batch size may change i
 POWER = 0.8
 LEVEL = 0.05  # of a family: below it a difference is called significant
 NORMAL = 1.959964  # standard errors on either side of a 95 % interval
-COLUMNS = ("n", "better", "same", "worse", "difference", "low", "high", "effect", "p")
 WILCOXON_SPREAD = (
     1.0727  # sqrt(pi / 3) standard deviations, over the quartiles' distance of the mean of two normal numbers
 )
@@ -41,20 +40,26 @@ def by_image(first: Floats, second: Floats, images: Integers) -> Floats:
     that have both values. Equal values differ by 0, and so do rows of an image that cancel."""
     first, second = np.broadcast_arrays(first, second)
     pairs = np.arange(first.shape[1])
-    return by_image_of_pairs(np.concatenate([first, second], axis=1), pairs, pairs + len(pairs), images)
+    return averaged(of_rows(np.concatenate([first, second], axis=1), pairs, pairs + len(pairs)), images)
 
 
-def by_image_of_pairs(values: Floats, left: Integers, right: Integers, images: Integers) -> Floats:
-    """As `by_image`, of these pairs of the columns of values."""
-    mean, is_row = np.empty((len(values), len(left))), bool((np.diff(images) > 0).all())  # a row an image, in order
+def of_rows(values: Floats, left: Integers, right: Integers) -> Floats:
+    """(rows, columns) -> (rows, pairs): the left column minus the right one, 0 where they are equal but for float32's
+    rounding, NaN where one is missing."""
+    differences = np.empty((len(values), len(left)))
     for rows in (slice(start, start + AT_ONCE) for start in range(0, len(values), AT_ONCE)):  # that fit into a cache
         first, second = values[rows].take(left, axis=1), values[rows].take(right, axis=1)
-        mean[rows] = np.where(are_equal(first, second), 0.0, first - second)
-        if is_row:
-            mean[rows][~np.isfinite(mean[rows])] = np.nan
-    if is_row:
-        return mean
-    mean = means_by_image(mean, images)
+        differences[rows] = np.where(are_equal(first, second), 0.0, first - second)
+        differences[rows][~np.isfinite(differences[rows])] = np.nan
+    return differences
+
+
+def averaged(differences: Floats, images: Integers) -> Floats:
+    """(rows, pairs) -> (images, pairs): the mean over an image's rows, 0 where they cancel; the same array where each
+    row is an image, in order."""
+    if (np.diff(images) > 0).all():
+        return differences
+    mean = means_by_image(differences, images)
     for rows in (slice(start, start + AT_ONCE) for start in range(0, len(mean), AT_ONCE)):
         mean[rows][np.abs(mean[rows]) <= FLOAT32_ROUNDING] = 0.0
     return mean
@@ -72,11 +77,10 @@ def means_by_image(values: Floats, images: Integers) -> Floats:
         return np.asarray(total / np.add.reduceat(has, starts, axis=0, dtype=np.int64))
 
 
-def statistics(differences: Floats, better: str, lead: str, are_binary: bool, intervals: bool = True) -> pd.DataFrame:
-    """COLUMNS, a row for each pair. better: "lower" or "higher". lead: of `difference`, "mean" or "median".
+def statistics(differences: Floats, better: str, are_binary: bool) -> dict[str, Floats | Integers]:
+    """n, better, same, worse, effect and p of each pair, from differences by image. better: "lower" or "higher".
 
-    n: images. better, same, worse: on how many of them the first method is. difference, low, high: of first - second
-    with its 95 % interval, see `bootstrap`; NaN without `intervals`. effect: the matched-pairs rank-biserial
+    n: images. better, same, worse: on how many of them the first method is. effect: the matched-pairs rank-biserial
     correlation (Kerby, Compr. Psychol. 2014), the share of Wilcoxon's ranks in favour of the first method minus the
     share against it. p: two-sided, of Wilcoxon's signed-rank test over the images that differ; of values that are 0 or
     1 (are_binary) of the exact sign test, which with one row an image is McNemar's. 1 where no image differs, NaN
@@ -84,14 +88,10 @@ def statistics(differences: Floats, better: str, lead: str, are_binary: bool, in
     """
     gain = differences if better == "higher" else -differences
     n, ahead, behind = (is_so.sum(axis=0) for is_so in (np.isfinite(gain), gain > 0, gain < 0))
-    with np.errstate(invalid="ignore"):
-        centre = _centre(differences, lead)
-        low, high = _interval(differences, lead, are_binary) if intervals else np.full((2, len(n)), np.nan)
     ranks = signed_ranks(np.sign(gain) if are_binary else gain)
     p = sign_test(ahead, behind) if are_binary else signed_rank_test(gain, ranks)
-    effect = rank_biserial(ranks)
-    columns = (n, ahead, n - ahead - behind, behind, centre, low, high, effect, np.where(n > 0, p, np.nan))
-    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+    columns = {"n": n, "better": ahead, "same": n - ahead - behind, "worse": behind}
+    return {**columns, "effect": rank_biserial(ranks), "p": np.where(n > 0, p, np.nan)}
 
 
 def sign_test(ahead: Integers, behind: Integers) -> Floats:
@@ -250,20 +250,25 @@ def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
     return np.asarray(np.where(error > 0, quantiles * error, np.nan))
 
 
-def _centre(values: Floats, lead: str) -> Floats:
-    has = np.isfinite(values)
+def centre(differences: Floats, lead: str) -> Floats:
+    """The mean or median (lead) of each column without its NaN, which is NaN for an empty one."""
+    has = np.isfinite(differences)
     if lead == "mean":
-        return np.asarray(np.where(has, values, 0.0).sum(axis=0) / has.sum(axis=0))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.where(has, differences, 0.0).sum(axis=0) / has.sum(axis=0))
     if has.all():
-        return np.asarray(np.median(np.ascontiguousarray(values.T), axis=1))  # the same, in a fraction of the time
-    return np.asarray(np.nanmedian(values, axis=0) if has.any() else np.full(values.shape[1], np.nan))
+        return np.asarray(np.median(np.ascontiguousarray(differences.T), axis=1))  # in a fraction of nanmedian's time
+    return np.asarray(np.nanmedian(differences, axis=0) if has.any() else np.full(differences.shape[1], np.nan))
 
 
-def _interval(differences: Floats, lead: str, are_binary: bool) -> Floats:
+def interval(differences: Floats, images: Integers, lead: str, are_binary: bool) -> Floats:
+    """The lower and upper ends (2, pairs) of the 95 % interval of `centre`, see `bootstrap`. images: (rows,) the number
+    of each row's image."""
     if are_binary and lead == "mean":
         # Few images differ, or none: two more, half a difference to either side, as Agresti and Min (Biometrics 2005)
         # add.
-        differences = np.concatenate([differences, np.full((1, differences.shape[1]), 0.5)])
-        differences = np.concatenate([differences, np.full((1, differences.shape[1]), -0.5)])
+        halves = np.broadcast_to([[0.5], [-0.5]], (2, differences.shape[1]))
+        differences = np.concatenate([differences, halves])
+        images = np.append(images, images.max(initial=0) + np.arange(1, 3))
     intervals = mean_intervals if lead == "mean" else median_intervals
-    return intervals(differences, np.arange(len(differences)))
+    return intervals(differences, images)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from axiom_bench.columns import LAYER, OK, WHOLE_SET
 from axiom_bench.errors import unknown
-from axiom_bench.report.statistics.differences import LEVEL, by_image, statistics
+from axiom_bench.report.statistics.differences import LEVEL, by_image, centre, statistics
 from axiom_bench.report.statistics.holm import holm
 
 COLUMNS = ("method", "metric", "n", "better", "same", "worse", "difference", "ahead", "p", "adjusted")
@@ -38,10 +38,11 @@ def compare(records: pd.DataFrame, control: str, better: Mapping[str, str]) -> p
             images = pd.factorize(values.index.get_level_values("image_id"))[0]
             differences = by_image(values[[control]].to_numpy(), values[others].to_numpy(), images)
             are_binary = bool(values.isin([0, 1]).to_numpy()[values.notna()].all())
-            tests = statistics(differences, direction, "median", are_binary, intervals=False)
+            tests = pd.DataFrame(statistics(differences, direction, are_binary))
             tests = tests.assign(
-                method=others, metric=metric, adjusted=holm(tests["p"]), ahead=(1 + tests["effect"]) / 2
-            )
+                method=others, metric=metric, difference=centre(differences, "median"),
+                adjusted=holm(tests["p"]), ahead=(1 + tests["effect"]) / 2,
+            )  # fmt: skip
             rows.append(tests[list(COLUMNS)])
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=list(COLUMNS))
 

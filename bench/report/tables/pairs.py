@@ -21,7 +21,7 @@ HEADER = (
 NOTES = (
     "Images: those that all compared methods have; an image with several rows counts once, by its mean difference. "
     "Better, same, worse: on how many of them the first method is; equal but for float32's rounding is the same. "
-    "Difference: the first minus the second, the median over images where the metric leads with it, else the mean.",
+    "Difference: the first minus the second, the median over rows where the metric leads with it, else the mean.",
     "Effect: the matched-pairs rank-biserial correlation, 1 where the first method is better on every image and -1 "
     "where it is worse. p, Holm: of Wilcoxon's signed-rank test by image, for values that are 0 or 1 of the exact "
     f"sign test, adjusted for all pairs of its metric here; bold below {LEVEL:g}.",

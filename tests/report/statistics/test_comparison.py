@@ -13,6 +13,7 @@ from axiom_bench.report import run_folder
 from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.statistics import comparison as comparison_module
 from axiom_bench.report.statistics.best import best_methods
+from axiom_bench.report.statistics.bootstrap import mean_intervals, median_intervals
 from axiom_bench.report.statistics.coinciding import coinciding
 from axiom_bench.report.statistics.comparison import Comparison, compare_methods, compare_whole_sets
 from axiom_bench.report.statistics.holm import holm
@@ -40,6 +41,25 @@ def test_methods_that_coincide_are_one() -> None:
     assert comparison.group_of("b") == ("a", "b")
     assert len(comparison.pairs) == 6
     assert comparison.pairs["adjusted"].tolist() == holm(comparison.pairs["p"])
+
+
+@pytest.mark.parametrize("lead", ["mean", "median"])
+def test_a_difference_is_over_rows_as_the_values_beside_it_and_a_test_is_by_image(lead: str) -> None:
+    """Of images with three objects the methods differ more: a mean over images first would say 2, not 2.5."""
+    images = np.repeat(np.arange(40), np.where(np.arange(40) % 2, 1, 3))
+    own = np.random.default_rng(3).normal(0, 0.2, (2, len(images)))
+    first = own[0] + np.where(np.bincount(images)[images] == 3, 3.0, 1.0)
+    comparison = compare_methods(np.stack([first, own[1]], axis=1), images, "xy", "higher", lead)
+    assert comparison is not None
+    x, y, pair = comparison.place("x").value, comparison.place("y").value, comparison.pair("x", "y")
+    if lead == "mean":
+        assert pair["difference"] == pytest.approx(x - y, rel=1e-12)
+        assert pair["difference"] == pytest.approx(2.5, abs=0.1)
+    else:
+        assert pair["difference"] == pytest.approx(np.median(first - own[1]), rel=1e-12)
+    intervals = mean_intervals if lead == "mean" else median_intervals
+    assert [pair["low"], pair["high"]] == pytest.approx(intervals((first - own[1])[:, None], images)[:, 0].tolist())
+    assert (pair["n"], pair["better"], pair["worse"]) == (40, 40, 0)
 
 
 def test_values_that_are_missing_elsewhere_do_not_coincide() -> None:
