@@ -77,7 +77,8 @@ def symlog_params(axis_name: str, values: Floats, from_zero: bool = False) -> di
         low = -MARGIN * linear * np.log1p(high / linear)  # near 0 the scale is linear
     else:
         linear = LINEAR
-        low, high = (0.0, max(high, SMALLEST)) if from_zero else (low, high)
+        if from_zero or max(-low, high) < FLOAT32_ROUNDING:  # an axis over rounding would rank methods that coincide
+            low, high = 0.0, max(high, SMALLEST)
         margin = MARGIN * (high - low) or 0.1 * abs(high) or SMALLEST
         ticks = np.asarray(_ROUND.tick_values(low, high))
         low, high = low - margin, high + margin * (4 if from_zero else 1)

@@ -29,6 +29,13 @@ def test_exact_methods_have_an_axis() -> None:
         assert params["y_ticks"][0] == 0
 
 
+def test_an_axis_never_spans_rounding_alone() -> None:
+    """Methods that coincide but for rounding would seem ranked."""
+    params = scales.symlog_params("y", np.array([5e-8, 9e-8, -2e-9]))
+    assert params["y_high"] >= scales.SMALLEST
+    assert params["y_ticks"][0] == 0
+
+
 def test_negative_values_are_never_on_a_logarithmic_axis() -> None:
     assert scales.symlog_params("y", np.array([-0.5, 0.001, 100]))["y_linear"] == scales.LINEAR
 
