@@ -21,6 +21,7 @@ from axiom_bench.run import (
     gallery,
     image_cache,
     image_hashes,
+    launcher_signals,
     manifest,
     mosaics,
     notes,
@@ -38,11 +39,17 @@ from axiom_bench.run.user_code import add_current_folder
 
 
 def execute(config: DictConfig, share: bool = False) -> Outcome:
-    """Runs a job. It never raises: a failure is an outcome too, so that the other jobs of the sweep go on.
+    """Runs a job. A failure is an outcome too, so that the other jobs of the sweep go on; it raises what a launcher's
+    signal handler does, which ends the job.
 
     share: computes shards alone, and none that another process is at.
     """
     add_current_folder()
+    with launcher_signals.apart():
+        return _outcome(config, share)
+
+
+def _outcome(config: DictConfig, share: bool) -> Outcome:
     name = str(OmegaConf.select(config, "model.name"))
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
