@@ -69,7 +69,7 @@ class Composition:
         launcher = Plugins.instance().instantiate_launcher(context, function, self.config)
         several = launchers.is_of_several(self.config.hydra.launcher)
         try:
-            with launchers.shown(len(self.jobs)) if several else nullcontext():
+            with launchers.shown(len(self.jobs), self.config.hydra.launcher) if several else nullcontext():
                 return [job.return_value for job in launcher.launch(self.jobs, initial_job_idx=0)]
         except (BenchError, HydraException, OmegaConfBaseException, OSError):
             raise

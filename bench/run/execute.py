@@ -22,6 +22,7 @@ from axiom_bench.run import (
     image_cache,
     image_hashes,
     launcher_signals,
+    launchers,
     manifest,
     mosaics,
     notes,
@@ -45,6 +46,7 @@ def execute(config: DictConfig, share: bool = False) -> Outcome:
     share: computes shards alone, and none that another process is at.
     """
     add_current_folder()
+    launchers.end_with_command()
     with launcher_signals.apart():
         return _outcome(config, share)
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +20,12 @@ from axiom_bench.kinds import shown as shortened
 from axiom_bench.run.progress import progress
 
 IN_THIS_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+SLURM = ".SlurmLauncher"
+LOCAL = (".JoblibLauncher", ".LocalLauncher")
 TERMINAL = "TTY_COMPATIBLE"  # which rich reads
+WARNINGS = "PYTHONWARNINGS"
+STARTED_BY = "AXIOM_BENCH_STARTED_BY"  # a process's number
+LOOK_FOR_COMMAND = 0.5  # seconds
 EXTRAS = {"hydra_joblib_launcher": "launchers", "hydra_submitit_launcher": "launchers", "hydra_ray_launcher": "ray"}
 
 
@@ -50,18 +59,61 @@ def is_of_several(launcher: Any) -> bool:
 
 
 @contextmanager
-def shown(jobs: int) -> Iterator[None]:
+def shown(jobs: int, launcher: Any) -> Iterator[None]:
     """Shows that so many jobs go on elsewhere. All processes show what they are at as in a log: several bars on one
     terminal would overwrite each other."""
-    before = os.environ.get(TERMINAL)
-    os.environ[TERMINAL] = "0"
+    if str(launcher["_target_"]).endswith(SLURM):
+        name = shlex.quote(str(launcher["name"]))
+        print(
+            f"Slurm's jobs outlive this command: squeue --me --name={name} shows them, scancel --name={name} ends "
+            "them.",
+            flush=True,
+        )
+    changed = {TERMINAL: "0", **_of_this_machine(launcher)}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
     try:
         with progress(f"{jobs} {'job' if jobs == 1 else 'jobs'} in other processes"):
             yield
     finally:
-        os.environ.pop(TERMINAL)
-        if before is not None:
-            os.environ[TERMINAL] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _of_this_machine(launcher: Any) -> dict[str, str]:
+    """What processes that it starts on this machine find in their environment: which process started them, and no
+    warnings of what they leave when that one is stopped, which Python removes behind them."""
+    if os.name == "nt" or not str(launcher["_target_"]).endswith(LOCAL):  # Windows can't ask for a process by number
+        return {}
+    warnings = (os.environ.get(WARNINGS), "ignore:resource_tracker")
+    return {STARTED_BY: str(os.getpid()), WARNINGS: ",".join(text for text in warnings if text)}
+
+
+def end_with_command() -> None:
+    """In a process that a launcher started on the command's machine: ends it soon after the command, however that
+    ended. It is as safe as a kill: a file is complete or not there."""
+    command = int(os.environ.get(STARTED_BY, os.getpid()))
+    if command == os.getpid() or any(thread.name == STARTED_BY for thread in threading.enumerate()):
+        return
+
+    def look() -> None:
+        while _runs(command):
+            time.sleep(LOOK_FOR_COMMAND)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=look, name=STARTED_BY, daemon=True).start()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, as another user
+        return True
+    return True
 
 
 def failed(error: Exception) -> BenchError:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -93,3 +97,46 @@ def test_a_killed_process_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
         "hydra/launcher couldn't end all jobs (RuntimeError: A worker process was terminated). Finished shards are "
         "kept: the same command goes on from there."
     )
+
+
+def test_slurm_s_jobs_are_said_to_outlive_the_command(capsys: pytest.CaptureFixture[str]):
+    with launchers.shown(2, node("submitit_slurm")):
+        pass
+    assert "scancel --name=axiom-bench ends them" in capsys.readouterr().out
+    with launchers.shown(2, node("submitit_local")):
+        pass
+    assert capsys.readouterr().out == ""
+
+
+def test_a_process_on_this_machine_ends_with_the_command(tmp_path: Path):
+    """Also where the command was killed, and the process is in the middle of a sleep."""
+    code = "import sys, time; from axiom_bench.run import launchers; launchers.end_with_command(); "
+    command = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    environment = {**os.environ, launchers.STARTED_BY: str(command.pid)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code}print('started', flush=True); time.sleep(100)"],
+        env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        assert process.poll() is None
+        command.kill()
+        command.wait()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        command.kill()
+
+
+def test_the_environment_is_as_it_was(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(launchers.WARNINGS, "ignore:mine")
+    monkeypatch.delenv(launchers.STARTED_BY, raising=False)
+    with launchers.shown(2, node("joblib")):
+        assert os.environ[launchers.WARNINGS] == "ignore:mine,ignore:resource_tracker"
+        assert os.environ[launchers.STARTED_BY] == str(os.getpid())
+        launchers.end_with_command()  # of the command itself: nothing to watch
+    assert os.environ[launchers.WARNINGS] == "ignore:mine"
+    assert launchers.STARTED_BY not in os.environ
+    with launchers.shown(2, node("submitit_slurm")):  # its jobs may be on other machines, and outlive the command
+        assert launchers.STARTED_BY not in os.environ
