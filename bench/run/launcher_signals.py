@@ -24,12 +24,14 @@ class _Raised(BaseException):
 def apart() -> Iterator[None]:
     """Inside, what a signal handler of the process raises leaves this context as it is, whatever it interrupted.
 
+    But for SIGCHLD's: torch's raises where a process that decodes images was killed, which is the loader's error.
     Without effect outside of the main thread, the only one that handlers interrupt.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    of_children = getattr(signal, "SIGCHLD", None)  # Windows has none
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if number != of_children}
     before = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number, handler in before.items():
         signal.signal(number, _marking(handler))

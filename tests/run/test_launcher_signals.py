@@ -66,6 +66,18 @@ def test_handlers_are_put_back() -> None:
         signal.signal(signal.SIGUSR2, before)
 
 
+def test_an_error_of_a_child_is_one_of_who_has_it() -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("DataLoader worker is killed")
+
+    before = signal.signal(signal.SIGCHLD, killed)
+    try:
+        with launcher_signals.apart(), pytest.raises(RuntimeError, match="worker is killed"):
+            signal.raise_signal(signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_other_threads_have_no_handlers() -> None:
     ran = []
 
