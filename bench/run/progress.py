@@ -23,9 +23,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 FIRST_BEAT, BEAT = 0.1, 0.5  # seconds until the first look at what is to be shown, and between two
+BESIDE, BESIDE_COUNTED = 10, 52  # characters of a terminal's line that the time, and a bar with its numbers, take
+SHORTEST = 20  # of a title
 FIRST_LINE, NEXT_LINES = 1.5, 10.0  # seconds without a line, in a log
 
 
@@ -95,8 +98,9 @@ class Bar(Shown):
             count = (BarColumn(), TextColumn("{task.completed}/{task.total}"), _Rate())
             left = (TextColumn("left"), TimeRemainingColumn())
             is_counted = self.total is not None
+            room = max(self.console.width - (BESIDE_COUNTED if is_counted else BESIDE), SHORTEST)
             self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
+                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=room)),
                 *(count if is_counted else ()),
                 TimeElapsedColumn(),  # a batch may take a while
                 *(left if is_counted else ()),

@@ -119,6 +119,19 @@ def test_a_terminal_shows_the_innermost_and_then_what_goes_on():
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize(("total", "numbers"), [(None, ("0:00:00",)), (64, ("5/64", "0:00:00", "left"))])
+def test_a_long_title_leaves_room_for_the_numbers(total: int | None, numbers: tuple[str, ...]):
+    """Without them a line that doesn't change is a silence."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with progress("paper, Fig 5: Maps of Grad-CAM, Grad-CAM++, Ablation-CAM and XGrad-CAM", total, console) as shown:
+        shown.advance(5)
+        shown.beat()
+        text = shown_by(console)
+    for number in numbers:
+        assert number in text
+    assert "paper, Fig 5" in text
+
+
 def test_an_error_ends_what_is_shown():
     with pytest.raises(KeyError), progress("a", None, log()), progress("b", None, log()):
         raise KeyError
