@@ -1,17 +1,20 @@
-# `make bench` runs the main job on the embedded default; `make test` lints, type-checks and tests.
-# Both build .venv first; the stamp makes the second time quick.
+# `make bench` runs the main job on the embedded default; `make test` lints, type-checks and tests; `make test-all` runs
+# the slow tests too. All build .venv first; the stamp makes the second time quick.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: bench test lint format setup peers clean
+.PHONY: bench test test-all lint format setup peers clean
 
 bench: setup
 	$(VENV)/bin/axiom-bench
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+
+test-all: lint
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m ''
 
 lint: setup
 	$(VENV)/bin/ruff check .
