@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Generator
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import hypothesis
@@ -52,5 +54,28 @@ def typed() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(folder: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         options = {"cwd": folder, "env": environment, "text": True, "check": False}
         return subprocess.run([command, *arguments], stdout=stdout, stderr=subprocess.PIPE, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def typed_here() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """(folder, *arguments): `typed`, in this process, which has imported torch already. What the command appends to
+    `sys.path` goes again, and so do the modules of the folder."""
+    from axiom_bench.cli.main import main
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path, output, errors = list(sys.path), io.StringIO(), io.StringIO()
+        try:
+            with chdir(folder), redirect_stdout(output), redirect_stderr(errors):
+                code = main(arguments)
+        except SystemExit as stop:  # argparse ends so
+            code = int(stop.code or 0)
+        finally:
+            sys.path[:] = path
+            for name, module in list(sys.modules.items()):
+                if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
+                    del sys.modules[name]
+        return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
     return run
