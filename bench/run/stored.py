@@ -18,7 +18,7 @@ from axiom_bench.evaluation.shard import traced
 from axiom_bench.evaluation.stopwatch import Stopwatch
 from axiom_bench.records import files, holdings, mirror
 from axiom_bench.records.holdings import Holdings, Values
-from axiom_bench.run import compute, costs, killed
+from axiom_bench.run import compute, costs
 from axiom_bench.run.compute import Task, tasks
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
@@ -107,14 +107,9 @@ def _compute(
         _print(console, f"{job.name}: {line}")
 
     claimed = closing(mirror.claimed(list(by_key), folder, say, wait))
-    at_work = killed.at_work(job.name, job.batch_rows, cut_model.limits, folder)
-    with (
-        at_work as tell,
-        progress(job.name, sum(len(task.shard) for task in missing), console) as shown,
-        claimed as claimed_keys,
-    ):
+    images = sum(len(task.shard) for task in missing)
+    with progress(job.name, images, console) as shown, claimed as claimed_keys:
         for key in claimed_keys:
-            tell(key)
             task = by_key[key]
             # Another process may have been faster.
             still_missing = holdings.read(folder, {key}).missing(key, task.wanted)
