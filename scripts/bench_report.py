@@ -30,7 +30,7 @@ from axiom_bench import report
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, OK, UNKNOWN_CLASS
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import value_names, whole_set_value_names
-from axiom_bench.records import holdings, manifest, store
+from axiom_bench.records import artefacts, holdings, manifest, store
 from axiom_bench.records.keys import key, shard_key, value_key
 from axiom_bench.report import stamp
 
@@ -141,7 +141,7 @@ def make(folder: Path, images: int, methods: int, metrics: int) -> None:
         "models": {"network": {"layer": "layer4", "layers": ["layer4"], "depths": {"layer4": 4}, **weights, **count}},
         "data": {"images": {"ids": ids, "fingerprint": "cd" * 32, "classes": [f"c{i}" for i in range(CLASSES)]}},
         **{"device": "none", "precision": {"trunk": "fp32", "head": "fp32"}, "versions": {}, "git_commit": None},
-        **{"format": manifest.FORMAT, **{kind: [] for kind in manifest.FILES}, "records": names, "failures": []},
+        **{"format": manifest.FORMAT, **{kind: [] for kind in artefacts.listed()}, "records": names, "failures": []},
         "jobs": [{**job, "records": names, "values": values}],
     }
     manifest.write(folder, about)

@@ -62,7 +62,7 @@ def run(tmp_path: Path) -> Run:
     def records(name: str, *overrides: str) -> pd.DataFrame:
         _, outcomes = sweep([*RUN, *overrides, f"run={name}", f"results={tmp_path}"])
         assert [outcome.failure for outcome in outcomes] == [None, None]
-        paths = [path for outcome in outcomes for path in outcome.records]
+        paths = [path for outcome in outcomes for path in outcome.files["records"]]
         frames = [pd.read_parquet(tmp_path / "quick" / name / path) for path in dict.fromkeys(paths)]
         return pd.concat(frames).sort_values(KEY, ignore_index=True)
 

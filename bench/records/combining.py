@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import conflicts, gallery, holdings, pictures, reading, running, store
+from axiom_bench.records import artefacts, conflicts, gallery, holdings, pictures, reading, running, store
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.holdings import Values
 
@@ -86,7 +86,7 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         "git_commit": first.get("git_commit") if len({str(m.get("git_commit")) for m in manifests}) == 1 else None,
         "format": manifest_file.FORMAT,
         "jobs": list(_jobs(runs, folder)),
-        **{kind: list(_listed(runs, folder, kind)) for kind in manifest_file.FILES},
+        **{kind: list(_listed(runs, folder, kind)) for kind in artefacts.listed()},
         **{
             kind: {
                 f"{job} ({_label(run)})": numbers

@@ -9,12 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, sealed, shape
+from axiom_bench.records import artefacts, files, sealed, shape
 from axiom_bench.records.shape import ANY, NUMBER, SCALAR, TEXT, Each
 
 NAME = "manifest.json"
 FORMAT = 3  # 2: its Parquet files have checksums; 3: itself and its pictures too
-FILES = ("records", "curves", "whole_set", "runtime", "pictures", "gallery")  # a manifest's lists of files
 OF_JOBS = ("seconds", "work")  # {job: {name: number}}: of each stage, and how much was computed
 _TITLES = dict.fromkeys(("title", "note", "description", "definition", "deviation"), SCALAR)
 _CITED = {"reference": TEXT, "cited": {"text": TEXT, "url": TEXT}}
@@ -29,7 +28,6 @@ _JOB = {
 MAX_PATH = 1000  # characters of a file's name in the folder
 SHAPE = {  # what readers rely on; further entries may be anything
     **_RUN,
-    **{kind: [TEXT] for kind in FILES},
     "format": (int,),
     "config": {"report": Each(ANY)},
     "methods": Each({**_TITLES, **_CITED, "params": Each(ANY), "library": TEXT, "wins_by_construction": [TEXT]}),
@@ -79,9 +77,10 @@ def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
     Names of files stay in the folder, since a run folder may come from a stranger; those of combined runs, which are
     only read, name files of the runs' own folders.
     """
-    if (wrong := shape.problem(manifest, SHAPE)) is not None:
+    of_files = {kind: [TEXT] for kind in artefacts.listed()}
+    if (wrong := shape.problem(manifest, SHAPE | of_files)) is not None:
         return wrong
-    for key in FILES:
+    for key in of_files:
         for name in manifest.get(key) or []:
             if not (manifest.get("runs") or _is_inside(name)):
                 return f"its {key!r} names {shape.short(name)}, which is no file of a run folder"

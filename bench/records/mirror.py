@@ -16,14 +16,10 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims, files, manifest, objects, remote, running
+from axiom_bench.records import artefacts, claims, files, manifest, objects, remote, running
 from axiom_bench.records.leases import Leases
 from axiom_bench.records.objects import Objects
 
-OF_SHARDS = ("records", "curves")
-UNIQUE = (*OF_SHARDS, "predictions")  # folders in which a name decides the content
-FETCHED = (*UNIQUE, "whole_set", "runtime", "pictures", "gallery")
-OF_THIS_MACHINE = (running.FOLDER, "image_hashes.json")
 AT_ONCE = 16  # files that are fetched together, and in memory
 State = tuple[int, int]
 
@@ -43,7 +39,7 @@ class Mirror:
 
     def pull_shard(self, shard: str) -> None:
         """Fetches the records and curves of one shard. Raises BenchError."""
-        for folder in OF_SHARDS:
+        for folder in artefacts.in_store("shard"):
             self._fetch(self.objects.sizes(folder, shard))
 
     def push(self) -> None:
@@ -180,18 +176,18 @@ def _mirror(url: str, process: int) -> Mirror:
 
 
 def _is_unique(name: str, size: int, state: State) -> bool:
-    return name.partition("/")[0] in UNIQUE and state[0] == size
+    return name.partition("/")[0] in artefacts.in_store("shard", "once") and state[0] == size
 
 
 def _is_fetched(name: str) -> bool:
     """Whether an object is read here; never one whose name leads out of its folder."""
-    parts = PurePosixPath(name).parts
-    is_of_folder = len(parts) == 2 and parts[0] in FETCHED and _is_shared(parts[1])
-    return name == manifest.NAME or (is_of_folder and name.isprintable())
+    parts, places = PurePosixPath(name).parts, artefacts.in_store("shard", "once", "fetched")
+    is_of_folder = len(parts) == 2 and parts[0] in places and _is_shared(parts[1])
+    return name in places or (is_of_folder and name.isprintable())
 
 
 def _is_shared(name: str) -> bool:
-    return not name.startswith(".") and name not in OF_THIS_MACHINE
+    return not name.startswith(".") and name not in artefacts.in_store("here")
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -18,7 +18,7 @@ import pyarrow.compute as arrow
 from numpy.typing import NDArray
 
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
-from axiom_bench.records import holdings, links, running, store
+from axiom_bench.records import artefacts, holdings, running, store
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.by_metric import Builder, Records
 from axiom_bench.records.column_kinds import checked, is_number, is_numbers, is_text
@@ -50,12 +50,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The parsed manifest.json; of a run whose command hasn't ended, what is there so far: see `running.read`.
 
     Raises BenchError where it is missing, can't be read, isn't a run's manifest, or where a file or folder that is read
-    or written leads out of the run folder: see `links`.
+    or written leads out of the run folder: see `artefacts`.
     """
     folder = Path(folder)
-    links.check_folders(folder)
+    artefacts.check_folders(folder)
     manifest = running.read(folder) or manifest_file.read(folder)
-    links.check_files(folder, manifest, manifest_file.FILES)
+    artefacts.check_files(folder, manifest)
     return manifest
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims, files, holdings, sealed
+from axiom_bench.records import artefacts, claims, files, holdings, sealed
 from axiom_bench.records.keys import key
-from axiom_bench.records.manifest import FILES, OF_JOBS, common, merge_facts
+from axiom_bench.records.manifest import OF_JOBS, common, merge_facts
 
 FOLDER = "running"
 COMMAND = "command.json"
@@ -82,7 +82,7 @@ def read(folder: Path) -> dict[str, Any] | None:
         **merge_facts(found),
         "axes": {name: axes for part in found for name, axes in part["axes"].items()},
         **{name: common(part[name] for part in found) for name in ("device", "precision") if found},
-        **{kind: [file for part in found for file in part[kind]] for kind in FILES},
+        **{kind: [file for part in found for file in part[kind]] for kind in artefacts.listed()},
         "jobs": [job for part in found for job in part["jobs"]],
         **{kind: {job: about for part in found for job, about in (part.get(kind) or {}).items()} for kind in OF_JOBS},
         "failures": [],

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.records import files, sealed
+from axiom_bench.records import artefacts, files, sealed
 from axiom_bench.report.options import Options
 
 FILE = "report_stamp.json"  # in the run folder, beside the page
 PAGE = "report.html"
-OUTPUTS = {  # folder -> suffixes of the report's files
-    **{"tables": ("csv", "md", "tex"), "figures": ("png", "pdf", "svg")},
-    **{"report": ("html",), "report/pictures": ("webp", "png")},  # of a gallery with many images
-}
-INPUTS = ("records", "curves", "runtime", "whole_set", "pictures", "gallery")  # the manifest's lists of files
 LIBRARIES = ("matplotlib", "seaborn", "pandas", "numpy", "scipy", "jinja2", "Pillow")
 SOURCES = (".py", ".j2", ".css", ".js", ".ttf")  # suffixes of files whose content decides a report
 Replaced = Mapping[str, tuple[int, int] | None]  # the files that a report leaves: name -> state
@@ -32,7 +27,7 @@ def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
 
     Raises BenchError for an unknown option.
     """
-    listed = [str(file) for kind in INPUTS for file in manifest.get(kind) or ()]
+    listed = [str(file) for kind in artefacts.listed() for file in manifest.get(kind) or ()]
     facts = {
         "manifest": {key: value for key, value in manifest.items() if key not in NOT_DECIDING},
         "options": repr(Options.of(manifest.get("config") or {})),  # with the defaults
@@ -105,14 +100,6 @@ def _write(folder: Path, stamp: Mapping[str, Any]) -> None:
     sealed.write(folder / FILE, dict(sorted(stamp.items())), indent=1)
 
 
-def _outputs(folder: Path) -> Iterator[Path]:
-    """The files that have names as a report's, also a user's own."""
-    yield folder / PAGE
-    for name, suffixes in OUTPUTS.items():
-        for suffix in suffixes:
-            yield from sorted((folder / name).glob(f"*.{suffix}"))
-
-
 def _made(folder: Path) -> int | None:
     """When this machine made the page as a file, in nanoseconds: no archive can bring this time along, so that a page
     which came with a stranger's folder is written anew, whatever its stamp says."""
@@ -125,7 +112,7 @@ def _made(folder: Path) -> int | None:
 def _hashes(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in _outputs(folder)
+        for path in artefacts.outputs(folder)
         if path.is_file()
     }
 

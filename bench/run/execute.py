@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.records import claims, mirror, remote, running
+from axiom_bench.records import artefacts, claims, mirror, remote, running
 from axiom_bench.run import (
     compute,
     correct,
     freed_memory,
-    gallery,
     image_cache,
     image_hashes,
     launcher_signals,
@@ -26,16 +26,13 @@ from axiom_bench.run import (
     manifest,
     mosaics,
     notes,
-    pictures,
     settings,
     stored,
-    timing,
-    whole_set,
 )
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 from axiom_bench.run.manifest import Failure, Outcome
-from axiom_bench.run.stages import PICTURES, RUN_TIMES, START, WHOLE_SET, WRITING, Stages
+from axiom_bench.run.stages import START, WRITING, Stages, Step
 from axiom_bench.run.user_code import add_current_folder
 
 
@@ -95,23 +92,17 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
             parts.update(computed.seconds)
         if share:
             return replace(begun, shards=len(job.shards), shards_computed=computed.shards)
-        with stages.stage(WHOLE_SET):
-            whole_set_files = whole_set.ensure(facts, {"jobs": [records.as_dict()]}, folder)
-        with stages.stage(RUN_TIMES):
-            runtime = timing.ensure(facts, cut_model, config["runtime"], folder)
-        with stages.stage(PICTURES):
-            pictured = pictures.ensure(facts, cut_model, config["pictures"], folder)
-            of_gallery = gallery.ensure(facts, cut_model, config["pictures"]["gallery"], folder)
+        files = {"records": records.records, "curves": records.curves}
+        step = Step(facts, cut_model, config, folder, records.as_dict())
+        for kind, module in artefacts.steps().items():
+            made_by = import_module(module)
+            with stages.stage(made_by.STAGE):
+                files[kind] = made_by.ensure(step)
     ended = replace(
         begun,
         stored=records.as_dict(),
-        records=records.records,
-        curves=records.curves,
+        files=files,
         axes=records.axes,
-        whole_set=whole_set_files,
-        runtime=runtime,
-        pictures=pictured,
-        gallery=of_gallery,
         shards=len(job.shards),
         shards_computed=computed.shards,
         seconds=stages.seconds,

@@ -10,7 +10,6 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,23 +27,26 @@ from axiom_bench.explanation.explanation import given
 from axiom_bench.records import store
 from axiom_bench.records.gallery import SCHEMA
 from axiom_bench.run.compute import rows
-from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
 from axiom_bench.run.pictures import class_name, explanation_of
 from axiom_bench.run.shards import shards
+from axiom_bench.run.stages import PICTURES, Step
 
+STAGE = PICTURES
 FORMAT = 1  # counted up when what a file holds changes
 IMAGES = 32  # in a file
 MAX_SIDE = 256  # of a picture, in pixels; larger ones are shown smaller
 QUALITY = 90  # of WebP: a map differs by 0.3 % of its range on average, 5 % at most
 
 
-def ensure(facts: Facts, cut_model: CutModel, count: int | None, folder: Path) -> tuple[str, ...]:
+def ensure(step: Step) -> tuple[str, ...]:
     """The files with the job's pictures, relative to the run folder; those that are missing or damaged are made.
 
-    count: how many images; None: all, 0: none.
+    The setting pictures.gallery: how many images; None: all, 0: none.
     """
-    job, key = facts.job, facts.step("gallery", FORMAT, count)
+    job, cut_model, folder = step.facts.job, step.cut_model, step.folder
+    count = step.config["pictures"]["gallery"]
+    key = step.facts.step("gallery", FORMAT, count)
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
         paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")

@@ -13,6 +13,7 @@ from typing import Any
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
+from axiom_bench.records.artefacts import listed
 from axiom_bench.records.manifest import FORMAT, common, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run import references
@@ -35,23 +36,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job hands back, plain enough to travel between processes; the paths are relative to the run folder.
+    """What a job hands back, plain enough to travel between processes.
 
-    stored: what `records.reading` needs to read the job's records: {"records": files, "values": {method: {metric:
-    key}}}. axes: how to draw the curves. seconds: of each stage. work: how much was computed, see `stored.Computed`.
+    files: {kind: paths, relative to the run folder}, see `records.artefacts`. stored: what `records.reading` needs to
+    read the job's records: {"records": files, "values": {method: {metric: key}}}. axes: how to draw the curves.
+    seconds: of each stage. work: how much was computed, see `stored.Computed`.
     """
 
     job: str
     config: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
     stored: dict[str, Any] = field(default_factory=dict)
-    records: tuple[str, ...] = ()
-    curves: tuple[str, ...] = ()
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     axes: dict[str, Any] = field(default_factory=dict)
-    whole_set: tuple[str, ...] = ()
-    runtime: tuple[str, ...] = ()
-    pictures: tuple[str, ...] = ()
-    gallery: tuple[str, ...] = ()
     images: int = 0
     left_out: tuple[str, ...] = ()
     shards: int = 0
@@ -103,12 +100,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
         "format": FORMAT,
-        "records": [path for outcome in outcomes for path in outcome.records],
-        "whole_set": [path for outcome in outcomes for path in outcome.whole_set],
-        "runtime": [path for outcome in outcomes for path in outcome.runtime],
-        "pictures": [path for outcome in outcomes for path in outcome.pictures],
-        "gallery": [path for outcome in outcomes for path in outcome.gallery],
-        "curves": [path for outcome in outcomes for path in outcome.curves],
+        **{kind: [path for outcome in outcomes for path in outcome.files.get(kind, ())] for kind in listed()},
         "jobs": [_job(outcome) for outcome in outcomes],
         "seconds": {
             outcome.job: {stage: round(seconds, 2) for stage, seconds in outcome.seconds.items()}

@@ -14,11 +14,10 @@ from rich import get_console
 from rich.console import Console
 
 from axiom_bench.evaluation.left_out import MethodLeftOut, MethodNotTimed
+from axiom_bench.records import artefacts
 from axiom_bench.records.files import DamagedFile
-from axiom_bench.records.manifest import FILES
 from axiom_bench.run import image_cache
 
-KINDS = (*FILES, "predictions")  # folders of a run folder
 CACHE = "data.cache"
 DATA = logging.getLogger("axiom_bench.data")
 BAD_IMAGES = logging.getLogger("axiom_bench.bad_images")
@@ -64,7 +63,8 @@ def _kind(path: Path) -> str:
     """The folder of a run folder that a file is in; its own name where it lies directly in it. Of images, the cache."""
     if path.suffix == image_cache.SUFFIX:
         return CACHE
-    return path.parent.name if path.parent.name in KINDS else path.name
+    folders = {artefact.place for artefact in artefacts.TABLE if artefact.suffixes}
+    return path.parent.name if path.parent.name in folders else path.name
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +22,10 @@ from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.records import pictures
 from axiom_bench.run.compute import first_batch
-from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
+from axiom_bench.run.stages import PICTURES, Step
+
+STAGE = PICTURES
 
 # Of the arrays that have an axis of rows.
 ROW_AXIS = {
@@ -34,16 +34,16 @@ ROW_AXIS = {
 }
 
 
-def ensure(facts: Facts, cut_model: CutModel, config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+def ensure(step: Step) -> tuple[str, ...]:
     """The file with the job's pictures, relative to the run folder; made where it isn't there yet.
 
-    config: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown).
+    Settings of pictures: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown).
     """
+    job, cut_model, folder, config = step.facts.job, step.cut_model, step.folder, step.config["pictures"]
     if not config["rows"]:
         return ()
-    job = facts.job
     metric = perturbing(job, config["perturbation"])
-    name = facts.step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
+    name = step.facts.step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not pictures.is_usable(folder / path):
         batch = spread_rows(job, config["rows"])

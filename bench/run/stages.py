@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.run.facts import Facts
 from axiom_bench.run.progress import progress
 
 START, WRITING, WHOLE_SET, RUN_TIMES, PICTURES = "start", "writing", "whole data set", "run times", "pictures"
 SHOWN = {START: "model and data", WRITING: "values", WHOLE_SET: "values of the whole data set"}  # while they go on
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a job makes its further files of, when its records are there. config: the job's; folder: the run's; stored:
+    the job's records as its entry in the manifest has them."""
+
+    facts: Facts
+    cut_model: CutModel
+    config: Mapping[str, Any]
+    folder: Path
+    stored: Mapping[str, Any]
 
 
 class Stages:

@@ -20,9 +20,11 @@ from axiom_bench.records.common import compared
 from axiom_bench.records.keys import key
 from axiom_bench.run import bootstrap
 from axiom_bench.run.compute import constants
-from axiom_bench.run.facts import Facts, is_of_layer
+from axiom_bench.run.facts import is_of_layer
 from axiom_bench.run.job import Job
+from axiom_bench.run.stages import WHOLE_SET, Step
 
+STAGE = WHOLE_SET
 Row = tuple[str, int]  # image id and explained class
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("model", "layer", "data", "method", "metric")]
@@ -32,14 +34,14 @@ SCHEMA = pa.schema(
 )
 
 
-def ensure(facts: Facts, stored: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+def ensure(step: Step) -> tuple[str, ...]:
     """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged.
 
-    stored: what the manifest says of the job's records: {"jobs": [{"records": ..., "values": ...}]}. A row for each
-    method and value: the value with its status, of how many `images` and `rows`, and its replicates; and the same of
-    the rows that all compared methods have (see `records.common`), of which a method that isn't compared has none.
-    Raises BenchError where an aggregate doesn't return its values.
+    A row for each method and value: the value with its status, of how many `images` and `rows`, and its replicates; and
+    the same of the rows that all compared methods have (see `records.common`), of which a method that isn't compared
+    has none. Raises BenchError where an aggregate doesn't return its values.
     """
+    facts, folder, stored = step.facts, step.folder, {"jobs": [step.stored]}
     job = facts.job
     metrics = whole_set.aggregating(job.metrics)
     if not metrics:

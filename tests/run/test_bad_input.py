@@ -98,7 +98,7 @@ def test_names_and_files_that_are_odd(run: Run, rows: Rows, of_folder: tuple[str
     assert table["9/pipe.jpg"] == {"bad_image"}
     assert "4 images can't be read, the first: 6/truncated.jpg: can't be decoded" in " ".join(outcome.notes)
     (again,) = run(*overrides)
-    assert (again.failure, again.shards_computed, again.records) == (None, 0, outcome.records)
+    assert (again.failure, again.shards_computed, again.files["records"]) == (None, 0, outcome.files["records"])
 
 
 def test_an_image_that_may_be_read_again_is_computed(

@@ -22,7 +22,7 @@ METRICS = ("method=[grad_cam,cam,centered,uniform]", "metric=[box_iou]")
 
 
 def rows_of(outcome: Outcome, results: Path) -> list[dict[str, Any]]:
-    return list(stored.read(results / "quick/default", {"gallery": outcome.gallery}))
+    return list(stored.read(results / "quick/default", {"gallery": outcome.files["gallery"]}))
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_a_row_has_picture_classes_boxes_and_maps(run: Callable[..., list[Outcom
 def test_files_are_kept_and_a_damaged_one_is_made_again(run: Callable[..., list[Outcome]], results: Path) -> None:
     settings = (*METRICS, "data.size=3", "pictures.gallery=null")
     (first,) = run(*settings)
-    (path,) = first.gallery
+    (path,) = first.files["gallery"]
     file = results / "quick/default" / path
     before, content = file.stat().st_mtime_ns, file.read_bytes()
-    assert run(*settings)[0].gallery == (path,)
+    assert run(*settings)[0].files["gallery"] == (path,)
     assert file.stat().st_mtime_ns == before
     file.write_bytes(content[:-100])
     run(*settings)
@@ -78,12 +78,12 @@ def test_many_images_are_in_several_files(
 ) -> None:
     monkeypatch.setattr(gallery, "IMAGES", 2)
     (outcome,) = run(*METRICS, "data.size=3", "pictures.gallery=null")
-    assert len(outcome.gallery) == 2
+    assert len(outcome.files["gallery"]) == 2
     assert len({row["image_id"] for row in rows_of(outcome, results)}) == 3
 
 
 def test_without_pictures(run: Callable[..., list[Outcome]]) -> None:
-    assert run(*METRICS, "data.size=1", "pictures.gallery=0")[0].gallery == ()
+    assert run(*METRICS, "data.size=1", "pictures.gallery=0")[0].files["gallery"] == ()
 
 
 def test_disagreement_in_closed_form() -> None:
@@ -120,4 +120,4 @@ def test_large_pictures_are_stored_smaller() -> None:
 def test_the_manifest_lists_the_files(run: Callable[..., list[Outcome]]) -> None:
     outcomes = run(*METRICS, "data.size=1", "pictures.gallery=1")
     written = json.loads(json.dumps(manifest.assemble(outcomes, "quick", "default")))
-    assert written["gallery"] == list(outcomes[0].gallery) != []
+    assert written["gallery"] == list(outcomes[0].files["gallery"]) != []

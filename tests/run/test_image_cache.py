@@ -101,7 +101,9 @@ def test_a_second_network_and_a_second_run_decode_nothing(photographs, decoded, 
     again = run(*cached, both, "run=again")
     assert set(decoded) == {"class1/5.jpg"}
     frames = [
-        pd.concat(pd.read_parquet(results / "quick" / name / path) for job in jobs for path in sorted(job.records))
+        pd.concat(
+            pd.read_parquet(results / "quick" / name / path) for job in jobs for path in sorted(job.files["records"])
+        )
         for name, jobs in (("plain", plain), ("default", first), ("again", again))
     ]
     for frame in frames[1:]:

@@ -14,6 +14,7 @@ from axiom_bench.evaluation.shard import Request
 from axiom_bench.run import compute, correct, gallery, pictures, stored, timing, whole_set
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
+from axiom_bench.run.stages import Step
 from axiom_bench.run.sweep import configuration
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
@@ -41,10 +42,8 @@ def test_all_steps_of_a_job(tmp_path: Path) -> None:
         facts = Facts(compute.decided(job, cut_model))
         computed, records = stored.ensure(facts, cut_model, tmp_path)
         assert computed.shards == len(job.shards) == 1
-        assert whole_set.ensure(facts, {"jobs": [records.as_dict()]}, tmp_path)
-        assert timing.ensure(facts, cut_model, config["runtime"], tmp_path)
-        assert pictures.ensure(facts, cut_model, config["pictures"], tmp_path)
-        assert gallery.ensure(facts, cut_model, config["pictures"]["gallery"], tmp_path)
+        step = Step(facts, cut_model, config, tmp_path, records.as_dict())
+        assert all(module.ensure(step) for module in (whole_set, timing, pictures, gallery))
         correct.only_correct(job, cut_model, tmp_path)
 
 

@@ -102,7 +102,7 @@ def test_bit_by_bit_where_threads_measure_maps(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(shard, "threads_beside", lambda device, threads=threads: threads)
         outcomes = sweep([*tiny((metrics, "data.batch_size=2")), f"results={tmp_path / name}"])[1]
         folder = tmp_path / name / "quick/default"
-        curves = [pd.read_parquet(folder / path) for outcome in outcomes for path in outcome.curves]
+        curves = [pd.read_parquet(folder / path) for outcome in outcomes for path in outcome.files["curves"]]
         tables.append((rows_of(tmp_path / name, outcomes), pd.concat(curves)))
     for one, beside in zip(*tables, strict=True):
         assert len(one)

@@ -54,7 +54,7 @@ def test_one_row_for_each_method_and_value(run: Run, folder: Path):
 
 def test_the_value_is_that_of_the_curves_in_their_side_files(run: Run, folder: Path):
     (outcome,) = run(*CHOSEN)
-    assert len(outcome.curves) == 3  # shards
+    assert len(outcome.files["curves"]) == 3  # shards
     finished = read(folder, outcome)
     curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, finished.manifest))
     assert set(curves["curve"]) == {"max_box_acc_iou", "pxap_above", "pxap_hit"}
@@ -171,15 +171,15 @@ def test_a_repeated_run_and_other_shards_give_the_same(run: Run, folder: Path):
 
 def test_a_lost_side_file_is_made_again(run: Run, folder: Path):
     first = run(*CHOSEN)[0]
-    (folder / first.curves[0]).unlink()
+    (folder / first.files["curves"][0]).unlink()
     again = run(*CHOSEN)[0]
     assert again.shards_computed == 1
-    assert all((folder / name).is_file() for name in again.curves)
+    assert all((folder / name).is_file() for name in again.files["curves"])
 
 
 def test_metrics_without_curves_have_no_side_file(run: Run, folder: Path):
     (outcome,) = run("metric=[box_iou]")
-    assert outcome.curves == ()
+    assert outcome.files["curves"] == ()
     assert not (folder / "curves").exists()
 
 
