@@ -20,7 +20,7 @@ from axiom_bench.gate.by_image import ByImage
 from axiom_bench.gate.findings import KEY, Finding
 from axiom_bench.gate.limits import Limit
 from axiom_bench.gate.sampled import values
-from axiom_bench.report.statistics.bootstrap import Floats
+from axiom_bench.statistics.bootstrap import Floats
 
 PAGE = DOCS / "ci.md"
 GATES = 1000

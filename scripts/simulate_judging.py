@@ -19,14 +19,14 @@ import numpy as np
 from scipy.special import ndtr
 from simulations import DOCS, markdown, parallel, percent, publish
 
-from axiom_bench.report.judging.alpha import agreement, interval_alpha, ordinal_scores, rankings
-from axiom_bench.report.judging.disagreement import disagreement
-from axiom_bench.report.judging.halves import TAU, agreement_of_halves, predicted_tau, tau_b
-from axiom_bench.report.judging.judgement import MIN_METHODS, chosen_metrics, compared_values
-from axiom_bench.report.judging.recovery import ALL, SIZES, Kind, recovery
-from axiom_bench.report.judging.values import ImageValues, signs
-from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.statistics.bootstrap import Floats
+from axiom_bench.judging.alpha import agreement, interval_alpha, ordinal_scores, rankings
+from axiom_bench.judging.disagreement import disagreement
+from axiom_bench.judging.judgement import MIN_METHODS, chosen_metrics, compared_values
+from axiom_bench.judging.recovery import ALL, SIZES, Kind, recovery
+from axiom_bench.judging.split_half import TAU, agreement_of_halves, predicted_tau, tau_b
+from axiom_bench.judging.values import ImageValues, signs
+from axiom_bench.statistics.bootstrap import Floats
+from axiom_bench.statistics.run_folder import RunFolder
 
 PAGE = DOCS / "judging.md"
 BENCHMARKS = 100
@@ -181,7 +181,13 @@ def extrapolated(folder: Path) -> Iterator[str]:
             errors.append(np.mean(stated) - seen.tau)
             error = f"{np.mean(stated):.2f} \N{PLUS-MINUS SIGN} {np.std(stated):.2f}"
             rows.append(
-                [run.value(own.metric).title, f"{len(values.methods)}", f"{seen.half}", f"{seen.tau:.2f}", error]
+                [
+                    run.metadata.value(own.metric).title,
+                    f"{len(values.methods)}",
+                    f"{seen.half}",
+                    f"{seen.tau:.2f}",
+                    error,
+                ]
             )
         header = ("metric", "methods", "n", "tau seen", f"stated from n = {count // 8}")
         yield f"{run.label(setting)}: mean error {np.mean(errors):+.3f}, mean distance {np.mean(np.abs(errors)):.3f}"

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 from simulations import DOCS, markdown, parallel, percent, publish
 
-from axiom_bench.report.statistics.bootstrap import (
+from axiom_bench.statistics.bootstrap import (
     RESAMPLES,
     TAIL,
     Floats,
@@ -27,7 +27,7 @@ from axiom_bench.report.statistics.bootstrap import (
     resamples,
     units,
 )
-from axiom_bench.report.statistics.comparison import compare_methods
+from axiom_bench.statistics.comparison import compare_methods
 
 PAGE = DOCS / "statistics.md"
 BENCHMARKS = 1000

@@ -31,16 +31,17 @@ from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.specs import MetricSpec, Need
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.methods.axiom_cam import SPLITS
-from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
-from axiom_bench.report.run_folder import METHOD_FREE, Value
-from axiom_bench.report.statistics.best import best
-from axiom_bench.report.statistics.summary import summarise
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.tables.text import ARROWS, methods_by_status
 from axiom_bench.run import compute
 from axiom_bench.run.job import Job
 from axiom_bench.run.sweep import configuration
+from axiom_bench.statistics.best import best
+from axiom_bench.statistics.metadata import Value
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, NOTHING, number
+from axiom_bench.statistics.run_folder import METHOD_FREE
+from axiom_bench.statistics.summary import summarise
 
 NETWORKS = (
     ("experiment=quick", "model=scenes_vgg"),

@@ -21,11 +21,11 @@ from typing import Any
 import pandas as pd
 from which_metric_runs import RUNS
 
-from axiom_bench.report.judging.judgement import Judgement, chosen_metrics, judge, overall, spoiled_methods
-from axiom_bench.report.judging.recovery import ALL, GOAL, SIZES
+from axiom_bench.judging.judgement import Judgement, chosen_metrics, judge, overall, spoiled_methods
+from axiom_bench.judging.recovery import ALL, GOAL, SIZES
 from axiom_bench.report.judging.tables import needed_text
-from axiom_bench.report.options import Options
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.options import Options, options_of
+from axiom_bench.statistics.run_folder import RunFolder
 
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "which-metric.md"
 LARGEST = SIZES[-1]
@@ -110,7 +110,7 @@ class Judged:
         """Settings with random weights rank nothing, and are left out."""
         run = RunFolder.read(folder)
         metrics = chosen_metrics(run, None)
-        settings = [setting for setting in run.settings if not run.has_random_weights(setting.model)]
+        settings = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
         return Judged(run, tuple(judge(run, setting, metrics) for setting in settings))
 
     @property
@@ -188,7 +188,7 @@ def _of_metric(judged: Judged, table: pd.DataFrame, metric: str) -> Recovered:
     own = table[(table["size"] == LARGEST) & (table["kind"] != ALL)]
     lowest = {str(kind): float(share) for kind, share in own.groupby("kind")["right"].min().dropna().items()}
     run = judged.run
-    leads = metric in (*run.options.headline, *LEADS)
+    leads = metric in (*options_of(run).headline, *LEADS)
     return Recovered(metric, _title(run, metric), _reads(run, metric), leads, right, lowest)
 
 
@@ -265,7 +265,9 @@ def _agreement_section(runs: Sequence[Judged]) -> Iterator[str]:
 
 def _agreement_row(run: RunFolder, row: dict[Any, Any], controls: dict[Any, dict[Any, Any]]) -> tuple[str, ...]:
     control = controls.get(row["metric"])
-    place = f"{run.method_title(control['control'])}, {control['place']} of {control['places']}" if control else ""
+    place = (
+        f"{run.metadata.method_title(control['control'])}, {control['place']} of {control['places']}" if control else ""
+    )
     alpha = f"{row['alpha']:.2f}"
     if math.isfinite(row["alpha_low"]):
         alpha += f" [{row['alpha_low']:.2f}, {row['alpha_high']:.2f}]"
@@ -275,7 +277,7 @@ def _agreement_row(run: RunFolder, row: dict[Any, Any], controls: dict[Any, dict
 
 def _title(run: RunFolder, metric: str) -> str:
     """With its arrow."""
-    value = run.value(metric)
+    value = run.metadata.value(metric)
     arrow = {"higher": " ↑", "lower": " ↓"}.get(value.better, "")
     return f"{value.title}{arrow}"
 

@@ -32,12 +32,14 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},
     "evaluation": {*BOTTOM, "cutting", "explanation", "data.base", "data.batch"},
     "records": BOTTOM,
-    "report": {*BOTTOM, "records", "explanation.overlay"},
+    "statistics": {*BOTTOM, "records"},
+    "judging": {*BOTTOM, "records", "statistics"},
+    "report": {*BOTTOM, "records", "statistics", "judging", "explanation.overlay"},
     "run": {*BOTTOM, "cutting", "explanation", "evaluation", "data", "models", "records"},
-    "gate": {*BOTTOM, "records", "report", "explanation.overlay"},
+    "gate": {*BOTTOM, "records", "statistics", "explanation.overlay"},
 }
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
-WITHOUT_TORCH = ("errors", "columns", "configs", "cores", "kinds", "records", "report", "gate")
+WITHOUT_TORCH = ("errors", "columns", "configs", "cores", "kinds", "records", "statistics", "judging", "report", "gate")
 
 
 @cache
@@ -113,7 +115,7 @@ def test_what_counts_as_rounding_is_one_number():
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
         if isinstance(target, ast.Name) and target.id.isupper() and "ROUNDING" in target.id
     }
-    assert places == {"axiom_bench.report.numbers.FLOAT32_ROUNDING"}
+    assert places == {"axiom_bench.statistics.numbers.FLOAT32_ROUNDING"}
 
 
 def test_package_docstrings_are_short():
@@ -153,7 +155,7 @@ print([name for name in public if getattr(axiom_bench, name) is not public[name]
     assert run(f"NAMES = {names}\n{IMPORT_ALL}{check}").splitlines() == ["[]"] * 3
 
 
-def test_records_report_and_gate_import_no_torch():
+def test_records_statistics_report_and_gate_import_no_torch():
     names = [name for name in sources() if room(name) in WITHOUT_TORCH]
     code = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\nprint('torch' in sys.modules)"
     assert run(code) == "False"

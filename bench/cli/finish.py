@@ -18,11 +18,11 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import spent, stamp
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run import beside, manifest
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.progress import progress
+from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_NAMES = 5  # bad images that are named
 MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defect of this program

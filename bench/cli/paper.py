@@ -11,9 +11,9 @@ from axiom_bench.cli.finish import finish
 from axiom_bench.records import mirror, remote
 from axiom_bench.report.paper.exhibits import paper as study
 from axiom_bench.report.paper.writing import Source, on_two_classes, write_paper
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.progress import progress
+from axiom_bench.statistics.run_folder import RunFolder
 
 SHARED = ("results", "run", "real_root", "device", "data.batch_size", "data.workers", "data.size", "model.weights")
 IN_PLACE = "model.weights_folder=${real_root}/weights"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 NAME = "network accuracy"  # no metric's name has a space
 PLACE = ["model", "layer", "data"]

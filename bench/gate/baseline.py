@@ -21,8 +21,8 @@ from axiom_bench.gate.findings import KEY
 from axiom_bench.gate.limits import tolerance
 from axiom_bench.gate.text import COLUMNS, DIGITS
 from axiom_bench.records import files, running
-from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.statistics.summary import summarise
+from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.summary import summarise
 
 WHOLE_SET = " (whole set)"  # after the name of a metric's value of the whole data set
 IMAGES = "images of "  # begins the keys of a configuration that name the images
@@ -148,7 +148,7 @@ def _rows(run: RunFolder) -> pd.DataFrame:
     table = summarise(run.records, image_value_of=run.image_value_of)
     # A value of the whole data set that shares its metric's name would be a second row under one key.
     table["metric"] = table["metric"].mask(table["whole_set"], table["metric"] + WHOLE_SET)
-    tolerances = {name: run.value(name).tolerance for name in run.metrics}
+    tolerances = {name: run.metadata.value(name).tolerance for name in run.metrics}
     for name, rule in tolerances.items():
         tolerance(rule, name)
     table["tolerance"] = table["metric"].str.removesuffix(WHOLE_SET).map(tolerances)

@@ -20,7 +20,7 @@ from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.findings import KEY
 from axiom_bench.records import store
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 ENDING = ".images.parquet"
 HEADER = "values by image"  # the header's key

@@ -14,7 +14,7 @@ from axiom_bench.gate.baseline import IMAGES, Baseline, find
 from axiom_bench.gate.by_image import ByImage
 from axiom_bench.gate.findings import BETTER, Finding, Row, counted, printable
 from axiom_bench.gate.moved_images import MovedImage, most_moved
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 HOLDS, MOVED, NOT_COMPARABLE = 0, 1, 2  # exit codes
 MAX_SHOWN = 200  # characters of a setting in a sentence
@@ -72,7 +72,7 @@ def _compared(run_folder: Path, baseline: Path, how: Comparison) -> GateResult:
     actual = Baseline.of(current, expected.timed, expected.has_accuracy)
     _check_configurations(expected, actual, how.sampled)
     before, earlier, notes = _by_image(file, expected, how)
-    better = {name: current.value(name).better for name in current.metrics}
+    better = {name: current.metadata.value(name).better for name in current.metrics}
     findings = list(exact.names(expected.rows, actual.rows))
     if how.sampled:
         if before is None:

@@ -13,8 +13,8 @@ from axiom_bench.gate.baseline import WHOLE_SET
 from axiom_bench.gate.findings import KEY, Finding, Row, verdict
 from axiom_bench.gate.limits import MACHINE_DIFFERENCE, tolerance
 from axiom_bench.gate.text import DIGITS
-from axiom_bench.report.numbers import number
-from axiom_bench.report.statistics.summary import counts_of
+from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.summary import counts_of
 
 Better = Mapping[str, str]  # metric -> "lower", "higher" or "none"
 

@@ -16,7 +16,7 @@ from axiom_bench.gate.comparison import HOLDS, NOT_COMPARABLE, GateResult
 from axiom_bench.gate.findings import BETTER, WORSE, Finding, printable
 from axiom_bench.gate.moved_images import MovedImage
 from axiom_bench.records import files
-from axiom_bench.report.numbers import number
+from axiom_bench.statistics.numbers import number
 
 MAX_FINDINGS = 50  # in the table; a page of all would be too long for a summary of GitHub Actions (1 MiB)
 SIGNS = {BETTER: "better", WORSE: "**worse**"}

@@ -14,7 +14,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.gate.by_image import ByImage
 from axiom_bench.gate.findings import KEY, Finding, Row
 from axiom_bench.records import gallery
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 FINDINGS, IMAGES, WITH_MAPS = 6, 4, 2  # of how many findings, how many images of each, and how many with maps
 OF_VALUES = ("mean", "median", "values")  # what a finding is of that has values by image

@@ -10,7 +10,7 @@ import pandas as pd
 
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.limits import tolerance
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 PREFIX = "run time"  # no metric's name has a space
 NAMES = {"method": PREFIX, "trace": f"{PREFIX} of the trace", "ablation_drops": f"{PREFIX} of the ablation drops"}

@@ -22,8 +22,8 @@ from axiom_bench.gate.by_image import ByImage, replicates_of
 from axiom_bench.gate.exact import Better
 from axiom_bench.gate.findings import KEY, Finding, Row, verdict
 from axiom_bench.gate.limits import Limit, tolerance
-from axiom_bench.report.statistics.bootstrap import Floats, Integers
-from axiom_bench.report.statistics.differences import (
+from axiom_bench.statistics.bootstrap import Floats, Integers
+from axiom_bench.statistics.differences import (
     LEVEL,
     are_equal,
     by_image,
@@ -31,7 +31,7 @@ from axiom_bench.report.statistics.differences import (
     sign_test,
     signed_rank_test,
 )
-from axiom_bench.report.statistics.holm import holm
+from axiom_bench.statistics.holm import holm
 
 PLACE = list(KEY[:3])
 ROW = ["image_id", "target_class"]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from axiom_bench.report import stamp
 
 if TYPE_CHECKING:
-    from axiom_bench.report.run_folder import RunFolder
-    from axiom_bench.report.statistics.paired import compare
+    from axiom_bench.statistics.paired import compare
+    from axiom_bench.statistics.run_folder import RunFolder
 
 __all__ = ["compare", "headline", "write"]
 
@@ -56,11 +56,11 @@ def _write(
     inputs: str,
     tell: Callable[[str], None],
 ) -> None:
+    from axiom_bench.report.options import read_run
     from axiom_bench.report.processes import drawing_processes
-    from axiom_bench.report.run_folder import RunFolder
 
     start = time.perf_counter()
-    read = RunFolder.read(run, settings, reload) if isinstance(run, Path) else run
+    read = read_run(run, settings, reload) if isinstance(run, Path) else run
     before = stamp.begin(read.path)
     with drawing_processes(read) as processes:
         from axiom_bench.report.last_lines import last_lines
@@ -88,14 +88,14 @@ def headline(run: RunFolder | Path) -> list[str]:
 
 
 def _read(run: RunFolder | Path) -> RunFolder:
-    from axiom_bench.report.run_folder import RunFolder
+    from axiom_bench.statistics.run_folder import RunFolder
 
     return RunFolder.read(run) if isinstance(run, Path) else run
 
 
 def __getattr__(name: str) -> Any:
     if name == "compare":
-        from axiom_bench.report.statistics.paired import compare
+        from axiom_bench.statistics.paired import compare
 
         return compare
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

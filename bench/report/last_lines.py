@@ -6,27 +6,30 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from axiom_bench.report.numbers import counts_text, number, with_interval
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
-from axiom_bench.report.statistics.best import on_common_images
-from axiom_bench.report.statistics.comparison import Comparison
-from axiom_bench.report.statistics.paired import COLUMNS, SIGNIFICANCE, compare
-from axiom_bench.report.statistics.summary import leading
+from axiom_bench.report.options import options_of
+from axiom_bench.statistics.best import on_common_images
+from axiom_bench.statistics.comparison import Comparison
+from axiom_bench.statistics.metadata import Setting, Value, rows_at
+from axiom_bench.statistics.numbers import counts_text, number, with_interval
+from axiom_bench.statistics.paired import COLUMNS, SIGNIFICANCE, compare
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.summary import leading
 
 
 def last_lines(run: RunFolder) -> list[str]:
     """One line for each metric of `config.report.headline` that was measured, with every setting in it; with
     `config.report.compare`, one more for each that has a direction. Models with random weights come first."""
-    summary = leading(run.summary[run.summary["metric"].isin(run.options.headline)])
-    measured = [name for name in run.options.headline if name in set(summary["metric"])]
-    lines = [_line(run, run.value(name), summary[summary["metric"] == name]) for name in measured]
-    compared = _compared(run, run.options.compare, measured) if run.options.compare else ()
+    options = options_of(run)
+    summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
+    measured = [name for name in options.headline if name in set(summary["metric"])]
+    lines = [_line(run, run.metadata.value(name), summary[summary["metric"] == name]) for name in measured]
+    compared = _compared(run, options.compare, measured) if options.compare else ()
     return [*random_weights_lines(run), *lines, *compared]
 
 
 def random_weights_lines(run: RunFolder) -> list[str]:
     """The sentence that a run with random weights is introduced with; none where all models are trained."""
-    names = [name for name in run.manifest.get("models") or () if run.has_random_weights(name)]
+    names = [name for name in run.manifest.get("models") or () if run.metadata.has_random_weights(name)]
     if not names:
         return []
     return [f"Random weights: {', '.join(names)}. Values of an untrained network rank no method: none is called best."]
@@ -47,8 +50,8 @@ def _result(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) 
     defined = rows[rows["n"] > 0]
     if defined.empty:
         return "no value"
-    is_ranked = value.has_direction and not run.has_random_weights(setting.model)
-    comparison = run.comparison(setting, value.name) if is_ranked else None
+    is_ranked = value.has_direction and not run.metadata.has_random_weights(setting.model)
+    comparison = run.comparisons.of(setting, value.name) if is_ranked else None
     if comparison is not None:
         counts = counts_text([comparison.images], [comparison.rows])
         which = " in common" if on_common_images(defined) else ""
@@ -74,14 +77,14 @@ def best_text(run: RunFolder, comparison: Comparison) -> str:
 
 
 def _joined(run: RunFolder, methods: Iterable[str], sign: str = ", ") -> str:
-    return sign.join(map(run.method_title, methods))
+    return sign.join(map(run.metadata.method_title, methods))
 
 
 def _compared(run: RunFolder, control: str, names: list[str]) -> Iterator[str]:
     """ "My-CAM, Box IoU (paired, p < 0.05 after Holm): scenes_vgg: better than Random, worse than CAM, Grad-CAM"."""
-    values = [value for value in map(run.value, names) if value.has_direction]
+    values = [value for value in map(run.metadata.value, names) if value.has_direction]
     tests = [(run.label(setting), compare_in(run, setting, control, values)) for setting in run.settings]
-    title = run.method_title(control)
+    title = run.metadata.method_title(control)
     for value in values:
         parts = [f"{label}: {_verdict(run, rows[rows['metric'] == value.name])}" for label, rows in tests]
         yield f"{title}, {value.title} (paired, p < {SIGNIFICANCE:g} after Holm): {'; '.join(parts)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 # Colours that readers with colour vision deficiencies tell apart: Okabe and Ito 2008, without black and yellow, which
 # are too dark or too light for one of the two themes, then the darkest of Tol's "muted" scheme.
@@ -31,7 +31,7 @@ class MethodStyle:
 def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
     """{method: its style}, in the manifest's order, for all methods with records. It doesn't depend on which of them a
     figure shows."""
-    return {name: _style(run.method_title(name), place) for place, name in enumerate(run.methods)}
+    return {name: _style(run.metadata.method_title(name), place) for place, name in enumerate(run.methods)}
 
 
 def _style(title: str, place: int) -> MethodStyle:

@@ -9,13 +9,17 @@ from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Kind, check, check_group, worded
+
+if TYPE_CHECKING:
+    from axiom_bench.statistics.run_folder import RunFolder
 
 FORMATS = ("png", "pdf", "svg")  # of figures
 WIDTHS = ("auto", "column", "page")  # of LaTeX tables
@@ -125,6 +129,25 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
             for name in requested:
                 if name is not None and name not in names:
                     raise unknown(f"{kind} for report.{key}", name, names)
+
+
+def options_of(run: RunFolder) -> Options:
+    """What the report of a run shows. Raises BenchError for an unknown key of `config.report`."""
+    return Options.of(run.config)
+
+
+def number_of(run: RunFolder, value: str) -> str:
+    """The paper's figure that shows a metric's value, as "Fig 2(a)"; empty where none does."""
+    entry = (run.manifest.get("metrics") or {}).get(value) or {}
+    return options_of(run).figures.numbers.get(str(entry.get("metric", value)), "")
+
+
+def read_run(folder: Path, settings: Mapping[str, Any] | None = None, reload: int | None = None) -> RunFolder:
+    """A run folder with other `report.*` settings. reload: see `with_settings`. Raises as `RunFolder.read`."""
+    from axiom_bench.records import reading
+    from axiom_bench.statistics.run_folder import RunFolder
+
+    return RunFolder.of(folder, with_settings(reading.read_manifest(folder), settings, reload))
 
 
 def with_settings(

@@ -14,7 +14,7 @@ from dataclasses import replace
 from threading import Thread
 
 from axiom_bench.cores import num_cores
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_PROCESSES = 4
 MIN_METRICS = 12  # of a run whose figures repay the start of another process

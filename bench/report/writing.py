@@ -10,8 +10,8 @@ from axiom_bench.report.figures.saving import save_figures
 from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.page.contents import gallery_page, page
 from axiom_bench.report.processes import Process
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables import write_tables
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 def write_report(

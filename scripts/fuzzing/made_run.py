@@ -19,7 +19,7 @@ from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import gallery, holdings, manifest, pictures, reading, store
 from axiom_bench.report.figures.pictures import load
 from axiom_bench.report.last_lines import last_lines
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 PLACE = {"model": "net", "layer": "last", "data": "scenes"}
 METHODS, METRICS = ("cam", "grad_cam"), ("error", "iou")

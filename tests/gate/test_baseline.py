@@ -13,7 +13,7 @@ from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import store as records
-from axiom_bench.report.statistics.summary import counts_of
+from axiom_bench.statistics.summary import counts_of
 
 BASELINE = Path(__file__).resolve().parents[2] / "results" / "baselines" / "quick.csv"
 HARD = BASELINE.with_name("gate.csv")

@@ -201,7 +201,7 @@ def test_another_version_writes_it_again(
 
 def test_a_run_that_was_read_already_is_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from axiom_bench.records import reading
-    from axiom_bench.report.run_folder import RunFolder
+    from axiom_bench.statistics.run_folder import RunFolder
 
     run = RunFolder.read(folder)
     (folder / "report.html").unlink()

@@ -11,9 +11,9 @@ import pytest
 from axiom_bench.cli import finish
 from axiom_bench.records import claims, running
 from axiom_bench.records import manifest as manifest_file
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run import beside
 from axiom_bench.run.sweep import sweep
+from axiom_bench.statistics.run_folder import RunFolder
 
 CONFIG: dict[str, Any] = {"method": {"cam": {}}, "data": {"size": 5}, "device": {"name": "cpu"}}
 OTHER = {**CONFIG, "method": {"grad_cam": {}}}

@@ -15,8 +15,8 @@ from axiom_bench.cli.finish import keep
 from axiom_bench.errors import BenchError
 from axiom_bench.records import gallery, holdings, pictures, reading, sealed, store
 from axiom_bench.report import stamp
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run.sweep import sweep
+from axiom_bench.statistics.run_folder import RunFolder
 
 from .conftest import tiny
 

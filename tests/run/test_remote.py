@@ -21,8 +21,8 @@ from axiom_bench.data.scenes import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate  # noqa: F401
 from axiom_bench.records import files, objects
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.run import remote_data, sweep  # noqa: F401
+from axiom_bench.statistics.run_folder import RunFolder
 
 pytest.importorskip("s3fs", reason="the extra s3 isn't installed")
 pytest.importorskip("moto", reason="moto[s3], flask and flask-cors aren't installed")

@@ -29,8 +29,8 @@ from axiom_bench.evaluation.measuring import Measurement, measure_all
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import given
 from axiom_bench.models.load import LoadedModel
-from axiom_bench.report.numbers import NOTHING, number, share
 from axiom_bench.run.device import Device
+from axiom_bench.statistics.numbers import NOTHING, number, share
 
 TOP = 5  # classes that are listed
 SHARES = 10**9  # a probability in whole numbers

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
+from axiom_bench.judging.disagreement import disagreement
+from axiom_bench.judging.judgement import compared_values, is_small, spoiled_methods
 from axiom_bench.report.charts import look
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, columns, metrics_in_order
-from axiom_bench.report.judging.disagreement import disagreement
-from axiom_bench.report.judging.judgement import compared_values, is_small, spoiled_methods
-from axiom_bench.report.numbers import FLOAT32_ROUNDING
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, rows_at
-from axiom_bench.report.statistics.summary import leading
+from axiom_bench.statistics.metadata import Setting, rows_at
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.summary import leading
 
 TITLE = "Agreement of metrics"
 MIN_METHODS = 4  # of fewer, every order is likely by chance
@@ -47,8 +48,10 @@ def chart(run: RunFolder) -> Chart | None:
         label = run.label(setting)
         counts.append(f"{label} {cells['n'].min()} to {cells['n'].max()}")
         description = f"{TITLE} on {label}: Kendall's tau."
-        titles = [run.value(name).title for name in table.index if name in {*cells["row"], *cells["column"]}]
-        cells = cells.assign(**{key: [run.value(name).title for name in cells[key]] for key in ("row", "column")})
+        titles = [run.metadata.value(name).title for name in table.index if name in {*cells["row"], *cells["column"]}]
+        cells = cells.assign(
+            **{key: [run.metadata.value(name).title for name in cells[key]] for key in ("row", "column")}
+        )
         params = {"columns": titles[:-1], "rows": titles[1:]}
         size = {"height": CELL * (len(titles) - 1), "min_width": LABELS + MIN_CELL * (len(titles) - 1)}
         size["axis"] = AXIS
@@ -102,7 +105,7 @@ def _values(run: RunFolder, setting: Setting) -> pd.DataFrame:
     rows = rows[~rows["method"].isin({METHOD_FREE, *spoiled_methods(run)}) & rows["compared"].astype(bool)]
     values = {}
     for name in metrics_in_order(run, set(rows["metric"])):
-        value = run.value(name)
+        value = run.metadata.value(name)
         own = rows[rows["metric"] == name].set_index("method")[f"common_{value.lead}"].dropna()
         if value.has_direction and len(own):
             values[name] = own if value.better == "higher" else -own

@@ -11,9 +11,11 @@ import pandas as pd
 
 from axiom_bench.report.charts import look, scales
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns
-from axiom_bench.report.numbers import number
-from axiom_bench.report.run_folder import RunFolder, Setting
-from axiom_bench.report.statistics.axiom_plane import Plane, axiom_plane
+from axiom_bench.report.options import options_of
+from axiom_bench.statistics.axiom_plane import Plane, axiom_plane
+from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Axiom plane"
 CORNERS = 200  # of the floor that are drawn: one an image would fill a page
@@ -23,7 +25,12 @@ HEIGHT = 320
 
 def chart(run: RunFolder) -> Chart | None:
     """A panel for each network; None where no method on the score's scale has both errors."""
-    planes = {setting: plane for setting in run.settings if (plane := axiom_plane(run, setting)) is not None}
+    chosen = options_of(run).figures
+    planes = {
+        setting: plane
+        for setting in run.settings
+        if (plane := axiom_plane(run, setting, chosen.plane, chosen.floor)) is not None
+    }
     if not planes:
         return None
     panels = [_panel(run, setting, plane) for setting, plane in planes.items()]
@@ -46,7 +53,7 @@ def _panel(run: RunFolder, setting: Setting, plane: Plane) -> Panel:
     spots = pd.Series(list(zip(map(number, x), map(number, y), strict=True)))
     ring = spots.groupby(spots).cumcount()
     side = SIZE**0.5 + 6 * ring
-    also = beside([run.method_title(name) for name in plane.points.index], x, y)
+    also = beside([run.metadata.method_title(name) for name in plane.points.index], x, y)
     points = {"method": list(plane.points.index), "x": x, "y": y, "ring": ring, "size": side**2, "also": also}
     tables = {"points": columns(pd.DataFrame(points)), "floor": {"x": [], "y": []}}
     ends = (0.0, 0.0)
@@ -62,8 +69,8 @@ def _panel(run: RunFolder, setting: Setting, plane: Plane) -> Panel:
 
 
 def _spec(run: RunFolder) -> dict[str, Any]:
-    names = dict(zip("xy", run.options.figures.plane, strict=True))
-    titles = {axis: f"Mean {look.small(look.axis_title(run.value(name)))}" for axis, name in names.items()}
+    names = dict(zip("xy", options_of(run).figures.plane, strict=True))
+    titles = {axis: f"Mean {look.small(look.axis_title(run.metadata.value(name)))}" for axis, name in names.items()}
     x, y = (scales.symlog(kind, axis, axis, titles[axis]) for axis, kind in (("x", alt.X), ("y", alt.Y)))
     floor = alt.Chart(alt.NamedData("floor"))
     area = floor.mark_area(color=look.SOFT, opacity=0.12, clip=True).encode(x, y)

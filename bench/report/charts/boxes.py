@@ -16,9 +16,9 @@ from axiom_bench.report.charts import look, scales
 from axiom_bench.report.charts.chart import Panel, columns
 from axiom_bench.report.figures import axis
 from axiom_bench.report.figures.axis import Axis
-from axiom_bench.report.run_folder import Value
-from axiom_bench.report.statistics.bootstrap import Floats
-from axiom_bench.report.statistics.groups import Group
+from axiom_bench.statistics.bootstrap import Floats
+from axiom_bench.statistics.groups import Group
+from axiom_bench.statistics.metadata import Value
 
 WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
 STEP = 24  # pixels a box

@@ -13,8 +13,10 @@ from axiom_bench.columns import OK
 from axiom_bench.report.charts import look, scales
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns
 from axiom_bench.report.figures.captions import counts_by
-from axiom_bench.report.numbers import FLOAT32_ROUNDING
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value
+from axiom_bench.report.options import options_of
+from axiom_bench.statistics.metadata import Value
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 HEIGHT = 300
 SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
@@ -36,12 +38,16 @@ def chart(run: RunFolder) -> Chart | None:
     deep = {place: names for place, names in layers.items() if len(names) > 1}
     if not deep:
         return None
-    errors = dict.fromkeys((*run.options.figures.by_depth, *run.options.figures.plane))
+    errors = dict.fromkeys((*options_of(run).figures.by_depth, *options_of(run).figures.plane))
     rows = run.records.rows(errors)
     rows = rows[rows["status"] == OK]
     rows = rows[[place in deep for place in zip(rows["model"], rows["data"], strict=True)]]
     measured = set(rows["metric"].unique())
-    choices = [_choice(run, run.value(name), rows[rows["metric"] == name], deep) for name in errors if name in measured]
+    choices = [
+        _choice(run, run.metadata.value(name), rows[rows["metric"] == name], deep)
+        for name in errors
+        if name in measured
+    ]
     specs = {name: partial(_spec, log) for log, name in SPECS.items()}
     return Chart("by-depth", "Axiom errors by depth", "Error", choices, specs) if choices else None
 
@@ -82,7 +88,7 @@ def _quartiles(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _points(run: RunFolder, table: pd.DataFrame, layers: list[str]) -> pd.DataFrame:
     table = table.assign(place=table["layer"].map(layers.index)).sort_values("place", kind="stable")
-    titles = [run.method_title(name) for name in table["method"]]
+    titles = [run.metadata.method_title(name) for name in table["method"]]
     table = table.assign(also=beside(titles, table.pop("place"), table["median"])).drop(columns=["model", "data"])
     is_free = table["method"].eq(METHOD_FREE).all()
     return table.drop(columns="method").assign(title="All methods") if is_free else table

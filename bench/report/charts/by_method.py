@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from axiom_bench.report.charts import boxes
 from axiom_bench.report.charts.chart import Chart, Choice, metrics_in_order
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting
-from axiom_bench.report.statistics.groups import Group, counts_in, groups_of
+from axiom_bench.statistics.groups import Group, counts_in, groups_of
+from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 Groups = Mapping[Setting, Mapping[str, Group]]
 
@@ -21,7 +22,7 @@ def chart(run: RunFolder) -> Chart | None:
 
 
 def _choice(run: RunFolder, name: str, groups: Groups, every_value: bool) -> Choice:
-    value = run.value(name)
+    value = run.metadata.value(name)
     shown = boxes.Shown.of(value, _all_of(groups), every_value)
     panels = []
     for setting, own in groups.items():

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from axiom_bench.report.charts import boxes
 from axiom_bench.report.charts.chart import Chart, Choice, Panel
-from axiom_bench.report.options import Options
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
-from axiom_bench.report.statistics.groups import Group, counts_in, groups_of
+from axiom_bench.report.options import Options, options_of
+from axiom_bench.statistics.groups import Group, counts_in, groups_of
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 TITLE = "Method-free errors by network"
 
 
 def chart(run: RunFolder) -> Chart | None:
     """A panel for each metric of `config.report.figures.over_models`; None where the run has none of them."""
-    found = {name: _by_network(run, name) for name in run.options.figures.over_models}
+    found = {name: _by_network(run, name) for name in options_of(run).figures.over_models}
     found = {name: groups for name, groups in found.items() if groups}
     if not found:
         return None
@@ -30,7 +30,7 @@ def _by_network(run: RunFolder, name: str) -> dict[str, Group]:
 
 
 def _panel(run: RunFolder, name: str, groups: dict[str, Group]) -> tuple[Panel, boxes.Shown]:
-    value = run.value(name)
+    value = run.metadata.value(name)
     shown = boxes.Shown.of(value, groups.values(), boxes.all_fit([groups.values()]))
     description = f"Box-plots of {value.title} by network."
     return boxes.panel(value.title, description, groups, "title", run.records.keys, shown), shown

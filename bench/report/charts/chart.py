@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from axiom_bench.report.numbers import number
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.options import options_of
+from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.run_folder import RunFolder
 
 Columns = Mapping[str, Sequence[Any]]
 DIGITS = 5  # of the numbers in the page; a reader sees three
@@ -58,7 +59,7 @@ class Chart:
 
 def metrics_in_order(run: RunFolder, names: Collection[str]) -> list[str]:
     """These metrics: those of the headline first, then those of the overview, then the manifest's order."""
-    first = (*run.options.headline, *run.options.columns, *run.metrics)
+    first = (*options_of(run).headline, *options_of(run).columns, *run.metrics)
     return [name for name in dict.fromkeys(first) if name in names]
 
 

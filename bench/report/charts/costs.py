@@ -9,10 +9,11 @@ import pandas as pd
 
 from axiom_bench.report.charts import look, scales
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns, metrics_in_order
-from axiom_bench.report.numbers import counts_text
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
-from axiom_bench.report.statistics.runtime import TRACE, milliseconds
-from axiom_bench.report.statistics.summary import leading
+from axiom_bench.statistics.metadata import Setting, Value, rows_at
+from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.runtime import TRACE, milliseconds
+from axiom_bench.statistics.summary import leading
 
 HEIGHT = 300
 MS = "milliseconds an image, with the trace"
@@ -23,7 +24,7 @@ def chart(run: RunFolder) -> Chart | None:
     costs = {setting: ms for setting in run.settings if len(ms := _costs(run, setting)) > 1}
     rows = leading(run.summary)
     rows = rows[(rows["method"] != METHOD_FREE) & (rows["n"] > 0)]
-    values = [run.value(name) for name in metrics_in_order(run, set(rows["metric"]))]
+    values = [run.metadata.value(name) for name in metrics_in_order(run, set(rows["metric"]))]
     measured = [value for value in values if value.has_direction]
     choices = [
         choice for value in measured if (choice := _choice(run, value, rows[rows["metric"] == value.name], costs))
@@ -63,7 +64,7 @@ def _table(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -> p
     rows = rows[rows["method"].isin(ms.index)]
     ends = {end: rows[f"{value.lead}_{end}"].fillna(rows[value.lead]) for end in ("low", "high")}
     table = pd.DataFrame({"method": rows["method"], "ms": rows["method"].map(ms), "value": rows[value.lead], **ends})
-    titles = [run.method_title(name) for name in table["method"]]
+    titles = [run.metadata.method_title(name) for name in table["method"]]
     return table.assign(also=beside(titles, table["ms"], table["value"]), n=rows["n"], images=rows["images"])
 
 

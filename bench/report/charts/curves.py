@@ -12,9 +12,9 @@ import pandas as pd
 
 from axiom_bench.report.charts import look, scales
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns
-from axiom_bench.report.numbers import counts_text
-from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.statistics.curves import MeanCurve, mean_curves
+from axiom_bench.statistics.curves import MeanCurve, mean_curves
+from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.run_folder import RunFolder
 
 HEIGHT = 300
 MAX_POINTS = 65  # of a curve that are drawn
@@ -58,7 +58,7 @@ def _points(run: RunFolder, at: Sequence[float], curves: Sequence[MeanCurve]) ->
         points = {"at": np.asarray(at, dtype=float)[drawn], "mean": mean, "low": low, "high": high}
         parts.append(pd.DataFrame({"method": curve.method, **points}))
     table = pd.concat(parts, ignore_index=True)
-    titles = [run.method_title(name) for name in table["method"]]
+    titles = [run.metadata.method_title(name) for name in table["method"]]
     return table.assign(also=beside(titles, table["at"], table["mean"]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from axiom_bench.report.run_folder import Value
+from axiom_bench.statistics.metadata import Value
 
 INK, SOFT, LINE, PAGE = "var(--ink)", "var(--soft)", "var(--line)", "var(--page)"  # as page.css defines them by theme
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # of the bundle, whichever minor version Altair writes

@@ -9,8 +9,8 @@ import altair as alt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from axiom_bench.report.numbers import FLOAT32_ROUNDING
-from axiom_bench.report.statistics.floor import Floats
+from axiom_bench.statistics.floor import Floats
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
 
 MARGIN = 0.03  # of an axis, beyond its values, so that no mark lies on the frame
 SPREAD = 20.0  # of the largest to the smallest value: from here on a linear axis hides the small ones

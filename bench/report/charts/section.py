@@ -10,7 +10,7 @@ from axiom_bench.report.charts.chart import Chart, Columns, Panel
 from axiom_bench.report.method_styles import method_styles
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 CHARTS = (
     by_depth.chart, by_network.chart, axiom_plane.chart, by_method.chart, curves.chart, costs.chart, agreement.chart,

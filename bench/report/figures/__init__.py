@@ -18,7 +18,7 @@ from axiom_bench.report.figures import (  # fmt: skip
     ranking,
 )
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 # The errors by depth where a run has several layers; then the paper's figures by number; then our own.
 FIGURES = (

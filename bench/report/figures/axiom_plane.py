@@ -14,11 +14,13 @@ from matplotlib.ticker import MaxNLocator
 from axiom_bench.report.figures.boxes import axis_label
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
 from axiom_bench.report.method_styles import MethodStyle, method_styles
-from axiom_bench.report.numbers import FLOAT32_ROUNDING, number
-from axiom_bench.report.run_folder import RunFolder, Setting
+from axiom_bench.report.options import options_of
 from axiom_bench.report.sizes import COLUMN
-from axiom_bench.report.statistics.axiom_plane import Plane, axiom_plane
-from axiom_bench.report.statistics.floor import Floats
+from axiom_bench.statistics.axiom_plane import Plane, axiom_plane
+from axiom_bench.statistics.floor import Floats
+from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, number
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Axiom plane"
 FLOOR = "axiom floor"
@@ -31,11 +33,16 @@ SPREAD = 20.0  # of the points' largest to smallest coordinate: from here on a l
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """A panel for each setting where a method on the score's scale has both errors."""
-    if not run.options.figures.plane:
+    if not options_of(run).figures.plane:
         yield LeftOut(TITLE, "No two errors are chosen: report.figures.plane=[METRIC,METRIC].")
         return
-    x, y = run.options.figures.plane
-    planes = {setting: plane for setting in run.settings if (plane := axiom_plane(run, setting)) is not None}
+    x, y = options_of(run).figures.plane
+    chosen = options_of(run).figures
+    planes = {
+        setting: plane
+        for setting in run.settings
+        if (plane := axiom_plane(run, setting, chosen.plane, chosen.floor)) is not None
+    }
     if not planes:
         missing = [name for name in (x, y) if name not in run.metrics]
         add = f"; add metric=[...,{','.join(missing)}]" if missing else ""
@@ -45,7 +52,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 
 def _plot(run: RunFolder, planes: Mapping[Setting, Plane], width: float) -> Figure:
-    x, y = run.options.figures.plane
+    x, y = options_of(run).figures.plane
     room = width - LEGEND if width > COLUMN else width
     beside = across(len(planes), room, PANEL, PANEL)
     side = min(MOST_PANEL, room / beside)
@@ -56,8 +63,8 @@ def _plot(run: RunFolder, planes: Mapping[Setting, Plane], width: float) -> Figu
     for axes, (setting, plane) in zip(panels(figure, len(planes), beside), planes.items(), strict=True):
         _panel(axes, plane, method_styles(run))
         set_title(axes, run.label(setting), side)
-    figure.supxlabel(f"{axis_label(run.value(x))}, mean")
-    figure.supylabel(f"{axis_label(run.value(y))}, mean")
+    figure.supxlabel(f"{axis_label(run.metadata.value(x))}, mean")
+    figure.supylabel(f"{axis_label(run.metadata.value(y))}, mean")
     _legend(figure, [style.title for style in method_styles(run).values()], width)
     return figure
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from axiom_bench.report.numbers import FLOAT32_ROUNDING, share
-from axiom_bench.report.statistics.bootstrap import Floats
+from axiom_bench.statistics.bootstrap import Floats
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, share
 
 LOG_SPREAD = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
 MAX_ZEROS = 0.05  # share of values that may be 0, for which a logarithmic axis has no place

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from axiom_bench.report.run_folder import Value
-from axiom_bench.report.statistics.bootstrap import Floats
+from axiom_bench.statistics.bootstrap import Floats
+from axiom_bench.statistics.metadata import Value
 
 MOST_POINTS = 2000  # beyond the whiskers of a box: of more, so many are drawn, and a PDF keeps them as a picture
 FACE = 0.35  # opacity of a box

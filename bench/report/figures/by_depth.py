@@ -17,8 +17,9 @@ from axiom_bench.report.figures.boxes import axis_label
 from axiom_bench.report.figures.captions import counts_by, not_measured
 from axiom_bench.report.figures.drawing import SMALL, Drawing, LeftOut, across, canvas, panels, set_title, wrapped
 from axiom_bench.report.method_styles import COLOURS, MARKERS, MethodStyle, method_styles
-from axiom_bench.report.numbers import FLOAT32_ROUNDING
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.report.options import options_of
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 TITLE = "Axiom errors by depth"
 SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
@@ -54,7 +55,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     deep = {place: layers for place, layers in _layers(run).items() if len(layers) > 1}
     if not deep:
         return
-    names = run.options.figures.by_depth
+    names = options_of(run).figures.by_depth
     free = _defined(run, names)
     free = free[free["method"] == METHOD_FREE]
     if free.empty:
@@ -62,10 +63,10 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     else:
         lines = {place: _of_metrics(run, _at(free, place), layers) for place, layers in deep.items()}
         yield _drawing("by_depth", TITLE, "error [ratio]", lines, deep, free, bands=True)
-    for name in run.options.figures.plane:
+    for name in options_of(run).figures.plane:
         own = _defined(run, [name])
         own = own[own["method"] != METHOD_FREE]
-        value = run.value(name)
+        value = run.metadata.value(name)
         if not own.empty:
             lines = {place: _of_methods(method_styles(run), _at(own, place), layers) for place, layers in deep.items()}
             yield _drawing(
@@ -91,9 +92,9 @@ def _at(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
 
 
 def _of_metrics(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
-    names = [name for name in run.options.figures.by_depth if (rows["metric"] == name).any()]
+    names = [name for name in options_of(run).figures.by_depth if (rows["metric"] == name).any()]
     return [
-        Line(run.value(name).title, colour, marker, (1, 0), _quartiles(rows[rows["metric"] == name], layers))
+        Line(run.metadata.value(name).title, colour, marker, (1, 0), _quartiles(rows[rows["metric"] == name], layers))
         for name, colour, marker in zip(names, COLOURS, MARKERS, strict=False)
     ]
 

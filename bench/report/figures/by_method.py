@@ -15,8 +15,9 @@ from axiom_bench.report.figures.boxes import axis_label, boxes, fewer_points
 from axiom_bench.report.figures.captions import not_measured
 from axiom_bench.report.figures.drawing import LETTER, Drawing, LeftOut, across, canvas, panels, set_title, wrapped
 from axiom_bench.report.method_styles import method_styles
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value
-from axiom_bench.report.statistics.groups import Group, counts_in, groups_of
+from axiom_bench.statistics.groups import Group, counts_in, groups_of
+from axiom_bench.statistics.metadata import Setting, Value
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 PREFIX = "by_method_"  # of the files' names
 NAME = 16  # letters of a method's title in one line
@@ -28,7 +29,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each metric that measures methods. The rows of one are read when it is drawn."""
     defined = run.records.measured(METHOD_FREE, with_value=True)
     for name in run.records.measured(METHOD_FREE):
-        value = run.value(name)
+        value = run.metadata.value(name)
         if name in defined:
             boxes = _Boxes(run, value)
             yield Drawing(f"{PREFIX}{name}", f"{value.title} by method", boxes.caption, boxes.plot)
@@ -101,4 +102,4 @@ def _caption(boxes: _Boxes) -> Iterator[str]:
     if missing:
         is_missing = np.isin(run.records.methods, missing)[block.methods]
         statuses = sorted(run.records.statuses[code] for code in np.unique(block.statuses[is_missing]))
-        yield f"Without a value: {', '.join(map(run.method_title, missing))} ({', '.join(statuses)})."
+        yield f"Without a value: {', '.join(map(run.metadata.method_title, missing))} ({', '.join(statuses)})."

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from axiom_bench.report.numbers import counts_text
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 def counts_of(rows: pd.DataFrame) -> str:

@@ -14,8 +14,10 @@ from matplotlib.ticker import PercentFormatter
 from axiom_bench.columns import OK
 from axiom_bench.report.figures.captions import not_measured
 from axiom_bench.report.figures.drawing import LETTER, SMALL, Drawing, LeftOut, across, canvas, panels, wrapped
-from axiom_bench.report.numbers import share
-from axiom_bench.report.run_folder import RunFolder, Setting, Value, rows_at
+from axiom_bench.report.options import number_of, options_of
+from axiom_bench.statistics.metadata import Setting, Value, rows_at
+from axiom_bench.statistics.numbers import share
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Explained class and class seen"
 MAX_CLASSES = 20  # in a matrix: of more, those that are explained most often
@@ -30,17 +32,17 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each setting and each value that names a class."""
     counts = run.class_records.counts(run.class_records.metrics)
     if not counts.get(OK):
-        metric = run.options.figures.class_seen
+        metric = options_of(run).figures.class_seen
         reason = (
             not_measured(run, metric, NEEDS) if metric else "No metric is chosen: report.figures.class_seen=METRIC."
         )
-        yield LeftOut(TITLE, reason, run.options.figures.numbers.get(str(metric), ""))
+        yield LeftOut(TITLE, reason, options_of(run).figures.numbers.get(str(metric), ""))
     for name in run.class_records.metrics:
         defined = run.class_records.frame([name])
         for number, setting in enumerate(run.settings):
             rows = rows_at(defined[defined["status"] == OK], setting)
             if len(rows):
-                yield _drawing(run, run.value(name), setting, number, rows)
+                yield _drawing(run, run.metadata.value(name), setting, number, rows)
 
 
 def confusion(rows: pd.DataFrame, classes: list[int]) -> np.ndarray:
@@ -68,9 +70,9 @@ def _drawing(run: RunFolder, value: Value, setting: Setting, number: int, rows: 
         f"n = {images['image_id'].nunique():,} images, {len(images):,} rows (an image and an explained class).{cut}"
     )
     name = f"confusion_{value.name}" + (f"_{number}" if len(run.settings) > 1 else "")
-    titles = [run.method_title(method) for method in methods]
+    titles = [run.metadata.method_title(method) for method in methods]
     plot = partial(_plot, rows, methods, titles, classes, _names(run, setting.data, classes))
-    return Drawing(name, f"{TITLE}, {run.label(setting)}", caption, plot, run.number_of(value.name))
+    return Drawing(name, f"{TITLE}, {run.label(setting)}", caption, plot, number_of(run, value.name))
 
 
 def _plot(

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
-from axiom_bench.report.numbers import p_value
-from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.statistics.mean_ranks import FEWEST_SETTINGS, MeanRanks, mean_ranks
+from axiom_bench.report.options import options_of
+from axiom_bench.statistics.mean_ranks import FEWEST_SETTINGS, MeanRanks, mean_ranks
+from axiom_bench.statistics.numbers import p_value
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Mean ranks over networks and data sets"
 LINE, BAR = 0.32, 0.16  # inches between the lines to the names, and between bars
@@ -20,7 +21,7 @@ LINE, BAR = 0.32, 0.16  # inches between the lines to the names, and between bar
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each headline metric with a direction, from FEWEST_SETTINGS networks or data sets on."""
     places = {(setting.model, setting.data) for setting in run.settings}
-    values = [run.value(name) for name in run.options.headline if name in run.metrics]
+    values = [run.metadata.value(name) for name in options_of(run).headline if name in run.metrics]
     found = {
         value: ranks for value in values if value.has_direction and (ranks := mean_ranks(run, value.name)) is not None
     }
@@ -43,7 +44,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
             f"% over all pairs); that all are alike: {p_value(ranks.p)} (Friedman). Methods that coincide share their "
             "rank."
         )
-        titles = {str(name): run.method_title(str(name)) for name in ranks.ranks.index}
+        titles = {str(name): run.metadata.method_title(str(name)) for name in ranks.ranks.index}
         yield Drawing(
             f"mean_ranks_{value.name}",
             f"{TITLE}, {value.title}",

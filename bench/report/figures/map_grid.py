@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
 from axiom_bench.report.figures.pictures import Pictures, Pixels, load, no_pictures, show
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.options import options_of
 from axiom_bench.report.sizes import HEIGHT
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Maps side by side"
 NUMBER = "Fig 5"
@@ -28,13 +29,13 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each model; `config.report.figures.grid` may choose the methods, else all are shown."""
     drawn = False
     for pictures in load(run):
-        chosen = run.options.figures.grid or pictures.methods
+        chosen = options_of(run).figures.grid or pictures.methods
         methods = [name for name in pictures.methods if name in chosen]
         if methods and len(pictures.images):
             drawn = True
             yield _drawing(run, pictures, methods)
     if not drawn:
-        yield LeftOut(TITLE, no_pictures(run, run.options.figures.grid or ()), NUMBER)
+        yield LeftOut(TITLE, no_pictures(run, options_of(run).figures.grid or ()), NUMBER)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _drawing(run: RunFolder, pictures: Pictures, methods: list[str]) -> Drawing:
         f"{pictures.model} at {pictures.layer}: each map, scaled to its maximum, over the grey image; beside a row its "
         f"explained class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
     )
-    plot = partial(_plot, pictures, methods, [run.method_title(method) for method in methods])
+    plot = partial(_plot, pictures, methods, [run.metadata.method_title(method) for method in methods])
     return Drawing(f"maps_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, plot, NUMBER)
 
 

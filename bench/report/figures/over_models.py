@@ -13,8 +13,10 @@ from axiom_bench.report.figures import axis
 from axiom_bench.report.figures.boxes import axis_label, boxes, fewer_points
 from axiom_bench.report.figures.captions import counts_of, not_measured
 from axiom_bench.report.figures.drawing import LETTER, MUTED, SMALL, Drawing, LeftOut, canvas, wrapped
-from axiom_bench.report.numbers import number
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value
+from axiom_bench.report.options import number_of, options_of
+from axiom_bench.statistics.metadata import Value
+from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 BOX = 0.9  # inches of the width for a box, where there are few
 AXIS = 0.6  # for the axis and its label
@@ -23,9 +25,9 @@ UPRIGHT = 0.55  # for a box, from which on its label stands upright
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each metric of `config.report.figures.over_models`."""
-    for name in run.options.figures.over_models:
-        value = run.value(name)
-        title, number = f"{value.title} over models", run.number_of(name)
+    for name in options_of(run).figures.over_models:
+        value = run.metadata.value(name)
+        title, number = f"{value.title} over models", number_of(run, name)
         rows = run.records.rows([name])
         rows = rows[(rows["method"] == METHOD_FREE) & (rows["status"] == OK)]
         if rows.empty:
@@ -45,7 +47,7 @@ def _drawing(run: RunFolder, name: str, title: str, rows: pd.DataFrame, number: 
     notes = " ".join(filter(None, (fitted.note, fewer_points(values))))
     shown = f"{title}, one value for each image and explained class; above each box the mean."
     caption = f"{shown} {counts}. {notes}".strip()
-    plot = partial(_plot, run.value(name), table, order, fitted)
+    plot = partial(_plot, run.metadata.value(name), table, order, fitted)
     return Drawing(f"over_models_{name}", title, caption, plot, number)
 
 

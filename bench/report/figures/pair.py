@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import LETTER, Drawing, LeftOut, canvas, wrapped
 from axiom_bench.report.figures.pictures import Pictures, load, no_pictures, show
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.options import options_of
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Two methods on one image"
 NUMBER = "Fig 1"
@@ -19,7 +20,7 @@ SIDE = 1.8  # inches, at most
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each model, of the methods that `config.report.figures.pair` names, on the first image."""
-    methods = run.options.figures.pair
+    methods = options_of(run).figures.pair
     if not methods:
         yield LeftOut(TITLE, "No methods are chosen: report.figures.pair=[METHOD,METHOD].", NUMBER)
         return
@@ -33,7 +34,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 
 def _drawing(run: RunFolder, pictures: Pictures, methods: tuple[str, ...]) -> Drawing:
-    titles = [run.method_title(method) for method in methods]
+    titles = [run.metadata.method_title(method) for method in methods]
     caption = f"{pictures.model} at {pictures.layer}: {' and '.join(titles)} on {pictures.image_ids[0]}."
     plot = partial(_plot, pictures, methods, titles)
     return Drawing(f"pair_{pictures.slug}", f"{TITLE}, {pictures.model}", caption, plot, NUMBER)

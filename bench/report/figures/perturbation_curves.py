@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
 from axiom_bench.report.method_styles import MethodStyle, method_styles
-from axiom_bench.report.numbers import counts_text
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.sizes import COLUMN
-from axiom_bench.report.statistics.curves import MeanCurve, mean_curves
+from axiom_bench.statistics.curves import MeanCurve, mean_curves
+from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.run_folder import RunFolder
 
 PANEL = 1.9  # inches: the width of a panel
 LEGEND, ENTRY = 1.4, 0.14  # inches: the width of a legend beside the panels, the height of an entry

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import LETTER, Drawing, LeftOut, canvas, wrapped
 from axiom_bench.report.figures.pictures import Pictures, load, no_pictures, show
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.options import options_of
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Perturbed along the map"
 NUMBER = "Fig 4(b)"
@@ -22,7 +23,7 @@ MINUS = "\N{MINUS SIGN}"
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each model, of the method that `config.report.figures.perturbed` names."""
-    method = run.options.figures.perturbed
+    method = options_of(run).figures.perturbed
     if not method:
         yield LeftOut(TITLE, "No method is chosen: report.figures.perturbed=METHOD.", NUMBER)
         return
@@ -36,7 +37,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 
 def _drawing(run: RunFolder, pictures: Pictures, method: str) -> Drawing:
-    images, title = ", ".join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES])), run.method_title(method)
+    images, title = ", ".join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES])), run.metadata.method_title(method)
     caption = (
         f"{pictures.model} at {pictures.layer}: image, map of {title}, and the image with what the map highlights "
         f"perturbed; {_meaning(pictures)}. Images: {images}."

@@ -13,7 +13,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import pictures, reading
 from axiom_bench.records.files import safe_name
 from axiom_bench.report.figures.drawing import SMALL
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 Pixels = NDArray[np.uint8]
 

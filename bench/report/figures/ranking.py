@@ -10,10 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from axiom_bench.report.figures.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
-from axiom_bench.report.numbers import FLOAT32_ROUNDING, NOTHING, number
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
 from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
-from axiom_bench.report.statistics.summary import leading
+from axiom_bench.statistics.metadata import Setting, Value, rows_at
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, NOTHING, number
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.summary import leading
 
 TITLE = "Which method leads in what"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
@@ -28,13 +29,13 @@ CHANCE = "A place says nothing of chance: see the errors in the tables."
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each setting that has several methods; where there are several such, first one over all."""
-    values = [value for value in map(run.value, run.metrics) if value.has_direction]
+    values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
     summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
     tables = {setting: leads(rows_at(summary, setting), values) for setting in run.settings}
     fitting = {
         setting: table
         for setting, table in tables.items()
-        if table.shape[1] > 1 and len(table) and not run.has_random_weights(setting.model)
+        if table.shape[1] > 1 and len(table) and not run.metadata.has_random_weights(setting.model)
     }
     if len(fitting) > 1:
         yield _over_all(run, fitting, values)
@@ -43,7 +44,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         if setting in fitting:
             name = f"ranking_{count}" if len(run.settings) > 1 else "ranking"
             yield _of_one(run, setting, name, title, fitting[setting])
-        elif run.has_random_weights(setting.model):
+        elif run.metadata.has_random_weights(setting.model):
             yield LeftOut(title, "The weights are random: values of an untrained network rank no method.")
         else:
             yield LeftOut(title, "It takes two methods with values, and a metric with a direction.")
@@ -78,7 +79,7 @@ def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
 
 
 def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame) -> Drawing:
-    values = [run.value(metric) for metric in table.index]
+    values = [run.metadata.value(metric) for metric in table.index]
     shown = "Numbers are" if _is_written(table, PAGE) else "The order is by"
     caption = (
         f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is no value to compare. "
@@ -106,7 +107,7 @@ def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: li
 
 
 def _titles(run: RunFolder, table: pd.DataFrame) -> list[str]:
-    return [run.method_title(str(method)) for method in table.columns]
+    return [run.metadata.method_title(str(method)) for method in table.columns]
 
 
 def _labels(values: Sequence[Value], width: float) -> list[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from axiom_bench.report.figures import own_figures, shared_figures
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.options import options_of
 from axiom_bench.report.processes import Process
-from axiom_bench.report.run_folder import MANY, RunFolder
+from axiom_bench.statistics.run_folder import MANY, RunFolder
 
 FOLDER = "figures"  # in the run folder
 
@@ -62,7 +63,7 @@ def _handled(
 ) -> SavedFigure | LeftOut:
     if isinstance(figure, LeftOut):
         return figure
-    folder, options = run.path / FOLDER, run.options.figures
+    folder, options = run.path / FOLDER, options_of(run).figures
     if is_own:
         tell(f"figure {figure.file_name}")
         figure.save(folder, options.formats, options.columns)

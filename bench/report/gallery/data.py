@@ -11,7 +11,8 @@ import numpy as np
 from axiom_bench.records import gallery as stored
 from axiom_bench.report.gallery.values import Measured, measured, shown_metrics
 from axiom_bench.report.method_styles import method_styles
-from axiom_bench.report.run_folder import RunFolder, Setting, Value
+from axiom_bench.statistics.metadata import Setting, Value
+from axiom_bench.statistics.run_folder import RunFolder
 
 Placed = Callable[[bytes, str], str]  # (a picture's bytes, "webp" or "png") -> the address under which a page has it
 Entry = Mapping[str, Any]  # a row of `records.gallery`
@@ -51,15 +52,19 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
 
 def _methods(run: RunFolder) -> Iterator[dict[str, str]]:
     for name, style in method_styles(run).items():
-        yield {"title": style.title, "colour": style.colour, "note": str(run.method(name).get("note") or "")}
+        yield {"title": style.title, "colour": style.colour, "note": str(run.metadata.method(name).get("note") or "")}
 
 
 def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dict[str, Any]:
     """ranks: whether a value may be called the best: the maps of a network without training are no better or worse."""
     own = [entry for entry in pictures if setting_of(entry) == setting]
-    kept = run.images(setting.model).get(setting.data, {}).get("kept")
+    kept = run.metadata.images(setting.model).get(setting.data, {}).get("kept")
     return {
-        **{"label": run.label(setting), "layer": setting.layer, "ranks": not run.has_random_weights(setting.model)},
+        **{
+            "label": run.label(setting),
+            "layer": setting.layer,
+            "ranks": not run.metadata.has_random_weights(setting.model),
+        },
         **{"shown": number_of_images(own), "of": kept},
     }
 

@@ -13,8 +13,8 @@ from axiom_bench.report.gallery.colour_maps import WARNING, colour_maps
 from axiom_bench.report.gallery.data import entries, gallery_data, inline, number_of_images
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.text import CONSTRUCTED
+from axiom_bench.statistics.run_folder import RunFolder
 
 ID, TITLE = "gallery", "Gallery"
 MAX_INLINE = 100  # images in the page itself; of more, the pictures lie beside a page in a folder

@@ -9,9 +9,11 @@ from typing import NamedTuple, cast
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.report.numbers import number
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
+from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.text import CONSTRUCTED
+from axiom_bench.statistics.metadata import Setting, Value, rows_at
+from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 
 class Measured(NamedTuple):
@@ -29,8 +31,8 @@ Image = tuple[str, int]  # image id and explained class
 def shown_metrics(run: RunFolder) -> tuple[Value, ...]:
     """The metrics of the headline and of the overview table that say which map is better, for single images."""
     present = run.records.measured(METHOD_FREE)
-    names = dict.fromkeys((*run.options.headline, *run.options.columns))
-    values = (run.value(name) for name in names if name in present)
+    names = dict.fromkeys((*options_of(run).headline, *options_of(run).columns))
+    values = (run.metadata.value(name) for name in names if name in present)
     return tuple(value for value in values if value.has_direction)
 
 
@@ -49,7 +51,7 @@ def measured(
         image_id, target, metric = cast(tuple[str, int, str], key)
         values = dict(zip(own["method"], own["value"].where(own["status"] == OK), strict=True))
         statuses = dict(zip(own["method"], own["status"], strict=True))
-        constructed = run.by_construction(metric)
+        constructed = run.metadata.by_construction(metric)
         ranks = ranked({name: value for name, value in values.items() if name not in constructed}, directions[metric])
         result.setdefault((image_id, target), {})[metric] = {
             method: _measured(values[method], statuses[method], ranks.get(method), method in constructed)

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from axiom_bench.report.game.answers import CANT_TELL
-from axiom_bench.report.statistics.holm import holm
+from axiom_bench.statistics.holm import holm
 
 RESAMPLES = 2000
 LEVEL = 0.95

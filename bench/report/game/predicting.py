@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from axiom_bench.columns import OK, WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.report.game.accuracy import degrees_of_freedom, joined, reach
-from axiom_bench.report.run_folder import RunFolder, Setting, Value, rows_at
+from axiom_bench.statistics.metadata import Setting, Value, rows_at
+from axiom_bench.statistics.run_folder import RunFolder
 
 COLUMNS = ("metric", "better", "methods", "rank_correlation", "p", "answers", "auc", "low", "high")
 RESAMPLES = 1000
@@ -33,7 +34,7 @@ def predictions(run: RunFolder, answers: pd.DataFrame, seed: int = 0) -> pd.Data
     keys = keys[["player", *ROW, "correct"]]
     rows = []
     for name in run.metrics:
-        value = run.value(name)
+        value = run.metadata.value(name)
         records = rows_at(run.records.frame([name]), setting)
         records = records[(records["status"] == OK) & (records["image_id"] != WHOLE_SET)]
         of_metric = records.astype({"method": object, "image_id": object})[[*ROW, "value"]]

@@ -16,11 +16,11 @@ from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, block
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.csv_text import to_csv
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.plain import to_text
 from axiom_bench.report.tables.table import Table
+from axiom_bench.statistics.run_folder import RunFolder
 
 FORMATS = (".csv", ".html", ".md")
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from axiom_bench.report.game.accuracy import HIGH, LOW, POWER, Score, independent_answers
-from axiom_bench.report.numbers import NOTHING, share
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
+from axiom_bench.statistics.numbers import NOTHING, share
+from axiom_bench.statistics.run_folder import RunFolder
 
 SIGNIFICANCE = 0.05
 FEW_METHODS = 10
@@ -68,7 +68,7 @@ def predictions_table(metrics: pd.DataFrame, run: RunFolder) -> Table:
     """Which automatic metric predicts what people see."""
     rows = tuple(
         (
-            Cell(run.value(entry["metric"]).title),
+            Cell(run.metadata.value(entry["metric"]).title),
             numeric(entry["rank_correlation"], _signed(entry["rank_correlation"])),
             numeric(entry["p"]),
             count(entry["methods"]),

@@ -1,1 +1,1 @@
-"""Judging metrics by their records: do images agree, how many are needed, where controls stand, what is recovered."""
+"""The scorecard of metrics as tables and a section of the page."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from axiom_bench.report.judging.judgement import chosen_metrics, is_small, judge, spoiled_methods
+from axiom_bench.judging.judgement import chosen_metrics, is_small, judge, spoiled_methods
 from axiom_bench.report.judging.tables import TITLE, metrics_table
 from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, block
 from axiom_bench.report.page.templating import render
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 def section(run: RunFolder, terms: Terms) -> Section | None:
@@ -16,7 +16,7 @@ def section(run: RunFolder, terms: Terms) -> Section | None:
 
     Of a run with many values the section holds only the command that judges it.
     """
-    settings = [setting for setting in run.settings if not run.has_random_weights(setting.model)]
+    settings = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
     names = chosen_metrics(run, None)
     if not settings or not names:
         return None

@@ -8,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.report.judging.controls import BEATS, UNCLEAR
-from axiom_bench.report.judging.halves import TAU
-from axiom_bench.report.judging.judgement import MIN_METHODS, Judgement, overall
-from axiom_bench.report.judging.recovery import ALL, GOAL, SIZES
-from axiom_bench.report.numbers import NOTHING, with_interval
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.judging.controls import BEATS, UNCLEAR
+from axiom_bench.judging.judgement import MIN_METHODS, Judgement, overall
+from axiom_bench.judging.recovery import ALL, GOAL, SIZES
+from axiom_bench.judging.split_half import TAU
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import ARROWS
+from axiom_bench.statistics.numbers import NOTHING, with_interval
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Judging the metrics"
 ABOUT = "\N{ALMOST EQUAL TO}"
@@ -61,7 +61,7 @@ def metrics_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Tabl
         right = [recovered.get((name, size)) for size in SIZES]
         cells = (*_agreement(row), _control(run, controls.get(name)))
         cells = (*cells, *map(_right, right)) if recovered else cells
-        title = run.value(name).title + ARROWS.get(run.value(name).better, "")
+        title = run.metadata.value(name).title + ARROWS.get(run.metadata.value(name).better, "")
         rows.append((Cell(title), *cells, Cell("; ".join(verdict(row, controls.get(name), right[-1])) or NOTHING)))
     notes = (*NOTES, RECOVERY_NOTE) if recovered else NOTES
     group = (Group("", tuple(rows)),)
@@ -96,8 +96,8 @@ def controls_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Tab
     label = run.label(judgement.setting)
     rows = tuple(
         (
-            Cell(run.value(row["metric"]).title),
-            Cell(run.method_title(row["control"])),
+            Cell(run.metadata.value(row["metric"]).title),
+            Cell(run.metadata.method_title(row["control"])),
             numeric(row["value"]),
             numeric(row["place"], _place(row)),
             Cell(row["against"]),
@@ -124,7 +124,7 @@ def recovery_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Tab
         right = own.set_index("size").to_dict("index")
         rows.append(
             (
-                Cell(run.value(str(metric)).title),
+                Cell(run.metadata.value(str(metric)).title),
                 Cell(str(case)),
                 Cell("all kinds" if kind == ALL else str(kind)),
                 count(first["pairs"]),
@@ -152,7 +152,7 @@ def disagreement_table(run: RunFolder, judgement: Judgement, number: int = 1) ->
     for row in table.to_dict("records"):
         cell = Cell(with_interval(row["tau"], row["low"], row["high"]), False, (row["tau"], row["low"], row["high"]))
         tau[row["row"], row["column"]] = tau[row["column"], row["row"]] = cell
-    titles = [run.value(name).title for name in names]
+    titles = [run.metadata.value(name).title for name in names]
     rows = tuple(
         (Cell(title), *(tau.get((name, other), Cell(NOTHING)) for other in names))
         for name, title in zip(names, titles, strict=True)
@@ -187,7 +187,7 @@ def needed_text(row: Mapping[Any, Any]) -> str:
 def _control(run: RunFolder, row: Mapping[Any, Any] | None) -> Cell:
     if row is None:
         return Cell(NOTHING)
-    return numeric(row["place"], f"{run.method_title(row['control'])}, {_place(row)}")
+    return numeric(row["place"], f"{run.metadata.method_title(row['control'])}, {_place(row)}")
 
 
 def _place(row: Mapping[Any, Any]) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, running
-from axiom_bench.report.judging.judgement import (
+from axiom_bench.judging.judgement import (
     Judgement,
     check,
     chosen_metrics,
@@ -17,12 +16,14 @@ from axiom_bench.report.judging.judgement import (
     recovery_of,
     spoiled_methods,
 )
+from axiom_bench.records import files, running
 from axiom_bench.report.judging.tables import all_tables, frames, metrics_table
 from axiom_bench.report.last_lines import random_weights_lines
-from axiom_bench.report.run_folder import RunFolder, Setting
 from axiom_bench.report.tables.csv_text import to_csv
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.plain import to_text
+from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.run_folder import RunFolder
 
 NO_TRUTH = (
     "Recovery: this run has no spoiled explainers. `axiom-bench experiment=truth` makes cases whose order is known; "
@@ -72,7 +73,7 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
 
 def _settings(run: RunFolder) -> Iterator[Setting]:
     """Those with trained weights: an untrained network ranks no method."""
-    return (setting for setting in run.settings if not run.has_random_weights(setting.model))
+    return (setting for setting in run.settings if not run.metadata.has_random_weights(setting.model))
 
 
 def _write_tables(run: RunFolder, judgements: list[Judgement]) -> Iterator[str]:

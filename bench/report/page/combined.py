@@ -8,7 +8,7 @@ from typing import Any
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
 from axiom_bench.report.page.this_run import precision
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 def section(run: RunFolder) -> Section:

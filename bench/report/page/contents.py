@@ -15,8 +15,8 @@ from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.header import header
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables.table import Table
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 def page(

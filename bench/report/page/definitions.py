@@ -9,7 +9,7 @@ from typing import Any
 
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 STYLES, SCRIPTS = ("definitions.css",), ("definitions.js",)
 RESULT = re.compile(r" -> (?:\([^)]*\)(?: each)?|two values \([^)]*\))")  # the shape at the end of a docstring's line
@@ -47,11 +47,17 @@ def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
         name: (entry or {}).get("params") or {} for name, entry in (run.config.get("metric") or {}).items()
     }  # the manifest's metrics are values, which share their metric's parameters
     of_metrics = [
-        _definition("metric", name, run.value(name).title, about, _metric_facts(about, params))
+        _definition("metric", name, run.metadata.value(name).title, about, _metric_facts(about, params))
         for name, about in ((name, metrics.get(name) or {}) for name in run.metrics)
     ]
     of_methods = [
-        _definition("method", name, run.method_title(name), run.method(name), _method_facts(run.method(name)))
+        _definition(
+            "method",
+            name,
+            run.metadata.method_title(name),
+            run.metadata.method(name),
+            _method_facts(run.metadata.method(name)),
+        )
         for name in methods
     ]
     return of_methods, of_metrics

@@ -14,7 +14,7 @@ from axiom_bench.report.figures.drawing import DPI, LeftOut
 from axiom_bench.report.figures.saving import FOLDER, SavedFigure
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 PHOTOGRAPH_BYTES = 2**19  # of a PNG, more than of a plot
 CSS_DPI = 125  # larger than in print (96), where their text has 7 to 8 points

@@ -9,12 +9,14 @@ from markupsafe import Markup
 
 from axiom_bench.report.last_lines import last_lines, random_weights_lines
 from axiom_bench.report.method_styles import method_styles
+from axiom_bench.report.options import options_of
 from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.page.interval_chart import Row, interval_chart
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
-from axiom_bench.report.run_folder import RunFolder, Setting, Value
-from axiom_bench.report.statistics.findings import Finding, findings
+from axiom_bench.statistics.findings import Finding, findings
+from axiom_bench.statistics.metadata import Setting, Value
+from axiom_bench.statistics.run_folder import RunFolder
 
 STYLES, SCRIPTS = ("findings.css",), ("panels.js",)
 SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
@@ -22,14 +24,15 @@ SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
 
 def section(run: RunFolder, terms: Terms) -> Section:
     """Findings by metric and setting; where nothing can be compared, the values that there are."""
-    found = findings(run)
+    found = findings(run, options_of(run).headline)
     body = render(
         "findings.html.j2",
         failures=run.manifest.get("failures") or (),
         warnings=random_weights_lines(run),
         is_empty=run.records.empty,
         metrics=[
-            _metric(run, run.value(name), list(group), terms) for name, group in groupby(found, lambda one: one.metric)
+            _metric(run, run.metadata.value(name), list(group), terms)
+            for name, group in groupby(found, lambda one: one.metric)
         ],
         lines=[] if found else last_lines(run)[len(random_weights_lines(run)) :],
         side_by_side=len(run.settings) <= SIDE_BY_SIDE,
@@ -64,14 +67,14 @@ def _sentences(run: RunFolder, setting: Setting, found: Iterable[Finding]) -> li
 
 
 def _chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
-    comparison = run.comparison(setting, value.name)
+    comparison = run.comparisons.of(setting, value.name)
     if comparison is None or len(comparison.groups) < 2:
         return Markup("")
     styles, places = method_styles(run), comparison.places.to_dict("index")
     rows = []
     for group in comparison.ranked:
         place = places[group[0]]
-        title, colour = " = ".join(map(run.method_title, group)), styles[group[0]].colour
+        title, colour = " = ".join(map(run.metadata.method_title, group)), styles[group[0]].colour
         centre, low, high = (float(place[column]) for column in ("value", "value_low", "value_high"))
         rows.append(Row(title, colour, centre, low, high, bool(place["is_best"])))
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from axiom_bench.records import running
 from axiom_bench.report.page.this_run import precision
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 MANY = 6  # names; more are counted
 VERSIONS = ("axiom-bench", "torch")
@@ -27,7 +27,7 @@ class Header:
 
 def header(run: RunFolder) -> Header:
     """Networks, images, methods and machine of the run."""
-    methods = [run.method_title(name) for name in run.manifest.get("methods") or ()]
+    methods = [run.metadata.method_title(name) for name in run.manifest.get("methods") or ()]
     models = list(run.manifest.get("models") or ())
     rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
     images = len(rows[["data", "image_id"]].drop_duplicates())
@@ -56,7 +56,7 @@ def _network(run: RunFolder, name: str) -> str:
     """ "scenes_vgg at features.13"; without the layer where there are several."""
     model = (run.manifest.get("models") or {})[name]
     layers = model.get("layers") or [model.get("layer")]
-    weights = " (random weights)" if run.has_random_weights(name) else ""
+    weights = " (random weights)" if run.metadata.has_random_weights(name) else ""
     return f"{name} at {layers[0] if len(layers) == 1 else f'{len(layers)} layers'}{weights}"
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from axiom_bench.report.numbers import FLOAT32_ROUNDING, number
 from axiom_bench.report.page.templating import render
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, number
 
 LOG_SPREAD = 30.0  # times the smallest value: from here on a linear scale draws most dots on one another
 

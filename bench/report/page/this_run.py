@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS
-from axiom_bench.report.numbers import NOTHING, share
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.spent import images_per_second
-from axiom_bench.report.statistics.summary import classified
+from axiom_bench.statistics.numbers import NOTHING, share
+from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.summary import classified
 
 ABSENT = object()
 
@@ -59,7 +59,7 @@ def _models(run: RunFolder) -> list[dict[str, str]]:
 
 def _kept(run: RunFolder, model: str) -> str:
     """How many images the model explains: "108", or "97 of 108" where others are left out; of each data set."""
-    counts = run.images(model).values()
+    counts = run.metadata.images(model).values()
     return ", ".join(
         f"{count['kept']:,} of {count['chosen']:,}" if count["others"] else f"{count['kept']:,}" for count in counts
     )
@@ -77,7 +77,7 @@ def _correct(run: RunFolder, model: str) -> str:
     split = classified(rows)
     images = (split[split != "unknown"] == "correct").groupby([rows["data"], rows["image_id"]], observed=True).any()
     correct = int(images.sum())
-    left_out = sum(count["chosen"] - count["kept"] for count in run.images(model).values())
+    left_out = sum(count["chosen"] - count["kept"] for count in run.metadata.images(model).values())
     total = len(images) + left_out
     return f"{correct:,} of {total:,} ({share(correct, total)})" if len(images) else ""
 

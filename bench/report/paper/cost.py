@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from axiom_bench.report.numbers import NOTHING, number
-from axiom_bench.report.run_folder import RunFolder, Setting
-from axiom_bench.report.statistics.runtime import TRACE, milliseconds
 from axiom_bench.report.tables.table import Cell, Group, Table
+from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.numbers import NOTHING, number
+from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.runtime import TRACE, milliseconds
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -18,16 +19,16 @@ def cost_table(run: RunFolder, against: str) -> Table | None:
     columns = {run.label(setting): _column(run, setting, against) for setting in run.settings}
     methods = [name for name in run.methods if any(name in c for c in columns.values())]
     rows = tuple(
-        (Cell(run.method_title(method)), *(Cell(column.get(method, NOTHING)) for column in columns.values()))
+        (Cell(run.metadata.method_title(method)), *(Cell(column.get(method, NOTHING)) for column in columns.values()))
         for method in methods
     )
     device = run.manifest.get("device") or "an unknown device"
     notes = (
         f"Milliseconds an image of one trace and the method; in brackets, how many times those of "
-        f"{run.method_title(against)} at the same network. Measured on {device}.",
+        f"{run.metadata.method_title(against)} at the same network. Measured on {device}.",
     )
     return Table(
-        "cost", f"Run time beside {run.method_title(against)}", ("Method", *columns), (Group("", rows),), notes
+        "cost", f"Run time beside {run.metadata.method_title(against)}", ("Method", *columns), (Group("", rows),), notes
     )
 
 

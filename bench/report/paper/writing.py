@@ -17,12 +17,12 @@ from axiom_bench.report.figures.drawing import COLUMN_ENDING, Drawing, LeftOut
 from axiom_bench.report.paper.cost import cost_table
 from axiom_bench.report.paper.exhibits import Exhibit, paper
 from axiom_bench.report.paper.index import Entry, Picture, write_index
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
-from axiom_bench.report.statistics.summary import leading
 from axiom_bench.report.tables.headline import headline_table
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.table import Table
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.summary import leading
 
 FOLDER = "paper"  # in the run folder
 FORMATS = ("png", "pdf")
@@ -123,7 +123,7 @@ def _tables(exhibit: Exhibit, run: RunFolder, folder: Path) -> Iterator[Made | L
         rows = summary[summary["metric"] == name]
         if (rows["n"] > 0).any():
             file = f"{exhibit.file}-{files.safe_name(name)}"
-            yield _save(headline_table(run, run.value(name), rows), file, folder)
+            yield _save(headline_table(run, run.metadata.value(name), rows), file, folder)
         else:
             yield LeftOut(exhibit.title, not_measured(run, name), exhibit.number)
     if exhibit.against is not None:
@@ -153,7 +153,7 @@ def _missing(source: Source, needs_imagenet: bool) -> str:
     if needs_imagenet and sum(images.values()) < study.images:
         counts = ", ".join(f"{count:,} of {name}" for name, count in images.items())
         parts.append(f"ImageNet's {study.images:,} validation images, in whose place stand {counts}")
-    random = [name for name in models if run.has_random_weights(name)]
+    random = [name for name in models if run.metadata.has_random_weights(name)]
     if random:
         parts.append(f"trained weights of {', '.join(random)}")
     return f"Missing for the paper's: {'; '.join(parts)}." if parts else ""

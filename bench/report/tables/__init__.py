@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from axiom_bench.records import files
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.by_metric import metric_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.csv_text import to_csv
@@ -23,6 +23,7 @@ from axiom_bench.report.tables.places import place_frame, place_tables
 from axiom_bench.report.tables.runtime import runtime_table
 from axiom_bench.report.tables.statuses import status_table
 from axiom_bench.report.tables.table import Table
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 def write_tables(run: RunFolder, folder: Path) -> list[Table]:
@@ -35,7 +36,7 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     for table in (*tables, *headline_tables(run, run.summary)):
         name = files.safe_name(table.name)  # it may hold a metric's name
         files.write(folder / f"{name}.md", to_markdown(table).encode())
-        files.write(folder / f"{name}.tex", to_latex(table, run.options.latex.width).encode())
+        files.write(folder / f"{name}.tex", to_latex(table, options_of(run).latex.width).encode())
     frames = {
         "summary": long_frame(run, run.summary, run.split_summary),
         "overview": wide_frame(run, run.summary),

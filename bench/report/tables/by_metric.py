@@ -7,9 +7,6 @@ from dataclasses import replace
 
 import pandas as pd
 
-from axiom_bench.report.numbers import NOTHING
-from axiom_bench.report.run_folder import RunFolder, Setting, Value, rows_at
-from axiom_bench.report.statistics.best import best_methods, on_common_images
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import (
     BOLD_NOTE,
@@ -24,6 +21,10 @@ from axiom_bench.report.tables.text import (
     statistic_cell,
     without_value,
 )
+from axiom_bench.statistics.best import best_methods, on_common_images
+from axiom_bench.statistics.metadata import Setting, Value, rows_at
+from axiom_bench.statistics.numbers import NOTHING
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "All metrics"
 HEADER = ("Method", "Images", "Rows", "Median [95 %]", "Mean [95 %]", "Standard error", "Rows without a value")

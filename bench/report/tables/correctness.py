@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from axiom_bench.report.run_folder import RunFolder, Value, rows_at
-from axiom_bench.report.statistics.summary import SPLITS
 from axiom_bench.report.tables.table import Cell, Group, Table, count
 from axiom_bench.report.tables.text import (
     INTERVAL_NOTE,
@@ -19,6 +17,9 @@ from axiom_bench.report.tables.text import (
     target_note,
     without_value,
 )
+from axiom_bench.statistics.metadata import Value, rows_at
+from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.summary import SPLITS
 
 TITLE = "By correctness of the prediction"
 HEADER = ("Method", "Rows correct", "Correct [95 %]", "Rows wrong", "Wrong [95 %]", "Rows without a value")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from axiom_bench.report.run_folder import RunFolder, Setting
-from axiom_bench.report.statistics.runtime import milliseconds
-from axiom_bench.report.statistics.summary import KEYS
+from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.runtime import milliseconds
+from axiom_bench.statistics.summary import KEYS
 
 _NUMBERS = (
     "images",
@@ -28,7 +29,7 @@ def long_frame(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> pd
     """One row for each setting, method, metric and split (all, correct, wrong, unknown); n: rows with status ok;
     common_...: of the rows that all compared methods have, see `statistics.common`."""
     rows = pd.concat([summary.assign(split="all"), split], ignore_index=True)
-    values = {name: run.value(name) for name in run.metrics}
+    values = {name: run.metadata.value(name) for name in run.metrics}
     rows["unit"] = [values[name].unit for name in rows["metric"]]
     rows["better"] = [values[name].better for name in rows["metric"]]
     return rows[[*KEYS, "split", "unit", "better", *_NUMBERS, *_COMMON, "statuses"]]

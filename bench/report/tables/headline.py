@@ -6,10 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from axiom_bench.report.numbers import counts_text
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
-from axiom_bench.report.statistics.best import best_methods
-from axiom_bench.report.statistics.summary import leading
+from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.tables.text import (
     BOLD_NOTE,
@@ -22,14 +19,19 @@ from axiom_bench.report.tables.text import (
     statistic,
     status_notes,
 )
+from axiom_bench.statistics.best import best_methods
+from axiom_bench.statistics.metadata import Setting, Value, rows_at
+from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.summary import leading
 
 
 def headline_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
     """Of the metrics of `config.report.headline` that the run has, where a method has a value."""
-    for name in run.options.headline:
+    for name in options_of(run).headline:
         rows = leading(summary[(summary["metric"] == name) & (summary["method"] != METHOD_FREE)])
         if (rows["n"] > 0).any():
-            yield headline_table(run, run.value(name), rows)
+            yield headline_table(run, run.metadata.value(name), rows)
 
 
 def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
@@ -38,7 +40,9 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     methods = [method for method in run.methods if method in measured]
     settings = [setting for setting in run.settings if len(rows_at(rows, setting))]
     columns = [_column(run, setting, rows_at(rows, setting), value, methods) for setting in settings]
-    lines = tuple((Cell(run.method_title(method)), *cells) for method, *cells in zip(methods, *columns, strict=True))
+    lines = tuple(
+        (Cell(run.metadata.method_title(method)), *cells) for method, *cells in zip(methods, *columns, strict=True)
+    )
     _, _, shown = heading(value, bool(rows["whole_set"].any())).partition("\n")
     defined = rows[rows["n"] > 0]
     notes = (

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from axiom_bench.report.last_lines import random_weights_lines
-from axiom_bench.report.numbers import counts_text, number
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Setting, Value, rows_at
-from axiom_bench.report.statistics.best import best, best_methods
-from axiom_bench.report.statistics.runtime import TRACE, milliseconds
-from axiom_bench.report.statistics.summary import leading
+from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import (
     BOLD_NOTE,
@@ -21,13 +17,19 @@ from axiom_bench.report.tables.text import (
     statistic_cell,
     status_notes,
 )
+from axiom_bench.statistics.best import best, best_methods
+from axiom_bench.statistics.metadata import Setting, Value, rows_at
+from axiom_bench.statistics.numbers import counts_text, number
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.runtime import TRACE, milliseconds
+from axiom_bench.statistics.summary import leading
 
 TIME = Value("time", "Run time", better="lower")
 
 
 def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     """The metrics are those of `config.report.columns` that the run has; the others are named in a note."""
-    values = [run.value(name) for name in run.options.columns if name in run.metrics]
+    values = [run.metadata.value(name) for name in options_of(run).columns if name in run.metrics]
     rows = leading(summary[summary["metric"].isin([value.name for value in values])])
     rows = rows[rows["method"] != METHOD_FREE]
     whole_set = set(rows.loc[rows["whole_set"].astype(bool), "metric"])
@@ -58,7 +60,9 @@ def _rows(run: RunFolder, setting: Setting, summary: pd.DataFrame, values: list[
         times = milliseconds(run, setting)
         total = times.reindex(methods) + times.get(TRACE, float("nan"))
         columns.append([numeric(ms, bold=bold) for ms, bold in zip(total, best(total, TIME), strict=True)])
-    return tuple((Cell(run.method_title(name)), *cells) for name, *cells in zip(methods, *columns, strict=True))
+    return tuple(
+        (Cell(run.metadata.method_title(name)), *cells) for name, *cells in zip(methods, *columns, strict=True)
+    )
 
 
 def _counts(run: RunFolder, summary: pd.DataFrame) -> list[str]:
@@ -84,9 +88,10 @@ def _time_notes(run: RunFolder) -> list[str]:
 def _kept(run: RunFolder) -> list[str]:
     """How many of the images each model explains, where data.only_correct chooses them."""
     kept = [
-        f"{model} {count['kept']:,} of {count['chosen']:,}" + (f" ({data})" if len(run.images(model)) > 1 else "")
+        f"{model} {count['kept']:,} of {count['chosen']:,}"
+        + (f" ({data})" if len(run.metadata.images(model)) > 1 else "")
         for model in run.manifest.get("models") or ()
-        for data, count in run.images(model).items()
+        for data, count in run.metadata.images(model).items()
         if count["others"]
     ]
     return (
@@ -97,5 +102,5 @@ def _kept(run: RunFolder) -> list[str]:
 
 
 def _missing(run: RunFolder) -> list[str]:
-    missing = [name for name in run.options.columns if name not in run.metrics]
+    missing = [name for name in options_of(run).columns if name not in run.metrics]
     return [f"Not in this run: {', '.join(missing)}."] if missing else []

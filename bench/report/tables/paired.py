@@ -7,21 +7,22 @@ from collections.abc import Iterator
 import pandas as pd
 
 from axiom_bench.report.last_lines import compare_in
-from axiom_bench.report.run_folder import RunFolder
-from axiom_bench.report.statistics.paired import SIGNIFICANCE
+from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import group_title
+from axiom_bench.statistics.paired import SIGNIFICANCE
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 def paired_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric with a direction; none where the run's
     `config.report.compare` names no method. Raises BenchError where the run has no such method."""
-    control = run.options.compare
+    control = options_of(run).compare
     if control is None:
         return
-    title_of_control = run.method_title(control)
+    title_of_control = run.metadata.method_title(control)
     header = ("Against", "Images", f"{title_of_control} better", "Same", "Worse", "Median difference", "p", "p, Holm")
-    values = [value for value in map(run.value, run.metrics) if value.has_direction]
+    values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
     for i, setting in enumerate(run.settings, start=1):
         tests = compare_in(run, setting, control, values)
         rows_of = {value: tuple(_rows(run, tests[tests["metric"] == value.name])) for value in values}
@@ -39,7 +40,7 @@ def _rows(run: RunFolder, tests: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
         counts = (count(test[name]) for name in ("n", "better", "same", "worse"))
         numbers = (numeric(test[name]) for name in ("difference", "p"))
         adjusted = numeric(test["adjusted"], bold=test["adjusted"] < SIGNIFICANCE)
-        yield (Cell(run.method_title(test["method"])), *counts, *numbers, adjusted)
+        yield (Cell(run.metadata.method_title(test["method"])), *counts, *numbers, adjusted)
 
 
 def _notes(control: str, tests: pd.DataFrame) -> tuple[str, ...]:

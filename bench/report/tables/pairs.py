@@ -7,12 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.report.numbers import NOTHING, number, with_interval
-from axiom_bench.report.run_folder import RunFolder, Setting, Value
-from axiom_bench.report.statistics.comparison import PAIR_COLUMNS, Comparison
-from axiom_bench.report.statistics.differences import LEVEL
+from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import group_name, group_title, names_of
+from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison
+from axiom_bench.statistics.differences import LEVEL
+from axiom_bench.statistics.metadata import Setting, Value
+from axiom_bench.statistics.numbers import NOTHING, number, with_interval
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "All pairs of methods"
 HEADER = (
@@ -32,10 +34,10 @@ NOTES = (
 
 def pair_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting with pairs; all metrics are in pairs.csv."""
-    values = [value for value in map(run.value, run.options.headline) if value.has_direction]
+    values = [value for value in map(run.metadata.value, options_of(run).headline) if value.has_direction]
     for i, setting in enumerate(run.settings, start=1):
         groups = tuple(group for value in values if (group := _group(run, setting, value)) is not None)
-        if groups and not run.has_random_weights(setting.model):
+        if groups and not run.metadata.has_random_weights(setting.model):
             label = run.label(setting)
             title = f"{TITLE}, {label}"
             yield Table(f"pairs_{i}", title, HEADER, groups, NOTES, text_columns=2, family=TITLE, label=label)
@@ -47,7 +49,7 @@ def pair_frame(run: RunFolder) -> pd.DataFrame:
     parts = []
     for setting in run.settings:
         for name in run.metrics:
-            comparison = run.comparison(setting, name)
+            comparison = run.comparisons.of(setting, name)
             if comparison is not None and len(comparison.pairs):
                 parts.append(comparison.pairs.assign(**setting._asdict(), metric=name))
     columns = [*Setting._fields, "metric", *PAIR_COLUMNS]
@@ -55,7 +57,7 @@ def pair_frame(run: RunFolder) -> pd.DataFrame:
 
 
 def _group(run: RunFolder, setting: Setting, value: Value) -> Group | None:
-    comparison = run.comparison(setting, value.name) if value.name in run.metrics else None
+    comparison = run.comparisons.of(setting, value.name) if value.name in run.metrics else None
     if comparison is None or comparison.pairs.empty:
         return None
     rows = tuple(_row(run, comparison, pair) for pair in comparison.pairs.to_dict("records"))

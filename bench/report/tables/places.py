@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from axiom_bench.report.numbers import NOTHING, with_interval
-from axiom_bench.report.run_folder import RunFolder, Setting, Value
-from axiom_bench.report.statistics.comparison import Comparison, Place
-from axiom_bench.report.statistics.differences import LEVEL
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, group_name, group_title, names_of
+from axiom_bench.statistics.comparison import Comparison, Place
+from axiom_bench.statistics.differences import LEVEL
+from axiom_bench.statistics.metadata import Setting, Value
+from axiom_bench.statistics.numbers import NOTHING, with_interval
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Places"
 HEADER = ("Method", "Value [95 %]", "Place", "Can't be told from")
@@ -27,9 +28,9 @@ NOTES = (
 def place_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting in which methods can be compared, one group for each metric with a direction."""
     for i, setting in enumerate(run.settings, start=1):
-        values = [value for value in map(run.value, run.metrics) if value.has_direction]
+        values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
         groups = tuple(group for value in values if (group := _group(run, setting, value)) is not None)
-        if groups and not run.has_random_weights(setting.model):
+        if groups and not run.metadata.has_random_weights(setting.model):
             label = run.label(setting)
             yield Table(
                 f"places_{i}", f"{TITLE}, {label}", HEADER, groups, NOTES, text_last=True, family=TITLE, label=label
@@ -41,8 +42,8 @@ def place_frame(run: RunFolder) -> pd.DataFrame:
     parts = []
     for setting in run.settings:
         for name in run.metrics:
-            comparison = run.comparison(setting, name)
-            if comparison is not None and run.value(name).has_direction:
+            comparison = run.comparisons.of(setting, name)
+            if comparison is not None and run.metadata.value(name).has_direction:
                 table = comparison.places.rename_axis("method").reset_index()
                 parts.append(table.assign(**setting._asdict(), metric=name, images=comparison.images))
     columns = [*Setting._fields, "metric", "method", "images", *Place._fields]
@@ -50,7 +51,7 @@ def place_frame(run: RunFolder) -> pd.DataFrame:
 
 
 def _group(run: RunFolder, setting: Setting, value: Value) -> Group | None:
-    comparison = run.comparison(setting, value.name)
+    comparison = run.comparisons.of(setting, value.name)
     if comparison is None:
         return None
     rows = tuple(_row(run, comparison, group) for group in comparison.ranked)

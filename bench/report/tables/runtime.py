@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.report.numbers import NOTHING
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
+from axiom_bench.statistics.numbers import NOTHING
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 HEADER = ("Step", "Method", "ms/image", "Forwards", "Trunk fwd / bwd", "Head fwd / bwd", "Peak MiB", "Batch", "Device")
 STEPS = ("forward", "trace", "ablation_drops", "method")
@@ -35,7 +35,7 @@ def _row(run: RunFolder, entry: dict[Any, Any]) -> tuple[Cell, ...]:
     passes = ((entry[f"{part}_forward"], entry[f"{part}_backward"]) for part in ("trunk", "head"))
     return (
         Cell(str(entry["step"]).replace("_", " ")),
-        Cell(NOTHING if entry["method"] == METHOD_FREE else run.method_title(str(entry["method"]))),
+        Cell(NOTHING if entry["method"] == METHOD_FREE else run.metadata.method_title(str(entry["method"]))),
         numeric(entry["milliseconds_per_image"]),
         numeric(entry["forwards"]),
         *(Cell(f"{forward:g} / {backward:g}", numbers=(forward, backward)) for forward, backward in passes),

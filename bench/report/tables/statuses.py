@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from axiom_bench.report.run_folder import RunFolder, rows_at
 from axiom_bench.report.tables.table import Cell, Group, Table, row
 from axiom_bench.report.tables.text import by_metric, methods_by_status, names_of
+from axiom_bench.statistics.metadata import rows_at
+from axiom_bench.statistics.run_folder import RunFolder
 
 HEADER = ("Metrics", "Status", "Methods", "Rows of each")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from axiom_bench.report.numbers import number
+from axiom_bench.statistics.numbers import number
 
 
 @dataclass(frozen=True)

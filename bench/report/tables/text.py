@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.report.numbers import NOTHING, counts_text, with_interval
-from axiom_bench.report.run_folder import METHOD_FREE, RunFolder, Value, rows_at
-from axiom_bench.report.statistics import whole_set as whole_sets
-from axiom_bench.report.statistics.best import on_common_images
-from axiom_bench.report.statistics.bootstrap import FEWEST_IMAGES
-from axiom_bench.report.statistics.summary import counts_of
 from axiom_bench.report.tables.reasons import reason
 from axiom_bench.report.tables.table import Cell
+from axiom_bench.statistics import whole_set as whole_sets
+from axiom_bench.statistics.best import on_common_images
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
+from axiom_bench.statistics.metadata import Value, rows_at
+from axiom_bench.statistics.numbers import NOTHING, counts_text, with_interval
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.summary import counts_of
 
 ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
 PARTIAL = "\N{DAGGER}"
@@ -43,7 +44,7 @@ WHOLE_SET_NOTE = (
 
 def name_of(run: RunFolder, method: str) -> str:
     """The method as people read it; a method-free metric belongs to the layer alone."""
-    return LAYER_ALONE if method == METHOD_FREE else run.method_title(method)
+    return LAYER_ALONE if method == METHOD_FREE else run.metadata.method_title(method)
 
 
 def names_of(run: RunFolder, methods: Iterable[str]) -> str:
@@ -97,7 +98,7 @@ def marked(text: str, row: pd.Series) -> str:
 def construction_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     """Which methods win by construction in what, of these summary rows."""
     rows = summary[summary["by_construction"].astype(bool) & (summary["n"] > 0)]
-    methods = {str(name): run.value(str(name)).title for name in dict.fromkeys(rows["metric"])}
+    methods = {str(name): run.metadata.value(str(name)).title for name in dict.fromkeys(rows["metric"])}
     parts = [f"{title} of {names_of(run, _unique(rows, name))}" for name, title in methods.items()]
     return [f"{CONSTRUCTED} 0 by the method's own formula, so not ranked: {'; '.join(parts)}."] if parts else []
 
@@ -164,7 +165,7 @@ def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bo
     for name in run.metrics:
         for whole_set in (True, False):
             if (name, whole_set) in rows_of:
-                yield run.value(name), whole_set, rows_of[name, whole_set]
+                yield run.metadata.value(name), whole_set, rows_of[name, whole_set]
 
 
 def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:

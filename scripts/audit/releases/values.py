@@ -16,7 +16,7 @@ import axiom_bench as ab
 from axiom_bench.evaluation import plugins
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.gate.text import COLUMNS
-from axiom_bench.report.statistics.summary import summarise
+from axiom_bench.statistics.summary import summarise
 
 from ..libraries import silent_deletion
 from ..methods.findings import Networks, tiny_of

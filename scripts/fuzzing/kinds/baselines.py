@@ -13,7 +13,7 @@ from random import Random
 from axiom_bench.gate import gate
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.gate.text import COLUMNS
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 from .. import made_run
 from ..case import Case, Kind

@@ -6,7 +6,7 @@ import json
 
 from axiom_bench.records import manifest, reading, sealed
 from axiom_bench.report import stamp
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 from .. import made_run
 from ..case import Case, Kind

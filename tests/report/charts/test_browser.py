@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 PHONE = {"viewport": {"width": 400, "height": 800}}
 MARKUP = "<script>alert(1)</script>"

@@ -10,7 +10,7 @@ import pytest
 from axiom_bench.report.charts import axiom_plane, by_depth, costs, curves
 from axiom_bench.report.charts.chart import Chart, beside
 from axiom_bench.report.charts.section import section
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 def drawn(chart: Chart | None) -> Chart:

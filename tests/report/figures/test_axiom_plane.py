@@ -10,12 +10,12 @@ from axiom_bench.errors import BenchError
 from axiom_bench.report.charts import axiom_plane as charts_axiom_plane
 from axiom_bench.report.figures import axiom_plane
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.report.options import options_of, read_run
 
 
 @pytest.mark.parametrize("empty", ["plane", "floor"])
 def test_an_empty_choice_leaves_plane_or_floor_out(usual_run: Path, empty: str) -> None:
-    run = RunFolder.read(usual_run, {"figures": {empty: []}})
+    run = read_run(usual_run, {"figures": {empty: []}})
     (drawing,) = axiom_plane.draw(run)
     if empty == "plane":
         assert isinstance(drawing, LeftOut)
@@ -30,4 +30,4 @@ def test_an_empty_choice_leaves_plane_or_floor_out(usual_run: Path, empty: str) 
 @pytest.mark.parametrize("names", [["box_iou"], ["box_iou", "zeta", "epsilon"]])
 def test_a_plane_needs_two_metrics(usual_run: Path, names: list[str]) -> None:
     with pytest.raises(BenchError, match=r"report\.figures\.plane needs two metrics"):
-        _ = RunFolder.read(usual_run, {"figures": {"plane": names}}).options
+        options_of(read_run(usual_run, {"figures": {"plane": names}}))

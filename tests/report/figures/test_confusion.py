@@ -14,7 +14,7 @@ import pytest
 from axiom_bench.records.by_metric import Records
 from axiom_bench.report.figures import by_method, confusion
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 CLASSES = ["cat", "dog", "horse"]
 

@@ -32,8 +32,9 @@ from axiom_bench.report.figures.axis import fit
 from axiom_bench.report.figures.boxes import MOST_POINTS, boxes, fewer_points
 from axiom_bench.report.figures.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
 from axiom_bench.report.figures.pictures import load
-from axiom_bench.report.run_folder import RunFolder, rows_at
 from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
+from axiom_bench.statistics.metadata import rows_at
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 def drawn(draw: Any, run: RunFolder) -> list[Drawing]:

@@ -15,9 +15,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import store as records
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.perturbation_curves import draw
-from axiom_bench.report.run_folder import Setting
-from axiom_bench.report.statistics.curves import mean_curves
-from axiom_bench.report.statistics.summary import summarise
+from axiom_bench.statistics.curves import mean_curves
+from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.summary import summarise
 
 AT = [0.0, 0.5, 1.0]
 SETTINGS = (Setting("vgg", "features", "scenes"), Setting("resnet", "layer4", "scenes"))

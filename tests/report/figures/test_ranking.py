@@ -11,7 +11,8 @@ import pytest
 
 from axiom_bench.report.figures import ranking
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
-from axiom_bench.report.run_folder import RunFolder, Value
+from axiom_bench.statistics.metadata import Value
+from axiom_bench.statistics.run_folder import RunFolder
 
 NAN = np.nan
 
@@ -53,7 +54,7 @@ def test_one_figure_for_each_setting_with_every_directed_metric(usual_run: Path)
         "ranking_over_all",
         *(f"ranking_{i}" for i in range(len(run.settings))),
     ]
-    directed = [value.title for value in map(run.value, run.metrics) if value.better != "none"]
+    directed = [value.title for value in map(run.metadata.value, run.metrics) if value.better != "none"]
     (axes,) = drawings[1].draw().axes  # type: ignore[union-attr]
     labels = [text.get_text() for text in axes.get_yticklabels()]
     assert [label[:-2] for label in labels] == [title for title in directed if title in {one[:-2] for one in labels}]

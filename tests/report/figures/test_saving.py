@@ -14,7 +14,7 @@ from axiom_bench.report import processes as drawing
 from axiom_bench.report.figures import saving
 from axiom_bench.report.figures.saving import SavedFigure, save_figures, save_share
 from axiom_bench.report.processes import drawing_processes
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 @pytest.fixture

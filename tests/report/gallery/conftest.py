@@ -18,7 +18,7 @@ from axiom_bench.records.gallery import SCHEMA
 from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 MARKUP = "<script>alert(1)</script>"
 NETWORKS = {"first": ("layer4",), "second": ("layer4",)}

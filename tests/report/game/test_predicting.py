@@ -12,7 +12,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 from axiom_bench.errors import BenchError
 from axiom_bench.report.game.answers import read
 from axiom_bench.report.game.predicting import area_under_curve, predictions, rank_correlation
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 SEEN = {"left_cam": {"on_score_scale": True}, "right_cam": {"on_score_scale": True}}
 

@@ -14,7 +14,7 @@ from axiom_bench.report.page import definitions, this_run
 from axiom_bench.report.page.header import header
 from axiom_bench.report.page.interval_chart import Row, interval_chart
 from axiom_bench.report.page.tables import _parts
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 @pytest.fixture

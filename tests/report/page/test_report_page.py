@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.numbers import NOTHING
 from axiom_bench.report.page.contents import page as page_of
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.tables import all_tables
+from axiom_bench.statistics.numbers import NOTHING
+from axiom_bench.statistics.run_folder import RunFolder
 
 MARKUP = "<script>alert(1)</script>"
 ENDING = "</script>"

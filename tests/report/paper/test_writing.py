@@ -12,7 +12,7 @@ import pytest
 from axiom_bench.records.by_metric import Records
 from axiom_bench.report.paper.cost import cost_table
 from axiom_bench.report.paper.writing import Source, on_two_classes, write_paper
-from axiom_bench.report.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 @pytest.fixture

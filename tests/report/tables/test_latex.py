@@ -12,7 +12,6 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.report.options import Options
-from axiom_bench.report.run_folder import RunFolder
 from axiom_bench.report.sizes import COLUMN, PAGE
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.headline import headline_tables
@@ -20,6 +19,7 @@ from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.latex_text import breakable, escape, number
 from axiom_bench.report.tables.latex_widths import POINTS, SEPARATION, fit
 from axiom_bench.report.tables.table import Group, Table, row
+from axiom_bench.statistics.run_folder import RunFolder
 
 NASTY = (
     r"a & b % c $ d # e _ f { g } h ~ i ^ j \ k < l > m | n \input{/etc/passwd} [o] *p* ``q'' r--s",

@@ -8,9 +8,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from axiom_bench.report.numbers import NOTHING
-from axiom_bench.report.run_folder import RunFolder, rows_at
-from axiom_bench.report.statistics.summary import summarise
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.correctness import correctness_tables
 from axiom_bench.report.tables.frames import wide_frame
@@ -20,6 +17,10 @@ from axiom_bench.report.tables.places import place_frame, place_tables
 from axiom_bench.report.tables.statuses import status_table
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import target_note, without_value
+from axiom_bench.statistics.metadata import rows_at
+from axiom_bench.statistics.numbers import NOTHING
+from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.summary import summarise
 
 AXIOMS = ["sensitivity_error", "conservation_error"]
 
@@ -170,7 +171,7 @@ def test_pairs_and_places_are_of_the_same_comparison(run: RunFolder) -> None:
     pairs, _ = pair_tables(run)
     places, _ = place_tables(run)
     assert [group.metric for group in pairs.groups] == ["conservation_error", "box_iou"]  # the headline
-    first = run.comparison(run.settings[0], "conservation_error")
+    first = run.comparisons.of(run.settings[0], "conservation_error")
     assert first is not None
     assert len(pairs.groups[0].rows) == len(first.pairs) == 3
     names = [row[0].text for row in places.groups[1].rows]

@@ -1,0 +1,181 @@
+"""All measures of all metrics of one setting."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.judging.alpha import agreement
+from axiom_bench.judging.controls import COLUMNS, controls
+from axiom_bench.judging.disagreement import disagreement
+from axiom_bench.judging.recovery import ALL, Kind, is_spoiled, kinds, recovery
+from axiom_bench.judging.split_half import agreement_of_halves
+from axiom_bench.judging.values import ImageValues, image_values
+from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+
+MIN_METHODS = 3  # that can be put in an order worth comparing
+MOST_VALUES = 100_000  # of a run that every report judges
+ON_SCORE_SCALE = "score_scale"  # the need of a metric of contributions
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Of one setting. metrics: a row for each metric, see `judge`. controls: those of `controls.controls` with the
+    metric. disagreement: see there. recovery: `recovery.COLUMNS` with metric and case."""
+
+    setting: Setting
+    metrics: pd.DataFrame
+    controls: pd.DataFrame
+    disagreement: pd.DataFrame
+    recovery: pd.DataFrame
+
+
+def judge(
+    run: RunFolder, setting: Setting, metrics: Sequence[str], recovered: pd.DataFrame | None = None,
+    in_report: bool = False,
+) -> Judgement:  # fmt: skip
+    """metrics: names of values. recovered: recovery of other runs in place of this one's, see `recovery_of`.
+    in_report: the run's report compares all methods anyway, and draws the disagreement elsewhere: it is empty.
+
+    The rows of `metrics`: metric, images, methods (that differ), alpha with its interval, half (images), tau_halves,
+    needed and extrapolated (see `halves`), NaN for fewer than MIN_METHODS methods or two images. Methods that are
+    spoiled, or win by construction, aren't among them.
+    """
+    compared = compared_values(run, setting, metrics)
+    rows = [{"metric": own.metric, "images": own.num_images, **_measures(own.distinct())} for own in compared]
+    table = pd.DataFrame(rows, columns=["metric", "images", *_measures(None)])
+    stands = [pd.DataFrame(columns=[*COLUMNS, "metric"])]
+    spoiled, names = spoiled_methods(run), [name for name in run.manifest.get("methods") or () if is_control(run, name)]
+    for metric in metrics:
+        computed = run.comparisons
+        shared = in_report and not spoiled
+        compare = computed.of(setting, metric) if shared else computed.without(setting, metric, spoiled)
+        stands.append(controls(compare, names).assign(metric=metric))
+    differing = disagreement(() if in_report else compared)
+    truth = recovery_of(run, setting, metrics) if recovered is None else recovered
+    return Judgement(setting, table, _joined(stands), differing, truth)
+
+
+def is_control(run: RunFolder, method: str) -> bool:
+    """Whether a method's YAML calls it one."""
+    return bool(run.metadata.method(method).get("control"))
+
+
+def compared_values(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> list[ImageValues]:
+    """The values by image of those of the metrics that have them, of the methods that are neither spoiled nor win by
+    construction, nor lack more than a tenth of the images."""
+    spoiled, found = spoiled_methods(run), []
+    for metric in metrics:
+        values = image_values(run, setting, metric)
+        if values is not None:
+            left_out = {*spoiled, *run.metadata.by_construction(metric)}
+            found.append(values.of([name for name in values.methods if name not in left_out]).compared())
+    return found
+
+
+def recovery_of(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.DataFrame:
+    """`recovery.COLUMNS` of each metric, with its name and that of the case, the setting.
+
+    A kind whose unspoiled end wins by construction in some metric is one of contributions, whose map isn't known to be
+    right: it judges metrics of contributions alone, those that need the score's scale.
+    """
+    spoilings, parts = kinds(_methods(run)), []
+    for metric in metrics if spoilings else ():
+        values = image_values(run, setting, metric)
+        if values is not None:
+            own = [kind for kind in spoilings if _of_contributions(run, metric) or not _constructed(run, kind)]
+            parts.append(recovery(values, own).assign(metric=metric, case=run.label(setting)))
+    return _joined(parts)
+
+
+def overall(recovered: pd.DataFrame) -> pd.DataFrame:
+    """Over all cases and kinds: metric, size, pairs, images (the fewest of a case), right, low, high.
+
+    right: the mean over all pairs of all cases; its interval adds the squares of the cases' distances to their ends, as
+    of independent images. NaN where a case has too few images.
+    """
+    rows: list[dict[str, Any]] = []
+    whole = recovered[recovered["kind"] == ALL] if len(recovered) else recovered
+    for (metric, size), own in whole.groupby(["metric", "size"], sort=False) if len(whole) else ():
+        share = (own["pairs"] / own["pairs"].sum()).to_numpy(float)
+        rights = own["right"].to_numpy(float)
+        right = float((share * rights).sum())
+        reach = [float(np.sqrt(((share * (rights - own[end].to_numpy(float))) ** 2).sum())) for end in ("low", "high")]
+        ends = {"low": max(right - reach[0], 0.0), "high": min(right + reach[1], 1.0)}
+        counts = {"pairs": int(own["pairs"].sum()), "images": int(own["images"].min())}
+        rows.append({"metric": metric, "size": size, **counts, "missing": own["missing"].max(), "right": right, **ends})
+    return pd.DataFrame(rows, columns=["metric", "size", "pairs", "images", "missing", "right", "low", "high"])
+
+
+def is_small(run: RunFolder) -> bool:
+    """Whether judging the run takes a small share of its report's time."""
+    return len(run.records) <= MOST_VALUES
+
+
+def chosen_metrics(run: RunFolder, names: Collection[str] | None) -> list[str]:
+    """These metrics, or all of the run that aren't of the layer alone, in the manifest's order.
+
+    Raises BenchError, with the nearest names, for a metric that the run doesn't have.
+    """
+    own = [name for name in run.metrics if METHOD_FREE not in run.records.methods_of(name)]
+    for name in names or ():
+        if name not in own:
+            raise unknown("metric in this run", name, own)
+    return [name for name in own if names is None or name in names]
+
+
+def check(run: RunFolder, spoiled_count: int) -> None:
+    """Raises BenchError where no metric of the run can be judged, and says why."""
+    if run.records.empty:
+        raise BenchError(f"{run.path} has no records to judge; run its command again.")
+    spoiled = spoiled_methods(run)
+    methods = [name for name in run.methods if name not in spoiled]
+    images = run.records.keys["image_id"].nunique()
+    if images < 2:
+        raise BenchError("The run has 1 image: metrics are judged by whether images agree, so run it on more of them.")
+    if len(methods) < MIN_METHODS and not spoiled_count:
+        raise BenchError(
+            f"The run has {len(methods)} method{'' if len(methods) == 1 else 's'}: metrics are judged by the order in "
+            f"which they put at least {MIN_METHODS}, so run it with more of them."
+        )
+
+
+def spoiled_methods(run: RunFolder) -> frozenset[str]:
+    """The explainers whose quality is known: spoiled ones and their unspoiled ends."""
+    methods = _methods(run)
+    ends = {name for kind in kinds(methods) for name in kind.methods}
+    return frozenset(ends | {name for name, about in methods.items() if is_spoiled(about)})
+
+
+def _methods(run: RunFolder) -> dict[str, Mapping[str, Any]]:
+    return {name: run.metadata.method(name) for name in run.manifest.get("methods") or ()}
+
+
+def _measures(values: ImageValues | None) -> dict[str, Any]:
+    """NaN for fewer than MIN_METHODS methods that differ."""
+    names = ("methods", "alpha", "alpha_low", "alpha_high", "half", "tau_halves", "needed", "extrapolated")
+    count = 0 if values is None else len(values.methods)
+    if values is None or count < MIN_METHODS or values.num_images < 2:
+        return {**dict.fromkeys(names, np.nan), "methods": count, "half": 0, "extrapolated": False}
+    found, halves = agreement(values.values), agreement_of_halves(values)
+    return dict(zip(names, (count, *found, *halves, halves.is_extrapolated), strict=True))
+
+
+def _of_contributions(run: RunFolder, metric: str) -> bool:
+    about = (run.manifest.get("metrics") or {}).get(metric) or {}
+    return any(ON_SCORE_SCALE in (need if isinstance(need, dict) else [need]) for need in about.get("needs") or ())
+
+
+def _constructed(run: RunFolder, kind: Kind) -> bool:
+    return bool(run.metadata.method(kind.methods[0]).get("wins_by_construction"))
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else (parts[0] if parts else pd.DataFrame())

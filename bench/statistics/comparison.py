@@ -1,0 +1,288 @@
+"""All methods of one metric in one setting against each other: pairs, groups that coincide, places, the best.
+
+API: `RunFolder.comparisons.of(setting, metric)` -> Comparison, or None where no method has a value to compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from axiom_bench.columns import LAYER
+from axiom_bench.records.by_metric import Records
+from axiom_bench.records.common import compared_columns
+from axiom_bench.statistics import differences as paired
+from axiom_bench.statistics.bootstrap import Floats, Integers, mean_intervals, median_intervals
+from axiom_bench.statistics.coinciding import coinciding
+from axiom_bench.statistics.differences import LEVEL
+from axiom_bench.statistics.holm import holm
+from axiom_bench.statistics.matrix import Layout, matrix
+from axiom_bench.statistics.metadata import Metadata, Setting, rows_at
+
+AT_ONCE = 2**22  # differences of pairs in memory
+PAIR_COLUMNS = (
+    "first", "second", "n", "better", "same", "worse", "difference", "low", "high", "effect", "p", "adjusted",
+    "detectable",
+)  # fmt: skip
+Groups = tuple[tuple[str, ...], ...]
+
+
+class Place(NamedTuple):
+    """Of one method; see `Comparison.places`. group: the number of its group in `Comparison.groups`."""
+
+    group: int
+    value: float
+    value_low: float
+    value_high: float
+    place_low: int
+    place_high: int
+    is_best: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One metric in one setting, over the rows that all compared methods have (see `statistics.common`).
+
+    groups: the compared methods; those that coincide (see `coinciding`) are one group, whose first stands for all.
+    pairs: PAIR_COLUMNS, a row for each pair of groups; see `differences.statistics`. difference, low, high: of the
+    leading statistic over rows, with its 95 % interval. adjusted: p after Holm, over all pairs of this metric in this
+    setting. detectable: see `differences.detectable`. Empty without a direction.
+    places: a `Place` by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
+    places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
+    many are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all
+    that can't be told to be worse than it; nobody where no group is worse.
+    left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
+    which are in no pair and have no place. are_binary: all values are 0 or 1. of_whole_set: they are of the whole data
+    set, and the pairs have no counts by image.
+    """
+
+    better: str
+    groups: Groups
+    pairs: pd.DataFrame
+    places: pd.DataFrame
+    images: int
+    rows: int
+    left_out: tuple[str, ...] = ()
+    by_construction: tuple[str, ...] = ()
+    are_binary: bool = False
+    of_whole_set: bool = False
+
+    @cached_property
+    def ranked(self) -> Groups:
+        """The groups from the best to the worst value; in the manifest's order without a direction."""
+        sign = {"lower": 1, "higher": -1}.get(self.better, 0)
+        return tuple(sorted(self.groups, key=lambda group: sign * self.place(group[0]).value))
+
+    def place(self, method: str) -> Place:
+        """The row of `places` of a compared method."""
+        return self._places[method]
+
+    def group_of(self, method: str) -> tuple[str, ...]:
+        """All methods that coincide with a compared method, itself among them."""
+        return next(group for group in self.groups if method in group)
+
+    @property
+    def not_worse(self) -> Groups:
+        """Of the groups behind the best value those that can't be told to be worse than it."""
+        best, *others = self.ranked
+        return tuple(
+            group
+            for group in others
+            if not self.differ(group[0], best[0]) or self.pair(group[0], best[0])["effect"] > 0
+        )
+
+    def pair(self, first: str, second: str) -> Mapping[str, Any]:
+        """PAIR_COLUMNS of two groups, by their first methods, seen from `first`."""
+        if (first, second) in self._rows:
+            return self._rows[first, second]
+        row = self._rows[second, first]
+        swapped = {"first": first, "second": second, "better": row["worse"], "worse": row["better"]}
+        signs = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"], "effect": -row["effect"]}
+        return {**row, **swapped, **signs}
+
+    def differ(self, first: str, second: str) -> bool:
+        """Whether two groups, by their first methods, differ at 5 % after Holm; False without a direction."""
+        return bool(len(self.pairs) and self.pair(first, second)["adjusted"] < LEVEL)
+
+    @cached_property
+    def _places(self) -> dict[str, Place]:
+        return {str(row[0]): Place(*row[1:]) for row in self.places.itertuples()}
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+        rows = ({str(name): entry for name, entry in row.items()} for row in self.pairs.to_dict("records"))
+        return {(row["first"], row["second"]): row for row in rows}
+
+
+def compare_methods(
+    values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, constructed: Collection[str] = (),
+    intervals: bool = True,
+) -> Comparison | None:  # fmt: skip
+    """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. better:
+    "lower", "higher" or "none". lead: "mean" or "median". constructed: methods that win by construction.
+    Without `intervals` these are NaN, and so are the differences that would have been shown: it is quicker.
+
+    None where no other method has a value.
+    """
+    own = np.array([place for place, name in enumerate(methods) if name not in constructed], dtype=int)
+    has = np.isfinite(values[:, own])
+    columns, common = compared_columns(has)
+    if not common.any():
+        return None
+    chosen = tuple(methods[place] for place in own[columns])
+    values, images = values[common][:, own[columns]], images[common]
+    groups, are_binary = coinciding(values, chosen), bool(np.isin(values, (0, 1)).all())
+    firsts = [chosen.index(group[0]) for group in groups]
+    pairs = _pairs(values[:, firsts], images, [chosen[place] for place in firsts], better, lead, are_binary, intervals)
+    centres = values.mean(axis=0) if lead == "mean" else np.median(values, axis=0)
+    interval = mean_intervals if lead == "mean" else median_intervals
+    ends = interval(values, images) if intervals else np.full((2, len(chosen)), np.nan)
+    statistics = dict(zip(chosen, zip(centres.tolist(), *ends.tolist(), strict=True), strict=True))
+    return Comparison(
+        better, groups, pairs, _places(groups, statistics, pairs, better), len(np.unique(images)), len(values),
+        tuple(methods[place] for place in own[has.any(axis=0)] if methods[place] not in chosen),
+        tuple(name for name in methods if name in constructed), are_binary,
+    )  # fmt: skip
+
+
+def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collection[str] = ()) -> Comparison | None:
+    """From one metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that
+    all compared methods have; None where there are none.
+
+    The error of a difference is its deviation over the run's resamples, which are the same for all methods. p, the
+    intervals and `detectable` take it as normal: there are no values by image to count or to rank. p is NaN where the
+    methods have no resamples.
+    """
+    own = stored[~stored["method"].isin(constructed)]
+    rows = own[own["common_images"] > 0]
+    if rows.empty:
+        return None
+    methods, values = tuple(map(str, rows["method"])), rows["common_value"].to_numpy(float)
+    replicates = [np.asarray(points, dtype=float) for points in rows["common_replicates"]]
+    if len({len(points) for points in replicates}) > 1:  # records of several runs were combined
+        replicates = [np.full(2, np.nan)] * len(replicates)
+    sampled = np.stack(replicates, axis=1)
+    groups = coinciding(np.concatenate([values[None], sampled]), methods)
+    images, num_rows = int(rows["common_images"].iloc[0]), int(rows["common_rows"].fillna(0).iloc[0])
+    firsts = [methods.index(group[0]) for group in groups]
+    pairs = _whole_set_pairs(values, sampled, firsts, methods, better, images)
+    reach = paired.NORMAL * _deviation(sampled)
+    statistics = dict(zip(methods, zip(values, values - reach, values + reach, strict=True), strict=True))
+    return Comparison(
+        better, groups, pairs, _places(groups, statistics, pairs, better), images, num_rows,
+        tuple(name for name in map(str, own.loc[own["images"] > 0, "method"]) if name not in methods),
+        tuple(name for name in map(str, stored["method"]) if name in constructed), of_whole_set=True,
+    )  # fmt: skip
+
+
+def _pairs(
+    values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, are_binary: bool, intervals: bool
+) -> pd.DataFrame:
+    """PAIR_COLUMNS of all pairs of these methods, the columns of `values`."""
+    if better == "none" or len(methods) < 2:
+        return pd.DataFrame(columns=list(PAIR_COLUMNS))
+    left, right = (list(side) for side in zip(*combinations(range(len(methods)), 2), strict=True))
+    parts, step = [], max(1, AT_ONCE // len(values))
+    for some in (slice(start, start + step) for start in range(0, len(left), step)):
+        differences = paired.of_rows(values, np.array(left[some]), np.array(right[some]))
+        of_images = paired.averaged(differences, images)
+        own = paired.statistics(of_images, better, are_binary)
+        own["difference"] = paired.centre(differences, lead)
+        if intervals:
+            own["low"], own["high"] = paired.interval(differences, images, lead, are_binary)
+            own["detectable"] = paired.detectable(of_images, are_binary, len(left))
+        parts.append(pd.DataFrame(own))
+    table = pd.concat(parts, ignore_index=True)
+    names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
+    return table.assign(**names, adjusted=holm(table["p"])).reindex(columns=list(PAIR_COLUMNS))
+
+
+def _whole_set_pairs(
+    values: Floats, sampled: Floats, firsts: Sequence[int], methods: Sequence[str], better: str, images: int
+) -> pd.DataFrame:
+    """PAIR_COLUMNS of all pairs of these columns; values (methods,), sampled (resamples, methods)."""
+    if better == "none" or len(firsts) < 2:
+        return pd.DataFrame(columns=list(PAIR_COLUMNS))
+    left, right = (list(side) for side in zip(*combinations(firsts, 2), strict=True))
+    difference, error = values[left] - values[right], _deviation(sampled[:, left] - sampled[:, right])
+    p = paired.normal_test(difference, error)
+    table = pd.DataFrame({
+        "first": [methods[place] for place in left], "second": [methods[place] for place in right],
+        "difference": difference, "low": difference - paired.NORMAL * error, "high": difference + paired.NORMAL * error,
+        "effect": np.sign(difference) * (1 if better == "higher" else -1), "p": p, "adjusted": holm(p),
+        "detectable": paired.smallest_shown(error, len(left), images), "n": images,
+    })  # fmt: skip
+    return table.reindex(columns=list(PAIR_COLUMNS))
+
+
+def _deviation(sampled: Floats) -> Floats:
+    """Over the resamples, (resamples, columns) -> (columns,); NaN for fewer than two."""
+    return np.asarray(sampled.std(axis=0, ddof=1) if len(sampled) > 1 else np.full(sampled.shape[1], np.nan))
+
+
+def _places(
+    groups: Groups, statistics: Mapping[str, tuple[float, float, float]], pairs: pd.DataFrame, better: str
+) -> pd.DataFrame:
+    """A `Place` by method. statistics: value, low and high of each method."""
+    count, sign = len(groups), -1 if better == "higher" else 1
+    significant = pairs[pairs["adjusted"] < LEVEL]
+    wins = significant["effect"] > 0
+    winners = significant["first"].where(wins, significant["second"]).tolist()
+    losers = significant["second"].where(wins, significant["first"]).tolist()
+    best = min((group[0] for group in groups), key=lambda name: sign * statistics[name][0])
+    worse_than_best = {loser for winner, loser in zip(winners, losers, strict=True) if winner == best}
+    rows: list[Place] = []
+    for number, group in enumerate(groups):
+        low, high = 1 + losers.count(group[0]), count - winners.count(group[0])
+        is_best = bool(worse_than_best) and group[0] not in worse_than_best
+        rows.extend(Place(number, *statistics[name], low, high, is_best) for name in group)
+    return pd.DataFrame(rows, index=[name for group in groups for name in group], columns=list(Place._fields))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparisons:
+    """Of every metric in every setting of a run, each computed once.
+
+    whole_set: `reading.WHOLE_SET_COLUMNS`. layouts: see `matrix.layouts`. of_whole_sets: the metrics with values of
+    whole data sets.
+    """
+
+    records: Records
+    whole_set: pd.DataFrame
+    layouts: Mapping[tuple[str, ...], Layout]
+    metadata: Metadata
+    of_whole_sets: Collection[str]
+    _computed: dict[tuple[Setting, str], Comparison | None] = field(default_factory=dict)
+
+    def of(self, setting: Setting, metric: str) -> Comparison | None:
+        """All methods of one metric in one setting: by the value of the whole data set where there is one, else by
+        image. None where no method has a value."""
+        if (setting, metric) not in self._computed:
+            self._computed[setting, metric] = self.without(setting, metric, (), intervals=True)
+        return self._computed[setting, metric]
+
+    def without(
+        self, setting: Setting, metric: str, left_out: Collection[str], intervals: bool = False
+    ) -> Comparison | None:
+        """As `of`, without some methods, such as spoiled ones, and without intervals: it is quicker."""
+        value, constructed = self.metadata.value(metric), self.metadata.by_construction(metric)
+        if metric in self.of_whole_sets:
+            stored = rows_at(self.whole_set, setting)
+            stored = stored[(stored["metric"] == metric) & ~stored["method"].isin(left_out)]
+            return compare_whole_sets(stored, value.better, constructed)
+        values = matrix(self.records, self.layouts.get(setting), metric)
+        if values is None:
+            return None
+        kept = [place for place, name in enumerate(values.methods) if name not in left_out]
+        methods = [values.methods[place] for place in kept]
+        if not methods or LAYER in methods:
+            return None
+        return compare_methods(
+            values.values[:, kept], values.images, methods, value.better, value.lead, constructed, intervals
+        )

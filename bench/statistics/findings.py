@@ -1,0 +1,191 @@
+"""What a run says, as sentences with their numbers: for each headline metric and setting who is best, by how much, and
+what can't be told.
+
+API: `findings(run, metrics)` -> list of Finding, in the order in which a page shows them: metric by metric, what holds
+in all settings first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from axiom_bench.statistics.comparison import Comparison
+from axiom_bench.statistics.metadata import Setting, Value
+from axiom_bench.statistics.numbers import number, p_value
+from axiom_bench.statistics.run_folder import RunFolder
+
+Kind = Literal["agreement", "best", "undecided", "coinciding", "by_construction"]
+Group = tuple[str, ...]
+MOST_NAMES = 4  # groups that a sentence names; of more it gives the number
+
+
+@dataclass(frozen=True)
+class Finding:
+    """sentence: what can be said, or what can't; of one setting it starts with the setting's label and ": ".
+
+    kind: "agreement" (what all settings say), "best" (a difference is significant), "undecided" (who is better can't be
+    told), "coinciding" (no method differs from another), "by_construction" (who wins by construction). metric: the
+    value's name. settings: where it holds. methods: those that it is about, the best first. images, rows: of the
+    comparison in the first setting. numbers, where the kind has them: value, other, difference, low, high, p (after
+    Holm), effect, better, same, worse; of "undecided": detectable, which would have been shown with 80 %.
+    """
+
+    sentence: str
+    kind: Kind
+    metric: str
+    settings: tuple[Setting, ...]
+    methods: Group
+    images: int
+    rows: int
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def findings(run: RunFolder, metrics: Sequence[str]) -> list[Finding]:
+    """Of the metrics with a direction, in their order; none of models with random weights."""
+    settings = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
+    found: list[Finding] = []
+    for name in metrics:
+        value = run.metadata.value(name)
+        if name in run.metrics and value.has_direction:
+            comparisons = {setting: run.comparisons.of(setting, name) for setting in settings}
+            found += _of_metric(run, value, {setting: c for setting, c in comparisons.items() if c is not None})
+    return found
+
+
+def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Finding]:
+    yield from _agreement(
+        run, value, {setting: c for setting, c in comparisons.items() if len(c.groups) > 1}, len(comparisons)
+    )
+    for setting, comparison in comparisons.items():
+        for sentence, kind, methods, numbers in _of_setting(run, value, comparison):
+            sentence = f"{run.label(setting)}: {sentence}"
+            counts = (comparison.images, comparison.rows)
+            yield Finding(sentence, kind, value.name, (setting,), methods, *counts, numbers)
+    yield from _constructed(run, value, comparisons)
+
+
+def _agreement(
+    run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], num_settings: int
+) -> Iterator[Finding]:
+    """Which methods are best, or can't be told from the best, wherever methods differ; where these are several
+    settings."""
+    if len(comparisons) < 2:
+        return
+    first, *others = comparisons.values()
+    leading = [name for group in (first.ranked[0], *first.not_worse) for name in group]
+    shared = tuple(name for name in leading if all(name in _leading(other) for other in others))
+    are_networks = len({setting.model for setting in comparisons}) == len(comparisons)
+    kind = "networks" if are_networks else "settings"
+    where = f"{'both' if len(comparisons) == 2 else f'all {len(comparisons)}'} {kind}"
+    if len(comparisons) < num_settings:
+        where += " that tell methods apart"
+    best = f"the best {in_sentence(value.title)}"
+    if shared:
+        names = names_in_words(run, [(name,) for name in shared])
+        sentence = f"In {where}, {names} {'has' if len(shared) == 1 else 'have'} {best} or can't be told from it."
+    else:
+        sentence = f"No method has {best}, or can't be told from it, in {where}."
+    yield Finding(sentence, "agreement", value.name, tuple(comparisons), shared, first.images, first.rows)
+
+
+def _leading(comparison: Comparison) -> set[str]:
+    return {name for group in (comparison.ranked[0], *comparison.not_worse) for name in group}
+
+
+def _of_setting(
+    run: RunFolder, value: Value, comparison: Comparison
+) -> Iterator[tuple[str, Kind, Group, dict[str, float]]]:
+    """(sentence, kind, methods, numbers) of one setting."""
+    best, *others = comparison.ranked
+    if not others:
+        if len(best) > 1:
+            names = names_in_words(run, [(name,) for name in best])
+            yield (
+                f"{names} coincide in {in_sentence(value.title)}: none is better than another.",
+                "coinciding",
+                best,
+                {},
+            )
+        return
+    unclear = comparison.not_worse
+    worse = [group for group in others if group not in unclear]
+    if worse:
+        sentence, numbers = _difference(run, value, comparison, best, worse[0])
+        yield sentence, "best", (*best, *worse[0]), numbers
+    if unclear:
+        sentence, numbers = _undecided(run, value, comparison, best, unclear)
+        yield sentence, "undecided", tuple(name for group in (best, *unclear) for name in group), numbers
+
+
+def _difference(
+    run: RunFolder, value: Value, comparison: Comparison, best: Group, other: Group
+) -> tuple[str, dict[str, float]]:
+    """The best method against the best of those that are worse."""
+    pair = comparison.pair(best[0], other[0])
+    values = [comparison.place(group[0]).value for group in (best, other)]
+    numbers = {name: float(pair[name]) for name in ("difference", "low", "high", "effect", "better", "same", "worse")}
+    numbers |= {"value": values[0], "other": values[1], "p": float(pair["adjusted"])}
+    statistic, where = (f"{value.lead} ", f" on {int(pair['better']):,} of {_images(comparison.images)}")
+    if comparison.of_whole_set:
+        statistic, where = "", ""
+    sentence = (
+        f"The {in_sentence(value.title)} of {_name(run, best)} is {value.better} than that of "
+        f"{_name(run, other)}{where}, {statistic}{number(values[0])} against {number(values[1])}; "
+        f"{statistic}difference {number(pair['difference'])}, 95 % interval {number(pair['low'])} to "
+        f"{number(pair['high'])}, {p_value(pair['adjusted'])} after Holm."
+    )
+    return sentence, numbers
+
+
+def _undecided(
+    run: RunFolder, value: Value, comparison: Comparison, best: Group, unclear: Sequence[Group]
+) -> tuple[str, dict[str, float]]:
+    names = names_in_words(run, unclear, "or")
+    sentence = f"Whether {_name(run, best)} or {names} is better in {in_sentence(value.title)} can't be told"
+    shown = [float(comparison.pair(best[0], group[0])["detectable"]) for group in unclear]
+    known = [difference for difference in shown if difference > 0]
+    if not known:
+        return f"{sentence}.", {}
+    sentence += (
+        f": {_images(comparison.images)} would have shown a {value.lead} difference of {number(max(known))} or more "
+        "with a probability of 80 %."
+    )
+    return sentence, {"detectable": max(known)}
+
+
+def _constructed(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Finding]:
+    own = {setting: c for setting, c in comparisons.items() if c.by_construction}
+    methods = tuple(dict.fromkeys(name for c in own.values() for name in c.by_construction))
+    if not methods:
+        return
+    first, names = next(iter(own.values())), names_in_words(run, [(name,) for name in methods])
+    verbs, whose = (("has", "is"), "its") if len(methods) == 1 else (("have", "are"), "their")
+    sentence = (
+        f"{names} {verbs[0]} no {in_sentence(value.title)} by {whose} own formula, and so {verbs[1]} not ranked in it."
+    )
+    yield Finding(sentence, "by_construction", value.name, tuple(own), methods, first.images, first.rows)
+
+
+def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -> str:
+    """ "A, B = C and D", where B and C coincide; of many groups the first and how many more."""
+    names = [_name(run, group) for group in groups]
+    if len(names) > MOST_NAMES + 1:
+        names = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
+    return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
+
+
+def _name(run: RunFolder, group: Group) -> str:
+    """A group of methods that coincide: "HiResCAM = XGrad-CAM"."""
+    return " = ".join(map(run.metadata.method_title, group))
+
+
+def in_sentence(title: str) -> str:
+    """A title inside a sentence: "Sensitivity error" -> "sensitivity error"; "ROAD" and "MaxBoxAcc" stay."""
+    first = title.split(" ")[0]
+    return title[:1].lower() + title[1:] if first[1:].islower() or len(first) == 1 else title
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"

@@ -1,0 +1,238 @@
+"""A finished run as tables, figures and the gate read it: the manifest and the records that it lists, nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from axiom_bench.columns import LAYER, NOT_FINITE, OK
+from axiom_bench.cores import num_cores
+from axiom_bench.records import reading
+from axiom_bench.records.by_metric import PLACE, Block, Records
+from axiom_bench.statistics.common import with_common_values, with_stored_common_values
+from axiom_bench.statistics.comparison import Comparisons
+from axiom_bench.statistics.intervals import with_intervals
+from axiom_bench.statistics.matrix import Layout, Matrix, layouts, matrix
+from axiom_bench.statistics.metadata import Metadata, Setting
+from axiom_bench.statistics.summary import SPLIT_KEYS, SPLITS, classified, summarise, with_bootstrap_errors
+
+METHOD_FREE = LAYER
+MANY = 1_000_000  # rows of a run whose comparisons repay threads
+NOT_A_WORD, MAX_STATUS = re.compile(r"\W", re.ASCII), 100  # of a status
+CLASS = "class"  # the unit of a value that names a class: such values are counted, not averaged
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run, read once.
+
+    manifest: the parsed manifest.json, with other report settings over its own. records: the rows of numbers, names in
+    the manifest's order. class_records: the rows whose value is the index of a class. runtime: columns.RUNTIME_COLUMNS.
+    whole_set: values of whole data sets with their bootstrap replicates, see `reading.WHOLE_SET_COLUMNS`.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    records: Records
+    class_records: Records
+    runtime: pd.DataFrame
+    whole_set: pd.DataFrame
+
+    @classmethod
+    def read(cls, path: Path) -> RunFolder:
+        """Raises BenchError where the manifest, or a file that it lists, is missing or damaged."""
+        return cls.of(Path(path), reading.read_manifest(Path(path)))
+
+    @classmethod
+    def of(cls, path: Path, manifest: Mapping[str, Any]) -> RunFolder:
+        """What this manifest counts, whichever the folder holds by now. Raises BenchError as `read`."""
+        metrics = manifest.get("metrics") or {}
+        classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]
+        records, class_records = reading.read_by_metric(path, manifest, classes)
+        return cls(
+            path=path,
+            manifest=manifest,
+            records=in_order(records, manifest),
+            class_records=in_order(class_records, manifest),
+            runtime=_ordered(reading.read_runtime(path, manifest), manifest),
+            whole_set=reading.read_whole_set(path, manifest),
+        )
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """What the manifest says about metrics, methods and models."""
+        return Metadata(self.manifest)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration of the run; of a sweep, of its first job."""
+        return self.manifest.get("config") or {}
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """One row for each setting, method and metric: see `summary.summarise`, `common.with_common_values` and
+        `intervals.with_intervals`."""
+        summary = with_bootstrap_errors(summarise(self.records, image_value_of=self.image_value_of), self.whole_set)
+        summary = with_intervals(summary, self.records, self.layouts, self.whole_set)
+        common = with_common_values(summary, self.records, self.layouts)
+        summary = with_stored_common_values(common, self.whole_set)
+        constructed = {metric: self.metadata.by_construction(metric) for metric in self.metrics}
+        pairs = zip(summary["method"], summary["metric"], strict=True)
+        return summary.assign(by_construction=[method in constructed[metric] for method, metric in pairs])
+
+    @cached_property
+    def layouts(self) -> Mapping[tuple[str, ...], Layout]:
+        """{setting: the rows of its matrices}."""
+        return layouts(self.records)
+
+    def matrix(self, setting: Setting, metric: str) -> Matrix | None:
+        """The values of images of one metric in one setting; None where there are none."""
+        return matrix(self.records, self.layouts.get(setting), metric)
+
+    @cached_property
+    def split_summary(self) -> pd.DataFrame:
+        """The summary of images whose class is predicted correctly, wrongly, or unknown: with the key `split`."""
+        split = classified(self.records.keys)
+        parts = {name: layouts(self.records, np.asarray(split == name)) for name in SPLITS}
+        of_splits = {(*place, name): layout for name, own in parts.items() for place, layout in own.items()}
+        summary = with_common_values(summarise(self.records, SPLIT_KEYS), self.records, of_splits, SPLIT_KEYS)
+        own = [
+            with_intervals(summary[summary["split"] == name], self.records, parts[name], self.whole_set)
+            for name in SPLITS
+        ]
+        return pd.concat(own).sort_index()
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all values in the records, in the manifest's order."""
+        return self.records.metrics
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """Names of all methods in the records, in the manifest's order."""
+        return tuple(name for name in self.records.methods if name != METHOD_FREE)
+
+    @cached_property
+    def image_value_of(self) -> Mapping[str, str]:
+        """{value of the whole data set: the value of images that it was computed from}."""
+        entries, records = self.manifest.get("metrics") or {}, self.records
+        owner = {name: (entries.get(name) or {}).get("metric", name) for name in self.metrics}
+        first = {owner[name]: name for name in reversed(records.measured())}
+        whole_sets = (name for name, own in records.blocks.items() if records.of_whole_set[own.keys].any())
+        return {name: first.get(owner[name], name) for name in whole_sets}
+
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every model x layer x data set with records, layers in the manifest's order."""
+        places = self.records.keys[list(Setting._fields)].drop_duplicates().sort_values(list(Setting._fields))
+        return tuple(Setting(*map(str, row)) for row in places.itertuples(index=False))
+
+    @cached_property
+    def comparisons(self) -> Comparisons:
+        """All methods of a metric in a setting against each other."""
+        return Comparisons(self.records, self.whole_set, self.layouts, self.metadata, frozenset(self.image_value_of))
+
+    def compare_all(self) -> None:
+        """Computes the summaries and comparisons of a large run by as many threads as there are cores: sorting and
+        products of matrices take the time, and leave the others free to go on. More threads within a product would
+        only wait for each other."""
+        if len(self.records) < MANY or not self.layouts:
+            return
+        comparisons, pairs = self.comparisons, [(place, metric) for place in self.settings for metric in self.metrics]
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_cores()) as threads:
+            summaries = [threads.submit(lambda: self.summary), threads.submit(lambda: self.split_summary)]
+            list(threads.map(lambda pair: comparisons.of(*pair), pairs))
+            for summary in summaries:
+                summary.result()
+
+    def label(self, setting: Setting) -> str:
+        """The model's name, with the layer and the data set where the run has several of them for this model."""
+        same = [other for other in self.settings if other.model == setting.model]
+        parts = [setting.model]
+        if len({other.layer for other in same}) > 1:
+            parts.append(setting.layer)
+        if len({other.data for other in same}) > 1:
+            parts.append(f"({setting.data})")
+        return " ".join(parts)
+
+
+def in_order(records: Records, manifest: Mapping[str, Any]) -> Records:
+    """Names in the manifest's order first, then those that it doesn't list; names without a row are dropped. Status
+    "ok" has a number: a row that says so without one must not vanish from n in silence."""
+    orders = _orders(manifest)
+    keys = records.keys.assign(**{name: _category(records.keys[name], orders.get(name, [])) for name in PLACE})
+    words = {name: NOT_A_WORD.sub("_", name)[:MAX_STATUS] or "_" for name in records.statuses}  # "ok:39 zero_map:1"
+    names = list(dict.fromkeys([*words.values(), NOT_FINITE]))
+    code = np.array([names.index(word) for word in words.values()], dtype=np.int16)
+    blocks = {}
+    for name in _order([name for name, block in records.blocks.items() if len(block.keys)], orders["metric"]):
+        block = records.blocks[name]
+        broken = (block.statuses == records.ok) & ~np.isfinite(block.values)
+        own = np.where(broken, np.int16(names.index(NOT_FINITE)), code[block.statuses])
+        blocks[name] = replace(block, statuses=own)
+    methods, blocks = _coded_anew("methods", records.methods, blocks, orders["method"])
+    statuses, blocks = _coded_anew("statuses", names, blocks, [OK])
+    return Records(keys, records.first_ok, blocks, methods, statuses)
+
+
+def _coded_anew(
+    column: str, names: Sequence[str], blocks: Mapping[str, Block], order: Iterable[str]
+) -> tuple[tuple[str, ...], dict[str, Block]]:
+    """The names of a column's codes that have rows, in order, and the blocks with codes of these."""
+    used = np.zeros(len(names), dtype=np.int64)
+    for block in blocks.values():
+        used += np.bincount(getattr(block, column), minlength=len(names))
+    ordered = _order([name for name, count in zip(names, used, strict=True) if count], order)
+    code = np.array([ordered.index(name) if name in ordered else -1 for name in names], dtype=np.int16)
+    return tuple(ordered), {
+        name: replace(block, **{column: code[getattr(block, column)]}) for name, block in blocks.items()
+    }
+
+
+def _orders(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    models = manifest.get("models") or {}
+    return {
+        "model": list(models),
+        "layer": [layer for model in models.values() for layer in _layers(model)],
+        "data": list(manifest.get("data") or {}),
+        "method": [METHOD_FREE, *(manifest.get("methods") or {})],
+        "metric": list(manifest.get("metrics") or {}),
+    }
+
+
+def _ordered(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """Names as ordered categories: the manifest's order first, then what it doesn't list."""
+    orders = _orders(manifest)
+    return rows.assign(**{name: _category(rows[name], orders[name]) for name in orders if name in rows})
+
+
+def _layers(model: Mapping[str, Any]) -> list[str]:
+    """In the order in which the network runs them; in the run's where the manifest doesn't tell their depths."""
+    depths = model.get("depths") or {}
+    return sorted(model.get("layers") or [model.get("layer")], key=lambda layer: depths.get(layer, 0))
+
+
+def _category(names: pd.Series, order: Iterable[str]) -> pd.Series:
+    names = names.astype("category").cat.remove_unused_categories()
+    return names.cat.set_categories(_order(map(str, names.cat.categories), order), ordered=True)
+
+
+def _order(present: Iterable[str], order: Iterable[str]) -> list[str]:
+    """The names that are there: those of the order, then the others, sorted."""
+    names = set(present)
+    listed = [name for name in dict.fromkeys(order) if name in names]
+    return [*listed, *sorted(names - set(listed), key=_natural)]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """features.9 before features.12: the digits of a name count as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,202 @@
+"""From records to statistics: pure functions of the long rows, one output row for each group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from axiom_bench.records.by_metric import Records
+from axiom_bench.statistics.bootstrap import Floats, Integers
+
+KEYS = ("model", "layer", "data", "method", "metric", "whole_set")
+SPLIT_KEYS = (*KEYS, "split")
+COUNTS = ("images", "n", "rows", "statuses")
+STATISTICS = ("images", "n", "rows", "mean", "median", "standard_error", "statuses")
+SPLITS = ("correct", "wrong", "unknown")
+MOST_PLACES = 8  # of each key, for which a list of all possible ones is worth its memory
+
+
+def summarise(
+    records: Records | pd.DataFrame, by: Sequence[str] = KEYS, image_value_of: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """One row for each group of `by`, KEYS or SPLIT_KEYS, sorted, with the columns STATISTICS. With SPLIT_KEYS of
+    single images alone, `split` as `classified` tells: values of a whole data set have none.
+
+    n: rows with status "ok", which the statistics are over; images: how many images these are of; rows: all rows.
+    statuses reads "ok:120 zero_map:3". whole_set tells values of the whole data set (image_id "*") from values of
+    images. Their images, n, rows and statuses are those of the value of images that they were computed from: the one
+    that image_value_of names, see `RunFolder.image_value_of`, else the one of the same name.
+
+    standard_error: of the mean over rows, by image, since the rows of an image (its objects) belong together. With
+    n_i rows of sum T_i in image i of m images, and n = sum n_i, the mean is the ratio sum T_i / n, whose variance is
+
+        m / (m - 1) * sum_i (T_i - mean * n_i)^2 / n^2,
+
+    the linearised variance of a ratio for clusters of unequal size (Cochran, Sampling Techniques, 3rd ed. 1977,
+    chapter 9A; the cluster-robust error of Liang and Zeger, Biometrika 1986, of a regression on a constant). With one
+    row an image it is the sample standard deviation over sqrt(n). NaN for m < 2 and for values of the whole data set,
+    whose errors the run's bootstrap gives: see `with_bootstrap_errors`.
+    """
+    records, by = records if isinstance(records, Records) else Records.of(records), list(by)
+    groups = _groups(records, by)
+    parts = [part for metric in records.metrics if len(part := _of_metric(records, metric, groups))]
+    if not parts:
+        return pd.DataFrame(columns=[*by, *STATISTICS])
+    table = pd.concat(parts, ignore_index=True)
+    table["method"] = pd.Categorical(table["method"], records.methods, ordered=True)
+    table["metric"] = pd.Categorical(table["metric"], records.metrics, ordered=True)
+    table = _with_counts_of_images(table.sort_values(by, ignore_index=True), by, image_value_of or {})
+    names = [name for name in by if name != "whole_set"]
+    return table.astype(dict.fromkeys(names, object))[[*by, *STATISTICS]]
+
+
+def with_bootstrap_errors(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
+    """The summary with the standard errors of values of the whole data set: the standard deviation of a value over
+    the run's resamples of the images (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1).
+
+    whole_set: `reading.WHOLE_SET_COLUMNS`. NaN where a value has no replicates, and for fewer than two images.
+    """
+    keys = ["model", "layer", "data", "method", "metric"]
+    if whole_set.empty or summary.empty:
+        return summary
+    errors = whole_set[keys].assign(bootstrap=[bootstrap_error(values) for values in whole_set["replicates"]])
+    aligned = summary[keys].merge(errors.astype(dict.fromkeys(keys, object)), on=keys, how="left")["bootstrap"]
+    use = summary["whole_set"].astype(bool) & summary["mean"].notna()
+    return summary.assign(standard_error=summary["standard_error"].mask(use, aligned.set_axis(summary.index)))
+
+
+def bootstrap_error(replicates: Sequence[float] | np.ndarray | None) -> float:
+    """The standard deviation over the finite replicates; NaN for fewer than two."""
+    values = np.asarray([] if replicates is None else replicates, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+
+def leading(summary: pd.DataFrame) -> pd.DataFrame:
+    """Of each metric the rows that a report leads with: the value of the whole data set where there is one, else the
+    statistics over images."""
+    keys = [name for name in KEYS if name != "whole_set"]
+    has_whole_set = summary.groupby(keys, observed=True)["whole_set"].transform("any").astype(bool)
+    return summary[summary["whole_set"].astype(bool) | ~has_whole_set]
+
+
+def counts_of(statuses: str) -> dict[str, int]:
+    """The counts in a `statuses` text: "ok:120 zero_map:3" -> {"ok": 120, "zero_map": 3}."""
+    pairs = (pair.rpartition(":") for pair in statuses.split())
+    return {name: int(count) for name, _, count in pairs}
+
+
+def classified(records: pd.DataFrame) -> pd.Series:
+    """For each row: is the explained class the predicted one? "correct", "wrong", or "unknown" (a class is -1)."""
+    target, predicted = records["target_class"], records["predicted_class"]
+    is_known = (target >= 0) & (predicted >= 0)
+    names = np.select([is_known & (target == predicted), is_known], ["correct", "wrong"], "unknown")
+    return pd.Series(pd.Categorical(names, SPLITS, ordered=True), index=records.index)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The groups of keys (an image and its classes). of_key: (keys,) the number of each key's; -1 for none. table: what
+    each is of, without method and metric. image: (keys,) images in the order of their ids."""
+
+    of_key: Integers
+    table: pd.DataFrame
+    image: Integers
+
+
+def _groups(records: Records, by: Sequence[str]) -> _Groups:
+    keys = records.keys.assign(whole_set=records.of_whole_set)
+    if "split" in by:
+        keys = keys.assign(split=classified(keys))[~records.of_whole_set]
+    names = [name for name in by if name not in ("method", "metric")]
+    grouped = keys.groupby(names, observed=True)
+    of_key = np.full(len(records.keys), -1, dtype=np.int64)
+    of_key[keys.index] = grouped.ngroup()
+    image = np.asarray(records.keys["image_id"].cat.codes, dtype=np.int64)
+    return _Groups(of_key, grouped.size().index.to_frame(index=False), image)
+
+
+def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
+    """STATISTICS of one metric, a row for each group and method."""
+    block, count = records.blocks[metric], len(records.methods)
+    group, image = groups.of_key[block.keys], groups.image[block.keys]
+    code, is_ok = group * count + block.methods, block.statuses == records.ok
+    counts = np.bincount(
+        (code * len(records.statuses) + block.statuses)[group >= 0],
+        minlength=len(groups.table) * count * len(records.statuses),
+    ).reshape(-1, len(records.statuses))
+    codes = np.flatnonzero(counts.sum(axis=1))
+    values = np.where(is_ok, block.values, np.nan)[group >= 0]
+    table = aggregated(values, code[group >= 0], n="count", rows="size", mean="mean", median="median")
+    single = is_ok & (group >= 0) & ~records.of_whole_set[block.keys]
+    table = table.join(_errors_by_image(block.values[single], code[single], image[single]))
+    table["images"] = table["images"].fillna(0).astype(int)
+    table["statuses"] = [_statuses(records.statuses, own) for own in counts[codes].tolist()]
+    place = groups.table.iloc[codes // count].set_axis(table.index)
+    return pd.concat([place, table], axis=1).assign(
+        method=[records.methods[code] for code in codes % count], metric=metric
+    )
+
+
+def _errors_by_image(values: Floats, groups: Integers, images: Integers) -> pd.DataFrame:
+    """images (m) and standard_error of each group of single images' values; see `summarise`."""
+    num_images = int(images.max(initial=0)) + 1
+    key = groups * num_images + images
+    order = _order_of_unique(key)
+    if order is None:
+        table = aggregated(values, key, total="sum", count="count")
+        key, total, count = table.index.to_numpy(), table["total"].to_numpy(), table["count"].to_numpy()
+    else:  # a row an image, as nearly always: nothing to add up
+        key, total, count = key[order], values[order], np.ones(len(order), dtype=np.int64)
+    group = key // num_images
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    m, of_group = np.diff(starts, append=len(group)), np.cumsum(np.diff(group, prepend=group[:1]) > 0)
+    n = np.add.reduceat(count, starts) if len(starts) else m
+    mean = pd.Series(total).groupby(group).sum().to_numpy() / n
+    squared = pd.Series((total - mean[of_group] * count) ** 2).groupby(group).sum().to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(m > 1, np.sqrt(m / (m - 1) * squared) / n, np.nan)
+    return pd.DataFrame({"images": m, "standard_error": error}, index=group[starts])
+
+
+def _order_of_unique(keys: Integers) -> Integers | None:
+    """The order of the keys, from 0 up; None where one is there twice."""
+    if keys.max(initial=0) > MOST_PLACES * len(keys):
+        order = np.argsort(keys, kind="stable")
+        return order if (np.diff(keys[order]) > 0).all() else None
+    place = np.full(int(keys.max(initial=-1)) + 1, -1)
+    place[keys] = np.arange(len(keys))  # of each key: quicker than sorting
+    order = place[place >= 0]
+    return order if len(order) == len(keys) else None
+
+
+def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame:
+    """pandas' aggregates of (n,) values by group, in order. Where groups come sorted, pandas adds them up by another
+    algorithm, of another last bit; a row of a group behind all others comes first so that it never does."""
+    last = int(groups.max(initial=0)) + 1
+    table = pd.Series(np.append(0.0, values)).groupby(np.append(last, groups)).agg(**columns)
+    return table[table.index < last]
+
+
+def _statuses(names: Sequence[str], counts: Sequence[int]) -> str:
+    """ "ok:120 zero_map:3" """
+    return " ".join(f"{name}:{count}" for name, count in zip(names, counts, strict=True) if count)
+
+
+def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: Mapping[str, str]) -> pd.DataFrame:
+    """The table with the images' counts in the rows of the whole data set."""
+    if "whole_set" not in by or not table["whole_set"].any():
+        return table
+    keys = [name for name in by if name != "whole_set"]
+    of_images = table.loc[~table["whole_set"], [*keys, *COUNTS]]
+    sources = table[keys].assign(metric=table["metric"].astype(object).replace(dict(image_value_of)))
+    of_images["metric"] = of_images["metric"].astype(object)
+    counts = sources.merge(of_images, on=keys, how="left").set_index(table.index)
+    has_images = counts["n"].notna() & table["whole_set"]
+    for name in COUNTS:
+        table[name] = counts[name].where(has_images, table[name]).astype(table[name].dtype)
+    return table

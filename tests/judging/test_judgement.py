@@ -1,0 +1,254 @@
+"""A run with known values judged as a whole: tables, text, page, mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from axiom_bench import report
+from axiom_bench.cli.main import main
+from axiom_bench.errors import BenchError
+from axiom_bench.judging.controls import BEATS, BELOW, UNCLEAR
+from axiom_bench.judging.judgement import chosen_metrics, judge, overall, recovery_of
+from axiom_bench.report.judging.writing import write_judgement
+from axiom_bench.statistics.run_folder import RunFolder
+
+METHODS: dict[str, dict[str, Any]] = {
+    "good": {"title": "Good"},
+    "fair": {"title": "Fair"},
+    "poor": {"title": "Poor"},
+    "random": {"title": "Random", "control": True},
+    "centered": {"title": "Centered", "control": True},
+}
+SPOILED: dict[str, dict[str, Any]] = {
+    "truth": {"title": "Truth"},
+    "noise_50": {"spoiling": "noise", "degree": 0.5, "unspoiled": "truth"},
+    "noise_100": {"spoiling": "noise", "degree": 1.0, "unspoiled": "truth"},
+    "blur_100": {"spoiling": "blur", "degree": 1.0, "unspoiled": "truth"},
+    "drops": {"title": "Drops", "wins_by_construction": ["conservation_error"]},
+    "drops_100": {"spoiling": "drops", "degree": 1.0, "unspoiled": "drops"},
+}
+# metric -> value of each method and spread of an image: sharp tells all apart, blunt nothing; low is better below.
+MEANS = {
+    "confidence_drop": ({"good": 5, "fair": 4, "poor": 3, "random": 1, "centered": 2}, 0.1),
+    "box_iou": ({"good": 3, "fair": 3, "poor": 3, "random": 3, "centered": 3}, 1.0),
+    "sensitivity_error": ({"good": 2, "fair": 3, "poor": 4, "random": 5, "centered": 1}, 0.1),
+}
+TRUE = {"truth": 10, "noise_50": 8, "noise_100": 6, "blur_100": 6, "drops": 10, "drops_100": 5}
+Make = Callable[..., Path]
+
+
+def records_of(means: dict[str, Any], images: int, methods: dict[str, Any]) -> pd.DataFrame:
+    generator, frames = np.random.default_rng(0), []
+    for metric, (of_methods, spread) in means.items():
+        for method in methods:
+            place = {"experiment": "made", "model": "net", "layer": "1", "data": "scenes"}
+            values = of_methods.get(method, np.nan) + spread * generator.normal(size=images)
+            rows = {"image_id": [f"image_{i}" for i in range(images)], "target_class": 0, "predicted_class": 0}
+            status = np.where(np.isfinite(values), "ok", "zero_map")
+            frames.append(
+                pd.DataFrame({**place, **rows, "method": method, "metric": metric, "value": values, "status": status})
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture
+def make(make_run: Make) -> Make:
+    """(images=60, methods=METHODS, means=MEANS, folder) -> a run folder."""
+
+    def make_(images: int = 60, methods: dict[str, Any] = METHODS, means: Any = MEANS, folder: str = "run") -> Path:
+        return make_run(
+            records_of(means, images, methods),
+            folder,
+            methods=methods,
+            layers={"net": ("1",)},
+            pictures=False,
+            runtime=False,
+        )
+
+    return make_
+
+
+@pytest.fixture
+def truth(make: Make) -> Path:
+    """box_iou is right about everything, confidence_drop about noise alone."""
+    iou, drop = (TRUE, 0.1), ({**TRUE, "blur_100": 11}, 0.1)
+    return make(120, SPOILED, {"box_iou": iou, "confidence_drop": drop, "sensitivity_error": (TRUE, 0.1)}, "truth")
+
+
+def test_what_is_sharp_and_what_is_blunt(make: Make) -> None:
+    run = RunFolder.read(make())
+    table = judge(run, run.settings[0], chosen_metrics(run, None)).metrics.set_index("metric")
+    sharp, blunt = table.loc["confidence_drop"], table.loc["box_iou"]
+    assert (sharp["alpha"], sharp["tau_halves"], sharp["half"], sharp["methods"]) == (pytest.approx(1), 1, 30, 5)
+    assert not sharp["extrapolated"]
+    assert blunt["alpha_low"] <= 0.05
+    assert blunt["alpha"] < 0.1
+    assert blunt["extrapolated"]
+
+
+def test_where_controls_stand(make: Make) -> None:
+    run = RunFolder.read(make())
+    table = judge(run, run.settings[0], chosen_metrics(run, None)).controls.set_index(["metric", "control"])
+    assert table["against"].to_dict() == {
+        ("confidence_drop", "centered"): BELOW,
+        ("confidence_drop", "random"): BELOW,
+        ("box_iou", "centered"): UNCLEAR,
+        ("box_iou", "random"): UNCLEAR,
+        ("sensitivity_error", "centered"): BEATS,
+        ("sensitivity_error", "random"): BELOW,
+    }
+    assert table.loc[("sensitivity_error", "centered"), ["place", "place_low", "place_high", "places"]].tolist() == [
+        1,
+        1,
+        1,
+        5,
+    ]
+    assert table.loc[("confidence_drop", "random"), "place"] == 5
+
+
+def test_recovery_of_kinds_that_judge_the_metric(truth: Path) -> None:
+    run = RunFolder.read(truth)
+    table = recovery_of(run, run.settings[0], run.metrics)
+    right = table[table["size"] == 100].set_index(["metric", "kind"])["right"].to_dict()
+    # Contributions that win by construction judge no metric of maps.
+    assert right == {
+        ("box_iou", "noise"): 1, ("box_iou", "blur"): 1, ("box_iou", ""): 1,
+        ("confidence_drop", "noise"): 1, ("confidence_drop", "blur"): 0, ("confidence_drop", ""): 0.75,
+        ("sensitivity_error", "noise"): 0, ("sensitivity_error", "blur"): 0, ("sensitivity_error", ""): 0,
+    }  # fmt: skip
+
+
+def test_kinds_of_contributions_judge_metrics_that_need_the_scale(
+    truth: Path, edit_manifest: Callable[..., None]
+) -> None:
+    metrics = json.loads((truth / "manifest.json").read_text())["metrics"]
+    metrics["sensitivity_error"]["needs"] = ["score_scale", "nonzero_drops"]
+    edit_manifest(truth, metrics=metrics)
+    run = RunFolder.read(truth)
+    table = recovery_of(run, run.settings[0], run.metrics)
+    assert set(table.loc[table["kind"] == "drops", "metric"]) == {"sensitivity_error"}
+
+
+def test_several_cases_are_one_share() -> None:
+    rows = [
+        ("box_iou", "a", "", 100, 3, 120, 0.0, 1.0, 0.9, 1.0),
+        ("box_iou", "b", "", 100, 1, 200, 0.1, 0.6, 0.2, 0.9),
+    ]
+    names = ["metric", "case", "kind", "size", "pairs", "images", "missing", "right", "low", "high"]
+    (row,) = overall(pd.DataFrame(rows, columns=names)).to_dict("records")
+    assert row["right"] == pytest.approx(0.9)
+    assert row["low"] == pytest.approx(0.9 - np.hypot(0.75 * 0.1, 0.25 * 0.4))
+    assert row["high"] == pytest.approx(0.9 + 0.25 * 0.3)
+    assert (row["pairs"], row["images"], row["missing"]) == (4, 120, 0.1)
+
+
+def test_the_command_takes_truth_from_other_runs(make: Make, truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make()
+    assert main(["judge", str(run), "--truth", str(truth)]) == 0
+    text = capsys.readouterr().out
+    lines = {line.split("  ")[1]: line for line in text.splitlines() if line.startswith("  ")}
+    assert (
+        "1.000 [1.000, 1.000]"
+        in lines["Box IoU \N{NO-BREAK SPACE}↑".replace(" \N{NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")]
+    )
+    verdicts = {name.split("\N{NO-BREAK SPACE}")[0]: line for name, line in lines.items()}
+    assert "passes; order unsure at n = 30; a control can't be told from the best method" in verdicts["Box IoU"]
+    assert "fails; order holds" in verdicts["Confidence drop"]
+    assert "a control is better than the best method" in verdicts["Sensitivity error"]
+    files = {path.name for path in (run / "tables").glob("judging_*")}
+    kinds = ("metrics", "controls", "recovery", "disagreement")
+    assert files == {f"judging_{kind}{end}" for kind in kinds for end in (".csv", "_1.md")}
+    table = pd.read_csv(run / "tables/judging_metrics.csv").set_index("metric")
+    assert table.loc["confidence_drop", ["right_1", "right_10", "right_100"]].tolist() == pytest.approx([0.75] * 3)
+    recovered = pd.read_csv(run / "tables/judging_recovery.csv", keep_default_na=False)
+    assert set(recovered["case"]) == {"synthetic/default, net"}
+
+
+def test_a_run_without_spoiled_explainers_says_which_command_makes_them(make: Make) -> None:
+    lines = write_judgement(make())
+    assert any("`axiom-bench experiment=truth`" in line for line in lines)
+    assert not any("Right at" in line for line in lines)
+
+
+def test_the_files_stay_where_a_report_is_written(make: Make) -> None:
+    run = make()
+    page = report.write(run)
+    write_judgement(run)
+    stamp = page.stat().st_mtime_ns
+    report.write(run)
+    assert page.stat().st_mtime_ns == stamp  # still up to date
+    report.write(run, {"headline": ["box_iou"]})
+    assert (run / "tables/judging_metrics.csv").exists()
+
+
+def test_the_page_has_the_table_and_what_its_columns_mean(make: Make) -> None:
+    text = report.write(make()).read_text()
+    assert 'id="judging"' in text
+    assert "Krippendorff" in text
+    assert "experiment=truth" in text
+
+
+def test_a_large_run_is_not_judged_in_its_report(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("axiom_bench.judging.judgement.MOST_VALUES", 10)
+    text = report.write(make()).read_text()
+    assert "This run has 900 values" in text
+    assert "Krippendorff" not in text
+
+
+def test_spoiled_explainers_order_no_methods(make: Make) -> None:
+    both = {**METHODS, **SPOILED}
+    means = {name: ({**of_methods, **TRUE}, spread) for name, (of_methods, spread) in MEANS.items()}
+    run = RunFolder.read(make(30, both, means, "both"))
+    alone = RunFolder.read(make(30, METHODS, MEANS, "alone"))
+    found, expected = (judge(each, each.settings[0], chosen_metrics(each, None)) for each in (run, alone))
+    assert found.metrics["methods"].tolist() == expected.metrics["methods"].tolist() == [5, 5, 5]
+    assert found.controls["places"].max() == 5
+    assert len(found.recovery)
+
+
+@pytest.mark.parametrize(
+    ("images", "methods", "sentence"),
+    [
+        (1, METHODS, "The run has 1 image: metrics are judged by whether images agree"),
+        (20, {"good": {}}, "The run has 1 method: metrics are judged by the order in which they put at least 3"),
+    ],
+)
+def test_what_cant_be_judged_is_one_sentence(make: Make, images: int, methods: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BenchError, match=sentence):
+        write_judgement(make(images, methods))
+
+
+def test_wrong_names_and_folders_are_one_sentence(
+    make: Make, make_run: Make, make_records: Any, tmp_path: Path
+) -> None:
+    run = make()
+    with pytest.raises(BenchError, match="no metric in this run 'box_iuo'; did you mean 'box_iou'"):
+        write_judgement(run, metrics=["box_iuo"])
+    with pytest.raises(BenchError, match=r"is no run folder: it has no manifest\.json"):
+        write_judgement(tmp_path / "nothing")
+    with pytest.raises(BenchError, match="no spoiled explainers: run it with spoiled=all"):
+        write_judgement(run, [run])
+    empty = make_run(make_records().iloc[:0], "empty")
+    with pytest.raises(BenchError, match="has no records to judge; run its command again"):
+        write_judgement(empty)
+
+
+def test_chosen_metrics_alone(make: Make) -> None:
+    lines = write_judgement(make(), metrics=["box_iou"])
+    assert sum("IoU" in line for line in lines) == 1
+    assert not any("Confidence" in line for line in lines)
+
+
+def test_a_run_of_values_of_the_layer_alone_has_no_judgement(make_run: Make, make_records: Any) -> None:
+    records = make_records(12)
+    folder = make_run(records[records["method"] == "-"], "layer", pictures=False)
+    assert 'id="judging"' not in report.write(folder).read_text()
+    run = RunFolder.read(folder)
+    assert judge(run, run.settings[0], []).controls.empty

@@ -1,0 +1,212 @@
+"""Synthetic run folders: what the runner writes, with heavy tails, statuses, runtime and pictures, in a second."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from axiom_bench.records import store as schemas
+
+METRICS: dict[str, dict[str, Any]] = {
+    "sensitivity_error": {"title": "Sensitivity error", "unit": "ratio", "better": "lower", "of": "method"},
+    "conservation_error": {"title": "Conservation error", "unit": "ratio", "better": "lower", "of": "method"},
+    "conservation_error_raw": {"title": "Conservation error, raw", "unit": "logit", "better": "none", "of": "method"},
+    "confidence_drop": {"title": "Confidence drop", "unit": "probability", "better": "higher", "of": "method"},
+    "box_iou": {"title": "Box IoU", "unit": "IoU", "better": "higher", "of": "method"},
+    "zeta": {"title": "Normalised zeta", "unit": "ratio", "better": "none", "of": "layer"},
+    "epsilon": {"title": "Normalised epsilon", "unit": "ratio", "better": "none", "of": "layer"},
+    "axiom_floor_sensitivity": {"title": "Axiom floor, sensitivity", "unit": "ratio", "better": "none", "of": "layer"},
+    "axiom_floor_conservation": {
+        "title": "Axiom floor, conservation",
+        "unit": "ratio",
+        "better": "none",
+        "of": "layer",
+    },
+}
+METHODS = {
+    "grad_cam": {"on_score_scale": True},
+    "xgrad_cam": {"on_score_scale": True},
+    "hires_cam": {"on_score_scale": True},
+    "ablation_cam_axiomatic": {"on_score_scale": True},
+    "guided_xgrad_cam": {"on_score_scale": False},
+    "random": {"on_score_scale": False},
+}
+MODELS = {"scenes_fc": ("features.9",), "scenes_residual": ("stages.2",)}
+
+
+def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, str], np.ndarray]:
+    """(method, metric) -> (n,) errors with the heavy tail of a division by a score near zero."""
+    n = len(ids)
+    tail = 1 / np.abs(generator.normal(0.4, 0.5, n))
+    gap, drops = np.abs(generator.normal(0.5, 0.2, n)), generator.uniform(1, 3, n)
+    values = {
+        ("-", "zeta"): 0.2 * generator.lognormal(0, 0.5, n),
+        ("-", "epsilon"): 0.4 * gap * tail,
+        ("-", "axiom_floor_sensitivity"): 0.3 * gap / drops,
+        ("-", "axiom_floor_conservation"): 0.3 * gap * tail,
+    }
+    for number, method in enumerate(METHODS):
+        worse = 1.2 if method == "hires_cam" else 1 + 0.2 * number  # hires_cam ties with xgrad_cam, as in theory
+        values[method, "sensitivity_error"] = worse * values["-", "zeta"]
+        values[method, "conservation_error"] = worse * values["-", "epsilon"]
+        values[method, "conservation_error_raw"] = worse * gap * 4
+        values[method, "confidence_drop"] = np.clip(generator.normal(0.5 - 0.05 * number, 0.25, n), -0.3, 1)
+        values[method, "box_iou"] = generator.beta(5 - 0.4 * number, 4, n)
+    return values
+
+
+def records_of(
+    n: int, layers: Mapping[str, tuple[str, ...]], methods: Mapping[str, Any], seed: int = 0
+) -> pd.DataFrame:
+    """n images x models x methods x metrics, every precondition failing somewhere."""
+    generator = np.random.default_rng(seed)
+    ids = [f"scene_{i:05d}" for i in range(n)]
+    target = generator.integers(0, 10, n)
+    predicted = np.where(generator.random(n) < 0.9, target, (target + 1) % 10)
+    frames = []
+    for model, names in layers.items():
+        for layer in names:
+            for (method, metric), value in _axioms(generator, ids).items():
+                if method != "-" and method not in methods:
+                    continue
+                status = np.full(n, "ok", dtype=object)
+                if metric in ("sensitivity_error", "conservation_error") and method in ("guided_xgrad_cam", "random"):
+                    status[:] = "not_on_score_scale"
+                if metric == "box_iou":
+                    status[: n // 20] = "no_annotation"
+                if metric == "confidence_drop" and method == "grad_cam":
+                    status[-(n // 15) :] = "zero_map"
+                frame = {"image_id": ids, "target_class": target, "predicted_class": predicted, "status": status}
+                names_ = {"experiment": "synthetic", "model": model, "layer": layer, "data": "scenes", "method": method}
+                rows = pd.DataFrame({**names_, "metric": metric, **frame, "value": value})
+                rows["value"] = rows["value"].where(rows["status"] == "ok")
+                frames.append(rows)
+    return pd.concat(frames, ignore_index=True)
+
+
+def runtime_of(layers: Mapping[str, tuple[str, ...]], methods: Mapping[str, Any]) -> pd.DataFrame:
+    """A trace of 10 ms, all drops in 20, the methods beyond the trace in 1, 2, 3, ... ms."""
+    steps = [("forward", "-", 8.0), ("trace", "-", 10.0), ("ablation_drops", "-", 20.0)]
+    steps += [("method", method, float(i + 1)) for i, method in enumerate(methods)]
+    passes = {"trunk_forward": 0.0, "trunk_backward": 0.0, "head_forward": 1.0, "head_backward": 0.0}
+    rows = [
+        {
+            **{"model": model, "layer": names[0], "data": "scenes", "method": method, "step": step, **passes},
+            **{"milliseconds_per_image": ms, "forwards": ms / 8, "batch_size": 8, "device": "cpu (2 threads)"},
+            "peak_memory_bytes": float("nan"),
+        }
+        for model, names in layers.items()
+        for step, method, ms in steps
+    ]
+    return pd.DataFrame(rows)
+
+
+def pictures_of(model: str, methods: Mapping[str, Any], n: int = 4, size: int = 64) -> dict[str, Any]:
+    """Ramps as images and one blob per map: enough to see whether a picture is flipped, or beside the wrong name."""
+    generator = np.random.default_rng(1)
+    y, x = np.mgrid[:size, :size] / size
+    images = np.stack([np.stack([x, y, np.full_like(x, i / n)], -1) for i in range(n)])
+    centres = generator.uniform(0.25, 0.75, (len(methods), n, 2))
+    heat = np.exp(-((x - centres[..., :1, None]) ** 2 + (y - centres[..., 1:, None]) ** 2) / 0.03)
+    images8 = (255 * images).astype(np.uint8)
+    return {
+        **{"images": images8, "image_ids": np.array([f"scene_{i:05d}" for i in range(n)])},
+        **{"class_names": np.array(["seven", "nine, hand-written, on a striped ground", "one", "four"][:n])},
+        **{"methods": np.array(list(methods)), "heatmaps": heat.astype(np.float16)},
+        "perturbed": (images8[None] * (1 - heat[..., None])).astype(np.uint8),
+        "confidence": np.linspace(0.95, 0.6, n),
+        "confidence_perturbed": generator.uniform(0.02, 0.5, (len(methods), n)),
+        **{"model": np.array(model), "layer": np.array(MODELS.get(model, ("layer",))[0])},
+    }
+
+
+def write_run(
+    folder: Path,
+    records: pd.DataFrame,
+    methods: Mapping[str, Any] = METHODS,
+    layers: Mapping[str, tuple[str, ...]] = MODELS,
+    runtime: bool = True,
+    pictures: bool = True,
+) -> Path:
+    """The folder as the runner leaves it, one record file per model and method."""
+    files: dict[str, list[str]] = {"records": [], "runtime": [], "pictures": []}
+    for name in files:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for i, (_, rows) in enumerate(records.groupby(["model", "method"], sort=False)):
+        files["records"].append(f"records/{i:03d}.parquet")
+        schemas.write(folder / files["records"][-1], rows)
+    if runtime:
+        files["runtime"] = ["runtime/one.parquet"]
+        schemas.write(folder / "runtime/one.parquet", runtime_of(layers, methods), schema=None)
+    for model in layers if pictures else ():
+        files["pictures"].append(f"pictures/{model}.npz")
+        np.savez(folder / files["pictures"][-1], **pictures_of(model, methods))
+    (folder / "manifest.json").write_text(json.dumps(manifest_of(records, methods, layers) | files))
+    return folder
+
+
+def manifest_of(
+    records: pd.DataFrame, methods: Mapping[str, Any], layers: Mapping[str, tuple[str, ...]]
+) -> dict[str, Any]:
+    figures = {"perturbed": "xgrad_cam", "pair": ["xgrad_cam", "guided_xgrad_cam"]}
+    return {
+        **{"experiment": "synthetic", "run": "default", "created": "2026-01-02T03:04:05+00:00"},
+        "overrides": ["experiment=synthetic", "method=[grad_cam,xgrad_cam]"],
+        "config": {"target": "label", "report": {"headline": ["conservation_error", "box_iou"], "figures": figures}},
+        "methods": dict(methods),
+        "metrics": {name: {"tolerance": "median:0.5%", "metric": name, **about} for name, about in METRICS.items()},
+        "models": {
+            model: {
+                **{"layer": names[0], "layers": list(names)},
+                **{"weights": "embedded", "weights_sha256": "ab" * 32},
+            }
+            for model, names in layers.items()
+        },
+        "data": {"scenes": {"ids": sorted(records["image_id"].unique()), "fingerprint": "cd" * 32}},
+        "versions": {"python": "3.12.3", "torch": "2.13.0", "pandas": "3.1.1"},
+        **{"device": "cpu", "precision": {"trunk": "fp32", "head": "fp32"}},
+        **{"git_commit": "0123456789abcdef", "failures": []},
+    }
+
+
+@pytest.fixture
+def make_records() -> Callable[..., pd.DataFrame]:
+    """(n=120, layers=MODELS, methods=METHODS, seed=0) -> records."""
+
+    def make(n: int = 120, layers: Any = MODELS, methods: Any = METHODS, seed: int = 0) -> pd.DataFrame:
+        return records_of(n, layers, methods, seed)
+
+    return make
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """(records, **how) -> a run folder under tmp_path."""
+
+    def make(records: pd.DataFrame, folder: str = "run", **options: Any) -> Path:
+        return write_run(tmp_path / folder, records, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models, six methods, 120 images. Read only: tests that write make their own."""
+    return write_run(tmp_path_factory.mktemp("usual") / "run", records_of(120, MODELS, METHODS))
+
+
+@pytest.fixture
+def edit_manifest() -> Callable[..., None]:
+    """(folder, **changes): change keys of manifest.json."""
+
+    def edit(folder: Path, **changes: Any) -> None:
+        file = folder / "manifest.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return edit

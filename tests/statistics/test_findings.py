@@ -1,0 +1,114 @@
+"""Sentences and their numbers, of runs in which it is known what can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from axiom_bench.statistics.findings import findings, in_sentence, names_in_words
+from axiom_bench.statistics.run_folder import RunFolder
+
+ERROR = "conservation_error"
+SHIFTS = {"low": 0.0, "twin": 0.0, "near": 0.02, "far": 1.0}
+
+
+@pytest.fixture
+def make_told(make_run: Any, make_records: Any, edit_manifest: Any) -> Callable[..., RunFolder]:
+    """Four methods with known errors on 40 images of two networks; `changes` of the manifest."""
+
+    def make(shifts: Any = SHIFTS, models: Any = ("one", "two"), **changes: Any) -> RunFolder:
+        generator = np.random.default_rng(0)
+        layers = dict.fromkeys(models, ("last",))
+        names = dict(zip(("grad_cam", "xgrad_cam", "hires_cam", "random"), shifts, strict=False))
+        records = make_records(40, layers=layers, methods=names)
+        records = records[(records["metric"] == "conservation_error") & (records["method"] != "-")]
+        records["method"] = records["method"].map(names)
+        for model in models:
+            errors = {name: generator.uniform(1, 3, 40) + shift for name, shift in shifts.items()}
+            errors["twin"] = errors["low"]
+            errors["near"] = errors["low"] + 0.02 + generator.normal(0, 0.5, 40)
+            for name in shifts:
+                is_own = (records["model"] == model) & (records["method"] == name)
+                records.loc[is_own, "value"] = errors[name]
+                records.loc[is_own, "status"] = "ok"
+        methods = {name: {"title": name.title()} for name in shifts}
+        folder = make_run(records, methods=methods, layers=layers, runtime=False, pictures=False)
+        edit_manifest(folder, **changes)
+        return RunFolder.read(folder)
+
+    return make
+
+
+def test_the_best_is_named_with_what_can_not_be_told_from_it(make_told: Callable[..., RunFolder]) -> None:
+    found = findings(make_told(models=("one",)), [ERROR])
+    assert [finding.kind for finding in found] == ["best", "undecided"]
+    best, undecided = found
+    start = "one: The conservation error of Low = Twin is lower than that of Far on "
+    assert best.sentence.startswith(start) or best.sentence.startswith(start.replace("Low = Twin", "Near"))
+    assert best.sentence.endswith("p < 0.001 after Holm.")
+    assert f"on {best.numbers['better']:.0f} of 40 images" in best.sentence
+    assert best.numbers["value"] < best.numbers["other"]
+    assert best.numbers["low"] < best.numbers["difference"] < best.numbers["high"] < 0
+    assert (best.images, best.rows, best.settings[0].model) == (40, 40, "one")
+    assert undecided.sentence.startswith("one: Whether ")
+    assert "can't be told: 40 images would have shown a median difference of " in undecided.sentence
+    assert {"low", "twin", "near"} == set(undecided.methods)
+    assert undecided.numbers["detectable"] > 0
+
+
+def test_settings_that_agree_say_so_first(make_told: Callable[..., RunFolder]) -> None:
+    found = findings(make_told(), [ERROR])
+    first = found[0]
+    assert first.kind == "agreement"
+    assert len(first.settings) == 2
+    assert first.sentence.startswith("In both networks, ")
+    assert first.sentence.endswith(" have the best conservation error or can't be told from it.")
+    assert "Far" not in first.sentence
+
+
+def test_methods_that_coincide_are_not_ranked(make_told: Callable[..., RunFolder]) -> None:
+    (finding,) = findings(make_told({"low": 0.0, "twin": 0.0}, models=("one",)), [ERROR])
+    assert finding.kind == "coinciding"
+    assert finding.sentence == "one: Low and Twin coincide in conservation error: none is better than another."
+
+
+def test_who_wins_by_construction_is_said(make_told: Callable[..., RunFolder]) -> None:
+    methods = {name: {"title": name.title()} for name in SHIFTS}
+    methods["low"] = {"title": "Low", "wins_by_construction": ["conservation_error"]}  # type: ignore[dict-item]
+    run = make_told(methods=methods)
+    *others, last = findings(run, [ERROR])
+    assert last.kind == "by_construction"
+    assert last.sentence == "Low has no conservation error by its own formula, and so is not ranked in it."
+    assert not any("low" in finding.methods for finding in others)
+    assert run.summary.set_index("method").loc["low", "by_construction"].all()
+
+
+def test_random_weights_say_nothing(make_told: Callable[..., RunFolder]) -> None:
+    run = make_told()
+    random = {name: {"layer": "last", "random_weights": True} for name in ("one", "two")}
+    parts = (run.records, run.class_records, run.runtime, run.whole_set)
+    assert findings(RunFolder(run.path, {**run.manifest, "models": random}, *parts), [ERROR]) == []
+
+
+def test_a_usual_run_has_findings_of_its_headline(usual_run: Path) -> None:
+    found = findings(RunFolder.read(usual_run), [ERROR, "box_iou"])
+    assert {finding.metric for finding in found} == {"conservation_error", "box_iou"}
+    assert all(finding.sentence.endswith(".") for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [("Box IoU", "box IoU"), ("ROAD, combined", "ROAD, combined"), ("MaxBoxAcc", "MaxBoxAcc"), ("A x", "a x")],
+)
+def test_titles_in_a_sentence(title: str, text: str) -> None:
+    assert in_sentence(title) == text
+
+
+def test_long_lists_are_counted(usual_run: Path) -> None:
+    run = RunFolder.read(usual_run)
+    assert names_in_words(run, [("a",), ("b", "c")]) == "a and b = c"
+    assert names_in_words(run, [(name,) for name in "abcdef"], "or") == "a, b, c, d or 2 more"
