@@ -49,33 +49,15 @@ def _relative_changes(explanation: Explanation, radius: float, samples: int, see
     return torch.stack(distances) / norm.masked_fill(norm == 0, torch.nan)
 
 
-def explanation_sensitivity_fast(
+def explanation_sensitivity_captum(
     explanation: Explanation, radius: float = 0.02, samples: int = 10, seed: int = 0
 ) -> MetricGenerator[dict[str, Tensor]]:
     """`explanation_sensitivity` at the defaults of captum's sensitivity_max -> two values (B,), >= 0, lower is better.
 
-    {max_sensitivity_fast, avg_sensitivity_fast}: of a tenth of the radius, at a fifth of the cost.
+    {max_sensitivity_captum, avg_sensitivity_captum}: of a tenth of the radius, at a fifth of the cost.
     """
     values = yield from explanation_sensitivity(explanation, radius, samples, seed)
-    return {f"{name}_fast": value for name, value in values.items()}
-
-
-def explanation_sensitivity_few(
-    explanation: Explanation, radius: float = 0.2, samples: int = 10, of: int = 50, seed: int = 0
-) -> MetricGenerator[dict[str, Tensor]]:
-    """`explanation_sensitivity` by the first of its samples -> two values (B,), >= 0, lower is better.
-
-    {max_sensitivity_few, avg_sensitivity_few}. of: the samples whose maximum is estimated, as mean + z x standard
-    deviation, z the expected maximum of `of` normal numbers (Blom 1958: the quantile (of - 3/8) / (of + 1/4)), but no
-    less than the largest seen. Raises BenchError as `explanation_sensitivity`, and for less than two samples.
-    """
-    if samples < 2 or of < samples:
-        raise BenchError(f"explanation_sensitivity_few needs 2 to `of` samples, not samples={samples} and of={of}.")
-    relative = yield from _relative_changes(explanation, radius, samples, seed)
-    z = float(torch.special.ndtri(torch.tensor((of - 0.375) / (of + 0.25), dtype=torch.float64)))
-    expected = relative.mean(0) + z * relative.std(0)
-    largest = torch.maximum(expected, relative.amax(0)).masked_fill(relative.isinf().any(0), torch.inf)
-    return {"max_sensitivity_few": largest, "avg_sensitivity_few": relative.mean(0)}
+    return {f"{name}_captum": value for name, value in values.items()}
 
 
 def _noisy_trace(trace: Trace, radius: float, seed: str) -> Trace:

@@ -9,13 +9,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.random_subsets import (
-    Subsets,
-    as_of_more,
-    drops_correlation,
-    pixels_at_random,
-    subset_drops,
-)
+from axiom_bench.metrics.shared.random_subsets import Subsets, drops_correlation, pixels_at_random, subset_drops
 
 
 def faithfulness_correlation(
@@ -44,22 +38,3 @@ def faithfulness_correlation(
     removed = Subsets(f"faithfulness correlation {fraction}", draws, fill, blur, output, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return drops_correlation(explanation, attributed, drops)
-
-
-def faithfulness_correlation_fast(
-    explanation: Explanation,
-    fraction: float = 0.0045,
-    subsets: int = 18,
-    of: int = 100,
-    fill: Fill = "zero",
-    blur: float = 0.05,
-    output: str = "logit",
-    seed: int = 0,
-) -> MetricGenerator[Tensor]:
-    """`faithfulness_correlation` by the first of its subsets -> (B,) in [-1, 1].
-
-    of: the subsets whose correlation is estimated, see `shared.random_subsets.as_of_more`: about the same mean over
-    images, and a wider spread. The other parameters: see `faithfulness_correlation`.
-    """
-    correlation = yield from faithfulness_correlation(explanation, fraction, subsets, fill, blur, output, seed)
-    return as_of_more(correlation, subsets, of)

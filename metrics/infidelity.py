@@ -53,26 +53,3 @@ def infidelity(
         attributed = attributed.masked_fill(is_zero[:, None], torch.nan)
     # Infinite where the model's answer isn't finite, since NaN means a map of zeros.
     return (attributed - drops).square().mean(1).masked_fill(~drops.isfinite().all(1), torch.inf)
-
-
-def infidelity_fast(
-    explanation: Explanation,
-    sides: tuple[float, ...] = SIDES,
-    squares: int = 18,
-    of: int = 100,
-    fill: Fill = "zero",
-    blur: float = 0.05,
-    output: str = "logit",
-    scaled: bool = True,
-    seed: int = 0,
-) -> MetricGenerator[Tensor]:
-    """`infidelity` by the first of its squares -> (B,); 0: best.
-
-    of: the squares whose mean is estimated. The best factor of k squares leaves (k - 1) / k of the mean that the best
-    of all leaves, so that the value is times k (of - 1) / (of (k - 1)): about the same mean over images, and a wider
-    spread. The other parameters: see `infidelity`. Raises BenchError as it, and for less than two squares.
-    """
-    if squares < 2 or of < 2:
-        raise BenchError(f"infidelity_fast needs 2 squares or more, not squares={squares} and of={of}.")
-    value = yield from infidelity(explanation, sides, squares, fill, blur, output, scaled, seed)
-    return value * squares * (of - 1) / (of * (squares - 1)) if scaled else value

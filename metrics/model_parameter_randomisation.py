@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -14,8 +13,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.fully_randomised import randomised_key, randomised_trace
-from axiom_bench.metrics.shared.randomised import number_of_layers, randomised
+from axiom_bench.metrics.shared.randomised import number_of_layers, randomised, randomised_key, randomised_trace
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
 
@@ -41,7 +39,7 @@ def model_parameter_randomisation(
         raise BenchError(f"model_parameter_randomisation needs at least one stage, not stages={stages}.")
     layers = number_of_layers(given(explanation.trace, "trace").cut_model.model)
     stages = layers if stages is None else min(stages, layers)
-    points = yield from similarities(explanation, order, stages, range(stages), similarity, seed)
+    points = yield from _similarities(explanation, order, stages, similarity, seed)
     fractions = [(stage + 1) / stages for stage in range(stages)]
     label = "fraction of layers randomised" if order == "cascading" else "depth of the randomised layer, from the top"
     curve = Curve(points, fractions, f"Model parameter randomisation, {order}", label, "similarity")
@@ -63,7 +61,7 @@ def model_parameter_randomisation_independent(
     return {f"{name}_independent": value for name, value in values.items()}
 
 
-def model_parameter_randomisation_fast(
+def model_parameter_randomisation_three_stages(
     explanation: Explanation,
     order: str = "cascading",
     stages: int | None = 3,
@@ -72,38 +70,32 @@ def model_parameter_randomisation_fast(
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """`model_parameter_randomisation` in three stages: a third of the layers, two thirds, all of them -> (B,).
 
-    {model_parameter_randomisation_fast: (B,), randomisation_fast: the curve, (B, stages)}.
+    {model_parameter_randomisation_three_stages: (B,), randomisation_three_stages: the curve, (B, stages)}.
     """
     values = yield from model_parameter_randomisation(explanation, order, stages, similarity, seed)
-    return {f"{name}_fast": value for name, value in values.items()}
+    return {f"{name}_three_stages": value for name, value in values.items()}
 
 
-def similarities(
-    explanation: Explanation, order: str, stages: int, chosen: Sequence[int], similarity: str, seed: int
-) -> MetricGenerator[Tensor]:
-    """Similarities to the map after some of the stages of a randomisation, in rising order -> (B, chosen).
+def _similarities(explanation: Explanation, order: str, stages: int, similarity: str, seed: int) -> MetricGenerator[Tensor]:
+    """Similarities to the map after each stage of a randomisation -> (B, stages).
 
     Where all layers are randomised, that is asked for first, since other metrics ask for it and so share it.
     """
     trace = given(explanation.trace, "trace")
     compare = partial(similarity_of, explanation, kind=similarity)
-    key = ("model_parameter_randomisation", order, stages, tuple(chosen), seed)
-    last = stages - 1
-    found = {}
-    if order == "cascading" and last in chosen:
-        found[last] = yield Reexplanation(partial(randomised_trace, trace, seed), compare, randomised_key(seed))
-    for number, stage in enumerate(chosen):
-        if stage not in found:
-            other_trace = partial(_randomised_trace, trace, key, number)
-            found[stage] = yield Reexplanation(other_trace, compare, key=(*key, stage))
-    return torch.stack([found[stage] for stage in chosen], dim=1)
+    key = ("model_parameter_randomisation", order, stages, seed)
+    of_all = []
+    if order == "cascading":
+        of_all = [(yield Reexplanation(partial(randomised_trace, trace, seed), compare, randomised_key(seed)))]
+    points = []
+    for stage in range(stages - len(of_all)):
+        points.append((yield Reexplanation(partial(_trace_of_stage, trace, key, stage), compare, key=(*key, stage))))
+    return torch.stack([*points, *of_all], dim=1)
 
 
-def _randomised_trace(trace: Trace, key: tuple[str, str, int, tuple[int, ...], int], number: int) -> Trace:
-    cuts = trace.cut_model.once(key, lambda: _cuts(trace, *key[1:]))
-    return trace.again(model=cuts[number])
+def _trace_of_stage(trace: Trace, key: tuple[str, str, int, int], stage: int) -> Trace:
+    def cuts() -> list[SplitModel]:
+        copies = randomised(trace.cut_model.model, trace.images[:1], *key[1:])
+        return [trace.cut_model.on(copy) for copy in copies]
 
-
-def _cuts(trace: Trace, order: str, stages: int, chosen: tuple[int, ...], seed: int) -> list[SplitModel]:
-    copies = randomised(trace.cut_model.model, trace.images[:1], order, stages, seed)
-    return [trace.cut_model.on(copies[stage]) for stage in chosen]
+    return trace.again(model=trace.cut_model.once(key, cuts)[stage])

@@ -15,7 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import enlarged
-from axiom_bench.metrics.shared.fully_randomised import randomised_key, randomised_trace
+from axiom_bench.metrics.shared.randomised import randomised_key, randomised_trace
 from axiom_bench.metrics.shared.rounding import MILLION
 from axiom_bench.metrics.shared.similarity import constant
 

@@ -16,7 +16,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.heatmap import heatmap
-from axiom_bench.metrics.shared.fully_randomised import fully_randomised, randomised_key, randomised_trace
+from axiom_bench.metrics.shared.randomised import fully_randomised, randomised_key, randomised_trace
 from axiom_bench.metrics.shared.rounding import widened
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
@@ -48,13 +48,6 @@ def model_parameter_randomisation_smooth(
     first, second = (_mean(explanation, maps[0] / samples) for maps in (trained, randomised))
     # Infinite where a noisy image's map isn't finite, since NaN means a constant map.
     return similarity_of(first, second, similarity).masked_fill(~first.finite, torch.inf)
-
-
-def model_parameter_randomisation_smooth_fast(
-    explanation: Explanation, samples: int = 7, noise: float = 0.1, similarity: str = "spearman", seed: int = 0
-) -> MetricGenerator[Tensor]:
-    """`model_parameter_randomisation_smooth` by the first of its noisy copies -> (B,)."""
-    return (yield from model_parameter_randomisation_smooth(explanation, samples, noise, similarity, seed))
 
 
 def _noisy_trace(trace: Trace, noise: float, seed: int, sample: int, is_random: bool) -> Trace:

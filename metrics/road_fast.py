@@ -1,4 +1,4 @@
-"""ROAD (Rong et al., arXiv:2202.00449) and what is made of it, from one set of imputed images for all of them."""
+"""ROAD (Rong et al., arXiv:2202.00449) from imputed images whose answers serve any output and fractions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.arcc import FRACTIONS as FRACTIONS_ARCC
-from axiom_bench.metrics.arcc import harmonic_mean
-from axiom_bench.metrics.road import FRACTIONS, FRACTIONS_COMBINED, imputed_images
-from axiom_bench.metrics.shared.kept_map import kept_map
-from axiom_bench.metrics.shared.perturbation import Fill, confidence_in
+from axiom_bench.metrics.road import FRACTIONS, imputed_images
+from axiom_bench.metrics.shared.perturbation import confidence_in
 
 
 def road_morf_fast(
@@ -27,10 +24,10 @@ def road_morf_fast(
     output: str = "accuracy",
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """`road_morf` from images that all fast forms of ROAD share -> (B,); lower is better.
+    """`road_morf` from answers that serve any output -> (B,); lower is better.
 
     measured: the fractions that are imputed; the curve at `fractions` is interpolated between them, and is the same
-    where they are among them. Fast forms with equal `measured`, noise and seed share these passes.
+    where they are among them. Metrics with equal `measured`, noise and seed share these passes, whatever their output.
     Raises BenchError where `fractions` lie outside of `measured`, and as `road_morf`.
     """
     return (yield from _mean(explanation, "highest", fractions, measured, noise, output, seed))
@@ -44,43 +41,8 @@ def road_lerf_fast(
     output: str = "accuracy",
     seed: int = 0,
 ) -> MetricGenerator[Tensor]:
-    """`road_lerf` from images that all fast forms of ROAD share -> (B,); higher is better. See `road_morf_fast`."""
+    """`road_lerf` from answers that serve any output -> (B,); higher is better. See `road_morf_fast`."""
     return (yield from _mean(explanation, "lowest", fractions, measured, noise, output, seed))
-
-
-def road_combined_fast(
-    explanation: Explanation,
-    fractions: Sequence[float] = FRACTIONS_COMBINED,
-    measured: Sequence[float] = FRACTIONS,
-    noise: float = 0.01,
-    output: str = "probability",
-    seed: int = 0,
-) -> MetricGenerator[Tensor]:
-    """`road_combined` from images that all fast forms of ROAD share -> (B,) in [-1/2, 1/2]; higher is better.
-
-    See `road_morf_fast`.
-    """
-    lerf = yield from _mean(explanation, "lowest", fractions, measured, noise, output, seed)
-    morf = yield from _mean(explanation, "highest", fractions, measured, noise, output, seed)
-    return (lerf - morf) / 2
-
-
-def arcc_fast(
-    explanation: Explanation,
-    fractions: Sequence[float] = FRACTIONS_ARCC,
-    measured: Sequence[float] = FRACTIONS,
-    noise: float = 0.01,
-    fill: Fill = "zero",
-    blur: float = 0.05,
-    seed: int = 0,
-) -> MetricGenerator[Tensor]:
-    """`arcc` with `road_combined_fast` for ROAD -> (B,) in [0, 1]; higher is better.
-
-    It shares the passes of all fast forms of ROAD, and the map of what the map keeps with `adcc`.
-    """
-    combined = yield from road_combined_fast(explanation, fractions, measured, noise, "probability", seed)
-    kept, _ = yield kept_map(explanation, fill, blur)
-    return harmonic_mean(given(explanation.heatmap, "heatmap"), kept, combined)
 
 
 def weights(fractions: Sequence[float], measured: Sequence[float]) -> Tensor:

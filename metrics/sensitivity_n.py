@@ -13,13 +13,7 @@ from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.curve import Curve
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.random_subsets import (
-    Subsets,
-    as_of_more,
-    drops_correlation,
-    pixels_at_random,
-    subset_drops,
-)
+from axiom_bench.metrics.shared.random_subsets import Subsets, drops_correlation, pixels_at_random, subset_drops
 
 
 def sensitivity_n(
@@ -42,25 +36,6 @@ def sensitivity_n(
     points = yield from _points(explanation, fractions, subsets, fill, blur, output, seed)
     by_size = Curve(points, fractions, "Sensitivity-n", "fraction of pixels removed", "correlation")
     return {"sensitivity_n": points.mean(1), "sensitivity_n_by_size": by_size}
-
-
-def sensitivity_n_fast(
-    explanation: Explanation,
-    fractions: Sequence[float] = (0.001, 0.01, 0.1, 0.2, 0.4, 0.6, 0.8),
-    subsets: int = 9,
-    of: int = 100,
-    fill: Fill = "zero",
-    blur: float = 0.05,
-    output: str = "logit",
-    seed: int = 0,
-) -> MetricGenerator[Tensor]:
-    """`sensitivity_n` by fewer subsets -> (B,) in [-1, 1]; higher is better.
-
-    of: the subsets of each n whose correlation is estimated, see `shared.random_subsets.as_of_more`: about the same
-    mean over images, and a wider spread. The other parameters: see `sensitivity_n`.
-    """
-    points = yield from _points(explanation, fractions, subsets, fill, blur, output, seed)
-    return as_of_more(points, subsets, of).mean(1)
 
 
 def _points(

@@ -65,7 +65,7 @@ RUNS = (
         "truth",
         _of_maps(
             FEW,
-            "explanation_sensitivity_fast,faithfulness_correlation,infidelity,model_parameter_randomisation_fast",
+            "explanation_sensitivity_captum,faithfulness_correlation,infidelity,model_parameter_randomisation_three_stages",
         ),
         "repeated",
     ),

@@ -75,18 +75,6 @@ def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tenso
     return pearson(attributed, drops).masked_fill(is_constant, torch.nan).masked_fill(is_infinite, torch.inf)
 
 
-def as_of_more(correlation: Tensor, drawn: int, of: int) -> Tensor:
-    """The correlation to expect of `of` pairs, from that of `drawn` ones: any shape -> the same, in [-1, 1].
-
-    The expected correlation of k pairs is r (1 - (1 - r^2) / (2 (k - 1))) to first order, r that of all; Olkin and
-    Pratt, Ann. Math. Statist. 29 (1958). Raises BenchError for less than two pairs.
-    """
-    if drawn < 2 or of < 2:
-        raise BenchError(f"A correlation needs 2 subsets or more, not subsets={drawn} and of={of}.")
-    missing = (1 - correlation.square()) / 2 * (1 / (drawn - 1) - 1 / (of - 1))
-    return (correlation * (1 + missing)).clamp(-1, 1).where(correlation.isfinite(), correlation)
-
-
 def pixels_at_random(count: int) -> Subset:
     """A subset of `count` pixels, all equally likely."""
 

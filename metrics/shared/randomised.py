@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.shared_copy import shared_copy
+from axiom_bench.cutting.split_model import SplitModel
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import unknown
 
 ORDERS = ("cascading", "independent")
@@ -33,6 +35,26 @@ def randomised(model: nn.Module, image: Tensor, order: str, stages: int, seed: i
     if order == "cascading":
         groups = [[name for group in groups[: i + 1] for name in group] for i in range(len(groups))]
     return [_with_layers_of(random_model, model, group) for group in groups]
+
+
+def fully_randomised(trace: Trace, seed: int) -> SplitModel:
+    """The last stage of a cascading randomisation, cut where the trace's model is; made once for a cut."""
+
+    def cut() -> SplitModel:
+        (copy,) = randomised(trace.cut_model.model, trace.images[:1], "cascading", 1, seed)
+        return trace.cut_model.on(copy)
+
+    return trace.cut_model.once(("fully randomised", seed), cut)
+
+
+def randomised_trace(trace: Trace, seed: int) -> Trace:
+    """The images and classes of a trace in its `fully_randomised` model; equal requests have `randomised_key`."""
+    return trace.again(model=fully_randomised(trace, seed))
+
+
+def randomised_key(seed: int) -> tuple[str, int]:
+    """Names the `randomised_trace` of a seed among other traces."""
+    return "fully randomised", seed
 
 
 def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:

@@ -184,7 +184,7 @@ def test_one_other_trace_is_held_at_a_time(net, batch, trace):
     counted = [
         Plugin(name, "tests.counting", counting, MethodSpec(on_score_scale=True)) for name in ("first", "second")
     ]
-    sensitivity = with_few_passes(metrics.get("explanation_sensitivity_fast"))
+    sensitivity = with_few_passes(metrics.get("explanation_sensitivity_captum"))
     table(trace, batch, counted, [sensitivity, metrics.get("random_logit")])
     assert most == 1
 
@@ -197,7 +197,7 @@ def test_another_trace_is_made_once_for_all_methods(trace, batch):
         return of.gradients
 
     counted = [Plugin(name, "tests.noting", noting, MethodSpec(on_score_scale=True)) for name in ("first", "second")]
-    table(trace, batch, counted, [metrics.get("explanation_sensitivity_fast"), metrics.get("random_logit")])
+    table(trace, batch, counted, [metrics.get("explanation_sensitivity_captum"), metrics.get("random_logit")])
     assert len(seen) == 2 * (1 + 10 + 1)
     assert len({id(of) for of in seen}) == 1 + 10 + 1
 

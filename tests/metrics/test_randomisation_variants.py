@@ -23,8 +23,7 @@ from axiom_bench.metrics.model_parameter_randomisation_efficient import (
 )
 from axiom_bench.metrics.model_parameter_randomisation_smooth import model_parameter_randomisation_smooth
 from axiom_bench.metrics.shared.cells import enlarged
-from axiom_bench.metrics.shared.fully_randomised import fully_randomised
-from axiom_bench.metrics.shared.randomised import randomised
+from axiom_bench.metrics.shared.randomised import fully_randomised, randomised
 from axiom_bench.metrics.shared.similarity import spearman
 from axiom_bench.testing import answered
 
