@@ -76,7 +76,9 @@ def model_parameter_randomisation_three_stages(
     return {f"{name}_three_stages": value for name, value in values.items()}
 
 
-def _similarities(explanation: Explanation, order: str, stages: int, similarity: str, seed: int) -> MetricGenerator[Tensor]:
+def _similarities(
+    explanation: Explanation, order: str, stages: int, similarity: str, seed: int
+) -> MetricGenerator[Tensor]:
     """Similarities to the map after each stage of a randomisation -> (B, stages).
 
     Where all layers are randomised, that is asked for first, since other metrics ask for it and so share it.
