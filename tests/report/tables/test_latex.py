@@ -15,9 +15,7 @@ from axiom_bench.report.options import Options
 from axiom_bench.report.sizes import COLUMN, PAGE
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.headline import headline_tables
-from axiom_bench.report.tables.latex import to_latex
-from axiom_bench.report.tables.latex_text import breakable, escape, number
-from axiom_bench.report.tables.latex_widths import POINTS, SEPARATION, fit
+from axiom_bench.report.tables.latex import LETTERS, POINTS, SEPARATION, breakable, escape, fit, number, to_latex
 from axiom_bench.report.tables.table import Group, Table, row
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -105,10 +103,11 @@ def test_a_table_too_wide_for_a_page_is_cut_into_parts_that_fit() -> None:
     for inches in (COLUMN, PAGE):
         layout = fit(table, inches)
         assert len(layout.parts) > 1
-        assert [i for part in layout.parts for i, _ in part[1:]] == list(range(1, 31))
+        assert [column for part in layout.parts for column in list(part)[1:]] == list(range(1, 31))
         for part in layout.parts:
-            assert part[0][0] == 0
-            assert sum(width for _, width in part) + SEPARATION * (len(part) - 1) <= inches * POINTS + 1e-6
+            assert next(iter(part)) == 0
+            width = sum(part.values()) * LETTERS[layout.size] + SEPARATION * (len(part) - 1)
+            assert width <= inches * POINTS + 1e-6
     assert to_latex(table).count(r"\begin{tabular}") == len(fit(table, PAGE).parts)
 
 
