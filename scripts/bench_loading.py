@@ -34,7 +34,7 @@ from timing import ratios
 from torch import Tensor
 
 from axiom_bench.data.base import DataSet, Sample, subset
-from axiom_bench.data.imagenet import ImageNet
+from axiom_bench.data.layouts.imagenet import ImageNet
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.data.registry import load_dataset

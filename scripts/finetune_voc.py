@@ -28,9 +28,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset
 
 from axiom_bench.data.base import BadImage
+from axiom_bench.data.layouts.voc import CLASSES, Voc
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
-from axiom_bench.data.voc import CLASSES, Voc
 from axiom_bench.errors import BenchError
 from axiom_bench.models import sources, weights
 from axiom_bench.models.sources import Source

@@ -21,9 +21,9 @@ from axiom_bench import methods, metrics
 from axiom_bench.columns import OK
 from axiom_bench.cutting.halving import Limits, by_halves
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.scenes import Scenes
 from axiom_bench.evaluation.measuring import measure
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.run.sweep import sweep

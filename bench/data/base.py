@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -189,3 +191,54 @@ def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: in
                 f"{dataset.name!r} labels {dataset.ids[index]!r} with class {outside[0]}, but the model has only the "
                 f"classes 0 to {number_of_classes - 1}; set data.classes to the model's own classes, in its order."
             )
+
+
+class Selected(DataSet):
+    """The images of `dataset` at these places, ascending, with its name and classes."""
+
+    threads_may_read = True  # where the data set's threads may, see `sources`
+
+    def __init__(self, dataset: DataSet, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, tuple(indices)
+        self.name, self.classes = dataset.name, dataset.classes
+        self.ids = tuple(dataset.ids[index] for index in indices)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.dataset.class_names
+
+    @property
+    def sources(self) -> tuple[DataSet, ...]:
+        return (self, *self.dataset.sources)
+
+    def read(self, index: int) -> Sample:
+        return self.dataset.read(self.indices[index])
+
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
+        return self.dataset.read_scaled(self.indices[index], least)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self.dataset.labels(self.indices[index])
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        return self.dataset.fingerprint(self.indices[index], hashes)
+
+
+THREADS = 16
+AT_ONCE = 256  # images that wait for a thread
+
+
+def fingerprints(data: DataSet, indices: Sequence[int], hashes: FileHashes) -> Iterator[str]:
+    """`data.fingerprint` of the images, in their order.
+
+    By threads where the data set lets several read at once and no hash is known from an earlier run: to find one takes
+    less than a thread does.
+    """
+    of = partial(data.fingerprint, hashes=hashes)
+    yield from map(of, indices[:1])  # what all images share is read once
+    if hashes.cached or not all(source.threads_may_read for source in data.sources):
+        yield from map(of, indices[1:])
+        return
+    with ThreadPoolExecutor(THREADS, "axiom-bench hashes") as threads:
+        for start in range(1, len(indices), AT_ONCE):
+            yield from threads.map(of, indices[start : start + AT_ONCE])

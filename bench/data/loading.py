@@ -15,8 +15,7 @@ from torch import Tensor
 from axiom_bench.cutting.interventions import Parts
 from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet
 from axiom_bench.data.batch import Annotation, Batch
-from axiom_bench.data.decoded import Cache, DamagedEntry, Decoded, decoded
-from axiom_bench.data.extras import Extras
+from axiom_bench.data.decoded import Cache, DamagedEntry, Decoded, Extras, decoded
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.data.workers import DEADLY, Readable, chunks
 from axiom_bench.errors import BenchError, unknown

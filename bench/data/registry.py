@@ -10,21 +10,20 @@ from inspect import Parameter
 from typing import Annotated, Any
 
 from axiom_bench.configs import entry_names
-from axiom_bench.data.base import DataSet, Seed, subset
-from axiom_bench.data.coco import Coco
-from axiom_bench.data.folder import Folder
-from axiom_bench.data.hard import HardImages
-from axiom_bench.data.imagenet_archives import imagenet
-from axiom_bench.data.imagenet_s import ImageNetS
+from axiom_bench.data.base import DataSet, Seed, Selected, subset
+from axiom_bench.data.drawn.hard import HardImages
+from axiom_bench.data.drawn.marked_scenes import MarkedScenes
+from axiom_bench.data.drawn.mosaic import MosaicImages
+from axiom_bench.data.drawn.planted import Planted
+from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.layouts.coco import Coco
+from axiom_bench.data.layouts.folder import Folder
+from axiom_bench.data.layouts.imagenet import imagenet
+from axiom_bench.data.layouts.imagenet_s import ImageNetS
+from axiom_bench.data.layouts.parquet_images import ParquetImages
+from axiom_bench.data.layouts.tar_shards import TarShards
+from axiom_bench.data.layouts.voc import Voc
 from axiom_bench.data.loading import TARGET_RULES
-from axiom_bench.data.marked_scenes import MarkedScenes
-from axiom_bench.data.mosaic import MosaicImages
-from axiom_bench.data.parquet_images import ParquetImages
-from axiom_bench.data.planted import Planted
-from axiom_bench.data.scenes import Scenes
-from axiom_bench.data.selected import Selected
-from axiom_bench.data.tar_shards import TarShards
-from axiom_bench.data.voc import Voc
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check_group, check_values, kinds, one_of, shown, signature, whole
 

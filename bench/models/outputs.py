@@ -17,7 +17,7 @@ from torch import Tensor
 from axiom_bench.cutting import output
 from axiom_bench.cutting.output import Output, OutputModule, check_output
 from axiom_bench.cutting.outputs import multi_label, regression, segmentation
-from axiom_bench.data.voc import CLASSES
+from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.models.user import called, import_function
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.data.mosaic import MosaicImages
+from axiom_bench.data.drawn.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.records import artefacts, claims, mirror, remote, running
 from axiom_bench.run import (

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.data.mosaic import MosaicImages, Mosaics
-from axiom_bench.data.mosaic_layout import Candidate
+from axiom_bench.data.drawn.mosaic import Candidate, MosaicImages, Mosaics
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.run import compute, image_cache
 from axiom_bench.run.job import Job

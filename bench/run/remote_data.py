@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from axiom_bench.data import parquet_images, tar_shards
-from axiom_bench.data.named_files import by_name, files_named
+from axiom_bench.data.formats.named_files import by_name, files_named
+from axiom_bench.data.layouts import parquet_images, tar_shards
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
 from axiom_bench.run import remote_files

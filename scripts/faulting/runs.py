@@ -227,7 +227,7 @@ def photographs(work: Path) -> Path:
     """A folder of image files, <class>/<image>.png: some of the embedded scenes, which the embedded networks know."""
     folder = work / "photographs"
     if not folder.exists():
-        from axiom_bench.data.scenes import Scenes
+        from axiom_bench.data.drawn.scenes import Scenes
 
         scenes = Scenes(size=IMAGES)
         draft = work / "photographs.draft"

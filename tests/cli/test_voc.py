@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.cli.main import main
-from axiom_bench.data.voc import CLASSES
+from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.run.sweep import configuration
 
 ROOT = Path(configuration(["experiment=voc"])["real_root"])

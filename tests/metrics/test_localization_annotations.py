@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 import axiom_bench as ab
-from axiom_bench.data.annotation_file import read_objects
 from axiom_bench.data.base import Sample
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
+from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.evaluation import plugins
 from axiom_bench.metrics.box_iou import box_iou

@@ -19,8 +19,8 @@ from axiom_bench import methods, metrics
 from axiom_bench.cutting.ablation.brute_force import brute_force_drops
 from axiom_bench.cutting.cut_model import cut, trace
 from axiom_bench.cutting.output import Output
+from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
-from axiom_bench.data.voc import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.evaluation.score_scale import on_score_scale

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from axiom_bench.cli.finish import finish
-from axiom_bench.data import reading
 from axiom_bench.data.base import Sample
-from axiom_bench.data.scenes import Scenes
+from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.formats import reading
 from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.run.manifest import Outcome
@@ -112,7 +112,7 @@ def test_an_image_that_may_be_read_again_is_computed(
         return before(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("axiom_bench.data.decoding.open_regular", denied)
+        patch.setattr("axiom_bench.data.formats.decoding.open_regular", denied)
         table = rows(run(*of_folder))
         assert set(table[table["image_id"] == "1/grey.png"]["status"]) == {"bad_image"}
     table = rows(run(*of_folder))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import axiom_bench as ab
-from axiom_bench.data.scenes import Scenes
+from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.loop import rows_of, trace_of_batch

@@ -135,11 +135,11 @@ def test_another_version_of_a_library_computes_anew_what_runs_it(
     [
         ("axiom_bench.cutting.trace", {"sensitivity_error", "box_iou", "zeta"}),
         ("axiom_bench.evaluation.shard", {"sensitivity_error", "box_iou", "zeta"}),
-        ("axiom_bench.data.scenes", {"sensitivity_error", "box_iou", "zeta"}),
+        ("axiom_bench.data.drawn.scenes", {"sensitivity_error", "box_iou", "zeta"}),
         ("axiom_bench.embedded.networks", {"sensitivity_error", "box_iou", "zeta"}),
         ("axiom_bench.metrics.box_iou", {"box_iou"}),
         ("axiom_bench.metrics.sensitivity_error", {"sensitivity_error"}),
-        ("axiom_bench.data.coco", set()),  # other images
+        ("axiom_bench.data.layouts.coco", set()),  # other images
         ("axiom_bench.evaluation.runtime", set()),  # times, not values
         ("axiom_bench.run.compute", set()),
         ("axiom_bench.records.store", set()),

@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from axiom_bench.data import files as image_files
 from axiom_bench.data.base import BadImage
+from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.layouts import files as image_files
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.scenes import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run import image_cache

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from axiom_bench.data import files as image_files
-from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.data.base import DataSet, Sample, fingerprints
 from axiom_bench.data.file_hashes import FileHashes
-from axiom_bench.data.fingerprints import fingerprints
+from axiom_bench.data.layouts import files as image_files
 from axiom_bench.run import image_hashes
 from axiom_bench.run.job import Job
 

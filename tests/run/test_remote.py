@@ -17,7 +17,7 @@ from faulting.runs import Process, contents, forked, shards_of, stopped_at_the_e
 
 from axiom_bench import metrics, report
 from axiom_bench.cli import benchmark, finish  # noqa: F401 - once here, and not in each of the commands
-from axiom_bench.data.scenes import Scenes
+from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate  # noqa: F401
 from axiom_bench.records import files, objects

@@ -16,8 +16,8 @@ from faulting.runs import Process, wait_until
 from fsspec.implementations.memory import MemoryFileSystem
 
 from axiom_bench.cli import trust
-from axiom_bench.data.named_files import files_named
-from axiom_bench.data.scenes import Scenes
+from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.formats.named_files import files_named
 from axiom_bench.errors import BenchError
 from axiom_bench.records import objects, remote
 from axiom_bench.run import fetching, remote_data, settings

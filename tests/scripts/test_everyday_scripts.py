@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench.data.imagenet import ImageNet
+from axiom_bench.data.layouts.imagenet import ImageNet
 from axiom_bench.run.job import Job
 from axiom_bench.run.sweep import configuration
 

@@ -18,7 +18,7 @@ import torch
 import yaml
 from PIL import Image
 
-from axiom_bench.data.voc import CLASSES
+from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
 

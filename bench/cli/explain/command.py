@@ -11,7 +11,7 @@ from axiom_bench.cli.explain.classes import Classes
 from axiom_bench.cli.explain.explained import ExplainedImage, Explainer
 from axiom_bench.cli.explain.images import image_paths, open_upright, unique_names
 from axiom_bench.cli.explain.output import INDEX, Output
-from axiom_bench.data.file_names import as_text
+from axiom_bench.data.formats.file_names import as_text
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin

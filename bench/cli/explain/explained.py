@@ -20,7 +20,7 @@ from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.file_names import as_text
+from axiom_bench.data.formats.file_names import as_text
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.left_out import MethodLeftOut

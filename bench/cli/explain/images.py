@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from axiom_bench.data.base import BadImage
-from axiom_bench.data.decoding import SUFFIXES, as_rgb, opened
-from axiom_bench.data.file_names import as_name, as_text
-from axiom_bench.data.files import image_files
+from axiom_bench.data.formats.decoding import SUFFIXES, as_rgb, opened
+from axiom_bench.data.formats.file_names import as_name, as_text
+from axiom_bench.data.layouts.files import image_files
 from axiom_bench.errors import BenchError
 
 TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upright

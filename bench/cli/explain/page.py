@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.cli.explain.explained import ClassScore, ExplainedImage, ExplainedMap
-from axiom_bench.data.file_names import as_text
+from axiom_bench.data.formats.file_names import as_text
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.page.header import Header
 from axiom_bench.report.page.html import assemble

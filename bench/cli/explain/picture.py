@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from axiom_bench.cli.explain.explained import ClassScore, ExplainedImage, ExplainedMap
-from axiom_bench.data.file_names import as_text
+from axiom_bench.data.formats.file_names import as_text
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.figures.drawing import canvas, style
 

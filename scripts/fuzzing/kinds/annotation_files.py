@@ -16,10 +16,10 @@ from PIL import Image
 
 from axiom_bench.data.base import BadImage, DataSet, Sample
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
-from axiom_bench.data.coco import Coco
+from axiom_bench.data.layouts.coco import Coco
+from axiom_bench.data.layouts.voc import Voc
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.voc import Voc
 from axiom_bench.errors import BenchError
 
 from ..case import Case, Kind

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.io import savemat
 
 from axiom_bench.data.base import BadImage
-from axiom_bench.data.imagenet_archives import imagenet
+from axiom_bench.data.layouts.imagenet import imagenet
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from axiom_bench.data.base import BadImage
-from axiom_bench.data.decoding import open_rgb
-from axiom_bench.data.file_names import as_name, as_text
-from axiom_bench.data.folder import Folder
+from axiom_bench.data.formats.decoding import open_rgb
+from axiom_bench.data.formats.file_names import as_name, as_text
+from axiom_bench.data.layouts.folder import Folder
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError

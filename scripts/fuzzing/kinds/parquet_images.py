@@ -9,7 +9,7 @@ from random import Random
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from axiom_bench.data.parquet_images import ParquetImages
+from axiom_bench.data.layouts.parquet_images import ParquetImages
 
 from ..case import Case, Kind
 from ..damage import damaged

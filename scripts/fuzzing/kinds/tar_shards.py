@@ -6,7 +6,7 @@ import json
 import tarfile
 from random import Random
 
-from axiom_bench.data.tar_shards import TarShards
+from axiom_bench.data.layouts.tar_shards import TarShards
 
 from ..case import Case, Kind
 from ..damage import damaged

@@ -1,0 +1,272 @@
+"""Mosaics of another data set's images: n x n of them side by side, each cell's class and place exact."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from axiom_bench.data.base import BadImage, Box, DataSet, Sample, Seed, Selected
+from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.preprocessing import Preprocessing, transforms
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import Kind, Name, whole
+
+SIZES = ("full", "fit")
+MAX_GRID = 100
+Probability = Annotated[float, Kind(lambda value: 0 <= value <= 1, "a probability, 0 to 1")]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image that may stand in a cell. index: its place in the data set. label: its only class."""
+
+    index: int
+    image_id: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One mosaic. cells: its images from left to right, then from top to bottom. target: the class that
+    `target=label` explains, which `target_cells` cells show."""
+
+    cells: tuple[Candidate, ...]
+    target: int
+
+
+def layouts(
+    candidates: Sequence[Candidate], grid: int, target_cells: int = 1, uses: int = 1, seed: int = 0
+) -> list[Layout]:
+    """All mosaics of grid x grid cells that the candidates make, in a fixed order: the first n are those of a choice
+    of n. They don't depend on the order of the candidates.
+
+    One class, the target, has `target_cells` cells, each other class of a mosaic one. An image is at most once in a
+    mosaic and at most `uses` times in all: there are `uses` rounds, each over all images. Classes with the most images
+    left come first, of equals by chance, so that images are left over only where too few classes have any. With several
+    target cells the target is the class that was it least often. Which image of a class comes, and where it stands, is
+    chance, which the seed decides.
+    """
+    made: list[Layout] = []
+    for turn in range(uses):
+        made += _round(candidates, grid**2, target_cells, (seed, turn))
+    return made
+
+
+def _round(candidates: Sequence[Candidate], cells: int, target_cells: int, seeds: tuple[int, int]) -> Iterator[Layout]:
+    left = _by_class(candidates, seeds)
+    count = np.array([len(images) for images in left], dtype=np.int64)
+    targeted = np.zeros(len(left), dtype=np.int64)
+    number = 0
+    while True:
+        chance = np.random.default_rng([*seeds, number])
+        classes = _classes(count, targeted, cells, target_cells, chance.random(len(left)))
+        if classes is None:
+            return
+        images = [left[label].pop() for label in classes]
+        count[classes] = [len(left[label]) for label in classes]
+        targeted[classes[0]] += 1
+        yield Layout(tuple(images[place] for place in chance.permutation(cells)), int(classes[0]))
+        number += 1
+
+
+def _classes(
+    count: NDArray[np.int64],
+    targeted: NDArray[np.int64],
+    cells: int,
+    target_cells: int,
+    chance: NDArray[np.float64],
+) -> NDArray[np.int64] | None:
+    """The class of each image of the next mosaic, the target's first; None where too few images are left."""
+    order = np.lexsort((chance, -count))
+    order = order[count[order] > 0]
+    if target_cells == 1:
+        return order[:cells] if len(order) >= cells else None
+    targets = order[count[order] >= target_cells]
+    if not len(targets) or len(order) - 1 < cells - target_cells:
+        return None
+    target = targets[np.argmin(targeted[targets])]  # the first of equals, which has the most images left
+    others = order[order != target][: cells - target_cells]
+    return np.concatenate([np.full(target_cells, target), others])
+
+
+def _by_class(candidates: Sequence[Candidate], seeds: tuple[int, int]) -> list[list[Candidate]]:
+    """The images of each class, by a hash of the seed and their id: one image more or less moves no other."""
+    images: list[list[Candidate]] = [[] for _ in range(max((image.label for image in candidates), default=-1) + 1)]
+    for image in sorted(candidates, key=lambda image: hashlib.sha256(f"{seeds} {image.image_id}".encode()).digest()):
+        images[image.label].append(image)
+    return images
+
+
+class MosaicImages(Selected):
+    """The images that mosaics are made of, those of another data set, and how they are put together.
+
+    Which of them are used may depend on a network's predictions, so `mosaics` is called when these are made.
+
+    grid: cells along a side. target_cells: how many of them show the target class, which `target=label` explains; all
+    other classes of a mosaic have one. 1 is GridPG (Rao et al. 2022), 2 of 2 x 2 is Focus (Arias-Duart et al. 2022).
+    cell: "full", each image at the size that the network expects, so that a mosaic is `grid` times as wide and high;
+    "fit", the mosaic has that size itself. confidence: the least probability that the network gives to the class of an
+    image, which it must predict; None for any image, without asking it. uses: mosaics that an image may be in.
+    size: how many mosaics; None for as many as the images make. seed: of the choice.
+    Raises BenchError for a value that can't be.
+    """
+
+    def __init__(
+        self,
+        of: DataSet,
+        grid: Annotated[int, whole(2, "cells along a side", MAX_GRID)] = 2,
+        target_cells: Annotated[int, whole(1, "a number of cells")] = 1,
+        cell: Name = "full",
+        confidence: Probability | None = 0.99,
+        uses: Annotated[int, whole(1, "a number of mosaics")] = 1,
+        size: Annotated[int, whole(1, "a number of mosaics")] | None = None,
+        seed: Seed = 0,
+        name: Name = "mosaic",
+    ) -> None:
+        if any(isinstance(source, MosaicImages) for source in of.sources):
+            raise BenchError("data.of names the data set whose images stand in the cells; it can't be of mosaics.")
+        if cell not in SIZES:
+            raise unknown("size of a mosaic's cells (data.cell)", cell, SIZES)
+        if not 1 <= target_cells < grid**2:
+            raise BenchError(
+                f"data.target_cells={target_cells} of {grid} x {grid} cells: give 1 to {grid**2 - 1}, so that a cell "
+                "of another class is left."
+            )
+        super().__init__(of, range(len(of.ids)))
+        self.of, self.name = of, name
+        self.grid, self.target_cells, self.cell, self.confidence = grid, target_cells, cell, confidence
+        self.uses, self.size, self.seed = uses, size, seed
+
+    def candidates(self, indices: Sequence[int]) -> tuple[Candidate, ...]:
+        """The images that may stand in a cell: those of one class."""
+        labelled = ((index, self.labels(index)) for index in indices)
+        return tuple(Candidate(index, self.ids[index], labels[0]) for index, labels in labelled if len(labels) == 1)
+
+    def mosaics(self, candidates: Sequence[Candidate], preprocessing: Preprocessing) -> Mosaics:
+        """The mosaics of these images, for a network with this preprocessing.
+
+        Raises BenchError where the images make none, or fewer than `size`.
+        """
+        made = layouts(candidates, self.grid, self.target_cells, self.uses, self.seed)
+        if len(made) < (self.size or 1):
+            classes = len({image.label for image in candidates})
+            raise BenchError(
+                f"data.size={'null' if self.size is None else self.size} mosaics of {self.grid} x {self.grid} cells "
+                f"can't be made: {len(candidates)} images of {classes} classes make {len(made)}; {self._remedy(made)}."
+            )
+        return Mosaics(self, made[: self.size], preprocessing)
+
+    def _remedy(self, made: Sequence[Layout]) -> str:
+        fewer = f"set data.size to at most {len(made)}, or null for all; or " if made else ""
+        lower = "lower data.confidence, " if self.confidence else ""
+        return f"{fewer}{lower}raise data.uses, or give data.of more images"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell's image and its place in the mosaic: box = x0, y0, x1, y1, x1 and y1 exclusive."""
+
+    image: Candidate
+    box: tuple[int, int, int, int]
+
+
+class Mosaics(DataSet):
+    """Mosaics, preprocessed but for the scaling of values; `preprocessing` does the rest.
+
+    ids: "0007: first.jpg | second.jpg | ...", number and images from left to right, then from top to bottom. label:
+    the target class. objects and mask: the cells, which cover the image. A cell shows its image as the network sees it
+    alone, resized and cropped; with cell="fit" it is then resized to its share of the network's input, whose borders
+    lie on whole pixels. So no cell holds a pixel of another.
+    """
+
+    def __init__(self, images: MosaicImages, made: Sequence[Layout], preprocessing: Preprocessing) -> None:
+        self.images, self.layouts, self.of_cells = images, tuple(made), preprocessing
+        self.name, self.classes = images.name, images.classes
+        self.ids = tuple(f"{number:04d}: {_joined(layout)}" for number, layout in enumerate(made))
+        self.preprocessing = replace(preprocessing, resize=None, crop=None)
+        self.cell_size = _size(preprocessing) or self._size_of_first()
+        scale = images.grid if images.cell == "full" else 1
+        self.height, self.width = (scale * side for side in self.cell_size)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.images.class_names
+
+    @property
+    def sources(self) -> tuple[DataSet, ...]:
+        return (self, *self.images.sources)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return tuple(sorted({image.label for image in self.layouts[index].cells}))
+
+    def cells(self, index: int) -> Iterator[Cell]:
+        """The cells of a mosaic, from left to right, then from top to bottom."""
+        grid = self.images.grid
+        xs, ys = ([round(place * side / grid) for place in range(grid + 1)] for side in (self.width, self.height))
+        for place, image in enumerate(self.layouts[index].cells):
+            row, column = divmod(place, grid)
+            yield Cell(image, (xs[column], ys[row], xs[column + 1], ys[row + 1]))
+
+    def read(self, index: int) -> Sample:
+        pictures = [(cell, self._picture(index, cell)) for cell in self.cells(index)]
+        mosaic = Image.new(pictures[0][1].mode, (self.width, self.height))
+        mask = np.empty((self.height, self.width), dtype=np.int64)
+        objects: list[tuple[int, Box]] = []
+        for cell, picture in pictures:
+            x0, y0, x1, y1 = cell.box
+            mosaic.paste(picture, (x0, y0))
+            mask[y0:y1, x0:x1] = cell.image.label
+            objects.append((cell.image.label, cell.box))
+        return Sample(mosaic, self.ids[index], self.layouts[index].target, tuple(objects), mask, cells=True)
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        layout, images = self.layouts[index], self.images
+        facts = [images.grid, images.cell, layout.target, repr(self.of_cells), self.cell_size]
+        cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in layout.cells]
+        return hashlib.sha256(repr((facts, cells)).encode()).hexdigest()
+
+    def _picture(self, index: int, cell: Cell) -> Image.Image:
+        """A cell's picture. Raises BadImage, of the mosaic, where the image can't be read or has another size."""
+        try:
+            picture = self.of_cells.picture(self.of_cells.read(self.images, cell.image.index))
+        except BadImage as bad:
+            raise BadImage(self.ids[index], str(bad), bad.status) from bad
+        if (picture.height, picture.width) != self.cell_size:
+            raise BadImage(
+                self.ids[index],
+                f"{cell.image.image_id} is {picture.height} x {picture.width} pixels for the network, and the cells "
+                f"{self.cell_size[0]} x {self.cell_size[1]}; model.resize=[height,width] makes one size",
+            )
+        x0, y0, x1, y1 = cell.box
+        if self.images.cell == "full":
+            return picture
+        mode = transforms().InterpolationMode(self.of_cells.interpolation)
+        fitted: Image.Image = transforms().resize(picture, [y1 - y0, x1 - x0], mode, antialias=True)
+        return fitted
+
+    def _size_of_first(self) -> tuple[int, int]:
+        """(height, width) of the first image that can be read, where the preprocessing leaves each its own size."""
+        for image in (image for layout in self.layouts for image in layout.cells):
+            try:
+                picture = self.of_cells.picture(self.of_cells.read(self.images, image.index))
+            except BadImage:
+                continue
+            return picture.height, picture.width
+        raise BenchError(f"None of the images of {self.images.of.name!r} in the mosaics can be read.")
+
+
+def _size(preprocessing: Preprocessing) -> tuple[int, int] | None:
+    """(height, width) of the network's input; None where it is that of the stored image."""
+    if preprocessing.crop is not None:
+        return preprocessing.crop, preprocessing.crop
+    return preprocessing.resize if isinstance(preprocessing.resize, tuple) else None
+
+
+def _joined(layout: Layout) -> str:
+    return " | ".join(image.image_id for image in layout.cells)

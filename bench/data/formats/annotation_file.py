@@ -1,0 +1,91 @@
+"""Boxes from the XML files of ImageNet and Pascal VOC; a missing or malformed file is reported, not raised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+from axiom_bench.data.base import Box, Objects
+from axiom_bench.data.formats.file_names import as_text, shown
+from axiom_bench.data.formats.reading import content_of, why
+
+MAX_BYTES = 2**24  # of one image's annotation; ImageNet's largest has 25 kB
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_objects(
+    path: Path,
+    class_index: Mapping[str, int],
+    first_pixel: int,
+    size: tuple[int, int] | None = None,
+    difficult: bool = True,
+) -> tuple[Objects, tuple[str, ...]]:
+    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of a file; see `parse_objects`."""
+    name = as_text(path.name)
+    try:
+        content = content_of(path, MAX_BYTES)
+    except FileNotFoundError:
+        return (), (f"there is no annotation {as_text(path)}",)
+    except OSError as error:
+        return (), (f"the annotation {name} can't be read: {why(error)}",)
+    return parse_objects(content, name, class_index, first_pixel, size, difficult)
+
+
+def parse_objects(
+    content: bytes,
+    name: str,
+    class_index: Mapping[str, int],
+    first_pixel: int,
+    size: tuple[int, int] | None = None,
+    difficult: bool = True,
+) -> tuple[Objects, tuple[str, ...]]:
+    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation's XML, called `name` in problems.
+
+    class_index: by the name that the file uses. first_pixel: the number of the first pixel in the file, 0 or 1; the
+    file's xmax and ymax are the last pixel inside the box. size: (width, height) of the stored image; boxes that were
+    drawn on an image of another size are not used, and boxes are clipped to it. difficult: whether objects that are
+    marked so count.
+    """
+    try:
+        root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_WithoutEntities()))
+        drawn_on = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+        marked = [(item, (item.findtext("difficult") or "0").strip() == "1") for item in root.iter("object")]
+        counted = [item for item, is_difficult in marked if difficult or not is_difficult]
+        items = [(item.findtext("name") or "", _box(item, first_pixel)) for item in counted]
+    except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:  # LookupError: an encoding
+        return (), (f"the annotation {name} is malformed: {why(error)}",)
+    if size is not None and all(drawn_on) and drawn_on != size:
+        return (), (f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",)
+    problems = [f"{name}: unknown class {shown(label)}" for label, _ in items if label not in class_index]
+    objects = [(class_index[label], _clipped(box, size)) for label, box in items if label in class_index]
+    problems += [f"{name}: empty box {box}" for _, box in objects if _empty(box)]
+    problems += [] if marked else [f"{name} has no object"]
+    return tuple((label, box) for label, box in objects if not _empty(box)), tuple(problems)
+
+
+class _WithoutEntities(ElementTree.TreeBuilder):
+    """Refuses a document type: what it defines can grow without bounds, and no annotation has one."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError(f"it has a document type, {name!r}")
+
+
+def _box(item: ElementTree.Element, first_pixel: int) -> Box:
+    values = [float(item.findtext(f"bndbox/{corner}") or "nan") for corner in CORNERS]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"a box of {values}")
+    x0, y0, x1, y1 = values
+    return x0 - first_pixel, y0 - first_pixel, x1 - first_pixel + 1, y1 - first_pixel + 1
+
+
+def _clipped(box: Box, size: tuple[int, int] | None) -> Box:
+    width, height = size or (math.inf, math.inf)
+    x0, y0, x1, y1 = box
+    return max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
+
+
+def _empty(box: Box) -> bool:
+    x0, y0, x1, y1 = box
+    return x0 >= x1 or y0 >= y1

@@ -1,0 +1,176 @@
+"""Tar files read where they lie: an index of where each member begins, built once, and no unpacking.
+
+What tarfile passes over in silence is refused: a damaged header ends a tar for it, and so does a stretch of zeros, and
+all members behind would be missing.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Self
+
+from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.file_names import as_text
+from axiom_bench.data.formats.reading import open_regular, why
+from axiom_bench.errors import BenchError
+
+MAX_UNPACKED = 2**31  # bytes of a compressed archive that is held in memory; the boxes of 544,546 images have 0.8 GB
+MAX_IMAGE = 2**30  # bytes of an image's file in an archive; a file with holes may claim any number
+MAX_MEMBER = 2**26  # bytes of one of its members that is read: an annotation, a list of labels
+MAX_HEADER = 2**20  # bytes of a member's name, and what else stands before its content
+MAX_PADDING = 2**20  # bytes of zeros behind the last member: tar writes 10 kB, and more if it is told to
+PIECE = 2**20
+EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")  # X: Solaris
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An uncompressed tar. members: {name: (first byte, length)}, None for a link, a device or another member without
+    bytes of its own. Names are as text, see `file_names`.
+
+    Only path and index are kept, no open file, so that an archive travels to other processes.
+    """
+
+    path: Path
+    members: Mapping[str, tuple[int, int] | None] = field(repr=False)
+
+    @staticmethod
+    def of(path: Path) -> Archive:
+        """Reads the headers of all members. Raises BenchError where the file is no tar, compressed, damaged or cut
+        short, and where two images have one name."""
+        archive, error = Archive.readable(path, _without_folders, tuple(SUFFIXES))
+        if error is not None:
+            raise _unreadable(path, error) from error
+        return archive
+
+    @staticmethod
+    def readable(
+        path: Path, named: Callable[[str], str], unique: str | tuple[str, ...] = ""
+    ) -> tuple[Archive, Exception | None]:
+        """(the members up to the first damage, what stopped the reading; None at the end of a whole tar).
+
+        named: what a member's path becomes as its name. unique: endings of names; two members of one such name are
+        damage.
+        """
+        members: dict[str, tuple[int, int] | None] = {}
+        try:
+            with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
+                for name, member in _members(tar, named, unique):
+                    members[name] = (member.offset_data, member.size) if _has_bytes(member) else None
+        except Exception as error:  # noqa: BLE001 - what tarfile raises for a damaged file is not documented
+            return Archive(path, members), error
+        return Archive(path, members), None
+
+    def read(self, name: str, at_most: int = MAX_IMAGE) -> bytes:
+        """The content of one member. Raises OSError where it has no bytes of its own, they can't be read, or are more
+        than `at_most`."""
+        with open_regular(self.path) as file:
+            return self.read_from(file, name, at_most)
+
+    def read_from(self, file: BinaryIO, name: str, at_most: int = MAX_IMAGE) -> bytes:
+        """As `read`, from the archive's open file."""
+        place = self.members.get(name)
+        if place is None:
+            raise OSError(f"it is no file in {as_text(self.path)}")
+        start, length = place
+        if length > at_most:
+            raise OSError(f"it has {length:,} bytes, more than {at_most:,}")
+        file.seek(start)
+        content = file.read(length)
+        if len(content) < length:
+            raise OSError(f"{as_text(self.path)} ends within it")
+        return content
+
+
+def read_compressed(path: Path, suffixes: str | tuple[str, ...]) -> dict[str, bytes]:
+    """{file name without folders: content} of the members of a tar.gz whose names end so, all read at once.
+
+    A compressed file can't be read from the middle. Raises BenchError where it is no tar, damaged, cut short or far too
+    large, and where two such members have one name, or one is a link.
+    """
+    contents: dict[str, bytes] = {}
+    try:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:*", tarinfo=_Member) as tar:
+            for name, member in _members(tar, _without_folders, suffixes):
+                if member.offset_data + member.size > MAX_UNPACKED:
+                    raise tarfile.ReadError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
+                if name.endswith(suffixes):
+                    contents[name] = _content(tar, name, member)
+    except Exception as error:  # what tarfile and the decompressors raise is not documented
+        raise _unreadable(path, error) from error
+    return contents
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose damaged header is an error; tarfile takes it for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in EXTENDED and not 0 <= member.size <= MAX_HEADER:
+            raise tarfile.ReadError(f"the header of a member has {member.size:,} bytes")
+        return member
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            member = super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # the zeros that end a tar
+            raise
+        except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError("its end is missing") from error
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"the header of a member is damaged: {error}") from error
+        if member.size < 0:  # tarfile would go back, again and again
+            raise tarfile.ReadError(f"the member {member.name!r} has a size below 0")
+        return member
+
+
+def _content(tar: tarfile.TarFile, name: str, member: tarfile.TarInfo) -> bytes:
+    content = tar.extractfile(member) if _has_bytes(member) and member.size <= MAX_MEMBER else None
+    if content is None:
+        raise tarfile.ReadError(f"{name} is no regular file in it, or has more than {MAX_MEMBER:,} bytes")
+    return content.read()
+
+
+def _without_folders(path: str) -> str:
+    return as_text(PurePosixPath(path).name)
+
+
+def _members(
+    tar: tarfile.TarFile, named: Callable[[str], str], suffixes: str | tuple[str, ...]
+) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """(name, member) of all that are no folders. Raises ReadError where two whose names end so have one name, and for
+    anything but zeros behind the last."""
+    names = set()
+    for member in tar:
+        if member.isdir():
+            continue
+        name = named(member.name)
+        if name in names and name.lower().endswith(suffixes):
+            raise tarfile.ReadError(f"it holds two files {name!r}")
+        names.add(name)
+        yield name, member
+    _check_padding(tar)
+
+
+def _check_padding(tar: tarfile.TarFile) -> None:
+    """Reads on to the end of the file, where a compressed one has its checksum."""
+    length = 0
+    while piece := tar.fileobj.read(PIECE) if tar.fileobj is not None else b"":
+        length += len(piece)
+        if piece.strip(b"\0") or length > MAX_PADDING:
+            raise tarfile.ReadError("its members end before the file does")
+
+
+def _has_bytes(member: tarfile.TarInfo) -> bool:
+    return member.isreg() and not member.issparse()
+
+
+def _unreadable(path: Path, error: Exception) -> BenchError:
+    return BenchError(
+        f"The archive {as_text(path)} can't be read ({why(error)}); it is incomplete or damaged: download it again."
+    )

@@ -1,0 +1,151 @@
+"""From a file to an RGB image, whatever its mode; everything that can go wrong becomes a BadImage."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from axiom_bench.data.base import BadImage, Least
+from axiom_bench.data.file_hashes import UNREADABLE
+from axiom_bench.data.formats.file_names import as_text
+from axiom_bench.data.formats.reading import NotRegular, open_regular, why
+
+SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
+# Pillow's other readers aren't asked: PostScript, for one, would be run by another program.
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "PPM", "BMP", "WEBP", "TIFF", "JPEG2000")
+if find_spec("PIL.AvifImagePlugin"):  # from Pillow 11.3 on
+    FORMATS += ("AVIF",)
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF
+ABSENT = b"absent"  # in a hash, for a file that isn't there
+PIECE = 2**20  # bytes that are hashed at once: a file may be larger than the memory
+
+
+def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
+    """The decoded image of a file, or of a file's bytes: the first of several. Raises BadImage as `opened`."""
+    return open_scaled(source, image_id, None)[0]
+
+
+def open_scaled(source: Path | BytesIO, image_id: str, least: Least | None) -> tuple[Image.Image, tuple[int, int]]:
+    """(the decoded image, its size (width, height) as stored). Raises BadImage as `opened`.
+
+    least: a JPEG is decoded at a half, a quarter or an eighth of its size where both sides are no smaller than this.
+    The EXIF orientation is not applied: boxes and masks of ImageNet and VOC are in pixels as stored, and torchvision's
+    readers, which the weights were trained and measured with, don't turn images either. That of a TIFF belongs to its
+    format: Pillow, and so torchvision, applies it.
+    """
+    with opened(source, image_id) as image:
+        size = image.size
+        if least is not None:
+            image.draft(None, least(size[1], size[0])[::-1])
+        return as_rgb(image), size
+
+
+@contextmanager
+def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
+    """An image as Pillow opens it, to be decoded inside. Raises BadImage where it is missing, can't be read, is no
+    image, is damaged, or is far too large, which its header tells before memory is taken; also for what happens inside.
+    """
+    try:
+        with warnings.catch_warnings(), _file(source) as file:
+            warnings.simplefilter("ignore", UserWarning)  # on what stands beside the pixels
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as image:
+                yield image
+    except FileNotFoundError as error:
+        raise BadImage(image_id, f"there is no file {as_text(str(source))}") from error
+    except NotRegular as error:
+        raise BadImage(image_id, str(error)) from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise BadImage(image_id, f"too many pixels to decode: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise BadImage(image_id, "can't be decoded: it is no image, or one of a kind that isn't read") from error
+    except Exception as error:  # what Pillow's readers raise for damaged files is not documented
+        raise BadImage(image_id, f"can't be decoded: {why(error)}") from error
+
+
+def _file(source: Path | BytesIO) -> BinaryIO:
+    return source if isinstance(source, BytesIO) else open_regular(source)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB: grey is repeated, CMYK and palettes converted, 16 bits scaled to 8 (not clipped), floats from
+    0 to 1 scaled to 8 bits.
+
+    Transparent images are laid over white: the colours of transparent pixels are arbitrary. Raises ValueError for
+    numbers whose range isn't known: floats outside 0 to 1, and whole numbers of 32 bits or with a sign.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):  # grey, which Pillow alone would clip at 255
+        grey = _eight_bits_of_floats(np.asarray(image)) if image.mode == "F" else _eight_bits(image)
+        image = Image.fromarray(255 - grey if _is_negative(image) else grey)
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits_of_floats(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):  # also where one is NaN
+        raise ValueError(f"its floats go from {low:.4g} to {high:.4g}, not within 0 to 1; save it with 8 or 16 bits")
+    return (values * 255).round().astype(np.uint8)
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """The upper eight bits of 16, or of the 12 that a TIFF may have."""
+    bits = 16
+    if isinstance(image, TiffImageFile):
+        if image.mode == "I":
+            raise ValueError("the range of whole numbers with a sign or 32 bits isn't known; save it with 8 or 16 bits")
+        (bits,) = image.tag_v2[BITS_PER_SAMPLE]
+    return (np.asarray(image).astype(np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
+
+
+def _is_negative(image: Image.Image) -> bool:
+    """Whether a TIFF's 0 is white where Pillow leaves that to its caller."""
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+
+
+def sha256(*paths: Path | None) -> str:
+    """SHA-256 over the bytes of the files in this order; a missing file counts as one.
+
+    Where one is there and can't be read the hash begins with UNREADABLE: it is that of nothing that could be kept.
+    """
+    digest, readable = hashlib.sha256(), True
+    for path in paths:
+        try:
+            _update(digest, path)
+        except OSError:
+            digest.update(b"unreadable")
+            readable = False
+    return f"{'' if readable else UNREADABLE}{digest.hexdigest()}"
+
+
+def _update(digest: hashlib._Hash, path: Path | None) -> None:
+    """With a file as `sha256_of` has it, piece by piece. Raises OSError where it can't be read."""
+    if path is None or not os.path.isfile(path):
+        digest.update(ABSENT)
+        return
+    with open_regular(path) as file:
+        digest.update(b"%d:" % os.fstat(file.fileno()).st_size)
+        while piece := file.read(PIECE):
+            digest.update(piece)
+
+
+def sha256_of(contents: Iterable[bytes | None]) -> str:
+    """SHA-256 over the contents of files, None for a missing one."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(ABSENT if content is None else b"%d:" % len(content) + content)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Data sets as they are published: ImageNet, VOC, COCO, folders, WebDataset, Parquet, and what they share."""

@@ -1,0 +1,275 @@
+"""COCO by its annotation JSON: boxes, masks and crowds; polygons and run lengths become pixels by pycocotools alone.
+
+A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is a region of many
+objects in one box: it is no object here, the mask has no verdict on its pixels but for those of objects, and
+`Sample.crowd` names it. An annotation with no or an empty `segmentation` keeps its box, and its image has no mask, nor
+has one with a malformed annotation: pixels left out of one would pass for background.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from axiom_bench.data.base import Box, Sample, largest
+from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
+from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.formats.file_names import as_name, as_text, ids_of, shown
+from axiom_bench.data.formats.reading import content_of, why
+from axiom_bench.data.layouts.files import ImageFiles, existing
+from axiom_bench.errors import BenchError
+from axiom_bench.kinds import File, Name
+
+LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
+Entry = Mapping[str, Any]
+Id = int | str
+SIDES = ("width", "height")
+USED = ("id", "category_id", "bbox", "segmentation", "iscrowd")  # of an annotation
+MAX_BYTES = 2**32  # of the annotation file; COCO's largest has 0.5 GB
+
+
+class Coco(ImageFiles):
+    """ids: the file names in the JSON. classes: its categories by ascending id, from 0. label: the largest box's class.
+
+    annotations: the JSON below the root; None: annotations/instances_<split>.json. Raises BenchError where a file isn't
+    there or is of another form, and where pycocotools isn't installed.
+    """
+
+    def __init__(
+        self, root: File | Path, split: Name = "val2017", annotations: File | None = None, name: Name = "coco"
+    ) -> None:
+        self.root, self.name = existing(Path(root), LAYOUT), name
+        self.folder = existing(self.root / split, LAYOUT)
+        self.rasteriser = pycocotools()
+        path = self.root / (annotations or f"annotations/instances_{split}.json")
+        images, self._objects, categories = _read(path)
+        self.classes = tuple(categories.values())
+        self._index_of_category = {category: index for index, category in enumerate(categories)}
+        ids = ids_of((entry["file_name"] for entry in images), as_text(path))
+        self._entries = dict(zip(ids, images, strict=True))
+        self.ids = tuple(sorted(ids))
+        if not self.ids:
+            raise BenchError(f"{as_text(path)} names no images; expected {LAYOUT}.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "rasteriser": None}  # a module doesn't travel to other processes
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, rasteriser=pycocotools())
+
+    def path(self, index: int) -> Path:
+        return self.folder / as_name(self.ids[index])
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        objects = (entry for entry in self._of(index) if not entry.get("iscrowd"))
+        categories = (entry.get("category_id") for entry in objects)
+        known = {self._index_of_category.get(category, -1) for category in categories if isinstance(category, Id)}
+        return tuple(sorted(known - {-1}))
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        entries = json.dumps([*map(_dumped, self._of(index)), list(self.classes)])
+        return hashlib.sha256(f"{super().fingerprint(index, hashes)} {entries}".encode()).hexdigest()
+
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        image_id, entry = self.ids[index], self._entries[self.ids[index]]
+        expected = tuple(entry[side] for side in SIDES)
+        if expected != size:
+            problem = f"{image_id}: the annotations are for {expected} pixels (width, height), the image has {size}"
+            return Sample(image, image_id, problems=(problem,))
+        objects: list[tuple[int, Box]] = []
+        crowd: list[tuple[int, Box]] = []
+        problems: list[str] = []
+        regions: list[tuple[int, Region | None]] = []
+        for annotation in self._of(index):
+            try:
+                label, box = self._index_of_category[annotation["category_id"]], _box(annotation["bbox"], size)
+                verdict = NO_VERDICT if annotation.get("iscrowd") else label
+                regions.append((verdict, pixels(self.rasteriser, annotation.get("segmentation"), size)))
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                problems.append(f"{image_id}: annotation {_id(annotation)} is malformed: {shown(error)}")
+                continue
+            (crowd if annotation.get("iscrowd") else objects).append((label, box))
+        mask = None if problems else _mask(regions, size)
+        return Sample(image, image_id, largest(tuple(objects)), tuple(objects), mask, tuple(problems), tuple(crowd))
+
+    def _of(self, index: int) -> list[Entry]:
+        return self._objects.get(self._entries[self.ids[index]]["id"], [])
+
+
+def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]]:
+    """(images, {image id: annotations}, {category id: name} ascending) of an annotation JSON."""
+    if not os.path.isfile(path):
+        raise BenchError(
+            f"There is no annotation file {as_text(path)}; expected {LAYOUT}, or data.annotations naming it."
+        )
+    try:
+        content = json.loads(content_of(path, MAX_BYTES))
+        listed = _by_id(content["categories"], "categories")
+        names = {number: as_text(str(entry["name"])) for number, entry in listed.items()}
+        images = _by_id([_image(entry) for entry in content["images"]], "images")
+        by_image: dict[Id, list[Entry]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            by_image[annotation["image_id"]].append({key: annotation[key] for key in USED if key in annotation})
+        _check_ids([*images, *by_image], "images")
+    except RecursionError as error:
+        raise BenchError(f"{as_text(path)} can't be read: it is nested too deeply.") from error
+    except OSError as error:
+        raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(
+            f"{as_text(path)} isn't COCO's form of instances ({shown(error)}); it must hold images, annotations and "
+            "categories."
+        ) from error
+    return [*images.values()], dict(by_image), dict(sorted(names.items()))
+
+
+def _image(entry: Entry) -> Entry:
+    """What is used of an image's entry; a side that is no number is None."""
+    fields = {**entry}
+    sides = {side: fields[side] if isinstance(fields.get(side), int | float) else None for side in SIDES}
+    return {"id": entry["id"], "file_name": entry["file_name"], **sides}
+
+
+def _by_id(entries: list[Entry], what: str) -> dict[Id, Entry]:
+    """{id: entry}. Raises ValueError where two have one id."""
+    by_id = {entry["id"]: entry for entry in entries}
+    if len(by_id) < len(entries):
+        counts = Counter(entry["id"] for entry in entries)
+        raise ValueError(f"two {what} have the id {counts.most_common(1)[0][0]!r}")
+    _check_ids([*by_id], what)
+    return by_id
+
+
+def _check_ids(ids: list[Id], what: str) -> None:
+    """Raises TypeError for ids that are neither all whole numbers nor all text: 1 and "1" would be two things."""
+    if not (all(type(number) is int for number in ids) or all(type(number) is str for number in ids)):
+        raise TypeError(f"ids of {what} must be whole numbers, or all of them text")
+
+
+def _dumped(annotation: Entry) -> str:
+    try:
+        return json.dumps(annotation, sort_keys=True)
+    except RecursionError:  # nothing of it is used: no box and no region is nested
+        return "nested too deeply"
+
+
+def _id(annotation: Entry) -> str:
+    number = annotation.get("id")
+    return shown(number) if isinstance(number, Id) else "without an id"
+
+
+def _box(values: Any, size: tuple[int, int]) -> Box:
+    """x, y, width, height as x0, y0, x1, y1, clipped to the image. Raises ValueError for an empty one."""
+    x, y, width, height = finite(values)
+    x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + width, float(size[0])), min(y + height, float(size[1]))
+    if not (x0 < x1 and y0 < y1):
+        raise ValueError(f"an empty box {values}")
+    return x0, y0, x1, y1
+
+
+def _mask(regions: list[tuple[int, Region | None]], size: tuple[int, int]) -> NDArray[np.int64] | None:
+    """(h, w) class per pixel, or BACKGROUND or NO_VERDICT; of objects that overlap, the smaller lies on top, and a
+    crowd lies below all of them. None where one has no region."""
+    with_pixels = [(label, pixels) for label, pixels in regions if pixels is not None]
+    if len(with_pixels) < len(regions):
+        return None
+    mask = np.full(size[::-1], BACKGROUND)
+    for label, region in sorted(with_pixels, key=lambda entry: (entry[0] != NO_VERDICT, -int(entry[1].sum()))):
+        mask[region] = label
+    return mask
+
+
+Region = NDArray[np.bool_]  # (h, w)
+MIN_NUMBERS = 6  # of a polygon: three points
+MAX_OUTSIDE = 1.0  # of the image's longer side: how far a polygon may go beyond the image
+MAX_DIGITS = 7  # of a run's length, 5 bits each
+
+
+def pycocotools() -> ModuleType:
+    """What turns polygons into pixels. Raises BenchError where it isn't installed."""
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise BenchError("COCO's regions need pycocotools: pip install 'axiom-bench[coco]'.") from error
+    return mask
+
+
+def pixels(rasteriser: ModuleType, segmentation: Any, size: tuple[int, int]) -> Region | None:
+    """The pixels (h, w) of polygons [[x, y, ...], ...], or of run lengths {counts, size}, compressed or not; None where
+    there are none. size: (width, height) of the image. Raises ValueError or TypeError for anything else."""
+    if segmentation is None or segmentation in ([], {}):
+        return None
+    width, height = size
+    if isinstance(segmentation, list):
+        polygons = [_polygon(numbers, max(size)) for numbers in segmentation]
+        runs = rasteriser.merge(rasteriser.frPyObjects(polygons, height, width))
+        return np.array(rasteriser.decode(runs), dtype=bool)
+    if not isinstance(segmentation, dict):
+        raise TypeError(f"a region is a list of polygons or run lengths, not {type(segmentation).__name__}")
+    if segmentation.get("size") != [height, width]:
+        raise ValueError(f"a region of {segmentation.get('size')} pixels (height, width), not {[height, width]}")
+    counts = segmentation.get("counts")
+    return _of_runs(_counts(counts) if isinstance(counts, str) else counts, height, width)
+
+
+def finite(numbers: object) -> list[float]:
+    """A list of numbers as floats. Raises TypeError for anything else, and ValueError for NaN and infinity."""
+    if not isinstance(numbers, list) or not all(type(number) in (int, float) for number in numbers):
+        raise TypeError("a list of numbers is missing")
+    floats = [float(number) for number in numbers]
+    if not all(map(math.isfinite, floats)):
+        raise ValueError("a number isn't finite")
+    return floats
+
+
+def _polygon(numbers: object, side: int) -> list[float]:
+    polygon = finite(numbers)
+    if len(polygon) < MIN_NUMBERS or len(polygon) % 2:
+        raise ValueError(f"a polygon of {len(polygon)} numbers")
+    if min(polygon) < -MAX_OUTSIDE * side or max(polygon) > (1 + MAX_OUTSIDE) * side:
+        raise ValueError(f"a polygon far outside the image: {min(polygon):.4g} to {max(polygon):.4g}")
+    return polygon
+
+
+def _of_runs(counts: Any, height: int, width: int) -> Region:
+    """Lengths of runs outside and inside in turn, column by column."""
+    if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= height * width for count in counts):
+        raise ValueError("run lengths that are no list of numbers of pixels")
+    if sum(counts) != height * width:
+        raise ValueError(f"run lengths of {sum(counts)} pixels, not {height * width}")
+    inside = np.arange(len(counts)) % 2 == 1
+    return np.repeat(inside, counts).reshape((height, width), order="F")
+
+
+def _counts(text: str) -> list[int]:
+    """COCO's compressed run lengths: characters from 48 on with five bits each and one that says whether more follow,
+    the lowest first, the last with a sign; from the third run on the difference to the one before the last
+    (`rleFrString` in pycocotools' maskApi.c)."""
+    counts: list[int] = []
+    number = digits = 0
+    for character in text.encode("latin-1"):
+        value = character - 48
+        if not 0 <= value < 64 or digits == MAX_DIGITS:
+            raise ValueError("compressed run lengths are damaged")
+        number |= (value & 31) << 5 * digits
+        digits += 1
+        if value & 32:
+            continue
+        if value & 16:
+            number -= 1 << 5 * digits
+        counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+        number = digits = 0
+    if digits:
+        raise ValueError("compressed run lengths end within a number")
+    return counts

@@ -1,0 +1,88 @@
+"""The development kit of ILSVRC2012, unpacked or as its tar.gz: its own class numbers, and the ground truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from axiom_bench.data.formats.archive import read_compressed
+from axiom_bench.data.formats.file_names import as_text
+from axiom_bench.data.formats.reading import MAX_TEXT, content_of, why
+from axiom_bench.errors import BenchError
+
+ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
+META, TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
+FOLDERS = ("", "data", "ILSVRC2012_devkit_t12/data")  # below the root of the data set
+CLASSES = 1000  # the numbers 1 to 1000 are the challenge's classes; inner nodes of the hierarchy come after
+
+
+@dataclass(frozen=True)
+class Devkit:
+    """meta: the content of meta.mat. truth: of the ground truth, or None. source: where meta is, for errors."""
+
+    meta: bytes
+    truth: bytes | None
+    source: str
+
+    @staticmethod
+    def find(root: Path) -> Devkit | None:
+        """The kit below a root, or in its archive there; None where there is neither. Raises BenchError."""
+        meta, truth = (_first(root, name) for name in (META, TRUTH))
+        if meta is not None:
+            return Devkit(_content(meta), None if truth is None else _content(truth), as_text(meta))
+        if not os.path.isfile(root / ARCHIVE):
+            return None
+        members = read_compressed(root / ARCHIVE, (META, TRUTH))
+        if META not in members:
+            raise BenchError(f"{root / ARCHIVE} holds no {META}; it isn't the kit of ILSVRC2012's tasks 1 and 2.")
+        return Devkit(members[META], members.get(TRUTH), f"{root / ARCHIVE}:{META}")
+
+    @cached_property
+    def synsets(self) -> Mapping[int, tuple[str, str]]:
+        """{the kit's number of a class, from 1: (synset id, name)}. Raises BenchError for a file of another form."""
+        from scipy.io import loadmat  # here, because it takes a fifth of a second to import
+
+        try:
+            entries = loadmat(BytesIO(self.meta), squeeze_me=True, struct_as_record=False)["synsets"]
+            listed = [(int(entry.ILSVRC2012_ID), (str(entry.WNID), _words(entry))) for entry in entries]
+        except Exception as error:  # what scipy raises for a file of another form is not documented
+            raise BenchError(f"{self.source} can't be read as the kit's table of classes ({why(error)}).") from error
+        synsets = {number: entry for number, entry in sorted(listed) if number <= CLASSES}
+        wnids = {wnid for number, (wnid, _) in listed if number <= CLASSES}
+        if [*synsets] != [*range(1, len(wnids) + 1)]:
+            raise BenchError(f"{self.source} doesn't number its classes from 1, each once; get the kit again.")
+        return synsets
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """{synset id: name} in the standard order, which is that of the ids: what networks are trained with."""
+        return dict(sorted(self.synsets.values()))
+
+    def labels(self, stems: list[str]) -> dict[str, str]:
+        """{image: synset id} for images called by their number, as ILSVRC2012_val_00000001.
+
+        The ground truth has one number a line, for the images in order; a subset of the images works too. Raises
+        ValueError, IndexError or KeyError where it doesn't fit.
+        """
+        numbers = dict(enumerate(map(int, (self.truth or b"").split()), start=1))
+        return {stem: self.synsets[numbers[int(stem.rpartition("_")[2])]][0] for stem in stems}
+
+
+def _first(root: Path, name: str) -> Path | None:
+    return next((root / folder / name for folder in FOLDERS if os.path.isfile(root / folder / name)), None)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return content_of(path, MAX_TEXT)
+    except OSError as error:
+        raise BenchError(f"The devkit's file {as_text(path)} can't be read: {why(error)}.") from error
+
+
+def _words(entry: Any) -> str:
+    return str(getattr(entry, "words", entry.WNID))

@@ -1,0 +1,167 @@
+"""ImageNet (ILSVRC2012) as it comes: val/<synset>/*.JPEG, or a flat val/ with a file of labels, and boxes as XML.
+
+The boxes are 0-based and inclusive: in the validation files xmin reaches 0 and xmax the width minus 1, never the width,
+and the challenge's own evaluation measures a side as xmax - xmin + 1. So x1 = xmax + 1 here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from axiom_bench.data.base import DataSet, Sample
+from axiom_bench.data.file_hashes import UNREADABLE, FileHashes
+from axiom_bench.data.formats.annotation_file import parse_objects, read_objects
+from axiom_bench.data.formats.archive import Archive, read_compressed
+from axiom_bench.data.formats.decoding import SUFFIXES, sha256_of
+from axiom_bench.data.formats.file_names import as_name
+from axiom_bench.data.layouts.class_list import Classes, synsets
+from axiom_bench.data.layouts.devkit import ARCHIVE
+from axiom_bench.data.layouts.files import ImageFiles, existing, image_files
+from axiom_bench.data.layouts.imagenet_labels import flat_labels, images_of_classes
+from axiom_bench.data.layouts.packed import PackedImages
+from axiom_bench.errors import BenchError
+from axiom_bench.kinds import File, Name
+
+LAYOUT = (
+    "the ImageNet layout <root>/<split>/<synset>/*.JPEG, or <root>/<split>/*.JPEG with a file of labels, "
+    "and boxes in <root>/Annotations/CLS-LOC/<split>/*.xml, or the official ILSVRC2012_img_val.tar with the devkit's "
+    "tar.gz below <root>"
+)
+
+
+class ImageNet(ImageFiles):
+    """ids: the path below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or the file name where it is flat.
+
+    classes: synset ids in the order of the model's classes (a list or a file), which also picks the images: those of
+    other synsets are left out. None: the standard order, from <root>/LOC_synset_mapping.txt.
+    labels: the flat layout's file of labels; None looks for the usual names (see `flat_labels`).
+    """
+
+    def __init__(
+        self,
+        root: File | Path,
+        split: Name = "val",
+        classes: Classes | None = None,
+        labels: File | None = None,
+        name: Name = "imagenet",
+    ) -> None:
+        self.root, self.name = existing(Path(root), LAYOUT), name
+        self.folder = existing(self.root / split, LAYOUT)
+        self.boxes = self.root / "Annotations" / "CLS-LOC" / split
+        self._set_classes(synsets(self.root, classes))
+        paths = list(image_files(self.folder))
+        self._synset = {path: path.partition("/")[0] for path in paths if "/" in path}
+        flat = [path for path in paths if "/" not in path]
+        if flat:
+            self._synset |= flat_labels(self.root, labels, flat, self.classes)
+        self.ids = images_of_classes(self._synset, self._index, classes is not None, self.folder)
+        if not self.ids:
+            raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
+
+    def path(self, index: int) -> Path:
+        return self.folder / as_name(self.ids[index])
+
+    def annotation_paths(self, index: int) -> tuple[Path]:
+        """Validation boxes lie flat, training boxes in a folder for each synset."""
+        relative = Path(as_name(self.ids[index])).with_suffix(".xml")
+        nested = self.boxes / relative
+        return (nested if os.path.isfile(nested) else self.boxes / relative.name,)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._index[self._synset[self.ids[index]]],)
+
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        (path,) = self.annotation_paths(index)
+        objects, problems = read_objects(path, self._index, first_pixel=0, size=size)
+        return Sample(image, self.ids[index], self.labels(index)[0], objects, problems=problems)
+
+
+IMAGES = "ILSVRC2012_img_{split}.tar"
+BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
+FILES = f"{IMAGES.format(split='val')} and {ARCHIVE} (and {BOXES[0].format(split='val')} for boxes) below <root>"
+
+
+class ImageNetArchives(PackedImages):
+    """ids: the file names, "ILSVRC2012_val_00000001.JPEG". classes and labels: as in `ImageNet`.
+
+    The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,
+    if there is one, which is unpacked into memory (a compressed file can't be read from the middle).
+    """
+
+    threads_may_read = True
+
+    def __init__(
+        self,
+        root: File | Path,
+        split: Name = "val",
+        classes: Classes | None = None,
+        labels: File | None = None,
+        name: Name = "imagenet",
+    ) -> None:
+        self.root, self.name = Path(root), name
+        self.archive = Archive.of(self.root / IMAGES.format(split=split))
+        images = sorted(file for file in self.archive.members if Path(file).suffix.lower() in SUFFIXES)
+        if not images:
+            member = next(iter(self.archive.members), "nothing")
+            raise BenchError(f"{self.archive.path} holds no images but {member}; expected {FILES}.")
+        self._set_classes(synsets(self.root, classes))
+        self._synset = flat_labels(self.root, labels, images, self.classes)
+        self.ids = images_of_classes(self._synset, self._index, classes is not None, self.archive.path)
+        if not self.ids:
+            raise BenchError(f"There are no images of the configured classes in {self.archive.path}; see data.classes.")
+        paths = (self.root / name.format(split=split) for name in BOXES)
+        self.boxes_file = next((path for path in paths if os.path.isfile(path)), None)
+
+    def content(self, index: int) -> bytes:
+        return self.archive.read(self.ids[index])
+
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        image_id = self.ids[index]
+        sample = Sample(image, image_id, self.labels(index)[0])
+        boxes, file = self._boxes_of(index), f"{Path(image_id).stem}.xml"
+        if boxes is None:
+            return replace(sample, problems=(f"there is no annotation {file} in {self.boxes_file}",))
+        objects, problems = parse_objects(boxes, file, self._index, first_pixel=0, size=size)
+        return replace(sample, objects=objects, problems=problems)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._index[self._synset[self.ids[index]]],)
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        def read() -> str:
+            boxes = self._boxes_of(index)
+            try:
+                return sha256_of((self.content(index), boxes))
+            except OSError:
+                return f"{UNREADABLE}{sha256_of((None, boxes))}"
+
+        return read() if hashes is None else hashes.of((self.archive.path, self.boxes_file), read, self.ids[index])
+
+    def _boxes_of(self, index: int) -> bytes | None:
+        return self._boxes.get(f"{Path(self.ids[index]).stem}.xml")
+
+    @cached_property
+    def _boxes(self) -> dict[str, bytes]:
+        return {} if self.boxes_file is None else read_compressed(self.boxes_file, ".xml")
+
+
+def imagenet(
+    root: File | Path,
+    split: Name = "val",
+    classes: Classes | None = None,
+    labels: File | None = None,
+    name: Name = "imagenet",
+) -> DataSet:
+    """ImageNet as it lies below the root: a folder <root>/<split>, or else the official tar of its images.
+
+    Raises BenchError where there is neither, and for all that the two data sets raise.
+    """
+    folder, tar = Path(root, split), Path(root, IMAGES.format(split=split))
+    if os.path.isfile(tar) and not os.path.isdir(folder):
+        return ImageNetArchives(root, split, classes, labels, name)
+    return ImageNet(root, split, classes, labels, name)

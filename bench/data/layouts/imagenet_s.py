@@ -1,0 +1,125 @@
+"""ImageNet-S (Gao et al., arXiv:2106.03149): ImageNet images with a mask of their classes, and no boxes of its own.
+
+A mask is an RGB PNG of the image's size; red + 256 green is the set's own number of a class, from 1 in the order of the
+sorted synset ids of its categories (50, 300 or 919 of them), 0 is anything else and 1000 is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import find_objects
+
+from axiom_bench.data.base import BadImage, Objects, Sample
+from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
+from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.formats.decoding import opened
+from axiom_bench.data.formats.file_names import as_name, as_text
+from axiom_bench.data.formats.reading import listed
+from axiom_bench.data.layouts.class_list import Classes, class_list, synsets
+from axiom_bench.data.layouts.files import ImageFiles, existing, images_in_folders
+from axiom_bench.errors import BenchError
+from axiom_bench.kinds import File, Name
+
+SIZES = (50, 300, 919)
+OTHER, IGNORED = 0, 1000
+MASK = "mask"
+LAYOUT = (
+    "the ImageNet-S layout <root>/<split>/<synset>/*.JPEG and <root>/<split>-segmentation/<synset>/*.png, where root "
+    "is ImageNetS50, ImageNetS300 or ImageNetS919"
+)
+
+
+class ImageNetS(ImageFiles):
+    """ids: the path below the split, "n01443537/ILSVRC2012_val_00000236.JPEG".
+
+    classes: synset ids in the order of the model's classes (a list or a file); None: <root>/LOC_synset_mapping.txt.
+    categories: the set's own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
+    the split, which must then be all of them. boxes: "mask", for each class in the mask one box around all its pixels;
+    None: no boxes. Raises BenchError for a missing folder or list.
+    """
+
+    def __init__(
+        self,
+        root: File | Path,
+        split: Name = "validation",
+        classes: Classes | None = None,
+        categories: Classes | None = None,
+        boxes: Name | None = MASK,
+        name: Name = "imagenet_s",
+    ) -> None:
+        if boxes not in (MASK, None):
+            raise BenchError(f"data.boxes must be mask or null for ImageNet-S, not {boxes!r}.")
+        self.boxes = boxes
+        self.root, self.name = existing(Path(root), LAYOUT), name
+        self.folder = existing(self.root / split, LAYOUT)
+        self.masks = existing(self.root / f"{split}-segmentation", LAYOUT)
+        self._set_classes(synsets(self.root, classes))
+        self._of_value = self._classes_of_values(categories)
+        self.ids = images_in_folders(self.folder, self._index)
+        if not self.ids:
+            raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
+
+    def _classes_of_values(self, categories: Classes | None) -> NDArray[np.int64]:
+        """(n + 1,) the class index of each value of a mask up to the last category, BACKGROUND for no class of the
+        model."""
+        folders = [as_text(name) for name, is_folder in listed(self.folder) if is_folder]
+        if not categories and len(folders) not in SIZES:
+            raise BenchError(
+                f"{self.folder} has {len(folders)} class folders, which don't number the masks: ImageNet-S has 50, 300 "
+                "or 919; set data.categories to the list of its synset ids (ImageNetS_categories_im919.txt)."
+            )
+        synset_ids = sorted(class_list(categories) if categories else folders)
+        return np.array([BACKGROUND, *(self._index.get(synset, BACKGROUND) for synset in synset_ids)])
+
+    def path(self, index: int) -> Path:
+        return self.folder / as_name(self.ids[index])
+
+    def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
+        return (self._mask_file(index),)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._index[self.ids[index].partition("/")[0]],)
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        """SHA-256 over the image's and its mask's bytes, what the mask's values mean, and what boxes are made of it."""
+        meaning = f"{super().fingerprint(index, hashes)} {self._of_value.tolist()} {self.boxes}"
+        return hashlib.sha256(meaning.encode()).hexdigest()
+
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        mask, problems = self._mask(self._mask_file(index), size)
+        objects = () if mask is None or self.boxes is None else boxes_of(mask)
+        return Sample(image, self.ids[index], self.labels(index)[0], objects, mask, problems)
+
+    def _mask_file(self, index: int) -> Path:
+        return (self.masks / as_name(self.ids[index])).with_suffix(".png")
+
+    def _mask(self, path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+        """(class per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems)."""
+        try:
+            with opened(path, f"the mask {as_text(path.name)}") as picture:
+                colours = np.asarray(picture.convert("RGB")).astype(np.int64)
+        except BadImage as bad:
+            return None, (str(bad),)
+        values = colours[..., 0] + 256 * colours[..., 1]
+        valid = (values < len(self._of_value)) | (values == IGNORED)
+        if values.shape != size[::-1] or not valid.all():
+            return None, (f"the mask {as_text(path.name)} isn't one class per pixel of a {size[0]} x {size[1]} image",)
+        ignored = values == IGNORED
+        return np.where(ignored, NO_VERDICT, self._of_value[np.where(ignored, OTHER, values)]), ()
+
+
+def boxes_of(mask: NDArray[np.int64]) -> Objects:
+    """One box around all pixels of each class, ascending; mask: (h, w), class index per pixel, negative for none."""
+    places = find_objects(
+        mask.clip(min=BACKGROUND) + 1
+    )  # a slice of rows and one of columns for each class up to the highest, or None
+    return tuple(
+        (label, (place[1].start, place[0].start, place[1].stop, place[0].stop))
+        for label, place in enumerate(places)
+        if place
+    )

@@ -1,0 +1,167 @@
+"""The base of data sets whose images lie as bytes in larger files: archives and tables."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from axiom_bench.data.base import BadImage, Box, DataSet, Least, Objects, Sample
+from axiom_bench.data.file_hashes import UNREADABLE, FileHashes
+from axiom_bench.data.formats.decoding import open_scaled, sha256_of
+from axiom_bench.data.formats.file_names import as_text, shown
+from axiom_bench.data.formats.reading import why
+from axiom_bench.data.layouts.class_list import Classes, class_list
+from axiom_bench.errors import BenchError
+
+
+class PackedImages(DataSet):
+    """A subclass gives each image's bytes and annotation."""
+
+    def read(self, index: int) -> Sample:
+        return self.read_scaled(index, None)
+
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
+        image_id = self.ids[index]
+        try:
+            content = self.content(index)
+        except OSError as error:
+            raise BadImage(image_id, f"can't be read: {why(error)}") from error
+        image, size = open_scaled(BytesIO(content), image_id, least)
+        return replace(self.annotate(index, image, size), stored=size[::-1])
+
+    @abstractmethod
+    def content(self, index: int) -> bytes:
+        """The bytes of the image's own file. Raises OSError where they can't be read."""
+
+    @abstractmethod
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        """The decoded image with its label and boxes. size: (width, height) of the stored image."""
+
+
+class NotedImages(PackedImages):
+    """A subclass gives each image's bytes, the file that holds them, and its note.
+
+    column: where in the files the images are, if a setting says that.
+    """
+
+    column = ""
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        note = self.note(index)
+        own = () if note.label is None else (note.label,)
+        return tuple(sorted({*own, *(label for label, _ in note.objects)}))
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        def read() -> str:
+            try:
+                return sha256_of((self.content(index),))
+            except OSError:
+                return f"{UNREADABLE}{sha256_of((None,))}"
+
+        part = f"{self.ids[index]} {self.column}"
+        of_image = read() if hashes is None else hashes.of((self.file(index),), read, part)
+        unreadable = UNREADABLE if of_image.startswith(UNREADABLE) else ""
+        return unreadable + hashlib.sha256(f"{of_image} {self.note(index)!r}".encode()).hexdigest()
+
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        note = self.note(index)
+        objects, problems = note.clipped(self.ids[index], size)
+        return Sample(image, self.ids[index], note.label, objects, problems=problems)
+
+    @abstractmethod
+    def file(self, index: int) -> Path:
+        """The file that holds them."""
+
+    @abstractmethod
+    def note(self, index: int) -> Note:
+        """The image's label and boxes."""
+
+    def _name_classes(self, classes: Classes | None, names: Sequence[str] = ()) -> None:
+        """Sets the classes to those given, else to the numbers of `names`, before labels are read."""
+        numbered = {str(number): as_text(name) for number, name in enumerate(names)}
+        self._set_classes(numbered if classes is None else class_list(classes))
+
+    def _check_classes(self) -> None:
+        """Where no classes are known they are the numbers up to the largest label. Raises BenchError for a label beyond
+        those that are."""
+        largest, image_id = max((max(self.labels(index), default=0), self.ids[index]) for index in range(len(self)))
+        if not self.classes:
+            self._set_classes({str(number): str(number) for number in range(largest + 1)})
+        if largest >= len(self.classes):
+            raise BenchError(
+                f"{self.name!r} labels {image_id!r} with class {largest}, but its classes are 0 to "
+                f"{len(self.classes) - 1}; set data.classes to all classes, in the order of their numbers."
+            )
+
+
+MAX_CLASS = 999_999  # class indices are counted in thousands
+_NUMBER = re.compile(r"-1|[0-9]{1,9}")
+UNLABELLED = -1  # the label of images whose class isn't told, as in ImageNet's test set on Hugging Face
+
+
+@dataclass(frozen=True)
+class Note:
+    """label: class index, or None. objects: (class index, box), boxes as they are stored, which may lead out of the
+    image. problems: sentences on what is malformed."""
+
+    label: int | None = None
+    objects: Objects = ()
+    problems: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(label: object, boxes: object, classes: Mapping[str, int]) -> Note:
+        """label: a class index, the name of a class, or None; -1 is none. boxes: a list of [x0, y0, x1, y1] in pixels
+        from 0, x1 and y1 exclusive, of the image's class, or {"label": ..., "box": [x0, y0, x1, y1]}; or None.
+        """
+        index, problems = _label(label, classes)
+        objects: list[tuple[int, Box]] = []
+        for entry in boxes if isinstance(boxes, list) else [] if boxes is None else [boxes]:
+            own, box = (entry.get("label"), entry.get("box")) if isinstance(entry, Mapping) else (None, entry)
+            of_box, wrong = (index, []) if own is None else _label(own, classes)
+            corners = _corners(box)
+            if of_box is None or corners is None:
+                problems += wrong or [f"a malformed box: {shown(entry)}"]
+            else:
+                objects.append((of_box, corners))
+        return Note(index, tuple(objects), tuple(problems))
+
+    def clipped(self, image_id: str, size: tuple[int, int]) -> tuple[Objects, tuple[str, ...]]:
+        """(the objects with boxes inside an image of this size (width, height); all problems). An empty box is one."""
+        objects: list[tuple[int, Box]] = []
+        problems = [f"{image_id} has {problem}" for problem in self.problems]
+        for label, (x0, y0, x1, y1) in self.objects:
+            box = max(x0, 0.0), max(y0, 0.0), min(x1, float(size[0])), min(y1, float(size[1]))
+            if box[0] < box[2] and box[1] < box[3]:
+                objects.append((label, box))
+            else:
+                problems.append(f"{image_id} has an empty box: {shown([x0, y0, x1, y1])}")
+        return tuple(objects), tuple(problems)
+
+
+def _label(value: object, classes: Mapping[str, int]) -> tuple[int | None, list[str]]:
+    """(class index or None, problems)."""
+    if isinstance(value, str):
+        text = value.strip()
+        value = classes.get(text, int(text) if _NUMBER.fullmatch(text) else text)
+    if value is None or (type(value) is int and value == UNLABELLED):
+        return None, []
+    if type(value) is int and 0 <= value <= MAX_CLASS:
+        return value, []
+    return None, [f"a label that is no class: {shown(value)}"]
+
+
+def _corners(box: object) -> Box | None:
+    """The box, None for a malformed one."""
+    if not isinstance(box, list) or len(box) != 4:
+        return None
+    if not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):  # NaN is not below it either
+        return None
+    x0, y0, x1, y1 = map(float, box)
+    return x0, y0, x1, y1

@@ -1,0 +1,132 @@
+"""WebDataset's shards: tar files whose members of one key are one image's, <key>.jpg, <key>.cls and <key>.json.
+
+A key is a member's path up to the first dot of its name, as WebDataset has it. Images are read from their places in the
+tar; nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from axiom_bench.data.formats.archive import Archive
+from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.file_names import as_text
+from axiom_bench.data.formats.named_files import Paths, files_named
+from axiom_bench.data.formats.reading import open_regular, why
+from axiom_bench.data.layouts.class_list import Classes
+from axiom_bench.data.layouts.packed import Note, NotedImages
+from axiom_bench.errors import BenchError
+from axiom_bench.kinds import Name
+
+SUFFIX = ".tar"
+LABEL, NOTE = ".cls", ".json"
+MAX_NOTE = 2**24  # bytes of a .cls or .json
+LAYOUT = "WebDataset's layout, <key>.jpg (or .jpeg, .png, ...) with <key>.cls or <key>.json in uncompressed .tar files"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """shard: its name. member: the image's; None where it has none, and `missing` says why."""
+
+    shard: str
+    member: str | None
+    note: Note = Note()  # noqa: RUF009 - it is frozen
+    missing: str = ""
+
+
+class TarShards(NotedImages):
+    """ids: "<shard>/<member>", "val-000003/n01440764/000123.jpg".
+
+    path: see `named_files`. label, boxes: the keys of a .json that hold them; see `Note.of`. A .cls, a number or a
+    class, counts before the .json's label. classes: in the order of the numbers (a list or a file); None: the numbers.
+    A shard that is damaged or cut short keeps the images before the damage, and is itself one that can't be read, by
+    the shard's name; so is a key with a .cls or .json and no image. Raises BenchError where nothing can be read.
+    """
+
+    threads_may_read = True
+
+    def __init__(
+        self,
+        path: Paths,
+        classes: Classes | None = None,
+        label: Name = "label",
+        boxes: Name = "boxes",
+        name: Name = "webdataset",
+    ) -> None:
+        self.name, self.keys = name, (label, boxes)
+        self._name_classes(classes)
+        self._shards: dict[str, Archive] = {}
+        entries: dict[str, _Entry] = {}
+        for shard, file in files_named(path, SUFFIX).items():
+            self._shards[shard], error = Archive.readable(file, as_text)
+            entries |= self._entries(shard)
+            if error is not None:
+                missing = f"the shard is damaged or cut short ({why(error)}); make or download it again"
+                entries[shard] = _Entry(shard, None, missing=missing)
+        if all(entry.member is None for entry in entries.values()):
+            reason = next((entry.missing for entry in entries.values()), "no member is an image")
+            raise BenchError(f"There are no images in data.path: {reason}. Expected {LAYOUT}.")
+        self.ids = tuple(sorted(entries))
+        self._images = tuple(entries[image_id] for image_id in self.ids)
+        self._check_classes()
+
+    def content(self, index: int) -> bytes:
+        entry = self._images[index]
+        if entry.member is None:
+            raise OSError(entry.missing)
+        return self._shards[entry.shard].read(entry.member)
+
+    def file(self, index: int) -> Path:
+        return self._shards[self._images[index].shard].path
+
+    def note(self, index: int) -> Note:
+        return self._images[index].note
+
+    def _entries(self, shard: str) -> Iterator[tuple[str, _Entry]]:
+        """(image id, entry) of each key of a shard that has an image, or a note of one."""
+        archive, keys = self._shards[shard], defaultdict[str, list[tuple[str, str]]](list)
+        for member in archive.members:
+            key, ending = _split(member)
+            keys[key].append((ending, member))
+        if not keys:
+            return
+        with open_regular(archive.path) as file:
+            for key, members in keys.items():
+                images = [member for ending, member in members if ending in SUFFIXES]
+                if not images and not {LABEL, NOTE} & {ending for ending, _ in members}:
+                    continue  # a README, or what belongs to no image
+                note = self._note(archive, file, dict(members))
+                if len(images) == 1:
+                    yield f"{shard}/{images[0]}", _Entry(shard, images[0], note)
+                else:
+                    number, names = len(images) or "no", ", ".join(member for _, member in members)
+                    yield f"{shard}/{key}", _Entry(shard, None, note, f"there are {number} images among {names}")
+
+    def _note(self, archive: Archive, file: BinaryIO, members: Mapping[str, str]) -> Note:
+        """Of the .cls and the .json of a key; what can't be read is a problem."""
+        label, boxes, problems = None, None, list[str]()
+        if NOTE in members:
+            try:
+                content = json.loads(archive.read_from(file, members[NOTE], MAX_NOTE))
+                label, boxes = (content.get(key) for key in self.keys)
+            except (OSError, ValueError, AttributeError, RecursionError) as error:
+                problems.append(f"a .json that can't be read: {why(error)}")
+        if LABEL in members:
+            try:
+                label = archive.read_from(file, members[LABEL], MAX_NOTE).decode()
+            except (OSError, ValueError) as error:
+                problems.append(f"a .cls that can't be read: {why(error)}")
+        note = Note.of(label, boxes, self._index)
+        return Note(note.label, note.objects, (*problems, *note.problems))
+
+
+def _split(member: str) -> tuple[str, str]:
+    """(key, ending) of a member: "a/b.seg.png" is "a/b" and ".seg.png"; the ending in lower case."""
+    folder, slash, name = member.rpartition("/")
+    stem, dot, ending = name.partition(".")
+    return f"{folder}{slash}{stem}", f"{dot}{ending}".lower()

@@ -1,0 +1,120 @@
+"""Pascal VOC as the devkit lays it out: JPEGImages, Annotations, SegmentationClass, ImageSets.
+
+Boxes in the XML are 1-based and inclusive (xmin from 1, xmax up to the width), so x0 = xmin - 1 and x1 = xmax here.
+Objects marked `difficult` count like any other, since the masks show them too; difficult=False leaves their boxes out,
+as the devkit's evaluation does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from axiom_bench.data.base import BadImage, Sample, largest
+from axiom_bench.data.batch import NO_VERDICT
+from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.formats.annotation_file import read_objects
+from axiom_bench.data.formats.decoding import opened
+from axiom_bench.data.formats.file_names import as_name, as_text, ids_of
+from axiom_bench.data.formats.reading import is_there, lines_of
+from axiom_bench.data.layouts.files import ImageFiles, existing
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import File, Name
+
+# fmt: off
+CLASSES = (  # in the alphabetical order of the challenge: a mask's value is the place in it, from 1
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+# fmt: on
+BORDER = 255  # of a mask: around objects, and over those that the annotators left open
+YEARS = (2012, 2007)  # in the order in which they are looked for
+LAYOUT = (
+    "the VOC layout <root>/JPEGImages, Annotations, SegmentationClass and ImageSets/{Main,Segmentation}/<split>.txt, "
+    "or <root>/VOCdevkit/VOC2012 (or VOC2007) with these"
+)
+
+
+class Voc(ImageFiles):
+    """ids: the names in ImageSets/<image_set>/<split>.txt. label: the class of the largest box.
+
+    image_set: "Main" (all images with boxes) or "Segmentation" (those with masks). year: which of the years below the
+    root, 2012 or 2007; None takes the one there is, 2012 before 2007. VOC 2007 has a `test` split with annotations.
+    difficult: whether objects marked so count.
+    """
+
+    def __init__(
+        self,
+        root: File | Path,
+        split: Name = "val",
+        image_set: Name = "Main",
+        year: int | None = None,
+        difficult: bool = True,
+        name: Name = "voc",
+    ) -> None:
+        self.name, self.root, self.difficult = name, devkit(Path(root), year), difficult
+        listed = self.root / "ImageSets" / image_set / f"{split}.txt"
+        if not os.path.isfile(listed):
+            raise BenchError(f"There is no list of images {as_text(listed)}; expected {LAYOUT}.")
+        lines = lines_of(listed, "The list of images")
+        self.ids = tuple(sorted(ids_of(dict.fromkeys(line.split()[0] for line in lines), as_text(listed))))
+        if not self.ids:
+            raise BenchError(f"The list of images {as_text(listed)} is empty.")
+        self._set_classes({name: name for name in CLASSES})
+
+    def path(self, index: int) -> Path:
+        return self.root / "JPEGImages" / f"{as_name(self.ids[index])}.jpg"
+
+    def annotation_paths(self, index: int) -> tuple[Path, Path]:
+        name = as_name(self.ids[index])
+        return self.root / "Annotations" / f"{name}.xml", self.root / "SegmentationClass" / f"{name}.png"
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        path = self.annotation_paths(index)[0]
+        objects, _ = read_objects(path, self._index, first_pixel=1, difficult=self.difficult)
+        return tuple(sorted({label for label, _ in objects}))
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        """SHA-256 over the image's and its annotations' bytes, and which objects count."""
+        files = super().fingerprint(index, hashes)
+        return files if self.difficult else hashlib.sha256(f"{files} without difficult objects".encode()).hexdigest()
+
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        boxes_file, mask_file = self.annotation_paths(index)
+        objects, problems = read_objects(boxes_file, self._index, 1, size, self.difficult)
+        mask, problem = read_mask(mask_file, size)
+        return Sample(image, self.ids[index], largest(objects), objects, mask, problems + problem)
+
+
+def devkit(root: Path, year: int | None = None) -> Path:
+    """The folder that holds JPEGImages: the root itself, or what the devkit's archive unpacks to.
+
+    Raises BenchError for a missing folder, or one of another year.
+    """
+    if year is not None and year not in YEARS:
+        raise unknown("year of VOC's two with twenty classes", str(year), map(str, YEARS))
+    years = [year] if year else YEARS
+    nested = [folder / f"VOC{year}" for year in years for folder in (root, root / "VOCdevkit")]
+    own_folder = [root] if year is None or root.name == f"VOC{year}" else []
+    folder = next((path for path in (*own_folder, *nested) if os.path.isdir(path / "JPEGImages")), None)
+    return folder or existing((nested[0] if year else root) / "JPEGImages", LAYOUT)
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """(classes (h, w), BACKGROUND or NO_VERDICT, or None; problems). No file is no problem: most have none."""
+    if not is_there(path):
+        return None, ()
+    name = as_text(path.name)
+    try:
+        with opened(path, f"the mask {name}") as picture:
+            values = np.array(picture).astype(np.int64)  # the palette's numbers, not its colours
+    except BadImage as bad:
+        return None, (str(bad),)
+    if values.shape != size[::-1] or not set(np.unique(values)) <= {*range(len(CLASSES) + 1), BORDER}:
+        return None, (f"the mask {name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
+    return np.where(values == BORDER, NO_VERDICT, values - 1), ()  # 0 becomes BACKGROUND

@@ -1,0 +1,256 @@
+"""A small COCO annotation file: boxes, polygons, run lengths, crowds and error messages."""
+
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+
+from axiom_bench.data.batch import NO_VERDICT
+from axiom_bench.data.layouts.coco import pixels
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.errors import BenchError
+
+coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools isn't installed (extra `coco`)")
+CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
+SQUARE = [[10, 5, 20, 5, 20, 15, 10, 15]]  # a polygon of x 10 to 20, y 5 to 15
+
+
+def run_lengths(x0, y0, x1, y1, width=40, height=30):
+    """A rectangle column by column, as an uncompressed crowd has it."""
+    pixels = np.zeros((height, width), dtype=bool)
+    pixels[y0:y1, x0:x1] = True
+    values = pixels.flatten(order="F")
+    ends = np.flatnonzero(np.diff(values)) + 1
+    counts = np.diff([0, *ends, len(values)]).tolist()
+    return {"counts": counts if not values[0] else [0, *counts], "size": [height, width]}
+
+
+def annotation(number, image, category, box, segmentation, crowd=0):
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "bbox": box,
+        "segmentation": segmentation,
+        "iscrowd": crowd,
+    }
+
+
+ANNOTATIONS = [
+    annotation(1, 7, 18, [10, 5, 10, 10], SQUARE),
+    annotation(2, 7, 1, [0, 0, 30, 20], [[0, 0, 30, 0, 30, 20, 0, 20]]),  # a larger one around it
+    annotation(3, 7, 1, [32, 20, 8, 10], run_lengths(32, 20, 40, 30), crowd=1),
+    annotation(4, 3, 90, [0, 0, 4, 4], run_lengths(0, 0, 4, 4), crowd=1),
+]
+
+
+@pytest.fixture
+def coco_root(tmp_path, build):
+    images = []
+    for number, name in ((7, "000007.jpg"), (3, "000003.jpg"), (5, "000005.jpg")):
+        build[0](tmp_path / "val2017" / name, seed=number)
+        images.append({"id": number, "file_name": name, "width": 40, "height": 30})
+    write(tmp_path, {"images": images, "annotations": ANNOTATIONS, "categories": CATEGORIES})
+    return tmp_path
+
+
+def write(root, content):
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations/instances_val2017.json").write_text(json.dumps(content))
+
+
+def content_of(root):
+    return json.loads((root / "annotations/instances_val2017.json").read_text())
+
+
+def load(root, **settings):
+    return load_dataset({"kind": "coco", "root": str(root), **settings})
+
+
+def test_ids_classes_and_labels(coco_root):
+    dataset = load(coco_root)
+    assert dataset.ids == ("000003.jpg", "000005.jpg", "000007.jpg")
+    assert dataset.classes == ("person", "dog", "toothbrush")  # by ascending category id, not by place
+    assert [dataset.labels(index) for index in range(3)] == [(), (), (0, 1)]  # crowds are no objects
+
+
+def test_boxes_masks_and_crowds(coco_root):
+    sample = load(coco_root).read(2)
+    assert sample.objects == ((1, (10, 5, 20, 15)), (0, (0, 0, 30, 20)))
+    assert sample.crowd == ((0, (32, 20, 40, 30)),)
+    assert sample.label == 0  # the person is larger
+    expected = np.full((30, 40), -1)
+    expected[0:20, 0:30] = 0
+    expected[5:15, 10:20] = 1  # the dog is smaller, so it lies on top
+    expected[20:30, 32:40] = NO_VERDICT  # the crowd
+    assert np.array_equal(sample.mask, expected)
+    assert sample.problems == ()
+
+
+def test_compressed_run_lengths(coco_root):
+    content = content_of(coco_root)
+    region = run_lengths(2, 3, 9, 11)
+    compressed = coco_mask.frPyObjects(region, 30, 40)
+    content["annotations"] = [
+        annotation(1, 5, 18, [2, 3, 7, 8], {**compressed, "counts": compressed["counts"].decode()})
+    ]
+    write(coco_root, content)
+    sample = load(coco_root).read(1)
+    assert (sample.mask[3:11, 2:9] == 1).all()
+    assert (sample.mask >= 0).sum() == 56
+
+
+def test_run_lengths_are_as_pycocotools_decodes_them():
+    rng = np.random.default_rng(0)
+    for share in (0.01, 0.3, 0.9):
+        expected = rng.random((37, 53)) < share
+        runs = coco_mask.encode(np.asfortranarray(expected.astype(np.uint8)))
+        text = {"size": [37, 53], "counts": runs["counts"].decode()}
+        assert np.array_equal(pixels(coco_mask, text, (53, 37)), expected)
+
+
+def image_entry(**changes):
+    return {"id": 8, "file_name": "000008.jpg", "width": 40, "height": 30, **changes}
+
+
+REFUSED = {
+    "a name twice": (lambda content: content["images"].append(image_entry(file_name="000007.jpg")), "000007.*twice"),
+    "an id twice": (lambda content: content["images"].append(image_entry(id=7)), "two images have the id 7"),
+    "ids of two kinds": (lambda content: content["images"].append(image_entry(id="7")), "ids of images must be"),
+    "categories of two kinds": (lambda content: content["categories"].append({"id": "a", "name": "b"}), "categories"),
+    "a category twice": (lambda content: content["categories"].append({"id": 1, "name": "b"}), "have the id 1"),
+    "a name that climbs": (lambda content: content["images"].append(image_entry(file_name="../7.jpg")), "no path"),
+    "an absolute name": (lambda content: content["images"].append(image_entry(file_name="/etc/hosts")), "no path"),
+    "a name that is none": (lambda content: content["images"].append(image_entry(file_name=5)), "image 5.*no path"),
+    "a name with zero": (lambda content: content["images"].append(image_entry(file_name="a\0.jpg")), "no path"),
+    "half a surrogate pair": (lambda content: content["images"].append(image_entry(file_name="\ud800.jpg")), "no path"),
+    "an id that is a list": (lambda content: content["images"].append(image_entry(id=[7])), "isn't COCO's form"),
+    "an image that is text": (lambda content: content["images"].append("7"), "isn't COCO's form"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_would_lose_an_image_is_refused(coco_root, kind):
+    change, message = REFUSED[kind]
+    content = content_of(coco_root)
+    change(content)
+    write(coco_root, content)
+    with pytest.raises(BenchError, match=message) as caught:
+        load(coco_root)
+    assert "instances_val2017.json" in str(caught.value)
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(coco_root):
+    (coco_root / "annotations/instances_val2017.json").write_text("[" * 100_000)
+    with pytest.raises(BenchError, match="nested too deeply"):
+        load(coco_root)
+
+
+def test_images_without_objects(coco_root):
+    dataset = load(coco_root)
+    crowd, empty = dataset.read(0), dataset.read(1)
+    assert (empty.objects, empty.label, empty.problems) == ((), None, ())
+    assert (empty.mask == -1).all()
+    assert (crowd.objects, crowd.label, crowd.crowd) == ((), None, ((2, (0, 0, 4, 4)),))
+    items = list(batches(dataset, range(3), Preprocessing(None, None, (0, 0, 0), (1, 1, 1)), "each_label", 4))
+    assert [(part.image_id, part.status) for part in items[:2]] == [
+        ("000003.jpg", "no_annotation"),
+        ("000005.jpg", "no_annotation"),
+    ]
+    assert items[2].targets.tolist() == [0, 1]
+
+
+MALFORMED = {
+    "no box": {"bbox": None},
+    "empty box": {"bbox": [3, 3, 0, 4]},
+    "outside": {"bbox": [50, 3, 4, 4]},
+    "word": {"bbox": ["a", 1, 2, 3]},
+    "unknown category": {"category_id": 4},
+    "infinite": {"bbox": [3, 3, float("inf"), 4]},
+    "beyond floats": {"bbox": [3, 3, 10**400, 4]},
+    "text": {"bbox": "1234"},
+    "category of no kind": {"category_id": [18]},
+    "polygon of two numbers": {"segmentation": [[10, 5]]},
+    "polygon of four numbers": {"segmentation": [[10, 5, 20, 15]]},
+    "polygon far outside": {"segmentation": [[0, 0, 1e9, 0, 1e9, 1e9]]},
+    "polygon with NaN": {"segmentation": [[0, 0, float("nan"), 0, 9, 9]]},
+    "run lengths below 0": {"segmentation": {"counts": [1210, -10], "size": [30, 40]}},
+    "too many run lengths": {"segmentation": {"counts": [0, 5000], "size": [30, 40]}},
+    "compressed run lengths without an end": {"segmentation": {"counts": "o" * 9, "size": [30, 40]}},
+    "compressed run lengths of no such characters": {"segmentation": {"counts": "\u2603", "size": [30, 40]}},
+    "nested": {"segmentation": json.loads("[" * 800 + "]" * 800)},
+    "run lengths of another image": {"segmentation": run_lengths(0, 0, 2, 2, 10, 10)},
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_annotation_is_reported_and_the_others_are_kept(coco_root, kind):
+    content = content_of(coco_root)
+    content["annotations"][0] |= MALFORMED[kind]
+    write(coco_root, content)
+    sample = load(coco_root).read(2)
+    assert [label for label, _ in sample.objects] == [0]
+    assert len(sample.problems) == 1
+    assert "000007.jpg: annotation 1 is malformed" in sample.problems[0]
+    assert sample.mask is None  # the pixels of that object would pass for background
+    assert load(coco_root).labels(2)
+    assert load(coco_root).fingerprint(2)
+
+
+@pytest.mark.parametrize("region", ["absent", None, []])
+@pytest.mark.parametrize("place", [0, 2])  # an object, a crowd
+def test_box_without_segmentation_has_no_mask(coco_root, region, place):
+    content = content_of(coco_root)
+    content["annotations"][place]["segmentation"] = region
+    if region == "absent":
+        del content["annotations"][place]["segmentation"]
+    write(coco_root, content)
+    sample = load(coco_root).read(2)
+    assert sample.objects == ((1, (10, 5, 20, 15)), (0, (0, 0, 30, 20)))
+    assert sample.crowd == ((0, (32, 20, 40, 30)),)
+    assert (sample.label, sample.mask, sample.problems) == (0, None, ())
+
+
+def test_annotations_of_another_size_are_not_used(coco_root, build):
+    build[0](coco_root / "val2017/000007.jpg", width=20, height=30)
+    sample = load(coco_root).read(2)
+    assert (sample.objects, sample.mask) == ((), None)
+    assert "(40, 30)" in sample.problems[0]
+
+
+def test_fingerprint_depends_on_annotations(coco_root):
+    before = [load(coco_root).fingerprint(index) for index in range(3)]
+    content = content_of(coco_root)
+    content["annotations"][3]["bbox"] = [0, 0, 5, 4]
+    write(coco_root, content)
+    after = [load(coco_root).fingerprint(index) for index in range(3)]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
+
+
+def test_data_set_can_be_pickled(coco_root):
+    restored = pickle.loads(pickle.dumps(load(coco_root)))
+    assert np.array_equal(restored.read(2).mask, load(coco_root).read(2).mask)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "COCO's form"), ("[]", "COCO's form"), ('{"images": []}', "categories"), (None, "instances_val2017.json")],
+)
+def test_invalid_annotation_file_error_messages(coco_root, text, message):
+    path = coco_root / "annotations/instances_val2017.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(BenchError, match=message):
+        load(coco_root)
+
+
+def test_missing_pycocotools_error_message(coco_root, monkeypatch):
+    import pycocotools
+
+    monkeypatch.delattr(pycocotools, "mask")
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
+    with pytest.raises(BenchError, match=r"axiom-bench\[coco\]"):
+        load(coco_root)
