@@ -45,6 +45,7 @@ ODD = {
     "device": (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
     "folder": (lambda path: path.mkdir(), "no regular file"),
     "link to nothing": (lambda path: path.symlink_to("gone.jpg"), "there is no file"),
+    "link to its folder": (lambda path: path.symlink_to("../cat"), "no regular file"),
     "link to itself": (lambda path: path.symlink_to(path.name), "Too many levels"),
     "no bytes": (lambda path: path.touch(), "is no image"),
 }
@@ -73,6 +74,12 @@ NAMES = {
     b"$%<b>{{x}}.png": "$%<b>{{x}}.png",
     b"-r.png": "-r.png",
     b"=1+1.png": "=1+1.png",
+    b"\xff\xfe.png": r"\xff\xfe.png",
+    b"\\x5cxe9.png": r"\x5cx5cxe9.png",
+    b"a" * 251 + b".png": "a" * 251 + ".png",
+    b"\x7f\x80.png": r"\x7f\x80.png",
+    "\u202egnp.png".encode(): "\u202egnp.png",
+    b"*'\".b.png": "*'\".b.png",
 }
 
 

@@ -1,0 +1,132 @@
+"""Damaged and hostile input: the package reads it with the right result, or refuses it in a sentence that a user can
+read. Anything else fails: another error, an exit, a wrong result without a word, or more than a minute.
+
+`make test` tries some cases of each kind, the same each time; `pytest -m slow tests/fuzzing` tries twenty times as
+many, others each time. What hypothesis prints for a case that fails makes it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from types import FrameType
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from axiom_bench.errors import BenchError
+from axiom_bench.records import manifest, sealed
+from tests.fuzzing import annotations, images, made_run, parquet, run_folders, settings, tars, weights
+
+SECONDS = 60  # of one case; one that takes longer hangs
+MAX_CHARACTERS = 2000  # of a refusal; a longer one is no sentence
+MANY = 20
+Attempt = Callable[[st.DrawFn, Path], None]
+KINDS: dict[str, tuple[Attempt, int]] = {  # with the number of cases in `make test`
+    "annotations": (annotations.attempt, 90),
+    "archives": (tars.attempt_imagenet, 40),
+    "baselines": (run_folders.attempt_baseline, 20),
+    "images": (images.attempt, 100),
+    "manifests": (run_folders.attempt_manifest, 40),
+    "parquet": (parquet.attempt, 30),
+    "records": (run_folders.attempt_records, 40),
+    "run_folders": (run_folders.attempt_files, 35),
+    "settings": (settings.attempt, 110),
+    "shards": (tars.attempt_shards, 30),
+    "weights": (weights.attempt, 60),
+}
+
+
+class HangsError(BaseException):
+    """A case takes too long. The package catches no such error: a reader may take any Exception for a damaged file."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_input_is_read_or_refused(kind: str) -> None:
+    attempt, cases = KINDS[kind]
+    check(attempt, cases, derandomize=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_much_damaged_input_is_read_or_refused(kind: str) -> None:
+    attempt, cases = KINDS[kind]
+    check(attempt, MANY * cases)
+
+
+def check(attempt: Attempt, cases: int, derandomize: bool = False) -> None:
+    """Tries so many cases, each in a folder of its own. Raises what the first finding raises."""
+
+    @hypothesis.settings(
+        max_examples=cases,
+        derandomize=derandomize,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(st.data())
+    def run(data: st.DataObject) -> None:
+        with tempfile.TemporaryDirectory() as folder, _at_most(SECONDS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                attempt(data.draw, Path(folder))
+            except BenchError as error:
+                check_sentence(str(error))
+
+    run()
+
+
+def check_sentence(refusal: str) -> None:
+    """A refusal has a text that a user can read."""
+    assert refusal.strip(), "BenchError without a text"
+    assert "Traceback (most recent call last)" not in refusal
+    assert len(refusal) <= MAX_CHARACTERS
+
+
+@contextlib.contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise HangsError(f"the case took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_name_too_long_for_a_file_is_refused(tmp_path: Path) -> None:
+    """What fuzzing found once."""
+    made_run.write(tmp_path)
+    content, _ = sealed.parse((tmp_path / manifest.NAME).read_bytes())
+    with pytest.raises(BenchError, match="which is no file of a run folder"):
+        run_folders.read_manifest(tmp_path, sealed.text({**content, "pictures": ["a" * 10_000]}))
+    config = deepcopy(settings._composed(settings.LINES[0]))
+    config["method"]["guided_xgrad_cam"]["params"]["wrapped"] = "a" * 10_000
+    with pytest.raises(BenchError, match="There is no method"):
+        settings.check(config)
+
+
+@pytest.mark.parametrize("error", [BenchError(" "), BenchError("x" * 5000), ValueError("inside"), SystemExit(3),
+                                   AssertionError("wrong"), RecursionError("deep")])  # fmt: skip
+def test_what_is_a_finding(error: BaseException) -> None:
+    def attempt(draw: st.DrawFn, folder: Path) -> None:
+        raise error
+
+    with pytest.raises((type(error), AssertionError)):
+        check(attempt, 1)
+
+
+def test_a_refusal_is_none() -> None:
+    def attempt(draw: st.DrawFn, folder: Path) -> None:
+        raise BenchError("There is no file.")
+
+    check(attempt, 1)
