@@ -16,8 +16,8 @@ from PIL import Image
 
 from axiom_bench.data.base import DataSet, Sample
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
-from axiom_bench.data.coco import Coco
-from axiom_bench.data.voc import Voc
+from axiom_bench.data.layouts.coco import Coco
+from axiom_bench.data.layouts.voc import Voc
 from axiom_bench.errors import BenchError
 from tests.fuzzing.damage import changed, damaged
 from tests.fuzzing.loading import encoded, load

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from axiom_bench.data.decoding import open_rgb
-from axiom_bench.data.folder import Folder
+from axiom_bench.data.formats.decoding import open_rgb
+from axiom_bench.data.layouts.folder import Folder
 from tests.fuzzing.damage import damaged
 from tests.fuzzing.loading import encoded, load, refuse
 

@@ -16,7 +16,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 
 from axiom_bench.data.base import DataSet
-from axiom_bench.data.parquet_images import ParquetImages
+from axiom_bench.data.layouts.parquet_images import ParquetImages
 from tests.fuzzing.damage import damaged
 from tests.fuzzing.loading import grey_jpegs, load, refuse
 
