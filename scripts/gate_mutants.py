@@ -7,7 +7,7 @@ python scripts/gate_mutants.py --clean              # no bug, 20 variations of t
 
 A mutant is run over the gate's hard rows (experiment=gate) and the default run, model by model up to the first where
 the gate sees it; where all hold the tests of the changed room run with -x. Judgements are kept in --folder as long as
-the code stays as it is. The exit code is 1 where nobody sees a bug, the gate misses one that it should see, or it
+the code stays as it is. The exit code is 1 where another than scripts/mutants says sees a bug, or nobody, or the gate
 raises a false alarm.
 """
 
@@ -22,62 +22,57 @@ from queue import Queue
 from time import monotonic
 
 from mutants import MUTANTS
-from mutants.copies import ROOT, Copy
 from mutants.gating import prepare
-from mutants.judging import RUNS, Judgement, control, judged
+from mutants.judging import ROOT, RUNS, Copy, Judgement, control, judged
 from mutants.mutant import Mutant
 
 FOLDER = ROOT / "build" / "gate_mutants"
 
 
-def judge_all(mutants: Iterable[Mutant], folder: Path, processes: int, seconds: float) -> dict[str, Judgement]:
+def judge_all(mutants: Sequence[Mutant], folder: Path, processes: int, seconds: float) -> dict[str, Judgement]:
     """{name: judgement} of those that were begun in time, as many at once as processes."""
     prepare()
     copies: Queue[Copy] = Queue()
     for number in range(processes):
         copies.put(copy := Copy(folder / f"copy_{number}"))
     control(copy, folder / "kept")
-    end = monotonic() + seconds
+    end, judgements = monotonic() + seconds, dict[str, Judgement]()
 
-    def judge(mutant: Mutant) -> Judgement | None:
-        if monotonic() > end:
-            return None
-        copy = copies.get()
-        try:
-            judgement = judged(mutant, copy, folder / "kept")
-        finally:
-            copies.put(copy)
-        print(f"{mutant.name}: {judgement.by or 'MISSED'}, {judgement.seconds:.0f} s", file=sys.stderr, flush=True)
-        return judgement
+    def judge(mutant: Mutant) -> None:
+        if monotonic() < end:
+            copy = copies.get()
+            try:
+                judgements[mutant.name] = judgement = judged(mutant, copy, folder / "kept")
+            finally:
+                copies.put(copy)
+            seen = f"{judgement.by or 'MISSED'}, {judgement.seconds:.0f} s"
+            print(f"{mutant.name}: {seen}", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(processes) as pool:
-        listed = list(mutants)
-        answers = zip(listed, pool.map(judge, listed), strict=True)
-        return {mutant.name: judgement for mutant, judgement in answers if judgement is not None}
+        list(pool.map(judge, mutants))
+    return judgements
 
 
-def table(mutants: Sequence[Mutant], judgements: Mapping[str, Judgement]) -> str:
-    """Markdown: each mutant and who sees it."""
+def table(mutants: Iterable[Mutant], judgements: Mapping[str, Judgement]) -> str:
+    """Markdown: each judged mutant and who sees it."""
     lines = ["| bug | what it does | seen by | rows of a model | the first |", "|:---|:---|:---|---:|:---|"]
-    for mutant in mutants:
-        if mutant.name in judgements:
-            judgement = judgements[mutant.name]
-            who = judgement.by or "**nobody**"
-            who += f"; {mutant.unseen}" if mutant.unseen and judgement.by == "tests" else ""
-            first = judgement.first[:160].replace("|", "\\|").replace("`", "'")
-            why = mutant.why.replace("|", "\\|")
-            lines.append(f"| `{mutant.name}` | {why} | {who} | {judgement.rows or ''} | `{first}` |")
+    for mutant in (mutant for mutant in mutants if mutant.name in judgements):
+        judgement = judgements[mutant.name]
+        who = judgement.by or "**nobody**"
+        who += f"; {mutant.unseen}" if mutant.unseen and judgement.by == "tests" else ""
+        first, why = judgement.first[:160].replace("|", "\\|").replace("`", "'"), mutant.why.replace("|", "\\|")
+        lines.append(f"| `{mutant.name}` | {why} | {who} | {judgement.rows or ''} | `{first}` |")
     return "\n".join(lines)
 
 
 def failures(mutants: Iterable[Mutant], judgements: Mapping[str, Judgement]) -> Iterator[str]:
-    """A line for each mutant that nobody sees, or the gate misses for no reason that is given."""
+    """A line for each mutant that nobody sees, or another than the table of mutants says."""
     for mutant in mutants:
         judgement = judgements.get(mutant.name)
         if judgement is not None and not judgement.by:
             yield f"{mutant.name}: nobody sees it; write a test, or a hard row."
-        elif judgement is not None and judgement.by == "tests" and not mutant.unseen:
-            yield f"{mutant.name}: the gate misses it ({judgement.first} sees it); write a hard row, or say why."
+        elif judgement is not None and judgement.by != mutant.seen_by:
+            yield f"{mutant.name}: seen by {judgement.by} ({judgement.first}), not by {mutant.seen_by}."
 
 
 def clean(folder: Path, only: str) -> tuple[str, bool]:
@@ -91,9 +86,9 @@ def clean(folder: Path, only: str) -> tuple[str, bool]:
     for variation in (entry for entry in VARIATIONS if only in entry.name):
         results = [gate(run(variation, [f"experiment={name}"], folder / "clean" / name), Path(name)) for name in runs]
         all_hold &= not any(result.exit_code for result in results)
-        said = [result.lines[0].replace("|", "\\|") if result.exit_code else "holds" for result in results]
-        lines.append(f"| {variation.name} | {' | '.join(said)} |")
-        print(f"{variation.name}: {said}", file=sys.stderr, flush=True)
+        verdicts = [result.lines[0].replace("|", "\\|") if result.exit_code else "holds" for result in results]
+        lines.append(f"| {variation.name} | {' | '.join(verdicts)} |")
+        print(f"{variation.name}: {verdicts}", file=sys.stderr, flush=True)
     return "\n".join(lines), all_hold
 
 

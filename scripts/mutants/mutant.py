@@ -9,15 +9,17 @@ from dataclasses import dataclass
 class Mutant:
     """One exact replacement.
 
-    file: relative to the repository. old: occurs exactly once in it. why: what a user would get. unseen: why no run of
-    a gate can show it, empty where the gate has to. tests: what is run where the gate doesn't see it, in place of the
-    tests of the file's room.
+    seen_by: who saw it first: "gate" (the hard rows), "quick" (the default run) or "tests". file: relative to the
+    repository. why: what a user would get. old: occurs exactly once in the file. unseen: of one that tests see, why no
+    run of a gate can show it. tests: what is run where the gate doesn't see it, in place of the tests of the file's
+    room.
     """
 
     name: str
+    seen_by: str
     file: str
+    why: str
     old: str
     new: str
-    why: str
     unseen: str = ""
     tests: tuple[str, ...] = ()

@@ -7,9 +7,8 @@ from pathlib import Path
 import gate_mutants
 import pytest
 from mutants import MUTANTS
-from mutants.copies import ROOT, Copy
 from mutants.gating import GateRun, prepare
-from mutants.judging import Judgement, judged, room_tests
+from mutants.judging import ROOT, Copy, Judgement, judged, room_tests
 from mutants.mutant import Mutant
 
 from axiom_bench.cli.benchmark import compute
@@ -29,6 +28,8 @@ def test_a_bug_changes_one_place_of_todays_code(mutant: Mutant) -> None:
     if mutant.file.endswith(".py"):
         compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
     assert all((ROOT / test).exists() for test in (room_tests(mutant.file), *mutant.tests))
+    assert mutant.seen_by in ("gate", "quick", "tests")
+    assert bool(mutant.unseen) == (mutant.seen_by == "tests"), "what the gate can't see says why"
     assert bool(mutant.tests) or not mutant.unseen, "what the gate can't see names the tests that do"
 
 
@@ -37,14 +38,16 @@ TINY = (
     *("method=[xgrad_cam]", "runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0"),
 )
 SEEN = Mutant(
-    "seen", "metrics/guarded_channels.py", "activations).sum(1)", "activations).sum(1).add(1)", "one too many"
+    "seen", "tiny", "metrics/guarded_channels.py", "one too many", "activations).sum(1)", "activations).sum(1).add(1)",
 )  # fmt: skip
 UNSEEN = Mutant(
-    "unseen", "bench/gate/limits.py", "self.amount * abs(baseline)", "2 * abs(baseline)", "relative limits are 200 %",
+    "unseen", "tests", "bench/gate/limits.py", "relative limits are 200 %",
+    "self.amount * abs(baseline)", "2 * abs(baseline)",
     unseen="the gate itself", tests=("tests/gate/test_gate.py::test_limits_are_two_sided_and_know_nan",),
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_who_sees_a_bug_and_who_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some ten seconds of a processor: a run here, two in a copy of the code, and one test of the copy."""
     monkeypatch.chdir(tmp_path)
@@ -63,14 +66,14 @@ def test_who_sees_a_bug_and_who_does_not(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_nobody_sees_and_what_the_gate_misses_is_told() -> None:
-    missed = Mutant("missed", "a.py", "a", "b", "why")
+    missed = Mutant("missed", "gate", "a.py", "why", "a", "b")
     judgements = {
         "missed": Judgement("tests", 0, "tests/a.py::test_a", 1.0),
         "unseen": Judgement("tests", 0, "tests/a.py::test_b", 1.0),
         "seen": Judgement("", 0, "", 1.0),
     }
     assert list(gate_mutants.failures([missed, UNSEEN, SEEN], judgements)) == [
-        "missed: the gate misses it (tests/a.py::test_a sees it); write a hard row, or say why.",
+        "missed: seen by tests (tests/a.py::test_a), not by gate.",
         "seen: nobody sees it; write a test, or a hard row.",
     ]
     lines = gate_mutants.table([missed, UNSEEN, SEEN], judgements).splitlines()
