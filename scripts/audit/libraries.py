@@ -1,20 +1,23 @@
-"""What both parts of the audit need of the other libraries: their versions, and calls without their output."""
+"""What all parts of the audit need of the libraries: their versions, and calls without their output."""
 
 from __future__ import annotations
 
 import io
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import torch
 
 from axiom_bench.data import torchvision_import  # noqa: F401 - the libraries import torchvision, CPU-only torch needs this
+from axiom_bench.evaluation.plugins import Plugin
 
 PEERS = ("grad-cam", "torchcam", "captum")
-REQUIRED = {"methods": PEERS, "metrics": (*PEERS, "quantus", "scikit-image")}  # beside what the project itself needs
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
@@ -26,11 +29,9 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
     return installed
 
 
-def missing(parts: Iterable[str]) -> list[str]:
-    """The distributions that these parts of the audit need and that aren't installed."""
-    required = dict.fromkeys(name for part in parts for name in REQUIRED[part])
-    installed = versions(required)
-    return [name for name in required if name not in installed]
+def named(distributions: Iterable[str]) -> str:
+    """Those that are installed with their versions, as in "torch 2.13.0, numpy 2.4.6"."""
+    return ", ".join(" ".join(entry) for entry in versions(distributions).items())
 
 
 @contextmanager
@@ -51,3 +52,8 @@ def silent_deletion() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
+
+
+def with_params(plugin: Plugin, params: Mapping[str, Any]) -> Plugin:
+    """One of our methods or metrics with other parameters than those of its YAML."""
+    return replace(plugin, call=partial(plugin.call, **params), params={**plugin.params, **params})

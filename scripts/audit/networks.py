@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from axiom_bench.models.registry import model_config
 REAL_ROOT = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).resolve().parents[3] / "shared"))
 PHOTOGRAPHS = "own_model"  # the trained network that has photographs below REAL_ROOT
 SCENES = 64  # drawn, of which the first audit chose its images
+COUNT = 50  # photographs
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,19 @@ class Network:
         """The same network with the first images alone."""
         return replace(self, images=self.images[:count], targets=self.targets[:count])
 
-    def to(self, dtype: torch.dtype) -> Network:
-        """A copy of another type."""
-        return replace(self, model=copy.deepcopy(self.model).to(dtype), images=self.images.to(dtype))
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H', W')."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    @cached_property
+    def trace(self) -> ab.Trace:
+        """Of all images; made on first use."""
+        return ab.trace(self.model, self.layer, self.images, self.targets)
+
+    def in_float64(self) -> Network:
+        """A copy of type float64."""
+        return replace(self, model=copy.deepcopy(self.model).double(), images=self.images.double())
 
     def copied(self) -> Network:
         """The same with a copy of the model, on which a library may leave something."""
@@ -75,7 +87,7 @@ def check_tiny(network: Network) -> None:
 
     h = (7, 3, 0) and S = 2 * 7 - 3 + 1; g = 2 W_1 - W_2, since the third ReLU is off.
     """
-    trace = ab.trace(network.model, network.layer, network.images, network.targets)[:1]
+    trace = network.trace[:1]
     assert trace.scores.tolist() == [12]
     assert trace.gradients.tolist() == [[[[1, 3], [2, 1]], [[1, 2], [-2, 0]]]]
     assert trace.ablation_drops.tolist() == [[12 - 11, 12 - 8]]
@@ -95,17 +107,7 @@ def tiny_pooled() -> Network:
     return replace(network, title="tiny, pooled", model=model.eval())
 
 
-def with_constant_maps(network: Network, value: float) -> Network:
-    """The tiny network with maps of relu(value)."""
-    return _with_layer(network, 0, value)
-
-
-def with_zero_head(network: Network) -> Network:
-    """The tiny network with scores and gradients of 0."""
-    return _with_layer(network, -1, 0.0)
-
-
-def _with_layer(network: Network, place: int, bias: float) -> Network:
+def with_layer(network: Network, place: int, bias: float) -> Network:
     """The tiny network with weights of 0 and this bias in one of its layers."""
     changed = network.copied()
     assert isinstance(changed.model, nn.Sequential)
@@ -147,3 +149,31 @@ def loaded(name: str, count: int) -> tuple[LoadedModel, ab.Batch]:
     images = load_dataset(photographs if name == PHOTOGRAPHS else {"kind": "scenes", "size": SCENES})
     rows = batches(images, subset(images, count, 0), model.preprocessing, "label", count, 0)
     return model, next(row for row in rows if isinstance(row, ab.Batch))
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The trained networks of the pairs of methods, in float64; each is made on first use."""
+
+    count: int = COUNT
+
+    @cached_property
+    def photographs(self) -> Network:
+        """The user's network with its photographs, or an embedded one with scenes where REAL_ROOT is absent."""
+        name = PHOTOGRAPHS if (REAL_ROOT / PHOTOGRAPHS).is_dir() else "scenes_vgg"
+        return trained(name, self.count)
+
+    @cached_property
+    def explained(self) -> Network:
+        """The photographs' own network."""
+        return self.photographs.in_float64()
+
+    @cached_property
+    def pooled(self) -> Network:
+        """A network of a pooled head, for CAM."""
+        return embedded("scenes_resnet", "layer4", 96, self.photographs.images).in_float64()
+
+    @cached_property
+    def masked(self) -> Network:
+        """A network of 32 channels and small images, for methods of one or more passes a channel."""
+        return embedded("scenes_resnet", "layer2", 48, self.photographs.images).in_float64()

@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from audit.releases import command, install, page
+from audit.releases import install, page
 from audit.releases.comparison import changes, counts, result
 from audit.releases.earlier import bridged
 from audit.releases.measure import main as measure
@@ -130,7 +130,7 @@ def test_page_names_changes_failures_and_the_cases_that_are_still_there(tmp_path
     release(tmp_path, "0.10", {"grad_cam": MOVED, "cam": FORMULA}, cases=reproduced)
     Release("torchcam", "0.11", tmp_path / "torchcam/0.11", tmp_path, failure="error: a | b").write()
     release(tmp_path, "0.12", {"grad_cam": MOVED, "cam": FORMULA}, cases=mended)
-    text = page.page(stored(tmp_path))
+    text = page.page_of(stored(tmp_path)).text
     lines = [line for line in text.splitlines() if line.startswith("| 0.")]
     assert [line.split(" | ")[0] for line in lines] == ["| 0.12", "| 0.11", "| 0.10", "| 0.9"]
     assert "| 2 of 2 | nothing |" in lines[0]
@@ -154,7 +154,7 @@ def test_a_case_that_went_and_came_back(tmp_path: Path) -> None:
 def test_a_release_that_a_user_has_is_measured_once_with_its_own_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    installed, folder, file = tmp_path / "installed", tmp_path / "results", tmp_path / "page.md"
+    installed, folder, file = tmp_path / "installed", tmp_path / "results", tmp_path / "peers-over-releases.md"
     (installed / "torchcam/cams").mkdir(parents=True)
     (installed / "torchcam/__init__.py").write_text("from torchcam import cams\n")
     (installed / "torchcam/cams/__init__.py").write_text(OLD)
@@ -162,8 +162,7 @@ def test_a_release_that_a_user_has_is_measured_once_with_its_own_call(
     (installed / "torchcam-0.2.0.dist-info/METADATA").write_text(
         "Metadata-Version: 2.1\nName: torchcam\nVersion: 0.2.0\n"
     )
-    arguments = ["--installed", str(installed), "--folder", str(folder), "--photographs", "0", "--page", str(file)]
-    command.main(arguments)
+    page.write(folder, None, [installed], 0, tmp_path)
     assert "torchcam 0.2.0: measured" in capsys.readouterr().out
     (made,) = stored(folder)
     content = result(made)
@@ -175,25 +174,25 @@ def test_a_release_that_a_user_has_is_measured_once_with_its_own_call(
     with np.load(made.maps) as maps:
         np.testing.assert_allclose(maps["tiny, grad_cam@torchcam"][0].max(), 1, rtol=1e-6)
     assert "| 0.2.0 | - | 1 of 2 |" in file.read_text()
-    monkeypatch.setattr(command.subprocess, "run", None)  # a second command runs nothing
-    command.main(arguments)
+    monkeypatch.setattr(page.subprocess, "run", None)  # a second command runs nothing
+    page.write(folder, None, [installed], 0, tmp_path)
 
 
 def test_a_process_that_dies_is_its_release_s_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Release("torchcam", "0.1", tmp_path / "torchcam/0.1", tmp_path)
     done = CompletedProcess([], 1, "", "Traceback\nMemoryError: all of it\n")
-    monkeypatch.setattr(command.subprocess, "run", lambda *_, **__: done)
-    command.measure(made, 0)
+    monkeypatch.setattr(page.subprocess, "run", lambda *_, **__: done)
+    page.measure(made, 0)
     assert result(made)["failure"] == "MemoryError: all of it"
-    assert "all: `MemoryError: all of it`" in page.page(stored(tmp_path))
+    assert "all: `MemoryError: all of it`" in page.page_of(stored(tmp_path)).text
 
 
 def test_an_error_of_our_own_code_is_no_release_s_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Release("torchcam", "0.1", tmp_path / "torchcam/0.1", tmp_path)
     done = CompletedProcess([], 1, "", "ImportError: cannot import name 'a' from 'axiom_bench.kinds'\n")
-    monkeypatch.setattr(command.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(page.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(SystemExit, match=r"torchcam 0\.1 isn't measured: ImportError"):
-        command.measure(made, 0)
+        page.measure(made, 0)
     assert not made.result.exists()
 
 
@@ -210,7 +209,7 @@ def test_the_same_version_of_another_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine/torchcam-0.1.dist-info/METADATA").write_text(metadata)
     release(tmp_path / "results", "0.1", {"cam": FORMULA})
     with pytest.raises(SystemExit, match="add --folder"):
-        command.main(["--installed", str(tmp_path / "mine"), "--folder", str(tmp_path / "results")])
+        page.write(tmp_path / "results", None, [tmp_path / "mine"], 0, tmp_path)
 
 
 def test_folder_without_a_release_is_refused(tmp_path: Path) -> None:

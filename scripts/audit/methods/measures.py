@@ -8,87 +8,125 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 import axiom_bench as ab
 
-from ..markdown import AGREES
-from ..networks import Network
-from .calls import (
-    EPSILONS,
-    divided_by_largest,
-    documented_call,
-    own_raw_maps,
-    peer_maps,
-    peer_raw_maps,
-    raw_maps_of,
-    with_steps_of,
-)
+from ..networks import Network, with_layer
+from ..pages import AGREES
 from .pairs import MethodPair
 from .readings import READINGS
 
+BATCH = 2  # photographs explained in a batch and one by one
+EPSILONS = {"pytorch_grad_cam": 1e-7, "torchcam": 1e-8}  # added to the maximum by which a map is divided
+
 
 @dataclass(frozen=True)
-class Differences:
-    """Largest relative differences of the library's maps to ours: raw (None: not available) and as returned."""
+class Finding:
+    """What was measured of a pair. Differences are relative, the largest of an image.
 
+    raw: of the tiny network's raw maps, None where there are none. returned: of its maps as the library returns them.
+    photographs: (B,) of the returned maps. left: their largest to our reading of the library's source, None where
+    `readings.py` has none. batch: of a batch to its images one by one. passes: the library's forward passes of the
+    network, an image. degenerate, left_behind: cells of the page's tables.
+    """
+
+    pair: MethodPair
+    network: str
     raw: float | None
     returned: float
+    photographs: Tensor
+    left: float | None
+    batch: float
+    passes: float
+    degenerate: tuple[str, ...]
+    left_behind: tuple[str, str]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the library returns what the formula gives, on the tiny network and on all photographs."""
+        return max(self.returned, float(self.photographs.max())) <= AGREES
+
+    @property
+    def differing(self) -> int:
+        """The photographs on which it doesn't."""
+        return int((self.photographs > AGREES).sum())
 
 
-def differences(pair: MethodPair, network: Network) -> Differences:
-    """Compare the raw maps, and the maps that the library returns."""
-    own, peer_raw = own_raw_maps(pair, network), peer_raw_maps(pair, network.copied())
-    expected = own.relu() if pair.library == "torchcam" and pair.settings.rectified else own
+def measured(pair: MethodPair, small: Network, large: Network) -> Finding:
+    """Measure a pair on the tiny and on the trained network."""
+    returned, few = returned_maps(pair, large), large.first(BATCH)
+    return Finding(
+        pair=pair,
+        network=large.title,
+        raw=raw_difference(pair, small),
+        returned=float(relative_differences(returned_maps(pair, small), expected_maps(pair, small)).max()),
+        photographs=relative_differences(returned, expected_maps(pair, large)),
+        left=difference_left(pair, large, returned),
+        batch=max(batch_dependence(pair, small), batch_dependence(pair, few)),
+        passes=forward_passes(pair, few),
+        degenerate=degenerate(pair, small),
+        left_behind=left_behind(pair, small),
+    )
+
+
+def raw_difference(pair: MethodPair, network: Network) -> float | None:
+    """Of the raw maps; None where the library offers none."""
+    maps, expected = pair.peer_raw_maps(network.copied()), pair.own_maps(network)
+    if maps is None:
+        return None
+    if pair.library == "torchcam" and pair.settings.rectified:
+        expected = expected.relu()
     if pair.settings.unit == "H W":
         expected = expected * expected[0].numel()
-    returned = returned_maps(pair, network)
-    return Differences(
-        None if peer_raw is None else largest_difference(peer_raw, expected),
-        largest_difference(returned, with_steps_of(pair, own, _size(network))),
-    )
+    return float(relative_differences(maps, expected).max())
 
 
 def returned_maps(pair: MethodPair, network: Network) -> Tensor:
     """The library's maps (B, h, w) as it returns them; captum's divided by their largest value."""
-    maps = peer_maps(pair, network.copied())
-    return divided_by_largest(maps) if pair.library == "captum" else maps
+    maps = pair.peer_maps(network.copied())
+    return _divided_by_largest(maps) if pair.library == "captum" else maps
 
 
-def expected_maps(pair: MethodPair, network: Network, trace: ab.Trace) -> Tensor:
-    """Ours (B, h, w) after the library's own steps. trace: the network's, of all its images."""
-    return with_steps_of(pair, raw_maps_of(pair, trace), _size(network))
+def expected_maps(pair: MethodPair, network: Network) -> Tensor:
+    """Ours (B, h, w) after the library's own steps."""
+    return _with_steps_of(pair, pair.own_maps(network), network.size)
 
 
-@dataclass(frozen=True)
-class OnPhotographs:
-    """Differences of the library's returned maps on photographs, as fractions of a map's largest value.
+def difference_left(pair: MethodPair, network: Network, returned: Tensor) -> float | None:
+    """Of the returned maps to our reading of the library's source; None where `readings.py` has none."""
+    if not pair.settings.read or pair.name not in READINGS:
+        return None
+    maps = READINGS[pair.name](network.trace)
+    reading = _with_steps_of(pair, maps, network.size, EPSILONS.get(pair.library, 0.0))
+    return float(relative_differences(returned, reading).max())
 
-    count: photographs; differing: those above AGREES; median, largest: of the photographs' largest differences to ours;
-    left: the largest to our reading of the library's source, None where `readings.py` has none.
+
+def _with_steps_of(pair: MethodPair, raw_maps: Tensor, size: tuple[int, int], epsilon: float = 0.0) -> Tensor:
+    """Raw maps after the library's own steps: ReLU, but for torchcam's CAM, and min-max scaling; grad-cam resizes, too.
+
+    captum takes no such step; there the map is divided by its largest absolute value, as the captum map is.
+    epsilon: added to the maximum by which a map is divided.
     """
-
-    count: int
-    differing: int
-    median: float
-    largest: float
-    left: float | None
-
-
-def on_photographs(pair: MethodPair, network: Network, trace: ab.Trace) -> OnPhotographs:
-    """Compare the maps that the library returns. trace: the network's, of all its images."""
-    returned, size = returned_maps(pair, network), _size(network)
-    each = relative_differences(returned, expected_maps(pair, network, trace))
-    left = None
-    if pair.settings.read and pair.name in READINGS:
-        reading = with_steps_of(pair, READINGS[pair.name](trace), size, EPSILONS.get(pair.library, 0.0))
-        left = largest_difference(returned, reading)
-    return OnPhotographs(len(each), int((each > AGREES).sum()), float(each.median()), float(each.max()), left)
+    if pair.library == "captum":
+        return _divided_by_largest(raw_maps)
+    scaled = _min_max(raw_maps.relu() if pair.settings.rectified else raw_maps, epsilon)
+    if pair.library == "torchcam":
+        return scaled
+    return _min_max(functional.interpolate(scaled[:, None], size, mode="bilinear", align_corners=False)[:, 0], epsilon)
 
 
-def largest_difference(maps: Tensor, expected: Tensor) -> float:
-    """The largest |maps - expected| of an image, as a fraction of its largest |expected|; of the worst image."""
-    return float(relative_differences(maps, expected).max())
+def _min_max(maps: Tensor, epsilon: float) -> Tensor:
+    """Each map (B, h, w) scaled to [0, 1]; a constant one is 0."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / (maps.amax((1, 2), keepdim=True) + epsilon) if epsilon else _divided_by_largest(maps)
+
+
+def _divided_by_largest(maps: Tensor) -> Tensor:
+    """Each map (B, h, w) divided by its largest absolute value, where that isn't 0."""
+    largest = maps.abs().amax((1, 2), keepdim=True)
+    return maps / largest.where(largest > 0, torch.ones_like(largest))
 
 
 def relative_differences(maps: Tensor, expected: Tensor) -> Tensor:
@@ -101,31 +139,39 @@ def relative_differences(maps: Tensor, expected: Tensor) -> Tensor:
 
 def batch_dependence(pair: MethodPair, network: Network) -> float:
     """The largest difference of the library's maps of a batch to those of its images one by one."""
-    together = peer_maps(pair, network.copied())
+    together = pair.peer_maps(network.copied())
     alone = [
-        peer_maps(pair, replace(network.copied(), images=image, targets=target))
+        pair.peer_maps(replace(network.copied(), images=image, targets=target))
         for image, target in zip(network.images.split(1), network.targets.split(1), strict=True)
     ]
-    return largest_difference(together, torch.cat(alone))
+    return float(relative_differences(together, torch.cat(alone)).max())
 
 
-def degenerate(pair: MethodPair, network: Network) -> tuple[str, str]:
-    """A description of the library's maps, and of this project's heatmaps."""
-    size = _size(network)
-    return (
-        _described(lambda: peer_maps(pair, network.copied())),
-        _described(lambda: ab.heatmap(own_raw_maps(pair, network), size)),
-    )
+def forward_passes(pair: MethodPair, network: Network) -> float:
+    """The library's forward passes of the whole network, an image."""
+    network, rows = network.copied(), list[int]()
+    network.model.register_forward_hook(lambda module, inputs, logits: rows.append(len(logits)))
+    pair.peer_maps(network)
+    return sum(rows) / len(network.images)
 
 
-def without_gradients(pair: MethodPair, network: Network) -> tuple[str, str]:
-    """A description of the library's maps where the parameters are frozen, and under torch.no_grad()."""
-    frozen = network.copied()
+def degenerate(pair: MethodPair, small: Network) -> tuple[str, ...]:
+    """Of a layer of zeros, of scores and gradients of 0 and of a constant layer the library's maps and our heatmaps;
+    then the library's of frozen parameters and under torch.no_grad()."""
+    changed = (with_layer(small, 0, -1.0), with_layer(small, -1, 0.0), with_layer(small, 0, 1.0))
+    cells = [text for network in changed for text in _both(pair, network)]
+    frozen = small.copied()
     frozen.model.requires_grad_(False)
-    with_frozen = _described(lambda: peer_maps(pair, frozen))
+    cells.append(_described(lambda: pair.peer_maps(frozen)))
     with torch.no_grad():
-        under_no_grad = _described(lambda: peer_maps(pair, network.copied()))
-    return with_frozen, under_no_grad
+        return (*cells, _described(lambda: pair.peer_maps(small.copied())))
+
+
+def _both(pair: MethodPair, network: Network) -> tuple[str, str]:
+    return (
+        _described(lambda: pair.peer_maps(network.copied())),
+        _described(lambda: ab.heatmap(pair.own_maps(network), network.size)),
+    )
 
 
 def _described(call: Callable[[], Tensor]) -> str:
@@ -146,9 +192,9 @@ def _described(call: Callable[[], Tensor]) -> str:
 class FailingPass(nn.Module):
     """Counts the passes, returns its input, and raises at pass number `limit`."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__()
-        self.passes, self.limit = 0, -1
+        self.passes, self.limit = 0, limit
 
     def forward(self, logits: Tensor) -> Tensor:
         self.passes += 1
@@ -165,13 +211,13 @@ def left_behind(pair: MethodPair, network: Network) -> tuple[str, str]:
 
 def _changes(pair: MethodPair, network: Network, failing_pass: int) -> tuple[str, int]:
     """(what the documented call changes, its forward passes). failing_pass: its number, from 1 on; -1 for none."""
-    last = FailingPass()
+    last, changes = FailingPass(failing_pass), list[str]()
     model = nn.Sequential(*copy.deepcopy(list(network.model.children())), last).train()
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    last.limit, before, changes = failing_pass, _state(model), []
+    before = _state(model)
     try:
-        documented_call(pair, replace(network, model=model))
+        pair.documented_call(replace(network, model=model))
     except Exception as error:  # noqa: BLE001 - whatever a library raises is the finding
         changes = [] if failing_pass > 0 else [f"raises {type(error).__name__}"]
     after = _state(model)
@@ -189,15 +235,3 @@ def _state(model: nn.Module) -> dict[str, Any]:
         "gradients": [None if parameter.grad is None else parameter.grad.tolist() for parameter in parameters],
         "requires_grad": [parameter.requires_grad for parameter in parameters],
     }
-
-
-def forward_passes(pair: MethodPair, network: Network) -> float:
-    """The library's forward passes of the whole network, an image."""
-    network, rows = network.copied(), list[int]()
-    network.model.register_forward_hook(lambda module, inputs, logits: rows.append(len(logits)))
-    peer_maps(pair, network)
-    return sum(rows) / len(network.images)
-
-
-def _size(network: Network) -> tuple[int, int]:
-    return network.images.shape[-2], network.images.shape[-1]

@@ -1,195 +1,107 @@
-"""docs/audit.md from what was measured: every number of its sentences is measured in the same run."""
+"""docs/audit.md: every number of its sentences and tables is measured in the same run."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
-from .. import cases
-from ..libraries import PEERS, versions
-from ..markdown import AGREES, difference, paragraph, table
-from .claims import CLAIMS, Claim
-from .findings import MethodFinding
+from ..cases import Case, cases, replace_cases
+from ..libraries import PEERS, named, silent_deletion
+from ..networks import Networks, check_tiny, tiny
+from ..pages import AGREES, Page, difference
+from .measures import Finding, measured
+from .pairs import pairs
+from .photographs import MEASURES
 
-COMMAND = "python -m scripts.audit methods"
-
-
-def methods_page(findings: Sequence[MethodFinding], measured: Mapping[str, str]) -> str:
-    """The whole page. measured: what was measured on photographs by the functions of MEASURES, by their names."""
-    lines = [*_head(findings), *_values(findings), *_degenerate(findings), *_left(findings), *_classes()]
-    about = {name: _about(name, claim, findings, measured) for name, claim in CLAIMS.items()}
-    return "\n".join([*lines, *cases.section("methods", about)]).rstrip() + "\n"
+VALUES = ("Method", "Their class", "Settings", "Tiny: raw", "Tiny: returned", "Photographs: median", "largest",
+          "differing", "Left", "Network", "Batch", "Passes")  # fmt: skip
+DEGENERATE = ("Method", "Layer of zeros", "ours", "Score and gradients 0", "ours", "Constant layer", "ours",
+              "Frozen parameters", "under no_grad")  # fmt: skip
 
 
-def _head(findings: Sequence[MethodFinding]) -> list[str]:
-    """Versions, the command, and the counts."""
-    installed = ", ".join(" ".join(entry) for entry in versions((*PEERS, "torch")).items())
-    agreeing = [finding for finding in findings if finding.agrees]
-    differing = [_title(finding) for finding in findings if not finding.agrees]
-    left = [finding.photographs.left for finding in findings if finding.photographs.left is not None]
+def write(docs: Path) -> None:
+    """Measure every pair, of which a line is printed, and run every case."""
+    check_tiny(tiny())
+    findings, networks = list[Finding](), Networks()
+    with silent_deletion():
+        for pair in pairs():
+            start = time.perf_counter()
+            findings.append(measured(pair, pair.tiny(), pair.trained(networks)))
+            print(f"{pair.name}: {time.perf_counter() - start:.1f} s", flush=True)
+    described = {name: " ".join(map(_shown, group)) for name, group in _by_name(findings).items()}
+    described |= {name: measure(networks.explained) for name, measure in MEASURES.items()}
+    page, listed = Page("audit.md"), cases("methods")
+    page.replace(r"(?<=don't edit\. ).*\.$", f"{named((*PEERS, 'torch'))}.")
+    page.replace(r"^(- .*\n)+", "".join(f"- {line}\n" for line in _counts(findings, listed)))
+    page.replace_table(VALUES, map(_row, findings), text_columns=3)
+    page.replace_table(DEGENERATE, ((f"`{each.pair.name}`", *each.degenerate) for each in findings), text_columns=9)
+    left = ((f"`{each.pair.name}`", *each.left_behind) for each in findings)
+    page.replace_table(("Method", "After a call", "After an error"), left, text_columns=3)
+    classes = ((f"`{case.name}`", named(case.libraries), case.kind) for case in listed)
+    page.replace_table(("Case", "Library", "Class"), classes, text_columns=3)
+    about = {
+        case.name: lines_about(case, [text for name, text in described.items() if name in case.photographs])
+        for case in listed
+    }
+    replace_cases(page, "methods", about)
+    page.write(docs)
+
+
+def _by_name(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    names = dict.fromkeys(finding.pair.name for finding in findings)
+    return {name: [finding for finding in findings if finding.pair.name == name] for name in names}
+
+
+def _counts(findings: Sequence[Finding], listed: Sequence[Case]) -> list[str]:
+    differing = [finding.pair.code for finding in findings if not finding.agrees]
+    left = [finding.left for finding in findings if finding.left is not None]
+    kinds = Counter(case.kind for case in listed)
     return [
-        "# Audit of other libraries",
-        "",
-        f"Written by `{COMMAND}`; don't edit. {installed}.",
-        "",
-        *paragraph(
-            """Each library is called as its documentation says, and compared with this project's method of the same
-            name, which the tests compare with a float64 brute force of the formula. Where a paper can be read in
-            several ways, the formula is the reading that [methods.md](methods.md) and the method's docstring state;
-            another reading counts as a difference, not as an error: the classes below say which is which."""
-        ),
-        f"- {len(agreeing)} of {len(findings)} comparisons agree within {AGREES:g} of the map's largest value, on the "
-        + f"tiny network and on all {findings[0].photographs.count} photographs.",
-        f"- {len(differing)} don't: {', '.join(differing)}. For {len(left)} of these, "
-        + "`scripts/audit/methods/readings.py` computes what the library's source says; its maps agree with theirs "
-        + f"within {max(left, default=0):.0e} on every photograph, so nothing else differs.",
-        "- A batch and its images one by one differ by at most "
-        + f"{max(finding.batch for finding in findings):.1g} on these networks; the cases below show larger ones.",
-        f"- {_counts()}",
-        "",
-        *paragraph(
-            """Not compared on this page are classes whose target layers depend on the network: RefineCAM of grad-cam
-            and torchcam, which takes several, and torchcam's LeGrad, which takes a vision transformer's blocks.
-            The adapters run them where `params` names the layers ([methods.md](methods.md)), and
-            `tests/methods/test_peers_layers.py` compares both with their formulas. grad-cam's SESS and
-            DeepFeatureFactorization have no counterpart here, its RandomCAM and sobel_cam are controls."""
-        ),
+        f"{len(findings) - len(differing)} of {len(findings)} comparisons agree within {AGREES:g} of the map's largest "
+        f"value, on the tiny network and on all {len(findings[0].photographs)} photographs.",
+        f"{len(differing)} don't: {', '.join(differing)}. For {len(left)} of these, "
+        "`scripts/audit/methods/readings.py` computes what the library's source says; its maps agree with theirs "
+        f"within {max(left, default=0):.0e} on every photograph, so nothing else differs.",
+        "A batch and its images one by one differ by at most "
+        f"{max(finding.batch for finding in findings):.1g} on these networks; the cases below show larger ones.",
+        f"Of {len(listed)} cases, {', '.join(f'{count} are of the class {kind}' for kind, count in kinds.items())}.",
     ]
 
 
-def _title(finding: MethodFinding) -> str:
-    name = finding.pair.name
-    return f"`{name}`{finding.pair.title.removeprefix(name)}"
-
-
-def _counts() -> str:
-    kinds = Counter(claim.kind for claim in CLAIMS.values())
-    return f"Of {len(CLAIMS)} cases, {', '.join(f'{count} are of the class {kind}' for kind, count in kinds.items())}."
-
-
-def _values(findings: Sequence[MethodFinding]) -> list[str]:
-    """Differences to the formula."""
-    rows = [
-        (
-            _title(finding),
-            finding.pair.extractor,
-            finding.pair.settings.text,
-            difference(finding.on_tiny.raw),
-            difference(finding.on_tiny.returned),
-            difference(finding.photographs.median),
-            difference(finding.photographs.largest),
-            f"{finding.photographs.differing} of {finding.photographs.count}",
-            difference(finding.photographs.left),
-            finding.network,
-            difference(finding.batch),
-            f"{finding.passes:g}",
-        )
-        for finding in findings
-    ]
-    header = ("Method", "Their class", "Settings", "Tiny: raw", "Tiny: returned", "Photographs: median", "largest",
-              "differing", "Left", "Network", "Batch", "Passes")  # fmt: skip
-    return [
-        "## Values",
-        "",
-        *paragraph(
-            """Differences to the formula in float64: a map's largest, as a fraction of its largest value. Tiny: a
-            network of two 2 x 2 maps in small integers; the script compares its gradients, drops and weights with
-            numbers computed by hand. Raw: before scaling and resizing (torchcam's after its ReLU). Returned: what a
-            user gets, compared with our map after the library's own steps (grad-cam: ReLU, min-max, resize;
-            torchcam: ReLU and min-max, for CAM min-max alone; captum: none, so both are divided by their largest
-            value). Photographs: the returned maps of a trained network's photographs, the median and the largest
-            over them, and on how many it is above 1e-5. Left: the largest difference to `readings.py`, our reading
-            of the library's source. Batch: the map of an image in a batch compared with that of the image alone.
-            Passes: the library's forward passes of the network, an image. A dash: not available, not needed, or in a
-            unit that can't be compared."""
-        ),
-        *paragraph(
-            """CAM, sum_k w_k f_k (Zhou et al.), has no ReLU, and torchcam's code has none; the formula of its docstring
-            has one. A score of 0 makes Ablation-CAM's weights, (S - S_k) / S, NaN in grad-cam and here."""
-        ),
-        *table(header, rows, text_columns=3),
-    ]
-
-
-def _classes() -> list[str]:
-    """What the classes mean, and the class of each case."""
-    rows = [(f"`{name}`", ", ".join(_libraries(name)), claim.kind) for name, claim in CLAIMS.items()]
-    return [
-        "## Classes",
-        "",
-        *paragraph(
-            """Documented choice: the library's documentation or source says it. Other reading: the paper leaves it open
-            or can be read so, and the library doesn't say. Defect: the result isn't what the library's own
-            documentation or the paper says, or depends on what it shouldn't, or something stays on the user's model."""
-        ),
-        *table(("Case", "Library", "Class"), rows, text_columns=3),
-    ]
-
-
-def _libraries(case: str) -> list[str]:
-    """The libraries of a case with their versions."""
-    return [" ".join(entry) for entry in versions(cases.libraries_of(case)).items()]
-
-
-def _about(name: str, claim: Claim, findings: Sequence[MethodFinding], measured: Mapping[str, str]) -> list[str]:
-    """Class, both readings, the documentation's words, and what photographs show of a case."""
-    documented = "; ".join(str(quotation) for quotation in claim.documented) or "not documented"
-    shown = [_shown(finding) for finding in findings if finding.pair.name in claim.pairs]
-    if claim.measure:
-        shown.append(measured[claim.measure])
-    if not shown:
-        shown = ["what it shows is on the model or in the call, and doesn't depend on the image."]
-    return [
-        f"- Class: {claim.kind}. {', '.join(_libraries(name))}.",
-        f"- Ours: {claim.ours}",
-        f"- Theirs, in their own words: {documented}.",
-        f"- Photographs: {' '.join(shown)}",
-        "",
-    ]
-
-
-def _shown(finding: MethodFinding) -> str:
-    photographs = finding.photographs
+def _row(finding: Finding) -> tuple[str, ...]:
     return (
-        f"{_title(finding)} differs from ours on {photographs.differing} of {photographs.count}, by "
-        f"{photographs.median:.1e} in the median and {photographs.largest:.1e} at most."
+        finding.pair.code,
+        finding.pair.extractor,
+        finding.pair.settings.text,
+        difference(finding.raw),
+        difference(finding.returned),
+        difference(float(finding.photographs.median())),
+        difference(float(finding.photographs.max())),
+        f"{finding.differing} of {len(finding.photographs)}",
+        difference(finding.left),
+        finding.network,
+        difference(finding.batch),
+        f"{finding.passes:g}",
     )
 
 
-def _degenerate(findings: Sequence[MethodFinding]) -> list[str]:
-    rows = [
-        (
-            f"`{finding.pair.name}`",
-            *finding.zero_maps,
-            *finding.zero_score,
-            *finding.constant_maps,
-            *finding.without_gradients,
-        )
-        for finding in findings
-    ]
-    header = ("Method", "Layer of zeros", "ours", "Score and gradients 0", "ours", "Constant layer", "ours",
-              "Frozen parameters", "under no_grad")  # fmt: skip
-    return [
-        "## Degenerate cases",
-        "",
-        *paragraph(
-            """What the returned maps of the tiny network contain when it is changed as the column says: their range,
-            zeros, NaN, or the error raised."""
-        ),
-        *table(header, rows, text_columns=9),
-    ]
+def _shown(finding: Finding) -> str:
+    each = finding.photographs
+    return (
+        f"{finding.pair.code} differs from ours on {finding.differing} of {len(each)}, by "
+        f"{float(each.median()):.1e} in the median and {float(each.max()):.1e} at most."
+    )
 
 
-def _left(findings: Sequence[MethodFinding]) -> list[str]:
-    rows = [(f"`{finding.pair.name}`", *finding.left) for finding in findings]
+def lines_about(case: Case, shown: Sequence[str]) -> list[str]:
+    """Class, both readings, the documentation's words, and what photographs show of a case."""
+    nothing = "what it shows is on the model or in the call, and doesn't depend on the image."
     return [
-        "## What is left on the model",
+        f"- Class: {case.kind}. {named(case.libraries)}.",
+        f"- Ours: {case.ours}",
+        f"- Theirs, in their own words: {'; '.join(map(str, case.documented)) or 'not documented'}.",
+        f"- Photographs: {' '.join(shown) or nothing}",
         "",
-        *paragraph(
-            """What has changed on a model in training mode with accumulated gradients: after the documented call (with
-            `with` where the library has it), and after an error in the call's last forward pass. Mode: the model is
-            in eval mode. Gradients: the parameters' `.grad` have changed. Modules: some were replaced. Hooks: some
-            remain."""
-        ),
-        *table(("Method", "After a call", "After an error"), rows, text_columns=3),
     ]

@@ -1,16 +1,23 @@
-"""Which method of another library is compared with which of this project, and with which settings."""
+"""Which method of another library is compared with which of this project, with which settings, and both calls."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
+import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 
-from ..plugins import with_params
+from ..libraries import quiet, with_params
+from ..networks import Network, Networks, tiny, tiny_pooled
 
 
 @dataclass(frozen=True)
@@ -31,41 +38,6 @@ class Settings:
     read: bool = True
 
 
-@dataclass(frozen=True)
-class MethodPair:
-    """A method of this project and the same of a library.
-
-    name: method@library. peer_params: of the library's adapter. passes_per_channel: forward passes of the whole network
-    for each channel, 0 for methods without such.
-    """
-
-    name: str
-    own: Plugin
-    peer_params: Mapping[str, Any]
-    settings: Settings
-    passes_per_channel: int = 0
-
-    @property
-    def library(self) -> str:
-        """The library's import name."""
-        return self.name.partition("@")[2]
-
-    @property
-    def title(self) -> str:
-        """The name, with the settings where it is compared under several."""
-        return self.name + (f" ({self.settings.text})" if len(SETTINGS.get(self.name, ())) > 1 else "")
-
-    @property
-    def extractor(self) -> str:
-        """The name of the library's class."""
-        return str(self.peer_params["extractor"])
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """Keyword arguments of the library's class."""
-        return self.peer_params.get("options") or {}
-
-
 NO_NOISE = 1e-30  # torch's normal distribution refuses 0
 SETTINGS = {
     # Neither the paper nor the library rectifies CAM.
@@ -83,14 +55,112 @@ SETTINGS = {
         Settings({"samples": 4, "sigma": 0.0}, {"num_samples": 4, "std": NO_NOISE}, "4 samples, no noise"),
     ),
 }
-PASSES_PER_CHANNEL = {"ablation_cam": 1, "score_cam": 1, "is_cam": 2, "ss_cam": 2}
+OF_CHANNELS = ("ablation_cam", "score_cam", "is_cam", "ss_cam")  # one or more passes of the network a channel
+
+
+@dataclass(frozen=True)
+class MethodPair:
+    """A method of this project and the same of a library. name: method@library. params: of the library's adapter."""
+
+    name: str
+    own: Plugin
+    params: Mapping[str, Any]
+    settings: Settings
+
+    @property
+    def library(self) -> str:
+        """The library's import name."""
+        return self.name.partition("@")[2]
+
+    @property
+    def title(self) -> str:
+        """The name, with the settings where it is compared under several."""
+        return self.name + (f" ({self.settings.text})" if len(SETTINGS.get(self.name, ())) > 1 else "")
+
+    @property
+    def code(self) -> str:
+        """The title, its name as code."""
+        return f"`{self.name}`{self.title.removeprefix(self.name)}"
+
+    @property
+    def extractor(self) -> str:
+        """The name of the library's class."""
+        return str(self.params["extractor"])
+
+    def tiny(self) -> Network:
+        """The tiny network that it is measured on."""
+        return tiny_pooled() if self.own.name == "cam" else tiny()
+
+    def trained(self, networks: Networks) -> Network:
+        """The trained network that it is measured on."""
+        if self.own.name == "cam":
+            return networks.pooled
+        return networks.masked if self.own.name in OF_CHANNELS else networks.explained
+
+    def own_maps(self, network: Network) -> Tensor:
+        """This project's signed raw maps (B, h, w)."""
+        raw_map = ab.Explanation.of(network.trace, self.own(network.trace)).raw_map
+        assert raw_map is not None
+        return raw_map
+
+    def peer_maps(self, network: Network, **changed: Any) -> Tensor:
+        """The library's maps (B, h, w), as it returns them. changed: further arguments of the adapter's `extract`."""
+        extract = importlib.import_module(f"axiom_bench.methods.peers.{self.library}").extract
+        layers = [network.model.get_submodule(network.layer)]
+        with quiet():
+            maps = extract(network.model, layers, network.images.clone(), network.targets, **self.params, **changed)
+        return torch.as_tensor(maps).detach()
+
+    def peer_raw_maps(self, network: Network) -> Tensor | None:
+        """The library's maps before scaling and resizing; None where it offers none, or in no unit of ours."""
+        if not self.settings.unit:
+            return None
+        if self.library != "pytorch_grad_cam":
+            return self.peer_maps(network, **({"normalized": False} if self.library == "torchcam" else {}))
+        extractor, maps = self._grad_cam(), list[Any]()
+        if self.extractor in ("FullGrad", "FinerCAM"):  # they don't use get_cam_image
+            return None
+
+        class Recording(extractor):  # type: ignore[valid-type, misc]  # a class known by its name only
+            def get_cam_image(self, *args: Any) -> Any:
+                maps.append(super().get_cam_image(*args))
+                return maps[-1]
+
+        with quiet():
+            self._call_grad_cam(Recording, network)
+        return torch.as_tensor(maps[0]).detach()
+
+    def documented_call(self, network: Network) -> None:
+        """The call of the library's documentation, with `with` where it has one."""
+        if self.library != "pytorch_grad_cam":
+            self.peer_maps(network)
+            return
+        with quiet():
+            self._call_grad_cam(self._grad_cam(), network, within=True)
+
+    def _grad_cam(self) -> Any:
+        return getattr(importlib.import_module("pytorch_grad_cam"), self.extractor)
+
+    def _call_grad_cam(self, extractor: Any, network: Network, within: bool = False) -> None:
+        """within: a `with` statement."""
+        model_targets = importlib.import_module("pytorch_grad_cam.utils.model_targets")
+        targets = [model_targets.ClassifierOutputTarget(target) for target in network.targets.tolist()]
+        cam = extractor(network.model, [network.model.get_submodule(network.layer)], **self.params.get("options") or {})
+        with cam if within else nullcontext():
+            cam(network.images.clone(), targets)
 
 
 def pairs() -> Iterator[MethodPair]:
     """Every file of conf/peers/ whose method this project has. Raises BenchError where a library is absent."""
-    for name in plugins.names(plugins.PEERS):
-        if name.partition("@")[0] in methods.names():
-            yield from pairs_of(name)
+    for name in names():
+        yield from pairs_of(name)
+
+
+def names(library: str = "") -> list[str]:
+    """The files of conf/peers/ whose method this project has, of all libraries or of one by its import name."""
+    own = set(methods.names())
+    entries = (name.partition("@") for name in plugins.names(plugins.PEERS))
+    return ["@".join((method, peer)) for method, _, peer in entries if method in own and peer.startswith(library)]
 
 
 def pairs_of(name: str) -> Iterator[MethodPair]:
@@ -98,10 +168,8 @@ def pairs_of(name: str) -> Iterator[MethodPair]:
 
     Raises BenchError where the library is absent.
     """
-    method = name.partition("@")[0]
     for settings in SETTINGS.get(name, (Settings(),)):
-        peer_params = dict(methods.get(name).params)
+        params = dict(methods.get(name).params)
         if settings.peer:
-            peer_params["options"] = {**(peer_params.get("options") or {}), **settings.peer}
-        own = with_params(methods.get(method), settings.own)
-        yield MethodPair(name, own, peer_params, settings, PASSES_PER_CHANNEL.get(method, 0))
+            params["options"] = {**(params.get("options") or {}), **settings.peer}
+        yield MethodPair(name, with_params(methods.get(name.partition("@")[0]), settings.own), params, settings)

@@ -1,134 +1,171 @@
-"""docs/metrics-audit.md from what was measured, and the table of docs/metrics.md that says who agrees."""
+"""docs/metrics-audit.md, and the table of docs/metrics.md that says who agrees, from what is measured of each pair."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from axiom_bench import metrics
 from axiom_bench.evaluation.plugins import value_names
 
-from .. import cases
-from ..libraries import versions
-from ..markdown import AGREES, difference, paragraph, table
-from .findings import MetricFinding, Side
+from ..cases import replace_cases
+from ..libraries import named, quiet
+from ..pages import AGREES, Page, difference
 from .pairs import PAIRS, MetricPair
-from .samples import IMAGES
+from .samples import Sample, tiny, trained
 
-COMMAND = "python -m scripts.audit metrics"
 DISTRIBUTIONS = (
     *("quantus", "grad-cam", "torchcam", "captum"),
     *("scipy", "scikit-learn", "scikit-image", "numpy", "torch"),
 )
-MARKERS = (f"<!-- {COMMAND} -->", "<!-- end -->")
+VALUES = ("Ours", "Library", "Settings", "Tiny: ours", "library", "Trained: ours", "library", "Difference", "Left",
+          "Why")  # fmt: skip
 
 
-def metrics_page(findings: Sequence[MetricFinding]) -> str:
-    """The whole page."""
-    lines = [*_head(findings), *_values(findings), *cases.section("metrics")]
-    return "\n".join(lines).rstrip() + "\n"
+@dataclass(frozen=True)
+class Side:
+    """Both values of each image of one sample, (B,); the library's is a sentence where it raises."""
+
+    own: np.ndarray
+    peer: np.ndarray | str
+    predicted: np.ndarray | None = None
+
+    @property
+    def difference(self) -> float:
+        """The largest of an image; infinite where the library gives no value."""
+        return _largest_difference(self.own, self.peer)
+
+    @property
+    def unexplained(self) -> float | None:
+        """The largest difference of the library's values to those predicted from ours; None without a prediction."""
+        return None if self.predicted is None else _largest_difference(self.predicted, self.peer)
+
+    @property
+    def means(self) -> tuple[str, str]:
+        """Both means over the images."""
+        return _mean(self.own), self.peer if isinstance(self.peer, str) else _mean(self.peer)
 
 
-def _head(findings: Sequence[MetricFinding]) -> list[str]:
-    """Versions, the command, and the counts."""
-    agreeing = [finding for finding in findings if finding.agrees]
-    predicted = [finding for finding in findings if not finding.agrees and finding.is_predicted]
-    return [
-        "# Audit of other libraries' metrics",
-        "",
-        f"Written by `{COMMAND}`; don't edit. {', '.join(map(' '.join, versions(DISTRIBUTIONS).items()))}.",
-        "",
-        *paragraph(
-            """Each library's metric is called as its documentation says and compared with this project's, on the same
-            maps, images and classes, with softmax probabilities wherever a score is needed, unless the settings say
-            logit. The settings name what both were set to where their defaults differ. A metric of a whole data set is
-            called for each image alone."""
-        ),
-        f"- {len(agreeing)} of {len(findings)} comparisons agree within {AGREES:g} on every image.",
-        f"- {len(predicted)} differ by what the table says, and by nothing else: values predicted from it agree with "
-        + f"theirs within {AGREES:g}.",
-        f"- Not compared (no pair in `scripts/audit/metrics/pairs.py`): {', '.join(_unpaired())}.",
-        "",
-    ]
+@dataclass(frozen=True)
+class Finding:
+    """A pair's values; None where the sample doesn't suit it."""
+
+    pair: MetricPair
+    tiny: Side | None
+    trained: Side | None
+
+    @property
+    def agrees(self) -> bool:
+        """Within AGREES on every sample measured."""
+        return all(side.difference <= AGREES for side in (self.tiny, self.trained) if side is not None)
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether the library differs by what the pair's `why` says, and by nothing else."""
+        unexplained = self.trained.unexplained if self.trained else None
+        return unexplained is not None and unexplained <= AGREES
 
 
-def _unpaired() -> list[str]:
-    """Our values that no pair is about."""
-    paired = {pair.value for pair in PAIRS}
-    names = [value for name in metrics.names() for value in value_names(metrics.get(name))]
-    return [f"`{name}`" for name in names if name not in paired]
+def write(docs: Path) -> None:
+    """Measure every pair, of which a line is printed, and run every case. Raises AssertionError as `measured` does."""
+    small, large, findings = tiny(), trained(), list[Finding]()
+    for pair in PAIRS:
+        findings.append(measured(pair, small, large))
+        print(f"{pair.value}, {pair.title}: {'agrees' if findings[-1].agrees else 'differs'}", flush=True)
+    page = Page("metrics-audit.md")
+    page.replace(r"(?<=don't edit\. ).*\.$", f"{named(DISTRIBUTIONS)}.")
+    page.replace(r"^(- .*\n)+", "".join(f"- {line}\n" for line in _counts(findings)))
+    page.replace_table(VALUES, map(row, findings), text_columns=3)
+    replace_cases(page, "metrics", {})
+    page.write(docs)
+    page = Page("metrics.md")
+    page.replace_table(("metric", "agrees with", "differs from"), summary(findings), text_columns=3)
+    page.write(docs)
 
 
-def _values(findings: Iterable[MetricFinding]) -> list[str]:
-    """A row for each pair."""
-    header = ("Ours", "Library", "Settings", "Tiny: ours", "library", "Trained: ours", "library", "Difference", "Left",
-              "Why")  # fmt: skip
-    return [
-        "## Values",
-        "",
-        *paragraph(
-            f"""Tiny: one image of 2 x 2 pixels; the script stops where our value isn't the one computed on paper.
-            Trained: {IMAGES} scenes, the embedded network `scenes_vgg`, Grad-CAM: means, and the largest difference of
-            an image. Left: the largest difference between the library's values and those predicted from ours and the
-            last column. A reason beside a difference in normal type: none of these images meets it. A dash: not
-            measured."""
-        ),
-        *table(header, map(_row, findings), text_columns=3),
-    ]
-
-
-def _row(finding: MetricFinding) -> tuple[str, ...]:
-    pair, trained = finding.pair, finding.trained
-    why = " ".join([pair.why, f"(`{pair.case}.py`)" if pair.case else ""]).strip()
-    return (
-        f"`{pair.value}`",
-        pair.title,
-        pair.settings,
-        *_means(finding.tiny),
-        *_means(trained),
-        difference(trained.difference if trained else None),
-        difference(trained.unexplained if trained else None),
-        why,
+def measured(pair: MetricPair, small: Sample, large: Sample) -> Finding:
+    """Measure a pair. Raises AssertionError where our value of the tiny sample isn't the one computed by hand."""
+    check_by_hand(pair, small)
+    return Finding(
+        pair,
+        None if pair.by_hand is None else _side(pair, small),
+        _side(pair, large) if pair.on_trained else None,
     )
 
 
-def _means(side: Side | None) -> tuple[str, str]:
-    """Both means over the images."""
-    if side is None:
-        return "-", "-"
-    return _mean(side.own), side.peer if isinstance(side.peer, str) else _mean(side.peer)
+def check_by_hand(pair: MetricPair, small: Sample) -> None:
+    """Compare our value of the tiny sample with the one computed by hand. Raises AssertionError."""
+    if pair.by_hand is not None:
+        np.testing.assert_allclose(pair.own(small), pair.by_hand, rtol=0, atol=1e-6, err_msg=pair.value)
+
+
+def _side(pair: MetricPair, sample: Sample) -> Side:
+    """Both metrics on one sample."""
+    own = pair.own(sample)
+    predicted = None if pair.predicted is None else pair.predicted(sample, own)
+    try:
+        with quiet():
+            peer = np.asarray(pair.peer(sample), dtype=np.float64)
+    except Exception as error:  # noqa: BLE001 - whatever a library raises is the finding
+        return Side(own, f"raises {type(error).__name__}", predicted)
+    return Side(own, peer, predicted)
+
+
+def _largest_difference(values: np.ndarray, others: np.ndarray | str) -> float:
+    if isinstance(others, str):
+        return math.inf
+    differences = np.abs(values - others)
+    return math.inf if np.isnan(differences).any() else float(differences.max())
 
 
 def _mean(values: np.ndarray) -> str:
     return f"{np.nanmean(values):.6g}"
 
 
-def summary(findings: Iterable[MetricFinding]) -> list[str]:
-    """A row for each of our values: which libraries agree, and which differ."""
-    by_value: dict[str, list[MetricFinding]] = {}
-    for finding in findings:
-        by_value.setdefault(finding.pair.value, []).append(finding)
-    rows = [
-        (
-            f"`{value}`",
-            ", ".join(dict.fromkeys(_agreement(finding.pair) for finding in of_value if finding.agrees)) or "-",
-            "; ".join(f"{finding.pair.title}: {finding.pair.why}" for finding in of_value if not finding.agrees) or "-",
-        )
-        for value, of_value in by_value.items()
+def _counts(findings: list[Finding]) -> list[str]:
+    agreeing = sum(finding.agrees for finding in findings)
+    predicted = sum(finding.is_predicted for finding in findings if not finding.agrees)
+    paired = {pair.value for pair in PAIRS}
+    names = [value for name in metrics.names() for value in value_names(metrics.get(name))]
+    return [
+        f"{agreeing} of {len(findings)} comparisons agree within {AGREES:g} on every image.",
+        f"{predicted} differ by what the table says, and by nothing else: values predicted from it agree with theirs "
+        f"within {AGREES:g}.",
+        "Not compared (no pair in `scripts/audit/metrics/pairs.py`): "
+        f"{', '.join(f'`{name}`' for name in names if name not in paired)}.",
     ]
-    return table(("metric", "agrees with", "differs from"), rows, text_columns=3)
 
 
-def _agreement(pair: MetricPair) -> str:
-    """The library and its metric, and what would differ on other images."""
-    return f"{pair.title} (on other images: {pair.why})" if pair.why else pair.title
+def row(finding: Finding) -> tuple[str, ...]:
+    """Of the table of values."""
+    pair, trained = finding.pair, finding.trained
+    return (
+        f"`{pair.value}`",
+        pair.title,
+        pair.settings,
+        *(finding.tiny.means if finding.tiny else "--"),
+        *(trained.means if trained else "--"),
+        difference(trained.difference if trained else None),
+        difference(trained.unexplained if trained else None),
+        " ".join([pair.why, f"(`{pair.case}.py`)" if pair.case else ""]).strip(),
+    )
 
 
-def with_summary(text: str, findings: Iterable[MetricFinding]) -> str:
-    """A page with the table of `summary` between MARKERS. Exits with a message where the page lacks these lines."""
-    before, start, rest = text.partition(MARKERS[0])
-    _, end, after = rest.partition(MARKERS[1])
-    if not (start and end):
-        raise SystemExit(f"docs/metrics.md needs the lines {' and '.join(MARKERS)}.")
-    return "\n".join([before + start, "", *summary(findings), end + after])
+def summary(findings: Iterable[Finding]) -> list[tuple[str, str, str]]:
+    """A row for each of our values: which libraries agree, with what would differ on other images, and which differ."""
+    agreeing: dict[str, list[str]] = {}
+    differing: dict[str, list[str]] = {}
+    for pair, agrees in ((finding.pair, finding.agrees) for finding in findings):
+        agree, differ = (texts.setdefault(pair.value, []) for texts in (agreeing, differing))
+        if agrees:
+            agree.append(f"{pair.title} (on other images: {pair.why})" if pair.why else pair.title)
+        else:
+            differ.append(f"{pair.title}: {pair.why}")
+    return [
+        (f"`{value}`", ", ".join(dict.fromkeys(agree)) or "-", "; ".join(differing[value]) or "-")
+        for value, agree in agreeing.items()
+    ]

@@ -12,47 +12,10 @@ from torch import Tensor
 from axiom_bench import metrics
 from axiom_bench.metrics.infidelity import SIDES
 
-from ..plugins import with_params
+from ..libraries import with_params
+from . import groups, maps, perturbation, reexplanation
 from .calls import Call, Prediction, Values, grad_cam, quantus, torchcam
-from .complexity import (
-    arcc,
-    arcc_at_percentiles,
-    coherency,
-    complexity,
-    half_where_undefined,
-    pixels_above,
-    shannon,
-)
-from .deletion import deletion_by_scipy, faithfulness_of_groups, groups_without_rounding, relevance_gain
-from .localization import average_precision_of_levels, jaccard, labelled_box_acc, labelled_box_iou
-from .perturbation import (
-    blended,
-    deletion_in_reading_order,
-    deletion_in_unstable_order,
-    difference_in_reading_order,
-    insertion_in_reading_order,
-    insertion_minus_deletion,
-    pixel_flipping,
-    region_perturbation,
-    road,
-    road_at_percentile,
-    times_probability,
-)
-from .reexplanation import (
-    SMOOTHED,
-    captum_sensitivity,
-    predicted_efficient_mprt,
-    predicted_mprt,
-    predicted_random_logit,
-    predicted_smooth_mprt,
-    quantus_efficient_mprt,
-    quantus_mprt,
-    quantus_random_logit,
-    quantus_sensitivity,
-    quantus_smooth_mprt,
-)
 from .samples import Sample
-from .subsets import captum_infidelity, predicted_correlation, quantus_correlation, quantus_sensitivity_n
 
 
 @dataclass(frozen=True)
@@ -112,7 +75,7 @@ PAIRS = (
     ),
     MetricPair(
         "average_drop", "grad-cam", "DropInConfidence", grad_cam("DropInConfidence"), by_hand=DROP,
-        why="not divided by p", predicted=times_probability, case="grad_cam_drop_absolute",
+        why="not divided by p", predicted=perturbation.times_probability, case="grad_cam_drop_absolute",
     ),
     MetricPair(
         "increase_in_confidence", "torchcam", "ClassificationMetric",
@@ -122,72 +85,73 @@ PAIRS = (
         "increase_in_confidence", "grad-cam", "IncreaseInConfidence", grad_cam("IncreaseInConfidence"), by_hand=0,
     ),
     MetricPair(
-        "confidence_drop", "grad-cam", "PerturbationConfidenceMetric", blended,
+        "confidence_drop", "grad-cam", "PerturbationConfidenceMetric", perturbation.blended,
         settings="perturbation image (1 - h) + mean h; opposite sign", by_hand=BLENDED,
     ),
     MetricPair(
-        "coherency", "grad-cam", "Coherency", coherency, metric="adcc", settings="of the library's GradCAM",
-        why="0.5 where a map is constant, where ours is undefined", predicted=half_where_undefined,
+        "coherency", "grad-cam", "Coherency", perturbation.coherency, metric="adcc",
+        settings="of the library's GradCAM",
+        why="0.5 where a map is constant, where ours is undefined", predicted=perturbation.half_where_undefined,
         case="grad_cam_coherency_constant",
     ),
-    MetricPair("complexity", "grad-cam", "Complexity", complexity, metric="adcc", by_hand=7/16),
+    MetricPair("complexity", "grad-cam", "Complexity", maps.complexity, metric="adcc", by_hand=7/16),
     MetricPair(
-        "arcc", "grad-cam", "ARCC", arcc, params={"noise": 0.0},
+        "arcc", "grad-cam", "ARCC", perturbation.arcc, params={"noise": 0.0},
         settings="of the library's GradCAM of the logit; no noise",
-        why="ROAD removes all pixels at the threshold, however many", predicted=arcc_at_percentiles,
+        why="ROAD removes all pixels at the threshold, however many", predicted=perturbation.arcc_at_percentiles,
         case="grad_cam_road_zeros",
     ),
     MetricPair(
-        "single_deletion", "scipy", "spearmanr", deletion_by_scipy, params={"grid": 2}, settings="2 x 2 patches",
+        "single_deletion", "scipy", "spearmanr", groups.deletion_by_scipy, params={"grid": 2}, settings="2 x 2 patches",
         by_hand=1/5,  # ranks 4, 3, 2, 1 of the map's sums, 2, 3, 4, 1 of the drops
     ),
     MetricPair(
-        "srg", "quantus", "RegionPerturbation", relevance_gain, params={"grid": 2},
+        "srg", "quantus", "RegionPerturbation", groups.relevance_gain, params={"grid": 2},
         settings="2 x 2 patches, zeros; area between its curves of both orders computed by us", by_hand=GAIN,
     ),
     MetricPair(
-        "saco", "quantus", "FaithfulnessEstimate", faithfulness_of_groups, params={"groups": 12, "fill": "zero"},
+        "saco", "quantus", "FaithfulnessEstimate", groups.faithfulness_of_groups, params={"groups": 12, "fill": "zero"},
         settings="12 groups, zeros; the published algorithm as its similarity",
         why="drops that differ by less than 1e-6 of the largest, and such pixels, are not equal",
-        predicted=groups_without_rounding,
+        predicted=groups.groups_without_rounding,
     ),
     MetricPair(
         "deletion_auc", "torchcam", "DeletionInsertionMetric",
         torchcam("DeletionInsertionMetric", "deletion_auc", steps=4), params=CURVE, settings="4 steps, zeros",
-        by_hand=DELETION, why=READING_ORDER, predicted=deletion_in_reading_order,
+        by_hand=DELETION, why=READING_ORDER, predicted=perturbation.deletion_in_reading_order,
     ),
     MetricPair(
-        "deletion_auc", "quantus", "PixelFlipping", pixel_flipping(4), params=CURVE,
+        "deletion_auc", "quantus", "PixelFlipping", perturbation.pixel_flipping(4), params=CURVE,
         settings="4 steps, zeros; area computed by us, with the unchanged image as first point", by_hand=DELETION,
-        why="pixels of equal value in the order of an unstable sort", predicted=deletion_in_unstable_order(4),
-        case="quantus_ties",
+        why="pixels of equal value in the order of an unstable sort",
+        predicted=perturbation.deletion_in_unstable_order(4), case="quantus_ties",
     ),
     MetricPair(
-        "deletion_auc", "quantus", "RegionPerturbation", region_perturbation, params=CURVE,
+        "deletion_auc", "quantus", "RegionPerturbation", perturbation.region_perturbation, params=CURVE,
         settings="1 x 1 regions, zeros; area computed by us, with the unchanged image as first point",
         by_hand=DELETION, on_trained=False,
     ),
     MetricPair(
         "insertion_auc", "torchcam", "DeletionInsertionMetric",
         torchcam("DeletionInsertionMetric", "insertion_auc", steps=4), params=CURVE, settings="4 steps, on zeros",
-        by_hand=INSERTION, why=READING_ORDER, predicted=insertion_in_reading_order,
+        by_hand=INSERTION, why=READING_ORDER, predicted=perturbation.insertion_in_reading_order,
     ),
     MetricPair(
-        "insertion_minus_deletion", "torchcam", "DeletionInsertionMetric", insertion_minus_deletion, params=DIFFERENCE,
-        settings="4 steps, zeros; difference computed by us", by_hand=INSERTION - DELETION,
-        why=READING_ORDER, predicted=difference_in_reading_order,
+        "insertion_minus_deletion", "torchcam", "DeletionInsertionMetric", perturbation.insertion_minus_deletion,
+        params=DIFFERENCE, settings="4 steps, zeros; difference computed by us", by_hand=INSERTION - DELETION,
+        why=READING_ORDER, predicted=perturbation.difference_in_reading_order,
     ),
     MetricPair(
-        "road_morf", "grad-cam", "RemoveMostRelevantFirst", road("RemoveMostRelevantFirst", 0.5), params=HALF,
-        settings="half of the pixels, probability, no noise", by_hand=MORF,
-        why="removes all pixels at the threshold, however many", predicted=road_at_percentile("highest", 0.5),
-        case="grad_cam_road_zeros",
+        "road_morf", "grad-cam", "RemoveMostRelevantFirst", perturbation.road("RemoveMostRelevantFirst", 0.5),
+        params=HALF, settings="half of the pixels, probability, no noise", by_hand=MORF,
+        why="removes all pixels at the threshold, however many",
+        predicted=perturbation.road_at_percentile("highest", 0.5), case="grad_cam_road_zeros",
     ),
     MetricPair(
-        "road_lerf", "grad-cam", "RemoveLeastRelevantFirst", road("RemoveLeastRelevantFirst", 0.5), params=HALF,
-        settings="half of the pixels, probability, no noise", by_hand=LERF,
-        why="removes all pixels at the threshold, however many", predicted=road_at_percentile("lowest", 0.5),
-        case="grad_cam_road_zeros",
+        "road_lerf", "grad-cam", "RemoveLeastRelevantFirst", perturbation.road("RemoveLeastRelevantFirst", 0.5),
+        params=HALF, settings="half of the pixels, probability, no noise", by_hand=LERF,
+        why="removes all pixels at the threshold, however many",
+        predicted=perturbation.road_at_percentile("lowest", 0.5), case="grad_cam_road_zeros",
     ),
     MetricPair(
         "road_combined", "grad-cam", "ROADCombined", grad_cam("ROADCombined", percentiles=[50]), params=HALF,
@@ -200,40 +164,40 @@ PAIRS = (
         why="refuses images of several channels", case="quantus_road_colour",
     ),
     MetricPair(
-        "infidelity", "captum", "infidelity", captum_infidelity(SIDES, 100, True),
+        "infidelity", "captum", "infidelity", groups.captum_infidelity(SIDES, 100, True),
         settings="our squares; normalize, ours scaled",
     ),
     MetricPair(
-        "infidelity", "captum", "infidelity", captum_infidelity((1.0,), 1, False),
+        "infidelity", "captum", "infidelity", groups.captum_infidelity((1.0,), 1, False),
         params={"sides": (1.0,), "squares": 1, "scaled": False}, settings="the whole image; not scaled",
         by_hand=(7/4 - 7 * log(2))**2, on_trained=False,
     ),
     MetricPair(
-        "sensitivity_n", "quantus", "SensitivityN", quantus_sensitivity_n, params={"fractions": TWELFTHS},
+        "sensitivity_n", "quantus", "SensitivityN", groups.quantus_sensitivity_n, params={"fractions": TWELFTHS},
         settings="logit, zeros; one to four twelfths of the image, ours 100 subsets of each size",
         why="nested subsets in the map's order, sums of the last step alone, correlation over images",
         case="quantus_sensitivity_n",
     ),
     MetricPair(
-        "faithfulness_correlation", "quantus", "FaithfulnessCorrelation", quantus_correlation,
+        "faithfulness_correlation", "quantus", "FaithfulnessCorrelation", groups.quantus_correlation,
         settings="logit, zeros, 100 subsets of 0.45 % of the image; the library's map has no negative values",
-        why="draws by place in the batch, of values, not pixels", predicted=predicted_correlation,
+        why="draws by place in the batch, of values, not pixels", predicted=groups.predicted_correlation,
         case="quantus_correlation_place",
     ),
-    MetricPair("box_iou", "scipy", "ndimage.label", labelled_box_iou, settings="torchvision's IoU", by_hand=1/2),
+    MetricPair("box_iou", "scipy", "ndimage.label", maps.labelled_box_iou, settings="torchvision's IoU", by_hand=1/2),
     MetricPair(
-        "box_acc_own_threshold", "scipy", "ndimage.label", labelled_box_acc((0.5,), False),
+        "box_acc_own_threshold", "scipy", "ndimage.label", maps.labelled_box_acc((0.5,), False),
         metric="max_box_acc", params=HEATMAP, settings="protocol heatmap, at 100 thresholds, torchvision's IoU",
         by_hand=1,
     ),
     MetricPair(
-        "box_acc_v2_own_threshold", "scipy", "ndimage.label", labelled_box_acc((0.3, 0.5, 0.7), True),
+        "box_acc_v2_own_threshold", "scipy", "ndimage.label", maps.labelled_box_acc((0.3, 0.5, 0.7), True),
         metric="max_box_acc_v2", params=HEATMAP, settings="protocol heatmap, at 100 thresholds, torchvision's IoU",
         by_hand=2/3,
     ),
-    MetricPair("mask_iou", "scikit-learn", "jaccard_score", jaccard, settings="above 0.15", by_hand=2/3),
+    MetricPair("mask_iou", "scikit-learn", "jaccard_score", maps.jaccard, settings="above 0.15", by_hand=2/3),
     MetricPair(
-        "pixel_ap_own_image", "scikit-learn", "average_precision_score", average_precision_of_levels,
+        "pixel_ap_own_image", "scikit-learn", "average_precision_score", maps.average_precision_of_levels,
         metric="pxap", params=HEATMAP, settings="protocol heatmap, of maps cut to 101 levels", by_hand=5/6,
     ),
     MetricPair(
@@ -256,45 +220,47 @@ PAIRS = (
         params={"k": 3}, settings="k 3", by_hand=2/3,
     ),
     MetricPair(
-        "max_sensitivity", "captum", "sensitivity_max", captum_sensitivity,
+        "max_sensitivity", "captum", "sensitivity_max", reexplanation.captum_sensitivity,
         metric="explanation_sensitivity", settings="raw map, our draws",
     ),
     MetricPair(
-        "max_sensitivity", "quantus", "MaxSensitivity", quantus_sensitivity("MaxSensitivity"),
+        "max_sensitivity", "quantus", "MaxSensitivity", reexplanation.quantus_sensitivity("MaxSensitivity"),
         metric="explanation_sensitivity", settings="raw map, our draws",
     ),
     MetricPair(
-        "avg_sensitivity", "quantus", "AvgSensitivity", quantus_sensitivity("AvgSensitivity"),
+        "avg_sensitivity", "quantus", "AvgSensitivity", reexplanation.quantus_sensitivity("AvgSensitivity"),
         metric="explanation_sensitivity", settings="raw map, our draws",
     ),
     MetricPair(
-        "model_parameter_randomisation", "quantus", "MPRT", quantus_mprt,
+        "model_parameter_randomisation", "quantus", "MPRT", reexplanation.quantus_mprt,
         settings="signed raw map, mean over its layers",
         why="its own draws, and one more stage for the unchanged network, at 1",
-        predicted=predicted_mprt, case="quantus_mprt_original",
+        predicted=reexplanation.predicted_mprt, case="quantus_mprt_original",
     ),
     MetricPair(
-        "model_parameter_randomisation_efficient", "quantus", "EfficientMPRT", quantus_efficient_mprt, by_hand=0,
-        settings="signed raw map, resized", why="its own draws", predicted=predicted_efficient_mprt,
+        "model_parameter_randomisation_efficient", "quantus", "EfficientMPRT", reexplanation.quantus_efficient_mprt,
+        by_hand=0,
+        settings="signed raw map, resized", why="its own draws", predicted=reexplanation.predicted_efficient_mprt,
     ),
     MetricPair(
-        "model_parameter_randomisation_smooth", "quantus", "SmoothMPRT", quantus_smooth_mprt,
-        params={"samples": SMOOTHED}, settings=f"signed Grad-CAM of captum, resized; {SMOOTHED} samples",
-        why="its own draws, of noise anew for each model", predicted=predicted_smooth_mprt,
+        "model_parameter_randomisation_smooth", "quantus", "SmoothMPRT", reexplanation.quantus_smooth_mprt,
+        params={"samples": reexplanation.SMOOTHED},
+        settings=f"signed Grad-CAM of captum, resized; {reexplanation.SMOOTHED} samples",
+        why="its own draws, of noise anew for each model", predicted=reexplanation.predicted_smooth_mprt,
         case="quantus_smooth_mprt_explain_func",
     ),
     MetricPair(
-        "random_logit", "quantus", "RandomLogit", quantus_random_logit,
+        "random_logit", "quantus", "RandomLogit", reexplanation.quantus_random_logit,
         why="SSIM of the flattened map, classes drawn by place in the batch",
-        predicted=predicted_random_logit, case="quantus_random_logit_place",
+        predicted=reexplanation.predicted_random_logit, case="quantus_random_logit_place",
     ),
     MetricPair("gini", "quantus", "Sparseness", quantus("Sparseness"), by_hand=13/28),
     MetricPair("entropy", "quantus", "Complexity", quantus("Complexity"), by_hand=ENTROPY),
-    MetricPair("entropy", "scipy", "stats.entropy", shannon, by_hand=ENTROPY),
+    MetricPair("entropy", "scipy", "stats.entropy", maps.shannon, by_hand=ENTROPY),
     MetricPair(
         "effective_complexity", "quantus", "EffectiveComplexity", quantus("EffectiveComplexity"),
         params={"steps": 4}, settings="ours in 4 steps", by_hand=1/4,
-        why="counts pixels above 1e-5, as it documents, and runs no model", predicted=pixels_above,
+        why="counts pixels above 1e-5, as it documents, and runs no model", predicted=maps.pixels_above,
         case="quantus_effective_complexity_model",
     ),
 )  # fmt: skip

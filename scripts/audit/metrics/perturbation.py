@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from axiom_bench import metrics
+from axiom_bench.metrics.arcc import FRACTIONS
 from axiom_bench.metrics.shared.imputation import impute
 
-from .calls import Call, Prediction, Values, grad_cam_targets, quantus, torchcam
+from .calls import Call, Prediction, Values, grad_cam_again, probabilities, quantus, removal_without_noise, torchcam
 from .samples import Sample
 
 
@@ -24,7 +27,7 @@ def blended(sample: Sample) -> Values:
     from pytorch_grad_cam.metrics.perturbation_confidence import PerturbationConfidenceMetric
 
     metric = PerturbationConfidenceMetric(lambda image, h: image * (1 - h) + image.mean((1, 2), keepdim=True) * h)
-    return -metric(sample.images, sample.heatmaps, grad_cam_targets(sample), sample.model)
+    return -metric(sample.images, sample.heatmaps, probabilities(sample), sample.model)
 
 
 def curve_area(call: Call, of_drops: bool = False) -> Call:
@@ -111,13 +114,8 @@ def road(name: str, fraction: float) -> Call:
     """grad-cam's removal and imputation without noise; the class's probability afterwards."""
 
     def call(sample: Sample) -> Any:
-        import pytorch_grad_cam.metrics.perturbation_confidence as confidence
-        from pytorch_grad_cam.metrics.road import NoisyLinearImputer
-
-        removal = getattr(confidence, name)(100 * (1 - fraction), NoisyLinearImputer(noise=0))
-        metric = confidence.PerturbationConfidenceMetric(removal)
-        targets = grad_cam_targets(sample)
-        return metric(sample.images, sample.heatmaps, targets, sample.model, return_diff=False)
+        metric = removal_without_noise(name, 100 * (1 - fraction))
+        return metric(sample.images, sample.heatmaps, probabilities(sample), sample.model, return_diff=False)
 
     return call
 
@@ -136,3 +134,39 @@ def road_at_percentile(first: str, fraction: float) -> Prediction:
         return sample.probability_of(imputed)
 
     return predicted
+
+
+def coherency(sample: Sample) -> Any:
+    """grad-cam's, with its own GradCAM for the masked image."""
+    from pytorch_grad_cam.metrics.arcc import Coherency
+
+    with grad_cam_again(sample) as (model, cam, logits):
+        return Coherency()(sample.images, sample.heatmaps, logits, model, cam)
+
+
+def half_where_undefined(sample: Sample, own: Values) -> Values:
+    """A correlation of 0, scaled to (1 + 0) / 2, where ours is undefined."""
+    return np.where(np.isnan(own), 0.5, own)
+
+
+def arcc(sample: Sample) -> Any:
+    """grad-cam's, with its own GradCAM of the logit for the masked image, and no noise on imputed pixels."""
+    from pytorch_grad_cam.metrics.arcc import ARCC
+
+    with grad_cam_again(sample) as (model, cam, logits):
+        metric = ARCC(lambda input_tensor, targets: cam(input_tensor, logits))
+        metric.road.morf_averager.imputer = partial(removal_without_noise, "RemoveMostRelevantFirst")
+        metric.road.lerf_averager.imputer = partial(removal_without_noise, "RemoveLeastRelevantFirst")
+        return metric(sample.images, sample.heatmaps, probabilities(sample), model)
+
+
+def arcc_at_percentiles(sample: Sample, _: Values) -> Values:
+    """Our ARCC with as many pixels imputed as grad-cam removes: all at its percentile and beyond."""
+    parts = metrics.get("adcc")(sample.explanation)
+    coherency, complexity_of = (parts[name].numpy() for name in ("coherency", "complexity"))
+    lerf, morf = (
+        np.mean([road_at_percentile(first, fraction)(sample, _) for fraction in FRACTIONS], axis=0)
+        for first in ("lowest", "highest")
+    )
+    with np.errstate(divide="ignore"):
+        return 3 / (1 / coherency + 1 / (1 - complexity_of) + 1 / np.clip(lerf - morf, 0, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from axiom_bench.metrics.model_parameter_randomisation_efficient import histogra
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.similarity import spearman
 
-from .calls import QUIET, Call, Values
+from .calls import Call, Explain, Values, of_quantus
 from .samples import Sample
 
 RADIUS, SAMPLES = 0.2, 50  # the defaults of explanation_sensitivity
@@ -65,58 +65,42 @@ def quantus_sensitivity(name: str) -> Call:
     """quantus.MaxSensitivity or AvgSensitivity with our draws."""
 
     def call(sample: Sample) -> Any:
-        import quantus
-
         draws = iter(_noise(sample).flatten(2).unbind(1))
-
-        def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
-            return _enlarged(sample, _raw_maps(sample, torch.as_tensor(inputs)))
 
         def perturb(arr: np.ndarray, indices: object, **_: object) -> np.ndarray:
             return arr + next(draws).numpy()
 
-        metric = getattr(quantus, name)(nr_samples=SAMPLES, perturb_func=perturb, **QUIET)
-        return _explaining(metric, sample, _enlarged(sample, sample.raw_maps), explain)
+        settings = {"nr_samples": SAMPLES, "perturb_func": perturb}
+        return of_quantus(
+            name, sample, _enlarged(sample, sample.raw_maps), settings, explain=_explain(sample, _enlarged)
+        )
 
     return call
 
 
 def quantus_mprt(sample: Sample) -> Any:
     """quantus.MPRT, the mean over its own randomised models."""
-    import quantus
-
-    def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
-        return _enlarged(sample, _raw_maps(sample, torch.as_tensor(inputs), model))
-
-    metric = quantus.MPRT(abs=False, return_average_correlation=True, **QUIET)
-    with torch.random.fork_rng():
-        return _explaining(metric, sample, _enlarged(sample, sample.raw_maps), explain)
+    settings = {"abs": False, "return_average_correlation": True}
+    return of_quantus("MPRT", sample, _enlarged(sample, sample.raw_maps), settings, explain=_explain(sample, _enlarged))
 
 
 def predicted_mprt(sample: Sample, _: Values) -> Values:
     """Our correlation of the raw maps on quantus's randomised models, and 1 for the network itself."""
-    from quantus.helpers.model.pytorch_model import PyTorchModel
-
-    model = PyTorchModel(sample.model, channel_first=True, softmax=False)
     correlations = [torch.ones(len(sample.images), dtype=torch.float64)]
-    with torch.random.fork_rng():
-        for _name, randomised in model.get_random_layer_generator("top_down", 42):
-            correlations.append(spearman(sample.raw_maps, _raw_maps(sample, sample.images, randomised)))
+    for randomised in _randomised(sample, "top_down"):
+        correlations.append(spearman(sample.raw_maps, _raw_maps(sample, sample.images, randomised)))
     return torch.stack(correlations).mean(0).numpy()
 
 
 def quantus_efficient_mprt(sample: Sample) -> Any:
     """quantus.EfficientMPRT, of its own randomised model."""
-    import quantus
-
-    metric = quantus.EfficientMPRT(**QUIET)
-    with torch.random.fork_rng():
-        return _explaining(metric, sample, _resized(sample, sample.raw_maps), _explain(sample), softmax=True)
+    maps = _resized(sample, sample.raw_maps)
+    return of_quantus("EfficientMPRT", sample, maps, {}, softmax=True, explain=_explain(sample, _resized))
 
 
 def predicted_efficient_mprt(sample: Sample, _: Values) -> Values:
     """Our rise in entropy on quantus's randomised model."""
-    other = sample.explanation.again(model=_quantus_random_model(sample))
+    other = sample.explanation.again(model=_all_randomised(sample))
     trained, randomised = (histogram_entropy(each, 100).numpy() for each in (sample.explanation, other))
     return (randomised - trained) / trained
 
@@ -131,10 +115,10 @@ def quantus_smooth_mprt(sample: Sample) -> Any:
     settings = {"nr_samples": SMOOTHED, "abs": False, "skip_layers": True, "return_last_correlation": True}
     layer = {"method": "LayerGradCam", "gc_layer": f"model.get_submodule({sample.trace.layer!r})"}
     resize = {"interpolate": sample.heatmaps.shape[1:], "interpolate_mode": "bilinear"}
-    metric = quantus.SmoothMPRT(**settings, **QUIET)
     np.random.seed(0)
-    with torch.random.fork_rng():
-        return _explaining(metric, sample, None, quantus.explain, explain_func_kwargs={**layer, **resize})
+    return of_quantus(
+        "SmoothMPRT", sample, None, settings, explain=quantus.explain, explain_func_kwargs={**layer, **resize}
+    )
 
 
 def predicted_smooth_mprt(sample: Sample, _: Values) -> Values:
@@ -149,25 +133,29 @@ def predicted_smooth_mprt(sample: Sample, _: Values) -> Values:
 
     trained = mean_map(None)
     mean_map(None)  # of a check of the unchanged network, which isn't returned
-    randomised = mean_map(_quantus_random_model(sample))
+    randomised = mean_map(_all_randomised(sample))
     return spearman(*(torch.from_numpy(_resized(sample, each))[:, 0] for each in (trained, randomised))).numpy()
 
 
-def _quantus_random_model(sample: Sample) -> nn.Module:
-    """The last model of quantus's randomisation from the bottom up: all layers, each drawn with one seed."""
+def _randomised(sample: Sample, order: str) -> Iterator[nn.Module]:
+    """quantus's models, one layer more randomised each, all drawn with one seed; the last of all layers."""
     from quantus.helpers.model.pytorch_model import PyTorchModel
 
     model = PyTorchModel(sample.model, channel_first=True, softmax=False)
     with torch.random.fork_rng():
-        *_, (_name, randomised) = model.get_random_layer_generator("bottom_up", 42)
-    return randomised
+        yield from (randomised for _name, randomised in model.get_random_layer_generator(order, 42))
 
 
-def _explain(sample: Sample) -> Callable[..., np.ndarray]:
-    """Our raw maps, resized to the image, as quantus asks for them."""
+def _all_randomised(sample: Sample) -> nn.Module:
+    *_, last = _randomised(sample, "bottom_up")
+    return last
+
+
+def _explain(sample: Sample, fitted: Callable[[Sample, Tensor], np.ndarray]) -> Explain:
+    """Our raw maps, brought to the image's size as quantus requires."""
 
     def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
-        return _resized(sample, _raw_maps(sample, torch.as_tensor(inputs).float(), model))
+        return fitted(sample, _raw_maps(sample, torch.as_tensor(inputs).float(), model))
 
     return explain
 
@@ -179,13 +167,12 @@ def _resized(sample: Sample, maps: Tensor) -> np.ndarray:
 
 def quantus_random_logit(sample: Sample) -> Any:
     """quantus.RandomLogit, which draws the classes itself."""
-    import quantus
 
     def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
         return _heatmaps_of(sample, targets)[:, None]
 
-    metric = quantus.RandomLogit(num_classes=sample.trace.logits.shape[1], **QUIET)
-    return _explaining(metric, sample, sample.heatmaps[:, None].copy(), explain)
+    settings = {"num_classes": sample.trace.logits.shape[1]}
+    return of_quantus("RandomLogit", sample, sample.heatmaps[:, None].copy(), settings, explain=explain)
 
 
 def predicted_random_logit(sample: Sample, _: Values) -> Values:
@@ -194,33 +181,9 @@ def predicted_random_logit(sample: Sample, _: Values) -> Values:
 
     classes = sample.trace.logits.shape[1]
     draws = np.random.RandomState(42).randint(0, classes - 1, len(sample.targets))
-    others = [_others(classes, target)[draw] for target, draw in zip(sample.targets, draws, strict=True)]
+    others = [draw + (draw >= target) for target, draw in zip(sample.targets, draws, strict=True)]  # not the target
     values = []
     for own, other in zip(sample.heatmaps, _heatmaps_of(sample, np.array(others)), strict=True):
         data_range = float(max(own.max(), other.max()) - min(own.min(), other.min()))
         values.append(structural_similarity(own.ravel(), other.ravel(), data_range=data_range))
     return np.array(values)
-
-
-def _others(classes: int, target: int) -> Sequence[int]:
-    return [number for number in range(classes) if number != target]
-
-
-def _explaining(
-    metric: Any, sample: Sample, maps: np.ndarray | None, explain: Callable[..., np.ndarray], **settings: Any
-) -> Any:
-    """Call a metric of quantus that explains again; numpy's global generator is as before afterwards."""
-    state = np.random.get_state()
-    try:
-        return metric(
-            model=sample.model,
-            x_batch=sample.images.numpy(),
-            y_batch=np.array(sample.targets),
-            a_batch=maps,
-            explain_func=explain,
-            channel_first=True,
-            device="cpu",
-            **{"softmax": False, **settings},
-        )
-    finally:
-        np.random.set_state(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from axiom_bench.metrics.shared.regions import union
 from ..networks import loaded
 
 IMAGES = 8  # of the trained network
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ class Sample:
     @property
     def trace(self) -> ab.Trace:
         """The trace that was explained."""
-        assert self.explanation.trace is not None
-        return self.explanation.trace
+        return _given(self.explanation.trace)
 
     @property
     def model(self) -> nn.Module:
@@ -50,26 +50,22 @@ class Sample:
     @property
     def heatmaps(self) -> np.ndarray:
         """(B, H', W') in [0, 1]."""
-        assert self.explanation.heatmap is not None
-        return self.explanation.heatmap.numpy()
+        return _given(self.explanation.heatmap).numpy()
 
     @property
     def raw_maps(self) -> Tensor:
         """(B, h, w), signed."""
-        assert self.explanation.raw_map is not None
-        return self.explanation.raw_map
+        return _given(self.explanation.raw_map)
 
     @property
     def masks(self) -> np.ndarray:
         """(B, H', W') bool, of the explained class."""
-        assert self.explanation.masks is not None
-        return self.explanation.masks.numpy()
+        return _given(self.explanation.masks).numpy()
 
     @property
     def boxes(self) -> tuple[Tensor, ...]:
         """The boxes (n, 4) of the explained class, of each image."""
-        assert self.explanation.boxes is not None
-        return tuple(self.explanation.boxes)
+        return tuple(_given(self.explanation.boxes))
 
     @property
     def box_masks(self) -> np.ndarray:
@@ -91,18 +87,22 @@ class Sample:
         with torch.no_grad():
             return self.model(images).gather(1, self.trace.targets[:, None])[:, 0]
 
-    def row(self, row: int) -> Sample:
-        """One image alone."""
-        batch, rows = self.explanation, slice(row, row + 1)
-        tensors = ("contributions", "raw_map", "heatmap", "images", "masks")
-        fields: dict[str, Any] = {
-            name: None if getattr(batch, name) is None else getattr(batch, name)[rows] for name in tensors
-        }
-        return replace(self, explanation=replace(batch, trace=self.trace[rows], boxes=self.boxes[rows], **fields))
-
     def rows(self) -> list[Sample]:
         """Each image alone, for libraries that return one number for all."""
-        return [self.row(row) for row in range(len(self.images))]
+        batch, samples = self.explanation, []
+        for rows in (slice(row, row + 1) for row in range(len(self.images))):
+            tensors = {
+                name: getattr(batch, name) for name in ("contributions", "raw_map", "heatmap", "images", "masks")
+            }
+            fields: dict[str, Any] = {name: None if each is None else each[rows] for name, each in tensors.items()}
+            explanation = replace(batch, trace=self.trace[rows], boxes=self.boxes[rows], **fields)
+            samples.append(replace(self, explanation=explanation))
+        return samples
+
+
+def _given(value: Value | None) -> Value:
+    assert value is not None
+    return value
 
 
 def tiny() -> Sample:

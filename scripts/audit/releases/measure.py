@@ -35,7 +35,7 @@ def _values(release: Release, photographs: int) -> dict[str, Any]:
     found = measured(name, photographs)
     if found.records:
         baseline_of(found.records, release.library, release.version).write(release.baseline)
-        np.savez_compressed(release.maps, **found.maps)  # type: ignore[arg-type]  # its second argument is a bool
+        np.savez_compressed(release.maps, **found.maps)
     return {
         "failure": failure,
         "failures": found.failures,
@@ -60,15 +60,14 @@ def _import_failure(name: str, installed: Path) -> str:
 
 def _cases(library: str) -> dict[str, dict[str, Any]]:
     """{case: whether it is reproduced, or its error's first line} of the cases that are about a library."""
-    from .. import cases
+    from ..cases import cases, run
 
     outcomes: dict[str, dict[str, Any]] = {}
-    for path in cases.paths("methods"):
-        if library in cases.libraries_of(path.stem):
-            try:
-                outcomes[path.stem] = {"reproduced": cases.run(path).reproduced}
-            except Exception as error:  # noqa: BLE001 - whatever a release raises is the finding
-                outcomes[path.stem] = {"failure": first_line(error)}
+    for case in (case for case in cases("methods") if library in case.libraries):
+        try:
+            outcomes[case.name] = {"reproduced": run(case).reproduced}
+        except Exception as error:  # noqa: BLE001 - whatever a release raises is the finding
+            outcomes[case.name] = {"failure": first_line(error)}
     return outcomes
 
 

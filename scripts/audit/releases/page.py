@@ -1,59 +1,92 @@
-"""docs/peers-over-releases.md from the files of the releases: nothing is measured here."""
+"""docs/peers-over-releases.md: installs and measures the releases that aren't yet, and reads the files of all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from math import isfinite
+from pathlib import Path
 
-from ..cases import libraries_of
-from ..markdown import paragraph, table
-from ..methods.claims import CLAIMS
+from ..cases import cases
+from ..pages import DOCS, Page, table
 from .comparison import Change, changes, counts, result
-from .release import LIBRARIES, Release
+from .install import install, listed
+from .release import LIBRARIES, Release, installed_in, stored, write_json
 
-COMMAND = "python -m scripts.audit releases"
 USED = ("torch", "numpy")
 REPRODUCED, NOT, FAILS = "reproduced", "not reproduced", "doesn't run"
+SECONDS = 1800  # for one release
 
 
-def page(releases: Sequence[Release]) -> str:
-    """The whole page. releases: in order, as `stored` returns them."""
-    lines = _head([release for release in releases if release.result.is_file()])
+def write(
+    folder: Path, libraries: Sequence[str] | None, installed: Sequence[Path], photographs: int, docs: Path
+) -> None:
+    """Every release in turn, the newest first; then the page. folder: of all files that are kept. libraries: these
+    alone. installed: of a user's own releases, measured alone. Raises SystemExit where such a version was measured from
+    somewhere else."""
+    for release in [_given(path, folder) for path in installed] or _from_pip(libraries or list(LIBRARIES), folder):
+        if not release.failure and not release.result.is_file():
+            measure(release, photographs)
+    page_of(stored(folder)).write(docs)
+
+
+def _given(path: Path, folder: Path) -> Release:
+    release = installed_in(path, folder)
+    for other in stored(folder):
+        if other.folder == release.folder and other.installed != release.installed:
+            raise SystemExit(f"{folder} has {release.library} {release.version} of {other.installed}; add --folder.")
+    return release
+
+
+def _from_pip(libraries: Sequence[str], folder: Path) -> Iterator[Release]:
+    """The releases that pip offers, installed where they aren't, the newest first."""
+    kept = {(release.library, release.version): release for release in stored(folder)}
+    for library in libraries:
+        for version in reversed(listed(library)):
+            release = kept.get((library, version)) or install(library, version, folder / library / version)
+            release.write()
+            yield release
+
+
+def measure(release: Release, photographs: int) -> None:
+    """Run `measure` on it in a process of its own; where that dies, the last line of its errors is the release's
+    failure.
+
+    Raises SystemExit for an error of our own code, which says nothing about the release.
+    """
+    release.write()
+    settings = [release.folder, release.library, release.version, release.installed, photographs]
+    command = [sys.executable, "-m", "scripts.audit.releases.measure", *map(str, settings)]
+    try:
+        done = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=False, timeout=SECONDS)
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        failure = lines[-1] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        failure = f"not done after {SECONDS} seconds"
+    if "axiom_bench" in failure:
+        raise SystemExit(f"{release.library} {release.version} isn't measured: {failure}")
+    if failure:
+        write_json(release.result, {"failure": failure, "failures": {}, "earlier": [], "versions": {}, "cases": {}})
+    print(f"{release.library} {release.version}: {failure or 'measured'}", flush=True)
+
+
+def page_of(releases: Sequence[Release]) -> Page:
+    """releases: in order, as `stored` returns them."""
+    page, contents = Page("peers-over-releases.md"), [result(each) for each in releases if each.result.is_file()]
+    ran = [content for content in contents if content["versions"]]
+    versions = sorted({" and ".join(f"{name} {content['versions'][name]}" for name in USED) for content in ran})
+    photographs = sorted({str(content["photographs"]) for content in ran})
+    page.replace(r"(?<=don't edit\. ).*\.$", f"{len(contents)} releases were run, with {'; '.join(versions)}.")
+    page.replace(r"(?<= on )\d+( or \d+)*(?= images)", " or ".join(photographs))
+    lines = list[str]()
     for library in LIBRARIES:
         own = [release for release in releases if release.library == library]
         if own:
             lines += [f"## {library}", "", *_releases(own), *_cases(library, own)]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _head(measured: Sequence[Release]) -> list[str]:
-    contents = [content for content in map(result, measured) if content["versions"]]
-    versions = sorted({" and ".join(f"{name} {content['versions'][name]}" for name in USED) for content in contents})
-    photographs = sorted({str(content["photographs"]) for content in contents})
-    return [
-        "# Other libraries over their releases",
-        "",
-        f"Written by `{COMMAND}`; don't edit. {len(measured)} releases were run, with {'; '.join(versions)}.",
-        "",
-        *paragraph(
-            f"""Each release that pip offers is installed into a folder of its own, without what it depends on, and
-            measured in a process that sees that folder first: every method that [audit.md](audit.md) compares with
-            ours, on that page's tiny network and on {" or ".join(photographs)} images of its trained networks, and
-            every case of that page. Of each map three numbers become a baseline of `axiom-bench gate`: its largest
-            difference to our formula, its mean, and its sum times a fixed pattern. Each release is compared with the
-            one before it of which any method could be called, by the gate's own comparison; a mean over the images may
-            move by 1e-5."""
-        ),
-        *paragraph(
-            """Measured: the methods whose maps were returned and are finite, of those that the release has. Changed:
-            the methods of which the gate has a finding; how far their maps moved, the largest difference as a fraction
-            of a map's largest value, of the worst image of either network; and the mean of the largest differences to
-            our formula on the trained network, before and now. Earlier call: how today's documented call was bridged
-            (`scripts/audit/releases/earlier.py`). Fails: the first line of the error. The date is that of the newest
-            file in the release's archive; a dash where the archive has none."""
-        ),
-    ]
+    page.replace(r"^## (.|\n)*", "\n".join(lines))
+    return page
 
 
 def _releases(releases: Sequence[Release]) -> list[str]:
@@ -112,10 +145,10 @@ def _cases(library: str, releases: Sequence[Release]) -> list[str]:
     """A row for each case: in which releases it was reproduced."""
     measured = [(release.version, result(release)) for release in releases if release.result.is_file()]
     rows = []
-    for case in (name for name in CLAIMS if library in libraries_of(name)):
-        outcomes = [(version, outcome(content["cases"].get(case, {}))) for version, content in measured]
+    for case in (case for case in cases("methods") if library in case.libraries):
+        outcomes = [(version, outcome(content["cases"].get(case.name, {}))) for version, content in measured]
         cells = [ranges(outcomes, kind) for kind in (REPRODUCED, NOT, FAILS)]
-        rows.append((code(case), CLAIMS[case].kind, standing(outcomes), *cells))
+        rows.append((code(case.name), case.kind, standing(outcomes), *cells))
     head = ("Case", "Class", "Now", "Reproduced", "Not reproduced", "Doesn't run")
     return ["Cases ([audit.md](audit.md) describes each):", "", *table(head, rows, text_columns=6)]
 

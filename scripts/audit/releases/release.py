@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from packaging.version import Version
 
 LIBRARIES = {"grad-cam": "pytorch_grad_cam", "torchcam": "torchcam", "captum": "captum"}  # distribution: import name
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "axiom-bench" / "releases"
 MAX_LINE = 160  # characters of an error
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,24 +11,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-import axiom_bench as ab
-from axiom_bench.evaluation import plugins
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.gate.text import COLUMNS
 from axiom_bench.statistics.summary import summarise
 
 from ..libraries import silent_deletion
-from ..methods.findings import Networks, tiny_of
 from ..methods.measures import expected_maps, relative_differences, returned_maps
-from ..methods.pairs import MethodPair, pairs_of
-from ..networks import Network
+from ..methods.pairs import MethodPair, names, pairs_of
+from ..networks import Network, Networks
 from .release import first_line
 
 DIFFERENCE = "difference to the formula"
 VALUES = (DIFFERENCE, "mean of the map", "map times a pattern")
 TOLERANCE = "mean:0.00001"  # of values whose map has the largest value 1: what float32 may differ by
 OK, NOT_FINITE, FAILED, ABSENT = "ok", "not_finite", "failed", "absent"  # statuses
-NUMBERS = ("mean", "median")
 
 
 @dataclass
@@ -38,7 +33,7 @@ class Measured:
     its first error's first line}, of methods that this release has."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
-    maps: dict[str, np.ndarray] = field(default_factory=dict)
+    maps: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
@@ -47,53 +42,37 @@ def measured(library: str, photographs: int) -> Measured:
     network alone."""
     found, networks = Measured(), Networks(photographs)
     with silent_deletion():
-        for name in plugins.names(plugins.PEERS):
-            if name.endswith(f"@{library}") and name.partition("@")[0] in ab.methods.names():
-                _measure(name, networks, found)
+        for name in names(library):
+            try:
+                pairs = list(pairs_of(name))
+            except Exception as error:  # noqa: BLE001 - whatever a release raises is the finding
+                found.failures[name] = first_line(error)
+                continue
+            for pair in pairs:
+                _measure(pair, pair.tiny(), found)
+                if photographs:
+                    _measure(pair, pair.trained(networks), found)
     return found
 
 
-def _measure(name: str, networks: Networks, found: Measured) -> None:
-    """All settings of a file of conf/peers/ on its networks."""
-    try:
-        pairs = list(pairs_of(name))
-    except Exception as error:  # noqa: BLE001 - whatever a release raises is the finding
-        found.failures[name] = first_line(error)
-        return
-    for pair in pairs:
-        for network, trace in _networks(pair, networks):
-            found.records += [
-                {"model": network.title, "layer": network.layer, "data": "images", "method": pair.title, **row}
-                for row in _rows(pair, network, trace, found)
-            ]
-
-
-def _networks(pair: MethodPair, networks: Networks) -> Iterator[tuple[Network, ab.Trace]]:
-    """The tiny network, and the trained one where there are photographs."""
-    small = tiny_of(pair)
-    yield small, ab.trace(small.model, small.layer, small.images, small.targets)
-    if networks.count:
-        yield networks.of(pair)[1]
-
-
-def _rows(pair: MethodPair, network: Network, trace: ab.Trace, found: Measured) -> Iterator[dict[str, Any]]:
-    """A row for each image and value."""
-    status, values = "", None
+def _measure(pair: MethodPair, network: Network, found: Measured) -> None:
+    """A record for each image and value."""
+    status, values = "", np.full((len(VALUES), len(network.images)), np.nan)
     try:
         maps = returned_maps(pair, network)
-        values = described(maps, expected_maps(pair, network, trace))
+        values = described(maps, expected_maps(pair, network)).numpy()
         found.maps[f"{network.title}, {pair.title}"] = maps.numpy().astype(np.float32)
     except Exception as error:  # noqa: BLE001 - whatever a release raises is the finding
-        library = importlib.import_module(f"axiom_bench.methods.peers.{pair.library}").library
+        library = import_module(f"axiom_bench.methods.peers.{pair.library}").library
         status = FAILED if hasattr(library, pair.extractor) else ABSENT
         if status == FAILED:
             found.failures.setdefault(pair.title, first_line(error))
-    for place, name in enumerate(VALUES):
-        for image in range(len(network.images)):
-            value = float("nan") if values is None else float(values[place, image])
-            own = status or (OK if np.isfinite(value) else NOT_FINITE)
-            yield {"image_id": str(image), "target_class": int(network.targets[image]), "predicted_class": -1,
-                   "metric": name, "value": value, "status": own}  # fmt: skip
+    about = {"model": network.title, "layer": network.layer, "data": "images", "method": pair.title}
+    found.records += [
+        {**about, "image_id": str(image), "target_class": int(network.targets[image]), "predicted_class": -1,
+         "metric": name, "value": float(value), "status": status or (OK if np.isfinite(value) else NOT_FINITE)}
+        for name, row in zip(VALUES, values, strict=True) for image, value in enumerate(row)
+    ]  # fmt: skip
 
 
 def described(maps: Tensor, expected: Tensor) -> Tensor:

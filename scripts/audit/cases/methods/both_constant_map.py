@@ -1,4 +1,10 @@
-"""grad-cam and torchcam: min-max scaling makes a constant positive map, as every 1 x 1 map is, a map of zeros."""
+"""grad-cam and torchcam: min-max scaling makes a constant positive map, as every 1 x 1 map is, a map of zeros.
+
+Class: other reading
+Ours: heatmap = relu(map) / its maximum: a constant positive map is 1. Papers have the ReLU alone.
+Theirs: torchcam torchcam/methods/core.py: normalized: whether the CAM should be normalized
+Photographs: grad_cam@pytorch_grad_cam, grad_cam@torchcam
+"""
 
 import torch
 from pytorch_grad_cam import GradCAM

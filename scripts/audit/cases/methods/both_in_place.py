@@ -1,5 +1,10 @@
 """grad-cam and torchcam: whether the ReLU behind the layer works in place changes their map; it doesn't change
 captum's.
+
+Class: defect
+Ours: The layer's output is what the layer returned, whatever the next module does to the memory.
+Theirs: torchcam torchcam/methods/gradient.py: Trick to avoid issues with inplace operations
+Photographs: in_place
 """
 
 import numpy as np

@@ -1,4 +1,9 @@
-"""grad-cam and torchcam, XGradCAM: where a channel's values cancel, the only divisor left is an epsilon."""
+"""grad-cam and torchcam, XGradCAM: where a channel's values cancel, the only divisor left is an epsilon.
+
+Class: other reading
+Ours: w_k = sum(g F) / sum(F) (XGrad-CAM), 0 where |sum F| <= tol sum |F|; the paper has no guard.
+Photographs: xgrad_cam@pytorch_grad_cam, xgrad_cam@torchcam
+"""
 
 import numpy as np
 import torch

@@ -1,6 +1,12 @@
 """captum, DeepLift: contributions don't add up behind max pooling where one value is the largest of two windows, nor,
 where a ReLU precedes the pooling, for a reference that isn't constant; they do for windows of different largest values,
 and behind a ReLU for a constant reference.
+
+Class: defect
+Ours: Contributions add up to f(x) - f(x_0) (DeepLIFT's summation to delta), whatever the windows.
+Theirs: captum captum/attr/_core/deep_lift.py: Note that the logic described for deltas is guaranteed when the default
+    logic for attribution computations is used, meaning that the `custom_attribution_func=None`
+Photographs: deep_lift_pools
 """
 
 import torch

@@ -1,5 +1,10 @@
 """captum, GuidedGradCam and GuidedBackprop: a ReLU that is a function, not a module, isn't guided. The documentation
 says so; a run gives no warning of it.
+
+Class: documented choice
+Ours: Guided backpropagation acts on every ReLU, module or function.
+Theirs: captum captum/attr/_core/guided_backprop_deconvnet.py: If nn.functional.ReLU is used, gradients are not
+    overridden appropriately.
 """
 
 import warnings

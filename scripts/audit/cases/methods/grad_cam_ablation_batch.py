@@ -1,5 +1,9 @@
 """grad-cam, AblationCAM: where the layer's minimum isn't 0, the value of an ablated channel depends on its place in the
 batch of ablations, and so the weights on batch_size.
+
+Class: defect
+Ours: w_k = (S - S_k) / S, S_k the score with F_k = 0 (Ablation-CAM): no batch in it.
+Photographs: ablation_cam@pytorch_grad_cam
 """
 
 import torch

@@ -1,4 +1,10 @@
-"""grad-cam, AblationCAM: an error during the ablations leaves its AblationLayer in the user's model."""
+"""grad-cam, AblationCAM: an error during the ablations leaves its AblationLayer in the user's model.
+
+Class: defect
+Ours: The user's model is never edited.
+Theirs: grad-cam pytorch_grad_cam/ablation_cam.py: When we finish, we will replace it back, so the original model is
+    unchanged.
+"""
 
 import torch
 from pytorch_grad_cam import AblationCAM

@@ -1,5 +1,7 @@
-"""grad-cam, AblationCAM: the default ablation layer is shared by all instances, and keeps the last
-activations alive.
+"""grad-cam, AblationCAM: the default ablation layer is shared by all instances, and keeps the last activations alive.
+
+Class: defect
+Ours: Nothing outlives the call.
 """
 
 import gc

@@ -1,4 +1,12 @@
-"""grad-cam, AblationCAM: where the layer's minimum isn't 0, an ablated channel is the minimum minus 1e7, not 0."""
+"""grad-cam, AblationCAM: where the layer's minimum isn't 0, an ablated channel is the minimum minus 1e7, not 0.
+
+Class: documented choice
+Ours: w_k = (S - S_k) / S, S_k the score with F_k = 0, whatever the layer's minimum (Ablation-CAM). The same behind a
+    ReLU.
+Theirs: grad-cam pytorch_grad_cam/ablation_layer.py: If the values can be negative, we use very negative values to
+    perform the ablation, deviating from the paper.
+Photographs: ablation_cam@pytorch_grad_cam
+"""
 
 import torch
 from pytorch_grad_cam import AblationCAM

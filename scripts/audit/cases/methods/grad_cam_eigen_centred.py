@@ -1,4 +1,13 @@
-"""grad-cam, EigenCAM: activations are centred first; the paper projects them as they are, which gives another map."""
+"""grad-cam, EigenCAM: activations are centred first; the paper projects them as they are, which gives another map.
+
+Class: documented choice
+Ours: F V_1, V_1 the first right singular vector of F itself (Eigen-CAM: L = O V_1, O = U S V^T). Eigen-Grad-CAM and
+    Seg-Eigen-CAM are held against the same projection, of g F and |g| F; the one has no paper, and of the other's only
+    the equations that the library quotes were at hand.
+Theirs: grad-cam pytorch_grad_cam/utils/svd_on_activations.py: Centering before the SVD seems to be important here,
+    Otherwise the image returned is negative
+Photographs: eigen_cam@pytorch_grad_cam, eigen_grad_cam@pytorch_grad_cam, seg_eigen_cam@pytorch_grad_cam
+"""
 
 import numpy as np
 import torch

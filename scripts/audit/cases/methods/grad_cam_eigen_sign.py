@@ -1,5 +1,10 @@
-"""grad-cam, EigenCAM: the sign is whatever the SVD returns; channels stored in another order can
-invert the heatmap.
+"""grad-cam, EigenCAM: the sign is whatever the SVD returns; channels stored in another order can invert the heatmap.
+
+Class: other reading
+Ours: The sign is the one with sum_k v_k > 0, which doesn't depend on the order of channels; the paper gives none.
+Theirs: grad-cam pytorch_grad_cam/utils/svd_on_activations.py: decomposing A = U Σ Vᵀ is equivalent to (-U) Σ (-Vᵀ), so
+    the sign of the resulting projection is arbitrary.
+Photographs: eigen_sign
 """
 
 import torch

@@ -1,5 +1,10 @@
 """grad-cam, FEM: a channel's activations are weighted by the share of its strong positions, in place of the mask of
 these positions by the channel's mean.
+
+Class: other reading
+Ours: sum_k mean(F_k) [F_k > mean + 2 deviations]: binary maps, weighted by their channel's mean.
+Theirs: grad-cam METADATA: A gradient free method that binarizes activations by an activation > mean + k * std rule.
+Photographs: fem@pytorch_grad_cam
 """
 
 import torch

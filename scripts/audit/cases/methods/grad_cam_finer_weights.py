@@ -1,5 +1,13 @@
 """grad-cam, FinerCAM: the classes compared with are weighted by their probability, and these weights are
 differentiated; its comparison strength is 1.
+
+Class: documented choice
+Ours: Grad-CAM of S_c - gamma mean_d S_d, gamma 0.6 and 3 classes, as in the paper, and in its authors' code until 11
+    March 2025; since then that code has alpha = 1 and the weights that grad-cam has.
+Theirs: grad-cam pytorch_grad_cam/utils/model_targets.py: It obtains a weight for each comparison category from the
+    softmax probabilities of the model output
+Theirs: torchcam torchcam/methods/gradient.py: gamma: comparison strength applied to the mean reference score
+Photographs: finer_cam@pytorch_grad_cam, finer_cam@torchcam
 """
 
 import torch

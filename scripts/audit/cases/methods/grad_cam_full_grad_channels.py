@@ -1,5 +1,11 @@
 """grad-cam, FullGrad: every channel is scaled to [0, 1] on its own, so a channel without influence weighs as much as
 the strongest.
+
+Class: other reading
+Ours: psi scales a layer's bias gradients as a whole, as in the authors' code (`_postProcess`); the paper's formula sums
+    psi over channels, which can be read as grad-cam does.
+Theirs: grad-cam METADATA: Computes the gradients of the biases from all over the network, and then sums them
+Photographs: full_grad@pytorch_grad_cam
 """
 
 import numpy as np

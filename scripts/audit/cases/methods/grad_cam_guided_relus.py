@@ -1,4 +1,8 @@
-"""grad-cam, GuidedBackpropReLUModel: every ReLU of the user's model is replaced by one shared new one, for good."""
+"""grad-cam, GuidedBackpropReLUModel: every ReLU of the user's model is replaced by one shared new one, for good.
+
+Class: defect
+Ours: The user's model is never edited.
+"""
 
 import torch
 from pytorch_grad_cam import GuidedBackpropReLUModel

@@ -1,5 +1,10 @@
 """grad-cam, KPCA_CAM: the sign is scikit-learn's, by which the entry of largest absolute value is positive; a weak
 outlier among strong positions decides it.
+
+Class: other reading
+Ours: The sign by which the map correlates positively with sum_k F_k; the paper gives none.
+Theirs: scikit-learn sklearn/utils/extmath.py: Sign correction to ensure deterministic output from SVD.
+Photographs: kpca_cam@pytorch_grad_cam
 """
 
 import torch

@@ -1,5 +1,10 @@
-"""grad-cam, GradCAMPlusPlus: 1e-6 is added to 2 g^2 + g^3 sum F, and outweighs it: other units of the
-score, another map.
+"""grad-cam, GradCAMPlusPlus: 1e-6 is added to 2 g^2 + g^3 sum F, and outweighs it: other units of the score, another
+map.
+
+Class: defect
+Ours: alpha = g^2 / (2 g^2 + g^3 sum(F_k)) (Grad-CAM++, equation 19), 0 where 0/0.
+Theirs: grad-cam pytorch_grad_cam/grad_cam_plusplus.py: Equation 19 in https://arxiv.org/abs/1710.11063
+Photographs: grad_cam_pp@pytorch_grad_cam
 """
 
 import torch

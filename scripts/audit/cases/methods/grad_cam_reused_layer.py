@@ -1,4 +1,8 @@
-"""grad-cam: where the network calls a module twice, it explains another call than torchcam and captum do."""
+"""grad-cam: where the network calls a module twice, it explains another call than torchcam and captum do.
+
+Class: other reading
+Ours: The module's last call, as torchcam and captum.
+"""
 
 import numpy as np
 import torch

@@ -1,4 +1,10 @@
-"""grad-cam, ScoreCAM: masks are resized with align_corners=True, the heatmap without: they lie in different places."""
+"""grad-cam, ScoreCAM: masks are resized with align_corners=True, the heatmap without: they lie in different places.
+
+Class: other reading
+Ours: w_k = softmax_k(f(X H_k) - f(X_0)), H_k = s(U(F_k)), s min-max scaling, U resizing (Score-CAM, Algorithm 1);
+    align_corners=False, as in the authors' code; a constant channel is left out, there a mask of zeros.
+Photographs: score_cam@pytorch_grad_cam
+"""
 
 import torch
 from pytorch_grad_cam import ScoreCAM

@@ -1,4 +1,8 @@
-"""grad-cam, ShapleyCAM: `with` fails at its end behind a head that flattens, and leaves its hooks on the model."""
+"""grad-cam, ShapleyCAM: `with` fails at its end behind a head that flattens, and leaves its hooks on the model.
+
+Class: defect
+Ours: The map is the same; leaving `with` raises nothing and leaves no hook.
+"""
 
 import torch
 from pytorch_grad_cam import ShapleyCAM

@@ -1,5 +1,9 @@
-"""grad-cam: its `with` swallows an IndexError, for example of a class that doesn't exist; the program continues
-without a map.
+"""grad-cam: its `with` swallows an IndexError, for example of a class that doesn't exist; the program continues without
+a map.
+
+Class: documented choice
+Ours: An error in a block reaches the caller.
+Theirs: grad-cam pytorch_grad_cam/base_cam.py: An exception occurred in CAM with block
 """
 
 import torch

@@ -1,5 +1,8 @@
-"""grad-cam: an explanation in a training loop switches the model to eval mode and replaces the
-gradients gathered so far.
+"""grad-cam: an explanation in a training loop switches the model to eval mode and replaces the gradients gathered so
+far.
+
+Class: defect
+Ours: Mode and gradients of the user's model stay as they are.
 """
 
 import torch

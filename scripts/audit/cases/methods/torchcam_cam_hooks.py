@@ -1,4 +1,9 @@
-"""torchcam, CAM: refusing a network of two linear layers, it has already put a hook on it, which stays."""
+"""torchcam, CAM: refusing a network of two linear layers, it has already put a hook on it, which stays.
+
+Class: defect
+Ours: Nothing is left on a model that is refused.
+Theirs: torchcam torchcam/methods/activation.py: This CAM method does not support multiple fully connected layers.
+"""
 
 from torch import nn
 from torchcam.methods import CAM

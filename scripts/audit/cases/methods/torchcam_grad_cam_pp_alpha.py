@@ -1,4 +1,11 @@
-"""torchcam, GradCAMpp: the division of alpha acts on a copy and is lost: the weights are sum g^2 relu(g)."""
+r"""torchcam, GradCAMpp: the division of alpha acts on a copy and is lost: the weights are sum g^2 relu(g).
+
+Class: defect
+Ours: w_k = sum(alpha relu(g)), alpha = g^2 / (2 g^2 + g^3 sum(F_k)) (Grad-CAM++, equation 19).
+Theirs: torchcam torchcam/methods/gradient.py: \sum\limits_{a,b} A_k (a,b) \cdot
+Theirs: torchcam torchcam/methods/gradient.py: div_(d[mask] + eps)
+Photographs: grad_cam_pp@torchcam
+"""
 
 import torch
 from torch import nn

@@ -1,4 +1,9 @@
-"""torchcam: the sum over channels skips NaN: a network whose activations are NaN gets a finite heatmap."""
+"""torchcam: the sum over channels skips NaN: a network whose activations are NaN gets a finite heatmap.
+
+Class: other reading
+Ours: NaN activations give a NaN map, with a status.
+Theirs: torchcam torchcam/methods/core.py: cam = torch.nansum(weight * activation, dim=1)
+"""
 
 import torch
 from torch import nn

@@ -1,5 +1,11 @@
-"""torchcam, ISCAM: factors i/N are accumulated, so images brighter than the input itself are scored, up to (N + 1)/2
+r"""torchcam, ISCAM: factors i/N are accumulated, so images brighter than the input itself are scored, up to (N + 1)/2
 times.
+
+Class: documented choice
+Ours: The mean over i = 1..N of f(i/N X H_k), our reading of the paper's integral. torchcam's docstring sums j / N over
+    j = 0..i - 1, its code over j = 1..i.
+Theirs: torchcam torchcam/methods/activation.py: M_i = \sum\limits_{j=0}^{i-1} \frac{j}{N}
+Photographs: is_cam@torchcam
 """
 
 import torch

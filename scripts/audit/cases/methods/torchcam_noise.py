@@ -1,4 +1,9 @@
-"""torchcam, SmoothGradCAMpp: noise is drawn for the batch as a whole, so an image's map depends on its place in it."""
+"""torchcam, SmoothGradCAMpp: noise is drawn for the batch as a whole, so an image's map depends on its place in it.
+
+Class: other reading
+Ours: Noise is drawn for each image, from its pixels and a seed.
+Theirs: torchcam torchcam/methods/gradient.py: std: standard deviation of the noise
+"""
 
 import torch
 from torch import nn

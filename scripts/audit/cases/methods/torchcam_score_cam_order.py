@@ -1,5 +1,11 @@
-"""torchcam, ScoreCAM, SSCAM and ISCAM: masks are scaled to [0, 1] before they are resized, in their docstrings' formula
-after it: a resized mask doesn't reach 0 and 1.
+r"""torchcam, ScoreCAM, SSCAM and ISCAM: masks are scaled to [0, 1] before they are resized, in their docstrings'
+formula after it: a resized mask doesn't reach 0 and 1.
+
+Class: defect
+Ours: w_k = softmax_k(f(X H_k) - f(X_0)), H_k = s(U(F_k)), s min-max scaling, U resizing (Score-CAM, Algorithm 1); a
+    constant channel is left out, there a mask of zeros.
+Theirs: torchcam torchcam/methods/activation.py: M_k = \frac{U(A_k) - \min\limits_m U(A_m)}
+Photographs: score_cam@torchcam, ss_cam@torchcam, is_cam@torchcam
 """
 
 import torch

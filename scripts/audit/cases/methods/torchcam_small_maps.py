@@ -1,5 +1,9 @@
-"""torchcam: 1e-8 is added to the maximum that a map is divided by: maps with small gradients don't
-reach 1.
+"""torchcam: 1e-8 is added to the maximum that a map is divided by: maps with small gradients don't reach 1.
+
+Class: documented choice
+Ours: relu(map) / its maximum, with no epsilon; a map of zeros stays.
+Theirs: torchcam torchcam/methods/core.py: Avoid division by zero
+Photographs: grad_cam@torchcam
 """
 
 import torch

@@ -1,4 +1,12 @@
-"""torchcam, SmoothGradCAMpp: alpha's denominator has sum(g^3 F), where its docstring's formula has g^3 sum(F)."""
+r"""torchcam, SmoothGradCAMpp: alpha's denominator has sum(g^3 F), where its docstring's formula has g^3 sum(F).
+
+Class: defect
+Ours: alpha = D2 / (2 D2 + D3 sum(F_k)), D2 and D3 the means of g^2 and g^3 (Smooth Grad-CAM++, with Grad-CAM++'s
+    numerator, as torchcam).
+Theirs: torchcam torchcam/methods/gradient.py: \frac{2}{n} \sum\limits_{m=1}^n D^{(c, 2)}_k(i, j) + \sum\limits_{a,b}
+    A_k (a,b) \cdot \frac{1}{n} \sum\limits_{m=1}^n D^{(c, 3)}_k(i, j)}
+Photographs: smooth_grad_cam_pp@torchcam
+"""
 
 import torch
 from torch import nn

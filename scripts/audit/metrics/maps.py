@@ -1,14 +1,15 @@
-"""Localization by scipy, torchvision and scikit-learn."""
+"""Metrics of maps alone: localization and complexity by scipy, torchvision, scikit-learn and grad-cam."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .calls import Call
+from .calls import Call, Values
 from .samples import Sample
 
 THRESHOLDS = [step / 100 for step in range(100)]  # fractions of a map's maximum
@@ -71,3 +72,22 @@ def jaccard(sample: Sample) -> list[float]:
         float(jaccard_score(mask.ravel(), heatmap.ravel() > MASK_THRESHOLD * heatmap.max()))
         for heatmap, mask in zip(sample.heatmaps, sample.masks, strict=True)
     ]
+
+
+def complexity(sample: Sample) -> Any:
+    """grad-cam's mean of a map."""
+    from pytorch_grad_cam.metrics.arcc import Complexity
+
+    return Complexity()(sample.heatmaps)
+
+
+def shannon(sample: Sample) -> list[float]:
+    """scipy's entropy."""
+    from scipy.stats import entropy
+
+    return [float(entropy(heatmap.astype(np.float64).ravel())) for heatmap in sample.heatmaps]
+
+
+def pixels_above(sample: Sample, _: Values) -> Values:
+    """The number of pixels above 1e-5, which quantus counts."""
+    return (sample.heatmaps > 1e-5).sum((1, 2))

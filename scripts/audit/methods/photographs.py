@@ -19,22 +19,23 @@ POOLS = ((2, 2), (3, 2))  # kernel and stride
 ADDS_UP = 1e-6  # of the scores' difference: float64 sums are exact to 1e-12
 
 
-def eigen_sign(network: Network, trace: ab.Trace) -> str:
+def eigen_sign(network: Network) -> str:
     """grad-cam's own projection of the layer, and of the layer with its channels in another order."""
     project = importlib.import_module("pytorch_grad_cam.utils.svd_on_activations").get_2d_projection
-    F = trace.activations
+    F = network.trace.activations
     order = torch.randperm(F.shape[1], generator=torch.Generator().manual_seed(0))
     maps, turned = project(F.numpy()), project(F[:, order].numpy())
     against = sum(float((a * b).sum()) < 0 for a, b in zip(maps, turned, strict=True))
-    own = _raw(trace, "eigen_cam").numpy()
-    opposite = sum(np.corrcoef(a.ravel(), b.ravel())[0, 1] < 0 for a, b in zip(maps, own, strict=True))
+    raw_map = ab.Explanation.of(network.trace, ab.methods.get("eigen_cam")(network.trace)).raw_map
+    assert raw_map is not None
+    opposite = sum(np.corrcoef(a.ravel(), b.ravel())[0, 1] < 0 for a, b in zip(maps, raw_map.numpy(), strict=True))
     return (
         f"turned by another order of the channels on {against} of {len(maps)} photographs, and correlated negatively "
         f"with ours on {opposite}."
     )
 
 
-def in_place(network: Network, trace: ab.Trace) -> str:
+def in_place(network: Network) -> str:
     """torchcam's Grad-CAM at the last convolution, whose ReLU works in place or doesn't."""
     library = importlib.import_module("torchcam.methods")
     layer = [name for name, module in network.model.named_modules() if isinstance(module, nn.Conv2d)][-1]
@@ -54,7 +55,7 @@ def in_place(network: Network, trace: ab.Trace) -> str:
     )
 
 
-def deep_lift_pools(network: Network, trace: ab.Trace) -> str:
+def deep_lift_pools(network: Network) -> str:
     """captum's DeepLift of the photographs through one max pooling and one linear layer, with and without a ReLU."""
     images, counts = network.images, []
     for first in (nn.Identity(), nn.ReLU()):
@@ -78,13 +79,7 @@ def _not_adding_up(layers: list[nn.Module], images: Tensor, references: Tensor) 
     return int(((contributions - expected).abs() > ADDS_UP * expected.abs()).sum())
 
 
-def _raw(trace: ab.Trace, method: str) -> Tensor:
-    raw_map = ab.Explanation.of(trace, ab.methods.get(method)(trace)).raw_map
-    assert raw_map is not None
-    return raw_map
-
-
-MEASURES: dict[str, Callable[[Network, ab.Trace], str]] = {
+MEASURES: dict[str, Callable[[Network], str]] = {
     "eigen_sign": eigen_sign,
     "in_place": in_place,
     "deep_lift_pools": deep_lift_pools,
