@@ -20,8 +20,7 @@ from axiom_bench.data.drawn.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game import pictures
-from axiom_bench.report.game.page import Game, TwoClassImage, page
-from axiom_bench.report.game.plan import CHECKS, SHARE
+from axiom_bench.report.game.page import CHECKS, SHARE, Game, TwoClassImage, page
 from axiom_bench.run import image_hashes
 from axiom_bench.run.compute import cut_of
 from axiom_bench.run.job import Job
@@ -29,7 +28,7 @@ from axiom_bench.run.user_code import add_current_folder
 
 
 @dataclass(frozen=True)
-class Request:
+class GameRequest:
     """What the command line asks for. output: None for game.html in the run folder. methods: names, of the run's; None
     for all that show something of their own. model, layer: which of the run's; None for the first. trust: whether code
     that the run's configuration names may run."""
@@ -44,7 +43,7 @@ class Request:
     trust: bool = False
 
 
-def game(request: Request) -> tuple[Path, list[str]]:
+def game(request: GameRequest) -> tuple[Path, list[str]]:
     """Writes the page: its path, and what to tell about it. Raises BenchError."""
     if request.images is not None and request.images < 1:
         raise BenchError(f"--images {request.images}: give 1 or more.")
@@ -56,7 +55,7 @@ def game(request: Request) -> tuple[Path, list[str]]:
     running.check_ended(request.run, manifest)
     job, weights = _job(manifest, request)
     trials = with_two_classes(job, request.images, request.seed)
-    checks, example = whole_images(job, CHECKS, trials, request.seed)
+    checks = whole_images(job, CHECKS, trials, request.seed)
     job.device.prepare()
     images, sentences = images_with_maps(job, cut_of(job), trials)
     names = list(images[0].heatmaps)
@@ -68,13 +67,11 @@ def game(request: Request) -> tuple[Path, list[str]]:
     if not kept:
         raise BenchError("Every method of this run shows both classes alike; to play them all the same, --methods A,B.")
     setting = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name, "weights": weights}
-    shown = None if example is None else job.model.preprocessing.denormalise(example.images[:1])[0]
-    text = page(Game(images, checks, kept, setting, SHARE, request.seed, shown))
-    files.write(output, text.encode())
+    files.write(output, page(Game(images, checks, kept, setting, request.seed)).encode())
     return output, _lines(job, len(images), kept, reasons)
 
 
-def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
+def _job(manifest: Mapping[str, Any], request: GameRequest) -> tuple[Job, str]:
     """(the job of the run that is played, with the methods that are asked for; the start of its weights' hash)."""
     entry = _entry(manifest, request)
     config = entry["config"]
@@ -111,7 +108,7 @@ def _job(manifest: Mapping[str, Any], request: Request) -> tuple[Job, str]:
     return without_left_out(job, entry.get("left_out") or ()), str(recorded)[:12]
 
 
-def _entry(manifest: Mapping[str, Any], request: Request) -> Mapping[str, Any]:
+def _entry(manifest: Mapping[str, Any], request: GameRequest) -> Mapping[str, Any]:
     """The manifest's entry of the first job that is asked for. Raises BenchError, with the jobs that there are."""
     jobs: list[Mapping[str, Any]] = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
     if not jobs:

@@ -46,8 +46,8 @@ def with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
     return found
 
 
-def whole_images(job: Job, count: int, trials: Sequence[Batch], seed: int) -> tuple[list[WholeImage], Batch | None]:
-    """(so many images to show whole, another one as an example), of those that aren't in `trials`.
+def whole_images(job: Job, count: int, trials: Sequence[Batch], seed: int) -> list[WholeImage]:
+    """So many images to show whole, of those that aren't in `trials`.
 
     Images of one class come first. The wrong choice is a class that the image isn't labelled with, of those that the
     trials ask about. Raises BenchError where there are too few.
@@ -57,8 +57,8 @@ def whole_images(job: Job, count: int, trials: Sequence[Batch], seed: int) -> tu
     generator = np.random.default_rng([seed, 1])
     order = [*_shuffled(job, seed, lambda labels: labels == 1), *_shuffled(job, seed, lambda labels: labels > 1)]
     free = [index for index in order if job.data.ids[index] not in taken]
-    found, checks = list(_first(_batches(job, free), count + 1)), []
-    for batch in found[:count]:
+    checks = []
+    for batch in _first(_batches(job, free), count):
         shown = _targets(batch)[0]
         present = {*job.data.labels(job.data.ids.index(batch.image_ids[0])), *_targets(batch)}
         others = [target for target in asked if target not in present] or [*set(range(len(job.data.classes))) - present]
@@ -70,7 +70,7 @@ def whole_images(job: Job, count: int, trials: Sequence[Batch], seed: int) -> tu
             f"A game shows {count} whole pictures as attention checks, and this run has only {len(checks)} images "
             f"beside the {len(trials)} of the game: choose a smaller --images, or a run with a larger data.size."
         )
-    return checks, found[count] if len(found) > count else None
+    return checks
 
 
 def images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> tuple[list[TwoClassImage], list[str]]:

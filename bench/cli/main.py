@@ -151,10 +151,7 @@ def _add_game(game: ArgumentParser) -> None:
 
 def _add_game_score(score: ArgumentParser) -> None:
     score.add_argument("answers", nargs="+", type=Path, help="files that players saved, or folders of them")
-    score.add_argument(
-        "--run", type=run_folder, metavar="RUN", help="also: which of this run's metrics predict the answers"
-    )
-    score.add_argument("--output", type=Path, metavar="FILE", help="also as .csv, .html or .md")
+    score.add_argument("--output", type=Path, metavar="FILE", help="also as .csv or .md")
     score.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0")
     score.set_defaults(command=_game_score)
 
@@ -252,7 +249,7 @@ def _report(options: Namespace) -> int:
 
 
 def _judge(options: Namespace) -> int:
-    from axiom_bench.report.judging.writing import write_judgement
+    from axiom_bench.report.scorecard.writing import write_judgement
 
     metrics = options.metrics.split(",") if options.metrics else None
     lines = write_judgement(options.run_folder, options.truth, metrics)
@@ -313,11 +310,11 @@ def _tidy(options: Namespace) -> int:
 
 
 def _game(options: Namespace) -> int:
-    from axiom_bench.cli.game import Request, game
+    from axiom_bench.cli.game import GameRequest, game
 
     methods = options.methods.split(",") if options.methods else None
     page, lines = game(
-        Request(
+        GameRequest(
             options.run_folder,
             options.output,
             options.count,
@@ -334,9 +331,9 @@ def _game(options: Namespace) -> int:
 
 
 def _game_score(options: Namespace) -> int:
-    from axiom_bench.report.game.score import score
+    from axiom_bench.report.game.score import report_score
 
-    say(score(options.answers, options.run, options.output, options.seed))
+    say(report_score(options.answers, options.output, options.seed))
     return 0
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.errors import BenchError
-from axiom_bench.report.tables.csv_text import unquoted
 
 FORMAT = 1
 SHARED = ("game", "model", "layer", "data", "weights", "share", "checks_needed", "player")  # the same in a file
@@ -25,7 +22,6 @@ OWN = (
 NUMBERS = ("checks_needed", "player", "trial", "class_index", "answer_index", "correct", "milliseconds")
 PART, CHECK = "part", "check"
 CANT_TELL = -1  # the answer_index of "can't tell"
-SUFFIXES = (".json", ".csv")
 
 Rows = list[tuple[str, ...]]  # the columns SHARED and OWN, as text
 
@@ -43,7 +39,7 @@ class Answers:
 def read(paths: Sequence[Path]) -> Answers:
     """The answers in these files, and in those of these folders.
 
-    The same answers twice, as JSON and CSV, or saved again later, count once. Raises BenchError, naming the file, for
+    The same answers twice, as in a file saved again later, count once. Raises BenchError, naming the file, for
     one that can't be read or was changed after it was saved, for answers of several games, and for two players with
     one number.
     """
@@ -65,26 +61,22 @@ def read(paths: Sequence[Path]) -> Answers:
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and the JSON and CSV files of the folders. Raises BenchError."""
+    """The files themselves, and the JSON files of the folders. Raises BenchError."""
     files: dict[Path, None] = {}
     for path in paths:
-        if path.is_dir():
-            inside = sorted(entry for entry in path.iterdir() if entry.suffix in SUFFIXES)
-            if not inside:
-                raise BenchError(f"There is no file of answers (JSON or CSV) in {path}.")
-            files.update(dict.fromkeys(inside))
-        elif path.is_file():
-            files[path] = None
-        else:
+        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not inside:
+            raise BenchError(f"There is no file of answers (JSON) in {path}.")
+        if not all(file.is_file() for file in inside):
             raise BenchError(f"There is no file {path}; give the files that players saved, or a folder of them.")
+        files.update(dict.fromkeys(inside))
     return list(files)
 
 
 def _rows(path: Path) -> Rows:
     """The rows of a file as text. Raises BenchError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # spreadsheets put a byte order mark before UTF-8
-        rows, checksum = _of_csv(text) if path.suffix.lower() == ".csv" else _of_json(json.loads(text))
+        rows, checksum = _of_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BenchError(f"{path} isn't a file of answers that this version's game saved.") from error
     if checksum != checksum_of(rows):
@@ -99,12 +91,6 @@ def checksum_of(rows: Iterable[Sequence[str]]) -> str:
     """CRC-32 over the rows, as the page computes it. It finds what was changed by mistake; it can't find fraud."""
     text = "\x1e".join("\x1f".join(row) for row in rows)
     return f"{zlib.crc32(text.encode()):08x}"
-
-
-def _of_csv(text: str) -> tuple[Rows, str]:
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    (checksum,) = {row["checksum"] for row in rows} or {checksum_of([])}
-    return [tuple(unquoted(row[name]) for name in (*SHARED, *OWN)) for row in rows], checksum
 
 
 def _of_json(content: Mapping[str, Any]) -> tuple[Rows, str]:

@@ -1,4 +1,5 @@
-"""The game as one offline page: pictures, plan and script in a single file."""
+"""The game as one offline page: pictures, script and the plan of who sees what, a Latin square over methods and
+classes."""
 
 from __future__ import annotations
 
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
 from axiom_bench.report.game.pictures import centred_blob, data_uri, visible
-from axiom_bench.report.game.plan import CHECKS_NEEDED, FLOOR, FLOOR_TITLE, latin_square, method_and_class
 from axiom_bench.report.page import inlining
 from axiom_bench.report.page.templating import render
 
 MAX_BYTES = 10_000_000
+SHARE = 0.2  # of an image's pixels that stay visible
+CHECKS = 6  # whole pictures among the others
+CHECKS_NEEDED = 5  # of them that a player must name correctly for the other answers to count
+FLOOR = "centred_blob"  # a condition of the game's own: it shows the middle, whatever the class
+FLOOR_TITLE = "Centred blob"
 STYLES = ("page.css", "game.css")
 FIRST_SCRIPT, SCRIPT = "theme.js", "game.js"
 
@@ -46,15 +51,13 @@ class WholeImage:
 @dataclass(frozen=True)
 class Game:
     """titles: {method: as people read it}, of all methods that the images have maps of. setting: where the maps come
-    from, {"model", "layer", "data", "weights"}. example: a picture for the first screen."""
+    from, {"model", "layer", "data", "weights"}."""
 
     images: Sequence[TwoClassImage]
     checks: Sequence[WholeImage]
     titles: Mapping[str, str]
     setting: Mapping[str, str]
-    share: float
     seed: int
-    example: NDArray[np.uint8] | None = None
 
 
 def page(game: Game) -> str:
@@ -63,8 +66,7 @@ def page(game: Game) -> str:
     text = render(
         "game.html.j2",
         data=inlining.as_json(page_data(game)),
-        example=None if game.example is None else data_uri(game.example),
-        percent=round(100 * game.share),
+        percent=round(100 * SHARE),
         styles=[inlining.style(name) for name in STYLES],
         first_script=first,
         script=script,
@@ -86,25 +88,43 @@ def page_data(game: Game) -> dict[str, Any]:
     cells = 2 * len(methods)
     data = {
         "setting": dict(game.setting),
-        "share": game.share,
+        "share": SHARE,
         "seed": game.seed,
         "checks_needed": CHECKS_NEEDED,
         "methods": [{"name": name, "title": game.titles.get(name, FLOOR_TITLE)} for name in methods],
         "square": latin_square(len(game.images), cells, game.seed).tolist(),
-        "images": [_image_data(image, methods, game.share) for image in game.images],
+        "images": [_image_data(image, methods) for image in game.images],
         "checks": [_check_data(check) for check in game.checks],
     }
     return {"id": hashlib.sha256(inlining.as_json(data).encode()).hexdigest()[:12], **data}
 
 
-def _image_data(image: TwoClassImage, methods: Sequence[str], share: float) -> dict[str, Any]:
+def latin_square(images: int, cells: int, seed: int) -> NDArray[np.int64]:
+    """(cells, images): the cell that a player of row `number % cells` sees of each image.
+
+    A cell is a method and a class, see `method_and_class`. In each column every cell stands once, so `cells` players
+    with consecutive numbers see each image in every cell. In each row the cells are balanced, and so are the methods:
+    their counts differ by 1 at most. seed: shuffles rows and columns, which keeps both.
+    """
+    generator = np.random.default_rng(seed)
+    rows, columns = generator.permutation(cells), generator.permutation(images)
+    square: NDArray[np.int64] = (rows[:, None] + columns[None, :]) % cells
+    return square
+
+
+def method_and_class(cell: int, methods: int) -> tuple[int, int]:
+    """(index of the method, 0 or 1 for the image's class) of a cell; cells that follow each other differ in method."""
+    return cell % methods, cell // methods
+
+
+def _image_data(image: TwoClassImage, methods: Sequence[str]) -> dict[str, Any]:
     """pictures: by cell, see `method_and_class`."""
     blob = centred_blob(*image.pixels.shape[:2])
     heat = {**image.heatmaps, FLOOR: np.stack([blob, blob])}
     pictures = []
     for cell in range(2 * len(methods)):
         method, of_class = method_and_class(cell, len(methods))
-        pictures.append(data_uri(image.pixels, visible(heat[methods[method]][of_class], share)))
+        pictures.append(data_uri(image.pixels, visible(heat[methods[method]][of_class], SHARE)))
     return {"image": image.image_id, "classes": [_class(entry) for entry in image.classes], "pictures": pictures}
 
 

@@ -1,32 +1,59 @@
-"""`axiom-bench game-score`: the tables of a game's answers, as text and as files."""
+"""`axiom-bench game-score`: how often people name what a method shows, as text and as files.
+
+Answers of one player, and answers about one image, aren't independent. The variance of every number is therefore that
+of two bootstraps, one that draws players and one that draws images, joined as in Cameron, Gelbach and Miller 2011:
+V = V_players + V_images - V_answers, and at least the larger of the two, since the sum can be too small by chance.
+The same resamples serve all methods, so that the covariances of two methods' accuracies are known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
-from axiom_bench.report.game import accuracy, answers, predicting
-from axiom_bench.report.game.score_tables import accuracy_table, needed_line, pairs_table, predictions_table
-from axiom_bench.report.page.definitions import Terms
-from axiom_bench.report.page.header import Header
-from axiom_bench.report.page.html import assemble
-from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.tables import SCRIPTS, STYLES, block
+from axiom_bench.report.game import answers
 from axiom_bench.report.tables.csv_text import to_csv
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.plain import to_text
-from axiom_bench.report.tables.table import Table
-from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
+from axiom_bench.statistics.numbers import NOTHING, share
+from axiom_bench.statistics.paired_tests import LEVEL, holm
 
-FORMATS = (".csv", ".html", ".md")
+RESAMPLES = 2000
+FORMATS = (".csv", ".md")
+NOTES = {
+    "accuracy": 'Accuracy: the share of answers that name the class whose map is shown; "can\'t tell" counts as not '
+    'naming it. Who always guesses between the two classes is right in 50 %, and less often with every "can\'t tell". '
+    "Interval: of 95 %, Wilson's for as many independent answers as have the variance of the two-way cluster bootstrap "
+    "of players and images, with Student's t.",
+    "pairs": "Difference of the accuracies, with the 95 % interval and p of the same two-way cluster bootstrap "
+    "(Student's t), and p adjusted by Holm over all pairs of this table. Bold: adjusted p below 0.05.",
+}
+
+Matrix = NDArray[np.float64]
 
 
-def score(paths: Sequence[Path], run: Path | None = None, output: Path | None = None, seed: int = 0) -> list[str]:
-    """The lines of the report. run: of the game, for the table of metrics. output: also written as FORMATS tell.
+@dataclass(frozen=True)
+class Score:
+    """accuracies: method, n, correct, cant_tell, accuracy, low, high, the best first. pairs: method, other, difference
+    (accuracy of method - other), low, high, p, adjusted."""
+
+    accuracies: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 0) -> list[str]:
+    """The lines of the report of these files of answers. output: also written as FORMATS tell; of CSV a file for each
+    table.
 
     Raises BenchError.
     """
@@ -36,44 +63,160 @@ def score(paths: Sequence[Path], run: Path | None = None, output: Path | None = 
     if seed < 0:
         raise BenchError(f"--seed {seed}: give 0 or more.")
     read = answers.read(paths)
-    result = accuracy.score(read.table, seed)
-    titles = dict(zip(read.table["method"], read.table["title"], strict=True))
-    tables = [accuracy_table(result, titles), pairs_table(result, titles)]
-    frames = {"": result.accuracies, "_pairs": result.pairs}
-    if run is not None:
-        folder = RunFolder.read(run)
-        metrics = predicting.predictions(folder, read.table, seed)
-        tables.append(predictions_table(metrics, folder))
-        frames["_metrics"] = metrics
-    game = read.table["game"][0]
-    counted = f"{len(read.table):,} answers of {read.players} players, game {game}"
-    lines = [counted, *read.notes, needed_line(result, read.players)]
-    written = [] if output is None else _write(output, game, lines, tables, frames)
-    text = [part for table in tables for part in ("", *to_text(table))]
-    return [*lines, *text, *(["", *written] if written else [])]
-
-
-def _write(
-    output: Path, game: str, lines: Sequence[str], tables: Sequence[Table], frames: dict[str, pd.DataFrame]
-) -> list[str]:
-    """Lines that name the files that it wrote: one, or of CSV one for each table."""
-    if output.suffix == ".csv":
-        contents = {output.with_stem(output.stem + ending): to_csv(frame) for ending, frame in frames.items()}
-    elif output.suffix == ".md":
+    result = score(read.table, seed)
+    tables = _tables(result, dict(zip(read.table["method"], read.table["title"], strict=True)))
+    lines = [f"{len(read.table):,} answers of {read.players} players, game {read.table['game'][0]}", *read.notes]
+    contents: dict[Path, str] = {}
+    if output is not None and output.suffix == ".csv":
+        frames = {output: result.accuracies, output.with_stem(f"{output.stem}_pairs"): result.pairs}
+        contents = {path: to_csv(frame) for path, frame in frames.items()}
+    elif output is not None:
         contents = {output: "\n\n".join([*lines, *map(to_markdown, tables)])}
-    else:
-        contents = {output: assemble(_header(game, lines), list(_sections(tables)))}
     for path, text in contents.items():
         files.write(path, text.encode())
-    return [f"written: {path}" for path in contents]
+    shown = [line for table in tables for line in ("", *to_text(table))]
+    return [*lines, *shown, *([""] if contents else []), *(f"written: {path}" for path in contents)]
 
 
-def _header(game: str, lines: Sequence[str]) -> Header:
-    counted, *notes, needed = lines
-    facts = {"Counted": counted, **({"Notes": " ".join(notes)} if notes else {}), "Still needed": needed}
-    return Header(f"axiom-bench, game {game}", "What do you see?", facts)
+def score(table: pd.DataFrame, seed: int = 0) -> Score:
+    """The score of answers with the columns player, image, method, correct and answer_index. seed: of the resamples."""
+    marked = table.assign(cant_tell=table["answer_index"] == answers.CANT_TELL)
+    counted = marked.groupby("method").agg(
+        n=("correct", "size"), correct=("correct", "sum"), cant_tell=("cant_tell", "sum")
+    )
+    counted = counted.reset_index().assign(accuracy=lambda rows: rows["correct"] / rows["n"])
+    spread = Spread.of(table, counted, seed)
+    accuracies = _with_intervals(counted, spread).sort_values("accuracy", ascending=False, kind="stable")
+    return Score(accuracies.reset_index(drop=True), _pairs(accuracies, spread))
 
 
-def _sections(tables: Sequence[Table]) -> Iterator[Section]:
-    for table in tables:
-        yield Section(table.name, table.title, block([table], Terms()), STYLES, SCRIPTS)
+@dataclass(frozen=True)
+class Spread:
+    """Covariances of the methods' accuracies, each (M, M): if answers were independent, with players as clusters, and
+    with images as clusters. degrees: of freedom of Student's t, the smaller number of clusters - 1; a single cluster
+    tells nothing, so the other decides."""
+
+    of_answers: Matrix
+    by_player: Matrix
+    by_image: Matrix
+    degrees: int
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, counted: pd.DataFrame, seed: int) -> Spread:
+        methods, accuracy = counted["method"].tolist(), counted["accuracy"].to_numpy()
+        by_player, by_image = (cluster_covariance(table, name, methods, seed) for name in ("player", "image"))
+        clusters = [number for name in ("player", "image") if (number := table[name].nunique()) > 1]
+        of_answers = np.diag(accuracy * (1 - accuracy) / counted["n"].to_numpy())
+        return cls(of_answers, by_player, by_image, min(clusters, default=2) - 1)
+
+    def variances(self, weights: Matrix) -> tuple[float, float]:
+        """(the variance of the weighted sum of the accuracies, what it would be for independent answers)."""
+        parts = (self.of_answers, self.by_player, self.by_image)
+        independent, *clustered = (float(weights @ part @ weights) for part in parts)
+        return joined(independent, *clustered), independent
+
+    @property
+    def reach(self) -> float:
+        """So many standard errors on either side of a number are its interval."""
+        from scipy.stats import t  # here, because it takes half a second to import
+
+        return float(t.ppf(1 - LEVEL / 2, self.degrees))
+
+
+def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's score interval of a share, Journal of the American Statistical Association 22, 1927. n may be an
+    effective number of answers, not whole."""
+    share, square = correct / n, z * z / n
+    middle = (share + square / 2) / (1 + square)
+    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def cluster_covariance(table: pd.DataFrame, cluster: str, methods: Sequence[str], seed: int) -> Matrix:
+    """(M, M): covariances of the methods' accuracies when whole clusters are drawn with replacement.
+
+    NaN for fewer than two clusters. The factor G / (G - 1) makes it unbiased for G clusters.
+    """
+    codes, names = pd.factorize(table[cluster])
+    groups = len(names)
+    if groups < 2:
+        return np.full((len(methods), len(methods)), np.nan)
+    place = pd.Categorical(table["method"], categories=list(methods)).codes
+    n, correct = np.zeros((groups, len(methods))), np.zeros((groups, len(methods)))
+    np.add.at(n, (codes, place), 1)
+    np.add.at(correct, (codes, place), table["correct"].to_numpy(float))
+    draws = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)
+    totals = draws @ n
+    complete = (totals > 0).all(1)  # a resample may have no answer of a method
+    return np.atleast_2d(np.cov((draws @ correct)[complete] / totals[complete], rowvar=False)) * groups / (groups - 1)
+
+
+def joined(of_answers: float, by_player: float, by_image: float) -> float:
+    """The variance with players and images as clusters; where one of them is unknown, by the other."""
+    finite = [value for value in (by_player, by_image) if math.isfinite(value)]
+    both = [by_player + by_image - of_answers] if len(finite) == 2 else []
+    return max([*finite, *both], default=of_answers)
+
+
+def _with_intervals(counted: pd.DataFrame, spread: Spread) -> pd.DataFrame:
+    """Wilson's intervals for n / design effect answers. The design effect is the variance over that of independent
+    answers, 1 at least; a method that is always or never right has that of all methods together."""
+    both = np.array([spread.variances(row) for row in np.eye(len(counted))])
+    clustered, independent = np.maximum(both[:, 0], both[:, 1]), both[:, 1]
+    pooled = clustered.sum() / independent.sum() if independent.sum() > 0 else 1.0
+    effect = np.divide(clustered, independent, out=np.full(len(both), pooled), where=independent > 0)
+    rows = zip(counted["correct"], counted["n"], effect, strict=True)
+    ends = [wilson(correct / factor, n / factor, spread.reach) for correct, n, factor in rows]
+    return counted.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
+
+
+def _pairs(accuracies: pd.DataFrame, spread: Spread) -> pd.DataFrame:
+    """All pairs. accuracies: the best first, with the index that the covariances have."""
+    from scipy.stats import t  # here, because it takes half a second to import
+
+    pairs = list(combinations(accuracies.index, 2))
+    identity, accuracy, names = np.eye(len(accuracies)), accuracies["accuracy"], accuracies["method"]
+    error = np.sqrt([spread.variances(identity[a] - identity[b])[0] for a, b in pairs])
+    difference = np.array([accuracy[a] - accuracy[b] for a, b in pairs])
+    with np.errstate(divide="ignore", invalid="ignore"):  # without any spread, p is unknown
+        p = np.where(error > 0, 2 * t.sf(np.abs(difference) / error, spread.degrees), np.nan)
+    ends = {"low": difference - spread.reach * error, "high": difference + spread.reach * error}
+    of_pairs = {"method": [names[a] for a, _ in pairs], "other": [names[b] for _, b in pairs]}
+    return pd.DataFrame({**of_pairs, "difference": difference, **ends, "p": p, "adjusted": holm(p)})
+
+
+def _tables(score: Score, titles: Mapping[str, str]) -> list[Table]:
+    """As a reader sees them."""
+    accuracies = tuple(
+        (
+            Cell(titles[entry["method"]]),
+            count(entry["n"]),
+            numeric(entry["accuracy"], f"{entry['accuracy']:.2f}"),
+            Cell(_interval(entry["low"], entry["high"])),
+            numeric(entry["cant_tell"] / entry["n"], share(entry["cant_tell"], entry["n"])),
+        )
+        for entry in score.accuracies.to_dict("records")
+    )
+    pairs = tuple(
+        (
+            Cell(titles[entry["method"]], entry["adjusted"] < LEVEL),
+            Cell(titles[entry["other"]]),
+            numeric(entry["difference"], f"{entry['difference']:+.2f}"),
+            Cell(_interval(entry["low"], entry["high"])),
+            numeric(entry["p"]),
+            numeric(entry["adjusted"], bold=entry["adjusted"] < LEVEL),
+        )
+        for entry in score.pairs.to_dict("records")
+    )
+    of_methods, of_pairs = (
+        ("Method", "n", "Accuracy", "Interval", "Can't tell"),
+        ("Method", "Compared with", "Difference", "Interval", "p", "p adjusted"),
+    )
+    return [
+        Table("accuracy", "What people see", of_methods, (Group("", accuracies),), (NOTES["accuracy"],)),
+        Table("pairs", "Methods in pairs", of_pairs, (Group("", pairs),), (NOTES["pairs"],), text_columns=2),
+    ]
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else NOTHING

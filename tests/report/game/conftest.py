@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from axiom_bench.report.game.answers import OWN, SHARED, checksum_of
-from axiom_bench.report.game.page import Game, TwoClassImage, WholeImage, page, page_data
-from axiom_bench.report.game.plan import CHECKS, method_and_class
+from axiom_bench.report.game.page import CHECKS, Game, TwoClassImage, WholeImage, method_and_class, page, page_data
 
 SIDE = 48
 METHODS = {"left_cam": "Left-CAM", "right_cam": "Right-CAM"}
@@ -35,7 +34,6 @@ def game_of(images: int = 6, names: tuple[str, str] = ("seven", "nine"), titles:
         checks=[WholeImage(f"check-{number}", *classes, pixels()) for number in range(CHECKS)],
         titles=titles,
         setting={"model": "scenes_fc", "layer": "features.9", "data": "scenes", "weights": "ab" * 6},
-        share=0.2,
         seed=0,
     )
 

@@ -66,7 +66,7 @@ def test_answers_of_two_games_are_refused(save_answers: Callable, make_other_gam
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("a.json", "{"), ("a.json", "[]"), ("a.json", '{"format": 2}'), ("a.csv", "player\n1\n"), ("a.json", "\0")],
+    [("a.json", "{"), ("a.json", "[]"), ("a.json", '{"format": 2}'), ("a.json", "\0")],
 )
 def test_another_file_is_refused(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text)

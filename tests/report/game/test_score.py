@@ -1,18 +1,100 @@
-"""`axiom-bench game-score` as its lines and files."""
+"""`axiom-bench game-score`: the score in closed form (Wilson's interval, clusters, pairs), its lines and its files."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest, norm
 
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
-from axiom_bench.report.game.score import score
+from axiom_bench.report.game.score import Score, cluster_covariance, joined, report_score, score, wilson
 
 EVIL = "<img src=x onerror=alert(1)>"
+Z = float(norm.ppf(0.975))
+
+
+def table(player: object, image: object, method: object, correct: object) -> pd.DataFrame:
+    return pd.DataFrame({"player": player, "image": image, "method": method, "correct": correct, "answer_index": 0})
+
+
+def width_to_wilson(result: Score) -> float:
+    """Of the first method: how much wider its interval is than that of independent answers."""
+    row = result.accuracies.iloc[0]
+    low, high = wilson(row["correct"], row["n"], Z)
+    return float((row["high"] - row["low"]) / (high - low))
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 10), (8, 10), (10, 10), (145, 290), (81, 263), (15, 148)])
+def test_wilson_agrees_with_scipy(correct: int, n: int):
+    expected = binomtest(correct, n).proportion_ci(method="wilson")
+    assert wilson(correct, n, Z) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_clusters_of_one_answer_are_independent_answers():
+    correct = np.repeat([1, 0], [70, 30])
+    covariance = cluster_covariance(table(range(100), 0, "A", correct), "player", ["A"], seed=0)
+    assert covariance[0, 0] == pytest.approx(0.7 * 0.3 / 99, rel=0.1)  # Monte-Carlo error of 2,000 resamples: 3 %
+    assert width_to_wilson(score(table(range(100), range(100), "A", correct))) == pytest.approx(1, abs=0.1)
+
+
+def test_players_who_answer_all_alike_count_once():
+    """30 players with 5 equal answers each: as much as 30 answers, so the design effect is 5."""
+    result = score(table(np.repeat(np.arange(30), 5), np.arange(150), "A", np.repeat(np.repeat([1, 0], [20, 10]), 5)))
+    assert width_to_wilson(result) == pytest.approx(math.sqrt(5), rel=0.1)
+
+
+def test_a_difference_within_players_is_paired():
+    """Each player answers once under each method: the variance is that of the mean of the players' differences."""
+    generator = np.random.default_rng(0)
+    first = generator.integers(0, 2, 200)
+    second = np.where(generator.random(200) < 0.8, first, 1 - first)
+    rows = table(np.tile(np.arange(200), 2), 0, np.repeat(["A", "B"], 200), np.concatenate([first, second]))
+    pair = score(rows).pairs.iloc[0]
+    sign = 1 if pair["method"] == "A" else -1
+    assert pair["difference"] == pytest.approx(sign * (first - second).mean())
+    error = (first - second).std(ddof=1) / math.sqrt(200)
+    assert (pair["high"] - pair["low"]) / 2 == pytest.approx(1.97 * error, rel=0.06)
+
+
+def test_the_two_ways_are_joined():
+    assert joined(1.0, 3.0, 2.0) == 4.0
+    assert joined(2.0, 2.5, 1.0) == 2.5  # the sum is smaller by chance
+    assert joined(1.0, float("nan"), 2.0) == 2.0
+    assert joined(1.0, float("nan"), float("nan")) == 1.0
+
+
+def test_one_player_is_scored_by_images():
+    result = score(table(0, range(40), np.tile(["A", "B"], 20), np.tile([1, 1, 0, 1], 10)))
+    assert np.isfinite(result.pairs[["low", "high", "p"]].to_numpy()).all()
+
+
+def test_a_method_that_is_always_right_has_an_interval():
+    method = np.tile(["A", "B"], 100)
+    correct = (np.random.default_rng(0).random(200) < 0.6) | (method == "A")
+    rows = table(np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20), method, correct.astype(int))
+    best = score(rows).accuracies.iloc[0]
+    assert best["accuracy"] == 1
+    assert 0.8 < best["low"] < best["high"] == 1
+
+
+def test_cant_tell_is_counted_and_not_right():
+    rows = table(range(4), range(4), "A", [1, 0, 0, 1]).assign(answer_index=[7, -1, 9, 7])
+    assert score(rows).accuracies[["cant_tell", "accuracy"]].iloc[0].tolist() == [1, 0.5]
+
+
+def test_holm_is_over_all_pairs():
+    generator = np.random.default_rng(0)
+    methods = np.tile(["A", "B", "C"], 100)
+    correct = generator.random(300) < np.tile([0.9, 0.5, 0.5], 100)
+    pairs = score(table(np.repeat(np.arange(30), 10), np.tile(np.arange(10), 30), methods, correct.astype(int))).pairs
+    assert len(pairs) == 3
+    assert pairs["adjusted"].min() == pytest.approx(3 * pairs["p"].min())
 
 
 @pytest.fixture
@@ -24,39 +106,24 @@ def folder(save_answers: Callable, make_other_game: Callable, tmp_path: Path) ->
     return tmp_path
 
 
-def test_the_lines_name_methods_players_and_what_is_needed(folder: Path):
-    lines = score([folder])
+def test_the_command_names_methods_and_players(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["game-score", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("48 answers of 6 players, game ")
     assert lines[1] == "Left out: player 6, who named 1 of 6 whole pictures correctly (5 are needed)."
-    assert "80 % power to tell 0.70 from 0.80, each method needs" in lines[2]
     assert any(line.startswith("  Right-CAM") for line in lines)
     assert any(line.startswith("  Centred blob") for line in lines)
-
-
-def test_csv_is_a_file_for_each_table(folder: Path, tmp_path: Path):
-    lines = score([folder], output=tmp_path / "out" / "score.csv")
-    assert lines[-2:] == [f"written: {tmp_path}/out/score.csv", f"written: {tmp_path}/out/score_pairs.csv"]
-    table = pd.read_csv(tmp_path / "out" / "score.csv")
-    assert set(table["method"]) == {"left_cam", "right_cam", "centred_blob"}
-    assert table["n"].sum() == 48
-
-
-def test_markup_in_a_title_stays_text(folder: Path, tmp_path: Path):
-    score([folder], output=tmp_path / "score.html")
-    text = (tmp_path / "score.html").read_text()
-    assert EVIL not in text
-    assert "&lt;img src=x" in text
-    score([folder], output=tmp_path / "score.md")
-    assert f"\\{EVIL}" in (tmp_path / "score.md").read_text()
-
-
-def test_another_ending_is_refused_before_anything_is_read(tmp_path: Path):
-    with pytest.raises(BenchError, match=r"--output score\.xlsx ends with none of \.csv, \.html, \.md"):
-        score([tmp_path / "gone"], output=Path("score.xlsx"))
-
-
-def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["game-score", str(folder)]) == 0
-    assert "What people see" in capsys.readouterr().out
     assert main(["game-score", str(folder / "gone")]) == 2
     assert capsys.readouterr().err.startswith("axiom-bench: There is no file")
+
+
+def test_files_of_a_score(folder: Path, tmp_path: Path):
+    lines = report_score([folder], tmp_path / "out" / "score.csv")
+    assert lines[-2:] == [f"written: {tmp_path}/out/score.csv", f"written: {tmp_path}/out/score_pairs.csv"]
+    methods = pd.read_csv(tmp_path / "out" / "score.csv")
+    assert set(methods["method"]) == {"left_cam", "right_cam", "centred_blob"}
+    assert methods["n"].sum() == 48
+    report_score([folder], tmp_path / "score.md")
+    assert f"\\{EVIL}" in (tmp_path / "score.md").read_text()  # markup in a title stays text
+    with pytest.raises(BenchError, match=r"--output score\.xlsx ends with none of \.csv, \.md"):
+        report_score([tmp_path / "gone"], Path("score.xlsx"))  # before anything is read

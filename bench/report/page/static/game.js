@@ -1,37 +1,17 @@
-// The game "What do you see?": the order of the pictures, the answers, what is kept, and what is saved.
+// The game "What do you see?": the order of the pictures, the answers, and their file.
 (() => {
   "use strict";
   const game = JSON.parse(document.getElementById("game-data").textContent);
   const CANT_TELL = { index: -1, name: "can't tell" };
   const FLASH = 140; // milliseconds in which the chosen answer is seen
   const TOO_FAST = 150; // milliseconds: no one sees a picture and answers; a key pressed twice does
-  // The columns of the CSV, in the order that the checksum counts on: those of all answers, then those of each.
+  // In the order that the checksum counts on: what all answers share, then what each has.
   const SHARED = ["game", "model", "layer", "data", "weights", "share", "checks_needed", "player"];
   const OWN = ["trial", "kind", "image", "method", "title", "class_index", "class", "answer_index", "answer", "correct",
     "milliseconds"];
   const $ = (id) => document.getElementById(id);
 
-  // --- Storage: one player's answers, kept under the game's id; in memory where the browser allows no more.
-  const KEY = `axiom-bench-game-${game.id}`;
   let state = null; // {player, answers: [{...OWN}], saved}
-  let stores = true;
-
-  function load() {
-    try {
-      const kept = JSON.parse(localStorage.getItem(KEY));
-      state = kept && Number.isInteger(kept.player) && Array.isArray(kept.answers) ? kept : null;
-    } catch {
-      stores = false;
-    }
-  }
-
-  function keep() {
-    try {
-      localStorage.setItem(KEY, JSON.stringify(state));
-    } catch {
-      stores = false;
-    }
-  }
 
   // --- The plan of a player: each image once, in one cell of the Latin square; whole pictures in between.
   function random(seed) { // mulberry32
@@ -81,21 +61,14 @@
 
   function show(name) {
     for (const screen of ["start", "trial", "end"]) $(`game-${screen}`).hidden = screen !== name;
-    $("game-no-storage").hidden = stores;
   }
 
   function start() {
     const given = /[#&?]player=(\d{1,6})\b/.exec(location.hash + location.search);
     $("game-count").textContent = String(game.images.length + game.checks.length);
     $("game-player").value = given ? given[1] : String(Math.floor(Math.random() * 1e6));
-    $("game-form").hidden = state !== null;
-    $("game-resume").hidden = state === null;
-    if (state) {
-      $("game-answered").textContent = `${state.answers.length} of ${plan.length} pictures`;
-      $("game-resumed-player").textContent = String(state.player);
-    }
     show("start");
-    $(state ? "game-continue" : "game-player").focus();
+    $("game-player").focus();
   }
 
   async function next() {
@@ -137,7 +110,6 @@
       title: trial.title, class_index: trial.shown.index, class: trial.shown.name, answer_index: choice.index,
       answer: choice.name, correct: choice.index === trial.shown.index ? 1 : 0, milliseconds,
     });
-    keep();
     document.querySelector(`[data-choice="${number}"]`).classList.add("game-chosen");
     setTimeout(next, FLASH);
   }
@@ -152,13 +124,12 @@
   }
 
   function startAnew() {
-    if (state && !state.saved && !confirm("The answers of this player aren't saved. Discard them?")) return;
+    if (!state.saved && !confirm("The answers of this player aren't saved. Discard them?")) return;
     state = null;
-    keep();
     start();
   }
 
-  // --- The files
+  // --- The file
   function crc32(text) {
     let crc = -1;
     for (const byte of new TextEncoder().encode(text)) {
@@ -168,32 +139,23 @@
     return ((crc ^ -1) >>> 0).toString(16).padStart(8, "0");
   }
 
-  function answersFile(kind) {
+  function answersFile() {
     const shared = {
       game: game.id, ...game.setting, share: String(game.share), checks_needed: game.checks_needed,
       player: state.player,
     };
     const rows = state.answers.map((entry) => [...SHARED.map((name) => shared[name]), ...OWN.map((name) => entry[name])]);
     const checksum = crc32(rows.map((row) => row.join("\u001f")).join("\u001e"));
-    if (kind === "json") {
-      return JSON.stringify({ format: 1, ...shared, answers: state.answers, checksum }, null, 1);
-    }
-    // A text that a spreadsheet would take for a formula has an apostrophe before it, as in the report's CSV files.
-    const text = (value) => (typeof value === "string" && /^'*[=+\-@\t\r]/.test(value) ? `'${value}` : String(value));
-    const quoted = (value) => (/[",\r\n]/.test(value) ? `"${text(value).replaceAll('"', '""')}"` : text(value));
-    const lines = [[...SHARED, ...OWN, "checksum"], ...rows.map((row) => [...row, checksum])];
-    return lines.map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
+    return JSON.stringify({ format: 1, ...shared, answers: state.answers, checksum }, null, 1);
   }
 
-  function save(kind) {
-    const type = kind === "json" ? "application/json" : "text/csv";
+  function save() {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([answersFile(kind)], { type: `${type};charset=utf-8` }));
-    link.download = `game-${game.id}-player-${state.player}.${kind}`;
+    link.href = URL.createObjectURL(new Blob([answersFile()], { type: "application/json;charset=utf-8" }));
+    link.download = `game-${game.id}-player-${state.player}.json`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     state.saved = true;
-    keep();
     $("game-saved").textContent = `Saved as ${link.download}.`;
   }
 
@@ -202,32 +164,23 @@
     event.preventDefault();
     state = { player: Number($("game-player").value), answers: [], saved: false };
     plan = planOf(state.player);
-    keep();
     next();
   });
-  $("game-continue").addEventListener("click", next);
-  $("game-restart").addEventListener("click", startAnew);
   $("game-again").addEventListener("click", startAnew);
   for (const button of document.querySelectorAll("[data-choice]")) {
     button.addEventListener("click", () => answer(Number(button.dataset.choice)));
   }
-  for (const button of document.querySelectorAll("[data-save]")) {
-    button.addEventListener("click", () => save(button.dataset.save));
-  }
+  $("game-save").addEventListener("click", save);
   document.addEventListener("keydown", (event) => {
     if ($("game-trial").hidden || event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
     const number = ["1", "2", "3"].indexOf(event.key);
     if (number >= 0) answer(number);
   });
   addEventListener("beforeunload", (event) => {
-    if (!stores && state && !state.saved && state.answers.length) event.preventDefault();
+    if (state && !state.saved && state.answers.length) event.preventDefault();
   });
 
   const { model, layer, data } = game.setting;
   $("game-footer").textContent = `Game ${game.id}: ${model} at ${layer} on ${data}`;
-  load();
-  keep(); // a storage that can be read may still refuse to be written
-  if (state) plan = planOf(state.player);
-  if (state && state.answers.length >= plan.length) end();
-  else start();
+  start();
 })();
