@@ -19,11 +19,19 @@ import numpy as np
 from scipy.special import ndtr
 from simulations import DOCS, markdown, parallel, percent, publish
 
-from axiom_bench.judging.alpha import agreement, interval_alpha, ordinal_scores, rankings
-from axiom_bench.judging.disagreement import disagreement
+from axiom_bench.judging.agreement import (
+    TAU,
+    agreement,
+    disagreement,
+    interval_alpha,
+    ordinal_scores,
+    predicted_tau,
+    rankings,
+    split_half_agreement,
+    tau_b,
+)
 from axiom_bench.judging.judgement import MIN_METHODS, chosen_metrics, compared_values
-from axiom_bench.judging.recovery import ALL, SIZES, Kind, recovery
-from axiom_bench.judging.split_half import TAU, agreement_of_halves, predicted_tau, tau_b
+from axiom_bench.judging.recovery import ALL, SIZES, Spoiling, recovery
 from axiom_bench.judging.values import ImageValues, signs
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.run_folder import RunFolder
@@ -60,7 +68,7 @@ def recovery_row(kind: str, spread: float, images: int, benchmarks: int) -> Row:
     """Three kinds of spoiling of five degrees, of means in equal steps: shares and how often their intervals hold."""
     generator, degrees = np.random.default_rng(0), np.linspace(0, 1, 5)
     means = np.concatenate([-degrees, -degrees / 2, -(degrees**2)])
-    kinds = [Kind(str(i), tuple(f"{i}_{k}" for k in range(5)), tuple(degrees.tolist())) for i in range(3)]
+    kinds = [Spoiling(str(i), tuple(f"{i}_{k}" for k in range(5)), tuple(degrees.tolist())) for i in range(3)]
     names = tuple(name for each in kinds for name in each.methods)
     places = [(names.index(a), names.index(b)) for each in kinds for a, b in each.pairs(names)]
     left, right = map(list, zip(*places, strict=True))
@@ -101,7 +109,7 @@ def halves_row(pattern: str, spread: float, images: int, benchmarks: int) -> Row
             return float(((2 * right - 1) ** 2).mean())
 
         values = values_of(means, images, spread, "normal", generator)
-        found = agreement_of_halves(ImageValues("", tuple(map(str, range(METHODS))), values, "mean", "higher"))
+        found = split_half_agreement(ImageValues("", tuple(map(str, range(METHODS))), values, "mean", "higher"))
         halves.append(found.tau - tau(found.half))
         twice.append(predicted_tau(found.tau, found.half, 4 * images) - tau(4 * images))
         counts = np.geomspace(1, 1e8, 800)
@@ -172,11 +180,11 @@ def extrapolated(folder: Path) -> Iterator[str]:
             values, count = own.distinct(), len(own.values)
             if len(values.methods) < MIN_METHODS:
                 continue
-            seen = agreement_of_halves(values)
+            seen = split_half_agreement(values)
             stated = []
             for _ in range(SUBSETS):
                 part = replace(values, values=values.values[generator.permutation(count)[: count // 4]])
-                few = agreement_of_halves(part)
+                few = split_half_agreement(part)
                 stated.append(predicted_tau(few.tau, few.half, seen.half))
             errors.append(np.mean(stated) - seen.tau)
             error = f"{np.mean(stated):.2f} \N{PLUS-MINUS SIGN} {np.std(stated):.2f}"

@@ -37,9 +37,9 @@ from axiom_bench.report.tables.text import ARROWS, methods_by_status
 from axiom_bench.run import compute
 from axiom_bench.run.job import Job
 from axiom_bench.run.sweep import configuration
-from axiom_bench.statistics.best import best
 from axiom_bench.statistics.metadata import Value
 from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, NOTHING, number
+from axiom_bench.statistics.places import best
 from axiom_bench.statistics.run_folder import METHOD_FREE
 from axiom_bench.statistics.summary import summarise
 

@@ -58,9 +58,9 @@ def run(options: Namespace) -> int:
         return _write(options)
     if options.reason is not None or options.run_time is not None:
         raise BenchError("--reason and --run-time are written into a baseline; add --write.")
-    from axiom_bench.gate import Comparison, gate
+    from axiom_bench.gate import GateOptions, gate
 
-    how = Comparison(
+    how = GateOptions(
         options.sampled, dict(map(_effect, options.min_effect)), options.allow_improvements, options.against
     )
     result = gate(options.run_folder, options.baseline, how)

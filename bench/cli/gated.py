@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from axiom_bench.errors import BenchError, type_name
-from axiom_bench.gate import Comparison, GateResult, gate, write_baseline
+from axiom_bench.gate import GateOptions, GateResult, gate, write_baseline
 
 Named = str | Sequence[str | Mapping[str, Any]] | Mapping[str, Any]  # names, dotted paths, or {name: YAML's content}
 UNNEEDED = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")  # a gate reads neither
@@ -32,7 +32,7 @@ class Gated:
     model: str | None = None
     data: str | None = None
     settings: Sequence[str] = ()
-    how: Comparison = field(default_factory=Comparison)
+    how: GateOptions = field(default_factory=GateOptions)
 
     @property
     def overrides(self) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish
 from axiom_bench.records import mirror, remote
-from axiom_bench.report.paper.exhibits import paper as study
-from axiom_bench.report.paper.writing import Source, on_two_classes, write_paper
+from axiom_bench.report.paper.index import paper as study
+from axiom_bench.report.paper.writing import PaperRun, on_two_classes, write_paper
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.progress import progress
 from axiom_bench.statistics.run_folder import RunFolder
@@ -41,7 +41,7 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
             print(line, flush=True)
             shown.says(f"paper, {line}")
 
-        main = Source(RunFolder.read(folder), _command(arguments), failures)
+        main = PaperRun(RunFolder.read(folder), _command(arguments), failures)
         two_classes, problem = _two_classes(main.run, overrides, config_folder)
         command = shlex.join(["axiom-bench", "paper", *overrides])
         index = write_paper(main, two_classes, problem, command, say)
@@ -49,7 +49,7 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     return code, [f"report: {remote.named(folder / 'report.html')}", f"paper: {remote.named(index)}"]
 
 
-def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path | None) -> tuple[Source | None, str]:
+def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path | None) -> tuple[PaperRun | None, str]:
     """The run whose images show several classes, where the main one's don't; and why there is none."""
     if not on_two_classes(run).class_records.empty:
         return None, ""
@@ -61,7 +61,7 @@ def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path |
     _, folder, failures = _run(arguments, config_folder, "Images of two classes, for Fig 4(a)")
     if folder is None:
         return None, " ".join(dict.fromkeys(failures.values()))
-    return Source(RunFolder.read(folder), _command(arguments), failures), ""
+    return PaperRun(RunFolder.read(folder), _command(arguments), failures), ""
 
 
 def _run(

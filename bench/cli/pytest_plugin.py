@@ -46,7 +46,7 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
     don't hold.
 
     axiom_gate(methods, baseline=FILE, metrics=None, model=None, data=None, settings=(), sampled=False,
-    min_effect=None, allow_improvements=False), see `gated.Gated` and `gate.Comparison`. A relative baseline is below
+    min_effect=None, allow_improvements=False), see `gated.Gated` and `gate.GateOptions`. A relative baseline is below
     pytest's rootdir. Values are kept in pytest's cache, so that only what a change of code concerns is computed again.
     """
 
@@ -63,9 +63,9 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
         allow_improvements: bool = False,
     ) -> GateResult:
         from axiom_bench.cli.gated import Gated
-        from axiom_bench.gate import Comparison
+        from axiom_bench.gate import GateOptions
 
-        how = Comparison(sampled, min_effect or {}, allow_improvements)
+        how = GateOptions(sampled, min_effect or {}, allow_improvements)
         gated = Gated(methods, metrics, model, data, settings, how)
         try:
             return _gate(request, gated, request.config.rootpath / baseline)

@@ -1,18 +1,17 @@
-"""Comparison of a run with a baseline. Imports report's summaries and records."""
+"""Comparison of a run with a baseline, from records and statistics alone."""
 
 from __future__ import annotations
 
 from axiom_bench.gate.baseline import baseline_of, write_baseline
-from axiom_bench.gate.comparison import Comparison, GateResult, gate
+from axiom_bench.gate.comparison import GateOptions, GateResult, gate
 from axiom_bench.gate.findings import Finding
-from axiom_bench.gate.json_output import json_text
-from axiom_bench.gate.junit import junit_xml
 from axiom_bench.gate.limits import Limit, tolerance
 from axiom_bench.gate.markdown_page import markdown, write_markdown
+from axiom_bench.gate.outputs import json_text, junit_xml
 
 __all__ = [
-    "Comparison",
     "Finding",
+    "GateOptions",
     "GateResult",
     "Limit",
     "baseline_of",

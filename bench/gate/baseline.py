@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
 import pandas as pd
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.gate import accuracy, by_image, history, run_time, text
+from axiom_bench.gate import by_image, network_rows, text
 from axiom_bench.gate.findings import KEY
 from axiom_bench.gate.limits import tolerance
 from axiom_bench.gate.text import COLUMNS, DIGITS
@@ -27,13 +30,14 @@ from axiom_bench.statistics.summary import summarise
 WHOLE_SET = " (whole set)"  # after the name of a metric's value of the whole data set
 IMAGES = "images of "  # begins the keys of a configuration that name the images
 WRITTEN_WITH, RUN_TIME_ON = "written with", "run time on"
+MAX_REASON = 500  # characters
 LIBRARIES = ("axiom-bench", "torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True)
 class Baseline:
     """configuration: what must be the same for two runs to be compared. rows: text.COLUMNS, sorted, numbers to 6
-    digits. versions: of the libraries of the run. history: see `history.line`, the oldest first. by_image: what the
+    digits. versions: of the libraries of the run. history: see `_history_line`, the oldest first. by_image: what the
     header says of the values by image, None without any. timed_on: the device of the run times, None without any."""
 
     configuration: dict[str, str]
@@ -44,20 +48,18 @@ class Baseline:
     timed_on: str | None = None
 
     @classmethod
-    def of(cls, run: RunFolder, timed: str | None = None, with_accuracy: bool = True) -> Baseline:
-        """timed: how far run times may move, as "50%"; None leaves them out. with_accuracy: see gate/accuracy.py.
+    def of(cls, run: RunFolder, timed: str | None = None) -> Baseline:
+        """timed: how far run times may move, as "50%"; None leaves them out.
 
         Raises BenchError where the run has no records, or a metric without a tolerance.
         """
-        rows = _rows(run)
-        if with_accuracy:
-            rows = pd.concat([rows, accuracy.rows(run)], ignore_index=True)
+        rows = pd.concat([_rows(run), network_rows.accuracies(run)], ignore_index=True)
         if timed is not None:
-            rows = pd.concat([rows, run_time.rows(run, timed)], ignore_index=True)
+            rows = pd.concat([rows, network_rows.run_times(run, timed)], ignore_index=True)
         for statistic in ("mean", "median"):
             rows[statistic] = [float(f"{value:.{DIGITS}g}") for value in rows[statistic]]
         rows = rows.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
-        timed_on = None if timed is None else run_time.device(run)
+        timed_on = None if timed is None else network_rows.timed_device(run)
         return cls(_configuration(run), rows, _versions(run.manifest), timed_on=timed_on)
 
     @classmethod
@@ -80,14 +82,9 @@ class Baseline:
         files.write(file, text.render(header, self.rows).encode())
 
     @property
-    def has_accuracy(self) -> bool:
-        """Whether it has the network's accuracy: a file of an earlier version hasn't."""
-        return bool((self.rows["metric"] == accuracy.NAME).any())
-
-    @property
     def timed(self) -> str | None:
         """How far run times may move, as "50%"; None where there are none."""
-        rules = self.rows.loc[self.rows["metric"].map(run_time.is_run_time), "tolerance"]
+        rules = self.rows.loc[self.rows["metric"].map(network_rows.is_run_time), "tolerance"]
         return None if rules.empty else str(rules.iloc[0]).partition(":")[2]
 
 
@@ -111,7 +108,7 @@ def write_baseline(
     new = Baseline.of(run, timed or (replaced.timed if replaced else None))
     lines = replaced.history if replaced else ()
     if reason is not None:
-        lines = (*lines, history.line(reason, file))
+        lines = (*lines, _history_line(reason, file))
     text.render([], new.rows)  # refuses a name before anything is written
     keeps_values = sampled or (replaced is not None and replaced.by_image is not None)
     values = by_image.write(run, file) if keeps_values else None
@@ -175,3 +172,20 @@ def _versions(manifest: Mapping[str, object]) -> str:
     if not isinstance(versions, Mapping):
         return ""
     return ", ".join(f"{name} {versions[name]}" for name in LIBRARIES if versions.get(name))
+
+
+def _history_line(reason: str, baseline: Path) -> str:
+    """The date, the commit that the folder of the baseline is at, and the reason, in one line."""
+    words = "".join(letter if letter.isprintable() else " " for letter in reason).split()
+    commit = _commit(baseline.absolute().parent)
+    at = f" at commit {commit}" if commit else ""
+    return f"{datetime.now(UTC):%Y-%m-%d}{at}: {' '.join(words)[:MAX_REASON]}"
+
+
+def _commit(folder: Path) -> str | None:
+    """None outside of a git repository."""
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -9,11 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate import by_image, exact, run_time, sampled
+from axiom_bench.gate import by_image, exact, network_rows, sampled
 from axiom_bench.gate.baseline import IMAGES, Baseline, find
-from axiom_bench.gate.by_image import ByImage
+from axiom_bench.gate.by_image import ByImage, MovedImage, most_moved
 from axiom_bench.gate.findings import BETTER, Finding, Row, counted, printable
-from axiom_bench.gate.moved_images import MovedImage, most_moved
 from axiom_bench.statistics.run_folder import RunFolder
 
 HOLDS, MOVED, NOT_COMPARABLE = 0, 1, 2  # exit codes
@@ -21,7 +20,7 @@ MAX_SHOWN = 200  # characters of a setting in a sentence
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GateOptions:
     """How to compare. sampled: by paired tests of the values by image, else by the tolerances alone. min_effect:
     {metric: rule} in the place of its tolerance, of a sampled comparison. allow_improvements: hold where all that moved
     is better. against: the run folder of the baseline, for its values and maps by image."""
@@ -53,12 +52,12 @@ class GateResult:
         return self.lines[-1]
 
 
-def gate(run_folder: Path, baseline: Path, how: Comparison | None = None) -> GateResult:
+def gate(run_folder: Path, baseline: Path, how: GateOptions | None = None) -> GateResult:
     """Compare a run with a baseline. Never raises for a bad run or baseline.
 
     baseline: a file, or the name of a baseline that comes with the package, as `quick`.
     """
-    how = how or Comparison()
+    how = how or GateOptions()
     run, name = printable(str(run_folder)), printable(str(baseline))
     try:
         return replace(_compared(Path(run_folder), Path(baseline), how), run=run, baseline=name)
@@ -66,10 +65,10 @@ def gate(run_folder: Path, baseline: Path, how: Comparison | None = None) -> Gat
         return GateResult(NOT_COMPARABLE, (f"Can't compare: {error}",), run=run, baseline=name)
 
 
-def _compared(run_folder: Path, baseline: Path, how: Comparison) -> GateResult:
+def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
     current, file = RunFolder.read(run_folder), find(baseline)
     expected = Baseline.read(file)
-    actual = Baseline.of(current, expected.timed, expected.has_accuracy)
+    actual = Baseline.of(current, expected.timed)
     _check_configurations(expected, actual, how.sampled)
     before, earlier, notes = _by_image(file, expected, how)
     better = {name: current.metadata.value(name).better for name in current.metrics}
@@ -80,7 +79,9 @@ def _compared(run_folder: Path, baseline: Path, how: Comparison) -> GateResult:
                 f"the baseline {file} has no values by image, which --sampled compares; write them with --write "
                 "--sampled, or give the baseline's run with --against."
             )
-        limits = sampled.minimum_effects(actual.rows[~actual.rows["metric"].map(run_time.is_run_time)], how.min_effect)
+        limits = sampled.minimum_effects(
+            actual.rows[~actual.rows["metric"].map(network_rows.is_run_time)], how.min_effect
+        )
         findings += sampled.values(before, ByImage.of(current), limits, better)
         if expected.configuration == actual.configuration:
             findings += exact.lost_rows(expected.rows, actual.rows)
@@ -96,12 +97,12 @@ def _compared(run_folder: Path, baseline: Path, how: Comparison) -> GateResult:
 
 
 def _timed(baseline: Baseline) -> pd.DataFrame:
-    return baseline.rows[baseline.rows["metric"].map(run_time.is_run_time)]
+    return baseline.rows[baseline.rows["metric"].map(network_rows.is_run_time)]
 
 
 def _result(
     findings: list[Finding], rows: tuple[Row, ...], images: tuple[MovedImage, ...], notes: tuple[str, ...],
-    baseline: Path, how: Comparison,
+    baseline: Path, how: GateOptions,
 ) -> GateResult:  # fmt: skip
     lines, name = [finding.line for finding in findings], printable(str(baseline))
     if not findings:
@@ -117,7 +118,7 @@ def _result(
 
 
 def _by_image(
-    file: Path, expected: Baseline, how: Comparison
+    file: Path, expected: Baseline, how: GateOptions
 ) -> tuple[ByImage | None, RunFolder | None, tuple[str, ...]]:
     """The baseline's values by image, its run folder where there is one, and a note where the one that was given can't
     show them. Raises BenchError for that where the values decide, as in a sampled comparison."""
@@ -125,7 +126,7 @@ def _by_image(
         return by_image.read(file, expected.by_image), None, ()
     try:
         earlier = RunFolder.read(Path(how.against))
-        _check_is_run_of(expected, Baseline.of(earlier, with_accuracy=expected.has_accuracy), how.against)
+        _check_is_run_of(expected, Baseline.of(earlier), how.against)
     except BenchError as error:
         if how.sampled:
             raise
@@ -136,7 +137,7 @@ def _by_image(
 def _check_is_run_of(expected: Baseline, own: Baseline, folder: Path) -> None:
     """Raises BenchError where the run folder isn't the baseline's."""
     _check_configurations(expected, own, is_sampled=False)
-    untimed = expected.rows[~expected.rows["metric"].map(run_time.is_run_time)]
+    untimed = expected.rows[~expected.rows["metric"].map(network_rows.is_run_time)]
     if any(exact.names(untimed, own.rows)) or any(exact.values(untimed, own.rows, {})):
         raise BenchError(f"{printable(str(folder))} is not the baseline's run: its own rows differ from the baseline.")
 

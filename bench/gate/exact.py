@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.gate import accuracy, run_time
+from axiom_bench.gate import network_rows
 from axiom_bench.gate.baseline import WHOLE_SET
 from axiom_bench.gate.findings import KEY, Finding, Row, verdict
 from axiom_bench.gate.limits import MACHINE_DIFFERENCE, tolerance
@@ -60,9 +60,9 @@ def by_key(table: pd.DataFrame) -> dict[Row, dict[str, Any]]:
 
 def direction(metric: str, better: Better) -> str:
     """ "lower", "higher" or "none", of a metric as it stands in a baseline."""
-    if metric == accuracy.NAME:
+    if metric == network_rows.ACCURACY:
         return "higher"
-    return "lower" if run_time.is_run_time(metric) else better.get(metric.removesuffix(WHOLE_SET), "none")
+    return "lower" if network_rows.is_run_time(metric) else better.get(metric.removesuffix(WHOLE_SET), "none")
 
 
 def moved(statistic: str, before: float, after: float, allowed: str) -> str:
@@ -76,7 +76,7 @@ def _differences(key: Row, expected: Mapping[str, Any], actual: Mapping[str, Any
     for name in ("n", "statuses", "tolerance"):
         if expected[name] != actual[name]:
             yield Finding(key, name, f"{name} was {expected[name]}, is {actual[name]}")
-    floor = run_time.FLOOR if run_time.is_run_time(key[-1]) else MACHINE_DIFFERENCE
+    floor = network_rows.FLOOR if network_rows.is_run_time(key[-1]) else MACHINE_DIFFERENCE
     for limit in tolerance(actual["tolerance"], actual["metric"], floor):
         a, b = float(expected[limit.statistic]), float(actual[limit.statistic])
         if not limit.holds(a, b):

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from axiom_bench.explanation.overlay import blend
+from axiom_bench.gate.by_image import MovedImage
 from axiom_bench.gate.comparison import HOLDS, NOT_COMPARABLE, GateResult
 from axiom_bench.gate.findings import BETTER, WORSE, Finding, printable
-from axiom_bench.gate.moved_images import MovedImage
 from axiom_bench.records import files
 from axiom_bench.statistics.numbers import number
 

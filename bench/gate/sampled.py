@@ -23,15 +23,8 @@ from axiom_bench.gate.exact import Better
 from axiom_bench.gate.findings import KEY, Finding, Row, verdict
 from axiom_bench.gate.limits import Limit, tolerance
 from axiom_bench.statistics.bootstrap import Floats, Integers
-from axiom_bench.statistics.differences import (
-    LEVEL,
-    are_equal,
-    by_image,
-    normal_test,
-    sign_test,
-    signed_rank_test,
-)
-from axiom_bench.statistics.holm import holm
+from axiom_bench.statistics.differences import are_equal, by_image
+from axiom_bench.statistics.paired_tests import LEVEL, holm, normal_test, sign_test, signed_rank_test
 
 PLACE = list(KEY[:3])
 ROW = ["image_id", "target_class"]

@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.judging.alpha import agreement
-from axiom_bench.judging.controls import COLUMNS, controls
-from axiom_bench.judging.disagreement import disagreement
-from axiom_bench.judging.recovery import ALL, Kind, is_spoiled, kinds, recovery
-from axiom_bench.judging.split_half import agreement_of_halves
+from axiom_bench.judging.agreement import agreement, disagreement, split_half_agreement
+from axiom_bench.judging.recovery import ALL, Spoiling, is_spoiled, kinds, recovery
 from axiom_bench.judging.values import ImageValues, image_values
+from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
@@ -26,8 +24,8 @@ ON_SCORE_SCALE = "score_scale"  # the need of a metric of contributions
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """Of one setting. metrics: a row for each metric, see `judge`. controls: those of `controls.controls` with the
-    metric. disagreement: see there. recovery: `recovery.COLUMNS` with metric and case."""
+    """Of one setting. metrics: a row for each metric, see `judge`. controls: those of `controls` with the
+    metric. disagreement: see `agreement.disagreement`. recovery: `recovery.COLUMNS` with metric and case."""
 
     setting: Setting
     metrics: pd.DataFrame
@@ -44,8 +42,8 @@ def judge(
     in_report: the run's report compares all methods anyway, and draws the disagreement elsewhere: it is empty.
 
     The rows of `metrics`: metric, images, methods (that differ), alpha with its interval, half (images), tau_halves,
-    needed and extrapolated (see `halves`), NaN for fewer than MIN_METHODS methods or two images. Methods that are
-    spoiled, or win by construction, aren't among them.
+    needed and extrapolated (see `agreement.SplitHalf`), NaN for fewer than MIN_METHODS methods or two images. Methods
+    that are spoiled, or win by construction, aren't among them.
     """
     compared = compared_values(run, setting, metrics)
     rows = [{"metric": own.metric, "images": own.num_images, **_measures(own.distinct())} for own in compared]
@@ -163,7 +161,7 @@ def _measures(values: ImageValues | None) -> dict[str, Any]:
     count = 0 if values is None else len(values.methods)
     if values is None or count < MIN_METHODS or values.num_images < 2:
         return {**dict.fromkeys(names, np.nan), "methods": count, "half": 0, "extrapolated": False}
-    found, halves = agreement(values.values), agreement_of_halves(values)
+    found, halves = agreement(values.values), split_half_agreement(values)
     return dict(zip(names, (count, *found, *halves, halves.is_extrapolated), strict=True))
 
 
@@ -172,10 +170,44 @@ def _of_contributions(run: RunFolder, metric: str) -> bool:
     return any(ON_SCORE_SCALE in (need if isinstance(need, dict) else [need]) for need in about.get("needs") or ())
 
 
-def _constructed(run: RunFolder, kind: Kind) -> bool:
+def _constructed(run: RunFolder, kind: Spoiling) -> bool:
     return bool(run.metadata.method(kind.methods[0]).get("wins_by_construction"))
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     filled = [part for part in parts if len(part)]
     return pd.concat(filled, ignore_index=True) if filled else (parts[0] if parts else pd.DataFrame())
+
+
+COLUMNS = ("control", "value", "place", "place_low", "place_high", "places", "against")
+BEATS, FIRST, UNCLEAR, BELOW = "better than the best method", "first", "can't be told from the best method", "below"
+
+
+def controls(comparison: Comparison | None, names: Collection[str]) -> pd.DataFrame:
+    """COLUMNS, a row for each control that is compared, best first; none for a metric without a direction.
+
+    comparison: of a metric's methods, None where none has a value. names: of the controls.
+    place: by value, from 1, methods that coincide share one; place_low, place_high: what can't be excluded; places: how
+    many there are. against: BEATS, UNCLEAR or BELOW, by the paired test against the method with the best value that is
+    no control, at 5 % after Holm over all pairs of the metric; FIRST where there is no other method.
+    """
+    if comparison is None or comparison.better == "none":
+        return pd.DataFrame(columns=list(COLUMNS))
+    best = next((group for group in comparison.ranked if not any(name in names for name in group)), None)
+    rows = []
+    for place, group in enumerate(comparison.ranked, start=1):
+        for name in group:
+            if name in names:
+                own = comparison.place(name)
+                places = (place, own.place_low, own.place_high, len(comparison.groups))
+                rows.append((name, own.value, *places, _against(comparison, group, best)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _against(comparison: Comparison, group: Sequence[str], best: Sequence[str] | None) -> str:
+    """How a control's group compares with the best method's."""
+    if best is None:
+        return FIRST
+    if not comparison.differ(group[0], best[0]):
+        return UNCLEAR
+    return BEATS if comparison.pair(group[0], best[0])["effect"] > 0 else BELOW

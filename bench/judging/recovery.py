@@ -22,7 +22,7 @@ ALL = ""  # the kind that stands for all of them
 
 
 @dataclass(frozen=True)
-class Kind:
+class Spoiling:
     """One kind of spoiling. methods: less spoiled first. degrees: of each."""
 
     name: str
@@ -35,7 +35,7 @@ class Kind:
         return [(a, b) for (a, x), (b, y) in pairs if x < y and a in present and b in present]
 
 
-def kinds(methods: Mapping[str, Mapping[str, Any]]) -> list[Kind]:
+def kinds(methods: Mapping[str, Mapping[str, Any]]) -> list[Spoiling]:
     """The kinds of spoiling that the metadata of a run's methods name, each with its unspoiled end."""
     degrees: dict[str, dict[str, float]] = {}
     for name, about in methods.items():
@@ -45,7 +45,7 @@ def kinds(methods: Mapping[str, Mapping[str, Any]]) -> list[Kind]:
             if about.get("unspoiled") in methods:
                 own[str(about["unspoiled"])] = 0.0
     ordered = {kind: sorted(own.items(), key=lambda entry: entry[1]) for kind, own in degrees.items()}
-    return [Kind(kind, *map(tuple, zip(*own, strict=True))) for kind, own in ordered.items() if len(own) > 1]
+    return [Spoiling(kind, *map(tuple, zip(*own, strict=True))) for kind, own in ordered.items() if len(own) > 1]
 
 
 def is_spoiled(about: Mapping[str, Any]) -> bool:
@@ -53,7 +53,7 @@ def is_spoiled(about: Mapping[str, Any]) -> bool:
     return about.get("spoiling") is not None and about.get("degree") is not None
 
 
-def recovery(values: ImageValues, spoilings: Sequence[Kind]) -> pd.DataFrame:
+def recovery(values: ImageValues, spoilings: Sequence[Spoiling]) -> pd.DataFrame:
     """COLUMNS, a row for each kind and size, and for all kinds together; none where the metric has no direction.
 
     right: the share of pairs of degrees of one kind that the metric puts in the right order by `size` images, the mean

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.records.common import compared_columns
 from axiom_bench.statistics.bootstrap import MOST_UNITS, SEED, Floats, resamples
-from axiom_bench.statistics.coinciding import coinciding
-from axiom_bench.statistics.differences import are_equal, means_by_image
+from axiom_bench.statistics.differences import are_equal, coinciding, means_by_image
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
@@ -84,7 +83,7 @@ def drawn(count: int) -> Counts:
 
 
 @lru_cache(maxsize=4)
-def halves(count: int, splits: int) -> tuple[Counts, Counts]:
+def split_halves(count: int, splits: int) -> tuple[Counts, Counts]:
     """Random halves of `count` images, two of (splits, count): 1 for an image that is in the half. Of an odd number
     one image is in neither."""
     order = np.argsort(np.random.default_rng(SEED).random((splits, count)), axis=1)

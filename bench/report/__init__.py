@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from axiom_bench.report import stamp
 
 if TYPE_CHECKING:
-    from axiom_bench.statistics.paired import compare
+    from axiom_bench.statistics.paired_tests import compare
     from axiom_bench.statistics.run_folder import RunFolder
 
 __all__ = ["compare", "headline", "write"]
@@ -95,7 +95,7 @@ def _read(run: RunFolder | Path) -> RunFolder:
 
 def __getattr__(name: str) -> Any:
     if name == "compare":
-        from axiom_bench.statistics.paired import compare
+        from axiom_bench.statistics.paired_tests import compare
 
         return compare
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from axiom_bench.report.options import options_of
-from axiom_bench.statistics.best import on_common_images
 from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.metadata import Setting, Value, rows_at
 from axiom_bench.statistics.numbers import counts_text, number, with_interval
-from axiom_bench.statistics.paired import COLUMNS, SIGNIFICANCE, compare
+from axiom_bench.statistics.paired_tests import COMPARE_COLUMNS, LEVEL, compare
+from axiom_bench.statistics.places import on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import leading
 
@@ -87,7 +87,7 @@ def _compared(run: RunFolder, control: str, names: list[str]) -> Iterator[str]:
     title = run.metadata.method_title(control)
     for value in values:
         parts = [f"{label}: {_verdict(run, rows[rows['metric'] == value.name])}" for label, rows in tests]
-        yield f"{title}, {value.title} (paired, p < {SIGNIFICANCE:g} after Holm): {'; '.join(parts)}"
+        yield f"{title}, {value.title} (paired, p < {LEVEL:g} after Holm): {'; '.join(parts)}"
 
 
 def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Value]) -> pd.DataFrame:
@@ -100,12 +100,12 @@ def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Valu
     records = records[records["method"] != METHOD_FREE]
     measured = set(records["metric"].unique())
     if not measured and control in run.methods:
-        return pd.DataFrame(columns=list(COLUMNS))
+        return pd.DataFrame(columns=list(COMPARE_COLUMNS))
     return compare(records, control, {name: way for name, way in better.items() if name in measured})
 
 
 def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
-    significant = rows[rows["adjusted"] < SIGNIFICANCE]
+    significant = rows[rows["adjusted"] < LEVEL]
     sides = {
         "better than": significant[significant["ahead"] > 0.5],
         "worse than": significant[significant["ahead"] < 0.5],

@@ -20,6 +20,7 @@ RESAMPLES = 1000
 MOST_UNITS = 1000  # of more images several are drawn together, so that the cost stays linear in the rows
 FEWEST_IMAGES = 10  # of fewer an interval would hold the truth too seldom: docs/statistics.md
 TAIL = 0.025
+NORMAL = 1.959964  # standard errors on either side of a 95 % interval of the normal distribution
 FURTHEST = 2  # times Student's reach: where one image decides a mean, resamples without it would reach anywhere
 REACH = 4  # square roots of the number of rows from the middle: where the ends of a median's interval are looked for
 EXACT = 2**21  # rows whose sums over a resample are exact in float32

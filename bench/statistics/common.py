@@ -14,14 +14,14 @@ import pandas as pd
 from axiom_bench.columns import LAYER
 from axiom_bench.records.by_metric import Records
 from axiom_bench.records.common import compared_columns
-from axiom_bench.statistics.matrix import Layout, matrix
+from axiom_bench.statistics.matrix import NAMES, RowLayout, matrix
 from axiom_bench.statistics.summary import KEYS, aggregated
 
 COLUMNS = ("compared", "partial", "common_images", "common_n", "common_mean", "common_median")
 
 
 def with_common_values(
-    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], Layout], by: Sequence[str] = KEYS
+    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], RowLayout], by: Sequence[str] = KEYS
 ) -> pd.DataFrame:
     """The summary of these records by `by`, with COLUMNS for values of images; a whole data set's value keeps its own.
 
@@ -53,30 +53,29 @@ def with_stored_common_values(summary: pd.DataFrame, whole_set: pd.DataFrame) ->
 
     whole_set: `reading.WHOLE_SET_COLUMNS`.
     """
-    keys = ["model", "layer", "data", "method", "metric"]
-    stored = whole_set[whole_set["images"] > 0].drop_duplicates(keys)
+    stored = whole_set[whole_set["images"] > 0].drop_duplicates(NAMES)
     if stored.empty or summary.empty:
         return summary
-    stored = stored.astype(dict.fromkeys(keys, object)).assign(
-        n=stored["rows"].fillna(stored["images"]),  # earlier versions stored no rows
-        common_n=stored["common_rows"].fillna(stored["common_images"]),
+    stored = stored.astype(dict.fromkeys(NAMES, object)).assign(
+        n=stored["rows"],
+        common_n=stored["common_rows"],
         compared=stored["common_images"] > 0,
         common_mean=stored["common_value"],
         common_median=stored["common_value"],
     )
-    places = [stored[name] for name in keys if name != "method"]
+    places = [stored[name] for name in NAMES if name != "method"]
     lacking = (stored["n"] - stored["common_n"]).where(stored["compared"]).groupby(places).transform("min")
     # Where each of the compared methods has rows that aren't common, each lacks rows that another one has.
     stored["partial"] = (stored["n"] < stored["n"].groupby(places).transform("max")) | (lacking > 0)
     columns = ["images", "n", *COLUMNS]
-    aligned = summary[keys].merge(stored[[*keys, *columns]], on=keys, how="left").set_index(summary.index)
+    aligned = summary[NAMES].merge(stored[[*NAMES, *columns]], on=NAMES, how="left").set_index(summary.index)
     use = summary["whole_set"].astype(bool) & aligned["images"].notna()
     return summary.assign(
         **{name: summary[name].mask(use, aligned[name]).astype(summary[name].dtype) for name in columns}
     )
 
 
-def _common(records: Records, layout: Layout, metric: str) -> pd.DataFrame:
+def _common(records: Records, layout: RowLayout, metric: str) -> pd.DataFrame:
     """COLUMNS by method, of one metric in one setting."""
     values = matrix(records, layout, metric)
     assert values is not None  # it has a value in the summary

@@ -17,13 +17,13 @@ import pandas as pd
 from axiom_bench.columns import LAYER
 from axiom_bench.records.by_metric import Records
 from axiom_bench.records.common import compared_columns
-from axiom_bench.statistics import differences as paired
-from axiom_bench.statistics.bootstrap import Floats, Integers, mean_intervals, median_intervals
-from axiom_bench.statistics.coinciding import coinciding
-from axiom_bench.statistics.differences import LEVEL
-from axiom_bench.statistics.holm import holm
-from axiom_bench.statistics.matrix import Layout, matrix
+from axiom_bench.statistics import differences as of_pairs
+from axiom_bench.statistics import paired_tests
+from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, mean_intervals, median_intervals
+from axiom_bench.statistics.differences import coinciding
+from axiom_bench.statistics.matrix import RowLayout, matrix
 from axiom_bench.statistics.metadata import Metadata, Setting, rows_at
+from axiom_bench.statistics.paired_tests import LEVEL, holm
 
 AT_ONCE = 2**22  # differences of pairs in memory
 PAIR_COLUMNS = (
@@ -172,7 +172,7 @@ def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collectio
     images, num_rows = int(rows["common_images"].iloc[0]), int(rows["common_rows"].fillna(0).iloc[0])
     firsts = [methods.index(group[0]) for group in groups]
     pairs = _whole_set_pairs(values, sampled, firsts, methods, better, images)
-    reach = paired.NORMAL * _deviation(sampled)
+    reach = NORMAL * _deviation(sampled)
     statistics = dict(zip(methods, zip(values, values - reach, values + reach, strict=True), strict=True))
     return Comparison(
         better, groups, pairs, _places(groups, statistics, pairs, better), images, num_rows,
@@ -190,13 +190,13 @@ def _pairs(
     left, right = (list(side) for side in zip(*combinations(range(len(methods)), 2), strict=True))
     parts, step = [], max(1, AT_ONCE // len(values))
     for some in (slice(start, start + step) for start in range(0, len(left), step)):
-        differences = paired.of_rows(values, np.array(left[some]), np.array(right[some]))
-        of_images = paired.averaged(differences, images)
-        own = paired.statistics(of_images, better, are_binary)
-        own["difference"] = paired.centre(differences, lead)
+        differences = of_pairs.of_rows(values, np.array(left[some]), np.array(right[some]))
+        of_images = of_pairs.averaged(differences, images)
+        own = paired_tests.statistics(of_images, better, are_binary)
+        own["difference"] = of_pairs.centre(differences, lead)
         if intervals:
-            own["low"], own["high"] = paired.interval(differences, images, lead, are_binary)
-            own["detectable"] = paired.detectable(of_images, are_binary, len(left))
+            own["low"], own["high"] = of_pairs.interval(differences, images, lead, are_binary)
+            own["detectable"] = paired_tests.detectable(of_images, are_binary, len(left))
         parts.append(pd.DataFrame(own))
     table = pd.concat(parts, ignore_index=True)
     names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
@@ -211,12 +211,12 @@ def _whole_set_pairs(
         return pd.DataFrame(columns=list(PAIR_COLUMNS))
     left, right = (list(side) for side in zip(*combinations(firsts, 2), strict=True))
     difference, error = values[left] - values[right], _deviation(sampled[:, left] - sampled[:, right])
-    p = paired.normal_test(difference, error)
+    p = paired_tests.normal_test(difference, error)
     table = pd.DataFrame({
         "first": [methods[place] for place in left], "second": [methods[place] for place in right],
-        "difference": difference, "low": difference - paired.NORMAL * error, "high": difference + paired.NORMAL * error,
+        "difference": difference, "low": difference - NORMAL * error, "high": difference + NORMAL * error,
         "effect": np.sign(difference) * (1 if better == "higher" else -1), "p": p, "adjusted": holm(p),
-        "detectable": paired.smallest_shown(error, len(left), images), "n": images,
+        "detectable": paired_tests.smallest_shown(error, len(left), images), "n": images,
     })  # fmt: skip
     return table.reindex(columns=list(PAIR_COLUMNS))
 
@@ -255,7 +255,7 @@ class Comparisons:
 
     records: Records
     whole_set: pd.DataFrame
-    layouts: Mapping[tuple[str, ...], Layout]
+    layouts: Mapping[tuple[str, ...], RowLayout]
     metadata: Metadata
     of_whole_sets: Collection[str]
     _computed: dict[tuple[Setting, str], Comparison | None] = field(default_factory=dict)

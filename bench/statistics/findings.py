@@ -1,8 +1,8 @@
 """What a run says, as sentences with their numbers: for each headline metric and setting who is best, by how much, and
 what can't be told.
 
-API: `findings(run, metrics)` -> list of Finding, in the order in which a page shows them: metric by metric, what holds
-in all settings first.
+API: `findings(run, metrics)` -> list of Statement, in the order in which a page shows them: metric by metric, what
+holds in all settings first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_NAMES = 4  # groups that a sentence names; of more it gives the number
 
 
 @dataclass(frozen=True)
-class Finding:
+class Statement:
     """sentence: what can be said, or what can't; of one setting it starts with the setting's label and ": ".
 
     kind: "agreement" (what all settings say), "best" (a difference is significant), "undecided" (who is better can't be
@@ -42,10 +42,10 @@ class Finding:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def findings(run: RunFolder, metrics: Sequence[str]) -> list[Finding]:
+def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
     """Of the metrics with a direction, in their order; none of models with random weights."""
     settings = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
-    found: list[Finding] = []
+    found: list[Statement] = []
     for name in metrics:
         value = run.metadata.value(name)
         if name in run.metrics and value.has_direction:
@@ -54,7 +54,7 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Finding]:
     return found
 
 
-def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Finding]:
+def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
     yield from _agreement(
         run, value, {setting: c for setting, c in comparisons.items() if len(c.groups) > 1}, len(comparisons)
     )
@@ -62,13 +62,13 @@ def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Compa
         for sentence, kind, methods, numbers in _of_setting(run, value, comparison):
             sentence = f"{run.label(setting)}: {sentence}"
             counts = (comparison.images, comparison.rows)
-            yield Finding(sentence, kind, value.name, (setting,), methods, *counts, numbers)
+            yield Statement(sentence, kind, value.name, (setting,), methods, *counts, numbers)
     yield from _constructed(run, value, comparisons)
 
 
 def _agreement(
     run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], num_settings: int
-) -> Iterator[Finding]:
+) -> Iterator[Statement]:
     """Which methods are best, or can't be told from the best, wherever methods differ; where these are several
     settings."""
     if len(comparisons) < 2:
@@ -87,7 +87,7 @@ def _agreement(
         sentence = f"In {where}, {names} {'has' if len(shared) == 1 else 'have'} {best} or can't be told from it."
     else:
         sentence = f"No method has {best}, or can't be told from it, in {where}."
-    yield Finding(sentence, "agreement", value.name, tuple(comparisons), shared, first.images, first.rows)
+    yield Statement(sentence, "agreement", value.name, tuple(comparisons), shared, first.images, first.rows)
 
 
 def _leading(comparison: Comparison) -> set[str]:
@@ -155,7 +155,7 @@ def _undecided(
     return sentence, {"detectable": max(known)}
 
 
-def _constructed(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Finding]:
+def _constructed(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
     own = {setting: c for setting, c in comparisons.items() if c.by_construction}
     methods = tuple(dict.fromkeys(name for c in own.values() for name in c.by_construction))
     if not methods:
@@ -165,7 +165,7 @@ def _constructed(run: RunFolder, value: Value, comparisons: Mapping[Setting, Com
     sentence = (
         f"{names} {verbs[0]} no {in_sentence(value.title)} by {whose} own formula, and so {verbs[1]} not ranked in it."
     )
-    yield Finding(sentence, "by_construction", value.name, tuple(own), methods, first.images, first.rows)
+    yield Statement(sentence, "by_construction", value.name, tuple(own), methods, first.images, first.rows)
 
 
 def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -> str:

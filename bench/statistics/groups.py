@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as arrow
 from numpy.typing import NDArray
 
+from axiom_bench.columns import OK
+from axiom_bench.records import reading
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.numbers import counts_text
 from axiom_bench.statistics.run_folder import RunFolder
 
 
-class Group(NamedTuple):
+class BoxGroup(NamedTuple):
     """values: (rows,) of single images with status ok, at least one, in the records' order. keys: (rows,) places in
     `Records.keys`. images: how many images these are of."""
 
@@ -23,7 +30,7 @@ class Group(NamedTuple):
     images: int
 
 
-def groups_of(run: RunFolder, metric: str, methods: Collection[str]) -> dict[Setting, dict[str, Group]]:
+def groups_of(run: RunFolder, metric: str, methods: Collection[str]) -> dict[Setting, dict[str, BoxGroup]]:
     """The groups with values of these methods: settings in the run's order, methods in the records'."""
     records = run.records
     if metric not in records.blocks:
@@ -36,16 +43,112 @@ def groups_of(run: RunFolder, metric: str, methods: Collection[str]) -> dict[Set
     few = len(run.settings) * len(records.methods) <= np.iinfo(np.int16).max
     order = np.argsort(code.astype(np.int16) if few else code, kind="stable")  # small numbers are sorted in linear time
     starts = np.flatnonzero(np.diff(code[order], prepend=-1))
-    found: dict[Setting, dict[str, Group]] = {}
+    found: dict[Setting, dict[str, BoxGroup]] = {}
     for rows in np.split(order, starts[1:]) if len(order) else ():
         place, method = divmod(int(code[rows[0]]), len(records.methods))
         keys = block.keys[rows]
-        group = Group(block.values[rows], keys, int(np.count_nonzero(np.bincount(image[keys]))))
+        group = BoxGroup(block.values[rows], keys, int(np.count_nonzero(np.bincount(image[keys]))))
         found.setdefault(run.settings[place], {})[records.methods[method]] = group
     return found
 
 
-def counts_in(groups: Iterable[Group]) -> str:
+def counts_in(groups: Iterable[BoxGroup]) -> str:
     """ "n = 60 to 64 images, 112 to 120 rows": the fewest and the most of the groups."""
     counts = [(group.images, len(group.values)) for group in groups]
     return counts_text(*zip(*counts, strict=True))
+
+
+Points = NDArray[np.float64]
+NORMAL_95 = 1.959964  # standard errors to either side of a mean
+
+
+@dataclass(frozen=True)
+class MeanCurve:
+    """One curve of one method in one setting: the mean over `rows` rows of `images` images, and half the width of its
+    95 % confidence interval at each point, by image (see `summary.summarise`). NaN for one image."""
+
+    setting: Setting
+    curve: str
+    method: str
+    images: int
+    rows: int
+    mean: Points
+    half_width: Points
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What files add up to, at each point (n,): sums over images of T_i, T_i^2 and T_i n_i, where T_i is the sum of an
+    image's n_i rows; and sums of 1, n_i and n_i^2."""
+
+    images: int
+    rows: int
+    squared_rows: int
+    total: Points
+    squared: Points
+    crossed: Points
+
+    @classmethod
+    def of(cls, image_ids: NDArray[np.object_], points: Points) -> _Sums:
+        """points: (N, n). All rows of an image are in one file."""
+        _, image = np.unique(image_ids, return_inverse=True)
+        count = np.bincount(image)
+        totals = np.zeros((len(count), points.shape[1]))
+        np.add.at(totals, image, points)
+        return cls(
+            images=len(count),
+            rows=len(points),
+            squared_rows=int((count**2).sum()),
+            total=totals.sum(0),
+            squared=(totals**2).sum(0),
+            crossed=count @ totals,
+        )
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    def mean_and_error(self) -> tuple[Points, Points]:
+        """The mean over rows and its standard error by image, (n,) each; see `summary.summarise` for the formula."""
+        mean = self.total / self.rows
+        squares = np.clip(self.squared - 2 * mean * self.crossed + mean**2 * self.squared_rows, 0, None)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return mean, np.sqrt(np.float64(self.images) / (self.images - 1) * squares) / self.rows
+
+
+def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
+    """The curves of these names, in the order of the run's settings and methods; only rows with status "ok" count.
+
+    Raises BenchError for a file that can't be read.
+    """
+    wanted = list(names)
+    parts: dict[tuple[Setting, str, str], list[_Sums]] = defaultdict(list)
+    for part in reading.read_curves(run.path, run.manifest, wanted) if wanted else ():
+        setting = Setting(part.model, part.layer, part.data)
+        for method, curve, image_ids, points in _groups(part.table):
+            parts[setting, curve, method].append(_Sums.of(image_ids, points))
+    methods = {name: place for place, name in enumerate(run.manifest.get("methods") or ())}
+    settings = {setting: place for place, setting in enumerate(run.settings)}
+    keys = sorted(
+        parts,
+        key=lambda key: (settings.get(key[0], len(settings)), wanted.index(key[1]), methods.get(key[2], len(methods))),
+    )
+    return [_mean_curve(*key, parts[key]) for key in keys]
+
+
+def _groups(table: pa.Table) -> Iterator[tuple[str, str, NDArray[np.object_], Points]]:
+    """Method, curve, image ids (N,) and points (N, n) of the rows with status "ok"."""
+    names = table.select(["method", "curve"]).cast(pa.schema([("method", pa.string()), ("curve", pa.string())]))
+    is_ok = arrow.equal(table["status"].cast(pa.string()), OK)
+    for method, curve in pd.MultiIndex.from_frame(names.filter(is_ok).to_pandas()).unique():
+        mask = arrow.and_(arrow.equal(names["method"], method), arrow.equal(names["curve"], curve))
+        rows = table.filter(arrow.and_(mask, is_ok))
+        points = rows["points"].combine_chunks()
+        yield method, curve, rows["image_id"].to_numpy(), np.asarray(points.flatten()).reshape(len(rows), -1)
+
+
+def _mean_curve(setting: Setting, curve: str, method: str, parts: list[_Sums]) -> MeanCurve:
+    sums = parts[0]
+    for part in parts[1:]:
+        sums += part
+    mean, error = sums.mean_and_error()
+    return MeanCurve(setting, curve, method, sums.images, sums.rows, mean, NORMAL_95 * error)

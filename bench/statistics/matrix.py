@@ -12,10 +12,11 @@ from axiom_bench.records.by_metric import Records
 from axiom_bench.statistics.bootstrap import Floats, Integers
 
 PLACE = ["model", "layer", "data"]
+NAMES = [*PLACE, "method", "metric"]  # of a value of the whole data set
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class RowLayout:
     """The rows of all matrices of a setting, in the order in which the records first have a value of them.
 
     row_of_key: (keys of the records,) -1 for a key of another setting, or without a value. images: (rows,) the number
@@ -36,7 +37,7 @@ class Matrix:
     methods: tuple[str, ...]
 
 
-def layouts(records: Records, chosen: NDArray[np.bool_] | None = None) -> dict[tuple[str, ...], Layout]:
+def layouts(records: Records, chosen: NDArray[np.bool_] | None = None) -> dict[tuple[str, ...], RowLayout]:
     """{(model, layer, data): the rows with a value of an image there}. chosen: (keys,) those that count; None for all.
     A value of a whole data set is in none."""
     counts = (records.first_ok >= 0) & ~records.of_whole_set & (True if chosen is None else chosen)
@@ -44,7 +45,7 @@ def layouts(records: Records, chosen: NDArray[np.bool_] | None = None) -> dict[t
     return {tuple(map(str, place)): _layout(records, own) for place, own in keys.groupby(PLACE, observed=True)}
 
 
-def _layout(records: Records, keys: pd.DataFrame) -> Layout:
+def _layout(records: Records, keys: pd.DataFrame) -> RowLayout:
     keys = keys.iloc[np.argsort(records.first_ok[keys.index], kind="stable")]
     image = pd.factorize(keys["image_id"])[0].astype(np.int64)
     target = pd.factorize(keys["target_class"])[0].astype(np.int64)
@@ -53,10 +54,10 @@ def _layout(records: Records, keys: pd.DataFrame) -> Layout:
     row_of_key[keys.index] = row
     images = np.zeros(len(unique), dtype=np.int64)
     images[row] = image
-    return Layout(row_of_key, images)
+    return RowLayout(row_of_key, images)
 
 
-def matrix(records: Records, layout: Layout | None, metric: str) -> Matrix | None:
+def matrix(records: Records, layout: RowLayout | None, metric: str) -> Matrix | None:
     """One metric's; None where no row of the layout has a value, and for no layout. Of two values of a row and method
     the later counts."""
     block = records.blocks.get(metric)

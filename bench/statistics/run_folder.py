@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,20 +14,27 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from axiom_bench.columns import LAYER, NOT_FINITE, OK
+from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.cores import num_cores
 from axiom_bench.records import reading
 from axiom_bench.records.by_metric import PLACE, Block, Records
 from axiom_bench.statistics.common import with_common_values, with_stored_common_values
 from axiom_bench.statistics.comparison import Comparisons
-from axiom_bench.statistics.intervals import with_intervals
-from axiom_bench.statistics.matrix import Layout, Matrix, layouts, matrix
-from axiom_bench.statistics.metadata import Metadata, Setting
-from axiom_bench.statistics.summary import SPLIT_KEYS, SPLITS, classified, summarise, with_bootstrap_errors
+from axiom_bench.statistics.matrix import NAMES, Matrix, RowLayout, layouts, matrix
+from axiom_bench.statistics.metadata import Metadata, Setting, rows_at
+from axiom_bench.statistics.summary import (
+    SPLIT_KEYS,
+    SPLITS,
+    classified,
+    summarise,
+    with_bootstrap_errors,
+    with_intervals,
+)
 
-METHOD_FREE = LAYER
+METHOD_FREE = TRACE = LAYER  # in the place of a method's name: a value of the layer; the time of the trace
 MANY = 1_000_000  # rows of a run whose comparisons repay threads
 NOT_A_WORD, MAX_STATUS = re.compile(r"\W", re.ASCII), 100  # of a status
+AGAIN = "run the same command again to compute them"
 CLASS = "class"  # the unit of a value that names a class: such values are counted, not averaged
 
 
@@ -90,7 +97,7 @@ class RunFolder:
         return summary.assign(by_construction=[method in constructed[metric] for method, metric in pairs])
 
     @cached_property
-    def layouts(self) -> Mapping[tuple[str, ...], Layout]:
+    def layouts(self) -> Mapping[tuple[str, ...], RowLayout]:
         """{setting: the rows of its matrices}."""
         return layouts(self.records)
 
@@ -236,3 +243,46 @@ def _order(present: Iterable[str], order: Iterable[str]) -> list[str]:
 def _natural(name: str) -> list[tuple[int, str]]:
     """features.9 before features.12: the digits of a name count as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def milliseconds(run: RunFolder, setting: Setting) -> pd.Series:
+    """ms an image by method, beyond the trace; the trace itself as TRACE. Empty where nothing was timed."""
+    rows = rows_at(run.runtime, setting)
+    rows = rows[rows["step"].isin(["trace", "method"])]
+    names = rows["method"].astype(str).where(rows["step"] == "method", TRACE)
+    return rows.groupby(names)["milliseconds_per_image"].median()
+
+
+def whole_set_problems(run: RunFolder) -> Iterator[str]:
+    """One sentence for each metric whose values of the whole data set have no error, or not of these records.
+
+    That is so where records of several runs were combined, of other images or other methods, and where a run is older
+    than its bootstrap. The report computes none of them: the run does.
+    """
+    in_records = run.records.where(run.records.of_whole_set).frame()[NAMES].astype(str)
+    for metric in dict.fromkeys(in_records["metric"]):
+        title = run.metadata.value(metric).title
+        stored = run.whole_set[run.whole_set["metric"] == metric]
+        wanted = pd.MultiIndex.from_frame(in_records[in_records["metric"] == metric]).drop_duplicates()
+        if not wanted.isin(pd.MultiIndex.from_frame(stored[NAMES].astype(str))).all():
+            yield f"{title}: the run stored no resamples of some values of the whole data set; {AGAIN}."
+        elif _differs(run, metric, stored):
+            yield (
+                f"{title}: values of the whole data set were computed from other images or methods than the records "
+                f"hold; {AGAIN}."
+            )
+
+
+def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:
+    """Whether a value is stored twice, stands on another number of images, or has other common images than the rest."""
+    if stored.duplicated(NAMES).any():
+        return True
+    compared = stored[stored["common_images"] > 0]
+    if (compared.groupby(NAMES[:3])["common_images"].nunique() > 1).any():
+        return True
+    single = run.records.frame([run.image_value_of[metric]])
+    single = single[single["image_id"] != WHOLE_SET].assign(metric=metric)
+    images = single[single["status"] == OK].groupby(NAMES, observed=True)["image_id"].nunique()
+    counted = pd.Series(stored["images"].to_numpy(), index=pd.MultiIndex.from_frame(stored[NAMES].astype(object)))
+    expected = counted.reindex(images.index.map(lambda key: tuple(map(str, key))))
+    return bool((expected.to_numpy() != images.to_numpy())[expected.notna().to_numpy()].any())

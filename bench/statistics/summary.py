@@ -1,4 +1,5 @@
-"""From records to statistics: pure functions of the long rows, one output row for each group."""
+"""From records to statistics with their standard errors and intervals: pure functions of the long rows, one output row
+for each group."""
 
 from __future__ import annotations
 
@@ -10,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.records.by_metric import Records
-from axiom_bench.statistics.bootstrap import Floats, Integers
+from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, ends_of_means, median_intervals, summed
+from axiom_bench.statistics.matrix import NAMES, PLACE, RowLayout, matrix
 
 KEYS = ("model", "layer", "data", "method", "metric", "whole_set")
 SPLIT_KEYS = (*KEYS, "split")
 COUNTS = ("images", "n", "rows", "statuses")
 STATISTICS = ("images", "n", "rows", "mean", "median", "standard_error", "statuses")
 SPLITS = ("correct", "wrong", "unknown")
+ENDS = ("mean_low", "mean_high", "median_low", "median_high")  # of intervals
 MOST_PLACES = 8  # of each key, for which a list of all possible ones is worth its memory
 
 
@@ -60,11 +63,10 @@ def with_bootstrap_errors(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.
 
     whole_set: `reading.WHOLE_SET_COLUMNS`. NaN where a value has no replicates, and for fewer than two images.
     """
-    keys = ["model", "layer", "data", "method", "metric"]
     if whole_set.empty or summary.empty:
         return summary
-    errors = whole_set[keys].assign(bootstrap=[bootstrap_error(values) for values in whole_set["replicates"]])
-    aligned = summary[keys].merge(errors.astype(dict.fromkeys(keys, object)), on=keys, how="left")["bootstrap"]
+    errors = whole_set[NAMES].assign(bootstrap=[bootstrap_error(values) for values in whole_set["replicates"]])
+    aligned = summary[NAMES].merge(errors.astype(dict.fromkeys(NAMES, object)), on=NAMES, how="left")["bootstrap"]
     use = summary["whole_set"].astype(bool) & summary["mean"].notna()
     return summary.assign(standard_error=summary["standard_error"].mask(use, aligned.set_axis(summary.index)))
 
@@ -200,3 +202,44 @@ def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: M
     for name in COUNTS:
         table[name] = counts[name].where(has_images, table[name]).astype(table[name].dtype)
     return table
+
+
+def with_intervals(
+    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], RowLayout], whole_set: pd.DataFrame
+) -> pd.DataFrame:
+    """The summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`. NaN for too few images.
+
+    layouts: of the settings, see `matrix.layouts`.
+
+    A value of the whole data set has, as its mean and as its median, 1.96 standard deviations of the replicates that
+    the run stored (`reading.WHOLE_SET_COLUMNS`) on either side.
+    """
+    if summary.empty:
+        return summary.assign(**dict.fromkeys(ENDS, np.nan))
+    parts = [_of_setting(records, layout, place) for place, layout in layouts.items()]
+    ends = pd.concat([*parts, _of_whole_sets(summary, whole_set)], ignore_index=True)
+    ends = ends.astype(dict.fromkeys(NAMES, object) | {"whole_set": bool} | dict.fromkeys(ENDS, float))
+    return summary.merge(ends, on=[*NAMES, "whole_set"], how="left", validate="one_to_one").set_axis(summary.index)
+
+
+def _of_setting(records: Records, layout: RowLayout, place: tuple[str, ...]) -> pd.DataFrame:
+    """NAMES, whole_set and ENDS of one setting. One metric's values are in memory at a time."""
+    sums, medians, names = [], [], []
+    for metric in records.metrics:
+        own = matrix(records, layout, metric)
+        if own is not None:
+            sums.append(summed(own.values, own.images))
+            medians.append(median_intervals(own.values, own.images))
+            names += [(method, metric) for method in own.methods]
+    ends = np.concatenate([ends_of_means(sums), np.concatenate(medians, axis=1)])
+    methods, metrics = zip(*names, strict=True)
+    table = pd.DataFrame(dict(zip(ENDS, ends, strict=True)))
+    return table.assign(**dict(zip(PLACE, place, strict=True)), method=methods, metric=metrics, whole_set=False)
+
+
+def _of_whole_sets(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
+    stored = whole_set.drop_duplicates(NAMES)[[*NAMES, "replicates"]].astype(dict.fromkeys(NAMES, object))
+    rows = summary.loc[summary["whole_set"].astype(bool), [*NAMES, "whole_set", "mean"]].merge(stored, on=NAMES)
+    reach = NORMAL * np.array([bootstrap_error(values) for values in rows["replicates"]], dtype=float)
+    low, high = rows["mean"] - reach, rows["mean"] + reach
+    return rows[[*NAMES, "whole_set"]].assign(mean_low=low, mean_high=high, median_low=low, median_high=high)

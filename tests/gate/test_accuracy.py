@@ -1,4 +1,4 @@
-"""The network's accuracy in a baseline: by image, two-sided, and only where the baseline has it."""
+"""The network's accuracy in a baseline: by image, and two-sided."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.gate import baseline_of, gate, write_baseline
-from axiom_bench.gate.accuracy import NAME
+from axiom_bench.gate.network_rows import ACCURACY
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def mixed(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracies(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["metric"] == NAME].reset_index(drop=True)
+    return table[table["metric"] == ACCURACY].reset_index(drop=True)
 
 
 def test_an_image_counts_once_and_by_any_of_its_classes(make_run: Callable[..., Path], mixed: pd.DataFrame) -> None:
@@ -41,20 +41,8 @@ def test_it_moves_alone_where_the_predicted_class_does(
     wrong = mixed.assign(predicted_class=mixed["predicted_class"].mask(mixed["image_id"] == "020", 3))
     result = gate(make_run(wrong), baseline)
     assert result.exit_code == 1
-    assert [finding.place[-1] for finding in result.findings] == [NAME, NAME]
+    assert [finding.place[-1] for finding in result.findings] == [ACCURACY, ACCURACY]
     assert {finding.verdict for finding in result.findings} == {"worse"}
-
-
-def test_a_baseline_without_it_compares_none(
-    make_run: Callable[..., Path], mixed: pd.DataFrame, tmp_path: Path
-) -> None:
-    """As a file of an earlier version."""
-    baseline = write_baseline(make_run(mixed), tmp_path / "own.csv")
-    lines = baseline.read_text().splitlines(keepends=True)
-    baseline.write_text("".join(line for line in lines if NAME not in line))
-    assert gate(make_run(mixed.assign(predicted_class=5)), baseline).exit_code == 0
-    write_baseline(make_run(mixed), baseline)
-    assert NAME in baseline.read_text()
 
 
 def test_classes_that_no_image_has_make_no_row(make_run: Callable[..., Path], records: pd.DataFrame) -> None:

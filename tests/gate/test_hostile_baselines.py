@@ -12,7 +12,7 @@ import pytest
 
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
-from axiom_bench.gate import Comparison, gate, text, write_baseline
+from axiom_bench.gate import GateOptions, gate, text, write_baseline
 from axiom_bench.gate.by_image import path_of
 
 HEADER = "model,layer,data,method,metric,n,mean,median,statuses,tolerance\n"
@@ -149,7 +149,7 @@ def test_damaged_values_by_image_are_one_sentence(
         file.symlink_to("/dev/zero")
     else:
         file.write_bytes({"flip": bytes(content), "cut": bytes(content[:100]), "text": b"values"}[damage])
-    result = gate(run, baseline, Comparison(sampled=True))
+    result = gate(run, baseline, GateOptions(sampled=True))
     assert result.exit_code == 2
     assert len(result.lines) == 1
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from axiom_bench.cli.main import main
-from axiom_bench.gate import Comparison, GateResult, gate, json_text, junit_xml, markdown, write_baseline
+from axiom_bench.gate import GateOptions, GateResult, gate, json_text, junit_xml, markdown, write_baseline
 from axiom_bench.records import store
 from axiom_bench.records.gallery import SCHEMA
 
@@ -59,7 +59,7 @@ def test_improvements_alone_may_be_allowed(
     baseline = write_baseline(make_run(records, metrics=METRICS), tmp_path / "b.csv")
     run = make_run(shifted(records, iou=step), metrics=METRICS)
     assert gate(run, baseline).exit_code == 1, "two-sided unless allowed"
-    assert gate(run, baseline, Comparison(allow_improvements=True)).exit_code == code
+    assert gate(run, baseline, GateOptions(allow_improvements=True)).exit_code == code
     assert gate(run, baseline).conclusion.startswith("An improvement that is not yet in" if code == 0 else "Moved")
 
 
@@ -226,4 +226,4 @@ def test_arguments_that_do_not_go_together(
 
 def test_min_effect_without_sampled_is_refused(runs: tuple[Path, Path]) -> None:
     baseline, run = runs
-    assert "add --sampled" in gate(run, baseline, Comparison(min_effect={"iou": "mean:1"})).conclusion
+    assert "add --sampled" in gate(run, baseline, GateOptions(min_effect={"iou": "mean:1"})).conclusion

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu, wilcoxon
 
-from axiom_bench.gate import Comparison, gate, write_baseline
+from axiom_bench.gate import GateOptions, gate, write_baseline
 from axiom_bench.gate.by_image import path_of
 from axiom_bench.gate.sampled import fewest_images
 
@@ -41,7 +41,7 @@ def compare(make_run: Any, tmp_path: Path) -> Callable[..., Any]:
 
     def compare(before: pd.DataFrame, after: pd.DataFrame, manifest: Any = None, **how: Any) -> Any:
         baseline = write_baseline(make_run(before), tmp_path / "b.csv", sampled=True)
-        return gate(make_run(after, **(manifest or {})), baseline, Comparison(sampled=True, **how))
+        return gate(make_run(after, **(manifest or {})), baseline, GateOptions(sampled=True, **how))
 
     return compare
 
@@ -161,10 +161,10 @@ def test_without_values_by_image_it_says_how_to_write_them(
 ) -> None:
     run = make_run(records)
     baseline = write_baseline(run, tmp_path / "b.csv")
-    result = gate(run, baseline, Comparison(sampled=True))
+    result = gate(run, baseline, GateOptions(sampled=True))
     assert result.exit_code == 2
     assert "--write --sampled" in result.conclusion
-    assert gate(run, baseline, Comparison(sampled=True, against=run)).exit_code == 0
+    assert gate(run, baseline, GateOptions(sampled=True, against=run)).exit_code == 0
 
 
 def test_values_of_another_baseline_are_refused(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
@@ -172,11 +172,11 @@ def test_values_of_another_baseline_are_refused(make_run: Any, records: pd.DataF
     baseline = write_baseline(make_run(records), tmp_path / "b.csv", sampled=True)
     other = write_baseline(make_run(shifted(records, 0.1)), tmp_path / "c.csv", sampled=True)
     path_of(baseline).write_bytes(path_of(other).read_bytes())
-    result = gate(make_run(records), baseline, Comparison(sampled=True))
+    result = gate(make_run(records), baseline, GateOptions(sampled=True))
     assert result.exit_code == 2
     assert "aren't those of" in result.conclusion
     path_of(baseline).unlink()
-    assert "is missing" in gate(make_run(records), baseline, Comparison(sampled=True)).conclusion
+    assert "is missing" in gate(make_run(records), baseline, GateOptions(sampled=True)).conclusion
 
 
 def test_an_unknown_metric_or_effect_is_refused(compare: Any, records: pd.DataFrame) -> None:
@@ -189,10 +189,10 @@ def test_a_run_that_is_not_the_baselines_is_no_before(make_run: Any, records: pd
     baseline, other = write_baseline(make_run(records), tmp_path / "b.csv"), make_run(shifted(records, 0.1))
     moved = make_run(shifted(records, 0.2))
     for against, reason in ((other, "is not the baseline's run"), (tmp_path / "none", "is no run folder")):
-        refused = gate(moved, baseline, Comparison(sampled=True, against=against))
+        refused = gate(moved, baseline, GateOptions(sampled=True, against=against))
         assert refused.exit_code == 2
         assert reason in refused.conclusion
-        result = gate(moved, baseline, Comparison(against=against))
+        result = gate(moved, baseline, GateOptions(against=against))
         assert result.exit_code == 1
         assert not result.images
         assert reason in result.lines[-2]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from axiom_bench.judging.alpha import agreement, interval_alpha, ordinal_scores, rankings
+from axiom_bench.judging.agreement import agreement, interval_alpha, ordinal_scores, rankings
 from axiom_bench.judging.values import drawn
 
 NAN = float("nan")

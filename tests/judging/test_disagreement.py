@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from axiom_bench.judging.disagreement import disagreement
+from axiom_bench.judging.agreement import disagreement
 from axiom_bench.judging.values import ImageValues
 from axiom_bench.statistics.bootstrap import resamples
 

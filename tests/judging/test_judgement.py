@@ -14,9 +14,8 @@ import pytest
 from axiom_bench import report
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
-from axiom_bench.judging.controls import BEATS, BELOW, UNCLEAR
-from axiom_bench.judging.judgement import chosen_metrics, judge, overall, recovery_of
-from axiom_bench.report.judging.writing import write_judgement
+from axiom_bench.judging.judgement import BEATS, BELOW, UNCLEAR, chosen_metrics, judge, overall, recovery_of
+from axiom_bench.report.scorecard.writing import write_judgement
 from axiom_bench.statistics.run_folder import RunFolder
 
 METHODS: dict[str, dict[str, Any]] = {

@@ -8,19 +8,19 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from axiom_bench.judging.recovery import ALL, Kind, kinds, recovery
+from axiom_bench.judging.recovery import ALL, Spoiling, kinds, recovery
 from axiom_bench.judging.values import ImageValues
 
 NAN = float("nan")
-NOISE = Kind("noise", ("truth", "half", "all"), (0.0, 0.5, 1.0))
-BLUR = Kind("blur", ("truth", "blurred"), (0.0, 1.0))
+NOISE = Spoiling("noise", ("truth", "half", "all"), (0.0, 0.5, 1.0))
+BLUR = Spoiling("blur", ("truth", "blurred"), (0.0, 1.0))
 
 
 def made(values: np.ndarray, methods: tuple[str, ...] = NOISE.methods, better: str = "higher", lead: str = "mean"):
     return ImageValues("metric", methods, np.asarray(values, dtype=float), lead, better)
 
 
-def right(values: ImageValues, kind: str = "noise", spoilings: tuple[Kind, ...] = (NOISE,)) -> list[float]:
+def right(values: ImageValues, kind: str = "noise", spoilings: tuple[Spoiling, ...] = (NOISE,)) -> list[float]:
     """At n = 1, 10, 100."""
     table = recovery(values, spoilings)
     return table.loc[table["kind"] == kind, "right"].tolist()
@@ -34,12 +34,12 @@ def test_kinds_of_metadata() -> None:
         "blur_100": {"spoiling": "blur", "degree": 1, "unspoiled": "gone"},
         "random": {"control": True},
     }
-    assert kinds(about) == [Kind("noise", ("truth", "noise_50", "noise_100"), (0.0, 0.5, 1.0))]
+    assert kinds(about) == [Spoiling("noise", ("truth", "noise_50", "noise_100"), (0.0, 0.5, 1.0))]
 
 
 def test_only_degrees_of_one_kind_are_pairs() -> None:
     assert NOISE.pairs(["truth", "all", "blurred"]) == [("truth", "all")]
-    twice = Kind("noise", ("a", "b", "c"), (0.5, 0.5, 1.0))
+    twice = Spoiling("noise", ("a", "b", "c"), (0.5, 0.5, 1.0))
     assert twice.pairs(["a", "b", "c"]) == [("a", "c"), ("b", "c")]
 
 

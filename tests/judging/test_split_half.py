@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from axiom_bench.judging.split_half import agreement_of_halves, images_needed, predicted_tau, tau_b
+from axiom_bench.judging.agreement import images_needed, predicted_tau, split_half_agreement, tau_b
 from axiom_bench.judging.values import ImageValues, signs
 
 NAN = float("nan")
@@ -27,16 +27,16 @@ def test_tau_b_is_scipys() -> None:
 
 def test_methods_that_differ_on_every_image_are_in_one_order() -> None:
     values = np.arange(4.0) + np.random.default_rng(0).uniform(-0.4, 0.4, (30, 4))
-    found = agreement_of_halves(made(values))
+    found = split_half_agreement(made(values))
     assert (found.tau, found.half) == (1, 15)
     assert found.needed == pytest.approx(0, abs=1e-6)
     assert not found.is_extrapolated
 
 
 def test_of_noise_tau_is_about_0_and_no_number_of_images_is_enough() -> None:
-    """Halves of one set are as independent sets; the mean of so many methods' tau has an error of about 0.03."""
+    """SplitHalf of one set are as independent sets; the mean of so many methods' tau has an error of about 0.03."""
     generator = np.random.default_rng(0)
-    taus = [agreement_of_halves(made(generator.normal(size=(40, 12)))).tau for _ in range(30)]
+    taus = [split_half_agreement(made(generator.normal(size=(40, 12)))).tau for _ in range(30)]
     assert abs(np.mean(taus)) < 0.1
     assert images_needed(-0.01, 20) == math.inf
     assert math.isnan(images_needed(NAN, 20))
@@ -63,12 +63,12 @@ def test_the_leading_statistic_orders_the_methods() -> None:
     """One image in ten ruins the mean of the best method, and no median."""
     values = np.tile(np.array([1.0, 2.0, 3.0]), (60, 1)) + np.random.default_rng(0).uniform(0, 0.5, (60, 3))
     values[::10, 2] = -1000 * np.arange(1, 7)
-    assert agreement_of_halves(made(values, "median")).tau == 1
-    assert agreement_of_halves(made(values)).tau < 1
+    assert split_half_agreement(made(values, "median")).tau == 1
+    assert split_half_agreement(made(values)).tau < 1
 
 
 def test_images_without_all_values_order_nothing() -> None:
     values = np.arange(3.0) + np.random.default_rng(0).uniform(0, 0.5, (20, 3))
     values[:4, 1] = NAN
-    assert agreement_of_halves(made(values)).half == 8
-    assert math.isnan(agreement_of_halves(made(values[:5])).tau)
+    assert split_half_agreement(made(values)).half == 8
+    assert math.isnan(split_half_agreement(made(values[:5])).tau)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from axiom_bench.judging.values import ImageValues, centres, drawn, halves, signs, subsets
+from axiom_bench.judging.values import ImageValues, centres, drawn, signs, split_halves, subsets
 from axiom_bench.statistics.differences import means_by_image
 
 NAN = float("nan")
@@ -30,7 +30,7 @@ def test_centres_of_samples_are_those_of_a_loop(lead: str) -> None:
 
 
 def test_samples_of_images() -> None:
-    first, second = halves(7, 20)
+    first, second = split_halves(7, 20)
     assert (first.sum(axis=1) == 3).all()
     assert (second.sum(axis=1) == 3).all()
     assert not (first & second).any()

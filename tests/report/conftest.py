@@ -19,6 +19,14 @@ SECONDS = 10  # that a page may take for anything, on a machine that is busy
 LOCAL = ("file:", "data:", "blob:", "about:")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that opens a page in a browser is slow."""
+    for item in items:
+        if "open_page" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One for all tests of a process; skips where Playwright or Chromium is absent."""

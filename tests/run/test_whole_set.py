@@ -16,9 +16,8 @@ from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import reading, running
 from axiom_bench.run import bootstrap
 from axiom_bench.run.manifest import Outcome, assemble
-from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import RunFolder, problems
 from axiom_bench.statistics.summary import leading, summarise
-from axiom_bench.statistics.whole_set import problems
 
 Run = Callable[..., list[Outcome]]
 SEED = "model.seed=27"  # of the random weights: with most other seeds some maps are zero, which have no box

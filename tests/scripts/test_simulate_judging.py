@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simulate_judging as simulation
 
-from axiom_bench.judging.alpha import Alpha
+from axiom_bench.judging.agreement import Alpha
 
 
 def test_a_third_of_the_variance_belongs_to_the_image() -> None:

@@ -274,15 +274,6 @@ def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(
     )
 
 
-def test_a_run_of_an_earlier_version_keeps_its_values(make_folder: MakeFolder) -> None:
-    """Which stored no number of rows."""
-    stars = rows("hit", {"a": [0.7], "b": [0.6]}).assign(image_id="*", target_class=-1, predicted_class=-1)
-    run = make_folder(stars)
-    run = with_whole_set(run, value=[0.7, 0.6], images=[20, 20], rows=NAN, common_value=[0.7, 0.6],
-                         common_images=[20, 20], common_rows=NAN)  # fmt: skip
-    assert common(run) == {"a": [True, False, 20, 20, 0.7, 0.7], "b": [True, False, 20, 20, 0.6, 0.6]}
-
-
 def test_the_page_and_all_formats_show_the_mark(make_folder: MakeFolder) -> None:
     run = make_folder(rows("hit", FEW))
     assert "†" in report.write(run).read_text()

@@ -11,11 +11,11 @@ import pytest
 
 from axiom_bench.statistics import comparison as comparison_module
 from axiom_bench.statistics import run_folder
-from axiom_bench.statistics.best import best_methods
 from axiom_bench.statistics.bootstrap import mean_intervals, median_intervals
-from axiom_bench.statistics.coinciding import coinciding
 from axiom_bench.statistics.comparison import Comparison, compare_methods, compare_whole_sets
-from axiom_bench.statistics.holm import holm
+from axiom_bench.statistics.differences import coinciding
+from axiom_bench.statistics.paired_tests import holm
+from axiom_bench.statistics.places import best_methods
 from axiom_bench.statistics.run_folder import RunFolder
 
 NAN = float("nan")
@@ -192,10 +192,10 @@ def test_threads_compare_as_one_does(usual_run: Path, monkeypatch: pytest.Monkey
     alone, threads = RunFolder.read(usual_run), RunFolder.read(usual_run)
     monkeypatch.setattr(run_folder, "MANY", 0)
     threads.compare_all()
-    assert threads._comparisons
+    assert threads.comparisons._computed
     pd.testing.assert_frame_equal(threads.summary, alone.summary)
     pd.testing.assert_frame_equal(threads.split_summary, alone.split_summary)
-    for (setting, metric), comparison in threads._comparisons.items():
+    for (setting, metric), comparison in threads.comparisons._computed.items():
         expected = alone.comparisons.of(setting, metric)
         assert (comparison is None) == (expected is None)
         if comparison is not None and expected is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from axiom_bench.report.figures import critical_difference as figure
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
-from axiom_bench.statistics.mean_ranks import critical_difference, mean_ranks
+from axiom_bench.statistics.places import critical_difference, mean_ranks
 from axiom_bench.statistics.run_folder import RunFolder
 
 

@@ -16,7 +16,7 @@ from axiom_bench.report.last_lines import last_lines
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.paired import paired_tables
-from axiom_bench.statistics.paired import compare, holm
+from axiom_bench.statistics.paired_tests import compare, holm
 from axiom_bench.statistics.run_folder import RunFolder
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
-from axiom_bench.judging.disagreement import disagreement
+from axiom_bench.judging.agreement import disagreement
 from axiom_bench.judging.judgement import compared_values, is_small, spoiled_methods
 from axiom_bench.report.charts import look
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, columns, metrics_in_order

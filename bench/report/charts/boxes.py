@@ -17,7 +17,7 @@ from axiom_bench.report.charts.chart import Panel, columns
 from axiom_bench.report.figures import axis
 from axiom_bench.report.figures.axis import Axis
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.groups import Group
+from axiom_bench.statistics.groups import BoxGroup
 from axiom_bench.statistics.metadata import Value
 
 WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
@@ -49,7 +49,7 @@ def farthest_outside(values: Floats, box: Mapping[str, float]) -> NDArray[np.int
     return outside[np.argsort(-distance, kind="stable")[:MAX_OUTSIDE]]
 
 
-def all_fit(parts: Iterable[Collection[Group]]) -> bool:
+def all_fit(parts: Iterable[Collection[BoxGroup]]) -> bool:
     """Whether the page holds every single value of a chart's boxes, which come in parts."""
     total = 0
     for part in parts:
@@ -61,7 +61,7 @@ def all_fit(parts: Iterable[Collection[Group]]) -> bool:
 
 
 def panel(
-    title: str, description: str, groups: Mapping[str, Group], by: str, keys: pd.DataFrame, shown: Shown
+    title: str, description: str, groups: Mapping[str, BoxGroup], by: str, keys: pd.DataFrame, shown: Shown
 ) -> Panel:
     """A box for each group, by its name in the column `by`, "method" or "title". keys: `Records.keys`."""
     rows, names, places, values = [], [], [], []
@@ -90,7 +90,7 @@ class Shown:
     every_value: bool
 
     @classmethod
-    def of(cls, value: Value, groups: Collection[Group], every_value: bool) -> Shown:
+    def of(cls, value: Value, groups: Collection[BoxGroup], every_value: bool) -> Shown:
         """The axis on which the boxes of these groups are seen best."""
         fitted = axis.fit([group.values for group in groups])
         return cls(value, fitted, fitted.low if fitted.log else _least(groups), every_value)
@@ -110,7 +110,7 @@ class Shown:
         return f"{CAPTION} {dots} {self.axis.note}".strip()
 
 
-def _least(groups: Iterable[Group]) -> float:
+def _least(groups: Iterable[BoxGroup]) -> float:
     return min(float(group.values.min()) for group in groups)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from axiom_bench.report.charts import boxes
 from axiom_bench.report.charts.chart import Chart, Choice, metrics_in_order
-from axiom_bench.statistics.groups import Group, counts_in, groups_of
+from axiom_bench.statistics.groups import BoxGroup, counts_in, groups_of
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
-Groups = Mapping[Setting, Mapping[str, Group]]
+Groups = Mapping[Setting, Mapping[str, BoxGroup]]
 
 
 def chart(run: RunFolder) -> Chart | None:
@@ -32,5 +32,5 @@ def _choice(run: RunFolder, name: str, groups: Groups, every_value: bool) -> Cho
     return Choice(value.title, f"{shown.caption} {counts_in(_all_of(groups))} a box.", panels)
 
 
-def _all_of(groups: Groups) -> list[Group]:
+def _all_of(groups: Groups) -> list[BoxGroup]:
     return [group for own in groups.values() for group in own.values()]

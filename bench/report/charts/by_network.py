@@ -5,7 +5,7 @@ from __future__ import annotations
 from axiom_bench.report.charts import boxes
 from axiom_bench.report.charts.chart import Chart, Choice, Panel
 from axiom_bench.report.options import Options, options_of
-from axiom_bench.statistics.groups import Group, counts_in, groups_of
+from axiom_bench.statistics.groups import BoxGroup, counts_in, groups_of
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 TITLE = "Method-free errors by network"
@@ -24,12 +24,12 @@ def chart(run: RunFolder) -> Chart | None:
     return Chart("by-network", title, "", [Choice(title, caption, [panel for panel, _ in parts])], boxes.specs())
 
 
-def _by_network(run: RunFolder, name: str) -> dict[str, Group]:
+def _by_network(run: RunFolder, name: str) -> dict[str, BoxGroup]:
     groups = groups_of(run, name, (METHOD_FREE,))
     return {run.label(setting): own[METHOD_FREE] for setting, own in groups.items()}
 
 
-def _panel(run: RunFolder, name: str, groups: dict[str, Group]) -> tuple[Panel, boxes.Shown]:
+def _panel(run: RunFolder, name: str, groups: dict[str, BoxGroup]) -> tuple[Panel, boxes.Shown]:
     value = run.metadata.value(name)
     shown = boxes.Shown.of(value, groups.values(), boxes.all_fit([groups.values()]))
     description = f"Box-plots of {value.title} by network."

@@ -11,8 +11,7 @@ from axiom_bench.report.charts import look, scales
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns, metrics_in_order
 from axiom_bench.statistics.metadata import Setting, Value, rows_at
 from axiom_bench.statistics.numbers import counts_text
-from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
-from axiom_bench.statistics.runtime import TRACE, milliseconds
+from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import leading
 
 HEIGHT = 300

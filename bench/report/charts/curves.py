@@ -12,7 +12,7 @@ import pandas as pd
 
 from axiom_bench.report.charts import look, scales
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns
-from axiom_bench.statistics.curves import MeanCurve, mean_curves
+from axiom_bench.statistics.groups import MeanCurve, mean_curves
 from axiom_bench.statistics.numbers import counts_text
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -15,7 +15,7 @@ from axiom_bench.report.figures.boxes import axis_label, boxes, fewer_points
 from axiom_bench.report.figures.captions import not_measured
 from axiom_bench.report.figures.drawing import LETTER, Drawing, LeftOut, across, canvas, panels, set_title, wrapped
 from axiom_bench.report.method_styles import method_styles
-from axiom_bench.statistics.groups import Group, counts_in, groups_of
+from axiom_bench.statistics.groups import BoxGroup, counts_in, groups_of
 from axiom_bench.statistics.metadata import Setting, Value
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
@@ -43,12 +43,12 @@ class _Boxes:
     value: Value
 
     @cached_property
-    def groups(self) -> dict[Setting, dict[str, Group]]:
+    def groups(self) -> dict[Setting, dict[str, BoxGroup]]:
         """Of each setting with values the methods that have any."""
         return groups_of(self.run, self.value.name, self.run.methods)
 
     @cached_property
-    def all_groups(self) -> list[Group]:
+    def all_groups(self) -> list[BoxGroup]:
         """Of all settings."""
         return [group for own in self.groups.values() for group in own.values()]
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, canvas
 from axiom_bench.report.options import options_of
-from axiom_bench.statistics.mean_ranks import FEWEST_SETTINGS, MeanRanks, mean_ranks
 from axiom_bench.statistics.numbers import p_value
+from axiom_bench.statistics.places import FEWEST_SETTINGS, MeanRanks, mean_ranks
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Mean ranks over networks and data sets"

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from axiom_bench.report.figures.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
 from axiom_bench.report.method_styles import MethodStyle, method_styles
 from axiom_bench.report.sizes import COLUMN
-from axiom_bench.statistics.curves import MeanCurve, mean_curves
+from axiom_bench.statistics.groups import MeanCurve, mean_curves
 from axiom_bench.statistics.numbers import counts_text
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+import numpy as np
+
 from axiom_bench.records import files
-from axiom_bench.report.gallery.colour_maps import WARNING, colour_maps
 from axiom_bench.report.gallery.data import entries, gallery_data, inline, number_of_images
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
@@ -40,11 +42,11 @@ def folder_section(run: RunFolder) -> Section | None:
     if number_of_images(pictures) <= MAX_INLINE:
         return None
     files.ensure_writable(run.path / FOLDER / PICTURES)
-    return _section(gallery_data(run, pictures, Beside(run.path / FOLDER)), REPORT)
+    return _section(gallery_data(run, pictures, PictureFolder(run.path / FOLDER)), REPORT)
 
 
 @dataclass(frozen=True)
-class Beside:
+class PictureFolder:
     """Writes pictures into a folder of the page's; their addresses are relative to the page.
 
     They aren't synced one by one, which took half of a report's time: the report's stamp has their hashes.
@@ -98,3 +100,34 @@ def _is_off(run: RunFolder) -> bool:
     """Whether the run was told to store no pictures; otherwise an earlier version made it."""
     pictures = run.config.get("pictures") or {}
     return pictures.get("gallery") == 0
+
+
+# Nodes between which a browser interpolates: every fifth of matplotlib's 256 colours. Within 1 of 255, jet within 6.
+STEPS = 52
+# Perceptually uniform ones first, of which the first is the default.
+TITLES = {"inferno": "Inferno", "viridis": "Viridis", "gray": "Grey", "jet": "Jet"}
+WARNING = (
+    "Jet isn't perceptually uniform: it shows edges where the map has none, and hides some that it has (Borland and "
+    "Taylor, 2007). It is here for comparison with published figures."
+)
+
+
+@dataclass(frozen=True)
+class ColourMap:
+    """red, green, blue: of feComponentTransfer's tables. gradient: the same colours for CSS, from 0 to 1."""
+
+    name: str
+    title: str
+    red: str
+    green: str
+    blue: str
+    gradient: str
+
+
+def colour_maps() -> Iterator[ColourMap]:
+    """matplotlib's, by the names of TITLES."""
+    for name, title in TITLES.items():
+        colours = matplotlib.colormaps[name](np.linspace(0, 1, STEPS))[:, :3]
+        red, green, blue = (" ".join(f"{value:.3g}" for value in channel.round(3)) for channel in colours.T)
+        stops = ", ".join("#" + "".join(f"{round(255 * value):02x}" for value in colour) for colour in colours[::3])
+        yield ColourMap(name, title, red, green, blue, f"linear-gradient(to right, {stops})")

@@ -8,13 +8,13 @@ from axiom_bench.records import reading
 from axiom_bench.report.charts import section as charts
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.saving import SavedFigure
-from axiom_bench.report.judging import section as judging
 from axiom_bench.report.page import combined, definitions, findings, this_run
 from axiom_bench.report.page import figures as page_figures
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.header import header
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.section import Section
+from axiom_bench.report.scorecard import writing as judging
 from axiom_bench.report.tables.table import Table
 from axiom_bench.statistics.run_folder import RunFolder
 

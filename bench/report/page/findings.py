@@ -14,7 +14,7 @@ from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.page.interval_chart import Row, interval_chart
 from axiom_bench.report.page.section import Section
 from axiom_bench.report.page.templating import render
-from axiom_bench.statistics.findings import Finding, findings
+from axiom_bench.statistics.findings import Statement, findings
 from axiom_bench.statistics.metadata import Setting, Value
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -40,7 +40,7 @@ def section(run: RunFolder, terms: Terms) -> Section:
     return Section("findings", "Findings", body, STYLES, SCRIPTS)
 
 
-def _metric(run: RunFolder, value: Value, found: Sequence[Finding], terms: Terms) -> dict[str, object]:
+def _metric(run: RunFolder, value: Value, found: Sequence[Statement], terms: Terms) -> dict[str, object]:
     """A metric's heading, the sentences on all settings, and a card for each setting."""
     direction = f", {value.better} is better" if value.has_direction else ""
     return {
@@ -60,7 +60,7 @@ def _metric(run: RunFolder, value: Value, found: Sequence[Finding], terms: Terms
     }
 
 
-def _sentences(run: RunFolder, setting: Setting, found: Iterable[Finding]) -> list[dict[str, str]]:
+def _sentences(run: RunFolder, setting: Setting, found: Iterable[Statement]) -> list[dict[str, str]]:
     """The setting's own, without its label, which stands above them."""
     start = f"{run.label(setting)}: "
     return [{"kind": one.kind, "text": one.sentence.removeprefix(start)} for one in found if one.settings == (setting,)]

@@ -14,14 +14,14 @@ from axiom_bench.records.by_metric import Records
 from axiom_bench.report.figures import all_figures
 from axiom_bench.report.figures.captions import not_measured
 from axiom_bench.report.figures.drawing import COLUMN_ENDING, Drawing, LeftOut
-from axiom_bench.report.paper.cost import cost_table
-from axiom_bench.report.paper.exhibits import Exhibit, paper
-from axiom_bench.report.paper.index import Entry, Picture, write_index
+from axiom_bench.report.paper.index import Exhibit, IndexEntry, Picture, paper, write_index
 from axiom_bench.report.tables.headline import headline_table
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.markdown import to_markdown
-from axiom_bench.report.tables.table import Table
-from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.report.tables.table import Cell, Group, Table
+from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.numbers import NOTHING, number
+from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import leading
 
 FOLDER = "paper"  # in the run folder
@@ -30,7 +30,7 @@ NO_PAIRS = "No image of this run shows exactly two classes that are explained."
 
 
 @dataclass(frozen=True)
-class Source:
+class PaperRun:
     """A run, the command that made it, and why networks of the paper are missing: {name: reason}."""
 
     run: RunFolder
@@ -39,7 +39,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeExhibit:
     """What was written of a figure or a table: its files, and what the index shows of it."""
 
     files: tuple[str, ...]
@@ -47,7 +47,7 @@ class Made:
 
 
 def write_paper(
-    main: Source, two_classes: Source | None, problem: str, command: str, say: Callable[[str], None]
+    main: PaperRun, two_classes: PaperRun | None, problem: str, command: str, say: Callable[[str], None]
 ) -> Path:
     """Write <run>/paper/ with a file for each figure and table, and its index; the path of index.html.
 
@@ -73,10 +73,10 @@ def write_paper(
     return write_index(folder, entries, command, main.failures)
 
 
-def _entry(exhibit: Exhibit, source: Source, parts: Sequence[Made | LeftOut], problem: str) -> Entry:
-    made = [part for part in parts if isinstance(part, Made)]
+def _entry(exhibit: Exhibit, source: PaperRun, parts: Sequence[MadeExhibit | LeftOut], problem: str) -> IndexEntry:
+    made = [part for part in parts if isinstance(part, MadeExhibit)]
     reasons = [part.reason for part in parts if isinstance(part, LeftOut)] + ([problem] if problem else [])
-    return Entry(
+    return IndexEntry(
         exhibit,
         source.command,
         files=tuple(name for part in made for name in part.files),
@@ -104,7 +104,7 @@ def _only(records: Records, pairs: set[tuple[str, str]]) -> Records:
     return records.where(np.array([place in pairs for place in places], dtype=bool))
 
 
-def _figures(exhibit: Exhibit, figures: Sequence[Drawing | LeftOut], folder: Path) -> Iterator[Made | LeftOut]:
+def _figures(exhibit: Exhibit, figures: Sequence[Drawing | LeftOut], folder: Path) -> Iterator[MadeExhibit | LeftOut]:
     """Each figure, or why it isn't there."""
     for figure in figures:
         if isinstance(figure, Drawing) and exhibit.figures and figure.name.startswith(exhibit.figures):
@@ -112,12 +112,12 @@ def _figures(exhibit: Exhibit, figures: Sequence[Drawing | LeftOut], folder: Pat
             named.save(folder, FORMATS, columns=True)
             endings = ("", COLUMN_ENDING) if figure.in_column else ("",)
             names = tuple(f"{named.file_name}{ending}.{kind}" for ending in endings for kind in FORMATS)
-            yield Made(names, Picture(names[0], figure.caption))
+            yield MadeExhibit(names, Picture(names[0], figure.caption))
         elif isinstance(figure, LeftOut) and figure.number == exhibit.number:
             yield figure
 
 
-def _tables(exhibit: Exhibit, run: RunFolder, folder: Path) -> Iterator[Made | LeftOut]:
+def _tables(exhibit: Exhibit, run: RunFolder, folder: Path) -> Iterator[MadeExhibit | LeftOut]:
     summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
     for name in exhibit.tables:
         rows = summary[summary["metric"] == name]
@@ -132,16 +132,16 @@ def _tables(exhibit: Exhibit, run: RunFolder, folder: Path) -> Iterator[Made | L
         yield LeftOut(exhibit.title, reason, exhibit.number) if table is None else _save(table, exhibit.file, folder)
 
 
-def _save(table: Table, name: str, folder: Path) -> Made:
+def _save(table: Table, name: str, folder: Path) -> MadeExhibit:
     """As wide as a page and a column, and as Markdown."""
     contents = {f"{name}.tex": to_latex(replace(table, name=name), "page"), f"{name}.md": to_markdown(table)}
     contents[f"{name}{COLUMN_ENDING}.tex"] = to_latex(replace(table, name=f"{name}{COLUMN_ENDING}"), "column")
     for file, text in contents.items():
         files.write(folder / file, text.encode())
-    return Made(tuple(contents), table)
+    return MadeExhibit(tuple(contents), table)
 
 
-def _missing(source: Source, needs_imagenet: bool) -> str:
+def _missing(source: PaperRun, needs_imagenet: bool) -> str:
     """What the run lacks of the paper's study, in one sentence; empty where nothing is missing."""
     study, run = paper(), source.run
     models = list(run.manifest.get("models") or {})
@@ -157,3 +157,35 @@ def _missing(source: Source, needs_imagenet: bool) -> str:
     if random:
         parts.append(f"trained weights of {', '.join(random)}")
     return f"Missing for the paper's: {'; '.join(parts)}." if parts else ""
+
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def cost_table(run: RunFolder, against: str) -> Table | None:
+    """Methods as rows, networks as columns: ms an image, trace and method together, and in brackets how many times the
+    time of `against` that is. None where nothing was timed."""
+    if run.runtime.empty:
+        return None
+    columns = {run.label(setting): _column(run, setting, against) for setting in run.settings}
+    methods = [name for name in run.methods if any(name in c for c in columns.values())]
+    rows = tuple(
+        (Cell(run.metadata.method_title(method)), *(Cell(column.get(method, NOTHING)) for column in columns.values()))
+        for method in methods
+    )
+    device = run.manifest.get("device") or "an unknown device"
+    notes = (
+        f"Milliseconds an image of one trace and the method; in brackets, how many times those of "
+        f"{run.metadata.method_title(against)} at the same network. Measured on {device}.",
+    )
+    return Table(
+        "cost", f"Run time beside {run.metadata.method_title(against)}", ("Method", *columns), (Group("", rows),), notes
+    )
+
+
+def _column(run: RunFolder, setting: Setting, against: str) -> dict[str, str]:
+    """{method: its time and ratio, written}"""
+    times = milliseconds(run, setting)
+    total = times.drop(TRACE, errors="ignore") + times.get(TRACE, float("nan"))
+    base = total.get(against, float("nan"))
+    return {str(method): f"{number(ms)} ({number(ms / base)}{TIMES})" for method, ms in total.items()}

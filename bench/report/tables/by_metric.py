@@ -21,9 +21,9 @@ from axiom_bench.report.tables.text import (
     statistic_cell,
     without_value,
 )
-from axiom_bench.statistics.best import best_methods, on_common_images
 from axiom_bench.statistics.metadata import Setting, Value, rows_at
 from axiom_bench.statistics.numbers import NOTHING
+from axiom_bench.statistics.places import best_methods, on_common_images
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "All metrics"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from axiom_bench.statistics.metadata import Setting
-from axiom_bench.statistics.run_folder import RunFolder
-from axiom_bench.statistics.runtime import milliseconds
+from axiom_bench.statistics.run_folder import RunFolder, milliseconds
 from axiom_bench.statistics.summary import KEYS
 
 _NUMBERS = (

@@ -19,9 +19,9 @@ from axiom_bench.report.tables.text import (
     statistic,
     status_notes,
 )
-from axiom_bench.statistics.best import best_methods
 from axiom_bench.statistics.metadata import Setting, Value, rows_at
 from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.places import best_methods
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import leading
 

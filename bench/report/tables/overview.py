@@ -17,11 +17,10 @@ from axiom_bench.report.tables.text import (
     statistic_cell,
     status_notes,
 )
-from axiom_bench.statistics.best import best, best_methods
 from axiom_bench.statistics.metadata import Setting, Value, rows_at
 from axiom_bench.statistics.numbers import counts_text, number
-from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
-from axiom_bench.statistics.runtime import TRACE, milliseconds
+from axiom_bench.statistics.places import best, best_methods
+from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import leading
 
 TIME = Value("time", "Run time", better="lower")

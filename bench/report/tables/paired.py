@@ -10,7 +10,7 @@ from axiom_bench.report.last_lines import compare_in
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import group_title
-from axiom_bench.statistics.paired import SIGNIFICANCE
+from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder
 
 
@@ -39,7 +39,7 @@ def _rows(run: RunFolder, tests: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
     for test in tests.to_dict("records"):
         counts = (count(test[name]) for name in ("n", "better", "same", "worse"))
         numbers = (numeric(test[name]) for name in ("difference", "p"))
-        adjusted = numeric(test["adjusted"], bold=test["adjusted"] < SIGNIFICANCE)
+        adjusted = numeric(test["adjusted"], bold=test["adjusted"] < LEVEL)
         yield (Cell(run.metadata.method_title(test["method"])), *counts, *numbers, adjusted)
 
 
@@ -50,6 +50,6 @@ def _notes(control: str, tests: pd.DataFrame) -> tuple[str, ...]:
         "Images: those where both have a value; an image with several rows counts once, by its mean difference. "
         f"Better, same, worse: the images on which {control} is. Median difference: of {control} minus the other.",
         "p: Wilcoxon's signed-rank test over the images that differ, for values that are 0 or 1 the exact sign test; "
-        f"two-sided. p, Holm: adjusted for the rows of its metric in this table; bold below {SIGNIFICANCE:g}. It says "
+        f"two-sided. p, Holm: adjusted for the rows of its metric in this table; bold below {LEVEL:g}. It says "
         "that a difference isn't chance, not that it is large.",
     )

@@ -11,9 +11,9 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import group_name, group_title, names_of
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison
-from axiom_bench.statistics.differences import LEVEL
 from axiom_bench.statistics.metadata import Setting, Value
 from axiom_bench.statistics.numbers import NOTHING, number, with_interval
+from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "All pairs of methods"

@@ -9,9 +9,9 @@ import pandas as pd
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, group_name, group_title, names_of
 from axiom_bench.statistics.comparison import Comparison, Place
-from axiom_bench.statistics.differences import LEVEL
 from axiom_bench.statistics.metadata import Setting, Value
 from axiom_bench.statistics.numbers import NOTHING, with_interval
+from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Places"

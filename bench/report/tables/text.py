@@ -10,12 +10,11 @@ import pandas as pd
 from axiom_bench.columns import OK
 from axiom_bench.report.tables.reasons import reason
 from axiom_bench.report.tables.table import Cell
-from axiom_bench.statistics import whole_set as whole_sets
-from axiom_bench.statistics.best import on_common_images
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.metadata import Value, rows_at
 from axiom_bench.statistics.numbers import NOTHING, counts_text, with_interval
-from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.places import on_common_images
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import counts_of
 
 ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
@@ -133,7 +132,7 @@ def interval_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
     """What the intervals of a table are, and which of them the run must compute."""
     yield f"{INTERVAL_NOTE} {WHOLE_SET_NOTE}" if has_whole_set else INTERVAL_NOTE
     if has_whole_set:
-        yield from whole_sets.problems(run)
+        yield from whole_set_problems(run)
 
 
 def without_value(statuses: str) -> str:

@@ -15,7 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import store as records
 from axiom_bench.report.figures.drawing import LeftOut
 from axiom_bench.report.figures.perturbation_curves import draw
-from axiom_bench.statistics.curves import mean_curves
+from axiom_bench.statistics.groups import mean_curves
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.summary import summarise
 

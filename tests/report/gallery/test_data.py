@@ -17,8 +17,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import sealed
 from axiom_bench.report import stamp
 from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.gallery.colour_maps import STEPS, colour_maps
 from axiom_bench.report.gallery.data import entries, gallery_data, inline
+from axiom_bench.report.gallery.section import STEPS, colour_maps
 
 
 def data_of(run: Any) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.records.by_metric import Records
-from axiom_bench.report.paper.cost import cost_table
-from axiom_bench.report.paper.writing import Source, on_two_classes, write_paper
+from axiom_bench.report.paper.writing import PaperRun, cost_table, on_two_classes, write_paper
 from axiom_bench.statistics.run_folder import RunFolder
 
 
@@ -41,7 +40,7 @@ def test_run_times_stand_beside_those_of_one_method(run: RunFolder) -> None:
 
 def test_the_index_says_what_is_missing_and_why(run: RunFolder) -> None:
     lines: list[str] = []
-    source = Source(run, "axiom-bench experiment=paper", {"alexnet": "No weights."})
+    source = PaperRun(run, "axiom-bench experiment=paper", {"alexnet": "No weights."})
     index = write_paper(source, None, "There is no VOC.", "axiom-bench paper", lines.append)
     text = (index.parent / "index.md").read_text()
     assert len(lines) == text.count("\n## ")
@@ -58,7 +57,7 @@ def test_the_index_says_what_is_missing_and_why(run: RunFolder) -> None:
 
 
 def test_files_of_an_earlier_run_are_removed(run: RunFolder) -> None:
-    source = Source(run, "axiom-bench", {})
+    source = PaperRun(run, "axiom-bench", {})
     stale = run.path / "paper" / "fig1-pair_of_another_network.pdf"
     stale.parent.mkdir()
     stale.write_bytes(b"")

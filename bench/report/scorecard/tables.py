@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.judging.controls import BEATS, UNCLEAR
-from axiom_bench.judging.judgement import MIN_METHODS, Judgement, overall
+from axiom_bench.judging.agreement import TAU
+from axiom_bench.judging.judgement import BEATS, MIN_METHODS, UNCLEAR, Judgement, overall
 from axiom_bench.judging.recovery import ALL, GOAL, SIZES
-from axiom_bench.judging.split_half import TAU
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.numbers import NOTHING, with_interval

@@ -1,19 +1,19 @@
-"""The result of a gate as JUnit's XML, which CI services show as tests: a test for each row of the baseline.
-
-One testsuite for each model, layer and data set, with the attributes and elements that the schema of Ant's JUnit task
-asks for, so that stricter readers take it too.
-"""
+"""The result of a gate for programs: JUnit's XML, which CI services show as tests, and JSON."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from axiom_bench.gate.by_image import MovedImage
 from axiom_bench.gate.comparison import MOVED, NOT_COMPARABLE, GateResult
-from axiom_bench.gate.findings import Finding
+from axiom_bench.gate.findings import KEY, Finding
 
 # What XML 1.0 can't hold, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -21,7 +21,10 @@ Case = tuple[str, str]  # class name and name
 
 
 def junit_xml(result: GateResult) -> str:
-    """Failures are findings, one test for each row that was compared and for each name that came or went; a gate that
+    """One testsuite for each model, layer and data set, with the attributes and elements that the schema of Ant's JUnit
+    task asks for, so that stricter readers take it too.
+
+    Failures are findings, one test for each row that was compared and for each name that came or went; a gate that
     can't compare is one test with an error. With allowed improvements, which hold, nothing fails."""
     root = Element("testsuites")
     suites = _suites(result)
@@ -76,3 +79,49 @@ def _suite(
 def _clean(text: str) -> str:
     """At least one character, none that XML can't hold."""
     return _FORBIDDEN.sub("\ufffd", text).strip() or "-"
+
+
+FORMAT = 1  # of the JSON: counted up where a key changes its meaning or goes
+VERDICTS = {0: "holds", 1: "moved", 2: "not_comparable"}  # of exit codes
+
+
+def json_text(result: GateResult) -> str:
+    """Keys as docs/ci.md describes them; a number that isn't finite is null."""
+    content = {
+        "format": FORMAT,
+        "run": result.run,
+        "baseline": result.baseline,
+        "exit_code": result.exit_code,
+        "verdict": VERDICTS[result.exit_code],
+        "conclusion": result.conclusion,
+        "notes": list(result.notes),
+        "rows_compared": len(result.rows),
+        "findings": [_finding(finding) for finding in result.findings],
+        "images": [_image(image) for image in result.images],
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    row = finding.row
+    place = dict(zip(KEY, row, strict=True)) if row else {finding.place[0]: finding.place[1]}
+    return {
+        **{name: place.get(name) for name in KEY},
+        "what": finding.what,
+        "verdict": finding.verdict,
+        "before": _number(finding.before),
+        "after": _number(finding.after),
+        "allowed": _number(finding.allowed),
+        "p": _number(finding.p),
+        "sentence": finding.line,
+    }
+
+
+def _image(image: MovedImage) -> dict[str, Any]:
+    about = {"image_id": image.image_id, "target_class": image.target_class}
+    values = {"before": _number(image.before), "after": _number(image.after)}
+    return {**dict(zip(KEY, image.row, strict=True)), **about, **values}
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -12,13 +12,18 @@ from axiom_bench.judging.judgement import (
     Judgement,
     check,
     chosen_metrics,
+    is_small,
     judge,
     recovery_of,
     spoiled_methods,
 )
 from axiom_bench.records import files, running
-from axiom_bench.report.judging.tables import all_tables, frames, metrics_table
 from axiom_bench.report.last_lines import random_weights_lines
+from axiom_bench.report.page.definitions import Terms
+from axiom_bench.report.page.section import Section
+from axiom_bench.report.page.tables import SCRIPTS, STYLES, block
+from axiom_bench.report.page.templating import render
+from axiom_bench.report.scorecard.tables import TITLE, all_tables, frames, metrics_table
 from axiom_bench.report.tables.csv_text import to_csv
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.plain import to_text
@@ -87,3 +92,24 @@ def _write_frames(run: RunFolder, judgements: list[Judgement]) -> Iterator[str]:
     for name, frame in frames(run, judgements).items():
         files.write(run.path / "tables" / f"{name}.csv", to_csv(frame).encode())
         yield f"{name}.csv"
+
+
+def section(run: RunFolder, terms: Terms) -> Section | None:
+    """None where no setting has trained weights, and for values of the layer alone.
+
+    Of a run with many values the section holds only the command that judges it.
+    """
+    settings = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
+    names = chosen_metrics(run, None)
+    if not settings or not names:
+        return None
+    found = [judge(run, setting, names, in_report=True) for setting in settings] if is_small(run) else []
+    tables = [metrics_table(run, judgement, number) for number, judgement in enumerate(found, start=1)]
+    body = render(
+        "judging.html.j2",
+        tables=block(tables, terms) if tables else "",
+        has_truth=bool(spoiled_methods(run)),
+        num_values=f"{len(run.records):,}",
+        folder=f"results/{run.manifest['experiment']}/{run.manifest['run']}",
+    )
+    return Section("judging", TITLE, body, STYLES, SCRIPTS)
