@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from axiom_bench import methods, metrics
-    from axiom_bench.cutting import outputs
     from axiom_bench.cutting.cut_model import CutModel, cut, trace
     from axiom_bench.cutting.interventions import Part
+    from axiom_bench.cutting.outputs import presets as outputs
     from axiom_bench.cutting.trace import Trace
     from axiom_bench.data.batch import Annotation, Batch
     from axiom_bench.errors import BenchError
@@ -69,7 +69,7 @@ def __getattr__(name: str) -> Any:
     if name in ("methods", "metrics"):
         return import_module(f"{__name__}.{name}")
     if name == "outputs":
-        return import_module(f"{__name__}.cutting.outputs")
+        return import_module(f"{__name__}.cutting.outputs.presets")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

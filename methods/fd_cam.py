@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.division import XY
-from axiom_bench.cutting.passes import head_rows_at_once, pieces
+from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 
@@ -41,7 +41,7 @@ def _switched(trace: Trace, image: int, groups: Tensor) -> Tensor:
     maps, target = trace.activations[image], int(trace.targets[image])
     kept = torch.cat([groups, ~groups])
     parts = []
-    for rows in pieces(len(kept), head_rows_at_once(trace, maps)):
+    for rows in pieces(len(kept), trace.cut_model.limits.head_rows_at_once(maps)):
         switched = kept[rows, :, None, None] * maps
         parts.append(trace.head(switched, torch.full((len(switched),), image))[:, target])
     alone, without = torch.cat(parts).chunk(2)

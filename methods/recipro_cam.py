@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.passes import head_rows_at_once, pieces
+from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import unknown
 from axiom_bench.explanation.heatmap import Map
@@ -50,7 +50,7 @@ def _scores(trace: Trace, image: int, windows: Tensor, vectors: str) -> Tensor:
     """Logit and probability of the image's class for each window: (H W, 2)."""
     maps, target = trace.activations[image], int(trace.targets[image])
     parts = []
-    for rows in pieces(len(windows), head_rows_at_once(trace, maps)):
+    for rows in pieces(len(windows), trace.cut_model.limits.head_rows_at_once(maps)):
         windowed = windows[rows, None] * (maps if vectors == "own" else maps.flatten(1).T[rows, :, None, None])
         logits = trace.head_logits(windowed, torch.full((len(windowed),), image))
         parts.append(class_scores(trace, logits, target))

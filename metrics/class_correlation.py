@@ -9,8 +9,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.annotations import Objects
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation, given
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
 
@@ -33,7 +32,7 @@ def class_correlation(explanation: Explanation, similarity: str = "pearson") -> 
     return (yield Reexplanation(other_trace, compare, key="class of the largest box"))
 
 
-def _class_of_largest_box(objects: Objects, default: int) -> int:
+def _class_of_largest_box(objects: AnnotatedObjects, default: int) -> int:
     """The class of the largest box; `default` where there is none, in a row whose value is dropped."""
     areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1)
     return int(objects.labels[areas.argmax()]) if len(areas) else default

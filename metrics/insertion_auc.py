@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.curve import Curve
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Curve, Explanation
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.pixel_curves import area, insertion_curve
 

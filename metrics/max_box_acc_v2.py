@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.curve import Curve
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Curve, Explanation
 from axiom_bench.metrics.max_box_acc import accuracy
 from axiom_bench.metrics.shared.drawn_rows import mean
 from axiom_bench.metrics.shared.protocol import Protocol, box_curves

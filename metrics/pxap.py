@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.explanation.curve import Curve
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Curve, Explanation
 from axiom_bench.metrics.shared.drawn_rows import total
 from axiom_bench.metrics.shared.protocol import Protocol, pixel_counts
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, keep_logits
-from axiom_bench.explanation.curve import Curve
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Curve, Explanation, given
 from axiom_bench.metrics.shared.equal_copies import numbers_of_first
 from axiom_bench.metrics.shared.imputation import impute
 from axiom_bench.metrics.shared.perturbation import scoring

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.curve import Curve
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Curve, Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.random_subsets import Subsets, drops_correlation, pixels_at_random, subset_drops
 

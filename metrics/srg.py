@@ -9,8 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.evaluation.queries import MetricGenerator
-from axiom_bench.explanation.curve import Curve
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Curve, Explanation, given
 from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.pixel_curves import area, partly_filled

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from axiom_bench import methods
 from axiom_bench.cutting.division import dead_channels
-from axiom_bench.evaluation.runtime import peak_memory
+from axiom_bench.evaluation.method_costs import peak_memory
 from axiom_bench.run import freed_memory
 
 LAYERS = {

@@ -25,9 +25,8 @@ from timing import Calls, ratios, timed
 from torch import Tensor, nn
 
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.passes import rows_at_once
 from axiom_bench.data.torchvision_import import torchvision
-from axiom_bench.evaluation.loop import rows_of
+from axiom_bench.evaluation.batch import rows_of
 from axiom_bench.evaluation.plugins import Plugin, with_params
 
 LOCALIZATION = (
@@ -216,4 +215,4 @@ def _passes(explanation: ab.Explanation, count: int) -> Callable[[], object]:
     trace = explanation.trace
     assert trace is not None
     copies = trace.images.repeat_interleave(count, dim=0)
-    return lambda: [trace.forward_logits(rows) for rows in copies.split(rows_at_once(trace, trace.images[0]))]
+    return lambda: [trace.forward_logits(rows) for rows in copies.split(trace.cut_model.rows_at_once(trace.images[0]))]

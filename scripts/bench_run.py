@@ -29,7 +29,7 @@ from timing import timed
 from torch import Tensor
 
 from axiom_bench.cli.benchmark import benchmark, compute
-from axiom_bench.evaluation.answering import rows_per_pass
+from axiom_bench.evaluation.answers import rows_per_pass
 from axiom_bench.run.compute import cut_of, rows
 from axiom_bench.run.job import Job
 

@@ -28,7 +28,7 @@ from axiom_bench import metrics
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.loop import trace_of_batch
+from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import value_names
 from axiom_bench.metrics.shared.quadrature import few_points
 from axiom_bench.metrics.shared.quadrature import weights as area_weights

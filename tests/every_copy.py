@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.evaluation import answering
+from axiom_bench.evaluation import answers
 from axiom_bench.evaluation.queries import PerturbedImages
 
 
@@ -19,8 +19,8 @@ def every_copy_is_classified() -> Iterator[None]:
     """Inside, no score of an equal copy is used again, since which copies are equal isn't known beforehand."""
 
     def classified(trace: Trace, request: PerturbedImages, rows: int, *same: Any) -> Tensor:
-        return answering._classified(trace, request, rows).unflatten(0, (trace.num_valid, request.count))
+        return answers._classified(trace, request, rows).unflatten(0, (trace.num_valid, request.count))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answering, "_reused", classified)
+        patch.setattr(answers, "_reused", classified)
         yield

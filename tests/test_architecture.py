@@ -26,7 +26,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "cutting": BOTTOM,
     "explanation": {*BOTTOM, "cutting"},
     "embedded": BOTTOM,
-    "data": {*BOTTOM, "cutting.output", "cutting.interventions", "embedded"},
+    "data": {*BOTTOM, "cutting.outputs.output", "cutting.interventions", "embedded"},
     "models": {*BOTTOM, "cutting", "data", "embedded"},
     "methods": {*BOTTOM, "cutting", "explanation"},
     "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},

@@ -19,7 +19,7 @@ from torch import Tensor
 import axiom_bench as ab
 from axiom_bench import methods, metrics
 from axiom_bench.columns import OK
-from axiom_bench.cutting.halving import Limits, by_halves
+from axiom_bench.cutting.passes import Limits, by_halves
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.data.loading import batches

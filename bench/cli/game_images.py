@@ -12,8 +12,7 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.left_out import MethodLeftOut
-from axiom_bench.evaluation.loop import explained
+from axiom_bench.evaluation.batch import MethodLeftOut, explained
 from axiom_bench.explanation.explanation import given
 from axiom_bench.report.game.page import Class, TwoClassImage, WholeImage
 from axiom_bench.run.job import Job

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from axiom_bench.cutting.interventions import Part
-from axiom_bench.cutting.output import AnyOutput
+from axiom_bench.cutting.outputs.output import AnyOutput
+from axiom_bench.cutting.split.tokens import AnyReshape
 from axiom_bench.cutting.split_model import GIBIBYTE, SplitModel
-from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import Trace, trace_of
 
 
@@ -17,11 +17,11 @@ class CutModel(SplitModel):
     """A model cut at a layer: `trunk -> activations -> head`. The user's model is never edited.
 
     model: any nn.Module that maps images (B, C', H', W') to logits (B, C), or to what `output` reads; logits are found
-    in a dict ("logits" or "out"), in an object with `.logits`, and made of (B,) and (B, C, H, W); see cutting.scores.
+    in a dict ("logits" or "out"), in an object with `.logits`, and made of (B,) and (B, C, H, W).
     layer: a dotted module name.
     precision: fp32, tf32 or bf16, for the trunk; head_precision likewise, for the head and the ablations.
     ablation_memory: bytes that the ablations may take beside the trace. reshape: for a transformer's layer, how its
-    output becomes maps: "tokens", a grid (H, W), or an object with to_maps and from_maps; see cutting.tokens.
+    output becomes maps: "tokens", a grid (H, W), or an object with to_maps and from_maps; see cutting.split.tokens.
     output: what is explained: "logits", "probability", "margin" (z_c - the highest other logit), one of
     `axiom_bench.outputs`, or a function or module from what the model returns to scores (B, n), a column for each
     target.

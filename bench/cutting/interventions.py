@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.counting import Passes
+from axiom_bench.cutting.passes import Passes
 from axiom_bench.errors import BenchError
 
 GROUND = "ground"  # the name of what is left of an image beside its other parts

@@ -1,14 +1,22 @@
-"""The number of rows in one pass of the model, as memory allows."""
+"""Passes through a model: counted in images, as large as memory allows, and halved where that was too large."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from axiom_bench.cutting.split_model import SplitModel
+from axiom_bench.errors import BenchError, is_out_of_memory
 
 # Memory of a forward pass for an image, in tensors of the model's widest output: a layer's input and output, and one
 # that waits to be added.
@@ -19,34 +27,9 @@ MAX_IMAGES = {"cpu": 32, "cuda": 256}
 # of all rows, as caches hold them.
 HEAD_TENSORS = 64
 MAX_CPU_INPUT = 5 * 2**19
-
-
-class OfCutModel(Protocol):
-    """What `rows_at_once` reads of a Trace, which it doesn't import: a trace imports this module."""
-
-    @property
-    def cut_model(self) -> SplitModel:
-        """The model that the rows pass through."""
-
-
-def rows_at_once(trace: OfCutModel, image: Tensor, with_gradient: bool = False) -> int:
-    """The images of a pass: as many as the cut model's memory holds and its device has use for, at least 1.
-
-    image: one of the pass, (3, H', W'). with_gradient: of the whole model, which keeps all outputs.
-    """
-    size, sizes = image.numel() * image.element_size(), trace.cut_model.halves.sizes
-    outputs = sizes.total if with_gradient else LIVE_OUTPUTS * sizes.widest
-    fitting = int(trace.cut_model.ablation_memory / (outputs * size))
-    return max(1, min(fitting, MAX_IMAGES.get(image.device.type, MAX_IMAGES["cuda"])))
-
-
-def head_rows_at_once(trace: OfCutModel, maps: Tensor) -> int:
-    """As `rows_at_once`, of a pass through the head alone. maps: of one row, (K, H, W)."""
-    size = maps.numel() * maps.element_size()
-    at_once = trace.cut_model.ablation_memory // (HEAD_TENSORS * size)
-    if maps.device.type == "cpu":
-        at_once = min(at_once, MAX_CPU_INPUT // size)
-    return max(1, at_once)
+LEAST_MEMORY = 2**20  # bytes: with fewer, every extra pass has one row already
+MAX_REASON = 160  # characters: torch goes on with advice for its developers
+log = logging.getLogger("axiom_bench.machine")
 
 
 def pieces(count: int, at_once: int) -> Iterator[slice]:
@@ -54,3 +37,171 @@ def pieces(count: int, at_once: int) -> Iterator[slice]:
     number = -(-count // at_once)
     bounds = [count * piece // number for piece in range(number + 1)] if number else []
     return (slice(*pair) for pair in pairwise(bounds))
+
+
+@dataclass
+class Passes:
+    """Counted passes, in images (rows of a batch)."""
+
+    trunk_forward: int = 0
+    trunk_backward: int = 0
+    head_forward: int = 0
+    head_backward: int = 0
+
+    def leave_out(self, rows: int) -> None:
+        """Subtracts the forward passes of padded rows."""
+        self.trunk_forward -= rows
+        self.head_forward -= rows
+
+
+def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
+    """Adds the tensor's rows to passes.<name> whenever a gradient flows through it."""
+    if tensor.requires_grad:
+        tensor.register_hook(partial(_count, passes, name, len(tensor)))
+
+
+def _count(passes: Passes, name: str, rows: int, gradient: Tensor) -> None:
+    """A gradient hook, which changes nothing."""
+    setattr(passes, name, getattr(passes, name) + rows)
+
+
+@dataclass
+class OutputSizes:
+    """Of the tensors that operations return for an image, how many times its own size they have.
+
+    widest: the largest. total: all together, which a gradient of the whole model keeps.
+    """
+
+    widest: float = 1.0
+    total: float = 1.0
+
+
+@contextmanager
+def measured_outputs(image: Tensor) -> Iterator[OutputSizes]:
+    """Of a pass of one image, (1, 3, H', W'), in this block.
+
+    Tensors without a row for each image, such as a detector's regions, aren't counted: their number depends on what
+    the image shows, and no row of a value may depend on that. Nor are views, and results written in place.
+    """
+    sizes = OutputSizes()
+    with _Outputs(image.numel(), sizes):
+        yield sizes
+
+
+class _Outputs(TorchDispatchMode):
+    def __init__(self, size: int, sizes: OutputSizes) -> None:
+        super().__init__()
+        self.size, self.sizes = size, sizes
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        result = operation(*arguments, **(options or {}))
+        given = {tensor.untyped_storage().data_ptr() for tensor in _strided((arguments, options))}
+        for tensor in _strided(result):
+            if tensor.shape[:1] == (1,) and tensor.untyped_storage().data_ptr() not in given:
+                times = tensor.numel() / self.size
+                self.sizes.widest = max(self.sizes.widest, times)
+                self.sizes.total += times
+        return result
+
+
+def _strided(values: Any) -> Iterator[Tensor]:
+    """The tensors of any nest of values that lie in memory element by element, as sparse ones and MKL-DNN's don't."""
+    return (value for value in tree_leaves(values) if isinstance(value, Tensor) and value.layout is torch.strided)
+
+
+@dataclass
+class Limits:
+    """What one pass may hold, shared by all cuts of a model. Once halved, a limit stays so for the process.
+
+    memory: bytes that ablations and extra passes, as of perturbed images, may take beside the trace. rows: of a batch;
+    None: as many as a batch has.
+    """
+
+    memory: int
+    rows: int | None = None
+
+    def of(self, rows: int) -> int:
+        """The rows of a pass over a batch of so many."""
+        return rows if self.rows is None else min(rows, self.rows)
+
+    def rows_at_once(self, image: Tensor, sizes: OutputSizes, with_gradient: bool = False) -> int:
+        """The images of an extra pass: as many as the memory holds and the device has use for, at least 1.
+
+        image: one of the pass, (3, H', W'). sizes: of the model's outputs. with_gradient: which keeps all of them.
+        """
+        outputs = sizes.total if with_gradient else LIVE_OUTPUTS * sizes.widest
+        fitting = int(self.memory / (outputs * image.numel() * image.element_size()))
+        return max(1, min(fitting, MAX_IMAGES.get(image.device.type, MAX_IMAGES["cuda"])))
+
+    def head_rows_at_once(self, maps: Tensor) -> int:
+        """As `rows_at_once`, of a pass through the head alone. maps: of one row, (K, H, W)."""
+        size = maps.numel() * maps.element_size()
+        at_once = self.memory // (HEAD_TENSORS * size)
+        if maps.device.type == "cpu":
+            at_once = min(at_once, MAX_CPU_INPUT // size)
+        return max(1, at_once)
+
+    def halve(self, rows: int) -> str | None:
+        """Half of the rows, of which so many were too many; of one row a quarter of the memory that its extra passes
+        take. A sentence about it; None where nothing is left to take away."""
+        if rows > 1:
+            self.rows = rows // 2
+            return f"out of memory with {rows} rows in a batch: going on with {self.rows}"
+        if self.memory > LEAST_MEMORY:
+            self.memory = max(LEAST_MEMORY, self.memory // 4)
+            return f"out of memory with one row: its extra passes go on with {self.memory / 2**20:.3g} MiB"
+        return None
+
+
+class Sliceable(Protocol):
+    """Rows, such as a Batch."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def __getitem__(self, rows: slice, /) -> Self:
+        """Some of the rows."""
+
+
+Rows = TypeVar("Rows", bound=Sliceable)
+Answer = TypeVar("Answer")
+
+
+def by_halves(batch: Rows, size: int, limits: Limits, compute: Callable[[Rows, int], Answer]) -> Iterator[Answer]:
+    """compute(the batch, size), or compute(part, a smaller size) of its parts in order where that doesn't fit into
+    memory.
+
+    size: the rows that a pass has, with the padded ones. compute: must have no effect where it raises.
+    Raises BenchError where one row alone doesn't fit.
+    """
+    start = 0
+    while start < len(batch):
+        rows = limits.of(size)
+        part = batch if not start and len(batch) <= rows else batch[start : start + rows]
+        try:
+            answer = compute(part, rows)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = (str(error).strip().split("\n")[0] or type(error).__name__)[:MAX_REASON]
+        else:
+            yield answer
+            start += len(part)
+            continue
+        free()  # out of the handler, which holds the tensors of the failed pass
+        sentence = limits.halve(rows)
+        if sentence is None:
+            raise BenchError(
+                f"One image alone doesn't fit into the memory ({reason}); free some memory, choose a machine with "
+                "more, a smaller model.resize, or fewer methods and metrics. What was computed is kept."
+            )
+        log.warning("%s (%s)", sentence, reason)
+
+
+def free() -> None:
+    """Gives up what nothing refers to any more, also the blocks that torch keeps of a GPU's memory."""
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

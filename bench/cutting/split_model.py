@@ -11,18 +11,14 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.drops import ablation_drops
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
-from axiom_bench.cutting.ablation.linear_head import linear_head_weight
-from axiom_bench.cutting.ablation.reading import read_head
-from axiom_bench.cutting.counting import Passes, count_backward
-from axiom_bench.cutting.halves import Halves, halves_of
-from axiom_bench.cutting.halving import Limits
-from axiom_bench.cutting.max_pool import pool_by_views
-from axiom_bench.cutting.output import AnyOutput, check_output
+from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
+from axiom_bench.cutting.outputs.output import AnyOutput, check_output
+from axiom_bench.cutting.passes import Limits, Passes, count_backward
 from axiom_bench.cutting.precision import arithmetic, check_precision
-from axiom_bench.cutting.shared_copy import shared_copy
-from axiom_bench.cutting.sides import cast, select
-from axiom_bench.cutting.tokens import AnyReshape, check_reshape
-from axiom_bench.cutting.truth import true_contributions
+from axiom_bench.cutting.split.model_copy import pool_by_views, shared_copy
+from axiom_bench.cutting.split.parts import cast, select
+from axiom_bench.cutting.split.tokens import AnyReshape, check_reshape
+from axiom_bench.cutting.split.trunk_and_head import TrunkAndHead, trunk_and_head_of
 from axiom_bench.errors import BenchError, type_name, unknown
 
 GIBIBYTE = 2**30
@@ -50,7 +46,7 @@ class SplitModel:
         self.output = check_output(output)
         self.model = pool_by_views(shared_copy(model))
         self.passes = Passes()
-        self._halves: Halves | None = None
+        self._trunk_and_head: TrunkAndHead | None = None
         self._head_graph: HeadGraph | None = None
         self._head_was_read = False
         self._other_layers: dict[str, Self] = {}
@@ -66,6 +62,10 @@ class SplitModel:
         """Bytes that ablations and extra passes may take beside the trace."""
         return self.limits.memory
 
+    def rows_at_once(self, image: Tensor, with_gradient: bool = False) -> int:
+        """How many images an extra pass has; see Limits. Raises BenchError before the first trace."""
+        return self.limits.rows_at_once(image, self.trunk_and_head.sizes, with_gradient)
+
     @property
     def device(self) -> torch.device:
         """The device of the model's first floating-point parameter."""
@@ -77,23 +77,23 @@ class SplitModel:
         return self._first_tensor().dtype
 
     @property
-    def halves(self) -> Halves:
+    def trunk_and_head(self) -> TrunkAndHead:
         """Trunk and head, checked against the model. Raises BenchError before the first trace."""
-        if self._halves is None:
+        if self._trunk_and_head is None:
             raise BenchError("The model isn't split before its first trace; call trace(images) first.")
-        return self._halves
+        return self._trunk_and_head
 
-    def split(self, images: Tensor) -> Halves:
+    def split(self, images: Tensor) -> TrunkAndHead:
         """Trunk and head, found with the first image (B, 3, H', W') on the first call."""
-        if self._halves is None:
+        if self._trunk_and_head is None:
             with torch.no_grad(), arithmetic("fp32", self.device):
-                self._halves = halves_of(self.model, self.layer, self.reshape, self.output, images[:1])
-        return self._halves
+                self._trunk_and_head = trunk_and_head_of(self.model, self.layer, self.reshape, self.output, images[:1])
+        return self._trunk_and_head
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and side values in the model's type, for images (B, 3, H', W'); counted."""
         with arithmetic(self.precision, self.device):
-            activations, sides = self.halves.parts.trunk(images)
+            activations, sides = self.trunk_and_head.parts.trunk(images)
         self.passes.trunk_forward += len(images)
         count_backward(activations, self.passes, "trunk_backward")
         return activations.to(self.dtype), cast(sides, self.dtype)
@@ -126,7 +126,7 @@ class SplitModel:
 
     def outputs_of(self, network_logits: Tensor) -> Tensor:
         """From the network's own logits to outputs."""
-        module = self.halves.output
+        module = self.trunk_and_head.output
         return network_logits if module is None else module(network_logits).to(self.dtype)
 
     def class_logits_of(self, network_logits: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class SplitModel:
             return self._network_logits(activations, sides), None
         with arithmetic(self.head_precision, activations.device):
             values = head.evaluate(activations, sides)
-        node = head.logits if self.halves.output is None else head.logits.all_input_nodes[0]
+        node = head.logits if self.trunk_and_head.output is None else head.logits.all_input_nodes[0]
         logits = self._count_head(values[node])
         if head.bytes_per_image * len(activations) > self.ablation_memory // 4:
             return logits, None
@@ -154,18 +154,35 @@ class SplitModel:
     def ablation_drops(self, activations: Tensor, sides: Any, targets: Tensor, values: Values | None = None) -> Tensor:
         """S - S_k for every channel k set to zero: (B, K), exact; see axiom_bench.cutting.ablation."""
         head = self.head_graph(activations, sides) or self.head
-        kinds, memory = self.halves.side_kinds, self.ablation_memory
+        kinds, memory = self.trunk_and_head.side_kinds, self.ablation_memory
         with arithmetic(self.head_precision, activations.device):
             return ablation_drops(head, kinds, activations, sides, targets, memory, values)
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor | None:
-        """The contributions that the model itself tells, (B, K, H, W); see cutting.truth.
+        """The contributions that the model itself tells, (B, K, H, W) in the activations' type.
 
-        None where it tells none, and where something else than its logits is explained.
+        Any nn.Module may have the method true_contributions(activations (B, K, H, W), targets (B,)) -> (B, K, H, W):
+        the exact contribution of every channel and position of the target layer to the logit of its row's class, and,
+        where they hold at one layer only, the attribute `truth_layer` with that layer's dotted name. The method gets
+        copies, and runs without TF32 and autocast. None where there is no such method, where `truth_layer` is another
+        layer, and where something else than the logits is explained. Raises BenchError for another answer.
         """
-        if self.output.build is not None or self.output.function is not None:
+        method = getattr(self.model, "true_contributions", None)
+        is_of_logits = self.output.build is None and self.output.function is None
+        if not is_of_logits or not callable(method) or getattr(self.model, "truth_layer", self.layer) != self.layer:
             return None
-        return true_contributions(self.model, self.layer, activations, targets)
+        with arithmetic("fp32", activations.device):
+            truth = method(activations.clone(), targets.clone())
+        if not isinstance(truth, Tensor) or truth.shape != activations.shape or not truth.is_floating_point():
+            given = f"{truth.dtype} {tuple(truth.shape)}" if isinstance(truth, Tensor) else type_name(truth)
+            raise BenchError(
+                f"{type(self.model).__name__}.true_contributions must return a floating-point tensor of the "
+                f"activations' shape {tuple(activations.shape)} at the layer {self.layer!r}, not {given}; where it "
+                "holds at another layer, name that one in the attribute truth_layer."
+            )
+        return truth.to(activations)
 
     def linear_head(self, activations: Tensor, sides: Any) -> Tensor:
         """The weight (C, K) of a head that is global average pooling + linear. Raises BenchError for any other."""
@@ -176,7 +193,7 @@ class SplitModel:
     def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
         """The head as a graph for the ablations, read on the first call; None where only whole passes are safe."""
         if not self._head_was_read:
-            graph, kinds = self.halves.head_graph, self.halves.side_kinds
+            graph, kinds = self.trunk_and_head.head_graph, self.trunk_and_head.side_kinds
             if graph is not None and len(kinds) == len(sides):
                 first = self._sides_of_first(sides, len(activations))
                 self._head_graph = read_head(graph, kinds, activations[:1], first)
@@ -214,7 +231,7 @@ class SplitModel:
 
     def _network_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         with arithmetic(self.head_precision, activations.device):
-            logits = self.halves.parts.head(activations, sides)
+            logits = self.trunk_and_head.parts.head(activations, sides)
         return self._count_head(logits)
 
     def _count_head(self, logits: Tensor) -> Tensor:
@@ -224,7 +241,7 @@ class SplitModel:
         return logits
 
     def _sides_of_first(self, sides: Any, batch: int) -> Any:
-        return select(sides, self.halves.side_kinds, torch.zeros(1, dtype=torch.long), batch)
+        return select(sides, self.trunk_and_head.side_kinds, torch.zeros(1, dtype=torch.long), batch)
 
     def _first_tensor(self) -> Tensor:
         for tensor in chain(self.model.parameters(), self.model.buffers()):  # asked in every pass

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.graph import Values
-from axiom_bench.cutting.counting import Passes
 from axiom_bench.cutting.interventions import (
     MAX_ROWS,
     Part,
@@ -20,8 +19,8 @@ from axiom_bench.cutting.interventions import (
     checked_other_images,
     effects,
 )
-from axiom_bench.cutting.passes import rows_at_once
-from axiom_bench.cutting.sides import select
+from axiom_bench.cutting.passes import Passes
+from axiom_bench.cutting.split.parts import select
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.errors import BenchError, type_name
 
@@ -79,7 +78,7 @@ class Trace:
             scores=self.scores[rows],
             logits=self.logits[rows],
             targets=self.targets[rows],
-            sides=select(self.sides, self.cut_model.halves.side_kinds, index, len(self)),
+            sides=select(self.sides, self.cut_model.trunk_and_head.side_kinds, index, len(self)),
             head_values=self.head_values if len(index) == len(self) else None,
             num_padding=max(0, int((index >= self.num_valid - 1).sum()) - 1),
             interventions=None if self.interventions is None else self.interventions[rows],
@@ -171,7 +170,7 @@ class Trace:
     @cached_property
     def true_contributions(self) -> Tensor | None:
         """The exact contribution of each channel and position to the score, (B, K, H, W), where the model has a method
-        of this name (see cutting.truth); None where it has none. Computed on first use."""
+        of this name (see SplitModel.true_contributions); None where it has none. Computed on first use."""
         truth = self.cut_model.true_contributions(self._unscaled(self.activations), self.targets)
         return None if truth is None else self.output_scale * truth
 
@@ -190,7 +189,7 @@ class Trace:
                 "that offers interventions, such as data=scenes, or pass axiom_bench.Batch(interventions=...)."
             )
         valid = slice(self.num_valid)
-        limit = min(rows_at_once(self, self.images[0]), MAX_ROWS)
+        limit = min(self.cut_model.rows_at_once(self.images[0]), MAX_ROWS)
 
         def score(images: Tensor, index: Tensor) -> Tensor:
             return self.forward(images).gather(1, self.targets[index, None])[:, 0]
@@ -223,7 +222,7 @@ class Trace:
         return self.output_scale / self.input_scale * weight
 
     def _sides_of(self, rows: Tensor | None) -> Any:
-        kinds = self.cut_model.halves.side_kinds
+        kinds = self.cut_model.trunk_and_head.side_kinds
         return self.sides if rows is None else select(self.sides, kinds, rows, len(self))
 
     @property

@@ -1,4 +1,4 @@
-"""From one trace to many values: plug-ins, preconditions, the loop over methods and metrics.
+"""From one trace to many values: `shard` goes through batches, `batch` through methods, `measurement` through metrics.
 
-Imports explanation, cutting and data's Batch.
+`answers` asks the model what metrics request. Imports explanation, cutting and data's Batch.
 """

@@ -1,20 +1,38 @@
-"""Forward passes that methods cost, counted on a stand-in network with the real layer's channels and positions."""
+"""What methods cost: forward passes, counted on a stand-in network, and run time.
+
+The stand-in has the real layer's channels and positions. Run time is milliseconds per image of the trace, of the
+ablation drops and of each method alone. A trace computes lazily and keeps the results, so every step gets a fresh
+trace. Steps take turns, so that the machine's drift affects all of them alike, and each is also reported in plain
+forward passes of the same round.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.cutting.cut_model import cut
-from axiom_bench.cutting.output import Output
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.outputs.output import Output
+from axiom_bench.cutting.trace import Trace, trace_of
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.explanation import Explanation
 
-HIDDEN, MAX_CLASSES = 4, 16
+HIDDEN, MAX_CLASSES = 4, 16  # of the stand-in
+
+
+class MethodNotTimed(UserWarning):
+    """A method doesn't apply to the model and has no run time. A run collects these warnings by their category."""
 
 
 def passes_of_methods(
@@ -103,3 +121,117 @@ def _stand_in(trace: Trace, pooled: bool) -> Trace:
     model = nn.Sequential(features, head).eval()
     output = Output("stand-in", are_logits=True, softmax=trace.cut_model.output.softmax)
     return cut(model, "0.relu", ablation_memory=trace.cut_model.ablation_memory, output=output).trace(images)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A step to time. name: forward | trace | ablation_drops | method. run: called with a fresh trace."""
+
+    name: str
+    run: Callable[[Trace], object]
+    method: str = "-"
+
+
+def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5, warmup: int = 1) -> pd.DataFrame:
+    """Time every step on one batch: a row per step, in RUNTIME_COLUMNS; model and data are "-", for the caller to set.
+
+    trace: of the batch. milliseconds_per_image: median over `repeats` rounds after `warmup`
+    ones. forwards: the median over rounds of the time against that round's plain forward pass. Passes are counted per
+    image. A method's time goes from the trace to the heatmap, with the ablation drops if it needs them.
+    peak_memory_bytes: the maximum that a step allocated beyond its start, NaN where that can't be measured.
+    A method that doesn't apply to the model has no row, and a warning says so.
+    """
+    passes = {step: _passes(step, trace) for step in _steps(trace, methods)}
+    steps = [step for step, counted in passes.items() if counted is not None]
+    rounds = np.array([[_seconds(step, trace) for step in steps] for _ in range(warmup + repeats)])[warmup:]
+    rows = [
+        {
+            "method": step.method,
+            "step": step.name,
+            **(passes[step] or {}),
+            "peak_memory_bytes": peak_memory(partial(step.run, _fresh(trace)), trace.images.device),
+        }
+        for step in steps
+    ]
+    table = pd.DataFrame(rows).assign(
+        model="-",
+        layer=trace.layer,
+        data="-",
+        milliseconds_per_image=1000 * np.median(rounds, axis=0) / len(trace),
+        forwards=np.median(rounds / rounds[:, :1], axis=0),
+        batch_size=len(trace),
+        device=_device_name(trace.images.device),
+    )
+    return table[list(RUNTIME_COLUMNS)]
+
+
+def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
+    """The plain forward pass is the first: the others are measured against it."""
+
+    def forward(_: Trace) -> Tensor:
+        with torch.no_grad():
+            return trace.cut_model.forward(trace.images)
+
+    return [
+        Step("forward", forward),
+        Step("trace", lambda _: trace_of(trace.cut_model, trace.images, trace.targets)),
+        Step("ablation_drops", lambda fresh: fresh.ablation_drops),
+        *(Step("method", partial(_heatmap, method), method.name) for method in methods),
+    ]
+
+
+def _heatmap(method: Plugin, trace: Trace) -> Tensor | None:
+    return Explanation.of(trace, method(trace)).heatmap
+
+
+def _fresh(trace: Trace) -> Trace:
+    """The same tensors without anything computed from them."""
+    return trace[:]
+
+
+def _passes(step: Step, trace: Trace) -> dict[str, float] | None:
+    """The passes of one run, per image; None, with a warning, for a method that doesn't apply to the model."""
+    before = asdict(trace.passes)
+    try:
+        step.run(_fresh(trace))
+    except BenchError as error:
+        warnings.warn(f"No run time for the method {step.method!r}: {error}", MethodNotTimed, stacklevel=2)
+        return None
+    return {name: (count - before[name]) / len(trace) for name, count in asdict(trace.passes).items()}
+
+
+def _seconds(step: Step, trace: Trace) -> float:
+    fresh = _fresh(trace)
+    _synchronise(trace.images.device)
+    start = time.perf_counter()
+    answer = step.run(fresh)
+    _synchronise(trace.images.device)
+    seconds = time.perf_counter() - start
+    del answer  # the time of freeing it isn't part of the step
+    return seconds
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(run: Callable[[], object], device: torch.device) -> float:
+    """Maximum of bytes that one run allocated beyond those at its start; NaN where that can't be measured."""
+    if device.type == "cuda":
+        _synchronise(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return float(torch.cuda.max_memory_allocated(device) - before)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler logs each start and stop on stderr otherwise
+    with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
+        run()
+    if profile.kineto_results is None:
+        return float("nan")
+    sizes = [event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"]
+    return float(np.cumsum([0, *sizes]).max())  # in order of time; freed memory is negative
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

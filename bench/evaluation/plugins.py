@@ -59,7 +59,7 @@ class Plugin(Generic[Spec]):
             answer = self.call(argument)
         if not inspect.isgenerator(answer):
             return answer
-        from axiom_bench.evaluation.answering import answer_alone  # here, because it imports torch
+        from axiom_bench.evaluation.answers import answer_alone  # here, because it imports torch
 
         generator: Any = answer
         return answer_alone(self, argument, generator)

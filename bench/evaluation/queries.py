@@ -6,7 +6,7 @@ Such a metric is a generator: it yields requests and is sent their answers.
         logits = yield PerturbedImages(...)
         return ...
 
-This module holds types only; `answering` answers the requests.
+This module holds types only; `answers` answers the requests.
 """
 
 from __future__ import annotations

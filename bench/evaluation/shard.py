@@ -14,11 +14,11 @@ import numpy as np
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.cutting.halving import by_halves
+from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.beside import Beside, beside, threads_beside
-from axiom_bench.evaluation.loop import Later, begun_rows, trace_of_batch
+from axiom_bench.evaluation.batch import Later, begun_rows, trace_of_batch
+from axiom_bench.evaluation.cpu_threads import CpuThreads, cpu_threads, thread_count
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, UNTIMED, Watch
 from axiom_bench.evaluation.tables import Columns
@@ -26,7 +26,7 @@ from axiom_bench.evaluation.tables import Columns
 Item = TypeVar("Item")
 
 
-class Unreadable(Protocol):
+class UnreadableImage(Protocol):
     """An image that couldn't be read, such as the data's `BadImage`: its id, and the reason as a status."""
 
     image_id: str
@@ -34,7 +34,7 @@ class Unreadable(Protocol):
 
 
 @dataclass(frozen=True)
-class Request:
+class MethodsByMetrics:
     """Values to compute: each metric of each method; `methods` is empty for metrics of the layer."""
 
     methods: tuple[Plugin, ...]
@@ -48,8 +48,8 @@ class Request:
 
 def shard_rows(
     cut_model: CutModel,
-    batches: Iterable[Batch | Unreadable],
-    requests: Sequence[Request],
+    batches: Iterable[Batch | UnreadableImage],
+    requests: Sequence[MethodsByMetrics],
     batch_rows: int,
     normalise: str = "maximum",
     watch: Watch = UNTIMED,
@@ -57,12 +57,12 @@ def shard_rows(
     """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
 
     batch_rows: the number of rows that every batch is padded to, unless that many don't fit into memory (see
-    cutting.halving). A bad image has a row with its status for each value. watch: is told of the parts.
+    cutting.passes). A bad image has a row with its status for each value. watch: is told of the parts.
 
     Beside a GPU, metrics that read maps alone are measured by threads (see `beside`), and a batch's rows are yielded
     when the next batch has been passed through the model: of at most two batches something is held.
     """
-    with beside(threads_beside(cut_model.device)) as threads:
+    with cpu_threads(thread_count(cut_model.device)) as threads:
 
         def begun() -> Iterator[list[Later]]:
             for batch in _waited_for(batches, watch):
@@ -88,7 +88,7 @@ def one_behind(items: Iterable[Item]) -> Iterator[Item]:
     yield from previous
 
 
-def _waited_for(batches: Iterable[Batch | Unreadable], watch: Watch) -> Iterator[Batch | Unreadable]:
+def _waited_for(batches: Iterable[Batch | UnreadableImage], watch: Watch) -> Iterator[Batch | UnreadableImage]:
     """The batches; what they keep the loop waiting is time of loading."""
     upcoming = iter(batches)
     while True:
@@ -102,11 +102,11 @@ def _waited_for(batches: Iterable[Batch | Unreadable], watch: Watch) -> Iterator
 def _begun_rows(
     cut_model: CutModel,
     batch: Batch,
-    requests: Sequence[Request],
+    requests: Sequence[MethodsByMetrics],
     batch_rows: int,
     normalise: str,
     watch: Watch,
-    threads: Beside | None,
+    threads: CpuThreads | None,
 ) -> Iterator[Later]:
     with watch.part(TRACE):
         full = padded(batch, batch_rows)
@@ -145,12 +145,12 @@ def trimmed(part: Columns, size: int, count: int) -> Columns:
     return {name: values if name == "axes" else values[keep] for name, values in part.items()}
 
 
-def _bad_batch(image: Unreadable, requests: Sequence[Request]) -> Iterator[Columns]:
+def _bad_batch(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> Iterator[Columns]:
     for request in requests:
         yield from (bad_rows(image, name, request.metrics) for name in request.method_names)
 
 
-def bad_rows(image: Unreadable, method: str, metrics: Sequence[Plugin]) -> Columns:
+def bad_rows(image: UnreadableImage, method: str, metrics: Sequence[Plugin]) -> Columns:
     """The rows of an image that can't be read, one for each value of a method: NaN, with the reason as status."""
     names = [name for metric in metrics for name in value_names(metric)]
     texts = {"image_id": image.image_id, "method": method, "status": image.status}

@@ -12,13 +12,13 @@ import pandas as pd
 from axiom_bench.columns import CURVE_COLUMNS, RECORD_COLUMNS
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.measuring import Measured, Measurement
+from axiom_bench.evaluation.measurement import Measured, Measurement
 
 Columns = dict[str, Any]  # arrays by the name of a column; of curves, also their "axes"
 
 
 @dataclass(frozen=True)
-class Rows:
+class BatchRows:
     """What the columns have of a batch, on the CPU: the image, the explained and the predicted class of each row."""
 
     image_ids: tuple[str, ...]
@@ -26,15 +26,15 @@ class Rows:
     predictions: np.ndarray
 
     @staticmethod
-    def of(trace: Trace, batch: Batch) -> Rows:
+    def of(trace: Trace, batch: Batch) -> BatchRows:
         """Those of a trace of the batch."""
-        return Rows(batch.image_ids, trace.targets_on_cpu.numpy(), trace.predictions_on_cpu.numpy())
+        return BatchRows(batch.image_ids, trace.targets_on_cpu.numpy(), trace.predictions_on_cpu.numpy())
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
 
-def columns(rows: Rows, method: str, measurement: Measurement) -> Iterator[Columns]:
+def columns(rows: BatchRows, method: str, measurement: Measurement) -> Iterator[Columns]:
     """The columns of a method's values, and those of its curves where it has any, B rows for each value or curve.
 
     The columns of curves come with "axes", {curve: {at, x, y, title, better}}, for those that can be drawn.
@@ -76,7 +76,7 @@ def curve_frame(parts: Iterable[Columns]) -> pd.DataFrame:
     return pd.DataFrame({name: np.concatenate([part[name] for part in listed]) for name in CURVE_COLUMNS})
 
 
-def _shared(rows: Rows, method: str, measured: Measured) -> Columns:
+def _shared(rows: BatchRows, method: str, measured: Measured) -> Columns:
     """The columns that values and curves share."""
     size, count = len(rows), len(measured)
     return {

@@ -21,7 +21,7 @@ VERSION = attrgetter("_version")  # not a lambda: a metric is called a thousand 
 
 
 class NamedFunction(Protocol):
-    """The part of a Plugin that this module needs; it can't import plugins.py, which imports `answering`."""
+    """The part of a Plugin that this module needs; it can't import plugins.py, which imports `answers`."""
 
     @property
     def name(self) -> str:

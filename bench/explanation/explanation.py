@@ -1,11 +1,14 @@
-"""An Explanation: the result of one method on a batch, with everything that a metric reads."""
+"""An Explanation: the result of one method on a batch, with everything that a metric reads; and a metric's Curve.
+
+Annotations come by protocols that data.batch's Annotation and Batch satisfy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +17,85 @@ from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.annotations import AnnotatedRows, AnnotationsOfTargets, Objects
 from axiom_bench.explanation.heatmap import Map, check_heatmap, heatmap
 
 Method = Callable[[Trace], Tensor | Map]
-ANNOTATIONS = tuple(each.name for each in fields(AnnotationsOfTargets))  # which `on` keeps
 Shared = TypeVar("Shared")
 Field = TypeVar("Field")
+
+
+class AnnotatedObjects(Protocol):
+    """Objects of one image, of several classes; coordinates are pixels of the preprocessed image."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) class indices."""
+
+    @property
+    def boxes(self) -> Tensor:
+        """(n, 4), x0 y0 x1 y1, x1 and y1 exclusive; one row per label."""
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(H', W') class index per pixel, negative for none; None where there is no mask."""
+
+    def boxes_of(self, target: int) -> Tensor:
+        """The boxes of one class: (n, 4)."""
+
+
+class AnnotatedRows(Protocol):
+    """Annotations of the rows of a trace."""
+
+    def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
+        """Per row the boxes of its explained class, (n, 4) each; None where nothing has boxes."""
+
+    def cells(self, targets: Tensor) -> tuple[Tensor, ...] | None:
+        """Per row the cells of a mosaic that show the explained class, (n, 4) each; None where nothing is a mosaic."""
+
+    def masks(self, targets: Tensor) -> Tensor | None:
+        """(B, H', W') bool: the pixels of the explained class; None where nothing has a mask."""
+
+    def ignored(self) -> Tensor | None:
+        """(B, H', W') bool: pixels that are neither object nor background; None where there are none."""
+
+    def stored_pixels(self) -> tuple[tuple[float, float], ...] | None:
+        """Per row the width and height of a stored image's pixel, in pixels of the preprocessed image."""
+
+    def wrong_class(self, targets: Tensor) -> Tensor | None:
+        """(B,) bool: where the image shows other classes than the explained one; None where nothing is annotated."""
+
+    def others(self, targets: Tensor, classes: int) -> tuple[AnnotatedObjects, ...] | None:
+        """Per row the objects of the model's other classes; None where nothing is annotated."""
+
+
+@dataclass(frozen=True)
+class AnnotationsOfTargets:
+    """What the annotations of a trace's rows say of the explained classes, as the fields of an Explanation; a batch's
+    methods share them."""
+
+    boxes: tuple[Tensor, ...] | None = None
+    cells: tuple[Tensor, ...] | None = None
+    masks: Tensor | None = None
+    ignored: Tensor | None = None
+    stored_pixels: tuple[tuple[float, float], ...] | None = None
+    wrong_class: Tensor | None = None
+    others: tuple[AnnotatedObjects, ...] | None = None
+
+    @staticmethod
+    def of(rows: AnnotatedRows, targets: Tensor, classes: int) -> AnnotationsOfTargets:
+        """targets: (B,), the explained classes. classes: how many the model has."""
+        return AnnotationsOfTargets(
+            boxes=rows.boxes(targets),
+            cells=rows.cells(targets),
+            masks=rows.masks(targets),
+            ignored=rows.ignored(),
+            stored_pixels=rows.stored_pixels(),
+            wrong_class=rows.wrong_class(targets),
+            others=rows.others(targets, classes),
+        )
+
+
+ANNOTATIONS = tuple(each.name for each in fields(AnnotationsOfTargets))  # which `on` keeps
 
 
 @dataclass(frozen=True)
@@ -49,7 +124,7 @@ class Explanation:
     ignored: Tensor | None = None
     stored_pixels: tuple[tuple[float, float], ...] | None = None
     wrong_class: Tensor | None = None
-    others: tuple[Objects, ...] | None = None
+    others: tuple[AnnotatedObjects, ...] | None = None
     cells: tuple[Tensor, ...] | None = None
     method: Method | None = None
     normalise: str = "maximum"
@@ -158,3 +233,23 @@ def given(field: Field | None, name: str) -> Field:
     if field is None:
         raise BenchError(f"This metric needs an explanation with {name}; pass Explanation({name}=...).")
     return field
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """points: (B, n), a curve for each image. x: positions of the n points, the same for all images; None for a curve
+    that is stored but not drawn. title, x_label, y_label: of its figure.
+    """
+
+    points: Tensor
+    x: Sequence[float] | None = None
+    title: str = ""
+    x_label: str = ""
+    y_label: str = ""
+
+    def axes(self, better: str = "none") -> dict[str, Any] | None:
+        """How to draw it, as plain data: {at, x, y, title, better}; None without x."""
+        if self.x is None:
+            return None
+        at = [float(position) for position in self.x]
+        return {"at": at, "x": self.x_label, "y": self.y_label, "title": self.title, "better": better}

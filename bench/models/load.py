@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from axiom_bench.cutting.output import LOGITS, Output, OutputModule
-from axiom_bench.cutting.tokens import AnyReshape, check_reshape
+from axiom_bench.cutting.outputs.output import LOGITS, Output, OutputModule
+from axiom_bench.cutting.split.tokens import AnyReshape, check_reshape
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name
 from axiom_bench.kinds import shown

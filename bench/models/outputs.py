@@ -1,4 +1,4 @@
-"""Outputs of a network by name: those of cutting/output.py, outputs with classes of their own, and a user's function.
+"""Outputs of a network by name: those of cutting/outputs, outputs with classes of their own, and a user's function.
 
 To add one: an `Output` and its line in OUTPUTS.
 """

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.cut_model import CutModel, cut
-from axiom_bench.cutting.halving import by_halves
+from axiom_bench.cutting.passes import by_halves
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
-from axiom_bench.evaluation.loop import with_score_scale
+from axiom_bench.evaluation.batch import with_score_scale
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
-from axiom_bench.evaluation.shard import Request, shard_rows, traced
+from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
 from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
 from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.records import holdings
@@ -113,14 +113,14 @@ def counted(
     advance(images - len(done))
 
 
-def requests(job: Job, missing: Values) -> list[Request]:
+def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
     """The missing values in as few groups as can be: methods that lack the same metrics share one."""
     methods: dict[tuple[str, ...], list[Plugin]] = {}
     by_name = {method.name: method for method in job.methods}
     for name, metrics in missing.items():
         methods.setdefault(tuple(metrics), []).extend([by_name[name]] if name != LAYER else [])
     return [
-        Request(tuple(group), tuple(metric for metric in job.metrics if metric.name in metrics))
+        MethodsByMetrics(tuple(group), tuple(metric for metric in job.metrics if metric.name in metrics))
         for metrics, group in methods.items()
     ]
 

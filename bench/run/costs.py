@@ -10,7 +10,7 @@ import torch
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.answering import dry_run
+from axiom_bench.evaluation.answers import dry_run
 from axiom_bench.evaluation.method_costs import fresh, passes_of_methods, versions_of
 from axiom_bench.evaluation.plugins import Plugin, needs_of
 from axiom_bench.evaluation.queries import PerturbedImages

@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.cutting.halving import by_halves
+from axiom_bench.cutting.passes import by_halves
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.loop import trace_of_batch
+from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import store

@@ -15,7 +15,7 @@ from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins, whole_set
-from axiom_bench.evaluation.measuring import check_names
+from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.heatmap import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model

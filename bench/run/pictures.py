@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.cutting.halving import by_halves
+from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.answering import first_request
-from axiom_bench.evaluation.loop import trace_of_batch
+from axiom_bench.evaluation.answers import first_request
+from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.cutting.halving import by_halves
+from axiom_bench.cutting.passes import by_halves
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.shard import padded, traced

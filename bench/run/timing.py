@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.cutting.halving import by_halves
+from axiom_bench.cutting.passes import by_halves
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.loop import trace_of_batch
-from axiom_bench.evaluation.runtime import measure_runtime
+from axiom_bench.evaluation.batch import trace_of_batch
+from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.shard import padded
 from axiom_bench.records import store
 from axiom_bench.run.pictures import spread_rows

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map, heatmap
 from axiom_bench.testing.cases import CASES, TRACE_TENSORS, Case, model_state

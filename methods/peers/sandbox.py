@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.counting import Passes
-from axiom_bench.cutting.max_pool import MaxPool2dByViews
-from axiom_bench.cutting.output import WithOutput
-from axiom_bench.cutting.reshaped import ReshapedParts
-from axiom_bench.cutting.scores import ScoredNetwork
-from axiom_bench.cutting.shared_copy import shared_copy
+from axiom_bench.cutting.outputs.output import WithOutput
+from axiom_bench.cutting.outputs.scores import ScoredNetwork
+from axiom_bench.cutting.passes import Passes
+from axiom_bench.cutting.split.model_copy import MaxPool2dByViews, shared_copy
+from axiom_bench.cutting.split.tokens import ReshapedParts
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, is_out_of_memory
 
@@ -76,11 +75,11 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
         torch.manual_seed(0)
         model = network = _copy(trace.cut_model.model)
         layer = network.get_submodule(trace.layer)
-        halves = trace.cut_model.halves
-        if halves.scores is not None:
-            model = ScoredNetwork(model, halves.scores)
-        if halves.output is not None:
-            model = WithOutput(model, halves.output)
+        trunk_and_head = trace.cut_model.trunk_and_head
+        if trunk_and_head.scores is not None:
+            model = ScoredNetwork(model, trunk_and_head.scores)
+        if trunk_and_head.output is not None:
+            model = WithOutput(model, trunk_and_head.output)
         _count(model, layer, trace.passes)
         try:
             yield Sandbox(model, network, layer, trace.images.clone(), _reshape(trace))
@@ -93,7 +92,7 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
 
 
 def _reshape(trace: Trace) -> Callable[[Tensor], Tensor] | None:
-    parts, height_width = trace.cut_model.halves.parts, (trace.images.shape[-2], trace.images.shape[-1])
+    parts, height_width = trace.cut_model.trunk_and_head.parts, (trace.images.shape[-2], trace.images.shape[-1])
     return (lambda output: parts.reshape.to_maps(output, height_width)[0]) if isinstance(parts, ReshapedParts) else None
 
 

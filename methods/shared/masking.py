@@ -14,7 +14,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.division import XY
-from axiom_bench.cutting.passes import pieces, rows_at_once
+from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 
@@ -77,9 +77,9 @@ def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice]
 def pass_slices(trace: Trace, count: int, with_gradient: bool = False) -> Iterator[slice]:
     """Slices of range(count), their lengths equal or one apart, each small enough for one pass.
 
-    with_gradient: see `axiom_bench.cutting.passes.rows_at_once`.
+    with_gradient: see `axiom_bench.cutting.passes.Limits`.
     """
-    return pieces(count, rows_at_once(trace, trace.images[0], with_gradient))
+    return pieces(count, trace.cut_model.rows_at_once(trace.images[0], with_gradient))
 
 
 @torch.inference_mode(False)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.annotations import Objects
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation, given
 from axiom_bench.metrics.shared.one_thread import one_thread
 
 
@@ -69,7 +68,7 @@ def _energy(heatmap: Tensor, inside: Tensor) -> Tensor:
     return heatmap.where(inside, 0.0).sum(dtype=torch.float64)
 
 
-def _energies(heatmap: Tensor, objects: Objects, region: str) -> dict[int, float]:
+def _energies(heatmap: Tensor, objects: AnnotatedObjects, region: str) -> dict[int, float]:
     if region == "masks":
         mask = torch.tensor(-1) if objects.mask is None else objects.mask.cpu()
         regions = {label: mask == label for label in mask.unique().tolist() if label >= 0}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.split import GraphParts
+from axiom_bench.cutting.split.parts import GraphParts
 
 
 def eval_logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def test_hooks_are_used_only_where_fx_tracing_fails(images):
     for name, (build, layer) in NETWORKS.items():
         cut = ab.cut(build().double(), layer)
         cut.trace(images)
-        assert isinstance(cut.halves.parts, GraphParts) == (name != "deciding")
+        assert isinstance(cut.trunk_and_head.parts, GraphParts) == (name != "deciding")
 
 
 def snapshot(model: nn.Module) -> dict[str, object]:

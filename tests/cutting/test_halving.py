@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from axiom_bench.cutting import halving
-from axiom_bench.cutting.halving import LEAST_MEMORY, Limits, by_halves
+from axiom_bench.cutting import passes
+from axiom_bench.cutting.passes import LEAST_MEMORY, Limits, by_halves
 from axiom_bench.errors import BenchError
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
@@ -19,7 +19,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20
 @pytest.fixture(autouse=True)
 def _no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Collecting the garbage of a test session takes half a second."""
-    monkeypatch.setattr(halving, "free", lambda: None)
+    monkeypatch.setattr(passes, "free", lambda: None)
 
 
 class Machine:

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.output_sizes import measured_outputs
-from axiom_bench.cutting.passes import LIVE_OUTPUTS, head_rows_at_once, rows_at_once
+from axiom_bench.cutting.passes import LIVE_OUTPUTS, measured_outputs
 
 SIZE = 8
 
@@ -69,21 +68,21 @@ def test_a_pass_holds_what_fits_into_memory_and_a_cpu_has_use_for(width, expecte
     """12 maps are four times an image of 3 KiB, and a pass holds three such tensors of each image."""
     trace, image = traced(width, 16)
     trace.cut_model.limits.memory = 370 * 2**15
-    assert rows_at_once(trace, image) == expected
+    assert trace.cut_model.rows_at_once(image) == expected
 
 
 def test_memory_bounds_a_pass_and_a_gradient_keeps_all_outputs():
     trace, image = traced(12, SIZE)
     size = image.numel() * image.element_size()
     trace.cut_model.limits.memory = int(7.5 * LIVE_OUTPUTS * 4 * size)
-    assert rows_at_once(trace, image) == 7
-    assert rows_at_once(trace, image, with_gradient=True) == 17  # 90 image sizes over 5.09, the sum of all outputs
+    assert trace.cut_model.rows_at_once(image) == 7
+    assert trace.cut_model.rows_at_once(image, with_gradient=True) == 17  # 90 sizes over 5.09, all outputs
     trace.cut_model.limits.memory = 1
-    assert rows_at_once(trace, image) == head_rows_at_once(trace, trace.activations[0]) == 1
+    assert trace.cut_model.rows_at_once(image) == trace.cut_model.limits.head_rows_at_once(trace.activations[0]) == 1
 
 
 def test_other_models_of_the_same_network_have_equal_passes():
     trace, image = traced(24, 224)
     trace.cut_model.limits.memory = 100 * 2**20
     other = trace.cut_model.on(net(24)).trace(image[None])
-    assert rows_at_once(other, image) == rows_at_once(trace, image) == 7
+    assert other.cut_model.rows_at_once(image) == trace.cut_model.rows_at_once(image) == 7

@@ -9,8 +9,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from axiom_bench.evaluation.host_copies import on_cpu
-from axiom_bench.explanation.curve import Curve
+from axiom_bench.evaluation.measurement import on_cpu
+from axiom_bench.explanation.explanation import Curve
 
 
 class CopiesToTheCPU(TorchDispatchMode):

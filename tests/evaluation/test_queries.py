@@ -17,10 +17,10 @@ from axiom_bench import methods, metrics
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.answering import Task as MetricTask
-from axiom_bench.evaluation.answering import answer_all, dry_run, rows_per_pass
+from axiom_bench.evaluation.answers import MetricCall as MetricTask
+from axiom_bench.evaluation.answers import answer_all, dry_run, rows_per_pass
+from axiom_bench.evaluation.batch import explained, rows_of
 from axiom_bench.evaluation.evaluate import evaluate
-from axiom_bench.evaluation.loop import explained, rows_of
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.evaluation.specs import MethodSpec

@@ -7,8 +7,8 @@ import torch
 
 import axiom_bench as ab
 from axiom_bench.columns import RUNTIME_COLUMNS
+from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.runtime import measure_runtime
 from axiom_bench.evaluation.specs import MethodSpec
 
 
@@ -65,7 +65,7 @@ class Clock:
 
 def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("axiom_bench.evaluation.runtime.time", clock)
+    monkeypatch.setattr("axiom_bench.evaluation.method_costs.time", clock)
     naps = iter([9, 9, 0.019, 9, 0.019, 9])  # counting the passes, warm-up, three rounds, memory
 
     def nap(trace):

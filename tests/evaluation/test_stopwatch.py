@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
-from axiom_bench.evaluation.shard import Request, shard_rows
+from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch
 
 LOAD, TRUNK, METHOD, METRIC = 1, 10, 1_000, 100_000  # seconds of one call
@@ -103,7 +103,7 @@ def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batc
     spec = replace(of_method.spec, on_score_scale=False)
     methods = [replace(of_method, name=name, spec=spec) for name in ("first", "second")]
     metrics = [plugins.of("metric", function) for function in (perturbing, explaining)]
-    requests = [Request(tuple(methods), tuple(metrics))]
+    requests = [MethodsByMetrics(tuple(methods), tuple(metrics))]
     assert list(shard_rows(cut_model, loaded(), requests, 2, watch=watch))
     seconds = watch.seconds()
     assert seconds["loading"] == 2 * LOAD

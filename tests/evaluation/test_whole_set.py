@@ -9,7 +9,7 @@ import torch
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.evaluate import evaluate
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec, Need, ValueSpec
 from axiom_bench.evaluation.whole_set import aggregate

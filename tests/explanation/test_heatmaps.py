@@ -16,7 +16,7 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.embedded.networks import scenes_vgg
-from axiom_bench.explanation.heatmaps import MAX_IMAGES, MAX_METHODS, SIDE, Heatmaps
+from axiom_bench.explanation.overlay import MAX_IMAGES, MAX_METHODS, SIDE, Heatmaps
 
 RAMP = torch.linspace(0, 1, 64).repeat(3, 32, 1)
 IMAGES = torch.stack([RAMP, 1 - RAMP])
@@ -76,7 +76,7 @@ def test_pictures_are_made_when_they_are_shown(monkeypatch: pytest.MonkeyPatch) 
     def refuse(*_: object) -> None:
         raise AssertionError("a picture was made")
 
-    monkeypatch.setattr("axiom_bench.explanation.heatmaps.blend", refuse)
+    monkeypatch.setattr("axiom_bench.explanation.overlay.blend", refuse)
     maps = heatmaps()
     with pytest.raises(AssertionError, match="a picture was made"):
         maps._repr_html_()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from axiom_bench import methods
-from axiom_bench.evaluation.score_scale import on_score_scale
+from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.testing import CASES, accepted_cases
 

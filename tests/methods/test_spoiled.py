@@ -18,7 +18,7 @@ from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.score_scale import on_score_scale
+from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.methods.shared.channel_totals import permuted, weights_of_totals

@@ -11,7 +11,7 @@ import torch
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.adcc import adcc
 from axiom_bench.metrics.average_drop import average_drop

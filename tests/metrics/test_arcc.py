@@ -9,7 +9,7 @@ import torch
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.evaluation.measuring import measure, measure_all
+from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.adcc import adcc
 from axiom_bench.metrics.arcc import arcc

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.testing.metric_checks import parts_of

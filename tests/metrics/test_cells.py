@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.measuring import measure, measure_all
+from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
 from axiom_bench.metrics.single_deletion import single_deletion

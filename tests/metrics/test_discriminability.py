@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, with_params
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics import get

@@ -14,7 +14,7 @@ from torch import Tensor
 from axiom_bench import metrics
 from axiom_bench.columns import OK
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.measuring import measure, measure_all
+from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.plugins import conf_folder, needs_of, value_names
 from axiom_bench.evaluation.preconditions import PRECONDITIONS
 from axiom_bench.evaluation.specs import Need

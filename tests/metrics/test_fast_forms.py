@@ -11,7 +11,7 @@ import torch
 from axiom_bench import metrics
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.measuring import measure_all
+from axiom_bench.evaluation.measurement import measure_all
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.road_fast import weights
 from axiom_bench.metrics.shared.equal_copies import numbers_of_first, numbers_of_parts

@@ -14,7 +14,7 @@ from axiom_bench import metrics
 from axiom_bench.data.base import Sample
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.gt_known_loc import gt_known_loc
 from axiom_bench.metrics.top1_loc import top1_loc

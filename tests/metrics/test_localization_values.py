@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from axiom_bench import metrics
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.box_iou import box_iou

@@ -11,7 +11,7 @@ from torch import Tensor
 import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.cutting.interventions import Part
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.mark_effect import mark_effect
 from axiom_bench.metrics.mark_mass import mark_mass

@@ -10,7 +10,7 @@ from torch import nn
 import axiom_bench as ab
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
 
 SIDE = 8  # of a cell

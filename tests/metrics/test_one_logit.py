@@ -8,7 +8,7 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, with_params
 from axiom_bench.explanation.explanation import Explanation
 

@@ -12,7 +12,7 @@ from axiom_bench import metrics
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
 
 SIDE = 8

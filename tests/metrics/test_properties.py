@@ -16,7 +16,7 @@ import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.columns import OK
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS
 from axiom_bench.evaluation.whole_set import aggregate

@@ -17,7 +17,7 @@ import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.faithfulness_correlation import faithfulness_correlation

@@ -13,7 +13,7 @@ from torch import Tensor
 import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.cutting.seeding import generators
-from axiom_bench.evaluation.measuring import measure, measure_all
+from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.model_parameter_randomisation import model_parameter_randomisation

@@ -11,7 +11,7 @@ from axiom_bench.cutting.cut_model import cut
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
 
 NAN, INFINITE = float("nan"), float("inf")

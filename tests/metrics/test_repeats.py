@@ -10,8 +10,7 @@ import torch
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.evaluation import plugins
-from axiom_bench.explanation.curve import Curve
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Curve, Explanation
 from axiom_bench.metrics.shared import random_subsets
 from axiom_bench.metrics.shared.random_subsets import Subsets, pixels_at_random, subset_drops
 from axiom_bench.testing import answered

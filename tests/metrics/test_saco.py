@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.saco import coefficient, saco
 from axiom_bench.metrics.shared.cells import enlarged

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.ablation.brute_force import brute_force_drops
+from axiom_bench.cutting.ablation.drops import brute_force_drops
 from axiom_bench.cutting.cut_model import cut, trace
 from axiom_bench.cutting.output import Output
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.evaluation.evaluate import evaluate, explain
-from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam

@@ -16,8 +16,8 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.loop import rows_of, trace_of_batch
-from axiom_bench.evaluation.measuring import measure, measure_all
+from axiom_bench.evaluation.batch import rows_of, trace_of_batch
+from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.method_costs import passes_of_methods
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation

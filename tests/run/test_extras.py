@@ -9,7 +9,7 @@ import axiom_bench as ab
 from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.loop import rows_of, trace_of_batch
+from axiom_bench.evaluation.batch import rows_of, trace_of_batch
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.run import compute, stored
 from axiom_bench.run.composition import composed

@@ -7,7 +7,8 @@ import warnings
 
 import pytest
 
-from axiom_bench.evaluation.left_out import MethodLeftOut, MethodNotTimed
+from axiom_bench.evaluation.batch import MethodLeftOut
+from axiom_bench.evaluation.method_costs import MethodNotTimed
 from axiom_bench.run import notes
 
 

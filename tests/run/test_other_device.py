@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from axiom_bench.evaluation import shard
-from axiom_bench.evaluation.left_out import MethodLeftOut
-from axiom_bench.evaluation.shard import Request
+from axiom_bench.evaluation.batch import MethodLeftOut
+from axiom_bench.evaluation.shard import MethodsByMetrics
 from axiom_bench.run import compute, correct, gallery, pictures, stored, timing, whole_set
 from axiom_bench.run.facts import Facts
 from axiom_bench.run.job import Job
@@ -50,7 +50,7 @@ def test_all_steps_of_a_job(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["scenes_vgg", "scenes_resnet"])
 def test_a_batch_waits_for_the_device_a_few_times(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many images it has, with the default methods and metrics. Each wait lets a GPU run empty."""
-    monkeypatch.setattr(shard, "threads_beside", lambda device: 1)
+    monkeypatch.setattr(shard, "thread_count", lambda device: 1)
     job = Job.of(configuration([f"model={model}", "data.workers=0", "data.size=2"]))
     with OtherDevice() as device, warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)
@@ -59,7 +59,7 @@ def test_a_batch_waits_for_the_device_a_few_times(model: str, monkeypatch: pytes
         job = compute.decided(job, cut_model)
         batch = compute.first_batch(job, job.indices, 2, ())
         assert batch is not None
-        request = [Request(job.methods, job.metrics)]
+        request = [MethodsByMetrics(job.methods, job.metrics)]
         list(shard.shard_rows(cut_model, [batch[:1]], request, 1))  # what is known of the model is found once
         waits = []
         for images in (batch[:1], batch):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from axiom_bench.cutting import halving
+from axiom_bench.cutting import passes
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Explanation
@@ -25,7 +25,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20
 @pytest.fixture(autouse=True)
 def _no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Collecting the garbage of a test session takes half a second."""
-    monkeypatch.setattr(halving, "free", lambda: None)
+    monkeypatch.setattr(passes, "free", lambda: None)
 
 
 def assert_equal_up_to_rounding(actual: pd.DataFrame, expected: pd.DataFrame) -> None:

@@ -13,9 +13,9 @@ import torch
 
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.evaluation import shard
-from axiom_bench.evaluation.loop import explained
-from axiom_bench.evaluation.measuring import measure
-from axiom_bench.evaluation.shard import Request, shard_rows
+from axiom_bench.evaluation.batch import explained
+from axiom_bench.evaluation.measurement import measure
+from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.tables import frame, holds_values
 from axiom_bench.run.compute import cut_of
 from axiom_bench.run.compute import rows as batches_of
@@ -86,7 +86,7 @@ def test_bit_by_bit_at_a_fixed_batch_size(run: Run, rows: Rows, expected: pd.Dat
 
 def test_bit_by_bit_in_another_order(job: Callable[..., Job], expected: pd.DataFrame):
     tiny = job()
-    wanted = Request(tiny.methods, tiny.metrics)
+    wanted = MethodsByMetrics(tiny.methods, tiny.metrics)
     backwards = batches_of(tiny, tiny.indices[::-1])
     parts = [part for part in shard_rows(cut_of(tiny), backwards, [wanted], tiny.batch_rows) if holds_values(part)]
     table = frame(parts).astype({"method": str, "metric": str}).sort_values(KEY, ignore_index=True)
@@ -99,7 +99,7 @@ def test_bit_by_bit_where_threads_measure_maps(tmp_path: Path, monkeypatch: pyte
     metrics = "metric=[box_iou,confidence_drop,entropy,max_box_acc,pxap,sensitivity_error,zeta]"
     tables = []
     for name, threads in (("one", 0), ("beside", 2)):
-        monkeypatch.setattr(shard, "threads_beside", lambda device, threads=threads: threads)
+        monkeypatch.setattr(shard, "thread_count", lambda device, threads=threads: threads)
         outcomes = sweep([*tiny((metrics, "data.batch_size=2")), f"results={tmp_path / name}"])[1]
         folder = tmp_path / name / "quick/default"
         curves = [pd.read_parquet(folder / path) for outcome in outcomes for path in outcome.files["curves"]]

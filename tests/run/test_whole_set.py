@@ -83,7 +83,7 @@ def test_each_value_has_its_replicates_and_images(run: Run, folder: Path):
 
 OWN = """
 import torch
-from axiom_bench.explanation.curve import Curve
+from axiom_bench.explanation.explanation import Curve
 
 
 def silent(trace, classes):

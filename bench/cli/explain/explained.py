@@ -23,9 +23,8 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.file_names import as_text
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.left_out import MethodLeftOut
-from axiom_bench.evaluation.loop import explained, is_on_score_scale, with_score_scale
-from axiom_bench.evaluation.measuring import Measurement, measure_all
+from axiom_bench.evaluation.batch import MethodLeftOut, explained, is_on_score_scale, with_score_scale
+from axiom_bench.evaluation.measurement import Measurement, measure_all
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import given
 from axiom_bench.models.load import LoadedModel

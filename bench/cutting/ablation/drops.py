@@ -1,6 +1,6 @@
 """All K drops of a batch: channelwise operations first, then a closed form, a chain of linear layers, or rows.
 
-A head that can't be read as a graph is run once a channel; see brute_force.
+A head that can't be read as a graph is run once a channel, which is exact for any head.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.ablation.brute_force import HeadPass, brute_force_drops
 from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences, channelwise_differences
-from axiom_bench.cutting.ablation.fully_connected import TENSORS_AT_ONCE, chain_of, transposed
+from axiom_bench.cutting.ablation.fully_connected import TENSORS_AT_ONCE, linear_chain_of, transposed
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.operations import AVERAGE_POOL, CLAMP, IDENTITY, MEAN, RESHAPE, clamp_difference
-from axiom_bench.cutting.ablation.rows import Rows
+from axiom_bench.cutting.ablation.rows import AblationRows
 from axiom_bench.cutting.division import dead_channels
-from axiom_bench.cutting.sides import SideKind, select
+from axiom_bench.cutting.split.parts import SideKind, select
+
+HeadPass = Callable[[Tensor, Any], Tensor]  # activations (R, K, H, W) and their side values -> logits (R, C)
+
+# A pass holds several tensors of the image's or the maps' size at once; this many is generous for the usual networks.
+TENSORS_IN_A_PASS = 32
 
 
 def ablation_drops(
@@ -46,7 +50,7 @@ def ablation_drops(
         if values is None or len(images) < len(activations):
             values = head.evaluate(activations[images], select(sides, kinds, images, len(activations)))
         live = ~dead_channels(activations[images])
-        group = Group(
+        group = ImageGroup(
             head=head,
             values=values,
             channelwise=channelwise_differences(head, values),
@@ -60,7 +64,7 @@ def ablation_drops(
 
 
 @dataclass(frozen=True)
-class Group:
+class ImageGroup:
     """Images whose values fit in memory together.
 
     values, channelwise, side_kinds: by node of the head. targets: (G,). live: (G, K), channels that aren't all zero.
@@ -75,25 +79,25 @@ class Group:
     memory: int
 
 
-def _score_differences(group: Group) -> Tensor:
+def _score_differences(group: ImageGroup) -> Tensor:
     """S_k - S of a group: (G, K)."""
     class_layer = group.head.class_layer
     if class_layer is not None and class_layer.all_input_nodes[0] in group.channelwise:
         before = group.channelwise[class_layer.all_input_nodes[0]]
         return _tail(group, _class_row(group, class_layer, before), slice(None))
-    chain = chain_of(group.head, group.channelwise)
+    chain = linear_chain_of(group.head, group.channelwise)
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
     weight_of = cache(partial(transposed, memory=group.memory))
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     for image, channels in _chunks(group):
-        rows = Rows(group.head, group.values, group.channelwise, group.side_kinds, image, channels, weight_of)
+        rows = AblationRows(group.head, group.values, group.channelwise, group.side_kinds, image, channels, weight_of)
         scores = _scores_of_rows(group, rows)  # bf16 where the head runs in it
         differences[image, channels] = scores.to(differences.dtype)
     return differences
 
 
-def _scores_of_rows(group: Group, rows: Rows) -> Tensor:
+def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
     """S_k - S of a part of the ablations of one image: (n,)."""
     class_layer, image = group.head.class_layer, slice(rows.image, rows.image + 1)
     if class_layer is None:
@@ -106,7 +110,7 @@ def _scores_of_rows(group: Group, rows: Rows) -> Tensor:
     return _tail(group, row[None], image)[0]
 
 
-def _class_row(group: Group, class_layer: fx.Node, before: Channelwise) -> Tensor:
+def _class_row(group: ImageGroup, class_layer: fx.Node, before: Channelwise) -> Tensor:
     """The class layer's difference in the explained class's row alone, for all ablations: (G, K, ...)."""
     layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets]
@@ -120,7 +124,7 @@ def _class_row(group: Group, class_layer: fx.Node, before: Channelwise) -> Tenso
     return row[0].unflatten(0, difference.shape[:2])
 
 
-def _tail(group: Group, difference: Tensor, images: slice) -> Tensor:
+def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:
     """From the class's row to its score: (G, n, ...) -> (G, n)."""
     values, targets = group.values, group.targets[images]
     for node in group.head.tail:
@@ -144,9 +148,26 @@ def _constant(value: Tensor) -> Callable[[fx.Node], Tensor]:
     return lambda source: value
 
 
-def _chunks(group: Group) -> Iterator[tuple[int, Tensor]]:
+def _chunks(group: ImageGroup) -> Iterator[tuple[int, Tensor]]:
     """(image, a part of its live channels), as many channels as fit in half of the memory."""
     row_bytes = TENSORS_AT_ONCE * group.head.widest
     for image, live in enumerate(group.live):
         for channels in live.nonzero()[:, 0].split(max(1, group.memory // (2 * row_bytes))):
             yield image, channels
+
+
+def brute_force_drops(
+    head: HeadPass, kinds: list[SideKind], activations: Tensor, sides: Any, targets: Tensor, memory: int
+) -> Tensor:
+    """S - S_k by setting each live map to zero in turn: (B, K). Rows are batched as `memory` (bytes) allows."""
+    batch, channels = activations.shape[:2]
+    drops = activations.new_zeros(batch, channels)
+    scores = head(activations, sides).gather(1, targets[:, None])[:, 0]
+    image, channel = (~dead_channels(activations)).nonzero(as_tuple=True)
+    row_bytes = TENSORS_IN_A_PASS * activations[0].numel() * activations.element_size()
+    for rows, ablated in zip(*(index.split(max(1, memory // row_bytes)) for index in (image, channel)), strict=True):
+        maps = activations[rows]
+        maps[torch.arange(len(rows), device=maps.device), ablated] = 0
+        logits = head(maps, select(sides, kinds, rows, batch))
+        drops[rows, ablated] = scores[rows] - logits.gather(1, targets[rows, None])[:, 0]
+    return drops

@@ -23,7 +23,7 @@ TENSORS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
-class Chain:
+class LinearChain:
     """The nodes behind the channelwise operations: a linear layer, activations and linear layers, the last of them the
     class layer, unless the module of another output follows.
 
@@ -92,7 +92,7 @@ class Chain:
         return [node for node in self.nodes[1:-1] if self.head.operation(node) is nn.Linear]
 
 
-def chain_of(head: HeadGraph, channelwise: Differences) -> Chain | None:
+def linear_chain_of(head: HeadGraph, channelwise: Differences) -> LinearChain | None:
     """The chain from the end of the channelwise operations to the scores; None where something else lies between."""
     operations = {nn.Linear, *CLAMP, *ELEMENTWISE, *IDENTITY}
     nodes: list[fx.Node] = []
@@ -106,7 +106,7 @@ def chain_of(head: HeadGraph, channelwise: Differences) -> Chain | None:
         node = first_input(node)
     if node is None or len(nodes) < 2 or head.operation(nodes[0]) is not nn.Linear or not channelwise[node].flat:
         return None
-    return Chain(head, nodes, channelwise[node])
+    return LinearChain(head, nodes, channelwise[node])
 
 
 def transposed(layer: nn.Linear, memory: int) -> Tensor:

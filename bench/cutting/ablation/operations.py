@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.max_pool import MaxPool2dByViews
-from axiom_bench.cutting.output import OutputModule
+from axiom_bench.cutting.outputs.output import OutputModule
+from axiom_bench.cutting.split.model_copy import MaxPool2dByViews
 
 IN_PLACE_FORMS: dict[Any, Any] = {
     operator.iadd: operator.add,

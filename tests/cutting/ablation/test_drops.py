@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 import axiom_bench as ab
-from axiom_bench.cutting.ablation.brute_force import brute_force_drops
+from axiom_bench.cutting.ablation.drops import brute_force_drops
 from tests.cutting.ablation.heads import HEADS, Head, fully_connected, naive_drops, with_random_statistics
 
 MEBIBYTE = 2**20
@@ -18,7 +18,7 @@ MEBIBYTE = 2**20
 
 def brute_force(cut: ab.CutModel, activations: Tensor, sides: object, targets: Tensor, memory: int) -> Tensor:
     """Batched whole passes through a cut's head."""
-    return brute_force_drops(cut.head, cut.halves.side_kinds, activations, sides, targets, memory)
+    return brute_force_drops(cut.head, cut.trunk_and_head.side_kinds, activations, sides, targets, memory)
 
 
 def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:

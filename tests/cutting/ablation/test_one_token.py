@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.ablation.brute_force import brute_force_drops
+from axiom_bench.cutting.ablation.drops import brute_force_drops
 
 
 class Block(nn.Module):
@@ -54,11 +54,11 @@ def test_logits_gradients_and_drops_equal_the_full_head(name: str):
     assert is_early == early
 
     maps = trace.activations.clone().requires_grad_()
-    logits = trace.cut_model.halves.parts.head(maps, trace.sides)  # of all tokens
+    logits = trace.cut_model.trunk_and_head.parts.head(maps, trace.sides)  # of all tokens
     (gradients,) = torch.autograd.grad(logits.gather(1, trace.targets[:, None]).sum(), maps)
     # Other kernels for other shapes: float64 rounds at 1e-16 of values near 1.
     torch.testing.assert_close(trace.logits, logits.detach(), rtol=0, atol=1e-14)
     torch.testing.assert_close(trace.gradients, gradients, rtol=0, atol=1e-14)
-    cut, kinds = trace.cut_model, trace.cut_model.halves.side_kinds
+    cut, kinds = trace.cut_model, trace.cut_model.trunk_and_head.side_kinds
     expected = brute_force_drops(cut.head, kinds, trace.activations, trace.sides, trace.targets, 2**20)
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-14)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from axiom_bench.cutting.wide_linear import BLOCK, WIDE, apply_linear
+from axiom_bench.cutting.ablation.graph import BLOCK, WIDE, apply_linear
 
 
 @pytest.mark.parametrize("bias", [False, True])

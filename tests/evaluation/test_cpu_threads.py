@@ -20,10 +20,10 @@ from axiom_bench import metrics
 from axiom_bench.cutting.cut_model import cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation import beside, plugins, shard
-from axiom_bench.evaluation.loop import begun_rows
+from axiom_bench.evaluation import cpu_threads, plugins, shard
+from axiom_bench.evaluation.batch import begun_rows
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.shard import Request, one_behind, shard_rows
+from axiom_bench.evaluation.shard import MethodsByMetrics, one_behind, shard_rows
 from axiom_bench.evaluation.tables import Columns
 
 MAPS_METRICS = ("box_iou", "entropy", "max_box_acc", "negative_share", "pointing_game", "pxap")
@@ -47,7 +47,7 @@ def method(function: Callable[[ab.Trace], Tensor], name: str = "gradients") -> P
 
 @pytest.fixture
 def use_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    return lambda: monkeypatch.setattr(shard, "threads_beside", lambda device: 2)
+    return lambda: monkeypatch.setattr(shard, "thread_count", lambda device: 2)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def rows(
     measured: Iterable[Plugin],
     methods: Iterable[Plugin] = (method(lambda trace: trace.gradients),),
 ) -> list[Columns]:
-    return list(shard_rows(cut(net, "1"), parts, [Request(tuple(methods), tuple(measured))], 2))
+    return list(shard_rows(cut(net, "1"), parts, [MethodsByMetrics(tuple(methods), tuple(measured))], 2))
 
 
 def assert_no_thread_is_left() -> None:
@@ -127,7 +127,7 @@ def test_what_is_held_refers_to_no_pass(net: nn.Module, batch: ab.Batch):
     trace = cut(net, "1").trace(batch.images, batch.targets)
     held = weakref.ref(trace)
     chosen = [*map(metrics.get, MAPS_METRICS), metrics.get("confidence_drop"), metrics.get("zeta")]
-    with beside.beside(1) as threads:
+    with cpu_threads.cpu_threads(1) as threads:
         later = list(begun_rows(trace, batch, [method(lambda trace: trace.gradients)], chosen, threads=threads))
         del trace
         list(later[-1]())  # a thread that is at work refers to maps alone
@@ -195,7 +195,7 @@ def test_a_run_that_is_stopped_leaves_no_thread(net: nn.Module, batch: ab.Batch,
     with pytest.raises(KeyboardInterrupt):
         rows(net, [batch[:2], batch[2:]], [of_maps()], [method(stopped)])
     assert_no_thread_is_left()
-    request = Request((method(lambda trace: trace.gradients),), (of_maps(),))
+    request = MethodsByMetrics((method(lambda trace: trace.gradients),), (of_maps(),))
     taken = shard_rows(cut(net, "1"), [batch[:2], batch[2:]], [request], 2)
     next(taken)
     taken.close()  # type: ignore[attr-defined]
@@ -208,7 +208,7 @@ def test_a_pass_without_memory_is_halved(net: nn.Module, batch: ab.Batch, use_th
             raise torch.OutOfMemoryError("out of memory")
         return trace.gradients
 
-    request = Request((method(hungry),), (*map(metrics.get, MAPS_METRICS), metrics.get("confidence_drop")))
+    request = MethodsByMetrics((method(hungry),), (*map(metrics.get, MAPS_METRICS), metrics.get("confidence_drop")))
     expected = list(shard_rows(cut(net, "1"), [batch], [request], 4))
     use_threads()
     actual = list(shard_rows(cut(net, "1"), [batch], [request], 4))
@@ -219,13 +219,13 @@ def test_a_pass_without_memory_is_halved(net: nn.Module, batch: ab.Batch, use_th
 
 
 def test_a_cpu_needs_no_threads():
-    assert beside.threads_beside(torch.device("cpu")) == 0
-    assert 1 <= beside.threads_beside(torch.device("cuda")) <= beside.MAX_THREADS
+    assert cpu_threads.thread_count(torch.device("cpu")) == 0
+    assert 1 <= cpu_threads.thread_count(torch.device("cuda")) <= cpu_threads.MAX_THREADS
 
 
 def test_threads_of_torch_stay_as_they_are():
     before = torch.get_num_threads()
-    with beside.beside(1) as threads:
+    with cpu_threads.cpu_threads(1) as threads:
         assert threads is not None
         assert threads.threads.submit(torch.get_num_threads).result() == 1
     assert torch.get_num_threads() == before

@@ -1,7 +1,7 @@
 """What is explained of a network: its logits, or a function of them, such as a probability or a margin.
 
 The module is the head's last step, so that methods, axioms and ablations need nothing of their own, and the network and
-the names of its layers stay as they are. Where the network doesn't return logits, `cutting.scores` makes them. An
+the names of its layers stay as they are. Where the network doesn't return logits, `scores` makes them. An
 output with classes of its own is in bench/models/outputs.py.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.scores import ScoreFunction, name_of
+from axiom_bench.cutting.outputs.scores import ScoreFunction, name_of
 from axiom_bench.errors import BenchError, type_name, unknown
 
 
@@ -53,7 +53,7 @@ class Margin(OutputModule):
 @dataclass(frozen=True)
 class Output:
     """function: from what the network returns to logits (B, n), a column for each thing that can be explained; None for
-    the rule of `cutting.scores`. build: from the number of logits to the module behind them; None for the logits as
+    the rule of `scores`. build: from the number of logits to the module behind them; None for the logits as
     they are.
 
     are_logits: whether a softmax over the outputs is the probability of each class, as for groups of classes; where it

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods
-from axiom_bench.cutting.hooked import HookedParts
-from axiom_bench.cutting.tokens import Tokens, grid_of
+from axiom_bench.cutting.split.parts import HookedParts
+from axiom_bench.cutting.split.tokens import Tokens, grid_of
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from tests.cutting.test_cut import assert_unchanged, snapshot
@@ -209,7 +209,7 @@ def test_explicit_grid_and_images_of_another_size():
 
 
 def test_hooks_are_used_only_where_fx_tracing_fails(net: Net):
-    assert isinstance(net.trace().cut_model.halves.parts.parts, HookedParts) == (net.build is Deciding)
+    assert isinstance(net.trace().cut_model.trunk_and_head.parts.parts, HookedParts) == (net.build is Deciding)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])

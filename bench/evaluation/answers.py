@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.passes import pieces, rows_at_once
+from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
@@ -40,7 +40,7 @@ class KnownScores:
 
 
 @dataclass
-class Task:
+class MetricCall:
     """A metric of one explanation. request: the request that it waits for; None once it has its `result`."""
 
     metric: NamedFunction
@@ -50,13 +50,13 @@ class Task:
     generator: MetricGenerator[Any] | None = None
 
     @staticmethod
-    def start(metric: NamedFunction, explanation: Explanation) -> Task:
+    def start(metric: NamedFunction, explanation: Explanation) -> MetricCall:
         """Call the metric, up to its first request."""
         with measured_by(metric, explanation):
             answer = metric.call(explanation)
         if not isgenerator(answer):
-            return Task(metric, explanation, result=answer)
-        task = Task(metric, explanation, generator=cast("MetricGenerator[Any]", answer))
+            return MetricCall(metric, explanation, result=answer)
+        task = MetricCall(metric, explanation, generator=cast("MetricGenerator[Any]", answer))
         task.send(None)
         return task
 
@@ -75,7 +75,7 @@ class Task:
             )
 
 
-def answer_all(tasks: Sequence[Task], watch: Watch = UNTIMED) -> None:
+def answer_all(tasks: Sequence[MetricCall], watch: Watch = UNTIMED) -> None:
     """Answer the requests of all tasks until each has its result. watch: is told of the passes, and of nothing else.
 
     Raises BenchError with the metric's name.
@@ -93,7 +93,7 @@ def answer_all(tasks: Sequence[Task], watch: Watch = UNTIMED) -> None:
 
 def answer_alone(metric: NamedFunction, explanation: Explanation, generator: object) -> Any:
     """The result of one metric of one explanation. generator: what the metric's call returned."""
-    task = Task(metric, explanation, generator=cast("MetricGenerator[Any]", generator))
+    task = MetricCall(metric, explanation, generator=cast("MetricGenerator[Any]", generator))
     task.send(None)
     answer_all([task])
     return task.result
@@ -101,12 +101,12 @@ def answer_alone(metric: NamedFunction, explanation: Explanation, generator: obj
 
 def first_request(metric: NamedFunction, explanation: Explanation) -> Request | None:
     """A metric's first request; None where it has none."""
-    return Task.start(metric, explanation).request
+    return MetricCall.start(metric, explanation).request
 
 
 def dry_run(metric: NamedFunction, explanation: Explanation) -> list[Request]:
     """All requests of a metric, answered by zeros and by the explanation itself: the model isn't run."""
-    task, requests = Task.start(metric, explanation), []
+    task, requests = MetricCall.start(metric, explanation), []
     while task.request is not None:
         requests.append(task.request)
         if isinstance(task.request, PerturbedImages):
@@ -119,7 +119,7 @@ def dry_run(metric: NamedFunction, explanation: Explanation) -> list[Request]:
     return requests
 
 
-def _shared_key(task: Task) -> Hashable:
+def _shared_key(task: MetricCall) -> Hashable:
     """Tasks with equal keys wait for the same other trace; a trace that isn't shared has a unique key."""
     request = task.request
     if not isinstance(request, Reexplanation) or request.key is None:
@@ -127,7 +127,7 @@ def _shared_key(task: Task) -> Hashable:
     return id(task.explanation if request.of_map else task.explanation.trace), request.key
 
 
-def _reexplain(tasks: Sequence[Task], watch: Watch) -> None:
+def _reexplain(tasks: Sequence[MetricCall], watch: Watch) -> None:
     """Answer tasks that wait for the same other trace; each method explains it once. Both are passes."""
     first = tasks[0]
     assert isinstance(first.request, Reexplanation)
@@ -145,7 +145,7 @@ def _reexplain(tasks: Sequence[Task], watch: Watch) -> None:
             task.send(answer)
 
 
-def _scores(task: Task) -> Tensor:
+def _scores(task: MetricCall) -> Tensor:
     """The scores of perturbed images; equal requests share them."""
     request, explanation = task.request, task.explanation
     assert isinstance(request, PerturbedImages)
@@ -212,7 +212,7 @@ def rows_per_pass(trace: Trace, count: int) -> int:
 
     A power of two, as many as `rows_at_once` allows, but no more than there are copies.
     """
-    limit = rows_at_once(trace, trace.images[0])
+    limit = trace.cut_model.rows_at_once(trace.images[0])
     return min(2 ** (limit.bit_length() - 1), len(trace) * count)
 
 

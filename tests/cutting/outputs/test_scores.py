@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.scores import ScoredNetwork
+from axiom_bench.cutting.outputs.scores import ScoredNetwork
 from axiom_bench.methods.peers.sandbox import sandbox
 
 REGION = torch.zeros(6, 6, dtype=torch.float64)
@@ -161,7 +161,7 @@ def test_outputs_are_unwrapped_by_rule(rule: str, network: type[Dense]) -> None:
     wrap, by_hand = RULES[rule]
     model = network(wrap).double()
     trace = ab.trace(model, "trunk", images(), [0, 0, 0] if rule == "one number" else [4, 0, 2])
-    assert (trace.cut_model.halves.head_graph is None) == (network is Deciding)
+    assert (trace.cut_model.trunk_and_head.head_graph is None) == (network is Deciding)
     assert_equal_by_hand(model, lambda maps: by_hand(model.head(maps)), trace)
 
 
@@ -172,7 +172,7 @@ def test_own_output_function(name: str, network: type[Dense]) -> None:
     model = network(lambda maps: {"out": maps}).double()
     trace = ab.trace(model, "trunk", images(), [0] * 3 if name == "one column" else [0, 1, 1], output=function)
     if network is Dense:
-        assert trace.cut_model.halves.head_graph is not None  # no whole passes for the drops
+        assert trace.cut_model.trunk_and_head.head_graph is not None  # no whole passes for the drops
     reference = Projection().double() if name == "module" else function
     assert_equal_by_hand(model, partial(scores_by_hand, model, reference), trace)
     torch.testing.assert_close(trace.logits, trace.head(trace.activations))

@@ -15,21 +15,25 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.beside import Beside
-from axiom_bench.evaluation.left_out import MethodLeftOut
-from axiom_bench.evaluation.measuring import Measurement, Metric, begin, described, measure_all, not_applicable
+from axiom_bench.evaluation.cpu_threads import CpuThreads
+from axiom_bench.evaluation.measurement import Measurement, Metric, begin, described, measure_all, not_applicable
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.score_scale import on_score_scale
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
-from axiom_bench.evaluation.tables import Columns, Rows, columns
+from axiom_bench.evaluation.tables import BatchRows, Columns, columns
 from axiom_bench.evaluation.unchanged import explained_by
-from axiom_bench.explanation.annotations import AnnotationsOfTargets
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import AnnotationsOfTargets, Explanation
 from axiom_bench.explanation.heatmap import Map
 
 Method = Plugin[MethodSpec]
 Later = Callable[[], Iterator[Columns]]
+# The check of the score's scale: on so many rows, by a power of two, which rounds nothing.
+CHECKED_ROWS, FACTOR = 4, 4.0
+TOLERANCE = 1e-3  # ablation drops in float32 are rounded to about 1e-4; another scale is off by a whole factor
+
+
+class MethodLeftOut(UserWarning):
+    """A method doesn't apply to the model and has no values. A run collects these warnings by their category."""
 
 
 def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
@@ -62,11 +66,11 @@ def begun_rows(
     metrics: Sequence[Metric],
     normalise: str = "maximum",
     watch: Watch = UNTIMED,
-    threads: Beside | None = None,
+    threads: CpuThreads | None = None,
 ) -> Iterator[Later]:
-    """Functions of the parts of `rows_of`, in its order. threads: see `measuring.begin`; each function waits for what
+    """Functions of the parts of `rows_of`, in its order. threads: see `measurement.begin`; each function waits for what
     they measure, and holds nothing of a GPU."""
-    rows = Rows.of(trace, batch)
+    rows = BatchRows.of(trace, batch)
     of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
     of_method = [metric for metric in metrics if metric.spec.of == "method"]
     if of_layer:
@@ -90,7 +94,7 @@ def begun_rows(
 
 
 def _columns(
-    rows: Rows,
+    rows: BatchRows,
     methods: Sequence[tuple[str, bool]],
     metrics: Sequence[Metric],
     measured: Callable[[], list[Measurement]],
@@ -160,3 +164,36 @@ def _groups(trace: Trace, methods: Sequence[Method]) -> Iterator[Sequence[Method
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
     return len(shape) == len(to) and all(size in (1, full) for size, full in zip(shape, to, strict=True))
+
+
+def on_score_scale(method: Callable[[Trace], Tensor | Map], trace: Trace) -> bool:
+    """Whether contributions grow with the head's output and ignore the unit of its input.
+
+    They must be c times as large when the head's output is c times as large, and unchanged when the activations are
+    c times as large and the head's input is divided by c. Measured on the first rows of `trace`. A `Map` has no
+    contributions, and all-zero or non-finite ones show nothing: False.
+    """
+    rows = trace[:CHECKED_ROWS]
+    answer = method(rows)
+    if isinstance(answer, Map):
+        return False
+    contributions = answer * rows.activations
+    of_scaled_output = _contributions(method, rows.scaled(output=FACTOR))
+    of_scaled_input = _contributions(method, rows.scaled(inputs=FACTOR))
+    return (
+        bool(contributions.any())
+        and _equal(of_scaled_output, FACTOR * contributions)
+        and _equal(of_scaled_input, contributions)
+    )
+
+
+def _contributions(method: Callable[[Trace], Tensor | Map], trace: Trace) -> Tensor:
+    weights = method(trace)
+    assert isinstance(weights, Tensor)  # as in the first call
+    return weights * trace.activations
+
+
+def _equal(actual: Tensor, expected: Tensor) -> bool:
+    """Whether two (B, K, H, W) are equal for every image, up to rounding relative to that image's maximum."""
+    error = (actual - expected).abs().flatten(1).amax(1)
+    return bool((error <= TOLERANCE * expected.abs().flatten(1).amax(1)).all())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,15 +14,13 @@ from torch import Tensor
 
 from axiom_bench.columns import NOT_APPLICABLE, NOT_FINITE, OK
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.answering import Task, answer_all
-from axiom_bench.evaluation.beside import Beside, Results, reads_maps, started
-from axiom_bench.evaluation.host_copies import on_cpu
+from axiom_bench.evaluation.answers import MetricCall, answer_all
+from axiom_bench.evaluation.cpu_threads import CpuThreads, Results, reads_maps, started
 from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
 from axiom_bench.evaluation.preconditions import look_up, statuses
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
-from axiom_bench.explanation.curve import Curve
-from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.explanation.explanation import Curve, Explanation
 
 Metric = Plugin[MetricSpec]
 Statuses = tuple[str, ...]
@@ -62,7 +60,7 @@ def begin(
     explanations: Sequence[tuple[Explanation | None, bool]],
     others: Sequence[Metric] = (),
     watch: Watch = UNTIMED,
-    threads: Beside | None = None,
+    threads: CpuThreads | None = None,
 ) -> Callable[[], list[Measurement]]:
     """Measures all but what threads do; the function that is returned waits for these, and returns a Measurement for
     each explanation, which comes with whether its method is on the score's scale.
@@ -99,7 +97,7 @@ class _Waiting:
     place: int
     metric: Metric
     met: np.ndarray
-    task: Task | None = None
+    task: MetricCall | None = None
     threads: Future[Results] | None = None
     returned: Mapping[str, Any] | None = None
 
@@ -111,7 +109,7 @@ class _Waiting:
 
 
 def _started(
-    place: int, metrics: Sequence[Metric], explanation: Explanation, on_score_scale: bool, threads: Beside | None
+    place: int, metrics: Sequence[Metric], explanation: Explanation, on_score_scale: bool, threads: CpuThreads | None
 ) -> list[_Waiting]:
     waiting = [_Waiting(place, metric, statuses(needs_of(metric), explanation, on_score_scale)) for metric in metrics]
     called = [entry for entry in waiting if (entry.met == OK).any()]
@@ -224,3 +222,36 @@ def _judged(metric: Metric, values: Any, met: np.ndarray, dimensions: int) -> tu
 def described(answer: Any) -> str:
     """The shape of a tensor, the type of anything else."""
     return str(tuple(answer.shape)) if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+
+
+CPU = torch.device("cpu")
+
+
+def on_cpu(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The answers with float64 copies on the CPU for tensors and the points of curves; anything else stays as it is."""
+    tensors = [_tensor(answer) for returned in answers for answer in returned.values()]
+    copies = iter(_copies([tensor for tensor in tensors if tensor is not None]))
+    return [{name: _with_copy(answer, copies) for name, answer in returned.items()} for returned in answers]
+
+
+def _tensor(answer: Any) -> Tensor | None:
+    values = answer.points if isinstance(answer, Curve) else answer
+    return values.detach() if isinstance(values, Tensor) else None
+
+
+def _with_copy(answer: Any, copies: Iterator[Tensor]) -> Any:
+    if _tensor(answer) is None:
+        return answer
+    return replace(answer, points=next(copies)) if isinstance(answer, Curve) else next(copies)
+
+
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """float64 copies on the CPU, in the same shapes; those from a GPU all at once."""
+    copies = [tensor.to(torch.float64) for tensor in tensors]
+    places = [place for place, tensor in enumerate(tensors) if tensor.device != CPU]
+    if places:
+        there = [copies[place] for place in places]
+        together = torch.cat([tensor.reshape(-1) for tensor in there]).cpu()
+        for place, part in zip(places, together.split([tensor.numel() for tensor in there]), strict=True):
+            copies[place] = part.reshape(tensors[place].shape)
+    return copies

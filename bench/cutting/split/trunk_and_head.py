@@ -1,4 +1,4 @@
-"""The halves of a model, trunk and head: split by torch.fx or by hooks, and compared with the model on one image."""
+"""Trunk and head of a model: split by torch.fx or by hooks, and compared with the model on one image."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.hooked import HookedParts
-from axiom_bench.cutting.output import Output, OutputModule, graph_with
-from axiom_bench.cutting.output_sizes import OutputSizes, measured_outputs
-from axiom_bench.cutting.parts import Parts
-from axiom_bench.cutting.reshaped import ReshapedParts, check_inverse
-from axiom_bench.cutting.rounding import equal_up_to_rounding
-from axiom_bench.cutting.scores import Chain, ScoredNetwork, scores_of
-from axiom_bench.cutting.sides import SideKind, kinds_of
-from axiom_bench.cutting.split import CannotSplit, split
-from axiom_bench.cutting.tokens import AnyReshape, layout
+from axiom_bench.cutting.outputs.output import Output, OutputModule, graph_with
+from axiom_bench.cutting.outputs.scores import Chain, ScoredNetwork, scores_of
+from axiom_bench.cutting.passes import OutputSizes, measured_outputs
+from axiom_bench.cutting.precision import equal_up_to_rounding
+from axiom_bench.cutting.split.parts import CannotSplit, HookedParts, Parts, SideKind, kinds_of, split
+from axiom_bench.cutting.split.tokens import AnyReshape, ReshapedParts, check_inverse, layout
 from axiom_bench.errors import BenchError, is_out_of_memory
 
 
 @dataclass(frozen=True)
-class Halves:
+class TrunkAndHead:
     """Trunk and head, checked against the model on a first image, with the kinds of their side values.
 
     scores: from what the model returns to logits (B, n), None where it returns them; output: the module from logits to
@@ -43,7 +39,9 @@ class Halves:
         return graph if graph is None or self.output is None else graph_with(graph, self.output)
 
 
-def halves_of(model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor) -> Halves:
+def trunk_and_head_of(
+    model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor
+) -> TrunkAndHead:
     """Graph parts where they equal the model on this image, (1, 3, H', W'), else hooked parts.
 
     Raises BenchError for a layer without H x W maps, and for a model or an output function without scores (B, n).
@@ -57,9 +55,9 @@ def halves_of(model: nn.Module, layer: str, reshape: AnyReshape | None, output: 
     module = output.module(expected.shape[1])
     module = None if module is None else module.to(image.device)
 
-    def checked(parts: Parts) -> Halves:
-        halves = Halves(_with_maps(parts, layer, reshape, image), [], scores, module, sizes)
-        return _checked(halves, layer, image, expected)
+    def checked(parts: Parts) -> TrunkAndHead:
+        trunk_and_head = TrunkAndHead(_with_maps(parts, layer, reshape, image), [], scores, module, sizes)
+        return _checked(trunk_and_head, layer, image, expected)
 
     for opaque_scores in (False, True) if scores is not None else (False,):
         with suppress(CannotSplit):
@@ -118,9 +116,9 @@ def _with_maps(parts: Parts, layer: str, reshape: AnyReshape | None, image: Tens
     return ReshapedParts(parts, to_and_from_maps)
 
 
-def _checked(halves: Halves, layer: str, image: Tensor, expected: Tensor) -> Halves:
+def _checked(trunk_and_head: TrunkAndHead, layer: str, image: Tensor, expected: Tensor) -> TrunkAndHead:
     """With the kinds of side values. Raises CannotSplit where the parts aren't the model, BenchError without maps."""
-    parts = halves.parts
+    parts = trunk_and_head.parts
     activations, sides = parts.trunk(image)
     if not isinstance(activations, Tensor) or activations.ndim != 4:
         raise BenchError(
@@ -133,7 +131,7 @@ def _checked(halves: Halves, layer: str, image: Tensor, expected: Tensor) -> Hal
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")
         if not equal_up_to_rounding(parts.head(activations, sides), expected):
             raise CannotSplit("the split model doesn't equal the model")
-    return replace(halves, side_kinds=kinds or [])
+    return replace(trunk_and_head, side_kinds=kinds or [])
 
 
 def _described(value: Any) -> str:

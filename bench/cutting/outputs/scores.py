@@ -20,7 +20,7 @@ ScoreFunction = Callable[[Any], Tensor]  # what the network returns for B images
 KEYS = ("logits", "out")  # of the hub's classification networks, and of torchvision's segmentation networks
 
 
-class Entry(nn.Module):
+class OutputEntry(nn.Module):
     """The tensor in a network's output: that itself, or an entry of a dict or an attribute of an object."""
 
     def __init__(self, key: str | None, is_attribute: bool) -> None:
@@ -118,15 +118,15 @@ def name_of(function: Any) -> str:
     return name if name.isidentifier() else "output"
 
 
-def entry_of(output: Any, network: str) -> Entry:
+def entry_of(output: Any, network: str) -> OutputEntry:
     """Where the tensor is: the output itself, or under one of KEYS. Raises BenchError where there is none."""
     if isinstance(output, Tensor):
-        return Entry(None, False)
+        return OutputEntry(None, False)
     is_dict = isinstance(output, Mapping)
     for key in KEYS:
         value = output.get(key) if is_dict else getattr(output, key, None)
         if isinstance(value, Tensor):
-            return Entry(key, not is_dict)
+            return OutputEntry(key, not is_dict)
     known = " or ".join(map(repr, KEYS))
     what = f"a dict of {list(output)} without {known}" if is_dict else f"{type_name(output)}, not a tensor"
     raise BenchError(f"{network} returns {what}; give output=, a function from what it returns to scores (B, n).")

@@ -16,7 +16,7 @@ import torch
 
 from axiom_bench.cores import num_cores
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.answering import Task
+from axiom_bench.evaluation.answers import MetricCall
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MAPS, MetricSpec
 from axiom_bench.explanation.explanation import Explanation
@@ -26,7 +26,7 @@ Results = Mapping[str, Any]  # what metrics returned, by their names
 
 
 @dataclass(frozen=True)
-class Beside:
+class CpuThreads:
     """Measures in threads. What it holds is on the CPU."""
 
     threads: ThreadPoolExecutor
@@ -37,7 +37,7 @@ class Beside:
 
 
 @contextmanager
-def beside(threads: int) -> Iterator[Beside | None]:
+def cpu_threads(threads: int) -> Iterator[CpuThreads | None]:
     """So many threads until the end, or an error, of what is inside: then none is left, nor anything to be measured.
     None for 0 threads."""
     if not threads:
@@ -45,12 +45,12 @@ def beside(threads: int) -> Iterator[Beside | None]:
         return
     executor = ThreadPoolExecutor(threads, "axiom-bench maps", initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield Beside(executor)
+        yield CpuThreads(executor)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def threads_beside(device: torch.device) -> int:
+def thread_count(device: torch.device) -> int:
     """Half of the cores beside a GPU; none on a CPU, whose cores the model takes (docs/performance.md)."""
     if device.type != "cuda":
         return 0
@@ -62,9 +62,9 @@ def reads_maps(metric: Plugin[MetricSpec]) -> bool:
     return metric.spec.reads == MAPS
 
 
-def started(metric: Plugin[MetricSpec], explanation: Explanation) -> Task:
+def started(metric: Plugin[MetricSpec], explanation: Explanation) -> MetricCall:
     """The metric up to its first request. Raises BenchError for a request of one that reads maps alone."""
-    task = Task.start(metric, explanation)
+    task = MetricCall.start(metric, explanation)
     if task.request is not None and reads_maps(metric):
         raise BenchError(
             f"The metric {metric.name!r} asks the model, and its `reads: {MAPS}` says that it reads maps and "

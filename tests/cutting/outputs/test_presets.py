@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.detections import intersection_over_union
-from axiom_bench.cutting.output import Output
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.cutting.outputs.output import Output
+from axiom_bench.cutting.outputs.presets import intersection_over_union
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import with_params
-from tests.cutting.test_scores import REGION, Deciding, Dense, assert_equal_by_hand, images
+from tests.cutting.outputs.test_scores import REGION, Deciding, Dense, assert_equal_by_hand, images
 
 REFERENCES = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
@@ -111,7 +111,7 @@ def test_preset_equals_plain_torch(name: str, network: type[Dense]) -> None:
     wrap, output, by_hand, targets = PRESETS[name]
     model = network(wrap).double()
     trace = ab.trace(model, "trunk", images(), targets, output=output)
-    assert (trace.cut_model.halves.head_graph is None) == (network is Deciding)
+    assert (trace.cut_model.trunk_and_head.head_graph is None) == (network is Deciding)
     assert_equal_by_hand(model, lambda maps: by_hand(model.head(maps)), trace)
 
 
@@ -237,7 +237,7 @@ def test_detections_are_matched_by_iou_and_class() -> None:
     detected = model(images()[:1])[0]
     output = ab.outputs.detection(detected["boxes"] + 0.1, detected["labels"])
     trace = ab.trace(model, "trunk", images()[:1], [1], output=output)
-    assert trace.cut_model.halves.head_graph is None  # a list for each image can't be a graph
+    assert trace.cut_model.trunk_and_head.head_graph is None  # a list for each image can't be a graph
     assert float(trace.scores[0]) == pytest.approx(float(detected["scores"][1]), rel=1e-12)
     maps = model.trunk(images()[:1]).detach()
     drops = []

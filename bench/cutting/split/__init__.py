@@ -1,0 +1,1 @@
+"""A model split at a layer into trunk and head."""
