@@ -13,9 +13,9 @@ from pathlib import Path
 from rich import get_console
 from rich.console import Console
 
-from axiom_bench.records import artefacts
 from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.method_costs import MethodNotTimed
+from axiom_bench.records import artefacts
 from axiom_bench.records.files import DamagedFile
 from axiom_bench.run import image_cache
 
