@@ -11,8 +11,7 @@ from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.curve import Curve
-from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.explanation import Curve, Explanation, given
 from axiom_bench.metrics.shared.randomised import number_of_layers, randomised, randomised_key, randomised_trace
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 
