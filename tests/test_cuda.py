@@ -24,7 +24,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.evaluation.measuring import measure
+from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.run.sweep import sweep
 from axiom_bench.testing import METRIC_CASES, Case, accepted_cases
