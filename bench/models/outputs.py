@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.outputs import multi_label, output, regression, segmentation
+from axiom_bench.cutting.outputs import output
 from axiom_bench.cutting.outputs.output import Output, OutputModule, check_output
+from axiom_bench.cutting.outputs.presets import multi_label, regression, segmentation
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.models.user import called, import_function
