@@ -1,8 +1,8 @@
 """Rows of a baseline that are of no metric: the network's accuracy and run times.
 
 Run times are ratios to one forward pass of the same job, never seconds, which belong to a machine. The run measures
-each step in rounds of which the first step is a plain forward pass of the same batch (`evaluation/method_costs.py`); a ratio
-is the median over the rounds.
+each step in rounds of which the first step is a plain forward pass of the same batch (`evaluation/method_costs.py`); a
+ratio is the median over the rounds.
 """
 
 from __future__ import annotations

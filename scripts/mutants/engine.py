@@ -19,7 +19,7 @@ MUTANTS = (
     Mutant("scores_are_probabilities", "gate", "bench/cutting/trace.py", "the probability's gradient, not the logit's",
            "scores = outputs.gather(1, targets[:, None])[:, 0]",
            "scores = outputs.softmax(1).gather(1, targets[:, None])[:, 0]"),
-    Mutant("head_overwrites_activations", "gate", "bench/cutting/split.py",
+    Mutant("head_overwrites_activations", "gate", "bench/cutting/split/parts.py",
            "a head that starts with an in-place ReLU overwrites the activations",
            "return self.head_graph(activations.clone(), *copies)",
            "return self.head_graph(activations, *copies)"),
