@@ -8,20 +8,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
-from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.types import HydraContext, RunMode, TaskFunction
-from hydra.version import setbase
+from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,25 +23,24 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.registry import model_names, register_models
 from axiom_bench.records import remote
-from axiom_bench.run import hydra_errors, launchers, settings
+from axiom_bench.run import hydra_inside, launchers, settings
+from axiom_bench.run.hydra_inside import BASIC_SWEEPER, Composer
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
 WITH_ALL = ("method", "metric", "spoiled")  # those of which `all` chooses every entry, of metrics but the fast forms
 AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
 SEARCH_PATH = "hydra.searchpath"
-BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 @dataclass(frozen=True)
 class Composition:
     """A command line, composed. Valid inside `composed` only.
 
-    hydra: with conf/ and the user's folders on its search path. typed: the overrides as they were typed. overrides:
-    with `all` replaced by the names. config:
-    with Hydra's own node; what is swept over has its default. jobs: the overrides of each job, in order.
+    typed: the overrides as they were typed. overrides: with `all` replaced by the names. config: with Hydra's own node;
+    what is swept over has its default. jobs: the overrides of each job, in order.
     """
 
-    hydra: Hydra
+    composer: Composer
     typed: Sequence[str]
     overrides: Sequence[str]
     config: DictConfig
@@ -61,22 +52,20 @@ class Composition:
 
     def plain_job(self) -> dict[str, Any]:
         """The configuration of the first job."""
-        return plain(self.hydra.config_loader.load_sweep_config(self.config, list(self.jobs[0])))
+        return plain(self.composer.job_config(self.config, self.jobs[0]))
 
     def launch(self, function: TaskFunction) -> list[Any]:
         """What the function returns for each job's configuration; Hydra's launcher spreads the jobs."""
-        context = HydraContext(config_loader=self.hydra.config_loader, callbacks=Callbacks(self.config))
-        launcher = Plugins.instance().instantiate_launcher(context, function, self.config)
         several = launchers.is_of_several(self.config.hydra.launcher)
         try:
             with launchers.shown(len(self.jobs), self.config.hydra.launcher) if several else nullcontext():
-                return [job.return_value for job in launcher.launch(self.jobs, initial_job_idx=0)]
+                return self.composer.launch(self.config, self.jobs, function)
         except (BenchError, HydraException, OmegaConfBaseException, OSError):
             raise
         except Exception as error:  # a job's own errors are in what it returns
             if several:
                 raise launchers.failed(error) from error
-            raise hydra_errors.unexpected(error, self.overrides, _groups()) from error
+            raise hydra_inside.unexpected(error, self.overrides, _groups()) from error
 
 
 @contextmanager
@@ -88,23 +77,26 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     """
     typed = overrides
     folders, overrides = _search_path(overrides, config_folder)
-    hydra = _hydra(folders, overrides)
+    register_models(_may_name_models(folders, overrides))
+    composer = Composer(folders)
     try:
         try:
-            overrides = _with_all(hydra, overrides)
-            config = compose(hydra, overrides)
+            overrides = _with_all(composer, overrides)
+            config = composer.config(overrides)
             launchers.check(config.hydra.launcher, OmegaConf.select(config, "device.name"))
             if folder := _own_folder(config):
                 overrides = [*overrides, folder]
-                config = compose(hydra, overrides)
-            jobs = _jobs(hydra, config)
+                config = composer.config(overrides)
+            jobs = _jobs(composer, config)
         except (BenchError, HydraException, OmegaConfBaseException):
             raise
         except Exception as error:  # Hydra raises anything for values that it doesn't expect, as model=[1]
-            raise hydra_errors.unexpected(error, overrides, _groups()) from error
-        yield Composition(hydra, typed, overrides, config, jobs)
+            raise hydra_inside.unexpected(error, overrides, _groups()) from error
+        yield Composition(composer, typed, overrides, config, jobs)
     except (HydraException, OmegaConfBaseException) as error:
-        raise hydra_errors.sentence(error, _keys(hydra, overrides), lambda group: _options(hydra, group)) from error
+        raise hydra_inside.sentence(
+            error, _keys(composer, overrides), lambda group: _options(composer, group)
+        ) from error
 
 
 def _own_folder(config: DictConfig) -> str | None:
@@ -114,11 +106,6 @@ def _own_folder(config: DictConfig) -> str | None:
         return None
     quoted = str(remote.folder_of(results)).replace("'", r"\'")
     return f"hydra.sweep.dir='{quoted}'"
-
-
-def compose(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
-    """The configuration with Hydra's own node; what is swept over keeps its default."""
-    return hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -133,20 +120,6 @@ def base_keys() -> set[str]:
     config, device = (_yaml(folder / name) for name in ("config.yaml", "device/auto.yaml"))
     nodes = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
     return {key for key, _ in settings.settings({**nodes, "device": device})}
-
-
-def _hydra(folders: Sequence[str], overrides: Sequence[str]) -> Hydra:
-    """Hydra with conf/ first, then the given folders, on its search path."""
-    setbase("1.3")
-    register_models(_may_name_models(folders, overrides))
-    path = create_config_search_path(str(conf_folder()))
-    schema = path.get_path().pop()  # Hydra's own, which stays last
-    for folder in folders:
-        path.append("own configuration", folder)
-    path.append(schema.provider, schema.path)
-    hydra = Hydra("axiom-bench", ConfigLoaderImpl(path))
-    launchers.prefer_own()
-    return hydra
 
 
 def _may_name_models(folders: Sequence[str], overrides: Sequence[str]) -> str | None:
@@ -172,7 +145,7 @@ def _search_path(overrides: Sequence[str], config_folder: Path | None) -> tuple[
             rest.append(override)
             continue
         try:
-            listed = OverridesParser.create().parse_override(f"{SEARCH_PATH}={value}").value()
+            listed = hydra_inside.value_of(f"{SEARCH_PATH}={value}")
         except HydraException as error:
             raise BenchError(f"Invalid {SEARCH_PATH} {value!r}; write {SEARCH_PATH}=[file:///my/conf].") from error
         if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
@@ -199,25 +172,25 @@ def _url(option: str, folder: str) -> str:
     return f"file://{path}"
 
 
-def _with_all(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
+def _with_all(composer: Composer, overrides: Sequence[str]) -> list[str]:
     """The overrides, with every name of a group in the place of `method=all` and the like, also an experiment's."""
-    replaced = [_of_mosaics(_named(hydra, *override.partition("=")[::2]) or override) for override in overrides]
+    replaced = [_of_mosaics(_named(composer, *override.partition("=")[::2]) or override) for override in overrides]
     experiment = [override for override in overrides if override.startswith("experiment=")]
     if not experiment:
         return replaced
-    choices = compose(hydra, experiment).hydra.runtime.choices
+    choices = composer.config(experiment).hydra.runtime.choices
     chosen = {override.partition("=")[0] for override in overrides}
-    of_experiment = [_named(hydra, group, choices.get(group)) for group in WITH_ALL if group not in chosen]
+    of_experiment = [_named(composer, group, choices.get(group)) for group in WITH_ALL if group not in chosen]
     return [*(override for override in of_experiment if override), *replaced]
 
 
-def _named(hydra: Hydra, group: str, choice: object) -> str | None:
+def _named(composer: Composer, group: str, choice: object) -> str | None:
     """The override that chooses by name what `all` or `all_fast` means for the group; None for any other choice."""
     if group not in WITH_ALL or choice not in (plugins.ALL, plugins.ALL_FAST):
         return None
-    names = [name for name in _options(hydra, group) if name not in (plugins.ALL, plugins.ALL_FAST)]
+    names = [name for name in _options(composer, group) if name not in (plugins.ALL, plugins.ALL_FAST)]
     if group == "metric":
-        fast_form_of = {name: _fast_form_of(hydra, name) for name in names}
+        fast_form_of = {name: _fast_form_of(composer, name) for name in names}
         left_out = (
             fast_form_of.values() if choice == plugins.ALL_FAST else [name for name in names if fast_form_of[name]]
         )
@@ -225,10 +198,10 @@ def _named(hydra: Hydra, group: str, choice: object) -> str | None:
     return f"{group}=[{','.join(names)}]"
 
 
-def _fast_form_of(hydra: Hydra, metric: str) -> str | None:
+def _fast_form_of(composer: Composer, metric: str) -> str | None:
     """The metric of which this one is a fast form, of conf/metric/ or of a user's folder."""
-    found = cast(ConfigLoaderImpl, hydra.config_loader).repository.load_config(f"metric/{metric}")
-    entry = found.config.get(metric) if found is not None and isinstance(found.config, DictConfig) else None
+    content = composer.content(f"metric/{metric}")
+    entry = content.get(metric) if isinstance(content, DictConfig) else None
     return entry.get("fast_form_of") if isinstance(entry, DictConfig) else None
 
 
@@ -238,7 +211,7 @@ def _of_mosaics(override: str) -> str:
     return f"data@data.of{equals}{name}" if key == "data.of" else override
 
 
-def _jobs(hydra: Hydra, config: DictConfig) -> list[list[str]]:
+def _jobs(composer: Composer, config: DictConfig) -> list[list[str]]:
     """The overrides of each job: one for each combination of the axes' values, each value once.
 
     The axes are those of the command line over those of the experiment. Raises BenchError for another axis, and for
@@ -249,7 +222,7 @@ def _jobs(hydra: Hydra, config: DictConfig) -> list[list[str]]:
     axes: Any = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}))
     lines = [*(f"{key}={value}" for key, value in axes.items()), *config.hydra.overrides.task]
     values: dict[str, list[str]] = {}
-    for override in OverridesParser.create(hydra.config_loader).parse_overrides(lines):
+    for override in composer.parsed(lines):
         key = override.get_key_element()
         values[key] = [f"{key}={value}" for value in _values(override)]
     return [list(job) for job in product(*values.values())]
@@ -276,10 +249,10 @@ def _values(override: Override) -> list[str]:
     return values
 
 
-def _options(hydra: Hydra, group: str) -> list[str]:
+def _options(composer: Composer, group: str) -> list[str]:
     """The entries of a configuration group, of conf/, of the user's folders, and of torchvision."""
     of_torchvision = model_names() if group == "model" else []
-    return sorted({*hydra.config_loader.get_group_options(group, ObjectType.CONFIG), *of_torchvision})
+    return sorted({*composer.options(group), *of_torchvision})
 
 
 def _groups() -> set[str]:
@@ -287,11 +260,11 @@ def _groups() -> set[str]:
     return {path.name for path in conf_folder().iterdir() if path.is_dir()}
 
 
-def _keys(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
+def _keys(composer: Composer, overrides: Sequence[str]) -> list[str]:
     """The dotted settings that exist, given the files that the overrides choose."""
     choices = [override for override in overrides if override.partition("=")[0] in _groups()]
     try:
-        return [key for key, _ in settings.settings(plain(compose(hydra, choices)))]
+        return [key for key, _ in settings.settings(plain(composer.config(choices)))]
     except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about
         return []
 

@@ -12,14 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
-from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import shown as shortened
+from axiom_bench.run.hydra_inside import BASIC_LAUNCHER
 from axiom_bench.run.progress import progress
 
-IN_THIS_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 SLURM = ".SlurmLauncher"
 LOCAL = (".JoblibLauncher", ".LocalLauncher")
 TERMINAL = "TTY_COMPATIBLE"  # which rich reads
@@ -55,7 +52,7 @@ def check(launcher: Any, device: object) -> None:
 
 def is_of_several(launcher: Any) -> bool:
     """Whether it starts processes."""
-    return bool(launcher["_target_"] != IN_THIS_PROCESS)
+    return bool(launcher["_target_"] != BASIC_LAUNCHER)
 
 
 @contextmanager
@@ -124,11 +121,3 @@ def failed(error: Exception) -> BenchError:
         f"hydra/launcher couldn't end all jobs ({type(error).__name__}: {reason}). Finished shards "
         "are kept: the same command goes on from there."
     )
-
-
-def prefer_own() -> None:
-    """Takes the configurations of launchers that conf/ has out of Hydra's store, where their packages put their own:
-    Hydra would warn of two with one name."""
-    stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-    for path in (conf_folder() / "hydra" / "launcher").glob("*.yaml"):
-        stored.pop(path.name, None)

@@ -79,7 +79,7 @@ def test_what_isn_t_installed_is_named(monkeypatch: pytest.MonkeyPatch, name: st
 def test_each_gpu_starts_its_processes_itself():
     with pytest.raises(BenchError, match="leave hydra/launcher out"):
         launchers.check({"_target_": f"{__name__}.Mine"}, "each_gpu")
-    launchers.check({"_target_": launchers.IN_THIS_PROCESS}, "each_gpu")
+    launchers.check({"_target_": launchers.BASIC_LAUNCHER}, "each_gpu")
 
 
 def test_a_killed_process_is_a_sentence(monkeypatch: pytest.MonkeyPatch):

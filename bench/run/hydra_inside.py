@@ -1,0 +1,141 @@
+"""All that this package uses of Hydra's inside, names and texts of errors, which another release of it may change.
+
+Hydra has no public way to compose a command line's jobs without taking over `sys.argv`, logging and the output folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode, TaskFunction
+from hydra.version import setbase
+from omegaconf import DictConfig
+
+from axiom_bench.configs import conf_folder
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.kinds import shown
+
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
+NOT_NAMES = ("", "null", "true", "false")
+KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
+
+
+class Composer:
+    """Hydra with conf/ first, then the given folders (as file://... or pkg://...), on its search path."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        setbase("1.3")
+        path = create_config_search_path(str(conf_folder()))
+        schema = path.get_path().pop()  # Hydra's own, which stays last
+        for folder in folders:
+            path.append("own configuration", folder)
+        path.append(schema.provider, schema.path)
+        self._loader = ConfigLoaderImpl(path)
+        self._hydra = Hydra("axiom-bench", self._loader)
+        _prefer_own_launchers()
+
+    def config(self, overrides: Sequence[str]) -> DictConfig:
+        """The configuration with Hydra's own node; what is swept over keeps its default."""
+        return self._hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN)
+
+    def job_config(self, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+        """The configuration of a job. config: of all jobs. overrides: of this one."""
+        return self._loader.load_sweep_config(config, list(overrides))
+
+    def options(self, group: str) -> list[str]:
+        """The entries of a configuration group."""
+        return self._loader.get_group_options(group, ObjectType.CONFIG)
+
+    def content(self, path: str) -> Any:
+        """What a configuration file holds, as "metric/road_morf", without its defaults; None where there is none."""
+        loaded = self._loader.repository.load_config(path)
+        return None if loaded is None else loaded.config
+
+    def parsed(self, overrides: list[str]) -> list[Override]:
+        """KEY=VALUE, read by Hydra's grammar, which knows the groups."""
+        return OverridesParser.create(self._loader).parse_overrides(overrides)
+
+    def launch(self, config: DictConfig, jobs: Sequence[Sequence[str]], function: TaskFunction) -> list[Any]:
+        """What the function returns for each job's configuration; Hydra's launcher spreads the jobs."""
+        context = HydraContext(config_loader=self._loader, callbacks=Callbacks(config))
+        launcher = Plugins.instance().instantiate_launcher(context, function, config)
+        return [job.return_value for job in launcher.launch(jobs, initial_job_idx=0)]
+
+
+def value_of(override: str) -> object:
+    """The value of KEY=VALUE in Hydra's grammar. Raises HydraException."""
+    return OverridesParser.create().parse_override(override).value()
+
+
+def _prefer_own_launchers() -> None:
+    """Takes the configurations of launchers that conf/ has out of Hydra's store, where their packages put their own:
+    Hydra would warn of two with one name."""
+    stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for path in (conf_folder() / "hydra" / "launcher").glob("*.yaml"):
+        stored.pop(path.name, None)
+
+
+def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]) -> BenchError:
+    """What is wrong with the command line or a configuration file.
+
+    keys: the dotted keys that can be set. choices: the entries of a configuration group.
+    """
+    text = str(error)
+    if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text):
+        return unknown(KINDS.get(match[1], match[1]), match[2], choices(match[1]))
+    if "Could not override 'data@data.of'" in text:
+        return BenchError("data.of chooses the images of mosaics; add data=mosaic.")
+    if match := re.search(r"Could not override '([^'@]+)'", text):
+        settings = set(keys)
+        if match[1] not in settings:
+            return unknown("setting", match[1], settings)
+        if "No match in the defaults list" in text:
+            return BenchError(f"A folder {match[1]}/ in your configuration folder hides the setting; rename it.")
+        return BenchError(f"Invalid value for {match[1]}: {_cause(error)}.")
+    if "'${data}_${model}'" in text:
+        return BenchError("model and data take one name each, or several with commas between them: model=a,b.")
+    if match := re.search(r"full_key: (\S+)", text):
+        return BenchError(f"Invalid value for {match[1]}: {_first_line(text)}.")
+    return BenchError(
+        f"The command line can't be understood: {_first_line(text)}; write KEY=VALUE, and quote it for the shell."
+    )
+
+
+def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[str]) -> BenchError:
+    """What is wrong where Hydra raises an error of its inside: a choice that is no name, as far as can be told.
+
+    groups: whose entries are chosen by name.
+    """
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in groups and (value.strip("[]").lower() in NOT_NAMES or not NAMES.fullmatch(value)):
+            return BenchError(
+                f"{key}={shown(value)} chooses no {KINDS.get(key, key)}: give its name, or names in brackets where a "
+                f"run takes several; axiom-bench list shows them."
+            )
+    reason = _first_line(str(error)) or "no reason given"
+    return BenchError(f"The configuration can't be put together ({type(error).__name__}: {reason}).")
+
+
+def _cause(error: BaseException) -> str:
+    """What the innermost error says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _first_line(str(error))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n")[0].rstrip(".")
