@@ -34,7 +34,6 @@ from torch import Tensor
 from axiom_bench import methods
 from axiom_bench.cutting.division import dead_channels
 from axiom_bench.evaluation.method_costs import peak_memory
-from axiom_bench.run import freed_memory
 
 LAYERS = {
     "squeezenet1_1": "features.12",
@@ -143,7 +142,7 @@ def main() -> None:
     """Time all cases and print them."""
     options = arguments()
     device = torch.device(options.device)
-    freed_memory.keep()  # as a run does
+    keep_freed_memory()  # as a run does
     network = load_network(options.network, options.images, device)
     cut_model = ab.cut(network.model, network.layer)
     trace = with_channels(cut_model.trace(network.images), options.channels)

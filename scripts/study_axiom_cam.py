@@ -34,8 +34,8 @@ from axiom_bench.methods.axiom_cam import SPLITS
 from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.table import Cell, Group, Table
 from axiom_bench.report.tables.text import ARROWS, methods_by_status
-from axiom_bench.run import compute
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing import compute
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.sweep import configuration
 from axiom_bench.statistics.metadata import Value
 from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, NOTHING, number

@@ -33,9 +33,9 @@ from axiom_bench.evaluation.plugins import value_names
 from axiom_bench.metrics.shared.quadrature import few_points
 from axiom_bench.metrics.shared.quadrature import weights as area_weights
 from axiom_bench.records import reading
-from axiom_bench.run.compute import cut_of, first_row
-from axiom_bench.run.costs import Cost
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing.compute import cut_of, first_row
+from axiom_bench.run.computing.costs import Cost
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.sweep import configuration
 
 N = 400  # images of the standard error that changes are held against

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from axiom_bench.run.composition import composed
+from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:

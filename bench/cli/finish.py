@@ -12,13 +12,12 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench import report
-from axiom_bench.cli.replaced import no_longer_shown
 from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import spent, stamp
-from axiom_bench.run import beside, manifest
+from axiom_bench.run import manifest, same_folder
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.progress import progress
@@ -44,13 +43,13 @@ def _finished(
     completed = [outcome for outcome in outcomes if outcome.failure is None]
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
     before = _previous_manifest(folder)
-    other = beside.sentence(folder, beside.about(config, overrides))
+    other = same_folder.still_running(folder, same_folder.about(config, overrides))
     if not before and os.path.lexists(folder / manifest_file.NAME):
         lines.append(f"{manifest_file.NAME} was damaged, and is written anew")
     written = keep(config, outcomes, overrides)
     if written is not None:
         run = RunFolder.of(folder, written)  # not read: another command may write its own by now
-        dropped = no_longer_shown(before, written)
+        dropped = same_folder.no_longer_shown(before, written)
         lines += [*_counts(run, completed), *([dropped] if dropped else [])]
         start = time.perf_counter()
         page = report.write(run, tell=tell)  # first: its processes draw while this one imports what the headline needs

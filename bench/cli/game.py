@@ -21,10 +21,9 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game import pictures
 from axiom_bench.report.game.page import CHECKS, SHARE, Game, TwoClassImage, page
-from axiom_bench.run import image_hashes
-from axiom_bench.run.compute import cut_of
-from axiom_bench.run.job import Job
-from axiom_bench.run.user_code import add_current_folder
+from axiom_bench.run.composing.settings import add_current_folder
+from axiom_bench.run.computing.compute import cut_of
+from axiom_bench.run.jobs.job import Job, read_hashes
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def _job(manifest: Mapping[str, Any], request: GameRequest) -> tuple[Job, str]:
     if request.methods is not None:
         config = {**config, "method": {name: config["method"][name] for name in request.methods}}
     try:
-        job = replace(Job.of(config), hashes=image_hashes.read(request.run))
+        job = replace(Job.of(config), hashes=read_hashes(request.run))
     except BenchError as error:
         hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
         raise BenchError(f"{error} {hint}") from error

@@ -15,7 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import MethodLeftOut, explained
 from axiom_bench.explanation.explanation import given
 from axiom_bench.report.game.page import Class, TwoClassImage, WholeImage
-from axiom_bench.run.job import Job
+from axiom_bench.run.jobs.job import Job
 
 MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time
 MORE_CLASSES = 16  # rows that one image may have, one a class

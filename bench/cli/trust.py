@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.run.remote_data import urls
+from axiom_bench.run.inputs.fetching import urls
 
 
 def check(config: Mapping[str, Any]) -> None:

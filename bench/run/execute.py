@@ -15,25 +15,16 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.drawn.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.records import artefacts, claims, mirror, remote, running
-from axiom_bench.run import (
-    compute,
-    correct,
-    freed_memory,
-    image_cache,
-    image_hashes,
-    launcher_signals,
-    launchers,
-    manifest,
-    mosaics,
-    notes,
-    settings,
-    stored,
-)
-from axiom_bench.run.facts import Facts
-from axiom_bench.run.job import Job
+from axiom_bench.run import manifest, notes
+from axiom_bench.run.composing import device, launcher_signals, launchers, settings
+from axiom_bench.run.composing.settings import add_current_folder
+from axiom_bench.run.computing import compute, stored
+from axiom_bench.run.inputs import image_cache
+from axiom_bench.run.jobs import mosaics, predictions
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.jobs.job import Job, keep_hashes, read_hashes
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.stages import START, WRITING, Stages, Step
-from axiom_bench.run.user_code import add_current_folder
 
 
 def execute(config: DictConfig, share: bool = False) -> Outcome:
@@ -74,14 +65,14 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
         mirror.pull(folder)
         job = Job.of(config)
         job.device.prepare()
-        freed_memory.keep()
+        device.keep_freed_memory()
         cut_model = compute.cut_of(job)
     with notes.collected() as warned, claims.running(folder):
         with stages.stage(START):
-            chosen = _chosen(config, replace(job, hashes=image_hashes.read(folder)), cut_model, folder)
+            chosen = _chosen(config, replace(job, hashes=read_hashes(folder)), cut_model, folder)
             job, cut_model = chosen.job, chosen.cut_model
             facts = Facts(job)
-            image_hashes.keep(job, folder)
+            keep_hashes(job, folder)
             begun = _begun(config, chosen, facts)
             shards = {facts.shard(shard): len(shard) for shard in job.shards}
             if not share:
@@ -128,7 +119,7 @@ class _Chosen:
     def lines(self) -> tuple[str, ...]:
         """For the user."""
         made_of = () if self.made_of is None else (self.made_of.line(),)
-        return (*made_of, *correct.note(self.left_out, len(self.indices)))
+        return (*made_of, *predictions.note(self.left_out, len(self.indices)))
 
 
 def _chosen(config: dict[str, Any], job: Job, cut_model: CutModel, folder: Path) -> _Chosen:
@@ -140,7 +131,7 @@ def _chosen(config: dict[str, Any], job: Job, cut_model: CutModel, folder: Path)
     indices = job.indices
     left_out: tuple[str, ...] = ()
     if config["data"].get("only_correct"):
-        job, left_out = correct.only_correct(job, cut_model, folder)
+        job, left_out = predictions.only_correct(job, cut_model, folder)
     made_of = None if made is None else made.choice
     return _Chosen(compute.decided(job, cut_model), cut_model, indices, left_out, made_of)
 
@@ -148,7 +139,7 @@ def _chosen(config: dict[str, Any], job: Job, cut_model: CutModel, folder: Path)
 def _begun(config: dict[str, Any], chosen: _Chosen, facts: Facts) -> Outcome:
     """What is known of a job before a value is computed."""
     job, kept = chosen.job, len(chosen.job.indices)
-    others = correct.OTHERS if config["data"].get("only_correct") else None
+    others = predictions.OTHERS if config["data"].get("only_correct") else None
     known = manifest.facts(replace(job, indices=chosen.indices), kept, others, chosen.made_of)
     stored_values = {"records": [], "values": facts.values}
     return Outcome(job.name, config, known, stored_values, images=kept, left_out=chosen.left_out)

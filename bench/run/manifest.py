@@ -17,8 +17,8 @@ from axiom_bench.records.artefacts import listed
 from axiom_bench.records.manifest import FORMAT, common, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run import references
-from axiom_bench.run.job import Job
-from axiom_bench.run.mosaics import Choice
+from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.jobs.mosaics import Choice
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
 OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference")

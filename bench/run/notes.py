@@ -17,7 +17,7 @@ from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.method_costs import MethodNotTimed
 from axiom_bench.records import artefacts
 from axiom_bench.records.files import DamagedFile
-from axiom_bench.run import image_cache
+from axiom_bench.run.inputs import image_cache
 
 CACHE = "data.cache"
 DATA = logging.getLogger("axiom_bench.data")

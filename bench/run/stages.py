@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.run.facts import Facts
+from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.progress import progress
 
 START, WRITING, WHOLE_SET, RUN_TIMES, PICTURES = "start", "writing", "whole data set", "run times", "pictures"

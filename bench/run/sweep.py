@@ -12,13 +12,14 @@ from typing import Any
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import claims, files, mirror, running
-from axiom_bench.run import beside, settings
-from axiom_bench.run.composition import Composition, base_keys, composed
+from axiom_bench.run import same_folder
+from axiom_bench.run.composing import settings
+from axiom_bench.run.composing.composition import Composition, base_keys, composed
+from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.execute import execute, run_folder
-from axiom_bench.run.job import chosen
+from axiom_bench.run.jobs.job import chosen
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.progress import progress
-from axiom_bench.run.user_code import add_current_folder
 
 
 def sweep(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], list[Outcome]]:
@@ -45,10 +46,10 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     files.ensure_writable(folder)
     with progress(str(config["results"])):
         mirror.begin(folder)
-    others = beside.others(folder)
+    others = same_folder.other_commands(folder)
     with claims.running(folder):
         claims.sweep(folder)
-        running.begin(folder, {**_about(composition, config), "beside": others})
+        running.begin(folder, {**_about(composition, config), "others": others})
         return distinct(composition.launch(execute))
 
 
@@ -65,7 +66,7 @@ def _about(composition: Composition, config: Mapping[str, Any]) -> dict[str, Any
     names = {key: config[key] for key in ("experiment", "run")}
     created = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {"overrides": list(composition.overrides), "created": created, "config": config}
-    facts["about"] = beside.about(config, composition.typed)
+    facts["about"] = same_folder.about(config, composition.typed)
     return {**names, **facts, "jobs": len(composition.jobs)}
 
 

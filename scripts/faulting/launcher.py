@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 STAGES = {  # a stage begins where this function is called
-    "loading the model": "axiom_bench.run.job.load_model",
-    "hashing the images": "axiom_bench.run.image_hashes.keep",
-    "computing": "axiom_bench.run.compute.compute",
-    "values of the whole set": "axiom_bench.run.whole_set.ensure",
-    "measuring run time": "axiom_bench.run.timing.ensure",
-    "making pictures": "axiom_bench.run.pictures.ensure",
+    "loading the model": "axiom_bench.run.jobs.job.load_model",
+    "hashing the images": "axiom_bench.run.jobs.job.keep_hashes",
+    "computing": "axiom_bench.run.computing.compute.compute",
+    "values of the whole set": "axiom_bench.run.computing.whole_set.ensure",
+    "measuring run time": "axiom_bench.run.computing.run_times.ensure",
+    "making pictures": "axiom_bench.run.computing.pictures.ensure",
     "drawing the report": "axiom_bench.report.write",
 }
 DAY = 86_400.0  # seconds
@@ -52,7 +52,7 @@ def prepare(plan: Plan) -> None:
     if plan.full:
         sys.addaudithook(_full_disk(plan))
     if plan.stage != "starting":  # imports take what a signal should meet there
-        _replace("axiom_bench.run.compute.compute", lambda function: _logged(plan, function))
+        _replace("axiom_bench.run.computing.compute.compute", lambda function: _logged(plan, function))
     if plan.stage in STAGES:
         _replace(STAGES[plan.stage], lambda function: _marked(plan, function))
 

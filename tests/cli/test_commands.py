@@ -264,7 +264,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("axiom_bench.run.compute.compute", stopped)
+    monkeypatch.setattr("axiom_bench.run.computing.compute.compute", stopped)
     assert main(TINY) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ import pytest
 from axiom_bench.cli.gated import Gated
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.run.job import chosen
+from axiom_bench.run.jobs.job import chosen
 from axiom_bench.run.sweep import configuration
 
 PLUGIN = "axiom_bench.cli.pytest_plugin"

@@ -14,7 +14,7 @@ import pytest
 from axiom_bench.cli import watch
 from axiom_bench.cli.main import main
 from axiom_bench.records import claims, reading, running
-from axiom_bench.run import compute
+from axiom_bench.run.computing import compute
 
 RUN = [
     *("model=scenes_vgg", "data.size=4", "shard_size=2", "data.batch_size=4", "runtime.repeats=0", "device=cpu"),

@@ -13,7 +13,7 @@ import torch
 
 from axiom_bench.cli.main import parser
 from axiom_bench.embedded.networks import scenes_resnet
-from axiom_bench.run.job import chosen
+from axiom_bench.run.jobs.job import chosen
 from axiom_bench.run.sweep import configuration
 
 TEXT = (Path(__file__).parents[2] / "docs" / "your-method.md").read_text()

@@ -20,8 +20,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.records import sources
 from axiom_bench.records.sources import Sources
-from axiom_bench.run import facts, manifest, sweep
-from axiom_bench.run.facts import method_key
+from axiom_bench.run import manifest, sweep
+from axiom_bench.run.jobs import facts
+from axiom_bench.run.jobs.facts import method_key
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.testing import CASES, Case, method_checks
 

@@ -14,7 +14,7 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.adcc import adcc
 from axiom_bench.metrics.arcc import arcc
 from axiom_bench.metrics.road import road_combined
-from axiom_bench.run.costs import Cost
+from axiom_bench.run.computing.costs import Cost
 from axiom_bench.testing import answered
 
 arcc, adcc, road_combined = answered(arcc), answered(adcc), answered(road_combined)

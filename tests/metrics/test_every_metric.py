@@ -18,7 +18,7 @@ from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.plugins import conf_folder, needs_of, value_names
 from axiom_bench.evaluation.preconditions import PRECONDITIONS
 from axiom_bench.evaluation.specs import Need
-from axiom_bench.run.costs import Cost
+from axiom_bench.run.computing.costs import Cost
 from tests.every_copy import every_copy_is_classified
 
 REQUIRED_KEYS = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "definition"}

@@ -19,7 +19,7 @@ from axiom_bench.embedded.planted.networks import BUILDERS, MEAN, STD
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.true_maps import at_size
-from axiom_bench.run.costs import Cost
+from axiom_bench.run.computing.costs import Cost
 from axiom_bench.testing.cases import Case
 
 NAMES = ("truth_channel_error", "truth_correlation", "truth_mass_outside", "truth_rank_agreement")

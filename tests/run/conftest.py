@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from axiom_bench.records.reading import read_records
-from axiom_bench.run.job import Job
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome, assemble
 from axiom_bench.run.sweep import configuration, sweep
 

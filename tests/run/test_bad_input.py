@@ -228,7 +228,7 @@ def test_two_models_of_one_name_cannot_be_told_apart(run: Run, tmp_path: Path):
 
 
 def test_a_defect_is_no_mistake_of_the_user(run: Run, monkeypatch: pytest.MonkeyPatch, results: Path):
-    monkeypatch.setattr("axiom_bench.run.stored.tasks", lambda _: 1 / 0)
+    monkeypatch.setattr("axiom_bench.run.computing.stored.tasks", lambda _: 1 / 0)
     outcomes = run()
     code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
     assert code == 1

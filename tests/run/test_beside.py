@@ -11,7 +11,7 @@ import pytest
 from axiom_bench.cli import finish
 from axiom_bench.records import claims, running
 from axiom_bench.records import manifest as manifest_file
-from axiom_bench.run import beside
+from axiom_bench.run import same_folder
 from axiom_bench.run.sweep import sweep
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -21,11 +21,11 @@ TYPED = ("method=[cam]", "model=a,b")
 
 
 def begin(folder: Path, config: Mapping[str, Any], typed: Sequence[str], others: Sequence[Any] = ()) -> None:
-    running.begin(folder, {"about": beside.about(config, typed), "beside": others})
+    running.begin(folder, {"about": same_folder.about(config, typed), "others": others})
 
 
 def sentence(folder: Path, config: Mapping[str, Any] = CONFIG, typed: Sequence[str] = TYPED) -> str | None:
-    return beside.sentence(folder, beside.about(config, typed))
+    return same_folder.still_running(folder, same_folder.about(config, typed))
 
 
 def test_another_command_that_began_later(tmp_path: Path):
@@ -41,7 +41,7 @@ def test_another_command_that_began_later(tmp_path: Path):
 def test_another_command_that_began_earlier_and_is_still_there(tmp_path: Path):
     with claims.running(tmp_path):
         begin(tmp_path, OTHER, ["method=[grad_cam]"])
-        others = beside.others(tmp_path)
+        others = same_folder.other_commands(tmp_path)
         begin(tmp_path, CONFIG, TYPED, others)
         assert sentence(tmp_path) is not None
 
@@ -67,7 +67,7 @@ def test_other_models_are_other_settings(tmp_path: Path):
         assert sentence(tmp_path) is not None
 
 
-@pytest.mark.parametrize("damaged", [None, "", "5", "[]", '{"about": 5, "beside": [3]}'])
+@pytest.mark.parametrize("damaged", [None, "", "5", "[]", '{"about": 5, "others": [3]}'])
 def test_a_command_that_was_killed_is_no_other(tmp_path: Path, damaged: str | None):
     """And what it left may be damaged."""
     begin(tmp_path, OTHER, [])

@@ -13,7 +13,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.evaluation.whole_set import image_ids, resampled_values
-from axiom_bench.run.bootstrap import RESAMPLES, draws, replicates
+from axiom_bench.run.computing.whole_set import RESAMPLES, draws, replicates
 
 IMAGES, THRESHOLDS = 200, 100
 

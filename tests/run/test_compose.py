@@ -14,9 +14,9 @@ from axiom_bench import methods, metrics
 from axiom_bench.cli.report_names import check_report
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.run import composition, settings
 from axiom_bench.run import sweep as sweeps
-from axiom_bench.run.composition import composed
+from axiom_bench.run.composing import composition, settings
+from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.manifest import Outcome
 
 EXPERIMENTS = plugins.names("experiment")

@@ -23,10 +23,10 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.smoothed import smoothed as smoothing
-from axiom_bench.run import compute
 from axiom_bench.run import sweep as sweeps
-from axiom_bench.run.costs import Cost, check
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing import compute
+from axiom_bench.run.computing.costs import Cost, check
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.testing import CASES, Case, accepted_cases
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from axiom_bench.errors import BenchError
-from axiom_bench.run import device
-from axiom_bench.run.device import Device
+from axiom_bench.run.composing import device
+from axiom_bench.run.composing.device import Device
 
 SETTINGS = {"precision": "fp32", "head_precision": "fp32", "ablation_memory": "1GiB", "deterministic": True}
 

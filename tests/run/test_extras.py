@@ -11,12 +11,12 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import rows_of, trace_of_batch
 from axiom_bench.evaluation.plugins import required
-from axiom_bench.run import compute, stored
-from axiom_bench.run.composition import composed
-from axiom_bench.run.costs import Cost
-from axiom_bench.run.facts import Facts
-from axiom_bench.run.job import Job
-from axiom_bench.run.pictures import spread_rows
+from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.computing import compute, stored
+from axiom_bench.run.computing.costs import Cost
+from axiom_bench.run.computing.pictures import spread_rows
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.testing import Case
 
 

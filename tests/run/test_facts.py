@@ -14,8 +14,8 @@ from PIL import Image
 
 from axiom_bench.records import sources
 from axiom_bench.records.sources import version_of
-from axiom_bench.run.facts import Facts
-from axiom_bench.run.job import Job
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.sweep import configuration
 
 from .conftest import tiny
@@ -141,7 +141,7 @@ def test_another_version_of_a_library_computes_anew_what_runs_it(
         ("axiom_bench.metrics.sensitivity_error", {"sensitivity_error"}),
         ("axiom_bench.data.layouts.coco", set()),  # other images
         ("axiom_bench.evaluation.method_costs", set()),  # times, not values
-        ("axiom_bench.run.compute", set()),
+        ("axiom_bench.run.computing.compute", set()),
         ("axiom_bench.records.store", set()),
         ("axiom_bench.methods.cam", set()),  # isn't run
     ],

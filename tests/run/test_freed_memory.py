@@ -37,7 +37,8 @@ def faults(before: str, **environment: str) -> int:
 
 
 # As in a run: torch is loaded before.
-KEEP = "import torch; from axiom_bench.run import freed_memory; freed_memory.keep()"
+IMPORT = "from axiom_bench.run.composing.device import keep_freed_memory"
+KEEP = f"import torch; {IMPORT}; keep_freed_memory()"
 
 
 @glibc
@@ -52,7 +53,7 @@ def test_freed_memory_is_taken_again_without_asking_the_system():
 )
 def test_the_users_own_setting_wins(setting):
     process = subprocess.run(
-        [sys.executable, "-c", "from axiom_bench.run import freed_memory; print(freed_memory.keep())"],
+        [sys.executable, "-c", f"{IMPORT}; print(keep_freed_memory())"],
         env={**os.environ, **setting}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert process.stdout.strip() == "False"

@@ -15,7 +15,8 @@ from PIL import Image
 
 from axiom_bench.records import gallery as stored
 from axiom_bench.records import reading
-from axiom_bench.run import gallery, manifest
+from axiom_bench.run import manifest
+from axiom_bench.run.computing import gallery
 from axiom_bench.run.manifest import Outcome
 
 METRICS = ("method=[grad_cam,cam,centered,uniform]", "metric=[box_iou]")

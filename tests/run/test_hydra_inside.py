@@ -10,7 +10,7 @@ import hydra
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-INSIDE = "bench/run/hydra_inside.py"
+INSIDE = "bench/run/composing/hydra_inside.py"
 USED = {  # a class or function, and the parameters that it must take
     "hydra._internal.callbacks.Callbacks": ["config"],
     "hydra._internal.config_loader_impl.ConfigLoaderImpl": ["config_search_path"],

@@ -21,8 +21,8 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
-from axiom_bench.run import image_cache
-from axiom_bench.run.image_cache import SUFFIX, ImageCache
+from axiom_bench.run.inputs import image_cache
+from axiom_bench.run.inputs.image_cache import SUFFIX, ImageCache
 
 COMMON = ("data.workers=0", "data.size=null", "target=predicted", "metric=[confidence_drop]")
 PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))

@@ -15,8 +15,7 @@ from PIL import Image
 from axiom_bench.data.base import DataSet, Sample, fingerprints
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.layouts import files as image_files
-from axiom_bench.run import image_hashes
-from axiom_bench.run.job import Job
+from axiom_bench.run.jobs.job import HASHES, Job, keep_hashes, read_hashes
 
 MakeJob = Callable[..., Job]
 
@@ -49,8 +48,8 @@ def contents(job: MakeJob, images: Path, tmp_path: Path, monkeypatch: pytest.Mon
     def run() -> tuple[dict[int, str], int]:
         reads.clear()
         folder = ("data=folder", f"data.root={images}", "data.size=null", "data.workers=0", "target=label")
-        fresh_job = replace(job(*folder, f"data.classes=[{classes}]"), hashes=image_hashes.read(tmp_path))
-        image_hashes.keep(fresh_job, tmp_path)
+        fresh_job = replace(job(*folder, f"data.classes=[{classes}]"), hashes=read_hashes(tmp_path))
+        keep_hashes(fresh_job, tmp_path)
         return fresh_job.contents, len(reads)
 
     return run
@@ -82,17 +81,17 @@ def test_an_image_changed_just_now_is_read_each_time(contents, images: Path):
 @pytest.mark.parametrize("damage", [b"", b"{", b"null", b'{"sha256": "0", "files": {"a": "b"}}'])
 def test_a_damaged_file_of_hashes_is_as_none(contents, tmp_path: Path, damage: bytes):
     first, _ = contents()
-    (tmp_path / image_hashes.NAME).write_bytes(damage)
+    (tmp_path / HASHES).write_bytes(damage)
     assert contents() == (first, 3)
     assert contents() == (first, 0)
 
 
 def test_a_flipped_bit_gives_no_other_hash(contents, tmp_path: Path):
     first, _ = contents()
-    content = bytearray((tmp_path / image_hashes.NAME).read_bytes())
+    content = bytearray((tmp_path / HASHES).read_bytes())
     place = content.index(first[0].split()[1].encode())
     content[place] ^= 1
-    (tmp_path / image_hashes.NAME).write_bytes(bytes(content))
+    (tmp_path / HASHES).write_bytes(bytes(content))
     assert contents() == (first, 3)
 
 

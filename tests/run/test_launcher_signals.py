@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from axiom_bench.run import launcher_signals
+from axiom_bench.run.composing import launcher_signals
 
 from .conftest import Run
 

@@ -18,8 +18,8 @@ import yaml
 
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.run import launchers
-from axiom_bench.run.composition import composed
+from axiom_bench.run.composing import launchers
+from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.sweep import sweep
 
 from .conftest import rows_of, tiny

@@ -12,8 +12,8 @@ import pytest
 from axiom_bench.cli.finish import finish
 from axiom_bench.data.drawn.mosaic import MosaicImages
 from axiom_bench.errors import BenchError
-from axiom_bench.run import predictions
-from axiom_bench.run.job import Job
+from axiom_bench.run.jobs import predictions
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import configuration
 

@@ -14,10 +14,10 @@ from axiom_bench import report
 from axiom_bench.cli.finish import finish
 from axiom_bench.errors import BenchError
 from axiom_bench.records.reading import read_records
-from axiom_bench.run import compute, correct, predictions
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing import compute
+from axiom_bench.run.jobs import predictions
+from axiom_bench.run.jobs.job import Job, Shard
 from axiom_bench.run.manifest import Outcome, assemble
-from axiom_bench.run.shards import Shard
 
 Run = Callable[..., list[Outcome]]
 CORRECT = ("data.size=12", "data.only_correct=true", "shard_size=5", "target=label")
@@ -59,7 +59,7 @@ def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(run: R
     written = json.loads((folder_of(results) / "manifest.json").read_text())
     assert written["jobs"][0]["left_out"] == list(outcomes[0].left_out)
     assert len(written["data"]["scenes"]["ids"]) == 12
-    kept = {"chosen": 12, "kept": 12 - left_out, "others": correct.OTHERS}
+    kept = {"chosen": 12, "kept": 12 - left_out, "others": predictions.OTHERS}
     assert [model["images"] for model in written["models"].values()] == [{"scenes": kept}]
     (name,) = written["models"]
     report.write(folder_of(results))

@@ -11,9 +11,10 @@ import pytest
 from axiom_bench.evaluation import shard
 from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.shard import MethodsByMetrics
-from axiom_bench.run import compute, correct, gallery, pictures, stored, timing, whole_set
-from axiom_bench.run.facts import Facts
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing import compute, gallery, pictures, run_times, stored, whole_set
+from axiom_bench.run.jobs import predictions
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.stages import Step
 from axiom_bench.run.sweep import configuration
 from axiom_bench.testing.other_device import OTHER, OtherDevice
@@ -43,8 +44,8 @@ def test_all_steps_of_a_job(tmp_path: Path) -> None:
         computed, records = stored.ensure(facts, cut_model, tmp_path)
         assert computed.shards == len(job.shards) == 1
         step = Step(facts, cut_model, config, tmp_path, records.as_dict())
-        assert all(module.ensure(step) for module in (whole_set, timing, pictures, gallery))
-        correct.only_correct(job, cut_model, tmp_path)
+        assert all(module.ensure(step) for module in (whole_set, run_times, pictures, gallery))
+        predictions.only_correct(job, cut_model, tmp_path)
 
 
 @pytest.mark.parametrize("model", ["scenes_vgg", "scenes_resnet"])

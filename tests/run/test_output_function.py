@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.run.facts import Facts
+from axiom_bench.run.jobs.facts import Facts
 
 NETWORK = """
 from torch import nn

@@ -14,8 +14,8 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import padded, trimmed
 from axiom_bench.records import files
-from axiom_bench.run.device import Device, bytes_of
-from axiom_bench.run.shards import shards
+from axiom_bench.run.composing.device import Device, bytes_of
+from axiom_bench.run.jobs.job import shards
 
 DEVICE = {
     "name": "cpu",

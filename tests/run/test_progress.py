@@ -12,7 +12,7 @@ from rich.console import Console
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.run import progress as module
-from axiom_bench.run.compute import counted
+from axiom_bench.run.computing.compute import counted
 from axiom_bench.run.progress import BEAT, FIRST_BEAT, Bar, Lines, beating, progress, rate
 
 

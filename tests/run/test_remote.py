@@ -21,7 +21,7 @@ from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate  # noqa: F401
 from axiom_bench.records import files, objects
-from axiom_bench.run import remote_data, sweep  # noqa: F401
+from axiom_bench.run.inputs import fetching
 from axiom_bench.statistics.run_folder import RunFolder
 
 pytest.importorskip("s3fs", reason="the extra s3 isn't installed")
@@ -141,7 +141,7 @@ def output_to(number: int) -> io.TextIOWrapper:
 def hold_up(hold: Callable[[int], None]) -> None:
     """In a process of its own: something is awaited inside of each shard."""
     from axiom_bench.evaluation import shard
-    from axiom_bench.run import compute
+    from axiom_bench.run.computing import compute
 
     begun = [0]
 
@@ -216,7 +216,7 @@ def test_data_that_is_not_there(endpoint, machine, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     for url, sentence in MISTAKES.items():
         with pytest.raises(BenchError) as caught:
-            remote_data.here({"kind": "parquet", "path": url})
+            fetching.here({"kind": "parquet", "path": url})
         assert str(caught.value) == sentence
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -229,7 +229,7 @@ def test_data_that_is_not_there(endpoint, machine, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     objects.opened.cache_clear()
     with pytest.raises(BenchError, match=r"Can't use s3://bench.*: there are no credentials; set AWS_ACCESS_KEY_ID"):
-        remote_data.here({"kind": "parquet", "path": DATA})
+        fetching.here({"kind": "parquet", "path": DATA})
     objects.opened.cache_clear()
 
 

@@ -20,7 +20,8 @@ from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.data.formats.named_files import files_named
 from axiom_bench.errors import BenchError
 from axiom_bench.records import objects, remote
-from axiom_bench.run import fetching, remote_data, settings
+from axiom_bench.run.composing import settings
+from axiom_bench.run.inputs import fetching
 from axiom_bench.run.sweep import configuration
 
 URL = "memory://bucket/val"
@@ -68,7 +69,7 @@ def put(name: str, content: bytes) -> None:
 
 
 def here(path: str | list[str], kind: str = "webdataset") -> dict[str, Path]:
-    return {name: Path(file) for name, file in remote_data.here({"kind": kind, "path": path})["path"].items()}
+    return {name: Path(file) for name, file in fetching.here({"kind": kind, "path": path})["path"].items()}
 
 
 PATTERNS = ("{}", "{}/", "{}/a-09.tar", "{}/a-{{08..10}}.tar", "{}/a-*.tar", "{}/a-{{0,1}}[0-8].tar", "{}/?/*.tar")
@@ -89,7 +90,7 @@ def test_a_list_may_name_both_and_classes_are_a_file(local):
         name: f"content of {file}".encode() for name, file in zip(("a-08", "a-09", "c"), FILES, strict=True)
     }
     of = {"kind": "webdataset", "path": f"file://{local}", "classes": f"{URL}/classes.txt"}
-    config = remote_data.here({"kind": "mosaic", "of": of})["of"]
+    config = fetching.here({"kind": "mosaic", "of": of})["of"]
     assert config["path"] == str(local)
     assert Path(config["classes"]).read_bytes() == b"content of classes.txt"
     with pytest.raises(
@@ -230,7 +231,7 @@ def test_a_folder_without_such_files_and_a_folder_of_classes_are_sentences(local
     with pytest.raises(BenchError, match=r"no file whose name ends in \.parquet below memory://bucket/val; correct"):
         here(URL, "parquet")
     with pytest.raises(BenchError, match="memory://bucket/val is a folder; give a file"):
-        remote_data.here({"kind": "folder", "classes": URL})
+        fetching.here({"kind": "folder", "classes": URL})
 
 
 def test_what_must_be_on_this_machine_is_refused():
@@ -238,7 +239,7 @@ def test_what_must_be_on_this_machine_is_refused():
     with pytest.raises(BenchError, match=r"^data\.root=s3://bucket/val must be on this machine, or mounted: only data"):
         settings.check(config)
     with pytest.raises(BenchError, match=r"^data\.of\.cache=s3://bucket/cache must be on this machine"):
-        remote_data.check({"of": {"path": "s3://bucket/val", "cache": "s3://bucket/cache"}})
+        fetching.check({"of": {"path": "s3://bucket/val", "cache": "s3://bucket/cache"}})
 
 
 def test_data_of_a_stranger_s_run_is_not_fetched():

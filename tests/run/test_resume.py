@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.records import holdings
-from axiom_bench.run import compute
+from axiom_bench.run.computing import compute
 from axiom_bench.run.manifest import Outcome
 
 Run = Callable[..., list[Outcome]]

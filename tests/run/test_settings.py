@@ -15,8 +15,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.specs import Tolerance
 from axiom_bench.gate import tolerance
 from axiom_bench.kinds import kind_of
-from axiom_bench.run import job, sweep
-from axiom_bench.run.composition import composed
+from axiom_bench.run import sweep
+from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.jobs import job
 from axiom_bench.run.manifest import Outcome
 
 Run = Callable[..., list[Outcome]]

@@ -17,9 +17,9 @@ from axiom_bench.evaluation.batch import explained
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.tables import frame, holds_values
-from axiom_bench.run.compute import cut_of
-from axiom_bench.run.compute import rows as batches_of
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing.compute import cut_of
+from axiom_bench.run.computing.compute import rows as batches_of
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import sweep
 

@@ -14,7 +14,7 @@ from axiom_bench.cli import finish
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import reading, running
-from axiom_bench.run import bootstrap
+from axiom_bench.run.computing import whole_set
 from axiom_bench.run.manifest import Outcome, assemble
 from axiom_bench.statistics.run_folder import RunFolder, problems
 from axiom_bench.statistics.summary import leading, summarise
@@ -70,7 +70,7 @@ def test_each_value_has_its_replicates_and_images(run: Run, folder: Path):
     table = finished.whole_set.set_index(["method", "metric"])
     single = finished.records.frame().query("image_id != '*' and status == 'ok'")
     for (method, metric), row in table.iterrows():
-        assert len(row["replicates"]) == bootstrap.RESAMPLES
+        assert len(row["replicates"]) == whole_set.RESAMPLES
         assert row["common_value"] == row["value"]
         np.testing.assert_array_equal(row["replicates"], row["common_replicates"])
         name = "pixel_ap_own_image" if metric == "pxap" else "box_acc_own_threshold"

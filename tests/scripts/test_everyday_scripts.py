@@ -22,7 +22,7 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.data.layouts.imagenet import ImageNet
-from axiom_bench.run.job import Job
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.sweep import configuration
 
 FOLDER = Path(timing.__file__).parent

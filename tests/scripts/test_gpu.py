@@ -12,7 +12,7 @@ import gpu
 import profiled
 import pytest
 
-from axiom_bench.run.composition import composed
+from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.sweep import check
 
 

@@ -18,9 +18,9 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.overlay import COLOURS
 from axiom_bench.models.load import load_model
 from axiom_bench.records import files
-from axiom_bench.run import settings
+from axiom_bench.run.composing import settings
+from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.sweep import configuration
-from axiom_bench.run.user_code import add_current_folder
 
 ALL = ["all"]
 GROUP_OF = {True: "peers", False: "method"}  # by whether a name has the library in it

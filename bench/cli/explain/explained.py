@@ -28,7 +28,7 @@ from axiom_bench.evaluation.measurement import Measurement, measure_all
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import given
 from axiom_bench.models.load import LoadedModel
-from axiom_bench.run.device import Device
+from axiom_bench.run.composing.device import Device
 from axiom_bench.statistics.numbers import NOTHING, number, share
 
 TOP = 5  # classes that are listed

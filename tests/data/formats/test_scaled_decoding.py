@@ -12,9 +12,9 @@ from axiom_bench.data.decoded import decoded
 from axiom_bench.data.formats.decoding import open_scaled
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.run.composition import composed
-from axiom_bench.run.facts import Facts
-from axiom_bench.run.job import Job
+from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.jobs.job import Job
 
 PLAIN = Preprocessing(40, 32, (0.5,) * 3, (0.25,) * 3)
 SCALED = replace(PLAIN, scaled_decoding=True)

@@ -18,12 +18,11 @@ from axiom_bench.evaluation.shard import traced
 from axiom_bench.evaluation.stopwatch import Stopwatch
 from axiom_bench.records import files, holdings, mirror
 from axiom_bench.records.holdings import Holdings, Values
-from axiom_bench.run import compute, costs
-from axiom_bench.run.compute import Task, tasks
-from axiom_bench.run.facts import Facts
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing import compute, costs
+from axiom_bench.run.computing.compute import Task, tasks
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.jobs.job import Job, Shard
 from axiom_bench.run.progress import progress
-from axiom_bench.run.shards import Shard
 from axiom_bench.run.stages import START
 
 

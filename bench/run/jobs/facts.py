@@ -19,8 +19,7 @@ from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.models.weights import fit, state_sha256
 from axiom_bench.records.keys import key, shard_key, value_key
 from axiom_bench.records.sources import Sources, label, version_of
-from axiom_bench.run.job import Job
-from axiom_bench.run.shards import Shard
+from axiom_bench.run.jobs.job import Job, Shard
 
 
 @dataclass(frozen=True, eq=False)

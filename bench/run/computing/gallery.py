@@ -26,10 +26,9 @@ from axiom_bench.evaluation.plugins import required
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import store
 from axiom_bench.records.gallery import SCHEMA
-from axiom_bench.run.compute import rows
-from axiom_bench.run.job import Job
-from axiom_bench.run.pictures import class_name, explanation_of
-from axiom_bench.run.shards import shards
+from axiom_bench.run.computing.compute import rows
+from axiom_bench.run.computing.pictures import class_name, explanation_of
+from axiom_bench.run.jobs.job import Job, shards
 from axiom_bench.run.stages import PICTURES, Step
 
 STAGE = PICTURES

@@ -19,10 +19,9 @@ from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
 from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.records import holdings
 from axiom_bench.records.holdings import Values
-from axiom_bench.run import image_cache
-from axiom_bench.run.facts import Facts
-from axiom_bench.run.job import Job
-from axiom_bench.run.shards import Shard
+from axiom_bench.run.inputs import image_cache
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.jobs.job import Job, Shard
 
 
 @dataclass(frozen=True)

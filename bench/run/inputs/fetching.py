@@ -1,12 +1,17 @@
-"""Brings files of a store here, each once: into the cache, by one process at a time, under another name until it is
-whole. What a killed process has left is written over by the next, whose lock it no longer holds."""
+"""Data in a store of objects: which settings may name an URL, and the same settings with the files' copies here.
+
+Each file is fetched once: into the cache, by one process at a time, under another name until it is whole. What a killed
+process has left is written over by the next, whose lock it no longer holds. What reads the data reads files of this
+machine, so images, ids and keys are those of a local data set of the same names and bytes.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,19 +21,88 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from axiom_bench.data.formats.named_files import by_name, files_named
+from axiom_bench.data.layouts import parquet_images, tar_shards
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
-from axiom_bench.run.disk import free_bytes, size_text
+from axiom_bench.run.inputs import remote_files
+from axiom_bench.run.inputs.remote_files import FOLDER, RemoteFile, asked, info, store_of, threads_of, version_of
 from axiom_bench.run.progress import Shown, progress
-from axiom_bench.run.remote_files import FOLDER, RemoteFile, asked, info, store_of, threads_of, version_of
 
 PIECE = 2**23  # bytes of a request; so many are in memory for each file that is fetched at once
 LOOK = 0.5  # seconds between two looks whether the command has been stopped
 ELSEWHERE = f"or name another folder by {remote.CACHE}"
 
+SUFFIXES = {"webdataset": tar_shards.SUFFIX, "parquet": parquet_images.SUFFIX}  # of kinds whose path may be an URL
+ALLOWED = ("path", "classes")
+
 
 class _Stopped(Exception):
     """Another thread has failed, or the user has stopped the command."""
+
+
+def urls(data: Mapping[str, Any], prefix: str = "data.") -> Iterator[tuple[str, str]]:
+    """(setting, URL) of all that the data's settings name in a store."""
+    for key, value in data.items():
+        if key == "of" and isinstance(value, Mapping):
+            yield from urls(value, f"{prefix}of.")
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and remote.is_url(text):
+                yield f"{prefix}{key}", text
+
+
+def check(data: Mapping[str, Any]) -> None:
+    """Raises BenchError for an URL where only a place of this machine can be."""
+    for key, url in urls(data):
+        if key.rpartition(".")[2] not in ALLOWED:
+            raise BenchError(
+                f"{key}={url[:200]} must be on this machine, or mounted: only data.path, of tar shards "
+                "(data=webdataset) or Parquet (data=parquet), and data.classes may be in a store."
+            )
+
+
+def here(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data's settings with local files in place of URLs, which are fetched. Raises BenchError."""
+    config = dict(data)
+    if isinstance(config.get("of"), Mapping):
+        config["of"] = here(config["of"])
+    if isinstance(config.get("classes"), str):
+        config["classes"] = _file(config["classes"])
+    suffix, path = SUFFIXES.get(str(config.get("kind"))), config.get("path")
+    if suffix is not None and path:
+        paths = [_unmarked(text) for text in ([path] if isinstance(path, str) else path)]
+        is_remote = any(map(remote.is_url, paths))
+        config["path"] = _files(paths, suffix) if is_remote else paths[0] if isinstance(path, str) else paths
+    return config
+
+
+def _file(text: str) -> str:
+    if not remote.is_url(text):
+        return _unmarked(text)
+    file = remote_files.one(text)
+    fetch([file])
+    return str(file.copy)
+
+
+def _files(paths: Sequence[str], suffix: str) -> dict[str, str]:
+    """{name: file here}, also of those among the paths that are here already."""
+    found: list[tuple[str, str]] = []
+    remote_ones: dict[str, RemoteFile] = {}
+    for path in paths:
+        if remote.is_url(path):
+            named = remote_files.named(path, suffix)
+            remote_ones |= {file.url: file for _, file in named}
+            found += [(name, file.url) for name, file in named]
+        else:
+            found += [(f"{name}{suffix}", str(file)) for name, file in files_named(path, suffix).items()]
+    files = by_name(found, suffix)
+    fetch(list(remote_ones.values()))
+    return {name: str(remote_ones[file].copy) if file in remote_ones else file for name, file in files.items()}
+
+
+def _unmarked(text: str) -> str:
+    """A path of this machine without file://."""
+    return str(remote.folder_of(text)) if "://" in text and not remote.is_url(text) else text
 
 
 def fetch(wanted: Collection[RemoteFile]) -> None:
@@ -147,3 +221,17 @@ class _Fetching:
         with self.counting:
             self.done += size
             self.shown.says(f"fetching data: {size_text(self.done)} of {size_text(self.size)}")
+
+
+def free_bytes(folder: Path) -> int:
+    """That are free where this folder is, or would be made."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def size_text(count: float) -> str:
+    """
+    >>> size_text(150_000), size_text(7.53e9)
+    ('0.1 MB', '7.5 GB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -23,8 +23,8 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.registry import model_names, register_models
 from axiom_bench.records import remote
-from axiom_bench.run import hydra_inside, launchers, settings
-from axiom_bench.run.hydra_inside import BASIC_SWEEPER, Composer
+from axiom_bench.run.composing import hydra_inside, launchers, settings
+from axiom_bench.run.composing.hydra_inside import BASIC_SWEEPER, Composer
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
 WITH_ALL = ("method", "metric", "spoiled")  # those of which `all` chooses every entry, of metrics but the fast forms

@@ -14,7 +14,7 @@ from typing import Any
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import shown as shortened
-from axiom_bench.run.hydra_inside import BASIC_LAUNCHER
+from axiom_bench.run.composing.hydra_inside import BASIC_LAUNCHER
 from axiom_bench.run.progress import progress
 
 SLURM = ".SlurmLauncher"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from axiom_bench.data.base import DataSet, check_labels, fingerprints, subset
@@ -19,11 +20,35 @@ from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.heatmap import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
+from axiom_bench.records import sealed
 from axiom_bench.records.files import safe_name
-from axiom_bench.run import remote_data
-from axiom_bench.run.device import Device
+from axiom_bench.run.composing.device import Device
+from axiom_bench.run.inputs import fetching
 from axiom_bench.run.progress import progress
-from axiom_bench.run.shards import Shard, shards
+
+HASHES = "image_hashes.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some images of a data set, in order. number: its place; indices: positions in the data set."""
+
+    number: int
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
+    """The indices cut, in order, into shards of `size` images, the last may be smaller.
+
+    Raises BenchError for size < 1.
+    """
+    if size < 1:
+        raise BenchError(f"shard_size is {size}; it counts images, so give 1 or more.")
+    starts = range(0, len(indices), size)
+    return tuple(Shard(number, tuple(indices[start : start + size])) for number, start in enumerate(starts))
 
 
 @dataclass(frozen=True)
@@ -59,7 +84,7 @@ class Job:
             raise unknown("target rule", config["target"], TARGET_RULES)
         normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
         methods, metrics = chosen("method", config), chosen("metric", config)
-        dataset = load_dataset(remote_data.here(config["data"]))
+        dataset = load_dataset(fetching.here(config["data"]))
         indices = _indices(dataset, config["data"])
         job = Job(
             experiment=str(config["experiment"]),
@@ -189,3 +214,22 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
 def _is_of_user(entry: object) -> bool:
     """Whether a method or metric is a user's own, whose module may import torchvision beside a CPU-only torch."""
     return isinstance(entry, Mapping) and not str(entry.get("_target_")).startswith("axiom_bench.")
+
+
+def read_hashes(folder: Path) -> FileHashes:
+    """The hashes of image files that the run folder keeps, so that a second run over the same images needn't read them;
+    none where there are none, or the file is damaged."""
+    hashes = (sealed.read_or_none(folder / HASHES) or {}).get("files")
+    return FileHashes(hashes if isinstance(hashes, dict) else {})
+
+
+def keep_hashes(job: Job, folder: Path) -> None:
+    """Hashes the job's images and keeps what is new for the next run.
+
+    Of two processes that write at once the last one's file stays, and the images that only the other hashed are read
+    again by the next run. Raises BenchError where the folder can't be written.
+    """
+    hashes = job.hashes
+    if job.contents and hashes.current.items() - hashes.cached.items():
+        entries = {**hashes.cached, **hashes.current}
+        sealed.write(folder / HASHES, {"files": entries})

@@ -9,9 +9,10 @@ from pathlib import Path
 from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.data.drawn.mosaic import Candidate, MosaicImages, Mosaics
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.run import compute, image_cache
-from axiom_bench.run.job import Job
-from axiom_bench.run.predictions import Prediction, predictions
+from axiom_bench.run.computing import compute
+from axiom_bench.run.inputs import image_cache
+from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.jobs.predictions import Prediction, predictions
 
 
 @dataclass(frozen=True)

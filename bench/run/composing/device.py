@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,10 @@ EACH_GPU = "each_gpu"
 NAMES = ("auto", "cpu", "cuda", "cuda:1", EACH_GPU)
 NUMBERED = re.compile(r"cuda:([0-9]{1,4})")
 UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+# Parameters of mallopt(3): where free memory on top of the heap is given back, and how many blocks lie outside of it.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+MAX_INT = 2**31 - 1  # bytes; mallopt takes an int
+USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 @dataclass(frozen=True)
@@ -92,3 +98,16 @@ def _device(name: str) -> torch.device:
     if number >= gpus:
         raise BenchError(f"There is no GPU {number} for device.name={name}: this machine has {gpus}, counted from 0.")
     return torch.device("cuda", number)
+
+
+def keep_freed_memory() -> bool:
+    """Keeps freed memory in the process, so that the next pass needn't ask the system for it page by page: whether it
+    does. Settings in the user's environment come first.
+
+    glibc returns large blocks to the system as they are freed. A network's activations are such blocks, so each pass
+    asks for pages that the pass before had (docs/performance.md has the cost).
+    """
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in USER_SETTINGS):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries than glibc have none
+    return mallopt is not None and all(mallopt(*pair) == 1 for pair in ((M_TRIM_THRESHOLD, MAX_INT), (M_MMAP_MAX, 0)))

@@ -32,8 +32,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.records.keys import key
 from axiom_bench.records.sources import Sources
-from axiom_bench.run.disk import free_bytes, size_text
-from axiom_bench.run.job import Job
+from axiom_bench.run.inputs.fetching import free_bytes, size_text
+from axiom_bench.run.jobs.job import Job
 
 SUFFIX = ".image"
 SMALL = torch.int16  # of masks, whose classes are counted in thousands at most

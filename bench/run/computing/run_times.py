@@ -11,7 +11,7 @@ from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.shard import padded
 from axiom_bench.records import store
-from axiom_bench.run.pictures import spread_rows
+from axiom_bench.run.computing.pictures import spread_rows
 from axiom_bench.run.stages import RUN_TIMES, Step
 
 STAGE = RUN_TIMES

@@ -1,7 +1,11 @@
-"""What each model predicts for each image, before anything else: some settings choose the images by it."""
+"""What each model predicts for each image, before anything else: some settings choose the images by it.
+
+data.only_correct: those that the model names correctly.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -11,14 +15,14 @@ from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import padded, traced
 from axiom_bench.records import files, sealed
 from axiom_bench.records.keys import key
-from axiom_bench.run.compute import rows
-from axiom_bench.run.facts import Facts
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing.compute import rows
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.jobs.job import Job, Shard
 from axiom_bench.run.progress import progress
-from axiom_bench.run.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Prediction:
 
 
 UNREADABLE = Prediction(None)
+OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # in the manifest
 
 
 def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Prediction]:
@@ -87,3 +92,35 @@ def _read(path: Path) -> dict[str, Prediction] | None:
         files.warn_damaged(path)
         return None
     return stored
+
+
+def only_correct(job: Job, cut_model: CutModel, folder: Path) -> tuple[Job, tuple[str, ...]]:
+    """(the job with the images whose predicted class is one of their labels, the ids of the others).
+
+    An image that can't be read stays: its rows say so. Raises BenchError where no image is left, and where labels
+    aren't the model's.
+    """
+    if not job.shares_classes:
+        raise BenchError(
+            f"{job.name}: the classes of {job.data.name!r} aren't the model's, so it is unknown which images it "
+            "names correctly; set data.only_correct=false."
+        )
+    predicted = predictions(job, cut_model, folder)
+    right = {index for index in job.indices if _is_right(job, index, predicted[job.data.ids[index]])}
+    if not right:
+        raise BenchError(
+            f"{job.name}: the model names none of the {len(job.indices)} images correctly; set data.only_correct=false."
+        )
+    left_out = tuple(job.data.ids[index] for index in job.indices if index not in right)
+    return replace(job, indices=tuple(index for index in job.indices if index in right)), left_out
+
+
+def note(left_out: Sequence[str], images: int) -> tuple[str, ...]:
+    """A line about the images left out, of so many chosen; none where all are kept."""
+    if not left_out:
+        return ()
+    return (f"{len(left_out)} of {images} images are left out: the model doesn't name them correctly.",)
+
+
+def _is_right(job: Job, index: int, predicted: Prediction) -> bool:
+    return predicted.label is None or predicted.label in job.data.labels(index)

@@ -6,6 +6,8 @@ Those of a method, a metric, a report and one kind of data set are checked where
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
@@ -57,7 +59,8 @@ SETTINGS = kinds(
 def check(config: Mapping[str, Any]) -> None:
     """Raises BenchError for a value of the wrong type, and for one that is missing."""
     from axiom_bench.data import registry  # here, because it imports torch: a misspelt key is answered before that
-    from axiom_bench.run import device, remote_data
+    from axiom_bench.run.composing import device
+    from axiom_bench.run.inputs import fetching
 
     for key in GROUPS:
         check_group(key, config.get(key))
@@ -73,7 +76,7 @@ def check(config: Mapping[str, Any]) -> None:
     ModelSpec.of(config["model"])
     registry.check_loading(config["data"])
     registry.check_settings(config["data"])
-    remote_data.check(config["data"])
+    fetching.check(config["data"])
 
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
@@ -90,3 +93,13 @@ def settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
             yield from settings(value, f"{prefix}{key}.")
+
+
+def add_current_folder() -> None:
+    """Appends the current folder to sys.path, for a user's own modules: `+method.mine._target_=my_module.my_cam`.
+
+    As the last one it hides no installed package.
+    """
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)

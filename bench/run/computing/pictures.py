@@ -21,8 +21,8 @@ from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.records import pictures
-from axiom_bench.run.compute import first_batch
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing.compute import first_batch
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.stages import PICTURES, Step
 
 STAGE = PICTURES

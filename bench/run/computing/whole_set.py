@@ -1,8 +1,14 @@
-"""Values of the whole data set with their bootstrap replicates, once all shards of a job are done: one file a job."""
+"""Values of the whole data set with their bootstrap replicates, once all shards of a job are done: one file a job.
+
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1: a resample draws as many images as there
+are, with replacement; the value on a resample is a replicate, and the standard deviation of the replicates is the
+value's standard error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, OK
 from axiom_bench.evaluation import whole_set
@@ -18,13 +25,14 @@ from axiom_bench.records import common as common_rows
 from axiom_bench.records import reading, store
 from axiom_bench.records.common import compared
 from axiom_bench.records.keys import key
-from axiom_bench.run import bootstrap
-from axiom_bench.run.compute import constants
-from axiom_bench.run.facts import is_of_layer
-from axiom_bench.run.job import Job
+from axiom_bench.run.computing.compute import constants
+from axiom_bench.run.jobs.facts import is_of_layer
+from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.stages import WHOLE_SET, Step
 
 STAGE = WHOLE_SET
+Floats = NDArray[np.float64]
+RESAMPLES = 200  # more are seldom needed for a standard error (ibid., 6.4)
 Row = tuple[str, int]  # image id and explained class
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("model", "layer", "data", "method", "metric")]
@@ -47,7 +55,7 @@ def ensure(step: Step) -> tuple[str, ...]:
     if not metrics:
         return ()
     aggregates = [str(metric.spec.aggregate) for metric in metrics]
-    steps = (bootstrap.__name__, common_rows.__name__, __name__)
+    steps = (common_rows.__name__, __name__)
     identity = key(
         shards=[facts.shard(shard) for shard in job.shards],
         values=facts.values,  # of all methods: they decide which images are common
@@ -107,4 +115,34 @@ def _curves(metric: Plugin, method: str, stored: Mapping[str, Any], folder: Path
 
 def _replicates(metric: Plugin, curves: pd.DataFrame, images: Sequence[str]) -> dict[str, list[float]]:
     values = partial(whole_set.resampled_values, metric, curves)
-    return bootstrap.replicates(values, images, whole_set.image_ids(metric, curves))
+    return replicates(values, images, whole_set.image_ids(metric, curves))
+
+
+def draws(images: Sequence[str]) -> Floats:
+    """How often each of N images is drawn in each resample: (RESAMPLES, N).
+
+    Seeded by the image ids, so that all methods with these images have the same resamples, in any run.
+    """
+    digest = hashlib.sha256("\n".join(images).encode()).digest()
+    generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    drawn = generator.integers(len(images), size=(RESAMPLES, len(images)))
+    resample = len(images) * np.arange(RESAMPLES)[:, None]
+    counts = np.bincount((drawn + resample).ravel(), minlength=RESAMPLES * len(images))
+    return counts.reshape(RESAMPLES, len(images)).astype(np.float64)
+
+
+def replicates(
+    values: Callable[[Floats], Mapping[str, Floats]], images: Sequence[str], rows: Sequence[str]
+) -> dict[str, list[float]]:
+    """{value name: one replicate for each resample}; none for fewer than two different images among the rows.
+
+    values: how often each row is drawn, (R, n) -> {value name: (R,)}. images: those that are drawn from, sorted, each
+    once. rows: the image of each of the n rows: all rows of an image are drawn together. A resample with none of the
+    rows has no value and is left out.
+    """
+    place = {image: index for index, image in enumerate(images)}
+    if len(set(rows)) < 2:
+        return {}
+    counts = draws(images)[:, [place[image] for image in rows]]
+    counts = counts[counts.any(axis=1)]
+    return {name: np.asarray(points, dtype=np.float64).tolist() for name, points in values(counts).items()}
