@@ -112,7 +112,7 @@ def test_what_cannot_be_watched(capsys: pytest.CaptureFixture[str]) -> None:
 KILLED = """\
 import os, signal, sys
 from axiom_bench.cli.main import main
-from axiom_bench.run import compute
+from axiom_bench.run.computing import compute
 
 first = compute.compute
 def compute_one(*arguments):

@@ -110,7 +110,7 @@ def test_slurm_s_jobs_are_said_to_outlive_the_command(capsys: pytest.CaptureFixt
 
 def test_a_process_on_this_machine_ends_with_the_command():
     """Also where the command was killed, and the process is in the middle of a sleep."""
-    code = "import time; from axiom_bench.run import launchers; launchers.end_with_command(); "
+    code = "import time; from axiom_bench.run.composing import launchers; launchers.end_with_command(); "
     command = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
     environment = {**os.environ, launchers.STARTED_BY: str(command.pid)}
     process = subprocess.Popen(
