@@ -34,6 +34,7 @@ from torch import Tensor
 from axiom_bench import methods
 from axiom_bench.cutting.division import dead_channels
 from axiom_bench.evaluation.method_costs import peak_memory
+from axiom_bench.run.composing.device import keep_freed_memory
 
 LAYERS = {
     "squeezenet1_1": "features.12",
