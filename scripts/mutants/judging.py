@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import count
+from importlib.util import cache_from_source
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 
 from .gating import GateRun, gated
 from .mutant import Mutant
@@ -29,7 +29,6 @@ RUNS = tuple(  # the quickest first
         *(("quick", model) for model in ("scenes_vgg", "scenes_resnet")),
     )
 )
-_SECONDS = count(int(time()))
 
 
 class Copy:
@@ -60,10 +59,9 @@ class Copy:
 
 
 def _write(file: Path, text: str) -> None:
-    """With a time of its own: compiled code is told from its source by whole seconds and the size alone."""
+    """Without its compiled code, which is told from its source by whole seconds and the size alone."""
     file.write_text(text, encoding="utf-8")
-    second = next(_SECONDS)
-    os.utime(file, (second, second))
+    Path(cache_from_source(str(file))).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -189,18 +189,15 @@ def test_metric_of_each_library_on_the_tiny_image(library):
     assert (side.difference if side.predicted is None else side.unexplained) <= pages.AGREES
 
 
-@pytest.mark.parametrize(
-    ("name", "predicted"),
-    [("deletion_auc", deletion_in_reading_order), ("insertion_auc", insertion_in_reading_order)],
-)
-def test_areas_in_reading_order_are_ours_without_a_raw_map(name, predicted):
+def test_areas_in_reading_order_are_ours_without_a_raw_map():
     scenes = samples.trained().rows()[1]  # half of its pixels are 0
     heatmap = torch.from_numpy(scenes.heatmaps).round(decimals=6)  # as ours is before its pixels are ordered
     scenes = replace(scenes, explanation=replace(scenes.explanation, heatmap=heatmap))
-    entry = MetricPair(name, "none", "none", peer=lambda sample: [0.0], params=CURVE)
-    own = entry.own(replace(scenes, explanation=replace(scenes.explanation, raw_map=None)))
-    np.testing.assert_allclose(predicted(scenes, own), own, rtol=0, atol=1e-6)  # float32 probabilities
-    assert abs(own - entry.own(scenes)).item() > 1e-5
+    for name, predicted in (("deletion_auc", deletion_in_reading_order), ("insertion_auc", insertion_in_reading_order)):
+        entry = MetricPair(name, "none", "none", peer=lambda sample: [0.0], params=CURVE)
+        own = entry.own(replace(scenes, explanation=replace(scenes.explanation, raw_map=None)))
+        np.testing.assert_allclose(predicted(scenes, own), own, rtol=0, atol=1e-6)  # float32 probabilities
+        assert abs(own - entry.own(scenes)).item() > 1e-5
 
 
 def test_removal_at_the_percentile_takes_a_map_of_few_pixels_away():

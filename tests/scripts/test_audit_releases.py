@@ -151,6 +151,7 @@ def test_a_case_that_went_and_came_back(tmp_path: Path) -> None:
     assert page.ranges(outcomes, page.REPRODUCED) == "1, 4"
 
 
+@pytest.mark.slow
 def test_a_release_that_a_user_has_is_measured_once_with_its_own_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,7 +74,7 @@ def test_what_nobody_sees_and_what_the_gate_misses_is_told() -> None:
     }
     assert list(gate_mutants.failures([missed, UNSEEN, SEEN], judgements)) == [
         "missed: seen by tests (tests/a.py::test_a), not by gate.",
-        "seen: nobody sees it; write a test, or a hard row.",
+        "seen: seen by nobody (), not by tiny.",
     ]
     lines = gate_mutants.table([missed, UNSEEN, SEEN], judgements).splitlines()
     assert lines[3] == ("| `unseen` | relative limits are 200 % | tests; the gate itself |  | `tests/a.py::test_b` |")
