@@ -31,8 +31,7 @@ from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.specs import MetricSpec, Need
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.methods.axiom_cam import SPLITS
-from axiom_bench.report.tables.markdown import to_markdown
-from axiom_bench.report.tables.table import Cell, Group, Table
+from axiom_bench.report.tables.table import Cell, Group, Table, to_markdown
 from axiom_bench.report.tables.text import ARROWS, methods_by_status
 from axiom_bench.run.computing import compute
 from axiom_bench.run.jobs.job import Job

@@ -15,8 +15,7 @@ import pytest
 from axiom_bench import report
 from axiom_bench.report.figures import ranking
 from axiom_bench.report.figures.drawing import Drawing
-from axiom_bench.report.tables.by_metric import metric_tables
-from axiom_bench.report.tables.correctness import correctness_tables
+from axiom_bench.report.tables.details import correctness_tables, metric_tables
 from axiom_bench.report.tables.overview import overview_table
 from axiom_bench.report.tables.table import Table
 from axiom_bench.statistics.common import COLUMNS

@@ -14,8 +14,8 @@ import pytest
 from axiom_bench.errors import BenchError
 from axiom_bench.report.last_lines import last_lines
 from axiom_bench.report.tables import write_tables
-from axiom_bench.report.tables.markdown import to_markdown
-from axiom_bench.report.tables.paired import paired_tables
+from axiom_bench.report.tables.comparisons import paired_tables
+from axiom_bench.report.tables.table import to_markdown
 from axiom_bench.statistics.paired_tests import compare, holm
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -13,10 +13,7 @@ from PIL import Image
 from axiom_bench.cli.explain.explained import ClassScore, ExplainedImage, ExplainedMap
 from axiom_bench.data.formats.file_names import as_text
 from axiom_bench.explanation.overlay import blend
-from axiom_bench.report.page.header import Header
-from axiom_bench.report.page.html import assemble
-from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
+from axiom_bench.report.page.html import Header, Section, assemble, render
 
 
 def page(images: Sequence[ExplainedImage], model: str, sentences: Sequence[str], colours: str) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 from axiom_bench.report.charts import agreement, axiom_plane, by_depth, by_method, by_network, costs, curves
 from axiom_bench.report.charts.chart import Chart, Columns, Panel
 from axiom_bench.report.method_styles import method_styles
-from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
+from axiom_bench.report.page.html import Section, render
 from axiom_bench.statistics.run_folder import RunFolder
 
 CHARTS = (

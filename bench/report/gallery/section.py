@@ -13,8 +13,7 @@ import numpy as np
 
 from axiom_bench.records import files
 from axiom_bench.report.gallery.data import entries, gallery_data, inline, number_of_images
-from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
+from axiom_bench.report.page.html import Section, render
 from axiom_bench.report.tables.text import CONSTRUCTED
 from axiom_bench.statistics.run_folder import RunFolder
 

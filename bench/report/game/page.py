@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
 from axiom_bench.report.game.pictures import centred_blob, data_uri, visible
-from axiom_bench.report.page import inlining
-from axiom_bench.report.page.templating import render
+from axiom_bench.report.page import html
+from axiom_bench.report.page.html import render
 
 MAX_BYTES = 10_000_000
 SHARE = 0.2  # of an image's pixels that stay visible
@@ -62,15 +62,15 @@ class Game:
 
 def page(game: Game) -> str:
     """The whole page. Raises BenchError where it would have more than MAX_BYTES."""
-    first, script = inlining.script(FIRST_SCRIPT), inlining.script(SCRIPT)
+    first, script = html.script(FIRST_SCRIPT), html.script(SCRIPT)
     text = render(
         "game.html.j2",
-        data=inlining.as_json(page_data(game)),
+        data=html.as_json(page_data(game)),
         percent=round(100 * SHARE),
-        styles=[inlining.style(name) for name in STYLES],
+        styles=[html.style(name) for name in STYLES],
         first_script=first,
         script=script,
-        policy=inlining.policy([first, script]),
+        policy=html.policy([first, script]),
     )
     size = len(text.encode())
     if size > MAX_BYTES:
@@ -96,7 +96,7 @@ def page_data(game: Game) -> dict[str, Any]:
         "images": [_image_data(image, methods) for image in game.images],
         "checks": [_check_data(check) for check in game.checks],
     }
-    return {"id": hashlib.sha256(inlining.as_json(data).encode()).hexdigest()[:12], **data}
+    return {"id": hashlib.sha256(html.as_json(data).encode()).hexdigest()[:12], **data}
 
 
 def latin_square(images: int, cells: int, seed: int) -> NDArray[np.int64]:

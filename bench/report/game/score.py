@@ -21,10 +21,7 @@ from numpy.typing import NDArray
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.report.game import answers
-from axiom_bench.report.tables.csv_text import to_csv
-from axiom_bench.report.tables.markdown import to_markdown
-from axiom_bench.report.tables.plain import to_text
-from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown, to_text
 from axiom_bench.statistics.numbers import NOTHING, share
 from axiom_bench.statistics.paired_tests import LEVEL, holm
 

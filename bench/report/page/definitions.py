@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
+from axiom_bench.report.page.html import Section, render
 from axiom_bench.statistics.run_folder import RunFolder
 
 STYLES, SCRIPTS = ("definitions.css",), ("definitions.js",)

@@ -12,8 +12,7 @@ from PIL import Image
 
 from axiom_bench.report.figures.drawing import DPI, LeftOut
 from axiom_bench.report.figures.saving import FOLDER, SavedFigure
-from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
+from axiom_bench.report.page.html import Section, render
 from axiom_bench.statistics.run_folder import RunFolder
 
 PHOTOGRAPH_BYTES = 2**19  # of a PNG, more than of a plot

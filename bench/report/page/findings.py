@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from markupsafe import Markup
@@ -11,11 +13,10 @@ from axiom_bench.report.last_lines import last_lines, random_weights_lines
 from axiom_bench.report.method_styles import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.definitions import Terms
-from axiom_bench.report.page.interval_chart import Row, interval_chart
-from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
+from axiom_bench.report.page.html import Section, render
 from axiom_bench.statistics.findings import Statement, findings
 from axiom_bench.statistics.metadata import Setting, Value
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, number
 from axiom_bench.statistics.run_folder import RunFolder
 
 STYLES, SCRIPTS = ("findings.css",), ("panels.js",)
@@ -52,7 +53,7 @@ def _metric(run: RunFolder, value: Value, found: Sequence[Statement], terms: Ter
             {
                 "label": run.label(setting),
                 "sentences": _sentences(run, setting, found),
-                "chart": _chart(run, setting, value),
+                "chart": _interval_chart(run, setting, value),
             }
             for setting in run.settings
             if any(one.settings == (setting,) for one in found)
@@ -66,7 +67,7 @@ def _sentences(run: RunFolder, setting: Setting, found: Iterable[Statement]) -> 
     return [{"kind": one.kind, "text": one.sentence.removeprefix(start)} for one in found if one.settings == (setting,)]
 
 
-def _chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
+def _interval_chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
     comparison = run.comparisons.of(setting, value.name)
     if comparison is None or len(comparison.groups) < 2:
         return Markup("")
@@ -79,3 +80,41 @@ def _chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
         rows.append(Row(title, colour, centre, low, high, bool(place["is_best"])))
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
     return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value.unit == "ratio")
+
+
+LOG_SPREAD = 30.0  # times the smallest value: from here on a linear scale draws most dots on one another
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's value with the ends of its interval. is_best: drawn stronger."""
+
+    title: str
+    colour: str
+    value: float
+    low: float
+    high: float
+    is_best: bool = False
+
+
+def interval_chart(label: str, rows: Sequence[Row], is_ratio: bool = False) -> Markup:
+    """label: what the values are, such as "Box IoU, mean with 95 % interval". is_ratio: whether they may spread over
+    powers of ten, for which the scale is then logarithmic."""
+    ends = [end for row in rows for end in (row.value, row.low, row.high) if math.isfinite(end)]
+    is_log = is_ratio and min(ends) > FLOAT32_ROUNDING and max(ends) > LOG_SPREAD * min(ends)
+    start, stop = (min(ends), max(ends)) if is_log else (min(0.0, *ends), max(0.0, *ends))
+
+    def place(value: float) -> str:
+        """On the scale, in per cent of its width."""
+        if not math.isfinite(value) or stop == start:
+            return "0%"
+        share = math.log(value / start) / math.log(stop / start) if is_log else (value - start) / (stop - start)
+        return f"{100 * share:.2f}%"
+
+    return render(
+        "interval_chart.html.j2",
+        label=label + (", logarithmic scale" if is_log else ""),
+        zero=None if is_log else place(0.0),
+        rows=[(row, place(row.value), place(row.low), place(row.high), number(row.value)) for row in rows],
+        text="; ".join(f"{row.title} {number(row.value)} ({number(row.low)} to {number(row.high)})" for row in rows),
+    )

@@ -10,8 +10,7 @@ from itertools import groupby
 from markupsafe import Markup
 
 from axiom_bench.report.page.definitions import Terms
-from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
+from axiom_bench.report.page.html import Section, render
 from axiom_bench.report.tables.table import Table
 
 STYLES, SCRIPTS = ("tables.css",), ("panels.js", "tables_sort.js", "tables_filter.js", "tables_copy.js")

@@ -1,25 +1,89 @@
-"""How the run was made: models, data, the seconds by stage, its configuration, and the command that runs it again."""
+"""The head of the page, and its end: what ran, how it was made, and the command that runs it again."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS
-from axiom_bench.report.page.section import Section
-from axiom_bench.report.page.templating import render
+from axiom_bench.records import running
+from axiom_bench.report.page.html import Header, Section, render
 from axiom_bench.report.spent import images_per_second
 from axiom_bench.statistics.numbers import NOTHING, share
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import classified
 
+MANY = 6  # names; more are counted
+VERSIONS = ("axiom-bench", "torch")
+
+
+def header(run: RunFolder) -> Header:
+    """Networks, images, methods and machine of the run."""
+    methods = [run.metadata.method_title(name) for name in run.manifest.get("methods") or ()]
+    models = list(run.manifest.get("models") or ())
+    rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
+    images = len(rows[["data", "image_id"]].drop_duplicates())
+    data = " and ".join(run.manifest.get("data") or ())
+    versions = run.manifest.get("versions") or {}
+    machine = [str(run.manifest.get("device") or "unknown device"), precision(run.manifest.get("precision"))]
+    machine += [f"{name} {versions[name]}" for name in VERSIONS if name in versions]
+    facts = {
+        "Networks": _names([_network(run, name) for name in models], "networks"),
+        "Images": f"{_count(images, 'image')} of {data}, {_rows(len(rows))}" if images else "none",
+        "Methods": _names(methods, "methods", 2 * MANY),
+        "Computed": ", ".join(filter(None, (_day(run.manifest.get("created")), *machine))),
+    }
+    title = f"{_count(len(methods), 'method')} on {_count(len(models), 'network')} and {_count(images, 'image')}"
+    above = f"axiom-bench, experiment {run.manifest.get('experiment')}, run {run.manifest.get('run')}"
+    return Header(
+        above,
+        title,
+        {name: text for name, text in facts.items() if text},
+        tuple(running.sentences(run.manifest)),
+        run.manifest.get("reload"),
+    )
+
+
+def _network(run: RunFolder, name: str) -> str:
+    """ "scenes_vgg at features.13"; without the layer where there are several."""
+    model = (run.manifest.get("models") or {})[name]
+    layers = model.get("layers") or [model.get("layer")]
+    weights = " (random weights)" if run.metadata.has_random_weights(name) else ""
+    return f"{name} at {layers[0] if len(layers) == 1 else f'{len(layers)} layers'}{weights}"
+
+
+def _names(names: list[str], noun: str, most: int = MANY) -> str:
+    """All names, or how many there are and the first."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{len(names)} {noun}: {', '.join(names[:most])} and {len(names) - most} more"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _rows(count: int) -> str:
+    return f"{_count(count, 'row')} (an image and an explained class each)"
+
+
+def _day(created: object) -> str:
+    """ "2 January 2026"; the text itself where it is no time."""
+    try:
+        when = datetime.fromisoformat(str(created))
+    except ValueError:
+        return str(created or "")
+    return f"{when.day} {when:%B %Y}"
+
+
 ABSENT = object()
 
 
-def section(run: RunFolder) -> Section:
+def this_run(run: RunFolder) -> Section:
     """Tables of models, data and seconds; sentences; the folded configuration; the command, with a button."""
     manifest = run.manifest
     body = render(
@@ -151,3 +215,28 @@ def _differences(config: Mapping[str, Any], first: Mapping[str, Any]) -> Iterato
 
 def _yaml(config: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100))
+
+
+def combined_runs(run: RunFolder) -> Section:
+    """A table of the runs, and one of the versions."""
+    runs = run.manifest["runs"]
+    libraries = dict.fromkeys(name for part in runs for name in part.get("versions") or ())
+    body = render(
+        "combined.html.j2",
+        runs=[_about(part) for part in runs],
+        versions=[(name, [(part.get("versions") or {}).get(name) or "" for part in runs]) for name in libraries],
+    )
+    return Section("combined", "Combined runs", body)
+
+
+def _about(part: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "name": f"{part['experiment']}/{part['run']}",
+        "folder": str(part.get("folder") or ""),
+        "made": str(part.get("created") or ""),
+        "models": ", ".join(part.get("models") or ()),
+        "data": ", ".join(part.get("data") or ()),
+        "device": str(part.get("device") or "unknown"),
+        "precision": precision(part.get("precision")) or "unknown",
+        "commit": str(part.get("git_commit") or "")[:12],
+    }

@@ -13,9 +13,8 @@ import yaml
 
 from axiom_bench.configs import conf_folder
 from axiom_bench.records import files
-from axiom_bench.report.page.templating import render
-from axiom_bench.report.tables.markdown import to_markdown
-from axiom_bench.report.tables.table import Table
+from axiom_bench.report.page.html import render
+from axiom_bench.report.tables.table import Table, to_markdown
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ from axiom_bench.report.figures import all_figures
 from axiom_bench.report.figures.captions import not_measured
 from axiom_bench.report.figures.drawing import COLUMN_ENDING, Drawing, LeftOut
 from axiom_bench.report.paper.index import Exhibit, IndexEntry, Picture, paper, write_index
-from axiom_bench.report.tables.headline import headline_table
 from axiom_bench.report.tables.latex import to_latex
-from axiom_bench.report.tables.markdown import to_markdown
-from axiom_bench.report.tables.table import Cell, Group, Table
+from axiom_bench.report.tables.overview import headline_table
+from axiom_bench.report.tables.table import Cell, Group, Table, to_markdown
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.numbers import NOTHING, number
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds

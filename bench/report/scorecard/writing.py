@@ -20,13 +20,10 @@ from axiom_bench.judging.judgement import (
 from axiom_bench.records import files, running
 from axiom_bench.report.last_lines import random_weights_lines
 from axiom_bench.report.page.definitions import Terms
-from axiom_bench.report.page.section import Section
+from axiom_bench.report.page.html import Section, render
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, block
-from axiom_bench.report.page.templating import render
 from axiom_bench.report.scorecard.tables import TITLE, all_tables, frames, metrics_table
-from axiom_bench.report.tables.csv_text import to_csv
-from axiom_bench.report.tables.markdown import to_markdown
-from axiom_bench.report.tables.plain import to_text
+from axiom_bench.report.tables.table import to_csv, to_markdown, to_text
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 

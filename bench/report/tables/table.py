@@ -1,10 +1,14 @@
-"""A table before it is Markdown, LaTeX or HTML: cells of text, some bold, in groups of rows."""
+"""A table before it is LaTeX or HTML: cells of text, some bold, in groups of rows; and as Markdown, CSV or text."""
 
 from __future__ import annotations
 
+import csv
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 from axiom_bench.statistics.numbers import number
 
@@ -65,3 +69,94 @@ def count(value: float) -> Cell:
 def row(*texts: str, bold: Sequence[int] = ()) -> tuple[Cell, ...]:
     """Cells of these texts; `bold`: the indices of the bold ones."""
     return tuple(Cell(text, i in bold) for i, text in enumerate(texts))
+
+
+_MARKUP = re.compile(r"[\\`*|<\[\]~]|&(?=[#\w]+;)|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])")
+_LINE_END = re.compile("\r\n?|[\u2028\u2029]")
+_UNPRINTED = re.compile("[\x00-\t\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def to_markdown(table: Table) -> str:
+    """As GitHub's: a heading and a table for each group, the best in bold, the notes below."""
+    parts = [f"# {_markdown(table.title)}"]
+    rule = "|".join("---:" if right else ":---" for right in table.alignment)
+    for group in table.groups:
+        if group.title:
+            parts.append(f"## {_markdown(group.title)}")
+        header = [Cell(text) for text in table.header]
+        lines = [_markdown_line(header), f"|{rule}|", *(_markdown_line(row) for row in group.rows)]
+        parts.append("\n".join(lines))
+    parts.extend(_markdown_paragraph(note) for note in table.notes)
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_line(row: tuple[Cell, ...] | list[Cell]) -> str:
+    return (
+        "| " + " | ".join(f"**{_markdown(cell.text)}**" if cell.bold else _markdown(cell.text) for cell in row) + " |"
+    )
+
+
+def _markdown_paragraph(text: str) -> str:
+    """What would begin a heading, a quotation or a list is escaped too."""
+    return re.sub(r"^(\d*)([#>+=.)-])", r"\1\\\2", _markdown(text).lstrip())
+
+
+def _markdown(text: str) -> str:
+    """What would be markup, or a link; what isn't printed is left out. An underscore inside a word is no markup in
+    GitHub's Markdown, and names stay readable."""
+    printed = _UNPRINTED.sub("", _LINE_END.sub("\n", text)).strip(" ")
+    return _MARKUP.sub(r"\\\g<0>", printed).replace("\n", "<br>")
+
+
+def to_text(table: Table) -> list[str]:
+    """The table in columns, its title first, its notes last."""
+    header = [text.replace("\n", " ") for text in table.header]
+    body = [tuple(cell.text for cell in cells) for group in table.groups for cells in group.rows]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    lines = [_aligned(cells, widths, table.alignment) for cells in (header, *body)]
+    return [table.title, *lines, *table.notes]
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    aligned = (text.rjust(width) if to_right else text.ljust(width)
+               for text, width, to_right in zip(cells, widths, right, strict=True))  # fmt: skip
+    return "  " + "  ".join(aligned).rstrip()
+
+
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+QUOTED = re.compile(r"'+[=+\-@\t\r]")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-", re.ASCII)  # and the method of a layer's values
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """The table without its index, for people, who open it in a spreadsheet; numbers are as they are.
+
+    There, a cell that begins a formula would be computed: such a text or heading has an apostrophe before it, which
+    spreadsheets take for "text". A text that has one already gets another, so that `unquoted` gives every text back.
+    The page's scripts write theirs by the same rule.
+    """
+    texts = {str(name): _quoted(frame[name]) for name in frame if not pd.api.types.is_numeric_dtype(frame[name])}
+    quoted_frame = frame.assign(**texts).rename(columns=quoted)
+    text = str(quoted_frame.to_csv(index=False, lineterminator="\n"))
+    if "\r" not in text:
+        return text
+    # Without quotes a lone \r would end the row for a spreadsheet, and what follows be a cell of its own.
+    return str(quoted_frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC))
+
+
+def quoted(text: str) -> str:
+    """
+    >>> quoted("=1+1"), quoted("-0.5"), quoted("a=1")
+    ("'=1+1", '-0.5', 'a=1')
+    """
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+
+
+def unquoted(text: str) -> str:
+    """The text that `quoted` was given."""
+    return text[1:] if QUOTED.match(text) else text
+
+
+def _quoted(column: pd.Series) -> pd.Series:
+    entries = column.astype(object)
+    return entries.map(lambda entry: quoted(entry) if isinstance(entry, str) else entry)

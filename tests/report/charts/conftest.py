@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from axiom_bench.records import store
-from axiom_bench.report.page.header import header
 from axiom_bench.report.page.html import assemble
+from axiom_bench.report.page.this_run import header
 from axiom_bench.statistics.run_folder import RunFolder
 
 LAYERS = {"scenes_fc": ("features.4", "features.9"), "scenes_residual": ("stages.2",)}

@@ -16,8 +16,7 @@ from PIL import Image
 from axiom_bench.records import store
 from axiom_bench.records.gallery import SCHEMA
 from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.page.header import Header
-from axiom_bench.report.page.html import assemble
+from axiom_bench.report.page.html import Header, assemble
 from axiom_bench.statistics.run_folder import RunFolder
 
 MARKUP = "<script>alert(1)</script>"

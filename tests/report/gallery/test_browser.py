@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 
 from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.page.header import Header
-from axiom_bench.report.page.html import assemble
+from axiom_bench.report.page.html import Header, assemble
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

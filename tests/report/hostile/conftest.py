@@ -19,8 +19,8 @@ from axiom_bench.report.figures import all_figures
 from axiom_bench.report.figures.drawing import Drawing
 from axiom_bench.report.figures.saving import SavedFigure
 from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.page.contents import page
 from axiom_bench.report.tables import write_tables
+from axiom_bench.report.writing import page
 from axiom_bench.statistics.run_folder import RunFolder
 
 ATTACKS = (

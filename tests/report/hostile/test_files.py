@@ -19,10 +19,8 @@ from markdown_it import MarkdownIt
 
 from axiom_bench.report.figures import all_figures
 from axiom_bench.report.figures.drawing import Drawing
-from axiom_bench.report.tables.csv_text import NUMBER, quoted, to_csv, unquoted
 from axiom_bench.report.tables.latex import to_latex
-from axiom_bench.report.tables.markdown import to_markdown
-from axiom_bench.report.tables.table import Group, Table, row
+from axiom_bench.report.tables.table import NUMBER, Group, Table, quoted, row, to_csv, to_markdown, unquoted
 from axiom_bench.statistics.run_folder import RunFolder
 
 Runs = dict[str, tuple[Path, list[str]]]

@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from axiom_bench.report.page import inlining
-from axiom_bench.report.page.header import Header
-from axiom_bench.report.page.html import assemble
-from axiom_bench.report.page.section import Section
+from axiom_bench.report.page import html
+from axiom_bench.report.page.html import Header, Section, assemble
 
 HEADER = Header("above", "A title", {"Networks": "one"})
 MARKUP = "</script><script>alert(1)</script><!--"
@@ -72,4 +70,4 @@ def test_no_other_script_runs(make_page: Any, browser: Any) -> None:
 
 def test_json_has_no_nan() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        inlining.as_json({"value": float("nan")})
+        html.as_json({"value": float("nan")})

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from axiom_bench.report.page import definitions, this_run
-from axiom_bench.report.page.header import header
-from axiom_bench.report.page.interval_chart import Row, interval_chart
+from axiom_bench.report.page.findings import Row, interval_chart
 from axiom_bench.report.page.tables import _parts
+from axiom_bench.report.page.this_run import header
 from axiom_bench.statistics.run_folder import RunFolder
 
 
@@ -102,7 +102,7 @@ def test_seconds_and_configurations_of_several_jobs(run: RunFolder) -> None:
     jobs = [{"job": "a on scenes", "config": first}, {"job": "b on scenes", "config": second}]
     seconds = {"a on scenes": {"loading": 1.5, "metrics": 20.25}, "b on scenes": {"metrics": 4.0}}
     work = {"a on scenes": {"images": 64, "images_per_second": 3.2}}
-    body = this_run.section(with_manifest(run, config=first, jobs=jobs, seconds=seconds, work=work)).body
+    body = this_run.this_run(with_manifest(run, config=first, jobs=jobs, seconds=seconds, work=work)).body
     rows = re.findall(r"<tr><th[^>]*>([^<]*)</th>(.*?)</tr>", body.replace("\N{NO-BREAK SPACE}", " "))
     cells = {name: re.findall(r"<td[^>]*>(.*?)</td>", row) for name, row in rows}
     assert cells["Loading"] == ["1.5 (7 %)", "\N{EN DASH}"]
@@ -115,4 +115,4 @@ def test_seconds_and_configurations_of_several_jobs(run: RunFolder) -> None:
 
 
 def test_without_seconds_a_sentence_says_so(run: RunFolder) -> None:
-    assert "no seconds by stage" in this_run.section(run).body
+    assert "no seconds by stage" in this_run.this_run(run).body

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.page.contents import page as page_of
 from axiom_bench.report.tables import all_tables
+from axiom_bench.report.writing import page as page_of
 from axiom_bench.statistics.numbers import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 

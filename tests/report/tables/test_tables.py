@@ -8,13 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from axiom_bench.report.tables import write_tables
-from axiom_bench.report.tables.correctness import correctness_tables
-from axiom_bench.report.tables.frames import wide_frame
+from axiom_bench.report.tables import wide_frame, write_tables
+from axiom_bench.report.tables.comparisons import pair_frame, pair_tables, place_frame, place_tables
+from axiom_bench.report.tables.details import correctness_tables, status_table
 from axiom_bench.report.tables.overview import overview_table
-from axiom_bench.report.tables.pairs import pair_frame, pair_tables
-from axiom_bench.report.tables.places import place_frame, place_tables
-from axiom_bench.report.tables.statuses import status_table
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import target_note, without_value
 from axiom_bench.statistics.metadata import rows_at

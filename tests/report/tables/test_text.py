@@ -7,10 +7,9 @@ import pytest
 from axiom_bench.columns import NO_IMAGE, NOT_APPLICABLE
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS, WRONG_CLASS
-from axiom_bench.report.page.templating import typeset
-from axiom_bench.report.tables.markdown import to_markdown
-from axiom_bench.report.tables.reasons import REASONS
-from axiom_bench.report.tables.table import Group, Table, row
+from axiom_bench.report.page.html import typeset
+from axiom_bench.report.tables.table import Group, Table, row, to_markdown
+from axiom_bench.report.tables.text import REASONS
 from axiom_bench.statistics.numbers import NOTHING, number, share, with_error
 
 TABLE = Table(
