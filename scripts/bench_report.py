@@ -141,7 +141,7 @@ def make(folder: Path, images: int, methods: int, metrics: int) -> None:
         "models": {"network": {"layer": "layer4", "layers": ["layer4"], "depths": {"layer4": 4}, **weights, **count}},
         "data": {"images": {"ids": ids, "fingerprint": "cd" * 32, "classes": [f"c{i}" for i in range(CLASSES)]}},
         **{"device": "none", "precision": {"trunk": "fp32", "head": "fp32"}, "versions": {}, "git_commit": None},
-        **{"format": manifest.FORMAT, **{kind: [] for kind in artefacts.listed()}, "records": names, "failures": []},
+        **{**{kind: [] for kind in artefacts.listed()}, "records": names, "failures": []},
         "jobs": [{**job, "records": names, "values": values}],
     }
     manifest.write(folder, about)

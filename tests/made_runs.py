@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.records import store as schemas
+from axiom_bench.columns import CURVE_COLUMNS
+from axiom_bench.records import holdings, manifest, sealed, store
+from axiom_bench.records import pictures as arrays
 
 METRICS: dict[str, dict[str, Any]] = {
     "sensitivity_error": {"title": "Sensitivity error", "unit": "ratio", "better": "lower", "of": "method"},
@@ -38,6 +41,7 @@ METHODS = {
     "random": {"on_score_scale": False},
 }
 MODELS = {"scenes_fc": ("features.9",), "scenes_residual": ("stages.2",)}
+RECORD = f"records/{'0' * 32}-00000000.parquet"  # the first record file
 
 
 def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, str], np.ndarray]:
@@ -118,12 +122,41 @@ def pictures_of(model: str, methods: Mapping[str, Any], n: int = 4, size: int = 
     return {
         **{"images": images8, "image_ids": np.array([f"scene_{i:05d}" for i in range(n)])},
         **{"class_names": np.array(["seven", "nine, hand-written, on a striped ground", "one", "four"][:n])},
-        **{"methods": np.array(list(methods)), "heatmaps": heat.astype(np.float16)},
+        **{"methods": np.array(list(methods)), "heatmaps": np.round(255 * heat).astype(np.uint8)},
         "perturbed": (images8[None] * (1 - heat[..., None])).astype(np.uint8),
         "confidence": np.linspace(0.95, 0.6, n),
         "confidence_perturbed": generator.uniform(0.02, 0.5, (len(methods), n)),
         **{"model": np.array(model), "layer": np.array(MODELS.get(model, ("layer",))[0])},
+        "confidence_of": np.array("probability"),
     }
+
+
+def write_records(folder: Path, rows: pd.DataFrame, number: int = 0) -> dict[str, Any]:
+    """Writes a record file as a run does, the number-th of the folder: its job in the manifest."""
+    values: dict[str, dict[str, str]] = {}
+    for method, metric in rows[["method", "metric"]].astype(str).drop_duplicates().itertuples(index=False):
+        values.setdefault(method, {})[metric] = "key"
+    names = {metric: [metric] for metrics in values.values() for metric in metrics}
+    curves = pd.DataFrame(columns=list(CURVE_COLUMNS))
+    file = _record_file(folder, number, values, rows, curves, {"names": names, "curves": {}, "axes": {}})
+    return {"job": f"job {number}", "records": [file.name], "values": values}
+
+
+def write_curves(folder: Path, place: Mapping[str, str], curves: pd.DataFrame, number: int) -> dict[str, Any]:
+    """Writes a file of curves as a run does: its job in the manifest, and the entry "curves". place: their model, layer
+    and data set."""
+    key = {"image_id": "a", "target_class": 0, "predicted_class": 0, "method": "-", "metric": "curves", "value": 0.0}
+    rows = pd.DataFrame([{"experiment": "synthetic", **place, **key, "status": "ok"}])
+    values = {method: {"curves": "key", "not counted": "key"} for method in dict.fromkeys(curves["method"])}
+    notes = {"names": {"curves": []}, "curves": {"curves": list(dict.fromkeys(curves["curve"]))}, "axes": {}}
+    file = _record_file(folder, number, values, rows, curves, notes)
+    counted = {method: {"curves": "key"} for method in values}
+    return {"job": f"job {number}", "records": [file.name], "values": counted, "curves": [file.curve_file]}
+
+
+def _record_file(folder: Path, number: int, *content: Any) -> holdings.RecordFile:
+    with mock.patch.object(holdings, "uuid4", return_value=UUID(int=0)):
+        return holdings.write(folder, f"{number:032x}", *content)
 
 
 def write_run(
@@ -135,19 +168,17 @@ def write_run(
     pictures: bool = True,
 ) -> Path:
     """The folder as the runner leaves it, one record file per model and method."""
-    files: dict[str, list[str]] = {"records": [], "runtime": [], "pictures": []}
-    for name in files:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for i, (_, rows) in enumerate(records.groupby(["model", "method"], sort=False)):
-        files["records"].append(f"records/{i:03d}.parquet")
-        schemas.write(folder / files["records"][-1], rows)
+    files: dict[str, list[str]] = {"runtime": [], "pictures": []}
+    groups = records.groupby(["model", "method"], sort=False)
+    jobs = [write_records(folder, rows, number) for number, (_, rows) in enumerate(groups)]
+    files["records"] = [name for job in jobs for name in job["records"]]
     if runtime:
         files["runtime"] = ["runtime/one.parquet"]
-        schemas.write(folder / "runtime/one.parquet", runtime_of(layers, methods), schema=None)
+        store.write(folder / "runtime/one.parquet", runtime_of(layers, methods), schema=None)
     for model in layers if pictures else ():
         files["pictures"].append(f"pictures/{model}.npz")
-        np.savez(folder / files["pictures"][-1], **pictures_of(model, methods))
-    (folder / "manifest.json").write_text(json.dumps(manifest_of(records, methods, layers) | files))
+        arrays.write_arrays(folder / files["pictures"][-1], pictures_of(model, methods))
+    manifest.write(folder, {**manifest_of(records, methods, layers), **files, "jobs": jobs})
     return folder
 
 
@@ -206,7 +237,6 @@ def edit_manifest() -> Callable[..., None]:
     """(folder, **changes): change keys of manifest.json."""
 
     def edit(folder: Path, **changes: Any) -> None:
-        file = folder / "manifest.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        manifest.write(folder, sealed.read_json(folder / manifest.NAME) | changes)
 
     return edit

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.findings import KEY, Finding, Row
-from axiom_bench.records import gallery, store
+from axiom_bench.records import pictures, sealed, store
 from axiom_bench.statistics.run_folder import RunFolder
 
 ENDING = ".images.parquet"
@@ -92,7 +92,7 @@ def read(baseline: Path, expected: str | None) -> ByImage | None:
             raise BenchError(f"{file} has more than {MAX_ROWS:,} rows.")
     except (OSError, ValueError) as error:
         raise BenchError(f"{file} can't be read ({error}); restore it from git.") from error
-    table = store.read_table(file, pa.schema(LINES))
+    table = store.read_table(file, pa.schema(LINES), named=False)
     frame = table.to_pandas()
     is_whole_set = frame["image_id"] == "*"
     return ByImage(
@@ -120,7 +120,7 @@ def _content(file: Path) -> bytes:
         raise BenchError(f"there are no values by image beside the baseline: {file} is missing; restore it from git.")
     if file.stat().st_size > MAX_BYTES:
         raise BenchError(f"{file} is larger than {MAX_BYTES // 2**20} MiB; restore it from git.")
-    return store.content_of(file)
+    return sealed.content_of(file, named=False)
 
 
 FINDINGS, IMAGES, WITH_MAPS = 6, 4, 2  # of how many findings, how many images of each, and how many with maps
@@ -133,7 +133,7 @@ Maps = Mapping[tuple[str, str, str, str, int, str], tuple[bytes | None, bytes | 
 @dataclass(frozen=True)
 class MovedImage:
     """One image of one row. before, after: its value, NaN without one. picture, map_before, map_after: WebP as the run
-    stored them (`records.gallery`), None where a run has none."""
+    stored them (`records.pictures`), None where a run has none."""
 
     row: Row
     image_id: str
@@ -195,7 +195,8 @@ def _maps(run: RunFolder | None) -> Maps:
     if run is None:
         return {}
     try:
-        return {place: maps for entry in gallery.read(run.path, run.manifest) for place, maps in _of_entry(entry)}
+        entries = list(pictures.read_gallery(run.path, run.manifest))
+        return {place: maps for entry in entries for place, maps in _of_entry(entry)}
     except BenchError:
         return {}
 

@@ -38,7 +38,7 @@ TABLE = (
     Artefact("whole_set", ("parquet",), "axiom_bench.run.computing.whole_set", "records.reading", "fetched", "input"),
     Artefact("runtime", ("parquet",), "axiom_bench.run.computing.run_times", "records.reading", "fetched", "input"),
     Artefact("pictures", ("npz",), "axiom_bench.run.computing.pictures", "records.pictures", "fetched", "input"),
-    Artefact("gallery", ("parquet",), "axiom_bench.run.computing.gallery", "records.gallery", "fetched", "input"),
+    Artefact("gallery", ("parquet",), "axiom_bench.run.computing.gallery", "records.pictures", "fetched", "input"),
     Artefact("predictions", ("json",), "axiom_bench.run.jobs.predictions", "run", "once"),
     Artefact("image_hashes.json", (), "axiom_bench.run.jobs.job", "run", "here"),
     Artefact("running", ("json",), "axiom_bench.records.running", "records.running", "here"),

@@ -168,7 +168,7 @@ def _noted(lock: FileLock) -> Iterator[None]:
     note = _note(lock)
     about = {"host": processes.host(), "place": processes.place(), "process": os.getpid(), "since": time.time()}
     with suppress(OSError):  # without it nothing is lost but a word
-        note.write_text(sealed.text(about))
+        note.write_bytes(sealed.to_json(note.name, about))
     try:
         yield
     finally:
@@ -179,7 +179,7 @@ def _noted(lock: FileLock) -> Iterator[None]:
 def _holder(note: Path) -> str:
     """Who holds a lock, for how long, and how to end that."""
     try:
-        about, _ = sealed.parse(files.read(note))
+        about = sealed.read_json(note)
         host, number, seconds = str(about["host"]), int(about["process"]), max(0.0, time.time() - about["since"])
     except (OSError, ValueError, KeyError, TypeError):
         return "another process holds it"

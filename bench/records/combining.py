@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, conflicts, gallery, holdings, pictures, reading, running, store
+from axiom_bench.records import artefacts, conflicts, holdings, pictures, reading, running, store
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.holdings import Values
 
@@ -61,8 +61,8 @@ def _check_complete(run: Run) -> None:
     running.check_ended(run.folder, run.manifest)
     if reading.is_combined(run.manifest):
         raise BenchError(f"{run.folder} is itself a combination; give the runs that it combines.")
-    if not all("values" in job for job in run.manifest.get("jobs") or ()) or not run.manifest.get("jobs"):
-        raise BenchError(f"{run.folder} holds no records of this version; run its command again.")
+    if not run.manifest.get("jobs") or not all("values" in job for job in run.manifest["jobs"]):
+        raise BenchError(f"{run.folder} lacks the records of a job; run its command again.")
 
 
 def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
@@ -84,7 +84,6 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
             name: own for name, own in versions[0].items() if all(other.get(name) == own for other in versions)
         },
         "git_commit": first.get("git_commit") if len({str(m.get("git_commit")) for m in manifests}) == 1 else None,
-        "format": manifest_file.FORMAT,
         "jobs": list(_jobs(runs, folder)),
         **{kind: list(_listed(runs, folder, kind)) for kind in artefacts.listed()},
         **{
@@ -160,11 +159,11 @@ def _listed(runs: Sequence[Run], folder: Path, kind: str) -> Iterator[str]:
 def _place_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
     """The model and layer, and of a gallery the data set too, that pictures are of; empty for other files."""
     if kind == "gallery":
-        rows = store.read_table(path, gallery.SCHEMA).select(list(reading.PLACE)).slice(0, 1).to_pylist()
+        rows = store.read_table(path, pictures.GALLERY).select(list(reading.PLACE)).slice(0, 1).to_pylist()
         return tuple(map(str, rows[0].values())) if rows else ()
     if kind != "pictures":
         return ()
-    arrays = pictures.read(path, sealed=False)
+    arrays = pictures.read_arrays(path)
     try:
         return str(arrays["model"]), str(arrays["layer"])
     except KeyError as error:

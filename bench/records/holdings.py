@@ -12,12 +12,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeGuard
+from typing import Any
 from uuid import uuid4
 
 import pandas as pd
 
-from axiom_bench.records import files, store
+from axiom_bench.records import files, sealed, shape, store
+from axiom_bench.records.sealed import Damaged
 
 FORMAT = 2
 RECORDS, CURVES = "records", "curves"  # folders
@@ -51,11 +52,10 @@ class RecordFile:
 
 @dataclass(frozen=True)
 class Holdings:
-    """files: by shard key. damaged: names of files whose bytes changed; old: of those that an earlier version wrote."""
+    """files: by shard key. damaged: names of files whose bytes changed."""
 
     files: Mapping[str, list[RecordFile]]
     damaged: tuple[str, ...] = ()
-    old: tuple[str, ...] = ()
 
     def missing(self, shard: str, wanted: Values) -> dict[str, dict[str, str]]:
         """The wanted values of a shard that no file holds."""
@@ -79,68 +79,41 @@ class Holdings:
 def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
     """The record files of these shards in the run folder (None: of all shards), every byte of them checked."""
     files: dict[str, list[RecordFile]] = {}
-    damaged, old = [], []
+    damaged = []
     for path in sorted((folder / RECORDS).glob("*.parquet")):
         match = _NAME.fullmatch(path.name)
-        if match is None:
-            old.append(f"{RECORDS}/{path.name}")
-        elif shards is None or match[1] in shards:
+        if match is not None and (shards is None or match[1] in shards):
             try:
                 file, _ = open_file(folder, f"{RECORDS}/{path.name}")
                 if file.curve_file is not None:
                     _check_curves(folder / file.curve_file)
-            except store.Damaged:
+            except Damaged:
                 damaged.append(f"{RECORDS}/{path.name}")
             else:
                 files.setdefault(file.shard, []).append(file)
-    return Holdings(files, tuple(damaged), tuple(old))
+    return Holdings(files, tuple(damaged))
 
 
 def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
     """A record file by its metadata, and its content. Raises `Damaged` where the bytes aren't as they were written."""
-    content = store.content_of(folder / name, sealed=True)
+    content = sealed.content_of(folder / name)
     notes = store.metadata_of(content)
-    if not store.is_of(content, store.SCHEMA.names) or not _is_usable(notes) or not _is_named(name, notes["shard"]):
-        raise store.Damaged(f"The file {folder / name} holds no records; run the same command again.")
+    is_of_shard = shape.problem(notes, shape.RecordNotes) is None and _is_named(name, notes["shard"])
+    if not is_of_shard or not store.is_of(content, store.SCHEMA.names):
+        raise Damaged(f"The file {folder / name} holds no records; run the same command again.")
     file = RecordFile(name, notes["shard"], notes["values"], notes["names"], notes["curves"], notes["axes"])
     return file, content
 
 
 def _check_curves(path: Path) -> None:
-    if not store.is_of(store.content_of(path, sealed=True), store.CURVES.names):
-        raise store.Damaged(f"The file {path} holds no curves; run the same command again.")
+    if not store.is_of(sealed.content_of(path), store.CURVES.names):
+        raise Damaged(f"The file {path} holds no curves; run the same command again.")
 
 
 def _is_named(name: str, shard: str) -> bool:
     """Whether a file's name is that of this shard: no other file may stand in its place."""
     match = _NAME.fullmatch(PurePosixPath(name).name)
     return match is not None and match[1] == shard
-
-
-def _is_usable(notes: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether these are the notes of a record file, which may come from a stranger."""
-    return (
-        isinstance(notes, dict)
-        and notes.get("format") == FORMAT
-        and isinstance(notes.get("shard"), str)
-        and isinstance(notes.get("axes"), dict)
-        and _is_of_mappings(notes.get("values"), str)
-        and all(_is_of_lists(notes.get(key)) for key in ("names", "curves"))
-    )
-
-
-def _is_of_mappings(value: object, of: type) -> bool:
-    """{name: {name: an instance of `of`}}."""
-    return isinstance(value, dict) and all(
-        isinstance(own, dict) and all(isinstance(entry, of) for entry in own.values()) for own in value.values()
-    )
-
-
-def _is_of_lists(value: object) -> bool:
-    """{name: [names]}."""
-    return isinstance(value, dict) and all(
-        isinstance(own, list) and all(isinstance(entry, str) for entry in own) for own in value.values()
-    )
 
 
 def write(

@@ -9,66 +9,51 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, sealed, shape
-from axiom_bench.records.shape import ANY, NUMBER, SCALAR, TEXT, Each
+from axiom_bench.kinds import shown
+from axiom_bench.records import artefacts, files, sealed
 
 NAME = "manifest.json"
-FORMAT = 3  # 2: its Parquet files have checksums; 3: itself and its pictures too
+FORMAT = 4  # of a run folder; one of another format is refused
 OF_JOBS = ("seconds", "work")  # {job: {name: number}}: of each stage, and how much was computed
-_TITLES = dict.fromkeys(("title", "note", "description", "definition", "deviation"), SCALAR)
-_CITED = {"reference": TEXT, "cited": {"text": TEXT, "url": TEXT}}
-_RUN = {
-    **{"experiment": SCALAR, "run": SCALAR, "created": TEXT, "overrides": [TEXT], "versions": Each(ANY)},
-    "git_commit": TEXT,
-}
-_JOB = {
-    **{"job": TEXT, "config": Each(ANY), "images": NUMBER, "left_out": [TEXT], "records": [TEXT]},
-    "values": Each(Each(TEXT)),
-}
 MAX_PATH = 1000  # characters of a file's name in the folder
-SHAPE = {  # what readers rely on; further entries may be anything
-    **_RUN,
-    "format": (int,),
-    "config": {"report": Each(ANY)},
-    "methods": Each({**_TITLES, **_CITED, "params": Each(ANY), "library": TEXT, "wins_by_construction": [TEXT]}),
-    "metrics": Each(
-        {**_TITLES, **_CITED, **dict.fromkeys(("unit", "better", "tolerance", "of", "metric"), TEXT), "needs": [ANY]}
-    ),
-    "models": Each(
-        {
-            **dict.fromkeys(("layer", "output", "weights_sha256"), TEXT),
-            **{"layers": [TEXT], "depths": Each(NUMBER), "weights": SCALAR, "random_weights": (bool,)},
-            "images": Each({"chosen": NUMBER, "kept": NUMBER, "others": TEXT, "mosaics": Each(ANY)}),
-        }
-    ),
-    "data": Each({"ids": [TEXT], "fingerprint": TEXT, "classes": [SCALAR]}),
-    "axes": Each(Each(ANY)),
-    "jobs": [_JOB],
-    "seconds": Each(Each(NUMBER)),
-    "work": Each(Each(NUMBER)),
-    "report_seconds": NUMBER,  # of the last report before this manifest
-    "failures": [{"job": TEXT, "message": TEXT}],
-    "runs": [{**_RUN, "folder": TEXT, "models": [TEXT], "data": [TEXT]}],
-    "state": TEXT,
-}
+
+
+class OtherFormat(BenchError):
+    """A run folder of another version of this program."""
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a run's manifest."""
+    """The parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a run's manifest;
+    `OtherFormat` for one of another format."""
     file = folder / NAME
     try:
-        manifest, is_sealed = sealed.parse(files.read(file))
+        content = files.read(file)
+        manifest = sealed.mapping(content)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BenchError(f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>.") from error
     except (OSError, ValueError) as error:
         raise BenchError(f"{file} can't be read ({error}); run the same command again to write it anew.") from error
-    if not is_sealed and format_of(manifest) >= FORMAT:
-        raise BenchError(f"{file} is damaged (it has no checksum); run the same command again to write it anew.")
     if not {"experiment", "run"} <= manifest.keys():
         raise BenchError(f"{file} isn't a run's manifest; run the same command again to write it anew.")
-    if (wrong := _wrong_entry(manifest)) is not None:
+    if manifest.get("format") != FORMAT:
+        raise OtherFormat(
+            f"{folder} is a run of another version of axiom-bench (format {shown(manifest.get('format'))}, not "
+            f"{FORMAT}); give its command another run=NAME, or remove the folder."
+        )
+    wrong = _wrong_entry(manifest) if sealed.is_intact(NAME, content) else "its checksum doesn't match"
+    if wrong is not None:
         raise BenchError(f"{file} is damaged: {wrong}; run the same command again to write it anew.")
     return manifest
+
+
+def check_format(folder: Path) -> None:
+    """Raises `OtherFormat` for a folder with a run of another version, before a command computes into it."""
+    try:
+        read(folder)
+    except OtherFormat:
+        raise
+    except BenchError:  # there is none, or it is written anew
+        return
 
 
 def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
@@ -77,14 +62,15 @@ def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
     Names of files stay in the folder, since a run folder may come from a stranger; those of combined runs, which are
     only read, name files of the runs' own folders.
     """
-    of_files = {kind: [TEXT] for kind in artefacts.listed()}
-    if (wrong := shape.problem(manifest, SHAPE | of_files)) is not None:
-        return wrong
-    for key in of_files:
-        for name in manifest.get(key) or []:
+    from axiom_bench.records import shape  # here: `--help` needs no pydantic
+
+    wrong = shape.problem(manifest, shape.Manifest)
+    for kind in artefacts.listed():
+        wrong = wrong or shape.problem(manifest.get(kind), shape.Names, kind)
+        for name in (manifest.get(kind) or ()) if wrong is None else ():
             if not (manifest.get("runs") or _is_inside(name)):
-                return f"its {key!r} names {shape.short(name)}, which is no file of a run folder"
-    return None
+                return f"its {kind!r} names {shape.short(name)}, which is no file of a run folder"
+    return wrong
 
 
 def _is_inside(name: str) -> bool:
@@ -96,13 +82,7 @@ def _is_inside(name: str) -> bool:
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Writes the manifest, completely or not at all. Raises BenchError where it can't."""
-    sealed.write(folder / NAME, manifest, indent=1)
-
-
-def format_of(manifest: Mapping[str, Any]) -> int:
-    """Which checksums the files of a manifest have, see FORMAT; 0 for none."""
-    own = manifest.get("format")
-    return own if isinstance(own, int) else 0
+    sealed.write_json(folder / NAME, {**manifest, "format": FORMAT}, indent=1)
 
 
 def merge_facts(facts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Reading a finished run: the manifest, and the records, curves and run times that it counts. Needs no torch.
 
-Of a record file only the values count whose keys the manifest names: the file may also hold values of other commands. A
-manifest without keys, as earlier versions wrote them, counts all rows of the files that it lists.
+Of a record file only the values count whose keys the manifest names: the file may also hold values of other commands.
 """
 
 from __future__ import annotations
@@ -21,20 +20,11 @@ from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.records import artefacts, holdings, running, store
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.by_metric import Builder, Records
-from axiom_bench.records.column_kinds import checked, is_number, is_numbers, is_text
 from axiom_bench.records.holdings import Values
+from axiom_bench.records.sealed import Damaged
 
-WHOLE_SET_COLUMNS = (
-    "model", "layer", "data", "method", "metric", "value", "status", "images", "rows", "common_value", "common_images",
-    "common_rows", "replicates", "common_replicates",
-)  # fmt: skip
+WHOLE_SET_COLUMNS = tuple(store.WHOLE_SET.names)
 PLACE = ("model", "layer", "data")
-RUNTIME = {name: is_text if name in (*PLACE, "method", "step", "device") else is_number for name in RUNTIME_COLUMNS}
-WHOLE_SETS = {
-    **dict.fromkeys((*PLACE, "method", "metric", "status"), is_text),
-    **dict.fromkeys(("value", "images", "rows", "common_value", "common_images", "common_rows"), is_number),
-    **dict.fromkeys(("replicates", "common_replicates"), is_numbers),
-}
 
 
 class CurvePart(NamedTuple):
@@ -66,8 +56,6 @@ def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     Raises BenchError, naming the file, for one that is missing or damaged.
     """
     folder = Path(folder)
-    if not _has_keys(manifest):
-        return store.read(folder, manifest.get("records") or ())
     tables = [
         chosen(store.parse(folder / file.name, content, store.SCHEMA), values, file.values, file.names, "metric")
         for file, content, values in holdings.of_manifest(folder, manifest)
@@ -96,10 +84,6 @@ def read_by_metric(folder: Path, manifest: Mapping[str, Any], apart: Collection[
 
 def _record_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[Path, pa.Table]]:
     """The rows of each file that counts, and that file; names are codes, of images too."""
-    if not _has_keys(manifest):
-        for name in manifest.get("records") or ():
-            yield folder / name, store.parse(folder / name, store.content_of(folder / name), store.CODED)
-        return
     for file, content, values in holdings.of_manifest(folder, manifest):
         table = store.parse(folder / file.name, content, store.CODED)
         yield folder / file.name, chosen(table, values, file.values, file.names, "metric")
@@ -122,7 +106,7 @@ def _columns(table: pa.Table, path: Path) -> dict[str, Any]:
     for name in table.column_names:
         column = table[name].combine_chunks()
         if name != "value" and column.null_count:
-            raise store.Damaged(f"The file {path} can't be used (its column {name!r}); run the same command again.")
+            raise Damaged(f"The file {path} can't be used (its column {name!r}); run the same command again.")
         if pa.types.is_dictionary(column.type):
             columns[name] = (column.indices.to_numpy(), column.dictionary.to_pylist())
         else:
@@ -157,13 +141,11 @@ def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     Of combined runs that timed one model, layer and data set on several devices, those of the first run's device:
     milliseconds of two machines can't be compared.
     """
-    tables = [
-        checked(_table(folder, file, manifest), Path(folder) / file, RUNTIME, RUNTIME_COLUMNS).to_pandas()
-        for file in manifest.get("runtime") or ()
-    ]
+    names = manifest.get("runtime") or ()
+    tables = [store.read_table(Path(folder) / name, store.RUNTIME).to_pandas() for name in names]
     if not tables:
         return pd.DataFrame(columns=list(RUNTIME_COLUMNS))
-    rows = pd.concat(tables, ignore_index=True)[list(RUNTIME_COLUMNS)]
+    rows = pd.concat(tables, ignore_index=True)
     if not is_combined(manifest):
         return rows
     place = list(PLACE)
@@ -176,21 +158,7 @@ def read_whole_set(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     tables = [table.to_pandas() for table in _whole_set_tables(Path(folder), manifest)]
     if not tables:
         return pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
-    return pd.concat(tables, ignore_index=True).reindex(columns=list(WHOLE_SET_COLUMNS))
-
-
-def _table(folder: Path, file: str, manifest: Mapping[str, Any]) -> pa.Table:
-    """A Parquet file that the manifest lists, with its checksum where files of this manifest have one."""
-    return store.read_table(Path(folder) / file, sealed=manifest_file.format_of(manifest) >= 2)
-
-
-def has_sealed_pictures(manifest: Mapping[str, Any]) -> bool:
-    """Whether the manifest's pictures must have a checksum."""
-    return manifest_file.format_of(manifest) >= 3 and not is_combined(manifest)
-
-
-def _has_keys(manifest: Mapping[str, Any]) -> bool:
-    return any("values" in job for job in manifest.get("jobs") or ())
+    return pd.concat(tables, ignore_index=True)
 
 
 def is_combined(manifest: Mapping[str, Any]) -> bool:
@@ -199,12 +167,11 @@ def is_combined(manifest: Mapping[str, Any]) -> bool:
 
 
 def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> list[pa.Table]:
-    required = (*PLACE, "method", "metric", "value", "status")
     files = dict.fromkeys(manifest.get("whole_set") or ())
-    tables = [checked(_table(folder, file, manifest), folder / file, WHOLE_SETS, required) for file in files]
+    tables = [store.read_table(folder / file, store.WHOLE_SET) for file in files]
     for file, table in zip(files, tables, strict=True):
         if len(set(_keys(table))) < len(table):
-            raise store.Damaged(f"The file {folder / file} holds a value twice; run the same command again.")
+            raise Damaged(f"The file {folder / file} holds a value twice; run the same command again.")
     if not is_combined(manifest):
         return tables
     taken: set[tuple[str, ...]] = set()
@@ -250,14 +217,9 @@ def chosen(
 
 def _curve_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], pa.Table]]:
     """Each file of curves, after its model, layer and data set."""
-    if not _has_keys(manifest):
-        for name in manifest.get("curves") or ():
-            records = folder / name.replace(f"{holdings.CURVES}/", f"{holdings.RECORDS}/", 1)
-            yield _place(store.read_table(records)), store.read_table(folder / name, store.CURVES)
-        return
     for file, content, values in holdings.of_manifest(folder, manifest):
         if file.curve_file is not None and file.curves.keys() & {metric for own in values.values() for metric in own}:
-            table = store.read_table(folder / file.curve_file, store.CURVES, sealed=True)
+            table = store.read_table(folder / file.curve_file, store.CURVES)
             table = chosen(table, values, file.values, file.curves, "curve")
             yield _place(store.parse(folder / file.name, content)), table
 

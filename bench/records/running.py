@@ -46,7 +46,7 @@ def command(folder: Path) -> dict[str, Any] | None:
     """What the command says of itself that began last and hasn't ended, also where it was killed; None where there is
     none, or where it can't be read."""
     try:
-        return sealed.read(folder / FOLDER / COMMAND)
+        return sealed.read_json(folder / FOLDER / COMMAND)
     except (OSError, ValueError):
         return None
 
@@ -136,7 +136,7 @@ def _write(path: Path, about: Mapping[str, Any]) -> None:
     """Another command that ends removes the folder, whatever step of writing this one is at: then it is made anew."""
     for last in (False, False, True):
         try:
-            sealed.write(path, about)
+            sealed.write_json(path, about)
             return
         except BenchError as error:
             if last or not isinstance(error.__cause__, FileNotFoundError):
@@ -145,6 +145,6 @@ def _write(path: Path, about: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return sealed.read(path)
+        return sealed.read_json(path)
     except (OSError, ValueError) as error:
         raise BenchError(f"{path} can't be read ({error}); run the same command again.") from error

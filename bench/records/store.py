@@ -1,15 +1,11 @@
-"""Tables in Parquet files that are complete or not there, with a checksum over every byte.
+"""Tables in Parquet files that are complete or not there, with a checksum over every byte: see `sealed`.
 
-Parquet's own page checksums are written and verified too, but they leave out page headers and the footer, where a
-flipped bit can move a column or change a name. So each file also carries a SHA-256 over its name and all of its bytes,
-in the footer's key `axiom_bench_sha256`, taken while that value is zeros. The name is in it so that no other intact
-file is taken for this one; the files of earlier versions have a checksum without it, which is good as well.
+Parquet's own page checksums are written and verified too; they leave out page headers and the footer, where a flipped
+bit can move a column or change a name.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -20,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from axiom_bench.errors import BenchError
-from axiom_bench.records import files
+from axiom_bench.columns import RUNTIME_COLUMNS
+from axiom_bench.records import files, sealed
+from axiom_bench.records.sealed import Damaged
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
@@ -49,19 +46,26 @@ CURVES = pa.schema(
         ("status", _NAME),
     ]
 )
+_TEXT, _NUMBER, _NUMBERS = pa.string(), pa.float64(), pa.list_(pa.float64())
+_COUNTS = [pa.field(name, pa.int64(), nullable=False) for name in ("images", "rows", "common_images", "common_rows")]
+WHOLE_SET = pa.schema(
+    [
+        *((name, _TEXT) for name in ("model", "layer", "data", "method", "metric")),
+        *(("value", _NUMBER), ("status", _TEXT), *_COUNTS[:2]),
+        *(("common_value", _NUMBER), *_COUNTS[2:]),
+        *(("replicates", _NUMBERS), ("common_replicates", _NUMBERS)),
+    ]
+)
+_OF_TEXT = ("model", "layer", "data", "method", "step", "device")
+RUNTIME = pa.schema([(name, pa.large_string() if name in _OF_TEXT else pa.float64()) for name in RUNTIME_COLUMNS]).set(
+    RUNTIME_COLUMNS.index("batch_size"), pa.field("batch_size", pa.int64())
+)
 
 CODED = SCHEMA.set(SCHEMA.get_field_index("image_id"), pa.field("image_id", _NAME))  # SCHEMA as readers take it fastest
 
 METADATA = b"axiom_bench"  # the key of the metadata, as JSON
-SEAL = b"axiom_bench_sha256"
-_ZEROS = b"0" * 64
 MAX_UNPACKED = 2**30  # bytes of a table, more than which must not be far more than those of its file
 MAX_RATIO = 500  # records of a run have ten times their file's bytes
-_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # reasons not to read that aren't the file's
-
-
-class Damaged(BenchError):
-    """A file whose bytes aren't those that were written."""
 
 
 def write(
@@ -74,8 +78,7 @@ def write(
     """Writes rows as one Parquet file, completely or not at all. Raises BenchError, naming the folder, where it can't.
 
     schema: the columns and types; None takes what the rows have, for tables of another kind. metadata: plain data that
-    says what the file holds; see `metadata_of`. named: the checksum is also of the name, so that a file that is renamed
-    counts as damaged.
+    says what the file holds; see `metadata_of`. named: see `sealed.write`.
     """
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
     table = table.replace_schema_metadata(None)
@@ -84,31 +87,25 @@ def write(
     with pq.ParquetWriter(buffer, table.schema, use_dictionary=repeated, write_page_checksum=True) as writer:
         writer.write_table(table)
         notes = {} if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
-        writer.add_key_value_metadata({**notes, SEAL: _ZEROS})
-    files.write(path, seal(path.name if named else "", buffer.getvalue().to_pybytes()))
+        writer.add_key_value_metadata({**notes, sealed.NAME: sealed.ZEROS})
+    sealed.write(path, buffer.getvalue().to_pybytes(), named)
 
 
-def read(folder: Path, paths: Iterable[str]) -> pd.DataFrame:
-    """The rows of these files of a run folder, in this order. Raises BenchError where one is missing or damaged."""
-    tables = [read_table(folder / path, SCHEMA) for path in paths]
-    return to_frame(tables, SCHEMA)
-
-
-def read_table(path: Path, schema: pa.Schema | None = None, sealed: bool = False) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema | None = None, named: bool = True) -> pa.Table:
     """One file as an Arrow table, of these columns and types. Raises BenchError, naming it, for a file that can't be
-    read, is damaged, or has other columns. sealed: see `content_of`."""
-    return parse(path, content_of(path, sealed), schema)
+    read, is damaged, or lacks a column. named: see `sealed.write`."""
+    return parse(path, sealed.content_of(path, named), schema)
 
 
 def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Table:
-    """The table in a file's content, see `content_of`. Raises BenchError as `read_table`."""
+    """The table in a file's content. Raises BenchError as `read_table`."""
     try:
         _check_size(pq.read_metadata(pa.BufferReader(content)), len(content))
         names = [field.name for field in schema or () if pa.types.is_dictionary(field.type)]
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True, read_dictionary=names)
-        return table if schema is None else table.cast(schema)
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:  # columns of another name, order or kind
-        raise _unreadable(path, error) from error
+        return table if schema is None else table.select(schema.names).cast(schema)
+    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:  # columns of another name or kind
+        raise sealed.unreadable(path, error) from error
 
 
 def _check_size(about: pq.FileMetaData, length: int) -> None:
@@ -121,28 +118,11 @@ def _check_size(about: pq.FileMetaData, length: int) -> None:
         raise ValueError(f"it would unpack from {length:,} to {unpacked:,} bytes")
 
 
-def content_of(path: Path, sealed: bool = False) -> bytes:
-    """A file's bytes. Raises `Damaged` where there is no such file, or its checksum doesn't match.
-
-    sealed: it must have a checksum; else one without, as an earlier version or somebody else may write, is let through.
-    """
-    try:
-        content = files.read(path)
-    except FileNotFoundError as error:
-        raise Damaged(f"The file {path} can't be read: it is missing; run the same command again.") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    if not _is_intact(path.name, content, sealed):
-        raise Damaged(f"The file {path} is damaged (its checksum doesn't match); run the same command again.")
-    return content
-
-
 def is_usable(path: Path, columns: Collection[str]) -> bool:
-    """Whether a file is there, its bytes are those that were written, and it is a table with these columns, or with
-    none of them something else. One that is there and can't be used is told: see `files.warn_damaged`."""
+    """Whether a file is there, its bytes are those that were written, and it is a table with these columns. One that is
+    there and can't be used is told: see `files.warn_damaged`."""
     try:
-        content = content_of(path, sealed=True)
-        usable = not columns or is_of(content, columns)
+        usable = is_of(sealed.content_of(path), columns)
     except Damaged:
         usable = False
     if not usable and os.path.lexists(path):
@@ -170,40 +150,3 @@ def metadata_of(content: bytes) -> dict[str, Any] | None:
 def to_frame(tables: Iterable[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     """The rows of several tables of one schema."""
     return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().to_pandas()
-
-
-def seal(name: str, content: bytes) -> bytes:
-    """The content with its checksum, in the place that its writer left for it: SEAL, two bytes and 64 zeros. name: of
-    the file."""
-    place = _seal_place(content)
-    assert place is not None
-    return content[:place] + _digest(content, place, name) + content[place + 64 :]
-
-
-def _is_intact(name: str, content: bytes, sealed: bool) -> bool:
-    place = _seal_place(content)
-    if place is None:
-        return not sealed
-    own = content[place : place + 64]
-    return own == _digest(content, place, name) or own == _digest(content, place)
-
-
-def _seal_place(content: bytes) -> int | None:
-    """Where the checksum stands: behind the last occurrence of its name, and the two bytes of its length."""
-    name = content.rfind(SEAL)
-    place = name + len(SEAL) + 2
-    return place if name >= 0 and place + 64 <= len(content) else None
-
-
-def _digest(content: bytes, place: int, name: str = "") -> bytes:
-    """In hexadecimal. name: "" leaves it out."""
-    digest = hashlib.sha256(name.encode(errors="replace"))
-    digest.update(memoryview(content)[:place])
-    digest.update(_ZEROS)
-    digest.update(memoryview(content)[place + 64 :])
-    return digest.hexdigest().encode()
-
-
-def _unreadable(path: Path, error: Exception) -> BenchError:
-    kind = BenchError if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE else Damaged
-    return kind(f"The file {path} can't be read ({error}); run the same command again.")

@@ -33,7 +33,7 @@ def tidy(folder: Path, drop: bool) -> list[str]:
                     merged = _merge(folder, group, keep)
                     renamed |= dict.fromkeys((file.name for file in group), merged)
         manifest.write(folder, _with_names(run, renamed))
-        holdings.remove(folder, [*renamed, *([*held.old, *held.damaged] if drop else [])])
+        holdings.remove(folder, [*renamed, *(held.damaged if drop else ())])
     count = sum(map(len, held.files.values()))
     after = count - len(renamed) + len({file.name for file in renamed.values() if file})
     result = f"{count} record files are now {after}" if renamed else "no record files to merge"
@@ -66,10 +66,9 @@ def _unneeded(held: Holdings, wanted: Mapping[str, Values], drop: bool) -> Itera
         yield f"{word}: {metric} of {', '.join(own)} ({count} values of a shard)"
     if len(methods) > MAX_NAMES:
         yield f"{word}: {len(methods) - MAX_NAMES} more metrics ({', '.join(list(methods)[MAX_NAMES:])})"
-    for names, why in ((held.old, "the format of an earlier version"), (held.damaged, "damaged")):
-        if names:
-            yield f"{word}: {len(names)} files, {why} ({names[0]}{', ...' if len(names) > 1 else ''})"
-    if not drop and (shards or held.old or held.damaged):
+    if names := held.damaged:
+        yield f"{word}: {len(names)} files, damaged ({names[0]}{', ...' if len(names) > 1 else ''})"
+    if not drop and (shards or names):
         yield "--drop removes what isn't needed."
 
 

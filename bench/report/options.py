@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "pdf", "svg")  # of figures
 WIDTHS = ("auto", "column", "page")  # of LaTeX tables
-# Any text, since a run folder may come from a stranger or an earlier version: it is escaped where it is shown.
+# Any text, since a run folder may come from a stranger: it is escaped where it is shown.
 Word = Annotated[Any, Kind(lambda value: isinstance(value, str), "a text", "texts")]
 Metrics = Annotated[tuple[Word, ...], worded("a list of metrics, as [zeta,epsilon]")]
 Methods = Annotated[tuple[Word, ...], worded("a list of methods, as [grad_cam,cam]")]

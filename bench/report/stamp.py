@@ -17,12 +17,12 @@ FILE = "report_stamp.json"  # in the run folder, beside the page
 PAGE = "report.html"
 LIBRARIES = ("matplotlib", "seaborn", "pandas", "numpy", "scipy", "jinja2", "Pillow")
 SOURCES = (".py", ".j2", ".css", ".js", ".ttf")  # suffixes of files whose content decides a report
-Replaced = Mapping[str, tuple[int, int] | None]  # the files that a report leaves: name -> state
+State = list[int]  # of a file: its size, and when it and its entry in the folder last changed, in nanoseconds
 NOT_DECIDING = ("created", "report_seconds")  # keys of the manifest that differ though nothing else does
 
 
 def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of what decides a report: the manifest, the files that it lists (by name, size and modification time),
+    """SHA-256 of what decides a report: the manifest, the files that it lists (by name and state),
     the options, the source of this package and of `records`, and the versions of the libraries that draw.
 
     Raises BenchError for an unknown option.
@@ -39,7 +39,9 @@ def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
 
 
 def is_current(folder: Path, inputs: str) -> bool:
-    """Whether the folder holds a report of these inputs, with every file as it was written."""
+    """Whether the folder holds a report of these inputs, with every file as it was written here: no archive can bring
+    the time at which this machine made a file, so that a page which came with a stranger's folder is written anew,
+    whatever its stamp says."""
     return headline(folder, inputs) is not None
 
 
@@ -49,80 +51,68 @@ def headline(folder: Path, inputs: str) -> list[str] | None:
     lines, outputs = stamp.get("headline"), stamp.get("outputs")
     if stamp.get("inputs") != inputs or not isinstance(lines, list) or not isinstance(outputs, dict):
         return None
-    if not outputs or stamp.get("made") != _made(folder):
-        return None
-    return [str(line) for line in lines] if outputs.items() <= _hashes(folder).items() else None
+    is_written = PAGE in outputs and all(_state(folder / name) == state for name, state in outputs.items())
+    return [str(line) for line in lines] if is_written else None
 
 
-def begin(folder: Path) -> Replaced:
+def begin(folder: Path) -> dict[str, State]:
     """Remove what the last report wrote: a figure of a metric that is gone must not stay beside the new ones.
 
     Other files of these folders, which a user put there, stay. They are noted, so that the files of a report that is
     interrupted are known as its own. Raises BenchError where the folder can't be written.
     """
-    stamp, present = _read(folder), _hashes(folder)
+    stamp, present = _read(folder), _states(folder)
     outputs, kept = stamp.get("outputs"), stamp.get("kept")
     if isinstance(kept, dict):  # the last report was interrupted
-        own = [name for name, digest in present.items() if kept.get(name) != digest]
+        own = [name for name, state in present.items() if kept.get(name) != state]
     else:
         own = [name for name in present if isinstance(outputs, dict) and name in outputs]
     for name in own:
         (folder / name).unlink(missing_ok=True)
-    remaining = {name: digest for name, digest in present.items() if name not in own}
+    remaining = {name: state for name, state in present.items() if name not in own}
     _write(folder, {"kept": remaining})
-    return {name: _state(folder / name) for name in remaining}
+    return remaining
 
 
 def seconds(folder: Path) -> float | None:
-    """How long the folder's report took to write; None where it has none, or earlier versions wrote it."""
+    """How long the folder's report took to write; None where it has none."""
     taken = _read(folder).get("seconds")
     return taken if isinstance(taken, float) else None
 
 
-def write(folder: Path, inputs: str, headline: Sequence[str], before: Replaced, seconds: float) -> None:
+def write(folder: Path, inputs: str, headline: Sequence[str], before: Mapping[str, State], seconds: float) -> None:
     """Record that the folder's report is of these inputs, and its headline, which takes longer to compute than to read.
 
     before: from `begin`. seconds: that it took. Raises BenchError where the folder can't be written.
     """
-    written = {name: digest for name, digest in _hashes(folder).items() if before.get(name) != _state(folder / name)}
-    facts = {"inputs": inputs, "outputs": written, "headline": list(headline), "made": _made(folder)}
+    written = {name: state for name, state in _states(folder).items() if before.get(name) != state}
+    facts = {"inputs": inputs, "outputs": written, "headline": list(headline)}
     _write(folder, facts | {"seconds": round(seconds, 2)})
 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        return sealed.parse(files.read(folder / FILE))[0]
+        return sealed.read_json(folder / FILE)
     except (OSError, ValueError):  # no stamp, or a damaged one: the report is written again
         return {}
 
 
 def _write(folder: Path, stamp: Mapping[str, Any]) -> None:
-    sealed.write(folder / FILE, dict(sorted(stamp.items())), indent=1)
+    sealed.write_json(folder / FILE, dict(sorted(stamp.items())), indent=1)
 
 
-def _made(folder: Path) -> int | None:
-    """When this machine made the page as a file, in nanoseconds: no archive can bring this time along, so that a page
-    which came with a stranger's folder is written anew, whatever its stamp says."""
-    try:
-        return (folder / PAGE).stat().st_ctime_ns
-    except OSError:
-        return None
+def _states(folder: Path) -> dict[str, State]:
+    """{name: state} of the files that have names as a report's."""
+    states = ((path.relative_to(folder).as_posix(), _state(path)) for path in artefacts.outputs(folder))
+    return {name: state for name, state in states if state is not None}
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in artefacts.outputs(folder)
-        if path.is_file()
-    }
-
-
-def _state(file: Path) -> tuple[int, int] | None:
+def _state(file: Path) -> State | None:
     try:
         stat = file.stat()
-    except OSError:  # whoever reads it says so
+    except (OSError, ValueError):  # whoever reads it says so
         return None
-    return stat.st_size, stat.st_mtime_ns
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 @cache

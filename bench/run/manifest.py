@@ -14,7 +14,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records.artefacts import listed
-from axiom_bench.records.manifest import FORMAT, common, merge_facts
+from axiom_bench.records.manifest import common, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run import references
 from axiom_bench.run.jobs.job import Job
@@ -99,7 +99,6 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "precision": common(facts_of_job["precision"] for facts_of_job in all_facts),
         "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
         "git_commit": _commit(),
-        "format": FORMAT,
         **{kind: [path for outcome in outcomes for path in outcome.files.get(kind, ())] for kind in listed()},
         "jobs": [_job(outcome) for outcome in outcomes],
         "seconds": {

@@ -100,10 +100,10 @@ def test_what_isnt_the_runs_any_more_is_refused(
 ):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    content = sealed.read(copy / "manifest.json")
+    content = sealed.read_json(copy / "manifest.json")
     for about in content[part].values():
         about[key] = "0" * 64
-    sealed.write(copy / "manifest.json", content)
+    sealed.write_json(copy / "manifest.json", content)
     assert main(["game", str(copy)]) == 2
     assert sentence in capsys.readouterr().err
 
@@ -120,12 +120,12 @@ def test_data_without_two_classes_names_what_has_them(run: Path, tmp_path: Path,
     """Only scenes of one digit stay: data.only_correct may leave out all others."""
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    content = sealed.read(copy / "manifest.json")
+    content = sealed.read_json(copy / "manifest.json")
     (job,) = content["jobs"]
     assert main(["game", str(run), "--output", str(tmp_path / "game.html")]) == 0
     played = data_of(tmp_path / "game.html")["images"]
     job["left_out"] = [image["image"] for image in played]
-    sealed.write(copy / "manifest.json", content)
+    sealed.write_json(copy / "manifest.json", content)
     assert main(["game", str(copy)]) == 2
     assert "axiom-bench experiment=voc" in capsys.readouterr().err
 
@@ -155,11 +155,11 @@ def test_code_that_a_run_names_is_not_run(
     (tmp_path / "evil.py").write_text(EVIL)
     folder = shutil.copytree(run, tmp_path / "run")
     shutil.copy(tmp_path / "evil.py", folder)
-    content = sealed.read(folder / "manifest.json")
+    content = sealed.read_json(folder / "manifest.json")
     for config in (content["config"], *(job["config"] for job in content["jobs"])):
         for group, entries in json.loads(json.dumps(CODE[name]).replace("FOLDER", str(folder))).items():
             config[group] |= entries
-    sealed.write(folder / "manifest.json", content)
+    sealed.write_json(folder / "manifest.json", content)
     monkeypatch.chdir(tmp_path)
     assert main(["game", str(folder)]) == 2
     assert "names code, which would run with your rights" in capsys.readouterr().err

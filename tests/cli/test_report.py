@@ -58,9 +58,9 @@ def test_runs_that_disagree(runs: list[str], capsys: pytest.CaptureFixture[str])
     error = capsys.readouterr().err
     assert "axiom-bench: Two values of " in error
     assert "scenes_vgg at features.13 on scenes, image evaluation-0-" in error
-    manifest = sealed.read(Path(runs[0], "manifest.json"))
+    manifest = sealed.read_json(Path(runs[0], "manifest.json"))
     manifest["models"]["scenes_vgg"]["weights_sha256"] = "0" * 64
-    sealed.write(Path(runs[0], "manifest.json"), manifest)
+    sealed.write_json(Path(runs[0], "manifest.json"), manifest)
     assert main(["report", "results/quick/coarse", runs[0], "--output", "never"]) == 2
     assert "The model scenes_vgg has another weights_sha256 in" in capsys.readouterr().err
     assert not Path("never").exists()

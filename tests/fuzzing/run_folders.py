@@ -72,15 +72,17 @@ def attempt_manifest(draw: st.DrawFn, folder: Path) -> None:
         path.write_bytes(draw(damaged(path.read_bytes())))
         made_run.check_same(folder)
         return
-    other = draw(changed(sealed.parse(path.read_bytes())[0]))
-    read_manifest(folder, sealed.text(other) if draw(st.integers(0, 9)) < 7 else json.dumps(other))
+    other = draw(changed(sealed.read_json(path)))
+    read_manifest(
+        folder, sealed.to_json(path.name, other) if draw(st.integers(0, 9)) < 7 else json.dumps(other).encode()
+    )
     if not draw(st.integers(0, 6)):
         made_run.summarise(folder)
 
 
-def read_manifest(folder: Path, text: str) -> None:
+def read_manifest(folder: Path, content: bytes) -> None:
     """All that readers make of a run folder with this manifest. Raises BenchError."""
-    (folder / manifest.NAME).write_text(text)
+    (folder / manifest.NAME).write_bytes(content)
     made_run.tables(folder)
     stamp.inputs(folder, reading.read_manifest(folder))
 

@@ -106,9 +106,9 @@ def _at_most(seconds: int) -> Iterator[None]:
 def test_a_name_too_long_for_a_file_is_refused(tmp_path: Path) -> None:
     """What fuzzing found once."""
     made_run.write(tmp_path)
-    content, _ = sealed.parse((tmp_path / manifest.NAME).read_bytes())
+    content = sealed.read_json(tmp_path / manifest.NAME)
     with pytest.raises(BenchError, match="which is no file of a run folder"):
-        run_folders.read_manifest(tmp_path, sealed.text({**content, "pictures": ["a" * 10_000]}))
+        run_folders.read_manifest(tmp_path, sealed.to_json(manifest.NAME, {**content, "pictures": ["a" * 10_000]}))
     config = deepcopy(settings._composed(settings.LINES[0]))
     config["method"]["guided_xgrad_cam"]["params"]["wrapped"] = "a" * 10_000
     with pytest.raises(BenchError, match="There is no method"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.records import store as schemas
+from axiom_bench.records import manifest as manifest_file
+from tests.made_runs import RECORD, write_records
 
 N = 40
 METHODS = ("grad_cam", "xgrad_cam", "uniform")
@@ -40,13 +40,12 @@ def write_run(folder: Path, records: pd.DataFrame, **changes: Any) -> Path:
     """A run folder of these records; changes: keys of the manifest."""
     metrics = {name: {"title": name, "tolerance": tolerance} for name, tolerance in TOLERANCES.items()}
     manifest = {
-        **{"experiment": "quick", "run": "default", "config": {"target": "label"}, "records": ["records/a.parquet"]},
+        **{"experiment": "quick", "run": "default", "config": {"target": "label"}, "records": [RECORD]},
         **{"metrics": metrics, "methods": {name: {} for name in METHODS}, "models": {}, "precision": "fp32"},
         "data": {"scenes": {"ids": [f"{i:03d}" for i in range(N)], "fingerprint": "ab"}},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").write_text(json.dumps(manifest | changes))
-    schemas.write(folder / "records/a.parquet", records)
+    manifest["jobs"] = [write_records(folder, records)]
+    manifest_file.write(folder, manifest | changes)
     return folder
 
 

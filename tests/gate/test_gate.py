@@ -14,6 +14,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.gate import Limit, baseline_of, gate, tolerance, write_baseline
 from axiom_bench.gate.baseline import find
 from axiom_bench.gate.limits import MACHINE_DIFFERENCE
+from tests.made_runs import RECORD
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -183,7 +184,7 @@ def test_a_missing_baseline_or_run_cannot_be_compared(make_run: Any, records: pd
 
 def test_a_flipped_bit_cannot_be_compared(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
     baseline, run = write_baseline(make_run(records), tmp_path / "baseline.csv"), make_run(records)
-    path = run / "records/a.parquet"
+    path = run / RECORD
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))

@@ -17,8 +17,9 @@ from PIL import Image
 
 from axiom_bench.cli.main import main
 from axiom_bench.gate import GateOptions, GateResult, gate, json_text, junit_xml, markdown, write_baseline
-from axiom_bench.records import store
-from axiom_bench.records.gallery import SCHEMA
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import sealed, store
+from axiom_bench.records.pictures import GALLERY
 
 BETTER = {"error": "lower", "iou": "higher", "drop": "none"}
 METRICS = {name: {"title": name, "tolerance": "mean:0.01", "better": better} for name, better in BETTER.items()}
@@ -71,14 +72,14 @@ def gallery(folder: Path, ids: list[str], grey: int) -> None:
         Image.new(mode, (8, 6), value).save(buffer, "WEBP", lossless=True)
         return buffer.getvalue()
 
-    entry = dict.fromkeys(SCHEMA.names) | {
+    entry = dict.fromkeys(GALLERY.names) | {
         **{"model": "one", "layer": "last", "data": "scenes", "target_class": 1, "width": 8, "height": 6},
         **{"picture": webp("RGB", (0, 0, 255)), "methods": ["xgrad_cam"], "maps": [webp("L", grey)], "boxes": []},
     }
-    table = pa.Table.from_pylist([{**entry, "image_id": image} for image in ids], SCHEMA)
+    table = pa.Table.from_pylist([{**entry, "image_id": image} for image in ids], GALLERY)
     store.write(folder / "gallery/a.parquet", table, schema=None)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "gallery": ["gallery/a.parquet"]}))
+    manifest = sealed.read_json(folder / "manifest.json")
+    manifest_file.write(folder, {**manifest, "gallery": ["gallery/a.parquet"]})
 
 
 def test_the_images_that_moved_most_come_with_their_maps(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.gate.by_image import path_of
-from axiom_bench.records import store
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import sealed, store
 
 
 def history(file: Path) -> list[str]:
@@ -85,8 +85,8 @@ def timed(make_run: Any) -> Callable[..., Path]:
         ]  # fmt: skip
         empty = ("trunk_forward", "trunk_backward", "head_forward", "head_backward", "peak_memory_bytes")
         store.write(folder / "runtime/a.parquet", pd.DataFrame(rows).assign(**dict.fromkeys(empty, 0.0)), schema=None)
-        manifest = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps({**manifest, "runtime": ["runtime/a.parquet"]}))
+        manifest = sealed.read_json(folder / "manifest.json")
+        manifest_file.write(folder, {**manifest, "runtime": ["runtime/a.parquet"]})
         return folder
 
     return make

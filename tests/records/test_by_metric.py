@@ -62,9 +62,11 @@ def test_a_row_without_a_name_or_class_is_refused(name: str, write_file: WriteFi
     file = write_file(TWO)
     table = store.read_table(tmp_path / file.name)
     column = pa.array([None, *table[name].to_pylist()[1:]]).cast(store.SCHEMA.field(name).type)
-    store.write(tmp_path / "records/old.parquet", table.set_column(table.column_names.index(name), name, column))
-    with pytest.raises(BenchError, match=f"old.parquet can't be used .its column '{name}'"):
-        reading.read_by_metric(tmp_path, {"records": ["records/old.parquet"]})
+    notes = store.metadata_of((tmp_path / file.name).read_bytes())
+    table = table.set_column(table.column_names.index(name), name, column)
+    store.write(tmp_path / file.name, table, metadata=notes)
+    with pytest.raises(BenchError, match=f"parquet can't be used .its column '{name}'"):
+        reading.read_by_metric(tmp_path, manifest_of(([file], TWO)))
 
 
 def rows_of(*values: tuple[str, int, str, float, str]) -> pd.DataFrame:

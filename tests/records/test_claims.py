@@ -111,7 +111,7 @@ def test_who_waits_is_told_who_holds_the_shard(tmp_path, monkeypatch: pytest.Mon
 def test_of_another_machine_its_name_is_told(tmp_path, other, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(claims, "PATIENCE", 0.05)
     about = {"host": "node7", "place": "0" * 8, "process": os.getpid(), "since": time.time() - 7300}
-    (tmp_path / "records/.a.holder").write_text(sealed.text(about))
+    sealed.write_json(tmp_path / "records/.a.holder", about)
     said: list[str] = []
 
     def say(line: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import combining, holdings, reading
+from axiom_bench.records import combining, holdings, reading, sealed
+from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.store import CURVES
 
 SHARD = "0123456789abcdef" * 2
@@ -74,7 +74,7 @@ def make(
     }
     for key, value_of in changes.items():
         manifest[key] = {**manifest[key], **value_of} if isinstance(value_of, dict) else value_of
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest_file.write(folder, manifest)
     return folder
 
 
@@ -156,8 +156,7 @@ def test_a_row_that_one_of_two_runs_lacks_is_named(tmp_path: Path) -> None:
 )
 def test_one_name_with_two_meanings_is_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     runs = [make(tmp_path / "one"), make(tmp_path / "two")]
-    file = tmp_path / "two" / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    manifest_file.write(tmp_path / "two", sealed.read_json(tmp_path / "two/manifest.json") | changes)
     with pytest.raises(BenchError, match=sentence):
         combining.combine(runs, tmp_path / "all")
 
@@ -173,12 +172,12 @@ def test_one_name_with_two_meanings_is_refused(tmp_path: Path, changes: dict[str
 )
 def test_what_a_job_was_configured_with_counts(tmp_path: Path, path: Any, value: Any, sentence: str) -> None:
     one, two = make(tmp_path / "one"), make(tmp_path / "two", methods=("b",))
-    manifest = json.loads((two / "manifest.json").read_text())
+    manifest = sealed.read_json(two / "manifest.json")
     part = manifest["jobs"][0]["config"]
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
-    (two / "manifest.json").write_text(json.dumps(manifest))
+    manifest_file.write(two, manifest)
     with pytest.raises(BenchError, match=sentence):
         combining.combine([one, two], tmp_path / "all")
 
@@ -199,12 +198,12 @@ def test_outputs_that_would_replace_something(tmp_path: Path) -> None:
         combining.combine([tmp_path / "all", one], tmp_path / "more")
 
 
-def test_a_run_that_goes_on_and_one_of_an_earlier_version(tmp_path: Path) -> None:
+def test_a_run_that_goes_on_and_one_with_a_failed_job(tmp_path: Path) -> None:
     one = make(tmp_path / "one", state="running")
     with pytest.raises(BenchError, match="one is still being computed; wait until"):
         combining.combine([one], tmp_path / "all")
     two = make(tmp_path / "two", jobs=[{"job": "net", "config": {}}])
-    with pytest.raises(BenchError, match="holds no records of this version"):
+    with pytest.raises(BenchError, match="lacks the records of a job"):
         combining.combine([two], tmp_path / "all")
 
 

@@ -42,7 +42,7 @@ def test_a_value_under_another_key_isnt_read(write_file: WriteFile, tmp_path: Pa
     old, new = write_file({"cam": {"zeta": "old"}}, seed=1), write_file({"cam": {"zeta": "new", "iou": "4"}}, seed=2)
     wanted = {"cam": {"zeta": "new"}}
     table = reading.read_records(tmp_path, manifest_of(([old, new], wanted)))
-    expected = store.read(tmp_path, [new.name])
+    expected = store.read_table(tmp_path / new.name, store.SCHEMA).to_pandas()
     assert table["value"].tolist() == expected[expected["metric"] == "zeta"]["value"].tolist()
 
 
@@ -82,24 +82,6 @@ def test_a_damaged_file_counts_as_missing_and_is_named(write_file: WriteFile, tm
     assert held.missing(SHARD, intact.values) == {}
     with pytest.raises(BenchError, match=path.name):
         list(reading.read_curves(tmp_path, manifest_of(([file], TWO))))
-
-
-def test_files_of_an_earlier_version_are_told_apart(write_file: WriteFile, tmp_path: Path):
-    file = write_file(TWO)
-    old = tmp_path / "records" / f"{'a' * 40}.parquet"
-    old.write_bytes((tmp_path / file.name).read_bytes())
-    held = holdings.read(tmp_path)
-    assert held.old == (f"records/{old.name}",)
-    assert held.damaged == ()
-    assert held.missing(SHARD, TWO) == {}
-
-
-def test_a_manifest_without_keys_counts_all_rows(write_file: WriteFile, tmp_path: Path):
-    file = write_file(TWO)
-    old = {"experiment": "quick", "run": "default", "records": [file.name], "curves": [file.curve_file]}
-    assert len(reading.read_records(tmp_path, old)) == (1 + 2 + 1) * 3
-    (part,) = reading.read_curves(tmp_path, old)
-    assert part.model == "net"
 
 
 def test_only_the_shards_asked_for_are_read(write_file: WriteFile, tmp_path: Path):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, store
+from axiom_bench.records import files, sealed, store
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def table() -> pd.DataFrame:
 def test_records_come_back_with_their_types(tmp_path: Path, table: pd.DataFrame):
     table.loc[1, ["value", "status"]] = [np.nan, "bad_image"]
     store.write(tmp_path / "one.parquet", table)
-    rows = store.read(tmp_path, ["one.parquet", "one.parquet"])
+    rows = read(*2 * [tmp_path / "one.parquet"])
     assert list(rows.columns) == store.SCHEMA.names
     assert len(rows) == 80
     assert rows["value"].tolist()[0] == table["value"][0]
@@ -35,7 +35,7 @@ def test_records_come_back_with_their_types(tmp_path: Path, table: pd.DataFrame)
 
 def test_what_a_file_holds_is_in_its_metadata(tmp_path: Path, table: pd.DataFrame):
     store.write(tmp_path / "one.parquet", table, metadata={"shard": "abc", "values": {"cam": {"zeta": "1"}}})
-    content = store.content_of(tmp_path / "one.parquet", sealed=True)
+    content = sealed.content_of(tmp_path / "one.parquet")
     assert store.metadata_of(content) == {"shard": "abc", "values": {"cam": {"zeta": "1"}}}
     assert store.metadata_of(b"no Parquet") is None
 
@@ -48,17 +48,15 @@ def test_pages_have_checksums_too(tmp_path: Path, table: pd.DataFrame):
         pq.read_table(tmp_path / "one.parquet", page_checksum_verification=True)
 
 
-def test_a_file_without_a_seal_is_held_to_the_checksums_of_its_pages(tmp_path: Path, table: pd.DataFrame):
-    """As another program, or an earlier version, writes it."""
-    pq.write_table(
-        pa.Table.from_pandas(table, store.SCHEMA, preserve_index=False),
-        tmp_path / "other.parquet",
-        write_page_checksum=True,
-    )
-    assert len(store.read(tmp_path, ["other.parquet"])) == len(table)
-    flip_a_bit_of_the_values(tmp_path / "other.parquet")
-    with pytest.raises(BenchError, match=r"other\.parquet can't be read .*CRC"):
-        store.read(tmp_path, ["other.parquet"])
+def test_a_file_without_a_checksum_is_refused(tmp_path: Path, table: pd.DataFrame):
+    """As another program writes it."""
+    pq.write_table(pa.Table.from_pandas(table, store.SCHEMA, preserve_index=False), tmp_path / "other.parquet")
+    with pytest.raises(BenchError, match=r"other\.parquet can't be read: it has no checksum"):
+        store.read_table(tmp_path / "other.parquet")
+
+
+def read(*paths: Path) -> pd.DataFrame:
+    return store.to_frame([store.read_table(path, store.SCHEMA) for path in paths], store.SCHEMA)
 
 
 def flip_a_bit_of_the_values(path: Path) -> None:
@@ -74,7 +72,7 @@ def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, table: pd.DataFrame)
     """320 bits all over the file: each is found, and the file named, or the numbers are those that were written."""
     path = tmp_path / "one.parquet"
     store.write(path, table, metadata={"shard": "abc"})
-    content, expected = path.read_bytes(), store.read(tmp_path, [path.name])
+    content, expected = path.read_bytes(), read(path)
     generator, detected = random.Random(0), 0
     for _ in range(320):
         bit = generator.randrange(8 * len(content))
@@ -82,13 +80,13 @@ def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, table: pd.DataFrame)
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(bytes(flipped))
         try:
-            pd.testing.assert_frame_equal(store.read(tmp_path, [path.name]), expected, check_exact=True)
-            assert store.metadata_of(store.content_of(path)) == {"shard": "abc"}
+            pd.testing.assert_frame_equal(read(path), expected, check_exact=True)
+            assert store.metadata_of(sealed.content_of(path)) == {"shard": "abc"}
         except BenchError as error:
             assert str(path) in str(error)  # noqa: PT017 - either way is right
             detected += 1
-        with pytest.raises(store.Damaged):
-            store.content_of(path, sealed=True)
+        with pytest.raises(sealed.Damaged):
+            sealed.content_of(path)
     assert detected > 300
 
 
@@ -96,7 +94,7 @@ def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, table: pd.DataFrame)
 def test_what_is_no_parquet_is_named(tmp_path: Path, content: bytes):
     (tmp_path / "broken.parquet").write_bytes(content)
     with pytest.raises(BenchError, match=r"broken\.parquet can't be read"):
-        store.read(tmp_path, ["broken.parquet"])
+        read(tmp_path / "broken.parquet")
     assert not store.is_usable(tmp_path / "missing.parquet", ())  # in silence
     with pytest.warns(files.DamagedFile, match=r"broken\.parquet"):
         assert not store.is_usable(tmp_path / "broken.parquet", ())

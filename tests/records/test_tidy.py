@@ -67,22 +67,22 @@ def test_a_second_time_there_is_nothing_to_do(run_folder: Path):
 
 
 def test_what_the_run_doesnt_need_is_dropped_on_request_and_named(run_folder: Path):
-    old = run_folder / "records" / f"{'a' * 40}.parquet"
-    old.write_bytes(b"of an earlier version")
+    damaged = run_folder / "records" / f"{'a' * 32}-00000000.parquet"
+    damaged.write_bytes(b"of a disk")
     before, _ = read(run_folder)
     assert tidy(run_folder, drop=False)
-    assert old.exists()
+    assert damaged.exists()
     lines = tidy(run_folder, drop=True)
     after, _ = read(run_folder)
     pd.testing.assert_frame_equal(after, before, check_exact=True)
-    assert not old.exists()
+    assert not damaged.exists()
     held = holdings.read(run_folder)
     assert held.missing(SHARD, BOTH) == {}
     assert held.missing(SHARD, {"gone": {"zeta": "8"}}) == {"gone": {"zeta": "8"}}
     assert {line for line in lines if line.startswith("dropped")} == {
         "dropped: old_metric of cam (2 values of a shard)",
         "dropped: zeta of gone (2 values of a shard)",
-        f"dropped: 1 files, the format of an earlier version (records/{old.name})",
+        f"dropped: 1 files, damaged (records/{damaged.name})",
     }
 
 

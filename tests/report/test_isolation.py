@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -14,7 +13,9 @@ import pytest
 
 from axiom_bench import report
 from axiom_bench.gate import gate, write_baseline
-from axiom_bench.records import store
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import sealed
+from tests.made_runs import write_curves
 
 COMMAND = """
 import sys
@@ -27,7 +28,7 @@ sys.exit(code)
 
 def hostile(folder: Path, witness: Path) -> None:
     """A manifest whose entries are calls of a shell: under every key that names code in a configuration."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = sealed.read_json(folder / "manifest.json")
     shell = f"touch {shlex.quote(str(witness))}"
     calls = {
         "_target_": "builtins.dict",
@@ -44,9 +45,10 @@ def hostile(folder: Path, witness: Path) -> None:
     for entry in (*manifest["metrics"].values(), *manifest["methods"].values()):
         entry.update({key: value for key, value in calls.items() if key not in ("title", "values")})
     curves = {"image_id": ["a", "b"], "target_class": 0, "method": "grad_cam", "curve": "some_curve", "status": "ok"}
-    store.write(folder / "curves/000.parquet", pd.DataFrame({**curves, "points": [[0.0], [1.0]]}), store.CURVES)
-    manifest["curves"] = ["curves/000.parquet"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    place = {"model": "scenes_fc", "layer": "features.9", "data": "scenes"}
+    job = write_curves(folder, place, pd.DataFrame({**curves, "points": [[0.0], [1.0]]}), len(manifest["jobs"]))
+    manifest |= {"curves": job.pop("curves"), "jobs": [*manifest["jobs"], job]}
+    manifest_file.write(folder, manifest)
 
 
 def test_a_manifest_that_names_code_runs_nothing(make_run: Any, make_records: Any, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +15,8 @@ from PIL import Image
 
 from axiom_bench import report
 from axiom_bench.errors import BenchError
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import sealed
 from axiom_bench.report.figures.drawing import DPI
 from axiom_bench.report.figures.saving import SavedFigure
 from axiom_bench.report.page.figures import embedded
@@ -224,9 +225,9 @@ def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path: Path) -> N
 def test_random_weights_are_named_and_nothing_is_called_best(usual_run: Path, make_run: Any, make_records: Any) -> None:
     """Six methods with 0 ± 0 were all bold. The other model of the run is as before."""
     folder = make_run(make_records(12), pictures=False)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = sealed.read_json(folder / "manifest.json")
     manifest["models"]["scenes_fc"] |= {"weights": "random, seed 0", "random_weights": True}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest_file.write(folder, manifest)
     first, conservation, _ = report.headline(folder)
     assert first.startswith("Random weights: scenes_fc.")
     random, trained = conservation.split(": ", 1)[1].split("; ")

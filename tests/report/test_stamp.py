@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,7 @@ import pytest
 from axiom_bench import report
 from axiom_bench.records import sealed, store
 from axiom_bench.report import stamp, writing
-
-from .conftest import records_of, write_run
+from tests.made_runs import RECORD, records_of, write_run
 
 
 def with_report(folder: Path) -> Path:
@@ -84,8 +82,9 @@ def remove(name: str) -> Callable[[Path], None]:
 
 
 def other_value(folder: Path) -> None:
-    rows = store.read(folder, ["records/000.parquet"])
-    store.write(folder / "records/000.parquet", rows.assign(value=rows["value"] / 2))
+    notes = store.metadata_of((folder / RECORD).read_bytes())
+    rows = store.read_table(folder / RECORD, store.SCHEMA).to_pandas()
+    store.write(folder / RECORD, rows.assign(value=rows["value"] / 2), metadata=notes)
 
 
 @pytest.mark.parametrize(
@@ -125,11 +124,11 @@ def test_files_of_the_user_stay_and_do_not_count(folder: Path, written: Callable
 
 def test_what_the_last_report_wrote_goes(folder: Path) -> None:
     """A figure of a metric that is gone does not stay beside the new ones."""
-    content = sealed.read(folder / stamp.FILE)
+    content = sealed.read_json(folder / stamp.FILE)
     gone = folder / "figures/by_method_gone.png"
     gone.write_bytes(b"of the last report")
     content["outputs"]["figures/by_method_gone.png"] = "0"
-    sealed.write(folder / stamp.FILE, content)
+    sealed.write_json(folder / stamp.FILE, content)
     report.write(folder)
     assert not gone.exists()
 
@@ -156,15 +155,15 @@ def test_files_of_an_interrupted_report_go(
     assert not (folder / "figures/half.png").exists()
 
 
-@pytest.mark.parametrize("name", ["../outside.png", "manifest.json", "records/000.parquet"])
+@pytest.mark.parametrize("name", ["../outside.png", "manifest.json", RECORD])
 def test_a_stamp_from_a_stranger_removes_nothing_else(folder: Path, name: str) -> None:
     outside = folder / "../outside.png"
     outside.write_bytes(b"mine")
-    (folder / stamp.FILE).write_text(json.dumps({"inputs": "0", "outputs": {name: "0"}, "headline": []}))
+    sealed.write_json(folder / stamp.FILE, {"inputs": "0", "outputs": {name: "0"}, "headline": []})
     report.write(folder)
     assert outside.is_file()
     assert (folder / "manifest.json").is_file()
-    assert (folder / "records/000.parquet").is_file()
+    assert (folder / RECORD).is_file()
 
 
 def test_another_option_writes_it_again(folder: Path, written: Callable[[], bool], edit_manifest: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from axiom_bench.cli.finish import keep
 from axiom_bench.errors import BenchError
-from axiom_bench.records import gallery, holdings, pictures, reading, sealed, store
+from axiom_bench.records import holdings, pictures, reading, sealed
 from axiom_bench.report import stamp
 from axiom_bench.run.sweep import sweep
 from axiom_bench.statistics.run_folder import RunFolder
@@ -108,10 +108,10 @@ def values(folder: Path) -> list[pd.DataFrame]:
         reading.read_records(folder, manifest),
         pd.concat([part.table.to_pandas() for part in reading.read_curves(folder, manifest)]),
         reading.read_whole_set(folder, manifest),
-        pd.DataFrame(gallery.read(folder, manifest)),
+        pd.DataFrame(pictures.read_gallery(folder, manifest)),
         runtime,
         *(pd.DataFrame({"x": [each.tobytes()]}) for name in manifest["pictures"]
-          for each in pictures.read(folder / name, sealed=True).values()),
+          for each in pictures.read_arrays(folder / name).values()),
     ]  # fmt: skip
 
 
@@ -185,15 +185,15 @@ def test_every_flipped_bit_of_a_sealed_file_is_noticed(folder: Path, original: d
             if name.endswith(".json"):
                 assert not is_read(folder / name, content), (name, bit)
             else:
-                with pytest.raises(store.Damaged):
-                    store.content_of(folder / name, sealed=True)
+                with pytest.raises(sealed.Damaged):
+                    sealed.content_of(folder / name)
             (folder / name).write_bytes(content)
 
 
 def is_read(path: Path, content: bytes) -> bool:
     """Whether a JSON file is read as something else than it was: a space may become another."""
     try:
-        return sealed.read(path) != sealed.parse(content)[0]
+        return sealed.read_json(path) != sealed.from_json(path.name, content)
     except ValueError:
         return False
 
@@ -204,8 +204,8 @@ def test_an_intact_file_in_the_place_of_another_is_noticed(folder: Path, origina
     (folder / of["gallery"][0]).rename(folder / "gallery/other.parquet")
     (folder / of["curves"][0]).unlink()
     (folder / of["curves"][0]).symlink_to(folder / of["records"][0])
-    with pytest.raises(store.Damaged, match="checksum doesn't match"):
-        store.content_of(folder / "gallery/other.parquet", sealed=True)
+    with pytest.raises(sealed.Damaged, match="checksum doesn't match"):
+        sealed.content_of(folder / "gallery/other.parquet")
     assert holdings.read(folder).damaged == (of["records"][0],)
 
 

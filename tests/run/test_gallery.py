@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from axiom_bench.records import gallery as stored
 from axiom_bench.records import reading
+from axiom_bench.records.pictures import read_gallery
 from axiom_bench.run import manifest
 from axiom_bench.run.computing import gallery
 from axiom_bench.run.manifest import Outcome
@@ -23,7 +23,7 @@ METRICS = ("method=[grad_cam,cam,centered,uniform]", "metric=[box_iou]")
 
 
 def rows_of(outcome: Outcome, results: Path) -> list[dict[str, Any]]:
-    return list(stored.read(results / "quick/default", {"gallery": outcome.files["gallery"]}))
+    return list(read_gallery(results / "quick/default", {"gallery": outcome.files["gallery"]}))
 
 
 @pytest.mark.parametrize(

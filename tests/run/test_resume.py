@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.records import holdings
+from axiom_bench.errors import BenchError
+from axiom_bench.records import holdings, manifest
 from axiom_bench.run.computing import compute
 from axiom_bench.run.manifest import Outcome
 
@@ -149,15 +151,16 @@ def test_a_file_that_vanishes_under_a_run_is_missed(
     pd.testing.assert_frame_equal(rows(run(*chosen)), before, check_exact=True)
 
 
-def test_files_of_an_earlier_version_are_one_sentence(run: Run, results: Path, capsys: pytest.CaptureFixture[str]):
-    folder = results / "quick/default/records"
+@pytest.mark.parametrize("number", [None, 1, manifest.FORMAT - 1, manifest.FORMAT + 1, 2.5])
+def test_a_run_folder_of_another_format_is_refused(run: Run, results: Path, number: object):
+    folder = results / "quick/default"
     folder.mkdir(parents=True)
-    for digit in "ab":
-        (folder / f"{digit * 40}.parquet").write_bytes(b"PAR1")
-    assert run()[0].shards_computed == 3
-    printed = capsys.readouterr().out
-    assert printed.count("earlier version") == 1
-    assert "2 record files in the format of an earlier version" in printed
+    (folder / manifest.NAME).write_text(json.dumps({"experiment": "quick", "run": "default", "format": number}))
+    with pytest.raises(BenchError, match="is a run of another version of axiom-bench"):
+        run()
+    with pytest.raises(BenchError, match=f"format {number}, not {manifest.FORMAT}"):
+        manifest.read(folder)
+    assert [path.name for path in folder.iterdir()] == [manifest.NAME]
 
 
 def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pytest.MonkeyPatch):

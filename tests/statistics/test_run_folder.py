@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,12 @@ import yaml
 
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import sealed
 from axiom_bench.report.options import Figures, Options, check_names
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import RECORD
 
 LAYERS = {"net": ("features.9", "features.12", "features.2")}
 
@@ -60,9 +62,9 @@ def test_ok_without_a_number_is_not_ok(make_run: Any, make_records: Any) -> None
 
 def test_only_listed_records_count(make_run: Any, make_records: Any) -> None:
     folder = make_run(make_records(5), pictures=False)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["records"] = manifest["records"][:3]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = sealed.read_json(folder / "manifest.json")
+    manifest["jobs"] = manifest["jobs"][:3]
+    manifest_file.write(folder, manifest)
     assert len(RunFolder.read(folder).records.methods) == 3
 
 
@@ -73,8 +75,8 @@ def test_only_listed_records_count(make_run: Any, make_records: Any) -> None:
         (lambda folder: (folder / "manifest.json").write_text("{"), "can't be read"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "can't be read"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "isn't a run's manifest"),
-        (lambda folder: (folder / "records/000.parquet").unlink(), "can't be read"),
-        (lambda folder: (folder / "records/000.parquet").write_bytes(b"PAR1"), "can't be read"),
+        (lambda folder: (folder / RECORD).unlink(), "can't be read"),
+        (lambda folder: (folder / RECORD).write_bytes(b"PAR1"), "can't be read"),
         (lambda folder: (folder / "runtime/one.parquet").write_bytes(b"PAR1"), "can't be read"),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import pictures, reading
+from axiom_bench.records import pictures
 from axiom_bench.records.files import safe_name
 from axiom_bench.report.figures.drawing import SMALL
 from axiom_bench.statistics.run_folder import RunFolder
@@ -45,7 +45,7 @@ class Pictures:
 def load(run: RunFolder) -> Iterator[Pictures]:
     """One model's pictures after the other. Raises BenchError for a file that can't be read."""
     for file in run.manifest.get("pictures") or []:
-        arrays = pictures.read(run.path / file, reading.has_sealed_pictures(run.manifest))
+        arrays = pictures.read_arrays(run.path / file)
         try:
             yield _pictures(arrays)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -55,12 +55,10 @@ def load(run: RunFolder) -> Iterator[Pictures]:
 
 
 def _pictures(arrays: dict[str, Any]) -> Pictures:
-    arrays = {"confidence_of": "probability", **arrays}  # files of earlier runs lack it
     values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
     values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}
     values |= {name: str(values[name]) for name in ("model", "layer", "confidence_of")}
-    if values["heatmaps"].dtype == np.uint8:  # earlier versions stored numbers in [0, 1]
-        values["heatmaps"] = values["heatmaps"] / np.float32(255)
+    values["heatmaps"] = values["heatmaps"] / np.float32(255)
     return Pictures(**values)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.records import gallery as stored
+from axiom_bench.records.pictures import read_gallery
 from axiom_bench.report.method_styles import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.text import CONSTRUCTED
@@ -20,7 +20,7 @@ from axiom_bench.statistics.numbers import number
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 Placed = Callable[[bytes, str], str]  # (a picture's bytes, "webp" or "png") -> the address under which a page has it
-Entry = Mapping[str, Any]  # a row of `records.gallery`
+Entry = Mapping[str, Any]  # a row of `records.pictures`
 
 
 def inline(picture: bytes, kind: str) -> str:
@@ -30,7 +30,7 @@ def inline(picture: bytes, kind: str) -> str:
 
 def entries(run: RunFolder) -> list[dict[str, Any]]:
     """Every picture that the run stored of a setting with records. Raises BenchError for a damaged file."""
-    return [entry for entry in stored.read(run.path, run.manifest) if setting_of(entry) in run.settings]
+    return [entry for entry in read_gallery(run.path, run.manifest) if setting_of(entry) in run.settings]
 
 
 def setting_of(entry: Entry) -> Setting:

@@ -96,7 +96,7 @@ def _shown(shown: int, of: int | None) -> str:
 
 
 def _is_off(run: RunFolder) -> bool:
-    """Whether the run was told to store no pictures; otherwise an earlier version made it."""
+    """Whether the run was told to store no pictures."""
     pictures = run.config.get("pictures") or {}
     return pictures.get("gallery") == 0
 

@@ -25,7 +25,7 @@ from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import store
-from axiom_bench.records.gallery import SCHEMA
+from axiom_bench.records.pictures import GALLERY
 from axiom_bench.run.computing.compute import rows
 from axiom_bench.run.computing.pictures import class_name, explanation_of
 from axiom_bench.run.jobs.job import Job, shards
@@ -49,9 +49,9 @@ def ensure(step: Step) -> tuple[str, ...]:
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
         paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
-        if not store.is_usable(folder / paths[-1], SCHEMA.names):
+        if not store.is_usable(folder / paths[-1], GALLERY.names):
             entries = list(pictured(job, cut_model, shard.indices))
-            store.write(folder / paths[-1], pa.Table.from_pylist(entries, SCHEMA), schema=None)
+            store.write(folder / paths[-1], pa.Table.from_pylist(entries, GALLERY), schema=None)
     return tuple(paths)
 
 

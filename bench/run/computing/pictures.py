@@ -20,7 +20,7 @@ from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.records import pictures
+from axiom_bench.records import pictures, sealed
 from axiom_bench.run.computing.compute import first_batch
 from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.stages import PICTURES, Step
@@ -45,13 +45,13 @@ def ensure(step: Step) -> tuple[str, ...]:
     metric = perturbing(job, config["perturbation"])
     name = step.facts.step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
-    if not pictures.is_usable(folder / path):
+    if not sealed.is_usable(folder / path):
         batch = spread_rows(job, config["rows"])
         if batch is None:
             return ()
         of_parts = partial(arrays, job, cut_model, metric)
         parts = list(by_halves(batch, len(batch), cut_model.limits, lambda part, _: of_parts(part)))
-        pictures.write(folder / path, _joined(parts))
+        pictures.write_arrays(folder / path, _joined(parts))
     return (path,)
 
 

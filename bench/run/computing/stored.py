@@ -73,7 +73,8 @@ def ensure(
     job, all_tasks, console = facts.job, tasks(facts), get_console()
     keys = {task.key for task in all_tasks}
     held = holdings.read(folder, keys)
-    _print(console, *_unusable_files(held, folder))
+    for name in held.damaged:
+        files.warn_damaged(folder / name)
     missing = [task for task in all_tasks if held.missing(task.key, task.wanted)]
     computed = Computed()
     if missing:
@@ -135,17 +136,6 @@ def _stored(held: Holdings, all_tasks: Sequence[Task]) -> Stored:
         curves=tuple(file.curve_file for file in needed if file.curve_file is not None),
         axes={name: axes for file in needed for name, axes in file.axes.items()},
     )
-
-
-def _unusable_files(held: Holdings, folder: Path) -> Iterator[str]:
-    """A line for all files of an earlier version; damaged files are told as any: see `files.warn_damaged`."""
-    for name in held.damaged:
-        files.warn_damaged(folder / name)
-    if held.old:
-        yield (
-            f"{folder} holds {len(held.old)} record files in the format of an earlier version, which don't count: "
-            f"their values are computed anew; axiom-bench tidy {folder} --drop removes the files"
-        )
 
 
 def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int | None) -> Iterator[str]:

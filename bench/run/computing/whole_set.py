@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, OK
@@ -25,6 +24,7 @@ from axiom_bench.records import common as common_rows
 from axiom_bench.records import reading, store
 from axiom_bench.records.common import compared
 from axiom_bench.records.keys import key
+from axiom_bench.records.store import WHOLE_SET as COLUMNS
 from axiom_bench.run.computing.compute import constants
 from axiom_bench.run.jobs.facts import is_of_layer
 from axiom_bench.run.jobs.job import Job
@@ -34,12 +34,6 @@ STAGE = WHOLE_SET
 Floats = NDArray[np.float64]
 RESAMPLES = 200  # more are seldom needed for a standard error (ibid., 6.4)
 Row = tuple[str, int]  # image id and explained class
-SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("model", "layer", "data", "method", "metric")]
-    + [("value", pa.float64()), ("status", pa.string()), ("images", pa.int64()), ("rows", pa.int64())]
-    + [("common_value", pa.float64()), ("common_images", pa.int64()), ("common_rows", pa.int64())]
-    + [(name, pa.list_(pa.float64())) for name in ("replicates", "common_replicates")]
-)
 
 
 def ensure(step: Step) -> tuple[str, ...]:
@@ -63,9 +57,9 @@ def ensure(step: Step) -> tuple[str, ...]:
         code=facts.code([*(name.rpartition(".")[0] for name in aggregates), *steps]),
     )
     name = f"whole_set/{identity}.parquet"
-    if not store.is_usable(folder / name, SCHEMA.names):
+    if not store.is_usable(folder / name, COLUMNS.names):
         rows = [row for metric in metrics for row in _rows(job, metric, stored, folder)]
-        store.write(folder / name, pd.DataFrame(rows).assign(**constants(job))[SCHEMA.names], schema=SCHEMA)
+        store.write(folder / name, pd.DataFrame(rows).assign(**constants(job))[COLUMNS.names], schema=COLUMNS)
     return (name,)
 
 

@@ -219,7 +219,7 @@ def _is_of_user(entry: object) -> bool:
 def read_hashes(folder: Path) -> FileHashes:
     """The hashes of image files that the run folder keeps, so that a second run over the same images needn't read them;
     none where there are none, or the file is damaged."""
-    hashes = (sealed.read_or_none(folder / HASHES) or {}).get("files")
+    hashes = (sealed.read_json_or_none(folder / HASHES) or {}).get("files")
     return FileHashes(hashes if isinstance(hashes, dict) else {})
 
 
@@ -232,4 +232,4 @@ def keep_hashes(job: Job, folder: Path) -> None:
     hashes = job.hashes
     if job.contents and hashes.current.items() - hashes.cached.items():
         entries = {**hashes.cached, **hashes.current}
-        sealed.write(folder / HASHES, {"files": entries})
+        sealed.write_json(folder / HASHES, {"files": entries})

@@ -51,7 +51,7 @@ def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Predic
         for shard in missing:
             of_shard = stored[shard] = _of_shard(of_all, cut_model, shard, job.batch_rows)
             content = {name: [each.label, each.probability] for name, each in of_shard.items()}
-            sealed.write(paths[shard], {"shard": paths[shard].stem, "predictions": content})
+            sealed.write_json(paths[shard], {"predictions": content})
             shown.advance(len(shard))
     return {name: each for of_shard in stored.values() for name, each in (of_shard or {}).items()}
 
@@ -81,17 +81,14 @@ def _of_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[Predic
 
 def _read(path: Path) -> dict[str, Prediction] | None:
     """Stored predictions; None where there are none, or the file is damaged, so that they are made again."""
-    content = sealed.read_or_none(path)
+    content = sealed.read_json_or_none(path)
     if content is None:
         return None
     try:
-        stored = {name: Prediction(*each) for name, each in content["predictions"].items()}
+        return {name: Prediction(*each) for name, each in content["predictions"].items()}
     except (KeyError, AttributeError, TypeError):
-        stored = None
-    if stored is None or content.get("shard", path.stem) != path.stem:  # another file in the place of this one
         files.warn_damaged(path)
         return None
-    return stored
 
 
 def only_correct(job: Job, cut_model: CutModel, folder: Path) -> tuple[Job, tuple[str, ...]]:

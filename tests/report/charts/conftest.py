@@ -10,27 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.records import store
+from axiom_bench.records import sealed
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.this_run import header
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import write_curves
 
 LAYERS = {"scenes_fc": ("features.4", "features.9"), "scenes_residual": ("stages.2",)}
 AXES = {
     "insertion": {"title": "Insertion", "x": "share of pixels shown", "y": "probability", "better": "higher",
                   "at": [0.0, 0.25, 0.5, 0.75, 1.0]},
 }  # fmt: skip
-PLACE = {
-    **{"experiment": "synthetic", "model": "scenes_fc", "layer": "features.9", "data": "scenes", "image_id": "0"},
-    **{
-        "target_class": 0,
-        "predicted_class": 0,
-        "method": "grad_cam",
-        "metric": "box_iou",
-        "value": 1.0,
-        "status": "ok",
-    },
-}
+PLACE = {"model": "scenes_fc", "layer": "features.9", "data": "scenes"}
 
 
 def curves_of(methods: list[str], images: int = 8) -> pd.DataFrame:
@@ -51,9 +42,9 @@ def rich_folder(make_run: Any, make_records: Any, edit_manifest: Callable[..., N
     records.loc[(records["metric"] == "confidence_drop") & (records["method"] == "random"), "value"] -= 0.6  # below 0
     folder: Path = make_run(records, layers=LAYERS, pictures=False)
     methods = ["grad_cam", "xgrad_cam", "hires_cam"]
-    store.write(folder / "curves/one.parquet", curves_of(methods), store.CURVES)
-    store.write(folder / "records/one.parquet", pd.DataFrame([PLACE]))  # tells the curves' setting
-    edit_manifest(folder, curves=["curves/one.parquet"], axes=AXES)
+    jobs = sealed.read_json(folder / "manifest.json")["jobs"]
+    job = write_curves(folder, PLACE, curves_of(methods), len(jobs))
+    edit_manifest(folder, curves=job.pop("curves"), jobs=[*jobs, job], axes=AXES)
     return folder
 
 

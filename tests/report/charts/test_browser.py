@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import sealed
 from axiom_bench.statistics.run_folder import RunFolder
 
 PHONE = {"viewport": {"width": 400, "height": 800}}
@@ -122,10 +123,10 @@ def test_hover_shows_the_numbers(charts: Open) -> None:
 
 def test_names_stay_text(rich_folder: Path, chart_page: Any, open_page: Open) -> None:
     """In axes, hover values and the table of the data, a name that is a script tag is that text."""
-    manifest = json.loads((rich_folder / "manifest.json").read_text())
+    manifest = sealed.read_json(rich_folder / "manifest.json")
     manifest["methods"]["grad_cam"]["title"] = MARKUP
     manifest["metrics"]["box_iou"]["title"] = MARKUP + "metric"
-    (rich_folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest_file.write(rich_folder, manifest)
     page = open_page(chart_page(RunFolder.read(rich_folder)))
     draw_all(page)
     assert MARKUP in labels(page, "by-method")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import sealed
 from axiom_bench.records.by_metric import Records
 from axiom_bench.report.figures import by_method, confusion
 from axiom_bench.report.figures.drawing import Drawing, LeftOut
@@ -31,10 +32,10 @@ def run(make_records: Any, make_run: Any) -> RunFolder:
     seen.loc[seen["method"] == "grad_cam", "value"] = [0.0, 0.0, 1.0, 1.0, 7.0, np.nan]
     seen.loc[seen["value"].isna(), "status"] = "off_objects"
     folder = make_run(pd.concat([rows, seen]), layers=layers)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = sealed.read_json(folder / "manifest.json")
     manifest["metrics"]["class_seen"] = {"title": "Class seen", "unit": "class"}
     manifest["data"]["scenes"]["classes"] = CLASSES
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest_file.write(folder, manifest)
     return RunFolder.read(folder)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +17,8 @@ from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.text import Text
 
 from axiom_bench.explanation.overlay import blend
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import sealed
 from axiom_bench.report.figures import (
     all_figures,
     axiom_plane,
@@ -130,9 +131,9 @@ def test_depth_is_what_the_network_runs_first_whatever_the_order_of_the_command(
 ) -> None:
     layers = {"net": ("layer4", "layer1", "layer10")}
     folder = make_run(make_records(20, layers), layers=layers, pictures=False)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = sealed.read_json(folder / "manifest.json")
     manifest["models"]["net"]["depths"] = {"layer4": 40, "layer1": 10, "layer10": 100}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest_file.write(folder, manifest)
     for drawing in drawn(by_depth.draw, RunFolder.read(folder)):
         labels = [tick.get_text() for tick in drawing.draw().axes[0].get_xticklabels()]
         assert labels == ["layer1", "layer4", "layer10"]

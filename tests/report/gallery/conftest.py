@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from axiom_bench.records import store
-from axiom_bench.records.gallery import SCHEMA
+from axiom_bench.records.pictures import GALLERY
 from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.page.html import Header, assemble
 from axiom_bench.statistics.run_folder import RunFolder
@@ -94,7 +94,7 @@ def gallery_run(make_run: Callable[..., Path], edit_manifest: Callable[..., None
     def make(*entries: dict[str, Any], **manifest: Any) -> RunFolder:
         folder = make_run(records(), methods=METHODS, layers=NETWORKS, pictures=False)
         rows = entries or [make_entry(network, image) for network in NETWORKS for image in IMAGES]
-        store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(list(rows), SCHEMA), schema=None)
+        store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(list(rows), GALLERY), schema=None)
         report = {"headline": ["sensitivity_error"], "columns": ["sensitivity_error", "confidence_drop"]}
         edit_manifest(folder, **{"gallery": ["gallery/one.parquet"], "config": {"report": report}, **manifest})
         return RunFolder.read(folder)

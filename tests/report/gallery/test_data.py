@@ -136,7 +136,7 @@ def test_pictures_of_many_images_lie_beside_a_page(gallery_run: Any, monkeypatch
     written = set(json.loads((folder / stamp.FILE).read_text())["outputs"])
     assert {"report/index.html", *(f"report/pictures/{name}" for name in pictures)} <= written
     monkeypatch.setattr(gallery, "MAX_INLINE", 100)
-    sealed.write(folder / stamp.FILE, {**sealed.read(folder / stamp.FILE), "inputs": ""})
+    sealed.write_json(folder / stamp.FILE, {**sealed.read_json(folder / stamp.FILE), "inputs": ""})
     report.write(folder)
     assert not (folder / "report/index.html").exists()
     assert list((folder / "report/pictures").iterdir()) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import store
-from axiom_bench.records.gallery import SCHEMA
+from axiom_bench.records.pictures import GALLERY, write_arrays
 from axiom_bench.report.figures import all_figures
 from axiom_bench.report.figures.drawing import Drawing
 from axiom_bench.report.figures.saving import SavedFigure
@@ -22,6 +22,7 @@ from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.writing import page
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import RECORD, write_curves, write_records
 
 ATTACKS = (
     "</script><script>window.attacked=1</script>",
@@ -83,7 +84,7 @@ def write(folder: Path, name: Names) -> Path:
         )
     ]
     records[4] |= {"value": float("nan"), "status": status}
-    store.write(folder / "records/one.parquet", pd.DataFrame(records))
+    jobs = [write_records(folder, pd.DataFrame(records))]
     times = {
         **{"forwards": 1.0, "batch_size": 8, "device": name("device"), "peak_memory_bytes": float("nan")},
         **{f"{part}_{way}": 1.0 for part in ("trunk", "head") for way in ("forward", "backward")},
@@ -115,7 +116,8 @@ def write(folder: Path, name: Names) -> Path:
         for image in images
         for method in methods
     ]
-    store.write(folder / "curves/one.parquet", pd.DataFrame(curves), store.CURVES)
+    place_of_curves = {"model": models[0], "layer": layer, "data": data}
+    jobs.append(write_curves(folder, place_of_curves, pd.DataFrame(curves), 1))
     entries = [
         {
             "model": model,
@@ -140,25 +142,27 @@ def write(folder: Path, name: Names) -> Path:
         for model in models
         for i, image in enumerate(images)
     ]
-    store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(entries, SCHEMA), schema=None)
-    (folder / "pictures").mkdir()
+    store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(entries, GALLERY), schema=None)
     maps = np.linspace(0, 1, 3 * 2 * 64).reshape(3, 2, 8, 8)
     pixels = np.full((2, 8, 8, 3), 90, np.uint8)
-    np.savez(
-        folder / "pictures/one.npz",
-        images=pixels,
-        image_ids=images[:2],
-        class_names=classes[:2],
-        methods=methods,
-        heatmaps=maps,
-        perturbed=np.stack([pixels] * 3),
-        confidence=[0.5, 0.6],
-        confidence_perturbed=np.full((3, 2), 0.3),
-        model=models[0],
-        layer=layer,
-    )
+    arrays = {
+        "images": pixels,
+        "image_ids": images[:2],
+        "class_names": classes[:2],
+        "methods": methods,
+        "heatmaps": np.round(255 * maps).astype(np.uint8),
+        "confidence_of": "probability",
+        "perturbed": np.stack([pixels] * 3),
+        "confidence": [0.5, 0.6],
+        "confidence_perturbed": np.full((3, 2), 0.3),
+        "model": models[0],
+        "layer": layer,
+    }
+    write_arrays(folder / "pictures/one.npz", arrays)
     about = {"models": models, "layer": layer, "data": data, "methods": methods, "metrics": [*metrics, of_layer]}
-    (folder / "manifest.json").write_text(json.dumps(manifest(name, about, curve, classes, images)))
+    manifest_file.write(
+        folder, {**manifest(name, about, curve, classes, images), "jobs": jobs, "curves": jobs[1].pop("curves")}
+    )
     return folder
 
 
@@ -239,8 +243,7 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
                 "at": [0.0, 0.5, 1.0],
             }
         },
-        "records": ["records/one.parquet"],
-        "curves": ["curves/one.parquet"],
+        "records": [RECORD],
         "runtime": ["runtime/one.parquet"],
         "gallery": ["gallery/one.parquet"],
         "pictures": ["pictures/one.npz"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,10 @@ from axiom_bench import report
 from axiom_bench.cli.main import main
 from axiom_bench.cli.terminal import printable
 from axiom_bench.errors import BenchError
-from axiom_bench.records import reading
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import reading, sealed
 from axiom_bench.report import stamp
+from tests.made_runs import RECORD
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_nothing_is_written_or_removed_through_a_link(plain_run: Path, tmp_path:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").write_text("mine")
     (plain_run / name).symlink_to(tmp_path / "own")
-    (plain_run / stamp.FILE).write_text(json.dumps({"outputs": {f"{name}/thesis.tex": "0"}}))
+    sealed.write_json(plain_run / stamp.FILE, {"outputs": {f"{name}/thesis.tex": "0"}})
     for command in (["report"], ["judge"], ["gate", "--baseline", "quick"]):
         assert main([command[0], str(plain_run), *command[1:]]) == 2
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["thesis.tex"]
@@ -37,7 +38,7 @@ def test_nothing_is_written_or_removed_through_a_link(plain_run: Path, tmp_path:
         report.write(plain_run)
 
 
-@pytest.mark.parametrize("name", ["records/000.parquet", "records", "manifest.json", "report_stamp.json"])
+@pytest.mark.parametrize("name", [RECORD, "records", "manifest.json", "report_stamp.json"])
 def test_nothing_is_read_through_a_link(plain_run: Path, tmp_path: Path, name: str) -> None:
     (plain_run / "report_stamp.json").write_text("{}")
     (plain_run / name).rename(tmp_path / "elsewhere")
@@ -55,14 +56,14 @@ def test_a_link_inside_the_folder_and_to_the_folder_may_be(plain_run: Path, tmp_
 
 def test_a_job_names_no_file_outside(plain_run: Path, tmp_path: Path) -> None:
     (plain_run / "records").rename(tmp_path / "secret")
-    manifest = json.loads((plain_run / "manifest.json").read_text())
-    manifest |= {"jobs": [{"job": "a", "values": {}, "records": ["../secret/000.parquet"]}], "records": []}
-    (plain_run / "manifest.json").write_text(json.dumps(manifest))
+    manifest = sealed.read_json(plain_run / "manifest.json")
+    manifest |= {"jobs": [{"job": "a", "values": {}, "records": ["../secret/a.parquet"]}], "records": []}
+    manifest_file.write(plain_run, manifest)
     with pytest.raises(BenchError, match="leads out of the run folder"):
         reading.read_manifest(plain_run)
 
 
-@pytest.mark.parametrize("name", ["records/000.parquet", "manifest.json", "report_stamp.json", "tables"])
+@pytest.mark.parametrize("name", [RECORD, "manifest.json", "report_stamp.json", "tables"])
 def test_a_pipe_is_not_waited_for(plain_run: Path, name: str) -> None:
     (plain_run / name).unlink(missing_ok=True)
     os.mkfifo(plain_run / name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import sealed
 from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.tables import all_tables
 from axiom_bench.report.writing import page as page_of
@@ -43,11 +44,11 @@ def write_page(folder: Path) -> Path:
 def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two networks, six methods; one method and one metric with a definition."""
     folder = shutil.copytree(usual_run, tmp_path_factory.mktemp("page") / "run")
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = sealed.read_json(folder / "manifest.json")
     for kind, entries in DEFINITIONS.items():
         for name, about in entries.items():
             manifest[kind][name] |= about
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest_file.write(folder, manifest)
     return write_page(folder)
 
 
