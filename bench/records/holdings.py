@@ -97,7 +97,7 @@ def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
 def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
     """A record file by its metadata, and its content. Raises `Damaged` where the bytes aren't as they were written."""
     content = sealed.content_of(folder / name)
-    notes = store.metadata_of(content)
+    notes = store.metadata_of(content) or {}
     is_of_shard = shape.problem(notes, shape.RecordNotes) is None and _is_named(name, notes["shard"])
     if not is_of_shard or not store.is_of(content, store.SCHEMA.names):
         raise Damaged(f"The file {folder / name} holds no records; run the same command again.")

@@ -28,7 +28,9 @@ def _scalar(value: object) -> object:
 
 
 Scalar = Annotated[Any, PlainValidator(_scalar)]
-Text, Number, Names = str | None, float | None, list[str] | None
+Text = str | None
+Number = float | None
+Names = list[str] | None
 Mapping = dict[str, Any] | None
 
 

@@ -87,7 +87,7 @@ def write(
     with pq.ParquetWriter(buffer, table.schema, use_dictionary=repeated, write_page_checksum=True) as writer:
         writer.write_table(table)
         notes = {} if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
-        writer.add_key_value_metadata({**notes, sealed.NAME: sealed.ZEROS})
+        writer.add_key_value_metadata({**notes, sealed.NAME.encode(): sealed.ZEROS.encode()})
     sealed.write(path, buffer.getvalue().to_pybytes(), named)
 
 
