@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from axiom_bench.statistics.axiom_plane import Floats
+from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
 
 MARGIN = 0.03  # of an axis, beyond its values, so that no mark lies on the frame

@@ -16,7 +16,8 @@ from axiom_bench.report.figures.drawing import Drawing, LeftOut, across, canvas,
 from axiom_bench.report.method_styles import MethodStyle, method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.sizes import COLUMN
-from axiom_bench.statistics.axiom_plane import Floats, Plane, axiom_plane
+from axiom_bench.statistics.axiom_plane import Plane, axiom_plane
+from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, number
 from axiom_bench.statistics.run_folder import RunFolder
