@@ -12,7 +12,7 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.interception import Interceptor
+from axiom_bench.methods.shared.nonlinear import Interceptor
 
 Reduction = Callable[[Tensor], Tensor]
 

@@ -1,13 +1,26 @@
-"""Guided variants: Selvaraju et al., Guided Grad-CAM, ICCV 2017, arXiv:1610.02391; Fu et al., arXiv:2008.02312."""
+"""Guided variants: Selvaraju et al., Guided Grad-CAM, ICCV 2017, arXiv:1610.02391; Fu et al., arXiv:2008.02312.
+
+Guided backpropagation: Springenberg et al., Striving for Simplicity, ICLR workshop 2015, arXiv:1412.6806.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Method
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
+from axiom_bench.methods.shared.nonlinear import Interceptor
 from axiom_bench.methods.shared.wrapping import heatmap_of
 from axiom_bench.methods.xgrad_cam import xgrad_cam
+
+RECTIFIERS = {torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, functional.relu, functional.relu6}
 
 
 def guided(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
@@ -18,3 +31,38 @@ def guided(trace: Trace, wrapped: Method = xgrad_cam) -> Map:
     """
     gradient = trace.once("guided_gradient", lambda: guided_gradient(trace))
     return Map(gradient.abs().sum(1) * heatmap_of(wrapped, trace))
+
+
+class GuidedRectifiers(Interceptor):
+    """While active, every ReLU and ReLU6 passes back only the positive part of the gradient that it receives.
+
+    Other activation functions keep their gradient.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The call's output, with a hook on its gradient where it is a ReLU's."""
+        output = func(*args, **kwargs)
+        if func in RECTIFIERS or (func is functional.hardtanh and kwargs["min_val"] == 0):  # what nn.ReLU6 calls
+            self.count += 1
+            if output.requires_grad:
+                output.register_hook(torch.relu)  # applied to the incoming gradient, before ReLU's derivative
+        return output
+
+
+def guided_gradient(trace: Trace) -> Tensor:
+    """d score / d image, where R_l = 1(F_l > 0) relu(R_l+1) at every ReLU -> (B, 3, H', W').
+
+    Raises BenchError for a network without ReLU.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        images = trace.images.clone().requires_grad_()
+        with GuidedRectifiers() as rectifiers:
+            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place operation
+        if not rectifiers.count:
+            raise BenchError("Guided backpropagation needs a network with ReLUs: leave the guided methods out.")
+        scores = logits.gather(1, trace.targets[:, None].clone())
+        return torch.autograd.grad(scores.sum(), images)[0]

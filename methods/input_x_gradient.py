@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.image_gradient import image_gradient
+from axiom_bench.methods.saliency import image_gradient
 
 
 def input_x_gradient(trace: Trace) -> Map:

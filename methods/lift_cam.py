@@ -1,12 +1,45 @@
-"""LIFT-CAM: Jung and Oh, Towards Better Explanations of Class Activation Mapping, ICCV 2021, arXiv:2102.05228."""
+"""LIFT-CAM: Jung and Oh, Towards Better Explanations of Class Activation Mapping, ICCV 2021, arXiv:2102.05228.
+
+And DeepLIFT with the Rescale rule: Shrikumar et al., Learning Important Features, ICML 2017, arXiv:1704.02685. The head
+runs twice, at the baseline and at the activations. In the second run the derivative of each nonlinear call is replaced
+by a ratio: difference of its outputs / difference of its inputs between the two runs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.methods.shared.deep_lift import attributions
+from axiom_bench.errors import BenchError
+from axiom_bench.methods.shared.nonlinear import (
+    MAX_POOLING,
+    PIECEWISE_LINEAR,
+    SMOOTH,
+    Call,
+    NonlinearCalls,
+    differentiable,
+)
+
+# Linear in all of their tensors together.
+SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "cat", "concat", "concatenate", "stack"}
+# Linear in one of their tensors, if the others don't depend on the activations.
+LINEAR = {
+    *("linear", "conv1d", "conv2d", "conv_transpose2d", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d"),
+    *("mul", "rmul", "imul", "matmul", "mm", "bmm", "neg", "mean", "sum", "interpolate", "upsample", "pad"),
+    *("dropout", "dropout2d", "alpha_dropout", "feature_alpha_dropout"),
+    *("flatten", "unflatten", "view", "view_as", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "t"),
+    *("movedim", "swapaxes", "expand", "expand_as", "repeat", "roll", "flip", "getitem", "get", "chunk", "split"),
+    *("unbind", "narrow", "select", "index_select", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+    *("clone", "contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16"),
+}
+QUOTIENTS = {"div", "truediv", "true_divide", "divide", "itruediv"}
 
 
 def lift_cam(trace: Trace) -> Tensor:
@@ -15,6 +48,102 @@ def lift_cam(trace: Trace) -> Tensor:
     An estimate of map k's Shapley value where players are maps: sum_k w_k = S(F) - S(0). As published, a weight, itself
     a part of the score, multiplies F_k once more, so contributions aren't on the score's scale.
     Costs two head passes forward and one backward. Raises BenchError where the head has an operation without a
-    DeepLIFT rule (see methods/shared/deep_lift.py).
+    DeepLIFT rule.
     """
     return attributions(trace).sum(XY, keepdim=True)
+
+
+class Baseline(NonlinearCalls):
+    """While active, records every nonlinear call whose input depends on the activations.
+
+    Raises BenchError for a call that is neither linear nor has a rule.
+    """
+
+    names = frozenset(PIECEWISE_LINEAR | SMOOTH | MAX_POOLING)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def other(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The result of a call that must be linear in the activations."""
+        linear = _is_linear(name, args, kwargs)  # before the call, which may work in place
+        output = func(*args, **kwargs)
+        if differentiable(output) and not linear:
+            raise BenchError(f"DeepLIFT has no rule for {name!r}, which the head calls: leave lift_cam out.")
+        return output
+
+    def replaced(self, x: Tensor, call: Call) -> Tensor:
+        """The call's output, with its own gradient."""
+        self.calls.append(replace(call, source=call.x, y=call.y.detach().clone()))  # keeps no autograd graph
+        return call.y
+
+
+class Rescale(Baseline):
+    """While active, every nonlinear call has the gradient of the Rescale rule, relative to the baseline's run."""
+
+    def __init__(self, baseline: Sequence[Call]) -> None:
+        super().__init__()
+        self.baseline: Iterator[Call] = iter(baseline)
+
+    def replaced(self, x: Tensor, call: Call) -> Tensor:
+        """The call's output, with the rule's gradient in x. Raises BenchError where the runs make different calls."""
+        reference = next(self.baseline, None)
+        if reference is None or reference.name != call.name or reference.y.shape != call.y.shape:
+            raise BenchError(
+                "The head makes other calls for activations of zero, DeepLIFT's baseline: leave lift_cam out."
+            )
+        if call.winners is None:
+            return _rescaled(x, call, reference)
+        return _max_pooled(x, call, reference)
+
+
+def attributions(trace: Trace) -> Tensor:
+    """DeepLIFT's attribution of each activation; they add up to S(F) - S(0) -> (B, K, H, W).
+
+    Costs two forward head passes and one backward. Raises BenchError where the head has an operation that is neither
+    linear in the activations, nor elementwise, nor max pooling.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        F = trace.activations.clone().requires_grad_()
+        empty = torch.zeros_like(F).requires_grad_()
+        with Baseline() as baseline:
+            trace.head(empty)
+        with Rescale(baseline.calls):
+            logits = trace.head(F)
+        scores = logits.gather(1, trace.targets[:, None].clone())
+        (multipliers,) = torch.autograd.grad(scores.sum(), F)
+    return multipliers * trace.activations
+
+
+def _rescaled(x: Tensor, call: Call, reference: Call) -> Tensor:
+    """y, with the gradient (y - y0) / (x - x0), or the derivative where x is almost x0.
+
+    Where x and x0 are within sqrt(eps) the two differ by no more than the rounding of the ratio.
+    """
+    change = call.x - reference.x
+    same = change.abs() <= torch.finfo(x.dtype).eps ** 0.5 * torch.maximum(call.x.abs(), reference.x.abs())
+    ratio = (call.y.detach() - reference.y) / change.masked_fill(same, 1)
+    return torch.where(same, call.y, call.y.detach() + ratio * (x - call.x))
+
+
+def _max_pooled(x: Tensor, call: Call, reference: Call) -> Tensor:
+    """y; a rise over y0 is attributed to the maximum's position, a fall below it to that of the baseline's maximum."""
+    assert call.winners is not None
+    assert reference.winners is not None
+    y, highest = call.y.detach(), torch.maximum(call.y.detach(), reference.y)
+    moved, change = (x - call.x).flatten(2), (call.x - reference.x).flatten(2)
+    for part, winners in ((highest - reference.y, call.winners), (y - highest, reference.winners)):
+        positions = winners.flatten(2)
+        ratio = part.flatten(2) / change.gather(2, positions).masked_fill(part.flatten(2) == 0, 1)
+        y = y + (ratio * moved.gather(2, positions)).view_as(part)
+    return y
+
+
+def _is_linear(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    if name == "batch_norm" and kwargs.get("training"):
+        return False
+    if name in QUOTIENTS:
+        return not differentiable(args[1:])
+    num_differentiable = sum(differentiable(value) for value in pytree.tree_leaves((args, dict(kwargs))))
+    return name in SUMS or (name in LINEAR and num_differentiable <= 1)

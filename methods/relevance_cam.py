@@ -11,7 +11,7 @@ from torch import Tensor
 from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.interception import Interceptor
+from axiom_bench.methods.shared.nonlinear import Interceptor
 
 
 def relevance_cam(trace: Trace) -> Tensor:

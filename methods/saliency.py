@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.image_gradient import image_gradient
 
 
 def saliency(trace: Trace) -> Map:
@@ -13,3 +15,17 @@ def saliency(trace: Trace) -> Map:
     Section 3.1 of the paper. The layer isn't used. Costs one forward and backward pass, shared with `input_x_gradient`.
     """
     return Map(image_gradient(trace).abs().amax(1))
+
+
+def image_gradient(trace: Trace) -> Tensor:
+    """dS/dX at the trace's images, computed once for all methods: (B, C, H', W')."""
+    return trace.once("image_gradient", lambda: gradient_at(trace, trace.images))
+
+
+def gradient_at(trace: Trace, images: Tensor) -> Tensor:
+    """dS/dX of the trace's classes at other images: (B, C, H', W')."""
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = images.clone().requires_grad_()
+        logits = trace.forward(leaf.clone())  # a copy: the network may start with an in-place operation
+        scores = logits.gather(1, trace.targets[:, None].clone())
+        return torch.autograd.grad(scores.sum(), leaf)[0]

@@ -10,7 +10,7 @@ from axiom_bench.cutting.seeding import generators, noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.image_gradient import gradient_at
+from axiom_bench.methods.saliency import gradient_at
 
 
 def smooth_grad(trace: Trace, samples: int = 25, sigma: float = 0.15, seed: int = 0) -> Map:

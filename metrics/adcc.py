@@ -8,8 +8,7 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.average_drop import relative_drop
-from axiom_bench.metrics.shared.kept_map import kept_map
-from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.perturbation import Fill, kept_map
 from axiom_bench.metrics.shared.similarity import pearson
 
 

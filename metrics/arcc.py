@@ -10,8 +10,7 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.road import road_combined
-from axiom_bench.metrics.shared.kept_map import kept_map
-from axiom_bench.metrics.shared.perturbation import Fill
+from axiom_bench.metrics.shared.perturbation import Fill, kept_map
 from axiom_bench.metrics.shared.similarity import pearson
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)

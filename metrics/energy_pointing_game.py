@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.energy import share_inside
+from axiom_bench.metrics.shared.regions import share_inside
 
 
 def energy_pointing_game(explanation: Explanation) -> Tensor:

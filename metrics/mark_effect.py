@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.marks import marks, share_of_marks
-from axiom_bench.metrics.shared.parts import parts_of
+from axiom_bench.metrics.shared.parts import marks, parts_of, share_of_marks
 
 
 def mark_effect(explanation: Explanation) -> dict[str, Tensor]:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.marks import marks
-from axiom_bench.metrics.shared.parts import parts_of, positive_masses
+from axiom_bench.metrics.shared.parts import marks, parts_of, positive_masses
 
 
 def mark_mass(explanation: Explanation) -> Tensor:

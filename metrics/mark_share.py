@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.marks import share_of_marks
-from axiom_bench.metrics.shared.parts import parts_of, positive_masses
+from axiom_bench.metrics.shared.parts import parts_of, positive_masses, share_of_marks
 
 
 def mark_share(explanation: Explanation) -> dict[str, Tensor]:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.energy import share_inside
-from axiom_bench.metrics.shared.highest import highest_in_mask
+from axiom_bench.metrics.shared.regions import share_inside
+from axiom_bench.metrics.shared.threshold_sweep import highest_in_mask
 
 
 def mass_accuracy(explanation: Explanation) -> dict[str, Tensor]:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Curve, Explanation
-from axiom_bench.metrics.shared.drawn_rows import mean
-from axiom_bench.metrics.shared.protocol import Protocol, box_curves, thresholds
+from axiom_bench.metrics.shared.protocol import Protocol, box_curves, mean, thresholds
 
 
 def max_box_acc(
@@ -36,7 +35,7 @@ def over_images(
 ) -> dict[str, np.ndarray]:
     """max over thresholds of the share of images whose box has an IoU of at least `iou`, and the first such threshold.
 
-    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau. counts: see `shared.drawn_rows`.
+    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau. counts: see `shared.protocol`.
     """
     shares = mean(curves["max_box_acc_iou"] >= iou, counts)
     return {"max_box_acc": shares.max(-1), "max_box_acc_threshold": np.array(thresholds(protocol))[shares.argmax(-1)]}

@@ -12,8 +12,7 @@ from torch import Tensor
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Curve, Explanation
 from axiom_bench.metrics.max_box_acc import accuracy
-from axiom_bench.metrics.shared.drawn_rows import mean
-from axiom_bench.metrics.shared.protocol import Protocol, box_curves
+from axiom_bench.metrics.shared.protocol import Protocol, box_curves, mean
 
 OWN = "box_acc_v2_own_threshold"  # an image's value at its own best thresholds
 WHOLE_SET = "max_box_acc_v2"
@@ -41,7 +40,7 @@ def over_images(
 ) -> dict[str, np.ndarray]:
     """For each of `ious` the maximum over thresholds, its own, of the share of images that reach it; and their mean.
 
-    counts: see `shared.drawn_rows`.
+    counts: see `shared.protocol`.
     """
     points = curves["max_box_acc_v2_iou"]
     parts = {name: mean(points >= iou, counts).max(-1) for name, iou in _named(WHOLE_SET, ious).items()}

@@ -8,9 +8,15 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.pixel_curves import filled_image, partly_filled, step_counts, unperturbed
+from axiom_bench.metrics.shared.pixel_curves import (
+    area_weights,
+    few_points,
+    filled_image,
+    partly_filled,
+    step_counts,
+    unperturbed,
+)
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
-from axiom_bench.metrics.shared.quadrature import few_points, weights
 
 
 def insertion_auc_fast(
@@ -22,7 +28,7 @@ def insertion_auc_fast(
     output: str = "probability",
     first: str = "highest",
 ) -> MetricGenerator[Tensor]:
-    """`insertion_auc` by `passes` of its points -> (B,); higher is better. See `shared.quadrature`.
+    """`insertion_auc` by `passes` of its points -> (B,); higher is better. See `shared.pixel_curves.few_points`.
 
     The fill alone is one more pass, for all methods.
     """
@@ -73,4 +79,4 @@ def _area(
     if len(chosen) > 0:  # a curve of one step has its ends alone
         inner = yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=inserts)
     curve = [filled, inner, image] if inserts else [image, inner, filled]
-    return (torch.cat(curve, dim=1) * weights(chosen, steps).to(image)).sum(1)
+    return (torch.cat(curve, dim=1) * area_weights(chosen, steps).to(image)).sum(1)

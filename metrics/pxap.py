@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Curve, Explanation
-from axiom_bench.metrics.shared.drawn_rows import total
-from axiom_bench.metrics.shared.protocol import Protocol, pixel_counts
+from axiom_bench.metrics.shared.protocol import Protocol, pixel_counts, total
 
 
 def pxap(explanation: Explanation, protocol: Protocol = "wsol") -> dict[str, Tensor | Curve]:
@@ -33,7 +32,7 @@ def pxap(explanation: Explanation, protocol: Protocol = "wsol") -> dict[str, Ten
 
 
 def over_images(curves: Mapping[str, np.ndarray], counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The average precision of the pixels of all images together. counts: see `shared.drawn_rows`."""
+    """The average precision of the pixels of all images together. counts: see `shared.protocol`."""
     return {"pxap": average_precision(total(curves["pxap_above"], counts), total(curves["pxap_hit"], counts))}
 
 

@@ -12,8 +12,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import enlarged
-from axiom_bench.metrics.shared.equal_copies import numbers_of_parts
-from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
+from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, numbers_of_parts, scoring
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION, scaled
 from axiom_bench.metrics.shared.similarity import constant

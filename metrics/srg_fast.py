@@ -8,8 +8,7 @@ from torch import Tensor
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.pixel_curves import partly_filled
-from axiom_bench.metrics.shared.quadrature import few_points, weights
+from axiom_bench.metrics.shared.pixel_curves import area_weights, few_points, partly_filled
 from axiom_bench.metrics.shared.similarity import constant
 from axiom_bench.metrics.srg import cell_ranks
 
@@ -24,14 +23,14 @@ def srg_fast(
 ) -> MetricGenerator[Tensor]:
     """`srg` by `passes` of the points of each of its two curves -> (B,) in [-1, 1]; higher is better.
 
-    Points: see `shared.quadrature`. Both curves begin and end alike, so their ends need no pass. NaN where the map is
-    constant.
+    Points: see `shared.pixel_curves.few_points`. Both curves begin and end alike, so their ends need no pass. NaN where
+    the map is constant.
     """
     chosen, curves = few_points(grid**2, passes), []
     for first in ("lowest", "highest"):
         ranks, key = cell_ranks(explanation, grid, first), ("fast srg", passes, grid, str(fill), blur, output, first)
         curves.append((yield partly_filled(explanation, key, ranks, chosen, fill, blur, output, inserts=False)))
-    gain = ((curves[0] - curves[1]) * weights(chosen, grid**2)[1:-1].to(curves[0])).sum(1)
+    gain = ((curves[0] - curves[1]) * area_weights(chosen, grid**2)[1:-1].to(curves[0])).sum(1)
     is_constant = constant(given(explanation.raw_map, "raw_map"))
     # Infinite where the model's answer isn't finite, since NaN means a constant map.
     return gain.masked_fill(is_constant, torch.nan).masked_fill(~torch.cat(curves, dim=1).isfinite().all(1), torch.inf)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.localized import box_found, rank_of_class
+from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.gt_known_loc import gt_known_loc
 
 
 def top1_loc(explanation: Explanation, fraction: float = 0.2, iou: float = 0.5, connectivity: int = 8) -> Tensor:
@@ -18,4 +19,13 @@ def top1_loc(explanation: Explanation, fraction: float = 0.2, iou: float = 0.5, 
     is_first = rank_of_class(explanation) == 0
     if explanation.wrong_class is not None:
         is_first &= ~explanation.wrong_class
-    return box_found(explanation, fraction, iou, connectivity).where(is_first, 0.0)
+    return gt_known_loc(explanation, fraction, iou, connectivity).where(is_first, 0.0)
+
+
+def rank_of_class(explanation: Explanation) -> Tensor:
+    """How many classes come before the explained one by their logit: (B,) int; of equals the lower index first."""
+    trace = given(explanation.trace, "trace")
+    logits, targets = trace.logits, trace.targets[:, None]
+    score = logits.gather(1, targets)
+    lower_index = torch.arange(logits.shape[1], device=logits.device) < targets
+    return ((logits > score) | ((logits == score) & lower_index)).sum(1).cpu()

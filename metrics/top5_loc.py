@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.localized import box_found, rank_of_class
+from axiom_bench.metrics.gt_known_loc import gt_known_loc
+from axiom_bench.metrics.top1_loc import rank_of_class
 
 
 def top5_loc(explanation: Explanation, fraction: float = 0.2, iou: float = 0.5, connectivity: int = 8) -> Tensor:
@@ -15,4 +16,4 @@ def top5_loc(explanation: Explanation, fraction: float = 0.2, iou: float = 0.5, 
     map is the only one needed: target=label or each_label. Located: as in `gt_known_loc`. Raises BenchError as
     `gt_known_loc` does.
     """
-    return box_found(explanation, fraction, iou, connectivity).where(rank_of_class(explanation) < 5, 0.0)
+    return gt_known_loc(explanation, fraction, iou, connectivity).where(rank_of_class(explanation) < 5, 0.0)

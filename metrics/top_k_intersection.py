@@ -8,8 +8,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.highest import highest_in_mask
-from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
+from axiom_bench.metrics.shared.threshold_sweep import counted_pixels, highest_in_mask
 
 
 def top_k_intersection(explanation: Explanation, k: int = 1000) -> Tensor:

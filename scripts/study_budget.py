@@ -30,8 +30,7 @@ from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import value_names
-from axiom_bench.metrics.shared.quadrature import few_points
-from axiom_bench.metrics.shared.quadrature import weights as area_weights
+from axiom_bench.metrics.shared.pixel_curves import area_weights, few_points
 from axiom_bench.records import reading
 from axiom_bench.run.computing.compute import cut_of, first_row
 from axiom_bench.run.computing.costs import Cost

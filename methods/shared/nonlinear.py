@@ -1,16 +1,20 @@
-"""Intercepts the nonlinear calls of a head, so that a method can choose their gradient."""
+"""Intercepts the torch calls of a network, or the nonlinear ones of a head, so that a method can read or change their
+gradients.
+
+A TorchFunctionMode sees calls of modules, functions and methods alike, and leaves the network's modules unchanged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch.nn.functional as functional
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
-
-from axiom_bench.methods.shared.interception import Interceptor
 
 # Names of functions and methods, without the underscores of in-place and operator forms.
 PIECEWISE_LINEAR = {
@@ -22,6 +26,23 @@ SMOOTH = {
     *("log_sigmoid", "softsign", "tanhshrink"),
 }
 MAX_POOLING = {"max_pool2d", "adaptive_max_pool2d"}
+
+
+class Interceptor(TorchFunctionMode):
+    """While active, `call` runs in place of every torch call."""
+
+    @abstractmethod
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The result of func(*args, **kwargs), or what stands for it."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return self.call(func, args, kwargs or {})
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Where the right explanation is known: the true map, and mixtures of it with something else."""
+"""Where the right explanation is known: the true map, mixtures of it with something else, and given totals."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.division import XY, dead_channels
 from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
@@ -64,3 +67,26 @@ def checked(degree: float) -> float:
     if not 0 <= degree <= 1:
         raise BenchError(f"Invalid degree={degree}; give a number from 0, the truth, to 1, nothing of it.")
     return degree
+
+
+def weights_of_totals(totals: Tensor, activations: Tensor) -> Tensor:
+    """Weights w = m_k F_k / sum_xy F_k^2, whose contributions w F add up to m_k in each channel.
+
+    totals: m, (B, K). activations: F, (B, K, H, W). Returns (B, K, H, W), 0 in dead channels. It needs no guard where
+    the values of a channel cancel, as a division by sum_xy F_k would.
+    """
+    energy = activations.square().sum(XY, keepdim=True)
+    return activations * (totals[..., None, None] / torch.where(energy == 0, torch.ones_like(energy), energy))
+
+
+def permuted(totals: Tensor, activations: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
+    """Each live channel's total handed to another one, all in one drawn circle: (B, K) -> (B, K).
+
+    Dead channels keep theirs, and so does a channel that is the only live one. draws: a generator for each image.
+    """
+    rows = []
+    for row, dead, draw in zip(totals, dead_channels(activations), draws, strict=True):
+        live = (~dead).nonzero()[:, 0]
+        circle = live[torch.randperm(len(live), generator=draw).to(live.device)]
+        rows.append(row.index_copy(0, circle, row[circle.roll(1)]))
+    return torch.stack(rows)

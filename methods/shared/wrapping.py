@@ -1,7 +1,8 @@
-"""Methods that wrap another method: its result, whatever it is, as a map."""
+"""Methods that wrap another method: its result, whatever it is, as a map, for the image or for another one."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
@@ -33,3 +34,18 @@ def heatmap_of(wrapped: Method, trace: Trace) -> Tensor:
     """The wrapped method's heatmap: ReLU, resized to the image, divided by its maximum -> (B, H', W')."""
     height, width = trace.images.shape[-2:]
     return heatmap(raw_map_of(wrapped, trace), (height, width))
+
+
+def other_trace(trace: Trace) -> Trace:
+    """The trace of `trace.other_images`, each explained as the class that the network predicts for it.
+
+    Costs one forward pass and one trace. Raises BenchError where the trace has no other images.
+    """
+    if trace.other_images is None:
+        raise BenchError(
+            "This method explains another image of the data set, and there is none; run it on a data set of two or "
+            "more images, or pass axiom_bench.Batch(other_images=...)."
+        )
+    with torch.no_grad():
+        targets = trace.forward_logits(trace.other_images).argmax(1)
+    return trace.again(images=trace.other_images, targets=targets)

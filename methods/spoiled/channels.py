@@ -8,8 +8,7 @@ from axiom_bench.cutting.division import XY
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.channel_totals import permuted, weights_of_totals
-from axiom_bench.methods.shared.true_map import checked
+from axiom_bench.methods.shared.true_map import checked, permuted, weights_of_totals
 from axiom_bench.methods.spoiled.truth import weights_of
 
 

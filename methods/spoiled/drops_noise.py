@@ -8,8 +8,7 @@ from torch import Tensor
 from axiom_bench.cutting.division import dead_channels
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.methods.shared.channel_totals import weights_of_totals
-from axiom_bench.methods.shared.true_map import checked, mixed
+from axiom_bench.methods.shared.true_map import checked, mixed, weights_of_totals
 
 
 def drops_noise(trace: Trace, degree: float, seed: int = 0) -> Tensor:

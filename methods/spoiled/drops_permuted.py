@@ -6,8 +6,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.seeding import generators
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.methods.shared.channel_totals import permuted, weights_of_totals
-from axiom_bench.methods.shared.true_map import checked
+from axiom_bench.methods.shared.true_map import checked, permuted, weights_of_totals
 
 
 def drops_permuted(trace: Trace, degree: float, seed: int = 0) -> Tensor:

@@ -6,9 +6,8 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.other_trace import other_trace
 from axiom_bench.methods.shared.true_map import checked, mixed, true_map
-from axiom_bench.methods.shared.wrapping import heatmap_of
+from axiom_bench.methods.shared.wrapping import heatmap_of, other_trace
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.methods.shared.channel_totals import weights_of_totals
+from axiom_bench.methods.shared.true_map import weights_of_totals
 
 
 def truth_drops(trace: Trace) -> Tensor:

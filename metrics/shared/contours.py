@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from axiom_bench.metrics.shared.compiled import compiled
+from axiom_bench.metrics.shared.cpu import compiled
 from axiom_bench.metrics.shared.union_find import Rule, joins, sweep
 
 THRESHOLDS = 255  # pixels above 0, 1, ... 254

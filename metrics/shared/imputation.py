@@ -4,18 +4,32 @@ Attribution Methods, ICML 2022, arXiv:2202.00449, section 4. The noise is added 
 Every missing pixel is the weighted mean of its neighbours in the image, 1/6 along the axes and 1/12 along the
 diagonals: one sparse linear system per image, solved by conjugate gradients. Their preconditioner is a multigrid
 V-cycle that aggregates blocks of 2 x 2 pixels (coarse equations are sums of fine ones).
+
+Compiled by numba: import it when it is needed. All arrays of pixels have a margin of a zero on every side, so that each
+pixel has eight neighbours.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.metrics.shared import imputation_batched
-from axiom_bench.metrics.shared.imputation_constants import TOLERANCE
-from axiom_bench.metrics.shared.row_threads import in_threads
+from axiom_bench.metrics.shared.cpu import compiled, in_threads
+
+EDGE_WEIGHT, CORNER_WEIGHT = 1 / 6, 1 / 12
+# Energy norm of the error, relative to the range of the observed pixels. It doesn't bound the error of a single pixel
+# in a large hole with observed pixels on one side only; in such holes of 70 and 90 % of 224 x 224 pixels of unit
+# variance, no error was above 7e-4.
+TOLERANCE = 5e-5
+MAX_ITERATIONS = 40  # photographs take 10 to 20
+COARSEST_SIDE = 8  # pixels
+JACOBI_SWEEPS = 8  # on the coarsest grid
+OVERCORRECTION = 1.5  # blocks of equal corrections are too stiff: a smooth correction has half their energy
+SMALLEST = np.finfo(np.float64).tiny  # divisor, for a residual that has vanished and whose step would be 0 / 0
 
 
 def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor:
@@ -23,15 +37,253 @@ def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor
 
     hole: True for pixels to fill; an image without any other pixel becomes NaN. tolerance: the energy norm of the
     error, relative to the range of a channel's observed pixels (at least their largest magnitude), at which iterations
-    stop; the default is within 1e-3 of a direct solve for pixels of unit variance. An image's result depends on no
-    other image. On a CPU each image is solved alone, in float64, and torch's threads share the images; on a GPU all are
-    solved at once.
+    stop; the default is within 1e-3 of a direct solve for pixels of unit variance. Each image is solved alone, in
+    float64 and on the CPU wherever it lies, so that its result depends on no other; torch's threads share the images.
     """
-    if images.device.type != "cpu":
-        return imputation_batched.imputed(images, hole, tolerance)
-    # Here, because numba takes a third of a second to import.
-    from axiom_bench.metrics.shared import imputation_compiled
-
-    solve = partial(imputation_compiled.imputed, tolerance=tolerance)
-    filled = in_threads(solve, images.double().contiguous().cpu().numpy(), hole.contiguous().cpu().numpy())
+    solve = partial(_imputed, tolerance=tolerance)
+    filled = in_threads(solve, images.cpu().double().contiguous().numpy(), hole.contiguous().cpu().numpy())
     return torch.stack([torch.from_numpy(image) for image in filled]).to(images)
+
+
+class Level(NamedTuple):
+    """The equations on one grid, and what a V-cycle is given (residual) and gives there (solution); (h + 2, w + 2).
+    product: working memory.
+
+    edges: (4, h + 2, w + 2), the weights between a missing pixel and the one on its right, below, below right and below
+    left. diagonal: of the matrix. inverse: of the diagonal, 0 where no pixel is missing.
+    """
+
+    edges: np.ndarray
+    diagonal: np.ndarray
+    inverse: np.ndarray
+    residual: np.ndarray
+    solution: np.ndarray
+    product: np.ndarray
+
+
+@compiled
+def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarray:
+    """(3, H, W) float64, bool (H, W) -> (3, H, W)."""
+    height, width = hole.shape
+    levels, filled = _levels(hole), image.copy()
+    start, diagonal, residual = np.zeros((height + 2, width + 2)), levels[0].diagonal, levels[0].residual
+    for channel in filled:
+        mean, scale = _observed(channel, hole)
+        for y in range(height):
+            for x in range(width):
+                start[y + 1, x + 1] = mean if hole[y, x] else channel[y, x]
+        residual[:] = 0
+        for y in range(1, height + 1):
+            for x in range(1, width + 1):
+                if hole[y - 1, x - 1]:
+                    residual[y, x] = _neighbour_sum(start, y, x) - diagonal[y, x] * start[y, x]
+        correction = _conjugate_gradients(levels, tolerance * scale)
+        for y in range(height):
+            for x in range(width):
+                if hole[y, x]:
+                    channel[y, x] = mean + correction[y + 1, x + 1]
+    return filled
+
+
+@compiled
+def _observed(channel: np.ndarray, hole: np.ndarray) -> tuple[float, float]:
+    """The mean of the pixels outside of the hole, and their range, at least their largest magnitude; NaN of none."""
+    low, high, total, count = np.inf, -np.inf, 0.0, 0
+    for y in range(hole.shape[0]):
+        for x in range(hole.shape[1]):
+            if not hole[y, x]:
+                low, high = min(low, channel[y, x]), max(high, channel[y, x])
+                total, count = total + channel[y, x], count + 1
+    if count == 0:
+        return np.nan, np.nan
+    return total / count, max(high - low, high, -low)
+
+
+@compiled
+def _neighbour_sum(values: np.ndarray, y: int, x: int) -> float:
+    """The weighted sum over a pixel's neighbours."""
+    along = values[y - 1, x] + values[y + 1, x] + values[y, x - 1] + values[y, x + 1]
+    across = values[y - 1, x - 1] + values[y - 1, x + 1] + values[y + 1, x - 1] + values[y + 1, x + 1]
+    return EDGE_WEIGHT * along + CORNER_WEIGHT * across
+
+
+@compiled
+def _conjugate_gradients(levels: list[Level], tolerance: float) -> np.ndarray:
+    """Solve the finest level's equations for its residual, which is overwritten, until the energy norm of the error is
+    at most `tolerance`."""
+    finest = levels[0]
+    residual, correction, product = finest.residual, finest.solution, finest.product
+    solution, direction = np.zeros_like(residual), np.zeros_like(residual)
+    previous_energy = 1.0
+    for _ in range(MAX_ITERATIONS):
+        _v_cycle(levels)
+        energy = _inner(residual, correction)  # about the square of the error's energy norm
+        if not energy > tolerance**2:
+            break
+        _add(correction, energy / previous_energy, direction, direction)
+        _multiply(finest, direction)
+        step = energy / max(_inner(direction, product), SMALLEST)
+        _add(solution, step, direction, solution)
+        _add(residual, -step, product, residual)
+        previous_energy = energy
+    return solution
+
+
+@compiled
+def _v_cycle(levels: list[Level]) -> None:
+    """A multigrid V-cycle with one Jacobi sweep before and one after: an approximate, symmetric solve."""
+    coarsest = len(levels) - 1
+    for depth in range(coarsest + 1):
+        _scale(levels[depth])
+        if depth < coarsest:
+            _multiply(levels[depth], levels[depth].solution)
+            _restrict(levels[depth], levels[depth + 1].residual)
+    for _ in range(JACOBI_SWEEPS):
+        _multiply(levels[coarsest], levels[coarsest].solution)
+        _smooth(levels[coarsest])
+    for depth in range(coarsest - 1, -1, -1):
+        _prolong(levels[depth + 1].solution, levels[depth])
+        _multiply(levels[depth], levels[depth].solution)
+        _smooth(levels[depth])
+
+
+@compiled
+def _scale(level: Level) -> None:
+    """A Jacobi sweep from a solution of zeros."""
+    for y in range(len(level.solution)):
+        solution, residual, inverse = level.solution[y], level.residual[y], level.inverse[y]
+        for x in range(len(solution)):
+            solution[x] = residual[x] * inverse[x]
+
+
+@compiled
+def _multiply(level: Level, values: np.ndarray) -> None:
+    """product = the matrix times values. Slices, whose indices the compiler knows to lie inside, let the processor take
+    several pixels at once."""
+    edges, size = level.edges, values.shape[1] - 2
+    for y in range(1, len(values) - 1):
+        above, here, under = values[y - 1], values[y], values[y + 1]
+        a, b, c = above[:size], above[1 : size + 1], above[2:]
+        d, e, f = here[:size], here[1 : size + 1], here[2:]
+        g, h, i = under[:size], under[1 : size + 1], under[2:]
+        to_d, to_f = edges[0, y][:size], edges[0, y][1 : size + 1]
+        to_b, to_h = edges[1, y - 1][1 : size + 1], edges[1, y][1 : size + 1]
+        to_a, to_i = edges[2, y - 1][:size], edges[2, y][1 : size + 1]
+        to_c, to_g = edges[3, y - 1][2:], edges[3, y][1 : size + 1]
+        diagonal, product = level.diagonal[y][1 : size + 1], level.product[y][1 : size + 1]
+        for x in range(size):
+            along = to_b[x] * b[x] + to_d[x] * d[x] + to_f[x] * f[x] + to_h[x] * h[x]
+            across = to_a[x] * a[x] + to_c[x] * c[x] + to_g[x] * g[x] + to_i[x] * i[x]
+            product[x] = diagonal[x] * e[x] - along - across
+
+
+@compiled
+def _smooth(level: Level) -> None:
+    """A Jacobi sweep; `product` is the matrix times the solution."""
+    for y in range(len(level.solution)):
+        solution, residual, product, inverse = level.solution[y], level.residual[y], level.product[y], level.inverse[y]
+        for x in range(len(solution)):
+            solution[x] += (residual[x] - product[x]) * inverse[x]
+
+
+@compiled
+def _restrict(level: Level, coarse_residual: np.ndarray) -> None:
+    """Sum the residual that the solution leaves over blocks of 2 x 2 pixels; `product` is as in `_smooth`."""
+    for row in range(1, len(coarse_residual) - 1):
+        coarse, y = coarse_residual[row][1:-1], 2 * row - 1
+        upper, upper_product = level.residual[y][1:], level.product[y][1:]
+        lower, lower_product = level.residual[y + 1][1:], level.product[y + 1][1:]
+        for x in range(len(coarse)):
+            left = upper[2 * x] - upper_product[2 * x] + lower[2 * x] - lower_product[2 * x]
+            right = upper[2 * x + 1] - upper_product[2 * x + 1] + lower[2 * x + 1] - lower_product[2 * x + 1]
+            coarse[x] = left + right
+
+
+@compiled
+def _prolong(coarse_solution: np.ndarray, level: Level) -> None:
+    """Add to the missing pixels of each block of 2 x 2 what was solved for the block."""
+    for y in range(1, len(level.solution) - 1):
+        coarse = coarse_solution[(y + 1) // 2][1:-1]
+        solution, inverse = level.solution[y][1:], level.inverse[y][1:]
+        for x in range(len(coarse)):
+            correction = OVERCORRECTION * coarse[x]
+            solution[2 * x] += correction if inverse[2 * x] > 0 else 0.0
+            solution[2 * x + 1] += correction if inverse[2 * x + 1] > 0 else 0.0
+
+
+@compiled
+def _add(values: np.ndarray, factor: float, others: np.ndarray, answer: np.ndarray) -> None:
+    """answer = values + factor * others."""
+    for y in range(len(values)):
+        row, other, total = values[y], others[y], answer[y]
+        for x in range(len(row)):
+            total[x] = row[x] + factor * other[x]
+
+
+@compiled
+def _inner(first: np.ndarray, second: np.ndarray) -> float:
+    """The sum of products; of each column first, which a processor does for several columns at once."""
+    sums = np.zeros(first.shape[1])
+    for y in range(len(first)):
+        row, other = first[y], second[y]
+        for x in range(len(row)):
+            sums[x] += row[x] * other[x]
+    return sums.sum()
+
+
+@compiled
+def _levels(hole: np.ndarray) -> list[Level]:
+    """The equations on the pixel grid and on coarser grids, each with half the side."""
+    height, width = hole.shape
+    depth = 0
+    while COARSEST_SIDE * 2**depth < max(height, width):
+        depth += 1
+    shape = (height + -height % 2**depth + 2, width + -width % 2**depth + 2)
+    inside, missing = np.zeros(shape), np.zeros(shape)
+    inside[1 : height + 1, 1 : width + 1] = 1
+    missing[1 : height + 1, 1 : width + 1] = hole
+    edges, boundary = np.zeros((4, *shape)), np.zeros(shape)  # boundary: each missing pixel's weight of observed ones
+    for y in range(1, height + 1):
+        for x in range(1, width + 1):
+            if missing[y, x]:
+                edges[0, y, x] = EDGE_WEIGHT * missing[y, x + 1]
+                edges[1, y, x] = EDGE_WEIGHT * missing[y + 1, x]
+                edges[2, y, x] = CORNER_WEIGHT * missing[y + 1, x + 1]
+                edges[3, y, x] = CORNER_WEIGHT * missing[y + 1, x - 1]
+                boundary[y, x] = _neighbour_sum(inside, y, x) - _neighbour_sum(missing, y, x)
+    levels = [_level(edges, boundary)]
+    for _ in range(depth):
+        edges, boundary = _coarser(edges, boundary)
+        levels.append(_level(edges, boundary))
+    return levels
+
+
+@compiled
+def _level(edges: np.ndarray, boundary: np.ndarray) -> Level:
+    """boundary: the weights of observed pixels."""
+    diagonal, inverse = boundary.copy(), np.zeros_like(boundary)
+    for y in range(1, boundary.shape[0] - 1):
+        for x in range(1, boundary.shape[1] - 1):
+            diagonal[y, x] += edges[0, y, x] + edges[0, y, x - 1] + edges[1, y, x] + edges[1, y - 1, x]
+            diagonal[y, x] += edges[2, y, x] + edges[2, y - 1, x - 1] + edges[3, y, x] + edges[3, y - 1, x + 1]
+            if diagonal[y, x] > 0:
+                inverse[y, x] = 1 / diagonal[y, x]
+    nothing = np.zeros_like(boundary)
+    return Level(edges, diagonal, inverse, nothing, nothing.copy(), nothing.copy())
+
+
+@compiled
+def _coarser(edges: np.ndarray, boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of blocks of 2 x 2 pixels: the sums of the edges from one block to the other, and of the boundary."""
+    shape = (boundary.shape[0] // 2 + 1, boundary.shape[1] // 2 + 1)
+    right, below, below_right, below_left = edges[0], edges[1], edges[2], edges[3]
+    coarse, sums = np.zeros((4, *shape)), np.zeros(shape)
+    for row in range(1, shape[0] - 1):
+        for column in range(1, shape[1] - 1):
+            y, x = 2 * row, 2 * column  # the block's last pixel
+            sums[row, column] = boundary[y - 1, x - 1] + boundary[y - 1, x] + boundary[y, x - 1] + boundary[y, x]
+            coarse[0, row, column] = right[y - 1, x] + right[y, x] + below_right[y - 1, x] + below_left[y - 1, x + 1]
+            coarse[1, row, column] = below[y, x - 1] + below[y, x] + below_right[y, x - 1] + below_left[y, x]
+            coarse[2, row, column] = below_right[y, x]
+            coarse[3, row, column] = below_left[y, x - 1]
+    return coarse, sums

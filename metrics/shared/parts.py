@@ -10,7 +10,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.interventions import GROUND, Parts
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.one_thread import one_thread
+from axiom_bench.metrics.shared.cpu import one_thread
 from axiom_bench.metrics.shared.rounding import rounded
 
 
@@ -80,3 +80,15 @@ def _sums(explanation: Explanation, maps: Tensor) -> list[Tensor]:
 
 def _over(raw: Tensor, regions: Sequence[Tensor]) -> Tensor:
     return torch.stack([raw[region].sum() for region in regions]) if regions else raw.new_zeros(0)
+
+
+def marks(parts: Parts) -> list[int]:
+    """The places of the parts that are marks."""
+    return [place for place, part in enumerate(parts) if part.is_mark]
+
+
+def share_of_marks(parts: Parts, values: Tensor) -> Tensor:
+    """The marks' share of the positive values (n_parts,) of objects and marks, without the ground's: a number; NaN
+    where none is positive."""
+    positive = values.double().cpu().clamp(min=0)
+    return positive[marks(parts)].sum() / positive[foreground(parts)].sum()

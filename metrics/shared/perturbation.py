@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.queries import PerturbedImages
+from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 from axiom_bench.metrics.shared.rounding import widened
@@ -143,3 +144,45 @@ def _convolved(images: Tensor, kernel: Tensor) -> Tensor:
     kernels = kernel.expand(images.shape[1], 1, -1)
     columns = functional.conv2d(images, kernels[:, :, :, None], groups=images.shape[1])
     return functional.conv2d(columns, kernels[:, :, None, :], groups=images.shape[1])
+
+
+def numbers_of_first(ranks: Tensor, counts: Tensor) -> Tensor:
+    """A number for the set of pixels whose rank is below each count: (B, H', W') int64 and (B, n) -> int64 (B, n).
+
+    Equal sets have equal numbers; different ones differ, but for one chance in 2^64. Each pixel has a random number of
+    64 bits, the same in every run, and a set has the sum of its pixels'.
+    """
+    flat = ranks.flatten(1)
+    of_rank = torch.zeros(len(flat), flat.shape[1] + 1, dtype=torch.int64, device=flat.device)
+    of_rank.scatter_add_(1, flat + 1, _of_pixels(flat.shape[1]).to(flat.device).expand_as(flat))
+    sums = of_rank.cumsum(1)  # entry r: of all pixels of ranks below r
+    limits = counts.ceil().clamp(0, flat.shape[1]).long().to(flat.device)
+    return sums.gather(1, limits)
+
+
+def numbers_of_parts(parts: Tensor, count: int) -> Tensor:
+    """A number for the set of pixels in each of `count` parts of an image: (B, H', W') int64 -> int64 (B, count)."""
+    flat = parts.flatten(1)
+    numbers = torch.zeros(len(flat), count, dtype=torch.int64, device=flat.device)
+    return numbers.scatter_add_(1, flat, _of_pixels(flat.shape[1]).to(flat.device).expand_as(flat))
+
+
+@lru_cache(maxsize=4)
+def _of_pixels(pixels: int) -> Tensor:
+    """A random number for each pixel: (pixels,) int64."""
+    generator = torch.Generator().manual_seed(pixels)
+    return torch.randint(-(2**63), 2**63 - 1, (pixels,), generator=generator, dtype=torch.int64)
+
+
+def kept_map(explanation: Explanation, fill: Fill, blur: float) -> Reexplanation:
+    """Explain image h + fill (1 - h) again, h the heatmap; the answer is (heatmap (B, H', W'), logits (B, C)).
+
+    fill and blur: see `shared.perturbation.filling`.
+    """
+    trace = given(explanation.trace, "trace")
+    return Reexplanation(
+        trace=lambda: trace.again(images=kept_images(explanation, fill, blur)),
+        read=lambda kept: (given(kept.heatmap, "heatmap"), given(kept.trace, "trace").logits),
+        key=("kept map", str(fill), blur),
+        of_map=True,
+    )

@@ -1,4 +1,8 @@
-"""The two protocols of localization over a data set: of the published code, and of the heatmap as shown."""
+"""The two protocols of localization over a data set: of the published code, and of the heatmap as shown.
+
+Sums and means over the rows of a data set, or over many resamples of them at once, are products of matrices. counts:
+(R, N), how often each of the N rows is drawn in each of R resamples; None: each row once, and no first axis.
+"""
 
 from __future__ import annotations
 
@@ -51,3 +55,14 @@ def check(protocol: str) -> None:
     """Raises BenchError for a name that is no protocol."""
     if protocol not in ("wsol", "heatmap"):
         raise unknown("protocol", protocol, ("wsol", "heatmap"))
+
+
+def total(points: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """The sum over rows, (N, n) -> (R, n), or (n,) without counts."""
+    answer: np.ndarray = points.sum(0) if counts is None else counts @ points.astype(np.float64)
+    return answer
+
+
+def mean(points: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """The mean over rows, (N, n) -> (R, n), or (n,) without counts."""
+    return total(points, counts) / (len(points) if counts is None else counts.sum(1, keepdims=True))

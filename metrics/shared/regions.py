@@ -9,7 +9,7 @@ from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation, given
-from axiom_bench.metrics.shared.one_thread import one_thread
+from axiom_bench.metrics.shared.cpu import one_thread
 
 
 @one_thread()
@@ -76,3 +76,15 @@ def _energies(heatmap: Tensor, objects: AnnotatedObjects, region: str) -> dict[i
         size = (heatmap.shape[0], heatmap.shape[1])
         regions = {label: union(objects.boxes_of(label), size) for label in objects.labels.unique().tolist()}
     return {label: float(_energy(heatmap, inside)) for label, inside in regions.items()}
+
+
+def share_inside(explanation: Explanation, region: str) -> Tensor:
+    """sum of h inside the region / sum of h -> (B,) in [0, 1], in float64; NaN for a zero map.
+
+    region: "boxes", "cells" or "masks", see `own_energy`. With masks, pixels without a verdict are left out of
+    both sums.
+    """
+    total = energy(explanation)
+    if region == "masks" and explanation.ignored is not None:
+        total = total - energy_in(explanation, explanation.ignored)
+    return own_energy(explanation, region) / total

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.cpu import in_threads
 from axiom_bench.metrics.shared.rounding import widened
-from axiom_bench.metrics.shared.row_threads import in_threads
 from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 
 FRACTIONS = np.arange(0, 1, 0.001)  # the thresholds, as fractions of the maximum

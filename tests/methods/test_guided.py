@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
+from axiom_bench.methods.guided import guided_gradient
 from axiom_bench.testing import CASES
 
 

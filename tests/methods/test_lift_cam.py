@@ -16,8 +16,7 @@ import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.cutting.division import XY
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.lift_cam import lift_cam
-from axiom_bench.methods.shared.deep_lift import attributions
+from axiom_bench.methods.lift_cam import attributions, lift_cam
 from axiom_bench.testing import CASES
 
 ROUNDING = 1e-10  # of all that is summed: float64, ratios of differences that may be small

@@ -21,7 +21,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
-from axiom_bench.methods.shared.channel_totals import permuted, weights_of_totals
+from axiom_bench.methods.shared.true_map import permuted, weights_of_totals
 from axiom_bench.methods.spoiled.blur import blur
 from axiom_bench.methods.spoiled.channels import channels
 from axiom_bench.methods.spoiled.drops_noise import drops_noise

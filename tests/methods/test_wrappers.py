@@ -19,9 +19,8 @@ from axiom_bench.methods.ablation_cam import ablation_cam
 from axiom_bench.methods.augmented import augmented
 from axiom_bench.methods.fused import fused
 from axiom_bench.methods.grad_cam import grad_cam
-from axiom_bench.methods.guided import guided
+from axiom_bench.methods.guided import guided, guided_gradient
 from axiom_bench.methods.hires_cam import hires_cam
-from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
 from axiom_bench.methods.shared.wrapping import heatmap_of, raw_map_of
 from axiom_bench.methods.smoothed import smoothed
 from axiom_bench.methods.xgrad_cam import xgrad_cam

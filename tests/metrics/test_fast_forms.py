@@ -14,9 +14,8 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure_all
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.road_fast import weights
-from axiom_bench.metrics.shared.equal_copies import numbers_of_first, numbers_of_parts
-from axiom_bench.metrics.shared.quadrature import few_points
-from axiom_bench.metrics.shared.quadrature import weights as area_weights
+from axiom_bench.metrics.shared.perturbation import numbers_of_first, numbers_of_parts
+from axiom_bench.metrics.shared.pixel_curves import area_weights, few_points
 from axiom_bench.metrics.shared.randomised import number_of_layers
 
 FAST = [name for name in metrics.names() if metrics.get(name).spec.fast_form_of]

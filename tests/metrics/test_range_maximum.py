@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axiom_bench.metrics.shared.range_maximum import nothing_raised, raise_range, raised_values
+from axiom_bench.metrics.shared.union_find import nothing_raised, raise_range, raised_values
 
 
 @given(st.data(), st.integers(1, 40))

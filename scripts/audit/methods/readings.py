@@ -16,7 +16,7 @@ import axiom_bench as ab
 from axiom_bench.cutting.division import XY
 from axiom_bench.methods.finer_cam import nearest_classes
 from axiom_bench.methods.full_grad import full_gradients
-from axiom_bench.methods.shared.guided_backpropagation import guided_gradient
+from axiom_bench.methods.guided import guided_gradient
 
 Reading = Callable[[ab.Trace], Tensor]
 
