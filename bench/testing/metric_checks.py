@@ -26,7 +26,7 @@ from axiom_bench.explanation.explanation import Curve, Explanation, Method
 from axiom_bench.explanation.heatmap import Map
 from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, model_state
 from axiom_bench.testing.other_device import OtherDevice
-from axiom_bench.testing.suite import run_checks
+from axiom_bench.testing.suite import once, run_checks
 
 Metric = Callable[..., Any]
 FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")
@@ -97,13 +97,19 @@ def _map(trace: Trace) -> Map:
     return Map((trace.gradients * trace.activations).sum(1))
 
 
-IMAGES = Case(size=(12, 14), channels=5, rows=4, tells=True)
+IMAGES = Case(size=(12, 14), channels=5, tells=True)
 METRIC_CASES = {"weights": MetricCase(_weights, IMAGES), "map": MetricCase(_map, IMAGES)}
+
+
+@once
+def _expected(metric: Plugin, case: MetricCase) -> Measured:
+    """What the metric answers of the case's explanation."""
+    return measure(metric, case.explanation(), True)
 
 
 def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
     """The result is a tensor (B,), or a dict of them, one for each name that a YAML file declares."""
-    answers = measure(metric, case.explanation(), True)
+    answers = _expected(metric, case)
     returned = {name for name, (values, _) in answers.items() if values.ndim == 1}  # the others are curves
     declared = returned if metric.bare else set(value_names(metric))
     assert returned, "no value was returned"
@@ -112,7 +118,7 @@ def returns_declared_values(metric: Plugin, case: MetricCase) -> None:
 
 def values_are_finite(metric: Plugin, case: MetricCase) -> None:
     """Each value is finite, or NaN with the status of a need that isn't met or of `undefined`."""
-    for name, (values, statuses) in measure(metric, case.explanation(), True).items():
+    for name, (values, statuses) in _expected(metric, case).items():
         for row, status in enumerate(statuses):
             assert status != "not_finite", f"{name} isn't finite for image {row}"
             assert (status == OK) == bool(values[row].isfinite().all()), f"{name} of image {row} has status {status}"
@@ -120,34 +126,29 @@ def values_are_finite(metric: Plugin, case: MetricCase) -> None:
 
 def deterministic(metric: Plugin, case: MetricCase) -> None:
     """A second call gives the same bits, and the global random state is neither read nor changed."""
-    explanation = case.explanation()
+    first = _values(_expected(metric, case))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         before = torch.get_rng_state()
-        first = _values(measure(metric, explanation, True))
+        _assert_close(_values(measure(metric, case.explanation(), True)), first, rtol=0, atol=0)
         assert torch.equal(torch.get_rng_state(), before), "the global random state changed; use a torch.Generator"
         torch.manual_seed(1)
-        _assert_close(_values(measure(metric, explanation, True)), first, rtol=0, atol=0)
         _assert_close(_values(measure(metric, case.explanation_of_new_model(), True)), first, rtol=0, atol=0)
 
 
 def batch_invariant(metric: Plugin, case: MetricCase) -> None:
     """The value of an image doesn't depend on the other images of its batch."""
-    explanation = case.explanation()
-    assert explanation.trace is not None
-    together = _values(measure(metric, explanation, True))
-    for row in range(len(explanation)):
-        alone = _values(measure(metric, case.explain(explanation.trace[row : row + 1]), True))
+    trace, together = case.case.trace(), _values(_expected(metric, case))
+    for row in range(len(trace)):
+        alone = _values(measure(metric, case.explain(trace[row : row + 1]), True))
         _assert_close(alone, {name: values[row : row + 1] for name, values in together.items()}, **CLOSE)
 
 
 def order_invariant(metric: Plugin, case: MetricCase) -> None:
     """Images in another order have the same values in that order."""
-    explanation = case.explanation()
-    assert explanation.trace is not None
-    trace = explanation.trace
+    trace = case.case.trace()
     reordered = trace.again(images=trace.images.flip(0), targets=trace.targets.flip(0))
-    expected = {name: values.flip(0) for name, values in _values(measure(metric, explanation, True)).items()}
+    expected = {name: values.flip(0) for name, values in _values(_expected(metric, case)).items()}
     _assert_close(_values(measure(metric, case.explain(reordered), True)), expected, **CLOSE)
 
 
@@ -173,7 +174,7 @@ def leaves_model_alone(metric: Plugin, case: MetricCase) -> None:
 
 def works_without_autograd(metric: Plugin, case: MetricCase) -> None:
     """A caller in torch.no_grad or torch.inference_mode gets the same values."""
-    expected = _values(measure(metric, case.explanation(), True))
+    expected = _values(_expected(metric, case))
     for mode in (torch.no_grad, torch.inference_mode):
         explanation = case.explanation_of_new_model()
         with mode():
@@ -190,7 +191,7 @@ def follows_the_device(metric: Plugin, case: MetricCase) -> None:
 def reads_what_it_says(metric: Plugin, case: MetricCase) -> None:
     """A metric with `reads: maps` has the same values without trace, contributions and images."""
     if reads_maps(metric):
-        expected = _values(measure(metric, case.explanation(), True))
+        expected = _values(_expected(metric, case))
         _assert_close(_values(measure(metric, maps_alone(case.explanation()), True)), expected, rtol=0, atol=0)
 
 
@@ -206,11 +207,10 @@ def takes_half_precision_maps(metric: Plugin, case: MetricCase) -> None:
 
 def broken_row_changes_no_other(metric: Plugin, case: MetricCase) -> None:
     """A row of zeros, NaN or infinities has a value or a status, and changes no value of another row."""
-    explanation = case.explanation()
-    expected = measure(metric, explanation, True)
+    explanation, expected = case.explanation(), _expected(metric, case)
     others = [row for row in range(len(explanation)) if row != 1]
     for number in (0.0, float("nan"), float("-inf")):
-        broken = measure(metric, _with_row(explanation, 1, number), True)
+        broken = measure(metric, with_row(explanation, 1, number), True)
         for name, (values, statuses) in broken.items():
             torch.testing.assert_close(values[others], expected[name][0][others], **CLOSE)
             assert [statuses[row] for row in others] == [expected[name][1][row] for row in others]
@@ -280,7 +280,7 @@ def _assert_close(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
         torch.testing.assert_close(actual[name], values, **{"equal_nan": True, **tolerance}, msg=f"{name} differs")
 
 
-def _with_row(explanation: Explanation, row: int, number: float) -> Explanation:
+def with_row(explanation: Explanation, row: int, number: float) -> Explanation:
     """The explanation with one row's contributions, maps and score set to a number, and its boxes removed."""
 
     def with_row(tensor: Tensor) -> Tensor:

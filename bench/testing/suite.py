@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from functools import wraps
+from typing import Any, TypeVar
 
 from axiom_bench.errors import unknown
 from axiom_bench.evaluation.plugins import Plugin
 
 Case = TypeVar("Case")
 Check = Callable[[Plugin, Case], None]
+Result = TypeVar("Result")
+
+
+def once(function: Callable[[Any, Case], Result]) -> Callable[[Any, Case], Result]:
+    """A function of a plug-in and a case that several checks need: of the latest plug-in each case's result is kept."""
+    latest: dict[Case, tuple[Any, Result]] = {}
+
+    @wraps(function)
+    def call(plugin: Any, case: Case) -> Result:
+        if case not in latest or latest[case][0] is not plugin:
+            latest[case] = plugin, function(plugin, case)
+        return latest[case][1]
+
+    return call
 
 
 def run_checks(

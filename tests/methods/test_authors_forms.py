@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 
 import pytest
@@ -19,6 +18,7 @@ from axiom_bench.methods.is_cam import is_cam
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.ss_cam import ss_cam
 from axiom_bench.testing import CASES, Case
+from tests.methods.plain import generator_of, head_of, scaled, score_of
 
 EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # float64: resizing, a tiny network and sums of some hundred terms; scores are of the size of 1.
@@ -28,16 +28,11 @@ GAUSSIAN = [[1 / 16, 1 / 8, 1 / 16], [1 / 8, 1 / 4, 1 / 8], [1 / 16, 1 / 8, 1 / 
 
 
 def probability(case: Case, image: Tensor, target: int) -> float:
-    with torch.no_grad():
-        return case.model()(image[None]).softmax(1)[0, target].item()
+    return score_of(case, image, target, "probability")
 
 
 def upsampled(plane: Tensor, case: Case) -> Tensor:
     return functional.interpolate(plane[None, None], case.size, mode="bilinear", align_corners=False)[0, 0]
-
-
-def scaled(plane: Tensor) -> Tensor:
-    return (plane - plane.min()) / (plane.max() - plane.min())
 
 
 @EACH_CASE
@@ -45,7 +40,6 @@ def test_recipro_cam_repeats_the_vector_at_the_centre(case):
     """github.com/sybyun/ReciproCAM, src/recipro_cam.py, _mosaic_feature."""
     trace = case.trace()
     actual = recipro_cam(trace, vectors="centre").raw
-    after = case.model().features[int(case.layer.split(".")[1]) + 1 :]
     for i, planes in enumerate(trace.activations):
         height, width = planes.shape[1:]
         for y, x in itertools.product(range(height), range(width)):
@@ -54,7 +48,7 @@ def test_recipro_cam_repeats_the_vector_at_the_centre(case):
                 if 0 <= y + dy < height and 0 <= x + dx < width:
                     seen[:, y + dy, x + dx] = planes[:, y, x] * GAUSSIAN[dy + 1][dx + 1]
             with torch.no_grad():
-                expected = case.model().head(after(seen[None])).softmax(1)[0, i % 3].item()
+                expected = head_of(case)(seen[None]).softmax(1)[0, i % 3].item()
             assert actual[i, y, x].item() == pytest.approx(expected, rel=1e-11)
     assert not torch.allclose(actual, recipro_cam(trace).raw)
 
@@ -137,9 +131,8 @@ def test_ss_cam_of_the_authors_code(case, noise):
     """github.com/r0cketr1kky/SS-CAM, cam/sscam.py: SSCAM1 masks by the map with noise, SSCAM2 adds it to X H_k."""
     expected = []
     for i, image in enumerate(case.images()):
-        seed = int(hashlib.sha256(b"7 " + image.float().numpy().tobytes()).hexdigest()[:16], 16)
         shape = (3, 1 if noise == "map" else 3, *case.size)
-        draws = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        draws = torch.randn(shape, generator=generator_of(image, 7), dtype=torch.float64)
         weights = []
         for plane in case.trace().activations[i]:
             plane = upsampled(plane, case)

@@ -70,6 +70,7 @@ def test_weights_equal_the_formula(case, split, t):
         assert actual[row].flatten().tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [split for split in SPLITS if split != "positive_drops"])
 def test_every_split_passes_the_common_suite(split):
     """The default split passes it by its YAML."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,24 +11,12 @@ import torch
 
 from axiom_bench import methods
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.testing import CASES, METHOD_CHECKS, accepted_cases, exemptions
 from axiom_bench.testing.cases import Case
+from tests.methods.fewer import OF_ANY_NETWORK, with_fewer
 
 ROOT = Path(__file__).parents[2]
-# Parameters that decide how often a method runs the network, not what it does.
-FEWER = {
-    "integrated_gradients": {"steps": 5},
-    "opti_cam": {"iterations": 10},
-    "smooth_grad": {"samples": 4},
-    "smooth_grad_cam_pp": {"samples": 4},
-    "smoothed_xgrad_cam": {"samples": 4},
-}
-
-
-def with_fewer(name: str) -> Plugin:
-    return plugins.with_params("method", name, FEWER.get(name, {}))
 
 
 @cache
@@ -36,15 +25,31 @@ def accepted_by(name: str) -> dict[str, Case]:
     return accepted_cases(with_fewer(name))
 
 
-@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", methods.names())
-def test_method(name, check, request):
+def run_check(name: str, check: Callable[[Plugin, Case], None], cases: list[Case], request) -> None:
+    """The check on these networks; a check that the method's YAML exempts must fail on one of them."""
     method = with_fewer(name)
     if check.__name__ in exemptions(method):
         reason = exemptions(method)[check.__name__]
         request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
-    for case in accepted_by(name).values():
+    for case in cases:
         check(method, case)
+
+
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", methods.names())
+def test_method(name, check, request):
+    """What depends on the head on every network, the rest on the hardest: signed maps before an in-place ReLU."""
+    cases = list(accepted_by(name).values())
+    of_one = check in OF_ANY_NETWORK and check.__name__ not in exemptions(with_fewer(name))
+    run_check(name, check, cases[-1:] if of_one else cases, request)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", OF_ANY_NETWORK, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", methods.names())
+def test_method_on_the_other_networks(name, check, request):
+    if check.__name__ not in exemptions(with_fewer(name)):
+        run_check(name, check, list(accepted_by(name).values())[:-1], request)
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable
@@ -23,30 +22,9 @@ from axiom_bench.methods.finer_cam import finer_cam, nearest_classes
 from axiom_bench.methods.shapley_cam import shapley_cam
 from axiom_bench.methods.smooth_grad_cam_pp import smooth_grad_cam_pp
 from axiom_bench.testing import CASES, Case
+from tests.methods.plain import generator_of, gradient_of, maps_of
 
 ROUNDING = 1e-11  # of the largest value: float64, a few products of sums of some hundred terms
-
-
-def head_of(case: Case) -> nn.Sequential:
-    """The plain head, to be differentiated without the engine."""
-    model = case.model()
-    cut = int(case.layer.split(".")[1]) + 1
-    return nn.Sequential(*list(model.features)[cut:], *model.head)
-
-
-def maps_of(case: Case, images: Tensor | None = None) -> Tensor:
-    """Activations, (B, K, H, W), of the plain network."""
-    cut = int(case.layer.split(".")[1]) + 1
-    with torch.no_grad():
-        return case.model().features[:cut](case.images() if images is None else images)
-
-
-def gradient_of(case: Case, maps: Tensor, row: int, target: int) -> Tensor:
-    """dS/dF of one image by autograd on the plain head: (K, H, W)."""
-    leaf = maps[row : row + 1].clone().requires_grad_()
-    head_of(case)(leaf.clone())[0, target].backward()
-    assert leaf.grad is not None
-    return leaf.grad[0]
 
 
 def assert_equal(actual: Tensor, expected: Tensor) -> None:
@@ -327,20 +305,15 @@ def test_finer_cam_error_messages(readout):
 # Smooth Grad-CAM++
 
 
-def noise_of(image: Tensor, samples: int, seed: int) -> list[Tensor]:
-    pixels = b"".join(torch.tensor(v, dtype=torch.float32).numpy().tobytes() for v in image.flatten().tolist())
-    state = int(hashlib.sha256(f"{seed} ".encode() + pixels).hexdigest()[:16], 16)
-    generator = torch.Generator().manual_seed(state)
-    return [torch.randn(image.shape, generator=generator, dtype=torch.float64) for _ in range(samples)]
-
-
 def test_smooth_grad_cam_pp_in_loops(case):
     samples, sigma, seed = 3, 0.2, 7
     actual = smooth_grad_cam_pp(case.trace(), samples, sigma, seed)
     maps = maps_of(case)
     for row, image in enumerate(case.images()):
         spread = image.max().item() - image.min().item()
-        copies = [image + sigma * spread * noise for noise in noise_of(image, samples, seed)]
+        draw = generator_of(image, seed)
+        noise = [torch.randn(image.shape, generator=draw, dtype=torch.float64) for _ in range(samples)]
+        copies = [image + sigma * spread * each for each in noise]
         gradients = [gradient_of(case, maps_of(case, copy[None]), 0, row % 3) for copy in copies]
         assert not torch.equal(gradients[0], gradients[1]) or case.head == "pooled"
         for k in range(case.channels):

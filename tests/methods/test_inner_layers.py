@@ -14,6 +14,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.models.load import load_model
 from axiom_bench.models.registry import model_config
+from tests.methods.fewer import with_fewer
 
 LAYERS = (("scenes_vgg", "features.7"), ("scenes_resnet", "layer2"), ("scenes_resnet", "layer3.conv2"))
 REFUSES = {"cam"}  # behind an inner layer there is more than pooling and one linear layer
@@ -35,7 +36,7 @@ def test_method_at_an_inner_layer(name, trace):
         with pytest.raises(BenchError, match="not global average pooling"):
             methods.get(name)(trace)
         return
-    explanation = Explanation.of(trace, methods.get(name)(trace))
+    explanation = Explanation.of(trace, with_fewer(name)(trace))
     assert explanation.raw_map is not None
     assert explanation.raw_map.isfinite().all()
     assert explanation.raw_map.any(), "the map is zero everywhere"

@@ -32,7 +32,7 @@ def test_equals_the_mean_gradient_along_the_path(name):
     case = CASES[name]
     trace = case.trace()
     actual = methods.get("integrated_gradients")(trace)
-    head, many = head_of(case), 2000
+    head, many = head_of(case), 500
     expected = torch.zeros_like(actual)
     for step in range(many):
         leaf = ((step + 0.5) / many * trace.activations).requires_grad_()
@@ -47,11 +47,11 @@ def test_completeness(name):
     zero = trace.head(torch.zeros_like(trace.activations)).gather(1, trace.targets[:, None])[:, 0]
     expected = trace.scores - zero
     errors = []
-    for steps in (50, 2000):
+    for steps in (50, 400):
         total = (integrated_gradients(trace, steps) * trace.activations).sum((1, 2, 3))
         errors.append(((total - expected).abs() / expected.abs()).max().item())
     assert errors[0] < 0.05
-    assert errors[1] < 2e-3
+    assert errors[1] < 0.01
 
 
 def test_polynomial_is_integrated_exactly(readout):

@@ -130,7 +130,13 @@ REAL_HEADS = {
 }
 
 
-@pytest.mark.parametrize(("name", "layer"), REAL_HEADS.items(), ids=REAL_HEADS)
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        pytest.param(name, layer, id=name, marks=[] if name in ("resnet18", "shufflenet_v2_x0_5") else pytest.mark.slow)
+        for name, layer in REAL_HEADS.items()
+    ],
+)
 def test_attributions_are_complete_on_real_networks(name, layer):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(13)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from functools import cache
@@ -22,6 +21,7 @@ from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam, score_cam_top
 from axiom_bench.methods.ss_cam import ss_cam
 from axiom_bench.testing import CASES, Case
+from tests.methods.plain import chosen, generator_of, head_of, maps_of, resized, scaled, score_of
 
 EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 FORMS = [
@@ -32,46 +32,8 @@ FORMS = [
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}
 
 
-def maps_of(case: Case, image: Tensor) -> Tensor:
-    """F of one image, (K, H, W), from the plain network."""
-    last = int(case.layer.split(".")[1])
-    with torch.no_grad():
-        return case.model().features[: last + 1](image[None])[0].clone()
-
-
-def score_of(case: Case, image: Tensor, target: int, score: str) -> float:
-    """The class's logit or probability, of one image."""
-    with torch.no_grad():
-        logits = case.model()(image[None])[0].tolist()
-    return chosen(logits, target, score)
-
-
-def chosen(logits: list[float], target: int, score: str) -> float:
-    return logits[target] if score == "logit" else math.exp(logits[target]) / sum(map(math.exp, logits))
-
-
-def resized(plane: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, pixel centres at half-integers, one number at a time."""
-    height, width = plane.shape
-    out = torch.empty(size, dtype=torch.float64)
-    for y, x in itertools.product(range(size[0]), range(size[1])):
-        v = min(max((y + 0.5) * height / size[0] - 0.5, 0), height - 1)
-        u = min(max((x + 0.5) * width / size[1] - 0.5, 0), width - 1)
-        top, left = int(v), int(u)
-        bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
-        above = plane[top, left] * (1 - u + left) + plane[top, right] * (u - left)
-        below = plane[bottom, left] * (1 - u + left) + plane[bottom, right] * (u - left)
-        out[y, x] = above * (1 - v + top) + below * (v - top)
-    return out
-
-
-def scaled(plane: Tensor) -> Tensor:
-    low, high = plane.min().item(), plane.max().item()
-    return (plane - low) / (high - low) if high > low else torch.zeros_like(plane)
-
-
 def mask_of(plane: Tensor, case: Case) -> Tensor:
-    return scaled(resized(plane, case.size))
+    return scaled(torch.tensor(resized(plane.tolist(), *case.size), dtype=torch.float64))
 
 
 def combined(scores: list[float], at_zero: float, baseline: bool, channel_softmax: bool) -> list[float]:
@@ -91,7 +53,10 @@ def assert_weights(actual: Tensor, expected: list[list[float]]) -> None:
 def test_score_cam_forms(case, form):
     expected = []
     for i, image in enumerate(case.images()):
-        scores = [score_of(case, image * mask_of(plane, case), i % 3, form["score"]) for plane in maps_of(case, image)]
+        scores = [
+            score_of(case, image * mask_of(plane, case), i % 3, form["score"])
+            for plane in maps_of(case, image[None])[0]
+        ]
         at_zero = score_of(case, torch.zeros_like(image), i % 3, form["score"])
         expected.append(combined(scores, at_zero, form["baseline"], form["channel_softmax"]))
     assert_weights(score_cam(case.trace(), **form), expected)
@@ -102,7 +67,7 @@ def test_score_cam_forms(case, form):
 def test_score_cam_top_runs_only_the_top_channels(case, ranking):
     expected = []
     for i, image in enumerate(case.images()):
-        planes = maps_of(case, image)
+        planes = maps_of(case, image[None])[0]
         merits = [(plane.var(correction=0) if ranking == "variance" else plane.mean()).item() for plane in planes]
         best = sorted(range(len(planes)), key=lambda k: -merits[k])[:2]
         scores = [score_of(case, image * mask_of(planes[k], case), i % 3, "logit") for k in best]
@@ -133,7 +98,7 @@ def test_is_cam_averages_over_mask_strengths(case):
     for i, image in enumerate(case.images()):
         scores = [
             sum(score_of(case, image * mask_of(plane, case) * step / 4, i % 3, "logit") for step in (1, 2, 3, 4)) / 4
-            for plane in maps_of(case, image)
+            for plane in maps_of(case, image[None])[0]
         ]
         expected.append(combined(scores, 0, False, True))
     assert_weights(is_cam(case.trace(), steps=4), expected)
@@ -144,12 +109,10 @@ def test_is_cam_averages_over_mask_strengths(case):
 def test_ss_cam_averages_over_noise(case, noise):
     expected = []
     for i, image in enumerate(case.images()):
-        pixels = image.float().numpy().tobytes()
-        seed = int(hashlib.sha256(b"7 " + pixels).hexdigest()[:16], 16)
         shape = (3, 1 if noise == "map" else 3, *case.size)
-        draws = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        draws = torch.randn(shape, generator=generator_of(image, 7), dtype=torch.float64)
         scores = []
-        for plane in maps_of(case, image):
+        for plane in maps_of(case, image[None])[0]:
             mask = mask_of(plane, case)
             noisy = [image * (mask + 0.5 * n) if noise == "map" else image * mask + 0.5 * n for n in draws]
             scores.append(sum(score_of(case, copy, i % 3, "logit") for copy in noisy) / 3)
@@ -190,15 +153,15 @@ def blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
             place = -place if place < 0 else 2 * (length - 1) - place
         return place
 
-    _, height, width = image.shape
-    reach = range(-(kernel // 2), kernel // 2 + 1)
-    weights = {d: math.exp(-(d**2) / (2 * sigma**2)) for d in reach}
-    total = sum(weights.values()) ** 2
-    out = torch.zeros_like(image)
-    for y, x in itertools.product(range(height), range(width)):
-        for dy, dx in itertools.product(reach, reach):
-            out[:, y, x] += image[:, mirrored(y + dy, height), mirrored(x + dx, width)] * weights[dy] * weights[dx]
-    return out / total
+    def matrix(length: int) -> Tensor:
+        """What each place takes of each other: (length, length), rows of sum 1."""
+        weights = {d: math.exp(-(d**2) / (2 * sigma**2)) for d in range(-(kernel // 2), kernel // 2 + 1)}
+        taken = torch.zeros(length, length, dtype=torch.float64)
+        for place, (d, weight) in itertools.product(range(length), weights.items()):
+            taken[place, mirrored(place + d, length)] += weight / sum(weights.values())
+        return taken
+
+    return matrix(image.shape[1]) @ image @ matrix(image.shape[2]).T
 
 
 @cache
@@ -214,7 +177,7 @@ def test_group_cam(case, groups, score):
     members = {2: [(0, 1), (2, 3)], 3: [(0,), (1,), (2, 3)], 32: [(0,), (1,), (2,), (3,)]}[groups]
     actual = group_cam(trace, groups=groups, kernel=25, sigma=4.0, score=score).raw
     for i, image in enumerate(case.images()):
-        planes, background = maps_of(case, image), blurred_image(i)
+        planes, background = maps_of(case, image[None])[0], blurred_image(i)
         gradients = trace.gradients[i].mean((1, 2))  # checked against autograd in test_replicas
         expected = torch.zeros(case.size, dtype=torch.float64)
         for group in members:
@@ -233,15 +196,14 @@ def test_recipro_cam(case, gaussian, score):
     actual = recipro_cam(trace, gaussian=gaussian, score=score).raw
     window = {0: 1 / 4, 1: 1 / 8, 2: 1 / 16} if gaussian else {0: 1.0}  # by |dy| + |dx|, within one step each
     for i, image in enumerate(case.images()):
-        planes = maps_of(case, image)
-        after = case.model().features[int(case.layer.split(".")[1]) + 1 :]
+        planes = maps_of(case, image[None])[0]
         for y, x in itertools.product(range(planes.shape[1]), range(planes.shape[2])):
             seen = torch.zeros_like(planes)
             for v, u in itertools.product(range(planes.shape[1]), range(planes.shape[2])):
                 if abs(v - y) <= 1 and abs(u - x) <= 1:
                     seen[:, v, u] = window.get(abs(v - y) + abs(u - x), 0) * planes[:, v, u]
             with torch.no_grad():
-                logits = case.model().head(after(seen[None]))[0].tolist()
+                logits = head_of(case)(seen[None])[0].tolist()
             assert actual[i, y, x].item() == pytest.approx(chosen(logits, i % 3, score), rel=1e-11)
 
 

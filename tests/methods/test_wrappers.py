@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import asdict, replace
 from functools import partial
@@ -28,16 +27,15 @@ from axiom_bench.records import sources
 from axiom_bench.records.sources import Sources
 from axiom_bench.run.jobs.facts import method_key
 from axiom_bench.testing import CASES, check_method
+from tests.methods.plain import Lines, generator_of, model_of, resized
 
 ROUNDING = 1e-12  # of maps whose maximum is about 1: float64, over sums of some hundred terms
 POOLED = CASES["pooled"]  # takes images of any size
 
-Lines = list[list[float]]
-
 
 def xgrad_map(image: Tensor, target: int, layer: int = 3) -> Lines:
     """The XGrad-CAM map of one image at `features.<layer>`, by the formula, from autograd on the plain network."""
-    model = POOLED.model()
+    model = model_of(POOLED)
     steps = list(model.features) + list(model.head)
     F = nn.Sequential(*steps[: layer + 1])(image[None]).detach().clone().requires_grad_()
     score = nn.Sequential(*steps[layer + 1 :])(F.clone())[0, target]
@@ -52,27 +50,6 @@ def xgrad_map(image: Tensor, target: int, layer: int = 3) -> Lines:
             for x, value in enumerate(line):
                 raw[y][x] += weight * value
     return raw
-
-
-def resized(raw: Lines, height: int, width: int) -> Lines:
-    """Bilinear, pixel centres at halves, clamped at the border."""
-
-    def taps(position: int, size: int, source: int) -> tuple[int, int, float]:
-        at = min(max((position + 0.5) * source / size - 0.5, 0.0), source - 1)
-        low = int(at)
-        return low, min(low + 1, source - 1), at - low
-
-    lines = []
-    for y in range(height):
-        top, bottom, down = taps(y, height, len(raw))
-        line = []
-        for x in range(width):
-            left, right, across = taps(x, width, len(raw[0]))
-            upper = raw[top][left] * (1 - across) + raw[top][right] * across
-            lower = raw[bottom][left] * (1 - across) + raw[bottom][right] * across
-            line.append(upper * (1 - down) + lower * down)
-        lines.append(line)
-    return lines
 
 
 def scaled_heatmap(raw: Lines, height: int, width: int) -> Lines:
@@ -95,11 +72,7 @@ def test_smoothed_equals_the_mean_over_noisy_copies():
     actual = smoothed(POOLED.trace(), wrapped=xgrad_cam, samples=3, sigma=0.2, seed=5).raw
     expected = []
     for i, image in enumerate(POOLED.images()):
-        pixels = b"".join(
-            torch.tensor(number, dtype=torch.float32).numpy().tobytes() for number in image.flatten().tolist()
-        )
-        digest = hashlib.sha256(b"5 " + pixels).hexdigest()[:16]
-        generator = torch.Generator().manual_seed(int(digest, 16))
+        generator = generator_of(image, 5)
         spread = max(image.flatten().tolist()) - min(image.flatten().tolist())
         copies = []
         for _ in range(3):
@@ -230,7 +203,9 @@ PARTIALS = {
 }
 
 
-@pytest.mark.parametrize("name", PARTIALS)
+@pytest.mark.parametrize(
+    "name", [name if name == "augmented" else pytest.param(name, marks=pytest.mark.slow) for name in PARTIALS]
+)
 def test_wrappers_pass_the_common_suite(name):
     check_method(PARTIALS[name])
 

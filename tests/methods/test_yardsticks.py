@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 
 import pytest
@@ -17,6 +16,7 @@ from axiom_bench.methods.saliency import saliency
 from axiom_bench.methods.smooth_grad import smooth_grad
 from axiom_bench.methods.sobel import sobel
 from axiom_bench.testing import CASES, Case
+from tests.methods.plain import generator_of, model_of
 
 EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 CLOSE = {"rtol": 0, "atol": 1e-12}  # float64, maps of the size of 1
@@ -25,7 +25,7 @@ CLOSE = {"rtol": 0, "atol": 1e-12}  # float64, maps of the size of 1
 def pixel_gradient(case: Case, image: Tensor, target: int) -> Tensor:
     """dS/dX of one image, on the plain network."""
     leaf = image[None].clone().requires_grad_()
-    return torch.autograd.grad(case.model()(leaf.clone())[0, target], leaf)[0][0]
+    return torch.autograd.grad(model_of(case)(leaf.clone())[0, target], leaf)[0][0]
 
 
 @EACH_CASE
@@ -62,8 +62,7 @@ def test_input_x_gradient_of_a_network_without_biases_adds_up_to_the_score():
 def test_smooth_grad_is_the_size_of_the_mean_gradient(case):
     actual = smooth_grad(case.trace(), samples=3, sigma=0.2, seed=5).raw
     for i, image in enumerate(case.images()):
-        seed = int(hashlib.sha256(b"5 " + image.float().numpy().tobytes()).hexdigest()[:16], 16)
-        generator = torch.Generator().manual_seed(seed)
+        generator = generator_of(image, 5)
         spread = 0.2 * (image.max() - image.min())
         copies = [image + spread * torch.randn(image.shape, generator=generator, dtype=torch.float64) for _ in range(3)]
         gradients = [pixel_gradient(case, copy, i % 3) for copy in copies]

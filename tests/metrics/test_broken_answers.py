@@ -13,7 +13,10 @@ from axiom_bench import metrics
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared.perturbation import OUTPUTS
+from axiom_bench.metrics.shared.similarity import KINDS
 from axiom_bench.testing.metric_checks import parts_of
+from tests.metrics.fewer import with_fewer
 
 OF_THE_SAME_IMAGE = [
     "class_correlation",
@@ -27,6 +30,15 @@ OF_CHANGED_IMAGES = [
     for name in metrics.names()
     if inspect.isgeneratorfunction(metrics.get(name).call.func) and name not in OF_THE_SAME_IMAGE
 ]
+
+
+def each(names: list[str], key: str, values: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
+    """Each metric with each of the parameter's values; once where it has no such parameter."""
+    return [
+        (name, params)
+        for name in names
+        for params in ([{key: value} for value in values] if key in metrics.get(name).params else [{}])
+    ]
 
 
 class Only(nn.Module):
@@ -60,11 +72,9 @@ def weights(trace: ab.Trace) -> Tensor:
     return trace.gradients.abs() + 1e-3
 
 
-@pytest.mark.parametrize("output", ["probability", "logit", "accuracy"])
-@pytest.mark.parametrize("name", OF_CHANGED_IMAGES)
-def test_no_value_where_the_model_has_no_answer(name, output, trace):
-    params = {"output": output} if "output" in metrics.get(name).params else {}
-    actual = measure(with_params("metric", name, params), of(trace, weights), True)
+@pytest.mark.parametrize(("name", "params"), each(OF_CHANGED_IMAGES, "output", OUTPUTS), ids=str)
+def test_no_value_where_the_model_has_no_answer(name, params, trace):
+    actual = measure(with_params("metric", name, {**with_fewer(name).params, **params}), of(trace, weights), True)
     for value, (values, statuses) in actual.items():
         assert statuses == (("ok",) if value == "complexity" else ("not_finite",)), value
         assert values.isnan().all() == (value != "complexity")
@@ -77,15 +87,13 @@ def test_no_value_where_the_score_without_a_part_is_not_finite(name, trace):
         assert values.isnan().all()
 
 
-@pytest.mark.parametrize("kind", ["pearson", "spearman", "ssim"])
-@pytest.mark.parametrize("name", OF_THE_SAME_IMAGE)
-def test_no_similarity_with_a_map_that_is_not_finite(name, kind, trace):
+@pytest.mark.parametrize(("name", "params"), each(OF_THE_SAME_IMAGE, "similarity", KINDS), ids=str)
+def test_no_similarity_with_a_map_that_is_not_finite(name, params, trace):
     model = trace.cut_model.model
 
     def once(trace: ab.Trace) -> Tensor:
         first = trace.cut_model.model is model and int(trace.targets[0]) == 0
         return weights(trace) if first else weights(trace) * torch.nan
 
-    params = {"similarity": kind} if "similarity" in metrics.get(name).params else {}
     actual = measure(with_params("metric", name, params), of(trace, once), True)
     assert {status for _, statuses in actual.values() for status in statuses} == {"not_finite"}

@@ -5,20 +5,29 @@ from __future__ import annotations
 import pytest
 
 from axiom_bench import metrics
-from axiom_bench.evaluation import plugins
-from axiom_bench.testing import METRIC_CASES, METRIC_CHECKS
+from axiom_bench.testing import METRIC_CASES, METRIC_CHECKS, metric_checks
+from tests.metrics.fewer import with_fewer
 
-# Parameters that decide how often a metric runs the network, not what it does.
-FEWER = {
-    "explanation_sensitivity": {"samples": 5},
-    "model_parameter_randomisation_smooth": {"samples": 4},
-    "sensitivity_n": {"subsets": 10},
-}
+OF_MAPS = (
+    metric_checks.returns_declared_values,
+    metric_checks.values_are_finite,
+    metric_checks.broken_row_changes_no_other,
+)
+AS_BY_WEIGHTS = [check for check in METRIC_CHECKS if check not in OF_MAPS]
 
 
 @pytest.mark.parametrize("check", METRIC_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", metrics.names())
 def test_metric(name, check):
-    metric = plugins.with_params("metric", name, FEWER.get(name, {}))
-    for case in METRIC_CASES.values():
-        check(metric, case)
+    check(with_fewer(name), METRIC_CASES["weights"])
+
+
+@pytest.mark.parametrize(
+    "check",
+    [*OF_MAPS, *(pytest.param(check, marks=pytest.mark.slow) for check in AS_BY_WEIGHTS)],
+    ids=lambda check: check.__name__,
+)
+@pytest.mark.parametrize("name", metrics.names())
+def test_metric_of_a_map(name, check):
+    """An explanation without contributions; what is the same with them runs in `make test-all`."""
+    check(with_fewer(name), METRIC_CASES["map"])

@@ -43,7 +43,6 @@ BOUNDS_OF = {
 }  # where the unit's differ
 LIGHT = {
     "steps": 6,
-    "tried": (1, 2, 4),
     "samples": 2,
     "stages": 2,
     "subsets": 12,
@@ -51,7 +50,8 @@ LIGHT = {
     "k": 8,
     "fill": "zero",
 }  # fewer passes, and less than the object
-DRAWN = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+NEAR = {"rtol": 1e-9, "atol": 1e-10, "equal_nan": True}
+DRAWN = settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 OF_MAPS = [name for name in metrics.names() if metrics.get(name).spec.of == "method"]
 SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in plugins.needs_of(metrics.get(name))
               and not name.endswith("_raw")]  # fmt: skip
@@ -123,39 +123,25 @@ def notes_of(trace: ab.Trace) -> tuple[ab.Annotation, ...]:
 
 @pytest.mark.parametrize("name", OF_MAPS)
 @DRAWN
-@given(method=methods())
-def test_values_lie_within_their_units_bounds(name, method, trace):
-    metric = light(name)
-    for value, (actual, _) in of_images(metric, explained(trace, method, notes_of(trace))).items():
+@given(method=methods(), order=st.permutations(range(4)), factor=st.sampled_from([2.0**-20, 0.5, 3.0, 1e6]))
+def test_values_have_bounds_and_change_with_neither_order_nor_unit(name, method, order, factor, trace):
+    """Within their unit's bounds; the same in a batch of another order, and for a map times a positive factor."""
+    metric, notes = light(name), notes_of(trace)
+    before = of_images(metric, explained(trace, method, notes))
+    parts = [trace.interventions[row] for row in order]
+    shuffled = trace.cut_model.trace(trace.images[order], trace.targets[order], interventions=parts)
+    reordered = of_images(metric, explained(shuffled, method, tuple(notes[row] for row in order)))
+    scaled = before
+    if name in SCALE_FREE:
+        scaled = of_images(metric, explained(trace, lambda trace: times(factor, method(trace)), notes))
+    for value, (actual, why) in before.items():
         least, most = BOUNDS_OF.get(value) or BOUNDS[about(metric, value)["unit"]]
         kept = actual[actual.isfinite()]
         assert ((kept >= least - 1e-12) & (kept <= most + 1e-12)).all(), (value, kept)
-
-
-@pytest.mark.parametrize("name", OF_MAPS)
-@DRAWN
-@given(method=methods(), order=st.permutations(range(4)))
-def test_order_of_the_batch_changes_no_value(name, method, order, trace):
-    metric, notes = light(name), notes_of(trace)
-    parts = [trace.interventions[row] for row in order]
-    shuffled = trace.cut_model.trace(trace.images[order], trace.targets[order], interventions=parts)
-    before = of_images(metric, explained(trace, method, notes))
-    after = of_images(metric, explained(shuffled, method, tuple(notes[row] for row in order)))
-    for value, (actual, why) in before.items():
-        torch.testing.assert_close(after[value][0], actual[order], rtol=1e-9, atol=1e-10, equal_nan=True)
-        assert after[value][1] == tuple(why[row] for row in order)
-
-
-@pytest.mark.parametrize("name", SCALE_FREE)
-@DRAWN
-@given(method=methods(), factor=st.sampled_from([2.0**-20, 0.5, 3.0, 1e6]))
-def test_positive_factor_on_the_map_changes_no_value(name, method, factor, trace):
-    metric, notes = light(name), notes_of(trace)
-    before = of_images(metric, explained(trace, method, notes))
-    after = of_images(metric, explained(trace, lambda trace: times(factor, method(trace)), notes))
-    for value, (actual, why) in before.items():
-        torch.testing.assert_close(after[value][0], actual, rtol=1e-9, atol=1e-10, equal_nan=True)
-        assert after[value][1] == why
+        torch.testing.assert_close(reordered[value][0], actual[order], **NEAR)
+        assert reordered[value][1] == tuple(why[row] for row in order)
+        torch.testing.assert_close(scaled[value][0], actual, **NEAR)
+        assert scaled[value][1] == why
 
 
 @st.composite
