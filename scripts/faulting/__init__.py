@@ -1,1 +1,0 @@
-"""Faults that befall small runs - kills, signals, full disks - and what is left of their records afterwards."""

@@ -1,0 +1,387 @@
+"""Kills, signals, full disks, wrong clocks and deleted folders befall small runs: each ends as docs/reliability.md
+promises, and the same command then ends with the records of an undisturbed run.
+
+Moments are random, by a seed; what befalls a run that has ended by then befalls nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from axiom_bench import report
+from axiom_bench.cli.stopping import LINE
+from axiom_bench.records.claims import shard_lock
+from axiom_bench.run import compute, image_hashes, job, pictures, timing, whole_set
+from tests.faults.runs import (
+    RUN,
+    TINY,
+    Run,
+    contents,
+    copy_run,
+    group_is_gone,
+    log_of,
+    mark,
+    output_of,
+    start,
+    wait_until,
+    write_line,
+    write_photographs,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="forks, and reads /proc"),
+]
+STAGES: dict[str, tuple[Any, str]] = {  # a stage begins where this function is called
+    "loading the model": (job, "load_model"),
+    "hashing the images": (image_hashes, "keep"),
+    "computing": (compute, "compute"),
+    "values of the whole set": (whole_set, "ensure"),
+    "measuring run time": (timing, "ensure"),
+    "making pictures": (pictures, "ensure"),
+    "drawing the report": (report, "write"),
+}
+WAITING = "waiting for another's shard"
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+GONE = 2.0  # seconds within which a command is gone
+DAY = 86_400.0
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+DISKS = 8  # of as many of a run's writes each is the first that finds the disk full
+FULL, FORBIDDEN = ("the disk is full",), ("read-only file system", "permission denied")
+PARTS = ("", "records", "curves", "running", "runtime", "whole_set", "pictures", "tables", "figures")
+NOBODY = 65534
+Undisturbed = Callable[[tuple[str, ...]], tuple[Run, str, float]]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """(arguments) -> an undisturbed run, the hash of its values, and its seconds; made once."""
+    made: dict[tuple[str, ...], tuple[Run, str, float]] = {}
+
+    def run(arguments: tuple[str, ...]) -> tuple[Run, str, float]:
+        if arguments not in made:
+            folder, before = tmp_path_factory.mktemp("undisturbed") / "results", time.monotonic()
+            done = start(arguments, folder, partial(_fill_disk, folder, 0))
+            assert done.wait() == 0, done.output
+            made[arguments] = done, contents(folder / RUN), time.monotonic() - before
+        return made[arguments]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs") / "images"
+    write_photographs(folder)
+    return folder
+
+
+def of_photographs(folder: Path, size: int = 8) -> tuple[str, ...]:
+    return (*TINY, "data=folder", f"data.root={folder}", "data.classes=null", f"data.size={size}")
+
+
+def check_again(arguments: tuple[str, ...], folder: Path, values: str) -> Run:
+    """The same command ends with the records of an undisturbed run."""
+    again = start(arguments, folder)
+    assert again.wait() == 0, again.output[-1500:]
+    assert contents(folder / RUN) == values
+    return again
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("count", "victims"), [(1, 1), (2, 2), (3, 1)])
+def test_killed_runs_go_on(undisturbed: Undisturbed, tmp_path: Path, count: int, victims: int, seed: int):
+    """count: how many share the folder. victims: how many of them are killed at once."""
+    arguments, random, folder = (*TINY, "data.size=24"), Random(seed), tmp_path / "results"
+    _, values, seconds = undisturbed(arguments)
+    for _ in range(60):
+        runs = [start(arguments, folder) for _ in range(count)]
+        time.sleep(random.uniform(0, 0.8 * seconds))
+        if any(run.poll() is not None for run in runs):
+            break
+        killed, before = random.sample(runs, victims), time.monotonic()
+        for run in killed:
+            run.kill()
+        wait_until(lambda killed=killed: all(group_is_gone(run.pid) for run in killed))
+        assert time.monotonic() - before < GONE
+        for run in killed:
+            begun, ended = run.shards(of_this_process=True)
+            assert len(begun) - len(ended) <= 1, "a process that was killed had begun several shards in vain"
+        if victims < count:
+            break  # those that are left do the rest
+    for run in runs:
+        assert run.poll() == -signal.SIGKILL or run.wait() == 0, run.output[-1500:]
+    _, ended = runs[0].shards()
+    assert len(ended) == len(set(ended)), "finished shards were computed again"
+    assert contents(folder / RUN) == values
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("stage", [*STAGES, WAITING])
+def test_a_signal_ends_a_run(undisturbed: Undisturbed, photographs: Path, tmp_path: Path, stage: str, terminal: bool):
+    random, name = Random(f"{stage}{terminal}"), ("SIGTERM", "SIGINT")[terminal]
+    arguments, folder = of_photographs(photographs), tmp_path / "results"
+    if stage == "drawing the report":  # with so many metrics that other processes draw as well
+        arguments = tuple(word for word in arguments if not word.startswith("metric="))
+    before, values, _ = undisturbed(arguments)
+    if stage == "drawing the report":
+        (copy_run(before, folder) / "report_stamp.json").unlink()
+    key = min((before.folder / RUN / "records").glob("*.parquet")).name.partition("-")[0]
+    with shard_lock(key, folder / RUN) if stage == WAITING else contextlib.nullcontext():
+        prepare = [] if stage == WAITING else [partial(mark, *STAGES[stage], log_of(folder))]
+        with (_at_terminal if terminal else _alone)(arguments, folder, prepare) as (run, type_in):
+            wait_until(lambda: _has_reached(run, stage) or run.poll() is not None)
+            time.sleep(random.uniform(0.1, 0.5))
+            if run.poll() is None:
+                type_in(b"\x03") if terminal else os.kill(run.pid, getattr(signal, name))
+                _check_gone(run, name)
+    check_again(arguments, folder, values)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_signal_ends_a_run_that_starts(undisturbed: Undisturbed, tmp_path: Path, seed: int):
+    arguments, name, folder = (*TINY, "data.size=6"), tuple(EXIT_CODES)[seed], tmp_path / "results"
+    _, values, _ = undisturbed(arguments)
+    output = tmp_path / "output.txt"
+    with output.open("wb") as file:
+        command = [sys.executable, "-m", "axiom_bench.cli.main", *arguments, f"results={folder}"]
+        handled = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a background job inherits as ignored
+        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, preexec_fn=handled)
+    time.sleep(Random(seed).uniform(0.3, 3.0))
+    output.rename(output_of(folder, process.pid))
+    run, process.returncode = Run(process.pid, folder), 0  # it is waited for here, by its number
+    os.kill(run.pid, getattr(signal, name))
+    _check_gone(run, name)
+    check_again(arguments, folder, values)
+
+
+@pytest.mark.parametrize("ignored", ["SIGINT", "SIGHUP"])
+def test_a_signal_that_a_run_inherits_as_ignored(undisturbed: Undisturbed, tmp_path: Path, ignored: str):
+    arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
+    _, values, _ = undisturbed(arguments)
+    ignore = partial(signal.signal, getattr(signal, ignored), signal.SIG_IGN)
+    run = start(arguments, folder, ignore, partial(mark, compute, "compute", log_of(folder)))
+    wait_until(lambda: _has_reached(run, "computing") or run.poll() is not None)
+    os.killpg(run.pid, getattr(signal, ignored))
+    time.sleep(0.5)
+    assert run.poll() in (None, 0)
+    if run.poll() is None:
+        os.kill(run.pid, signal.SIGTERM)
+        _check_gone(run, "SIGTERM")
+    check_again(arguments, folder, values)
+
+
+@pytest.mark.parametrize("part", range(DISKS))
+def test_a_disk_that_is_full_from_a_write_on(undisturbed: Undisturbed, tmp_path: Path, part: int):
+    """Every opening for writing, new folder and renaming in the results folder fails, from one of them on."""
+    arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
+    before, values, _ = undisturbed(arguments)
+    writes = before.log.read_text().count("write ")
+    run = start(arguments, folder, partial(_fill_disk, folder, 1 + part * writes // DISKS))
+    _check_refused(run, FULL)
+    _check_in_vain(check_again(arguments, folder, values))
+
+
+@pytest.mark.parametrize("becomes", ["full", "read-only"])
+def test_a_disk_of_its_own(undisturbed: Undisturbed, tmp_path: Path, becomes: str):
+    """So small that the run doesn't fit on it, or read-only from some moment on; then it is as it should be."""
+    arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
+    before, values, _ = undisturbed(arguments)
+    needed = int(subprocess.check_output(["du", "-sk", str(before.folder / RUN)]).split()[0])
+    with _mounted(folder, f"size={needed // 2}k" if becomes == "full" else "size=64m"):
+        run = start(arguments, folder)
+        if becomes == "read-only":
+            wait_until(lambda: run.poll() is not None or len(run.shards()[1]) > 0)
+            wait_until(lambda: _mount("-o", "remount,ro", str(folder)) == 0)  # else a file is open for writing
+        _check_refused(run, FULL if becomes == "full" else FORBIDDEN)
+        assert _mount("-o", "remount,rw,size=64m", str(folder)) == 0
+        _check_in_vain(check_again(arguments, folder, values))
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_folders_that_may_not_be_written(undisturbed: Undisturbed, tmp_path: Path, later: bool):
+    """From the start, or from some moment on; then they may."""
+    arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
+    _, values, _ = undisturbed(arguments)
+    folder.mkdir()
+    for parent in (tmp_path, *tmp_path.parents):
+        with contextlib.suppress(PermissionError):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    tmp_path.chmod(0o777)
+    folder.chmod(0o777 if later else 0o555)
+    run = start(arguments, folder, _become_nobody)
+    if later:
+        wait_until(lambda: run.poll() is not None or len(run.shards()[1]) > 0)
+        _set_modes(folder, 0o555)
+    _check_refused(run, FORBIDDEN)
+    _set_modes(folder, 0o777)
+    _check_in_vain(check_again(arguments, folder, values))
+
+
+def test_a_clock_that_jumps_while_a_run_computes(undisturbed: Undisturbed, photographs: Path, tmp_path: Path):
+    """A day ahead and back, every few readings."""
+    arguments = of_photographs(photographs, 12)
+    run = start(arguments, tmp_path / "results", _let_clock_jump)
+    assert run.wait() == 0, run.output[-1500:]
+    assert contents(run.folder / RUN) == undisturbed(arguments)[1]
+
+
+def test_a_clock_that_jumps_between_runs(undisturbed: Undisturbed, tmp_path: Path):
+    """A run is killed, its files and the images get times a day off, and the run goes on."""
+    images, folder, random = tmp_path / "photographs", tmp_path / "results", Random(0)
+    write_photographs(images)
+    arguments = of_photographs(images, 12)
+    _, values, seconds = undisturbed(arguments)
+    for shift in (DAY, -DAY, -DAY):
+        run = start(arguments, folder)
+        time.sleep(random.uniform(0, 0.8 * seconds))
+        run.kill()
+        for path in (*folder.rglob("*"), *images.rglob("*")):
+            state = path.stat()
+            os.utime(path, (state.st_atime + shift, state.st_mtime + shift))
+    _, ended = check_again(arguments, folder, values).shards()
+    assert len(ended) == len(set(ended)), "finished shards were computed again"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_folder_that_is_deleted_under_a_run(undisturbed: Undisturbed, tmp_path: Path, seed: int):
+    """The run folder or a part of it: the run may end well, or with a sentence."""
+    arguments, folder, random = (*TINY, "data.size=12"), tmp_path / "results", Random(seed)
+    _, values, seconds = undisturbed(arguments)
+    run = start(arguments, folder)
+    time.sleep(random.uniform(0, 0.9 * seconds))
+    shutil.rmtree(folder / RUN / random.choice(PARTS), ignore_errors=True)
+    assert run.wait() in (0, 2), run.output[-1500:]
+    assert "Traceback" not in run.output
+    check_again(arguments, folder, values)
+
+
+@contextlib.contextmanager
+def _alone(arguments: tuple[str, ...], folder: Path, prepare: list[Any]) -> Iterator[tuple[Run, Any]]:
+    yield start(arguments, folder, *prepare), None
+
+
+@contextlib.contextmanager
+def _at_terminal(arguments: tuple[str, ...], folder: Path, prepare: list[Any]) -> Iterator[tuple[Run, Any]]:
+    """A run, and what types at its terminal."""
+    keyboard, screen = os.openpty()
+    run = start(arguments, folder, partial(os.login_tty, screen), partial(os.close, keyboard), *prepare)
+    os.close(screen)
+
+    def copy() -> None:
+        with output_of(folder, run.pid).open("ab", buffering=0) as file, contextlib.suppress(OSError):
+            while part := os.read(keyboard, 4096):  # OSError: the last process is gone
+                file.write(part)
+
+    reading = threading.Thread(target=copy, daemon=True)
+    reading.start()
+    yield run, partial(os.write, keyboard)
+    reading.join(timeout=10)
+    os.close(keyboard)
+
+
+def _has_reached(run: Run, stage: str) -> bool:
+    return "waiting for" in run.output if stage == WAITING else run.log.exists() and "stage" in run.log.read_text()
+
+
+def _check_gone(run: Run, name: str) -> None:
+    """A signal has come: the group is gone, with the exit code and one line."""
+    before = time.monotonic()
+    run.wait()
+    wait_until(lambda: group_is_gone(run.pid))
+    assert time.monotonic() - before < GONE
+    assert run.code == EXIT_CODES[name], run.output[-1500:]
+    assert run.output.count(LINE) == 1, run.output[-1500:]
+    for word in ("Traceback", "Exception ignored", "KeyboardInterrupt"):
+        assert word not in run.output, run.output[-1500:]
+
+
+def _check_refused(run: Run, words: tuple[str, ...]) -> None:
+    """The run ends with 2 and a sentence, or it needed no more room."""
+    if run.wait() != 0:
+        assert run.code == 2, run.output[-1500:]
+        assert any(word in run.output for word in words), run.output[-1500:]
+        assert "Traceback" not in run.output, run.output[-1500:]
+
+
+def _check_in_vain(run: Run) -> None:
+    begun, _ = run.shards()
+    assert len(begun) - len(set(begun)) <= 1, "several shards were begun in vain"
+
+
+def _let_clock_jump() -> None:
+    count, true_time = 0, time.time
+
+    def jumping() -> float:
+        nonlocal count
+        count += 1
+        return true_time() + DAY * (count // 5 % 2)
+
+    time.time = jumping
+
+
+def _fill_disk(folder: Path, nth: int) -> None:
+    """An audit hook (PEP 578), which fails what needs room in the folder as a full disk does. nth: of its writes the
+    first that fails; 0: none, they are only counted."""
+    count = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        if event not in ("open", "os.mkdir", "os.rename"):
+            return
+        path, *_ = arguments
+        needs_room = event != "open" or (isinstance(arguments[2], int) and bool(arguments[2] & WRITES))
+        if needs_room and not isinstance(path, int) and _is_in(os.fsdecode(path), folder):
+            count += 1
+            write_line(log_of(folder), "write", count)
+            if nth and count >= nth:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fsdecode(path))
+
+    sys.addaudithook(hook)
+
+
+def _is_in(path: str, folder: Path) -> bool:
+    return os.path.abspath(path).startswith(f"{folder}/") or os.path.abspath(path) == str(folder)
+
+
+def _become_nobody() -> None:
+    if os.geteuid() == 0:  # whom no permission stops
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+
+def _set_modes(results: Path, mode: int) -> None:
+    for folder in (results, *results.rglob("*")):
+        if folder.is_dir():
+            folder.chmod(mode)
+
+
+@contextlib.contextmanager
+def _mounted(folder: Path, options: str) -> Iterator[None]:
+    folder.mkdir()
+    if os.geteuid() != 0 or _mount("-t", "tmpfs", "-o", options, "tmpfs", str(folder)) != 0:
+        pytest.skip("this user may not mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _mount(*arguments: str) -> int:
+    return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode
