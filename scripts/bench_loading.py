@@ -22,7 +22,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -30,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from bench_speed import REAL_ROOT
-from timing import ratios
+from measuring import ratio
 from torch import Tensor
 
 from axiom_bench.data.base import DataSet, Sample, subset
@@ -57,14 +56,6 @@ class Floats(Preprocessing):
 
 
 FLOATS = Floats(IMAGENET.resize, IMAGENET.crop, IMAGENET.mean, IMAGENET.std)
-
-
-@dataclass(frozen=True)
-class Time:
-    """Seconds of a loading: on the clock, and of the processor."""
-
-    wall: float
-    processor: float
 
 
 def packed(dataset: ImageNet, indices: Sequence[int], folder: Path) -> dict[str, DataSet]:
@@ -111,28 +102,23 @@ def cases(dataset: ImageNet, indices: Sequence[int], workers: int, device: str, 
     }
 
 
-def timed(call: Callable[[], None]) -> Time:
-    """With all processes that have ended meanwhile."""
+def timed(call: Callable[[], None]) -> tuple[float, float]:
+    """Seconds on the clock, and of the processor with all processes that have ended meanwhile."""
     before, start = os.times(), time.perf_counter()
     call()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     wall, after = time.perf_counter() - start, os.times()
-    return Time(wall, sum(after[:4]) - sum(before[:4]))
+    return wall, sum(after[:4]) - sum(before[:4])
 
 
-def show(times: Mapping[str, Sequence[Time]], count: int) -> None:
+def show(times: Mapping[str, Sequence[tuple[float, float]]], count: int) -> None:
     """One line a case."""
-    floats = [each.wall for each in times["floats"]]
-    for name, of_case in times.items():
-        wall = [each.wall for each in of_case]
-        faster = statistics.median(ratios(floats, wall))
-        processor = 1000 * statistics.median(each.processor for each in of_case) / count
-        print(
-            f"  {name:15s} {count / statistics.median(wall):8.1f} images/s {faster:6.2f}x floats "
-            f"{processor:7.2f} ms/image of the processor",
-            flush=True,
-        )
+    seconds = {name: list(zip(*of_case, strict=True)) for name, of_case in times.items()}
+    for name, (wall, processor) in seconds.items():
+        speed = f"{count / statistics.median(wall):8.1f} images/s {ratio(seconds['floats'][0], wall):6.2f}x floats"
+        cost = f"{1000 * statistics.median(processor) / count:7.2f} ms/image of the processor"
+        print(f"  {name:15s} {speed} {cost}", flush=True)
 
 
 def main() -> None:
@@ -145,12 +131,12 @@ def main() -> None:
     options = parser.parse_args()
     dataset = ImageNet(str(options.root))
     indices = subset(dataset, min(options.images, len(dataset)), 0)
-    device_name = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
-    print(f"{len(indices)} images to {device_name}, torch {torch.__version__}, median of {options.repeats} rounds")
+    on = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
+    print(f"{len(indices)} images to {on}, torch {torch.__version__}, median of {options.repeats} rounds")
     for workers in map(int, options.workers.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             calls = cases(dataset, indices, workers, options.device, Path(folder))
-            times: dict[str, list[Time]] = {name: [] for name in calls}
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
             for _ in range(options.repeats):
                 for name, call in calls.items():
                     times[name].append(timed(call))

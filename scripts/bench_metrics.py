@@ -21,12 +21,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from timing import Calls, ratios, timed
+from measuring import Calls, ratio, timed
 from torch import Tensor, nn
 
 from axiom_bench import methods, metrics
 from axiom_bench.data.torchvision_import import torchvision
-from axiom_bench.evaluation.batch import rows_of
 from axiom_bench.evaluation.plugins import Plugin, with_params
 
 LOCALIZATION = (
@@ -38,7 +37,6 @@ TEN_METHODS = (
     "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam",
     "ablation_cam_axiomatic", "layer_cam", "eigen_cam", "uniform", "random",
 )  # fmt: skip
-GROUPS = (("confidence_drop", "average_drop"), ("random_logit", "class_correlation"))
 SIDE = 224
 LAYER = "layer4"
 FORWARD, TOGETHER = "one forward pass", "all together"
@@ -75,7 +73,6 @@ def show(batch: int, repeats: int) -> None:
             with torch.no_grad():
                 show_without_passes(lambda: model(images), all_methods, repeats, condition)
                 show_with_passes(several, single, repeats, condition)
-                show_together(model, images[:IMAGES], repeats, condition)
     finally:
         torch.set_num_threads(threads)
 
@@ -110,7 +107,7 @@ def show_without_passes(
     print(f"\n{len(chosen)} metrics without passes for {len(explained)} methods, ResNet-50, batch {len(explained[0])}")
     print(f"  share of a forward pass of {statistics.median(passes):.3f} s, {condition.title}")
     for title, times in seconds.items():
-        print(f"  {title:24} {statistics.median(ratios(times, passes)):7.3f}", flush=True)
+        print(f"  {title:24} {ratio(times, passes):7.3f}", flush=True)
 
 
 def show_with_passes(several: ab.Explanation, single: ab.Explanation, repeats: int, condition: Condition) -> None:
@@ -126,37 +123,16 @@ def show_with_passes(several: ab.Explanation, single: ab.Explanation, repeats: i
     }
     seconds = timed(calls, repeats, condition.clock)
     print(f"\nMetrics with passes, ResNet-50, {condition.title}")
-    imputation = statistics.median(ratios(seconds["road"], seconds["road_passes"])) - 1
+    imputation = ratio(seconds["road"], seconds["road_passes"]) - 1
     print(f"  ROAD's imputation over the forward passes that follow: {imputation:.3f}")
     for title in curves:
-        share = statistics.median(ratios(seconds["passes"], seconds[title]))
-        print(f"  {title}, {STEPS} steps: {share:.3f} of its time in the model", flush=True)
+        print(f"  {title}, {STEPS} steps: {ratio(seconds['passes'], seconds[title]):.3f} of its time in the model")
 
 
 def anew(explanation: ab.Explanation) -> ab.Explanation:
     """The same, of which nothing has been computed: a trace keeps what the model answered."""
     assert explanation.trace is not None
     return replace(explanation, trace=replace(explanation.trace))
-
-
-def show_together(model: nn.Module, images: Tensor, repeats: int, condition: Condition) -> None:
-    """Metrics that run the model, for ten methods: all methods together, over one method after the other."""
-    batch = made_up_batch(images)
-    trace = ab.trace(model, LAYER, images, batch.targets)
-    _ = trace.ablation_drops
-    plugins = [methods.get(name) for name in TEN_METHODS]
-
-    def measure(chosen: Sequence[Plugin], groups: Sequence[Sequence[Plugin]]) -> list[object]:
-        return [list(rows_of(replace(trace), batch, group, chosen)) for group in groups]
-
-    print(f"\nTen methods together, over one after the other, ResNet-50, {condition.title}")
-    for names in GROUPS:
-        chosen = [metrics.get(name) for name in names]
-        separate = [[plugin] for plugin in plugins]
-        calls = {"together": partial(measure, chosen, [plugins]), "separately": partial(measure, chosen, separate)}
-        seconds = timed(calls, repeats, condition.clock)
-        ratio = statistics.median(ratios(seconds["together"], seconds["separately"]))
-        print(f"  {', '.join(names)}: {ratio:.3f}", flush=True)
 
 
 def maps(batch: int, side: int) -> Callable[[], ab.Explanation]:

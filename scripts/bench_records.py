@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,36 +32,28 @@ MIB = 2**20
 
 def main() -> None:
     """Prints one row of a Markdown table for each size."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000, 50_000])
     parser.add_argument("--methods", type=int, default=11)
     parser.add_argument("--metrics", type=int, default=14)
-    parser.add_argument("--folder", type=Path, help="measure this one, made before, and print JSON")
-    arguments = parser.parse_args()
-    if arguments.folder:
-        print(json.dumps(measure(arguments.folder, arguments.images[0], arguments.methods, arguments.metrics)))
-        return
+    options = parser.parse_args()
     print("| images | values | files | MiB | seconds to find nothing missing | seconds to read all | peak MiB |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for images in arguments.images:
+    for images in options.images:
         with tempfile.TemporaryDirectory() as name:
-            row(Path(name), images, arguments.methods, arguments.metrics)
+            print(row(Path(name), images, options.methods, options.metrics), flush=True)
 
 
-def row(folder: Path, images: int, methods: int, metrics: int) -> None:
-    """Makes up a run folder of one size, and prints its row."""
+def row(folder: Path, images: int, methods: int, metrics: int) -> str:
+    """Makes up a run folder of one size, and measures it in a process of its own."""
     make(folder, images, methods, metrics)
     paths = list((folder / "records").iterdir())
-    size = sum(path.stat().st_size for path in paths)
-    sizes = ["--images", str(images), "--methods", str(methods), "--metrics", str(metrics)]
-    command = [sys.executable, __file__, "--folder", str(folder), *sizes]
-    measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    values = images * methods * metrics
-    print(
-        f"| {images:,} | {values:,} | {len(paths)} | {size / MIB:.0f} | {measured['find']:.1f} "
-        f"| {measured['read']:.1f} | {measured['find_mib']:.0f}, {measured['read_mib']:.0f} with reading |",
-        flush=True,
-    )
+    size, values = sum(path.stat().st_size for path in paths) / MIB, images * methods * metrics
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        taken = process.submit(measure, folder, images, methods, metrics).result()
+    peaks = f"{taken['find_mib']:.0f}, {taken['read_mib']:.0f} with reading"
+    seconds = f"{taken['find']:.1f} | {taken['read']:.1f}"
+    return f"| {images:,} | {values:,} | {len(paths)} | {size:.0f} | {seconds} | {peaks} |"
 
 
 def make(folder: Path, images: int, methods: int, metrics: int) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import timed
+from measuring import timed
 from torch import Tensor
 
 from axiom_bench.cli.benchmark import benchmark, compute
@@ -124,12 +124,8 @@ def main() -> None:
     options = parser.parse_args()
     shared = [f"data.size={options.images}", *(["method=all"] if options.all_methods else []), *options.overrides]
     if not options.no_scenes:
-        show(
-            "scenes",
-            [word for word in shared if not word.startswith("real_root=")],
-            options.repeats,
-            not options.no_report,
-        )
+        of_scenes = [word for word in shared if not word.startswith("real_root=")]
+        show("scenes", of_scenes, options.repeats, not options.no_report)
     if not options.no_photographs:
         show("photographs", ["experiment=real", *shared], options.repeats, not options.no_report)
 

@@ -25,8 +25,8 @@ from typing import Any
 
 import bench_metrics
 import torch
+from measuring import Calls, machine, ratios, timed
 from omegaconf import OmegaConf
-from timing import Calls, ratios, timed
 from torch import Tensor, nn
 
 from axiom_bench import methods, metrics
@@ -84,17 +84,6 @@ def trained(name: str, root: str, layer: str, batch: int, device: torch.device) 
     )
 
 
-def embedded(name: str, batch: int, device: torch.device) -> Network:
-    """An embedded network and scenes of 96 x 96."""
-    loaded = load_model(model_config(name))
-    dataset = load_dataset({"kind": "scenes", "size": batch})
-    (rows,) = batches(dataset, range(batch), loaded.preprocessing, "label", batch, 0)
-    assert isinstance(rows, ab.Batch)
-    return Network(
-        f"{name} (trained) at {loaded.layer}", loaded.module.to(device), loaded.layer, rows.images.to(device)
-    )
-
-
 def networks(batch: int, device: torch.device) -> Iterator[Network]:
     """VGG-16, and the trained networks where REAL_ROOT exists."""
     yield vgg16(batch, device)
@@ -132,15 +121,11 @@ def cases(network: Network, precision: str) -> Calls:
 
 def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
     """One line a case: median milliseconds an image, and the median ratio to the forward pass of the same round."""
-    print(f"\n{title}, batch {batch}", flush=True)
+    print(f"\n{title}, batch {batch}")
     for name, times in seconds.items():
-        over_forward = ratios(times, seconds[FORWARD])
-        milliseconds = 1000 * statistics.median(times) / batch
-        spread = f"{min(over_forward):.2f} to {max(over_forward):.2f}"
-        print(
-            f"  {name:33s} {milliseconds:9.2f} ms/image {statistics.median(over_forward):7.2f}x one forward ({spread})",
-            flush=True,
-        )
+        over = ratios(times, seconds[FORWARD])
+        share = f"{statistics.median(over):7.2f}x one forward ({min(over):.2f} to {max(over):.2f})"
+        print(f"  {name:33s} {1000 * statistics.median(times) / batch:9.2f} ms/image {share}", flush=True)
 
 
 def show_peer(network: Network, precision: str, device: torch.device) -> None:
@@ -180,9 +165,7 @@ def main() -> None:
         bench_metrics.show(batch, options.repeats)
         return
     device = torch.device(options.device)
-    device_name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    precision = f"{options.precision} (head in fp32)"
-    print(f"torch {torch.__version__}, {device_name}, {precision}, median of {options.repeats} rounds")
+    print(f"{machine(device)}, {options.precision} (head in fp32), median of {options.repeats} rounds")
     for network in networks(batch, device):
         show(network.title, timed(cases(network, options.precision), options.repeats, device=device), batch)
     if options.peers:

@@ -14,7 +14,7 @@ from math import sqrt
 
 import numpy as np
 import pandas as pd
-from simulations import DOCS, markdown, parallel, percent, publish
+from measuring import DOCS, markdown, parallel, percent, publish
 
 from axiom_bench.gate.by_image import ByImage
 from axiom_bench.gate.findings import KEY, Finding

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from math import exp, sqrt
 
 import numpy as np
+from measuring import DOCS, markdown, parallel, percent, publish
 from scipy.special import ndtr, ndtri, stdtrit
-from simulations import DOCS, markdown, parallel, percent, publish
 
 from axiom_bench.statistics.bootstrap import (
     RESAMPLES,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import DOCS, start_of, text_columns, with_part
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
@@ -25,8 +26,7 @@ from axiom_bench.report.paper.index import Exhibit, paper
 from axiom_bench.run import references
 from axiom_bench.testing import Case
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
-START, END = "<!-- written by scripts/write_docs.py -->", "<!-- end of the table -->"
+START, END = start_of("write_docs"), "<!-- end of the table -->"
 
 # 512 channels of 7 x 7, as the last layer of VGG-16: signed, so that no channel is constant, and for `cam` pooled.
 LAYER = tuple(
@@ -95,10 +95,8 @@ def _method_row(method: Plugin[MethodSpec]) -> Row:
 def _metric_row(metric: Plugin[MetricSpec]) -> Row:
     spec = metric.spec
     names = dict.fromkeys((metric.name, *value_names(metric), *whole_set_value_names(metric)))
-    unit = f"{spec.unit}, {spec.better}"
-    source = _source(spec.reference)
-    listed = ", ".join(f"`{name}`" for name in names)
-    return listed, metric.description, unit, _parameters(metric.params), source, spec.note or ""
+    listed, unit = ", ".join(f"`{name}`" for name in names), f"{spec.unit}, {spec.better}"
+    return listed, metric.description, unit, _parameters(metric.params), _source(spec.reference), spec.note or ""
 
 
 def _definition_row(metric: Plugin[MetricSpec]) -> Row:
@@ -149,29 +147,11 @@ def _source(key: str | None) -> str:
     return f"{cited}, [{reference.label or 'link'}]({reference.url})" if reference.url else cited
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """A table, its first row the header; pipes in cells are escaped."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    lines.insert(1, "| " + " | ".join("---" for _ in rows[0]) + " |")
-    return "\n".join(lines)
-
-
-def with_table(document: str, table: str) -> str:
-    """The document with the table between its two markers. Raises BenchError where it lacks them."""
-    before, start, rest = document.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise BenchError(f"The document needs the lines {START!r} and {END!r} around its table.")
-    return f"{before}{START}\n\n{table}\n\n{END}{after}"
-
-
 def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
     """The documents whose table differs from conf/, each with the text that it should have."""
-    expected = {
-        folder / name: with_table((folder / name).read_text(encoding="utf-8"), markdown(table()))
-        for name, table in TABLES.items()
-    }
-    return {path: text for path, text in expected.items() if path.read_text(encoding="utf-8") != text}
+    texts = {folder / name: (folder / name).read_text(encoding="utf-8") for name in TABLES}
+    expected = {path: with_part(text, START, END, text_columns(TABLES[path.name]())) for path, text in texts.items()}
+    return {path: text for path, text in expected.items() if text != texts[path]}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,12 +10,12 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from measuring import DOCS, text_columns, with_part
 
 import axiom_bench as ab
 from axiom_bench.data.batch import Batch
@@ -23,30 +23,18 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded.planted.networks import BUILDERS, MEAN, STD
-from axiom_bench.errors import BenchError
 from axiom_bench.methods.spoiled.truth import truth
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGE, FIGURE = DOCS / "planted.md", DOCS / "images" / "planted.png"
 START, END = "<!-- written by scripts/write_planted.py: {} -->", "<!-- end: {} -->"
 IMAGES = 16
-METRICS = [
-    "truth_channel_error",
-    "truth_correlation",
-    "truth_mass_outside",
-    "sensitivity_error",
-    "conservation_error",
-]
+TRUTH_METRICS = ["truth_channel_error", "truth_correlation", "truth_mass_outside"]
+METRICS = [*TRUTH_METRICS, "sensitivity_error", "conservation_error"]
 EXACT = 0.001  # of a correlation below 1, of mass outside and of a channel error: rounding, and no more
 RIGHT, AMOUNTS, PLACE, EMPTY, REFUSED = "right", "amounts", "place", "empty", "refused"
 SHOWN = (
-    "hires_cam",
-    "xgrad_cam",
-    "grad_cam",
-    "ablation_cam_axiomatic",
-    "integrated_gradients",
-    "score_cam",
-    "saliency",
+    *("hires_cam", "xgrad_cam", "grad_cam", "ablation_cam_axiomatic"),
+    *("integrated_gradients", "score_cam", "saliency"),
 )
 
 Row = Sequence[str]
@@ -204,22 +192,10 @@ def number(value: float) -> str:
     return "-" if value != value else f"{value + 0.0:.2f}".replace("-0.00", "0.00")
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """A table, its first row the header."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "| " + " | ".join("---" for _ in rows[0]) + " |")
-    return "\n".join(lines)
-
-
 def with_sections(document: str, tables: Mapping[str, Sequence[Row]]) -> str:
     """The document with each table between its markers. Raises BenchError where it lacks them."""
     for name, rows in tables.items():
-        start, end = START.format(name), END.format(name)
-        before, found, rest = document.partition(start)
-        _, found_end, after = rest.partition(end)
-        if not found or not found_end:
-            raise BenchError(f"{PAGE.name} needs the lines {start!r} and {end!r} around a table.")
-        document = f"{before}{start}\n\n{markdown(rows)}\n\n{end}{after}"
+        document = with_part(document, START.format(name), END.format(name), text_columns(rows))
     return document
 
 

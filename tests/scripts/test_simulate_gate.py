@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simulate_gate as simulation
+from measuring import END, markdown, percent, publish, start_of, with_part
 from simulate_gate import KINDS, false_alarms, gated, power, sides
-from simulations import END, markdown, percent, publish, start_of, written
+
+from axiom_bench.errors import BenchError
 
 NORMAL, OTHER = KINDS[0], KINDS[3]
 
@@ -92,8 +94,8 @@ def test_page_is_written_where_all_was_simulated(tmp_path: Path, capsys: pytest.
     publish(iter(["one", "two"]), "simulate_gate", page, is_whole=True)
     assert page.read_text() == f"# Title\n\n{start_of('simulate_gate')}\n\none\n\ntwo\n\n{END}\n\nafter\n"
     assert capsys.readouterr().out.startswith("one\n\ntwo\n")
-    with pytest.raises(SystemExit, match="has no lines"):
-        written("# Title\n", ["one"], "simulate_gate")
+    with pytest.raises(BenchError, match="needs the lines"):
+        with_part("# Title\n", start_of("simulate_gate"), END, "one")
 
 
 def test_tables_align_numbers_to_the_right() -> None:

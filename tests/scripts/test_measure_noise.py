@@ -9,10 +9,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import measure_gate_noise as noise
+import measure_noise as noise
 import pandas as pd
 import pytest
-from measure_gate_noise import VARIATIONS, Variation, by_variation, moved, run, table
+from measure_noise import VARIATIONS, Variation, by_variation, moved, run, table
 
 from axiom_bench.gate.text import COLUMNS
 

@@ -1,12 +1,15 @@
-"""Measure how far the gate's numbers move where nothing changed but the machine: threads, batch size, instruction set.
+"""Measure how far numbers move where nothing changed but the machine: threads, batch size, instruction set.
 
-python scripts/measure_gate_noise.py                                   # the default run, every variation
-python scripts/measure_gate_noise.py metric=all data.size=16           # other settings of the run
-python scripts/measure_gate_noise.py --python other/bin/python         # also another environment, as another torch
-python scripts/measure_gate_noise.py --only "batches of" --only oldest # some variations
+python scripts/measure_noise.py                                   # the default run, every variation
+python scripts/measure_noise.py metric=all data.size=16           # other settings of the run
+python scripts/measure_noise.py --python other/bin/python         # also another environment, as another torch
+python scripts/measure_noise.py --only "batches of" --only oldest # some variations
+python scripts/measure_noise.py --values data.size=8              # single values, instead of the gate's numbers
 
 A table: of each metric the largest movement of the statistic that its tolerance watches, over all rows of a baseline
-and all variations, and how many of these movements fit into the tolerance. Finished runs are kept in --folder.
+and all variations, and how many of these movements fit into the tolerance. --values: of each variation how many values
+are the same bit by bit, the largest movement as a share of its metric's range over all rows, and how many values moved
+by more than 1e-5 of it (docs/reliability.md, "Determinism"). Finished runs are kept in --folder.
 """
 
 from __future__ import annotations
@@ -21,13 +24,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from measuring import markdown
 
 from axiom_bench.gate.baseline import KEY, baseline_of
 from axiom_bench.gate.limits import Limit, tolerance
+from axiom_bench.records.reading import read_manifest, read_records
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "build" / "editable"
+PROMISED = 1e-5  # of a metric's range, in float32
+VALUE = ["model", "layer", "image_id", "target_class", "method", "metric"]
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
 RUN = """
 import sys
@@ -112,25 +120,45 @@ def table(reference: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> str:
         [(name, *entry) for name, other in others.items() for entry in moved(reference, other)],
         columns=["variation", "metric", "limit", "movement", "share"],
     )
-    lines = [
-        "| metric | tolerance | largest movement | of what the tolerance allows | in |",
-        "|:---|---:|---:|---:|:---|",
-    ]
-    for metric, rows in movements.groupby("metric"):
-        worst = rows.sort_values("share").to_dict("records")[-1]
+    rows = [("metric", "tolerance", "largest movement", "of what the tolerance allows", "in")]
+    for metric, of_metric in movements.groupby("metric"):
+        worst = of_metric.sort_values("share").to_dict("records")[-1]
         limit, share = worst["limit"], f"{100 * worst['share']:.2g} %"
         where, rule = worst["variation"] if worst["share"] else "", f"{limit.statistic} {limit}"
-        lines.append(f"| {metric} | {rule} | {rows['movement'].max():.2g} | {share} | {where} |")
-    return "\n".join(lines)
+        rows.append((str(metric), rule, f"{of_metric['movement'].max():.2g}", share, where))
+    return markdown(rows, "|:---|---:|---:|---:|:---|")
 
 
 def by_variation(reference: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> str:
     """Markdown: of each variation the movement that is nearest to its tolerance."""
-    lines = ["| variation | nearest to its tolerance | of what it allows |", "|:---|:---|---:|"]
+    rows = [("variation", "nearest to its tolerance", "of what it allows")]
     for name, other in others.items():
         metric, _, _, share = max(moved(reference, other), key=lambda entry: entry[-1])
-        lines.append(f"| {name} | {metric if share else 'nothing moved'} | {100 * share:.2g} % |")
-    return "\n".join(lines)
+        rows.append((name, metric if share else "nothing moved", f"{100 * share:.2g} %"))
+    return markdown(rows, "|:---|:---|---:|")
+
+
+def values_of(folder: Path) -> pd.DataFrame:
+    """Value and status of every row of a run."""
+    records = read_records(folder, read_manifest(folder))
+    return records.astype(dict.fromkeys(VALUE, str)).set_index(VALUE)[["value", "status"]].sort_index()
+
+
+def value_table(reference: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> str:
+    """Markdown: of each variation how far single values moved. Raises SystemExit as `moved` does."""
+    largest = "largest movement, of its metric's range"
+    rows = [("variation", "values", "the same bits", largest, "metric", "over 1e-5")]
+    ranges = reference["value"].groupby("metric").transform(lambda values: np.ptp(values.dropna()) or 1.0)
+    for name, other in others.items():
+        if not reference.index.equals(other.index) or any(
+            reference["status"].astype(str) != other["status"].astype(str)
+        ):
+            raise SystemExit(f"{name}: not the same rows and statuses")
+        shares = ((other["value"] - reference["value"]).abs() / ranges).dropna().sort_values()
+        worst, metric = shares.iloc[-1], shares.index[-1][VALUE.index("metric")]
+        same, over = f"{(shares == 0).sum():,}", f"{(shares > PROMISED).sum()}"
+        rows.append((name, f"{len(shares):,}", same, f"{worst:.1e}", f"`{metric}`" if worst else "", over))
+    return markdown(rows, "|:---|---:|---:|---:|:---|---:|")
 
 
 def _versions(python: str) -> str:
@@ -140,8 +168,9 @@ def _versions(python: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs all variations, prints two tables."""
-    parser = argparse.ArgumentParser(description="Measure how far the gate's numbers move with the machine.")
+    """Runs the variations, prints their tables."""
+    parser = argparse.ArgumentParser(description="Measure how far numbers move with the machine.")
+    parser.add_argument("--values", action="store_true", help="single values, instead of the gate's numbers")
     parser.add_argument("--folder", type=Path, help="of the runs; default: a temporary one, deleted at the end")
     parser.add_argument("--only", action="append", metavar="TEXT", help="variations whose name has this text")
     parser.add_argument("--python", action="append", default=[], metavar="FILE", help="of another environment")
@@ -153,10 +182,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         tables = {}
         for variation in variations:
-            tables[variation.name] = baseline_of(run(variation, overrides, folder))
+            finished = run(variation, overrides, folder)
+            tables[variation.name] = values_of(finished) if options.values else baseline_of(finished)
             print(f"done: {variation.name}", file=sys.stderr, flush=True)
     reference = tables.pop(VARIATIONS[0].name)
-    print(table(reference, tables), by_variation(reference, tables), sep="\n\n")
+    shown = [value_table] if options.values else [table, by_variation]
+    print("\n\n".join(show(reference, tables) for show in shown))
     return 0
 
 
