@@ -42,65 +42,38 @@ def _of_maps(methods: str, metrics: str, *others: str) -> tuple[str, ...]:
 
 
 FEW = "grad_cam_pp,random,sobel,xgrad_cam"
+OF_TOTALS = (
+    "average_drop,average_gain,axiom_floor_distance,class_correlation,confidence_drop,conservation_error,"
+    "energy_pointing_game,entropy,gini,ground_reliance,increase_in_confidence,mask_iou,mass_accuracy,object_deletion,"
+    "pointing_game,random_logit,sensitivity_error,sensitivity_error_scaled,single_deletion,target_shift"
+)
+OF_MAPS = (
+    "adcc,box_iou,gt_known_loc,negative_share,pointing_game_strict,pxap,saco,single_deletion,top_k_intersection"
+)
+REPEATED = (
+    "explanation_sensitivity_captum,faithfulness_correlation,infidelity,model_parameter_randomisation_three_stages"
+)
+CURVES = ("deletion_auc", "insertion_auc")
+FEW_STEPS = tuple(f"metric.{name}.params.steps=28" for name in CURVES)
+PLANTED = "planted_additive,planted_bias,planted_suppressing,planted_saturating,planted_and,planted_or"
+OF_PHOTOGRAPHS = (
+    "average_drop,axiom_floor_distance,box_iou,class_correlation,confidence_drop,conservation_error,"
+    "energy_pointing_game,entropy,gini,increase_in_confidence,pointing_game,random_logit,sensitivity_error,"
+    "sensitivity_error_scaled,single_deletion"
+)
+METHODS = (
+    "ablation_cam,centered,grad_cam,grad_cam_pp,hires_cam,layer_cam,negated,other_image,random,shuffled_channels,"
+    "sobel,uniform,xgrad_cam"
+)
+PHOTOGRAPHS = ("model=squeezenet1_1", "data.size=100", f"method=[{METHODS}]", f"metric=[{OF_PHOTOGRAPHS}]")
 RUNS = (
-    Run(
-        "truth",
-        (
-            "metric=[average_drop,average_gain,axiom_floor_distance,class_correlation,confidence_drop,"
-            "conservation_error,energy_pointing_game,entropy,gini,ground_reliance,increase_in_confidence,mask_iou,"
-            "mass_accuracy,object_deletion,pointing_game,random_logit,sensitivity_error,sensitivity_error_scaled,"
-            "single_deletion,target_shift]",
-        ),
-    ),
-    Run(
-        "truth",
-        _of_maps(
-            FEW,
-            "adcc,box_iou,gt_known_loc,negative_share,pointing_game_strict,pxap,saco,single_deletion,"
-            "top_k_intersection",
-        ),
-        "maps",
-    ),
-    Run(
-        "truth",
-        _of_maps(
-            FEW,
-            "explanation_sensitivity_captum,faithfulness_correlation,infidelity,model_parameter_randomisation_three_stages",
-        ),
-        "repeated",
-    ),
-    Run(
-        "truth",
-        _of_maps(
-            "xgrad_cam",
-            "deletion_auc,insertion_auc",
-            *(f"metric.{name}.params.steps=28" for name in ("deletion_auc", "insertion_auc")),
-            "data.size=120",
-        ),
-        "curves",
-    ),
+    Run("truth", (f"metric=[{OF_TOTALS}]",)),
+    Run("truth", _of_maps(FEW, OF_MAPS), "maps"),
+    Run("truth", _of_maps(FEW, REPEATED), "repeated"),
+    Run("truth", _of_maps("xgrad_cam", ",".join(CURVES), *FEW_STEPS, "data.size=120"), "curves"),
     Run("truth", _of_maps("xgrad_cam", "srg", "data.size=120"), "srg"),
-    Run(
-        "truth_planted",
-        (
-            "model=planted_additive,planted_bias,planted_suppressing,planted_saturating,planted_and,planted_or",
-            "pictures.rows=0",
-        ),
-    ),
+    Run("truth_planted", (f"model={PLANTED}", "pictures.rows=0")),
     Run("truth_planted", ("metric=[single_deletion,energy_pointing_game]", "pictures.rows=0"), "deletion"),
     Run("mosaic", is_truth=False),
-    Run(
-        "real",
-        (
-            "model=squeezenet1_1",
-            "data.size=100",
-            "method=[ablation_cam,centered,grad_cam,grad_cam_pp,hires_cam,layer_cam,negated,other_image,random,"
-            "shuffled_channels,sobel,uniform,xgrad_cam]",
-            "metric=[average_drop,axiom_floor_distance,box_iou,class_correlation,confidence_drop,conservation_error,"
-            "energy_pointing_game,entropy,gini,increase_in_confidence,pointing_game,random_logit,sensitivity_error,"
-            "sensitivity_error_scaled,single_deletion]",
-            "data.batch_size=10",
-        ),
-        is_truth=False,
-    ),
+    Run("real", (*PHOTOGRAPHS, "data.batch_size=10"), is_truth=False),
 )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,33 +20,22 @@ from axiom_bench.records import manifest, store
 from axiom_bench.records.reading import read_records
 from axiom_bench.run import compute
 
-RUN = Path("quick", "default")  # below the results folder
-TINY = (
-    *("model=scenes_vgg", "data.batch_size=4", "shard_size=2", "data.workers=2", "device=cpu", "runtime.repeats=1"),
-    *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,confidence_drop,max_box_acc,zeta]"),
-    *("runtime.batch_size=2", "pictures.rows=1", "pictures.gallery=1", "report.figures.formats=[png]"),
-)
 IMAGES = 24
 PATIENCE = 300.0  # seconds for a run of seconds, on a machine that does other things as well
-Prepare = Callable[[], object]
 
 
 @dataclass
 class Run:
-    """A command in a process and a group of its own. folder: its results. log: a line for each start and end of a
-    shard. output: what it printed."""
+    """A command in a process and a group of its own. log: has a line for each start and end of a shard. printed: the
+    file of what it printed."""
 
     pid: int
-    folder: Path
+    log: Path
+    printed: Path
     code: int | None = None
 
-    @property
-    def log(self) -> Path:
-        return log_of(self.folder)
-
-    @property
     def output(self) -> str:
-        return output_of(self.folder, self.pid).read_text(errors="replace")
+        return self.printed.read_text(errors="replace") if self.printed.exists() else ""
 
     def poll(self) -> int | None:
         """The exit code, -N for signal N; None while it runs."""
@@ -67,40 +55,22 @@ class Run:
             os.killpg(self.pid, signal.SIGKILL)
         self.wait()
 
-    def shards(self, of_this_process: bool = False) -> tuple[list[str], list[str]]:
-        """The shards that were begun and those that were ended, as often as they were."""
-        lines = [line.split() for line in self.log.read_text().splitlines()] if self.log.exists() else []
-        lines = [words for words in lines if not of_this_process or words[1:2] == [str(self.pid)]]
-        begun, ended = ([words[2] for words in lines if words[0] == what] for what in ("start", "end"))
-        return begun, ended
 
-
-def log_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.log")
-
-
-def output_of(folder: Path, pid: int) -> Path:
-    return folder.with_name(f"{folder.name}.{pid}.txt")
-
-
-def start(arguments: tuple[str, ...], folder: Path, *prepare: Prepare) -> Run:
+def start(arguments: Sequence[str], log: Path, printed: Path, *prepare: Callable[[], object]) -> Run:
     """The command, without the seconds that a new interpreter takes. prepare: called in its process."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     if pid := os.fork():
-        output_of(folder, pid).touch()
-        return Run(pid, folder)
+        return Run(pid, log, printed)
     code: object = 70
     try:
-        with contextlib.suppress(PermissionError):  # a terminal's process leads its group already
-            os.setpgid(0, 0)
-        _take_streams(output_of(folder, os.getpid()))
-        for name, handler in (("SIGINT", signal.default_int_handler), ("SIGTERM", signal.SIG_DFL),
-                              ("SIGHUP", signal.SIG_DFL)):  # fmt: skip
-            signal.signal(getattr(signal, name), handler)
-        _replace(compute, "compute", partial(_logged, log_of(folder)))
+        os.setpgid(0, 0)
+        _take_streams(printed)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        _replace(compute, "compute", partial(_logged, log))
         for change in prepare:
             change()
-        sys.argv = ["axiom-bench", *arguments, f"results={folder}"]
+        sys.argv = ["axiom-bench", *arguments]
         code = main()
     except SystemExit as error:
         code = error.code
@@ -113,13 +83,32 @@ def start(arguments: tuple[str, ...], folder: Path, *prepare: Prepare) -> Run:
         os._exit(code if isinstance(code, int) else 1)
 
 
-def _take_streams(output: Path) -> None:
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+@contextlib.contextmanager
+def stopped_at_the_end(*runs: Run) -> Iterator[None]:
+    """Nothing of a test outlives it."""
+    try:
+        yield
+    finally:
+        for run in runs:
+            if run.poll() is None:
+                run.kill()
+
+
+def shards_of(log: Path, pid: int | None = None) -> tuple[list[str], list[str]]:
+    """The shards that were begun and those that were ended, as often as they were; by one process, or by all."""
+    lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    lines = [words for words in lines if pid is None or words[1:2] == [str(pid)]]
+    begun, ended = ([words[2] for words in lines if words[0] == what] for what in ("start", "end"))
+    return begun, ended
+
+
+def _take_streams(printed: Path) -> None:
+    descriptor = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    # What was pytest's, written line by line, since others wait for it.
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
 
 
 def mark(module: Any, name: str, log: Path) -> None:
@@ -165,10 +154,10 @@ def group_is_gone(pgid: int) -> bool:
     return True
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    """Raises TimeoutError where it doesn't."""
+def wait_until(happened: Callable[[], bool], run: Run | None = None) -> None:
+    """Until it has happened, or the run has ended. Raises TimeoutError."""
     until = time.monotonic() + PATIENCE
-    while not happened():
+    while not happened() and (run is None or run.poll() is None):
         if time.monotonic() > until:
             raise TimeoutError("what a test waits for doesn't come")
         time.sleep(0.005)
@@ -191,8 +180,3 @@ def write_photographs(folder: Path) -> None:
     for index in range(IMAGES):
         sample = scenes.read(index)
         sample.image.save(folder / str(sample.label) / f"{index}.png")
-
-
-def copy_run(run: Run, folder: Path) -> Path:
-    """A copy of a run's folder under other results."""
-    return Path(shutil.copytree(run.folder / RUN, folder / RUN))

@@ -27,26 +27,19 @@ from axiom_bench import report
 from axiom_bench.cli.stopping import LINE
 from axiom_bench.records.claims import shard_lock
 from axiom_bench.run import compute, image_hashes, job, pictures, timing, whole_set
-from tests.faults.runs import (
-    RUN,
-    TINY,
-    Run,
-    contents,
-    copy_run,
-    group_is_gone,
-    log_of,
-    mark,
-    output_of,
-    start,
-    wait_until,
-    write_line,
-    write_photographs,
-)
+from tests.faults import runs
+from tests.faults.runs import Run, contents, group_is_gone, mark, shards_of, wait_until, write_line, write_photographs
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="forks, and reads /proc"),
 ]
+RUN = Path("quick", "default")  # below the results folder
+TINY = (
+    *("model=scenes_vgg", "data.batch_size=4", "shard_size=2", "data.workers=2", "device=cpu", "runtime.repeats=1"),
+    *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,confidence_drop,max_box_acc,zeta]"),
+    *("runtime.batch_size=2", "pictures.rows=1", "pictures.gallery=1", "report.figures.formats=[png]"),
+)
 STAGES: dict[str, tuple[Any, str]] = {  # a stage begins where this function is called
     "loading the model": (job, "load_model"),
     "hashing the images": (image_hashes, "keep"),
@@ -65,20 +58,32 @@ DISKS = 8  # of as many of a run's writes each is the first that finds the disk 
 FULL, FORBIDDEN = ("the disk is full",), ("read-only file system", "permission denied")
 PARTS = ("", "records", "curves", "running", "runtime", "whole_set", "pictures", "tables", "figures")
 NOBODY = 65534
-Undisturbed = Callable[[tuple[str, ...]], tuple[Run, str, float]]
+Arguments = tuple[str, ...]
+Undisturbed = Callable[[Arguments], tuple[Path, str, float]]
+
+
+def start(arguments: Arguments, folder: Path, *prepare: Callable[[], object]) -> Run:
+    """A run with these results; its log and what it printed lie beside them."""
+    printed = folder.with_name(f"{folder.name}-{len(list(folder.parent.glob('*.txt')))}.txt")
+    printed.touch()
+    return runs.start((*arguments, f"results={folder}"), log_of(folder), printed, *prepare)
+
+
+def log_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """(arguments) -> an undisturbed run, the hash of its values, and its seconds; made once."""
-    made: dict[tuple[str, ...], tuple[Run, str, float]] = {}
+    """(arguments) -> the results of an undisturbed run, the hash of its values, and its seconds; made once."""
+    made: dict[Arguments, tuple[Path, str, float]] = {}
 
-    def run(arguments: tuple[str, ...]) -> tuple[Run, str, float]:
+    def run(arguments: Arguments) -> tuple[Path, str, float]:
         if arguments not in made:
             folder, before = tmp_path_factory.mktemp("undisturbed") / "results", time.monotonic()
             done = start(arguments, folder, partial(_fill_disk, folder, 0))
-            assert done.wait() == 0, done.output
-            made[arguments] = done, contents(folder / RUN), time.monotonic() - before
+            assert done.wait() == 0, done.output()
+            made[arguments] = folder, contents(folder / RUN), time.monotonic() - before
         return made[arguments]
 
     return run
@@ -91,14 +96,14 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def of_photographs(folder: Path, size: int = 8) -> tuple[str, ...]:
+def of_photographs(folder: Path, size: int = 8) -> Arguments:
     return (*TINY, "data=folder", f"data.root={folder}", "data.classes=null", f"data.size={size}")
 
 
-def check_again(arguments: tuple[str, ...], folder: Path, values: str) -> Run:
+def check_again(arguments: Arguments, folder: Path, values: str) -> Run:
     """The same command ends with the records of an undisturbed run."""
     again = start(arguments, folder)
-    assert again.wait() == 0, again.output[-1500:]
+    assert again.wait() == 0, again.output()[-1500:]
     assert contents(folder / RUN) == values
     return again
 
@@ -110,23 +115,23 @@ def test_killed_runs_go_on(undisturbed: Undisturbed, tmp_path: Path, count: int,
     arguments, random, folder = (*TINY, "data.size=24"), Random(seed), tmp_path / "results"
     _, values, seconds = undisturbed(arguments)
     for _ in range(60):
-        runs = [start(arguments, folder) for _ in range(count)]
+        begun = [start(arguments, folder) for _ in range(count)]
         time.sleep(random.uniform(0, 0.8 * seconds))
-        if any(run.poll() is not None for run in runs):
+        if any(run.poll() is not None for run in begun):
             break
-        killed, before = random.sample(runs, victims), time.monotonic()
+        killed, before = random.sample(begun, victims), time.monotonic()
         for run in killed:
             run.kill()
         wait_until(lambda killed=killed: all(group_is_gone(run.pid) for run in killed))
         assert time.monotonic() - before < GONE
         for run in killed:
-            begun, ended = run.shards(of_this_process=True)
-            assert len(begun) - len(ended) <= 1, "a process that was killed had begun several shards in vain"
+            started, ended = shards_of(run.log, run.pid)
+            assert len(started) - len(ended) <= 1, "a process that was killed had begun several shards in vain"
         if victims < count:
             break  # those that are left do the rest
-    for run in runs:
-        assert run.poll() == -signal.SIGKILL or run.wait() == 0, run.output[-1500:]
-    _, ended = runs[0].shards()
+    for run in begun:
+        assert run.poll() == -signal.SIGKILL or run.wait() == 0, run.output()[-1500:]
+    _, ended = shards_of(log_of(folder))
     assert len(ended) == len(set(ended)), "finished shards were computed again"
     assert contents(folder / RUN) == values
 
@@ -140,12 +145,13 @@ def test_a_signal_ends_a_run(undisturbed: Undisturbed, photographs: Path, tmp_pa
         arguments = tuple(word for word in arguments if not word.startswith("metric="))
     before, values, _ = undisturbed(arguments)
     if stage == "drawing the report":
-        (copy_run(before, folder) / "report_stamp.json").unlink()
-    key = min((before.folder / RUN / "records").glob("*.parquet")).name.partition("-")[0]
+        shutil.copytree(before / RUN, folder / RUN)
+        (folder / RUN / "report_stamp.json").unlink()
+    key = min((before / RUN / "records").glob("*.parquet")).name.partition("-")[0]
     with shard_lock(key, folder / RUN) if stage == WAITING else contextlib.nullcontext():
         prepare = [] if stage == WAITING else [partial(mark, *STAGES[stage], log_of(folder))]
         with (_at_terminal if terminal else _alone)(arguments, folder, prepare) as (run, type_in):
-            wait_until(lambda: _has_reached(run, stage) or run.poll() is not None)
+            wait_until(lambda: _has_reached(run, stage), run)
             time.sleep(random.uniform(0.1, 0.5))
             if run.poll() is None:
                 type_in(b"\x03") if terminal else os.kill(run.pid, getattr(signal, name))
@@ -157,14 +163,13 @@ def test_a_signal_ends_a_run(undisturbed: Undisturbed, photographs: Path, tmp_pa
 def test_a_signal_ends_a_run_that_starts(undisturbed: Undisturbed, tmp_path: Path, seed: int):
     arguments, name, folder = (*TINY, "data.size=6"), tuple(EXIT_CODES)[seed], tmp_path / "results"
     _, values, _ = undisturbed(arguments)
-    output = tmp_path / "output.txt"
-    with output.open("wb") as file:
+    printed = tmp_path / "output.txt"
+    with printed.open("wb") as file:
         command = [sys.executable, "-m", "axiom_bench.cli.main", *arguments, f"results={folder}"]
         handled = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a background job inherits as ignored
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, preexec_fn=handled)
     time.sleep(Random(seed).uniform(0.3, 3.0))
-    output.rename(output_of(folder, process.pid))
-    run, process.returncode = Run(process.pid, folder), 0  # it is waited for here, by its number
+    run, process.returncode = Run(process.pid, log_of(folder), printed), 0  # it is waited for here, by its number
     os.kill(run.pid, getattr(signal, name))
     _check_gone(run, name)
     check_again(arguments, folder, values)
@@ -176,7 +181,7 @@ def test_a_signal_that_a_run_inherits_as_ignored(undisturbed: Undisturbed, tmp_p
     _, values, _ = undisturbed(arguments)
     ignore = partial(signal.signal, getattr(signal, ignored), signal.SIG_IGN)
     run = start(arguments, folder, ignore, partial(mark, compute, "compute", log_of(folder)))
-    wait_until(lambda: _has_reached(run, "computing") or run.poll() is not None)
+    wait_until(lambda: _has_reached(run, "computing"), run)
     os.killpg(run.pid, getattr(signal, ignored))
     time.sleep(0.5)
     assert run.poll() in (None, 0)
@@ -191,7 +196,7 @@ def test_a_disk_that_is_full_from_a_write_on(undisturbed: Undisturbed, tmp_path:
     """Every opening for writing, new folder and renaming in the results folder fails, from one of them on."""
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     before, values, _ = undisturbed(arguments)
-    writes = before.log.read_text().count("write ")
+    writes = log_of(before).read_text().count("write ")
     run = start(arguments, folder, partial(_fill_disk, folder, 1 + part * writes // DISKS))
     _check_refused(run, FULL)
     _check_in_vain(check_again(arguments, folder, values))
@@ -202,11 +207,11 @@ def test_a_disk_of_its_own(undisturbed: Undisturbed, tmp_path: Path, becomes: st
     """So small that the run doesn't fit on it, or read-only from some moment on; then it is as it should be."""
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     before, values, _ = undisturbed(arguments)
-    needed = int(subprocess.check_output(["du", "-sk", str(before.folder / RUN)]).split()[0])
+    needed = int(subprocess.check_output(["du", "-sk", str(before / RUN)]).split()[0])
     with _mounted(folder, f"size={needed // 2}k" if becomes == "full" else "size=64m"):
         run = start(arguments, folder)
         if becomes == "read-only":
-            wait_until(lambda: run.poll() is not None or len(run.shards()[1]) > 0)
+            wait_until(lambda: len(shards_of(run.log)[1]) > 0, run)
             wait_until(lambda: _mount("-o", "remount,ro", str(folder)) == 0)  # else a file is open for writing
         _check_refused(run, FULL if becomes == "full" else FORBIDDEN)
         assert _mount("-o", "remount,rw,size=64m", str(folder)) == 0
@@ -226,7 +231,7 @@ def test_folders_that_may_not_be_written(undisturbed: Undisturbed, tmp_path: Pat
     folder.chmod(0o777 if later else 0o555)
     run = start(arguments, folder, _become_nobody)
     if later:
-        wait_until(lambda: run.poll() is not None or len(run.shards()[1]) > 0)
+        wait_until(lambda: len(shards_of(run.log)[1]) > 0, run)
         _set_modes(folder, 0o555)
     _check_refused(run, FORBIDDEN)
     _set_modes(folder, 0o777)
@@ -237,7 +242,7 @@ def test_a_clock_that_jumps_while_a_run_computes(undisturbed: Undisturbed, photo
     """A day ahead and back, every few readings."""
     arguments = of_photographs(photographs, 12)
     run = start(arguments, tmp_path / "results", _let_clock_jump)
-    assert run.wait() == 0, run.output[-1500:]
+    assert run.wait() == 0, run.output()[-1500:]
     assert contents(run.folder / RUN) == undisturbed(arguments)[1]
 
 
@@ -254,7 +259,7 @@ def test_a_clock_that_jumps_between_runs(undisturbed: Undisturbed, tmp_path: Pat
         for path in (*folder.rglob("*"), *images.rglob("*")):
             state = path.stat()
             os.utime(path, (state.st_atime + shift, state.st_mtime + shift))
-    _, ended = check_again(arguments, folder, values).shards()
+    _, ended = shards_of(check_again(arguments, folder, values).log)
     assert len(ended) == len(set(ended)), "finished shards were computed again"
 
 
@@ -266,25 +271,25 @@ def test_a_folder_that_is_deleted_under_a_run(undisturbed: Undisturbed, tmp_path
     run = start(arguments, folder)
     time.sleep(random.uniform(0, 0.9 * seconds))
     shutil.rmtree(folder / RUN / random.choice(PARTS), ignore_errors=True)
-    assert run.wait() in (0, 2), run.output[-1500:]
-    assert "Traceback" not in run.output
+    assert run.wait() in (0, 2), run.output()[-1500:]
+    assert "Traceback" not in run.output()
     check_again(arguments, folder, values)
 
 
 @contextlib.contextmanager
-def _alone(arguments: tuple[str, ...], folder: Path, prepare: list[Any]) -> Iterator[tuple[Run, Any]]:
+def _alone(arguments: Arguments, folder: Path, prepare: list[Any]) -> Iterator[tuple[Run, Any]]:
     yield start(arguments, folder, *prepare), None
 
 
 @contextlib.contextmanager
-def _at_terminal(arguments: tuple[str, ...], folder: Path, prepare: list[Any]) -> Iterator[tuple[Run, Any]]:
+def _at_terminal(arguments: Arguments, folder: Path, prepare: list[Any]) -> Iterator[tuple[Run, Any]]:
     """A run, and what types at its terminal."""
     keyboard, screen = os.openpty()
     run = start(arguments, folder, partial(os.login_tty, screen), partial(os.close, keyboard), *prepare)
     os.close(screen)
 
     def copy() -> None:
-        with output_of(folder, run.pid).open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        with run.printed.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             while part := os.read(keyboard, 4096):  # OSError: the last process is gone
                 file.write(part)
 
@@ -296,7 +301,7 @@ def _at_terminal(arguments: tuple[str, ...], folder: Path, prepare: list[Any]) -
 
 
 def _has_reached(run: Run, stage: str) -> bool:
-    return "waiting for" in run.output if stage == WAITING else run.log.exists() and "stage" in run.log.read_text()
+    return "waiting for" in run.output() if stage == WAITING else run.log.exists() and "stage" in run.log.read_text()
 
 
 def _check_gone(run: Run, name: str) -> None:
@@ -305,22 +310,22 @@ def _check_gone(run: Run, name: str) -> None:
     run.wait()
     wait_until(lambda: group_is_gone(run.pid))
     assert time.monotonic() - before < GONE
-    assert run.code == EXIT_CODES[name], run.output[-1500:]
-    assert run.output.count(LINE) == 1, run.output[-1500:]
+    assert run.code == EXIT_CODES[name], run.output()[-1500:]
+    assert run.output().count(LINE) == 1, run.output()[-1500:]
     for word in ("Traceback", "Exception ignored", "KeyboardInterrupt"):
-        assert word not in run.output, run.output[-1500:]
+        assert word not in run.output(), run.output()[-1500:]
 
 
-def _check_refused(run: Run, words: tuple[str, ...]) -> None:
+def _check_refused(run: Run, words: Arguments) -> None:
     """The run ends with 2 and a sentence, or it needed no more room."""
     if run.wait() != 0:
-        assert run.code == 2, run.output[-1500:]
-        assert any(word in run.output for word in words), run.output[-1500:]
-        assert "Traceback" not in run.output, run.output[-1500:]
+        assert run.code == 2, run.output()[-1500:]
+        assert any(word in run.output() for word in words), run.output()[-1500:]
+        assert "Traceback" not in run.output(), run.output()[-1500:]
 
 
 def _check_in_vain(run: Run) -> None:
-    begun, _ = run.shards()
+    begun, _ = shards_of(run.log)
     assert len(begun) - len(set(begun)) <= 1, "several shards were begun in vain"
 
 

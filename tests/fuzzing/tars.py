@@ -19,7 +19,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from axiom_bench.data.imagenet_archives import imagenet
+from axiom_bench.data.layouts.imagenet import imagenet
 from axiom_bench.data.layouts.tar_shards import TarShards
 from tests.fuzzing.damage import damaged
 from tests.fuzzing.loading import grey_jpegs, load, refuse

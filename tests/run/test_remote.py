@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faulting.launcher import Plan
-from faulting.runs import Process, contents, forked, shards_of, stopped_at_the_end, wait_until
 
 from axiom_bench import metrics, report
 from axiom_bench.cli import benchmark, finish  # noqa: F401 - once here, and not in each of the commands
@@ -23,6 +21,7 @@ from axiom_bench.gate import gate  # noqa: F401
 from axiom_bench.records import files, objects
 from axiom_bench.run.inputs import fetching
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.faults.runs import Run, contents, shards_of, start, stopped_at_the_end, wait_until
 
 pytest.importorskip("s3fs", reason="the extra s3 isn't installed")
 pytest.importorskip("moto", reason="moto[s3], flask and flask-cors aren't installed")
@@ -83,12 +82,12 @@ def expected(tmp_path_factory, data) -> str:
         metrics.get(name)
     work = tmp_path_factory.mktemp("alone")
     of_data = (f"data.path={data}", f"data.classes={data}/classes.txt")
-    ended(forked([*TINY, *of_data, f"results={work}"], Plan(str(work / "log")), work / "said", draw_little))
+    ended(start([*TINY, *of_data, f"results={work}"], work / "log", work / "said", draw_little))
     return contents(work / "quick" / "default")
 
 
 @pytest.fixture
-def machine(endpoint, data, tmp_path) -> Callable[..., Process]:
+def machine(endpoint, data, tmp_path) -> Callable[..., Run]:
     """(name, arguments..., hold): a command on a machine of this name, whose cache is empty at first.
 
     hold: is called before each shard with how many this process has begun.
@@ -98,20 +97,18 @@ def machine(endpoint, data, tmp_path) -> Callable[..., Process]:
     for file in data.iterdir():
         answer(f"{endpoint}/bench/val/{file.name}", "PUT", file.read_bytes())
 
-    def start(name: str, *arguments: str, hold: Callable[[int], None] | None = None) -> Process:
+    def command(name: str, *arguments: str, hold: Callable[[int], None] | None = None) -> Run:
         def change() -> None:
             cache = tmp_path / name
             os.environ.update(KEYS, AWS_ENDPOINT_URL=endpoint, AXIOM_BENCH_CACHE=str(cache))
-            # What was pytest's, written line by line, since the other side waits for it.
-            sys.stdout, sys.stderr = (output_to(number) for number in (1, 2))
             if hold is not None:
                 hold_up(hold)
             draw_little()
 
         number = len(list(tmp_path.glob("*.said")))
-        return forked(arguments, Plan(str(tmp_path / "log")), tmp_path / f"{number}.said", change)
+        return start(arguments, tmp_path / "log", tmp_path / f"{number}.said", change)
 
-    return start
+    return command
 
 
 def answer(url: str, method: str = "GET", content: bytes | None = None) -> bytes:
@@ -134,10 +131,6 @@ def write_one_line(run: RunFolder | Path, *_: object) -> None:
     files.write(folder / "report.html", f"{len(RunFolder.read(folder).records)} values".encode())
 
 
-def output_to(number: int) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.FileIO(number, "w", closefd=False), line_buffering=True)
-
-
 def hold_up(hold: Callable[[int], None]) -> None:
     """In a process of its own: something is awaited inside of each shard."""
     from axiom_bench.evaluation import shard
@@ -157,7 +150,7 @@ def mirror_of(tmp_path: Path, name: str) -> Path:
     return tmp_path / name / "remote" / "s3" / "bench" / "results" / "quick" / "default"
 
 
-def ended(process: Process) -> str:
+def ended(process: Run) -> str:
     """What a command printed that has ended well."""
     assert process.wait() == 0, process.output()
     return process.output()

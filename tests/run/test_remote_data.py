@@ -11,8 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from faulting.launcher import write_line
-from faulting.runs import Process, wait_until
 from fsspec.implementations.memory import MemoryFileSystem
 
 from axiom_bench.cli import trust
@@ -23,6 +21,7 @@ from axiom_bench.records import objects, remote
 from axiom_bench.run.composing import settings
 from axiom_bench.run.inputs import fetching
 from axiom_bench.run.sweep import configuration
+from tests.faults.runs import Run, wait_until, write_line
 
 URL = "memory://bucket/val"
 FILES = ("a-08.tar", "a-09.tar", "b/c.tar")
@@ -114,7 +113,7 @@ def test_a_file_is_fetched_once_and_again_when_it_has_changed(local, opened, cap
     assert here(URL)["a-09"].read_bytes() == b"content of a-99.tar"
 
 
-def forked(work: Callable[[], object], said: Path) -> Process:
+def forked(work: Callable[[], object], said: Path) -> Run:
     """A process that does this and ends with 0."""
     pid = os.fork()
     if not pid:
@@ -123,7 +122,7 @@ def forked(work: Callable[[], object], said: Path) -> Process:
             work()
         finally:
             os._exit(int(sys.exc_info()[0] is not None))
-    return Process(pid, said)
+    return Run(pid, said, said)
 
 
 @pytest.fixture
@@ -132,13 +131,13 @@ def held(tmp_path, monkeypatch) -> Callable[[], str]:
     log, go, of_store = tmp_path / "log", tmp_path / "go", MemoryFileSystem.open
 
     def read(self: object, path: str, *more: object, **all: object) -> object:
-        write_line(str(log), "open")
+        write_line(log, "open")
         wait_until(go.exists)
         return of_store(self, path)
 
     monkeypatch.setattr(MemoryFileSystem, "open", read)
     monkeypatch.setattr(fetching, "LOOK", 0.01)
-    monkeypatch.setattr(fetching.Shown, "says", lambda self, title: write_line(str(log), title))
+    monkeypatch.setattr(fetching.Shown, "says", lambda self, title: write_line(log, title))
     return lambda: log.read_text() if log.exists() else ""
 
 
