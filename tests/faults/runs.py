@@ -18,7 +18,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.records import manifest, store
 from axiom_bench.records.reading import read_records
-from axiom_bench.run import compute
+from axiom_bench.run.computing import compute
 
 IMAGES = 24
 PATIENCE = 300.0  # seconds for a run of seconds, on a machine that does other things as well

@@ -26,7 +26,8 @@ import pytest
 from axiom_bench import report
 from axiom_bench.cli.stopping import LINE
 from axiom_bench.records.claims import shard_lock
-from axiom_bench.run import compute, image_hashes, job, pictures, timing, whole_set
+from axiom_bench.run.computing import compute, pictures, run_times, whole_set
+from axiom_bench.run.jobs import job
 from tests.faults import runs
 from tests.faults.runs import Run, contents, group_is_gone, mark, shards_of, wait_until, write_line, write_photographs
 
@@ -42,10 +43,10 @@ TINY = (
 )
 STAGES: dict[str, tuple[Any, str]] = {  # a stage begins where this function is called
     "loading the model": (job, "load_model"),
-    "hashing the images": (image_hashes, "keep"),
+    "hashing the images": (job, "keep_hashes"),
     "computing": (compute, "compute"),
     "values of the whole set": (whole_set, "ensure"),
-    "measuring run time": (timing, "ensure"),
+    "measuring run time": (run_times, "ensure"),
     "making pictures": (pictures, "ensure"),
     "drawing the report": (report, "write"),
 }
