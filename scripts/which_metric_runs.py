@@ -47,9 +47,7 @@ OF_TOTALS = (
     "energy_pointing_game,entropy,gini,ground_reliance,increase_in_confidence,mask_iou,mass_accuracy,object_deletion,"
     "pointing_game,random_logit,sensitivity_error,sensitivity_error_scaled,single_deletion,target_shift"
 )
-OF_MAPS = (
-    "adcc,box_iou,gt_known_loc,negative_share,pointing_game_strict,pxap,saco,single_deletion,top_k_intersection"
-)
+OF_MAPS = "adcc,box_iou,gt_known_loc,negative_share,pointing_game_strict,pxap,saco,single_deletion,top_k_intersection"
 REPEATED = (
     "explanation_sensitivity_captum,faithfulness_correlation,infidelity,model_parameter_randomisation_three_stages"
 )
