@@ -75,7 +75,7 @@ def failures(mutants: Iterable[Mutant], judgements: Mapping[str, Judgement]) -> 
 
 def clean(folder: Path, only: str) -> tuple[str, bool]:
     """Markdown: what the gate says of each variation of the machine; whether it holds in all."""
-    from measure_gate_noise import VARIATIONS, run
+    from measure_noise import VARIATIONS, run
 
     from axiom_bench.gate import gate  # here, because children import this file, and the code from a copy
 
