@@ -12,15 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from axiom_bench.cli import trust
 from axiom_bench.cli.game_images import images_with_maps, whole_images, with_two_classes, without_left_out
 from axiom_bench.data.drawn.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records import files, reading, running
-from axiom_bench.report.game import pictures
-from axiom_bench.report.game.page import CHECKS, SHARE, Game, TwoClassImage, page
+from axiom_bench.report.game.page import CHECKS, Game, page
 from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.computing.compute import cut_of
 from axiom_bench.run.jobs.job import Job, read_hashes
@@ -29,7 +26,7 @@ from axiom_bench.run.jobs.job import Job, read_hashes
 @dataclass(frozen=True)
 class GameRequest:
     """What the command line asks for. output: None for game.html in the run folder. methods: names, of the run's; None
-    for all that show something of their own. model, layer: which of the run's; None for the first. trust: whether code
+    for all. model, layer: which of the run's; None for the first. trust: whether code
     that the run's configuration names may run."""
 
     run: Path
@@ -61,13 +58,9 @@ def game(request: GameRequest) -> tuple[Path, list[str]]:
     if request.methods is not None and len(names) < len(request.methods):
         raise BenchError(sentences[0])
     titles = {method.name: method.spec.title or method.name for method in job.methods if method.name in names}
-    reasons = {} if request.methods is not None else _left_out(images, titles)
-    kept = {name: title for name, title in titles.items() if title not in reasons}
-    if not kept:
-        raise BenchError("Every method of this run shows both classes alike; to play them all the same, --methods A,B.")
     setting = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name, "weights": weights}
-    files.write(output, page(Game(images, checks, kept, setting, request.seed)).encode())
-    return output, _lines(job, len(images), kept, reasons)
+    files.write(output, page(Game(images, checks, titles, setting, request.seed)).encode())
+    return output, _lines(job, len(images), titles)
 
 
 def _job(manifest: Mapping[str, Any], request: GameRequest) -> tuple[Job, str]:
@@ -120,20 +113,10 @@ def _entry(manifest: Mapping[str, Any], request: GameRequest) -> Mapping[str, An
     raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
 
 
-def _left_out(images: Sequence[TwoClassImage], titles: Mapping[str, str]) -> dict[str, str]:
-    """{title: reason}, see `pictures.left_out`."""
-    masks = {
-        title: np.array([[pictures.visible(heat, SHARE) for heat in image.heatmaps[name]] for image in images])
-        for name, title in titles.items()
-    }
-    return pictures.left_out(masks)
-
-
-def _lines(job: Job, images: int, titles: Mapping[str, str], reasons: Mapping[str, str]) -> list[str]:
+def _lines(job: Job, images: int, titles: Mapping[str, str]) -> list[str]:
     cells = 2 * (len(titles) + 1)
     return [
         f"{images} pictures of two classes and {CHECKS} checks, from {job.name}",
         f"methods: {', '.join(titles.values())}, and the centred blob",
-        *(["left out: " + ", ".join(f"{title} {reason}" for title, reason in reasons.items())] if reasons else []),
         f"players: number them in turn (game.html#player=1, ...); {cells} of them see every picture in every way",
     ]

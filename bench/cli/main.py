@@ -139,7 +139,7 @@ def _add_game(game: ArgumentParser) -> None:
     game.add_argument(
         "--images", dest="count", type=int, metavar="N", help="with exactly two classes; default: all, at most 40"
     )
-    game.add_argument("--methods", metavar="A,B", help="of the run; default: those that show something of their own")
+    game.add_argument("--methods", metavar="A,B", help="of the run; default: all")
     game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
     game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
     game.add_argument("--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0")

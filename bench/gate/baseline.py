@@ -66,17 +66,19 @@ class Baseline:
     def read(cls, file: Path) -> Baseline:
         """Raises BenchError for a file that is missing or that `write` wouldn't have written."""
         header, rows = text.read(file)
-        own = {name: value for name, value in header if name != text.HISTORY}
+        configuration = {name: value for name, value in header if name != text.HISTORY}
         lines = tuple(value for name, value in header if name == text.HISTORY)
-        versions, values, timed_on = (own.pop(name, None) for name in (WRITTEN_WITH, by_image.HEADER, RUN_TIME_ON))
-        return cls(own, rows, versions or "", lines, values, timed_on)
+        versions, values, timed_on = (
+            configuration.pop(name, None) for name in (WRITTEN_WITH, by_image.HEADER, RUN_TIME_ON)
+        )
+        return cls(configuration, rows, versions or "", lines, values, timed_on)
 
     def write(self, file: Path) -> None:
         """Raises BenchError where the file can't be written, or a name can't be in it."""
-        own = {WRITTEN_WITH: self.versions, by_image.HEADER: self.by_image, RUN_TIME_ON: self.timed_on}
+        optional = {WRITTEN_WITH: self.versions, by_image.HEADER: self.by_image, RUN_TIME_ON: self.timed_on}
         header = [
             *self.configuration.items(),
-            *((name, value) for name, value in own.items() if value),
+            *((name, value) for name, value in optional.items() if value),
             *((text.HISTORY, line) for line in self.history),
         ]
         files.write(file, text.render(header, self.rows).encode())

@@ -59,9 +59,11 @@ def path_of(baseline: Path) -> Path:
 
 def write(run: RunFolder, baseline: Path) -> str:
     """Writes the values of a run beside a baseline; what the header says of them. Raises BenchError where it can't."""
-    own = ByImage.of(run)
-    values = pa.Table.from_pandas(own.values.astype(dict.fromkeys(KEY, str)), VALUES, preserve_index=False)
-    whole_sets = pa.Table.from_pandas(own.whole_sets.astype(dict.fromkeys(KEY, str)), WHOLE_SETS, preserve_index=False)
+    content = ByImage.of(run)
+    values = pa.Table.from_pandas(content.values.astype(dict.fromkeys(KEY, str)), VALUES, preserve_index=False)
+    whole_sets = pa.Table.from_pandas(
+        content.whole_sets.astype(dict.fromkeys(KEY, str)), WHOLE_SETS, preserve_index=False
+    )
     whole_sets = whole_sets.append_column("image_id", pa.array(["*"] * len(whole_sets), pa.string()))
     schema = pa.schema(LINES)
     both = [_filled(table, schema) for table in (values, whole_sets)]

@@ -134,11 +134,11 @@ def _by_image(
     return ByImage.of(earlier), earlier, ()
 
 
-def _check_is_run_of(expected: Baseline, own: Baseline, folder: Path) -> None:
+def _check_is_run_of(expected: Baseline, actual: Baseline, folder: Path) -> None:
     """Raises BenchError where the run folder isn't the baseline's."""
-    _check_configurations(expected, own, is_sampled=False)
+    _check_configurations(expected, actual, is_sampled=False)
     untimed = expected.rows[~expected.rows["metric"].map(network_rows.is_run_time)]
-    if any(exact.names(untimed, own.rows)) or any(exact.values(untimed, own.rows, {})):
+    if any(exact.names(untimed, actual.rows)) or any(exact.values(untimed, actual.rows, {})):
         raise BenchError(f"{printable(str(folder))} is not the baseline's run: its own rows differ from the baseline.")
 
 
@@ -163,8 +163,10 @@ def _check_configurations(expected: Baseline, actual: Baseline, is_sampled: bool
 
 def _configuration(side: Baseline, is_sampled: bool, is_timed: bool) -> dict[str, str]:
     """What must be the same on both sides: not the images of sampled sets; the device where run times are compared."""
-    own = {name: value for name, value in side.configuration.items() if not (is_sampled and name.startswith(IMAGES))}
-    return {**own, "device of run times": str(side.timed_on)} if is_timed else own
+    settings = {
+        name: value for name, value in side.configuration.items() if not (is_sampled and name.startswith(IMAGES))
+    }
+    return {**settings, "device of run times": str(side.timed_on)} if is_timed else settings
 
 
 def _shown(configuration: Mapping[str, str], name: str) -> str:

@@ -32,7 +32,7 @@ def names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
     before, after = by_key(expected), by_key(actual)
     common = [set(expected[column]) & set(actual[column]) for column in KEY]
     for key in sorted(before.keys() ^ after.keys()):
-        if all(name in own for name, own in zip(key, common, strict=True)):
+        if all(name in present for name, present in zip(key, common, strict=True)):
             yield Finding(key, "row", "missing from the run" if key in before else "not in the baseline")
 
 

@@ -90,10 +90,10 @@ def _images(result: GateResult, pictured: dict[int, Sequence[str]]) -> Iterator[
         return
     yield "### Images that moved most"
     places = range(len(result.images))
-    for row, own in groupby(places, key=lambda place: result.images[place].row):
+    for row, members in groupby(places, key=lambda place: result.images[place].row):
         names = [code(name) for name in row]
         yield f"{names[3]}, {names[4]} ({', '.join(names[:3])})"
-        group = list(own)
+        group = list(members)
         has_maps = any(place in pictured for place in group)
         head = ["image", "class", "before", "after", *(["image", "map before", "map after"] if has_maps else [])]
         lines = [f"| {' | '.join(head)} |", "|:---|---:|---:|---:|" + ":---|" * (len(head) - 4)]

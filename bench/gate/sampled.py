@@ -171,8 +171,8 @@ def _where_different(p: Floats, differences: Floats) -> Floats:
 def _test_of(differences: Floats, is_binary: NDArray[np.bool_]) -> Floats:
     p = np.ones(differences.shape[1])
     if is_binary.any():
-        own = differences[:, is_binary]
-        p[is_binary] = sign_test((own > 0).sum(axis=0), (own < 0).sum(axis=0))
+        binary = differences[:, is_binary]
+        p[is_binary] = sign_test((binary > 0).sum(axis=0), (binary < 0).sum(axis=0))
     if not is_binary.all():
         p[~is_binary] = signed_rank_test(differences[:, ~is_binary])
     return p
@@ -191,11 +191,11 @@ def _rank_sum_test(a: Floats, b: Floats) -> Floats:
 
     p = np.full(a.shape[1], np.nan)
     for column in range(a.shape[1]):
-        own = [side[np.isfinite(side[:, column]), column] for side in (a, b)]
-        if all(map(len, own)):
-            both = np.concatenate(own)
+        sides = [side[np.isfinite(side[:, column]), column] for side in (a, b)]
+        if all(map(len, sides)):
+            both = np.concatenate(sides)
             is_constant = bool(are_equal(both.min(keepdims=True), both.max(keepdims=True)).all())
-            p[column] = np.nan if is_constant else float(mannwhitneyu(*own, method="asymptotic").pvalue)
+            p[column] = np.nan if is_constant else float(mannwhitneyu(*sides, method="asymptotic").pvalue)
     return p
 
 

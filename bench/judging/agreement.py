@@ -41,11 +41,11 @@ class SplitHalf(NamedTuple):
 def split_half_agreement(values: ImageValues) -> SplitHalf:
     """Of the images on which all of the methods have values; NaN for fewer than two images, and where the methods can't
     be told apart in a half."""
-    own = values.values[np.isfinite(values.values).all(axis=1)]
-    half = len(own) // 2
+    complete = values.values[np.isfinite(values.values).all(axis=1)]
+    half = len(complete) // 2
     if not half:
         return SplitHalf(0, math.nan, math.nan)
-    first, second = (signs(centres(own, part, values.lead)) for part in split_halves(len(own), SPLITS))
+    first, second = (signs(centres(complete, part, values.lead)) for part in split_halves(len(complete), SPLITS))
     taus = tau_b(first, second)
     tau = float(taus[np.isfinite(taus)].mean()) if np.isfinite(taus).any() else math.nan
     return SplitHalf(half, tau, images_needed(tau, half))

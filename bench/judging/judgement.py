@@ -46,7 +46,9 @@ def judge(
     that are spoiled, or win by construction, aren't among them.
     """
     compared = compared_values(run, setting, metrics)
-    rows = [{"metric": own.metric, "images": own.num_images, **_measures(own.distinct())} for own in compared]
+    rows = [
+        {"metric": values.metric, "images": values.num_images, **_measures(values.distinct())} for values in compared
+    ]
     table = pd.DataFrame(rows, columns=["metric", "images", *_measures(None)])
     stands = [pd.DataFrame(columns=[*COLUMNS, "metric"])]
     spoiled, names = spoiled_methods(run), [name for name in run.manifest.get("methods") or () if is_control(run, name)]
@@ -68,13 +70,13 @@ def is_control(run: RunFolder, method: str) -> bool:
 def compared_values(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> list[ImageValues]:
     """The values by image of those of the metrics that have them, of the methods that are neither spoiled nor win by
     construction, nor lack more than a tenth of the images."""
-    spoiled, found = spoiled_methods(run), []
+    spoiled, compared = spoiled_methods(run), []
     for metric in metrics:
         values = image_values(run, setting, metric)
         if values is not None:
             left_out = {*spoiled, *run.metadata.by_construction(metric)}
-            found.append(values.of([name for name in values.methods if name not in left_out]).compared())
-    return found
+            compared.append(values.of([name for name in values.methods if name not in left_out]).compared())
+    return compared
 
 
 def recovery_of(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.DataFrame:
@@ -87,8 +89,8 @@ def recovery_of(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.
     for metric in metrics if spoilings else ():
         values = image_values(run, setting, metric)
         if values is not None:
-            own = [kind for kind in spoilings if _of_contributions(run, metric) or not _constructed(run, kind)]
-            parts.append(recovery(values, own).assign(metric=metric, case=run.label(setting)))
+            fitting = [kind for kind in spoilings if _of_contributions(run, metric) or not _constructed(run, kind)]
+            parts.append(recovery(values, fitting).assign(metric=metric, case=run.label(setting)))
     return _joined(parts)
 
 
@@ -99,15 +101,19 @@ def overall(recovered: pd.DataFrame) -> pd.DataFrame:
     of independent images. NaN where a case has too few images.
     """
     rows: list[dict[str, Any]] = []
-    whole = recovered[recovered["kind"] == ALL] if len(recovered) else recovered
-    for (metric, size), own in whole.groupby(["metric", "size"], sort=False) if len(whole) else ():
-        share = (own["pairs"] / own["pairs"].sum()).to_numpy(float)
-        rights = own["right"].to_numpy(float)
+    all_kinds = recovered[recovered["kind"] == ALL] if len(recovered) else recovered
+    for (metric, size), cases in all_kinds.groupby(["metric", "size"], sort=False) if len(all_kinds) else ():
+        share = (cases["pairs"] / cases["pairs"].sum()).to_numpy(float)
+        rights = cases["right"].to_numpy(float)
         right = float((share * rights).sum())
-        reach = [float(np.sqrt(((share * (rights - own[end].to_numpy(float))) ** 2).sum())) for end in ("low", "high")]
+        reach = [
+            float(np.sqrt(((share * (rights - cases[end].to_numpy(float))) ** 2).sum())) for end in ("low", "high")
+        ]
         ends = {"low": max(right - reach[0], 0.0), "high": min(right + reach[1], 1.0)}
-        counts = {"pairs": int(own["pairs"].sum()), "images": int(own["images"].min())}
-        rows.append({"metric": metric, "size": size, **counts, "missing": own["missing"].max(), "right": right, **ends})
+        counts = {"pairs": int(cases["pairs"].sum()), "images": int(cases["images"].min())}
+        rows.append(
+            {"metric": metric, "size": size, **counts, "missing": cases["missing"].max(), "right": right, **ends}
+        )
     return pd.DataFrame(rows, columns=["metric", "size", "pairs", "images", "missing", "right", "low", "high"])
 
 
@@ -121,11 +127,11 @@ def chosen_metrics(run: RunFolder, names: Collection[str] | None) -> list[str]:
 
     Raises BenchError, with the nearest names, for a metric that the run doesn't have.
     """
-    own = [name for name in run.metrics if METHOD_FREE not in run.records.methods_of(name)]
+    metrics = [name for name in run.metrics if METHOD_FREE not in run.records.methods_of(name)]
     for name in names or ():
-        if name not in own:
-            raise unknown("metric in this run", name, own)
-    return [name for name in own if names is None or name in names]
+        if name not in metrics:
+            raise unknown("metric in this run", name, metrics)
+    return [name for name in metrics if names is None or name in names]
 
 
 def check(run: RunFolder, spoiled_count: int) -> None:
@@ -161,8 +167,8 @@ def _measures(values: ImageValues | None) -> dict[str, Any]:
     count = 0 if values is None else len(values.methods)
     if values is None or count < MIN_METHODS or values.num_images < 2:
         return {**dict.fromkeys(names, np.nan), "methods": count, "half": 0, "extrapolated": False}
-    found, halves = agreement(values.values), split_half_agreement(values)
-    return dict(zip(names, (count, *found, *halves, halves.is_extrapolated), strict=True))
+    alpha, halves = agreement(values.values), split_half_agreement(values)
+    return dict(zip(names, (count, *alpha, *halves, halves.is_extrapolated), strict=True))
 
 
 def _of_contributions(run: RunFolder, metric: str) -> bool:
@@ -198,9 +204,9 @@ def controls(comparison: Comparison | None, names: Collection[str]) -> pd.DataFr
     for place, group in enumerate(comparison.ranked, start=1):
         for name in group:
             if name in names:
-                own = comparison.place(name)
-                places = (place, own.place_low, own.place_high, len(comparison.groups))
-                rows.append((name, own.value, *places, _against(comparison, group, best)))
+                standing = comparison.place(name)
+                places = (place, standing.place_low, standing.place_high, len(comparison.groups))
+                rows.append((name, standing.value, *places, _against(comparison, group, best)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

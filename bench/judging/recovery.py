@@ -40,12 +40,14 @@ def kinds(methods: Mapping[str, Mapping[str, Any]]) -> list[Spoiling]:
     degrees: dict[str, dict[str, float]] = {}
     for name, about in methods.items():
         if is_spoiled(about):
-            own = degrees.setdefault(str(about["spoiling"]), {})
-            own[name] = float(about["degree"])
+            of_kind = degrees.setdefault(str(about["spoiling"]), {})
+            of_kind[name] = float(about["degree"])
             if about.get("unspoiled") in methods:
-                own[str(about["unspoiled"])] = 0.0
-    ordered = {kind: sorted(own.items(), key=lambda entry: entry[1]) for kind, own in degrees.items()}
-    return [Spoiling(kind, *map(tuple, zip(*own, strict=True))) for kind, own in ordered.items() if len(own) > 1]
+                of_kind[str(about["unspoiled"])] = 0.0
+    ordered = {kind: sorted(of_kind.items(), key=lambda entry: entry[1]) for kind, of_kind in degrees.items()}
+    return [
+        Spoiling(kind, *map(tuple, zip(*of_kind, strict=True))) for kind, of_kind in ordered.items() if len(of_kind) > 1
+    ]
 
 
 def is_spoiled(about: Mapping[str, Any]) -> bool:
@@ -69,9 +71,9 @@ def recovery(values: ImageValues, spoilings: Sequence[Spoiling]) -> pd.DataFrame
         chosen = {name: names == name for name in dict.fromkeys(names.tolist())} | {ALL: np.full(len(names), True)}
         for size in SIZES:
             shares = pairs.right(size)
-            for name, own in chosen.items():
-                about = (name, size, int(own.sum()), pairs.num_images, float(pairs.missing[own].mean()))
-                rows.append((*about, *shares.of(own)))
+            for name, is_kind in chosen.items():
+                about = (name, size, int(is_kind.sum()), pairs.num_images, float(pairs.missing[is_kind].mean()))
+                rows.append((*about, *shares.of(is_kind)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -88,9 +90,9 @@ class Shares:
         """The mean over these pairs with its interval."""
         right = float(self.right[chosen].mean())
         if self.by_image is not None:
-            own = self.by_image[:, chosen]
-            has = np.isfinite(own).any(axis=1)
-            single = np.nanmean(own[has], axis=1)
+            rights = self.by_image[:, chosen]
+            has = np.isfinite(rights).any(axis=1)
+            single = np.nanmean(rights[has], axis=1)
             low, high = mean_intervals(single[:, None], np.arange(len(single)))[:, 0]
         elif len(self.offsets):
             offsets = self.offsets[:, chosen].mean(axis=1)
@@ -117,8 +119,8 @@ class _Pairs:
         """Columns that are equal, since no value is missing, are one."""
         places = [(values.methods.index(a), values.methods.index(b)) for a, b in pairs]
         has = np.isfinite(values.values)
-        own = has[:, sorted({place for pair in places for place in pair})].any(axis=1)
-        table, has = values.values[own], has[own]
+        has_any = has[:, sorted({place for pair in places for place in pair})].any(axis=1)
+        table, has = values.values[has_any], has[has_any]
         columns: dict[tuple[int, bytes], int] = {}
         sides: tuple[list[int], list[int]] = ([], [])
         missing = []

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from axiom_bench.columns import OK
+from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.metadata import Setting, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
@@ -54,9 +54,6 @@ def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str], floor: 
     images = table.index.get_level_values("image_id").nunique()
     all_rows = run.layouts[setting].images
     return Plane(means, corners, images, len(table), len(all_rows))
-
-
-Floats = NDArray[np.float64]
 
 
 def floor_of_means(s0: Floats, c0: Floats) -> tuple[Floats, Floats]:

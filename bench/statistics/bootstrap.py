@@ -168,8 +168,8 @@ def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int)
     def has_enough(last: Integers, share: float, is_at_most: Any) -> NDArray[np.bool_]:
         """Whether in this share of the resamples half of the rows drawn stand up to place `last` of the middle."""
         chosen = (near + shift)[place <= last[:, None]]
-        own = np.bincount(chosen, minlength=shift.size * (num_units + 1)).reshape(-1, num_units + 1)[:, :-1].T
-        up_to = (below + own).astype(kind)
+        in_middle = np.bincount(chosen, minlength=shift.size * (num_units + 1)).reshape(-1, num_units + 1)[:, :-1].T
+        up_to = (below + in_middle).astype(kind)
         return np.asarray(is_at_most(weights @ (2 * up_to - total), 0).mean(axis=0) >= share)
 
     ends = []
@@ -179,7 +179,9 @@ def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int)
         if is_outside.any():
             return _ends_of_medians(columns, drawn, count, 2 * reach)
         places = _first_enough(partial(has_enough, share=share, is_at_most=is_at_most), np.maximum(length - 1, 0))
-        ends.append([own.values[end] if len(own.values) else np.nan for own, end in zip(middles, places, strict=True)])
+        ends.append(
+            [middle.values[end] if len(middle.values) else np.nan for middle, end in zip(middles, places, strict=True)]
+        )
     return np.array(ends)
 
 
@@ -196,7 +198,7 @@ def _first_enough(has_enough: Callable[[Integers], NDArray[np.bool_]], last: Int
 
 def _of_units(chosen: Sequence[NDArray[np.bool_]], unit: Integers, num_units: int) -> Integers:
     """How many rows of each unit are chosen, (units, columns)."""
-    counts = (np.bincount(unit if own.all() else unit[own], minlength=num_units) for own in chosen)
+    counts = (np.bincount(unit if is_chosen.all() else unit[is_chosen], minlength=num_units) for is_chosen in chosen)
     return np.array(list(counts)).reshape(-1, num_units).T
 
 
@@ -215,8 +217,10 @@ def _middle(column: Floats, unit: Integers, num_units: int, count: int, far: int
 def _means_and_errors(weights: Floats, total: Floats, count: Floats, num_units: Integers) -> tuple[Floats, Floats]:
     """The means and their standard errors by unit under each row of weights, (R, columns) each."""
     shape = (len(weights), count.shape[1])
-    own = count[:, :1] if (count == count[:, :1]).all() else count  # products of whole numbers are exact in any shape
-    rows, squares_of_rows = (np.broadcast_to(weights @ part, shape) for part in (own, own**2))
+    columns = (
+        count[:, :1] if (count == count[:, :1]).all() else count
+    )  # products of whole numbers are exact in any shape
+    rows, squares_of_rows = (np.broadcast_to(weights @ part, shape) for part in (columns, columns**2))
     with np.errstate(invalid="ignore", divide="ignore"):
         means, total_squares = (weights @ total) / rows, weights @ total**2
         squares = total_squares - 2 * means * (weights @ (total * count)) + means**2 * squares_of_rows

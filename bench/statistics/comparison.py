@@ -130,13 +130,13 @@ def compare_methods(
 
     None where no other method has a value.
     """
-    own = np.array([place for place, name in enumerate(methods) if name not in constructed], dtype=int)
-    has = np.isfinite(values[:, own])
+    ranked = np.array([place for place, name in enumerate(methods) if name not in constructed], dtype=int)
+    has = np.isfinite(values[:, ranked])
     columns, common = compared_columns(has)
     if not common.any():
         return None
-    chosen = tuple(methods[place] for place in own[columns])
-    values, images = values[common][:, own[columns]], images[common]
+    chosen = tuple(methods[place] for place in ranked[columns])
+    values, images = values[common][:, ranked[columns]], images[common]
     groups, are_binary = coinciding(values, chosen), bool(np.isin(values, (0, 1)).all())
     firsts = [chosen.index(group[0]) for group in groups]
     pairs = _pairs(values[:, firsts], images, [chosen[place] for place in firsts], better, lead, are_binary, intervals)
@@ -146,7 +146,7 @@ def compare_methods(
     statistics = dict(zip(chosen, zip(centres.tolist(), *ends.tolist(), strict=True), strict=True))
     return Comparison(
         better, groups, pairs, _places(groups, statistics, pairs, better), len(np.unique(images)), len(values),
-        tuple(methods[place] for place in own[has.any(axis=0)] if methods[place] not in chosen),
+        tuple(methods[place] for place in ranked[has.any(axis=0)] if methods[place] not in chosen),
         tuple(name for name in methods if name in constructed), are_binary,
     )  # fmt: skip
 
@@ -159,8 +159,8 @@ def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collectio
     intervals and `detectable` take it as normal: there are no values by image to count or to rank. p is NaN where the
     methods have no resamples.
     """
-    own = stored[~stored["method"].isin(constructed)]
-    rows = own[own["common_images"] > 0]
+    ranked = stored[~stored["method"].isin(constructed)]
+    rows = ranked[ranked["common_images"] > 0]
     if rows.empty:
         return None
     methods, values = tuple(map(str, rows["method"])), rows["common_value"].to_numpy(float)
@@ -176,7 +176,7 @@ def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collectio
     statistics = dict(zip(methods, zip(values, values - reach, values + reach, strict=True), strict=True))
     return Comparison(
         better, groups, pairs, _places(groups, statistics, pairs, better), images, num_rows,
-        tuple(name for name in map(str, own.loc[own["images"] > 0, "method"]) if name not in methods),
+        tuple(name for name in map(str, ranked.loc[ranked["images"] > 0, "method"]) if name not in methods),
         tuple(name for name in map(str, stored["method"]) if name in constructed), of_whole_set=True,
     )  # fmt: skip
 
@@ -192,12 +192,12 @@ def _pairs(
     for some in (slice(start, start + step) for start in range(0, len(left), step)):
         differences = of_pairs.of_rows(values, np.array(left[some]), np.array(right[some]))
         of_images = of_pairs.averaged(differences, images)
-        own = paired_tests.statistics(of_images, better, are_binary)
-        own["difference"] = of_pairs.centre(differences, lead)
+        tests = paired_tests.statistics(of_images, better, are_binary)
+        tests["difference"] = of_pairs.centre(differences, lead)
         if intervals:
-            own["low"], own["high"] = of_pairs.interval(differences, images, lead, are_binary)
-            own["detectable"] = paired_tests.detectable(of_images, are_binary, len(left))
-        parts.append(pd.DataFrame(own))
+            tests["low"], tests["high"] = of_pairs.interval(differences, images, lead, are_binary)
+            tests["detectable"] = paired_tests.detectable(of_images, are_binary, len(left))
+        parts.append(pd.DataFrame(tests))
     table = pd.concat(parts, ignore_index=True)
     names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
     return table.assign(**names, adjusted=holm(table["p"])).reindex(columns=list(PAIR_COLUMNS))

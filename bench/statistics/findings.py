@@ -156,16 +156,16 @@ def _undecided(
 
 
 def _constructed(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
-    own = {setting: c for setting, c in comparisons.items() if c.by_construction}
-    methods = tuple(dict.fromkeys(name for c in own.values() for name in c.by_construction))
+    constructed = {setting: c for setting, c in comparisons.items() if c.by_construction}
+    methods = tuple(dict.fromkeys(name for c in constructed.values() for name in c.by_construction))
     if not methods:
         return
-    first, names = next(iter(own.values())), names_in_words(run, [(name,) for name in methods])
+    first, names = next(iter(constructed.values())), names_in_words(run, [(name,) for name in methods])
     verbs, whose = (("has", "is"), "its") if len(methods) == 1 else (("have", "are"), "their")
     sentence = (
         f"{names} {verbs[0]} no {in_sentence(value.title)} by {whose} own formula, and so {verbs[1]} not ranked in it."
     )
-    yield Statement(sentence, "by_construction", value.name, tuple(own), methods, first.images, first.rows)
+    yield Statement(sentence, "by_construction", value.name, tuple(constructed), methods, first.images, first.rows)
 
 
 def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -> str:

@@ -42,7 +42,7 @@ def layouts(records: Records, chosen: NDArray[np.bool_] | None = None) -> dict[t
     A value of a whole data set is in none."""
     counts = (records.first_ok >= 0) & ~records.of_whole_set & (True if chosen is None else chosen)
     keys = records.keys[counts]
-    return {tuple(map(str, place)): _layout(records, own) for place, own in keys.groupby(PLACE, observed=True)}
+    return {tuple(map(str, place)): _layout(records, group) for place, group in keys.groupby(PLACE, observed=True)}
 
 
 def _layout(records: Records, keys: pd.DataFrame) -> RowLayout:

@@ -139,15 +139,15 @@ def _moved_by_ties(bits: NDArray[Any], is_positive: NDArray[np.bool_], counts: I
     is_first = np.ones(len(pair), dtype=bool)  # of the second one of each group of equal differences
     is_first[1:] = (np.diff(pair) > 0) | (np.diff(second) > 1)
     starts = np.flatnonzero(is_first)
-    own, first = pair[starts], second[starts]  # 0 for the least: the place, from 1, of the first one of a group
+    pair_of_tie, first = pair[starts], second[starts]  # 0 for the least: the place, from 1, of the first one of a group
     tied = np.diff(starts, append=len(pair)) + 1.0
     if not len(starts):
         return np.zeros(len(bits)), np.zeros(len(bits))
     ahead = is_positive[pair, second + 1]
-    above = np.add.reduceat(ahead, starts, dtype=np.float64) + is_positive[own, first]
-    places = np.add.reduceat(ahead * (second + 2.0), starts) + is_positive[own, first] * (first + 1.0)
-    moved = np.bincount(own, (first + 1 + (tied - 1) / 2) * above - places, minlength=len(bits))
-    return moved.astype(np.float64), np.bincount(own, tied**3 - tied, minlength=len(bits)).astype(np.float64)
+    above = np.add.reduceat(ahead, starts, dtype=np.float64) + is_positive[pair_of_tie, first]
+    places = np.add.reduceat(ahead * (second + 2.0), starts) + is_positive[pair_of_tie, first] * (first + 1.0)
+    moved = np.bincount(pair_of_tie, (first + 1 + (tied - 1) / 2) * above - places, minlength=len(bits))
+    return moved.astype(np.float64), np.bincount(pair_of_tie, tied**3 - tied, minlength=len(bits)).astype(np.float64)
 
 
 def signed_rank_test(differences: Floats, ranks: SignedRanks | None = None) -> Floats:

@@ -110,13 +110,13 @@ class RunFolder:
         """The summary of images whose class is predicted correctly, wrongly, or unknown: with the key `split`."""
         split = classified(self.records.keys)
         parts = {name: layouts(self.records, np.asarray(split == name)) for name in SPLITS}
-        of_splits = {(*place, name): layout for name, own in parts.items() for place, layout in own.items()}
+        of_splits = {(*place, name): layout for name, part in parts.items() for place, layout in part.items()}
         summary = with_common_values(summarise(self.records, SPLIT_KEYS), self.records, of_splits, SPLIT_KEYS)
-        own = [
+        summaries = [
             with_intervals(summary[summary["split"] == name], self.records, parts[name], self.whole_set)
             for name in SPLITS
         ]
-        return pd.concat(own).sort_index()
+        return pd.concat(summaries).sort_index()
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ class RunFolder:
         entries, records = self.manifest.get("metrics") or {}, self.records
         owner = {name: (entries.get(name) or {}).get("metric", name) for name in self.metrics}
         first = {owner[name]: name for name in reversed(records.measured())}
-        whole_sets = (name for name, own in records.blocks.items() if records.of_whole_set[own.keys].any())
+        whole_sets = (name for name, block in records.blocks.items() if records.of_whole_set[block.keys].any())
         return {name: first.get(owner[name], name) for name in whole_sets}
 
     @cached_property
@@ -184,8 +184,8 @@ def in_order(records: Records, manifest: Mapping[str, Any]) -> Records:
     for name in _order([name for name, block in records.blocks.items() if len(block.keys)], orders["metric"]):
         block = records.blocks[name]
         broken = (block.statuses == records.ok) & ~np.isfinite(block.values)
-        own = np.where(broken, np.int16(names.index(NOT_FINITE)), code[block.statuses])
-        blocks[name] = replace(block, statuses=own)
+        status_codes = np.where(broken, np.int16(names.index(NOT_FINITE)), code[block.statuses])
+        blocks[name] = replace(block, statuses=status_codes)
     methods, blocks = _coded_anew("methods", records.methods, blocks, orders["method"])
     statuses, blocks = _coded_anew("statuses", names, blocks, [OK])
     return Records(keys, records.first_ok, blocks, methods, statuses)

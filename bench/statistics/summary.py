@@ -137,7 +137,7 @@ def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
     single = is_ok & (group >= 0) & ~records.of_whole_set[block.keys]
     table = table.join(_errors_by_image(block.values[single], code[single], image[single]))
     table["images"] = table["images"].fillna(0).astype(int)
-    table["statuses"] = [_statuses(records.statuses, own) for own in counts[codes].tolist()]
+    table["statuses"] = [_statuses(records.statuses, row_counts) for row_counts in counts[codes].tolist()]
     place = groups.table.iloc[codes // count].set_axis(table.index)
     return pd.concat([place, table], axis=1).assign(
         method=[records.methods[code] for code in codes % count], metric=metric
@@ -226,11 +226,11 @@ def _of_setting(records: Records, layout: RowLayout, place: tuple[str, ...]) -> 
     """NAMES, whole_set and ENDS of one setting. One metric's values are in memory at a time."""
     sums, medians, names = [], [], []
     for metric in records.metrics:
-        own = matrix(records, layout, metric)
-        if own is not None:
-            sums.append(summed(own.values, own.images))
-            medians.append(median_intervals(own.values, own.images))
-            names += [(method, metric) for method in own.methods]
+        values = matrix(records, layout, metric)
+        if values is not None:
+            sums.append(summed(values.values, values.images))
+            medians.append(median_intervals(values.values, values.images))
+            names += [(method, metric) for method in values.methods]
     ends = np.concatenate([ends_of_means(sums), np.concatenate(medians, axis=1)])
     methods, metrics = zip(*names, strict=True)
     table = pd.DataFrame(dict(zip(ENDS, ends, strict=True)))

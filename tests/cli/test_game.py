@@ -42,9 +42,8 @@ def test_a_run_on_the_scenes_becomes_a_game(run: Path, capsys: pytest.CaptureFix
     assert main(["game", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"game: {run / 'game.html'}"
-    assert "left out: Centered shows both classes alike" in lines[2]
     data = data_of(run / "game.html")
-    assert [method["title"] for method in data["methods"]] == ["Grad-CAM", "XGrad-CAM", "Centred blob"]
+    assert [method["title"] for method in data["methods"]] == ["Grad-CAM", "XGrad-CAM", "Centered", "Centred blob"]
     assert len(data["checks"]) == 6
     ids = [image["image"] for image in data["images"]]
     records = json.loads((run / "manifest.json").read_text())["data"]["scenes"]["ids"]
@@ -52,9 +51,9 @@ def test_a_run_on_the_scenes_becomes_a_game(run: Path, capsys: pytest.CaptureFix
     assert set(ids) <= set(records)
     assert not set(ids) & {check["image"] for check in data["checks"]}
     for image in data["images"]:
-        assert len(image["pictures"]) == 6
-        assert image["pictures"][0] != image["pictures"][3]  # the first method, by class
-        assert image["pictures"][2] == image["pictures"][5]  # the blob has none
+        assert len(image["pictures"]) == 8
+        assert image["pictures"][0] != image["pictures"][4]  # the first method, by class
+        assert image["pictures"][3] == image["pictures"][7]  # the blob has none
     assert (run / "game.html").stat().st_size < 10e6
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from axiom_bench.gate import write_baseline
 from axiom_bench.records import manifest as manifest_file
 from tests.made_runs import RECORD, write_records
 
@@ -52,6 +53,18 @@ def write_run(folder: Path, records: pd.DataFrame, **changes: Any) -> Path:
 @pytest.fixture
 def records() -> pd.DataFrame:
     return records_of()
+
+
+@pytest.fixture(scope="session")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `records`. Read only."""
+    return write_run(tmp_path_factory.mktemp("usual"), records_of())
+
+
+@pytest.fixture(scope="session")
+def usual_baseline(usual: Path) -> Path:
+    """The baseline of `usual`. Read only."""
+    return write_baseline(usual, usual / "baseline.csv")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
-from axiom_bench.gate.baseline import Baseline
+from axiom_bench.gate.baseline import Baseline, write_baseline
 from axiom_bench.records import store as records
 from axiom_bench.statistics.summary import counts_of
 
@@ -79,21 +79,23 @@ def test_the_hard_rows_are_hard() -> None:
 
 
 def test_a_fault_in_a_method_moves(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """XGrad-CAM is computed again with weights 1 % larger; the other methods' records are already there."""
+    """XGrad-CAM is computed again with weights 1 % larger; the other method's records are already there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "one_percent_more.py").write_text(SOURCE)
-    before = set(copy.glob("records/*"))
-    code, _, _ = compute([*QUIET, "method.xgrad_cam._target_=one_percent_more.faulty"])
+    metrics = "metric=[sensitivity_error,conservation_error,box_iou]"
+    options = [*QUIET, "model=scenes_vgg", "data.size=6", "method=[grad_cam,xgrad_cam]", metrics]
+    code, _, run = compute(options)
     assert code == 0
-    assert len(set(copy.glob("records/*")) - before) == 2  # one method's, of two models
+    baseline, before = write_baseline(run, tmp_path / "own.csv"), set(run.glob("records/*"))
+    assert compute([*options, "method.xgrad_cam._target_=one_percent_more.faulty"])[0] == 0
+    assert len(set(run.glob("records/*")) - before) == 1
     capsys.readouterr()
-    assert gate(copy) == 1
-    moved = capsys.readouterr().out.splitlines()[:-1]
-    where = {tuple(line.split(":")[0].split()) for line in moved}
-    assert {method for _, _, _, method, _ in where} == {"xgrad_cam"}
-    assert {model for model, *_, metric in where if metric == "sensitivity_error"} == {"scenes_vgg", "scenes_resnet"}
+    assert gate(run, baseline) == 1
+    moved = [tuple(line.split(":")[0].split()) for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert {method for *_, method, _ in moved} == {"xgrad_cam"}
+    assert "sensitivity_error" in {metric for *_, metric in moved}
 
 
 def test_values_turned_nan_move(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from axiom_bench.gate.limits import MACHINE_DIFFERENCE
 from tests.made_runs import RECORD
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
+Compare = Callable[..., tuple[int, str]]
 
 
 def of(records: pd.DataFrame, method: str = "xgrad_cam", metric: str = "error") -> pd.Series:
@@ -42,20 +43,25 @@ def some_nan(records: pd.DataFrame, status: str = "not_finite") -> pd.DataFrame:
     return changed
 
 
-def compare(make_run: Any, before: pd.DataFrame, after: pd.DataFrame, **changes: Any) -> tuple[int, str]:
-    baseline = write_baseline(make_run(before), Path(make_run(before)) / "baseline.csv")
-    result = gate(make_run(after, **changes), baseline)
-    return result.exit_code, "\n".join(result.lines)
+@pytest.fixture
+def against(make_run: Any, usual_baseline: Path) -> Compare:
+    """(records, **changes of the manifest) -> exit code and lines of a run of these against the baseline of `usual`."""
+
+    def compare(after: pd.DataFrame, **changes: Any) -> tuple[int, str]:
+        result = gate(make_run(after, **changes), usual_baseline)
+        return result.exit_code, "\n".join(result.lines)
+
+    return compare
 
 
-def test_holds_on_itself(make_run: Any, records: pd.DataFrame) -> None:
-    code, output = compare(make_run, records, records)
+def test_holds_on_itself(against: Compare, records: pd.DataFrame) -> None:
+    code, output = against(records)
     assert code == 0
     assert "20 rows" in output  # 18, and the accuracy of two networks
 
 
-def test_order_of_records_does_not_matter(make_run: Any, records: pd.DataFrame) -> None:
-    assert compare(make_run, records, records.sample(frac=1, random_state=2))[0] == 0
+def test_order_of_records_does_not_matter(against: Compare, records: pd.DataFrame) -> None:
+    assert against(records.sample(frac=1, random_state=2))[0] == 0
 
 
 CHANGES = {
@@ -73,14 +79,16 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_change_moves_it_both_ways(make_run: Any, records: pd.DataFrame, name: str) -> None:
-    other = CHANGES[name](records)
-    assert compare(make_run, records, other)[0] == 1, "from the baseline to the change"
-    assert compare(make_run, other, records)[0] == 1, "and back"
+def test_every_change_moves_it_both_ways(
+    make_run: Any, records: pd.DataFrame, usual: Path, usual_baseline: Path, tmp_path: Path, name: str
+) -> None:
+    other = make_run(CHANGES[name](records))
+    assert gate(other, usual_baseline).exit_code == 1, "from the baseline to the change"
+    assert gate(usual, write_baseline(other, tmp_path / "other.csv")).exit_code == 1, "and back"
 
 
-def test_each_moved_value_is_named_and_no_other(make_run: Any, records: pd.DataFrame) -> None:
-    code, output = compare(make_run, records, times(1.01)(records))
+def test_each_moved_value_is_named_and_no_other(against: Compare, records: pd.DataFrame) -> None:
+    code, output = against(times(1.01)(records))
     moved = output.splitlines()[:-1]
     assert code == 1
     assert [line.split(":")[0] for line in moved] == [
@@ -89,9 +97,9 @@ def test_each_moved_value_is_named_and_no_other(make_run: Any, records: pd.DataF
     assert all("median was" in line and "+1 %" in line and "allowed 0.5 %" in line for line in moved)
 
 
-def test_names_that_come_and_go_are_told_once(make_run: Any, records: pd.DataFrame) -> None:
+def test_names_that_come_and_go_are_told_once(against: Compare, records: pd.DataFrame) -> None:
     renamed = records.replace({"method": {"uniform": "uniform_2"}})
-    lines = compare(make_run, records, renamed)[1].splitlines()
+    lines = against(renamed)[1].splitlines()
     assert lines[:2] == [
         "method uniform: missing from the run, 6 rows of the baseline.",
         "method uniform_2: not in the baseline, 6 rows of the run.",
@@ -99,41 +107,42 @@ def test_names_that_come_and_go_are_told_once(make_run: Any, records: pd.DataFra
     assert len(lines) == 3
 
 
-def test_within_the_tolerance_holds_beyond_it_moves(make_run: Any, records: pd.DataFrame) -> None:
+def test_within_the_tolerance_holds_beyond_it_moves(against: Compare, records: pd.DataFrame) -> None:
     for factor, code in ((1.004, 0), (0.996, 0), (1.006, 1), (0.994, 1)):
-        assert compare(make_run, records, times(factor)(records))[0] == code, factor
+        assert against(times(factor)(records))[0] == code, factor
 
 
-def test_the_absolute_tolerance(make_run: Any, records: pd.DataFrame) -> None:
+def test_the_absolute_tolerance(against: Compare, records: pd.DataFrame) -> None:
     for step, code in ((0.0019, 0), (-0.0019, 0), (0.0021, 1), (-0.0021, 1)):
         moved = records.assign(value=records["value"] + step * of(records, metric="iou"))
-        assert compare(make_run, records, moved)[0] == code, step
+        assert against(moved)[0] == code, step
 
 
-def test_the_mean_alone_moves_a_metric_that_watches_it(make_run: Any, records: pd.DataFrame) -> None:
+def test_the_mean_alone_moves_a_metric_that_watches_it(against: Compare, records: pd.DataFrame) -> None:
     """One far outlier leaves the median where it is."""
     worst = records.loc[of(records, metric="drop"), "value"].idxmax()
     moved = records.copy()
     moved.loc[worst, "value"] = 50.0
-    code, output = compare(make_run, records, moved)
+    code, output = against(moved)
     assert code == 1
     assert "mean was" in output
     assert "median was" not in output
 
 
-def test_rounding_of_an_exact_zero_holds(make_run: Any, records: pd.DataFrame) -> None:
+def test_rounding_of_an_exact_zero_holds(make_run: Any, records: pd.DataFrame, usual: Path, tmp_path: Path) -> None:
     exact = times(1e-7)(records)
-    assert compare(make_run, exact, times(3.0)(exact))[0] == 0
-    assert compare(make_run, exact, records)[0] == 1
+    baseline = write_baseline(make_run(exact), tmp_path / "exact.csv")
+    assert gate(make_run(times(3.0)(exact)), baseline).exit_code == 0
+    assert gate(usual, baseline).exit_code == 1
 
 
-def test_a_changed_tolerance_is_told(make_run: Any, records: pd.DataFrame) -> None:
+def test_a_changed_tolerance_is_told(against: Compare, records: pd.DataFrame) -> None:
     metrics = {
         "error": {"tolerance": "median:50%"},
         "iou": {"tolerance": "mean:0.002"},
         "drop": {"tolerance": "mean:1%"},
     }
-    code, output = compare(make_run, records, records, metrics=metrics)
+    code, output = against(records, metrics=metrics)
     assert code == 1
     assert "tolerance was median:0.5%, is median:50%" in output
 
@@ -148,8 +157,8 @@ def test_a_changed_tolerance_is_told(make_run: Any, records: pd.DataFrame) -> No
         {"data": {}},
     ],
 )
-def test_another_configuration_cannot_be_compared(make_run: Any, records: pd.DataFrame, changes: Any) -> None:
-    code, output = compare(make_run, records, records, **changes)
+def test_another_configuration_cannot_be_compared(against: Compare, records: pd.DataFrame, changes: Any) -> None:
+    code, output = against(records, **changes)
     assert code == 2
     assert "another configuration" in output
     assert "\n" not in output
@@ -168,37 +177,39 @@ def test_another_configuration_cannot_be_compared(make_run: Any, records: pd.Dat
         "model,layer,data,method,metric,n,mean,median,statuses,tolerance\n" + 2 * "a,b,c,d,e,1,1,1,ok:1,median:1%\n",
     ],
 )
-def test_a_damaged_baseline_cannot_be_compared(make_run: Any, records: pd.DataFrame, tmp_path: Path, text: str) -> None:
+def test_a_damaged_baseline_cannot_be_compared(usual: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "baseline.csv").write_text(text)
-    result = gate(make_run(records), tmp_path / "baseline.csv")
+    result = gate(usual, tmp_path / "baseline.csv")
     assert result.exit_code == 2
     assert len(result.lines) == 1
     assert "damaged" in result.lines[0] or "another configuration" in result.lines[0]
 
 
-def test_a_missing_baseline_or_run_cannot_be_compared(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
-    assert gate(make_run(records), tmp_path / "none.csv").exit_code == 2
-    assert gate(tmp_path / "none", write_baseline(make_run(records), tmp_path / "baseline.csv")).exit_code == 2
-    assert gate(make_run(records.head(0)), tmp_path / "baseline.csv").exit_code == 2
+def test_a_missing_baseline_or_run_cannot_be_compared(
+    make_run: Any, records: pd.DataFrame, usual: Path, usual_baseline: Path, tmp_path: Path
+) -> None:
+    assert gate(usual, tmp_path / "none.csv").exit_code == 2
+    assert gate(tmp_path / "none", usual_baseline).exit_code == 2
+    assert gate(make_run(records.head(0)), usual_baseline).exit_code == 2
 
 
-def test_a_flipped_bit_cannot_be_compared(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
-    baseline, run = write_baseline(make_run(records), tmp_path / "baseline.csv"), make_run(records)
+def test_a_flipped_bit_cannot_be_compared(make_run: Any, records: pd.DataFrame, usual_baseline: Path) -> None:
+    run = make_run(records)
     path = run / RECORD
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    result = gate(run, baseline)
+    result = gate(run, usual_baseline)
     assert result.exit_code == 2
     assert f"{path} is damaged" in result.lines[0]
 
 
-def test_a_bare_name_is_a_baseline_of_the_package(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_bare_name_is_a_baseline_of_the_package(usual: Path, tmp_path: Path) -> None:
     """As the README's line for CI writes it, where only the package is installed."""
     packaged = find(Path("quick"))
     assert packaged.name == "quick.csv"
     assert packaged.read_text().startswith("# experiment: quick\n")
-    result = gate(make_run(records), Path("quick"))
+    result = gate(usual, Path("quick"))
     assert "another configuration" in result.lines[0]
     with pytest.raises(BenchError, match="There is no baseline 'quik'; did you mean 'quick'"):
         find(Path("quik"))
@@ -206,8 +217,10 @@ def test_a_bare_name_is_a_baseline_of_the_package(make_run: Any, records: pd.Dat
     assert find(own) == own
 
 
-def test_baseline_is_sorted_rounded_and_the_same_again(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
-    text = write_baseline(make_run(records), tmp_path / "a.csv").read_text()
+def test_baseline_is_sorted_rounded_and_the_same_again(
+    make_run: Any, records: pd.DataFrame, usual_baseline: Path, tmp_path: Path
+) -> None:
+    text = usual_baseline.read_text()
     other = write_baseline(make_run(records.sample(frac=1, random_state=4)), tmp_path / "b.csv").read_text()
     assert text == other
     lines = [line for line in text.splitlines() if not line.startswith("#")]

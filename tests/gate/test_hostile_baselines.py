@@ -53,12 +53,10 @@ CELLS = {
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_cell_that_no_baseline_has_is_one_sentence(
-    make_run: Any, records: pd.DataFrame, tmp_path: Path, name: str
-) -> None:
+def test_a_cell_that_no_baseline_has_is_one_sentence(usual: Path, tmp_path: Path, name: str) -> None:
     file = tmp_path / "b.csv"
     file.write_text("# experiment: quick\n" + HEADER + row(**CELLS[name]))
-    result = gate(make_run(records), file)
+    result = gate(usual, file)
     assert result.exit_code == 2
     (line,) = result.lines
     assert re.search(r"is damaged at row \d", line)
@@ -79,67 +77,60 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_no_baseline_is_one_sentence(
-    make_run: Any, records: pd.DataFrame, tmp_path: Path, name: str
-) -> None:
+def test_a_file_that_is_no_baseline_is_one_sentence(usual: Path, tmp_path: Path, name: str) -> None:
     file = tmp_path / "b.csv"
     file.write_bytes(FILES[name])
-    result = gate(make_run(records), file)
+    result = gate(usual, file)
     assert result.exit_code == 2
     assert len(result.lines) == 1
     assert "damaged" in result.conclusion or "can't be read" in result.conclusion
 
 
-def test_a_nan_is_no_number_that_holds(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_nan_is_no_number_that_holds(usual: Path, tmp_path: Path) -> None:
     """Nor is a huge one, whose relative tolerance would allow anything if it were infinite."""
-    run = make_run(records)
-    baseline = write_baseline(run, tmp_path / "b.csv")
+    baseline = write_baseline(usual, tmp_path / "b.csv")
     lines = baseline.read_text().splitlines(keepends=True)
     for cell in ("nan", "1e308", ""):
         parts = lines[-1].split(",")
         baseline.write_text("".join([*lines[:-1], ",".join([*parts[:6], cell, cell, *parts[8:]])]))
-        result = gate(run, baseline)
+        result = gate(usual, baseline)
         assert result.exit_code == 1
         assert len(result.lines) == 2
 
 
-def test_a_byte_order_mark_is_none_of_the_text(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
-    run = make_run(records)
-    baseline = write_baseline(run, tmp_path / "b.csv")
+def test_a_byte_order_mark_is_none_of_the_text(usual: Path, tmp_path: Path) -> None:
+    baseline = write_baseline(usual, tmp_path / "b.csv")
     baseline.write_bytes(b"\xef\xbb\xbf" + baseline.read_bytes().replace(b"\n", b"\r\n"))
-    assert gate(run, baseline).exit_code == 0
+    assert gate(usual, baseline).exit_code == 0
 
 
-def test_a_hundred_megabytes_are_not_read(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_hundred_megabytes_are_not_read(usual: Path, tmp_path: Path) -> None:
     file = tmp_path / "b.csv"
     with file.open("wb") as sparse:
         sparse.truncate(100 * 2**20)
-    assert "larger than 32 MiB" in gate(make_run(records), file).conclusion
+    assert "larger than 32 MiB" in gate(usual, file).conclusion
 
 
-def test_a_pipe_or_folder_is_no_baseline(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_pipe_or_folder_is_no_baseline(usual: Path, tmp_path: Path) -> None:
     """Reading a pipe that nobody writes to would wait without end."""
     os.mkfifo(tmp_path / "pipe.csv")
-    assert "is no file" in gate(make_run(records), tmp_path / "pipe.csv").conclusion
+    assert "is no file" in gate(usual, tmp_path / "pipe.csv").conclusion
     (tmp_path / "folder.csv").mkdir()
-    assert "is no file" in gate(make_run(records), tmp_path / "folder.csv").conclusion
+    assert "is no file" in gate(usual, tmp_path / "folder.csv").conclusion
 
 
-def test_a_header_that_is_a_command_stays_text(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_header_that_is_a_command_stays_text(usual: Path, tmp_path: Path) -> None:
     file = tmp_path / "b.csv"
     file.write_text(f"# ::set-output name=x: y\x1b[2J\n# experiment: {'x' * 10**5}\n" + HEADER + row())
-    result = gate(make_run(records), file)
+    result = gate(usual, file)
     assert result.exit_code == 2
     assert result.conclusion.isprintable()
     assert len(result.conclusion) < 2000
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "text", "link"])
-def test_damaged_values_by_image_are_one_sentence(
-    make_run: Any, records: pd.DataFrame, tmp_path: Path, damage: str
-) -> None:
-    run = make_run(records)
-    baseline = write_baseline(run, tmp_path / "b.csv", sampled=True)
+def test_damaged_values_by_image_are_one_sentence(usual: Path, tmp_path: Path, damage: str) -> None:
+    baseline = write_baseline(usual, tmp_path / "b.csv", sampled=True)
     file = path_of(baseline)
     content = bytearray(file.read_bytes())
     if damage == "flip":
@@ -149,7 +140,7 @@ def test_damaged_values_by_image_are_one_sentence(
         file.symlink_to("/dev/zero")
     else:
         file.write_bytes({"flip": bytes(content), "cut": bytes(content[:100]), "text": b"values"}[damage])
-    result = gate(run, baseline, GateOptions(sampled=True))
+    result = gate(usual, baseline, GateOptions(sampled=True))
     assert result.exit_code == 2
     assert len(result.lines) == 1
 
@@ -172,9 +163,7 @@ def test_names_that_are_no_formula_may_be_written(make_run: Any, records: pd.Dat
     text.check_name("layer", "blocks[-1].norm1")
 
 
-def test_the_command_says_so_in_one_line(
-    make_run: Any, records: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_so_in_one_line(usual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "b.csv").write_text(HEADER + row(method="=1"))
-    assert main(["gate", str(make_run(records)), "--baseline", str(tmp_path / "b.csv")]) == 2
+    assert main(["gate", str(usual), "--baseline", str(tmp_path / "b.csv")]) == 2
     assert capsys.readouterr().out.count("\n") == 1

@@ -148,23 +148,18 @@ def test_fewest_images_is_where_the_exact_test_begins_to_show_something() -> Non
 
 
 def test_the_default_refuses_other_images_and_names_sampled(
-    make_run: Any, records: pd.DataFrame, tmp_path: Path
+    make_run: Any, records: pd.DataFrame, usual_baseline: Path
 ) -> None:
-    baseline = write_baseline(make_run(records), tmp_path / "b.csv")
-    result = gate(make_run(records, **OTHER), baseline)
+    result = gate(make_run(records, **OTHER), usual_baseline)
     assert result.exit_code == 2
     assert "--sampled" in result.conclusion
 
 
-def test_without_values_by_image_it_says_how_to_write_them(
-    make_run: Any, records: pd.DataFrame, tmp_path: Path
-) -> None:
-    run = make_run(records)
-    baseline = write_baseline(run, tmp_path / "b.csv")
-    result = gate(run, baseline, GateOptions(sampled=True))
+def test_without_values_by_image_it_says_how_to_write_them(usual: Path, usual_baseline: Path) -> None:
+    result = gate(usual, usual_baseline, GateOptions(sampled=True))
     assert result.exit_code == 2
     assert "--write --sampled" in result.conclusion
-    assert gate(run, baseline, GateOptions(sampled=True, against=run)).exit_code == 0
+    assert gate(usual, usual_baseline, GateOptions(sampled=True, against=usual)).exit_code == 0
 
 
 def test_values_of_another_baseline_are_refused(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
@@ -184,15 +179,16 @@ def test_an_unknown_metric_or_effect_is_refused(compare: Any, records: pd.DataFr
     assert "write median:0.5%" in compare(records, records, min_effect={"iou": "5"}).conclusion
 
 
-def test_a_run_that_is_not_the_baselines_is_no_before(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_run_that_is_not_the_baselines_is_no_before(
+    make_run: Any, records: pd.DataFrame, usual_baseline: Path, tmp_path: Path
+) -> None:
     """It decides a sampled comparison, which refuses it; in the other it only shows images, and a note says why not."""
-    baseline, other = write_baseline(make_run(records), tmp_path / "b.csv"), make_run(shifted(records, 0.1))
-    moved = make_run(shifted(records, 0.2))
+    other, moved = make_run(shifted(records, 0.1)), make_run(shifted(records, 0.2))
     for against, reason in ((other, "is not the baseline's run"), (tmp_path / "none", "is no run folder")):
-        refused = gate(moved, baseline, GateOptions(sampled=True, against=against))
+        refused = gate(moved, usual_baseline, GateOptions(sampled=True, against=against))
         assert refused.exit_code == 2
         assert reason in refused.conclusion
-        result = gate(moved, baseline, GateOptions(against=against))
+        result = gate(moved, usual_baseline, GateOptions(against=against))
         assert result.exit_code == 1
         assert not result.images
         assert reason in result.lines[-2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -188,8 +189,11 @@ def test_pairs_are_the_same_however_many_are_in_memory(monkeypatch: pytest.Monke
     pd.testing.assert_frame_equal(compared().pairs, at_once, rtol=1e-12)
 
 
-def test_threads_compare_as_one_does(usual_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone, threads = RunFolder.read(usual_run), RunFolder.read(usual_run)
+def test_threads_compare_as_one_does(
+    make_run: Callable[..., Path], make_records: Callable[..., pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_run(make_records(20), pictures=False)
+    alone, threads = RunFolder.read(folder), RunFolder.read(folder)
     monkeypatch.setattr(run_folder, "MANY", 0)
     threads.compare_all()
     assert threads.comparisons._computed

@@ -168,6 +168,7 @@ def test_rows_that_are_not_ok_are_in_no_error() -> None:
     assert summarise(table).iloc[0]["standard_error"] == pytest.approx(math.sqrt(7 / 3), rel=1e-14)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_mean_where_rows_of_an_image_are_correlated() -> None:
     """95 % of 95 % intervals hold the mean, 0; those with errors over rows, as if rows were independent, hold it in
     fewer. 600 draws of 60 images: the share's own error is below 0.01."""

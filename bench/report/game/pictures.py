@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,6 @@ from PIL import Image
 
 DISPLAY_SIDE = 320  # small images are enlarged to about this many pixels
 QUALITY = 80  # of WebP
-SAME_PICTURE = 0.01  # two maps show the same where they differ in no more than this share of the pixels
 BLOB_WIDTH = 0.25  # standard deviation of the centred blob, as a share of each side
 
 Heat = NDArray[np.floating]
@@ -37,29 +35,6 @@ def centred_blob(height: int, width: int) -> Heat:
     y, x = (np.linspace(-0.5, 0.5, size) / BLOB_WIDTH for size in (height, width))
     heat: Heat = np.exp(-(y[:, None] ** 2 + x[None, :] ** 2) / 2)
     return heat
-
-
-def same_pictures(first: Mask, second: Mask) -> bool:
-    """Whether no picture of the one (..., H, W) differs from the other's by more than rounding."""
-    return bool(((first != second).mean((-2, -1)) <= SAME_PICTURE).all())
-
-
-def left_out(masks: Mapping[str, Mask]) -> dict[str, str]:
-    """{method: why a game gains nothing by it}: it shows both classes alike, or the same as an earlier method.
-
-    masks: {method: (images, 2, H, W)}, one for each class of an image; methods by the names that the reasons use.
-    """
-    reasons: dict[str, str] = {}
-    kept: list[str] = []
-    for name, mask in masks.items():
-        twin = next((other for other in kept if same_pictures(mask, masks[other])), None)
-        if same_pictures(mask[:, 0], mask[:, 1]):
-            reasons[name] = "shows both classes alike"
-        elif twin is not None:
-            reasons[name] = f"shows the same as {twin}"
-        else:
-            kept.append(name)
-    return reasons
 
 
 def data_uri(pixels: NDArray[np.uint8], mask: Mask | None = None) -> str:

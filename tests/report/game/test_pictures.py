@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from axiom_bench.report.game.page import latin_square, method_and_class
-from axiom_bench.report.game.pictures import centred_blob, data_uri, left_out, visible
+from axiom_bench.report.game.pictures import centred_blob, data_uri, visible
 
 
 def test_the_highest_fifth_is_visible():
@@ -37,16 +37,6 @@ def test_the_blob_is_in_the_middle():
     assert (mask == mask[:, ::-1]).mean() > 0.99
     assert mask[20, 30]
     assert not mask[0].any()
-
-
-def test_methods_that_add_nothing_are_left_out():
-    generator = np.random.default_rng(0)
-    own, other = (generator.random((3, 2, 20, 20)) > 0.5 for _ in range(2))
-    alike = np.repeat(own[:, :1], 2, axis=1)
-    twin = own.copy()
-    twin[0, 0, 0, 0] ^= True  # one pixel of 400
-    masks = {"A": own, "blind": alike, "B": other, "A again": twin}
-    assert left_out(masks) == {"blind": "shows both classes alike", "A again": "shows the same as A"}
 
 
 def test_hidden_pixels_are_transparent():

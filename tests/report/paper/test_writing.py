@@ -39,7 +39,11 @@ def test_run_times_stand_beside_those_of_one_method(run: RunFolder) -> None:
 
 
 def test_the_index_says_what_is_missing_and_why(run: RunFolder) -> None:
+    """Files of an earlier run are removed."""
     lines: list[str] = []
+    stale = run.path / "paper" / "fig1-pair_of_another_network.pdf"
+    stale.parent.mkdir()
+    stale.write_bytes(b"")
     source = PaperRun(run, "axiom-bench experiment=paper", {"alexnet": "No weights."})
     index = write_paper(source, None, "There is no VOC.", "axiom-bench paper", lines.append)
     text = (index.parent / "index.md").read_text()
@@ -54,13 +58,5 @@ def test_the_index_says_what_is_missing_and_why(run: RunFolder) -> None:
     assert "There is no VOC." in of_classes
     assert "50,000" not in of_classes
     assert "There is no VOC." not in text.replace(of_classes, "")
-
-
-def test_files_of_an_earlier_run_are_removed(run: RunFolder) -> None:
-    source = PaperRun(run, "axiom-bench", {})
-    stale = run.path / "paper" / "fig1-pair_of_another_network.pdf"
-    stale.parent.mkdir()
-    stale.write_bytes(b"")
-    write_paper(source, None, "", "axiom-bench paper", str)
     assert not stale.exists()
     assert Path(stale.parent, "fig2a-over_models_zeta_column.pdf").exists()

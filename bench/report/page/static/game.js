@@ -5,13 +5,9 @@
   const CANT_TELL = { index: -1, name: "can't tell" };
   const FLASH = 140; // milliseconds in which the chosen answer is seen
   const TOO_FAST = 150; // milliseconds: no one sees a picture and answers; a key pressed twice does
-  // In the order that the checksum counts on: what all answers share, then what each has.
-  const SHARED = ["game", "model", "layer", "data", "weights", "share", "checks_needed", "player"];
-  const OWN = ["trial", "kind", "image", "method", "title", "class_index", "class", "answer_index", "answer", "correct",
-    "milliseconds"];
   const $ = (id) => document.getElementById(id);
 
-  let state = null; // {player, answers: [{...OWN}], saved}
+  let state = null; // {player, answers, saved}
 
   // --- The plan of a player: each image once, in one cell of the Latin square; whole pictures in between.
   function random(seed) { // mulberry32
@@ -130,23 +126,10 @@
   }
 
   // --- The file
-  function crc32(text) {
-    let crc = -1;
-    for (const byte of new TextEncoder().encode(text)) {
-      crc ^= byte;
-      for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (0xedb88320 & -(crc & 1));
-    }
-    return ((crc ^ -1) >>> 0).toString(16).padStart(8, "0");
-  }
-
   function answersFile() {
-    const shared = {
-      game: game.id, ...game.setting, share: String(game.share), checks_needed: game.checks_needed,
-      player: state.player,
-    };
-    const rows = state.answers.map((entry) => [...SHARED.map((name) => shared[name]), ...OWN.map((name) => entry[name])]);
-    const checksum = crc32(rows.map((row) => row.join("\u001f")).join("\u001e"));
-    return JSON.stringify({ format: 1, ...shared, answers: state.answers, checksum }, null, 1);
+    const { id, setting, share, checks_needed } = game;
+    const shared = { game: id, ...setting, share: String(share), checks_needed, player: state.player };
+    return JSON.stringify({ format: 1, ...shared, answers: state.answers }, null, 1);
   }
 
   function save() {
