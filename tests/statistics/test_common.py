@@ -14,13 +14,12 @@ import pytest
 from axiom_bench import report
 from axiom_bench.report.figures import ranking
 from axiom_bench.report.figures.drawing import Drawing
-from axiom_bench.report.tables.details import correctness_tables, metric_tables
 from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.page.tables import block
+from axiom_bench.report.tables.details import correctness_tables, metric_tables
 from axiom_bench.report.tables.latex import to_latex
-from axiom_bench.report.tables.markdown import to_markdown
 from axiom_bench.report.tables.overview import overview_table
-from axiom_bench.report.tables.table import Table
+from axiom_bench.report.tables.table import Table, to_markdown
 from axiom_bench.statistics.common import COLUMNS
 from axiom_bench.statistics.run_folder import RunFolder
 

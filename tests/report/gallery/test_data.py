@@ -103,7 +103,7 @@ def test_methods_of_a_network_without_training_have_no_best(gallery_run: Any) ->
     assert [setting["ranks"] for setting in data_of(gallery_run(models=models))["settings"]] == [False, True]
 
 
-def test_a_run_of_an_earlier_version_says_how_to_get_a_gallery(gallery_run: Any) -> None:
+def test_a_run_that_stored_no_pictures_says_how_to_get_a_gallery(gallery_run: Any) -> None:
     section = gallery.section(gallery_run(gallery=[]))
     assert "Run the same command again" in section.body
     assert (section.data, section.scripts) == ({}, ())
