@@ -46,6 +46,7 @@ def gate(run: Path, baseline: Path = BASELINE) -> int:
     return main(["gate", str(run), "--baseline", str(baseline)])
 
 
+@pytest.mark.slow
 def test_the_default_run_holds(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = gate(finished)
     output = capsys.readouterr().out
@@ -98,6 +99,7 @@ def test_a_fault_in_a_method_moves(
     assert "sensitivity_error" in {metric for *_, metric in moved}
 
 
+@pytest.mark.slow
 def test_values_turned_nan_move(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A tenth of all rows, though they still call themselves ok."""
     generator = np.random.default_rng(0)
@@ -108,7 +110,3 @@ def test_values_turned_nan_move(copy: Path, capsys: pytest.CaptureFixture[str]) 
         records.write(copy / file, rows, metadata=metadata)
     assert gate(copy) == 1
     assert "not_finite" in capsys.readouterr().out
-
-
-def test_a_missing_baseline_cannot_be_compared(finished: Path, tmp_path: Path) -> None:
-    assert gate(finished, tmp_path / "quick.csv") == 2
