@@ -52,6 +52,6 @@ def _scores(trace: Trace, image: int, windows: Tensor, vectors: str) -> Tensor:
     parts = []
     for rows in pieces(len(windows), trace.cut_model.limits.head_rows_at_once(maps)):
         windowed = windows[rows, None] * (maps if vectors == "own" else maps.flatten(1).T[rows, :, None, None])
-        logits = trace.head_logits(windowed, torch.full((len(windowed),), image))
+        logits = trace.network.head_logits(windowed, torch.full((len(windowed),), image))
         parts.append(class_scores(trace, logits, target))
     return torch.cat(parts)

@@ -191,4 +191,6 @@ def _passes(explanation: ab.Explanation, count: int) -> Callable[[], object]:
     trace = explanation.trace
     assert trace is not None
     copies = trace.images.repeat_interleave(count, dim=0)
-    return lambda: [trace.forward_logits(rows) for rows in copies.split(trace.cut_model.rows_at_once(trace.images[0]))]
+    return lambda: [
+        trace.network.forward_logits(rows) for rows in copies.split(trace.cut_model.rows_at_once(trace.images[0]))
+    ]

@@ -25,7 +25,27 @@ GIBIBYTE = 2**30
 T = TypeVar("T")
 
 
-class SplitModel:
+class CachesResults:
+    """Keeps results by key, for as long as it lives."""
+
+    _results: dict[Hashable, Any]
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """compute() on the first call with this key, its result on all later ones: what several callers share.
+
+        key: names the result and all parameters that it depends on. A changed copy computes its own.
+        """
+        if key not in self._results:
+            self._results[key] = compute()
+        result: T = self._results[key]
+        return result
+
+    def holds(self, key: Hashable) -> bool:
+        """Whether `once` would have nothing to compute."""
+        return key in self._results
+
+
+class SplitModel(CachesResults):
     """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments."""
 
     def __init__(
@@ -50,7 +70,7 @@ class SplitModel:
         self._head_graph: HeadGraph | None = None
         self._head_was_read = False
         self._other_layers: dict[str, Self] = {}
-        self._computed: dict[Hashable, Any] = {}
+        self._results = {}
 
     def __repr__(self) -> str:
         output, precision = self.output.name, self.precision
@@ -212,16 +232,6 @@ class SplitModel:
         if layer not in self._other_layers:
             self._other_layers[layer] = self._like(self.model, layer)
         return self._other_layers[layer]
-
-    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """compute() on the first call with this key, its result on all later ones: what batches share.
-
-        key: names the result and all parameters that it depends on. It lives as long as the cut model.
-        """
-        if key not in self._computed:
-            self._computed[key] = compute()
-        result: T = self._computed[key]
-        return result
 
     def _like(self, model: nn.Module, layer: str) -> Self:
         settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)

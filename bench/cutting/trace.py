@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.ablation.graph import Values
 from axiom_bench.cutting.interventions import (
     MAX_ROWS,
     Part,
@@ -20,18 +19,19 @@ from axiom_bench.cutting.interventions import (
     effects,
 )
 from axiom_bench.cutting.passes import Passes
-from axiom_bench.cutting.split.parts import select
-from axiom_bench.cutting.split_model import SplitModel
+from axiom_bench.cutting.split_model import CachesResults, SplitModel
+from axiom_bench.cutting.traced_network import TracedNetwork
 from axiom_bench.errors import BenchError, type_name
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class Trace(CachesResults):
     """Detached tensors of one batch.
 
     images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
     scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
     probability. logits: (B, C), whose softmax is the probability of each class. targets: (B,).
+    network: trunk and head for other activations and images of these rows.
     num_padding: number of padded rows at the end of the batch; they repeat the last valid row, see `per_image`.
     interventions: per row the image's parts with versions of it without each; other_images: (B, 3, H', W'), for each
     row another image of the data set. Both are None where the data set has none, or nothing in the run asks for them.
@@ -44,15 +44,11 @@ class Trace:
     scores: Tensor
     logits: Tensor
     targets: Tensor
-    cut_model: SplitModel
-    sides: Any = ()
-    head_values: Values | None = None
-    output_scale: float = 1.0
-    input_scale: float = 1.0
+    network: TracedNetwork
     num_padding: int = 0
     interventions: tuple[Parts, ...] | None = None
     other_images: Tensor | None = None
-    _shared: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -78,8 +74,7 @@ class Trace:
             scores=self.scores[rows],
             logits=self.logits[rows],
             targets=self.targets[rows],
-            sides=select(self.sides, self.cut_model.trunk_and_head.side_kinds, index, len(self)),
-            head_values=self.head_values if len(index) == len(self) else None,
+            network=self.network[rows],
             num_padding=max(0, int((index >= self.num_valid - 1).sum()) - 1),
             interventions=None if self.interventions is None else self.interventions[rows],
             other_images=None if self.other_images is None else self.other_images[rows],
@@ -88,8 +83,13 @@ class Trace:
             if name in self.__dict__:
                 value = getattr(self, name)
                 part.__dict__[name] = None if value is None else value[rows]
-        part._shared.update({key: value[rows] for key, value in self._shared.items()})
+        part._results.update({key: value[rows] for key, value in self._results.items()})
         return part
+
+    @property
+    def cut_model(self) -> SplitModel:
+        """The cut model that the trace is of."""
+        return self.network.cut_model
 
     @property
     def layer(self) -> str:
@@ -140,39 +140,26 @@ class Trace:
 
         rows: (R,) the image that each row of activations belongs to; None for one row per image, in order.
         """
-        return self.output_scale * self.cut_model.head(self._unscaled(activations), self._sides_of(rows))
-
-    def head_logits(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits (R, C) for any activations at the layer, whose softmax is the probability of each class; as `head`."""
-        return self._logit_scale * self.cut_model.head_logits(self._unscaled(activations), self._sides_of(rows))
+        return self.network.head(activations, rows)
 
     def forward(self, images: Tensor) -> Tensor:
         """Outputs (B, C) of the whole model for other images, differentiable in them: column c is their S."""
-        return self.output_scale * self.cut_model.forward(images)
+        return self.network.forward(images)
 
-    def forward_logits(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of the whole model for other images, whose softmax is the probability of each class."""
-        return self._logit_scale * self.cut_model.forward_logits(images)
-
-    def explained(self, logits: Tensor) -> Tensor:
-        """The outputs (R, C) that belong to logits (R, C), as `forward_logits` gives them."""
-        if self.cut_model.output.are_logits:
-            return logits
-        return self.output_scale * self.cut_model.explained(logits)
+    def linear_head(self) -> Tensor:
+        """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
+        return self.network.linear_head(self.activations)
 
     @cached_property
     def ablation_drops(self) -> Tensor:
         """S - S_k for each channel k set to zero: (B, K), exact; 0 for a dead channel. Computed on first use."""
-        return self.output_scale * self.cut_model.ablation_drops(
-            self._unscaled(self.activations), self.sides, self.targets, self.head_values
-        )
+        return self.network.ablation_drops(self.activations, self.targets)
 
     @cached_property
     def true_contributions(self) -> Tensor | None:
         """The exact contribution of each channel and position to the score, (B, K, H, W), where the model has a method
         of this name (see SplitModel.true_contributions); None where it has none. Computed on first use."""
-        truth = self.cut_model.true_contributions(self._unscaled(self.activations), self.targets)
-        return None if truth is None else self.output_scale * truth
+        return self.network.true_contributions(self.activations, self.targets)
 
     @cached_property
     @torch.inference_mode(False)
@@ -198,39 +185,10 @@ class Trace:
         answer = effects(self.images, self.scores, self.interventions[valid], score, rows, self.passes)
         return answer + answer[-1:] * self.num_padding
 
-    def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-        """compute() -> (B, ...) on the first call with this key, the same tensor on later ones: what methods share.
-
-        key: names the quantity and all parameters that it depends on. A scaled trace computes its own.
-        """
-        if key not in self._shared:
-            self._shared[key] = compute()
-        return self._shared[key]
-
-    def holds(self, key: Hashable) -> bool:
-        """Whether `once` would have nothing to compute."""
-        return key in self._shared
-
     def at(self, layer: str) -> Trace:
         """The trace of the same images and targets at another layer of the same model; passes are counted together."""
         other = self._beside(trace_of(self.cut_model.at(layer), self.images, self.targets), self.num_padding)
-        return other if self.output_scale == 1 else other.scaled(output=self.output_scale)
-
-    def linear_head(self) -> Tensor:
-        """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
-        weight = self.cut_model.linear_head(self._unscaled(self.activations), self.sides)
-        return self.output_scale / self.input_scale * weight
-
-    def _sides_of(self, rows: Tensor | None) -> Any:
-        kinds = self.cut_model.trunk_and_head.side_kinds
-        return self.sides if rows is None else select(self.sides, kinds, rows, len(self))
-
-    @property
-    def _logit_scale(self) -> float:
-        return self.output_scale if self.cut_model.output.are_logits else 1.0
-
-    def _unscaled(self, activations: Tensor) -> Tensor:
-        return activations if self.input_scale == 1 else activations / self.input_scale
+        return other if self.network.output_scale == 1 else other.scaled(output=self.network.output_scale)
 
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
@@ -264,8 +222,7 @@ class Trace:
             gradients=self.gradients * (output / inputs),
             scores=self.scores * output,
             logits=self.logits * output if self.cut_model.output.are_logits else self.logits,
-            output_scale=self.output_scale * output,
-            input_scale=self.input_scale * inputs,
+            network=self.network.scaled(output, inputs),
         )
 
 
@@ -297,9 +254,7 @@ def trace_of(
         scores=scores.detach(),
         logits=logits.detach(),
         targets=targets,
-        cut_model=cut_model,
-        sides=sides,
-        head_values=values,
+        network=TracedNetwork(cut_model, sides, len(images), values),
         interventions=None if interventions is None else checked_interventions(interventions, images),
         other_images=None if other_images is None else checked_other_images(other_images, images),
     )

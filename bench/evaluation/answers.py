@@ -201,7 +201,7 @@ def _classified(trace: Trace, request: PerturbedImages, rows: int, wanted: Tenso
     for images in _passes(_blocks(trace, request, rows, wanted), rows):
         missing, start = rows - len(images), sum(map(len, scores))
         filled = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
-        logits = trace.forward_logits(filled)[: len(images)]
+        logits = trace.network.forward_logits(filled)[: len(images)]
         trace.passes.leave_out(missing)
         scores.append(request.score(logits, classes[start : start + len(images)]))
     return torch.cat(scores)

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.division import XY
-from axiom_bench.cutting.split_model import SplitModel
+from axiom_bench.cutting.split_model import CachesResults, SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.heatmap import Map, check_heatmap, heatmap
 
 Method = Callable[[Trace], Tensor | Map]
-Shared = TypeVar("Shared")
 Field = TypeVar("Field")
 
 
@@ -99,7 +98,7 @@ ANNOTATIONS = tuple(each.name for each in fields(AnnotationsOfTargets))  # which
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(CachesResults):
     """A metric reads some of these fields; `Explanation(heatmap=h, boxes=b)` is enough for one that needs no more.
 
     trace: the Trace that was explained. contributions: (B, K, H, W), M = w F, signed, or None for a `Map`.
@@ -129,7 +128,7 @@ class Explanation:
     method: Method | None = None
     normalise: str = "maximum"
     made: Tensor | None = field(default=None, repr=False, compare=False)
-    _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.heatmap is not None and self.heatmap is not self.made:
@@ -186,20 +185,6 @@ class Explanation:
         # A number times 0 is NaN unless it is finite; summing is ten times as fast as checking each number.
         rows = [field.reshape(len(field), -1).mul(0).sum(1).isfinite() for field in fields if field is not None]
         return torch.stack(rows).all(0) if rows else torch.ones(len(self), dtype=torch.bool)
-
-    def once(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
-        """compute() on the first call with this key, its result on later calls; metrics share results through it.
-
-        key: names the quantity and all parameters that it depends on. A changed explanation computes its own.
-        """
-        if key not in self._shared:
-            self._shared[key] = compute()
-        shared: Shared = self._shared[key]
-        return shared
-
-    def holds(self, key: Hashable) -> bool:
-        """Whether `once` would have nothing to compute."""
-        return key in self._shared
 
     @property
     def channel_totals(self) -> Tensor:

@@ -70,7 +70,7 @@ def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice]
     """
     target = int(trace.targets[image])
     slices = pass_slices(trace, count)
-    parts = [class_scores(trace, trace.forward_logits(masked(rows)), target) for rows in slices]
+    parts = [class_scores(trace, trace.network.forward_logits(masked(rows)), target) for rows in slices]
     return torch.cat(parts) if parts else trace.activations.new_zeros(0, 2)
 
 
@@ -111,7 +111,7 @@ def scores_of_all_channels(trace: Trace, strength: float = 1.0) -> Tensor:
 @torch.no_grad()
 def baseline_scores(trace: Trace) -> Tensor:
     """Logit and probability of each image's class for an image of zeros: (B, 1, 2)."""
-    logits = trace.forward_logits(torch.zeros_like(trace.images[:1]))
+    logits = trace.network.forward_logits(torch.zeros_like(trace.images[:1]))
     return torch.cat([class_scores(trace, logits, int(target)) for target in trace.targets])[:, None]
 
 
@@ -120,7 +120,7 @@ def class_scores(trace: Trace, logits: Tensor, target: int) -> Tensor:
 
     "Logit" is the output that the trace explains: where that is another one, such as a margin, its value for the class.
     """
-    return torch.stack([trace.explained(logits)[:, target], logits.softmax(1)[:, target]], 1)
+    return torch.stack([trace.network.explained(logits)[:, target], logits.softmax(1)[:, target]], 1)
 
 
 def score_index(trace: Trace, score: str) -> int:

@@ -73,7 +73,7 @@ def confidence(logits: Tensor, targets: Tensor, output: str = "probability") -> 
 
 def confidence_in(trace: Trace, logits: Tensor, targets: Tensor, output: str = "probability") -> Tensor:
     """`confidence` of logits of the trace's model; "logit" is S, the score that it explains: (R, C) -> (R,)."""
-    return confidence(trace.explained(logits) if output == "logit" else logits, targets, output)
+    return confidence(trace.network.explained(logits) if output == "logit" else logits, targets, output)
 
 
 def scoring(trace: Trace, output: str) -> Callable[[Tensor, Tensor], Tensor]:

@@ -154,7 +154,7 @@ def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
     expected = None
     for place in (0, 1, size // 2, size - 2, size - 1):
         others[place] = images[0]
-        logits = trace.forward_logits(others)[place]
+        logits = trace.network.forward_logits(others)[place]
         expected = logits if expected is None else expected
         assert torch.equal(logits, expected)
 
@@ -281,7 +281,7 @@ def answer_one(task: MetricTask) -> None:
     request = task.request
     if isinstance(request, PerturbedImages):
         images = request.perturbed(slice(0, len(task.explanation)), slice(0, request.count))
-        logits = task.explanation.trace.forward_logits(images.flatten(0, 1))
+        logits = task.explanation.trace.network.forward_logits(images.flatten(0, 1))
         classes = task.explanation.trace.targets.repeat_interleave(request.count)
         task.send(request.score(logits, classes).unflatten(0, (len(task.explanation), request.count)))
     else:

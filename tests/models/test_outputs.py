@@ -96,7 +96,7 @@ def test_load_model_with_voc_groups() -> None:
     )
     assert torch.allclose(trace.scores, dogs)
     assert trace.logits.shape == (2, 20)
-    torch.testing.assert_close(trace.forward_logits(images), trace.logits)
+    torch.testing.assert_close(trace.network.forward_logits(images), trace.logits)
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ def test_drops_of_each_output_equal_brute_force(head: str, output: str | Output,
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5 if head == "data decides" else 1e-6
     assert (drops - expected).abs().max() <= tolerance * expected.abs().max()
     cut_model = trace.cut_model
-    by_passes = brute_force_drops(cut_model.head, cut_model.halves.side_kinds, trace.activations, trace.sides,
-                                  trace.targets, 2**20)  # fmt: skip
+    kinds, sides = cut_model.trunk_and_head.side_kinds, trace.network.sides
+    by_passes = brute_force_drops(cut_model.head, kinds, trace.activations, sides, trace.targets, 2**20)
     assert (by_passes.double() - expected).abs().max() <= 1e-6 * trace.scores.abs().max()
 
 
@@ -217,10 +217,12 @@ def test_scores_and_gradients_of_the_output(output: str) -> None:
     torch.testing.assert_close(actual.scores, scores, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(actual.gradients, gradients, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(actual.logits, logits, rtol=1e-12, atol=1e-15)  # the network's own stay reachable
-    torch.testing.assert_close(actual.forward_logits(images_for()), logits, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(actual.network.forward_logits(images_for()), logits, rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(actual.forward(images_for())[range(4), targets], scores, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(actual.explained(actual.logits), actual.head(actual.activations), rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(actual.head_logits(actual.activations), logits, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        actual.network.explained(actual.logits), actual.head(actual.activations), rtol=1e-12, atol=1e-15
+    )
+    torch.testing.assert_close(actual.network.head_logits(actual.activations), logits, rtol=1e-12, atol=1e-15)
 
 
 def test_default_target_is_the_predicted_class_for_each_output() -> None:

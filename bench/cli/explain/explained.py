@@ -104,7 +104,7 @@ class Explainer:
         """
         pixels = self._pixels(path, image)
         trace = self._cut.trace(pixels)
-        of_classes = trace.logits[0].softmax(0) if trace.has_probability else trace.explained(trace.logits)[0]
+        of_classes = trace.logits[0].softmax(0) if trace.has_probability else trace.network.explained(trace.logits)[0]
         ranked = of_classes.argsort(descending=True, stable=True).tolist()
         chosen = list(targets) or ranked[:top]
         if chosen != trace.targets.tolist():

@@ -87,7 +87,7 @@ def arrays(job: Job, cut_model: CutModel, metric: Plugin, batch: Batch) -> dict[
     }
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
     with torch.no_grad():
-        confidences = [_confidences(trace, trace.forward_logits(images)) for images in perturbed]
+        confidences = [_confidences(trace, trace.network.forward_logits(images)) for images in perturbed]
     denormalise = job.model.preprocessing.denormalise
     return {
         "images": denormalise(trace.images),
@@ -144,7 +144,7 @@ def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
 
 def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
     """The class's probability, or S where there is none, in logits (N, C) of the trace's model: (N,)."""
-    values = logits.double().softmax(1) if trace.has_probability else trace.explained(logits).double()
+    values = logits.double().softmax(1) if trace.has_probability else trace.network.explained(logits).double()
     confidence: np.ndarray = values.gather(1, trace.targets[:, None])[:, 0].cpu().numpy()
     return confidence
 

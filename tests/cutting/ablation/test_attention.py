@@ -59,7 +59,7 @@ def test_drops_equal_brute_force_with_and_without_the_rank_one_update(changed: s
         drops = trace.ablation_drops
     assert spy.called == (changed == "nothing")
     cut, kinds = trace.cut_model, trace.cut_model.trunk_and_head.side_kinds
-    expected = brute_force_drops(cut.head, kinds, trace.activations, trace.sides, trace.targets, 2**20)
+    expected = brute_force_drops(cut.head, kinds, trace.activations, trace.network.sides, trace.targets, 2**20)
     # Brute force subtracts two scores near 1, so it rounds at about 1e-16.
     torch.testing.assert_close(drops, expected, rtol=0, atol=1e-14)
 

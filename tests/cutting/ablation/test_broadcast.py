@@ -26,6 +26,6 @@ def test_drops_of_a_gate_added_to_a_skip_connection():
     torch.manual_seed(0)
     images = torch.randn(2, 3, 6, 6, dtype=torch.float64)
     trace = ab.trace(GateOnSkip().double(), "maps", images)
-    assert trace.cut_model.head_graph(trace.activations, trace.sides) is not None
+    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is not None
     # Brute force subtracts two scores near 1, so it rounds at about 1e-16.
     torch.testing.assert_close(trace.ablation_drops, naive_drops(trace), rtol=0, atol=1e-14)

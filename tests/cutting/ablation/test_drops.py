@@ -67,15 +67,15 @@ def test_drops_equal_brute_force(name, layer, size):
     # One image of a network whose head is 4096 wide takes seconds in float64; the others come in pairs.
     batch = 1 if name in ("alexnet", "vgg11_bn") else 2
     trace = make_trace(with_random_statistics(getattr(models, name)(weights=None, **options)), layer, size, batch)
-    expected = brute_force(trace.cut_model, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
-    assert trace.cut_model.head_graph(trace.activations, trace.sides) is not None
+    expected = brute_force(trace.cut_model, trace.activations, trace.network.sides, trace.targets, 256 * MEBIBYTE)
+    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is not None
     assert_exact(trace.ablation_drops, expected, trace.logits)
 
 
 def test_drops_equal_brute_force_at_an_inner_resnet50_convolution():
     torch.manual_seed(0)
     trace = make_trace(with_random_statistics(models.resnet50(weights=None)), "layer3.2.conv2", size=32, batch=1)
-    expected = brute_force(trace.cut_model, trace.activations, trace.sides, trace.targets, 256 * MEBIBYTE)
+    expected = brute_force(trace.cut_model, trace.activations, trace.network.sides, trace.targets, 256 * MEBIBYTE)
     assert_exact(trace.ablation_drops, expected, trace.logits)
 
 
@@ -139,7 +139,7 @@ def test_peak_memory_stays_below_the_limit(head, monkeypatch):
     peaks = []
     for limit in (2 * MEBIBYTE, 64 * MEBIBYTE):
         trace = ab.cut(model, "maps", ablation_memory=limit).trace(images)
-        trace.cut_model.head_graph(trace.activations, trace.sides)
+        trace.cut_model.head_graph(trace.activations, trace.network.sides)
         peaks.append(peak_bytes(lambda trace=trace: trace.ablation_drops))
         assert peaks[-1] <= limit
     assert peaks[1] > 2 * MEBIBYTE, "with more memory it takes more, or the lower limit would show nothing"
@@ -150,7 +150,7 @@ def test_brute_force_equals_the_double_loop_in_chunks(chunk):
     torch.manual_seed(3)
     trace = make_trace(with_random_statistics(Head(HEADS["convolutions"]())), "maps", 6)
     row_bytes = 32 * 6 * 36 * 8
-    drops = brute_force(trace.cut_model, trace.activations, trace.sides, trace.targets, chunk * row_bytes)
+    drops = brute_force(trace.cut_model, trace.activations, trace.network.sides, trace.targets, chunk * row_bytes)
     assert_exact(drops, naive_drops(trace), trace.logits)
 
 
@@ -159,7 +159,7 @@ def test_untraceable_head_falls_back_to_brute_force():
 
     torch.manual_seed(1)
     trace = make_trace(Deciding().double(), "conv", 6)
-    assert trace.cut_model.head_graph(trace.activations, trace.sides) is None
+    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is None
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
@@ -176,7 +176,7 @@ def test_head_that_reshapes_the_batch_falls_back_to_brute_force():
 
     torch.manual_seed(1)
     trace = make_trace(Head(Windows()).double(), "maps", 6)
-    assert trace.cut_model.head_graph(trace.activations, trace.sides) is None
+    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is None
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
@@ -236,11 +236,11 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     maps = single.activations
     head = ab.cut(model.double(), layer)
     head.trace(exact.images)
-    sides = tuple(side.double() if isinstance(side, Tensor) else side for side in single.sides)
+    sides = tuple(side.double() if isinstance(side, Tensor) else side for side in single.network.sides)
     expected = brute_force(head, maps.double(), sides, exact.targets, 256 * MEBIBYTE)
     brute = ab.cut(model.float(), layer)
     brute.trace(exact.images.float())
-    rough = brute_force(brute, maps, single.sides, exact.targets, 256 * MEBIBYTE)
+    rough = brute_force(brute, maps, single.network.sides, exact.targets, 256 * MEBIBYTE)
     error, rough_error = (single.ablation_drops - expected).abs(), (rough - expected).abs()
     assert error.max() <= 1e-4 * expected.abs().max()
     assert error.median() <= rough_error.median()

@@ -21,6 +21,6 @@ def test_head_graph_is_read_for_logits_of_any_scale(scale):
         net[4].weight *= scale * 30
         net[4].bias *= scale * 30
         trace = ab.trace(net, "1", torch.randn(4, 3, 7, 7), torch.arange(4))
-        assert isinstance(trace.cut_model.head_graph(trace.activations, trace.sides), HeadGraph)
+        assert isinstance(trace.cut_model.head_graph(trace.activations, trace.network.sides), HeadGraph)
         pooled = trace.activations.double().mean((2, 3)) * net[4].weight[trace.targets].double()
     torch.testing.assert_close(trace.ablation_drops.double(), pooled, rtol=1e-5, atol=1e-6 * float(pooled.abs().max()))

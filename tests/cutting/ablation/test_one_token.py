@@ -48,17 +48,17 @@ def test_logits_gradients_and_drops_equal_the_full_head(name: str):
     take, over, early = HEADS[name]
     model, images = Block(take, over).double().eval(), torch.randn(2, 3, 3, 3, dtype=torch.float64)
     trace = ab.trace(model, "maps", images, torch.tensor([2, 0]))
-    head = trace.cut_model.head_graph(trace.activations, trace.sides)
-    values = head.evaluate(trace.activations, trace.sides)
+    head = trace.cut_model.head_graph(trace.activations, trace.network.sides)
+    values = head.evaluate(trace.activations, trace.network.sides)
     is_early = (2, 1, 8) in [tuple(value.shape) for value in values.values() if isinstance(value, Tensor)]
     assert is_early == early
 
     maps = trace.activations.clone().requires_grad_()
-    logits = trace.cut_model.trunk_and_head.parts.head(maps, trace.sides)  # of all tokens
+    logits = trace.cut_model.trunk_and_head.parts.head(maps, trace.network.sides)  # of all tokens
     (gradients,) = torch.autograd.grad(logits.gather(1, trace.targets[:, None]).sum(), maps)
     # Other kernels for other shapes: float64 rounds at 1e-16 of values near 1.
     torch.testing.assert_close(trace.logits, logits.detach(), rtol=0, atol=1e-14)
     torch.testing.assert_close(trace.gradients, gradients, rtol=0, atol=1e-14)
     cut, kinds = trace.cut_model, trace.cut_model.trunk_and_head.side_kinds
-    expected = brute_force_drops(cut.head, kinds, trace.activations, trace.sides, trace.targets, 2**20)
+    expected = brute_force_drops(cut.head, kinds, trace.activations, trace.network.sides, trace.targets, 2**20)
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-14)

@@ -41,6 +41,6 @@ class PoolWithPlaces(nn.Module):
 def test_drops_equal_the_double_loop(build: type[nn.Module]):
     torch.manual_seed(0)
     trace = ab.trace(build().double(), "maps", torch.randn(2, 3, 6, 6, dtype=torch.float64))
-    assert trace.cut_model.head_graph(trace.activations, trace.sides) is not None
+    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is not None
     # Brute force subtracts two scores near 1, so it rounds at about 1e-16.
     torch.testing.assert_close(trace.ablation_drops, naive_drops(trace), rtol=0, atol=1e-14)
