@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.cutting.split.parts import GraphParts
+from tests.cutting.conftest import NETWORKS, Crossing, InPlaceHead
 
 
 def eval_logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -86,8 +87,6 @@ def test_head_does_not_modify_activations(network, images):
 
 
 def test_hooks_are_used_only_where_fx_tracing_fails(images):
-    from tests.cutting.conftest import NETWORKS
-
     for name, (build, layer) in NETWORKS.items():
         cut = ab.cut(build().double(), layer)
         cut.trace(images)
@@ -167,8 +166,6 @@ def test_slice_equals_trace_of_its_images(network, images):
 
 
 def test_passes_are_counted_in_images(images):
-    from tests.cutting.conftest import InPlaceHead
-
     cut = ab.cut(InPlaceHead().double(), "conv")
     trace = cut.trace(images)
     assert vars(cut.passes) == {"trunk_forward": 3, "trunk_backward": 0, "head_forward": 3, "head_backward": 3}
@@ -221,8 +218,6 @@ def test_cut_of_another_model_is_cached_and_counted(network, images):
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_precision_of_the_trunk(precision, images):
-    from tests.cutting.conftest import Crossing
-
     model = Crossing()
     flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     trace = ab.cut(model, "conv", precision=precision).trace(images.float())
@@ -245,8 +240,6 @@ def test_precision_of_the_trunk(precision, images):
     ],
 )
 def test_wrong_layer_error_message(layer, sentence, images):
-    from tests.cutting.conftest import InPlaceHead
-
     model = InPlaceHead().double()
     model.unused = nn.Conv2d(3, 3, 1)
     with pytest.raises(ab.BenchError, match=sentence):
@@ -254,8 +247,6 @@ def test_wrong_layer_error_message(layer, sentence, images):
 
 
 def test_wrong_input_error_messages(images):
-    from tests.cutting.conftest import InPlaceHead
-
     class Tokens(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -11,7 +11,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.evaluation.plugins import with_params
 
 
-@pytest.fixture(params=[1, 2, 5])
+@pytest.fixture(params=[5, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def channels(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 

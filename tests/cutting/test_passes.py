@@ -1,11 +1,19 @@
-"""Rows of a pass follow from what the model's operations return, and from nothing that an image shows."""
+"""Rows of a pass: as memory allows, by nothing that an image shows; halved where they don't fit, down to one row."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.passes import LIVE_OUTPUTS, measured_outputs
+from axiom_bench.cutting import passes
+from axiom_bench.cutting.passes import LEAST_MEMORY, LIVE_OUTPUTS, Limits, by_halves, measured_outputs
+from axiom_bench.errors import BenchError
 
 SIZE = 8
 
@@ -86,3 +94,113 @@ def test_other_models_of_the_same_network_have_equal_passes():
     trace.cut_model.limits.memory = 100 * 2**20
     other = trace.cut_model.on(net(24)).trace(image[None])
     assert other.cut_model.rows_at_once(image) == trace.cut_model.rows_at_once(image) == 7
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting the garbage of a test session takes half a second."""
+    monkeypatch.setattr(passes, "free", lambda: None)
+
+
+class Machine:
+    """Computes so many rows at most."""
+
+    def __init__(self, fits: int, error: BaseException = OUT_OF_MEMORY) -> None:
+        self.fits, self.error, self.tried = fits, error, []
+
+    def __call__(self, rows: range, size: int) -> list[int]:
+        self.tried.append((rows, size))
+        if size > self.fits:
+            raise self.error
+        return list(rows)
+
+
+@pytest.mark.parametrize("fits", [1, 2, 3, 8, 100])
+@pytest.mark.parametrize("rows", [1, 5, 8])
+def test_every_row_once_and_in_order(fits, rows):
+    limits = Limits(2**30)
+    answers = list(by_halves(range(rows), 8, limits, Machine(fits)))
+    assert [row for answer in answers for row in answer] == list(range(rows))
+    assert limits.of(8) == {1: 1, 2: 2, 3: 2, 8: 8, 100: 8}[fits]
+    assert limits.memory == 2**30
+
+
+def test_a_limit_stays_for_the_batches_after_it():
+    limits, machine = Limits(2**30), Machine(2)
+    list(by_halves(range(8), 8, limits, machine))
+    machine.tried.clear()
+    list(by_halves(range(8), 8, limits, machine))
+    assert machine.tried == [(range(first, first + 2), 2) for first in (0, 2, 4, 6)]
+
+
+def test_inside_one_row_its_extra_passes_get_less_memory():
+    limits = Limits(2**30)
+
+    def compute(rows: range, size: int) -> int:
+        if limits.memory > 2**25:
+            raise OUT_OF_MEMORY
+        return limits.memory
+
+    assert list(by_halves(range(2), 4, limits, compute)) == [2**24, 2**24]
+    assert limits.rows == 1
+
+
+def test_a_row_that_doesnt_fit_is_one_sentence():
+    limits = Limits(2**30)
+    with pytest.raises(BenchError, match=r"One image alone doesn't fit into the memory .*Tried to allocate 20"):
+        list(by_halves(range(4), 4, limits, Machine(0)))
+    assert limits.memory == LEAST_MEMORY
+
+
+@pytest.mark.parametrize("error", [RuntimeError("sizes don't match"), ValueError("out of memory"), BenchError("no")])
+def test_other_errors_are_raised_at_once(error):
+    machine = Machine(2, error)
+    with pytest.raises(type(error)):
+        list(by_halves(range(8), 8, Limits(2**30), machine))
+    assert len(machine.tried) == 1
+
+
+def test_each_halving_is_logged(caplog):
+    list(by_halves(range(8), 8, Limits(2**30), Machine(2)))
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+        "out of memory with 8 rows in a batch: going on with 4",
+        "out of memory with 4 rows in a batch: going on with 2",
+    ]
+
+
+SCRIPT = """
+import resource, torch
+from torch import nn
+import axiom_bench as ab
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+maps = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(16), nn.Conv2d(32, 8, 3), nn.ReLU())
+network = nn.Sequential(*maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+images, methods, metrics = torch.randn(16, 3, 128, 128), ["grad_cam"], ["sensitivity_error", "confidence_drop"]
+ab.evaluate(network, "4", [(images[:1], None)], methods, metrics)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + {free} * 2**20, resource.RLIM_INFINITY))
+key = ["image_id", "method", "metric"]
+limited = ab.evaluate(network, "4", [(images, None)], methods, metrics).set_index(key)["value"].sort_index()
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+free = ab.evaluate(network, "4", [(images, None)], methods, metrics).set_index(key)["value"].sort_index()
+print(len(limited), float((limited - free).abs().max()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux limits a process's address space")
+def test_a_process_under_a_real_limit():
+    """The allocator's own error, with 48 MiB where 16 images need 32 MiB for each layer; 4 s, most for torch."""
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(free=48)], capture_output=True, text=True, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
+    assert "out of memory with 16 rows in a batch: going on with 8" in process.stderr
+    count, difference = process.stdout.split()
+    assert int(count) == 32
+    assert float(difference) < 1e-6

@@ -194,7 +194,8 @@ def test_images_that_are_not_finite_leave_the_others_alone(net, batch):
     images = batch.images.clone()
     images[1] = float("nan")
     names = metrics.names()
-    table, clean = (evaluate(net, "1", [each], METHODS, names) for each in (replace(batch, images=images), batch))
+    chosen = ["xgrad_cam", "centered"]
+    table, clean = (evaluate(net, "1", [each], chosen, names) for each in (replace(batch, images=images), batch))
     bad = table[table.image_id == "b"]
     axioms = bad[~bad.metric.isin(["guarded_channels"])]
     assert set(axioms.status) <= {"not_finite"}

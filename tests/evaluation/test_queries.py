@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import weakref
+from collections import OrderedDict
 from dataclasses import replace
 
 import pandas as pd
@@ -17,8 +18,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.answers import MetricCall as MetricTask
-from axiom_bench.evaluation.answers import answer_all, dry_run, rows_per_pass
+from axiom_bench.evaluation.answers import MetricCall, answer_all, dry_run, rows_per_pass
 from axiom_bench.evaluation.batch import explained, rows_of
 from axiom_bench.evaluation.evaluate import evaluate
 from axiom_bench.evaluation.plugins import Plugin, value_names
@@ -39,11 +39,26 @@ def table(trace: ab.Trace, batch: ab.Batch, chosen: list[Plugin], measured: list
     return frame(part for part in rows_of(trace, batch, chosen, measured) if "value" in part)
 
 
-@pytest.fixture(scope="module")
-def network() -> nn.Module:
+def small() -> nn.Module:
+    """Named as a ResNet's, with maps of its size."""
+    sizes = {"layer1": (3, 16), "layer2": (16, 32), "layer3": (32, 64), "layer4": (64, 128)}
+    parts = {
+        name: nn.Sequential(nn.Conv2d(inputs, maps, 3, 2, 1), nn.BatchNorm2d(maps), nn.ReLU())
+        for name, (inputs, maps) in sizes.items()
+    }
+    parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "fc": nn.Linear(128, 7)}
+    return nn.Sequential(OrderedDict(parts))
+
+
+def resnet18() -> nn.Module:
+    return torchvision.models.resnet18(weights=None, num_classes=7)
+
+
+@pytest.fixture(scope="module", params=[small, pytest.param(resnet18, marks=pytest.mark.slow)])
+def network(request: pytest.FixtureRequest) -> nn.Module:
     """float32, where a pass of another size may round otherwise."""
     torch.manual_seed(1)
-    return torchvision.models.resnet18(weights=None, num_classes=7).eval()
+    return request.param().eval()
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +157,13 @@ def test_padded_rows_are_not_run_and_have_the_last_rows_answer(network, images):
     assert torch.equal(*actual)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v2", "shufflenet_v2_x0_5", "vgg11"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("squeezenet1_1", "shufflenet_v2_x0_5"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18", "mobilenet_v2", "vgg11")),
+    ],
+)
 def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
     """What sharing passes rests on."""
     torch.manual_seed(0)
@@ -164,7 +185,7 @@ def test_methods_that_memory_does_not_hold_together_have_the_same_values(network
     actual = []
     activations = 3 * 512 * 2 * 2 * 4  # bytes
     for memory in (2 * activations, 2**30):
-        cut = ab.cut(network, "layer1.0.conv1", ablation_memory=memory)
+        cut = ab.cut(network, "layer1.0", ablation_memory=memory)
         trace = cut.trace(images, torch.tensor([0, 1, 2]))
         actual.append(table(trace, annotated(trace), METHODS, [metrics.get("random_logit"), metrics.get("gini")]))
     pd.testing.assert_frame_equal(*actual, check_exact=True)
@@ -269,14 +290,14 @@ def test_a_dry_run_asks_the_same_and_runs_nothing(metric, trace, batch):
     before = replace(trace.passes)
     requests = dry_run(metric, explanation)
     assert trace.passes == before
-    task, asked = MetricTask.start(metric, explained(replace(trace), batch, methods.get("grad_cam"))), []
+    task, asked = MetricCall.start(metric, explained(replace(trace), batch, methods.get("grad_cam"))), []
     while task.request is not None:
         asked.append(task.request)
         answer_one(task)
     assert [(type(request), request.key) for request in asked] == [(type(request), request.key) for request in requests]
 
 
-def answer_one(task: MetricTask) -> None:
+def answer_one(task: MetricCall) -> None:
     """Answers one request as `answer_all` does, which goes on to the end."""
     request = task.request
     if isinstance(request, PerturbedImages):

@@ -7,6 +7,8 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 import axiom_bench as ab
+from axiom_bench.cutting.ablation.drops import brute_force_drops
+from axiom_bench.cutting.ablation.graph import HeadGraph
 
 
 def naive_drops(trace: ab.Trace) -> Tensor:
@@ -19,6 +21,17 @@ def naive_drops(trace: ab.Trace) -> Tensor:
             ablated[:, channel] = 0
             drops[image, channel] = (row.head(row.activations) - row.head(ablated))[0, row.targets[0]]
     return drops
+
+
+def brute_force(trace: ab.Trace, memory: int = 2**28) -> Tensor:
+    """The drops by batched whole passes through the head of the trace's cut."""
+    cut, sides = trace.cut_model, trace.network.sides
+    return brute_force_drops(cut.head, cut.trunk_and_head.side_kinds, trace.activations, sides, trace.targets, memory)
+
+
+def head_graph(trace: ab.Trace) -> HeadGraph | None:
+    """The head as the ablations read it; None where they run whole passes."""
+    return trace.cut_model.head_graph(trace.activations, trace.network.sides)
 
 
 def with_random_statistics(model: nn.Module) -> nn.Module:
@@ -103,6 +116,44 @@ class TwicePooled(nn.Module):
         return scores.amax((2, 3)) - scores.mean((2, 3))
 
 
+class Attention(nn.Module):
+    """Returns its output, and None for the attention weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixing, self.fc = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        mixed, _ = self.mixing(tokens, tokens, tokens, need_weights=False)
+        return self.fc(mixed.mean(1))
+
+
+class PoolWithPlaces(nn.Module):
+    """Returns maxima and where they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.pool, self.fc = nn.Conv2d(6, 6, 1), nn.MaxPool2d(2, return_indices=True), nn.Linear(6 * 9, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maxima, _ = self.pool(self.mix(x))
+        return self.fc(maxima.flatten(1))
+
+
+class GateOnSkip(nn.Module):
+    """A gate (B, 3, 1, 1) of the layer's maps is added to a skip connection (B, 3, H, W) and a size, and convolved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps, self.mix = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+        self.conv, self.fc = nn.Conv2d(3, 5, 3, padding=1), nn.Linear(5 * 36, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.mix(self.maps(x).mean((2, 3), keepdim=True))
+        return self.fc(torch.relu(self.conv(gate + x + gate.size(1))).flatten(1))
+
+
 def fully_connected(*activation: nn.Module) -> nn.Module:
     return nn.Sequential(
         nn.Flatten(), nn.Linear(6 * 36, 16), *activation, nn.Linear(16, 12), *activation, nn.Linear(12, 7)
@@ -137,6 +188,8 @@ HEADS = {
     "functional": Functional,
     "split": Split,
     "twice_pooled": TwicePooled,
+    "attention": Attention,
+    "pool_with_places": PoolWithPlaces,
     "pool_only": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     "softmax": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 7), nn.Softmax(1)),
 }  # fmt: skip

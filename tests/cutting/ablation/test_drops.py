@@ -11,14 +11,18 @@ from torchvision import models
 
 import axiom_bench as ab
 from axiom_bench.cutting.ablation.drops import brute_force_drops
-from tests.cutting.ablation.heads import HEADS, Head, fully_connected, naive_drops, with_random_statistics
+from tests.cutting.ablation.heads import (
+    HEADS,
+    GateOnSkip,
+    Head,
+    brute_force,
+    fully_connected,
+    head_graph,
+    naive_drops,
+    with_random_statistics,
+)
 
 MEBIBYTE = 2**20
-
-
-def brute_force(cut: ab.CutModel, activations: Tensor, sides: object, targets: Tensor, memory: int) -> Tensor:
-    """Batched whole passes through a cut's head."""
-    return brute_force_drops(cut.head, cut.trunk_and_head.side_kinds, activations, sides, targets, memory)
 
 
 def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:
@@ -37,48 +41,45 @@ def make_trace(model: nn.Module, layer: str, size: int = 64, batch: int = 2, **o
     return ab.cut(model, layer, **options).trace(images, torch.arange(batch) * 3)
 
 
-FAMILIES = [
-    ("alexnet", "features.12", 64),
-    ("alexnet", "features.8", 64),
-    ("vgg11_bn", "features.26", 32),
-    ("squeezenet1_1", "features.12", 64),
-    ("squeezenet1_1", "features.11.squeeze", 64),
-    ("resnet18", "layer4", 64),
-    ("resnet18", "layer4.1.conv2", 64),
-    ("resnet18", "layer3.1.conv1", 32),
-    ("densenet121", "features.norm5", 32),
-    ("densenet121", "features.denseblock4.denselayer15.conv1", 32),
-    ("densenet121", "features.denseblock4.denselayer15.conv2", 32),
-    ("mobilenet_v2", "features.18", 64),
-    ("mobilenet_v3_small", "features.12", 64),
-    ("mobilenet_v3_small", "features.11.block.1", 64),
-    ("shufflenet_v2_x0_5", "stage4.2", 64),
-    ("mnasnet0_5", "layers.13", 64),
-    ("googlenet", "inception5a", 64),
-    ("convnext_tiny", "features.7", 64),
-    ("efficientnet_b0", "features.8", 64),
+# (network, layer, side of the images, images): one image of a head 4096 wide takes seconds in float64.
+QUICK = [
+    ("squeezenet1_1", "features.12", 64, 2),
+    ("resnet18", "layer4", 64, 2),
+    ("mobilenet_v3_small", "features.11.block.1", 64, 2),
+    ("shufflenet_v2_x0_5", "stage4.2", 64, 2),
+    ("densenet121", "features.norm5", 32, 2),
+    ("densenet121", "features.denseblock4.denselayer15.conv2", 32, 2),
+]
+SLOW = [
+    ("alexnet", "features.12", 64, 1),
+    ("alexnet", "features.8", 64, 1),
+    ("vgg11_bn", "features.26", 32, 1),
+    ("squeezenet1_1", "features.11.squeeze", 64, 2),
+    ("resnet18", "layer4.1.conv2", 64, 2),
+    ("resnet18", "layer3.1.conv1", 32, 2),
+    ("resnet50", "layer3.2.conv2", 32, 1),
+    ("densenet121", "features.denseblock4.denselayer15.conv1", 32, 2),
+    ("mobilenet_v2", "features.18", 64, 2),
+    ("mobilenet_v3_small", "features.12", 64, 2),
+    ("mnasnet0_5", "layers.13", 64, 2),
+    ("googlenet", "inception5a", 64, 2),
+    ("convnext_tiny", "features.7", 64, 2),
+    ("efficientnet_b0", "features.8", 64, 2),
 ]
 
 
-@pytest.mark.parametrize(("name", "layer", "size"), FAMILIES)
-def test_drops_equal_brute_force(name, layer, size):
+@pytest.mark.parametrize(
+    ("name", "layer", "size", "batch"), [*QUICK, *(pytest.param(*family, marks=pytest.mark.slow) for family in SLOW)]
+)
+def test_drops_equal_brute_force(name, layer, size, batch):
     torch.manual_seed(0)
     options = {"init_weights": False} if name == "googlenet" else {}
-    # One image of a network whose head is 4096 wide takes seconds in float64; the others come in pairs.
-    batch = 1 if name in ("alexnet", "vgg11_bn") else 2
     trace = make_trace(with_random_statistics(getattr(models, name)(weights=None, **options)), layer, size, batch)
-    expected = brute_force(trace.cut_model, trace.activations, trace.network.sides, trace.targets, 256 * MEBIBYTE)
-    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is not None
-    assert_exact(trace.ablation_drops, expected, trace.logits)
+    assert head_graph(trace) is not None
+    assert_exact(trace.ablation_drops, brute_force(trace), trace.logits)
 
 
-def test_drops_equal_brute_force_at_an_inner_resnet50_convolution():
-    torch.manual_seed(0)
-    trace = make_trace(with_random_statistics(models.resnet50(weights=None)), "layer3.2.conv2", size=32, batch=1)
-    expected = brute_force(trace.cut_model, trace.activations, trace.network.sides, trace.targets, 256 * MEBIBYTE)
-    assert_exact(trace.ablation_drops, expected, trace.logits)
-
-
+@pytest.mark.slow
 def test_drops_equal_brute_force_at_a_resnet101_stage():
     torch.manual_seed(0)
     trace = make_trace(with_random_statistics(models.resnet101(weights=None)), "layer3", size=32, batch=1)
@@ -100,6 +101,15 @@ def test_drops_of_each_head_equal_the_double_loop(head, signed):
     torch.manual_seed(3)
     model = with_random_statistics(Head(HEADS[head](), signed=signed))
     trace = make_trace(model, "maps", 6)
+    assert head_graph(trace) is not None
+    assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
+
+
+def test_drops_of_a_gate_added_to_a_skip_connection():
+    """A changed value broadcasts to the shape of an unchanged one."""
+    torch.manual_seed(0)
+    trace = make_trace(GateOnSkip().double(), "maps", 6)
+    assert head_graph(trace) is not None
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
@@ -139,7 +149,7 @@ def test_peak_memory_stays_below_the_limit(head, monkeypatch):
     peaks = []
     for limit in (2 * MEBIBYTE, 64 * MEBIBYTE):
         trace = ab.cut(model, "maps", ablation_memory=limit).trace(images)
-        trace.cut_model.head_graph(trace.activations, trace.network.sides)
+        head_graph(trace)
         peaks.append(peak_bytes(lambda trace=trace: trace.ablation_drops))
         assert peaks[-1] <= limit
     assert peaks[1] > 2 * MEBIBYTE, "with more memory it takes more, or the lower limit would show nothing"
@@ -150,8 +160,7 @@ def test_brute_force_equals_the_double_loop_in_chunks(chunk):
     torch.manual_seed(3)
     trace = make_trace(with_random_statistics(Head(HEADS["convolutions"]())), "maps", 6)
     row_bytes = 32 * 6 * 36 * 8
-    drops = brute_force(trace.cut_model, trace.activations, trace.network.sides, trace.targets, chunk * row_bytes)
-    assert_exact(drops, naive_drops(trace), trace.logits)
+    assert_exact(brute_force(trace, chunk * row_bytes), naive_drops(trace), trace.logits)
 
 
 def test_untraceable_head_falls_back_to_brute_force():
@@ -159,7 +168,7 @@ def test_untraceable_head_falls_back_to_brute_force():
 
     torch.manual_seed(1)
     trace = make_trace(Deciding().double(), "conv", 6)
-    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is None
+    assert head_graph(trace) is None
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
@@ -176,7 +185,7 @@ def test_head_that_reshapes_the_batch_falls_back_to_brute_force():
 
     torch.manual_seed(1)
     trace = make_trace(Head(Windows()).double(), "maps", 6)
-    assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is None
+    assert head_graph(trace) is None
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
@@ -220,9 +229,9 @@ def test_two_by_two_case_by_hand():
 @pytest.mark.parametrize(
     ("build", "layer", "size"),
     [
-        (lambda: models.squeezenet1_1(weights=None), "features.11", 64),
-        (lambda: models.resnet18(weights=None), "layer3.1.conv2", 32),
-        (lambda: models.mobilenet_v3_small(weights=None), "features.12", 64),
+        pytest.param(lambda: models.squeezenet1_1(weights=None), "features.11", 64, marks=pytest.mark.slow),
+        pytest.param(lambda: models.resnet18(weights=None), "layer3.1.conv2", 32, marks=pytest.mark.slow),
+        (lambda: models.mobilenet_v3_small(weights=None), "features.12", 32),
         (lambda: Head(fully_connected(nn.ReLU())), "maps", 6),
     ],
     ids=["squeezenet1_1", "resnet18", "mobilenet_v3_small", "fully_connected"],
@@ -233,17 +242,24 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     exact = make_trace(model, layer, size)
     single = ab.cut(model.float(), layer).trace(exact.images.float(), exact.targets)
     # The same activations, so that only the head's arithmetic is compared.
-    maps = single.activations
-    head = ab.cut(model.double(), layer)
-    head.trace(exact.images)
-    sides = tuple(side.double() if isinstance(side, Tensor) else side for side in single.network.sides)
-    expected = brute_force(head, maps.double(), sides, exact.targets, 256 * MEBIBYTE)
-    brute = ab.cut(model.float(), layer)
-    brute.trace(exact.images.float())
-    rough = brute_force(brute, maps, single.network.sides, exact.targets, 256 * MEBIBYTE)
-    error, rough_error = (single.ablation_drops - expected).abs(), (rough - expected).abs()
+    maps, sides = single.activations, single.network.sides
+    in_double = tuple(side.double() if isinstance(side, Tensor) else side for side in sides)
+    kinds, targets = single.cut_model.trunk_and_head.side_kinds, exact.targets
+    rough = brute_force_drops(single.cut_model.head, kinds, maps, sides, targets, 256 * MEBIBYTE)
+    drops = single.ablation_drops
+    expected = brute_force_drops(
+        exact_head(model, layer, exact), kinds, maps.double(), in_double, targets, 256 * MEBIBYTE
+    )
+    error, rough_error = (drops - expected).abs(), (rough - expected).abs()
     assert error.max() <= 1e-4 * expected.abs().max()
     assert error.median() <= rough_error.median()
+
+
+def exact_head(model: nn.Module, layer: str, trace: ab.Trace) -> Callable[[Tensor, object], Tensor]:
+    """The head in float64."""
+    cut = ab.cut(model.double(), layer)
+    cut.trace(trace.images)
+    return cut.head
 
 
 @pytest.mark.parametrize("head", ["fully_connected_relu", "class_maps", "convolutions", "pool_linear"])

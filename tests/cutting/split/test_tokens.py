@@ -119,7 +119,10 @@ NETS = {
 }
 
 
-@pytest.fixture(params=NETS)
+QUICK = ("vit", "swin", "swin_early", "swin_padded", "registers", "deciding")
+
+
+@pytest.fixture(params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETS])
 def net(request: pytest.FixtureRequest) -> Net:
     return NETS[request.param]
 
@@ -228,7 +231,7 @@ LAYERS_TO_BE_SET = ("refine_cam",)  # tests/methods/test_refine_cam.py sets them
 
 
 @pytest.mark.parametrize("name", methods.names())
-@pytest.mark.parametrize("which", ["vit", "swin"])
+@pytest.mark.parametrize("which", ["vit", pytest.param("swin", marks=pytest.mark.slow)])
 def test_methods_explain_transformers(which: str, name: str):
     trace = NETS[which].trace()
     trace = replace(trace, other_images=trace.images.flip(0))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.cutting.ablation import rows
-from axiom_bench.cutting.ablation.drops import brute_force_drops
 from axiom_bench.cutting.ablation.rows import attention_difference
+from tests.cutting.ablation.heads import brute_force
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -58,10 +58,8 @@ def test_drops_equal_brute_force_with_and_without_the_rank_one_update(changed: s
     with mock.patch.object(rows, "attention_difference", wraps=attention_difference) as spy:
         drops = trace.ablation_drops
     assert spy.called == (changed == "nothing")
-    cut, kinds = trace.cut_model, trace.cut_model.trunk_and_head.side_kinds
-    expected = brute_force_drops(cut.head, kinds, trace.activations, trace.network.sides, trace.targets, 2**20)
     # Brute force subtracts two scores near 1, so it rounds at about 1e-16.
-    torch.testing.assert_close(drops, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(drops, brute_force(trace), rtol=0, atol=1e-14)
 
 
 def test_float32_drops_match_float64():

@@ -1,0 +1,126 @@
+"""What is read of a head: one token of many, global average pooling with a linear layer, logits of any scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+import axiom_bench as ab
+from tests.cutting.ablation.heads import brute_force, head_graph
+
+
+class Block(nn.Module):
+    """A transformer's block behind maps of 4 channels.
+
+    over: the dimensions of the last norm. take: what is left of tokens (B, 9, 4).
+    """
+
+    def __init__(self, take: Callable[[Tensor], Tensor], over: tuple[int, ...]) -> None:
+        super().__init__()
+        self.maps, self.take = nn.Conv2d(3, 4, 1), take
+        self.norm, self.mixing = nn.LayerNorm(4), nn.MultiheadAttention(4, 2, batch_first=True)
+        self.mlp = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 4))
+        self.last, self.fc = nn.LayerNorm(over), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maps(x).flatten(2).transpose(1, 2)
+        normed = self.norm(x)
+        x = x + self.mixing(normed, normed, normed, need_weights=False)[0]
+        return self.fc(self.take(self.last(x + self.mlp(x))))
+
+
+HEADS = {
+    "class_token": (lambda x: x[:, 0], (4,), True),
+    "a_later_token": (lambda x: x[:, 3], (4,), True),
+    "the_last_token": (lambda x: x[:, -1], (4,), False),  # which one that is depends on their number
+    "two_tokens": (lambda x: x[:, 0] + x[:, 1], (4,), False),
+    "the_mean": (lambda x: x.mean(1), (4,), False),
+    "a_norm_over_tokens": (lambda x: x[:, 0], (9, 4), False),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_logits_gradients_and_drops_equal_the_full_head(name: str):
+    torch.manual_seed(0)
+    take, over, early = HEADS[name]
+    model, images = Block(take, over).double().eval(), torch.randn(2, 3, 3, 3, dtype=torch.float64)
+    trace = ab.trace(model, "maps", images, torch.tensor([2, 0]))
+    values = head_graph(trace).evaluate(trace.activations, trace.network.sides)
+    is_early = (2, 1, 8) in [tuple(value.shape) for value in values.values() if isinstance(value, Tensor)]
+    assert is_early == early
+
+    maps = trace.activations.clone().requires_grad_()
+    logits = trace.cut_model.trunk_and_head.parts.head(maps, trace.network.sides)  # of all tokens
+    (gradients,) = torch.autograd.grad(logits.gather(1, trace.targets[:, None]).sum(), maps)
+    # Other kernels for other shapes: float64 rounds at 1e-16 of values near 1.
+    torch.testing.assert_close(trace.logits, logits.detach(), rtol=0, atol=1e-14)
+    torch.testing.assert_close(trace.gradients, gradients, rtol=0, atol=1e-14)
+    torch.testing.assert_close(trace.ablation_drops, brute_force(trace), rtol=0, atol=1e-14)
+
+
+POOL = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+SLOW_HEADS = [
+    (models.mobilenet_v2, "features.18", "classifier.1"),
+    (models.densenet121, "features.norm5", None),
+    (models.alexnet, "features.12", None),
+    (models.resnet18, "layer3", None),
+    (models.mobilenet_v3_small, "features.12", None),
+]
+
+
+@pytest.mark.parametrize(("build", "layer", "fc"), [
+    (models.resnet18, "layer4", "fc"),
+    (models.shufflenet_v2_x0_5, "conv5", "fc"),
+    (models.squeezenet1_1, "features.12", None),
+    *(pytest.param(*head, marks=pytest.mark.slow) for head in SLOW_HEADS),
+])  # fmt: skip
+def test_linear_heads_of_torchvision(build, layer, fc):
+    torch.manual_seed(0)
+    model = build(weights=None)
+    trace = ab.trace(model, layer, torch.randn(2, 3, 64, 64))
+    if fc is None:
+        with pytest.raises(ab.BenchError, match="not global average pooling and one linear layer"):
+            trace.linear_head()
+    else:
+        assert torch.equal(trace.linear_head(), model.get_submodule(fc).weight)
+        assert torch.equal(trace.scaled(output=2.0, inputs=4.0).linear_head(), 0.5 * model.get_submodule(fc).weight)
+
+
+@pytest.mark.parametrize(("between", "linear"), [
+    ((*POOL, nn.Dropout(), nn.Linear(4, 5)), True),
+    ((nn.AvgPool2d(6), nn.Flatten(), nn.Linear(4, 5)), True),
+    ((nn.AvgPool2d(5), nn.Flatten(), nn.Linear(4, 5)), False),
+    ((nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 5)), False),
+    ((nn.ReLU(), *POOL, nn.Linear(4, 5)), False),
+    ((*POOL, nn.Linear(4, 5), nn.Softmax(1)), False),
+    ((*POOL, nn.Linear(4, 4), nn.Linear(4, 5)), False),
+])  # fmt: skip
+def test_linear_head_is_recognised(between, linear):
+    trace = ab.trace(nn.Sequential(nn.Conv2d(3, 4, 1), *between), "0", torch.randn(2, 3, 6, 6))
+    if linear:
+        assert trace.linear_head().shape == (5, 4)
+    else:
+        with pytest.raises(ab.BenchError, match="choose the last layer before the pooling"):
+            trace.linear_head()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_head_graph_is_read_for_logits_of_any_scale(scale):
+    """Among a thousand classes some logit is nearly 0, where rounding is large beside it, not beside the others."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 2048, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000)
+    ).eval()
+    with torch.no_grad():
+        net[4].weight *= scale * 30
+        net[4].bias *= scale * 30
+        trace = ab.trace(net, "1", torch.randn(4, 3, 7, 7), torch.arange(4))
+        assert head_graph(trace) is not None
+        pooled = trace.activations.double().mean((2, 3)) * net[4].weight[trace.targets].double()
+    torch.testing.assert_close(trace.ablation_drops.double(), pooled, rtol=1e-5, atol=1e-6 * float(pooled.abs().max()))
