@@ -6,13 +6,13 @@ moved, so every version is an image as the data set has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.passes import Passes
+from axiom_bench.cutting.passes import Passes, in_passes
 from axiom_bench.errors import BenchError
 
 GROUND = "ground"  # the name of what is left of an image beside its other parts
@@ -71,8 +71,10 @@ def effects(
     index = index.to(images.device)
     answers = []
     versions = (part.images for of_image in parts for part in of_image)
-    for first, block in _blocks(versions, rows):
+    first = 0
+    for block in in_passes(versions, rows):
         missing, of = rows - len(block), index[first : first + len(block)]
+        first += len(block)
         filled = torch.cat([block, block[-1:].expand(missing, -1, -1, -1)])
         answer = score(filled, torch.cat([of, of[-1:].expand(missing)]))[: len(block)]
         passes.leave_out(missing)
@@ -82,22 +84,6 @@ def effects(
     of_parts = drops.split([number for numbers in counts for number in numbers])
     means = iter([drop.mean() for drop in of_parts])
     return tuple(torch.stack([next(means) for _ in numbers]) if numbers else scores[:0] for numbers in counts)
-
-
-def _blocks(versions: Iterable[Tensor], rows: int) -> Iterator[tuple[int, Tensor]]:
-    """(number of its first version, (n, 3, H', W')): all versions in order, `rows` at a time, fewer at the end."""
-    waiting: list[Tensor] = []
-    first = 0
-    for images in versions:
-        waiting.append(images)
-        if sum(map(len, waiting)) >= rows:
-            *full, rest = torch.cat(waiting).split(rows)
-            waiting = [rest] if len(rest) < rows else []
-            for block in full if waiting else (*full, rest):
-                yield first, block
-                first += rows
-    if waiting:
-        yield first, torch.cat(waiting)
 
 
 def checked_interventions(interventions: Sequence[Sequence[Part]], images: Tensor) -> tuple[Parts, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,19 @@ def pieces(count: int, at_once: int) -> Iterator[slice]:
     number = -(-count // at_once)
     bounds = [count * piece // number for piece in range(number + 1)] if number else []
     return (slice(*pair) for pair in pairwise(bounds))
+
+
+def in_passes(blocks: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
+    """The rows of all blocks, `rows` at a time, fewer at the end."""
+    waiting: list[Tensor] = []
+    for block in blocks:
+        waiting.append(block)
+        if sum(map(len, waiting)) >= rows:
+            *full, rest = torch.cat(waiting).split(rows)
+            waiting = [rest] if len(rest) < rows else []
+            yield from full if waiting else (*full, rest)
+    if waiting:
+        yield torch.cat(waiting)
 
 
 @dataclass

@@ -7,7 +7,7 @@ the batch: a product's rounding may depend on it, and a value must not depend on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from inspect import isgenerator
 from typing import Any, cast
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.passes import pieces
+from axiom_bench.cutting.passes import in_passes, pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
@@ -198,7 +198,7 @@ def _classified(trace: Trace, request: PerturbedImages, rows: int, wanted: Tenso
     if wanted is not None:
         classes = classes[wanted.flatten().nonzero()[:, 0].to(classes.device)]
     scores: list[Tensor] = []
-    for images in _passes(_blocks(trace, request, rows, wanted), rows):
+    for images in in_passes(_blocks(trace, request, rows, wanted), rows):
         missing, start = rows - len(images), sum(map(len, scores))
         filled = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
         logits = trace.network.forward_logits(filled)[: len(images)]
@@ -242,16 +242,3 @@ def _blocks(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | 
                 )
             made = block[:valid].flatten(0, 1)
             yield made if chosen is None else made[chosen.to(made.device)]
-
-
-def _passes(blocks: Iterable[Tensor], rows: int) -> Iterator[Tensor]:
-    """The rows of all blocks, `rows` at a time, fewer at the end."""
-    waiting: list[Tensor] = []
-    for block in blocks:
-        waiting.append(block)
-        if sum(map(len, waiting)) >= rows:
-            *full, rest = torch.cat(waiting).split(rows)
-            waiting = [rest] if len(rest) < rows else []
-            yield from full if waiting else (*full, rest)
-    if waiting:
-        yield torch.cat(waiting)

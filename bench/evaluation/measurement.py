@@ -25,6 +25,7 @@ from axiom_bench.explanation.explanation import Curve, Explanation
 Metric = Plugin[MetricSpec]
 Statuses = tuple[str, ...]
 Measured = dict[str, tuple[Tensor, Statuses]]
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -222,9 +223,6 @@ def _judged(metric: Metric, values: Any, met: np.ndarray, dimensions: int) -> tu
 def described(answer: Any) -> str:
     """The shape of a tensor, the type of anything else."""
     return str(tuple(answer.shape)) if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
-
-
-CPU = torch.device("cpu")
 
 
 def on_cpu(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

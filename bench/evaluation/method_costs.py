@@ -149,7 +149,7 @@ def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5, w
             "method": step.method,
             "step": step.name,
             **(passes[step] or {}),
-            "peak_memory_bytes": peak_memory(partial(step.run, _fresh(trace)), trace.images.device),
+            "peak_memory_bytes": peak_memory(partial(step.run, fresh(trace)), trace.images.device),
         }
         for step in steps
     ]
@@ -175,7 +175,7 @@ def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
     return [
         Step("forward", forward),
         Step("trace", lambda _: trace_of(trace.cut_model, trace.images, trace.targets)),
-        Step("ablation_drops", lambda fresh: fresh.ablation_drops),
+        Step("ablation_drops", lambda unused: unused.ablation_drops),
         *(Step("method", partial(_heatmap, method), method.name) for method in methods),
     ]
 
@@ -184,16 +184,11 @@ def _heatmap(method: Plugin, trace: Trace) -> Tensor | None:
     return Explanation.of(trace, method(trace)).heatmap
 
 
-def _fresh(trace: Trace) -> Trace:
-    """The same tensors without anything computed from them."""
-    return trace[:]
-
-
 def _passes(step: Step, trace: Trace) -> dict[str, float] | None:
     """The passes of one run, per image; None, with a warning, for a method that doesn't apply to the model."""
     before = asdict(trace.passes)
     try:
-        step.run(_fresh(trace))
+        step.run(fresh(trace))
     except BenchError as error:
         warnings.warn(f"No run time for the method {step.method!r}: {error}", MethodNotTimed, stacklevel=2)
         return None
@@ -201,10 +196,10 @@ def _passes(step: Step, trace: Trace) -> dict[str, float] | None:
 
 
 def _seconds(step: Step, trace: Trace) -> float:
-    fresh = _fresh(trace)
+    unused = fresh(trace)
     _synchronise(trace.images.device)
     start = time.perf_counter()
-    answer = step.run(fresh)
+    answer = step.run(unused)
     _synchronise(trace.images.device)
     seconds = time.perf_counter() - start
     del answer  # the time of freeing it isn't part of the step

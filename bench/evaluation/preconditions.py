@@ -8,19 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from axiom_bench.columns import NOT_FINITE, OK
-from axiom_bench.cutting.interventions import GROUND
+from axiom_bench.cutting.interventions import GROUND, Part
 from axiom_bench.errors import unknown
 
 if TYPE_CHECKING:
-    from axiom_bench.explanation.explanation import Explanation
+    from axiom_bench.cutting.trace import Trace
+    from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation
 
+    Holds = Callable[[Explanation, bool], Tensor | bool]
     Asked = tuple[Sequence[str], Explanation, bool]  # needs, explanation, whether its method is on the score's scale
 
 CPU = torch.device("cpu")
@@ -34,16 +36,18 @@ class Precondition:
     """
 
     status: str
-    holds: Callable[[Explanation, bool], Tensor | bool]
+    holds: Holds
     after: Precondition | None = None
 
 
-def _finite(explanation: Explanation, _: bool) -> Tensor:
-    return explanation.finite
+def _of_trace(holds: Callable[[Trace], Tensor | bool]) -> Holds:
+    """A predicate of the trace, False where an explanation has none."""
+    return lambda explanation, _: explanation.trace is not None and holds(explanation.trace)
 
 
-def _finite_score(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.trace is None or explanation.trace.scores.isfinite()
+def _each(rows: Sequence[Any] | None, holds: Callable[[Any], bool]) -> Tensor | bool:
+    """Whether it holds, row by row; False where there are no rows."""
+    return rows is not None and torch.tensor([holds(row) for row in rows])
 
 
 def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
@@ -53,45 +57,17 @@ def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
     return (explanation.trace.scores != 0) | explanation.finite
 
 
-def _contributions(explanation: Explanation, _: bool) -> bool:
-    return explanation.contributions is not None
-
-
-def _score_scale(_: Explanation, on_score_scale: bool) -> bool:
-    return on_score_scale
-
-
 def _nonzero_score(explanation: Explanation, _: bool) -> Tensor | bool:
     return explanation.trace is not None and explanation.trace.scores != 0
 
 
-def _nonzero_drops(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.trace is not None and (explanation.trace.ablation_drops != 0).any(1)
-
-
-def _truth(explanation: Explanation, _: bool) -> bool:
-    return explanation.trace is not None and explanation.trace.true_contributions is not None
-
-
-def _positive_truth(explanation: Explanation, _: bool) -> Tensor | bool:
-    truth = None if explanation.trace is None else explanation.trace.true_contributions
+def _positive_truth(trace: Trace) -> Tensor | bool:
+    truth = trace.true_contributions
     return truth is not None and (truth.sum(1) > 0).flatten(1).any(1)
 
 
-def _nonzero_map(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.heatmap is not None and explanation.heatmap.amax((1, 2)) > 0
-
-
-def _right_class(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.wrong_class is None or ~explanation.wrong_class
-
-
 def _boxes(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.boxes is not None and torch.tensor([len(boxes) > 0 for boxes in explanation.boxes])
-
-
-def _cells(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.cells is not None and torch.tensor([len(cells) > 0 for cells in explanation.cells])
+    return _each(explanation.boxes, lambda boxes: len(boxes) > 0)
 
 
 def _objects(explanation: Explanation, _: bool) -> Tensor | bool:
@@ -99,41 +75,16 @@ def _objects(explanation: Explanation, _: bool) -> Tensor | bool:
     return boxes if explanation.wrong_class is None else boxes | explanation.wrong_class
 
 
-def _other_classes(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.others is not None and torch.tensor([len(note.labels) > 0 for note in explanation.others])
+def _shows_another_class(objects: AnnotatedObjects) -> bool:
+    return objects.mask is not None and bool((objects.mask >= 0).any())
 
 
-def _other_masked_classes(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.others is not None and torch.tensor([
-        note.mask is not None and bool((note.mask >= 0).any()) for note in explanation.others
-    ])  # fmt: skip
+def _has_mark(parts: Sequence[Part]) -> bool:
+    return any(part.is_mark for part in parts)
 
 
-def _other_logits(explanation: Explanation, _: bool) -> bool:
-    return explanation.trace is not None and explanation.trace.logits.shape[1] > 1
-
-
-def _probability(explanation: Explanation, _: bool) -> bool:
-    return explanation.trace is not None and explanation.trace.cut_model.output.softmax
-
-
-def _masks(explanation: Explanation, _: bool) -> Tensor | bool:
-    return explanation.masks is not None and explanation.masks.flatten(1).amax(1)
-
-
-def _interventions(explanation: Explanation, _: bool) -> Tensor | bool:
-    rows = None if explanation.trace is None else explanation.trace.interventions
-    return rows is not None and torch.tensor([len(parts) > 0 for parts in rows])
-
-
-def _mark(explanation: Explanation, _: bool) -> Tensor | bool:
-    rows = None if explanation.trace is None else explanation.trace.interventions
-    return rows is not None and torch.tensor([any(part.is_mark for part in parts) for parts in rows])
-
-
-def _positive_effect(explanation: Explanation, _: bool) -> Tensor | bool:
-    trace = explanation.trace
-    if trace is None or trace.interventions is None:
+def _positive_effect(trace: Trace) -> Tensor | bool:
+    if trace.interventions is None:
         return False
     rows = zip(trace.interventions, trace.part_effects, strict=True)
     return torch.tensor([
@@ -143,30 +94,50 @@ def _positive_effect(explanation: Explanation, _: bool) -> Tensor | bool:
 
 
 # Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
-ALWAYS = (Precondition("zero_score", _score_to_divide_by), Precondition(NOT_FINITE, _finite))
-TRUTH = Precondition("no_truth", _truth)
-WRONG_CLASS = Precondition("wrong_class", _right_class)
-OTHER_LOGITS = Precondition("one_logit", _other_logits)
+ALWAYS = (
+    Precondition("zero_score", _score_to_divide_by),
+    Precondition(NOT_FINITE, lambda explanation, _: explanation.finite),
+)
+TRUTH = Precondition("no_truth", _of_trace(lambda trace: trace.true_contributions is not None))
+WRONG_CLASS = Precondition(
+    "wrong_class", lambda explanation, _: explanation.wrong_class is None or ~explanation.wrong_class
+)
+OTHER_LOGITS = Precondition("one_logit", _of_trace(lambda trace: trace.logits.shape[1] > 1))
 PRECONDITIONS = {
-    "contributions": Precondition("no_contributions", _contributions),
-    "score_scale": Precondition("not_on_score_scale", _score_scale),
+    "contributions": Precondition("no_contributions", lambda explanation, _: explanation.contributions is not None),
+    "score_scale": Precondition("not_on_score_scale", lambda _, on_score_scale: on_score_scale),
     "nonzero_score": Precondition("zero_score", _nonzero_score),
-    "nonzero_drops": Precondition("zero_drops", _nonzero_drops),
+    "nonzero_drops": Precondition("zero_drops", _of_trace(lambda trace: (trace.ablation_drops != 0).any(1))),
     "truth": TRUTH,
-    "positive_truth": Precondition("zero_truth", _positive_truth, after=TRUTH),
-    "nonzero_map": Precondition("zero_map", _nonzero_map),
-    "finite_score": Precondition(NOT_FINITE, _finite_score),
+    "positive_truth": Precondition("zero_truth", _of_trace(_positive_truth), after=TRUTH),
+    "nonzero_map": Precondition(
+        "zero_map",
+        lambda explanation, _: explanation.heatmap is not None and explanation.heatmap.amax((1, 2)) > 0,
+    ),
+    "finite_score": Precondition(
+        NOT_FINITE, lambda explanation, _: explanation.trace is None or explanation.trace.scores.isfinite()
+    ),
     "boxes": Precondition("no_annotation", _boxes),
     "objects": Precondition("no_annotation", _objects),
-    "masks": Precondition("no_mask", _masks),
-    "cells": Precondition("no_cells", _cells),
-    "other_classes": Precondition("one_class", _other_classes),
-    "other_masked_classes": Precondition("one_class", _other_masked_classes),
+    "masks": Precondition(
+        "no_mask", lambda explanation, _: explanation.masks is not None and explanation.masks.flatten(1).amax(1)
+    ),
+    "cells": Precondition("no_cells", lambda explanation, _: _each(explanation.cells, lambda cells: len(cells) > 0)),
+    "other_classes": Precondition(
+        "one_class", lambda explanation, _: _each(explanation.others, lambda objects: len(objects.labels) > 0)
+    ),
+    "other_masked_classes": Precondition(
+        "one_class", lambda explanation, _: _each(explanation.others, _shows_another_class)
+    ),
     "other_logits": OTHER_LOGITS,
-    "interventions": Precondition("no_interventions", _interventions),
-    "mark": Precondition("no_mark", _mark),
-    "positive_effect": Precondition("no_positive_effect", _positive_effect),
-    "probability": Precondition("no_probability", _probability, after=OTHER_LOGITS),
+    "interventions": Precondition(
+        "no_interventions", _of_trace(lambda trace: _each(trace.interventions, lambda parts: len(parts) > 0))
+    ),
+    "mark": Precondition("no_mark", _of_trace(lambda trace: _each(trace.interventions, _has_mark))),
+    "positive_effect": Precondition("no_positive_effect", _of_trace(_positive_effect)),
+    "probability": Precondition(
+        "no_probability", _of_trace(lambda trace: trace.cut_model.output.softmax), after=OTHER_LOGITS
+    ),
 }
 
 
