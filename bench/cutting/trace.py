@@ -117,18 +117,10 @@ class Trace(CachesResults):
         return len(self) - self.num_padding
 
     @cached_property
-    def targets_on_cpu(self) -> Tensor:
-        """The explained classes (B,) on the CPU, brought there once."""
-        return self._classes_on_cpu[0]
-
-    @cached_property
-    def predictions_on_cpu(self) -> Tensor:
-        """The classes of the highest logits (B,) on the CPU, brought there once."""
-        return self._classes_on_cpu[1]
-
-    @cached_property
-    def _classes_on_cpu(self) -> Tensor:
-        return torch.stack([self.targets, self.logits.argmax(1)]).cpu()
+    def classes_on_cpu(self) -> tuple[Tensor, Tensor]:
+        """The explained classes (B,) and those of the highest logits (B,), brought to the CPU in one copy."""
+        explained, predicted = torch.stack([self.targets, self.logits.argmax(1)]).cpu()
+        return explained, predicted
 
     def per_image(self, compute: Callable[[int], Tensor]) -> Tensor:
         """compute(row) -> (...) for each valid row, one at a time; padded rows repeat the last: (B, ...)."""

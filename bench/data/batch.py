@@ -120,6 +120,18 @@ class Batch:
             other_images=None if self.other_images is None else self.other_images[on(self.other_images.device)],
         )
 
+    def annotations_of(self, targets: Tensor, classes: int) -> dict[str, Any]:
+        """What the annotations say of the explained classes (B,) of a model of so many, as an Explanation's fields."""
+        return {
+            "boxes": self.boxes(targets),
+            "cells": self.cells(targets),
+            "masks": self.masks(targets),
+            "ignored": self.ignored(),
+            "stored_pixels": self.stored_pixels(),
+            "wrong_class": self.wrong_class(targets),
+            "others": self.others(targets, classes),
+        }
+
     def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
         """Per row the boxes of its explained class, (n, 4) each; None where the data set has no boxes."""
         if not self.annotations:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
 from axiom_bench.evaluation.tables import BatchRows, Columns, columns
 from axiom_bench.evaluation.unchanged import explained_by
-from axiom_bench.explanation.explanation import AnnotationsOfTargets, Explanation
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.explanation.heatmap import Map
 
 Method = Plugin[MethodSpec]
@@ -77,7 +78,7 @@ def begun_rows(
         with watch.part(METRICS):
             (measurement,) = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
         yield partial(columns, rows, LAYER, measurement)
-    annotations = AnnotationsOfTargets.of(batch, trace.targets_on_cpu, trace.logits.shape[1])
+    annotations = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
     for group in _groups(trace, methods):
         with watch.part(METHODS):
             explanations = [explained(trace, annotations, method, normalise) for method in group]
@@ -108,7 +109,7 @@ def _columns(
 
 
 def explained(
-    trace: Trace, annotations: Batch | AnnotationsOfTargets, method: Method, normalise: str = "maximum"
+    trace: Trace, annotations: Batch | Mapping[str, Any], method: Method, normalise: str = "maximum"
 ) -> Explanation | None:
     """A method's explanation of a trace; None, with a MethodLeftOut warning, where it doesn't apply to the model."""
     answer = answer_of(method, trace)

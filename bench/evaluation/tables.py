@@ -28,7 +28,8 @@ class BatchRows:
     @staticmethod
     def of(trace: Trace, batch: Batch) -> BatchRows:
         """Those of a trace of the batch."""
-        return BatchRows(batch.image_ids, trace.targets_on_cpu.numpy(), trace.predictions_on_cpu.numpy())
+        explained, predicted = trace.classes_on_cpu
+        return BatchRows(batch.image_ids, explained.numpy(), predicted.numpy())
 
     def __len__(self) -> int:
         return len(self.image_ids)

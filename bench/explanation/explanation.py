@@ -5,8 +5,8 @@ Annotations come by protocols that data.batch's Annotation and Batch satisfy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +21,7 @@ from axiom_bench.explanation.heatmap import Map, check_heatmap, heatmap
 
 Method = Callable[[Trace], Tensor | Map]
 Field = TypeVar("Field")
+ANNOTATIONS = ("boxes", "cells", "masks", "ignored", "stored_pixels", "wrong_class", "others")  # which `on` keeps
 
 
 class AnnotatedObjects(Protocol):
@@ -45,56 +46,9 @@ class AnnotatedObjects(Protocol):
 class AnnotatedRows(Protocol):
     """Annotations of the rows of a trace."""
 
-    def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
-        """Per row the boxes of its explained class, (n, 4) each; None where nothing has boxes."""
-
-    def cells(self, targets: Tensor) -> tuple[Tensor, ...] | None:
-        """Per row the cells of a mosaic that show the explained class, (n, 4) each; None where nothing is a mosaic."""
-
-    def masks(self, targets: Tensor) -> Tensor | None:
-        """(B, H', W') bool: the pixels of the explained class; None where nothing has a mask."""
-
-    def ignored(self) -> Tensor | None:
-        """(B, H', W') bool: pixels that are neither object nor background; None where there are none."""
-
-    def stored_pixels(self) -> tuple[tuple[float, float], ...] | None:
-        """Per row the width and height of a stored image's pixel, in pixels of the preprocessed image."""
-
-    def wrong_class(self, targets: Tensor) -> Tensor | None:
-        """(B,) bool: where the image shows other classes than the explained one; None where nothing is annotated."""
-
-    def others(self, targets: Tensor, classes: int) -> tuple[AnnotatedObjects, ...] | None:
-        """Per row the objects of the model's other classes; None where nothing is annotated."""
-
-
-@dataclass(frozen=True)
-class AnnotationsOfTargets:
-    """What the annotations of a trace's rows say of the explained classes, as the fields of an Explanation; a batch's
-    methods share them."""
-
-    boxes: tuple[Tensor, ...] | None = None
-    cells: tuple[Tensor, ...] | None = None
-    masks: Tensor | None = None
-    ignored: Tensor | None = None
-    stored_pixels: tuple[tuple[float, float], ...] | None = None
-    wrong_class: Tensor | None = None
-    others: tuple[AnnotatedObjects, ...] | None = None
-
-    @staticmethod
-    def of(rows: AnnotatedRows, targets: Tensor, classes: int) -> AnnotationsOfTargets:
-        """targets: (B,), the explained classes. classes: how many the model has."""
-        return AnnotationsOfTargets(
-            boxes=rows.boxes(targets),
-            cells=rows.cells(targets),
-            masks=rows.masks(targets),
-            ignored=rows.ignored(),
-            stored_pixels=rows.stored_pixels(),
-            wrong_class=rows.wrong_class(targets),
-            others=rows.others(targets, classes),
-        )
-
-
-ANNOTATIONS = tuple(each.name for each in fields(AnnotationsOfTargets))  # which `on` keeps
+    def annotations_of(self, targets: Tensor, classes: int) -> Mapping[str, Any]:
+        """What they say of the explained classes (B,) of a model of so many: {name in ANNOTATIONS: an Explanation's
+        field of that name}."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +93,7 @@ class Explanation(CachesResults):
     def of(
         trace: Trace,
         answer: Tensor | Map,
-        batch: AnnotatedRows | AnnotationsOfTargets | None = None,
+        batch: AnnotatedRows | Mapping[str, Any] | None = None,
         method: Method | None = None,
         normalise: str = "maximum",
     ) -> Explanation:
@@ -150,8 +104,8 @@ class Explanation(CachesResults):
         contributions = None if isinstance(answer, Map) else answer * trace.activations
         raw_map = answer.raw if isinstance(answer, Map) else contributions.sum(1)  # type: ignore[union-attr]
         height, width = trace.images.shape[-2:]
-        if batch is not None and not isinstance(batch, AnnotationsOfTargets):
-            batch = AnnotationsOfTargets.of(batch, trace.targets_on_cpu, trace.logits.shape[1])
+        if batch is not None and not isinstance(batch, Mapping):
+            batch = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
         made = heatmap(raw_map, (height, width), normalise)
         return Explanation(
             trace=trace,
@@ -162,7 +116,7 @@ class Explanation(CachesResults):
             method=method,
             normalise=normalise,
             made=made,
-            **({} if batch is None else vars(batch)),
+            **(batch or {}),
         )
 
     def __repr__(self) -> str:
