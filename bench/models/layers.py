@@ -17,7 +17,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.outputs.scores import ScoreFunction, scores_of
+from axiom_bench.cutting.outputs.output import ScoreFunction, scores_of
 from axiom_bench.cutting.split.model_copy import shared_copy
 from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, unknown
@@ -69,7 +69,7 @@ def record(
     with its scores (1, n) as its output.
 
     The pass runs on a parameter-sharing copy in eval mode, where the module is (on the meta device too).
-    function: a user's own, from what the network returns to scores; None for the rule of cutting.outputs.scores.
+    function: a user's own, from what the network returns to scores; None for the rule of cutting.outputs.output.
     Raises BenchError for a network that can't run on such an image, and for one without scores.
     """
     network = shared_copy(module)

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.outputs.output import WithOutput
-from axiom_bench.cutting.outputs.scores import ScoredNetwork
+from axiom_bench.cutting.outputs.output import ScoredNetwork, WithOutput
 from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.split.model_copy import MaxPool2dByViews, shared_copy
 from axiom_bench.cutting.split.tokens import ReshapedParts

@@ -29,7 +29,7 @@ MUTANTS = (
     Mutant("fp32_is_bf16", "gate", "bench/cutting/precision.py", "fp32 is bf16",
            'enabled=precision == "bf16"',
            'enabled=precision != "tf32"'),
-    Mutant("ablation_without_relu", "gate", "bench/cutting/ablation/operations.py",
+    Mutant("ablation_without_relu", "gate", "bench/cutting/ablation/graph.py",
            "the ReLU behind an ablation is dropped",
            "    torch.maximum(moved, low - y, out=moved)\n",
            "    torch.maximum(moved, -y.abs(), out=moved) if low else None\n"),

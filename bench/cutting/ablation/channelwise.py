@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.ablation.graph import HeadGraph, Values, first_input
-from axiom_bench.cutting.ablation.operations import (
+from axiom_bench.cutting.ablation.graph import (
     ADD,
     AVERAGE_POOL,
     CLAMP,
@@ -20,8 +19,11 @@ from axiom_bench.cutting.ablation.operations import (
     MAX_POOL,
     MEAN,
     RESHAPE,
+    HeadGraph,
+    Values,
     batch_norm_scale,
     clamp_difference,
+    first_input,
     spatial_mean,
 )
 

@@ -15,8 +15,16 @@ from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences, channelwise_differences
 from axiom_bench.cutting.ablation.fully_connected import TENSORS_AT_ONCE, linear_chain_of, transposed
-from axiom_bench.cutting.ablation.graph import HeadGraph, Values
-from axiom_bench.cutting.ablation.operations import AVERAGE_POOL, CLAMP, IDENTITY, MEAN, RESHAPE, clamp_difference
+from axiom_bench.cutting.ablation.graph import (
+    AVERAGE_POOL,
+    CLAMP,
+    IDENTITY,
+    MEAN,
+    RESHAPE,
+    HeadGraph,
+    Values,
+    clamp_difference,
+)
 from axiom_bench.cutting.ablation.rows import AblationRows
 from axiom_bench.cutting.division import dead_channels
 from axiom_bench.cutting.split.parts import SideKind, select

@@ -13,8 +13,16 @@ import torch
 from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences
-from axiom_bench.cutting.ablation.graph import HeadGraph, Values, first_input
-from axiom_bench.cutting.ablation.operations import CLAMP, ELEMENTWISE, IDENTITY, clamp_difference, is_output
+from axiom_bench.cutting.ablation.graph import (
+    CLAMP,
+    ELEMENTWISE,
+    IDENTITY,
+    HeadGraph,
+    Values,
+    clamp_difference,
+    first_input,
+    is_output,
+)
 
 # Below this share of a layer's units, or of the channels, gathering them is cheaper than a full product.
 WORTH_GATHERING = 0.9

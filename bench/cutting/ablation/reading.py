@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.ablation.graph import HeadGraph, Values, first_input
-from axiom_bench.cutting.ablation.operations import (
+from axiom_bench.cutting.ablation.graph import (
     ADD,
     AVERAGE_POOL,
     CLAMP,
@@ -20,6 +19,9 @@ from axiom_bench.cutting.ablation.operations import (
     IDENTITY,
     MEAN,
     RESHAPE,
+    HeadGraph,
+    Values,
+    first_input,
     spatial_mean,
 )
 from axiom_bench.cutting.division import XY

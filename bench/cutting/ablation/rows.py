@@ -20,15 +20,17 @@ from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences
 from axiom_bench.cutting.ablation.fully_connected import sparse_product
-from axiom_bench.cutting.ablation.graph import HeadGraph, Values, first_input
-from axiom_bench.cutting.ablation.operations import (
+from axiom_bench.cutting.ablation.graph import (
     ADD,
     CLAMP,
     LINEAR_IN_ITS_INPUT,
     MULTIPLY,
     SHAPE_ONLY,
+    HeadGraph,
+    Values,
     batch_norm_scale,
     clamp_difference,
+    first_input,
     is_output,
 )
 from axiom_bench.cutting.split.parts import SideKind, select

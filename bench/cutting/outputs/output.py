@@ -1,21 +1,182 @@
-"""What is explained of a network: its logits, or a function of them, such as a probability or a margin.
+"""What is explained of a network: scores (B, n) from what it returns, and functions of them, such as a probability.
 
-The module is the head's last step, so that methods, axioms and ablations need nothing of their own, and the network and
-the names of its layers stay as they are. Where the network doesn't return logits, `scores` makes them. An
-output with classes of its own is in bench/models/outputs.py.
+The one file that knows of networks whose output isn't logits (B, C): a dict, an object with `.logits`, one number an
+image, maps of classes, or whatever a user's own function reads. What it makes has no branches left, so that torch.fx
+follows it and a head with linear scores keeps its exact differences. An output's module is the head's last step, so
+that methods, axioms and ablations need nothing of their own, and the network and the names of its layers stay as they
+are. An output with classes of its own is in bench/models/outputs.py.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.outputs.scores import ScoreFunction, name_of
-from axiom_bench.errors import BenchError, type_name, unknown
+from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
+
+ScoreFunction = Callable[[Any], Tensor]  # what the network returns for B images -> (B, n)
+KEYS = ("logits", "out")  # of the hub's classification networks, and of torchvision's segmentation networks
+
+
+class OutputEntry(nn.Module):
+    """The tensor in a network's output: that itself, or an entry of a dict or an attribute of an object."""
+
+    def __init__(self, key: str | None, is_attribute: bool) -> None:
+        super().__init__()
+        self.key, self.is_attribute = key, is_attribute
+
+    def forward(self, output: Any) -> Any:
+        if self.key is None:
+            return output
+        return getattr(output, self.key) if self.is_attribute else output[self.key]
+
+
+class Chain(nn.Module):
+    """Functions one after the other; nn.Sequential takes modules alone."""
+
+    def __init__(self, *functions: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.functions = functions
+        self.registered = nn.ModuleList(function for function in functions if isinstance(function, nn.Module))
+
+    def forward(self, output: Any) -> Any:
+        for function in self.functions:
+            output = function(output)
+        return output
+
+
+class ScoredNetwork(nn.Module):
+    """A network and the scores of what it returns: images (B, C, H', W') -> scores (B, n).
+
+    It is called with the images alone, so that its other arguments keep their defaults while it is traced.
+    scores: None where the network itself returns them.
+    """
+
+    def __init__(self, model: nn.Module, scores: Chain | None) -> None:
+        super().__init__()
+        self.model, self.scores = model, scores
+
+    def forward(self, images: Tensor) -> Tensor:
+        output = self.model(images)
+        return output if self.scores is None else self.scores(output)
+
+
+class OneColumn(nn.Module):
+    """One number for each image: (B,) -> (B, 1)."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return scores[:, None]
+
+
+class MeanOfMaps(nn.Module):
+    """Maps of classes, as of a fully convolutional network: (B, C, H, W) -> (B, C), the mean over all positions."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3))
+
+
+class TensorScores(nn.Module):
+    """Scores (B, n) from a tensor of the network's output.
+
+    read: a function from the network's output to that tensor; None where it is `entry_of` finds it.
+    """
+
+    def __init__(self, read: Callable[[Any], Tensor] | None) -> None:
+        super().__init__()
+        self.read = read
+
+    def check(self, tensor: Any, network: str) -> None:
+        """Raises BenchError for a tensor of one image that isn't what `forward` takes."""
+
+
+def scores_of(function: ScoreFunction | None, output: Any, network: str, images: Tensor) -> Chain | None:
+    """A user's function checked, or the rule for such an output; None where the output is the scores, (B, n).
+
+    output: what the network returned for one image. network: its name, for errors. images: a module is copied to their
+    device and type. Raises BenchError for an output without a rule, and for a function that fails or returns another
+    shape.
+    """
+    if function is None:
+        return _by_rule(output, network)
+    name = name_of(function)
+    if isinstance(function, nn.Module):
+        function = copy.deepcopy(function).to(images.device, images.dtype).eval()
+    if isinstance(function, TensorScores):
+        read = function.read or entry_of(output, network)
+        function.check(read(output), network)
+        function = Chain(read, function)
+    scores = _called(function, output, name, network)
+    return Chain(function) if scores.ndim == 2 else Chain(function, OneColumn())
+
+
+def name_of(function: Any) -> str:
+    """A function's or module's name: `score`; "output" for one without a name, as a lambda."""
+    function = function.func if isinstance(function, partial) else function
+    name = str(getattr(function, "__name__", type(function).__name__))
+    return name if name.isidentifier() else "output"
+
+
+def entry_of(output: Any, network: str) -> OutputEntry:
+    """Where the tensor is: the output itself, or under one of KEYS. Raises BenchError where there is none."""
+    if isinstance(output, Tensor):
+        return OutputEntry(None, False)
+    is_dict = isinstance(output, Mapping)
+    for key in KEYS:
+        value = output.get(key) if is_dict else getattr(output, key, None)
+        if isinstance(value, Tensor):
+            return OutputEntry(key, not is_dict)
+    known = " or ".join(map(repr, KEYS))
+    what = f"a dict of {list(output)} without {known}" if is_dict else f"{type_name(output)}, not a tensor"
+    raise BenchError(f"{network} returns {what}; give output=, a function from what it returns to scores (B, n).")
+
+
+def _by_rule(output: Any, network: str) -> Chain | None:
+    entry = entry_of(output, network)
+    tensor = entry(output)
+    by_shape: dict[int, list[nn.Module]] = {1: [OneColumn()], 2: [], 4: [MeanOfMaps()]}
+    if tensor.ndim not in by_shape or len(tensor) != 1 or not tensor.is_floating_point():
+        raise BenchError(
+            f"{network} returns {described(tensor)} for one image, not scores (B, n), (B,) or (B, n, H, W); "
+            "give output=, a function from what it returns to scores (B, n)."
+        )
+    steps = [*([entry] if entry.key else []), *by_shape[tensor.ndim]]
+    return Chain(*steps) if steps else None
+
+
+def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Tensor:
+    """The function's scores of one image, (1, n) or (1,). Raises BenchError for an error in it, and other shapes."""
+    try:
+        scores = function(output)
+    except BenchError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        if is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BenchError(f"The output function {name} fails on what {network} returns ({reason}).") from error
+    if not isinstance(scores, Tensor) or scores.ndim not in (1, 2) or len(scores) != 1 or not scores.numel():
+        raise BenchError(
+            f"The output function {name} must return scores (B, n) or (B,), a row for each image; "
+            f"for one image it returns {described(scores)}."
+        )
+    if not scores.is_floating_point():
+        raise BenchError(f"The output function {name} must return floating-point scores, not {scores.dtype}.")
+    return scores
+
+
+def described(value: Any) -> str:
+    """A value in an error: its shape, or its type."""
+    if not isinstance(value, Tensor):
+        return type_name(value)
+    kind = "" if value.is_floating_point() else f" of {value.dtype}"
+    return f"shape {tuple(value.shape)}{kind}"
 
 
 class OutputModule(nn.Module):
@@ -53,7 +214,7 @@ class Margin(OutputModule):
 @dataclass(frozen=True)
 class Output:
     """function: from what the network returns to logits (B, n), a column for each thing that can be explained; None for
-    the rule of `scores`. build: from the number of logits to the module behind them; None for the logits as
+    the rule of `scores_of`. build: from the number of logits to the module behind them; None for the logits as
     they are.
 
     are_logits: whether a softmax over the outputs is the probability of each class, as for groups of classes; where it

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.outputs.scores import ScoredNetwork
+from axiom_bench.cutting.outputs.output import ScoredNetwork
 from axiom_bench.errors import BenchError
 
 Hook = Callable[[nn.Module, Any, Any], Any]

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.outputs.output import Output, OutputModule, graph_with
-from axiom_bench.cutting.outputs.scores import Chain, ScoredNetwork, scores_of
+from axiom_bench.cutting.outputs.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, measured_outputs
 from axiom_bench.cutting.precision import equal_up_to_rounding
 from axiom_bench.cutting.split.parts import CannotSplit, HookedParts, Parts, SideKind, kinds_of, split

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from axiom_bench.columns import LAYER
-from axiom_bench.cutting.outputs.scores import TensorScores
+from axiom_bench.cutting.outputs.output import TensorScores
 from axiom_bench.cutting.split.tokens import Reshape
 from axiom_bench.data.decoded import others
 from axiom_bench.data.loading import batches
