@@ -19,7 +19,7 @@ from axiom_bench.cutting.split.parts import HookedParts
 from axiom_bench.cutting.split.tokens import Tokens, grid_of
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
-from tests.cutting.test_cut import assert_unchanged, snapshot
+from tests.cutting.test_cut import assert_unchanged, eval_logits, literal_gradients, snapshot
 
 LN_1 = "encoder.layers.encoder_layer_1.ln_1"
 
@@ -136,21 +136,13 @@ def hooked(model: nn.Module, layer: str, image: Tensor, hook: Callable[[Tensor],
 
 def test_activations_gradients_and_logits_equal_literal_hooks(net: Net):
     model, images, trace = net.model(), net.images(), net.trace()
-    for row, target in enumerate(trace.targets):
-        outputs: list[Tensor] = []
-
-        def keep(output: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
-            output.retain_grad()
-            outputs.append(output)
-            return output.clone()
-
-        logits = hooked(model, net.layer, images[row : row + 1], keep)
-        logits[0, target].backward()
-        # 1e-13: a batch, and attention without a gradient, take other kernels; float64 rounds at 1e-16 of 1.
-        torch.testing.assert_close(trace.logits[row : row + 1], logits, rtol=0, atol=1e-13)
-        torch.testing.assert_close(trace.activations[row : row + 1], net.maps(outputs[0].detach()), rtol=0, atol=1e-13)
-        torch.testing.assert_close(trace.gradients[row : row + 1], net.maps(outputs[0].grad), rtol=0, atol=1e-13)
+    outputs, gradients = literal_gradients(model, net.layer, images, trace.targets)
+    # 1e-13: a batch, and attention without a gradient, take other kernels; float64 rounds at 1e-16 of 1.
+    torch.testing.assert_close(trace.logits, eval_logits(model, images), rtol=0, atol=1e-13)
+    torch.testing.assert_close(trace.activations, net.maps(outputs), rtol=0, atol=1e-13)
+    torch.testing.assert_close(trace.gradients, net.maps(gradients), rtol=0, atol=1e-13)
     assert trace.activations.shape[2:] == net.grid
+    assert isinstance(trace.cut_model.trunk_and_head.parts.parts, HookedParts) == (net.build is Deciding)
 
 
 def test_drops_equal_brute_force_with_the_class_token_kept(net: Net):
@@ -209,10 +201,6 @@ def test_explicit_grid_and_images_of_another_size():
     cut = ab.cut(net.model(), net.layer, reshape="tokens")
     assert cut.trace(torch.zeros(1, 3, 16, 32).double()).activations.shape == (1, 6, 2, 4)
     assert cut.trace(torch.zeros(2, 3, 32, 24).double()).activations.shape == (2, 6, 4, 3)
-
-
-def test_hooks_are_used_only_where_fx_tracing_fails(net: Net):
-    assert isinstance(net.trace().cut_model.trunk_and_head.parts.parts, HookedParts) == (net.build is Deciding)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
