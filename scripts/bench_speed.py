@@ -30,7 +30,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.precision import PRECISIONS, arithmetic
+from axiom_bench.cutting.passes import PRECISIONS, arithmetic
 from axiom_bench.data.base import subset
 from axiom_bench.data.loading import batches
 from axiom_bench.data.registry import load_dataset

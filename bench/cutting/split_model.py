@@ -13,8 +13,7 @@ from axiom_bench.cutting.ablation.drops import ablation_drops
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
 from axiom_bench.cutting.outputs.output import AnyOutput, check_output
-from axiom_bench.cutting.passes import Limits, Passes, count_backward
-from axiom_bench.cutting.precision import arithmetic, check_precision
+from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
 from axiom_bench.cutting.split.model_copy import pool_by_views, shared_copy
 from axiom_bench.cutting.split.parts import cast, select
 from axiom_bench.cutting.split.tokens import AnyReshape, check_reshape

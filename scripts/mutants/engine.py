@@ -26,7 +26,7 @@ MUTANTS = (
     Mutant("images_in_half_precision", "gate", "bench/cutting/trace.py", "images rounded to half precision",
            "images = _checked_images(images).to(cut_model.device, cut_model.dtype)",
            "images = _checked_images(images).half().to(cut_model.device, cut_model.dtype)"),
-    Mutant("fp32_is_bf16", "gate", "bench/cutting/precision.py", "fp32 is bf16",
+    Mutant("fp32_is_bf16", "gate", "bench/cutting/passes.py", "fp32 is bf16",
            'enabled=precision == "bf16"',
            'enabled=precision != "tf32"'),
     Mutant("ablation_without_relu", "gate", "bench/cutting/ablation/graph.py",

@@ -25,7 +25,7 @@ from axiom_bench.cutting.ablation.graph import (
     spatial_mean,
 )
 from axiom_bench.cutting.division import XY
-from axiom_bench.cutting.precision import equal_up_to_rounding
+from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.cutting.split.parts import SideKind, select
 from axiom_bench.errors import BenchError
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.outputs.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
-from axiom_bench.cutting.passes import OutputSizes, measured_outputs
-from axiom_bench.cutting.precision import equal_up_to_rounding
+from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.split.parts import CannotSplit, HookedParts, Parts, SideKind, kinds_of, split
 from axiom_bench.cutting.split.tokens import AnyReshape, ReshapedParts, check_inverse, layout
 from axiom_bench.errors import BenchError, is_out_of_memory

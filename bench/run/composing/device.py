@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from axiom_bench.cutting.precision import check_precision
+from axiom_bench.cutting.passes import check_precision
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import shown
 
