@@ -47,5 +47,5 @@ def other_trace(trace: Trace) -> Trace:
             "more images, or pass axiom_bench.Batch(other_images=...)."
         )
     with torch.no_grad():
-        targets = trace.forward_logits(trace.other_images).argmax(1)
+        targets = trace.network.forward_logits(trace.other_images).argmax(1)
     return trace.again(images=trace.other_images, targets=targets)

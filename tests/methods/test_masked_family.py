@@ -224,7 +224,7 @@ def test_memory_limits_rows_of_a_pass_without_changing_values(name, rows, monkey
     sizes, run = [], nn.Linear.forward  # every pass goes through the network's last layers
     monkeypatch.setattr(nn.Linear, "forward", lambda self, rows: sizes.append(len(rows)) or run(self, rows))
     trace = case.trace()
-    of_image = LIVE_OUTPUTS * trace.cut_model.halves.sizes.widest * trace.images[0].nbytes
+    of_image = LIVE_OUTPUTS * trace.cut_model.trunk_and_head.sizes.widest * trace.images[0].nbytes
     of_maps = HEAD_TENSORS * trace.activations[0].nbytes
     trace.cut_model.limits.memory = math.ceil(rows * (of_maps if name == "recipro_cam" else of_image))
     sizes.clear()

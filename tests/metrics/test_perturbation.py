@@ -183,7 +183,7 @@ def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
     expected = torch.stack(
         [confidence(trace.forward(trace.images * s), trace.targets, "logit") for s in range(1, 6)], dim=1
     )
-    bytes_of_a_row = LIVE_OUTPUTS * trace.cut_model.halves.sizes.widest * ROW
+    bytes_of_a_row = LIVE_OUTPUTS * trace.cut_model.trunk_and_head.sizes.widest * ROW
     monkeypatch.setattr(trace.cut_model.limits, "memory", int(rows * bytes_of_a_row) + 1)
     before = replace(trace.passes)
 

@@ -56,7 +56,7 @@ def test_segmentation_networks_of_torchvision(name: str) -> None:
     batch, region = images(64, 2), torch.zeros(64, 64)
     region[10:40, 20:50] = 1
     trace = ab.trace(model, layer, batch, [1, 3], output=ab.outputs.segmentation(region))
-    assert trace.cut_model.halves.head_graph is not None
+    assert trace.cut_model.trunk_and_head.head_graph is not None
 
     def score(output: dict[str, Tensor]) -> Tensor:
         return output["out"][[0, 1], [1, 3], 10:40, 20:50].sum((1, 2))
@@ -116,7 +116,7 @@ def test_a_network_of_timm_as_features() -> None:
     trace = ab.trace(model, "layer4", images(64, 2), [0, 1], output=ab.outputs.similarity(references))
     expected = nn.functional.cosine_similarity(model(images(64, 2)), references)
     torch.testing.assert_close(trace.scores, expected.detach(), rtol=1e-10, atol=1e-12)
-    assert trace.cut_model.halves.head_graph is not None
+    assert trace.cut_model.trunk_and_head.head_graph is not None
 
 
 def test_a_grey_network_of_timm() -> None:
