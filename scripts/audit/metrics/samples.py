@@ -24,7 +24,6 @@ Value = TypeVar("Value")
 class Sample:
     """An explanation, float32, of images with boxes and masks."""
 
-    title: str
     explanation: ab.Explanation
 
     @property
@@ -120,11 +119,11 @@ def tiny() -> Sample:
     def method(trace: ab.Trace) -> ab.Map:
         return ab.Map(raw_map.expand(len(trace), 2, 2))
 
-    return Sample("tiny", ab.Explanation.of(trace, method(trace), batch, method))
+    return Sample(ab.Explanation.of(trace, method(trace), batch, method))
 
 
 def trained() -> Sample:
     """Grad-CAM of the embedded network on scenes, float32."""
     model, batch = loaded("scenes_vgg", IMAGES)
     trace, method = ab.trace(model.module, model.layer, batch.images, batch.targets), ab.methods.get("grad_cam")
-    return Sample(f"scenes_vgg at {model.layer}", ab.Explanation.of(trace, method(trace), batch, method))
+    return Sample(ab.Explanation.of(trace, method(trace), batch, method))
