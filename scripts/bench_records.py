@@ -24,7 +24,7 @@ import pandas as pd
 from axiom_bench.columns import CURVE_COLUMNS
 from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.records import holdings, reading
-from axiom_bench.records.keys import key, shard_key, value_key
+from axiom_bench.records.holdings import key, shard_key, value_key
 
 SHARD_SIZE = 64
 MIB = 2**20

@@ -3,11 +3,14 @@
 A file `records/<shard key>-<8 digits>.parquet` holds what one command computed of one shard; its curves, if it has any,
 are in the file of the same name in `curves/`. The metadata (see `store`) is {"format": 2, "shard": the shard's key,
 "values": {method: {metric: key}}, "names": {metric: [names of its values]}, "curves": {metric: [names of its curves]},
-"axes": {curve: how to draw it}}. A value is there if the key of its (method, metric) is the wanted one; see `keys`.
+"axes": {curve: how to draw it}}. A value is there if the key of its (method, metric) is the wanted one: see
+`value_key`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +24,26 @@ from axiom_bench.records import files, sealed, shape, store
 from axiom_bench.records.sealed import Damaged
 
 FORMAT = 2
+KEY_LENGTH = 32  # hexadecimal digits: 128 bits
 RECORDS, CURVES = "records", "curves"  # folders
 Values = Mapping[str, Mapping[str, str]]  # {method: {metric: key}}
 _NAME = re.compile(r"([0-9a-f]{32})-[0-9a-f]{8}\.parquet")
+
+
+def key(**facts: object) -> str:
+    """A hash over named facts, plain data (other objects by their `str`), in any order of the names."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def shard_key(job: str, contents: Iterable[str]) -> str:
+    """Of a shard. job: hash of what its values have in common; contents: id, hash and labels of each of its images."""
+    return key(job=job, contents=list(contents))
+
+
+def value_key(method: str | None, metric: str) -> str:
+    """Of a metric's values of a method, apart from the shard. method: None for a metric of the layer alone."""
+    return key(method=method, metric=metric)
 
 
 @dataclass(frozen=True)

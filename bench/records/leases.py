@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import processes
-from axiom_bench.records.objects import Objects
+from axiom_bench.records.remote import Objects
 
 FOLDER = "claims"
 BEAT, LEASE, LOOK = 10.0, 60.0, 2.0  # seconds: between heartbeats, until a claim is stale, between two looks at one

@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, claims, files, manifest, objects, remote, running
+from axiom_bench.records import artefacts, claims, files, manifest, remote, running
 from axiom_bench.records.leases import Leases
-from axiom_bench.records.objects import Objects
+from axiom_bench.records.remote import Objects
 
 AT_ONCE = 16  # files that are fetched together, and in memory
 State = tuple[int, int]
@@ -172,7 +172,7 @@ def _shared(mirror: Mirror, leases: Leases, shard: str) -> Iterator[str]:
 
 @cache
 def _mirror(url: str, process: int) -> Mirror:
-    return Mirror(remote.folder_of(url), objects.opened(url, process))
+    return Mirror(remote.folder_of(url), remote.opened(url, process))
 
 
 def _is_unique(name: str, size: int, state: State) -> bool:

@@ -1,4 +1,5 @@
-"""Results in a store of objects: fsspec's URLs, such as s3://bucket/results, and the folder here that mirrors each.
+"""Results in a store of objects: fsspec's URLs, such as s3://bucket/results, the folder here that mirrors each, and the
+objects below an URL with their errors.
 
 The folder is in the cache (AXIOM_BENCH_CACHE, else ~/.cache/axiom-bench), under a name that the URL alone decides:
 every process that is given the URL finds it, and no file in a folder, which may come from a stranger, can name one.
@@ -6,9 +7,17 @@ every process that is given the URL finds it, and no file in a folder, which may
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 from axiom_bench.errors import BenchError
 
@@ -16,6 +25,15 @@ CACHE = "AXIOM_BENCH_CACHE"
 LOCAL = ("file", "local")  # fsspec's names of ordinary folders: nothing of this module is needed for them
 _URL = re.compile(r"([a-z][a-z0-9+.:-]*)://(.*)", re.DOTALL)
 _PART = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f*?#\[\]:\\/]+")
+_ENDPOINT = "check the network and the endpoint (AWS_ENDPOINT_URL)"
+_WHY = {  # by the class of an error, or of one that it is derived from
+    "FileNotFoundError": "there is no such place; make the bucket first, or correct its name",
+    "PermissionError": "access is denied; check the credentials and what they allow",
+    "FileExpired": "it was changed while it was read; give the command again when nothing writes there",
+    "NoCredentialsError": "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    **dict.fromkeys(("ConnectionError", "ClientConnectionError"), f"it can't be reached; {_ENDPOINT}"),
+    **dict.fromkeys(("TimeoutError", "HTTPClientError"), f"it doesn't answer; {_ENDPOINT}"),
+}
 
 
 def is_url(text: str) -> bool:
@@ -63,3 +81,123 @@ def cache_folder() -> Path:
 
 def _mirrors() -> Path:
     return cache_folder() / "remote"
+
+
+@dataclass(frozen=True)
+class Objects:
+    """files: fsspec's file system; root: the URL's path in it. Names are below it. Methods raise BenchError, whose
+    cause is the store's own error."""
+
+    url: str
+    files: Any
+    root: str
+
+    def sizes(self, folder: str = "", prefix: str = "") -> dict[str, int]:
+        """{name: bytes} of all objects of a folder whose names in it begin like this."""
+        place = self._path(folder).rstrip("/")
+        # Stores that can't choose by a prefix list all.
+        options = {"prefix": prefix} if prefix and "prefix" in inspect.signature(self.files.find).parameters else {}
+        with self._asked():
+            found = self.files.find(place, detail=True, **options)
+        names = {path.removeprefix(self.root).lstrip("/"): int(about["size"] or 0) for path, about in found.items()}
+        return {name: size for name, size in names.items() if name.startswith(f"{folder}/{prefix}".lstrip("/"))}
+
+    def read(self, name: str) -> bytes | None:
+        """An object's content; None where there is none."""
+        with self._asked(), suppress(FileNotFoundError):
+            content: bytes = self.files.cat_file(self._path(name))
+            return content
+        return None
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """{name: content}, fetched at once."""
+        paths = {name: self._path(name) for name in names}
+        with self._asked():
+            contents = self.files.cat(list(paths.values()))
+            return {name: contents[path] for name, path in paths.items()}
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes an object, in the place of one that is there."""
+        with self._asked():
+            self.files.pipe_file(self._path(name), content)
+
+    def make(self, name: str, content: bytes) -> bool:
+        """Writes an object where there is none; whether it did. content: like no other process's.
+
+        What is there afterwards decides: a put that is repeated after a lost answer finds its own object in its way,
+        and not every store says in the same words why it refuses. Where nothing is, another has just removed it.
+        """
+        for last in (False, True):
+            try:
+                with self._asked():
+                    self.files.pipe_file(self._path(name), content, mode="create")
+                break
+            except BenchError:
+                there = self.read(name)
+                if there is not None:
+                    return there == content
+                if last:
+                    raise
+        return True
+
+    def remove(self, name: str) -> None:
+        """Removes an object, if it is there."""
+        with self._asked(), suppress(FileNotFoundError):
+            self.files.rm_file(self._path(name))
+
+    def modified(self, name: str) -> datetime | None:
+        """When an object was written, by the store's clock; None where there is none."""
+        with self._asked(), suppress(FileNotFoundError):
+            time: datetime = self.files.modified(self._path(name))
+            return time
+        return None
+
+    @cached_property
+    def is_exclusive(self) -> bool:
+        """Whether `make` can keep two processes apart. Tried by writing: many servers speak a store's language, and an
+        older one may take no notice of the condition."""
+        from fsspec.spec import AbstractFileSystem
+
+        name = f"claims/alive/probe-{uuid4().hex}"
+        self.write(name, b"1")
+        try:
+            if getattr(self.files.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:
+                return False  # it looks, and then writes
+            return not self.make(name, b"2")
+        finally:
+            self.remove(name)
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        with said(self.url):
+            yield
+
+
+@cache
+def opened(url: str, process: int) -> Objects:
+    """The objects below an URL. process: this one's number, since a fork needs connections of its own.
+
+    Raises BenchError where fsspec knows no such store, or its package isn't installed.
+    """
+    with said(url):
+        from fsspec.core import url_to_fs
+
+        files, root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+    return Objects(url, files, root.rstrip("/"))
+
+
+@contextmanager
+def said(url: str) -> Iterator[None]:
+    """What a store raises is a BenchError with one sentence."""
+    try:
+        yield
+    except ImportError as error:
+        mend = "pip install 'axiom-bench[s3]'" if url.startswith("s3") else str(error).rstrip(".")
+        raise BenchError(f"{url} needs a package that isn't installed: {mend}.") from error
+    except Exception as error:  # every store has errors of its own
+        kinds = (kind.__name__ for kind in type(error).__mro__)
+        why = next((_WHY[kind] for kind in kinds if kind in _WHY), " ".join(str(error).split())[:300].rstrip("."))
+        raise BenchError(f"Can't use {url}: {why}.") from error

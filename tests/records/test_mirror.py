@@ -13,9 +13,9 @@ from fsspec.spec import AbstractFileSystem
 
 from axiom_bench.cli.run_folders import local_folder, run_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.records import leases, mirror, objects, processes, remote
+from axiom_bench.records import leases, mirror, processes, remote
 from axiom_bench.records.leases import Leases
-from axiom_bench.records.objects import Objects
+from axiom_bench.records.remote import Objects
 
 URL = "memory://bucket/results/quick/default"
 RECORD = f"{'0' * 32}-12345678.parquet"
@@ -27,12 +27,12 @@ def _cache(tmp_path, monkeypatch):
     monkeypatch.setattr(MemoryFileSystem, "store", {})
     monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
     mirror._mirror.cache_clear()
-    objects.opened.cache_clear()
+    remote.opened.cache_clear()
 
 
 @pytest.fixture
 def store() -> Objects:
-    return objects.opened(URL, os.getpid())
+    return remote.opened(URL, os.getpid())
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_where_a_store_can_not_keep_two_apart_it_is_said_and_nobody_waits(pipe_f
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
     mirror.begin(folder)
     assert "can't make an object only where there is none" in capsys.readouterr().err
-    store = objects.opened(URL, os.getpid())
+    store = remote.opened(URL, os.getpid())
     with Leases.of(store) as first, Leases.of(store) as second:
         assert first.take("shard")
         assert second.take("shard")
@@ -267,7 +267,7 @@ class NoCredentialsError(Exception):
     ],
 )
 def test_what_a_store_raises_is_one_sentence(error, words):
-    with pytest.raises(BenchError, match=words) as raised, objects.said("s3://bucket"):
+    with pytest.raises(BenchError, match=words) as raised, remote.said("s3://bucket"):
         raise error
     assert "s3://bucket" in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -275,4 +275,4 @@ def test_what_a_store_raises_is_one_sentence(error, words):
 
 def test_a_store_that_nobody_knows():
     with pytest.raises(BenchError, match="Can't use nowhere://x/y: Protocol not known: nowhere"):
-        objects.opened("nowhere://x/y", 0)
+        remote.opened("nowhere://x/y", 0)

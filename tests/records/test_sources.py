@@ -206,6 +206,7 @@ print(json.dumps([code.sha256, code.versions, sources._parsed.cache_info().misse
 """
 
 
+@pytest.mark.slow
 def test_where_libraries_lie_doesnt_count(folder: Path, tmp_path: Path):
     """torch found through a path file, as with --system-site-packages and pip --user: the key is the same, and no file
     of a library is read."""

@@ -18,7 +18,7 @@ from axiom_bench.cli import benchmark, finish  # noqa: F401 - once here, and not
 from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate  # noqa: F401
-from axiom_bench.records import files, objects
+from axiom_bench.records import files, remote
 from axiom_bench.run.inputs import fetching
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.faults.runs import Run, contents, shards_of, start, stopped_at_the_end, wait_until
@@ -220,10 +220,10 @@ def test_data_that_is_not_there(endpoint, machine, monkeypatch, tmp_path):
     }
     for name, value in nowhere.items():  # where a developer's machine, or one of Amazon's, has some
         monkeypatch.setenv(name, value)
-    objects.opened.cache_clear()
+    remote.opened.cache_clear()
     with pytest.raises(BenchError, match=r"Can't use s3://bench.*: there are no credentials; set AWS_ACCESS_KEY_ID"):
         fetching.here({"kind": "parquet", "path": DATA})
-    objects.opened.cache_clear()
+    remote.opened.cache_clear()
 
 
 def test_a_bucket_that_is_not_there(machine):

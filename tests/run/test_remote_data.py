@@ -17,7 +17,7 @@ from axiom_bench.cli import trust
 from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.data.formats.named_files import files_named
 from axiom_bench.errors import BenchError
-from axiom_bench.records import objects, remote
+from axiom_bench.records import remote
 from axiom_bench.run.composing import settings
 from axiom_bench.run.inputs import fetching
 from axiom_bench.run.sweep import configuration
@@ -33,7 +33,7 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
     monkeypatch.setattr(MemoryFileSystem, "store", {})
     monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    objects.opened.cache_clear()
+    remote.opened.cache_clear()
     return tmp_path / "cache" / "data"
 
 

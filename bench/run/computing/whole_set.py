@@ -23,7 +23,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import common as common_rows
 from axiom_bench.records import reading, store
 from axiom_bench.records.common import compared
-from axiom_bench.records.keys import key
+from axiom_bench.records.holdings import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
 from axiom_bench.run.computing.compute import constants
 from axiom_bench.run.jobs.facts import is_of_layer

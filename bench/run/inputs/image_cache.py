@@ -30,7 +30,7 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
-from axiom_bench.records.keys import key
+from axiom_bench.records.holdings import key
 from axiom_bench.records.sources import Sources
 from axiom_bench.run.inputs.fetching import free_bytes, size_text
 from axiom_bench.run.jobs.job import Job

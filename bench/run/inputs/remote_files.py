@@ -21,7 +21,7 @@ from typing import Any
 
 from axiom_bench.data.formats.named_files import expanded
 from axiom_bench.errors import BenchError
-from axiom_bench.records import objects, remote
+from axiom_bench.records import remote
 from axiom_bench.records.files import safe_name
 
 FOLDER = "data"  # in the cache
@@ -74,7 +74,7 @@ def base_of(url: str) -> str:
 
 def store_of(url: str) -> Any:
     """fsspec's file system, one for a bucket. Raises BenchError for an unknown one, or without its package."""
-    return objects.opened(base_of(url), os.getpid()).files
+    return remote.opened(base_of(url), os.getpid()).files
 
 
 def named(pattern: str, suffix: str) -> list[tuple[str, RemoteFile]]:
@@ -153,7 +153,7 @@ def _name(url: str) -> str:
 def asked(url: str) -> Iterator[None]:
     """What the store raises is a BenchError with one sentence, also where there is no such file."""
     try:
-        with objects.said(url):
+        with remote.said(url):
             yield
     except BenchError as error:
         if isinstance(error.__cause__, FileNotFoundError):

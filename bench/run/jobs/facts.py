@@ -17,7 +17,7 @@ from axiom_bench.data.loading import batches
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.models.weights import fit, state_sha256
-from axiom_bench.records.keys import key, shard_key, value_key
+from axiom_bench.records.holdings import key, shard_key, value_key
 from axiom_bench.records.sources import Sources, label, version_of
 from axiom_bench.run.jobs.job import Job, Shard
 

@@ -18,7 +18,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import padded, traced
 from axiom_bench.records import files, sealed
-from axiom_bench.records.keys import key
+from axiom_bench.records.holdings import key
 from axiom_bench.run.computing.compute import rows
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job, Shard
