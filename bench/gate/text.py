@@ -46,7 +46,7 @@ def render(header: Header, rows: pd.DataFrame) -> str:
     for row in rows[list(KEY)].to_dict("records"):
         for column in KEY:
             check_name(column, str(row[column]))
-    lines = "".join(f"# {name}: {value}\n" for name, value in header)
+    lines = "".join(f"# {name}: {value}\n" if value else f"# {name}\n" for name, value in header)
     return lines + rows.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
 
 

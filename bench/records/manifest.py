@@ -67,10 +67,14 @@ def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
     wrong = shape.problem(manifest, shape.Manifest)
     for kind in artefacts.listed():
         wrong = wrong or shape.problem(manifest.get(kind), shape.Names, kind)
-        for name in (manifest.get(kind) or ()) if wrong is None else ():
-            if not (manifest.get("runs") or _is_inside(name)):
-                return f"its {kind!r} names {shape.short(name)}, which is no file of a run folder"
-    return wrong
+    if wrong is not None or manifest.get("runs"):
+        return wrong
+    names = [(kind, name) for kind in artefacts.listed() for name in manifest.get(kind) or ()]
+    names += [("jobs", name) for job in manifest.get("jobs") or () for name in job.get("records") or ()]
+    for kind, name in names:
+        if not _is_inside(name):
+            return f"its {kind!r} names {shape.short(name)}, which is no file of a run folder"
+    return None
 
 
 def _is_inside(name: str) -> bool:

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import strategies as st
 
 from axiom_bench.errors import BenchError
+from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import manifest, sealed
 from tests.fuzzing import annotations, images, made_run, parquet, run_folders, settings, tars, weights
 
@@ -107,12 +108,24 @@ def test_a_name_too_long_for_a_file_is_refused(tmp_path: Path) -> None:
     """What fuzzing found once."""
     made_run.write(tmp_path)
     content = sealed.read_json(tmp_path / manifest.NAME)
-    with pytest.raises(BenchError, match="which is no file of a run folder"):
-        run_folders.read_manifest(tmp_path, sealed.to_json(manifest.NAME, {**content, "pictures": ["a" * 10_000]}))
+    (job,) = content["jobs"]
+    for name in ("a" * 10_000, "a\0b"):
+        for change in ({"pictures": [name]}, {"jobs": [{**job, "records": [name]}]}):
+            with pytest.raises(BenchError, match="which is no file of a run folder"):
+                run_folders.read_manifest(tmp_path, sealed.to_json(manifest.NAME, {**content, **change}))
     config = deepcopy(settings._composed(settings.LINES[0]))
     config["method"]["guided_xgrad_cam"]["params"]["wrapped"] = "a" * 10_000
     with pytest.raises(BenchError, match="There is no method"):
         settings.check(config)
+
+
+def test_a_comment_of_a_baseline_stays_as_it_is(tmp_path: Path) -> None:
+    """What fuzzing found once."""
+    first, second = tmp_path / "1.csv", tmp_path / "2.csv"
+    first.write_bytes(made_run.baseline().replace(b"# experiment: quick", b"# mine"))
+    Baseline.read(first).write(second)
+    assert b"# mine\n" in first.read_bytes()
+    assert b"# mine\n" in second.read_bytes()
 
 
 @pytest.mark.parametrize("error", [BenchError(" "), BenchError("x" * 5000), ValueError("inside"), SystemExit(3),
