@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.layouts.voc import CLASSES, Voc
+from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
 from axiom_bench.errors import BenchError
@@ -76,19 +77,6 @@ class Training(Dataset[Item]):
         return normalised, multi_hot(self.dataset, index)
 
 
-class Validation(Dataset[Item]):
-    """Images preprocessed as in the benchmark."""
-
-    def __init__(self, dataset: Voc, preprocessing: Preprocessing) -> None:
-        self.dataset, self.preprocessing = dataset, preprocessing
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Item:
-        return self.preprocessing(self.dataset.read(index))[0], multi_hot(self.dataset, index)
-
-
 class Steps:
     """The batches of all steps from `first` on. Each epoch permutes the images with a seed of its own.
 
@@ -133,13 +121,6 @@ def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
     return module
 
 
-def logits_of(output: Any) -> Tensor:
-    """The logits of a network's output in training: itself, or the first entry of an Inception's tuple."""
-    logits = output if isinstance(output, Tensor) else output[0]
-    assert isinstance(logits, Tensor)
-    return logits
-
-
 def train(module: nn.Module, data: Training, options: argparse.Namespace, device: torch.device) -> None:
     """Train with AdamW and a cosine schedule, from the checkpoint's step on; write checkpoints.
 
@@ -159,7 +140,9 @@ def train(module: nn.Module, data: Training, options: argparse.Namespace, device
         torch.manual_seed(derived_seed(options.seed, step))  # of the dropout
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
-        loss = binary_cross_entropy_with_logits(logits_of(module(images.to(device))), labels.to(device))
+        output = module(images.to(device))
+        logits = output if isinstance(output, Tensor) else output[0]  # an Inception's has a second head
+        loss = binary_cross_entropy_with_logits(logits, labels.to(device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -209,14 +192,15 @@ def load_checkpoint(
 
 @torch.inference_mode()
 def predictions(
-    module: nn.Module, data: Validation, options: argparse.Namespace, device: torch.device
+    module: nn.Module, data: Voc, preprocessing: Preprocessing, options: argparse.Namespace, device: torch.device
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(scores (n, 20), presence of each class (n, 20))."""
-    scores, truth = [], []
-    for images, labels in DataLoader(data, batch_size=options.batch, num_workers=options.workers):
-        scores.append(module(images.to(device)).cpu().double().numpy())
-        truth.append(labels.numpy() > 0)
-    return np.concatenate(scores), np.concatenate(truth)
+    """(scores (n, 20), presence of each class (n, 20)). Raises BadImage."""
+    scores = []
+    for rows in batches(data, range(len(data)), preprocessing, "predicted", options.batch, options.workers):
+        if isinstance(rows, BadImage):
+            raise rows
+        scores.append(module(rows.images.to(device)).cpu().double().numpy())
+    return np.concatenate(scores), np.stack([multi_hot(data, index).numpy() > 0 for index in range(len(data))])
 
 
 def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
@@ -279,7 +263,7 @@ def main() -> None:
     torch.manual_seed(options.seed)  # of the new last layer
     module = build_network(source, options.architecture, options.weights).to(device)
     train(module, Training(training, source.preprocessing, options.seed), options, device)
-    scores, truth = predictions(module, Validation(validation, source.preprocessing), options, device)
+    scores, truth = predictions(module, validation, source.preprocessing, options, device)
     values = {name: average_precision(scores[:, i], truth[:, i]) for i, name in enumerate(CLASSES)}
     defined = {name: value for name, value in values.items() if not math.isnan(value)}
     print(", ".join(f"{name} {value:.3f}" for name, value in defined.items()))

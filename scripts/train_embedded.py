@@ -4,7 +4,7 @@
 
 Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of scenes whose
 predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, and the measured numbers to
-training.json; with an option (--help), which tries another training, it prints only.
+training.json.
 
 Nothing tells a network where an object is: it learns from the classes that are present. Training runs no CAM method,
 because a network trained on a method's maps would favour it. The settings of `scenes_vgg` were chosen on validation
@@ -199,22 +199,12 @@ def record(name: str, measured: dict[str, object]) -> None:
     path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
-def recipes() -> dict[str, Recipe]:
-    """The recipes of the command line: the committed ones, with what its options change."""
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(networks.BUILDERS), metavar="NAME")
-    parser.add_argument("--scenes", type=int, help="to train on")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--sparsity", type=float, help="weight of the mean activation")
-    options = vars(parser.parse_args())
-    names = options.pop("names")
-    changes = {option: value for option, value in options.items() if value is not None}
-    return {name: RECIPES[name]._replace(**changes) for name in names}
-
-
-def main() -> None:
     torch.set_num_threads(THREADS)
-    for name, recipe in recipes().items():
+    for name in parser.parse_args().names:
+        recipe = RECIPES[name]
         start = time.perf_counter()
         images, present = draw_scenes(recipe.kind, recipe.split, recipe.scenes, SEED)
         print(f"{recipe.scenes} scenes drawn in {time.perf_counter() - start:.0f} s", flush=True)
@@ -228,10 +218,9 @@ def main() -> None:
         }
         results: dict[str, object] = {**values, "parameters": parameters, **cost}
         print(name, json.dumps(results, indent=2), flush=True)
-        if recipe == RECIPES[name]:
-            save_file(network.state_dict(), networks.weights_file(name))
-            networks.weights_file(name).chmod(0o644)  # safetensors writes for the owner alone
-            record(name, results)
+        save_file(network.state_dict(), networks.weights_file(name))
+        networks.weights_file(name).chmod(0o644)  # safetensors writes for the owner alone
+        record(name, results)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from measuring import DOCS, text_columns
 from which_metric_runs import RUNS
 
 from axiom_bench.judging.judgement import Judgement, chosen_metrics, judge, overall, spoiled_methods
@@ -27,7 +28,7 @@ from axiom_bench.report.options import Options, options_of
 from axiom_bench.report.scorecard.tables import needed_text
 from axiom_bench.statistics.run_folder import RunFolder
 
-OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "which-metric.md"
+OUTPUT = DOCS / "which-metric.md"
 LARGEST = SIZES[-1]
 WIDTH = 120
 LEFT_OUT = ("results=", "shard_size=", "real_root=", "pictures.", "runtime.")  # settings that change no value
@@ -210,7 +211,7 @@ def _lead_section(tables: Mapping[str, Sequence[Recovered]]) -> Iterator[str]:
         "Goal",
         "Kinds that it doesn't order",
     )
-    yield from _markdown(header, rows)
+    yield text_columns([header, *rows])
     yield ""
 
 
@@ -223,7 +224,7 @@ def _short_section(tables: Mapping[str, Sequence[Recovered]]) -> Iterator[str]:
     for kind in kinds:
         cells = [_names(own.title for own in table if kind in own.ordered) for table in tables.values()]
         rows.append((kind, *cells))
-    yield from _markdown(("To see", *(f"`{name}`" for name in tables)), rows)
+    yield text_columns([("To see", *(f"`{name}`" for name in tables)), *rows])
     yield ""
 
 
@@ -240,7 +241,7 @@ def _recovery_section(name: str, runs: Sequence[Judged], table: Sequence[Recover
         (own.title, own.reads, *(_share(own, size) for size in SIZES), _names(own.ordered), _names(own.others))
         for own in table
     ]
-    yield from _markdown(header, rows)
+    yield text_columns([header, *rows])
     yield "\n" + _paragraph(ORDERS)
 
 
@@ -259,7 +260,7 @@ def _agreement_section(runs: Sequence[Judged]) -> Iterator[str]:
             rows.sort(key=lambda row: -row["alpha"])
             controls = own.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
             header = ("Metric", "Methods", "Images", "Alpha", "n for tau 0.9", "Best control")
-            yield from _markdown(header, [_agreement_row(judged.run, row, controls) for row in rows])
+            yield text_columns([header, *[_agreement_row(judged.run, row, controls) for row in rows]])
             yield ""
 
 
@@ -304,13 +305,6 @@ def _names(names: Iterable[str]) -> str:
 def _paragraph(text: str) -> str:
     """In lines of the docs' width, and an empty one."""
     return "\n".join(textwrap.wrap(text, WIDTH)) + "\n"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(header)} |"
-    yield f"|{' --- |' * len(header)}"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
 
 
 def main() -> None:
