@@ -103,7 +103,7 @@ def test_a_normal_difference() -> None:
     assert math.isnan(p[2])
 
 
-@pytest.mark.parametrize("count", [2, 5, 11])
+@pytest.mark.parametrize("count", [2, 5, 9])
 def test_exact_signed_ranks_with_ties_are_those_of_scipy(count: int) -> None:
     differences = np.random.default_rng(count).integers(1, 4, (5, count)) * np.random.default_rng(9).choice(
         [-1.0, 1.0], (5, count)

@@ -130,7 +130,7 @@ def test_a_report_that_compares_an_unknown_method_is_refused(compared: RunFolder
 
 @pytest.fixture
 def compared(make_run: Any, make_records: Any, edit_manifest: Any) -> RunFolder:
-    folder = make_run(make_records(60), pictures=False)
+    folder = make_run(make_records(30), pictures=False)
     edit_manifest(folder, config={"target": "label", "report": {"compare": "grad_cam"}})
     return RunFolder.read(folder)
 
