@@ -77,15 +77,6 @@ def images_needed(tau: float, images: int, goal: float = TAU) -> float:
     return images * wanted / (1 - wanted) * (1 - seen) / seen
 
 
-def predicted_tau(tau: float, images: int, others: float) -> float:
-    """Kendall's tau between two sets of `others` images, by the same formula, where two sets of `images` have tau."""
-    seen = math.sin(math.pi * min(max(tau, 0.0), 1.0) / 2)
-    if seen >= 1:
-        return 1.0
-    odds = seen / (1 - seen) * others / images
-    return 2 / math.pi * math.asin(odds / (1 + odds))
-
-
 class Alpha(NamedTuple):
     """With its 95 % interval, NaN for fewer than FEWEST_IMAGES images."""
 
