@@ -231,40 +231,6 @@ def test_precision_of_the_trunk(precision, images):
         assert (trace.logits - expected).abs().max() > 1e-5  # the trunk did run in bf16
 
 
-@pytest.mark.parametrize(
-    ("layer", "sentence"),
-    [
-        ("covn", r"There is no layer 'covn'; did you mean 'conv'\?"),
-        ("fc", r"The layer 'fc' gives shape \(1, 5\), not maps"),
-        ("unused", r"never calls the layer 'unused'"),
-    ],
-)
-def test_wrong_layer_error_message(layer, sentence, images):
-    model = InPlaceHead().double()
-    model.unused = nn.Conv2d(3, 3, 1)
-    with pytest.raises(ab.BenchError, match=sentence):
-        ab.trace(model, layer, images)
-
-
-def test_wrong_input_error_messages(images):
-    class Tokens(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.conv(x).flatten(2)
-
-    with pytest.raises(ab.BenchError, match=r"Tokens returns shape \(1, 4, 16\) for one image, not scores"):
-        ab.trace(Tokens().double(), "conv", images)
-    with pytest.raises(ab.BenchError, match="There is no precision 'fp16'"):
-        ab.cut(InPlaceHead(), "conv", precision="fp16")
-    with pytest.raises(ab.BenchError, match=r"Invalid images: expected \(B, 3, H, W\)"):
-        ab.trace(InPlaceHead().double(), "conv", images[0])
-    with pytest.raises(ab.BenchError, match=r"one class index per image, \(3,\) integers, not .* shape \(2,\)"):
-        ab.trace(InPlaceHead().double(), "conv", images, torch.tensor([0, 1]))
-
-
 def test_non_finite_image_does_not_affect_the_others(network, images):
     model, layer = network
     with_nan = images.clone()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import axiom_bench as ab
 from tests.cutting.conftest import InPlaceHead
@@ -18,81 +19,75 @@ def model() -> nn.Module:
     return InPlaceHead().double()
 
 
-def assert_short_message(error: pytest.ExceptionInfo[ab.BenchError]) -> None:
+class Flattened(nn.Module):
+    """Returns neither logits nor maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten(2)
+
+
+NAME = r"Invalid layer: expected a dotted module name"
+IMAGES = r"Invalid images: expected a tensor \(B, 3, H, W\), not "
+TARGETS = r"Invalid targets: expected one class index per image, .* integers"
+# (what a user calls with the model and the images, the sentence that it gets)
+MISTAKES: list[tuple[Callable[[nn.Module, Tensor], object], str]] = [
+    (lambda model, _: ab.cut(model, ["conv"]), rf"{NAME} such as 'conv', not a list; cut one layer at a time"),
+    (lambda model, _: ab.cut(model, ("conv", "fc")), r"not a tuple; cut one layer at a time"),
+    (lambda model, _: ab.cut(model, 3), rf"{NAME} .* not an int"),
+    (lambda model, _: ab.cut(model, ""), r"There is no layer ''"),
+    (lambda model, _: ab.cut(model, "covn"), r"There is no layer 'covn'; did you mean 'conv'\?"),
+    (lambda model, _: ab.cut(model, model.conv), r"not a Conv2d; its name is 'conv'"),
+    (lambda model, _: ab.cut(model, nn.Conv2d(3, 3, 1)), r"not a Conv2d; it isn't part of this model"),
+    (lambda model, images: ab.trace(model, "fc", images), r"The layer 'fc' gives shape \(1, 5\), not maps"),
+    (lambda model, images: ab.trace(model, "unused", images), r"never calls the layer 'unused'"),
+    (lambda *_: ab.cut("resnet18", "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
+    (lambda *_: ab.cut(InPlaceHead, "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
+    (lambda *_: ab.cut(lambda images: images, "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
+    (lambda model, _: ab.cut(model, "conv", precision="fp16"), r"There is no precision 'fp16'"),
+    (lambda model, images: ab.trace(model, "conv", (images,)), IMAGES + "a tuple"),
+    (lambda model, images: ab.trace(model, "conv", [images[0]]), IMAGES + "a list"),
+    (lambda model, images: ab.trace(model, "conv", {"images": images}), IMAGES + "a dict"),
+    (lambda model, _: ab.trace(model, "conv", None), IMAGES + "None"),
+    (lambda model, images: ab.trace(model, "conv", images[0]), r"Invalid images: expected \(B, 3, H, W\)"),
+    (
+        lambda model, images: ab.trace(model, "conv", np.asarray(images)),
+        r"not a numpy\.ndarray; convert it with torch\.from_numpy",
+    ),
+    *(
+        (lambda model, images, wrong=wrong: ab.trace(model, "conv", images, wrong), TARGETS)
+        for wrong in (["cat", "dog", "cow"], "cat", {"a": 1}, torch.tensor([0.5, 1.0, 2.0]), [True] * 3)
+    ),
+    (
+        lambda model, images: ab.trace(model, "conv", images, torch.tensor([0, 1])),
+        r"one class index per image, \(3,\) integers, not .* shape \(2,\)",
+    ),
+    (
+        lambda _, images: ab.trace(Flattened().double(), "conv", images),
+        r"Flattened returns shape \(1, 4, 16\) for one image, not scores",
+    ),
+    (
+        lambda model, images: ab.trace(model, "conv", images)[0],
+        r"Invalid index 0 of a trace; give a slice, such as trace\[0:1\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "sentence"), MISTAKES)
+def test_a_mistake_is_one_short_sentence(model, images, call, sentence):
+    model.unused = nn.Conv2d(3, 3, 1)
+    with pytest.raises(ab.BenchError, match=sentence) as error:
+        call(model, images)
     assert len(str(error.value)) < 250
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("layer", "sentence"),
-    [
-        (["conv"], r"Invalid layer: expected a dotted module name such as 'conv', not a list; cut one layer at a time"),
-        (("conv", "fc"), r"not a tuple; cut one layer at a time"),
-        (3, r"Invalid layer: expected a dotted module name .* not an int"),
-        ("", r"There is no layer ''"),
-    ],
-)
-def test_layer_of_wrong_type(model, layer, sentence):
-    with pytest.raises(ab.BenchError, match=sentence) as error:
-        ab.cut(model, layer)
-    assert_short_message(error)
-
-
-def test_error_for_a_module_as_layer_contains_its_name(model):
-    with pytest.raises(ab.BenchError, match=r"not a Conv2d; its name is 'conv'") as error:
-        ab.cut(model, model.conv)
-    assert_short_message(error)
-    with pytest.raises(ab.BenchError, match=r"not a Conv2d; it isn't part of this model") as error:
-        ab.cut(model, nn.Conv2d(3, 3, 1))
-    assert_short_message(error)
-
-
-@pytest.mark.parametrize("wrong", ["resnet18", InPlaceHead, lambda images: images], ids=["name", "class", "function"])
-def test_model_of_wrong_type(wrong):
-    with pytest.raises(ab.BenchError, match=r"Invalid model: expected a torch\.nn\.Module, not") as error:
-        ab.cut(wrong, "conv")
-    assert_short_message(error)
-
-
-@pytest.mark.parametrize(
-    ("wrap", "name"),
-    [
-        (lambda images: (images,), "a tuple"),
-        (lambda images: [images[0]], "a list"),
-        (lambda images: {"images": images}, "a dict"),
-        (lambda images: None, "None"),
-    ],
-)
-def test_images_of_wrong_type(model, images, wrap, name):
-    with pytest.raises(ab.BenchError, match=rf"Invalid images: expected a tensor \(B, 3, H, W\), not {name}") as error:
-        ab.trace(model, "conv", wrap(images))
-    assert_short_message(error)
-
-
-def test_error_for_a_numpy_array_suggests_from_numpy(model, images):
-    with pytest.raises(ab.BenchError, match=r"not a numpy\.ndarray; convert it with torch\.from_numpy") as error:
-        ab.trace(model, "conv", np.asarray(images))
-    assert_short_message(error)
-
-
-@pytest.mark.parametrize("targets", [["cat", "dog", "cow"], "cat", {"a": 1}, torch.tensor([0.5, 1.0, 2.0]), [True] * 3])
-def test_targets_of_wrong_type(model, images, targets):
-    with pytest.raises(
-        ab.BenchError, match=r"Invalid targets: expected one class index per image, .* integers"
-    ) as error:
-        ab.trace(model, "conv", images, targets)
-    assert_short_message(error)
 
 
 @pytest.mark.parametrize("targets", [[0, 3, 4], (0, 3, 4), np.array([0, 3, 4])])
 def test_targets_may_be_a_sequence(model, images, targets):
     assert ab.trace(model, "conv", images, targets).targets.tolist() == [0, 3, 4]
-
-
-def test_integer_index_of_a_trace_is_refused(model, images):
-    trace = ab.trace(model, "conv", images)
-    with pytest.raises(ab.BenchError, match=r"Invalid index 0 of a trace; give a slice, such as trace\[0:1\]"):
-        trace[0]
 
 
 def test_repr_is_one_line_of_shapes(model, images):
