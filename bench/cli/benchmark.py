@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from axiom_bench.errors import BenchError, unknown
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:
+    from axiom_bench.evaluation.plugins import Plugin
     from axiom_bench.run.manifest import Outcome
 
 
@@ -46,7 +48,7 @@ def share(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     from axiom_bench.cli.finish import exit_code, failed
 
     done = [outcome for outcome in outcomes if outcome.failure is None]
-    lines = [f"{outcome.job}: computed {outcome.shards_computed} of {outcome.shards} shards" for outcome in done]
+    lines = [f"{outcome.job}: computed {outcome.computed.shards} of {outcome.shards} shards" for outcome in done]
     return exit_code(outcomes), [*lines, *failed(outcomes)]
 
 
@@ -61,7 +63,6 @@ def run_jobs(
         # A misspelt name has been answered by now: what follows imports torch.
         with progress("methods and metrics"):
             from axiom_bench.cli import each_gpu
-            from axiom_bench.cli.report_names import check_report
             from axiom_bench.run import sweep
 
             config = composition.plain()
@@ -76,3 +77,31 @@ def configuration_text(overrides: Sequence[str], config_folder: Path | None = No
     """The resolved configuration of a command line's first job, as YAML. Raises BenchError."""
     with composed(overrides, config_folder) as composition:
         return yaml.safe_dump(composition.plain_job(), sort_keys=False, allow_unicode=True)
+
+
+def check_report(config: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> None:
+    """Raises BenchError, with the nearest names, for a method or value that `report.*` names and no run could have.
+
+    What `report.compare` names must be in this run; any other misspelt name would silently show nothing.
+    """
+    from axiom_bench import methods as all_methods
+    from axiom_bench import metrics as all_metrics
+    from axiom_bench.report.options import Options, check_names
+
+    options = Options.of(config)
+    names = [method.name for method in methods]
+    if options.compare is not None and options.compare not in names:
+        raise unknown("method in this run", options.compare, names)
+    names += all_methods.names()
+    values = _values(metrics)
+    try:
+        check_names(options, names, values)
+    except BenchError:  # not of this run: then of any metric, whose modules are imported for that
+        check_names(options, names, values | _values([all_metrics.get(name) for name in all_metrics.names()]))
+
+
+def _values(metrics: Sequence[Plugin]) -> set[str]:
+    """The names of all values of the metrics, of an image and of the whole data set."""
+    from axiom_bench.evaluation.plugins import value_names, whole_set_value_names
+
+    return {name for metric in metrics for name in (*value_names(metric), *whole_set_value_names(metric))}

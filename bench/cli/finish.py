@@ -53,7 +53,7 @@ def _finished(
         lines += [*_counts(run, completed), *([dropped] if dropped else [])]
         start = time.perf_counter()
         page = report.write(run, tell=tell)  # first: its processes draw while this one imports what the headline needs
-        times = {outcome.job: (outcome.seconds, outcome.work) for outcome in completed}
+        times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}
         lines += spent.lines(times, time.perf_counter() - start)
         mirror.push(folder)
         lines += [*report.headline(run), f"report: {remote.named(page)}", *([other] if other else [])]
@@ -96,7 +96,7 @@ def _counts(run: RunFolder, completed: Sequence[Outcome]) -> Iterator[str]:
     """A line where nothing was computed, one of the statuses other than ok, and one of the images left out."""
     shards, computed = (
         sum(outcome.shards for outcome in completed),
-        sum(outcome.shards_computed for outcome in completed),
+        sum(outcome.computed.shards for outcome in completed),
     )
     if not computed:
         yield f"{shards} of {shards} shards were already there: nothing was computed"

@@ -7,8 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from axiom_bench.cli.run_folders import run_folder
-from axiom_bench.cli.terminal import say
+from axiom_bench.cli.terminal import run_folder, say
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 

@@ -20,8 +20,7 @@ from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
 from axiom_bench.cli import stopping
-from axiom_bench.cli.run_folders import local_folder, run_folder, send
-from axiom_bench.cli.terminal import complain, say
+from axiom_bench.cli.terminal import complain, local_folder, run_folder, say, send
 from axiom_bench.errors import BenchError, unknown
 
 UNREAD = 141  # 128 + SIGPIPE
@@ -239,7 +238,7 @@ def _run(options: Namespace) -> int:
 
 def _report(options: Namespace) -> int:
     if options.watch:
-        from axiom_bench.cli.watch import watch
+        from axiom_bench.cli.report import watch
 
         return watch(options.run_folders, options.overrides, options.output)
     from axiom_bench.cli import report

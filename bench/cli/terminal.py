@@ -1,10 +1,14 @@
-"""What the command line prints: text that may come from a stranger's run folder, and that a terminal must not obey."""
+"""What a command line names and prints: run folders, also in a store, and text that a terminal must not obey."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
+
+from axiom_bench.errors import BenchError
+from axiom_bench.records import remote
 
 # Control characters but the line's end, characters that turn the direction of text, ends of lines of Unicode, and half
 # characters, which can't be encoded.
@@ -33,3 +37,29 @@ def say_line(line: str) -> None:
 def complain(line: str) -> None:
     """Prints a line on standard error, after the program's name."""
     print(f"axiom-bench: {printable(line)}", file=sys.stderr)
+
+
+def run_folder(text: str) -> Path:
+    """The folder of a run to read; of one in a store its mirror here, with what it needs. Raises BenchError."""
+    if not remote.is_url(text):
+        return remote.folder_of(text)
+    from axiom_bench.records.mirror import fetched
+    from axiom_bench.run.progress import progress
+
+    with progress(f"fetching {text}"):
+        return fetched(text)
+
+
+def local_folder(text: str) -> Path:
+    """A run folder of this machine. Raises BenchError for an URL."""
+    if remote.is_url(text):
+        raise BenchError(f"This works in a folder of this machine only, not in {text}.")
+    return remote.folder_of(text)
+
+
+def send(folder: Path) -> None:
+    """What a command has written into a run folder goes to its store, if it has one. Raises BenchError."""
+    if remote.url_of(folder) is not None:
+        from axiom_bench.records.mirror import push
+
+        push(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.data.drawn.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.records import artefacts, claims, mirror, remote, running
 from axiom_bench.run import manifest, notes
-from axiom_bench.run.composing import device, launcher_signals, launchers, settings
+from axiom_bench.run.composing import launcher_signals, launchers
 from axiom_bench.run.composing.settings import add_current_folder
-from axiom_bench.run.computing import compute, stored
-from axiom_bench.run.inputs import image_cache
-from axiom_bench.run.jobs import mosaics, predictions
+from axiom_bench.run.computing import stored
 from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.jobs.job import Job, keep_hashes, read_hashes
+from axiom_bench.run.jobs.ready import ReadyJob, loaded
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.stages import START, WRITING, Stages, Step
 
@@ -58,91 +54,48 @@ def _outcome(config: DictConfig, share: bool) -> Outcome:
 
 
 def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
-    stages = Stages(name)
+    stages, folder = Stages(name), run_folder(config)
     with stages.stage(START):
-        settings.check(config)
-        folder = run_folder(config)
-        mirror.pull(folder)
-        job = Job.of(config)
-        job.device.prepare()
-        device.keep_freed_memory()
-        cut_model = compute.cut_of(job)
+        job, cut_model = loaded(config, folder)
     with notes.collected() as warned, claims.running(folder):
         with stages.stage(START):
-            chosen = _chosen(config, replace(job, hashes=read_hashes(folder)), cut_model, folder)
-            job, cut_model = chosen.job, chosen.cut_model
-            facts = Facts(job)
-            keep_hashes(job, folder)
-            begun = _begun(config, chosen, facts)
-            shards = {facts.shard(shard): len(shard) for shard in job.shards}
+            ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), folder)
+            facts = Facts(ready.job)
+            begun = _begun(config, ready, facts)
             if not share:
-                running.announce(folder, job.name, {**manifest.of_job(begun), "shards": shards})
+                shards = {facts.shard(shard): len(shard) for shard in ready.job.shards}
+                running.announce(folder, begun.job, {**manifest.of_job(begun), "shards": shards})
         with stages.stage(WRITING) as parts:
             budget = config["metrics"]["max_forwards_per_image"]
-            computed, records = stored.ensure(facts, cut_model, folder, budget, share)
+            computed, records = stored.ensure(facts, ready.cut_model, folder, budget, share)
             parts.update(computed.seconds)
         if share:
-            return replace(begun, shards=len(job.shards), shards_computed=computed.shards)
+            return replace(begun, computed=computed)
         files = {"records": records.records, "curves": records.curves}
-        step = Step(facts, cut_model, config, folder, records.as_dict())
+        step = Step(facts, ready.cut_model, config, folder, records.as_dict())
         for kind, module in artefacts.steps().items():
             made_by = import_module(module)
             with stages.stage(made_by.STAGE):
                 files[kind] = made_by.ensure(step)
-    ended = replace(
-        begun,
-        stored=records.as_dict(),
-        files=files,
-        axes=records.axes,
-        shards=len(job.shards),
-        shards_computed=computed.shards,
-        seconds=stages.seconds,
-        work=computed.work(),
-        notes=(*job.notes, *chosen.lines(), *warned.lines()),
-    )
-    running.announce(folder, job.name, manifest.of_job(ended))
+    lines = (*ready.lines(), *warned.lines())
+    ended = replace(begun, stored=records, files=files, computed=computed, seconds=stages.seconds, notes=lines)
+    running.announce(folder, ended.job, manifest.of_job(ended))
     mirror.push(folder)
     return ended
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """A job on the images to explain. indices: also of those that data.only_correct leaves out; left_out: their ids.
-    made_of: which images mosaics were made of."""
-
-    job: Job
-    cut_model: CutModel
-    indices: tuple[int, ...]
-    left_out: tuple[str, ...]
-    made_of: mosaics.Choice | None
-
-    def lines(self) -> tuple[str, ...]:
-        """For the user."""
-        made_of = () if self.made_of is None else (self.made_of.line(),)
-        return (*made_of, *predictions.note(self.left_out, len(self.indices)))
-
-
-def _chosen(config: dict[str, Any], job: Job, cut_model: CutModel, folder: Path) -> _Chosen:
-    if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:  # else they aren't read alone
-        image_cache.announce(job)
-    made = mosaics.made(job, cut_model, folder)
-    if made is not None:
-        job, cut_model = made.job, made.cut_model
-    indices = job.indices
-    left_out: tuple[str, ...] = ()
-    if config["data"].get("only_correct"):
-        job, left_out = predictions.only_correct(job, cut_model, folder)
-    made_of = None if made is None else made.choice
-    return _Chosen(compute.decided(job, cut_model), cut_model, indices, left_out, made_of)
-
-
-def _begun(config: dict[str, Any], chosen: _Chosen, facts: Facts) -> Outcome:
+def _begun(config: dict[str, Any], ready: ReadyJob, facts: Facts) -> Outcome:
     """What is known of a job before a value is computed."""
-    job, kept = chosen.job, len(chosen.job.indices)
-    others = predictions.OTHERS if config["data"].get("only_correct") else None
-    known = manifest.facts(replace(job, indices=chosen.indices), kept, others, chosen.made_of)
-    stored_values = {"records": [], "values": facts.values}
-    return Outcome(job.name, config, known, stored_values, images=kept, left_out=chosen.left_out)
+    job, kept = ready.job, len(ready.job.indices)
+    return Outcome(
+        job.name,
+        config,
+        manifest.facts(replace(job, indices=ready.indices), kept, ready.others, ready.made_of),
+        images=kept,
+        left_out=ready.left_out,
+        shards=len(job.shards),
+        stored=stored.Stored(values=facts.values),
+    )
 
 
 def run_folder(config: dict[str, Any]) -> Path:

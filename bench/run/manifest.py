@@ -17,6 +17,7 @@ from axiom_bench.records.artefacts import listed
 from axiom_bench.records.manifest import common, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run import references
+from axiom_bench.run.computing.stored import Computed, Stored
 from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.jobs.mosaics import Choice
 
@@ -38,23 +39,21 @@ class Failure:
 class Outcome:
     """What a job hands back, plain enough to travel between processes.
 
-    files: {kind: paths, relative to the run folder}, see `records.artefacts`. stored: what `records.reading` needs to
-    read the job's records: {"records": files, "values": {method: {metric: key}}}. axes: how to draw the curves.
-    seconds: of each stage. work: how much was computed, see `stored.Computed`.
+    facts: its share of the manifest. images: how many are explained; left_out: ids of those that data.only_correct
+    leaves out. shards: how many there are; computed: what this command computed of them. files: {kind: paths, relative
+    to the run folder}, see `records.artefacts`. seconds: of each stage.
     """
 
     job: str
     config: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
-    stored: dict[str, Any] = field(default_factory=dict)
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    axes: dict[str, Any] = field(default_factory=dict)
     images: int = 0
     left_out: tuple[str, ...] = ()
     shards: int = 0
-    shards_computed: int = 0
+    stored: Stored = field(default_factory=Stored)
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    computed: Computed = field(default_factory=Computed)
     seconds: Mapping[str, float] = field(default_factory=dict)
-    work: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failure: Failure | None = None
 
@@ -94,7 +93,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "overrides": list(overrides),
         "config": outcomes[0].config if outcomes else {},
         **merged,
-        "axes": {name: axes for outcome in outcomes for name, axes in outcome.axes.items()},
+        "axes": {name: axes for outcome in outcomes for name, axes in outcome.stored.axes.items()},
         "device": common(facts_of_job["device"] for facts_of_job in all_facts),
         "precision": common(facts_of_job["precision"] for facts_of_job in all_facts),
         "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
@@ -104,9 +103,9 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "seconds": {
             outcome.job: {stage: round(seconds, 2) for stage, seconds in outcome.seconds.items()}
             for outcome in outcomes
-            if outcome.shards_computed
+            if outcome.computed.shards
         },
-        "work": {outcome.job: dict(outcome.work) for outcome in outcomes if outcome.shards_computed},
+        "work": {outcome.job: outcome.computed.work() for outcome in outcomes if outcome.computed.shards},
         "failures": [
             {"job": outcome.failure.job, "message": outcome.failure.message}
             for outcome in outcomes
@@ -123,7 +122,7 @@ def of_job(outcome: Outcome) -> dict[str, Any]:
 def _job(outcome: Outcome) -> dict[str, Any]:
     """A job's entry. left_out: by data.only_correct."""
     about = {"job": outcome.job, "config": outcome.config, "images": outcome.images}
-    return {**about, "left_out": list(outcome.left_out), **outcome.stored}
+    return {**about, "left_out": list(outcome.left_out), **outcome.stored.as_dict()}
 
 
 def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:

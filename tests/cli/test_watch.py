@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.cli import watch
+from axiom_bench.cli import report
 from axiom_bench.cli.main import main
 from axiom_bench.records import claims, reading, running
 from axiom_bench.run.computing import compute
@@ -81,9 +81,9 @@ def test_watching_ends_when_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         if len(pages) == 2:
             lock.__exit__(None, None, None)
 
-    monkeypatch.setattr(watch.time, "sleep", pause)
+    monkeypatch.setattr(report.time, "sleep", pause)
     lines: list[str] = []
-    assert watch.watch([FOLDER], [], None, lines.append) == 0
+    assert report.watch([FOLDER], [], None, lines.append) == 0
     assert ['<meta http-equiv="refresh" content="10">' in page for page in pages] == [True, True]
     assert 'http-equiv="refresh"' not in (FOLDER / "report.html").read_text()
     assert lines[0] == "This run hasn't ended: values are of the images that are done."
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(watch.time, "sleep", interrupt)
+    monkeypatch.setattr(report.time, "sleep", interrupt)
     with claims.running(FOLDER):
         assert main(["report", "--watch", str(FOLDER)]) == 130
     assert capsys.readouterr().out.endswith("stopped watching; the run goes on, and writes its report when it ends.\n")

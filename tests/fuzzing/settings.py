@@ -17,7 +17,7 @@ from typing import Any
 from hypothesis import note
 from hypothesis import strategies as st
 
-from axiom_bench.cli.report_names import check_report
+from axiom_bench.cli.benchmark import check_report
 from axiom_bench.data import registry
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.errors import unknown

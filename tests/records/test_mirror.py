@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractFileSystem
 
-from axiom_bench.cli.run_folders import local_folder, run_folder
+from axiom_bench.cli.terminal import local_folder, run_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.records import leases, mirror, processes, remote
 from axiom_bench.records.leases import Leases

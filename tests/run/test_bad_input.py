@@ -98,7 +98,7 @@ def test_names_and_files_that_are_odd(run: Run, rows: Rows, of_folder: tuple[str
     assert table["9/pipe.jpg"] == {"bad_image"}
     assert "4 images can't be read, the first: 6/truncated.jpg: can't be decoded" in " ".join(outcome.notes)
     (again,) = run(*overrides)
-    assert (again.failure, again.shards_computed, again.files["records"]) == (None, 0, outcome.files["records"])
+    assert (again.failure, again.computed.shards, again.files["records"]) == (None, 0, outcome.files["records"])
 
 
 def test_an_image_that_may_be_read_again_is_computed(
@@ -262,7 +262,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done(run: Run, results: Path, monkey
         path.name for path in written
     )
     monkeypatch.setattr(os, "replace", replace)
-    assert run()[0].shards_computed == 2  # one of three was whole
+    assert run()[0].computed.shards == 2  # one of three was whole
 
 
 def test_activations_that_are_not_finite(run: Run, rows: Rows, tmp_path: Path):

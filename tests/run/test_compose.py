@@ -11,7 +11,7 @@ import pytest
 from which_metric_runs import RUNS
 
 from axiom_bench import methods, metrics
-from axiom_bench.cli.report_names import check_report
+from axiom_bench.cli.benchmark import check_report
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.run import sweep as sweeps

@@ -46,7 +46,7 @@ def test_a_stopped_job_ends_and_goes_on_later(run: Run, tmp_path: Path, monkeypa
         run(*words)
     (outcome,) = run(*words)
     assert outcome.failure is None
-    assert 0 < outcome.shards_computed < outcome.shards
+    assert 0 < outcome.computed.shards < outcome.shards
 
 
 def test_handlers_are_put_back() -> None:

@@ -55,6 +55,7 @@ def test_a_launcher_takes_what_its_file_says(name: str):
 
 
 @pytest.mark.parametrize("name", ["joblib", "submitit_local"])
+@pytest.mark.slow
 def test_a_job_in_another_process_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     """Slow: the other process imports what a run needs."""
     skip_where_absent(name)
@@ -63,7 +64,7 @@ def test_a_job_in_another_process_gives_the_same_bits(tmp_path: Path, monkeypatc
     here = sweep([*words, f"results={tmp_path / 'here'}"])[1]
     more = ["hydra.launcher.n_jobs=2"] if name == "joblib" else []  # with 1 it stays in this process
     there = sweep([*words, f"hydra/launcher={name}", *more, f"results={tmp_path / 'there'}"])[1]
-    assert [outcome.shards_computed for outcome in there] == [3]
+    assert [outcome.computed.shards for outcome in there] == [3]
     pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
 
 

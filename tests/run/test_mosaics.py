@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +17,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.run.jobs import predictions
 from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.sweep import configuration, sweep
+
+from .conftest import tiny
 
 Run = Callable[..., list[Outcome]]
 MOSAIC = (
@@ -37,8 +41,23 @@ def values(records: pd.DataFrame, metric: str, method: str = "grad_cam") -> pd.S
     return chosen.set_index(["image_id", "target_class"])["value"]
 
 
-def test_grid_pg_on_scenes(run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], results: Path) -> None:
-    outcomes = run(*MOSAIC)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Outcome]]:
+    """The results of MOSAIC, which no test writes to."""
+    results = tmp_path_factory.mktemp("mosaics") / "results"
+    return results, sweep([*tiny(MOSAIC), f"results={results}"])[1]
+
+
+@pytest.fixture
+def outcomes(finished: tuple[Path, list[Outcome]], results: Path) -> list[Outcome]:
+    """The outcomes of MOSAIC, with a copy of its files in `results`."""
+    shutil.copytree(finished[0], results)
+    return [replace(outcome, config={**outcome.config, "results": str(results)}) for outcome in finished[1]]
+
+
+def test_grid_pg_on_scenes(
+    outcomes: list[Outcome], rows: Callable[[list[Outcome]], pd.DataFrame], results: Path
+) -> None:
     assert outcomes[0].failure is None
     records = rows(outcomes)
     located = values(records, "grid_pointing_game")
@@ -91,26 +110,25 @@ def test_only_images_that_the_model_names_with_confidence(run: Run, results: Pat
 
 
 def test_values_do_not_depend_on_batches_shards_or_workers(
-    run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], results: Path
+    run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], outcomes: list[Outcome]
 ) -> None:
-    first = values(rows(run(*MOSAIC)), "grid_pointing_game")
-    outcomes = run(*MOSAIC, "data.batch_size=3", "data.workers=2", "shard_size=3")
-    second = values(rows(outcomes), "grid_pointing_game")
+    first = values(rows(outcomes), "grid_pointing_game")
+    second = values(rows(run(*MOSAIC, "data.batch_size=3", "data.workers=2", "shard_size=3")), "grid_pointing_game")
     pd.testing.assert_series_equal(first, second, rtol=1e-5)
 
 
 def test_a_second_run_computes_nothing_and_other_settings_are_other_values(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (first,) = run(*MOSAIC)
+    (first,) = outcomes
     monkeypatch.setattr(predictions, "_of_shard", None)  # which would raise
     (second,) = run(*MOSAIC)
-    assert (first.shards_computed, second.shards_computed) == (2, 0)
+    assert (first.computed.shards, second.computed.shards) == (2, 0)
     for setting in ("data.seed=1", "data.cell=fit"):
         (other,) = run(*MOSAIC, setting)
-        assert (other.failure, other.shards_computed) == (None, 2)
+        assert (other.failure, other.computed.shards) == (None, 2)
     (fewer,) = run(*MOSAIC, "data.size=2")  # the first two of the three
-    assert (fewer.failure, fewer.shards_computed) == (None, 0)
+    assert (fewer.failure, fewer.computed.shards) == (None, 0)
 
 
 def test_each_model_has_mosaics_of_its_own(run: Run, results: Path) -> None:

@@ -15,7 +15,7 @@ from axiom_bench.cli.finish import finish
 from axiom_bench.errors import BenchError
 from axiom_bench.records.reading import read_records
 from axiom_bench.run.computing import compute
-from axiom_bench.run.jobs import predictions
+from axiom_bench.run.jobs import predictions, ready
 from axiom_bench.run.jobs.job import Job, Shard
 from axiom_bench.run.manifest import Outcome, assemble
 
@@ -59,7 +59,7 @@ def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(run: R
     written = json.loads((folder_of(results) / "manifest.json").read_text())
     assert written["jobs"][0]["left_out"] == list(outcomes[0].left_out)
     assert len(written["data"]["scenes"]["ids"]) == 12
-    kept = {"chosen": 12, "kept": 12 - left_out, "others": predictions.OTHERS}
+    kept = {"chosen": 12, "kept": 12 - left_out, "others": ready.OTHERS}
     assert [model["images"] for model in written["models"].values()] == [{"scenes": kept}]
     (name,) = written["models"]
     report.write(folder_of(results))
@@ -99,7 +99,7 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
     monkeypatch.setattr(predictions, "_of_shard", counted)
     (second,) = run(*CORRECT)
     assert len(seen) == 1
-    assert (second.left_out, second.shards_computed) == (first.left_out, 0)
+    assert (second.left_out, second.computed.shards) == (first.left_out, 0)
     run(*CORRECT)
     assert len(seen) == 1
 

@@ -89,7 +89,7 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run: Run, rows: 
     assert "One image alone doesn't fit into the memory" in outcome.failure.message
     monkeypatch.undo()
     (outcome,) = run()
-    assert outcome.shards_computed < outcome.shards
+    assert outcome.computed.shards < outcome.shards
     assert "out_of_memory" not in set(rows([outcome])["status"])
 
 

@@ -25,6 +25,7 @@ from tests.faults.runs import Run, contents, shards_of, start, stopped_at_the_en
 
 pytest.importorskip("s3fs", reason="the extra s3 isn't installed")
 pytest.importorskip("moto", reason="moto[s3], flask and flask-cors aren't installed")
+pytestmark = pytest.mark.slow  # a server, and a process for each machine
 
 RESULTS = "s3://bench/results"
 URL = f"{RESULTS}/quick/default"

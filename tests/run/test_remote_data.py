@@ -141,6 +141,7 @@ def held(tmp_path, monkeypatch) -> Callable[[], str]:
     return lambda: log.read_text() if log.exists() else ""
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_a_file_once(local, held, tmp_path):
     first = forked(lambda: here(f"{URL}/a-08.tar"), tmp_path / "first")
     wait_until(lambda: "open" in held(), first)
@@ -152,6 +153,7 @@ def test_two_processes_fetch_a_file_once(local, held, tmp_path):
     assert here(f"{URL}/a-08.tar")["a-08"].read_bytes() == b"content of a-08.tar"
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_next_command_fetches_the_file(local, held, tmp_path, cache):
     killed = forked(lambda: here(f"{URL}/a-08.tar"), tmp_path / "killed")
     wait_until(lambda: "open" in held(), killed)
@@ -258,6 +260,6 @@ def test_values_and_keys_of_a_run_are_those_of_local_files(run, rows, results, t
     expected = rows(run("data=parquet", "data.size=3", f"data.path={path.parent}", "data.target=predicted"))
     files = {file.name for file in results.rglob("records/*.parquet")}
     outcomes = run("data=parquet", "data.size=3", f"data.path={URL}", "data.target=predicted")
-    assert outcomes[0].shards_computed == 0  # the keys are the same
+    assert outcomes[0].computed.shards == 0  # the keys are the same
     assert files == {file.name for file in results.rglob("records/*.parquet")}
     pd.testing.assert_frame_equal(rows(outcomes), expected, check_exact=True)

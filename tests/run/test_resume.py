@@ -56,11 +56,11 @@ def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]
 
 def test_a_repeated_run_computes_nothing(run: Run, results: Path, capsys: pytest.CaptureFixture[str]):
     first = run()[0]
-    assert (first.shards, first.shards_computed) == (3, 3)
+    assert (first.shards, first.computed.shards) == (3, 3)
     before = written(results)
     assert len(before) == 3
     again = run()[0]
-    assert (again.shards, again.shards_computed) == (3, 0)
+    assert (again.shards, again.computed.shards) == (3, 0)
     assert again.stored == first.stored
     assert written(results) == before
     assert "3 of 3 shards were already there" in capsys.readouterr().out
@@ -122,11 +122,11 @@ def test_a_damaged_file_is_named_and_computed_again(run: Run, rows: Rows, result
     content[len(content) // 3] ^= 4
     path.write_bytes(bytes(content))
     (outcome,) = mended = run(*chosen)
-    assert outcome.shards_computed == 1
+    assert outcome.computed.shards == 1
     assert outcome.notes == ("1 damaged file is written anew: 1 in records",)
     pd.testing.assert_frame_equal(rows(mended), before, check_exact=True)
     (again,) = run(*chosen)
-    assert (again.shards_computed, again.notes) == (0, ())
+    assert (again.computed.shards, again.notes) == (0, ())
 
 
 def test_a_file_that_vanishes_under_a_run_is_missed(
@@ -180,7 +180,7 @@ def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pyte
     assert not outcome.failure.mendable
     assert len(written(results)) == 1  # the first shard's file; nothing of the second
     monkeypatch.setattr(compute, "shard_rows", shard_rows)
-    assert run()[0].shards_computed == 2
+    assert run()[0].computed.shards == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
@@ -213,7 +213,7 @@ def test_a_killed_run_goes_on(run: Run, results: Path):
     count = len(before)
     size = 2 * (count + 2)
     outcome = run("method=[grad_cam]", "metric=[zeta]", f"data.size={size}", "data.batch_size=2")[0]
-    assert (outcome.shards, outcome.shards_computed) == (count + 2, 2)
+    assert (outcome.shards, outcome.computed.shards) == (count + 2, 2)
     assert {name: when for name, when in written(results).items() if name in before} == before
 
 

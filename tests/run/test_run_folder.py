@@ -197,5 +197,5 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
 def test_a_repeated_run_measures_no_time_again(folder: Path, written: dict):
     before = {path: (folder / path).stat().st_mtime_ns for path in written["runtime"]}
     _, outcomes = sweep([*SMALL, f"results={folder.parent.parent}"])
-    assert [outcome.shards_computed for outcome in outcomes] == [0, 0]
+    assert [outcome.computed.shards for outcome in outcomes] == [0, 0]
     assert {path: (folder / path).stat().st_mtime_ns for path in written["runtime"]} == before

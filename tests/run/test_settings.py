@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.cli.report_names import check_report
+from axiom_bench.cli.benchmark import check_report
 from axiom_bench.data import registry
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.specs import Tolerance

@@ -47,7 +47,7 @@ def test_the_rest_is_computed_or_comes_from_another_machine(
     if is_copied:
         shutil.copy(others, results / RECORDS)
     outcomes = sweep([*SETTINGS, f"results={results}"])[1]
-    assert [outcome.shards_computed for outcome in (*alone[1], *outcomes)] == [3, 0 if is_copied else 1]
+    assert [outcome.computed.shards for outcome in (*alone[1], *outcomes)] == [3, 0 if is_copied else 1]
     pd.testing.assert_frame_equal(rows_of(results, outcomes), rows_of(*alone))
 
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 OWN = """\
 import torchvision
 
@@ -16,6 +18,7 @@ def my_cam(trace):
 RUN = "from axiom_bench.run.sweep import sweep; _, (outcome,) = sweep({}); print(outcome.failure)"
 
 
+@pytest.mark.slow
 def test_a_users_module_may_import_torchvision(tmp_path: Path):
     """Also where torchvision's compiled operators can't be loaded beside a CPU-only torch."""
     (tmp_path / "my_module.py").write_text(OWN)

@@ -118,7 +118,7 @@ def test_bit_by_bit_where_processes_share_a_run(run: Run, rows: Rows, expected: 
     for process in both:
         process.join()
     (outcome,) = run()
-    assert (outcome.shards, outcome.shards_computed) == (3, 0)
+    assert (outcome.shards, outcome.computed.shards) == (3, 0)
     pd.testing.assert_frame_equal(rows([outcome]), expected, check_exact=True)
 
 

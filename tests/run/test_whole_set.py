@@ -162,7 +162,7 @@ def test_values_of_other_images_or_methods_are_named_not_computed(run: Run, fold
 def test_a_repeated_run_and_other_shards_give_the_same(run: Run, folder: Path):
     first, again = run(*CHOSEN)[0], run(*CHOSEN)[0]
     assert again.stored == first.stored
-    assert again.shards_computed == 0
+    assert again.computed.shards == 0
     values = [read(folder, outcome).records.frame() for outcome in (first, run(*CHOSEN, "shard_size=3")[0])]
     first_run, other = (table[table["image_id"] == "*"].set_index(["method", "metric"])["value"] for table in values)
     np.testing.assert_array_equal(first_run, other)
@@ -172,7 +172,7 @@ def test_a_lost_side_file_is_made_again(run: Run, folder: Path):
     first = run(*CHOSEN)[0]
     (folder / first.files["curves"][0]).unlink()
     again = run(*CHOSEN)[0]
-    assert again.shards_computed == 1
+    assert again.computed.shards == 1
     assert all((folder / name).is_file() for name in again.files["curves"])
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.cli.explain.classes import Classes
-from axiom_bench.cli.explain.explained import ExplainedImage, Explainer
-from axiom_bench.cli.explain.images import image_paths, open_upright, unique_names
-from axiom_bench.cli.explain.output import INDEX, Output
+from axiom_bench.cli.explain.explained import Classes, ExplainedImage, Explainer
+from axiom_bench.cli.explain.files import INDEX, Output, image_paths, open_upright, unique_names
 from axiom_bench.data.formats.file_names import as_text
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
@@ -110,8 +108,7 @@ def _write(
 ) -> list[Path]:
     """Writes the files; their paths. Raises BenchError where they can't be written."""
     # Here: what draws takes a second to import, and a mistake in the arguments has been answered by now.
-    from axiom_bench.cli.explain.page import page
-    from axiom_bench.cli.explain.picture import picture
+    from axiom_bench.cli.explain.drawn import page, picture
 
     if output.format == "html":
         contents = {output.path: page(images, model, sentences, colours).encode()}

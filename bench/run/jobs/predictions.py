@@ -35,7 +35,6 @@ class Prediction:
 
 
 UNREADABLE = Prediction(None)
-OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # in the manifest
 
 
 def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Prediction]:
