@@ -149,7 +149,16 @@ def test_failed_jobs_are_named(make_small_run: Any, few_records: pd.DataFrame, e
 
 def test_failures_only(make_small_run: Any, few_records: pd.DataFrame, edit_manifest: Any) -> None:
     folder = make_small_run(few_records)
-    empty = {"records": [], "runtime": [], "models": {}, "methods": {}, "metrics": {}, "data": {}, "versions": {}}
+    empty = {
+        "jobs": [],
+        "records": [],
+        "runtime": [],
+        "models": {},
+        "methods": {},
+        "metrics": {},
+        "data": {},
+        "versions": {},
+    }
     edit_manifest(folder, failures=[{"job": "model=a", "message": "m"}, {"job": "model=b", "message": "n"}], **empty)
     text = report.write(folder).read_text()
     assert "2 jobs failed" in text
