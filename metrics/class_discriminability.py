@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.regions import other_energies, own_energy
+from axiom_bench.metrics.shared.regions import energy_of_class, other_energies
 
 
 def class_discriminability(explanation: Explanation, region: str = "boxes") -> dict[str, Tensor]:
@@ -19,7 +19,7 @@ def class_discriminability(explanation: Explanation, region: str = "boxes") -> d
     that the map suggests in the game of Fig. 4(a). region: "boxes" or "masks", see `shared.regions`.
     Without energy in any region both are NaN. Raises BenchError for another region.
     """
-    own, others = own_energy(explanation, region), other_energies(explanation, region)
+    own, others = energy_of_class(explanation, region), other_energies(explanation, region)
     total = own + torch.tensor([sum(row.values()) for row in others], dtype=torch.float64)
     targets = given(explanation.trace, "trace").targets.tolist()
     seen = [_argmax({target: energy, **row}) for target, energy, row in zip(targets, own.tolist(), others, strict=True)]

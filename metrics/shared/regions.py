@@ -13,7 +13,7 @@ from axiom_bench.metrics.shared.cpu import one_thread
 
 
 @one_thread()
-def own_energy(explanation: Explanation, region: str) -> Tensor:
+def energy_of_class(explanation: Explanation, region: str) -> Tensor:
     """The heatmap's sum over the region of the explained class: (B,) in float64.
 
     region "boxes": the union of the class's boxes, a pixel counting by its centre; "cells": of its cells of a mosaic;
@@ -81,10 +81,10 @@ def _energies(heatmap: Tensor, objects: AnnotatedObjects, region: str) -> dict[i
 def share_inside(explanation: Explanation, region: str) -> Tensor:
     """sum of h inside the region / sum of h -> (B,) in [0, 1], in float64; NaN for a zero map.
 
-    region: "boxes", "cells" or "masks", see `own_energy`. With masks, pixels without a verdict are left out of
+    region: "boxes", "cells" or "masks", see `energy_of_class`. With masks, pixels without a verdict are left out of
     both sums.
     """
     total = energy(explanation)
     if region == "masks" and explanation.ignored is not None:
         total = total - energy_in(explanation, explanation.ignored)
-    return own_energy(explanation, region) / total
+    return energy_of_class(explanation, region) / total
