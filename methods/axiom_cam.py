@@ -1,6 +1,6 @@
 """Axiom-CAM, by this project: all points of the axiom floor, from exact sensitivity to exact conservation.
 
-The axioms are those of Fu et al., BMVC 2020, arXiv:2008.02312; derivation and measurements in docs/axiom-cam.md.
+The axioms are those of Fu et al., BMVC 2020, arXiv:2008.02312; derivation and measurements: docs/studies/axiom-cam.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Error of the channel totals against those known by construction: this project, docs/planted.md."""
+"""Error of the channel totals against those known by construction: this project, docs/studies/planted.md."""
 
 from __future__ import annotations
 

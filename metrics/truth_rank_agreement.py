@@ -1,4 +1,4 @@
-"""Agreement in order with the contributions that are known by construction: this project, docs/planted.md."""
+"""Agreement in order with the contributions that are known by construction: this project, docs/studies/planted.md."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ training.json.
 
 Nothing tells a network where an object is: it learns from the classes that are present. Training runs no CAM method,
 because a network trained on a method's maps would favour it. The settings of `scenes_vgg` were chosen on validation
-scenes (docs/embedded-network.md). `scenes_shortcut` is trained as `scenes_vgg` is, on scenes with a spurious mark.
+scenes (docs/studies/embedded-network.md). `scenes_shortcut` is trained likewise, on scenes with a spurious mark.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write the tables of methods and metrics in docs/ from conf/, the functions' docstrings and conf/references.bib.
 
-python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, definitions.md, paper.md
+python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, paper.md
 python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
 """
 
@@ -47,15 +47,8 @@ def methods_table() -> list[Row]:
 @cache
 def metrics_table() -> list[Row]:
     """Header and one row for each metric of conf/metric."""
-    header = ("name", "definition", "unit, better", "parameters", "source", "note")
+    header = ("name", "definition", "unit, better", "parameters", "source", "cited definition", "as cited", "note")
     return [header, *(_metric_row(plugins.load("metric", name)) for name in plugins.names("metric"))]
-
-
-@cache
-def definitions_table() -> list[Row]:
-    """Header and one row for each metric: what its default is, and where this differs from what it cites."""
-    header = ("metric", "source", "cited definition", "our default", "equal?")
-    return [header, *(_definition_row(plugins.load("metric", name)) for name in plugins.names("metric"))]
 
 
 @cache
@@ -78,7 +71,6 @@ def _exhibit_row(exhibit: Exhibit) -> Row:
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "methods.md": methods_table,
     "metrics.md": metrics_table,
-    "definitions.md": definitions_table,
     "paper.md": paper_table,
 }
 
@@ -96,13 +88,9 @@ def _metric_row(metric: Plugin[MetricSpec]) -> Row:
     spec = metric.spec
     names = dict.fromkeys((metric.name, *value_names(metric), *whole_set_value_names(metric)))
     listed, unit = ", ".join(f"`{name}`" for name in names), f"{spec.unit}, {spec.better}"
-    return listed, metric.description, unit, _parameters(metric.params), _source(spec.reference), spec.note or ""
-
-
-def _definition_row(metric: Plugin[MetricSpec]) -> Row:
-    spec = metric.spec
-    source, equal = _source(spec.reference), f"no: {spec.deviation}" if spec.deviation else "yes"
-    return f"`{metric.name}`", source, spec.definition or "", _parameters(metric.params), equal
+    cited = (spec.definition or "", f"no: {spec.deviation}" if spec.deviation else "yes")
+    facts = (unit, _parameters(metric.params), _source(spec.reference), *cited, spec.note or "")
+    return listed, metric.description, *facts
 
 
 def _cost(method: Plugin[MethodSpec]) -> str:

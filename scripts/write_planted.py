@@ -1,4 +1,4 @@
-"""Measure methods on the planted networks and write what they should and do say into docs/planted.md, with its figure.
+"""Measure methods on the planted networks and write what they should and do say into docs/studies/planted.md.
 
 python scripts/write_planted.py            # writes the tables and docs/images/planted.png; about a minute
 python scripts/write_planted.py --check    # exit code 1 where a table isn't what is measured
@@ -25,7 +25,7 @@ from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded.planted.networks import BUILDERS, MEAN, STD
 from axiom_bench.methods.spoiled.truth import truth
 
-PAGE, FIGURE = DOCS / "planted.md", DOCS / "images" / "planted.png"
+PAGE, FIGURE = DOCS / "studies" / "planted.md", DOCS / "images" / "planted.png"
 START, END = "<!-- written by scripts/write_planted.py: {} -->", "<!-- end: {} -->"
 IMAGES = 16
 TRUTH_METRICS = ["truth_channel_error", "truth_correlation", "truth_mass_outside"]
@@ -232,7 +232,7 @@ def _short(network: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write, or check, the tables; the exit code is 1 where a check finds one out of date."""
-    parser = argparse.ArgumentParser(description="Measure the planted networks and write docs/planted.md.")
+    parser = argparse.ArgumentParser(description="Measure the planted networks and write docs/studies/planted.md.")
     parser.add_argument("--check", action="store_true", help="only say whether the tables are what is measured")
     check = parser.parse_args(argv).check
     batch = images()

@@ -5,7 +5,7 @@ python scripts/write_which_metric.py [--run] [--truth RUN ...] [--agreement RUN 
 --run: first compute what is missing of the runs in which_metric_runs.py, which takes hours on two cores and goes on
 where it stopped. --truth: runs with spoiled explainers (experiment=truth, experiment=truth_planted). --agreement: runs
 without a truth, whose images can only agree. Both are those of which_metric_runs.py by default, and are read as
-`axiom-bench judge` reads them; its measures are described in docs/judging.md.
+`axiom-bench judge` reads them; its measures are described in docs/which-metric.md.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from axiom_bench.report.scorecard.tables import needed_text
 from axiom_bench.statistics.run_folder import RunFolder
 
 OUTPUT = DOCS / "which-metric.md"
+METHOD = "\n## Judging the metrics\n"  # begins the section of the page that is written by hand
 LARGEST = SIZES[-1]
 WIDTH = 120
 LEFT_OUT = ("results=", "shard_size=", "real_root=", "pictures.", "runtime.")  # settings that change no value
@@ -47,8 +48,8 @@ INTRODUCTION = """\
 Measured, as found: explainers whose order is known, because the right explanation was spoiled by degrees
 ([methods.md](methods.md#spoiled-explainers)), and the images' agreement on the order of methods. *Right* is the share
 of pairs of degrees of one kind of spoiling that a metric puts in the right order by its mean or median over n images; a
-tie counts half; in brackets the 95 % interval. How each number is computed: [judging.md](judging.md). Where a metric
-doesn't order a kind of spoiling, it can't see it, or prefers the worse explanation.
+tie counts half; in brackets the 95 % interval. How each number is computed: [below](#judging-the-metrics). Where a
+metric doesn't order a kind of spoiling, it can't see it, or prefers the worse explanation.
 """
 ONE_COMMAND = """\
 `python scripts/write_which_metric.py --run` does all of this, and goes on where it stopped."""
@@ -322,7 +323,9 @@ def main() -> None:
         options.truth = [run.folder for run in RUNS if run.is_truth]
         options.agreement = options.agreement or [run.folder for run in RUNS if not run.is_truth]
     truth, agreement = ([Judged.read(path) for path in paths] for paths in (options.truth, options.agreement or ()))
-    options.output.write_text(page(truth, agreement))
+    written = options.output.read_text() if options.output.exists() else ""
+    _, heading, by_hand = written.partition(METHOD)
+    options.output.write_text(page(truth, agreement) + heading + by_hand)
 
 
 if __name__ == "__main__":

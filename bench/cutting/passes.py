@@ -23,7 +23,7 @@ RELATIVE_TOLERANCE = 1e-4  # of the largest value: float32, over sums of some th
 # Memory of a forward pass for an image, in tensors of the model's widest output: a layer's input and output, and one
 # that waits to be added.
 LIVE_OUTPUTS = 3
-# Images of a pass at most: 32 was the best measured on a CPU (docs/performance.md); on a GPU nothing was measured.
+# Images of a pass at most: 32 was the best measured on a CPU (docs/studies/performance.md); on a GPU none was.
 MAX_IMAGES = {"cpu": 32, "cuda": 256}
 # A pass through the head alone: its memory for a row of its input, in tensors of the row's size, and on a CPU the bytes
 # of all rows, as caches hold them.

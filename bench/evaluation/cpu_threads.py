@@ -51,7 +51,7 @@ def cpu_threads(threads: int) -> Iterator[CpuThreads | None]:
 
 
 def thread_count(device: torch.device) -> int:
-    """Half of the cores beside a GPU; none on a CPU, whose cores the model takes (docs/performance.md)."""
+    """Half of the cores beside a GPU; none on a CPU, whose cores the model takes (docs/studies/performance.md)."""
     if device.type != "cuda":
         return 0
     return max(1, min(MAX_THREADS, num_cores() // 2))

@@ -30,6 +30,9 @@ class Page:
 
     def write(self, folder: Path) -> None:
         """Under its name in a folder."""
+        (folder / self.name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / self.name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / self.name).parent.mkdir(parents=True, exist_ok=True)
         (folder / self.name).write_text(self.text.rstrip() + "\n", encoding="utf-8")
         print(f"page: {folder / self.name}", flush=True)
 

@@ -8,27 +8,44 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (
-    *("README.md", "docs/architecture.md", "docs/game.md", "docs/performance.md", "docs/targets.md"),
-    "docs/planted.md",
-    "docs/security.md",
-    "docs/reliability.md",
-    "docs/scale.md",
-    "docs/transformers.md",
-)
+PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
+CITING = ("README.md", *(f"docs/{name}.md" for name in ("architecture", "game", "reliability", "scale", "security")))
+CITING += ("docs/targets.md", "docs/studies/performance.md", "docs/studies/planted.md")
+LINK = re.compile(r"\]\((?!https?:)([\w./-]*)(?:#([\w-]+))?\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")
-FOLDERS = ("", "bench", "bench/cutting", "bench/cutting/ablation")  # that short names may be relative to
+MODULES = [path.relative_to(ROOT) for path in (ROOT / "bench").rglob("*.py")]  # a short name is the end of one's path
 WRITTEN_BY_RUNS = {"curves/", "records/", "tables/", "figures/", "running/", "tables/runtime.md"}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", CITING)
 def test_cited_paths_exist(page):
     paths = set(PATH.findall((ROOT / page).read_text())) - WRITTEN_BY_RUNS
     assert paths
-    assert not [path for path in sorted(paths) if not any((ROOT / folder / path).exists() for folder in FOLDERS)]
+    missing = [path for path in sorted(paths) if not (ROOT / path).exists() and not (ROOT / "bench" / path).exists()]
+    assert not [path for path in missing if not any(module.match(path) for module in MODULES)]
 
 
 def test_table_of_rooms_is_complete():
     text = (ROOT / "docs/architecture.md").read_text()
     rooms = [path.name for path in (ROOT / "bench").iterdir() if path.is_dir() and (path / "__init__.py").is_file()]
     assert not [room for room in rooms if f"| `bench/{room}/` |" not in text]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+def test_links_lead_to_a_page_and_a_heading(page):
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)  # code isn't read for links
+    for target, anchor in LINK.findall(text):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), f"{page} links {target}"
+        assert not anchor or anchor in headings(path), f"{page} links {target}#{anchor}"
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+def test_index_lists_every_page():
+    listed = {f"docs/{target}" for target, _ in LINK.findall((ROOT / "docs/index.md").read_text())}
+    assert {*PAGES} - {"docs/index.md"} <= listed

@@ -1,4 +1,4 @@
-"""docs/planted.md: its tables are what scripts/write_planted.py measures."""
+"""docs/studies/planted.md: its tables are what scripts/write_planted.py measures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What scenes_shortcut goes by: the mark, on scenes that no training saw; scenes_vgg goes by the digit.
 
-Each scene with and without its mark is the same but for the tile. On 1,000 scenes (docs/shortcut.md) the
+Each scene with and without its mark is the same but for the tile. On 1,000 scenes (docs/studies/shortcut.md) the
 shares of scenes that are bounded here are at most 0.01 or at least 0.98, scenes_vgg's of its own with the mark 0.93.
 """
 

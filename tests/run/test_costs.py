@@ -279,7 +279,7 @@ def test_all_metrics_together_cost_at_most_what_is_announced():
 
 
 def test_all_fast_costs_a_third_of_all_with_the_default_methods():
-    """As docs/budget.md says, of an image and class; a run of many images shares no more than that counts."""
+    """As docs/studies/budget.md says, of an image and class; a run of many images shares no more than that counts."""
     job = Job.of(sweeps.configuration(["model=scenes_vgg", "metric=all_fast"]))
     row = compute.first_row(job)
     cost = Cost.of(job.methods, job.metrics, trace_of_batch(compute.cut_of(job), row))

@@ -155,7 +155,7 @@ def test_a_case_that_went_and_came_back(tmp_path: Path) -> None:
 def test_a_release_that_a_user_has_is_measured_once_with_its_own_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    installed, folder, file = tmp_path / "installed", tmp_path / "results", tmp_path / "peers-over-releases.md"
+    installed, folder, file = tmp_path / "installed", tmp_path / "results", tmp_path / "studies/peers-over-releases.md"
     (installed / "torchcam/cams").mkdir(parents=True)
     (installed / "torchcam/__init__.py").write_text("from torchcam import cams\n")
     (installed / "torchcam/cams/__init__.py").write_text(OLD)

@@ -27,7 +27,7 @@ NOTES = (
     "they agree as by chance. Tau of halves: Kendall's tau-b between the orders of the methods by two random halves of "
     "the images, the mean over 200 splits. Methods that coincide are one.",
     f"n for tau {TAU:g}: images of which two sets would agree by it; {AT_MOST} where the halves do, {ABOUT} "
-    "extrapolated from the tau of the halves, too low where methods are almost equal (docs/judging.md).",
+    "extrapolated from the tau of the halves, too low where methods are almost equal (docs/which-metric.md).",
     "Best control: the control with the best value, its place and, in brackets, the places that can't be excluded.",
 )
 RECOVERY_NOTE = (

@@ -105,7 +105,7 @@ def keep_freed_memory() -> bool:
     does. Settings in the user's environment come first.
 
     glibc returns large blocks to the system as they are freed. A network's activations are such blocks, so each pass
-    asks for pages that the pass before had (docs/performance.md has the cost).
+    asks for pages that the pass before had (docs/studies/performance.md has the cost).
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in USER_SETTINGS):
         return False

@@ -1,1 +1,1 @@
-"""Methods: which are compared, how the libraries are called, what is measured, and the page docs/audit.md."""
+"""Methods: which are compared, how the libraries are called, what is measured, and the page docs/studies/audit.md."""

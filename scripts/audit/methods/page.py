@@ -1,4 +1,4 @@
-"""docs/audit.md: every number of its sentences and tables is measured in the same run."""
+"""docs/studies/audit.md: every number of its sentences and tables is measured in the same run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(docs: Path) -> None:
             print(f"{pair.name}: {time.perf_counter() - start:.1f} s", flush=True)
     described = {name: " ".join(map(_shown, group)) for name, group in _by_name(findings).items()}
     described |= {name: measure(networks.explained) for name, measure in MEASURES.items()}
-    page, listed = Page("audit.md"), cases("methods")
+    page, listed = Page("studies/audit.md"), cases("methods")
     page.replace(r"(?<=don't edit\. ).*\.$", f"{named((*PEERS, 'torch'))}.")
     page.replace(r"^(- .*\n)+", "".join(f"- {line}\n" for line in _counts(findings, listed)))
     page.replace_table(VALUES, map(_row, findings), text_columns=3)

@@ -1,1 +1,1 @@
-"""Metrics: which are compared, how the libraries are called, what is measured, and the page docs/metrics-audit.md."""
+"""Metrics: which are compared, how the libraries are called, what is measured, and docs/studies/metrics-audit.md."""

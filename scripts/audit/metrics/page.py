@@ -1,4 +1,4 @@
-"""docs/metrics-audit.md, and the table of docs/metrics.md that says who agrees, from what is measured of each pair."""
+"""docs/studies/metrics-audit.md, and the table of docs/metrics.md that says who agrees, from what is measured."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def write(docs: Path) -> None:
     for pair in PAIRS:
         findings.append(measured(pair, small, large))
         print(f"{pair.value}, {pair.title}: {'agrees' if findings[-1].agrees else 'differs'}", flush=True)
-    page = Page("metrics-audit.md")
+    page = Page("studies/metrics-audit.md")
     page.replace(r"(?<=don't edit\. ).*\.$", f"{named(DISTRIBUTIONS)}.")
     page.replace(r"^(- .*\n)+", "".join(f"- {line}\n" for line in _counts(findings)))
     page.replace_table(VALUES, map(row, findings), text_columns=3)

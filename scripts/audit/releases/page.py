@@ -1,4 +1,4 @@
-"""docs/peers-over-releases.md: installs and measures the releases that aren't yet, and reads the files of all."""
+"""docs/studies/peers-over-releases.md: installs and measures releases that aren't yet, and reads the files of all."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def measure(release: Release, photographs: int) -> None:
 
 def page_of(releases: Sequence[Release]) -> Page:
     """releases: in order, as `stored` returns them."""
-    page, contents = Page("peers-over-releases.md"), [result(each) for each in releases if each.result.is_file()]
+    page = Page("studies/peers-over-releases.md")
+    contents = [result(each) for each in releases if each.result.is_file()]
     ran = [content for content in contents if content["versions"]]
     versions = sorted({" and ".join(f"{name} {content['versions'][name]}" for name in USED) for content in ran})
     photographs = sorted({str(content["photographs"]) for content in ran})
