@@ -2,7 +2,7 @@
 
 Each PDF embeds the part of a font that it uses (type 42, as conferences ask), and cutting that part out of the whole
 DejaVu Sans took half of the time of drawing a PDF, for its layout tables and 6,000 glyphs. A sign that the reduced font
-lacks is drawn in the whole one. `python scripts/subset_fonts.py` writes bench/report/figures/fonts/ again.
+lacks is drawn in the whole one. `python scripts/subset_fonts.py` writes bench/report/charts/fonts/ again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib
 from fontTools import subset
 
-FOLDER = Path(__file__).resolve().parents[1] / "bench" / "report" / "figures" / "fonts"
+FOLDER = Path(__file__).resolve().parents[1] / "bench" / "report" / "charts" / "fonts"
 SIGNS = ((0x20, 0x180), (0x370, 0x400), (0x2010, 0x2040), (0x2190, 0x2270))  # from, to below
 FAMILY, FULL_NAME, POSTSCRIPT_NAME, TYPOGRAPHIC_FAMILY = 1, 4, 6, 16  # name records
 

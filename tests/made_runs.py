@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,10 +12,12 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from axiom_bench.columns import CURVE_COLUMNS
-from axiom_bench.records import holdings, manifest, sealed, store
+from axiom_bench.records import files, holdings, manifest, sealed, store
 from axiom_bench.records import pictures as arrays
+from axiom_bench.report.charts.drawing import Drawing
 
 METRICS: dict[str, dict[str, Any]] = {
     "sensitivity_error": {"title": "Sensitivity error", "unit": "ratio", "better": "lower", "of": "method"},
@@ -240,3 +243,16 @@ def edit_manifest() -> Callable[..., None]:
         manifest.write(folder, sealed.read_json(folder / manifest.NAME) | changes)
 
     return edit
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report's figures are files of one pixel: drawing them takes most of its time."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, "PNG")
+
+    def save(drawing: Drawing, folder: Path, formats: Sequence[str] = ("png", "pdf"), columns: bool = False) -> None:
+        for kind in formats:
+            files.write(folder / f"{drawing.file_name}.{kind}", buffer.getvalue())
+
+    monkeypatch.setattr(Drawing, "save", save)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "pdf", "svg")  # of figures
 WIDTHS = ("auto", "column", "page")  # of LaTeX tables
+COLUMN, PAGE = 3.3, 7.0  # inches: of a column of a page of two, and of a page
+HEIGHT = 9.0  # inches: the most that a page holds
 # Any text, since a run folder may come from a stranger: it is escaped where it is shown.
 Word = Annotated[Any, Kind(lambda value: isinstance(value, str), "a text", "texts")]
 Metrics = Annotated[tuple[Word, ...], worded("a list of metrics, as [zeta,epsilon]")]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from axiom_bench.records import files, reading
 from axiom_bench.report import stamp
 from axiom_bench.report.charts import section as charts
-from axiom_bench.report.figures.drawing import LeftOut
-from axiom_bench.report.figures.saving import SavedFigure, save_figures
+from axiom_bench.report.charts.drawing import LeftOut
+from axiom_bench.report.charts.saving import SavedFigure, save_figures
 from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.page import definitions, findings
 from axiom_bench.report.page import figures as page_figures

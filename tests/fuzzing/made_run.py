@@ -17,7 +17,7 @@ from PIL import Image
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import holdings, manifest, pictures, reading, store
-from axiom_bench.report.figures.pictures import load
+from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.last_lines import last_lines
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -19,6 +19,8 @@ from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.scorecard.writing import section, write_judgement
 from axiom_bench.statistics.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 METHODS: dict[str, dict[str, Any]] = {
     "good": {"title": "Good"},
     "fair": {"title": "Fair"},

@@ -51,6 +51,7 @@ def hostile(folder: Path, witness: Path) -> None:
     manifest_file.write(folder, manifest)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_manifest_that_names_code_runs_nothing(make_run: Any, make_records: Any, tmp_path: Path) -> None:
     """It ran a shell command: metadata of a metric went through the loader of plug-ins."""
     folder, witness = make_run(make_records(4), pictures=False), tmp_path / "a command ran"
@@ -62,7 +63,13 @@ def test_a_manifest_that_names_code_runs_nothing(make_run: Any, make_records: An
     assert not witness.exists()
 
 
-@pytest.mark.parametrize(("command", "draws"), [(["report"], True), (["gate", "--baseline", "baseline.csv"], False)])
+@pytest.mark.parametrize(
+    ("command", "draws"),
+    [
+        pytest.param(["report"], True, marks=pytest.mark.slow),
+        (["gate", "--baseline", "baseline.csv"], False),
+    ],
+)
 def test_the_commands_import_no_torch(
     make_run: Any, make_records: Any, tmp_path: Path, command: list[str], draws: bool
 ) -> None:

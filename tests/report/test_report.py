@@ -17,9 +17,11 @@ from axiom_bench import report
 from axiom_bench.errors import BenchError
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import sealed
-from axiom_bench.report.figures.drawing import DPI
-from axiom_bench.report.figures.saving import SavedFigure
+from axiom_bench.report.charts.drawing import DPI
+from axiom_bench.report.charts.saving import SavedFigure
 from axiom_bench.report.page.figures import embedded
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 FEW = ("conservation_error", "box_iou")
 

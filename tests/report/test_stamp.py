@@ -15,6 +15,8 @@ from axiom_bench.records import sealed, store
 from axiom_bench.report import stamp, writing
 from tests.made_runs import RECORD, records_of, write_run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def with_report(folder: Path) -> Path:
     """A run folder of one model and two methods with a report."""

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from axiom_bench import report
-from axiom_bench.report.figures import ranking
-from axiom_bench.report.figures.drawing import Drawing
+from axiom_bench.report.charts import ranking
+from axiom_bench.report.charts.drawing import Drawing
 from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.page.tables import block
 from axiom_bench.report.tables.details import correctness_tables, metric_tables
@@ -163,6 +163,7 @@ def test_as_many_images_but_others_are_told_apart(make_folder: MakeFolder) -> No
     assert [row[:4] for row in common(run).values()] == [[True, True, 18, 18]] * 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_methods_without_an_image_in_common_are_not_ranked(make_folder: MakeFolder) -> None:
     run = make_folder(rows("hit", {"a": [1.0] * 10 + [NAN] * 10, "b": [NAN] * 10 + [0.5] * 10}))
     table = overview_table(run, run.summary)
@@ -281,6 +282,7 @@ def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_and_all_formats_show_the_mark(make_folder: MakeFolder) -> None:
     run = make_folder(rows("hit", FEW))
     table = overview_table(run, run.summary)

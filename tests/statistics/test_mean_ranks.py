@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from axiom_bench.report.figures import critical_difference as figure
-from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.charts import ranking
+from axiom_bench.report.charts.drawing import Drawing, LeftOut
 from axiom_bench.statistics.places import critical_difference, mean_ranks
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -36,15 +36,15 @@ def test_the_critical_difference_is_nemenyi_s() -> None:
 
 
 def test_a_few_networks_have_a_sentence(make_run: Any, make_records: Any, edit_manifest: Any) -> None:
-    (left,) = figure.draw(many(make_run, make_records, edit_manifest, 2))
+    (left,) = ranking.draw_mean_ranks(many(make_run, make_records, edit_manifest, 2))
     assert isinstance(left, LeftOut)
     assert left.reason.startswith(
         "3 methods on 2 networks or data sets: two mean ranks would have to differ by 2.3 places"
     )
-    (left,) = figure.draw(many(make_run, make_records, edit_manifest, 1))
+    (left,) = ranking.draw_mean_ranks(many(make_run, make_records, edit_manifest, 1))
     assert isinstance(left, LeftOut)
     assert left.reason.startswith("It takes a headline metric")
-    (left,) = figure.draw(many(make_run, make_records, edit_manifest, 2, layers=2))
+    (left,) = ranking.draw_mean_ranks(many(make_run, make_records, edit_manifest, 2, layers=2))
     assert isinstance(left, LeftOut)
     assert "layers of one network" in left.reason
 
@@ -58,7 +58,7 @@ def test_many_networks_are_drawn(make_run: Any, make_records: Any, edit_manifest
     assert ranks.ranks["a"] + ranks.ranks["b"] == 3
     assert ranks.alike() == [(0, 1)]
     assert ranks.p < 0.001
-    (drawing,) = figure.draw(run)
+    (drawing,) = ranking.draw_mean_ranks(run)
     assert isinstance(drawing, Drawing)
     assert "over 12 networks or data sets" in drawing.caption
     texts = [text.get_text() for text in drawing.draw().axes[0].texts]

@@ -13,7 +13,7 @@ from scipy.stats import kendalltau
 
 from axiom_bench.judging.agreement import disagreement
 from axiom_bench.judging.judgement import compared_values, is_small, spoiled_methods
-from axiom_bench.report.charts import look
+from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, columns, metrics_in_order
 from axiom_bench.statistics.metadata import Setting, rows_at
 from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
@@ -114,7 +114,7 @@ def _values(run: RunFolder, setting: Setting) -> pd.DataFrame:
 
 def _spec() -> dict[str, Any]:
     cells = alt.Chart(alt.NamedData("cells"))
-    axis: dict[str, Any] = {"grid": False, "labelColor": look.INK, "labelLimit": LABELS, "labelOverlap": False}
+    axis: dict[str, Any] = {"grid": False, "labelColor": vega.INK, "labelLimit": LABELS, "labelOverlap": False}
     x_scale, y_scale = (alt.Scale(domain=alt.ExprRef(name), paddingInner=0.06) for name in ("columns", "rows"))
     x = alt.X("column:N", sort=None, scale=x_scale, title=None, axis=alt.Axis(labelAngle=-45, **axis))
     y = alt.Y("row:N", sort=None, scale=y_scale, title=None, axis=alt.Axis(**axis))
@@ -133,4 +133,4 @@ def _spec() -> dict[str, Any]:
         "p": "p",
         "n": "Methods",
     }
-    return look.finished(alt.layer(squares, texts), {"cells": hover}, ("columns", "rows"))
+    return vega.finished(alt.layer(squares, texts), {"cells": hover}, ("columns", "rows"))

@@ -2,50 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from axiom_bench.report.charts import look, scales
-from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns
-from axiom_bench.report.options import options_of
+from axiom_bench.report.charts import vega
+from axiom_bench.report.charts.boxes import axis_label
+from axiom_bench.report.charts.chart import Chart, Choice, MethodStyle, Panel, beside, columns, method_styles
+from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
+from axiom_bench.report.options import COLUMN, options_of
 from axiom_bench.statistics.axiom_plane import Plane, axiom_plane
+from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.metadata import Setting
-from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, number
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Axiom plane"
-CORNERS = 200  # of the floor that are drawn: one an image would fill a page
+CORNERS, PRINTED_CORNERS = 200, 1000  # of the floor that are drawn: on the page, and in a file
 SIZE = 80  # square pixels of a point
 HEIGHT = 320
 
 
 def chart(run: RunFolder) -> Chart | None:
     """A panel for each network; None where no method on the score's scale has both errors."""
-    chosen = options_of(run).figures
-    planes = {
-        setting: plane
-        for setting in run.settings
-        if (plane := axiom_plane(run, setting, chosen.plane, chosen.floor)) is not None
-    }
+    planes = _planes(run)
     if not planes:
         return None
-    panels = [_panel(run, setting, plane) for setting, plane in planes.items()]
+    choice = Choice(TITLE, _caption(run, planes), [_panel(run, setting, plane) for setting, plane in planes.items()])
+    return Chart("axiom-plane", TITLE, "", [choice], {"plane": partial(_spec, run)})
+
+
+def _planes(run: RunFolder) -> dict[Setting, Plane]:
+    """Of the settings where a method on the score's scale has both errors."""
+    chosen = options_of(run).figures
+    planes = {setting: axiom_plane(run, setting, chosen.plane, chosen.floor) for setting in run.settings}
+    return {setting: plane for setting, plane in planes.items() if plane is not None}
+
+
+def _caption(run: RunFolder, planes: Mapping[Setting, Plane]) -> str:
     counts = ", ".join(
         f"{run.label(setting)} {plane.images:,} images, {plane.rows:,} of {plane.all_rows:,} rows"
         for setting, plane in planes.items()
     )
-    caption = (
-        f"Each method on the score's scale: means over the rows where all of them have both errors ({counts}). "
-        "Methods on one spot are rings around it. "
-    )
     floor = "Without the axiom floor: its values aren't in this run for these images."
     if any(plane.floor is not None for plane in planes.values()):
         floor = "No method can lie below the axiom floor, the line."
-    return Chart("axiom-plane", TITLE, "", [Choice(TITLE, caption + floor, panels)], {"plane": partial(_spec, run)})
+    return (
+        f"Each method on the score's scale: means over the rows where all of them have both errors ({counts}). "
+        f"Methods on one spot are rings around it. {floor}"
+    )
+
+
+def _corners(floor: tuple[Floats, Floats], most: int) -> tuple[Floats, Floats]:
+    """Of the floor's corners at most so many, evenly: one an image would fill a page."""
+    drawn = np.unique(np.linspace(0, len(floor[0]) - 1, most).round().astype(int))
+    return floor[0][drawn], floor[1][drawn]
 
 
 def _panel(run: RunFolder, setting: Setting, plane: Plane) -> Panel:
@@ -58,11 +76,10 @@ def _panel(run: RunFolder, setting: Setting, plane: Plane) -> Panel:
     tables = {"points": columns(pd.DataFrame(points)), "floor": {"x": [], "y": []}}
     ends = (0.0, 0.0)
     if plane.floor is not None:
-        drawn = np.unique(np.linspace(0, len(plane.floor[0]) - 1, CORNERS).round().astype(int))
-        tables["floor"] = columns(pd.DataFrame({"x": plane.floor[0][drawn], "y": plane.floor[1][drawn]}))
+        tables["floor"] = columns(pd.DataFrame(dict(zip("xy", _corners(plane.floor, CORNERS), strict=True))))
         ends = (float(plane.floor[0].max()), float(plane.floor[1].max()))
-    params = scales.symlog_params("x", np.append(x, ends[0]), from_zero=True)
-    params |= scales.symlog_params("y", np.append(y, ends[1]), from_zero=True)
+    params = vega.symlog_params("x", np.append(x, ends[0]), from_zero=True)
+    params |= vega.symlog_params("y", np.append(y, ends[1]), from_zero=True)
     label = run.label(setting)
     description = f"{TITLE} of {label}: each method by its two mean errors."
     return Panel(label, "plane", description, tables, HEIGHT, params)
@@ -70,17 +87,97 @@ def _panel(run: RunFolder, setting: Setting, plane: Plane) -> Panel:
 
 def _spec(run: RunFolder) -> dict[str, Any]:
     names = dict(zip("xy", options_of(run).figures.plane, strict=True))
-    titles = {axis: f"Mean {look.small(look.axis_title(run.metadata.value(name)))}" for axis, name in names.items()}
-    x, y = (scales.symlog(kind, axis, axis, titles[axis]) for axis, kind in (("x", alt.X), ("y", alt.Y)))
+    titles = {axis: f"Mean {vega.small(vega.axis_title(run.metadata.value(name)))}" for axis, name in names.items()}
+    x, y = (vega.symlog(kind, axis, axis, titles[axis]) for axis, kind in (("x", alt.X), ("y", alt.Y)))
     floor = alt.Chart(alt.NamedData("floor"))
-    area = floor.mark_area(color=look.SOFT, opacity=0.12, clip=True).encode(x, y)
-    line = floor.mark_line(color=look.SOFT, strokeWidth=2, clip=True).encode(x, y)
-    points = alt.Chart(alt.NamedData("points")).transform_filter(look.SHOWN)
+    area = floor.mark_area(color=vega.SOFT, opacity=0.12, clip=True).encode(x, y)
+    line = floor.mark_line(color=vega.SOFT, strokeWidth=2, clip=True).encode(x, y)
+    points = alt.Chart(alt.NamedData("points")).transform_filter(vega.SHOWN)
     shape = alt.Shape("shape:N", scale=None)
     fill = alt.when("datum.ring > 0").then(alt.value("transparent")).otherwise(alt.Fill("colour:N", scale=None))
     marks = points.mark_point(strokeWidth=2, opacity=1).encode(
         x, y, shape, alt.Size("size:Q", scale=None), stroke=alt.Stroke("colour:N", scale=None), fill=fill
     )
     hover = {"points": {"title": "Method", **titles, "also": "Also here"}}
-    params = [f"{axis}_{name}" for axis in "xy" for name in scales.SYMLOG]
-    return look.finished(alt.layer(area, line, marks), hover, params)
+    params = [f"{axis}_{name}" for axis in "xy" for name in vega.SYMLOG]
+    return vega.finished(alt.layer(area, line, marks), hover, params)
+
+
+FLOOR = "axiom floor"
+PANEL, MOST_PANEL = 1.9, 2.8  # inches: the width of a panel, and the most of it
+LEGEND, ENTRY = 1.4, 0.2  # inches: the width of a legend beside the panels, the height of an entry
+SMALLEST = 0.01  # the least that an axis shows: below lie methods that are exact but for rounding
+SPREAD = 20.0  # of the points' largest to smallest coordinate: from here on a linear axis hides the small ones
+
+
+def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """A panel for each setting where a method on the score's scale has both errors."""
+    if not options_of(run).figures.plane:
+        yield LeftOut(TITLE, "No two errors are chosen: report.figures.plane=[METRIC,METRIC].")
+        return
+    x, y = options_of(run).figures.plane
+    planes = _planes(run)
+    if not planes:
+        missing = [name for name in (x, y) if name not in run.metrics]
+        add = f"; add metric=[...,{','.join(missing)}]" if missing else ""
+        yield LeftOut(TITLE, f"No method on the score's scale has values of both {x} and {y}{add}.")
+        return
+    yield Drawing("axiom_plane", TITLE, _caption(run, planes), partial(_plot, run, planes))
+
+
+def _plot(run: RunFolder, planes: Mapping[Setting, Plane], width: float) -> Figure:
+    x, y = options_of(run).figures.plane
+    room = width - LEGEND if width > COLUMN else width
+    beside = across(len(planes), room, PANEL, PANEL)
+    side = min(MOST_PANEL, room / beside)
+    figure = canvas(
+        side * beside + width - room,
+        0.95 * side * -(-len(planes) // beside) + (0 if width > COLUMN else ENTRY * (1 + len(method_styles(run)) // 2)),
+    )
+    for axes, (setting, plane) in zip(panels(figure, len(planes), beside), planes.items(), strict=True):
+        _draw_panel(axes, plane, method_styles(run))
+        set_title(axes, run.label(setting), side)
+    figure.supxlabel(f"{axis_label(run.metadata.value(x))}, mean")
+    figure.supylabel(f"{axis_label(run.metadata.value(y))}, mean")
+    _legend(figure, [style.title for style in method_styles(run).values()], width)
+    return figure
+
+
+def _draw_panel(axes: Any, plane: Plane, styles: Mapping[str, MethodStyle]) -> None:
+    if plane.floor is not None:
+        sensitivity, conservation = _corners(plane.floor, PRINTED_CORNERS)
+        axes.plot(sensitivity, conservation, color="0.25", linewidth=1.4, label=FLOOR, zorder=2)
+        axes.fill_between(sensitivity, conservation, color="0.5", alpha=0.15, linewidth=0, zorder=1)
+    rings: dict[tuple[str, ...], int] = {}
+    for method, (x, y) in zip(plane.points.index, plane.points.to_numpy(), strict=True):
+        # Methods that tie in theory lie on one spot: each later one is a wider ring around the first.
+        spot = (number(x), number(y))
+        rings[spot] = ring = rings.get(spot, -1) + 1
+        style = styles[method]
+        look = {"marker": style.marker, "markersize": 5 + 4 * ring, "markeredgecolor": style.colour}
+        look |= {"markerfacecolor": "none" if ring else style.colour, "markeredgewidth": 1.2}
+        axes.plot(x, y, label=style.title, linestyle="none", zorder=4, clip_on=False, **look)
+    ends = (0.0, 0.0) if plane.floor is None else (plane.floor[0].max(), plane.floor[1].max())
+    for axis_name, points, end in zip("xy", plane.points.to_numpy().T, ends, strict=True):
+        _scale(axes, axis_name, points, end)
+
+
+def _scale(axes: Any, axis_name: str, points: Floats, end: float) -> None:
+    """From 0 up, so that the floor's ends are seen; logarithmic beyond the smallest value where they spread wide."""
+    values = [value for value in (*points, end) if value > FLOAT32_ROUNDING] or [SMALLEST]
+    upper = max(1.15 * max(values), SMALLEST)
+    if max(values) > SPREAD * min(values):
+        getattr(axes, f"set_{axis_name}scale")("symlog", linthresh=max(min(values), upper / 1000))
+    else:
+        getattr(axes, f"{axis_name}axis").set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+    getattr(axes, f"set_{axis_name}lim")(0, upper)
+
+
+def _legend(figure: Figure, titles: list[str], width: float) -> None:
+    """One legend for all panels: the floor where it is drawn, then each method once, in the order of the manifest."""
+    pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    entries = {label: handle for handle, label in pairs}
+    order = [label for label in dict.fromkeys((FLOOR, *titles)) if label in entries]
+    for handle in legend(figure, [entries[label] for label in order], order, width).legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_markersize(5)

@@ -1,8 +1,8 @@
-"""Box-plots: the five numbers of each box, the single values beside it, and the spec that draws them."""
+"""Box-plots: the axis and the five numbers of each box, drawn by matplotlib for files and by Vega for the page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,15 +10,131 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from axiom_bench.report.charts import look, scales
+from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.chart import Panel, columns
-from axiom_bench.report.figures import axis
-from axiom_bench.report.figures.axis import Axis
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.groups import BoxGroup
 from axiom_bench.statistics.metadata import Value
+from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, share
+
+LOG_SPREAD = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
+MAX_ZEROS = 0.05  # share of values that may be 0, for which a logarithmic axis has no place
+FENCE = 3.0  # interquartile ranges beyond the quartiles: far out, after Tukey
+
+
+@dataclass(frozen=True)
+class Axis:
+    """limits of what is shown; log: a logarithmic axis, on whose low end smaller values are drawn; outside: how many of
+    the values the limits cut off (linear) or are drawn on the low end (logarithmic)."""
+
+    low: float
+    high: float
+    log: bool
+    outside: int
+    count: int
+
+    @property
+    def note(self) -> str:
+        """For the caption; empty where all values are shown on a linear axis."""
+        outside = f"{self.outside:,} of {self.count:,} values ({share(self.outside, self.count)})"
+        if self.log:
+            return "Logarithmic axis" + (f"; {outside} below its low end are drawn there." if self.outside else ".")
+        return f"{outside} lie outside the axis; the boxes count them." if self.outside else ""
+
+    def drawn(self, values: Floats) -> Floats:
+        """The values as they are drawn: a logarithmic axis has no place for 0."""
+        return np.maximum(values, self.low) if self.log else values
+
+
+def fit(groups: Sequence[Floats]) -> Axis:
+    """The axis for box-plots of these groups of values: all of it if the tails are short; logarithmic if the values
+    spread wide and nearly none is rounding; else cut at FENCE interquartile ranges around the groups' quartiles."""
+    groups = [np.sort(group) for group in groups if len(group)]
+    low, high = float(min(group[0] for group in groups)), float(max(group[-1] for group in groups))
+    count = sum(map(len, groups))
+    if low >= 0 and high < FLOAT32_ROUNDING:
+        return Axis(0.0, FLOAT32_ROUNDING, False, 0, count)
+    quartiles = np.array([np.quantile(group, [0.25, 0.5, 0.75]) for group in groups])
+    # Of each quartile the smallest that isn't rounding, or NaN.
+    above = np.fmin.reduce(np.where(quartiles >= FLOAT32_ROUNDING, quartiles, np.nan))
+    bulk = [group[np.searchsorted(group, FLOAT32_ROUNDING) :] for group in groups]
+    is_bulk = count - sum(map(len, bulk)) <= MAX_ZEROS * count
+    if low >= 0 and high > LOG_SPREAD * above[1] and is_bulk:
+        bottom = float(max(min(group[0] for group in bulk if len(group)), above[0] / LOG_SPREAD))
+        return Axis(bottom, high, True, _below(groups, bottom), count)
+    reach = FENCE * (quartiles[:, 2] - quartiles[:, 0])
+    low = max(low, float((quartiles[:, 0] - reach).min()))
+    high = min(high, float((quartiles[:, 2] + reach).max()))
+    beyond = sum(len(group) - int(np.searchsorted(group, high, "right")) for group in groups)
+    return Axis(low, high, False, _below(groups, low) + beyond, count)
+
+
+def _below(groups: Sequence[Floats], least: float) -> int:
+    return sum(int(np.searchsorted(group, least)) for group in groups)
+
+
+def apply_axis(axis: Axis, axes: Any, axis_name: str = "y") -> None:
+    """Set scale and limits, with a margin so that no whisker lies on the frame."""
+    if axis.log:
+        getattr(axes, f"set_{axis_name}scale")("log")
+        getattr(axes, f"set_{axis_name}lim")(axis.low / 1.3, axis.high * 1.3)
+        getattr(axes, f"{axis_name}axis").set_major_locator(LogLocator(numticks=7 if axis_name == "y" else 5))
+    else:
+        margin = 0.04 * (axis.high - axis.low) or 0.5 * abs(axis.high) or 0.5
+        getattr(axes, f"set_{axis_name}lim")(axis.low - margin, axis.high + margin)
+        getattr(axes, f"{axis_name}axis").set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+
+
+MOST_POINTS = 2000  # beyond the whiskers of a box: of more, so many are drawn, and a PDF keeps them as a picture
+FACE = 0.35  # opacity of a box
+
+
+def draw_boxes(axes: Any, groups: Sequence[Floats], colours: Sequence[str], upright: bool, means: bool = False) -> None:
+    """A box of each group in its colour, at 0, 1, ...; upright, or lying from the top down. means: as diamonds."""
+    diamond = {"marker": "D", "markersize": 2.5, "markerfacecolor": "white", "markeredgecolor": "0.15"}
+    faint = {"marker": "o", "markersize": 1.5, "alpha": 0.35, "markerfacecolor": "0.3", "markeredgewidth": 0}
+    drawn = axes.boxplot(
+        groups,
+        positions=range(len(groups)),
+        orientation="vertical" if upright else "horizontal",
+        widths=0.6,
+        patch_artist=True,
+        medianprops={"color": "0.1", "linewidth": 1.2},
+        meanprops=diamond | {"markeredgewidth": 0.7},
+        flierprops=faint,
+        showmeans=means,
+        manage_ticks=False,
+    )
+    for i, (box, colour) in enumerate(zip(drawn["boxes"], colours, strict=True)):
+        box.set(facecolor=(colour, FACE), edgecolor=colour, linewidth=0.8)
+        for line in (*drawn["whiskers"][2 * i : 2 * i + 2], *drawn["caps"][2 * i : 2 * i + 2]):
+            line.set(color=colour, linewidth=0.8)
+    for line in drawn["fliers"]:
+        if len(line.get_xdata()) > MOST_POINTS:
+            line.set_rasterized(True)
+            _thin_out(line)
+
+
+def fewer_points(groups: Iterable[Floats]) -> str:
+    """For the caption of these groups' draw_boxes: whether points may be left out; empty where none are."""
+    largest = max(map(len, groups))
+    return f"Of points beyond a box's whiskers at most {MOST_POINTS:,} are drawn." if largest > MOST_POINTS else ""
+
+
+def _thin_out(line: Any) -> None:
+    """MOST_POINTS of the points, evenly over their order, the farthest of either side among them."""
+    points = np.asarray(line.get_data(), dtype=float)
+    points = points[:, np.lexsort(points)]
+    line.set_data(points[:, np.linspace(0, points.shape[1] - 1, MOST_POINTS).round().astype(int)])
+
+
+def axis_label(value: Value) -> str:
+    """The metric with its unit, unless the title says it: "Confidence drop [probability]"."""
+    return value.title if not value.unit or value.unit in value.title else f"{value.title} [{value.unit}]"
+
 
 WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
 STEP = 24  # pixels a box
@@ -92,14 +208,14 @@ class Shown:
     @classmethod
     def of(cls, value: Value, groups: Collection[BoxGroup], every_value: bool) -> Shown:
         """The axis on which the boxes of these groups are seen best."""
-        fitted = axis.fit([group.values for group in groups])
+        fitted = fit([group.values for group in groups])
         return cls(value, fitted, fitted.low if fitted.log else _least(groups), every_value)
 
     @property
     def params(self) -> dict[str, Any]:
         """Values of the spec's parameters; a logarithmic axis has no place for 0."""
-        limits = scales.limits(self.axis.low, self.axis.high, self.axis.log)
-        return {**limits, "least": self.least, "title": look.axis_title(self.value)}
+        limits = vega.limits(self.axis.low, self.axis.high, self.axis.log)
+        return {**limits, "least": self.least, "title": vega.axis_title(self.value)}
 
     @property
     def caption(self) -> str:
@@ -122,16 +238,16 @@ def specs() -> dict[str, Callable[[], dict[str, Any]]]:
 def spec(log: bool) -> dict[str, Any]:
     """Boxes on their side, one below the other. Tables: `boxes` with the columns of ROW, `values` of VALUE; `title` may
     come from `method`. Parameters: low, high, title; least: where smaller values are drawn."""
-    y = alt.Y("title:N", sort=None, title=None, axis=alt.Axis(grid=False, labelColor=look.INK))
+    y = alt.Y("title:N", sort=None, title=None, axis=alt.Axis(grid=False, labelColor=vega.INK))
 
     def x(column: str) -> alt.X:
-        return alt.X(f"{column}:Q", scale=scales.between_limits(log), axis=scales.axis())
+        return alt.X(f"{column}:Q", scale=vega.between_limits(log), axis=vega.axis())
 
     colour, fill = alt.Color("colour:N", scale=None), alt.Fill("colour:N", scale=None)
-    boxes = alt.Chart(alt.NamedData("boxes")).transform_filter(look.SHOWN)
+    boxes = alt.Chart(alt.NamedData("boxes")).transform_filter(vega.SHOWN)
     for name in ("low", "q1", "median", "q3", "high", "mean"):
         boxes = boxes.transform_calculate(f"{name}_at", f"max(datum.{name}, least)")
-    values = alt.Chart(alt.NamedData("values")).transform_filter(look.SHOWN)
+    values = alt.Chart(alt.NamedData("values")).transform_filter(vega.SHOWN)
     values = values.transform_calculate(at="max(datum.value, least)", jitter="(datum.index * 0.618034) % 1")
     offset = alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-0.4, 1.4]))
     dots = values.mark_circle(size=12, opacity=0.4, clip=True).encode(x("at"), y, offset, colour)
@@ -145,7 +261,7 @@ def spec(log: bool) -> dict[str, Any]:
         whiskers.encode(x("q3_at"), y, alt.X2("high_at"), colour),
         bars.encode(x("q1_at"), y, alt.X2("q3_at"), fill, alt.Stroke("colour:N", scale=None)),
         medians.encode(x("median_at"), y, colour),
-        means.encode(x("mean_at"), y, fill=alt.value(look.PAGE), stroke=alt.value(look.INK)),
+        means.encode(x("mean_at"), y, fill=alt.value(vega.PAGE), stroke=alt.value(vega.INK)),
     )
     title = alt.TitleParams(alt.ExprRef("title"))
-    return look.finished(alt.layer(*layers, title=title), HOVER, ("least", "title", *scales.LIMITS))
+    return vega.finished(alt.layer(*layers, title=title), HOVER, ("least", "title", *vega.LIMITS))

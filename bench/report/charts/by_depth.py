@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from axiom_bench.columns import OK
-from axiom_bench.report.charts import look, scales
-from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns
-from axiom_bench.report.figures.captions import counts_by
+from axiom_bench.report.charts import vega
+from axiom_bench.report.charts.boxes import axis_label
+from axiom_bench.report.charts.chart import (
+    COLOURS,
+    MARKERS,
+    Chart,
+    Choice,
+    MethodStyle,
+    Panel,
+    beside,
+    columns,
+    method_styles,
+)
+from axiom_bench.report.charts.drawing import (
+    SMALL,
+    Drawing,
+    LeftOut,
+    across,
+    canvas,
+    counts_by,
+    not_measured,
+    panels,
+    set_title,
+    wrapped,
+)
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.metadata import Value
 from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
+TITLE = "Axiom errors by depth"
+ORDER = "Layers in the order in which the network runs them"
 HEIGHT = 300
 SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
 SPECS = {False: "by-depth", True: "by-depth-log"}
@@ -32,15 +60,11 @@ Place = tuple[str, str]  # a model and a data set
 def chart(run: RunFolder) -> Chart | None:
     """A choice for each error of `config.report.figures.by_depth` and `plane`, a panel for each model and data set with
     several layers; None where none has several."""
-    layers: dict[Place, list[str]] = {}
-    for setting in run.settings:
-        layers.setdefault((setting.model, setting.data), []).append(setting.layer)
-    deep = {place: names for place, names in layers.items() if len(names) > 1}
+    deep = _deep(run)
     if not deep:
         return None
     errors = dict.fromkeys((*options_of(run).figures.by_depth, *options_of(run).figures.plane))
-    rows = run.records.rows(errors)
-    rows = rows[rows["status"] == OK]
+    rows = _defined(run, errors)
     rows = rows[[place in deep for place in zip(rows["model"], rows["data"], strict=True)]]
     measured = set(rows["metric"].unique())
     choices = [
@@ -49,22 +73,41 @@ def chart(run: RunFolder) -> Chart | None:
         if name in measured
     ]
     specs = {name: partial(_spec, log) for log, name in SPECS.items()}
-    return Chart("by-depth", "Axiom errors by depth", "Error", choices, specs) if choices else None
+    return Chart("by-depth", TITLE, "Error", choices, specs) if choices else None
+
+
+def _deep(run: RunFolder) -> dict[Place, list[str]]:
+    """The layers of each model and data set with several."""
+    layers: dict[Place, list[str]] = {}
+    for setting in run.settings:
+        layers.setdefault((setting.model, setting.data), []).append(setting.layer)
+    return {place: names for place, names in layers.items() if len(names) > 1}
+
+
+def _label(place: Place, places: Collection[Place]) -> str:
+    """The model; with the data set where there are several."""
+    return place[0] if len({data for _, data in places}) == 1 else f"{place[0]} ({place[1]})"
+
+
+def _defined(run: RunFolder, metrics: Collection[str]) -> pd.DataFrame:
+    """The rows of single images with a value of these metrics."""
+    rows = run.records.rows(metrics)
+    return rows[rows["status"] == OK]
 
 
 def _choice(run: RunFolder, value: Value, rows: pd.DataFrame, deep: dict[Place, list[str]]) -> Choice:
-    table = _quartiles(rows)
+    table = _table(rows)
     log, least = _scale(table["median"])
     is_free = table["method"].eq(METHOD_FREE).all()  # a band between the quartiles, which many methods' would hide
     drawn = table[["q1", "q3"] if is_free else ["median"]].clip(lower=least).to_numpy()
     low = float(drawn.min()) if log else min(float(drawn.min()), 0.0)
-    params = {**scales.limits(low, float(drawn.max()), log), "least": least}
-    params |= {"title": f"Median {look.small(look.axis_title(value))}", "band": bool(is_free)}
+    params = {**vega.limits(low, float(drawn.max()), log), "least": least}
+    params |= {"title": f"Median {vega.small(vega.axis_title(value))}", "band": bool(is_free)}
     panels = []
-    for (model, data), layers in deep.items():
-        own = table[(table["model"] == model) & (table["data"] == data)]
+    for place, layers in deep.items():
+        own = _at(table, place)
         if not own.empty:
-            label = model if len({data for _, data in deep}) == 1 else f"{model} ({data})"
+            label = _label(place, deep)
             description = f"{value.title} by depth, {label}."
             tables = {"points": columns(_points(run, own, layers))}
             panels.append(Panel(label, SPECS[log], description, tables, HEIGHT, params | {"layers": layers}))
@@ -73,13 +116,14 @@ def _choice(run: RunFolder, value: Value, rows: pd.DataFrame, deep: dict[Place, 
         " Medians below its low end, which are rounding, are drawn there." if table["median"].lt(least).any() else ""
     )
     caption = (
-        f"Layers in the order in which the network runs them. {statistics} {counts_by(rows, [*PLACE, 'method'])} a "
+        f"{ORDER}. {statistics} {counts_by(rows, [*PLACE, 'method'])} a "
         f"median.{f' Logarithmic axis.{below}' if log else ''}"
     )
     return Choice(value.title, caption, panels)
 
 
-def _quartiles(rows: pd.DataFrame) -> pd.DataFrame:
+def _table(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each layer of a model and data set, and each method: q1, median, q3 of a metric, n and images."""
     groups = rows.groupby([*PLACE, "method"], observed=True)
     table = groups["value"].quantile(np.array([0.25, 0.5, 0.75])).unstack().set_axis(["q1", "median", "q3"], axis=1)
     table = table.join(groups["value"].agg(n="size")).join(groups["image_id"].agg(images="nunique"))
@@ -107,9 +151,9 @@ def _spec(log: bool) -> dict[str, Any]:
     x = alt.X("layer:N", scale=alt.Scale(type="point", domain=alt.ExprRef("layers"), padding=0.3), axis=x_axis)
 
     def y(column: str) -> alt.Y:
-        return alt.Y(f"{column}:Q", scale=scales.between_limits(log), axis=scales.axis())
+        return alt.Y(f"{column}:Q", scale=vega.between_limits(log), axis=vega.axis())
 
-    data = alt.Chart(alt.NamedData("points")).transform_filter(look.SHOWN)
+    data = alt.Chart(alt.NamedData("points")).transform_filter(vega.SHOWN)
     for name in ("q1", "median", "q3"):
         data = data.transform_calculate(f"{name}_at", f"max(datum.{name}, least)")
     colour, group = alt.Color("colour:N", scale=None), alt.Detail("title:N")
@@ -122,5 +166,166 @@ def _spec(log: bool) -> dict[str, Any]:
         point.encode(x, y("median_at"), colour, alt.Shape("shape:N", scale=None)),
     )
     title = alt.TitleParams(alt.ExprRef("title"), orient="left", anchor="middle")
-    params = ("title", "least", "layers", "band", *scales.LIMITS)
-    return look.finished(alt.layer(*layers, title=title), {"points": HOVER}, params)
+    params = ("title", "least", "layers", "band", *vega.LIMITS)
+    return vega.finished(alt.layer(*layers, title=title), {"points": HOVER}, params)
+
+
+PANEL = 3.3  # inches: the width of a panel
+LINE = 0.13  # inches: the height of a line of a legend
+PLACES = ["model", "layer", "data", "metric", "method"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """quartiles: a row for each layer, NaN where nothing was measured, with the columns q1, median and q3."""
+
+    label: str
+    colour: str
+    marker: str
+    dash: tuple[int, ...]
+    quartiles: pd.DataFrame
+
+    @property
+    def medians(self) -> np.ndarray:
+        """One for each layer."""
+        return self.quartiles["median"].to_numpy()
+
+
+def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """Two kinds of figures, a panel for each model and data set with several layers; nothing where none has several.
+
+    The method-free errors of `config.report.figures.by_depth` together, with the band between the quartiles; and each
+    of the errors of `plane`, a line for each method, one for methods that are the same at every layer.
+    """
+    deep = _deep(run)
+    if not deep:
+        return
+    names = options_of(run).figures.by_depth
+    free = _defined(run, names)
+    free = free[free["method"] == METHOD_FREE]
+    if free.empty:
+        yield LeftOut(TITLE, " ".join(not_measured(run, name) for name in names) or "report.figures.by_depth is empty.")
+    else:
+        lines = {place: _of_metrics(run, _at(free, place), layers) for place, layers in deep.items()}
+        yield _drawing("by_depth", TITLE, "error [ratio]", lines, deep, free, bands=True)
+    for name in options_of(run).figures.plane:
+        own = _defined(run, [name])
+        own = own[own["method"] != METHOD_FREE]
+        value = run.metadata.value(name)
+        if not own.empty:
+            lines = {place: _of_methods(method_styles(run), _at(own, place), layers) for place, layers in deep.items()}
+            yield _drawing(
+                f"by_depth_{name}", f"{value.title} by depth", axis_label(value), lines, deep, own, bands=False
+            )
+
+
+def _at(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
+    return rows[(rows["model"] == place[0]) & (rows["data"] == place[1])]
+
+
+def _of_metrics(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
+    names = [name for name in options_of(run).figures.by_depth if (rows["metric"] == name).any()]
+    return [
+        Line(run.metadata.value(name).title, colour, marker, (1, 0), _quartiles(rows[rows["metric"] == name], layers))
+        for name, colour, marker in zip(names, COLOURS, MARKERS, strict=False)
+    ]
+
+
+def _of_methods(styles: Mapping[str, MethodStyle], rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
+    """Methods whose medians are the same at every layer, but for rounding, share a line."""
+    lines: list[Line] = []
+    for method, style in styles.items():
+        own = rows[rows["method"] == method]
+        if own.empty:
+            continue
+        line = Line(style.title, style.colour, style.marker, style.dash, _quartiles(own, layers))
+        same = [i for i, other in enumerate(lines) if _close(other.medians, line.medians)]
+        if same:
+            lines[same[0]] = replace(lines[same[0]], label=f"{lines[same[0]].label} = {style.title}")
+        else:
+            lines.append(line)
+    return lines
+
+
+def _quartiles(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
+    return _table(rows).set_index("layer")[["q1", "median", "q3"]].reindex(list(layers))
+
+
+def _close(medians: np.ndarray, others: np.ndarray) -> bool:
+    return bool(np.allclose(medians, others, rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True))
+
+
+def _drawing(
+    name: str,
+    title: str,
+    ylabel: str,
+    lines: dict[Place, list[Line]],
+    layers: dict[Place, list[str]],
+    rows: pd.DataFrame,
+    bands: bool,
+) -> Drawing:
+    clipped = any(_is_clipped(line, _low_end(panel, bands)).any() for panel in lines.values() for line in panel)
+    statistics = "medians, and the band between the quartiles" if bands else "medians"
+    rounding = " Open triangles: medians below 1e-6, which is rounding, on the axis's low end." if clipped else ""
+    caption = f"{ORDER}; {statistics}. {counts_by(rows, PLACES)} a median.{rounding}"
+    return Drawing(name, title, caption, partial(_plot, ylabel, lines, layers, bands))
+
+
+def _plot(
+    ylabel: str, lines: dict[Place, list[Line]], layers: dict[Place, list[str]], bands: bool, width: float
+) -> Figure:
+    beside = across(len(layers), width, PANEL, PANEL)
+    inches = min(PANEL, width / beside)
+    letters = int(inches / 0.075)
+    labels = {place: [wrapped(line.label, letters) for line in panel] for place, panel in lines.items()}
+    legend = LINE * max(sum(1 + label.count("\n") for label in panel) for panel in labels.values())
+    figure = canvas(inches * beside, (2.2 + legend) * -(-len(layers) // beside))
+    for axes, (place, panel) in zip(panels(figure, len(layers), beside), lines.items(), strict=True):
+        _panel(axes, panel, layers[place], bands)
+        axes.set(ylabel=ylabel)
+        axes.legend(labels[place], loc="upper left", bbox_to_anchor=(-0.1, -0.32), borderaxespad=0)
+        set_title(axes, _label(place, layers), inches)
+    return figure
+
+
+def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> None:
+    low = _low_end(lines, bands)
+    places = np.arange(len(layers))
+    drawn = [line.quartiles if low is None else line.quartiles.clip(lower=low) for line in lines]
+    for line, quartiles in zip(lines, drawn, strict=True):  # first, so that the legend is theirs
+        dash = "-" if line.dash == (1, 0) else (0, [length / 2 for length in line.dash])
+        axes.plot(places, quartiles["median"], color=line.colour, linestyle=dash, marker=line.marker)
+    for line, quartiles in zip(lines, drawn, strict=True):
+        if bands:
+            axes.fill_between(places, quartiles["q1"], quartiles["q3"], color=line.colour, alpha=0.2, linewidth=0)
+        below = _is_clipped(line, low)
+        axes.plot(
+            places[below], quartiles["median"][below], "v", color=line.colour, markerfacecolor="white", markersize=6
+        )
+    if low is not None:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=low / 1.3)
+        axes.yaxis.set_major_locator(LogLocator(numticks=7))
+    elif not _any_negative(lines):
+        top = axes.get_ylim()[1]
+        axes.set_ylim(-0.03 * top, top)  # a marker at 0 is seen whole
+    axes.set_xticks(places, layers, rotation=40, ha="right", rotation_mode="anchor", fontsize=SMALL)
+
+
+def _is_clipped(line: Line, low: float | None) -> np.ndarray:
+    """Which of the line's medians lie below the low end of a logarithmic axis: (layers,) bool."""
+    return (line.medians < FLOAT32_ROUNDING) & (low is not None)
+
+
+def _low_end(lines: list[Line], bands: bool) -> float | None:
+    """The low end of a logarithmic axis, a little below all that isn't rounding; None for a linear axis."""
+    medians = np.concatenate([line.medians for line in lines])
+    bulk = medians[medians >= FLOAT32_ROUNDING]
+    if _any_negative(lines) or not len(bulk) or bulk.max() <= SPREAD * bulk.min():
+        return None
+    drawn = np.concatenate([line.quartiles["q1"] for line in lines]) if bands else bulk
+    return float(max(drawn[drawn >= FLOAT32_ROUNDING].min() / 3, FLOAT32_ROUNDING))
+
+
+def _any_negative(lines: list[Line]) -> bool:
+    return any((line.medians < 0).any() for line in lines)

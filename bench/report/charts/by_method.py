@@ -1,13 +1,31 @@
-"""Every metric as box-plots by method, a panel for each network."""
+"""Every metric as box-plots by method, a panel for each setting."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.figure import Figure
 
 from axiom_bench.report.charts import boxes
-from axiom_bench.report.charts.chart import Chart, Choice, metrics_in_order
+from axiom_bench.report.charts.boxes import axis_label, draw_boxes, fewer_points
+from axiom_bench.report.charts.chart import Chart, Choice, method_styles, metrics_in_order
+from axiom_bench.report.charts.drawing import (
+    LETTER,
+    Drawing,
+    LeftOut,
+    across,
+    canvas,
+    not_measured,
+    panels,
+    set_title,
+    wrapped,
+)
 from axiom_bench.statistics.groups import BoxGroup, counts_in, groups_of
-from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.metadata import Setting, Value
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 Groups = Mapping[Setting, Mapping[str, BoxGroup]]
@@ -34,3 +52,89 @@ def _choice(run: RunFolder, name: str, groups: Groups, every_value: bool) -> Cho
 
 def _all_of(groups: Groups) -> list[BoxGroup]:
     return [group for own in groups.values() for group in own.values()]
+
+
+PREFIX = "by_method_"  # of the files' names
+NAME = 16  # letters of a method's title in one line
+PANEL = 1.9  # inches: the width of a panel
+TITLES, LINE, GAP = 0.45, 0.118, 0.05  # inches of height: of title and axis, of a line of text, between two boxes
+
+
+def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """One figure for each metric that measures methods. The rows of one are read when it is drawn."""
+    defined = run.records.measured(METHOD_FREE, with_value=True)
+    for name in run.records.measured(METHOD_FREE):
+        value = run.metadata.value(name)
+        if name in defined:
+            boxes = _Boxes(run, value)
+            yield Drawing(f"{PREFIX}{name}", f"{value.title} by method", boxes.caption, boxes.plot)
+        else:
+            yield LeftOut(f"{value.title} by method", not_measured(run, name))
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    run: RunFolder
+    value: Value
+
+    @cached_property
+    def groups(self) -> dict[Setting, dict[str, BoxGroup]]:
+        """Of each setting with values the methods that have any."""
+        return groups_of(self.run, self.value.name, self.run.methods)
+
+    @cached_property
+    def all_groups(self) -> list[BoxGroup]:
+        """Of all settings."""
+        return [group for own in self.groups.values() for group in own.values()]
+
+    @cached_property
+    def fitted(self) -> boxes.Axis:
+        """Where the values lie."""
+        return boxes.fit([group.values for group in self.all_groups])
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Those that have a value."""
+        return [method for method in self.run.methods if any(method in own for own in self.groups.values())]
+
+    def caption(self) -> str:
+        """What is shown, with n."""
+        fewer = fewer_points(group.values for group in self.all_groups)
+        return " ".join(filter(None, (*_caption(self), self.fitted.note, fewer)))
+
+    def plot(self, width: float) -> Figure:
+        """The figure."""
+        run, settings, methods, fitted = self.run, list(self.groups), self.methods, self.fitted
+        styles = method_styles(run)
+        names = [wrapped(styles[method].title, NAME) for method in methods]
+        label = LETTER * max(len(line) for name in names for line in name.split("\n")) + 0.1
+        lines = [1 + name.count("\n") for name in names]
+        row = TITLES + len(names) * (GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0]))
+        beside = across(len(settings), width - label, PANEL, row)
+        figure = canvas(width, row * -(-len(settings) // beside) + 0.25)
+        for axes, setting in zip(
+            panels(figure, len(settings), beside, sharey=True, sharex=True), settings, strict=True
+        ):
+            own = self.groups[setting]
+            values = [fitted.drawn(own[method].values if method in own else np.zeros(0)) for method in methods]
+            draw_boxes(axes, values, [styles[method].colour for method in methods], upright=False, means=True)
+            boxes.apply_axis(fitted, axes, "x")
+            axes.set_ylim(len(methods) - 0.4, -0.6)
+            axes.set_yticks(range(len(methods)), names)
+            set_title(axes, run.label(setting), (width - label) / beside)
+        figure.supxlabel(axis_label(self.value))
+        return figure
+
+
+def _caption(boxes: _Boxes) -> Iterator[str]:
+    value, run = boxes.value, boxes.run
+    direction = f", {value.better} is better" if value.has_direction else ""
+    yield f"{value.title} by method{direction}; {counts_in(boxes.all_groups)} in a box; diamonds are means."
+    block = run.records.blocks[value.name]
+    block = block.where(~run.records.of_whole_set[block.keys])
+    measured = {run.records.methods[code] for code in np.unique(block.methods)}
+    missing = [method for method in run.methods if method in measured and method not in boxes.methods]
+    if missing:
+        is_missing = np.isin(run.records.methods, missing)[block.methods]
+        statuses = sorted(run.records.statuses[code] for code in np.unique(block.statuses[is_missing]))
+        yield f"Without a value: {', '.join(map(run.metadata.method_title, missing))} ({', '.join(statuses)})."

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from axiom_bench.report.charts import look, scales
+from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns, metrics_in_order
 from axiom_bench.statistics.metadata import Setting, Value, rows_at
 from axiom_bench.statistics.numbers import counts_text
@@ -42,11 +42,11 @@ def _choice(run: RunFolder, value: Value, rows: pd.DataFrame, costs: dict[Settin
     tables = {setting: table for setting, table in tables.items() if len(table)}
     if not tables:
         return None
-    title = f"{look.capital(value.lead)} of {look.small(look.axis_title(value))}"
+    title = f"{vega.capital(value.lead)} of {vega.small(vega.axis_title(value))}"
     panels = []
     for setting, table in tables.items():
         ends = table[["low", "value", "high"]].to_numpy().ravel()
-        params = {"title": title, **_log_axis(table["ms"]), **scales.symlog_params("y", ends)}
+        params = {"title": title, **_log_axis(table["ms"]), **vega.symlog_params("y", ends)}
         label = run.label(setting)
         description = f"{value.title} of each method against its {MS}, {label}."
         panels.append(Panel(label, "costs", description, {"points": columns(table)}, HEIGHT, params))
@@ -69,22 +69,22 @@ def _table(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -> p
 
 def _log_axis(ms: pd.Series) -> dict[str, Any]:
     low, high = ms.min() / 1.5, ms.max() * 1.5
-    return {"x_low": low, "x_high": high, "x_ticks": scales.log_ticks(low, high)}
+    return {"x_low": low, "x_high": high, "x_ticks": vega.log_ticks(low, high)}
 
 
 def _spec() -> dict[str, Any]:
     domain = [alt.ExprRef("x_low"), alt.ExprRef("x_high")]
-    x_axis = alt.Axis(title=look.capital(MS), values=alt.ExprRef("x_ticks"), labelExpr=scales.LABEL)
+    x_axis = alt.Axis(title=vega.capital(MS), values=alt.ExprRef("x_ticks"), labelExpr=vega.LABEL)
     x = alt.X("ms:Q", scale=alt.Scale(type="log", domain=domain, nice=False), axis=x_axis)
-    data = alt.Chart(alt.NamedData("points")).transform_filter(look.SHOWN)
+    data = alt.Chart(alt.NamedData("points")).transform_filter(vega.SHOWN)
     colour = {"color": alt.Color("colour:N", scale=None)}
     bar = data.mark_rule(strokeWidth=1.5, clip=True)
     point = data.mark_point(size=70, strokeWidth=2, filled=True, opacity=1)
     look_of_point = colour | {"stroke": alt.Stroke("colour:N", scale=None), "shape": alt.Shape("shape:N", scale=None)}
-    bar = bar.encode(x, scales.symlog(alt.Y, "y", "low"), alt.Y2("high"), **colour)
-    point = point.encode(x, scales.symlog(alt.Y, "y", "value"), **look_of_point)
-    hover = {"title": "Method", "ms": look.capital(MS), "value": "Value", "low": "95 % interval from", "high": "to",
+    bar = bar.encode(x, vega.symlog(alt.Y, "y", "low"), alt.Y2("high"), **colour)
+    point = point.encode(x, vega.symlog(alt.Y, "y", "value"), **look_of_point)
+    hover = {"title": "Method", "ms": vega.capital(MS), "value": "Value", "low": "95 % interval from", "high": "to",
              "n": "Rows", "images": "Images", "also": "Also here"}  # fmt: skip
     title = alt.TitleParams(alt.ExprRef("title"), orient="left", anchor="middle")
-    params = ("title", "x_low", "x_high", "x_ticks", *(f"y_{name}" for name in scales.SYMLOG))
-    return look.finished(alt.layer(bar, point, title=title), {"points": hover}, params)
+    params = ("title", "x_low", "x_high", "x_ticks", *(f"y_{name}" for name in vega.SYMLOG))
+    return vega.finished(alt.layer(bar, point, title=title), {"points": hover}, params)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from axiom_bench.report.charts import look, scales
-from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns
+from axiom_bench.report.charts import vega
+from axiom_bench.report.charts.chart import Chart, Choice, MethodStyle, Panel, beside, columns, method_styles
+from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
+from axiom_bench.report.options import COLUMN
 from axiom_bench.statistics.groups import MeanCurve, mean_curves
 from axiom_bench.statistics.numbers import counts_text
 from axiom_bench.statistics.run_folder import RunFolder
@@ -22,21 +25,27 @@ MAX_POINTS = 65  # of a curve that are drawn
 
 def chart(run: RunFolder) -> Chart | None:
     """A choice for each curve with an axis in the manifest; None for a run without such."""
+    measured = [(name, axis, curves) for name, axis, curves in _curves(run) if curves]
+    choices = [_choice(run, name, axis, curves) for name, axis, curves in measured]
+    specs = {f"curve-{name}": partial(_spec, axis) for name, axis, _ in measured}
+    return Chart("curves", "Perturbation curves", "Curve", choices, specs) if choices else None
+
+
+def _curves(run: RunFolder) -> Iterator[tuple[str, Mapping[str, Any], list[MeanCurve]]]:
+    """(name, axis, its curves on that axis) of each curve with an axis in the manifest."""
     axes: Mapping[str, Mapping[str, Any]] = run.manifest.get("axes") or {}
     curves = mean_curves(run, axes)
-    choices: list[Choice] = []
-    specs: dict[str, Callable[[], dict[str, Any]]] = {}
     for name, axis in axes.items():
-        own = [curve for curve in curves if curve.curve == name and len(curve.mean) == len(axis["at"])]
-        if own:
-            specs[f"curve-{name}"] = partial(_spec, axis)
-            choices.append(_choice(run, name, axis, own))
-    return Chart("curves", "Perturbation curves", "Curve", choices, specs) if choices else None
+        yield name, axis, [curve for curve in curves if curve.curve == name and len(curve.mean) == len(axis["at"])]
+
+
+def _counts(curves: Sequence[MeanCurve]) -> str:
+    return counts_text((curve.images for curve in curves), (curve.rows for curve in curves))
 
 
 def _choice(run: RunFolder, name: str, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Choice:
     ends = np.concatenate([_band(curve).ravel() for curve in curves])
-    limits = scales.limits(float(ends.min()), float(ends.max()), log=False)
+    limits = vega.limits(float(ends.min()), float(ends.max()), log=False)
     title = str(axis.get("title", name))
     panels = []
     for setting in dict.fromkeys(curve.setting for curve in curves):
@@ -45,8 +54,7 @@ def _choice(run: RunFolder, name: str, axis: Mapping[str, Any], curves: Sequence
         description = f"{title} on {label}, a line for each method."
         tables = {"points": columns(_points(run, axis["at"], own))}
         panels.append(Panel(label, f"curve-{name}", description, tables, HEIGHT, limits))
-    counts = counts_text((curve.images for curve in curves), (curve.rows for curve in curves))
-    caption = f"Means over rows; bands are their 95 % confidence intervals, by image. {counts} a curve."
+    caption = f"Means over rows; bands are their 95 % confidence intervals, by image. {_counts(curves)} a curve."
     return Choice(title, caption, panels)
 
 
@@ -69,14 +77,14 @@ def _band(curve: MeanCurve) -> np.ndarray:
 
 
 def _spec(axis: Mapping[str, Any]) -> dict[str, Any]:
-    better = look.BETTER.get(str(axis.get("better")))
+    better = vega.BETTER.get(str(axis.get("better")))
     y_title = f"Mean {axis['y']}, {better}" if better else f"Mean {axis['y']}"
-    x = alt.X("at:Q", axis=alt.Axis(title=look.capital(str(axis["x"])), tickCount=5))
+    x = alt.X("at:Q", axis=alt.Axis(title=vega.capital(str(axis["x"])), tickCount=5))
 
     def y(column: str) -> alt.Y:
-        return alt.Y(f"{column}:Q", scale=scales.between_limits(log=False), axis=scales.axis(y_title))
+        return alt.Y(f"{column}:Q", scale=vega.between_limits(log=False), axis=vega.axis(y_title))
 
-    data = alt.Chart(alt.NamedData("points")).transform_filter(look.SHOWN)
+    data = alt.Chart(alt.NamedData("points")).transform_filter(vega.SHOWN)
     fill, colour = alt.Fill("colour:N", scale=None), alt.Color("colour:N", scale=None)
     group = alt.Detail("method:N")
     band = data.mark_area(opacity=0.15, clip=True).encode(x, y("low"), alt.Y2("high"), fill, group)
@@ -84,6 +92,68 @@ def _spec(axis: Mapping[str, Any]) -> dict[str, Any]:
         x, y("mean"), colour, group, alt.StrokeDash("dash:N", scale=None)
     )
     near = data.mark_point(size=120, opacity=0, filled=True).encode(x, y("mean"), colour)
-    hover = {"title": "Method", "at": look.capital(str(axis["x"])), "mean": "Mean", "low": "95 % interval from",
+    hover = {"title": "Method", "at": vega.capital(str(axis["x"])), "mean": "Mean", "low": "95 % interval from",
              "high": "to", "also": "Also here"}  # fmt: skip
-    return look.finished(alt.layer(band, line, near), {"points": hover}, (*scales.LIMITS,))
+    return vega.finished(alt.layer(band, line, near), {"points": hover}, (*vega.LIMITS,))
+
+
+PANEL = 1.9  # inches: the width of a panel
+LEGEND, ENTRY = 1.4, 0.14  # inches: the width of a legend beside the panels, the height of an entry
+SHADE = 0.15  # of a band, where there are few of them
+BANDS = 4  # from here on each is fainter, so that together they stay lighter than the lines
+MAX_MARKED = 12  # points of a curve up to which each is marked
+
+
+def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """One figure for each curve with an axis in the manifest; nothing for a run without such."""
+    for name, axis, curves in _curves(run):
+        title = f"{axis.get('title', name)}: perturbation curves"
+        reason = f"No method has the curve {name} on any image: the table of statuses says why."
+        yield _drawing(run, name, title, axis, curves) if curves else LeftOut(title, reason)
+
+
+def _drawing(run: RunFolder, name: str, title: str, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Drawing:
+    return Drawing(f"perturbation_{name}", title, _caption(axis, curves), partial(_plot, run, axis, curves))
+
+
+def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], width: float) -> Figure:
+    settings = list(dict.fromkeys(curve.setting for curve in curves))
+    styles = {name: style for name, style in method_styles(run).items() if name in {curve.method for curve in curves}}
+    room = width - LEGEND if width > COLUMN else width
+    beside = across(len(settings), room, PANEL, PANEL)
+    height = 1.9 * -(-len(settings) // beside)
+    beside_legend = max(height, 0.3 + ENTRY * len(styles))
+    figure = canvas(width, beside_legend if width > COLUMN else height + ENTRY * (1 + -(-len(styles) // 2)))
+    drawn = panels(figure, len(settings), beside, sharex=True, sharey=True)
+    for axes, setting in zip(drawn, settings, strict=True):
+        for curve in (curve for curve in curves if curve.setting == setting):
+            _line(axes, axis["at"], curve, styles[curve.method], SHADE * min(1, BANDS / len(styles)))
+        set_title(axes, run.label(setting), room / beside)
+    legend(figure, *_entries(drawn, styles), width)
+    figure.supxlabel(axis["x"])
+    figure.supylabel(f"mean {axis['y']}")
+    return figure
+
+
+def _line(axes: Any, at: Sequence[float], curve: MeanCurve, style: MethodStyle, alpha: float) -> None:
+    marker = {"marker": style.marker, "markersize": 3} if len(at) <= MAX_MARKED else {}
+    dash = "-" if style.dash == (1, 0) else (0, [length / 2 for length in style.dash])
+    axes.plot(at, curve.mean, label=style.title, color=style.colour, linestyle=dash, **marker)
+    low, high = curve.mean - curve.half_width, curve.mean + curve.half_width
+    axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
+
+
+def _entries(drawn: Sequence[Any], styles: Mapping[str, MethodStyle]) -> tuple[list[Any], list[str]]:
+    """Each method once, whichever panels it is in."""
+    pairs = (pair for axes in drawn for pair in zip(*axes.get_legend_handles_labels(), strict=True))
+    handles = {label: handle for handle, label in pairs}
+    titles = [style.title for style in styles.values()]
+    return [handles[title] for title in titles], titles
+
+
+def _caption(axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> str:
+    better = {"higher": "; higher is better", "lower": "; lower is better"}.get(str(axis.get("better")), "")
+    return (
+        f"Mean {axis['y']} against the {axis['x']}{better}; bands are 95 % confidence intervals of the mean over rows, "
+        f"by image. {_counts(curves)} a curve."
+    )

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from axiom_bench.report.charts import agreement, axiom_plane, by_depth, by_method, by_network, costs, curves
-from axiom_bench.report.charts.chart import Chart, Columns, Panel
-from axiom_bench.report.method_styles import method_styles
+from axiom_bench.report.charts.chart import Chart, Columns, Panel, method_styles
 from axiom_bench.report.page.html import Section, render
 from axiom_bench.statistics.run_folder import RunFolder
 

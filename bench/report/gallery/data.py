@@ -12,7 +12,7 @@ import pandas as pd
 
 from axiom_bench.columns import OK
 from axiom_bench.records.pictures import read_gallery
-from axiom_bench.report.method_styles import method_styles
+from axiom_bench.report.charts.chart import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.text import CONSTRUCTED
 from axiom_bench.statistics.metadata import Setting, Value, rows_at

@@ -10,8 +10,8 @@ from itertools import groupby
 
 from PIL import Image
 
-from axiom_bench.report.figures.drawing import DPI, LeftOut
-from axiom_bench.report.figures.saving import FOLDER, SavedFigure
+from axiom_bench.report.charts.drawing import DPI, LeftOut
+from axiom_bench.report.charts.saving import FOLDER, SavedFigure
 from axiom_bench.report.page.html import Section, render
 from axiom_bench.statistics.run_folder import RunFolder
 

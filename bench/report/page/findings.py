@@ -9,8 +9,8 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from axiom_bench.report.charts.chart import method_styles
 from axiom_bench.report.last_lines import last_lines, random_weights_lines
-from axiom_bench.report.method_styles import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.page.html import Section, render

@@ -11,9 +11,8 @@ import pandas as pd
 
 from axiom_bench.records import files
 from axiom_bench.records.by_metric import Records
-from axiom_bench.report.figures import all_figures
-from axiom_bench.report.figures.captions import not_measured
-from axiom_bench.report.figures.drawing import COLUMN_ENDING, Drawing, LeftOut
+from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing, LeftOut, not_measured
+from axiom_bench.report.charts.saving import all_figures
 from axiom_bench.report.paper.index import Exhibit, IndexEntry, Picture, paper, write_index
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.overview import headline_table

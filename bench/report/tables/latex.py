@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from axiom_bench.records.files import safe_name
-from axiom_bench.report.sizes import COLUMN, PAGE
+from axiom_bench.report.options import COLUMN, PAGE
 from axiom_bench.report.tables.table import Cell, Table
 
 NEEDS = r"% Needs \usepackage{array,booktabs,longtable}."

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 import axiom_bench.report.page
-from axiom_bench.report.charts import look
+from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.section import CHARTS
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -36,7 +36,7 @@ def test_a_panel_sets_parameters_and_tables_of_its_spec(rich_run: RunFolder) -> 
         assert chart is not None
         for panel in (panel for choice in chart.choices for panel in choice.panels):
             spec = chart.specs[panel.spec]()
-            assert {*panel.params, look.HIDDEN} == {param["name"] for param in spec["params"]}, chart.id
+            assert {*panel.params, vega.HIDDEN} == {param["name"] for param in spec["params"]}, chart.id
             assert set(spec["usermeta"]["hover"]) <= set(panel.tables)
             for name, titles in spec["usermeta"]["hover"].items():
                 assert set(titles) - {"title"} <= set(panel.tables[name]), (chart.id, name)
@@ -48,7 +48,7 @@ def test_the_bundle_draws_the_version_that_altair_writes() -> None:
     head = (STATIC / "vega_bundle.js").read_text(encoding="utf-8")[:200]
     bundled = re.search(r"Vega-Lite (\d+)\.", head)
     assert bundled is not None
-    assert look.SCHEMA.endswith(f"/v{bundled[1]}.json")
+    assert vega.SCHEMA.endswith(f"/v{bundled[1]}.json")
     assert alt.SCHEMA_VERSION.startswith(f"v{bundled[1]}.")
     project = Path(__file__).parents[3] / "pyproject.toml"
     assert f'"altair>={bundled[1]},<{int(bundled[1]) + 1}"' in project.read_text()

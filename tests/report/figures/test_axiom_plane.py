@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from axiom_bench.errors import BenchError
+from axiom_bench.report.charts import axiom_plane
 from axiom_bench.report.charts import axiom_plane as charts_axiom_plane
-from axiom_bench.report.figures import axiom_plane
-from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.charts.drawing import Drawing, LeftOut
 from axiom_bench.report.options import options_of, read_run
 
 

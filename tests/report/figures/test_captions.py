@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from axiom_bench.report.figures.captions import counts_by, counts_of
+from axiom_bench.report.charts.drawing import counts_by, counts_of
 
 ROWS = pd.DataFrame({"image_id": list("aaabcc"), "method": ["x", "x", "y", "x", "x", "y"]})
 

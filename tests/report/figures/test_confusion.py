@@ -13,8 +13,8 @@ import pytest
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.records.by_metric import Records
-from axiom_bench.report.figures import by_method, confusion
-from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.charts import by_method, confusion
+from axiom_bench.report.charts.drawing import Drawing, LeftOut
 from axiom_bench.statistics.run_folder import RunFolder
 
 CLASSES = ["cat", "dog", "horse"]

@@ -19,21 +19,13 @@ from matplotlib.text import Text
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import sealed
-from axiom_bench.report.figures import (
-    all_figures,
-    axiom_plane,
-    by_depth,
-    by_method,
-    map_grid,
-    over_models,
-    pair,
-    perturbed,
-)
-from axiom_bench.report.figures.axis import fit
-from axiom_bench.report.figures.boxes import MOST_POINTS, boxes, fewer_points
-from axiom_bench.report.figures.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
-from axiom_bench.report.figures.pictures import load
-from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
+from axiom_bench.report.charts import axiom_plane, by_depth, by_method, by_network
+from axiom_bench.report.charts import pictures as figures
+from axiom_bench.report.charts.boxes import MOST_POINTS, draw_boxes, fewer_points, fit
+from axiom_bench.report.charts.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
+from axiom_bench.report.charts.pictures import load
+from axiom_bench.report.charts.saving import all_figures
+from axiom_bench.report.options import COLUMN, HEIGHT, PAGE
 from axiom_bench.statistics.metadata import rows_at
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -52,7 +44,7 @@ def run(usual_run: Path) -> RunFolder:
 
 
 def test_the_mean_is_above_each_box(run: RunFolder) -> None:
-    zeta, epsilon = drawn(over_models.draw, run)
+    zeta, epsilon = drawn(by_network.draw, run)
     rows = run.records.frame(["epsilon"])
     means = [rows.loc[rows["model"] == model, "value"].mean() for model in ("scenes_fc", "scenes_residual")]
     assert texts(epsilon) == [f"mean\n{mean:.2f}" for mean in means]
@@ -182,7 +174,7 @@ def test_one_layer_has_no_depth(run: RunFolder) -> None:
 
 
 def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
-    (first, _) = drawn(perturbed.draw, run)
+    (first, _) = drawn(figures.draw_perturbed, run)
     pictures = next(load(run))
     before, after = pictures.confidence[1], pictures.confidence_perturbed[pictures.methods.index("xgrad_cam"), 1]
     titles = [axes.get_title() for axes in first.draw().axes]
@@ -191,12 +183,12 @@ def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
         "xgrad_cam",
         f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", "\N{MINUS SIGN}"),
     ]
-    (one, _) = drawn(pair.draw, run)
+    (one, _) = drawn(figures.draw_pair, run)
     assert [axes.get_title() for axes in one.draw().axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
-    (grid, _) = drawn(map_grid.draw, run)
+    (grid, _) = drawn(figures.draw_grid, run)
     (axes,) = grid.draw().axes
     height, width = pictures.images.shape[1:3]
-    gap = round(map_grid.GAP * width)
+    gap = round(figures.GAP * width)
     top, left = height + gap, 2 * (width + gap)  # of the second image's row, the second method
     tile = axes.images[0].get_array()[top : top + height, left : left + width]
     np.testing.assert_array_equal(tile, blend(pictures.images[1], pictures.heatmaps[1, 1]))
@@ -205,7 +197,7 @@ def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
     assert words[7] == "seven"
 
 
-@pytest.mark.parametrize("draw", [perturbed.draw, pair.draw, map_grid.draw])
+@pytest.mark.parametrize("draw", [figures.draw_pair, figures.draw_perturbed, figures.draw_grid])
 def test_no_pictures_is_a_sentence(make_run: Any, make_records: Any, draw: Any) -> None:
     (left_out,) = draw(RunFolder.read(make_run(make_records(3), pictures=False)))
     assert isinstance(left_out, LeftOut)
@@ -214,9 +206,9 @@ def test_no_pictures_is_a_sentence(make_run: Any, make_records: Any, draw: Any) 
 
 def test_no_choice_is_a_sentence(make_run: Any, make_records: Any, edit_manifest: Any) -> None:
     folder = make_run(make_records(3))
-    figures = {"perturbed": None, "pair": []}
-    edit_manifest(folder, config={"target": "label", "report": {"figures": figures}})
-    for draw in (perturbed.draw, pair.draw):
+    chosen = {"perturbed": None, "pair": []}
+    edit_manifest(folder, config={"target": "label", "report": {"figures": chosen}})
+    for draw in (figures.draw_perturbed, figures.draw_pair):
         (left_out,) = draw(RunFolder.read(folder))
         assert "report.figures." in left_out.reason
 
@@ -342,10 +334,10 @@ def test_no_label_is_cut_off_or_overlaps_in_print(run: RunFolder, width: float) 
 def test_many_methods_stand_in_bands_on_one_page(
     methods: int, images: int, width: float, bands: list[int], shown: int
 ) -> None:
-    grid = map_grid.grid(methods, images, width, 0.4)
+    grid = figures.grid(methods, images, width, 0.4)
     assert [i for band in grid.bands for i in band] == list(range(methods))
     assert len(grid.bands) == len(bands)
-    assert grid.side >= map_grid.LEAST_SIDE
+    assert grid.side >= figures.LEAST_GRID_SIDE
     assert grid.side * (len(grid.bands[0]) + 1) <= width + 1e-9
     assert len(grid.bands) * (grid.side * grid.images + 0.4) <= HEIGHT + 1e-9
     assert grid.images == shown
@@ -397,7 +389,7 @@ def test_what_is_left_out_names_the_setting_that_brings_it(
 def test_a_metric_without_a_value_says_its_statuses(make_run: Any, make_records: Any) -> None:
     records = make_records(3)
     records.loc[records["metric"] == "zeta", ["status", "value"]] = ["zero_score", np.nan]
-    zeta = next(iter(over_models.draw(RunFolder.read(make_run(records)))))
+    zeta = next(iter(by_network.draw(RunFolder.read(make_run(records)))))
     assert isinstance(zeta, LeftOut)
     assert zeta.reason == "No row of zeta has status ok (zero_score 6)."
 
@@ -406,7 +398,7 @@ def test_of_many_points_beyond_a_whisker_some_are_drawn_the_farthest_among_them(
     values = np.random.default_rng(0).standard_t(1, 20_000)
     few = values[:200]
     axes = Figure().subplots()
-    boxes(axes, [values, few], ["0.5", "0.5"], upright=False)
+    draw_boxes(axes, [values, few], ["0.5", "0.5"], upright=False)
     many_points, few_points = (line.get_xdata() for line in axes.lines if line.get_marker() == "o")
     assert len(many_points) == MOST_POINTS
     assert (many_points.min(), many_points.max()) == (values.min(), values.max())

@@ -13,8 +13,8 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import store as records
-from axiom_bench.report.figures.drawing import LeftOut
-from axiom_bench.report.figures.perturbation_curves import draw
+from axiom_bench.report.charts.curves import draw
+from axiom_bench.report.charts.drawing import LeftOut
 from axiom_bench.statistics.groups import mean_curves
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.summary import summarise

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.report.figures import ranking
-from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.charts import ranking
+from axiom_bench.report.charts.drawing import Drawing, LeftOut
 from axiom_bench.statistics.metadata import Value
 from axiom_bench.statistics.run_folder import RunFolder
 

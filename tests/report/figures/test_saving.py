@@ -11,8 +11,8 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.report import processes as drawing
-from axiom_bench.report.figures import saving
-from axiom_bench.report.figures.saving import SavedFigure, save_figures, save_share
+from axiom_bench.report.charts import saving
+from axiom_bench.report.charts.saving import SavedFigure, save_figures, save_share
 from axiom_bench.report.processes import drawing_processes
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -53,6 +53,7 @@ def test_two_processes_write_the_files_of_one(run: RunFolder) -> None:
     assert {figure.png.name for figure in figures if isinstance(figure, SavedFigure)} <= set(alone)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("is_large", [False, True])
 def test_shares_are_disjoint_and_together_all(run: RunFolder, monkeypatch: pytest.MonkeyPatch, is_large: bool) -> None:
     monkeypatch.setattr(saving, "MANY", 1 if is_large else len(run.records) + 1)
@@ -69,7 +70,7 @@ def test_shares_are_disjoint_and_together_all(run: RunFolder, monkeypatch: pytes
     assert first | second == set(contents(run))
 
 
-@pytest.mark.usefixtures("two_processes")
+@pytest.mark.usefixtures("two_processes", "undrawn")
 def test_the_share_of_a_failed_process_is_drawn(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
@@ -116,6 +117,7 @@ def test_a_small_report_is_drawn_by_one_process(run: RunFolder, monkeypatch: pyt
         assert not processes
 
 
+@pytest.mark.slow
 def test_modules_beside_the_user_hide_no_library(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_damaged_file_is_named(gallery_run: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_pictures_of_many_images_lie_beside_a_page(gallery_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report has both pages, finds them up to date, and removes them when they are no longer needed."""
     monkeypatch.setattr(gallery, "MAX_INLINE", 2)

@@ -15,9 +15,8 @@ from PIL import Image
 from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import store
 from axiom_bench.records.pictures import GALLERY, write_arrays
-from axiom_bench.report.figures import all_figures
-from axiom_bench.report.figures.drawing import Drawing
-from axiom_bench.report.figures.saving import SavedFigure
+from axiom_bench.report.charts.drawing import Drawing
+from axiom_bench.report.charts.saving import SavedFigure, all_figures
 from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.writing import page

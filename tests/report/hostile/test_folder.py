@@ -17,6 +17,8 @@ from axiom_bench.records import reading, sealed
 from axiom_bench.report import stamp
 from tests.made_runs import RECORD
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def plain_run(make_run: Callable, make_records: Callable) -> Path:

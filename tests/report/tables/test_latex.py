@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.report.options import Options
-from axiom_bench.report.sizes import COLUMN, PAGE
+from axiom_bench.report.options import COLUMN, PAGE, Options
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.latex import LETTERS, POINTS, SEPARATION, breakable, escape, fit, number, to_latex
 from axiom_bench.report.tables.overview import headline_tables
@@ -36,6 +35,7 @@ TABLE = Table(
     ("n_1 = 3.",),
     text_last=True,
 )
+SLOW = pytest.mark.slow
 PDFLATEX = shutil.which("pdflatex")
 DOCUMENT = r"""\documentclass[10pt%(option)s]{article}
 \usepackage[textwidth=7in,columnsep=0.4in,textheight=9.3in]{geometry}
@@ -150,8 +150,15 @@ def nasty_tables() -> list[Table]:
 
 
 @pytest.mark.skipif(PDFLATEX is None, reason="no pdflatex: install a TeX with booktabs, geometry and longtable")
-@pytest.mark.parametrize("columns", [1, 2])
-@pytest.mark.parametrize("width", ["auto", "column"])
+@pytest.mark.parametrize(
+    ("columns", "width"),
+    [
+        pytest.param(1, "auto", marks=SLOW),
+        pytest.param(1, "column", marks=SLOW),
+        (2, "auto"),
+        pytest.param(2, "column", marks=SLOW),
+    ],
+)
 def test_tables_compile_and_fit(usual_run: Path, tmp_path: Path, columns: int, width: str) -> None:
     run = RunFolder.read(usual_run)
     write_tables(run, tmp_path)

@@ -1,10 +1,11 @@
-"""What a figure's file hands back: a drawing with its caption, or the sentence that says why it is left out."""
+"""Figures: their look, how one is drawn and saved, the counts of its caption, and why one is left out."""
 
 from __future__ import annotations
 
 import io
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+import pandas as pd
 import seaborn
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,7 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from axiom_bench.records import files
-from axiom_bench.report.sizes import COLUMN, HEIGHT, PAGE
+from axiom_bench.report.options import COLUMN, HEIGHT, PAGE
+from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.run_folder import RunFolder
 
 DPI = 200
 COLUMN_ENDING = "_column"  # of the names of files that are as wide as a column
@@ -211,3 +216,29 @@ def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], width:
     if width > COLUMN:
         return figure.legend(handles, [wrapped(label, 22) for label in labels], loc="outside right upper")
     return figure.legend(handles, [wrapped(label, 18) for label in labels], loc="outside upper center", ncols=2)
+
+
+def counts_of(rows: pd.DataFrame) -> str:
+    """ "n = 64 images, 124 rows" of all these rows."""
+    return counts_text([rows["image_id"].nunique()], [len(rows)])
+
+
+def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:
+    """ "n = 60 to 64 images, 112 to 120 rows": the fewest and the most of the groups of rows."""
+    groups = rows.groupby(list(by), observed=True)
+    image = pd.factorize(rows["image_id"])[0].astype(np.int64)
+    many = image.max(initial=0) + 1
+    pairs = pd.unique(groups.ngroup().to_numpy() * many + image)  # groups with their images, in a quarter of the time
+    return counts_text(np.bincount(pairs // many), groups.size())
+
+
+def not_measured(run: RunFolder, metric: str, needs: str = "") -> str:
+    """Why a metric has no value, and the settings that bring it. needs: those beside the metric itself, in words."""
+    entries = run.manifest.get("metrics") or {}
+    values = {name for name, entry in entries.items() if (entry or {}).get("metric") == metric} | {metric}
+    statuses = Counter(run.records.counts(values)) + Counter(run.class_records.counts(values))
+    also = f"; {needs}" if needs else ""
+    if not statuses:
+        return f"This run doesn't measure {metric}: add it with metric=[...,{metric}]{also}."
+    counts = ", ".join(f"{status} {count}" for status, count in statuses.most_common())
+    return f"No row of {metric} has status ok ({counts}){also}."

@@ -12,8 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from axiom_bench.columns import OK
-from axiom_bench.report.figures.captions import not_measured
-from axiom_bench.report.figures.drawing import LETTER, SMALL, Drawing, LeftOut, across, canvas, panels, wrapped
+from axiom_bench.report.charts.drawing import (
+    LETTER,
+    SMALL,
+    Drawing,
+    LeftOut,
+    across,
+    canvas,
+    not_measured,
+    panels,
+    wrapped,
+)
 from axiom_bench.report.options import number_of, options_of
 from axiom_bench.statistics.metadata import Setting, Value, rows_at
 from axiom_bench.statistics.numbers import share

@@ -1,17 +1,26 @@
-"""Save the figures of a report, by this process alone or with others."""
+"""The figures of a report: all of them in order, saved by this process alone or with others.
+
+Each draws from the run alone, or says in one sentence why it can't.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axiom_bench.report.figures import own_figures, shared_figures
-from axiom_bench.report.figures.drawing import Drawing, LeftOut
+from axiom_bench.report.charts import axiom_plane, by_depth, by_method, by_network, confusion, curves, pictures, ranking
+from axiom_bench.report.charts.drawing import Drawing, LeftOut
 from axiom_bench.report.options import options_of
 from axiom_bench.report.processes import Process
 from axiom_bench.statistics.run_folder import MANY, RunFolder
 
+# The errors by depth where a run has several layers; then the paper's figures by number; then our own.
+FIGURES = (
+    by_depth.draw, pictures.draw_pair, by_network.draw, confusion.draw, pictures.draw_perturbed, pictures.draw_grid,
+    ranking.draw, ranking.draw_mean_ranks, axiom_plane.draw, curves.draw,
+)  # fmt: skip
+SHARED = by_method.draw  # last
 FOLDER = "figures"  # in the run folder
 
 
@@ -76,3 +85,20 @@ def _share(place: int, count: int, is_large: bool) -> int:
     if is_large and count > 1:
         return 1 + place % (count - 1)
     return (place % (3 * count - 2) + 2) // 3
+
+
+def all_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """In the order of the report; each is drawn when it is asked for."""
+    yield from own_figures(run)
+    yield from shared_figures(run)
+
+
+def own_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """All but the shared ones."""
+    for draw in FIGURES:
+        yield from draw(run)
+
+
+def shared_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """The last of them, which take most of the time and little before they are drawn: processes share these."""
+    return SHARED(run)

@@ -1,0 +1,289 @@
+"""Figures of the pictures that a run stored: Figs 1, 4(b) and 5 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.overlay import blend
+from axiom_bench.records import pictures as stored_pictures
+from axiom_bench.records.files import safe_name
+from axiom_bench.report.charts.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
+from axiom_bench.report.options import HEIGHT, options_of
+from axiom_bench.statistics.run_folder import RunFolder
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """N images of one model, M methods. images (N, H, W, 3); heatmaps (M, N, H, W) in [0, 1]; perturbed
+    (M, N, H, W, 3); confidence (N,), confidence_perturbed (M, N): the explained class's probability, or where
+    confidence_of is "score" the explained score, which isn't one."""
+
+    model: str
+    layer: str
+    images: Pixels
+    image_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    methods: tuple[str, ...]
+    heatmaps: NDArray[np.floating[Any]]
+    perturbed: Pixels
+    confidence: NDArray[np.floating[Any]]
+    confidence_perturbed: NDArray[np.floating[Any]]
+    confidence_of: str
+
+    @property
+    def slug(self) -> str:
+        """For a file's name: the model and the layer."""
+        return safe_name(f"{self.model}-{self.layer}")
+
+
+def load(run: RunFolder) -> Iterator[Pictures]:
+    """One model's pictures after the other. Raises BenchError for a file that can't be read."""
+    for file in run.manifest.get("pictures") or []:
+        arrays = stored_pictures.read_arrays(run.path / file)
+        try:
+            yield _pictures(arrays)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BenchError(
+                f"The pictures {run.path / file} aren't a run's ({error}); run the same command again."
+            ) from error
+
+
+def _pictures(arrays: dict[str, Any]) -> Pictures:
+    values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
+    values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}
+    values |= {name: str(values[name]) for name in ("model", "layer", "confidence_of")}
+    values["heatmaps"] = values["heatmaps"] / np.float32(255)
+    return Pictures(**values)
+
+
+def no_pictures(run: RunFolder, methods: Sequence[str]) -> str:
+    """Why the run has no pictures with all of these methods, and the setting that brings them."""
+    names = ",".join(methods)
+    if not run.manifest.get("pictures"):
+        return "The run stored no pictures: pictures.rows=6 stores those of six images."
+    return f"No network of this run has the maps of {names}: add them with method=[...,{names}]."
+
+
+def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
+    """An image without ticks, with a title above it and a label on its left."""
+    axes.imshow(image, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    if title:
+        axes.set_title(title, loc="center", fontsize=SMALL, fontweight="normal")
+    if label:
+        axes.set_ylabel(label, fontsize=SMALL, rotation=0, ha="right", va="center", labelpad=6)
+
+
+GRID_TITLE = "Maps side by side"
+GRID_NUMBER = "Fig 5"
+GRID_SIDE, LEAST_GRID_SIDE = 0.95, 0.52  # inches: of a map, at most and at least
+GRID_NAME = 11  # letters of a class's name in one line
+LINE = 0.125  # inches: the height of a line of text
+GAP = 0.06  # between two maps, of a map's side
+
+
+def draw_grid(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """One figure for each model; `config.report.figures.grid` may choose the methods, else all are shown."""
+    drawn = False
+    for pictures in load(run):
+        chosen = options_of(run).figures.grid or pictures.methods
+        methods = [name for name in pictures.methods if name in chosen]
+        if methods and len(pictures.images):
+            drawn = True
+            yield _grid_drawing(run, pictures, methods)
+    if not drawn:
+        yield LeftOut(GRID_TITLE, no_pictures(run, options_of(run).figures.grid or ()), GRID_NUMBER)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """bands: indices of the methods beside each other, in rows below each other. side: of a map, in inches. images:
+    how many of them there is room for on a page."""
+
+    bands: tuple[tuple[int, ...], ...]
+    side: float
+    images: int
+
+
+def grid(methods: int, images: int, width: float, title: float) -> Grid:
+    """The fewest bands whose maps have LEAST_GRID_SIDE; then the largest maps of which a page holds all images, or the
+    smallest and as many images as it holds. width, and title, the height above a band: in inches."""
+    beside = max(1, int(width / LEAST_GRID_SIDE) - 1)
+    count = -(-methods // beside)
+    beside = -(-methods // count)
+    bands = tuple(tuple(range(start, min(start + beside, methods))) for start in range(0, methods, beside))
+    room = HEIGHT / count - title
+    side = min(GRID_SIDE, width / (beside + 1), max(LEAST_GRID_SIDE, room / images))
+    return Grid(bands, side, max(1, min(images, int(room / side + 1e-9))))
+
+
+def mosaic(tiles: list[list[Pixels]], gap: int) -> Pixels:
+    """Rows of pictures (H, W, 3) of one size as one picture, white between them and where a row is short."""
+    height, width = tiles[0][0].shape[:2]
+    rows, columns = len(tiles), max(map(len, tiles))
+    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for i, row in enumerate(tiles):
+        for j, tile in enumerate(row):
+            top, left = i * (height + gap), j * (width + gap)
+            picture[top : top + height, left : left + width] = tile
+    return picture
+
+
+def _fill(axes: Any, pictures: Pictures, titles: Sequence[str], band: Sequence[int], drawn: Grid) -> None:
+    """A row for each image: itself, then the band's maps. One picture in one pair of axes: a pair of axes for each
+    map took ten times as long. titles: of the methods. band: their places in `pictures`."""
+    tiles = [
+        [image, *(blend(image, pictures.heatmaps[place, i]) for place in band)]
+        for i, image in enumerate(pictures.images[: drawn.images])
+    ]
+    height, width = pictures.images.shape[1:3]
+    gap = max(1, round(GAP * width))
+    show(axes, mosaic(tiles, gap))
+    axes.set_anchor("W")
+    axes.set_xlim(-0.5, (len(drawn.bands[0]) + 1) * (width + gap) - gap - 0.5)
+    for column, title in enumerate(["image", *titles]):
+        axes.text(column * (width + gap) + width / 2, -gap, title, ha="center", va="bottom", fontsize=SMALL)
+    for row, name in enumerate(pictures.class_names[: drawn.images]):
+        place = row * (height + gap) + height / 2
+        axes.text(-gap, place, wrapped(name, GRID_NAME), ha="right", va="center", fontsize=SMALL)
+
+
+def _grid_drawing(run: RunFolder, pictures: Pictures, methods: list[str]) -> Drawing:
+    caption = (
+        f"{pictures.model} at {pictures.layer}: each map, scaled to its maximum, over the grey image; beside a row its "
+        f"explained class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
+    )
+    plot = partial(_plot_grid, pictures, methods, [run.metadata.method_title(method) for method in methods])
+    return Drawing(f"maps_{pictures.slug}", f"{GRID_TITLE}, {pictures.model}", caption, plot, GRID_NUMBER)
+
+
+def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str], width: float) -> Figure:
+    label = GRID_NAME * LETTER + 0.1
+    letters = int(LEAST_GRID_SIDE / LETTER)
+    top = LINE * (1 + max(wrapped(title, letters).count("\n") for title in titles))
+    drawn = grid(len(methods), len(pictures.images), width - label, top)
+    names = [wrapped(title, int(drawn.side / LETTER)) for title in titles]
+    height = drawn.side * drawn.images + top
+    figure = canvas(drawn.side * (1 + len(drawn.bands[0])) + label, height * len(drawn.bands))
+    parts = figure.subfigures(len(drawn.bands), 1, squeeze=False)[:, 0]
+    for part, band in zip(parts, drawn.bands, strict=True):
+        places = [pictures.methods.index(methods[i]) for i in band]
+        _fill(part.subplots(), pictures, [names[i] for i in band], places, drawn)
+    return figure
+
+
+PAIR_TITLE = "Two methods on one image"
+PAIR_NUMBER = "Fig 1"
+PAIR_SIDE = 1.8  # inches, at most
+
+
+def draw_pair(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """One figure for each model, of the methods that `config.report.figures.pair` names, on the first image."""
+    methods = options_of(run).figures.pair
+    if not methods:
+        yield LeftOut(PAIR_TITLE, "No methods are chosen: report.figures.pair=[METHOD,METHOD].", PAIR_NUMBER)
+        return
+    drawn = False
+    for pictures in load(run):
+        if set(methods) <= set(pictures.methods) and len(pictures.images):
+            drawn = True
+            yield _pair_drawing(run, pictures, methods)
+    if not drawn:
+        yield LeftOut(PAIR_TITLE, no_pictures(run, methods), PAIR_NUMBER)
+
+
+def _pair_drawing(run: RunFolder, pictures: Pictures, methods: tuple[str, ...]) -> Drawing:
+    titles = [run.metadata.method_title(method) for method in methods]
+    caption = f"{pictures.model} at {pictures.layer}: {' and '.join(titles)} on {pictures.image_ids[0]}."
+    plot = partial(_plot_pair, pictures, methods, titles)
+    return Drawing(f"pair_{pictures.slug}", f"{PAIR_TITLE}, {pictures.model}", caption, plot, PAIR_NUMBER)
+
+
+def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str], width: float) -> Figure:
+    image = pictures.images[0]
+    side = min(PAIR_SIDE, width / (1 + len(methods)))
+    letters = int(side / LETTER)
+    names = [wrapped(name, letters) for name in (pictures.class_names[0], *titles)]
+    figure = canvas(side * len(names), side + 0.15 * (1 + max(name.count("\n") for name in names)))
+    first, *others = figure.subplots(1, len(names), squeeze=False)[0]
+    show(first, image, names[0])
+    for axes, method, name in zip(others, methods, names[1:], strict=True):
+        show(axes, blend(image, pictures.heatmaps[pictures.methods.index(method), 0]), name)
+    return figure
+
+
+PERTURBED_TITLE = "Perturbed along the map"
+PERTURBED_NUMBER = "Fig 4(b)"
+MAX_IMAGES = 4
+PERTURBED_SIDE = 1.5  # inches, at most
+PERTURBED_NAME = 10  # letters of a class's name in one line
+MINUS = "\N{MINUS SIGN}"
+
+
+def draw_perturbed(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+    """One figure for each model, of the method that `config.report.figures.perturbed` names."""
+    method = options_of(run).figures.perturbed
+    if not method:
+        yield LeftOut(PERTURBED_TITLE, "No method is chosen: report.figures.perturbed=METHOD.", PERTURBED_NUMBER)
+        return
+    drawn = False
+    for pictures in load(run):
+        if method in pictures.methods and len(pictures.images):
+            drawn = True
+            yield _perturbed_drawing(run, pictures, method)
+    if not drawn:
+        yield LeftOut(PERTURBED_TITLE, no_pictures(run, [method]), PERTURBED_NUMBER)
+
+
+def _perturbed_drawing(run: RunFolder, pictures: Pictures, method: str) -> Drawing:
+    images, title = ", ".join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES])), run.metadata.method_title(method)
+    caption = (
+        f"{pictures.model} at {pictures.layer}: image, map of {title}, and the image with what the map highlights "
+        f"perturbed; {_meaning(pictures)}. Images: {images}."
+    )
+    name, plot = f"perturbed_{pictures.slug}", partial(_plot_perturbed, pictures, method, title)
+    return Drawing(name, f"{PERTURBED_TITLE}, {pictures.model}", caption, plot, PERTURBED_NUMBER)
+
+
+def _plot_perturbed(pictures: Pictures, method: str, title: str, width: float) -> Figure:
+    m, count = pictures.methods.index(method), min(MAX_IMAGES, len(pictures.images))
+    label = PERTURBED_NAME * LETTER + 0.15
+    side = min(PERTURBED_SIDE, (width - label) / 3)
+    letters = int(1.1 * side / LETTER)  # small ones
+    titles = 0.15 if letters > len("confidence 0.00, drop 0.00") else 0.27  # inches: one line above a picture, or two
+    figure = canvas(3 * side + label, count * (side + titles + 0.1))
+    grid = figure.subplots(count, 3, squeeze=False)
+    for i, (left, middle, right) in enumerate(grid):
+        before, after = float(pictures.confidence[i]), float(pictures.confidence_perturbed[m, i])
+        show(
+            left,
+            pictures.images[i],
+            wrapped(f"{_word(pictures)} {before:.2f}", letters),
+            wrapped(pictures.class_names[i], PERTURBED_NAME),
+        )
+        show(middle, blend(pictures.images[i], pictures.heatmaps[m, i]), wrapped(title, letters))
+        drop = f"{_word(pictures)} {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
+        show(right, pictures.perturbed[m, i], wrapped(drop, letters))
+    return figure
+
+
+def _meaning(pictures: Pictures) -> str:
+    of_class = pictures.confidence_of == "probability"
+    return "confidence is the explained class's probability" if of_class else "score is what is explained"
+
+
+def _word(pictures: Pictures) -> str:
+    return "confidence" if pictures.confidence_of == "probability" else "score"
