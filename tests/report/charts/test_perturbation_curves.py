@@ -53,7 +53,7 @@ def write(tmp_path: Path) -> Write:
 
 def run_of(folder: Path, files: Sequence[str], **axes: Any) -> Any:
     manifest = {"curves": list(files), "methods": {"b": {}, "a": {}}, "axes": axes}
-    texts = {"label": lambda setting: setting.model, "method_title": str.upper}
+    texts = {"label": lambda setting: setting.model, "metadata": SimpleNamespace(method_title=str.upper)}
     return SimpleNamespace(path=folder, manifest=manifest, methods=("b", "a"), settings=SETTINGS, **texts)
 
 
