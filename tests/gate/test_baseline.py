@@ -32,6 +32,7 @@ def test_the_default_run_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     """The default command, without its report."""
     code, lines, finished = compute([*QUIET, f"results={tmp_path}/results"])
     assert code == 0, lines
+    capsys.readouterr()
     code = gate(finished)
     output = capsys.readouterr().out
     assert code == 0, output
