@@ -12,23 +12,26 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import store as records
 from axiom_bench.report.charts.curves import draw
 from axiom_bench.report.charts.drawing import LeftOut
 from axiom_bench.statistics.groups import mean_curves
 from axiom_bench.statistics.metadata import Setting
 from axiom_bench.statistics.summary import summarise
+from tests.made_runs import write_curves
 
 AT = [0.0, 0.5, 1.0]
 SETTINGS = (Setting("vgg", "features", "scenes"), Setting("resnet", "layer4", "scenes"))
-Write = Callable[..., str]
+Write = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a file of curves and the file of records that tells its setting."""
+    """Writes a file of curves and the file of records that tells its setting: their job in the manifest."""
+    numbers: dict[str, int] = {}
 
-    def build(name: str, setting: Setting, rows: Sequence[tuple[str, str, list[float], str]], ids: Any = None) -> str:
+    def build(
+        name: str, setting: Setting, rows: Sequence[tuple[str, str, list[float], str]], ids: Any = None
+    ) -> dict[str, Any]:
         curves = [
             {
                 "image_id": ids[i] if ids else f"{name} {i}",
@@ -40,19 +43,14 @@ def write(tmp_path: Path) -> Write:
             }
             for i, (method, curve, points, status) in enumerate(rows)
         ]
-        values = {
-            "experiment": "e", **setting._asdict(), "image_id": "0", "target_class": 0, "predicted_class": 0,
-            "method": "m", "metric": "v", "value": 1.0, "status": "ok",
-        }  # fmt: skip
-        records.write(tmp_path / f"curves/{name}.parquet", pd.DataFrame(curves), records.CURVES)
-        records.write(tmp_path / f"records/{name}.parquet", pd.DataFrame([values]))
-        return f"curves/{name}.parquet"
+        return write_curves(tmp_path, setting._asdict(), pd.DataFrame(curves), numbers.setdefault(name, len(numbers)))
 
     return build
 
 
-def run_of(folder: Path, files: Sequence[str], **axes: Any) -> Any:
-    manifest = {"curves": list(files), "methods": {"b": {}, "a": {}}, "axes": axes}
+def run_of(folder: Path, jobs: Sequence[dict[str, Any]], **axes: Any) -> Any:
+    lists = {kind: [name for job in jobs for name in job[kind]] for kind in ("records", "curves")}
+    manifest = {**lists, "jobs": list(jobs), "methods": {"b": {}, "a": {}}, "axes": axes}
     texts = {"label": lambda setting: setting.model, "metadata": SimpleNamespace(method_title=str.upper)}
     return SimpleNamespace(path=folder, manifest=manifest, methods=("b", "a"), settings=SETTINGS, **texts)
 
@@ -121,7 +119,7 @@ def test_a_run_without_curves_draws_nothing_and_a_missing_one_is_named(tmp_path)
 
 
 def test_a_broken_file_is_named(tmp_path, write):
-    file = write("one", SETTINGS[0], [("a", "deletion", [1.0, 0.5, 0.0], "ok")])
-    (tmp_path / file).write_bytes(b"not parquet")
-    with pytest.raises(BenchError, match=r"one\.parquet can't be read"):
-        mean_curves(run_of(tmp_path, [file]), ["deletion"])
+    job = write("one", SETTINGS[0], [("a", "deletion", [1.0, 0.5, 0.0], "ok")])
+    (tmp_path / job["curves"][0]).write_bytes(b"not parquet")
+    with pytest.raises(BenchError, match=r"\.parquet can't be read"):
+        mean_curves(run_of(tmp_path, [job]), ["deletion"])
