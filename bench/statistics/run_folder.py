@@ -57,7 +57,9 @@ class RunFolder:
     @classmethod
     def read(cls, path: Path) -> RunFolder:
         """Raises BenchError where the manifest, or a file that it lists, is missing or damaged."""
-        return cls.of(Path(path), reading.read_manifest(Path(path)))
+        manifest = reading.read_manifest(Path(path))
+        manifest.pop("reload", None)  # a command sets it, for a page that it watches; a stranger's could be an address
+        return cls.of(Path(path), manifest)
 
     @classmethod
     def of(cls, path: Path, manifest: Mapping[str, Any]) -> RunFolder:

@@ -236,8 +236,8 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
         "axes": {
             curve: {
                 "title": name("axis title"),
-                "x": name("x"),
-                "y": name("y"),
+                "x": name("abscissa"),
+                "y": name("ordinate"),  # a short name is in a picture by chance
                 "better": "higher",
                 "at": [0.0, 0.5, 1.0],
             }
