@@ -4,6 +4,7 @@
     python scripts/random_bugs.py probe TABLE.csv HITS      # then the suite: HITS/ gets who enters where
     python scripts/random_bugs.py unprobe TABLE.csv
     python scripts/random_bugs.py judge TABLE.csv HITS --column before [--marker 'not slow']
+    python scripts/random_bugs.py carry TABLE.csv --commit 2b344ca --to NOW.csv   # the places of the code as it is now
 
 All of them change the checkout that one stands in: use a copy. `judge` puts one bug in at a time, runs the tests that
 enter its place (those whose fixtures did count with their file) up to the first failure, and writes it into the table.
@@ -119,6 +120,26 @@ def draw(count: int, seed: int) -> list[Bug]:
     return [chosen.choice(by_line[line]) for line in sorted(chosen.sample(sorted(by_line), count))]
 
 
+def carried(bug: Bug, commit: str) -> Bug | None:
+    """The same bug where its line stands now: in a function of the same name, else anywhere, if at one place only.
+
+    commit: at which the bug was drawn. None where the line is gone, or stands at several places.
+    """
+    shown = subprocess.run(["git", "show", f"{commit}:{bug.file}"], capture_output=True, text=True, check=True)
+    line = shown.stdout.splitlines()[bug.line - 1]
+    column, found = bug.column - (len(line) - len(line.lstrip())), list[Bug]()
+    for path in (path for folder in FOLDERS for path in Path(folder).rglob("*.py")):
+        if line.strip() not in path.read_text():
+            continue
+        for now in places(path):
+            text = path.read_text().splitlines()[now.line - 1]
+            is_there = text.strip() == line.strip() and now.column == column + len(text) - len(text.lstrip())
+            if is_there and (now.old, now.new) == (bug.old, bug.new):
+                found.append(now)
+    named = [now for now in found if now.function == bug.function] or found
+    return named[0] if len(named) == 1 else None
+
+
 def read(table: Path) -> list[dict[str, str]]:
     with table.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -197,9 +218,11 @@ def judge(table: Path, hits: Path, column: str, marker: str, seconds: float) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["draw", "probe", "unprobe", "judge"])
+    parser.add_argument("step", choices=["draw", "carry", "probe", "unprobe", "judge"])
     parser.add_argument("table", type=Path)
     parser.add_argument("hits", type=Path, nargs="?", help="a folder, which becomes PROBE_HITS and goes on PYTHONPATH")
+    parser.add_argument("--commit", default="2b344ca", help="at which the table was drawn")
+    parser.add_argument("--to", type=Path, help="the table of the places of now")
     parser.add_argument("--seed", type=int, default=26)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--column", default="before")
@@ -212,6 +235,12 @@ def main() -> None:
             given.table,
             [{key: str(value) for key, value in bug._asdict().items()} for bug in draw(given.count, given.seed)],
         )
+    elif given.step == "carry":
+        pairs = [(row, carried(bug_of(row), given.commit)) for row in read(given.table)]
+        rows = [row | {key: str(value) for key, value in now._asdict().items()} for row, now in pairs if now]
+        write(given.to, rows)
+        for row in (row for row, now in pairs if now is None):
+            print(f"not carried: {row['file']}:{row['line']} {row['old']!r} -> {row['new']!r}")
     elif given.step == "probe":
         probe(read(given.table), given.hits)
     elif given.step == "unprobe":
