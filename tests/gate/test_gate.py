@@ -87,6 +87,13 @@ def test_every_change_moves_it_both_ways(
     assert gate(usual, write_baseline(other, tmp_path / "other.csv")).exit_code == 1, "and back"
 
 
+def test_values_turned_nan_are_not_finite(against: Compare, records: pd.DataFrame) -> None:
+    """Though they still call themselves ok."""
+    code, output = against(some_nan(records, "ok"))
+    assert code == 1
+    assert "not_finite" in output
+
+
 def test_each_moved_value_is_named_and_no_other(against: Compare, records: pd.DataFrame) -> None:
     code, output = against(times(1.01)(records))
     moved = output.splitlines()[:-1]

@@ -11,39 +11,54 @@ import pandas as pd
 import pytest
 
 from axiom_bench import report
-from axiom_bench.records import sealed, store
+from axiom_bench.records import files, sealed, store
 from axiom_bench.report import stamp, writing
+from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD, records_of, write_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 
-def with_report(folder: Path) -> Path:
-    """A run folder of one model and two methods with a report."""
+FILES = ("figures/by_method_box_iou.png", "figures/by_method_box_iou.pdf", "tables/overview.md", "tables/summary.csv")
+
+
+def sketch(run: RunFolder, *_: Any) -> None:
+    """Files where a report has them, in place of `write_report`."""
+    for name in (*FILES, stamp.PAGE):
+        files.write(run.path / name, b"a report")
+
+
+def without_report(folder: Path) -> Path:
+    """A run folder of one model and two methods."""
     layers = {"scenes_fc": ("features.9",)}
     records = records_of(6, layers, {"grad_cam": {}, "random": {}})
-    write_run(folder, records[records["metric"] == "box_iou"], layers=layers, pictures=False)
-    report.write(folder)
+    return write_run(folder, records[records["metric"] == "box_iou"], layers=layers, pictures=False)
+
+
+def with_sketch(folder: Path) -> Path:
+    """A run folder with a sketch of a report."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(writing, "write_report", sketch)
+        report.write(without_report(folder))
     return folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return with_report(tmp_path / "run")
+    return with_sketch(tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
 def mended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for tests that leave it with a current report."""
-    return with_report(tmp_path_factory.mktemp("mended") / "run")
+    """A folder for tests that leave it with a current sketch."""
+    return with_sketch(tmp_path_factory.mktemp("mended") / "run")
 
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], bool]:
-    """(folder) -> does `report.write` write the report again?"""
+    """(folder) -> does `report.write` write the report again? A sketch of it."""
     calls: list[Path] = []
-    write = writing.write_report
-    monkeypatch.setattr(writing, "write_report", lambda run, *others: (calls.append(run.path), write(run, *others)))
+    monkeypatch.setattr(writing, "write_report", lambda run, *_: (calls.append(run.path), sketch(run)))
 
     def again(folder: Path) -> bool:
         calls.clear()
@@ -59,10 +74,17 @@ def written(folder: Path, writes: Callable[[Path], bool]) -> Callable[[], bool]:
     return partial(writes, folder)
 
 
-def test_a_current_report_is_left_as_it_is(mended: Path, writes: Callable[[Path], bool]) -> None:
-    before = (mended / "report.html").stat().st_mtime_ns
-    assert not writes(mended)
-    assert (mended / "report.html").stat().st_mtime_ns == before
+def test_a_current_report_is_left_as_it_is(tmp_path: Path) -> None:
+    """With all files of a report."""
+    folder = without_report(tmp_path / "run")
+    page = report.write(folder)
+    before = page.stat().st_mtime_ns
+    assert {*FILES, stamp.PAGE} < set(sealed.read_json(folder / stamp.FILE)["outputs"])
+    assert report.write(folder) == page
+    assert page.stat().st_mtime_ns == before
+    (folder / FILES[0]).unlink()
+    report.write(folder)
+    assert page.stat().st_mtime_ns > before
 
 
 def test_the_time_of_the_run_alone_changes_nothing(
@@ -92,8 +114,7 @@ def other_value(folder: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        damage("figures/by_method_box_iou.png"),
-        damage("figures/by_method_box_iou.pdf"),
+        damage(FILES[0]),
         damage("tables/overview.md"),
         damage("report.html"),
         damage(stamp.FILE),
@@ -124,14 +145,14 @@ def test_files_of_the_user_stay_and_do_not_count(folder: Path, written: Callable
     assert [path.read_bytes() for path in own] == [b"mine"] * 3
 
 
-def test_what_the_last_report_wrote_goes(folder: Path) -> None:
+def test_what_the_last_report_wrote_goes(folder: Path, written: Callable[[], bool]) -> None:
     """A figure of a metric that is gone does not stay beside the new ones."""
     content = sealed.read_json(folder / stamp.FILE)
     gone = folder / "figures/by_method_gone.png"
     gone.write_bytes(b"of the last report")
     content["outputs"]["figures/by_method_gone.png"] = "0"
     sealed.write_json(folder / stamp.FILE, content)
-    report.write(folder)
+    assert written()
     assert not gone.exists()
 
 
@@ -158,11 +179,11 @@ def test_files_of_an_interrupted_report_go(
 
 
 @pytest.mark.parametrize("name", ["../outside.png", "manifest.json", RECORD])
-def test_a_stamp_from_a_stranger_removes_nothing_else(folder: Path, name: str) -> None:
+def test_a_stamp_from_a_stranger_removes_nothing_else(folder: Path, written: Callable[[], bool], name: str) -> None:
     outside = folder / "../outside.png"
     outside.write_bytes(b"mine")
     sealed.write_json(folder / stamp.FILE, {"inputs": "0", "outputs": {name: "0"}, "headline": []})
-    report.write(folder)
+    assert written()
     assert outside.is_file()
     assert (folder / "manifest.json").is_file()
     assert (folder / RECORD).is_file()
@@ -173,16 +194,14 @@ def test_another_option_writes_it_again(folder: Path, written: Callable[[], bool
     assert written()
 
 
-def test_the_seconds_of_a_report_are_kept_and_the_next_one_shows_them(
-    folder: Path, written: Callable[[], bool], edit_manifest: Any
-) -> None:
+def test_the_seconds_of_a_report_are_kept_and_the_next_one_shows_them(folder: Path, edit_manifest: Any) -> None:
     seconds = stamp.seconds(folder)
     assert seconds is not None
     assert seconds > 0
     edit_manifest(folder, report_seconds=12.34)  # as the next command writes it
-    assert not written()
+    assert report.write(folder).read_bytes() == b"a report"  # still the sketch
     edit_manifest(folder, config={"target": "label", "report": {"headline": ["box_iou"]}})
-    assert written()
+    report.write(folder)
     assert "The report before this one took 12.3 s." in (folder / "report.html").read_text()
 
 
@@ -202,7 +221,6 @@ def test_another_version_writes_it_again(
 
 def test_a_run_that_was_read_already_is_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from axiom_bench.records import reading
-    from axiom_bench.statistics.run_folder import RunFolder
 
     run = RunFolder.read(folder)
     (folder / "report.html").unlink()
