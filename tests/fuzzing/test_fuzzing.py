@@ -1,7 +1,7 @@
 """Damaged and hostile input: the package reads it with the right result, or refuses it in a sentence that a user can
 read. Anything else fails: another error, an exit, a wrong result without a word, or more than a minute.
 
-`make test` tries some cases of each kind, the same each time; `pytest -m slow tests/fuzzing` tries twenty times as
+`make test` tries some cases of each kind, the same each time; `pytest -m slow tests/fuzzing` tries 32 times as
 many, others each time. What hypothesis prints for a case that fails makes it again.
 """
 
@@ -27,20 +27,20 @@ from tests.fuzzing import annotations, images, made_run, parquet, run_folders, s
 
 SECONDS = 60  # of one case; one that takes longer hangs
 MAX_CHARACTERS = 2000  # of a refusal; a longer one is no sentence
-MANY = 20
+MANY = 32
 Attempt = Callable[[st.DrawFn, Path], None]
 KINDS: dict[str, tuple[Attempt, int]] = {  # with the number of cases in `make test`
-    "annotations": (annotations.attempt, 90),
-    "archives": (tars.attempt_imagenet, 40),
-    "baselines": (run_folders.attempt_baseline, 20),
-    "images": (images.attempt, 100),
-    "manifests": (run_folders.attempt_manifest, 40),
-    "parquet": (parquet.attempt, 30),
-    "records": (run_folders.attempt_records, 40),
-    "run_folders": (run_folders.attempt_files, 35),
-    "settings": (settings.attempt, 110),
-    "shards": (tars.attempt_shards, 30),
-    "weights": (weights.attempt, 60),
+    "annotations": (annotations.attempt, 60),
+    "archives": (tars.attempt_imagenet, 26),
+    "baselines": (run_folders.attempt_baseline, 13),
+    "images": (images.attempt, 65),
+    "manifests": (run_folders.attempt_manifest, 25),
+    "parquet": (parquet.attempt, 20),
+    "records": (run_folders.attempt_records, 25),
+    "run_folders": (run_folders.attempt_files, 23),
+    "settings": (settings.attempt, 65),
+    "shards": (tars.attempt_shards, 20),
+    "weights": (weights.attempt, 40),
 }
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.records import sealed
+from axiom_bench.records import manifest, sealed
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.this_run import header
 from axiom_bench.statistics.run_folder import RunFolder
-from tests.made_runs import write_curves
+from tests.made_runs import METHODS, records_of, write_curves, write_run
 
 LAYERS = {"scenes_fc": ("features.4", "features.9"), "scenes_residual": ("stages.2",)}
 AXES = {
@@ -36,21 +35,28 @@ def curves_of(methods: list[str], images: int = 8) -> pd.DataFrame:
     return table.assign(target_class=0, curve="insertion", status="ok")
 
 
-@pytest.fixture
-def rich_folder(make_run: Any, make_records: Any, edit_manifest: Callable[..., None]) -> Path:
-    records = make_records(16, layers=LAYERS)
+def write_rich(folder: Path) -> Path:
+    records = records_of(16, LAYERS, METHODS)
     records.loc[(records["metric"] == "confidence_drop") & (records["method"] == "random"), "value"] -= 0.6  # below 0
-    folder: Path = make_run(records, layers=LAYERS, pictures=False)
+    write_run(folder, records, layers=LAYERS, pictures=False)
     methods = ["grad_cam", "xgrad_cam", "hires_cam"]
-    jobs = sealed.read_json(folder / "manifest.json")["jobs"]
-    job = write_curves(folder, PLACE, curves_of(methods), len(jobs))
-    edit_manifest(folder, curves=job.pop("curves"), jobs=[*jobs, job], axes=AXES)
+    content = sealed.read_json(folder / manifest.NAME)
+    job = write_curves(folder, PLACE, curves_of(methods), len(content["jobs"]))
+    changes = {"curves": job.pop("curves"), "jobs": [*content["jobs"], job], "axes": AXES}
+    manifest.write(folder, content | changes)
     return folder
 
 
 @pytest.fixture
-def rich_run(rich_folder: Path) -> RunFolder:
-    return RunFolder.read(rich_folder)
+def rich_folder(tmp_path: Path) -> Path:
+    """To be changed."""
+    return write_rich(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def rich_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Read only."""
+    return RunFolder.read(write_rich(tmp_path_factory.mktemp("rich") / "run"))
 
 
 @pytest.fixture
