@@ -139,8 +139,8 @@ def _own_cut(case: Case) -> CutModel:
 
 @cache
 def _cut_with_state(case: Case) -> tuple[CutModel, list[object]]:
-    model = case.model()
-    return cut(model, case.layer), model_state(model)
+    cut_model = cut(case.model(), case.layer)
+    return cut_model, model_state(cut_model.model)  # of the cut's copy, whose parameters need no gradient
 
 
 def model_state(model: nn.Module) -> list[object]:
