@@ -300,12 +300,12 @@ def test_the_head_alone_leaves_a_map_of_the_activations(trace):
 
 def test_models_are_made_once_for_a_cut(trace, explanation):
     model_parameter_randomisation(explanation, stages=3)
-    kept = dict(trace.cut_model._computed)
+    kept = dict(trace.cut_model._results)
     before = trace.passes.trunk_forward
     model_parameter_randomisation(replace(explanation), stages=3)
     assert trace.passes.trunk_forward - before == 3 * len(trace)
-    assert trace.cut_model._computed.keys() == kept.keys()
-    assert all(trace.cut_model._computed[key] is value for key, value in kept.items())
+    assert trace.cut_model._results.keys() == kept.keys()
+    assert all(trace.cut_model._results[key] is value for key, value in kept.items())
     with pytest.raises(BenchError, match="at least one stage"):
         model_parameter_randomisation(explanation, stages=0)
 
