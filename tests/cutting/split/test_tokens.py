@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 
 import pandas as pd
 import pytest
@@ -218,11 +219,17 @@ PIECEWISE_LINEAR = ("cam", "full_grad", "guided", "lift_cam", "relevance_cam")  
 LAYERS_TO_BE_SET = ("refine_cam",)  # tests/methods/test_refine_cam.py sets them
 
 
+@cache
+def trace_of(which: str) -> ab.Trace:
+    """One for all methods, which only read it."""
+    trace = NETS[which].trace()
+    return replace(trace, other_images=trace.images.flip(0))
+
+
 @pytest.mark.parametrize("name", methods.names())
 @pytest.mark.parametrize("which", ["vit", pytest.param("swin", marks=pytest.mark.slow)])
 def test_methods_explain_transformers(which: str, name: str):
-    trace = NETS[which].trace()
-    trace = replace(trace, other_images=trace.images.flip(0))
+    trace = trace_of(which)
     if name.startswith((*PIECEWISE_LINEAR, *LAYERS_TO_BE_SET)):
         with suppress(BenchError):  # Swin's head at its norm is linear, and some of them apply to it
             assert methods.get(name)(trace) is not None
