@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -19,6 +20,7 @@ from axiom_bench.embedded.planted import patches
 from axiom_bench.embedded.scenes import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
+from axiom_bench.models import sources
 from axiom_bench.models.load import load_model
 from axiom_bench.models.registry import describe_model, model_config, model_names, register_models
 from axiom_bench.models.spec import ModelSpec
@@ -69,7 +71,22 @@ def test_all_yaml_files_are_tested() -> None:
     assert {*LAYERS, "own_model", "user", "timm"} == set(FILES)
 
 
-@pytest.mark.parametrize("name", LAYERS)
+LARGE = ("inception_v3", "resnet50", "resnet101", "swin_t", "vgg16", "vgg19", "vit_b_16")
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_named_model_has_its_layer(name: str) -> None:
+    """On the meta device, without weights; `test_named_model_loads_with_random_weights` loads it."""
+    settings = model_config(name)
+    with torch.device("meta"):
+        module = sources.find(ModelSpec.of({**settings, "weights": None})).build()
+    assert settings["layer"] in (LAYERS[name], "default")
+    assert module.get_submodule(LAYERS[name])
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in LAYERS]
+)
 def test_named_model_loads_with_random_weights(name: str) -> None:
     loaded = load_model({**model_config(name), "weights": None})
     assert (loaded.name, loaded.layer) == (name, LAYERS[name])

@@ -118,6 +118,7 @@ def test_failed_download_error_message(no_network: Path) -> None:
         squeezenet(weights="default")
 
 
+@pytest.mark.slow
 def test_timm_loads_in_a_process_that_has_not_imported_torchvision() -> None:
     """timm imports it, also where its compiled operators can't be loaded beside a CPU-only torch."""
     pytest.importorskip("timm", reason="the extra `timm` is not installed")

@@ -49,7 +49,7 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "fcn_resnet50"])
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", pytest.param("fcn_resnet50", marks=pytest.mark.slow)])
 def test_segmentation_networks_of_torchvision(name: str) -> None:
     model = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=4).double().eval()
     layer = "backbone.16" if name.startswith("lraspp") else "classifier.2"
@@ -85,6 +85,7 @@ def test_a_detection_network_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> 
     model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=3, topk_candidates=10, score_thresh=0.0
     )
+    model.transform.fixed_size = (64, 64)  # of 320: smaller maps
     model = model.double().eval()
     batch = images(64)
     with torch.no_grad():

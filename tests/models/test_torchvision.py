@@ -73,7 +73,14 @@ def smallest_of_families() -> list[str]:
     return sorted(smallest.values())
 
 
-@pytest.mark.parametrize("name", smallest_of_families())
+SMALLEST = smallest_of_families()
+# Large, and cut by code that others guard: VGGs by vgg11 and vgg11_bn, ResNets by resnet18, windows by swin_t.
+SLOW = {"maxvit_t", "swin_v2_t", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "wide_resnet50_2"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SMALLEST]
+)
 def test_cut_at_the_default_layer_equals_the_model(name: str, filled: Callable[[str], nn.Module]) -> None:
     model, side = filled(name), SMALLEST_SIDE.get(name, 64)
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
@@ -88,17 +95,26 @@ def test_cut_at_the_default_layer_equals_the_model(name: str, filled: Callable[[
     assert not torch.equal(logits[0], logits[1])  # the weights let the image through, so equal says something
 
 
-@pytest.mark.parametrize("name", NOT_SPATIAL)
+LARGE_VITS = ("vit_h_14", "vit_l_16", "vit_l_32")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE_VITS else name for name in NOT_SPATIAL]
+)
 def test_vision_transformer_has_no_default_layer(name: str, unfilled: Callable[[str], nn.Module]) -> None:
     calls = layers.record(unfilled(name).to("meta"), (224, 224))
     with pytest.raises(ab.BenchError, match=r"tokens .*, not H x W maps"):
         layers.last_spatial(calls)
 
 
-@pytest.mark.parametrize("name", ["convnext_large", "densenet201", "efficientnet_b7", "regnet_y_128gf", "swin_v2_b"])
+LARGE = ["convnext_large", "densenet201", "efficientnet_b7", "regnet_y_128gf", "swin_v2_b"]
+
+
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in LARGE), *sorted(SLOW)])
 def test_default_layer_of_large_models_on_the_meta_device(name: str, unfilled: Callable[[str], nn.Module]) -> None:
     """On the meta device, which computes shapes alone."""
-    calls = layers.record(unfilled(name).to("meta"), (64, 64))
+    side = SMALLEST_SIDE.get(name, 64)
+    calls = layers.record(unfilled(name).to("meta"), (side, side))
     assert layers.last_spatial(calls) == default_layer(name)
 
 
