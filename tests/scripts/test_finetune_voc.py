@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import finetune_voc
 import numpy as np
@@ -24,6 +27,7 @@ from axiom_bench.models.load import load_model
 
 SCRIPT = Path(finetune_voc.__file__)
 SETTINGS = ("--architecture", "shufflenet_v2_x0_5", "--weights", "none", "--epochs", "3", "--batch", "2")
+CHECKPOINTS = ("--checkpoint-steps", "2", "--workers", "0", "--device", "cpu")
 
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>10</xmax><ymax>20</ymax></bndbox></object>"
@@ -49,7 +53,7 @@ def tiny_voc(tmp_path):
 
 def start(root, output, *more):
     command = [sys.executable, str(SCRIPT), "--root", str(root), "--output", str(output), *SETTINGS]
-    command += ["--checkpoint-steps", "2", "--workers", "0", "--device", "cpu", *more]
+    command += [*CHECKPOINTS, *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
@@ -59,19 +63,47 @@ def finished(process):
     return process.returncode, printed
 
 
-def test_resumed_run_ends_with_the_same_weights(tiny_voc, tmp_path):
-    code, printed = finished(start(tiny_voc, tmp_path / "undisturbed"))
-    assert code == 0, printed
-    assert "mAP on val: " in printed
-    killed = start(tiny_voc, tmp_path / "killed")
-    while not (tmp_path / "killed/checkpoint.pt").is_file() and killed.poll() is None:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    before = finished(killed)[1]
-    assert "mAP" not in before
-    code, printed = finished(start(tiny_voc, tmp_path / "killed"))
-    assert code == 0, printed
-    assert "continues after step" in printed
+class InProcesses:
+    """Runs of the script as it is started, the disturbed one killed at its first checkpoint."""
+
+    def run(self, root, output):
+        code, printed = finished(start(root, output))
+        assert code == 0, printed
+        return printed
+
+    def disturbed(self, root, output):
+        killed = start(root, output)
+        while not (output / "checkpoint.pt").is_file() and killed.poll() is None:
+            time.sleep(0.01)
+        killed.send_signal(signal.SIGKILL)
+        return finished(killed)[1]
+
+
+class Here:
+    """Runs in this process, the disturbed one stopped behind its first checkpoint."""
+
+    def run(self, root, output):
+        argv = ["finetune_voc.py", "--root", str(root), "--output", str(output), *SETTINGS, *CHECKPOINTS]
+        with mock.patch.object(sys, "argv", argv), redirect_stdout(io.StringIO()) as printed:
+            finetune_voc.main()
+        return printed.getvalue()
+
+    def disturbed(self, root, output):
+        def stop(*arguments):
+            save(*arguments)
+            raise KeyboardInterrupt
+
+        save = finetune_voc.save_checkpoint
+        with mock.patch.object(finetune_voc, "save_checkpoint", stop), pytest.raises(KeyboardInterrupt):
+            self.run(root, output)
+        return ""
+
+
+@pytest.mark.parametrize("script", [Here(), pytest.param(InProcesses(), marks=pytest.mark.slow)])
+def test_resumed_run_ends_with_the_same_weights(script, tiny_voc, tmp_path):
+    assert "mAP on val: " in script.run(tiny_voc, tmp_path / "undisturbed")
+    assert "mAP" not in script.disturbed(tiny_voc, tmp_path / "killed")
+    assert "continues after step" in script.run(tiny_voc, tmp_path / "killed")
     name = "shufflenet_v2_x0_5_voc"
     resumed, undisturbed = ((tmp_path / run / f"{name}.safetensors").read_bytes() for run in ("killed", "undisturbed"))
     assert resumed == undisturbed
