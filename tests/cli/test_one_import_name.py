@@ -74,11 +74,7 @@ def _done(process: subprocess.CompletedProcess[str]) -> subprocess.CompletedProc
     return process
 
 
-def test_it_is_the_wheel_that_is_imported(python: Python, installed: Path):
-    where = python("-c", "import axiom_bench; print(axiom_bench.__file__)").stdout.strip()
-    assert where == str(installed / "axiom_bench" / "__init__.py")
-
-
+@pytest.mark.slow
 def test_the_command_runs(python: Python, tmp_path: Path):
     """As the console script does: the default experiment, small, with processes that load the data."""
     script = "import sys\nfrom axiom_bench.cli.main import main\ncode = main(sys.argv[1:])\n" + CHECK + "sys.exit(code)"
@@ -87,6 +83,7 @@ def test_the_command_runs(python: Python, tmp_path: Path):
     assert "report: results/quick/default/report.html" in out
 
 
+@pytest.mark.slow
 def test_an_own_method_that_imports_the_folder_s_modules(python: Python, tmp_path: Path):
     """A console script lacks the current folder on sys.path; -P takes it out here."""
     script = "import sys; from axiom_bench.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -113,7 +110,7 @@ assert main(["list", "experiments", "--config-dir", "conf"]) == 0
     assert re.search(r"^  mine +My study\.$", out, re.MULTILINE)
 
 
-def test_a_notebook_s_calls(python: Python):
+def test_a_notebook_s_calls(python: Python, installed: Path):
     code = """
 import bench, methods, metrics  # the user's own
 import torch
@@ -127,10 +124,12 @@ assert {name: tuple(heatmap.shape) for name, heatmap in maps.items()} == dict.fr
 table = ab.evaluate(model, layer, [(images, None)], methods=["grad_cam"], metrics=["conservation_error", "zeta"])
 assert set(table["metric"]) == {"conservation_error", "zeta"}
 assert ab.methods.get("grad_cam")(ab.trace(model, layer, images)).shape[0] == 2
+print(ab.__file__)
 """
-    python("-c", code + CHECK)
+    assert python("-c", code + CHECK).stdout.strip() == str(installed / "axiom_bench" / "__init__.py")
 
 
+@pytest.mark.slow
 def test_worker_processes(python: Python, tmp_path: Path):
     """Spawned, so that each imports everything again by name."""
     (tmp_path / "spawn.py").write_text(

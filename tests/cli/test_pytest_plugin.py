@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import chdir, redirect_stdout
 from importlib.metadata import entry_points
 from itertools import count
 from pathlib import Path
@@ -52,23 +55,41 @@ def test_mistaken(axiom_gate):
 """
 
 
-def run_pytest(folder: Path, *arguments: str) -> str:
-    """What pytest prints. The plugin is named where this environment was installed before it had an entry point."""
+def options() -> list[str]:
+    """pytest's. The plugin is named where this environment was installed before it had an entry point."""
     named = [] if "axiom_bench" in {entry.name for entry in entry_points(group="pytest11")} else ["-p", PLUGIN]
-    command = [sys.executable, "-m", "pytest", "-q", *named, "-p", "no:randomly", *arguments]
+    return ["-q", *named, "-p", "no:randomly"]
+
+
+def two_workers(folder: Path, *arguments: str) -> str:
+    """What pytest prints in a process of its own, with two workers."""
+    command = [sys.executable, "-m", "pytest", *options(), "-n", "2", *arguments]
     process = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False)
     assert process.returncode in (0, 1), process.stdout + process.stderr
     return process.stdout
 
 
-def test_a_team_s_gate(tmp_path: Path) -> None:
+def in_this_process(folder: Path, *arguments: str) -> str:
+    """What pytest prints here, where torch is imported already; the folder's modules are imported anew."""
+    with pytest.MonkeyPatch.context() as patch, chdir(folder), redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(sys, "path", [*sys.path])
+        patch.delenv("PYTEST_ADDOPTS", raising=False)
+        code = pytest.main([*options(), "-p", "no:xdist", *arguments])
+    for name in ("my_pkg", "test_my_cam"):
+        sys.modules.pop(name, None)
+    assert code in (0, 1), printed.getvalue()
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("run_pytest", [in_this_process, pytest.param(two_workers, marks=pytest.mark.slow)])
+def test_a_team_s_gate(run_pytest: Callable[..., str], tmp_path: Path) -> None:
     """Written by --axiom-update, held, moved by a change of the method, missing, mistaken; by two workers at once."""
     (tmp_path / "my_pkg.py").write_text(MODULE)
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\nfilterwarnings = error\n")
     file = tmp_path / "test_my_cam.py"
     file.write_text(TESTS.replace("FACTOR", "1.0"))
     (tmp_path / "sub").mkdir()
-    written = run_pytest(tmp_path, "--axiom-update", "--axiom-reason", "first", "-k", "holds or moves", "-n", "2")
+    written = run_pytest(tmp_path, "--axiom-update", "--axiom-reason", "first", "-k", "holds or moves")
     assert "2 passed" in written
     assert set(re.findall(r"baseline written: .*/(\w+\.csv)", written)) == {"holds.csv", "moves.csv"}
     text = (tmp_path / "baselines" / "holds.csv").read_text()

@@ -1,4 +1,4 @@
-"""The default command, as a user types it: another process, another folder, nothing set."""
+"""The default command, as a user types it: another folder, nothing set; `slow` ones in another process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+import yaml
+
+from axiom_bench.configs import conf_folder
 
 PAPERS_METHODS = {
     *("ablation_cam", "ablation_cam_axiomatic", "cam", "centered", "grad_cam", "grad_cam_pp", "guided_xgrad_cam"),
@@ -20,11 +25,30 @@ DEFAULT_METRICS = {
 }
 
 
-SMALL = ("data.size=3", "runtime.repeats=1", "pictures.rows=1", "pictures.gallery=1", "report.figures.formats=[png]")
+SMALL = ("data.size=2", "runtime.repeats=1", "pictures.rows=1", "pictures.gallery=1", "report.figures.formats=[png]")
 
 
-def test_quick(tmp_path: Path, typed: Callable):
-    first = typed(tmp_path, *SMALL)
+NETWORKS = ["scenes_vgg", "scenes_resnet"]
+IN_PROCESS = ("typed_here", ["scenes_vgg"], (*SMALL, "data.size=1", "runtime.repeats=0", "model=scenes_vgg"))
+
+
+def test_the_networks_of_the_default_run():
+    hydra = yaml.safe_load((conf_folder() / "experiment" / "quick.yaml").read_text())["hydra"]
+    assert hydra["sweeper"]["params"]["model"].split(",") == NETWORKS
+
+
+@pytest.mark.parametrize(
+    ("process", "networks", "settings"),
+    [
+        pytest.param(*IN_PROCESS, id="in this process"),
+        pytest.param("typed", NETWORKS, SMALL, id="a process", marks=pytest.mark.slow),
+    ],
+)
+def test_quick(
+    process: str, networks: list[str], settings: tuple[str, ...], tmp_path: Path, request: pytest.FixtureRequest
+):
+    typed: Callable = request.getfixturevalue(process)
+    first = typed(tmp_path, *settings)
     assert first.returncode == 0, first.stderr
     assert "Traceback" not in first.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["results"]  # Hydra leaves nothing in the current folder
@@ -32,13 +56,13 @@ def test_quick(tmp_path: Path, typed: Callable):
     assert first.stdout.splitlines()[-1] == "report: results/quick/default/report.html"
     assert "images/s" in first.stdout
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert list(manifest["models"]) == ["scenes_vgg", "scenes_resnet"]
+    assert list(manifest["models"]) == networks
     assert set(manifest["methods"]) == PAPERS_METHODS
     assert {about["metric"] for about in manifest["metrics"].values()} == DEFAULT_METRICS
 
-    again = typed(tmp_path, *SMALL)
+    again = typed(tmp_path, *settings)
     assert again.returncode == 0
-    assert "2 of 2 shards were already there: nothing was computed" in again.stdout
+    assert f"{len(networks)} of {len(networks)} shards were already there: nothing was computed" in again.stdout
     assert "images/s" not in again.stdout
 
     wrong = typed(tmp_path, "method=[xgradcam]")

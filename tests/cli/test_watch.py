@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run whose second shard never comes."""
+@pytest.fixture(scope="module")
+def stopped_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run whose second shard never comes."""
+    folder = tmp_path_factory.mktemp("stopped")
     computed: list[str] = []
     first = compute.compute
 
@@ -42,9 +45,16 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
         computed.append("a shard")
         first(*arguments)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, chdir(folder):
         patch.setattr(compute, "compute", one_shard)
         assert main(RUN) == 130
+    return folder / "results"
+
+
+@pytest.fixture
+def stopped(stopped_results: Path, _elsewhere: None) -> None:
+    """A copy of it, in the current folder."""
+    shutil.copytree(stopped_results, "results")
 
 
 @pytest.mark.usefixtures("stopped")
@@ -123,6 +133,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_a_killed_run() -> None:
     """No code of its own runs at its end; the system frees its lock."""
