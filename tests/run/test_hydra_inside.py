@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import pydoc
+import pkgutil
 from pathlib import Path
 
 import hydra
@@ -35,8 +35,10 @@ USED = {  # a class or function, and the parameters that it must take
 
 @pytest.mark.parametrize("name", USED)
 def test_hydra_has_what_is_used_of_its_inside(name: str):
-    used = pydoc.locate(name)
-    assert used is not None, f"Hydra {hydra.__version__} has no {name}; change {INSIDE}."
+    try:
+        used = pkgutil.resolve_name(name)  # also where Hydra's search for plug-ins has imported the module before
+    except (ImportError, AttributeError):
+        pytest.fail(f"Hydra {hydra.__version__} has no {name}; change {INSIDE}.")
     missing = set(USED[name]) - set(inspect.signature(used).parameters)
     assert not missing, f"Hydra {hydra.__version__}: {name} takes no {missing}; change {INSIDE}."
 
