@@ -7,13 +7,15 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import IO, Any
 
 import hypothesis
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - which a CPU-only torch needs first
 
@@ -34,6 +36,25 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_yaml_text_is_parsed_once() -> Iterator[None]:
+    """The tests compose a thousand command lines of the same files; YAML's parser takes most of the time of each."""
+    load, kept = OmegaConf.load, {}
+
+    def load_once(file: str | Path | IO[Any]) -> Any:
+        if isinstance(file, (str, Path)):
+            return load(file)
+        text = file.read()
+        file.seek(0)
+        if text not in kept:
+            kept[text] = OmegaConf.to_container(load(file))
+        return OmegaConf.create(kept[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", staticmethod(load_once))
+        yield
 
 
 @pytest.fixture(scope="session")
