@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +16,7 @@ from axiom_bench.records.reading import read_records
 from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome, assemble
 from axiom_bench.run.sweep import configuration, sweep
+from tests.made_runs import undrawn  # noqa: F401
 
 TINY = (
     "model=scenes_vgg",
@@ -55,6 +58,30 @@ def tiny(overrides: tuple[str, ...]) -> list[str]:
 def run(results: Path) -> Run:
     """Runs a tiny sweep with further overrides; its outcomes."""
     return lambda *overrides: sweep([*tiny(overrides), f"results={results}"])[1]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, list[Outcome]]]:
+    """Runs a tiny sweep with further overrides, once for all tests, which only read it: its results and outcomes."""
+
+    @cache
+    def run_once(*overrides: str) -> tuple[Path, list[Outcome]]:
+        results = tmp_path_factory.mktemp("finished") / "results"
+        return results, sweep([*tiny(overrides), f"results={results}"])[1]
+
+    return run_once
+
+
+@pytest.fixture
+def ran(results: Path, finished_run: Callable[..., tuple[Path, list[Outcome]]]) -> Run:
+    """As `run`, but copies the files of a `finished_run` into `results`: for what is done with them afterwards."""
+
+    def copy(*overrides: str) -> list[Outcome]:
+        finished, outcomes = finished_run(*overrides)
+        shutil.copytree(finished, results, dirs_exist_ok=True)
+        return [replace(outcome, config={**outcome.config, "results": str(results)}) for outcome in outcomes]
+
+    return copy
 
 
 @pytest.fixture

@@ -56,24 +56,37 @@ def test_the_runs_of_which_metric_compose(run: Any):
     assert any(name.startswith(("truth", "noise")) for name in config["method"]) == run.is_truth
 
 
+def assert_set(experiment: str, config: dict[str, Any]) -> None:
+    assert config["experiment"] == experiment
+    assert config["method"]
+    assert config["metric"]
+    assert "???" not in [value for _, value in settings.settings(config)]
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes(jobs: Jobs, experiment: str):
-    configs = jobs(f"experiment={experiment}", "real_root=/somewhere")
-    assert len(configs) > 1  # each is a sweep, without -m
-    for config in configs:
-        assert config["experiment"] == experiment
-        assert config["method"]
-        assert config["metric"]
-        assert "???" not in [value for _, value in settings.settings(config)]
+def test_every_experiment_composes(experiment: str):
+    """Its first job; `test_every_job_of_an_experiment_composes` has the others."""
+    with composed([f"experiment={experiment}", "real_root=/somewhere"]) as composition:
+        assert len(composition.jobs) > 1  # each is a sweep, without -m
+        sweeps.check(composition.plain())
+        assert_set(experiment, composition.plain_job())
 
 
-def test_without_a_choice_the_folders_are_the_choice(jobs: Jobs):
-    config = jobs("experiment=methods", "real_root=/somewhere")[0]
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_job_of_an_experiment_composes(jobs: Jobs, experiment: str):
+    for config in jobs(f"experiment={experiment}", "real_root=/somewhere"):
+        assert_set(experiment, config)
+
+
+def test_without_a_choice_the_folders_are_the_choice():
+    config = sweeps.configuration(["experiment=methods", "real_root=/somewhere"])
     assert list(config["method"]) == methods.names()
     fast = {name for name in metrics.names() if metrics.get(name).spec.fast_form_of}
     assert metrics_of("all") == [name for name in metrics.names() if name not in fast]
 
 
+@cache
 def metrics_of(choice: str, *overrides: str) -> list[str]:
     return list(sweeps.configuration([f"metric={choice}", FEW[0], *overrides, *QUICK])["metric"])
 
@@ -175,11 +188,11 @@ def test_a_folder_of_the_user_s_own(jobs: Jobs, own_conf: Path, way: str):
         "config_folder": [],
     }
     folder = {"config_folder": own_conf} if way == "config_folder" else {}
-    configs = jobs("experiment=mine", *overrides[way], **folder)
+    configs = jobs("experiment=mine", FEW[1], *overrides[way], **folder)
     assert [config["model"]["name"] for config in configs] == ["scenes_vgg", "own_net"]
     assert all(list(config["method"]) == ["grad_cam", "own_cam"] for config in configs)
     assert [config["data"]["size"] for config in configs] == [3, 3]
-    (config,) = jobs("model=own_net", "method=[own_cam]", *overrides[way], **folder)
+    (config,) = jobs("model=own_net", "method=[own_cam]", FEW[1], *overrides[way], **folder)
     assert list(config["method"]) == ["own_cam"]
     config = sweeps.configuration(["experiment=every", FEW[1], *overrides[way]], **folder)
     assert list(config["method"]) == sorted([*methods.names(), "own_cam"])
@@ -204,7 +217,8 @@ def test_layers_sweeps_layers(jobs: Jobs):
 def test_a_user_s_own_method_stands_beside_the_others(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "users_module.py").write_text("def my_cam(trace, power=1.0):\n    return trace.gradients**power\n")
     monkeypatch.chdir(tmp_path)
-    config = jobs("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")[0]
+    own = ("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")
+    config = jobs("model=scenes_vgg", FEW[1], *own)[0]
     assert {"xgrad_cam", "guided_xgrad_cam", "mine"} < set(config["method"])
     (method,) = [method for method in sweeps.chosen("method", config) if method.name == "mine"]
     assert method.params == {"power": 2.0}

@@ -297,8 +297,8 @@ def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, resul
         run("metrics.max_forwards_per_image=-1")
 
 
-def test_the_cost_is_said_before_a_run_and_not_where_nothing_is_left_to_do(run, capsys):
-    run()
+def test_the_cost_is_said_before_a_run_and_not_where_nothing_is_left_to_do(run, ran, capsys):
+    ran()
     output = "at most: 1 per image and method (confidence_drop 1), 10 for 5 images x 2 methods"
     run("target=label")
     assert output in capsys.readouterr().out

@@ -132,7 +132,7 @@ def test_the_run_has_every_kind_of_file(original: dict[str, bytes]):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("turn", [0, 3, 6])
+@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.slow) for turn in (3, 6))])
 def test_the_same_command_computes_what_is_damaged_again(
     folder: Path, results: Path, original: dict[str, bytes], turn: int
 ):

@@ -24,7 +24,7 @@ from axiom_bench.records import files
 from axiom_bench.run.inputs import image_cache
 from axiom_bench.run.inputs.image_cache import SUFFIX, ImageCache
 
-COMMON = ("data.workers=0", "data.size=null", "target=predicted", "metric=[confidence_drop]")
+COMMON = ("data.workers=0", "data.size=null", "target=predicted", "metric=[zeta]", "method=[grad_cam]")
 PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 
 

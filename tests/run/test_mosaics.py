@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,9 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.run.jobs import predictions
 from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome
-from axiom_bench.run.sweep import configuration, sweep
-
-from .conftest import tiny
+from axiom_bench.run.sweep import configuration
 
 Run = Callable[..., list[Outcome]]
 MOSAIC = (
@@ -32,6 +28,7 @@ MOSAIC = (
     "method=[grad_cam,uniform]",
     "metric=[grid_pointing_game,focus,energy_pointing_game,pointing_game_strict,box_iou,mask_iou]",
 )
+LIGHT = ("method=[grad_cam]", "metric=[grid_pointing_game]")  # where the maps are not the subject
 FOCUS = ("data=mosaic_focus", "data.of.size=80", *MOSAIC[2:], "data.confidence=null")
 
 
@@ -41,22 +38,14 @@ def values(records: pd.DataFrame, metric: str, method: str = "grad_cam") -> pd.S
     return chosen.set_index(["image_id", "target_class"])["value"]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Outcome]]:
-    """The results of MOSAIC, which no test writes to."""
-    results = tmp_path_factory.mktemp("mosaics") / "results"
-    return results, sweep([*tiny(MOSAIC), f"results={results}"])[1]
-
-
 @pytest.fixture
-def outcomes(finished: tuple[Path, list[Outcome]], results: Path) -> list[Outcome]:
+def outcomes(ran: Run) -> list[Outcome]:
     """The outcomes of MOSAIC, with a copy of its files in `results`."""
-    shutil.copytree(finished[0], results)
-    return [replace(outcome, config={**outcome.config, "results": str(results)}) for outcome in finished[1]]
+    return ran(*MOSAIC)
 
 
 def test_grid_pg_on_scenes(
-    outcomes: list[Outcome], rows: Callable[[list[Outcome]], pd.DataFrame], results: Path
+    outcomes: list[Outcome], rows: Callable[[list[Outcome]], pd.DataFrame], results: Path, undrawn: None
 ) -> None:
     assert outcomes[0].failure is None
     records = rows(outcomes)
@@ -95,8 +84,10 @@ def test_focus_on_scenes(run: Run, rows: Callable[[list[Outcome]], pd.DataFrame]
 
 
 def test_only_images_that_the_model_names_with_confidence(run: Run, results: Path) -> None:
-    (outcome,) = run(*MOSAIC, "data.size=null", "data.confidence=0.97")
-    alone = run("data.size=60", "target=label", "model.weights=default", "metric=[zeta]", "run=alone")
+    (outcome,) = run(*MOSAIC, *LIGHT, "data.size=null", "data.confidence=0.97")
+    alone = run(
+        "data.size=60", "target=label", "model.weights=default", "metric=[zeta]", "method=[grad_cam]", "run=alone"
+    )
     assert alone[0].failure is None
     stored = [json.loads(path.read_text()) for path in (results / "quick/default/predictions").glob("*.json")]
     predicted = {name: each for part in stored for name, each in part["predictions"].items()}
@@ -113,7 +104,9 @@ def test_values_do_not_depend_on_batches_shards_or_workers(
     run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], outcomes: list[Outcome]
 ) -> None:
     first = values(rows(outcomes), "grid_pointing_game")
-    second = values(rows(run(*MOSAIC, "data.batch_size=3", "data.workers=2", "shard_size=3")), "grid_pointing_game")
+    second = values(
+        rows(run(*MOSAIC, *LIGHT, "data.batch_size=3", "data.workers=2", "shard_size=3")), "grid_pointing_game"
+    )
     pd.testing.assert_series_equal(first, second, rtol=1e-5)
 
 
@@ -131,8 +124,8 @@ def test_a_second_run_computes_nothing_and_other_settings_are_other_values(
     assert (fewer.failure, fewer.computed.shards) == (None, 0)
 
 
-def test_each_model_has_mosaics_of_its_own(run: Run, results: Path) -> None:
-    outcomes = run(*MOSAIC, "model=scenes_vgg,scenes_resnet", "data.size=null")
+def test_each_model_has_mosaics_of_its_own(run: Run, results: Path, undrawn: None) -> None:
+    outcomes = run(*MOSAIC, *LIGHT, "model=scenes_vgg,scenes_resnet", "data.size=null")
     written, _ = _finished(outcomes, results)
     assert [outcome.failure for outcome in outcomes] == [None, None]
     ids = [outcome.facts["data"]["mosaic_scenes"]["ids"] for outcome in outcomes]
@@ -141,7 +134,7 @@ def test_each_model_has_mosaics_of_its_own(run: Run, results: Path) -> None:
 
 
 def test_mosaics_of_which_the_model_predicts_a_class(run: Run) -> None:
-    (outcome,) = run(*MOSAIC, "data.only_correct=true")
+    (outcome,) = run(*MOSAIC, *LIGHT, "data.only_correct=true")
     assert outcome.failure is None
     about = outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]
     assert (about["chosen"], about["kept"]) == (3, outcome.images)

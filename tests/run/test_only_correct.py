@@ -35,11 +35,11 @@ def _job(outcome: Outcome) -> Job:
     return Job.of(outcome.config)
 
 
-def test_only_images_that_the_model_names_correctly(run: Run, results: Path) -> None:
+def test_only_images_that_the_model_names_correctly(run: Run, ran: Run, results: Path) -> None:
     (unfiltered,) = run("data.size=12", "target=label", "run=all")
     rows = read(results / "quick/all", unfiltered)
     images = rows[rows["metric"] == "zeta"]
-    (outcome,) = run(*CORRECT)
+    (outcome,) = ran(*CORRECT)
     kept = read(folder_of(results), outcome)
     labels = images.set_index("image_id")["predicted_class"].to_dict()
     data_set = _job(outcome).data
@@ -51,8 +51,10 @@ def test_only_images_that_the_model_names_correctly(run: Run, results: Path) -> 
     assert outcome.left_out
 
 
-def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(run: Run, results: Path) -> None:
-    outcomes = run(*CORRECT)
+def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(
+    ran: Run, results: Path, undrawn: None
+) -> None:
+    outcomes = ran(*CORRECT)
     _, lines = finish(outcomes[0].config, outcomes)
     left_out = len(outcomes[0].left_out)
     assert any(f"{left_out} of 12 images are left out" in line for line in lines)
@@ -71,7 +73,7 @@ def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(run: R
     assert re.search(r">\d+ of 12 \(\d+ %\)<", page)  # named as labelled, of all chosen
 
 
-def test_without_the_filter_all_are_kept_and_nothing_is_said(run: Run, results: Path) -> None:
+def test_without_the_filter_all_are_kept_and_nothing_is_said(run: Run, results: Path, undrawn: None) -> None:
     outcomes = run("data.size=12", "target=label")
     finish(outcomes[0].config, outcomes)
     written = json.loads((folder_of(results) / "manifest.json").read_text())
@@ -81,9 +83,9 @@ def test_without_the_filter_all_are_kept_and_nothing_is_said(run: Run, results: 
 
 
 def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
-    run: Run, results: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, ran: Run, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (first,) = run(*CORRECT)
+    (first,) = ran(*CORRECT)
     stored = sorted(folder_of(results).glob("predictions/*.json"))
     assert len(stored) == 3
     stored[1].unlink()
@@ -105,7 +107,7 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
 
 
 def test_no_image_left_is_a_sentence(run: Run) -> None:
-    outcomes = [run(*CORRECT, "data.size=1", f"model.seed={seed}", f"run={seed}") for seed in range(4)]
+    outcomes = [run(*CORRECT, "data.size=1", f"model.seed={seed}", f"run={seed}") for seed in range(2)]
     messages = [outcome.failure.message for (outcome,) in outcomes if outcome.failure]
     assert messages
     assert all("names none of the 1 images correctly" in message for message in messages)

@@ -48,7 +48,7 @@ def test_all_steps_of_a_job(tmp_path: Path) -> None:
         predictions.only_correct(job, cut_model, tmp_path)
 
 
-@pytest.mark.parametrize("model", ["scenes_vgg", "scenes_resnet"])
+@pytest.mark.parametrize("model", ["scenes_vgg", pytest.param("scenes_resnet", marks=pytest.mark.slow)])
 def test_a_batch_waits_for_the_device_a_few_times(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many images it has, with the default methods and metrics. Each wait lets a GPU run empty."""
     monkeypatch.setattr(shard, "thread_count", lambda device: 1)

@@ -82,9 +82,9 @@ def test_a_repeated_run_computes_nothing(run: Run, results: Path, capsys: pytest
     ],
 )
 def test_what_is_missing_is_computed_and_nothing_else(
-    run: Run, rows: Rows, results: Path, override: str, missing: dict
+    run: Run, ran: Run, rows: Rows, results: Path, override: str, missing: dict
 ):
-    run()
+    ran()
     before = written(results)
     outcomes = run(override)
     assert computed(results, before) == [missing] * 3
@@ -93,8 +93,8 @@ def test_what_is_missing_is_computed_and_nothing_else(
     pd.testing.assert_frame_equal(later, rows(run(override)), check_exact=True)
 
 
-def test_a_method_and_a_metric_at_once(run: Run, rows: Rows, results: Path):
-    run()
+def test_a_method_and_a_metric_at_once(run: Run, ran: Run, rows: Rows, results: Path):
+    ran()
     before = written(results)
     outcomes = run("method=[grad_cam,uniform]", "metric=[sensitivity_error,zeta,box_iou]")
     assert computed(results, before) == [{"grad_cam": {"box_iou"}, "uniform": {"sensitivity_error", "box_iou"}}] * 3
@@ -114,9 +114,9 @@ def test_arguments_of_a_users_network_compute_it_anew(run: Run, rows: Rows, resu
 
 
 @pytest.mark.parametrize("folder", ["records", "curves"])
-def test_a_damaged_file_is_named_and_computed_again(run: Run, rows: Rows, results: Path, folder: str):
+def test_a_damaged_file_is_named_and_computed_again(run: Run, ran: Run, rows: Rows, results: Path, folder: str):
     chosen = ("metric=[max_box_acc,zeta]",)
-    before = rows(run(*chosen))
+    before = rows(ran(*chosen))
     path = sorted((results / "quick/default" / folder).glob("*.parquet"))[1]
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 4
@@ -130,10 +130,10 @@ def test_a_damaged_file_is_named_and_computed_again(run: Run, rows: Rows, result
 
 
 def test_a_file_that_vanishes_under_a_run_is_missed(
-    run: Run, rows: Rows, results: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, ran: Run, rows: Rows, results: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    chosen = ("metric=[max_box_acc]",)
-    before = rows(run(*chosen))
+    chosen = ("metric=[max_box_acc,zeta]",)
+    before = rows(ran(*chosen))
     shutil.rmtree(results)
     compute_shard = compute.compute
 
@@ -183,6 +183,7 @@ def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pyte
     assert run()[0].computed.shards == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
 def test_a_killed_run_goes_on(run: Run, results: Path):
     from_scratch = [

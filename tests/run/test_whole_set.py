@@ -16,7 +16,7 @@ from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records import reading, running
 from axiom_bench.run.computing import whole_set
 from axiom_bench.run.manifest import Outcome, assemble
-from axiom_bench.statistics.run_folder import RunFolder, problems
+from axiom_bench.statistics.run_folder import RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import leading, summarise
 
 Run = Callable[..., list[Outcome]]
@@ -35,9 +35,15 @@ def read(folder: Path, outcome: Outcome) -> RunFolder:
     return RunFolder.read(folder)
 
 
-def test_one_row_for_each_method_and_value(run: Run, folder: Path):
-    (outcome,) = run(*CHOSEN)
-    rows = read(folder, outcome).records.frame()
+@pytest.fixture(scope="module")
+def chosen(finished_run: Callable[..., tuple[Path, list[Outcome]]]) -> tuple[RunFolder, Outcome]:
+    """The finished run of CHOSEN. Read only."""
+    results, (outcome,) = finished_run(*CHOSEN)
+    return read(results / "quick/default", outcome), outcome
+
+
+def test_one_row_for_each_method_and_value(chosen: tuple[RunFolder, Outcome]):
+    rows = chosen[0].records.frame()
     whole_set = rows[rows["image_id"] == "*"]
     assert sorted(zip(whole_set["method"], whole_set["metric"], strict=True)) == [
         (method, metric)
@@ -51,11 +57,10 @@ def test_one_row_for_each_method_and_value(run: Run, folder: Path):
     assert (value <= upper + 1e-12).all()
 
 
-def test_the_value_is_that_of_the_curves_in_their_side_files(run: Run, folder: Path):
-    (outcome,) = run(*CHOSEN)
+def test_the_value_is_that_of_the_curves_in_their_side_files(chosen: tuple[RunFolder, Outcome]):
+    finished, outcome = chosen
     assert len(outcome.files["curves"]) == 3  # shards
-    finished = read(folder, outcome)
-    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, finished.manifest))
+    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(finished.path, finished.manifest))
     assert set(curves["curve"]) == {"max_box_acc_iou", "pxap_above", "pxap_hit"}
     rows = finished.records.frame()
     for method, own in curves.groupby("method", observed=True):
@@ -64,9 +69,9 @@ def test_the_value_is_that_of_the_curves_in_their_side_files(run: Run, folder: P
         assert value["value"].tolist() == [(iou >= 0.5).mean(0).max()]
 
 
-def test_each_value_has_its_replicates_and_images(run: Run, folder: Path):
+def test_each_value_has_its_replicates_and_images(chosen: tuple[RunFolder, Outcome]):
     """The same images for all methods: the value and its replicates are those on the common images."""
-    finished = read(folder, run(*CHOSEN)[0])
+    finished = chosen[0]
     table = finished.whole_set.set_index(["method", "metric"])
     single = finished.records.frame().query("image_id != '*' and status == 'ok'")
     for (method, metric), row in table.iterrows():
@@ -78,7 +83,7 @@ def test_each_value_has_its_replicates_and_images(run: Run, folder: Path):
         assert row["images"] == row["common_images"] == of_images["image_id"].nunique()
     errors = finished.summary.query("whole_set").set_index(["method", "metric"])["standard_error"]
     assert errors["grad_cam", "pxap"] == np.std(table["replicates"]["grad_cam", "pxap"], ddof=1) > 0
-    assert list(problems(finished)) == []
+    assert list(whole_set_problems(finished)) == []
 
 
 OWN = """
@@ -137,7 +142,7 @@ def test_values_on_the_rows_that_all_compared_methods_have(run: Run, folder: Pat
     assert table["common_value"]["few"] == table["value"]["few"]
     assert np.isnan(table["common_value"]["most"])
     assert table["status"]["all"] == "no_image"
-    assert list(problems(finished)) == []
+    assert list(whole_set_problems(finished)) == []
     summary = finished.summary[finished.summary["whole_set"].astype(bool)].set_index("method")
     assert summary["n"].drop("all").to_dict() == table["rows"].drop("all").to_dict()
     assert summary["compared"].to_dict() == {"uniform": True, "few": True, "most": False, "all": False}
@@ -154,13 +159,13 @@ def test_values_of_other_images_or_methods_are_named_not_computed(run: Run, fold
         pd.concat([table, table]),
         table.iloc[:1],
     ):
-        (sentence,) = problems(replace(finished, whole_set=changed))
+        (sentence,) = whole_set_problems(replace(finished, whole_set=changed))
         assert sentence.startswith("PxAP: ")
         assert "run the same command again" in sentence
 
 
-def test_a_repeated_run_and_other_shards_give_the_same(run: Run, folder: Path):
-    first, again = run(*CHOSEN)[0], run(*CHOSEN)[0]
+def test_a_repeated_run_and_other_shards_give_the_same(run: Run, ran: Run, folder: Path):
+    first, again = ran(*CHOSEN)[0], run(*CHOSEN)[0]
     assert again.stored == first.stored
     assert again.computed.shards == 0
     values = [read(folder, outcome).records.frame() for outcome in (first, run(*CHOSEN, "shard_size=3")[0])]
@@ -168,8 +173,8 @@ def test_a_repeated_run_and_other_shards_give_the_same(run: Run, folder: Path):
     np.testing.assert_array_equal(first_run, other)
 
 
-def test_a_lost_side_file_is_made_again(run: Run, folder: Path):
-    first = run(*CHOSEN)[0]
+def test_a_lost_side_file_is_made_again(run: Run, ran: Run, folder: Path):
+    first = ran(*CHOSEN)[0]
     (folder / first.files["curves"][0]).unlink()
     again = run(*CHOSEN)[0]
     assert again.computed.shards == 1
@@ -177,13 +182,13 @@ def test_a_lost_side_file_is_made_again(run: Run, folder: Path):
 
 
 def test_metrics_without_curves_have_no_side_file(run: Run, folder: Path):
-    (outcome,) = run("metric=[box_iou]")
+    (outcome,) = run("metric=[box_iou]", "data.size=2")
     assert outcome.files["curves"] == ()
     assert not (folder / "curves").exists()
 
 
-def test_it_is_no_bad_image_and_counts_the_images_it_is_of(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    (outcome,) = run(*CHOSEN)
+def test_it_is_no_bad_image_and_counts_the_images_it_is_of(ran: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (outcome,) = ran(*CHOSEN)
     finished = read(folder, outcome)
     monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: folder / "report.html")
     config = {"results": str(folder.parents[1]), "experiment": "quick", "run": "default"}
@@ -200,9 +205,8 @@ def test_it_is_no_bad_image_and_counts_the_images_it_is_of(run: Run, folder: Pat
     assert not first[first["metric"] == "box_iou"]["whole_set"].any()
 
 
-def test_the_gate_holds_it_to_its_tolerance(run: Run, folder: Path, tmp_path: Path):
-    (outcome,) = run(*CHOSEN)
-    read(folder, outcome)
+def test_the_gate_holds_it_to_its_tolerance(chosen: tuple[RunFolder, Outcome], tmp_path: Path):
+    folder = chosen[0].path
     baseline = write_baseline(folder, tmp_path / "baseline.csv")
     assert gate(folder, baseline).exit_code == 0
     assert "max_box_acc (whole set)" in baseline.read_text()
