@@ -53,7 +53,7 @@ STAGES: dict[str, tuple[Any, str]] = {  # a stage begins where this function is 
 }
 WAITING = "waiting for another's shard"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
-GONE = 5.0  # seconds within which a command is gone; of a quiet machine one, after the call that it is in
+GONE = 15.0  # seconds within which a command is gone on a busy machine; a quiet one takes a second
 DAY = 86_400.0
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 DISKS = 8  # of as many of a run's writes each is the first that finds the disk full
@@ -249,7 +249,7 @@ def test_a_clock_that_jumps_while_a_run_computes(undisturbed: Undisturbed, photo
     arguments = of_photographs(photographs, 12)
     run = start(arguments, tmp_path / "results", _let_clock_jump)
     assert run.wait() == 0, run.output()[-1500:]
-    assert contents(run.folder / RUN) == undisturbed(arguments)[1]
+    assert contents(tmp_path / "results" / RUN) == undisturbed(arguments)[1]
 
 
 def test_a_clock_that_jumps_between_runs(undisturbed: Undisturbed, tmp_path: Path):

@@ -104,7 +104,7 @@ def _near(value: Any) -> tuple[Any, ...]:
         return (-value, value + 1, value * 10**6, value / 2 if abs(value) < 1e300 else 0.5, str(value), [value])
     if isinstance(value, str):
         return (value.upper(), value * 2, value[:-1], f"{value}\n", f" {value}", [value], {value: value})
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return (value[1:], value * 2, [value], tuple(value), value[0] if value else "")
     return (list(value), dict.fromkeys(value), {})
 

@@ -54,7 +54,8 @@ def attempt_imagenet(draw: st.DrawFn, folder: Path) -> None:
     data = imagenet(folder)
     expected = {f"{stem}.JPEG": SYNSETS[number - 1] for stem, number in zip(NAMES, TRUTH, strict=True)}
     if how == "bytes" and not _is_cut_by_zeros(name, content[name]):
-        assert set(data.ids) == set(expected), f"ids {data.ids}"
+        renamed = name == IMAGES and set(data.ids) <= _names(content[name]) and len(data.ids) == len(expected)
+        assert set(data.ids) == set(expected) or renamed, f"ids {data.ids}"
     assert data.ids, "no images"
     bad = load(data)
     for index, image_id in enumerate(data.ids):
@@ -82,6 +83,15 @@ def attempt_shards(draw: st.DrawFn, folder: Path) -> None:
         content = _packed(draw(_changed(content, how)))
     (folder / "damaged.tar").write_bytes(content)
     check(TarShards(str(folder), list(CLASSES)), "whole")
+
+
+def _names(content: bytes) -> set[str]:
+    """Of the members as Python lists them: two bits that are flipped in a name may leave its header's checksum."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            return set(archive.getnames())
+    except tarfile.TarError:
+        return set()
 
 
 def _is_cut_by_zeros(name: str, content: bytes) -> bool:
