@@ -21,7 +21,7 @@ from axiom_bench.records.reading import read_records
 from axiom_bench.run.computing import compute
 
 IMAGES = 24
-PATIENCE = 300.0  # seconds for a run of seconds, on a machine that does other things as well
+PATIENCE = 120.0  # seconds for a run of seconds, on a machine that does other things as well
 
 
 @dataclass
