@@ -13,10 +13,11 @@ bench: setup
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-# The fault trials fork their commands: in processes that other tests have filled with threads a fork may hang.
+# The trials of faults fork their commands: in processes that other tests have filled with threads a fork may hang.
+FORKING := tests/faults tests/run/test_remote.py tests/run/test_remote_data.py
 test-all: lint
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' --ignore tests/faults
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' tests/faults
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' $(FORKING:%=--ignore %)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' $(FORKING)
 
 lint: setup
 	$(VENV)/bin/ruff check .
