@@ -53,7 +53,7 @@ STAGES: dict[str, tuple[Any, str]] = {  # a stage begins where this function is 
 }
 WAITING = "waiting for another's shard"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
-GONE = 15.0  # seconds within which a command is gone on a busy machine; a quiet one takes a second
+GONE = 5.0  # seconds within which a command is gone; of a quiet machine one, after the call that it is in
 DAY = 86_400.0
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 DISKS = 8  # of as many of a run's writes each is the first that finds the disk full
