@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.methods.shared.principal import principal_direction
+
+# float64: eigenvalues closer than this, relative to the largest, are equal; a cosine below it has no sign.
+EIGENVALUE_TOLERANCE = 1e-12
+
+
+def principal_direction(maps: Tensor) -> Tensor:
+    """The unit vector v that maximises sum_xy (sum_k v_k A_k(x, y))^2: A (B, K, H, W) -> v (B, K), float64.
+
+    It is the first right singular vector of the H W x K matrix, not centred, with the sign sum_k v_k > 0, by which the
+    projection sum_k v_k A_k correlates positively with sum_k A_k; see `leading_vector` for ties. Zero maps give v = 0.
+    Computed from the smaller of the two Gram matrices, K x K and H W x H W.
+    """
+    A = maps.double().flatten(2)  # (B, K, H W)
+    if A.shape[1] <= A.shape[2]:
+        return leading_vector(A @ A.mT, A.new_ones(A.shape[:2]))
+    projection = leading_vector(A.mT @ A, A.sum(1))  # the unit vector along A^T v
+    return _unit(torch.einsum("bkn,bn->bk", A, projection))
+
+
+def leading_vector(symmetric: Tensor, towards: Tensor) -> Tensor:
+    """The unit eigenvector of the largest eigenvalue that is nearest to `towards`.
+
+    symmetric: (B, n, n), float64. towards: (B, n). Returns (B, n): its product with `towards` is positive; where
+    the largest eigenvalues are equal, the projection of `towards` on their space, which doesn't depend on the solver.
+    Zero where the eigenvalue isn't positive, and where `towards` is orthogonal to the eigenvectors, so that the sign
+    is undefined. NaN for a matrix that isn't finite.
+    """
+    finite = symmetric.isfinite().flatten(1).all(1)[:, None]
+    values, vectors = torch.linalg.eigh(symmetric.where(finite[..., None], 0))
+    largest = values[:, -1:]
+    leading = (values > 0) & (values >= largest - EIGENVALUE_TOLERANCE * values.abs().amax(1, keepdim=True))
+    along = torch.einsum("bni,bn->bi", vectors, towards).where(leading, 0)
+    nearest = torch.einsum("bni,bi->bn", vectors, along)
+    without_sign = nearest.norm(dim=1, keepdim=True) <= EIGENVALUE_TOLERANCE * towards.norm(dim=1, keepdim=True)
+    return _unit(nearest.where(~without_sign, 0)).where(finite, torch.nan)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """(B, n) divided by their lengths; zero vectors stay zero."""
+    length = vectors.norm(dim=1, keepdim=True)
+    return vectors / length.where(length > 0, 1)
 
 
 def eigen_cam(trace: Trace) -> Tensor:

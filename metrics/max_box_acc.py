@@ -23,7 +23,7 @@ def max_box_acc(
     threshold, else 0; its mean is above the data set's value, where one threshold serves all images. The curve
     max_box_acc_iou (B, T) holds the best IoU with any of the class's boxes at each of `thresholds(protocol)`.
     A zero map, and one that isn't finite, is a miss. protocol "wsol": what the authors' code computes, see
-    `shared.wsol`; "heatmap": regions of pixels above a fraction of the heatmap's maximum.
+    `shared.protocol`; "heatmap": regions of pixels above a fraction of the heatmap's maximum.
     Raises BenchError for an `iou` not in (0, 1], and for another protocol.
     """
     points = torch.from_numpy(box_curves(explanation, protocol, connectivity)[0])
@@ -35,7 +35,7 @@ def over_images(
 ) -> dict[str, np.ndarray]:
     """max over thresholds of the share of images whose box has an IoU of at least `iou`, and the first such threshold.
 
-    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau. counts: see `shared.protocol`.
+    The paper's BoxAcc(tau, delta), delta = `iou`, and its maximum over tau. counts: see `protocol.total`.
     """
     shares = mean(curves["max_box_acc_iou"] >= iou, counts)
     return {"max_box_acc": shares.max(-1), "max_box_acc_threshold": np.array(thresholds(protocol))[shares.argmax(-1)]}

@@ -40,7 +40,7 @@ def over_images(
 ) -> dict[str, np.ndarray]:
     """For each of `ious` the maximum over thresholds, its own, of the share of images that reach it; and their mean.
 
-    counts: see `shared.protocol`.
+    counts: see `protocol.total`.
     """
     points = curves["max_box_acc_v2_iou"]
     parts = {name: mean(points >= iou, counts).max(-1) for name, iou in _named(WHOLE_SET, ious).items()}

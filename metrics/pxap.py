@@ -20,7 +20,7 @@ def pxap(explanation: Explanation, protocol: Protocol = "wsol") -> dict[str, Ten
     the data set is `over_images`. pixel_ap_own_image (B,): the same of each image alone. The curves pxap_above and
     pxap_hit (B, T) hold the counts. Pixels without a verdict don't count; a constant map has the mask's share of the
     others, and so has a zero map and one that isn't finite.
-    protocol "wsol": what the authors' code computes, at 1, 0.999, 0.998, ... 0 of the score map, see `shared.wsol`;
+    protocol "wsol": what the authors' code computes, at 1, 0.999, 0.998, ... 0 of the score map, see `shared.protocol`;
     "heatmap": pixels above 0.99, 0.98, ... 0 of the heatmap's maximum, and last all pixels.
     """
     above, hit = pixel_counts(explanation, protocol)
@@ -32,7 +32,7 @@ def pxap(explanation: Explanation, protocol: Protocol = "wsol") -> dict[str, Ten
 
 
 def over_images(curves: Mapping[str, np.ndarray], counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The average precision of the pixels of all images together. counts: see `shared.protocol`."""
+    """The average precision of the pixels of all images together. counts: see `protocol.total`."""
     return {"pxap": average_precision(total(curves["pxap_above"], counts), total(curves["pxap_hit"], counts))}
 
 

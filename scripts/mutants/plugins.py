@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant("negated_not", "gate", "methods/negated.py", "the control isn't negated",
            "Map(-answer.raw) if isinstance(answer, Map) else -answer",
            "Map(-answer.raw) if isinstance(answer, Map) else answer"),
-    Mutant("eigen_cam_sign", "gate", "methods/shared/principal.py", "the principal direction points the other way",
+    Mutant("eigen_cam_sign", "gate", "methods/eigen_cam.py", "the principal direction points the other way",
            'along = torch.einsum("bni,bn->bi", vectors, towards)',
            'along = -torch.einsum("bni,bn->bi", vectors, towards)'),
     Mutant("score_cam_without_softmax", "gate", "methods/shared/masking.py", "Score-CAM's weights are scores",

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from axiom_bench import methods
 from axiom_bench.errors import BenchError
+from axiom_bench.methods.eigen_cam import leading_vector, principal_direction
 from axiom_bench.methods.kpca_cam import KERNELS, kpca_cam
-from axiom_bench.methods.shared.principal import leading_vector, principal_direction
 from axiom_bench.testing import CASES, Case
 
 WIDE = Case(channels=30, size=(6, 8))  # 30 channels at 12 positions: the Gram matrix is that of the positions

@@ -20,8 +20,8 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared import wsol
-from axiom_bench.metrics.shared.contours import contour_ious
+from axiom_bench.metrics.shared import protocol
+from axiom_bench.metrics.shared.union_find import contour_ious
 
 THRESHOLDS = np.arange(0, 1, 0.001)
 SQUASH = Preprocessing(resize=(224, 224), crop=None, mean=(0, 0, 0), std=(1, 1, 1))
@@ -53,11 +53,11 @@ def resized_slowly(raw_map, size):
 def test_resize_is_cubic_convolution(shape):
     raw_map = np.random.default_rng(0).standard_normal(shape)
     # float32 weights, as in OpenCV; their places of up to 300 have errors of 2e-5
-    np.testing.assert_allclose(wsol.resize_cubic(raw_map, (60, 96)), resized_slowly(raw_map, (60, 96)), atol=2e-4)
+    np.testing.assert_allclose(protocol.resize_cubic(raw_map, (60, 96)), resized_slowly(raw_map, (60, 96)), atol=2e-4)
     torch_resize = torch.nn.functional.interpolate(
         torch.from_numpy(raw_map)[None, None], size=(60, 96), mode="bicubic", align_corners=False
     )
-    np.testing.assert_allclose(wsol.resize_cubic(raw_map, (60, 96)), torch_resize[0, 0].numpy(), atol=2e-4)
+    np.testing.assert_allclose(protocol.resize_cubic(raw_map, (60, 96)), torch_resize[0, 0].numpy(), atol=2e-4)
 
 
 def cells(filled):
@@ -158,8 +158,8 @@ def test_pixel_counts_by_naive_loops():
     masks, ignored = torch.rand(2, 2, 40, 30, generator=generator).gt(0.6).unbind()
     masks &= ~ignored
     explanation = Explanation(raw_map=raw_maps, heatmap=torch.zeros(2, 40, 30), masks=masks, ignored=ignored)
-    above, hit = wsol.pixel_counts(explanation)
-    for row, score_map in enumerate(wsol.score_maps(explanation)):
+    above, hit = protocol.pixel_counts(explanation, "wsol")
+    for row, score_map in enumerate(protocol.score_maps(explanation)):
         assert (score_map.min(), score_map.max()) == (0, 1)
         assert above[row].tolist() == counts_slowly(score_map, ~ignored[row].numpy())
         assert hit[row].tolist() == counts_slowly(score_map, masks[row].numpy())
@@ -170,17 +170,17 @@ def test_maps_that_are_constant_or_not_finite_become_zero(number):
     raw_map = torch.randn(1, 7, 7).double()
     raw_map[0, 2, 3] = number
     raw_map = raw_map if not np.isfinite(number) else torch.full_like(raw_map, number)
-    assert not wsol.score_maps(Explanation(raw_map=raw_map, heatmap=torch.zeros(1, 30, 30))).any()
+    assert not protocol.score_maps(Explanation(raw_map=raw_map, heatmap=torch.zeros(1, 30, 30))).any()
 
 
 def test_negative_values_count_and_a_heatmap_alone_is_taken_as_it_is():
     raw_map = torch.tensor([[[-2.0, 0.0], [1.0, 2.0]]])
-    assert wsol.score_maps(Explanation(raw_map=raw_map, heatmap=torch.zeros(1, 2, 2))).tolist() == [
+    assert protocol.score_maps(Explanation(raw_map=raw_map, heatmap=torch.zeros(1, 2, 2))).tolist() == [
         [[0.0, 0.5], [0.75, 1.0]]
     ]
     heatmap = torch.rand(1, 9, 7, dtype=torch.float64)
     expected = (heatmap - heatmap.min()) / (heatmap - heatmap.min()).max()
-    np.testing.assert_array_equal(wsol.score_maps(Explanation(heatmap=heatmap)), expected.numpy())
+    np.testing.assert_array_equal(protocol.score_maps(Explanation(heatmap=heatmap)), expected.numpy())
 
 
 @settings(max_examples=60)
@@ -190,7 +190,7 @@ def test_boxes_are_those_of_the_stored_image_cut_to_whole_pixels(data, width, he
     last = [data.draw(st.integers(start, side - 1)) for start, side in zip(corner, (width, height), strict=True)]
     stored = (*map(float, corner), last[0] + 1.0, last[1] + 1.0)
     _, annotation = SQUASH(Sample(Image.new("RGB", (width, height)), "a", 0, ((0, stored),)))
-    boxes = wsol.inclusive_boxes(annotation.boxes.double().numpy(), annotation.stored_pixel)
+    boxes = protocol.inclusive_boxes(annotation.boxes.double().numpy(), annotation.stored_pixel)
     sides = (width, height, width, height)
     assert boxes.tolist() == [[int(x * 224.0 / side) for x, side in zip((*corner, *last), sides, strict=True)]]
 
@@ -264,7 +264,7 @@ def test_opencv_resizes_to_the_same_bits():
     for shape, size in (((7, 7), (224, 224)), ((13, 9), (60, 96)), ((1, 4), (50, 40)), ((300, 250), (224, 224))):
         raw_map = generator.standard_normal(shape)
         expected = cv2.resize(raw_map, size[::-1], interpolation=cv2.INTER_CUBIC)
-        np.testing.assert_array_equal(wsol.resize_cubic(raw_map, size), expected)
+        np.testing.assert_array_equal(protocol.resize_cubic(raw_map, size), expected)
 
 
 def test_opencv_has_the_same_contours():
@@ -291,6 +291,8 @@ def test_opencv_has_the_same_contours():
 @given(st.integers(0, 2**16))
 def test_bins_are_those_of_a_search(seed):
     generator = np.random.default_rng(seed)
-    near = np.nextafter(wsol.BIN_EDGES[:-1], generator.choice([-1.0, 0, 1, 2], len(wsol.BIN_EDGES) - 1)).clip(0, 1)
-    scores = np.concatenate([wsol.BIN_EDGES[:-1], near, generator.random(300)])
-    np.testing.assert_array_equal(wsol._bins(scores), np.searchsorted(wsol.BIN_EDGES, scores, side="right") - 1)
+    near = np.nextafter(protocol.BIN_EDGES[:-1], generator.choice([-1.0, 0, 1, 2], len(protocol.BIN_EDGES) - 1)).clip(
+        0, 1
+    )
+    scores = np.concatenate([protocol.BIN_EDGES[:-1], near, generator.random(300)])
+    np.testing.assert_array_equal(protocol._bins(scores), np.searchsorted(protocol.BIN_EDGES, scores, side="right") - 1)
