@@ -29,7 +29,7 @@ import pandas as pd
 from measuring import markdown
 
 from axiom_bench.gate.baseline import KEY, baseline_of
-from axiom_bench.gate.limits import Limit, tolerance
+from axiom_bench.gate.findings import Limit, tolerance
 from axiom_bench.records.reading import read_manifest, read_records
 
 ROOT = Path(__file__).resolve().parent.parent

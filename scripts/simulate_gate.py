@@ -17,8 +17,7 @@ import pandas as pd
 from measuring import DOCS, markdown, parallel, percent, publish
 
 from axiom_bench.gate.by_image import ByImage
-from axiom_bench.gate.findings import KEY, Finding
-from axiom_bench.gate.limits import Limit
+from axiom_bench.gate.findings import KEY, Finding, Limit
 from axiom_bench.gate.sampled import values
 from axiom_bench.statistics.bootstrap import Floats
 

@@ -22,8 +22,7 @@ import pandas as pd
 from measuring import DOCS, text_columns
 from which_metric_runs import RUNS
 
-from axiom_bench.judging.judgement import Judgement, chosen_metrics, judge, overall, spoiled_methods
-from axiom_bench.judging.recovery import ALL, GOAL, SIZES
+from axiom_bench.judging.judgement import ALL, GOAL, SIZES, Judgement, chosen_metrics, judge, overall, spoiled_methods
 from axiom_bench.report.options import Options, options_of
 from axiom_bench.report.scorecard.tables import needed_text
 from axiom_bench.statistics.run_folder import RunFolder

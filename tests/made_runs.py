@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from axiom_bench.columns import CURVE_COLUMNS
-from axiom_bench.records import files, holdings, manifest, sealed, store
-from axiom_bench.records import pictures as arrays
+from axiom_bench.records import artefacts, files, holdings, sealed, store
+from axiom_bench.records import store as arrays
 from axiom_bench.report.charts.drawing import Drawing
 
 METRICS: dict[str, dict[str, Any]] = {
@@ -181,7 +181,7 @@ def write_run(
     for model in layers if pictures else ():
         files["pictures"].append(f"pictures/{model}.npz")
         arrays.write_arrays(folder / files["pictures"][-1], pictures_of(model, methods))
-    manifest.write(folder, {**manifest_of(records, methods, layers), **files, "jobs": jobs})
+    artefacts.write(folder, {**manifest_of(records, methods, layers), **files, "jobs": jobs})
     return folder
 
 
@@ -240,7 +240,7 @@ def edit_manifest() -> Callable[..., None]:
     """(folder, **changes): change keys of manifest.json."""
 
     def edit(folder: Path, **changes: Any) -> None:
-        manifest.write(folder, sealed.read_json(folder / manifest.NAME) | changes)
+        artefacts.write(folder, sealed.read_json(folder / artefacts.NAME) | changes)
 
     return edit
 

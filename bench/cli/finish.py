@@ -14,7 +14,7 @@ import pandas as pd
 from axiom_bench import report
 from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.errors import BenchError
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import spent, stamp
 from axiom_bench.run import manifest, same_folder

@@ -17,7 +17,7 @@ from axiom_bench.kinds import Kind, Name, check_group, check_values, is_name, ki
 EXTRAS = frozenset({"interventions", "other_images"})  # loaded beside the images where something asks for them
 Better = Literal["lower", "higher", "none"]
 MAPS = "maps"  # what a metric reads that needs neither the model nor a pass's trace
-RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.limits` reads
+RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.findings` reads
 Tolerance = Annotated[
     str, Kind(lambda text: _is_tolerance(str(text)), "median:0.5%, mean:0.01, or both with a space", "tolerances")
 ]

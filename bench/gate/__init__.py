@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from axiom_bench.gate.baseline import baseline_of, write_baseline
 from axiom_bench.gate.comparison import GateOptions, GateResult, gate
-from axiom_bench.gate.findings import Finding
-from axiom_bench.gate.limits import Limit, tolerance
-from axiom_bench.gate.markdown_page import markdown, write_markdown
-from axiom_bench.gate.outputs import json_text, junit_xml
+from axiom_bench.gate.findings import Finding, Limit, tolerance
+from axiom_bench.gate.outputs import json_text, junit_xml, markdown, write_markdown
 
 __all__ = [
     "Finding",

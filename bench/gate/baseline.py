@@ -6,8 +6,12 @@ layer, data set, method and metric. Seconds are never in it: they belong to a ma
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import math
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -15,19 +19,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.gate import by_image, network_rows, text
-from axiom_bench.gate.findings import KEY
-from axiom_bench.gate.limits import tolerance
-from axiom_bench.gate.text import COLUMNS, DIGITS
+from axiom_bench.gate import by_image
+from axiom_bench.gate.findings import ACCURACY, DIGITS, KEY, MAX_NAME, PREFIX, WHOLE_SET, is_run_time, tolerance
 from axiom_bench.records import files, running
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise
 
-WHOLE_SET = " (whole set)"  # after the name of a metric's value of the whole data set
 IMAGES = "images of "  # begins the keys of a configuration that name the images
 WRITTEN_WITH, RUN_TIME_ON = "written with", "run time on"
 MAX_REASON = 500  # characters
@@ -36,7 +39,7 @@ LIBRARIES = ("axiom-bench", "torch", "torchvision", "numpy")
 
 @dataclass(frozen=True)
 class Baseline:
-    """configuration: what must be the same for two runs to be compared. rows: text.COLUMNS, sorted, numbers to 6
+    """configuration: what must be the same for two runs to be compared. rows: COLUMNS, sorted, numbers to 6
     digits. versions: of the libraries of the run. history: see `_history_line`, the oldest first. by_image: what the
     header says of the values by image, None without any. timed_on: the device of the run times, None without any."""
 
@@ -53,21 +56,21 @@ class Baseline:
 
         Raises BenchError where the run has no records, or a metric without a tolerance.
         """
-        rows = pd.concat([_rows(run), network_rows.accuracies(run)], ignore_index=True)
+        rows = pd.concat([_rows(run), accuracies(run)], ignore_index=True)
         if timed is not None:
-            rows = pd.concat([rows, network_rows.run_times(run, timed)], ignore_index=True)
+            rows = pd.concat([rows, run_times(run, timed)], ignore_index=True)
         for statistic in ("mean", "median"):
             rows[statistic] = [float(f"{value:.{DIGITS}g}") for value in rows[statistic]]
         rows = rows.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
-        timed_on = None if timed is None else network_rows.timed_device(run)
+        timed_on = None if timed is None else timed_device(run)
         return cls(_configuration(run), rows, _versions(run.manifest), timed_on=timed_on)
 
     @classmethod
     def read(cls, file: Path) -> Baseline:
         """Raises BenchError for a file that is missing or that `write` wouldn't have written."""
-        header, rows = text.read(file)
-        configuration = {name: value for name, value in header if name != text.HISTORY}
-        lines = tuple(value for name, value in header if name == text.HISTORY)
+        header, rows = read_text(file)
+        configuration = {name: value for name, value in header if name != HISTORY}
+        lines = tuple(value for name, value in header if name == HISTORY)
         versions, values, timed_on = (
             configuration.pop(name, None) for name in (WRITTEN_WITH, by_image.HEADER, RUN_TIME_ON)
         )
@@ -79,14 +82,14 @@ class Baseline:
         header = [
             *self.configuration.items(),
             *((name, value) for name, value in optional.items() if value),
-            *((text.HISTORY, line) for line in self.history),
+            *((HISTORY, line) for line in self.history),
         ]
-        files.write(file, text.render(header, self.rows).encode())
+        files.write(file, render_text(header, self.rows).encode())
 
     @property
     def timed(self) -> str | None:
         """How far run times may move, as "50%"; None where there are none."""
-        rules = self.rows.loc[self.rows["metric"].map(network_rows.is_run_time), "tolerance"]
+        rules = self.rows.loc[self.rows["metric"].map(is_run_time), "tolerance"]
         return None if rules.empty else str(rules.iloc[0]).partition(":")[2]
 
 
@@ -111,7 +114,7 @@ def write_baseline(
     lines = replaced.history if replaced else ()
     if reason is not None:
         lines = (*lines, _history_line(reason, file))
-    text.render([], new.rows)  # refuses a name before anything is written
+    render_text([], new.rows)  # refuses a name before anything is written
     keeps_values = sampled or (replaced is not None and replaced.by_image is not None)
     values = by_image.write(run, file) if keeps_values else None
     Baseline(new.configuration, new.rows, new.versions, lines, values, new.timed_on).write(file)
@@ -191,3 +194,133 @@ def _commit(folder: Path) -> str | None:
     command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+COLUMNS = (*KEY, "n", "mean", "median", "statuses", "tolerance")
+HISTORY = "history"  # a header's key that may occur several times
+MAX_BYTES = 2**25  # of a baseline: some 300,000 rows
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what begins a formula in a spreadsheet
+STATUSES = re.compile(r"(\w{1,100}:\d{1,12}( \w{1,100}:\d{1,12}){0,50})?", re.ASCII)
+
+Header = list[tuple[str, str]]
+
+
+def read_text(file: Path) -> tuple[Header, pd.DataFrame]:
+    """The header's names and values in order, and the rows in COLUMNS.
+
+    Raises BenchError for a file that is missing, isn't a text of MAX_BYTES at most, or that `render_text` wouldn't have
+    made.
+    """
+    lines = _text(file).splitlines(keepends=True)
+    header = [line[1:].strip().partition(": ") for line in lines if line.startswith("#")]
+    rows = _parsed_rows("".join(line for line in lines if not line.startswith("#")), file)
+    return [(name, value) for name, _, value in header], rows
+
+
+def render_text(header: Header, rows: pd.DataFrame) -> str:
+    """Raises BenchError for a name that can't be in a baseline, see `check_name`."""
+    for row in rows[list(KEY)].to_dict("records"):
+        for column in KEY:
+            check_name(column, str(row[column]))
+    lines = "".join(f"# {name}: {value}\n" if value else f"# {name}\n" for name, value in header)
+    return lines + rows.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
+
+
+def check_name(column: str, name: str) -> None:
+    """Raises BenchError for a name that begins a formula in a spreadsheet, doesn't fit into one line, or is longer than
+    MAX_NAME characters."""
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise BenchError(f"the {column} {name[:40]!r} is empty, longer than {MAX_NAME} characters or not printable")
+    if name.startswith(FORMULA) and name != LAYER:
+        raise BenchError(f"the {column} {name[:40]!r} begins a formula in a spreadsheet; give it another name")
+
+
+def _text(file: Path) -> str:
+    try:
+        if file.exists() and not file.is_file():  # reading a pipe would wait without end
+            raise BenchError(f"the baseline {file} is no file.")
+        if file.stat().st_size > MAX_BYTES:
+            raise BenchError(f"the baseline {file} is larger than {MAX_BYTES // 2**20} MiB; restore it from git.")
+        return file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise BenchError(f"there is no baseline {file}; write it from a run with --write.") from error
+    except (OSError, ValueError) as error:
+        raise BenchError(f"the baseline {file} can't be read ({error}).") from error
+
+
+def _parsed_rows(text: str, file: Path) -> pd.DataFrame:
+    rows = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        if list(rows.fieldnames or ()) != list(COLUMNS):
+            raise ValueError(f"its columns aren't {','.join(COLUMNS)}")
+        parsed = [_parsed_row(row) for row in rows]
+    except (ValueError, TypeError, KeyError, BenchError, csv.Error) as error:
+        reason = str(error).rstrip(".")[:300]
+        raise BenchError(
+            f"the baseline {file} is damaged at row {rows.line_num} ({reason}); restore it from git."
+        ) from (error)
+    table = pd.DataFrame(parsed, columns=list(COLUMNS))
+    if table.empty or table.duplicated(list(KEY)).any():
+        raise BenchError(f"the baseline {file} is damaged (no rows, or a row twice); restore it from git.")
+    return table
+
+
+def _parsed_row(row: dict[str, Any]) -> dict[str, Any]:
+    if None in row.values() or None in row:
+        raise ValueError("a field is missing or one too many")
+    for column in KEY:
+        check_name(column, row[column])
+    numbers = {name: float(row[name] or "nan") for name in ("mean", "median")}
+    if any(math.isinf(value) for value in numbers.values()):
+        raise ValueError("a mean or median is infinite")
+    if not row["n"].isdecimal() or len(row["n"]) > 12:
+        raise ValueError(f"n is {row['n'][:40]!r}")
+    if not STATUSES.fullmatch(row["statuses"]):
+        raise ValueError(f"statuses are {row['statuses'][:40]!r}")
+    tolerance(row["tolerance"], row["metric"])
+    return {**row, **numbers, "n": int(row["n"])}
+
+
+PLACE = ["model", "layer", "data"]
+STEPS = {"method": PREFIX, "trace": f"{PREFIX} of the trace", "ablation_drops": f"{PREFIX} of the ablation drops"}
+
+
+def run_times(run: RunFolder, allowed: str) -> pd.DataFrame:
+    """A row for each step with the columns of a baseline: n is the number of images in the batch, mean and median are
+    the time over that of a forward pass. allowed: as "50%". Raises BenchError where the run measured none."""
+    rule = f"median:{allowed}"
+    try:
+        tolerance(rule, PREFIX)
+    except BenchError as error:
+        raise BenchError(f"how far run times may move is {allowed!r}; write a share, as 50%.") from error
+    steps = run.runtime[run.runtime["step"].isin(STEPS)]
+    if steps.empty:
+        raise BenchError(f"{run.path} has no run times; run the same command with runtime.repeats=5.")
+    table = steps[[*PLACE, "method"]].astype(str)
+    ratio = steps["forwards"].astype(float)
+    return table.assign(
+        metric=steps["step"].astype(str).map(STEPS), n=steps["batch_size"].astype(int), mean=ratio, median=ratio,
+        statuses="", tolerance=rule,
+    )  # fmt: skip
+
+
+def timed_device(run: RunFolder) -> str:
+    """The names of the devices that were timed: ratios of two kinds of devices can't be compared."""
+    return ", ".join(sorted(set(map(str, run.runtime["device"])))) if "device" in run.runtime else ""
+
+
+def accuracies(run: RunFolder) -> pd.DataFrame:
+    """A row for each model, layer and data set with the columns of a baseline, over the images whose classes are known.
+
+    The records have the predicted class of each row, by which a report tells correct rows from wrong ones; where it
+    changes, no metric's value does. With target=predicted it is 1: the predicted class is the explained one.
+    """
+    columns = [*PLACE, "image_id", "target_class", "predicted_class"]
+    explained = run.records.of_images[columns].drop_duplicates()
+    target, predicted = explained["target_class"], explained["predicted_class"]
+    known = explained.assign(correct=target == predicted)[(target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)]
+    images = known.groupby([*PLACE, "image_id"], observed=True)["correct"].any().astype(float).reset_index()
+    table = images.groupby(PLACE, observed=True)["correct"].agg(n="count", mean="mean", median="median").reset_index()
+    return table.astype(dict.fromkeys(PLACE, str)).assign(
+        method=LAYER, metric=ACCURACY, statuses="", tolerance="mean:0.005"
+    )

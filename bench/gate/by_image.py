@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.findings import KEY, Finding, Row
-from axiom_bench.records import pictures, sealed, store
+from axiom_bench.records import sealed, store
 from axiom_bench.statistics.run_folder import RunFolder
 
 ENDING = ".images.parquet"
@@ -135,7 +135,7 @@ Maps = Mapping[tuple[str, str, str, str, int, str], tuple[bytes | None, bytes | 
 @dataclass(frozen=True)
 class MovedImage:
     """One image of one row. before, after: its value, NaN without one. picture, map_before, map_after: WebP as the run
-    stored them (`records.pictures`), None where a run has none."""
+    stored them (`records.store`), None where a run has none."""
 
     row: Row
     image_id: str
@@ -197,7 +197,7 @@ def _maps(run: RunFolder | None) -> Maps:
     if run is None:
         return {}
     try:
-        entries = list(pictures.read_gallery(run.path, run.manifest))
+        entries = list(store.read_gallery(run.path, run.manifest))
         return {place: maps for entry in entries for place, maps in _of_entry(entry)}
     except BenchError:
         return {}

@@ -9,10 +9,21 @@ from pathlib import Path
 import pandas as pd
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate import by_image, exact, network_rows, sampled
+from axiom_bench.gate import by_image, sampled
 from axiom_bench.gate.baseline import IMAGES, Baseline, find
 from axiom_bench.gate.by_image import ByImage, MovedImage, most_moved
-from axiom_bench.gate.findings import BETTER, Finding, Row, counted, printable
+from axiom_bench.gate.findings import (
+    BETTER,
+    Finding,
+    Row,
+    by_key,
+    counted,
+    is_run_time,
+    lost_rows,
+    moved_names,
+    moved_values,
+    printable,
+)
 from axiom_bench.statistics.run_folder import RunFolder
 
 HOLDS, MOVED, NOT_COMPARABLE = 0, 1, 2  # exit codes
@@ -72,32 +83,28 @@ def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
     _check_configurations(expected, actual, how.sampled)
     before, earlier, notes = _by_image(file, expected, how)
     better = {name: current.metadata.value(name).better for name in current.metrics}
-    findings = list(exact.names(expected.rows, actual.rows))
+    findings = list(moved_names(expected.rows, actual.rows))
     if how.sampled:
         if before is None:
             raise BenchError(
                 f"the baseline {file} has no values by image, which --sampled compares; write them with --write "
                 "--sampled, or give the baseline's run with --against."
             )
-        limits = sampled.minimum_effects(
-            actual.rows[~actual.rows["metric"].map(network_rows.is_run_time)], how.min_effect
-        )
+        limits = sampled.minimum_effects(actual.rows[~actual.rows["metric"].map(is_run_time)], how.min_effect)
         findings += sampled.values(before, ByImage.of(current), limits, better)
         if expected.configuration == actual.configuration:
-            findings += exact.lost_rows(expected.rows, actual.rows)
-        findings += exact.values(_timed(expected), _timed(actual), better)
+            findings += lost_rows(expected.rows, actual.rows)
+        findings += moved_values(_timed(expected), _timed(actual), better)
     elif how.min_effect:
         raise BenchError("--min-effect is of a sampled comparison; add --sampled, or set the metric's tolerance.")
     else:
-        findings += exact.values(expected.rows, actual.rows, better)
+        findings += moved_values(expected.rows, actual.rows, better)
     images = tuple(most_moved(findings, before, current, earlier)) if before is not None else ()
-    return _result(
-        findings, tuple(exact.by_key(actual.rows)), images, (*notes, *_notes(expected, actual)), baseline, how
-    )
+    return _result(findings, tuple(by_key(actual.rows)), images, (*notes, *_notes(expected, actual)), baseline, how)
 
 
 def _timed(baseline: Baseline) -> pd.DataFrame:
-    return baseline.rows[baseline.rows["metric"].map(network_rows.is_run_time)]
+    return baseline.rows[baseline.rows["metric"].map(is_run_time)]
 
 
 def _result(
@@ -137,8 +144,8 @@ def _by_image(
 def _check_is_run_of(expected: Baseline, actual: Baseline, folder: Path) -> None:
     """Raises BenchError where the run folder isn't the baseline's."""
     _check_configurations(expected, actual, is_sampled=False)
-    untimed = expected.rows[~expected.rows["metric"].map(network_rows.is_run_time)]
-    if any(exact.names(untimed, actual.rows)) or any(exact.values(untimed, actual.rows, {})):
+    untimed = expected.rows[~expected.rows["metric"].map(is_run_time)]
+    if any(moved_names(untimed, actual.rows)) or any(moved_values(untimed, actual.rows, {})):
         raise BenchError(f"{printable(str(folder))} is not the baseline's run: its own rows differ from the baseline.")
 
 

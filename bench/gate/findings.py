@@ -3,8 +3,75 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from axiom_bench.errors import BenchError
+from axiom_bench.statistics.labels import number
+from axiom_bench.statistics.summary import counts_of
+
+# A float32 value may differ by 1e-5 between machines and batch sizes; an error that is exactly zero in theory
+# (any CAM on pooling + linear) is such rounding and nothing else, and no relative tolerance could hold it.
+MACHINE_DIFFERENCE = 1e-5
+
+_RULE = re.compile(r"(mean|median):(\d{1,9}(?:\.\d{1,9})?(?:e-?\d{1,2})?)(%?)")
+_MOST_RULES = 2
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How far one statistic may move, either way: relative to the baseline's value, or absolute; never less than
+    `floor`, in the statistic's unit."""
+
+    statistic: str
+    amount: float
+    relative: bool
+    floor: float = MACHINE_DIFFERENCE
+
+    def allowed(self, baseline: float) -> float:
+        """How far the statistic may move from this value, in its unit."""
+        return max(self.amount * abs(baseline) if self.relative else self.amount, self.floor)
+
+    def holds(self, baseline: float, current: float) -> bool:
+        """Whether the current value is within the limit. What isn't finite holds against the same alone."""
+        if not (math.isfinite(baseline) and math.isfinite(current)):
+            return baseline == current or (math.isnan(baseline) and math.isnan(current))
+        return abs(current - baseline) <= self.allowed(baseline)
+
+    def __str__(self) -> str:
+        return f"{100 * self.amount:.6g} %" if self.relative else f"{self.amount:.6g}"
+
+
+def tolerance(text: str, metric: str, floor: float = MACHINE_DIFFERENCE) -> tuple[Limit, ...]:
+    """`median:0.5%` or `median:0.01`, or several with a space between. Raises BenchError for anything else.
+
+    >>> [str(limit) for limit in tolerance("mean:1% median:0.01", "box_iou")]
+    ['1 %', '0.01']
+    """
+    matches = [_RULE.fullmatch(part) for part in text.split()[: _MOST_RULES + 1]]
+    limits = [Limit(m[1], float(m[2]) / (100 if m[3] else 1), bool(m[3]), floor) for m in matches if m]
+    if not limits or len(limits) < len(matches) or len({limit.statistic for limit in limits}) < len(limits):
+        raise BenchError(
+            f"The metric {metric!r} has the tolerance {text[:100]!r}; write median:0.5%, mean:0.01, or both with a "
+            "space."
+        )
+    return tuple(limits)
+
+
+DIGITS = 6  # of a number in a baseline
+WHOLE_SET = " (whole set)"  # after the name of a metric's value of the whole data set
+ACCURACY, PREFIX = "network accuracy", "run time"  # rows of no metric: no metric's name has a space
+FLOOR = 0.25  # forward passes: a step shorter than that is mostly the noise of its measurement
+
+
+def is_run_time(metric: str) -> bool:
+    """Whether a row of a baseline holds a run time."""
+    return metric.startswith(PREFIX)
+
 
 BETTER, WORSE, CHANGED = "better", "worse", "changed"  # verdicts
 KEY = ("model", "layer", "data", "method", "metric")
@@ -81,3 +148,71 @@ def printable(name: str) -> str:
     if not name.isprintable() or name.lstrip().startswith(("::", "##[")) or not name.strip():
         name = repr(name)
     return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..."
+
+
+Better = Mapping[str, str]  # metric -> "lower", "higher" or "none"
+
+
+def moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
+    """Names that came or went, one finding each rather than one for every row, then single rows of names that both
+    have."""
+    for column in KEY:
+        for name in sorted(set(expected[column]) - set(actual[column])):
+            count = (expected[column] == name).sum()
+            yield Finding((column, name), "row", f"missing from the run, {count} rows of the baseline")
+        for name in sorted(set(actual[column]) - set(expected[column])):
+            count = (actual[column] == name).sum()
+            yield Finding((column, name), "row", f"not in the baseline, {count} rows of the run")
+    before, after = by_key(expected), by_key(actual)
+    common = [set(expected[column]) & set(actual[column]) for column in KEY]
+    for key in sorted(before.keys() ^ after.keys()):
+        if all(name in present for name, present in zip(key, common, strict=True)):
+            yield Finding(key, "row", "missing from the run" if key in before else "not in the baseline")
+
+
+def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -> Iterator[Finding]:
+    """A finding for every count and value that differs, of the rows that both have."""
+    before, after = by_key(expected), by_key(actual)
+    for key in sorted(before.keys() & after.keys()):
+        yield from _differences(key, before[key], after[key], better)
+
+
+def lost_rows(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
+    """A finding for every row of the same images that is of more or fewer of them, whatever their status."""
+    before, after = by_key(expected), by_key(actual)
+    for key in sorted(before.keys() & after.keys()):
+        counts = [sum(counts_of(row["statuses"]).values()) for row in (before[key], after[key])]
+        if counts[0] != counts[1]:
+            yield Finding(key, "n", f"rows were {counts[0]}, are {counts[1]}")
+
+
+def by_key(table: pd.DataFrame) -> dict[Row, dict[str, Any]]:
+    """The rows of a baseline by the names of KEY."""
+    rows = ({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
+    return {tuple(str(row[name]) for name in KEY): row for row in rows}
+
+
+def direction(metric: str, better: Better) -> str:
+    """ "lower", "higher" or "none", of a metric as it stands in a baseline."""
+    if metric == ACCURACY:
+        return "higher"
+    return "lower" if is_run_time(metric) else better.get(metric.removesuffix(WHOLE_SET), "none")
+
+
+def movement(statistic: str, before: float, after: float, allowed: str) -> str:
+    """The clause of a value that moved."""
+    change = f", {100 * (after - before) / abs(before):+.3g} %" if before and math.isfinite(after + before) else ""
+    difference = f"{number(after - before)}{change}; allowed {allowed}"
+    return f"{statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference})"
+
+
+def _differences(key: Row, expected: Mapping[str, Any], actual: Mapping[str, Any], better: Better) -> Iterator[Finding]:
+    for name in ("n", "statuses", "tolerance"):
+        if expected[name] != actual[name]:
+            yield Finding(key, name, f"{name} was {expected[name]}, is {actual[name]}")
+    floor = FLOOR if is_run_time(key[-1]) else MACHINE_DIFFERENCE
+    for limit in tolerance(actual["tolerance"], actual["metric"], floor):
+        a, b = float(expected[limit.statistic]), float(actual[limit.statistic])
+        if not limit.holds(a, b):
+            text, allowed = movement(limit.statistic, a, b, str(limit)), limit.allowed(a)
+            yield Finding(key, limit.statistic, text, verdict(a, b, direction(key[-1], better)), a, b, allowed)

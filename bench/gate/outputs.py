@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from axiom_bench.explanation.overlay import blend
 from axiom_bench.gate.by_image import MovedImage
-from axiom_bench.gate.comparison import MOVED, NOT_COMPARABLE, GateResult
-from axiom_bench.gate.findings import KEY, Finding
+from axiom_bench.gate.comparison import HOLDS, MOVED, NOT_COMPARABLE, GateResult
+from axiom_bench.gate.findings import BETTER, KEY, WORSE, Finding, printable
+from axiom_bench.records import files
+from axiom_bench.statistics.labels import number
 
 # What XML 1.0 can't hold, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -28,8 +37,8 @@ def junit_xml(result: GateResult) -> str:
     can't compare is one test with an error. With allowed improvements, which hold, nothing fails."""
     root = Element("testsuites")
     suites = _suites(result)
-    for number, (name, cases) in enumerate(suites.items()):
-        suite = _suite(root, name, number, cases, result)
+    for place, (name, cases) in enumerate(suites.items()):
+        suite = _suite(root, name, place, cases, result)
         for (class_name, test), findings in cases.items():
             case = SubElement(suite, "testcase", name=_clean(test), classname=_clean(class_name), time="0")
             if findings and result.exit_code == MOVED:
@@ -125,3 +134,145 @@ def _image(image: MovedImage) -> dict[str, Any]:
 
 def _number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+MAX_FINDINGS = 50  # in the table; a page of all would be too long for a summary of GitHub Actions (1 MiB)
+SIGNS = {BETTER: "better", WORSE: "**worse**"}
+ORDER = {WORSE: 0, BETTER: 2}
+MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&:]|(?<=www)\.)")
+
+
+def write_markdown(result: GateResult, file: Path) -> str:
+    """Writes the page, and its pictures into a folder beside it; the page's text without pictures, for a summary where
+    no files can be shown. Raises BenchError where it can't be written."""
+    folder = file.with_name(f"{file.stem}_maps")
+    pictured = {
+        place: _pictures(image, folder, place) for place, image in enumerate(result.images) if image.picture is not None
+    }
+    files.write(file, markdown(result, pictured).encode())
+    return markdown(result, {})
+
+
+def markdown(result: GateResult, pictured: dict[int, Sequence[str]]) -> str:
+    """pictured: {place in result.images: addresses of the image, its map before and its map after; "" for none}."""
+    return (
+        "\n\n".join(
+            part for part in ("\n".join(_head(result)), _table(result.findings), *_images(result, pictured)) if part
+        )
+        + "\n"
+    )
+
+
+def _head(result: GateResult) -> Iterator[str]:
+    titles = {HOLDS: "The gate holds", NOT_COMPARABLE: "The gate can't compare"}
+    yield f"## {titles.get(result.exit_code, 'The gate moved')}"
+    yield ""
+    yield escaped(result.conclusion)
+    for note in result.notes:
+        yield ""
+        yield escaped(note)
+
+
+def _table(findings: Sequence[Finding]) -> str:
+    """The findings of rows as a table, the worst first; those of names as a list."""
+    if not findings:
+        return ""
+    in_order = sorted(findings, key=lambda finding: (ORDER.get(finding.verdict, 1), -finding.size))
+    lines = [
+        "| model, layer, data | method | metric | what | before | after | change | |",
+        "|:---|:---|:---|:---|---:|---:|---:|:---|",
+    ]
+    lines += [_line(finding) for finding in in_order[:MAX_FINDINGS]]
+    if len(in_order) > MAX_FINDINGS:
+        lines += ["", f"and {len(in_order) - MAX_FINDINGS} more."]
+    return "\n".join(lines)
+
+
+def _line(finding: Finding) -> str:
+    if finding.row is None:
+        cells = ["", "", "", code(" ".join(finding.place)), "", "", escaped(finding.text), "changed"]
+        return f"| {' | '.join(cells)} |"
+    names = [code(name) for name in finding.row]
+    sign = SIGNS.get(finding.verdict, "changed")
+    if finding.before is None or finding.after is None:
+        numbers = ["", "", escaped(finding.text)]
+    else:
+        change = finding.after - finding.before
+        percent = f" ({100 * change / abs(finding.before):+.3g} %)" if finding.before and np.isfinite(change) else ""
+        numbers = [number(finding.before), number(finding.after), f"{'+' * (change > 0)}{number(change)}{percent}"]
+    return f"| {' | '.join([', '.join(names[:3]), *names[3:], escaped(finding.what), *numbers, sign])} |"
+
+
+def _images(result: GateResult, pictured: dict[int, Sequence[str]]) -> Iterator[str]:
+    if not result.images:
+        return
+    yield "### Images that moved most"
+    places = range(len(result.images))
+    for row, members in groupby(places, key=lambda place: result.images[place].row):
+        names = [code(name) for name in row]
+        yield f"{names[3]}, {names[4]} ({', '.join(names[:3])})"
+        group = list(members)
+        has_maps = any(place in pictured for place in group)
+        head = ["image", "class", "before", "after", *(["image", "map before", "map after"] if has_maps else [])]
+        lines = [f"| {' | '.join(head)} |", "|:---|---:|---:|---:|" + ":---|" * (len(head) - 4)]
+        for place in group:
+            lines.append(_image_line(result.images[place], pictured.get(place), has_maps))
+        yield "\n".join(lines)
+
+
+def _image_line(image: MovedImage, addresses: Sequence[str] | None, has_maps: bool) -> str:
+    cells = [code(image.image_id), str(image.target_class), number(image.before), number(image.after)]
+    if has_maps:
+        cells += [f"![]({address})" if address else "" for address in addresses or ("", "", "")]
+    return f"| {' | '.join(cells)} |"
+
+
+def _pictures(image: MovedImage, folder: Path, place: int) -> Sequence[str]:
+    """Writes the image and its maps over it as PNG; their addresses relative to the page, "" for one that is none."""
+    plain = _opened(image.picture, "RGB")
+    pictures = {"image": plain}
+    for name, content in (("before", image.map_before), ("after", image.map_after)):
+        heatmap = _opened(content, "L")
+        pictures[name] = None if plain is None or heatmap is None else _over(plain, heatmap)
+    addresses = []
+    for name, picture in pictures.items():
+        file = folder / f"{place:02d}_{name}.png"
+        if picture is not None:
+            buffer = io.BytesIO()
+            picture.save(buffer, "PNG")
+            files.write(file, buffer.getvalue())
+        addresses.append("" if picture is None else f"{folder.name}/{file.name}".replace(" ", "%20"))
+    return addresses
+
+
+def _opened(content: bytes | None, mode: str) -> Image.Image | None:
+    """A picture of a run folder, which may be a stranger's: None for one that can't be opened."""
+    if content is None:
+        return None
+    try:
+        return Image.open(io.BytesIO(content), formats=["WEBP", "PNG"]).convert(mode)
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+
+
+def _over(picture: Image.Image, heatmap: Image.Image) -> Image.Image:
+    heat = np.asarray(heatmap.resize(picture.size)) / 255
+    return Image.fromarray(blend(np.asarray(picture), heat.astype(np.float32)))
+
+
+def escaped(text: str) -> str:
+    """Text in which nothing is Markdown, HTML, a link or a mention of somebody.
+
+    >>> escaped("a|b <c>")
+    'a\\\\|b \\\\<c\\\\>'
+    """
+    return MARKUP.sub(r"\\\1", " ".join(text.split())).replace("@", "@\u200b")
+
+
+def code(name: str) -> str:
+    """A name as code, in which nothing is Markdown either.
+
+    >>> code("xgrad_cam@torchcam"), code("a|b`c")
+    ('`xgrad_cam@torchcam`', "`a\\\\|b'c`")
+    """
+    return "`{}`".format(printable(name).replace("`", "'").replace("\\", "/").replace("|", r"\|"))

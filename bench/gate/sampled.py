@@ -16,15 +16,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate import exact
-from axiom_bench.gate.baseline import WHOLE_SET
 from axiom_bench.gate.by_image import ByImage, replicates_of
-from axiom_bench.gate.exact import Better
-from axiom_bench.gate.findings import KEY, Finding, Row, verdict
-from axiom_bench.gate.limits import Limit, tolerance
+from axiom_bench.gate.findings import (
+    KEY,
+    WHOLE_SET,
+    Better,
+    Finding,
+    Limit,
+    Row,
+    by_key,
+    direction,
+    movement,
+    tolerance,
+    verdict,
+)
 from axiom_bench.statistics.bootstrap import Floats, Integers
-from axiom_bench.statistics.differences import are_equal, by_image
-from axiom_bench.statistics.paired_tests import LEVEL, holm, normal_test, sign_test, signed_rank_test
+from axiom_bench.statistics.paired_tests import (
+    LEVEL,
+    are_equal,
+    by_image,
+    holm,
+    normal_test,
+    sign_test,
+    signed_rank_test,
+)
 
 PLACE = list(KEY[:3])
 ROW = ["image_id", "target_class"]
@@ -138,8 +153,8 @@ def _tests(
 
 
 def _moved(key: Row, limit: Limit, before: float, after: float, how: str, better: Better) -> tuple[Finding, bool]:
-    text = exact.moved(limit.statistic, before, after, f"{limit}").removesuffix(")")
-    which, allowed = verdict(before, after, exact.direction(key[-1], better)), limit.allowed(before)
+    text = movement(limit.statistic, before, after, f"{limit}").removesuffix(")")
+    which, allowed = verdict(before, after, direction(key[-1], better)), limit.allowed(before)
     return Finding(key, limit.statistic, f"{text}; {how}", which, before, after, allowed), not limit.holds(
         before, after
     )
@@ -210,7 +225,7 @@ def _of_whole_sets(
 ) -> Iterator[Test]:
     """Values of whole data sets: by the standard deviation over the run's resamples of the images, of the differences
     where the images are the same (and so the resamples), else of both sides together."""
-    old, new = exact.by_key(before), exact.by_key(after)
+    old, new = by_key(before), by_key(after)
     for key in sorted(old.keys() & new.keys()):
         a, b = float(old[key]["value"]), float(new[key]["value"])
         one, two = replicates_of(old[key]["replicates"]), replicates_of(new[key]["replicates"])

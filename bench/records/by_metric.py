@@ -6,10 +6,10 @@ for the rows of a metric as a table, `Records.frame`, or works on its arrays, `R
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from axiom_bench.columns import OK, RECORD_COLUMNS, WHOLE_SET
 
-PLACE = ("experiment", "model", "layer", "data")
-KEY = (*PLACE, "image_id", "target_class", "predicted_class")
-NAMES = (*PLACE, "image_id", "method", "metric", "status")  # columns of names
+JOB = ("experiment", "model", "layer", "data")
+KEY = (*JOB, "image_id", "target_class", "predicted_class")
+_NAMED = (*JOB, "image_id", "method", "metric", "status")  # columns of names
 FIRST = 1000  # rows that are looked at before all
-Integers = NDArray[np.int64]
+Floats, Integers = NDArray[np.float64], NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,15 +151,15 @@ class Builder:
     """Makes `Records` of tables, one after the other."""
 
     def __init__(self) -> None:
-        self._names: dict[str, dict[str, int]] = {name: {} for name in NAMES}
+        self._names: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
         self._keys: dict[tuple[int, ...], int] = {}
         self._first_ok: list[int] = []
         self._parts: dict[int, list[Block]] = {}
         self._count = 0
 
     def add(self, columns: Mapping[str, Any]) -> None:
-        """columns: of names (see NAMES) as (codes, the name of each code), of numbers as they are; equally long."""
-        codes = {name: self._global(name, columns[name][1]) for name in NAMES}
+        """columns: of names (see _NAMED) as (codes, the name of each code), of numbers as they are; equally long."""
+        codes = {name: self._global(name, columns[name][1]) for name in _NAMED}
         values = np.asarray(columns["value"], dtype=np.float64)
         if not len(values):
             return
@@ -168,7 +168,7 @@ class Builder:
         found = zip(*names, *(columns[name][first].tolist() for name in KEY[-2:]), strict=True)
         keys = np.array([self._keys.setdefault(key, len(self._keys)) for key in found], dtype=np.int32)
         self._first_ok += [-1] * (len(self._keys) - len(self._first_ok))
-        methods, metrics, statuses = (codes[name][columns[name][0]] for name in NAMES[-3:])
+        methods, metrics, statuses = (codes[name][columns[name][0]] for name in _NAMED[-3:])
         has_value = np.flatnonzero((statuses == self._names["status"].get(OK, -1)) & np.isfinite(values))
         place = np.full(len(keys), -1)
         place[local[has_value[::-1]]] = self._count + has_value[::-1]
@@ -182,7 +182,7 @@ class Builder:
         """The builder's codes of a table's names."""
         own = self._names[name]
         codes = [own.setdefault(str(entry), len(own)) for entry in names]
-        return np.array(codes, dtype=np.int16 if name in NAMES[-3:] else np.int32)
+        return np.array(codes, dtype=np.int16 if name in _NAMED[-3:] else np.int32)
 
     def _split(self, metrics: NDArray[np.int16], rows: Block) -> None:
         order = np.argsort(metrics, kind="stable")
@@ -200,7 +200,7 @@ class Builder:
                 blocks[name] = Block(*map(np.concatenate, columns))
         rows = np.array(list(self._keys), dtype=np.int64).reshape(len(self._keys), len(KEY))
         keys = pd.DataFrame({name: rows[:, place] for place, name in enumerate(KEY)})
-        for name in PLACE:
+        for name in JOB:
             keys[name] = _category(rows[:, KEY.index(name)], tuple(self._names[name]))
         ids = np.array(list(self._names["image_id"]), dtype=object)
         letters = sorted(range(len(ids)), key=ids.__getitem__)
@@ -226,7 +226,7 @@ def _local_keys(columns: Mapping[str, Any]) -> tuple[Integers, Integers]:
 def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     columns: dict[str, Any] = {name: np.full(len(frame), -1) for name in KEY[-2:]}
     columns |= {name: frame[name].to_numpy() for name in (*KEY[-2:], "value") if name in frame}
-    for name in NAMES:
+    for name in _NAMED:
         own = frame[name].astype("category") if name in frame else pd.Series("", frame.index, dtype="category")
         columns[name] = (own.cat.codes.to_numpy(), own.cat.categories.tolist())
     return columns
@@ -239,3 +239,96 @@ def _category(codes: NDArray[Any], names: Sequence[str], ordered: bool = True) -
 
 
 _EMPTY = Block(np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0), np.zeros(0, np.int16))
+
+Image = TypeVar("Image", bound=Hashable)
+TENTH = 10  # a method that lacks more than one image in so many is not compared
+
+
+def compared(images: Mapping[str, Set[Image]]) -> tuple[tuple[str, ...], frozenset[Image]]:
+    """(the methods that are compared, the images that all of them have).
+
+    images: for each method those that it has a value for. A method that lacks more than a tenth of the images that any
+    method has isn't compared: it could win by saying nothing about difficult images, and would leave few images for the
+    comparison of the others.
+    """
+    union: frozenset[Image] = frozenset().union(*images.values())
+    methods = tuple(name for name, own in images.items() if own and TENTH * len(union - own) <= len(union))
+    common = frozenset.intersection(*(frozenset(images[name]) for name in methods)) if methods else frozenset[Image]()
+    return methods, common
+
+
+def compared_columns(has: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """As `compared`, of methods as columns: (the places of those that are compared, the rows that all of them have).
+
+    has: (rows, methods), whether a method has a value for a row.
+    """
+    union = has.any(axis=1)
+    lacking = union.sum() - has.sum(axis=0)
+    columns = np.flatnonzero(has.any(axis=0) & (TENTH * lacking <= union.sum())).astype(np.int64)
+    common = has[:, columns].all(axis=1) if len(columns) else np.zeros(len(has), dtype=bool)
+    return columns, np.asarray(common)
+
+
+PLACE = ["model", "layer", "data"]
+NAMES = [*PLACE, "method", "metric"]  # of a value of the whole data set
+
+
+@dataclass(frozen=True, eq=False)
+class RowLayout:
+    """The rows of all matrices of a setting, in the order in which the records first have a value of them.
+
+    row_of_key: (keys of the records,) -1 for a key of another setting, or without a value. images: (rows,) the number
+    of each row's image.
+    """
+
+    row_of_key: Integers
+    images: Integers
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """values: (rows, methods), NaN where a row has none with status ok. images: (rows,) the number of each row's image.
+    methods: those that have a value, in the records' order."""
+
+    values: Floats
+    images: Integers
+    methods: tuple[str, ...]
+
+
+def layouts(records: Records, chosen: NDArray[np.bool_] | None = None) -> dict[tuple[str, ...], RowLayout]:
+    """{(model, layer, data): the rows with a value of an image there}. chosen: (keys,) those that count; None for all.
+    A value of a whole data set is in none."""
+    counts = (records.first_ok >= 0) & ~records.of_whole_set & (True if chosen is None else chosen)
+    keys = records.keys[counts]
+    return {tuple(map(str, place)): _layout(records, group) for place, group in keys.groupby(PLACE, observed=True)}
+
+
+def _layout(records: Records, keys: pd.DataFrame) -> RowLayout:
+    keys = keys.iloc[np.argsort(records.first_ok[keys.index], kind="stable")]
+    image = pd.factorize(keys["image_id"])[0].astype(np.int64)
+    target = pd.factorize(keys["target_class"])[0].astype(np.int64)
+    row, unique = pd.factorize(image * (target.max(initial=0) + 1) + target)
+    row_of_key = np.full(len(records.keys), -1, dtype=np.int64)
+    row_of_key[keys.index] = row
+    images = np.zeros(len(unique), dtype=np.int64)
+    images[row] = image
+    return RowLayout(row_of_key, images)
+
+
+def matrix(records: Records, layout: RowLayout | None, metric: str) -> Matrix | None:
+    """One metric's; None where no row of the layout has a value, and for no layout. Of two values of a row and method
+    the later counts."""
+    block = records.blocks.get(metric)
+    if block is None or layout is None:
+        return None
+    row = layout.row_of_key[block.keys]
+    use = (block.statuses == records.ok) & (row >= 0)
+    if not use.any():
+        return None
+    methods = block.methods[use]
+    present = np.flatnonzero(np.bincount(methods, minlength=len(records.methods)))
+    column = np.zeros(len(records.methods), dtype=np.int64)
+    column[present] = np.arange(len(present))
+    values = np.full((len(layout.images), len(present)), np.nan)
+    values[row[use], column[methods]] = block.values[use]
+    return Matrix(values, layout.images, tuple(records.methods[code] for code in present))

@@ -17,7 +17,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, processes, sealed
+from axiom_bench.records import files, sealed
 
 Say = Callable[[str], None]
 FOLDER = "records"  # of the shards' locks, beside what they are for
@@ -166,7 +166,7 @@ def _wait(lock: FileLock, what: str, say: Say) -> None:
 def _noted(lock: FileLock) -> Iterator[None]:
     """Notes beside a lock that was taken who holds it."""
     note = _note(lock)
-    about = {"host": processes.host(), "place": processes.place(), "process": os.getpid(), "since": time.time()}
+    about = {"host": files.host(), "place": files.place(), "process": os.getpid(), "since": time.time()}
     with suppress(OSError):  # without it nothing is lost but a word
         note.write_bytes(sealed.to_json(note.name, about))
     try:
@@ -184,9 +184,9 @@ def _holder(note: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return "another process holds it"
     held = f"process {number} on {host} has held it for {_duration(seconds)}"
-    if about.get("place") != processes.place():
+    if about.get("place") != files.place():
         return f"{held}; `kill {number}` on {host} ends that process, and this one goes on"
-    if processes.is_stopped(number):
+    if files.is_stopped(number):
         return (
             f"{held} and is stopped; `kill -CONT {number}` lets it go on, `kill -KILL {number}` ends it, and this one "
             "goes on"

@@ -17,8 +17,7 @@ import pandas as pd
 
 from axiom_bench.columns import LAYER, WHOLE_SET
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, holdings, pictures, reading, running, store
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts, holdings, reading, running, store
 from axiom_bench.records.holdings import Values
 
 OF_A_RUN = ("experiment", "run", "created", "overrides", "device", "precision", "versions", "git_commit")
@@ -50,7 +49,7 @@ def combine(folders: Sequence[Path], folder: Path) -> dict[str, Any]:
         _check_complete(run)
     _check_names(runs)
     combined = _combined(runs, folder.resolve())
-    manifest_file.write(folder, combined)
+    artefacts.write(folder, combined)
     return combined
 
 
@@ -65,7 +64,7 @@ def _check_folder(folder: Path, runs: Sequence[Run]) -> None:
         raise BenchError(f"{folder} is one of the runs; give --output a folder of its own.")
     if folder.exists() and not folder.is_dir():
         raise BenchError(f"{folder} is no folder; give another --output.")
-    if (folder / manifest_file.NAME).exists() and not reading.is_combined(reading.read_manifest(folder)):
+    if (folder / artefacts.NAME).exists() and not reading.is_combined(reading.read_manifest(folder)):
         raise BenchError(f"{folder} is a run folder, which isn't replaced; give another --output.")
 
 
@@ -79,7 +78,7 @@ def _check_complete(run: Run) -> None:
 
 def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
     first, manifests = runs[0].manifest, [run.manifest for run in runs]
-    facts = manifest_file.merge_facts(reversed(manifests))  # the last counts: where two titles differ, the first run's
+    facts = artefacts.merge_facts(reversed(manifests))  # the last counts: where two titles differ, the first run's
     versions = [manifest.get("versions") or {} for manifest in manifests]
     return {
         "experiment": " + ".join(dict.fromkeys(str(manifest["experiment"]) for manifest in manifests)),
@@ -90,8 +89,8 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         "config": first.get("config") or {},
         **{key: _in_order(facts[key], manifests, key) for key in facts},
         "axes": {name: axes for manifest in reversed(manifests) for name, axes in (manifest.get("axes") or {}).items()},
-        "device": manifest_file.common(manifest.get("device") for manifest in manifests),
-        "precision": manifest_file.common(manifest.get("precision") for manifest in manifests),
+        "device": artefacts.common(manifest.get("device") for manifest in manifests),
+        "precision": artefacts.common(manifest.get("precision") for manifest in manifests),
         "versions": {
             name: own for name, own in versions[0].items() if all(other.get(name) == own for other in versions)
         },
@@ -104,7 +103,7 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
                 for run in runs
                 for job, numbers in (run.manifest.get(kind) or {}).items()
             }
-            for kind in manifest_file.OF_JOBS
+            for kind in artefacts.OF_JOBS
         },
         "failures": [
             {**failure, "job": f"{failure['job']} ({_label(run)})"}
@@ -171,11 +170,11 @@ def _listed(runs: Sequence[Run], folder: Path, kind: str) -> Iterator[str]:
 def _place_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
     """The model and layer, and of a gallery the data set too, that pictures are of; empty for other files."""
     if kind == "gallery":
-        rows = store.read_table(path, pictures.GALLERY).select(list(reading.PLACE)).slice(0, 1).to_pylist()
+        rows = store.read_table(path, store.GALLERY).select(list(reading.PLACE)).slice(0, 1).to_pylist()
         return tuple(map(str, rows[0].values())) if rows else ()
     if kind != "pictures":
         return ()
-    arrays = pictures.read_arrays(path)
+    arrays = store.read_arrays(path)
     try:
         return str(arrays["model"]), str(arrays["layer"])
     except KeyError as error:

@@ -5,15 +5,54 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import platform
 import re
 import stat
 import warnings
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import processes
+
+
+@cache
+def host() -> str:
+    """The name of this machine."""
+    return platform.node() or "this machine"
+
+
+@cache
+def place() -> str:
+    """Eight hexadecimal digits of this machine and its table of processes: a container has a table of its own."""
+    table = ""
+    with suppress(OSError):  # other systems than Linux have one table
+        table = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{host()} {table}".encode()).hexdigest()[:8]
+
+
+def is_alive(number: int) -> bool:
+    """Whether a process of this machine has this number; True where the system can't be asked."""
+    if os.name != "posix":  # where signal 0 isn't a question
+        return True
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def is_stopped(number: int) -> bool:
+    """Whether a process of this machine is stopped, by Ctrl-Z or SIGSTOP; False where the system doesn't tell."""
+    try:
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError, UnicodeDecodeError):
+        return False
+    return state in ("T", "t")
+
 
 MAX_NAME = 100  # characters of a name in a file's name; file systems allow 255 bytes in all
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_@+=.-]")
@@ -50,7 +89,7 @@ def replace(path: Path, content: bytes, sync: bool = True) -> None:
 
     sync: whether it must survive a power cut. Raises OSError.
     """
-    draft = path.with_name(f".{path.name}.{processes.place()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
+    draft = path.with_name(f".{path.name}.{place()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
@@ -101,7 +140,7 @@ def sweep(folder: Path) -> None:
     says nothing."""
     for path in folder.rglob(".*.tmp"):
         match = _DRAFT.fullmatch(path.name)
-        if match and match[1] == processes.place() and not processes.is_alive(int(match[2])):
+        if match and match[1] == place() and not is_alive(int(match[2])):
             _remove(path)
 
 

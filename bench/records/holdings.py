@@ -12,16 +12,120 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import GenericAlias
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import pandas as pd
+from pydantic import PlainValidator, TypeAdapter, ValidationError, create_model
+from pydantic_core import PydanticCustomError
 
-from axiom_bench.records import files, sealed, shape, store
+from axiom_bench.records import files, sealed, store
 from axiom_bench.records.sealed import Damaged
+
+MAX_PLACE = 100  # characters of an entry's place in an error
+EXPECTED = {  # by pydantic's name of an error
+    **dict.fromkeys(("dict_type", "model_type"), "a mapping"),
+    **{"list_type": "a list", "string_type": "text", "scalar_type": "text or a number"},
+    **{"float_type": "a number", "int_type": "a whole number", "bool_type": "true or false"},
+}
+
+
+def problem(value: object, of: Any, place: str = "") -> str | None:
+    """What is wrong with the first entry of another type; None where there is none. of: a type; place: of the value in
+    what it belongs to."""
+    try:
+        _adapter(of).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, (*([place] if place else []), *first["loc"])))
+        expected = EXPECTED.get(first["type"], "something else")
+        return f"its {where[:MAX_PLACE]!r} must be {expected}, not {short(first['input'])}"
+    return None
+
+
+def short(value: object) -> str:
+    """A value as JSON, cut to a few words."""
+    return textwrap.shorten(json.dumps(value, default=str), 60, placeholder="...")
+
+
+def _entries(**types: Any) -> Any:
+    """A mapping that may have entries of these types, or null in their place, and any others."""
+    fields: dict[str, Any] = {name: (of | None, None) for name, of in types.items()}
+    return create_model("Entries", **fields)
+
+
+def _each(of: Any) -> Any:
+    """A mapping from any names to this type."""
+    return GenericAlias(dict, (str, of))
+
+
+def _list(of: Any) -> Any:
+    return GenericAlias(list, (of,))
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, str | int | float):
+        return value
+    raise PydanticCustomError("scalar_type", "text or a number")
+
+
+@cache
+def _adapter(of: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(of)
+
+
+Scalar = Annotated[Any, PlainValidator(_scalar)]
+NAMES = list[str] | None
+_FACTS = dict[str, Any]
+_TITLES = {
+    **dict.fromkeys(("title", "note", "description", "definition", "deviation"), Scalar),
+    **{"reference": str, "cited": _entries(text=str, url=str)},
+}
+_RUN = {
+    **{"experiment": Scalar, "run": Scalar, "created": str, "overrides": list[str], "versions": _FACTS},
+    "git_commit": str,
+}
+_METHOD = _entries(**_TITLES, params=_FACTS, library=str, wins_by_construction=list[str])
+_METRIC = _entries(**_TITLES, **dict.fromkeys(("unit", "better", "tolerance", "of", "metric"), str), needs=list[Any])
+_IMAGES = _entries(chosen=float, kept=float, others=str, mosaics=_FACTS)
+_MODEL = _entries(
+    **dict.fromkeys(("layer", "output", "weights_sha256"), str),
+    **{"layers": list[str], "depths": dict[str, float], "weights": Scalar, "random_weights": bool},
+    images=_each(_IMAGES),
+)
+_VALUES = dict[str, dict[str, str]]
+_JOB = _entries(job=str, config=_FACTS, images=float, left_out=list[str], records=list[str], values=_VALUES)
+Manifest = _entries(  # but for the lists of files, see `records.artefacts`
+    **_RUN,
+    config=_entries(report=_FACTS),
+    methods=_each(_METHOD),
+    metrics=_each(_METRIC),
+    models=_each(_MODEL),
+    data=_each(_entries(ids=list[str], fingerprint=str, classes=list[Scalar])),
+    axes=_each(_FACTS),
+    jobs=_list(_JOB),
+    seconds=dict[str, dict[str, float]],
+    work=dict[str, dict[str, float]],
+    report_seconds=float,
+    failures=_list(_entries(job=str, message=str)),
+    runs=_list(_entries(**_RUN, folder=str, models=list[str], data=list[str])),
+    state=str,
+)
+RecordNotes = create_model(  # the metadata of a record file, see `records.holdings`
+    "RecordNotes",
+    format=(Literal[2], ...),
+    shard=(str, ...),
+    values=(_VALUES, ...),
+    names=(dict[str, list[str]], ...),
+    curves=(dict[str, list[str]], ...),
+    axes=(_FACTS, ...),
+)
 
 FORMAT = 2
 KEY_LENGTH = 32  # hexadecimal digits: 128 bits
@@ -118,7 +222,7 @@ def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
     """A record file by its metadata, and its content. Raises `Damaged` where the bytes aren't as they were written."""
     content = sealed.content_of(folder / name)
     notes = store.metadata_of(content) or {}
-    is_of_shard = shape.problem(notes, shape.RecordNotes) is None and _is_named(name, notes["shard"])
+    is_of_shard = problem(notes, RecordNotes) is None and _is_named(name, notes["shard"])
     if not is_of_shard or not store.is_of(content, store.SCHEMA.names):
         raise Damaged(f"The file {folder / name} holds no records; run the same command again.")
     file = RecordFile(name, notes["shard"], notes["values"], notes["names"], notes["curves"], notes["axes"])

@@ -20,7 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import processes
+from axiom_bench.records import files
 from axiom_bench.records.remote import Objects
 
 FOLDER = "claims"
@@ -58,7 +58,7 @@ class Leases:
         if before and self._living(before[-1]) is not None:
             return False
         claim = f"{FOLDER}/{shard}.{_number(before[-1]) + 1 if before else 0}"
-        about = {"holder": self.holder, "host": processes.host(), "place": processes.place(), "process": os.getpid()}
+        about = {"holder": self.holder, "host": files.host(), "place": files.place(), "process": os.getpid()}
         if not self.objects.make(claim, json.dumps(about).encode()):
             return False
         self.own[shard] = claim
@@ -93,7 +93,7 @@ class Leases:
             holder, place, process = str(about["holder"]), str(about["place"]), int(about["process"])
         except (ValueError, KeyError, TypeError):
             return None
-        if place == processes.place() and not processes.is_alive(process):
+        if place == files.place() and not files.is_alive(process):
             return None
         theirs, now = (self.objects.modified(_alive(name)) for name in (holder, self.holder))
         if theirs is None or (now is not None and (now - theirs).total_seconds() > LEASE):

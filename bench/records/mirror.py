@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, claims, files, manifest, remote, running
+from axiom_bench.records import artefacts, claims, files, remote, running
 from axiom_bench.records.leases import Leases
 from axiom_bench.records.remote import Objects
 
@@ -68,7 +68,7 @@ class Mirror:
     def _is_here(self, name: str, size: int) -> bool:
         """Whether a file need not be fetched: it was before, or its name tells."""
         state = _state(self.folder / name)
-        if state is None or name == manifest.NAME or not (name in self.same or _is_unique(name, size, state)):
+        if state is None or name == artefacts.NAME or not (name in self.same or _is_unique(name, size, state)):
             return False
         self.same.setdefault(name, state)
         return True
@@ -125,9 +125,9 @@ def fetched(text: str) -> Path:
     """The folder of a run to read, by its path or its URL. Raises BenchError where an URL has no run."""
     folder = remote.folder_of(text)
     if (mirror := of(folder)) is not None:
-        if manifest.NAME not in mirror.pull():
+        if artefacts.NAME not in mirror.pull():
             raise BenchError(
-                f"There is no finished run in {text}: it has no {manifest.NAME}; give RESULTS/experiment/run."
+                f"There is no finished run in {text}: it has no {artefacts.NAME}; give RESULTS/experiment/run."
             )
         if not claims.in_use(folder):
             running.end(folder)  # of a command that was killed here: another may have ended its run elsewhere
@@ -192,7 +192,7 @@ def _is_shared(name: str) -> bool:
 
 def _order(name: str) -> tuple[int, str]:
     """A record file says that its curves are there, and a manifest that all of its files are."""
-    return (name.startswith("records/") + 2 * (name == manifest.NAME), name)
+    return (name.startswith("records/") + 2 * (name == artefacts.NAME), name)
 
 
 def _state(path: Path) -> State | None:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.records import artefacts, holdings, running, store
-from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.by_metric import Builder, Records
 from axiom_bench.records.holdings import Values
 from axiom_bench.records.sealed import Damaged
@@ -44,7 +43,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     artefacts.check_folders(folder)
-    manifest = running.read(folder) or manifest_file.read(folder)
+    manifest = running.read(folder) or artefacts.read(folder)
     artefacts.check_files(folder, manifest)
     return manifest
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, claims, files, holdings, sealed
+from axiom_bench.records.artefacts import OF_JOBS, common, merge_facts
 from axiom_bench.records.holdings import key
-from axiom_bench.records.manifest import OF_JOBS, common, merge_facts
 
 FOLDER = "running"
 COMMAND = "command.json"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.records import claims, holdings, manifest, reading, store
+from axiom_bench.records import artefacts, claims, holdings, reading, store
 from axiom_bench.records.holdings import Holdings, RecordFile, Values
 
 MAX_NAMES = 10  # groups of unneeded values that are named
@@ -20,7 +20,7 @@ def tidy(folder: Path, drop: bool) -> list[str]:
     manifest, and while a run is using it.
     """
     folder = Path(folder)
-    run = manifest.read(folder)
+    run = artefacts.read(folder)
     with claims.tidying(folder):
         held = holdings.read(folder)
         wanted = _wanted(held, run)
@@ -32,7 +32,7 @@ def tidy(folder: Path, drop: bool) -> list[str]:
                 if len(group) > 1 or keep[0] != group[0].values:
                     merged = _merge(folder, group, keep)
                     renamed |= dict.fromkeys((file.name for file in group), merged)
-        manifest.write(folder, _with_names(run, renamed))
+        artefacts.write(folder, _with_names(run, renamed))
         holdings.remove(folder, [*renamed, *(held.damaged if drop else ())])
     count = sum(map(len, held.files.values()))
     after = count - len(renamed) + len({file.name for file in renamed.values() if file})

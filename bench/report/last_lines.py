@@ -8,10 +8,9 @@ import pandas as pd
 
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.comparison import Comparison
-from axiom_bench.statistics.metadata import Setting, Value, rows_at
-from axiom_bench.statistics.numbers import counts_text, number, with_interval
+from axiom_bench.statistics.labels import Setting, Value, counts_text, number, rows_at, with_interval
 from axiom_bench.statistics.paired_tests import COMPARE_COLUMNS, LEVEL, compare
-from axiom_bench.statistics.places import on_common_images
+from axiom_bench.statistics.ranking import on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import leading
 

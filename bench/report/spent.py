@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from axiom_bench.statistics.numbers import number, share
+from axiom_bench.statistics.labels import number, share
 
 Numbers = Mapping[str, float]
 

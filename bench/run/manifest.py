@@ -13,8 +13,7 @@ from typing import Any
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
-from axiom_bench.records.artefacts import listed
-from axiom_bench.records.manifest import common, merge_facts
+from axiom_bench.records.artefacts import common, listed, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run import references
 from axiom_bench.run.computing.stored import Computed, Stored

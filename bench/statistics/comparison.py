@@ -15,15 +15,11 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import LAYER
-from axiom_bench.records.by_metric import Records
-from axiom_bench.records.common import compared_columns
-from axiom_bench.statistics import differences as of_pairs
+from axiom_bench.records.by_metric import Records, RowLayout, compared_columns, matrix
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, mean_intervals, median_intervals
-from axiom_bench.statistics.differences import coinciding
-from axiom_bench.statistics.matrix import RowLayout, matrix
-from axiom_bench.statistics.metadata import Metadata, Setting, rows_at
-from axiom_bench.statistics.paired_tests import LEVEL, holm
+from axiom_bench.statistics.labels import Metadata, Setting, rows_at
+from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm
 
 AT_ONCE = 2**22  # differences of pairs in memory
 PAIR_COLUMNS = (
@@ -190,12 +186,12 @@ def _pairs(
     left, right = (list(side) for side in zip(*combinations(range(len(methods)), 2), strict=True))
     parts, step = [], max(1, AT_ONCE // len(values))
     for some in (slice(start, start + step) for start in range(0, len(left), step)):
-        differences = of_pairs.of_rows(values, np.array(left[some]), np.array(right[some]))
-        of_images = of_pairs.averaged(differences, images)
+        differences = paired_tests.of_rows(values, np.array(left[some]), np.array(right[some]))
+        of_images = paired_tests.averaged(differences, images)
         tests = paired_tests.statistics(of_images, better, are_binary)
-        tests["difference"] = of_pairs.centre(differences, lead)
+        tests["difference"] = paired_tests.centre(differences, lead)
         if intervals:
-            tests["low"], tests["high"] = of_pairs.interval(differences, images, lead, are_binary)
+            tests["low"], tests["high"] = paired_tests.interval(differences, images, lead, are_binary)
             tests["detectable"] = paired_tests.detectable(of_images, are_binary, len(left))
         parts.append(pd.DataFrame(tests))
     table = pd.concat(parts, ignore_index=True)

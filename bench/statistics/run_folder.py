@@ -17,18 +17,18 @@ from threadpoolctl import threadpool_limits
 from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.cores import num_cores
 from axiom_bench.records import reading
-from axiom_bench.records.by_metric import PLACE, Block, Records
-from axiom_bench.statistics.common import with_common_values, with_stored_common_values
+from axiom_bench.records.by_metric import NAMES, PLACE, Block, Matrix, Records, RowLayout, layouts, matrix
 from axiom_bench.statistics.comparison import Comparisons
-from axiom_bench.statistics.matrix import NAMES, Matrix, RowLayout, layouts, matrix
-from axiom_bench.statistics.metadata import Metadata, Setting, rows_at
+from axiom_bench.statistics.labels import Metadata, Setting, rows_at
 from axiom_bench.statistics.summary import (
     SPLIT_KEYS,
     SPLITS,
     classified,
     summarise,
     with_bootstrap_errors,
+    with_common_values,
     with_intervals,
+    with_stored_common_values,
 )
 
 METHOD_FREE = TRACE = LAYER  # in the place of a method's name: a value of the layer; the time of the trace

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from axiom_bench.cli.main import main
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import running, sealed
 from axiom_bench.run import manifest
 from axiom_bench.run.execute import run_folder

@@ -16,7 +16,7 @@ from typing import Any
 
 from axiom_bench.cli.main import main
 from axiom_bench.data.drawn.scenes import Scenes
-from axiom_bench.records import manifest, store
+from axiom_bench.records import artefacts, store
 from axiom_bench.records.reading import read_records
 from axiom_bench.run.computing import compute
 
@@ -165,7 +165,7 @@ def wait_until(happened: Callable[[], bool], run: Run | None = None) -> None:
 
 def contents(folder: Path) -> str:
     """A hash of every value of a run: records, curves and values of the whole data set, sorted; not of run times."""
-    read = manifest.read(folder)
+    read = artefacts.read(folder)
     rows = read_records(folder, read).astype(str).values.tolist()
     for kind in ("curves", "whole_set"):
         rows += [list(row.values()) for name in read[kind] for row in store.read_table(folder / name).to_pylist()]

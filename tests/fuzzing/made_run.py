@@ -16,7 +16,7 @@ from PIL import Image
 
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.gate.baseline import Baseline
-from axiom_bench.records import holdings, manifest, pictures, reading, store
+from axiom_bench.records import artefacts, holdings, reading, store
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.last_lines import last_lines
 from axiom_bench.statistics.run_folder import RunFolder
@@ -77,7 +77,7 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
         "runtime": run.runtime.astype(dict.fromkeys(("model", "layer", "data", "method"), str)),
         "whole_set": run.whole_set,
         "curves": pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
-        "gallery": pd.DataFrame(pictures.read_gallery(run.path, run.manifest)),
+        "gallery": pd.DataFrame(store.read_gallery(run.path, run.manifest)),
         "pictures": pd.DataFrame([{"images": each.images.tobytes(), "of": str(each.methods)} for each in load(run)]),
     }
 
@@ -95,7 +95,7 @@ def _make(folder: Path) -> None:
     written = {kind: [f"{kind}/one.parquet"] for kind in ("whole_set", "runtime", "gallery")}
     for kind, table in {"whole_set": _whole_set(generator), "runtime": _runtime(), "gallery": _gallery()}.items():
         store.write(folder / written[kind][0], table, schema=None)
-    pictures.write_arrays(folder / "pictures/one.npz", _pictures(generator))
+    store.write_arrays(folder / "pictures/one.npz", _pictures(generator))
     written |= {"pictures": ["pictures/one.npz"], "curves": [str(file.curve_file) for file in shards]}
     written["records"] = records = [file.name for file in shards]
     metric = {"unit": "ratio", "better": "lower", "tolerance": "median:0.5%", "of": "method", "needs": ["boxes"]}
@@ -114,7 +114,7 @@ def _make(folder: Path) -> None:
         **{"failures": [], "seconds": {"net": {"values": 1.5}}, **written},
         "jobs": [{"job": "net", "records": records, "values": VALUES}],
     }
-    manifest.write(folder, about)
+    artefacts.write(folder, about)
 
 
 def _shard(folder: Path, shard: str, ids: tuple[str, ...], generator: np.random.Generator) -> holdings.RecordFile:
@@ -158,10 +158,10 @@ def _runtime() -> pd.DataFrame:
 def _gallery() -> pa.Table:
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, "WEBP")
-    row: dict[str, Any] = dict.fromkeys(pictures.GALLERY.names)
+    row: dict[str, Any] = dict.fromkeys(store.GALLERY.names)
     row |= {**PLACE, "image_id": "i0", "picture": buffer.getvalue(), "maps": [buffer.getvalue()], "methods": ["cam"]}
     row |= {"target_class": 1, "target_name": "y", "predicted_class": 0, "predicted_name": "x", "width": 8, "height": 8}
-    return pa.Table.from_pylist([row], pictures.GALLERY)
+    return pa.Table.from_pylist([row], store.GALLERY)
 
 
 def _pictures(generator: np.random.Generator) -> dict[str, np.ndarray]:

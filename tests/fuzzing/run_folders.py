@@ -22,9 +22,8 @@ from hypothesis import note
 from hypothesis import strategies as st
 
 from axiom_bench.gate import gate
-from axiom_bench.gate.baseline import Baseline
-from axiom_bench.gate.text import COLUMNS
-from axiom_bench.records import files, holdings, manifest, reading, sealed, store
+from axiom_bench.gate.baseline import COLUMNS, Baseline
+from axiom_bench.records import artefacts, files, holdings, reading, sealed, store
 from axiom_bench.report import stamp
 from tests.fuzzing import made_run
 from tests.fuzzing.damage import changed, damaged
@@ -67,7 +66,7 @@ def attempt_files(draw: st.DrawFn, folder: Path) -> None:
 def attempt_manifest(draw: st.DrawFn, folder: Path) -> None:
     """Entries of another kind, missing, huge or deep, with a right checksum or none; or damaged bytes."""
     made_run.write(folder)
-    path = folder / manifest.NAME
+    path = folder / artefacts.NAME
     if not draw(st.integers(0, 4)):
         path.write_bytes(draw(damaged(path.read_bytes())))
         made_run.check_same(folder)
@@ -82,7 +81,7 @@ def attempt_manifest(draw: st.DrawFn, folder: Path) -> None:
 
 def read_manifest(folder: Path, content: bytes) -> None:
     """All that readers make of a run folder with this manifest. Raises BenchError."""
-    (folder / manifest.NAME).write_bytes(content)
+    (folder / artefacts.NAME).write_bytes(content)
     made_run.tables(folder)
     stamp.inputs(folder, reading.read_manifest(folder))
 

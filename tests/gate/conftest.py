@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.gate import write_baseline
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from tests.made_runs import RECORD, write_records
 
 N = 40

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.gate import baseline_of, gate, write_baseline
-from axiom_bench.gate.network_rows import ACCURACY
+from axiom_bench.gate.baseline import ACCURACY
 
 
 @pytest.fixture

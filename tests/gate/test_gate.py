@@ -13,7 +13,7 @@ import pytest
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import Limit, baseline_of, gate, tolerance, write_baseline
 from axiom_bench.gate.baseline import find
-from axiom_bench.gate.limits import MACHINE_DIFFERENCE
+from axiom_bench.gate.findings import MACHINE_DIFFERENCE
 from tests.made_runs import RECORD
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]

@@ -11,7 +11,7 @@ import pytest
 
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
-from axiom_bench.gate import GateOptions, gate, text, write_baseline
+from axiom_bench.gate import GateOptions, baseline, gate, write_baseline
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.gate.by_image import path_of
 
@@ -157,7 +157,7 @@ def test_names_that_are_no_formula_may_be_written(make_run: Any, records: pd.Dat
     names = {"uniform": "-", "grad_cam": "grad_cam@torchcam", "xgrad_cam": 'caf\u00e9, "quoted"'}
     run = make_run(records.replace({"method": names}))
     assert gate(run, write_baseline(run, tmp_path / "b.csv")).exit_code == 0
-    text.check_name("layer", "blocks[-1].norm1")
+    baseline.check_name("layer", "blocks[-1].norm1")
 
 
 def test_the_command_says_so_in_one_line(usual: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

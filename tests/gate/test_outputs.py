@@ -17,9 +17,9 @@ from PIL import Image
 
 from axiom_bench.cli.main import main
 from axiom_bench.gate import GateOptions, GateResult, gate, json_text, junit_xml, markdown, write_baseline
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed, store
-from axiom_bench.records.pictures import GALLERY
+from axiom_bench.records.store import GALLERY
 
 BETTER = {"error": "lower", "iou": "higher", "drop": "none"}
 METRICS = {name: {"title": name, "tolerance": "mean:0.01", "better": better} for name, better in BETTER.items()}

@@ -15,7 +15,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.gate.by_image import path_of
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed, store
 
 

@@ -11,16 +11,18 @@ import pytest
 from scipy.stats import kendalltau, spearmanr
 
 from axiom_bench.judging.agreement import (
+    ImageValues,
     agreement,
     disagreement,
+    drawn,
     images_needed,
     interval_alpha,
     ordinal_scores,
     rankings,
+    signs,
     split_half_agreement,
     tau_b,
 )
-from axiom_bench.judging.values import ImageValues, drawn, signs
 from axiom_bench.statistics.bootstrap import resamples
 
 NAN = float("nan")

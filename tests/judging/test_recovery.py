@@ -8,8 +8,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from axiom_bench.judging.recovery import ALL, Spoiling, kinds, recovery
-from axiom_bench.judging.values import ImageValues
+from axiom_bench.judging.agreement import ImageValues
+from axiom_bench.judging.judgement import ALL, Spoiling, kinds, recovery
 
 NAN = float("nan")
 NOISE = Spoiling("noise", ("truth", "half", "all"), (0.0, 0.5, 1.0))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from axiom_bench.judging.values import ImageValues, centres, drawn, signs, split_halves, subsets
-from axiom_bench.statistics.differences import means_by_image
+from axiom_bench.judging.agreement import ImageValues, centres, drawn, signs, split_halves, subsets
+from axiom_bench.statistics.paired_tests import means_by_image
 
 NAN = float("nan")
 

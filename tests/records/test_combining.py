@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import combining, holdings, reading, sealed
-from axiom_bench.records import manifest as manifest_file
 from axiom_bench.records.store import CURVES
 
 SHARD = "0123456789abcdef" * 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from axiom_bench.records.common import compared
+from axiom_bench.records.by_metric import compared
 
 IMAGES = frozenset(range(20))
 

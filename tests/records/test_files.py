@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from axiom_bench.records import files, processes
+from axiom_bench.records import files
 
 
 def test_a_file_takes_the_place_of_whatever_is_there(tmp_path: Path):
@@ -50,7 +50,7 @@ def test_only_drafts_of_dead_processes_are_swept(tmp_path: Path):
     (killed,) = (tmp_path / "records").iterdir()
     number = killed.name.split("-")[-2]
     mine = killed.with_name(killed.name.replace(f"-{number}-", f"-{os.getpid()}-"))
-    elsewhere = killed.with_name(killed.name.replace(processes.place(), "0" * 8))
+    elsewhere = killed.with_name(killed.name.replace(files.place(), "0" * 8))
     a_users = tmp_path / ".notes.tmp"
     for path in (mine, elsewhere, a_users):
         path.write_bytes(b"")

@@ -13,7 +13,7 @@ from fsspec.spec import AbstractFileSystem
 
 from axiom_bench.cli.terminal import local_folder, run_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.records import leases, mirror, processes, remote
+from axiom_bench.records import files, leases, mirror, remote
 from axiom_bench.records.leases import Leases
 from axiom_bench.records.remote import Objects
 
@@ -166,7 +166,7 @@ def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_stale_at_once(st
             patched.setattr(os, "getpid", lambda: gone.pid)
             assert killed.take("shard")
         with monkeypatch.context() as patched:
-            patched.setattr(processes, "place", lambda: "of another machine")
+            patched.setattr(files, "place", lambda: "of another machine")
             assert not other.take("shard")
         assert other.take("shard")
 

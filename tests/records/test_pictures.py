@@ -9,16 +9,16 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 import pytest
 
-from axiom_bench.records import pictures, sealed
+from axiom_bench.records import sealed, store
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures.write_arrays(tmp_path / "a.npz", {"a": np.zeros(200_000)})
+    store.write_arrays(tmp_path / "a.npz", {"a": np.zeros(200_000)})
     assert (tmp_path / "a.npz").stat().st_size < 10_000
-    assert len(pictures.read_arrays(tmp_path / "a.npz")["a"]) == 200_000
-    monkeypatch.setattr(pictures, "MAX_UNPACKED", 2**20)
+    assert len(store.read_arrays(tmp_path / "a.npz")["a"]) == 200_000
+    monkeypatch.setattr(store, "MAX_UNPACKED", 2**20)
     with pytest.raises(sealed.Damaged, match=r"it would unpack to 1,600,128 bytes"):
-        pictures.read_arrays(tmp_path / "a.npz")
+        store.read_arrays(tmp_path / "a.npz")
 
 
 def test_an_array_that_claims_more_than_there_is_is_refused(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_an_array_that_claims_more_than_there_is_is_refused(tmp_path: Path) -> N
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**17,)})
     with ZipFile(tmp_path / "a.npz", "w", ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", header.getvalue() + bytes(80))
-        archive.comment = pictures.EMPTY_SEAL
+        archive.comment = store.EMPTY_SEAL
     sealed.write(tmp_path / "a.npz", (tmp_path / "a.npz").read_bytes())
     with pytest.raises(sealed.Damaged, match="can't be read"):
-        pictures.read_arrays(tmp_path / "a.npz")
+        store.read_arrays(tmp_path / "a.npz")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims, holdings, manifest, reading
+from axiom_bench.records import artefacts, claims, holdings, reading
 from axiom_bench.records.tidy import tidy
 
 from .conftest import SHARD, manifest_of
@@ -40,7 +40,7 @@ def run_folder(write_file: WriteFile, tmp_path: Path) -> Path:
     for shard in (SHARD, "1" * 32):
         counted += [write_file(FIRST, shard), write_file(SECOND, shard, seed=1)]
         write_file({"cam": {"old_metric": "7"}, "gone": {"zeta": "8"}}, shard)
-    manifest.write(tmp_path, manifest_of((counted, BOTH)))
+    artefacts.write(tmp_path, manifest_of((counted, BOTH)))
     return tmp_path
 
 
@@ -88,7 +88,7 @@ def test_what_the_run_doesnt_need_is_dropped_on_request_and_named(run_folder: Pa
 
 def test_values_under_two_keys_stay_apart(write_file: WriteFile, tmp_path: Path):
     old, new = write_file({"cam": {"zeta": "old"}}), write_file({"cam": {"zeta": "new"}}, seed=1)
-    manifest.write(tmp_path, manifest_of(([new], {"cam": {"zeta": "new"}})))
+    artefacts.write(tmp_path, manifest_of(([new], {"cam": {"zeta": "new"}})))
     tidy(tmp_path, drop=False)
     assert files_of(tmp_path) == {old.name, new.name}
     tidy(tmp_path, drop=True)

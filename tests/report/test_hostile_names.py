@@ -9,7 +9,7 @@ import pytest
 
 from axiom_bench import report
 from axiom_bench.errors import BenchError
-from axiom_bench.records import manifest, reading
+from axiom_bench.records import artefacts, reading
 from axiom_bench.records.files import safe_name
 
 LAYERS = {"scenes_fc": ("features.9",)}
@@ -77,13 +77,13 @@ def test_dollar_signs_are_text(make_run: Any, make_records: Any) -> None:
     ],
 )
 def test_a_manifest_that_does_not_hold_what_it_must(tmp_path: Path, entry: dict[str, Any], sentence: str) -> None:
-    manifest.write(tmp_path, {"experiment": "quick", "run": "default", **entry})
+    artefacts.write(tmp_path, {"experiment": "quick", "run": "default", **entry})
     with pytest.raises(BenchError, match="is damaged") as caught:
         reading.read_manifest(tmp_path)
     assert sentence in str(caught.value)
 
 
 def test_a_manifest_nested_too_deeply(tmp_path: Path) -> None:
-    (tmp_path / manifest.NAME).write_text("[" * 100_000)
+    (tmp_path / artefacts.NAME).write_text("[" * 100_000)
     with pytest.raises(BenchError, match="can't be read"):
         reading.read_manifest(tmp_path)

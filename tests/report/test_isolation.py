@@ -13,7 +13,7 @@ import pytest
 
 from axiom_bench import report
 from axiom_bench.gate import gate, write_baseline
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from tests.made_runs import write_curves
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from axiom_bench import report
 from axiom_bench.errors import BenchError
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.report.charts.drawing import DPI
 from axiom_bench.report.charts.saving import SavedFigure

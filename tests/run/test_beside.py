@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from axiom_bench.cli import finish
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import claims, running
-from axiom_bench.records import manifest as manifest_file
 from axiom_bench.run import same_folder
 from axiom_bench.run.sweep import sweep
 from axiom_bench.statistics.run_folder import RunFolder

@@ -13,7 +13,7 @@ import pytest
 
 from axiom_bench.cli.finish import keep
 from axiom_bench.errors import BenchError
-from axiom_bench.records import holdings, pictures, reading, sealed
+from axiom_bench.records import holdings, reading, sealed, store
 from axiom_bench.report import stamp
 from axiom_bench.run.sweep import sweep
 from axiom_bench.statistics.run_folder import RunFolder
@@ -108,10 +108,10 @@ def values(folder: Path) -> list[pd.DataFrame]:
         reading.read_records(folder, manifest),
         pd.concat([part.table.to_pandas() for part in reading.read_curves(folder, manifest)]),
         reading.read_whole_set(folder, manifest),
-        pd.DataFrame(pictures.read_gallery(folder, manifest)),
+        pd.DataFrame(store.read_gallery(folder, manifest)),
         runtime,
         *(pd.DataFrame({"x": [each.tobytes()]}) for name in manifest["pictures"]
-          for each in pictures.read_arrays(folder / name).values()),
+          for each in store.read_arrays(folder / name).values()),
     ]  # fmt: skip
 
 

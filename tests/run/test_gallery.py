@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from axiom_bench.records import reading
-from axiom_bench.records.pictures import read_gallery
+from axiom_bench.records.store import read_gallery
 from axiom_bench.run import manifest
 from axiom_bench.run.computing import gallery
 from axiom_bench.run.manifest import Outcome

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import holdings, manifest
+from axiom_bench.records import artefacts, holdings
 from axiom_bench.run.computing import compute
 from axiom_bench.run.manifest import Outcome
 
@@ -151,16 +151,16 @@ def test_a_file_that_vanishes_under_a_run_is_missed(
     pd.testing.assert_frame_equal(rows(run(*chosen)), before, check_exact=True)
 
 
-@pytest.mark.parametrize("number", [None, 1, manifest.FORMAT - 1, manifest.FORMAT + 1, 2.5])
+@pytest.mark.parametrize("number", [None, 1, artefacts.FORMAT - 1, artefacts.FORMAT + 1, 2.5])
 def test_a_run_folder_of_another_format_is_refused(run: Run, results: Path, number: object):
     folder = results / "quick/default"
     folder.mkdir(parents=True)
-    (folder / manifest.NAME).write_text(json.dumps({"experiment": "quick", "run": "default", "format": number}))
+    (folder / artefacts.NAME).write_text(json.dumps({"experiment": "quick", "run": "default", "format": number}))
     with pytest.raises(BenchError, match="is a run of another version of axiom-bench"):
         run()
-    with pytest.raises(BenchError, match=f"format {number}, not {manifest.FORMAT}"):
-        manifest.read(folder)
-    assert [path.name for path in folder.iterdir()] == [manifest.NAME]
+    with pytest.raises(BenchError, match=f"format {number}, not {artefacts.FORMAT}"):
+        artefacts.read(folder)
+    assert [path.name for path in folder.iterdir()] == [artefacts.NAME]
 
 
 def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ import pytest
 
 from axiom_bench.cli import finish
 from axiom_bench.gate import gate, write_baseline
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import reading, running
 from axiom_bench.run.computing import whole_set
 from axiom_bench.run.manifest import Outcome, assemble

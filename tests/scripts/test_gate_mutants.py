@@ -41,7 +41,7 @@ SEEN = Mutant(
     "seen", "tiny", "metrics/guarded_channels.py", "one too many", "activations).sum(1)", "activations).sum(1).add(1)",
 )  # fmt: skip
 UNSEEN = Mutant(
-    "unseen", "tests", "bench/gate/limits.py", "relative limits are 200 %",
+    "unseen", "tests", "bench/gate/findings.py", "relative limits are 200 %",
     "self.amount * abs(baseline)", "2 * abs(baseline)",
     unseen="the gate itself", tests=("tests/gate/test_gate.py::test_limits_are_two_sided_and_know_nan",),
 )  # fmt: skip

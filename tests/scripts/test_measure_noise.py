@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from measure_noise import VARIATIONS, Variation, by_variation, moved, run, table
 
-from axiom_bench.gate.text import COLUMNS
+from axiom_bench.gate.baseline import COLUMNS
 
 PYTHON = """#!{python}
 import json, os, sys

@@ -20,8 +20,8 @@ from axiom_bench.report.tables.details import correctness_tables, metric_tables
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.overview import overview_table
 from axiom_bench.report.tables.table import Table, to_markdown
-from axiom_bench.statistics.common import COLUMNS
 from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.summary import COLUMNS
 
 NAN = float("nan")
 MakeFolder = Callable[..., RunFolder]

@@ -14,9 +14,8 @@ from axiom_bench.statistics import comparison as comparison_module
 from axiom_bench.statistics import run_folder
 from axiom_bench.statistics.bootstrap import mean_intervals, median_intervals
 from axiom_bench.statistics.comparison import Comparison, compare_methods, compare_whole_sets
-from axiom_bench.statistics.differences import coinciding
-from axiom_bench.statistics.paired_tests import holm
-from axiom_bench.statistics.places import best_methods
+from axiom_bench.statistics.paired_tests import coinciding, holm
+from axiom_bench.statistics.ranking import best_methods
 from axiom_bench.statistics.run_folder import RunFolder
 
 NAN = float("nan")

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import PermutationMethod, binomtest, norm, wilcoxon
 
-from axiom_bench.statistics.differences import are_equal, by_image, centre, interval
 from axiom_bench.statistics.paired_tests import (
+    are_equal,
+    by_image,
+    centre,
     detectable,
+    interval,
     normal_test,
     rank_biserial,
     sign_test,

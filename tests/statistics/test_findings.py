@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from axiom_bench.statistics.findings import findings, in_sentence, names_in_words
+from axiom_bench.statistics.ranking import findings, in_sentence, names_in_words
 from axiom_bench.statistics.run_folder import RunFolder
 
 ERROR = "conservation_error"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from axiom_bench.statistics.axiom_plane import floor_of_means
+from axiom_bench.statistics.chart_data import floor_of_means
 
 
 def test_two_images_by_hand() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from axiom_bench.statistics.groups import counts_in, groups_of
+from axiom_bench.statistics.chart_data import counts_in, groups_of
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from axiom_bench.report.charts import ranking
 from axiom_bench.report.charts.drawing import Drawing, LeftOut
-from axiom_bench.statistics.places import critical_difference, mean_ranks
+from axiom_bench.statistics.ranking import critical_difference, mean_ranks
 from axiom_bench.statistics.run_folder import RunFolder
 
 

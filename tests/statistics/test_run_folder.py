@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
-from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.statistics.metadata import Setting, Value, rows_at
-from axiom_bench.statistics.places import best
+from axiom_bench.statistics.labels import Setting, Value, rows_at
+from axiom_bench.statistics.ranking import best
 from axiom_bench.statistics.summary import (
     KEYS,
     SPLIT_KEYS,

@@ -15,8 +15,7 @@ from axiom_bench.judging.agreement import disagreement
 from axiom_bench.judging.judgement import compared_values, is_small, spoiled_methods
 from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, columns, metrics_in_order
-from axiom_bench.statistics.metadata import Setting, rows_at
-from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import leading
 

@@ -18,10 +18,9 @@ from axiom_bench.report.charts.boxes import axis_label
 from axiom_bench.report.charts.chart import Chart, Choice, MethodStyle, Panel, beside, columns, method_styles
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
 from axiom_bench.report.options import COLUMN, options_of
-from axiom_bench.statistics.axiom_plane import Plane, axiom_plane
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.metadata import Setting
-from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, number
+from axiom_bench.statistics.chart_data import Plane, axiom_plane
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, number
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Axiom plane"

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.chart import Panel, columns
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.groups import BoxGroup
-from axiom_bench.statistics.metadata import Value
-from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, share
+from axiom_bench.statistics.chart_data import BoxGroup
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value, share
 
 LOG_SPREAD = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
 MAX_ZEROS = 0.05  # share of values that may be 0, for which a logarithmic axis has no place

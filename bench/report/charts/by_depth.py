@@ -40,8 +40,7 @@ from axiom_bench.report.charts.drawing import (
     wrapped,
 )
 from axiom_bench.report.options import options_of
-from axiom_bench.statistics.metadata import Value
-from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 TITLE = "Axiom errors by depth"

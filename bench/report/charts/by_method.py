@@ -24,8 +24,8 @@ from axiom_bench.report.charts.drawing import (
     set_title,
     wrapped,
 )
-from axiom_bench.statistics.groups import BoxGroup, counts_in, groups_of
-from axiom_bench.statistics.metadata import Setting, Value
+from axiom_bench.statistics.chart_data import BoxGroup, counts_in, groups_of
+from axiom_bench.statistics.labels import Setting, Value
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 Groups = Mapping[Setting, Mapping[str, BoxGroup]]

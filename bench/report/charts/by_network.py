@@ -22,9 +22,8 @@ from axiom_bench.report.charts.drawing import (
 )
 from axiom_bench.report.options import Options, number_of, options_of
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.groups import BoxGroup, counts_in, groups_of
-from axiom_bench.statistics.metadata import Value
-from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.chart_data import BoxGroup, counts_in, groups_of
+from axiom_bench.statistics.labels import Value, number
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 TITLE = "Method-free errors by network"

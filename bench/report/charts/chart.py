@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.report.options import options_of
-from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
 
 Columns = Mapping[str, Sequence[Any]]

@@ -24,8 +24,7 @@ from axiom_bench.report.charts.drawing import (
     wrapped,
 )
 from axiom_bench.report.options import number_of, options_of
-from axiom_bench.statistics.metadata import Setting, Value, rows_at
-from axiom_bench.statistics.numbers import share
+from axiom_bench.statistics.labels import Setting, Value, rows_at, share
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Explained class and class seen"

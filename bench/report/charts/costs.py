@@ -9,8 +9,7 @@ import pandas as pd
 
 from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.chart import Chart, Choice, Panel, beside, columns, metrics_in_order
-from axiom_bench.statistics.metadata import Setting, Value, rows_at
-from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.labels import Setting, Value, counts_text, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import leading
 

@@ -15,8 +15,8 @@ from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.chart import Chart, Choice, MethodStyle, Panel, beside, columns, method_styles
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
 from axiom_bench.report.options import COLUMN
-from axiom_bench.statistics.groups import MeanCurve, mean_curves
-from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.chart_data import MeanCurve, mean_curves
+from axiom_bench.statistics.labels import counts_text
 from axiom_bench.statistics.run_folder import RunFolder
 
 HEIGHT = 300

@@ -24,7 +24,7 @@ from matplotlib.text import Text
 
 from axiom_bench.records import files
 from axiom_bench.report.options import COLUMN, HEIGHT, PAGE
-from axiom_bench.statistics.numbers import counts_text
+from axiom_bench.statistics.labels import counts_text
 from axiom_bench.statistics.run_folder import RunFolder
 
 DPI = 200

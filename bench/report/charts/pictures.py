@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
-from axiom_bench.records import pictures as stored_pictures
+from axiom_bench.records import store as stored_pictures
 from axiom_bench.records.files import safe_name
 from axiom_bench.report.charts.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
 from axiom_bench.report.options import HEIGHT, options_of

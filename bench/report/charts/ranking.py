@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 
 from axiom_bench.report.charts.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
 from axiom_bench.report.options import COLUMN, HEIGHT, PAGE, options_of
-from axiom_bench.statistics.metadata import Setting, Value, rows_at
-from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, NOTHING, number, p_value
-from axiom_bench.statistics.places import FEWEST_SETTINGS, MeanRanks, mean_ranks
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, NOTHING, Setting, Value, number, p_value, rows_at
+from axiom_bench.statistics.ranking import FEWEST_SETTINGS, MeanRanks, mean_ranks
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import leading
 

@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.metadata import Value
-from axiom_bench.statistics.numbers import FLOAT32_ROUNDING
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value
 
 INK, SOFT, LINE, PAGE = "var(--ink)", "var(--soft)", "var(--line)", "var(--page)"  # as page.css defines them by theme
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # of the bundle, whichever minor version Altair writes

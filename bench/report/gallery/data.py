@@ -11,16 +11,15 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.records.pictures import read_gallery
+from axiom_bench.records.store import read_gallery
 from axiom_bench.report.charts.chart import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.text import CONSTRUCTED
-from axiom_bench.statistics.metadata import Setting, Value, rows_at
-from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.labels import Setting, Value, number, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 Placed = Callable[[bytes, str], str]  # (a picture's bytes, "webp" or "png") -> the address under which a page has it
-Entry = Mapping[str, Any]  # a row of `records.pictures`
+Entry = Mapping[str, Any]  # a row of `records.store`
 
 
 def inline(picture: bytes, kind: str) -> str:

@@ -22,7 +22,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.report.game import answers
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown, to_text
-from axiom_bench.statistics.numbers import NOTHING, share
+from axiom_bench.statistics.labels import NOTHING, share
 from axiom_bench.statistics.paired_tests import LEVEL, holm
 
 RESAMPLES = 2000

@@ -14,9 +14,8 @@ from axiom_bench.report.last_lines import last_lines, random_weights_lines
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.page.html import Section, render
-from axiom_bench.statistics.findings import Statement, findings
-from axiom_bench.statistics.metadata import Setting, Value
-from axiom_bench.statistics.numbers import FLOAT32_ROUNDING, number
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, number
+from axiom_bench.statistics.ranking import Statement, findings
 from axiom_bench.statistics.run_folder import RunFolder
 
 STYLES, SCRIPTS = ("findings.css",), ("panels.js",)

@@ -13,7 +13,7 @@ from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.records import running
 from axiom_bench.report.page.html import Header, Section, render
 from axiom_bench.report.spent import images_per_second
-from axiom_bench.statistics.numbers import NOTHING, share
+from axiom_bench.statistics.labels import NOTHING, share
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import classified
 

@@ -17,8 +17,7 @@ from axiom_bench.report.paper.index import Exhibit, IndexEntry, Picture, paper, 
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.overview import headline_table
 from axiom_bench.report.tables.table import Cell, Group, Table, to_markdown
-from axiom_bench.statistics.metadata import Setting
-from axiom_bench.statistics.numbers import NOTHING, number
+from axiom_bench.statistics.labels import NOTHING, Setting, number
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import leading
 

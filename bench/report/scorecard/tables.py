@@ -9,11 +9,10 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.judging.agreement import TAU
-from axiom_bench.judging.judgement import BEATS, MIN_METHODS, UNCLEAR, Judgement, overall
-from axiom_bench.judging.recovery import ALL, GOAL, SIZES
+from axiom_bench.judging.judgement import ALL, BEATS, GOAL, MIN_METHODS, SIZES, UNCLEAR, Judgement, overall
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import ARROWS
-from axiom_bench.statistics.numbers import NOTHING, with_interval
+from axiom_bench.statistics.labels import NOTHING, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Judging the metrics"

@@ -24,7 +24,7 @@ from axiom_bench.report.page.html import Section, render
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, block
 from axiom_bench.report.scorecard.tables import TITLE, all_tables, frames, metrics_table
 from axiom_bench.report.tables.table import to_csv, to_markdown, to_text
-from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 
 NO_TRUTH = (

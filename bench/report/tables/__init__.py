@@ -14,7 +14,7 @@ from axiom_bench.report.tables.details import correctness_tables, metric_tables,
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.overview import headline_tables, overview_table
 from axiom_bench.report.tables.table import Table, to_csv, to_markdown
-from axiom_bench.statistics.metadata import Setting
+from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder, milliseconds
 from axiom_bench.statistics.summary import KEYS
 

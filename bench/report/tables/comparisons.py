@@ -12,8 +12,7 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, group_name, group_title, names_of
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
-from axiom_bench.statistics.metadata import Setting, Value
-from axiom_bench.statistics.numbers import NOTHING, number, with_interval
+from axiom_bench.statistics.labels import NOTHING, Setting, Value, number, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -27,9 +27,8 @@ from axiom_bench.report.tables.text import (
     target_note,
     without_value,
 )
-from axiom_bench.statistics.metadata import Setting, Value, rows_at
-from axiom_bench.statistics.numbers import NOTHING
-from axiom_bench.statistics.places import best_methods, on_common_images
+from axiom_bench.statistics.labels import NOTHING, Setting, Value, rows_at
+from axiom_bench.statistics.ranking import best_methods, on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import SPLITS
 

@@ -23,9 +23,8 @@ from axiom_bench.report.tables.text import (
     statistic_cell,
     status_notes,
 )
-from axiom_bench.statistics.metadata import Setting, Value, rows_at
-from axiom_bench.statistics.numbers import counts_text, number
-from axiom_bench.statistics.places import best, best_methods
+from axiom_bench.statistics.labels import Setting, Value, counts_text, number, rows_at
+from axiom_bench.statistics.ranking import best, best_methods
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import leading
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from axiom_bench.statistics.numbers import number
+from axiom_bench.statistics.labels import number
 
 
 @dataclass(frozen=True)

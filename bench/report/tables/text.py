@@ -10,9 +10,8 @@ import pandas as pd
 from axiom_bench.columns import OK
 from axiom_bench.report.tables.table import Cell
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
-from axiom_bench.statistics.metadata import Value, rows_at
-from axiom_bench.statistics.numbers import NOTHING, counts_text, with_interval
-from axiom_bench.statistics.places import on_common_images
+from axiom_bench.statistics.labels import NOTHING, Value, counts_text, rows_at, with_interval
+from axiom_bench.statistics.ranking import on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import counts_of
 

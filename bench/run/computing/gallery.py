@@ -25,7 +25,7 @@ from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import store
-from axiom_bench.records.pictures import GALLERY
+from axiom_bench.records.store import GALLERY
 from axiom_bench.run.computing.compute import rows
 from axiom_bench.run.computing.pictures import class_name, explanation_of
 from axiom_bench.run.jobs.job import Job, shards

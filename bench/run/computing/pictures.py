@@ -20,7 +20,7 @@ from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.records import pictures, sealed
+from axiom_bench.records import sealed, store
 from axiom_bench.run.computing.compute import first_batch
 from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.stages import PICTURES, Step
@@ -51,7 +51,7 @@ def ensure(step: Step) -> tuple[str, ...]:
             return ()
         of_parts = partial(arrays, job, cut_model, metric)
         parts = list(by_halves(batch, len(batch), cut_model.limits, lambda part, _: of_parts(part)))
-        pictures.write_arrays(folder / path, _joined(parts))
+        store.write_arrays(folder / path, _joined(parts))
     return (path,)
 
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, OK
 from axiom_bench.evaluation import whole_set
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import common as common_rows
+from axiom_bench.records import by_metric as common_rows
 from axiom_bench.records import reading, store
-from axiom_bench.records.common import compared
+from axiom_bench.records.by_metric import compared
 from axiom_bench.records.holdings import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
 from axiom_bench.run.computing.compute import constants
@@ -40,7 +40,7 @@ def ensure(step: Step) -> tuple[str, ...]:
     """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged.
 
     A row for each method and value: the value with its status, of how many `images` and `rows`, and its replicates; and
-    the same of the rows that all compared methods have (see `records.common`), of which a method that isn't compared
+    the same of the rows that all compared methods have (see `by_metric.compared`), of which a method that isn't compared
     has none. Raises BenchError where an aggregate doesn't return its values.
     """
     facts, folder, stored = step.facts, step.folder, {"jobs": [step.stored]}

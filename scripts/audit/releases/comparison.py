@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from axiom_bench.gate import exact
 from axiom_bench.gate.baseline import Baseline
-from axiom_bench.gate.findings import Finding
+from axiom_bench.gate.findings import Finding, moved_names, moved_values
 
 from .release import Release
 from .values import DIFFERENCE
@@ -44,7 +43,7 @@ def changes(before: Release, after: Release) -> Iterator[Change]:
     old, new = Baseline.read(before.baseline), Baseline.read(after.baseline)
     if old.configuration != new.configuration:
         raise SystemExit(f"{before.folder} and {after.folder} hold values of other images; delete one's measured.json.")
-    findings = [*exact.names(old.rows, new.rows), *exact.values(old.rows, new.rows, BETTER)]
+    findings = [*moved_names(old.rows, new.rows), *moved_values(old.rows, new.rows, BETTER)]
     by_method: dict[str, list[Finding]] = {}
     for finding in findings:
         by_method.setdefault(finding.place[METHOD if finding.row else 1], []).append(finding)

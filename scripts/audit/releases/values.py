@@ -11,8 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from axiom_bench.gate.baseline import Baseline
-from axiom_bench.gate.text import COLUMNS
+from axiom_bench.gate.baseline import COLUMNS, Baseline
 from axiom_bench.statistics.summary import summarise
 
 from ..libraries import silent_deletion

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.records import manifest, sealed
+from axiom_bench.records import artefacts, sealed
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.this_run import header
 from axiom_bench.statistics.run_folder import RunFolder
@@ -40,10 +40,10 @@ def write_rich(folder: Path) -> Path:
     records.loc[(records["metric"] == "confidence_drop") & (records["method"] == "random"), "value"] -= 0.6  # below 0
     write_run(folder, records, layers=LAYERS, pictures=False)
     methods = ["grad_cam", "xgrad_cam", "hires_cam"]
-    content = sealed.read_json(folder / manifest.NAME)
+    content = sealed.read_json(folder / artefacts.NAME)
     job = write_curves(folder, PLACE, curves_of(methods), len(content["jobs"]))
     changes = {"curves": job.pop("curves"), "jobs": [*content["jobs"], job], "axes": AXES}
-    manifest.write(folder, content | changes)
+    artefacts.write(folder, content | changes)
     return folder
 
 

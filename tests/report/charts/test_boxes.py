@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from axiom_bench.report.charts import boxes, by_method
-from axiom_bench.statistics.metadata import rows_at
+from axiom_bench.statistics.labels import rows_at
 from axiom_bench.statistics.run_folder import RunFolder
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.records.by_metric import Records
 from axiom_bench.report.charts import by_method, confusion

@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.text import Text
 
 from axiom_bench.explanation.overlay import blend
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.report.charts import axiom_plane, by_depth, by_method, by_network
 from axiom_bench.report.charts import pictures as figures
@@ -26,7 +26,7 @@ from axiom_bench.report.charts.drawing import DPI, FONTS, Drawing, LeftOut, acro
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.charts.saving import all_figures
 from axiom_bench.report.options import COLUMN, HEIGHT, PAGE
-from axiom_bench.statistics.metadata import rows_at
+from axiom_bench.statistics.labels import rows_at
 from axiom_bench.statistics.run_folder import RunFolder
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from axiom_bench.report.charts import ranking
 from axiom_bench.report.charts.drawing import Drawing, LeftOut
-from axiom_bench.statistics.metadata import Value
+from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.run_folder import RunFolder
 
 NAN = np.nan

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import store
-from axiom_bench.records.pictures import GALLERY, write_arrays
+from axiom_bench.records.store import GALLERY, write_arrays
 from axiom_bench.report.charts.drawing import Drawing
 from axiom_bench.report.charts.saving import SavedFigure, all_figures
 from axiom_bench.report.gallery import section as gallery

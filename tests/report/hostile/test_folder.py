@@ -12,7 +12,7 @@ from axiom_bench import report
 from axiom_bench.cli.main import main
 from axiom_bench.cli.terminal import printable
 from axiom_bench.errors import BenchError
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import reading, sealed
 from axiom_bench.report import stamp
 from tests.made_runs import RECORD

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.report.gallery import section as gallery
 from axiom_bench.report.tables import all_tables
 from axiom_bench.report.writing import page as page_of
-from axiom_bench.statistics.numbers import NOTHING
+from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 
 MARKUP = "<script>alert(1)</script>"

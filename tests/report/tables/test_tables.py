@@ -14,8 +14,7 @@ from axiom_bench.report.tables.details import correctness_tables, status_table
 from axiom_bench.report.tables.overview import overview_table
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import target_note, without_value
-from axiom_bench.statistics.metadata import rows_at
-from axiom_bench.statistics.numbers import NOTHING
+from axiom_bench.statistics.labels import NOTHING, rows_at
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise
 

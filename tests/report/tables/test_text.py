@@ -10,7 +10,7 @@ from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS, WRONG_CL
 from axiom_bench.report.page.html import typeset
 from axiom_bench.report.tables.table import Group, Table, row, to_markdown
 from axiom_bench.report.tables.text import REASONS
-from axiom_bench.statistics.numbers import NOTHING, number, share, with_error
+from axiom_bench.statistics.labels import NOTHING, number, share, with_error
 
 TABLE = Table(
     "some_table",
