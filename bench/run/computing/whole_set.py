@@ -40,7 +40,7 @@ def ensure(step: Step) -> tuple[str, ...]:
     """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged.
 
     A row for each method and value: the value with its status, of how many `images` and `rows`, and its replicates; and
-    the same of the rows that all compared methods have (see `by_metric.compared`), of which a method that isn't compared
+    the same of the rows that all compared methods have (`by_metric.compared`), of which a method that isn't compared
     has none. Raises BenchError where an aggregate doesn't return its values.
     """
     facts, folder, stored = step.facts, step.folder, {"jobs": [step.stored]}
