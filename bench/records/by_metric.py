@@ -21,7 +21,8 @@ JOB = ("experiment", "model", "layer", "data")
 KEY = (*JOB, "image_id", "target_class", "predicted_class")
 _NAMED = (*JOB, "image_id", "method", "metric", "status")  # columns of names
 FIRST = 1000  # rows that are looked at before all
-Floats, Integers = NDArray[np.float64], NDArray[np.int64]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
