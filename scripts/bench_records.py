@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import CURVE_COLUMNS
-from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.base import FileHashes
 from axiom_bench.records import holdings, reading
 from axiom_bench.records.holdings import key, shard_key, value_key
 

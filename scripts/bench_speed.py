@@ -36,7 +36,7 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.models.load import load_model
-from axiom_bench.models.registry import model_config
+from axiom_bench.models.spec import model_config
 
 FIVE = ("grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "ablation_cam")
 SIXTEEN = (

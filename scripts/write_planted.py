@@ -22,7 +22,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.planted.networks import BUILDERS, MEAN, STD
+from axiom_bench.embedded.planted import BUILDERS, MEAN, STD
 from axiom_bench.methods.spoiled.truth import truth
 
 PAGE, FIGURE = DOCS / "studies" / "planted.md", DOCS / "images" / "planted.png"

@@ -21,7 +21,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.columns import OK
 from axiom_bench.cutting.passes import Limits, by_halves
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.evaluation.measurement import measure

@@ -14,7 +14,7 @@ from typing import Any
 
 from axiom_bench.cli import trust
 from axiom_bench.cli.game_images import images_with_maps, whole_images, with_two_classes, without_left_out
-from axiom_bench.data.drawn.mosaic import MosaicImages
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game.page import CHECKS, Game, page

@@ -14,7 +14,7 @@ import yaml
 
 from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.models.registry import classifiers
+from axiom_bench.models.spec import classifiers
 from axiom_bench.run.composing.settings import add_current_folder
 
 ALL = ("all", "all_fast")  # no entries, but choices: method=all

@@ -3,21 +3,59 @@
 from __future__ import annotations
 
 import difflib
+import os
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.file_hashes import FileHashes
-from axiom_bench.data.interventions import StoredPart
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import kinds, whole
+
+UNREADABLE = "unreadable-"  # begins the hash of files that are there and can't be read; it isn't kept
+SETTLED = 2.0  # seconds: a file that was changed more recently may change again within its clock's tick
+
+
+class FileHashes:
+    """cached: {stamp of the files: hash}, from an earlier run. current: the entries that were looked up since."""
+
+    def __init__(self, cached: Mapping[str, str] | None = None) -> None:
+        self.cached: Mapping[str, str] = cached or {}
+        self.current: dict[str, str] = {}
+
+    def of(self, paths: Iterable[Path | None], compute: Callable[[], str], part: str = "") -> str:
+        """The hash of these files' content, computed unless it is cached. part: names what is hashed in the files."""
+        stamp, settled = _stamp(paths)
+        stamp += part
+        digest = self.current.get(stamp) or self.cached.get(stamp) or compute()
+        if settled and not digest.startswith(UNREADABLE):
+            self.current[stamp] = digest
+        return digest
+
+
+def _stamp(paths: Iterable[Path | None]) -> tuple[str, bool]:
+    """(absolute path, size and time of modification of each file, and whether it may not be read; whether no file was
+    changed just now)."""
+    entries, latest = [], 0
+    for path in paths:
+        try:
+            state = None if path is None else os.stat(path)
+        except OSError:
+            state = None
+        size, modified = (state.st_size, state.st_mtime_ns) if state else (-1, 0)
+        denied = "" if path is None or state is None or os.access(path, os.R_OK) else "|denied"
+        entries.append(f"{'' if path is None else os.path.abspath(path)}|{size}|{modified}{denied}")
+        latest = max(latest, modified)
+    return "|".join(entries), time.time() - latest / 1e9 > SETTLED
+
 
 Box = tuple[float, float, float, float]
 Objects = tuple[tuple[int, Box], ...]
@@ -67,6 +105,22 @@ class Sample:
     def size(self) -> tuple[int, int]:
         """(height, width) of the stored image."""
         return self.stored or (self.image.height, self.image.width)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPart:
+    """A part of an image as it is stored, decoded.
+
+    name: of this part, once per image. label: the class index of an object; None for the ground and for marks.
+    mask: (h, w) bool, its pixels. images: RGB, the image without it and with everything else the same, of the same
+    size; one for an object, several other grounds for the ground.
+    The parts of an image have disjoint masks that cover it together: objects first, then marks, the ground last.
+    """
+
+    name: str
+    label: int | None
+    mask: NDArray[np.bool_]
+    images: tuple[Image.Image, ...]
 
 
 class DataSet(ABC):

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.embedded import scenes
-from axiom_bench.embedded.planted import patches
+from axiom_bench.embedded import patches, scenes
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.int64]

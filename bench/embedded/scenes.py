@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from axiom_bench.embedded import textures
+from scipy.ndimage import gaussian_filter
 
 SIDE = 96
+TEXTURE_SIDE, TEXTURES = 128, 60  # their number
+TEXTURE_SEED = 20  # a scene's own seed never changes a texture
 SPLITS = ("train", "fit", "validation", "evaluation")  # fit and validation are the two parts of train
 CLASSES = tuple(f"digit {digit}" for digit in range(10))
 INK = 0.45  # a pixel is drawn where the enlarged digit exceeds this share of its maximum
@@ -81,6 +82,11 @@ class Figure:
     drawn: NDArray[np.bool_]
     ink: NDArray[np.float64]
 
+    @property
+    def rank(self) -> tuple[int, int]:
+        """What objects are sorted by, largest first: the number of its pixels, then its class."""
+        return -int(self.drawn.sum()), self.digit
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -112,13 +118,48 @@ class Drawing:
             mask[figure.drawn] = figure.digit
         return mask
 
-    def rank(self, number: int) -> tuple[int, int]:
-        """What objects are sorted by, largest first: the number of a figure's pixels, then its class."""
-        return -int(self.figures[number].drawn.sum()), self.figures[number].digit
-
     def contrast(self, brightness: float) -> float:
         """The least difference between a figure's ink and a ground of this brightness, as drawn."""
         return min(abs(float(np.clip(figure.ink, 0, 1).mean()) - brightness) for figure in self.figures)
+
+
+@cache
+def textures(split: str) -> NDArray[np.float32]:
+    """The grounds of one split, of five kinds: (n, 128, 128) in [0, 1], in steps of 1/255 so that no machine's last bit
+    shows."""
+    fields = [np.round(_texture(number) * 255) / 255 for number in texture_numbers(split)]
+    return np.stack(fields).astype(np.float32)
+
+
+def texture_numbers(split: str) -> tuple[int, ...]:
+    """The numbers of a split's textures: every fourth is for evaluation, so each kind is in every split.
+
+    Of the others, "train", every sixth is for "validation" and the rest is "fit".
+    """
+    evaluation = set(range(3, TEXTURES, 4))
+    validation = set(range(2, TEXTURES, 8))
+    train = set(range(TEXTURES)) - evaluation
+    parts = {"train": train, "fit": train - validation, "validation": validation, "evaluation": evaluation}
+    return tuple(sorted(parts[split]))
+
+
+def _texture(number: int) -> NDArray[np.float64]:
+    rng = np.random.default_rng([TEXTURE_SEED, number])
+    y, x = np.mgrid[0:TEXTURE_SIDE, 0:TEXTURE_SIDE].astype(float)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(6, 24)
+    along = 2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / period
+    across = 2 * np.pi * (np.cos(angle) * y - np.sin(angle) * x) / rng.uniform(6, 24)
+    centre = rng.uniform(0, TEXTURE_SIDE, 2)
+    smooth = gaussian_filter(rng.normal(size=x.shape), rng.uniform(1, 6), mode="wrap")
+    fields = (
+        smooth,  # clouds
+        np.sin(along),  # stripes
+        np.sin(along) * np.sin(across),  # checks
+        np.sin(2 * np.pi * np.hypot(x - centre[0], y - centre[1]) / period),  # rings
+        np.sin(along + 3 * smooth / smooth.std()),  # marble
+    )
+    field = fields[number % len(fields)]
+    return (field - field.min()) / (field.max() - field.min())
 
 
 @cache
@@ -150,8 +191,8 @@ def bundled_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 def draw(split: str, seed: int, number: int, kind: Kind = FEW) -> Scene:
     """The scene of this number. split: one of SPLITS."""
     drawing = drawing_of(split, seed, number, kind)
-    mask = drawing.mask
-    return Scene(drawing.image(), mask, _objects(mask))
+    figures = sorted(drawing.figures, key=lambda figure: figure.rank)
+    return Scene(drawing.image(), drawing.mask, tuple((figure.digit, tight_box(figure.drawn)) for figure in figures))
 
 
 def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
@@ -184,15 +225,20 @@ def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple
     return tuple(images)
 
 
+def texture_window(rng: np.random.Generator, split: str) -> NDArray[np.float32]:
+    """A window of a texture: (96, 96)."""
+    bank = textures(split)
+    texture = bank[rng.integers(len(bank))]
+    top, left = rng.integers(TEXTURE_SIDE - SIDE + 1, size=2)
+    return texture[top : top + SIDE, left : left + SIDE]
+
+
 def _ground(rng: np.random.Generator, split: str, brightness: float | None = None) -> tuple[NDArray[np.float64], float]:
     """A window of a texture, turned, tinted and lit from one side: ((96, 96, 3), its mean brightness).
 
     brightness: instead of a drawn one.
     """
-    bank = textures.bank(split)
-    texture = bank[rng.integers(len(bank))]
-    top, left = rng.integers(textures.SIDE - SIDE + 1, size=2)
-    window = np.rot90(texture[top : top + SIDE, left : left + SIDE], int(rng.integers(4)))
+    window = np.rot90(texture_window(rng, split), int(rng.integers(4)))
     brightness = rng.uniform(0.15, 0.85) if brightness is None else brightness
     colour = brightness + rng.uniform(-0.12, 0.12, 3)
     contrast = rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1, 3)
@@ -248,12 +294,6 @@ def _ink(rng: np.random.Generator, brightness: float) -> NDArray[np.float64]:
     inside = [step for step in steps if 0 <= brightness + step <= 1]
     step = rng.choice(inside or [max(steps, key=lambda step: -abs(brightness + step - 0.5))])
     return np.asarray(brightness + step + rng.uniform(-0.12, 0.12, 3))
-
-
-def _objects(mask: NDArray[np.int64]) -> tuple[tuple[int, Box], ...]:
-    present = [int(digit) for digit in np.unique(mask) if digit >= 0]
-    present.sort(key=lambda digit: (-int((mask == digit).sum()), digit))
-    return tuple((digit, tight_box(mask == digit)) for digit in present)
 
 
 def tight_box(drawn: NDArray[np.bool_]) -> Box:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import csv
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from axiom_bench.cutting.outputs.output import LOGITS, Output, OutputModule
+from axiom_bench.cutting.outputs import output
+from axiom_bench.cutting.outputs.output import LOGITS, Output, OutputModule, check_output
+from axiom_bench.cutting.outputs.presets import multi_label, regression, segmentation
 from axiom_bench.cutting.split.tokens import AnyReshape, check_reshape
+from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.errors import BenchError, type_name
+from axiom_bench.errors import BenchError, type_name, unknown
 from axiom_bench.kinds import shown
-from axiom_bench.models import layers, outputs, sources, weights
-from axiom_bench.models.sources import Source
+from axiom_bench.models import layers, sources, weights
+from axiom_bench.models.sources import Source, called, import_function
 from axiom_bench.models.spec import ModelSpec
-from axiom_bench.models.user import called, import_function
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     module = _build(spec, source)
     loaded = _weights(spec, source, module)
     preprocessing = _preprocessing(spec, source)
-    output = outputs.find(spec.output)
+    output = find_output(spec.output)
     calls = layers.record(module, input_size(preprocessing), output.function, preprocessing.channels)
     reshape = _reshape(spec)
     layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
@@ -137,3 +143,78 @@ def _preprocessing(spec: ModelSpec, source: Source) -> Preprocessing:
     """What the weights expect, overridden by the configuration."""
     settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
     return replace(source.preprocessing, **{key: value for key, value in settings.items() if value is not None})
+
+
+GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
+IMAGENET_CLASSES = 1000
+
+
+class LogSumExpGroups(OutputModule):
+    """Logits (..., C) -> (..., G): of each group of classes the logarithm of its sum of exponentials.
+
+    Its exponential is the group's unnormalised probability, so that a softmax over the groups is the network's
+    probability of each, given that the class is in one of them. groups: class indices, each group not empty.
+    """
+
+    members: Tensor
+    absent: Tensor
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        widest = max(map(len, groups))
+        members = [[*group, *[group[0]] * (widest - len(group))] for group in groups]
+        absent = [[0.0] * len(group) + [-torch.inf] * (widest - len(group)) for group in groups]
+        self.register_buffer("members", torch.tensor(members), persistent=False)
+        self.register_buffer("absent", torch.tensor(absent), persistent=False)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.logsumexp(logits.double()[..., self.members] + self.absent, -1)
+
+    def extra_repr(self) -> str:
+        """Sizes, and a checksum of the members: this text is part of a shard's key."""
+        checksum = hashlib.sha256(repr(self.members.tolist()).encode()).hexdigest()
+        return f"groups={self.absent.isfinite().sum(1).tolist()}, members={checksum[:16]}"
+
+
+@cache
+def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
+    """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md for the rule."""
+    indices: dict[str, list[int]] = {name: [] for name in CLASSES}
+    with GROUPS.open(newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            indices[row["voc"]].append(int(row["index"]))
+    return {name: tuple(indices) for name, indices in indices.items()}
+
+
+def _voc_groups(classes: int) -> OutputModule:
+    if classes != IMAGENET_CLASSES:
+        raise BenchError(
+            f"model.output=voc_groups needs the {IMAGENET_CLASSES} ImageNet classes in the standard order, and this "
+            f"model has {classes} logits; set model.output=logits for a model of VOC's own classes."
+        )
+    return LogSumExpGroups(list(voc_in_imagenet().values()))
+
+
+OUTPUTS = {
+    **output.OUTPUTS,
+    "voc_groups": Output("voc_groups", _voc_groups, are_logits=True, classes=CLASSES),
+    "multi_label": multi_label(),
+    "regression": regression(),
+    "segmentation": segmentation(),
+}
+
+
+OWN = "give module:function or path/to/file.py:function, a function from what the network returns to scores (B, n)"
+
+
+def find_output(name: str) -> Output:
+    """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`.
+
+    A class is called without arguments, so that it may build a module. Raises BenchError for an unknown one.
+    """
+    if ":" not in name:
+        if name not in OUTPUTS:
+            raise unknown("model output", name, OUTPUTS)
+        return OUTPUTS[name]
+    own = import_function(name, "model.output", OWN)
+    return check_output(called(own, "model.output") if isinstance(own, type) else own)

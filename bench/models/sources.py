@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
 from math import floor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.embedded import networks, scenes
-from axiom_bench.embedded.planted import networks as planted
-from axiom_bench.embedded.planted import patches
+from axiom_bench.embedded import networks, patches, planted, scenes
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.models import weights
 from axiom_bench.models.spec import ModelSpec
-from axiom_bench.models.user import import_function
 from axiom_bench.models.weights import Weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,7 +47,7 @@ def find(spec: ModelSpec) -> Source:
 
 
 def _embedded(spec: ModelSpec) -> Source:
-    builders = {**networks.BUILDERS, **planted.BUILDERS}
+    builders: Mapping[str, Callable[..., nn.Module]] = {**networks.BUILDERS, **planted.BUILDERS}
     if spec.architecture not in builders:
         raise unknown("embedded model", spec.architecture, builders)
     build = partial(builders[spec.architecture], **spec.kwargs)
@@ -166,3 +168,51 @@ def _user(spec: ModelSpec) -> Source:
 
     build = partial(import_function(spec.architecture), **spec.kwargs)
     return Source(build, Preprocessing(None, None, IMAGENET_MEAN, IMAGENET_STD), published)
+
+
+FROM_FILE = "axiom_bench_user_"  # how modules are named that are imported from a file
+EXPECTED = "give module:function or path/to/file.py:function, where function(**kwargs) returns an nn.Module"
+
+
+def import_function(path: str, setting: str = "model.architecture", expected: str = EXPECTED) -> Callable[..., Any]:
+    """The function (or class) that builds what a setting names. Raises BenchError where there is none at that path."""
+    where, colon, name = path.rpartition(":")
+    if not colon:
+        where, _, name = path.rpartition(".")
+    if not where or not name:
+        raise BenchError(f"{setting}={path!r} names no function; {expected}.")
+    import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds, and a user's module may need it
+
+    try:
+        module = _from_file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
+    except (Exception, SystemExit) as error:  # importing runs the user's code, which may raise anything
+        raise BenchError(
+            f"{setting}={path!r} can't be imported ({type(error).__name__}: {error}); {expected}."
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise unknown(f"function in {where}", name, [key for key in vars(module) if not key.startswith("_")])
+    return function
+
+
+def called(build: Callable[[], Any], setting: str) -> Any:
+    """What a user's class or function makes without arguments. Raises BenchError where it raises anything."""
+    try:
+        return build()
+    except (Exception, SystemExit) as error:
+        raise BenchError(f"{setting} can't be made without arguments ({type(error).__name__}: {error}).") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]  # two files may have the same stem
+    spec = importlib.util.spec_from_file_location(f"{FROM_FILE}{path.stem}_{place}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} isn't a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look their own module up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module.__name__]  # as `import` does
+        raise
+    return module

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.embedded.planted.network import channel_shapley
+from axiom_bench.embedded.planted import channel_shapley
 from axiom_bench.testing.other_device import OtherDevice
 
 CLASSES = 3

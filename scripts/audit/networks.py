@@ -19,7 +19,7 @@ from axiom_bench.data.base import subset
 from axiom_bench.data.loading import batches
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.models.load import LoadedModel, load_model
-from axiom_bench.models.registry import model_config
+from axiom_bench.models.spec import model_config
 
 REAL_ROOT = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).resolve().parents[3] / "shared"))
 PHOTOGRAPHS = "own_model"  # the trained network that has photographs below REAL_ROOT

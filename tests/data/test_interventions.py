@@ -5,8 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, DataSet, Sample
-from axiom_bench.data.interventions import StoredPart
+from axiom_bench.data.base import BadImage, DataSet, Sample, StoredPart
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset

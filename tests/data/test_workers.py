@@ -12,7 +12,7 @@ import pytest
 
 from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError

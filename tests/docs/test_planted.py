@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from axiom_bench.embedded.planted.networks import BUILDERS
+from axiom_bench.embedded.planted import BUILDERS
 from axiom_bench.errors import BenchError
 
 ROOT = Path(__file__).parents[2]

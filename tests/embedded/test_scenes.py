@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from axiom_bench.embedded import scenes, textures
+from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 
 DISJOINT = ("fit", "validation", "evaluation")
@@ -39,17 +39,17 @@ def test_no_digit_is_in_two_splits():
 
 
 def test_no_texture_is_in_two_splits():
-    numbers = {split: list(textures.numbers(split)) for split in scenes.SPLITS}
+    numbers = {split: list(scenes.texture_numbers(split)) for split in scenes.SPLITS}
     assert sorted(numbers["fit"] + numbers["validation"]) == numbers["train"]
-    assert sorted(numbers["train"] + numbers["evaluation"]) == list(range(textures.COUNT))
-    contents = [{picture.tobytes() for picture in textures.bank(split)} for split in DISJOINT]
+    assert sorted(numbers["train"] + numbers["evaluation"]) == list(range(scenes.TEXTURES))
+    contents = [{picture.tobytes() for picture in scenes.textures(split)} for split in DISJOINT]
     assert all(first.isdisjoint(second) for first, second in combinations(contents, 2))
 
 
 @pytest.mark.parametrize("split", scenes.SPLITS)
 def test_every_class_and_every_kind_of_texture_is_in_each_split(split):
     assert set(scenes.digits(split)[2]) == set(range(10))
-    assert {number % 5 for number in textures.numbers(split)} == set(range(5))
+    assert {number % 5 for number in scenes.texture_numbers(split)} == set(range(5))
 
 
 def test_boxes_are_tight_around_the_mask():

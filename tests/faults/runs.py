@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.cli.main import main
-from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.embedded import Scenes
 from axiom_bench.records import artefacts, store
 from axiom_bench.records.reading import read_records
 from axiom_bench.run.computing import compute

@@ -25,7 +25,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.models.load import load_model
-from axiom_bench.models.registry import model_config
+from axiom_bench.models.spec import model_config
 
 FILE = Path(__file__).with_name("golden.json")
 GOLDEN = json.loads(FILE.read_text())

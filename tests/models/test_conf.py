@@ -15,15 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 from axiom_bench.data.torchvision_import import torchvision
-from axiom_bench.embedded.planted import networks as planted
-from axiom_bench.embedded.planted import patches
+from axiom_bench.embedded import patches, planted
 from axiom_bench.embedded.scenes import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
 from axiom_bench.models import sources
 from axiom_bench.models.load import load_model
-from axiom_bench.models.registry import describe_model, model_config, model_names, register_models
-from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.spec import ModelSpec, describe_model, model_config, model_names, register_models
 
 FILES = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
 PAPER = {"alexnet": "features.12", "vgg16": "features.30", "vgg19": "features.36"}

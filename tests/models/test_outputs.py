@@ -27,9 +27,9 @@ from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam
-from axiom_bench.models import outputs
+from axiom_bench.models import load
 from axiom_bench.models.load import load_model
-from axiom_bench.models.registry import model_config
+from axiom_bench.models.spec import model_config
 
 from torchvision.models._meta import _IMAGENET_CATEGORIES  # isort: skip
 
@@ -37,12 +37,12 @@ REAL = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).parents[2].parent 
 
 
 def rows() -> list[dict[str, str]]:
-    with outputs.GROUPS.open(newline="") as file:
+    with load.GROUPS.open(newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
 def test_voc_groups_are_complete_and_disjoint() -> None:
-    groups = outputs.voc_in_imagenet()
+    groups = load.voc_in_imagenet()
     assert tuple(groups) == CLASSES
     assert all(groups.values())
     indices = [index for group in groups.values() for index in group]
@@ -70,16 +70,16 @@ def test_group_synsets_match_the_standard_order() -> None:
 
 def test_groups_are_log_sum_exp() -> None:
     logits = torch.randn(3, 7, dtype=torch.float64)
-    actual = outputs.LogSumExpGroups([[1], [0, 6, 3]]).double()(logits)
+    actual = load.LogSumExpGroups([[1], [0, 6, 3]]).double()(logits)
     assert torch.allclose(actual[:, 0], logits[:, 1])
     assert torch.allclose(actual[:, 1], logits[:, [0, 6, 3]].exp().sum(1).log())
 
 
 def test_softmax_over_groups_is_the_conditional_probability() -> None:
     logits = torch.randn(3, 1000, dtype=torch.float64)
-    module = outputs.LogSumExpGroups(list(outputs.voc_in_imagenet().values())).double()
+    module = load.LogSumExpGroups(list(load.voc_in_imagenet().values())).double()
     probability = logits.softmax(1)
-    of_groups = torch.stack([probability[:, list(group)].sum(1) for group in outputs.voc_in_imagenet().values()], 1)
+    of_groups = torch.stack([probability[:, list(group)].sum(1) for group in load.voc_in_imagenet().values()], 1)
     assert torch.allclose(module(logits).softmax(1), of_groups / of_groups.sum(1, keepdim=True))
 
 
@@ -90,7 +90,7 @@ def test_load_model_with_voc_groups() -> None:
     assert (loaded.number_of_classes, loaded.weights_sha256) == (20, bare.weights_sha256)
     images = torch.randn(2, 3, 64, 64)
     logits = bare.module(images)
-    dogs = logits[:, list(outputs.voc_in_imagenet()["dog"])].logsumexp(1)
+    dogs = logits[:, list(load.voc_in_imagenet()["dog"])].logsumexp(1)
     trace = cut(loaded.module, loaded.layer, output=loaded.output).trace(
         images, torch.tensor([CLASSES.index("dog")] * 2)
     )
@@ -125,7 +125,7 @@ def groups_by_hand(logits: Tensor) -> Tensor:
     return torch.stack([logits[:, group].exp().sum(1).log() for group in ([0, 4], [1], [2, 3, 5, 7])], 1)
 
 
-GROUPS = Output("groups", lambda _: outputs.LogSumExpGroups([[0, 4], [1], [2, 3, 5, 7]]), are_logits=True)
+GROUPS = Output("groups", lambda _: load.LogSumExpGroups([[0, 4], [1], [2, 3, 5, 7]]), are_logits=True)
 BY_HAND: dict[str | Output, Callable[[Tensor], Tensor]] = {
     "logits": lambda logits: logits,
     "probability": softmax_by_hand,
@@ -250,7 +250,7 @@ def test_float32_drops_of_a_probability_near_one(head: str) -> None:
 
 
 def test_margins_of_equal_logits_and_of_two_classes() -> None:
-    margin = outputs.OUTPUTS["margin"].module(3)
+    margin = load.OUTPUTS["margin"].module(3)
     assert margin is not None
     assert margin(torch.tensor([[2.0, 2.0, 1.0], [5.0, 1.0, 3.0]])).tolist() == [[0, 0, -1], [2, -4, -2]]
     assert margin(torch.tensor([[2.0, -1.0]])).tolist() == [[3, -3]]

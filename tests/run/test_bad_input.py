@@ -17,8 +17,8 @@ from PIL import Image
 
 from axiom_bench.cli.finish import finish
 from axiom_bench.data.base import Sample
-from axiom_bench.data.drawn.scenes import Scenes
-from axiom_bench.data.formats import reading
+from axiom_bench.data.embedded import Scenes
+from axiom_bench.data.formats import files
 from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.run.manifest import Outcome
@@ -104,7 +104,7 @@ def test_names_and_files_that_are_odd(run: Run, rows: Rows, of_folder: tuple[str
 def test_an_image_that_may_be_read_again_is_computed(
     run: Run, rows: Rows, of_folder: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ):
-    before = reading.open_regular
+    before = files.open_regular
 
     def denied(path: Path) -> BinaryIO:
         if path.name == "grey.png":

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import axiom_bench as ab
-from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import rows_of, trace_of_batch

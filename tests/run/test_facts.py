@@ -135,7 +135,7 @@ def test_another_version_of_a_library_computes_anew_what_runs_it(
     [
         ("axiom_bench.cutting.trace", {"sensitivity_error", "box_iou", "zeta"}),
         ("axiom_bench.evaluation.shard", {"sensitivity_error", "box_iou", "zeta"}),
-        ("axiom_bench.data.drawn.scenes", {"sensitivity_error", "box_iou", "zeta"}),
+        ("axiom_bench.data.embedded", {"sensitivity_error", "box_iou", "zeta"}),
         ("axiom_bench.embedded.networks", {"sensitivity_error", "box_iou", "zeta"}),
         ("axiom_bench.metrics.box_iou", {"box_iou"}),
         ("axiom_bench.metrics.sensitivity_error", {"sensitivity_error"}),

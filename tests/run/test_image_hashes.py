@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from axiom_bench.data.base import DataSet, Sample, fingerprints
-from axiom_bench.data.file_hashes import FileHashes
-from axiom_bench.data.layouts import files as image_files
+from axiom_bench.data.base import DataSet, FileHashes, Sample, fingerprints
+from axiom_bench.data.layouts import bases as image_files
 from axiom_bench.run.jobs.job import HASHES, Job, keep_hashes, read_hashes
 
 MakeJob = Callable[..., Job]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.cli.finish import finish
-from axiom_bench.data.drawn.mosaic import MosaicImages
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError
 from axiom_bench.run.jobs import predictions
 from axiom_bench.run.jobs.job import Job

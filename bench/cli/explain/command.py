@@ -9,7 +9,7 @@ from typing import Any
 
 from axiom_bench.cli.explain.explained import Classes, ExplainedImage, Explainer
 from axiom_bench.cli.explain.files import INDEX, Output, image_paths, open_upright, unique_names
-from axiom_bench.data.formats.file_names import as_text
+from axiom_bench.data.formats.files import as_text
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin

@@ -19,7 +19,7 @@ from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.formats.file_names import as_text
+from axiom_bench.data.formats.files import as_text
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins

@@ -11,8 +11,8 @@ from PIL import ExifTags, Image
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.formats.decoding import SUFFIXES, as_rgb, opened
-from axiom_bench.data.formats.file_names import as_name, as_text
-from axiom_bench.data.layouts.files import image_files
+from axiom_bench.data.formats.files import as_name, as_text
+from axiom_bench.data.layouts.bases import image_files
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from axiom_bench.data.base import Box, Objects
-from axiom_bench.data.formats.file_names import as_text, shown
-from axiom_bench.data.formats.reading import content_of, why
+from axiom_bench.data.formats.files import as_text, content_of, shown, why
 
 MAX_BYTES = 2**24  # of one image's annotation; ImageNet's largest has 25 kB
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

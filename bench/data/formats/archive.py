@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self
 
 from axiom_bench.data.formats.decoding import SUFFIXES
-from axiom_bench.data.formats.file_names import as_text
-from axiom_bench.data.formats.reading import open_regular, why
+from axiom_bench.data.formats.files import as_text, open_regular, why
 from axiom_bench.errors import BenchError
 
 MAX_UNPACKED = 2**31  # bytes of a compressed archive that is held in memory; the boxes of 544,546 images have 0.8 GB
@@ -29,7 +28,7 @@ EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE,
 @dataclass(frozen=True)
 class Archive:
     """An uncompressed tar. members: {name: (first byte, length)}, None for a link, a device or another member without
-    bytes of its own. Names are as text, see `file_names`.
+    bytes of its own. Names are as text, see `as_text`.
 
     Only path and index are kept, no open file, so that an archive travels to other processes.
     """

@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from axiom_bench.data.base import BadImage, Least
-from axiom_bench.data.file_hashes import UNREADABLE
-from axiom_bench.data.formats.file_names import as_text
-from axiom_bench.data.formats.reading import NotRegular, open_regular, why
+from axiom_bench.data.base import UNREADABLE, BadImage, Least
+from axiom_bench.data.formats.files import NotRegular, as_text, open_regular, why
 
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 # Pillow's other readers aren't asked: PostScript, for one, would be run by another program.

@@ -22,12 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import Box, Sample, largest
+from axiom_bench.data.base import Box, FileHashes, Sample, largest
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
-from axiom_bench.data.file_hashes import FileHashes
-from axiom_bench.data.formats.file_names import as_name, as_text, ids_of, shown
-from axiom_bench.data.formats.reading import content_of, why
-from axiom_bench.data.layouts.files import ImageFiles, existing
+from axiom_bench.data.formats.files import as_name, as_text, content_of, ids_of, shown, why
+from axiom_bench.data.layouts.bases import ImageFiles, existing
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from axiom_bench.data.base import Sample
-from axiom_bench.data.formats.file_names import as_name, as_text
-from axiom_bench.data.formats.reading import listed
-from axiom_bench.data.layouts.class_list import Classes, class_list
-from axiom_bench.data.layouts.files import ImageFiles, existing, images_in_folders
+from axiom_bench.data.formats.files import as_name, as_text, listed
+from axiom_bench.data.layouts.bases import ImageFiles, existing, images_in_folders
+from axiom_bench.data.layouts.classes import Classes, class_list
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 

@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from axiom_bench.data.base import BadImage, Objects, Sample
+from axiom_bench.data.base import BadImage, FileHashes, Objects, Sample
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
-from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.formats.decoding import opened
-from axiom_bench.data.formats.file_names import as_name, as_text
-from axiom_bench.data.formats.reading import listed
-from axiom_bench.data.layouts.class_list import Classes, class_list, synsets
-from axiom_bench.data.layouts.files import ImageFiles, existing, images_in_folders
+from axiom_bench.data.formats.files import as_name, as_text, listed
+from axiom_bench.data.layouts.bases import ImageFiles, existing, images_in_folders
+from axiom_bench.data.layouts.classes import Classes, class_list, synsets
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 

@@ -15,11 +15,9 @@ from typing import BinaryIO
 
 from axiom_bench.data.formats.archive import Archive
 from axiom_bench.data.formats.decoding import SUFFIXES
-from axiom_bench.data.formats.file_names import as_text
-from axiom_bench.data.formats.named_files import Paths, files_named
-from axiom_bench.data.formats.reading import open_regular, why
-from axiom_bench.data.layouts.class_list import Classes
-from axiom_bench.data.layouts.packed import Note, NotedImages
+from axiom_bench.data.formats.files import Paths, as_text, files_named, open_regular, why
+from axiom_bench.data.layouts.bases import Note, NotedImages
+from axiom_bench.data.layouts.classes import Classes
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name
 
@@ -42,7 +40,7 @@ class _Entry:
 class TarShards(NotedImages):
     """ids: "<shard>/<member>", "val-000003/n01440764/000123.jpg".
 
-    path: see `named_files`. label, boxes: the keys of a .json that hold them; see `Note.of`. A .cls, a number or a
+    path: see `files_named`. label, boxes: the keys of a .json that hold them; see `Note.of`. A .cls, a number or a
     class, counts before the .json's label. classes: in the order of the numbers (a list or a file); None: the numbers.
     A shard that is damaged or cut short keeps the images before the damage, and is itself one that can't be read, by
     the shard's name; so is a key with a .cls or .json and no image. Raises BenchError where nothing can be read.

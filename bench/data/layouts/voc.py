@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, Sample, largest
+from axiom_bench.data.base import BadImage, FileHashes, Sample, largest
 from axiom_bench.data.batch import NO_VERDICT
-from axiom_bench.data.file_hashes import FileHashes
 from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.formats.decoding import opened
-from axiom_bench.data.formats.file_names import as_name, as_text, ids_of
-from axiom_bench.data.formats.reading import is_there, lines_of
-from axiom_bench.data.layouts.files import ImageFiles, existing
+from axiom_bench.data.formats.files import as_name, as_text, ids_of, is_there, lines_of
+from axiom_bench.data.layouts.bases import ImageFiles, existing
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 

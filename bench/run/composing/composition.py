@@ -21,7 +21,7 @@ from axiom_bench.configs import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown
-from axiom_bench.models.registry import model_names, register_models
+from axiom_bench.models.spec import model_names, register_models
 from axiom_bench.records import remote
 from axiom_bench.run.composing import hydra_inside, launchers, settings
 from axiom_bench.run.composing.hydra_inside import BASIC_SWEEPER, Composer

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from axiom_bench.data.formats.named_files import by_name, files_named
+from axiom_bench.data.formats.files import by_name, files_named
 from axiom_bench.data.layouts import parquet_images, tar_shards
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote

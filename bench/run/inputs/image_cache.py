@@ -23,10 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from axiom_bench.data.base import UNREADABLE
 from axiom_bench.data.batch import Annotation, Batch
-from axiom_bench.data.decoded import DamagedEntry, Decoded
-from axiom_bench.data.file_hashes import UNREADABLE
-from axiom_bench.data.loading import batches
+from axiom_bench.data.loading import DamagedEntry, Decoded, batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.data.formats.named_files import expanded
+from axiom_bench.data.formats.files import expanded
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
 from axiom_bench.records.files import safe_name

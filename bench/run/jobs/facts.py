@@ -12,8 +12,7 @@ from torch import nn
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.outputs.output import TensorScores
 from axiom_bench.cutting.split.tokens import Reshape
-from axiom_bench.data.decoded import others
-from axiom_bench.data.loading import batches
+from axiom_bench.data.loading import batches, others
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.models.weights import fit, state_sha256

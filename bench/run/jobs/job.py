@@ -9,10 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.data.base import DataSet, check_labels, fingerprints, subset
-from axiom_bench.data.drawn.mosaic import MosaicImages
-from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.base import DataSet, FileHashes, check_labels, fingerprints, subset
 from axiom_bench.data.loading import TARGET_RULES
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins, whole_set

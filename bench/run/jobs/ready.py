@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.data.drawn.mosaic import MosaicImages
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.records import mirror
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.device import keep_freed_memory

@@ -10,8 +10,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from axiom_bench.data.base import BadImage, subset
-from axiom_bench.data.file_hashes import UNREADABLE
+from axiom_bench.data.base import UNREADABLE, BadImage, subset
 from axiom_bench.data.formats.archive import Archive, read_compressed
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing

@@ -2,7 +2,7 @@
 
 import pytest
 
-from axiom_bench.data.formats.named_files import files_named
+from axiom_bench.data.formats.files import files_named
 from axiom_bench.errors import BenchError
 
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axiom_bench.data.base import BadImage
-from axiom_bench.data.file_hashes import UNREADABLE, FileHashes
-from axiom_bench.data.formats import reading
-from axiom_bench.data.formats.file_names import as_name, as_text
+from axiom_bench.data.base import UNREADABLE, BadImage, FileHashes
+from axiom_bench.data.formats import files
+from axiom_bench.data.formats.files import as_name, as_text
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
@@ -129,7 +128,7 @@ class Failing(io.BytesIO):
 
 def fail(monkeypatch, module, name, error):
     """Every file called `name` can't be opened, or read."""
-    before = reading.open_regular
+    before = files.open_regular
 
     def opened(path):
         if path.name != name:
@@ -138,7 +137,7 @@ def fail(monkeypatch, module, name, error):
             raise PermissionError(errno.EACCES, "Permission denied")
         return Failing(path)
 
-    for place in (module, "axiom_bench.data.formats.reading"):
+    for place in (module, "axiom_bench.data.formats.files"):
         monkeypatch.setattr(f"{place}.open_regular", opened)
 
 

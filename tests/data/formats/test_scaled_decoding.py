@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from axiom_bench.data.base import Selected
-from axiom_bench.data.decoded import decoded
 from axiom_bench.data.formats.decoding import open_scaled
+from axiom_bench.data.loading import decoded
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.run.composing.composition import composed

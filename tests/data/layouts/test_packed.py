@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from axiom_bench.data.base import BadImage, check_labels, subset
-from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.base import BadImage, FileHashes, check_labels, subset
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset

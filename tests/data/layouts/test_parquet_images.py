@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from axiom_bench.data.base import BadImage
-from axiom_bench.data.formats import parquet_file
+from axiom_bench.data.layouts import parquet_images
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
@@ -188,20 +188,20 @@ def test_rows_that_share_one_value_take_the_memory_of_one(bomb):
 
 
 def test_a_part_of_a_column_that_would_unpack_to_far_more_is_refused(bomb, monkeypatch):
-    monkeypatch.setattr(parquet_file, "MAX_UNPACKED", 2**20)
+    monkeypatch.setattr(parquet_images, "MAX_UNPACKED", 2**20)
     with pytest.raises(OSError, match=r"^its column 'image' would unpack from \d+ to 4,000,\d+ bytes$"):
         load(bomb).content(3)
 
 
 def test_an_image_of_too_many_bytes_is_a_bad_image(tmp_path, pictures, monkeypatch):
-    monkeypatch.setattr(parquet_file, "MAX_IMAGE", len(pictures[0]) - 1)
+    monkeypatch.setattr(parquet_images, "MAX_IMAGE", len(pictures[0]) - 1)
     dataset = load(write(tmp_path / "a.parquet", {"image": structs(pictures[:1]), "label": [0]}))
     assert messages(dataset) == {"a/000000000": f"can't be read: it has {len(pictures[0]):,} bytes, more than "
                                                 f"{len(pictures[0]) - 1:,}"}  # fmt: skip
 
 
 def test_boxes_of_too_many_values_are_refused(tmp_path, pictures, monkeypatch):
-    monkeypatch.setattr(parquet_file, "MAX_VALUES", 1000)
+    monkeypatch.setattr(parquet_images, "MAX_VALUES", 1000)
     boxes = pa.array([[[0.0] * 4] * 500, [], [], []])
     path = write(tmp_path / "a.parquet", {"image": structs(pictures), "label": [0] * 4, "boxes": boxes})
     with pytest.raises(BenchError, match=r"damaged: its column 'boxes' has 2,003 values, more than 1,000"):

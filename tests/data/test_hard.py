@@ -8,11 +8,11 @@ import torch
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.drawn.hard import HardImages
+from axiom_bench.data.embedded import HardImages
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.embedded.hard import LANDSCAPE
-from axiom_bench.embedded.planted.networks import planted_cancelling
+from axiom_bench.embedded.planted import planted_cancelling
 from axiom_bench.errors import BenchError
 
 THIRDS = ((0.5,) * 3, (0.25,) * 3)

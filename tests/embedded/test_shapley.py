@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from axiom_bench.embedded.planted.network import channel_shapley
+from axiom_bench.embedded.planted import channel_shapley
 from axiom_bench.errors import BenchError
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, Box, DataSet, Sample, Seed, Selected
-from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, Sample, Seed, Selected
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Kind, Name, whole

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.planted import patches
+from axiom_bench.embedded import patches
 from axiom_bench.errors import BenchError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axiom_bench.data.drawn.mosaic import Candidate, layouts
+from axiom_bench.data.mosaic import Candidate, layouts
 
 COUNTS = st.lists(st.integers(0, 6), min_size=1, max_size=12)  # images of each class
 

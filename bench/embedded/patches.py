@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from axiom_bench.embedded import textures
-from axiom_bench.embedded.planted.network import CELL, CELLS
+from axiom_bench.embedded import scenes
+from axiom_bench.embedded.planted import CELL, CELLS
 
 SIDE = CELL * CELLS
 CLASSES = ("evidence", "other")
@@ -25,15 +25,13 @@ COLOURS = {
 }
 LEFT, RIGHT, ANYWHERE = (0, CELLS // 2), (CELLS // 2, CELLS), (0, CELLS)
 
-Box = tuple[int, int, int, int]
-
 
 @dataclass(frozen=True)
 class Patch:
     """A rectangle of one colour. box: x0, y0, x1, y1 in pixels, x1 and y1 exclusive."""
 
     colour: str
-    box: Box
+    box: scenes.Box
 
     @property
     def label(self) -> int:
@@ -54,6 +52,12 @@ class PatchImage:
     image: NDArray[np.uint8]
     mask: NDArray[np.int64]
     patches: tuple[Patch, ...]
+    label = 0  # "evidence"
+
+    @property
+    def objects(self) -> tuple[tuple[int, scenes.Box], ...]:
+        """(class, box) of each patch."""
+        return tuple((patch.label, patch.box) for patch in self.patches)
 
 
 def draw(split: str, seed: int, number: int) -> PatchImage:
@@ -70,10 +74,7 @@ def draw(split: str, seed: int, number: int) -> PatchImage:
 
 def _ground(rng: np.random.Generator, split: str) -> NDArray[np.uint8]:
     """A window of a texture with a little noise: (96, 96), the grey of each pixel."""
-    bank = textures.bank(split)
-    texture = bank[rng.integers(len(bank))]
-    top, left = rng.integers(textures.SIDE - SIDE + 1, size=2)
-    window = texture[top : top + SIDE, left : left + SIDE]
+    window = scenes.texture_window(rng, split)
     grey = rng.uniform(0.3, 0.7) + (window - 0.5) * rng.uniform(0.1, 0.4) + rng.normal(0, 0.02, (SIDE, SIDE))
     return (np.clip(grey, 0, 1) * 255).round().astype(np.uint8)
 

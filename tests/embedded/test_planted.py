@@ -12,8 +12,7 @@ import axiom_bench as ab
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.planted.network import PlantedNetwork
-from axiom_bench.embedded.planted.networks import BUILDERS, MEAN, STD
+from axiom_bench.embedded.planted import BUILDERS, MEAN, STD, PlantedNetwork
 
 IMAGES = 24
 

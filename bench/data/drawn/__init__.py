@@ -1,1 +1,0 @@
-"""Data sets that are drawn or put together when they are read: scenes, planted and hard images, mosaics."""

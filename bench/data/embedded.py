@@ -1,0 +1,182 @@
+"""The data sets of `bench/embedded`, drawn when they are read: nothing is downloaded or stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from axiom_bench.cutting.interventions import GROUND
+from axiom_bench.data.base import DRAWN, DataSet, Drawn, FileHashes, Sample, Seed, StoredPart
+from axiom_bench.data.formats.decoding import open_rgb, sha256_of
+from axiom_bench.embedded import hard, marked, patches, scenes
+from axiom_bench.errors import unknown
+from axiom_bench.kinds import Name, check_values
+
+
+class DrawnImages(DataSet):
+    """ids: "evaluation-0-000000": split, seed and number, which decide the image together with the data set's kind."""
+
+    drawn = True
+
+    def __init__(self, size: int, seed: int, split: str, name: str, draw: Callable[..., Any], *kind: object) -> None:
+        if split not in scenes.SPLITS:
+            raise unknown(f"split of the {'grounds' if draw is patches.draw else 'scenes'}", split, scenes.SPLITS)
+        check_values({"size": size}, DRAWN, "data.")
+        self.name, self.split, self.seed = name, split, seed
+        self.ids = tuple(f"{split}-{seed}-{number:06d}" for number in range(size))
+        self._draw, self._kind = draw, kind
+
+    def draw(self, index: int) -> Any:
+        """The image as drawn, with what it shows."""
+        return self._draw(self.split, self.seed, index, *self._kind)
+
+    def read(self, index: int) -> Sample:
+        drawn = self.draw(index)
+        return Sample(Image.fromarray(drawn.image), self.ids[index], drawn.label, drawn.objects, drawn.mask)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self._facts(index)[0]
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        return self._facts(index)[1]
+
+    def _facts(self, index: int) -> tuple[tuple[int, ...], str, bool]:
+        return _facts(self._draw, self.split, self.seed, index, *self._kind)
+
+
+@lru_cache(maxsize=2**16)
+def _facts(draw: Callable[..., Any], *which: object) -> tuple[tuple[int, ...], str, bool]:
+    """(labels, SHA-256 of the pixels, whether it bears a mark) of an image: several jobs of a process ask for them."""
+    drawn = draw(*which)
+    labels = tuple(sorted({label for label, _ in drawn.objects}))
+    pixels = hashlib.sha256(drawn.image.tobytes() + drawn.mask.tobytes()).hexdigest()
+    return labels, pixels, getattr(drawn, "mark", None) is not None
+
+
+class Scenes(DrawnImages):
+    """label: the largest object. objects: few (1 to 3) or many (4 to 6 smaller ones, whose ids begin with "many-")."""
+
+    classes = scenes.CLASSES
+
+    def __init__(
+        self,
+        size: Drawn,
+        seed: Seed = 0,
+        split: Name = "evaluation",
+        name: Name = "scenes",
+        objects: Name = "few",
+    ) -> None:
+        if objects not in scenes.KINDS:
+            raise unknown("number of objects of the scenes", str(objects), scenes.KINDS)
+        super().__init__(size, seed, split, name, scenes.draw, scenes.KINDS[objects])
+        self.kind = scenes.KINDS[objects]
+        if self.kind is not scenes.FEW:
+            self.ids = tuple(f"{objects}-{image_id}" for image_id in self.ids)
+
+    def interventions(self, index: int) -> tuple[StoredPart, ...]:
+        """The objects, largest first, each with the scene drawn again without it; the ground with other grounds."""
+        drawing = scenes.drawing_of(self.split, self.seed, index, self.kind)
+        objects = [
+            StoredPart(
+                self.classes[figure.digit],
+                figure.digit,
+                figure.drawn,
+                (Image.fromarray(drawing.image(without=number)),),
+            )
+            for number, figure in sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank)
+        ]
+        grounds = tuple(map(Image.fromarray, scenes.other_grounds(self.split, self.seed, index, self.kind)))
+        return (*objects, StoredPart(GROUND, None, drawing.mask < 0, grounds))
+
+    def versions(self, index: int) -> int:
+        return len(self.labels(index)) + scenes.GROUNDS
+
+
+class MarkedScenes(Scenes):
+    """The scenes of the same numbers, some with a mark: see `embedded.marked`.
+
+    ids: "evaluation-0-000000-with_class", with the placement. label: the mark's class where the scene shows it, else
+    the largest object. The mark is ground: it is neither in the mask nor an object.
+    """
+
+    def __init__(
+        self,
+        size: Drawn,
+        seed: Seed = 0,
+        split: Name = "evaluation",
+        mark: Name = "with_class",
+        name: Name = "scenes_marked",
+    ) -> None:
+        if mark not in marked.PLACEMENTS:
+            raise unknown("placement of the mark (data.mark)", mark, marked.PLACEMENTS)
+        super().__init__(size, seed, split, name)
+        self._draw, self._kind = marked.draw, (mark,)
+        self.ids = tuple(f"{image_id}-{mark}" for image_id in self.ids)
+
+    def read(self, index: int) -> Sample:
+        sample = super().read(index)
+        shows = any(digit == marked.CLASS for digit, _ in sample.objects)
+        return replace(sample, label=marked.CLASS) if shows else sample
+
+    def interventions(self, index: int) -> tuple[StoredPart, ...]:
+        """Those of the plain scene, with the mark painted on every version, and the mark, whose version is the plain
+        scene."""
+        parts, mark = super().interventions(index), self.draw(index).mark
+        if mark is None:
+            return parts
+
+        def painted(image: Image.Image) -> Image.Image:
+            return Image.fromarray(mark.on(np.asarray(image)))
+
+        *objects, ground = (replace(part, images=tuple(map(painted, part.images))) for part in parts)
+        plain = Image.fromarray(scenes.draw(self.split, self.seed, index).image)
+        return (*objects, StoredPart("mark", None, mark.mask, (plain,)), replace(ground, mask=ground.mask & ~mark.mask))
+
+    def versions(self, index: int) -> int:
+        return super().versions(index) + self._facts(index)[2]
+
+
+class Planted(DrawnImages):
+    """Images for the planted networks. label: 0, "evidence"; the other class is in every image too."""
+
+    classes = patches.CLASSES
+
+    def __init__(self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "planted") -> None:
+        super().__init__(size, seed, split, name, patches.draw)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return 0, 1
+
+
+class HardImages(DataSet):
+    """The gate's hard images. ids: "00_landscape": a number, and what is hard. content: scenes, of digits, or patches,
+    for planted networks."""
+
+    def __init__(self, content: str = "scenes", name: str = "hard_scenes") -> None:
+        if content not in hard.CONTENTS:
+            raise unknown("content of the hard images", str(content), hard.CONTENTS)
+        self.name, self.classes, self._images = name, hard.CLASSES[content], hard.CONTENTS[content]()
+        self.ids = tuple(self._images)
+
+    def read(self, index: int) -> Sample:
+        image_id = self.ids[index]
+        stored = self._images[image_id]
+        picture = open_rgb(BytesIO(stored.content), image_id)
+        return Sample(picture, image_id, stored.label, stored.objects, stored.mask)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        stored = self._images[self.ids[index]]
+        label = () if stored.label is None else (stored.label,)
+        return tuple(sorted({*label, *(label for label, _ in stored.objects)}))
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        stored = self._images[self.ids[index]]
+        mask = None if stored.mask is None else stored.mask.tobytes()
+        return sha256_of([stored.content, repr((stored.label, stored.objects)).encode(), mask])

@@ -1,0 +1,251 @@
+"""Files that a user names, read so that none hangs and none takes more memory than it may: regular files alone."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TypeVar
+
+from axiom_bench.errors import BenchError
+from axiom_bench.kinds import File
+
+MAX_SHOWN = 100  # characters of a value in a message
+_ESCAPED = re.compile(r"(?:\\x[0-9a-f]{2})+")
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|\\(?=x[0-9a-f]{2})")
+
+
+def as_text(name: str | Path) -> str:
+    r"""A file's name as Python has it, as text that can be stored and shown.
+
+    >>> as_text("caf\udce9.jpg")
+    'caf\\xe9.jpg'
+    """
+    return _UNWRITABLE.sub(lambda match: "".join(f"\\x{byte:02x}" for byte in _bytes(match[0])), str(name))
+
+
+def as_name(text: str) -> str:
+    r"""The name again.
+
+    >>> as_name("caf\\xe9.jpg")
+    'caf\udce9.jpg'
+    """
+    return _ESCAPED.sub(lambda match: os.fsdecode(bytes.fromhex(match[0].replace("\\x", ""))), text)
+
+
+def _bytes(character: str) -> bytes:
+    """Its bytes in a file's name; of half a surrogate pair, which no file's name has, those that UTF-8 would give."""
+    try:
+        return os.fsencode(character)
+    except UnicodeEncodeError:
+        return character.encode("utf-8", "surrogatepass")
+
+
+def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
+    """The image ids of names that a file lists, in its order: relative paths of files.
+
+    source: the file, for errors. Raises BenchError for a name that is no path of a file below the data set's folder,
+    and for one that is listed twice, since one of the two images would be lost.
+    """
+    ids: dict[str, None] = {}
+    for name in names:
+        if not isinstance(name, str) or not _is_inside(name):
+            raise BenchError(
+                f"{source} names the image {shown(name)}, which is no path of a file below the data set's folder; "
+                "correct or remove it."
+            )
+        image_id = as_text(name)
+        if image_id in ids:
+            raise BenchError(f"{source} names the image {shown(name)} twice; give each image a name of its own.")
+        ids[image_id] = None
+    return tuple(ids)
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name or "\0" in name:
+        return False
+    return as_name(as_text(name)) == name  # half a surrogate pair is in no file's name
+
+
+def shown(value: object) -> str:
+    """Something that a file holds, for a message: as Python writes it, but no more than a line."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+MAX_REASON = 200  # characters of an error's text: some repeat the file's content
+MAX_TEXT = 2**30  # bytes of a list of images, classes or labels; ImageNet's longest has 3 MB
+NONBLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class NotRegular(OSError):
+    """A folder, a named pipe, a socket or a device in the place of a file. To open one may wait for ever."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file, open for reading. Raises OSError where it is missing or can't be read, NotRegular where it is none."""
+    _check(os.stat(path))
+    file = os.fdopen(os.open(path, os.O_RDONLY | NONBLOCKING), "rb")
+    try:
+        _check(os.fstat(file.fileno()))  # it may have been replaced since
+    except NotRegular:
+        file.close()
+        raise
+    return file
+
+
+def content_of(path: Path, at_most: int) -> bytes:
+    """The bytes of a file. Raises OSError as `open_regular`, and for a file of more bytes than `at_most`."""
+    with open_regular(path) as file:
+        content = file.read(at_most + 1)
+    if len(content) > at_most:
+        raise OSError(f"it has more than {at_most:,} bytes")
+    return content
+
+
+def why(error: Exception) -> str:
+    """What an error says in a line, without the path that it repeats: "Permission denied"."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything by this name, also a link to nothing. A name that can't be looked up isn't there."""
+    return os.path.lexists(path)
+
+
+def lines_of(path: Path, what: str) -> list[str]:
+    """The lines of a text file in UTF-8, with or without its mark, that aren't blank.
+
+    what: the file, for errors. Raises BenchError where it can't be read, and where it isn't UTF-8.
+    """
+    try:
+        text = content_of(path, MAX_TEXT).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"{what} {as_text(path)} can't be read ({why(error)}); it must be text in UTF-8.") from error
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Everything below a folder by its path relative to it, with slashes, in no order: files, folders, and whatever
+    else has a name. Links to folders are followed, but not into a folder that they lie in.
+
+    Raises BenchError where a folder can't be listed: its images would be missing without a word.
+    """
+    pending = [("", frozenset({os.path.realpath(folder)}))]
+    while pending:
+        relative, above = pending.pop()
+        for name, is_folder in listed(folder / relative):
+            path = f"{relative}{name}"
+            yield path
+            if is_folder:
+                real = os.path.realpath(folder / path)
+                if real not in above:
+                    pending.append((f"{path}/", above | {real}))
+
+
+def listed(folder: Path) -> list[tuple[str, bool]]:
+    """(name, whether it is a folder or a link to one) of what a folder holds, by ascending name.
+
+    Raises BenchError where it can't be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, _is_folder(entry)) for entry in entries)
+    except OSError as error:
+        raise BenchError(f"The folder {as_text(folder)} can't be listed: {why(error)}; allow reading it.") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where nobody may look
+        return False
+
+
+def _check(state: os.stat_result) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise NotRegular("it is no regular file")
+
+
+Paths = File | Sequence[File] | Mapping[str, File]
+T = TypeVar("T", str, Path)
+MAX_FILES = 100_000  # that a pattern may name
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
+    """{name: file}, ascending. A name is the path below the folder where one is given, else the file's own name; both
+    without the suffix. Of a mapping, {name: file}, the names are its own.
+
+    Raises BenchError where there is no such file, where two have one name, and for a pattern of too many.
+    """
+    if isinstance(paths, Mapping):
+        return {name: Path(file) for name, file in sorted(paths.items())}
+    listed = [paths] if isinstance(paths, str) else list(paths)
+    return by_name(chain.from_iterable(_found(path, suffix) for path in listed), suffix)
+
+
+def by_name(found: Iterable[tuple[str, T]], suffix: str) -> dict[str, T]:
+    """{name: file} of (name with its suffix, file), ascending. Raises BenchError where two files have one name."""
+    files: dict[str, T] = {}
+    for name, file in found:
+        name = as_text(name.removesuffix(suffix))
+        if files.setdefault(name, file) != file:
+            raise BenchError(
+                f"data.path names two files {shown(name)}, {as_text(files[name])} and {as_text(file)}; rename one, or "
+                "give the folder that holds both."
+            )
+    return dict(sorted(files.items()))
+
+
+def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
+    """(name, file) of what a path or pattern names."""
+    if os.path.isdir(path):
+        below = [(name, Path(path, name)) for name in files_below(Path(path)) if name.endswith(suffix)]
+        if not below:
+            raise BenchError(f"data.path: there is no file whose name ends in {suffix} below {as_text(path)}.")
+        return below
+    if os.path.lexists(path):
+        return [(Path(path).name, Path(path))]
+    files = [Path(file) for each in expanded(path) for file in _matching(each)]
+    return [(file.name, file) for file in files]
+
+
+def _matching(pattern: str) -> list[str]:
+    """The files of a pattern with *, ? or [...]; the path itself where it has none. Raises BenchError for none."""
+    found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern] * os.path.lexists(pattern)
+    if not found:
+        raise BenchError(f"data.path: there is no file {as_text(pattern)}; give a file, a folder, a list or a pattern.")
+    return found
+
+
+def expanded(pattern: str) -> Iterator[str]:
+    """Each of a pattern's texts: {a,b} is a, then b; {08..11} is 08, 09, 10, 11. Raises BenchError for too many."""
+    braces, number = _BRACES.split(pattern), 1
+    choices = [_choices(braces[place]) if place % 2 else [braces[place]] for place in range(len(braces))]
+    for each in choices:
+        number *= len(each)
+    if number > MAX_FILES:
+        raise BenchError(f"data.path={shown(pattern)} names {number:,} files, more than {MAX_FILES:,}; give a folder.")
+    texts = [""]
+    for each in choices:
+        texts = [text + choice for text in texts for choice in each]
+    return iter(texts)
+
+
+def _choices(inside: str) -> Sequence[str]:
+    """Of what stands in braces."""
+    ends = _RANGE.fullmatch(inside)
+    if ends is None:
+        return inside.split(",")
+    first, last = int(ends[1][:9]), int(ends[2][:9])
+    if not 0 <= last - first < MAX_FILES:
+        raise BenchError(f"data.path: {{{shown(inside)[1:-1]}}} is no range of at most {MAX_FILES:,} numbers.")
+    return [str(number).zfill(len(ends[1])) for number in range(first, last + 1)]
