@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from axiom_bench import methods, metrics
-    from axiom_bench.cutting.cut_model import CutModel, cut, trace
+    from axiom_bench.cutting import output_presets as outputs
     from axiom_bench.cutting.interventions import Part
-    from axiom_bench.cutting.outputs import presets as outputs
-    from axiom_bench.cutting.trace import Trace
+    from axiom_bench.cutting.trace import CutModel, Trace, cut, trace
     from axiom_bench.data.batch import Annotation, Batch
     from axiom_bench.errors import BenchError
     from axiom_bench.evaluation.evaluate import evaluate, explain
-    from axiom_bench.explanation.explanation import Explanation
-    from axiom_bench.explanation.heatmap import Map, heatmap
+    from axiom_bench.explanation.explanation import Explanation, Map, heatmap
     from axiom_bench.explanation.overlay import overlay
 
 # Idle OpenMP threads spin for milliseconds by default and keep other processes from the core; with no spinning, each
@@ -31,17 +29,17 @@ _MODULES = {
     "Annotation": "data.batch",
     "Batch": "data.batch",
     "BenchError": "errors",
-    "CutModel": "cutting.cut_model",
+    "CutModel": "cutting.trace",
     "Explanation": "explanation.explanation",
-    "Map": "explanation.heatmap",
+    "Map": "explanation.explanation",
     "Part": "cutting.interventions",
     "Trace": "cutting.trace",
-    "cut": "cutting.cut_model",
+    "cut": "cutting.trace",
     "evaluate": "evaluation.evaluate",
     "explain": "evaluation.evaluate",
-    "heatmap": "explanation.heatmap",
+    "heatmap": "explanation.explanation",
     "overlay": "explanation.overlay",
-    "trace": "cutting.cut_model",
+    "trace": "cutting.trace",
 }
 
 __all__ = [
@@ -69,7 +67,7 @@ def __getattr__(name: str) -> Any:
     if name in ("methods", "metrics"):
         return import_module(f"{__name__}.{name}")
     if name == "outputs":
-        return import_module(f"{__name__}.cutting.outputs.presets")
+        return import_module(f"{__name__}.cutting.output_presets")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.explanation.explanation import Method
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.shared.wrapping import heatmap_of
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.division import XY, dead_channels, guarded_channels, guarded_divide
+from axiom_bench.cutting.numerics import XY, dead_channels, guarded_channels, guarded_divide
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 

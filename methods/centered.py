@@ -7,7 +7,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 
 
 def centered(trace: Trace, sigma: float = 0.25) -> Map:

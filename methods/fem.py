@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 
 
 def fem(trace: Trace, deviations: float = 2.0) -> Map:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.nonlinear import Interceptor
 
 Reduction = Callable[[Tensor], Tensor]

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.explanation.explanation import Method
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.layer_cam import layer_cam
 from axiom_bench.methods.shared.wrapping import heatmap_of
 

@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import masked_scores, minmax, resized, score_index
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.eigen_cam import leading_vector
 
 MAX_POSITIONS = 4096  # the kernel matrix takes 128 MiB per image, and its eigenvectors many seconds

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.explanation.explanation import Method
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.shared.wrapping import answer_of
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 

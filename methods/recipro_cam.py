@@ -8,7 +8,7 @@ from torch import Tensor
 from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import unknown
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.masking import class_scores, score_index
 
 VECTORS = ("own", "centre")

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Method
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.fused import fused
 from axiom_bench.methods.grad_cam_pp import grad_cam_pp
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.shared.nonlinear import Interceptor

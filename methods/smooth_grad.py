@@ -6,10 +6,10 @@ from functools import reduce
 
 import torch
 
-from axiom_bench.cutting.seeding import generators, noisy
+from axiom_bench.cutting.numerics import generators, noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.saliency import gradient_at
 
 

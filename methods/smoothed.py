@@ -6,11 +6,10 @@ from functools import reduce
 
 import torch
 
-from axiom_bench.cutting.seeding import generators, noisy
+from axiom_bench.cutting.numerics import generators, noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Method
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.shared.wrapping import raw_map_of
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 

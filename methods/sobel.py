@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as functional
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 
 
 def sobel(trace: Trace) -> Map:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.cutting.division import XY, guarded_divide
+from axiom_bench.cutting.numerics import XY, guarded_divide
 from axiom_bench.cutting.trace import Trace
 
 

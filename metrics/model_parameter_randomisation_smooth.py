@@ -10,12 +10,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.seeding import generators, noisy
+from axiom_bench.cutting.numerics import generators, noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
-from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.explanation.heatmap import heatmap
+from axiom_bench.explanation.explanation import Explanation, given, heatmap
 from axiom_bench.metrics.shared.randomised import fully_randomised, randomised_key, randomised_trace
 from axiom_bench.metrics.shared.rounding import widened
 from axiom_bench.metrics.shared.similarity import similarity as similarity_of

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.cutting.division import guarded_channels
+from axiom_bench.cutting.numerics import guarded_channels
 from axiom_bench.explanation.explanation import Explanation, given
 
 

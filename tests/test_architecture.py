@@ -20,17 +20,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"bench": "axiom_bench", "methods": "axiom_bench.methods", "metrics": "axiom_bench.metrics"}
 
-BOTTOM = {"errors", "columns", "configs", "cores", "kinds"}
+BOTTOM = {"errors", "columns", "environment", "kinds"}
 MAY_IMPORT = {  # a room, or the one module of a room
     "errors": set(),
     "columns": set(),
-    "configs": {"errors"},
-    "cores": set(),
+    "environment": set(),
     "kinds": {"errors"},
     "cutting": BOTTOM,
     "explanation": {*BOTTOM, "cutting"},
     "embedded": BOTTOM,
-    "data": {*BOTTOM, "cutting.outputs.output", "cutting.interventions", "embedded"},
+    "data": {*BOTTOM, "cutting.output", "cutting.interventions", "embedded"},
     "models": {*BOTTOM, "cutting", "data", "embedded"},
     "methods": {*BOTTOM, "cutting", "explanation"},
     "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},
@@ -43,7 +42,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "gate": {*BOTTOM, "records", "statistics", "explanation.overlay"},
 }
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
-WITHOUT_TORCH = ("errors", "columns", "configs", "cores", "kinds", "records", "statistics", "judging", "report", "gate")
+WITHOUT_TORCH = ("errors", "columns", "environment", "kinds", "records", "statistics", "judging", "report", "gate")
 
 
 @cache

@@ -25,7 +25,7 @@ from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.evaluation.measurement import measure
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.run.sweep import sweep
 from axiom_bench.testing import METRIC_CASES, Case, accepted_cases
 from axiom_bench.testing.metric_checks import MetricCase

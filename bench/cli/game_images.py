@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.models.spec import classifiers
 from axiom_bench.run.composing.settings import add_current_folder

@@ -12,7 +12,7 @@ import yaml
 from axiom_bench import report
 from axiom_bench.cli import stopping
 from axiom_bench.cli.terminal import say_line
-from axiom_bench.configs import entry_names
+from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records import combining, mirror, reading, remote, running
 from axiom_bench.report.options import KEYS, Options, check_names, with_settings

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Annotated, Any
 
-from axiom_bench.configs import entry_names
 from axiom_bench.data.base import DataSet, Seed, Selected, subset
 from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes
 from axiom_bench.data.layouts.coco import Coco
@@ -21,6 +20,7 @@ from axiom_bench.data.layouts.tar_shards import TarShards
 from axiom_bench.data.layouts.voc import Voc
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
+from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check_group, check_values, kinds, one_of, shown, signature, whole
 

@@ -1,32 +1,40 @@
-"""The loop of the benchmark: every method explains a trace, every metric measures each explanation."""
+"""The loop of the benchmark: every method explains a trace, every metric measures each explanation; and its columns."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from axiom_bench.columns import LAYER
-from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.columns import CURVE_COLUMNS, LAYER, RECORD_COLUMNS
+from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.cpu_threads import CpuThreads
-from axiom_bench.evaluation.measurement import Measurement, Metric, begin, described, measure_all, not_applicable
+from axiom_bench.evaluation.answers import explained_by
+from axiom_bench.evaluation.measurement import (
+    CpuThreads,
+    Measured,
+    Measurement,
+    Metric,
+    begin,
+    described,
+    measure_all,
+    not_applicable,
+)
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
-from axiom_bench.evaluation.tables import BatchRows, Columns, columns
-from axiom_bench.evaluation.unchanged import explained_by
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Explanation, Map
 
 Method = Plugin[MethodSpec]
+Columns = dict[str, Any]  # arrays by the name of a column; of curves, also their "axes"
 Later = Callable[[], Iterator[Columns]]
 # The check of the score's scale: on so many rows, by a power of two, which rounds nothing.
 CHECKED_ROWS, FACTOR = 4, 4.0
@@ -50,10 +58,10 @@ def rows_of(
     normalise: str = "maximum",
     watch: Watch = UNTIMED,
 ) -> Iterator[Columns]:
-    """Yields the columns of one method at a time, first those of the layer (method "-"); see `tables.columns`.
+    """Yields the columns of one method at a time, first those of the layer (method "-"); see `columns`.
 
-    Requests of metrics are answered for all methods together. normalise: of the heatmaps, see
-    axiom_bench.explanation.heatmap. watch: is told of the parts.
+    Requests of metrics are answered for all methods together. normalise: of the heatmaps, see `heatmap`.
+    watch: is told of the parts.
     Raises BenchError where a method or a metric returns a wrong shape, or writes to what others read.
     """
     for later in begun_rows(trace, batch, methods, metrics, normalise, watch):
@@ -82,30 +90,35 @@ def begun_rows(
     for group in _groups(trace, methods):
         with watch.part(METHODS):
             explanations = [explained(trace, annotations, method, normalise) for method in group]
-            scales = [
-                explanation is not None and is_on_score_scale(method, trace)
+            asked = [
+                (explanation, explanation is not None and is_on_score_scale(method, trace))
                 for method, explanation in zip(group, explanations, strict=True)
             ]
         with watch.part(METRICS):
-            measured = begin(of_method, list(zip(explanations, scales, strict=True)), of_layer, watch, threads)
-        names = [
-            (method.name, explanation is not None) for method, explanation in zip(group, explanations, strict=True)
-        ]
-        yield partial(_columns, rows, names, of_method, measured, watch)
+            measured = begin(of_method, asked, of_layer, watch, threads)
+        applies = {method.name: explanation is not None for method, (explanation, _) in zip(group, asked, strict=True)}
+        yield partial(_columns, rows, applies, of_method, measured, watch)
 
 
 def _columns(
     rows: BatchRows,
-    methods: Sequence[tuple[str, bool]],
+    applies: Mapping[str, bool],
     metrics: Sequence[Metric],
     measured: Callable[[], list[Measurement]],
     watch: Watch,
 ) -> Iterator[Columns]:
-    """methods: their names, and whether they apply to the model."""
+    """applies: by the method's name, whether it applies to the model."""
     with watch.part(METRICS):
         measurements = measured()
-    for (name, applies), measurement in zip(methods, measurements, strict=True):
-        yield from columns(rows, name, measurement if applies else not_applicable(metrics, len(rows)))
+    for name, measurement in zip(applies, measurements, strict=True):
+        yield from columns(rows, name, measurement if applies[name] else not_applicable(metrics, len(rows)))
+
+
+def _groups(trace: Trace, methods: Sequence[Method]) -> Iterator[Sequence[Method]]:
+    """Groups of methods whose contributions, each as large as the activations, fit into the cut's memory."""
+    activations = trace.activations
+    count = max(1, trace.cut_model.ablation_memory // (activations.numel() * activations.element_size()))
+    return (methods[first : first + count] for first in range(0, len(methods), count))
 
 
 def explained(
@@ -138,10 +151,8 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
     )
 
 
-def is_on_score_scale(method: Method, trace: Trace) -> bool:
-    """Whether the method is on the score's scale: from its YAML file, or else from a check on this trace."""
-    claim = method.spec.on_score_scale
-    return on_score_scale(method, trace) if claim is None else claim
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    return len(shape) == len(to) and all(size in (1, full) for size, full in zip(shape, to, strict=True))
 
 
 def with_score_scale(methods: Iterable[Method], trace: Trace) -> list[Method]:
@@ -150,24 +161,19 @@ def with_score_scale(methods: Iterable[Method], trace: Trace) -> list[Method]:
     def decided(method: Method) -> Method:
         if method.spec.on_score_scale is not None:
             return method
-        claim = answer_of(method, trace[:1]) is not None and is_on_score_scale(method, trace)
+        claim = answer_of(method, trace[:1]) is not None and on_score_scale(method, trace)
         return replace(method, spec=replace(method.spec, on_score_scale=claim))
 
     return [decided(method) for method in methods]
 
 
-def _groups(trace: Trace, methods: Sequence[Method]) -> Iterator[Sequence[Method]]:
-    """Groups of methods whose contributions, each as large as the activations, fit into the cut's memory."""
-    activations = trace.activations
-    count = max(1, trace.cut_model.ablation_memory // (activations.numel() * activations.element_size()))
-    return (methods[first : first + count] for first in range(0, len(methods), count))
+def is_on_score_scale(method: Method, trace: Trace) -> bool:
+    """Whether the method is on the score's scale: from its YAML file, or else from a check on this trace."""
+    claim = method.spec.on_score_scale
+    return on_score_scale(method, trace) if claim is None else claim
 
 
-def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
-    return len(shape) == len(to) and all(size in (1, full) for size, full in zip(shape, to, strict=True))
-
-
-def on_score_scale(method: Callable[[Trace], Tensor | Map], trace: Trace) -> bool:
+def on_score_scale(method: Callable[[Trace], Any], trace: Trace) -> bool:
     """Whether contributions grow with the head's output and ignore the unit of its input.
 
     They must be c times as large when the head's output is c times as large, and unchanged when the activations are
@@ -179,22 +185,90 @@ def on_score_scale(method: Callable[[Trace], Tensor | Map], trace: Trace) -> boo
     if isinstance(answer, Map):
         return False
     contributions = answer * rows.activations
-    of_scaled_output = _contributions(method, rows.scaled(output=FACTOR))
-    of_scaled_input = _contributions(method, rows.scaled(inputs=FACTOR))
+    scaled_output, scaled_input = rows.scaled(output=FACTOR), rows.scaled(inputs=FACTOR)
     return (
         bool(contributions.any())
-        and _equal(of_scaled_output, FACTOR * contributions)
-        and _equal(of_scaled_input, contributions)
+        and _equal(method(scaled_output) * scaled_output.activations, FACTOR * contributions)
+        and _equal(method(scaled_input) * scaled_input.activations, contributions)
     )
-
-
-def _contributions(method: Callable[[Trace], Tensor | Map], trace: Trace) -> Tensor:
-    weights = method(trace)
-    assert isinstance(weights, Tensor)  # as in the first call
-    return weights * trace.activations
 
 
 def _equal(actual: Tensor, expected: Tensor) -> bool:
     """Whether two (B, K, H, W) are equal for every image, up to rounding relative to that image's maximum."""
     error = (actual - expected).abs().flatten(1).amax(1)
     return bool((error <= TOLERANCE * expected.abs().flatten(1).amax(1)).all())
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """What the columns have of a batch, on the CPU: the image, the explained and the predicted class of each row."""
+
+    image_ids: tuple[str, ...]
+    targets: np.ndarray
+    predictions: np.ndarray
+
+    @staticmethod
+    def of(trace: Trace, batch: Batch) -> BatchRows:
+        """Those of a trace of the batch."""
+        explained, predicted = trace.classes_on_cpu
+        return BatchRows(batch.image_ids, explained.numpy(), predicted.numpy())
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+def columns(rows: BatchRows, method: str, measurement: Measurement) -> Iterator[Columns]:
+    """The columns of a method's values, and those of its curves where it has any, B rows for each value or curve.
+
+    The columns of curves come with "axes", {curve: {at, x, y, title, better}}, for those that can be drawn.
+    """
+    values, curves = measurement.values, measurement.curves
+    yield {
+        **_shared(rows, method, values),
+        "predicted_class": np.tile(rows.predictions, len(values)),
+        "metric": _names(values, len(rows)),
+        "value": np.concatenate([value.numpy() for value, _ in values.values()]) if values else np.zeros(0),
+    }
+    if curves:
+        points = [row for table, _ in curves.values() for row in table.numpy()]
+        column = np.empty(len(points), dtype=object)  # of arrays of any lengths
+        column[:] = points
+        names = _names(curves, len(rows))
+        yield {**_shared(rows, method, curves), "curve": names, "points": column, "axes": measurement.axes}
+
+
+def _names(measured: Measured, rows: int) -> np.ndarray:
+    return np.repeat(np.array(list(measured), dtype=object), rows)
+
+
+def _shared(rows: BatchRows, method: str, measured: Measured) -> Columns:
+    """The columns that values and curves share."""
+    size, count = len(rows), len(measured)
+    return {
+        "image_id": np.tile(np.array(rows.image_ids, dtype=object), count),
+        "target_class": np.tile(rows.targets, count),
+        "method": np.full(size * count, method, dtype=object),
+        "status": np.array([status for _, row in measured.values() for status in row], dtype=object),
+    }
+
+
+def holds_values(part: Columns) -> bool:
+    """Whether these are columns of values; else they are those of curves."""
+    return "value" in part
+
+
+def frame(parts: Iterable[Columns]) -> pd.DataFrame:
+    """Columns of values after each other in one table; without any, the empty table of the records' columns."""
+    listed = [part for part in parts if len(part["value"])]
+    return _table(listed, listed[0] if listed else RECORD_COLUMNS)
+
+
+def curve_frame(parts: Iterable[Columns]) -> pd.DataFrame:
+    """Columns of curves after each other in one table, which may be empty."""
+    return _table(list(parts), CURVE_COLUMNS)
+
+
+def _table(parts: Sequence[Columns], names: Iterable[str]) -> pd.DataFrame:
+    if not parts:
+        return pd.DataFrame(columns=list(names))
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in names})

@@ -9,20 +9,27 @@ import pandas as pd
 from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
-from axiom_bench.cutting.cut_model import cut
-from axiom_bench.cutting.outputs.output import AnyOutput
+from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import by_halves
-from axiom_bench.cutting.split.tokens import AnyReshape
+from axiom_bench.cutting.tokens import AnyReshape
+from axiom_bench.cutting.trace import cut
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError, type_name
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import answer_of, rows_of, trace_of_batch, with_score_scale
+from axiom_bench.evaluation.batch import (
+    Columns,
+    answer_of,
+    curve_frame,
+    frame,
+    holds_values,
+    rows_of,
+    trace_of_batch,
+    with_score_scale,
+)
 from axiom_bench.evaluation.measurement import Metric, check_names
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
-from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.explanation.heatmap import heatmap
+from axiom_bench.explanation.explanation import Explanation, given, heatmap
 from axiom_bench.explanation.overlay import Heatmaps
 
 

@@ -21,9 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.cutting.cut_model import cut
-from axiom_bench.cutting.outputs.output import Output
-from axiom_bench.cutting.trace import Trace, trace_of
+from axiom_bench.cutting.output import Output
+from axiom_bench.cutting.trace import Trace, cut, trace_of
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, get_args
 import yaml
 
 from axiom_bench import kinds
-from axiom_bench.configs import conf_folder as conf_folder
+from axiom_bench.environment import conf_folder as conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.specs import EXTRAS, MethodSpec, MetricSpec, method_spec, metric_spec
 

@@ -13,15 +13,13 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from axiom_bench.columns import LAYER, UNKNOWN_CLASS
-from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.passes import by_halves
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.batch import Later, begun_rows, trace_of_batch
-from axiom_bench.evaluation.cpu_threads import CpuThreads, cpu_threads, thread_count
+from axiom_bench.evaluation.batch import Columns, Later, begun_rows, trace_of_batch
+from axiom_bench.evaluation.measurement import CpuThreads, cpu_threads, thread_count
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, UNTIMED, Watch
-from axiom_bench.evaluation.tables import Columns
 
 Item = TypeVar("Item")
 

@@ -17,8 +17,8 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.outputs.output import ScoreFunction, scores_of
-from axiom_bench.cutting.split.model_copy import shared_copy
+from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.output import ScoreFunction, scores_of
 from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, unknown
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.outputs import output
-from axiom_bench.cutting.outputs.output import LOGITS, Output, OutputModule, check_output
-from axiom_bench.cutting.outputs.presets import multi_label, regression, segmentation
-from axiom_bench.cutting.split.tokens import AnyReshape, check_reshape
+from axiom_bench.cutting import output
+from axiom_bench.cutting.output import LOGITS, Output, OutputModule, check_output
+from axiom_bench.cutting.output_presets import multi_label, regression, segmentation
+from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name, unknown

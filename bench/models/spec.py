@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check, check_group, kind_of, whole, worded
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Kind, check, check_group, worded
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Thread
 
-from axiom_bench.cores import num_cores
+from axiom_bench.environment import num_cores
 from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_PROCESSES = 4

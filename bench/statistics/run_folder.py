@@ -15,7 +15,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
-from axiom_bench.cores import num_cores
+from axiom_bench.environment import num_cores
 from axiom_bench.records import reading
 from axiom_bench.records.by_metric import NAMES, PLACE, Block, Matrix, Records, RowLayout, layouts, matrix
 from axiom_bench.statistics.comparison import Comparisons

@@ -8,8 +8,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.cut_model import CutModel, cut
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.embedded.planted import channel_shapley
 from axiom_bench.testing.other_device import OtherDevice
 

@@ -16,8 +16,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.explanation.explanation import Method
-from axiom_bench.explanation.heatmap import Map, heatmap
+from axiom_bench.explanation.explanation import Map, Method, heatmap
 from axiom_bench.testing.cases import CASES, TRACE_TENSORS, Case, model_state
 from axiom_bench.testing.other_device import OtherDevice
 from axiom_bench.testing.suite import once, run_checks

@@ -19,11 +19,9 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.cpu_threads import maps_alone, reads_maps
-from axiom_bench.evaluation.measurement import Measured, measure
+from axiom_bench.evaluation.measurement import Measured, maps_alone, measure, reads_maps
 from axiom_bench.evaluation.plugins import Plugin, value_names
-from axiom_bench.explanation.explanation import Curve, Explanation, Method
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Curve, Explanation, Map, Method
 from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, model_state
 from axiom_bench.testing.other_device import OtherDevice
 from axiom_bench.testing.suite import once, run_checks

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.peers.sandbox import missing, sandbox
 
 try:

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.outputs.output import ScoredNetwork, WithOutput
+from axiom_bench.cutting.model_copy import MaxPool2dByViews, shared_copy
+from axiom_bench.cutting.output import ScoredNetwork, WithOutput
 from axiom_bench.cutting.passes import Passes
-from axiom_bench.cutting.split.model_copy import MaxPool2dByViews, shared_copy
-from axiom_bench.cutting.split.tokens import ReshapedParts
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trunk_and_head import ReshapedParts
 from axiom_bench.errors import BenchError, is_out_of_memory
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.division import XY, dead_channels
 from axiom_bench.cutting.interventions import Part
+from axiom_bench.cutting.numerics import XY, dead_channels
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 

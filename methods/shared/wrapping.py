@@ -7,8 +7,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Method
-from axiom_bench.explanation.heatmap import Map, heatmap
+from axiom_bench.explanation.explanation import Map, Method, heatmap
 
 
 def answer_of(wrapped: Method, trace: Trace) -> Tensor | Map:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.cutting.division import XY
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import XY, generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.shared.true_map import checked, permuted, weights_of_totals

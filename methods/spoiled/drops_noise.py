@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.division import dead_channels
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import dead_channels, generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.methods.shared.true_map import checked, mixed, weights_of_totals
 

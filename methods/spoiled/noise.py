@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.true_map import checked, mixed, true_map
 
 

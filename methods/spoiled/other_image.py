@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.true_map import checked, mixed, true_map
 from axiom_bench.methods.shared.wrapping import heatmap_of, other_trace
 from axiom_bench.methods.xgrad_cam import xgrad_cam

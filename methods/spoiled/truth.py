@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.true_map import true_map
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.shared.true_map import checked, true_map
 
 

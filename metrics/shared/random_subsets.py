@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.division import XY
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import XY, generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given

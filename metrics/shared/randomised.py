@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.split.model_copy import shared_copy
+from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import unknown

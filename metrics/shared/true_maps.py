@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.explanation.heatmap import heatmap
+from axiom_bench.explanation.explanation import Explanation, given, heatmap
 
 
 def true_contributions(explanation: Explanation) -> Tensor:

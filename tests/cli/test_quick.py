@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 
 PAPERS_METHODS = {
     *("ablation_cam", "ablation_cam_axiomatic", "cam", "centered", "grad_cam", "grad_cam_pp", "guided_xgrad_cam"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.split.parts import GraphParts
+from axiom_bench.cutting.trunk_and_head import GraphParts
 from tests.cutting.conftest import NETWORKS, Crossing, InPlaceHead
 
 

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.cutting.cut_model import cut
+from axiom_bench.cutting.trace import cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation import cpu_threads, plugins, shard
-from axiom_bench.evaluation.batch import begun_rows
+from axiom_bench.evaluation import measurement, plugins, shard
+from axiom_bench.evaluation.batch import Columns, begun_rows
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.shard import MethodsByMetrics, one_behind, shard_rows
-from axiom_bench.evaluation.tables import Columns
 
 MAPS_METRICS = ("box_iou", "entropy", "max_box_acc", "negative_share", "pointing_game", "pxap")
 SECONDS = 20.0  # of patience
@@ -127,7 +126,7 @@ def test_what_is_held_refers_to_no_pass(net: nn.Module, batch: ab.Batch):
     trace = cut(net, "1").trace(batch.images, batch.targets)
     held = weakref.ref(trace)
     chosen = [*map(metrics.get, MAPS_METRICS), metrics.get("confidence_drop"), metrics.get("zeta")]
-    with cpu_threads.cpu_threads(1) as threads:
+    with measurement.cpu_threads(1) as threads:
         later = list(begun_rows(trace, batch, [method(lambda trace: trace.gradients)], chosen, threads=threads))
         del trace
         list(later[-1]())  # a thread that is at work refers to maps alone
@@ -219,13 +218,13 @@ def test_a_pass_without_memory_is_halved(net: nn.Module, batch: ab.Batch, use_th
 
 
 def test_a_cpu_needs_no_threads():
-    assert cpu_threads.thread_count(torch.device("cpu")) == 0
-    assert 1 <= cpu_threads.thread_count(torch.device("cuda")) <= cpu_threads.MAX_THREADS
+    assert measurement.thread_count(torch.device("cpu")) == 0
+    assert 1 <= measurement.thread_count(torch.device("cuda")) <= measurement.MAX_THREADS
 
 
 def test_threads_of_torch_stay_as_they_are():
     before = torch.get_num_threads()
-    with cpu_threads.cpu_threads(1) as threads:
+    with measurement.cpu_threads(1) as threads:
         assert threads is not None
         assert threads.threads.submit(torch.get_num_threads).result() == 1
     assert torch.get_num_threads() == before

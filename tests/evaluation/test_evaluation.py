@@ -15,13 +15,12 @@ from axiom_bench import methods, metrics
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import rows_of, with_score_scale
+from axiom_bench.evaluation.batch import frame, rows_of, with_score_scale
 from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
-from axiom_bench.evaluation.tables import frame
 from axiom_bench.explanation.explanation import Explanation
 
 METRICS = ["sensitivity_error", "conservation_error", "conservation_error_raw", "zeta", "box_iou", "pointing_game"]

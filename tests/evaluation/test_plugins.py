@@ -10,8 +10,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.explanation.explanation import Method
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
 CONFIDENCE = {"_target_": "axiom_bench.metrics.confidence_drop.confidence_drop"}

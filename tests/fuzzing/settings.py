@@ -21,7 +21,7 @@ from axiom_bench.cli.benchmark import check_report
 from axiom_bench.data import registry
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.errors import unknown
-from axiom_bench.explanation.heatmap import check_normalise
+from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records.files import safe_name
 from axiom_bench.run import sweep

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation

@@ -11,7 +11,7 @@ import torch
 from axiom_bench import methods
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.hires_cam import hires_cam
 from axiom_bench.methods.negated import negated
 from axiom_bench.methods.other_image import other_image

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.fem import fem

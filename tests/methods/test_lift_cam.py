@@ -14,7 +14,7 @@ from torch.overrides import _len_torch_function_stack
 
 import axiom_bench as ab
 from axiom_bench import methods
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.lift_cam import attributions, lift_cam
 from axiom_bench.testing import CASES

@@ -15,7 +15,7 @@ from torch import nn
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.cli import listing
-from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import CutModel
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.records import sources

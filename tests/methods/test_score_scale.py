@@ -9,7 +9,7 @@ import torch
 
 from axiom_bench import methods
 from axiom_bench.evaluation.batch import on_score_scale
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.testing import CASES, accepted_cases
 
 ON_SCORE_SCALE = ["ablation_cam_axiomatic", "cam", "grad_cam", "hires_cam", "xgrad_cam"]

@@ -19,8 +19,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Explanation, Map
 from axiom_bench.methods.shared.true_map import permuted, weights_of_totals
 from axiom_bench.methods.spoiled.blur import blur
 from axiom_bench.methods.spoiled.channels import channels

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods, metrics
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.explanation.heatmap import heatmap
+from axiom_bench.explanation.explanation import Explanation, heatmap
 
 numbers = st.floats(-8, 8).map(lambda x: round(x, 3))
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from axiom_bench import metrics
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.explanation.heatmap import heatmap
+from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.shared.perturbation import highlighted
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
 from axiom_bench.metrics.shared.threshold_sweep import highest_in_mask

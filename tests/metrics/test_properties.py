@@ -20,8 +20,7 @@ from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS
 from axiom_bench.evaluation.whole_set import aggregate
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Explanation, Map
 
 SIDE, CLASSES, CHANNELS = 12, 5, 6
 HALVES = (-0.5, 0.5)

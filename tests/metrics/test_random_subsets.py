@@ -15,7 +15,7 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import with_params

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import axiom_bench as ab
 from axiom_bench import metrics
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from axiom_bench.cutting.cut_model import cut
+from axiom_bench.cutting.trace import cut
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.road import road_combined, road_lerf, road_morf

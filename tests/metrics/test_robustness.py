@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.explanation_sensitivity import explanation_sensitivity

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.report.options import Figures, Options, check_names
 

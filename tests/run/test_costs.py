@@ -10,9 +10,8 @@ from torch import nn
 
 from axiom_bench import methods, metrics
 from axiom_bench.columns import OK
-from axiom_bench.cutting.cut_model import cut
 from axiom_bench.cutting.interventions import Part
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import Trace, cut
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins

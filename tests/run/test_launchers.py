@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.run.composing import launchers
 from axiom_bench.run.composing.composition import composed

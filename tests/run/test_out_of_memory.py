@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from axiom_bench.cutting import passes
-from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run.computing import compute
 from axiom_bench.run.manifest import Outcome

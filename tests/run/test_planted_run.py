@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from axiom_bench.configs import conf_folder
 from axiom_bench.embedded.planted import BUILDERS
+from axiom_bench.environment import conf_folder
 from axiom_bench.run.composing.composition import plain
 from axiom_bench.run.sweep import configuration
 

@@ -12,7 +12,7 @@ from axiom_bench.run.jobs.facts import Facts
 NETWORK = """
 import torch
 from torchvision.models import VisionTransformer
-from axiom_bench.cutting.split.tokens import Tokens
+from axiom_bench.cutting.tokens import Tokens
 
 def build():
     model = VisionTransformer(96, 16, 2, 2, 8, 16, num_classes=10)

@@ -11,12 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import CutModel
 from axiom_bench.evaluation import shard
-from axiom_bench.evaluation.batch import explained
+from axiom_bench.evaluation.batch import explained, frame, holds_values
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
-from axiom_bench.evaluation.tables import frame, holds_values
 from axiom_bench.run.computing.compute import cut_of
 from axiom_bench.run.computing.compute import rows as batches_of
 from axiom_bench.run.jobs.job import Job

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from axiom_bench import methods
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MethodSpec
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.grad_cam import grad_cam
 from axiom_bench.testing import CASES, METHOD_CHECKS, check_method, exemptions, method_checks
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.columns import OK
-from axiom_bench.cutting.cut_model import CutModel, cut
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.files import as_text

@@ -13,8 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences, channelwise_differences
-from axiom_bench.cutting.ablation.fully_connected import TENSORS_AT_ONCE, linear_chain_of, transposed
+from axiom_bench.cutting.ablation.batched import (
+    TENSORS_AT_ONCE,
+    Channelwise,
+    Differences,
+    channelwise_differences,
+    linear_chain_of,
+    transposed,
+)
 from axiom_bench.cutting.ablation.graph import (
     AVERAGE_POOL,
     CLAMP,
@@ -26,8 +32,8 @@ from axiom_bench.cutting.ablation.graph import (
     clamp_difference,
 )
 from axiom_bench.cutting.ablation.rows import AblationRows
-from axiom_bench.cutting.division import dead_channels
-from axiom_bench.cutting.split.parts import SideKind, select
+from axiom_bench.cutting.numerics import dead_channels
+from axiom_bench.cutting.trunk_and_head import SideKind, select
 
 HeadPass = Callable[[Tensor, Any], Tensor]  # activations (R, K, H, W) and their side values -> logits (R, C)
 

@@ -17,8 +17,8 @@ import torch.nn.functional as functional
 from torch import Tensor, fx, nn
 from torch.nn.functional import linear
 
-from axiom_bench.cutting.outputs.output import OutputModule
-from axiom_bench.cutting.split.model_copy import MaxPool2dByViews
+from axiom_bench.cutting.model_copy import MaxPool2dByViews
+from axiom_bench.cutting.output import OutputModule
 
 Values = dict[fx.Node, Any]
 # Linear layers of so many inputs, in blocks of them; narrower ones gain nothing.

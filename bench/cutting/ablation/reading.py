@@ -24,9 +24,9 @@ from axiom_bench.cutting.ablation.graph import (
     first_input,
     spatial_mean,
 )
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.passes import equal_up_to_rounding
-from axiom_bench.cutting.split.parts import SideKind, select
+from axiom_bench.cutting.trunk_and_head import SideKind, select
 from axiom_bench.errors import BenchError
 
 EACH_TOKEN = {nn.Linear, nn.LayerNorm, functional.layer_norm} | ELEMENTWISE | IDENTITY | CLAMP.keys()

@@ -18,8 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.functional import linear
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.ablation.channelwise import Channelwise, Differences
-from axiom_bench.cutting.ablation.fully_connected import sparse_product
+from axiom_bench.cutting.ablation.batched import Channelwise, Differences, sparse_product
 from axiom_bench.cutting.ablation.graph import (
     ADD,
     CLAMP,
@@ -33,7 +32,7 @@ from axiom_bench.cutting.ablation.graph import (
     first_input,
     is_output,
 )
-from axiom_bench.cutting.split.parts import SideKind, select
+from axiom_bench.cutting.trunk_and_head import SideKind, select
 
 
 @dataclass(frozen=True)

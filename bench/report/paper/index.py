@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 from axiom_bench.records import files
 from axiom_bench.report.page.html import render
 from axiom_bench.report.tables.table import Table, to_markdown

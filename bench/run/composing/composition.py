@@ -17,7 +17,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown

@@ -22,7 +22,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.version import setbase
 from omegaconf import DictConfig
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import shown
 

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from axiom_bench.columns import LAYER
-from axiom_bench.cutting.cut_model import CutModel, cut
 from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.trace import CutModel, cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
-from axiom_bench.evaluation.batch import with_score_scale
+from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, with_score_scale
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
 from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
-from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.records import holdings
 from axiom_bench.records.holdings import Values
 from axiom_bench.run.inputs import image_cache

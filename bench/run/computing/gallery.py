@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import required

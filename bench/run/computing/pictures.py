@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.passes import by_halves
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins

@@ -12,7 +12,7 @@ from typing import Any
 from rich import get_console
 from rich.console import Console
 
-from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import CutModel
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import traced
 from axiom_bench.evaluation.stopwatch import Stopwatch

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from axiom_bench.columns import LAYER
-from axiom_bench.cutting.outputs.output import TensorScores
-from axiom_bench.cutting.split.tokens import Reshape
+from axiom_bench.cutting.output import TensorScores
+from axiom_bench.cutting.tokens import Reshape
 from axiom_bench.data.loading import batches, others
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.shard import shard_rows

@@ -17,7 +17,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.explanation.heatmap import check_normalise
+from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.records import sealed
 from axiom_bench.records.files import safe_name

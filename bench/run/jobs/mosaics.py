@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.mosaic import Candidate, MosaicImages, Mosaics
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.run.computing import compute

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.records import mirror
 from axiom_bench.run.composing import settings

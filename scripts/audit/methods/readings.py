@@ -13,7 +13,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 import axiom_bench as ab
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.methods.finer_cam import nearest_classes
 from axiom_bench.methods.full_grad import full_gradients
 from axiom_bench.methods.guided import guided_gradient

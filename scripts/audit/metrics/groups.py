@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.random_subsets import square_at_random
 from axiom_bench.metrics.shared.similarity import pearson

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.split.model_copy import MaxPool2dByViews, pool_by_views
+from axiom_bench.cutting.model_copy import MaxPool2dByViews, pool_by_views
 
 LAYERS = [
     (kernel, stride, padding, ceil_mode)

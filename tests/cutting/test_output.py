@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.outputs.output import ScoredNetwork
+from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.methods.peers.sandbox import sandbox
 
 REGION = torch.zeros(6, 6, dtype=torch.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from axiom_bench.cutting.division import dead_channels, guarded_channels, guarded_divide
+from axiom_bench.cutting.numerics import dead_channels, guarded_channels, guarded_divide
 
 F = torch.tensor(
     [

@@ -1,7 +1,8 @@
-"""The package's YAML files, conf/: where they are, and which entries a group has."""
+"""What surrounds the package: the folder of its YAML files, conf/, and the cores that this process may use."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -13,3 +14,10 @@ def conf_folder() -> Path:
 def entry_names(group: str) -> list[str]:
     """Names of all entries of conf/<group>/, sorted."""
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def num_cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

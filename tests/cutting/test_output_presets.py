@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.outputs.output import Output
-from axiom_bench.cutting.outputs.presets import intersection_over_union
+from axiom_bench.cutting.output import Output
+from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import with_params
-from tests.cutting.outputs.test_output import REGION, Deciding, Dense, assert_equal_by_hand, images
+from tests.cutting.test_output import REGION, Deciding, Dense, assert_equal_by_hand, images
 
 REFERENCES = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 

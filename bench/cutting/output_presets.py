@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from axiom_bench.cutting.outputs.output import Output, OutputModule, ScoreFunction, TensorScores, described
+from axiom_bench.cutting.output import Output, OutputModule, ScoreFunction, TensorScores, described
 from axiom_bench.errors import BenchError, type_name, unknown
 
 __all__ = ["detection", "multi_label", "regression", "segmentation", "similarity"]

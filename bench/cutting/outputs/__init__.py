@@ -1,1 +1,0 @@
-"""What is explained of a network: scores from what it returns, and functions of its logits."""

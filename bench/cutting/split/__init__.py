@@ -1,1 +1,0 @@
-"""A model split at a layer into trunk and head."""

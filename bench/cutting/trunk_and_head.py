@@ -1,0 +1,373 @@
+"""Trunk and head of a model: split by torch.fx or by hooks, and compared with the model on one image.
+
+Sides are the values that cross the cut beside the layer's output, as a skip connection's; each belongs to its image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
+from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
+from axiom_bench.cutting.tokens import AnyReshape, ChannelsLast, Reshape, check_inverse, layout
+from axiom_bench.errors import BenchError, is_out_of_memory
+
+Hook = Callable[[nn.Module, Any, Any], Any]
+
+
+class SideKind(Enum):
+    """How a side value depends on the batch."""
+
+    PER_IMAGE = "per image"  # a tensor with a batch as its first dimension
+    SHARED = "shared"  # the same whatever the batch
+    BATCH_SIZE = "batch size"  # a number that counts images
+
+
+def kinds_of(sides: Any, doubled_sides: Any) -> list[SideKind] | None:
+    """From the sides of an image and of a batch that holds it twice; None where a value follows no pattern."""
+    pairs = zip(pytree.tree_leaves(sides), pytree.tree_leaves(doubled_sides), strict=True)
+    kinds = [kind for value, doubled in pairs if (kind := _kind(value, doubled)) is not None]
+    return kinds if len(kinds) == len(pytree.tree_leaves(sides)) else None
+
+
+def _kind(value: Any, doubled: Any) -> SideKind | None:
+    if isinstance(value, Tensor):
+        if value.shape == doubled.shape:
+            return SideKind.SHARED
+        is_per_image = value.shape[1:] == doubled.shape[1:] and doubled.shape[0] == 2 * value.shape[0]
+        return SideKind.PER_IMAGE if is_per_image else None
+    if value == doubled:
+        return SideKind.SHARED
+    return SideKind.BATCH_SIZE if isinstance(value, int) and doubled == 2 * value else None
+
+
+def select(sides: Any, kinds: list[SideKind], rows: Tensor, batch: int) -> Any:
+    """The sides of a batch made of the given rows. rows: (R,) image indices into a batch of `batch` images."""
+
+    def selected(value: Any, kind: SideKind) -> Any:
+        if kind is SideKind.PER_IMAGE:
+            per_image = value.unflatten(0, (batch, -1))
+            return per_image.index_select(0, rows.to(value.device)).flatten(0, 1)
+        return value // batch * len(rows) if kind is SideKind.BATCH_SIZE else value
+
+    values, structure = pytree.tree_flatten(sides)
+    return pytree.tree_unflatten([selected(*pair) for pair in zip(values, kinds, strict=True)], structure)
+
+
+def cast(sides: Any, dtype: torch.dtype) -> Any:
+    """The same sides with their floating tensors in another precision."""
+    return pytree.tree_map(
+        lambda value: value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value, sides
+    )
+
+
+class _Tracer(fx.Tracer):
+    """Remembers which node each call of the target layer returned."""
+
+    def __init__(self, layer: nn.Module, opaque: nn.Module | None) -> None:
+        super().__init__()
+        self.layer, self.opaque = layer, opaque
+        self.outputs: list[Any] = []
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores."""
+        return m is self.opaque or isinstance(m, nn.MaxPool2d) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        output = super().call_module(m, forward, args, kwargs)
+        if m is self.layer:
+            self.outputs.append(output)
+        return output
+
+
+@dataclass(frozen=True)
+class GraphParts:
+    """Parts by torch.fx. trunk: images -> (activations, sides). head: (activations, *sides) -> logits."""
+
+    trunk_graph: fx.GraphModule
+    head_graph: fx.GraphModule
+
+    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never written to."""
+        return self.trunk_graph(images.clone())
+
+    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """Logits (B, C). Works on copies, so that an in-place first operation overwrites nothing."""
+        copies = tuple(side.clone() if isinstance(side, Tensor) else side for side in sides)
+        return self.head_graph(activations.clone(), *copies)
+
+
+class CannotSplit(Exception):
+    """The graph can't be traced or cut; HookedParts is the alternative."""
+
+
+def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> GraphParts:
+    """Cuts at the last call of `layer`. opaque_scores: the network's scores are one operation of the head.
+
+    Raises CannotSplit where torch.fx can't follow the network.
+    """
+    tracer = _Tracer(network.model.get_submodule(layer), network.scores if opaque_scores else None)
+    try:
+        graph = tracer.trace(network)
+    except Exception as error:  # tracing runs the user's code on proxies: anything may come out of it
+        raise CannotSplit(f"torch.fx can't trace {type(network.model).__name__}: {error}") from error
+    if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
+        raise CannotSplit(f"{layer} isn't called, or returns no tensor")
+    cut = tracer.outputs[-1].node
+    after: set[fx.Node] = set()
+    for node in graph.nodes:
+        if any(source is cut or source in after for source in node.all_input_nodes):
+            after.add(node)
+    if not any(node.op == "output" for node in after):
+        raise CannotSplit(f"the scores don't depend on {layer}")
+    trunk, head = _split_graph(graph, cut, after)
+    return GraphParts(fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head"))
+
+
+def _split_graph(graph: fx.Graph, cut: fx.Node, after: set[fx.Node]) -> tuple[fx.Graph, fx.Graph]:
+    """Graphs of the trunk and of the head, whose nodes are `after` the cut, and those that both need in each."""
+    needed = [node for node in graph.nodes if node not in after and any(user in after for user in node.users)]
+    sides = [node for node in needed if node is not cut and node.op != "get_attr"]
+    trunk, head = fx.Graph(), fx.Graph()
+    in_trunk: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node not in after:
+            in_trunk[node] = trunk.node_copy(node, in_trunk.__getitem__)
+    trunk.output((in_trunk[cut], tuple(in_trunk[side] for side in sides)))
+    in_head = {cut: head.placeholder("activations")}
+    for side in sides:
+        in_head[side] = head.placeholder(f"side_{side.name}")
+    for node in graph.nodes:
+        if node in after or (node.op == "get_attr" and node in needed):
+            in_head[node] = head.node_copy(node, in_head.__getitem__)
+    return trunk, head
+
+
+class HookedParts:
+    """Parts of a model that torch.fx can't follow: forward hooks on a parameter-sharing copy.
+
+    Such a model may branch on its data, so each image runs in a batch of its own. The head is the whole model with the
+    layer's output replaced, so it costs a whole forward pass an image. The sides are the images and, per image, which
+    call of the layer is cut: the last one.
+    """
+
+    head_graph: None = None
+
+    def __init__(self, network: ScoredNetwork, layer: str) -> None:
+        self.network = network
+        self.layer = layer
+
+    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Activations (B, K, H, W) and the sides. Raises BenchError where the model doesn't call the layer."""
+        activations, calls = [], []
+        for image in images.split(1):
+            outputs: list[Any] = []
+            self._run(image, lambda module, inputs, output, outputs=outputs: outputs.append(output))  # type: ignore[misc]
+            if not outputs:
+                raise BenchError(
+                    f"The model never calls the layer {self.layer!r}; choose one that its forward pass uses."
+                )
+            activations.append(outputs[-1])
+            calls.append(len(outputs))
+        if not all(isinstance(part, Tensor) for part in activations):
+            raise BenchError(f"The layer {self.layer!r} returns no tensor; choose one that returns (B, K, H, W) maps.")
+        return torch.cat(activations), (images, torch.tensor(calls))
+
+    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """Logits (B, C) of the model with the layer's output replaced by the activations."""
+        images, calls = sides
+        rows = zip(activations.split(1), images.split(1), calls.tolist(), strict=True)
+        return torch.cat([self._head_of_image(*row) for row in rows])
+
+    def _head_of_image(self, activations: Tensor, image: Tensor, call: int) -> Tensor:
+        count = 0
+
+        def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
+            nonlocal count
+            count += 1
+            return activations.clone() if count == call else output
+
+        return self._run(image, replace)
+
+    def _run(self, image: Tensor, hook: Hook) -> Any:
+        handle = self.network.model.get_submodule(self.layer).register_forward_hook(hook)
+        try:
+            return self.network(image.clone())
+        finally:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class ReshapedParts:
+    """trunk: images -> (maps, (rest, *sides)). head: (maps, (rest, *sides)) -> logits.
+
+    rest is the part of the layer's output that is in no map, such as the class token: it crosses the cut as a side.
+    """
+
+    parts: GraphParts | HookedParts
+    reshape: Reshape
+
+    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+        """Maps (B, K, H, W) and the sides."""
+        output, sides = self.parts.trunk(images)
+        maps, rest = self.reshape.to_maps(output, (images.shape[-2], images.shape[-1]))
+        return maps, (rest, *sides)
+
+    def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
+        """Logits (B, C)."""
+        rest, *others = sides
+        return self.parts.head(self.reshape.from_maps(activations, rest), tuple(others))
+
+    @cached_property
+    def head_graph(self) -> fx.GraphModule | None:
+        """The head's graph with `from_maps` as its first operation.
+
+        Where the head itself makes maps of a grid, as Swin's does, both steps are left out.
+        """
+        if self.parts.head_graph is None:
+            return None
+        graph = fx.Graph()
+        inner = list(self.parts.head_graph.graph.nodes)
+        activations, *sides = (node for node in inner if node.op == "placeholder")
+        maps, rest = graph.placeholder("activations"), graph.placeholder("side_rest")
+        copies = {side: graph.node_copy(side) for side in sides}
+        copies[activations] = graph.call_function(self.reshape.from_maps, (maps, rest))
+        for node in inner:
+            to_maps = node.target is torch.permute and node.args == (activations, [0, 3, 1, 2])
+            if to_maps and isinstance(self.reshape, ChannelsLast):
+                copies[node] = maps
+            elif node.op != "placeholder":
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        if not copies[activations].users:
+            graph.erase_node(copies[activations])
+        return fx.GraphModule(self.parts.head_graph, graph, "Head")
+
+
+Parts = GraphParts | HookedParts | ReshapedParts
+
+
+@dataclass(frozen=True)
+class TrunkAndHead:
+    """Trunk and head, checked against the model on a first image, with the kinds of their side values.
+
+    scores: from what the model returns to logits (B, n), None where it returns them; output: the module from logits to
+    what is explained, None where that is the logits. sizes: of what the model's operations return for that image.
+    """
+
+    parts: Parts
+    side_kinds: list[SideKind]
+    scores: Chain | None
+    output: OutputModule | None
+    sizes: OutputSizes
+
+    @property
+    def head_graph(self) -> fx.GraphModule | None:
+        """(activations, *sides) -> outputs; None where only whole passes are safe."""
+        graph = self.parts.head_graph
+        return graph if graph is None or self.output is None else graph_with(graph, self.output)
+
+
+def trunk_and_head_of(
+    model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor
+) -> TrunkAndHead:
+    """Graph parts where they equal the model on this image, (1, 3, H', W'), else hooked parts.
+
+    Raises BenchError for a layer without H x W maps, and for a model or an output function without scores (B, n).
+    """
+    copied_image = image.clone()  # which the model may write to
+    with measured_outputs(image) as sizes:
+        returned = model(copied_image)
+    scores = scores_of(output.function, returned, type(model).__name__, image)
+    network = ScoredNetwork(model, scores)
+    expected = returned if scores is None else scores(returned)
+    module = output.module(expected.shape[1])
+    module = None if module is None else module.to(image.device)
+
+    def checked(parts: GraphParts | HookedParts) -> TrunkAndHead:
+        with_maps = _with_maps(parts, layer, reshape, image)
+        return TrunkAndHead(with_maps, _checked_kinds(with_maps, layer, image, expected), scores, module, sizes)
+
+    for opaque_scores in (False, True) if scores is not None else (False,):
+        with suppress(CannotSplit):
+            parts = split(network, layer, opaque_scores)
+            if output.function is not None:
+                _check_function(parts, HookedParts(network, layer), image, output.name)
+            return checked(parts)
+    return checked(HookedParts(network, layer))
+
+
+def _check_function(parts: GraphParts, hooked: HookedParts, image: Tensor, name: str) -> None:
+    """Raises CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's function.
+
+    Raises BenchError where the scores of two images aren't a row for each.
+    """
+    if not equal_up_to_rounding(_weighted_gradient(parts, image), _weighted_gradient(hooked, image)):
+        raise CannotSplit("the graph's gradient isn't the model's")
+    scores = parts.head(*parts.trunk(image))
+    of_two = parts.head(*parts.trunk(image.repeat(2, 1, 1, 1)))
+    if of_two.shape != (2, scores.shape[1]):
+        raise BenchError(
+            f"The output function {name} must return a row for each image, and returns shape {tuple(of_two.shape)} "
+            "for 2 images."
+        )
+    if not equal_up_to_rounding(of_two, scores.expand_as(of_two)):
+        raise BenchError(f"By the output function {name} an image's scores depend on the other images of its batch.")
+
+
+def _weighted_gradient(parts: GraphParts | HookedParts, image: Tensor) -> Tensor:
+    """The gradient of sum_j j S_j for the layer's output. Raises CannotSplit where the parts fail."""
+    activations, sides = parts.trunk(image)
+    if not isinstance(activations, Tensor):
+        raise CannotSplit("the layer returns no tensor")
+    activations = activations.detach().requires_grad_()
+    with torch.enable_grad():
+        try:
+            scores = parts.head(activations, sides)
+        except Exception as error:  # a user's function on the entries alone of what the network returns
+            if is_out_of_memory(error):
+                raise
+            raise CannotSplit(f"the head's graph fails: {error}") from error
+        weighted = (scores * torch.arange(1, scores.shape[1] + 1).to(scores)).sum()
+        gradient = torch.autograd.grad(weighted, activations, allow_unused=True)[0] if weighted.requires_grad else None
+    return torch.zeros_like(activations) if gradient is None else gradient
+
+
+def _with_maps(parts: GraphParts | HookedParts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
+    """The parts themselves where the layer's output is maps, else with a reshape between them."""
+    output, _ = parts.trunk(image)
+    size = (image.shape[-2], image.shape[-1])
+    to_and_from_maps = layout(reshape, layer, output, size) if isinstance(output, Tensor) else None
+    if to_and_from_maps is None:
+        return parts
+    check_inverse(to_and_from_maps, layer, output, size)
+    return ReshapedParts(parts, to_and_from_maps)
+
+
+def _checked_kinds(parts: Parts, layer: str, image: Tensor, expected: Tensor) -> list[SideKind]:
+    """The kinds of side values. Raises CannotSplit where the parts aren't the model, BenchError without maps."""
+    activations, sides = parts.trunk(image)
+    if not isinstance(activations, Tensor) or activations.ndim != 4:
+        is_tensor = isinstance(activations, Tensor)
+        given = f"shape {tuple(activations.shape)}" if is_tensor else type(activations).__name__
+        raise BenchError(
+            f"The layer {layer!r} gives {given}, not maps (B, K, H, W); "
+            "choose a convolution, activation or pooling layer before the maps are flattened."
+        )
+    kinds = kinds_of(sides, parts.trunk(image.repeat(2, 1, 1, 1))[1]) if sides else []
+    if parts.head_graph is not None:
+        if kinds is None:
+            raise CannotSplit("a value that crosses the cut doesn't travel with its image")
+        if not equal_up_to_rounding(parts.head(activations, sides), expected):
+            raise CannotSplit("the split model doesn't equal the model")
+    return kinds or []
