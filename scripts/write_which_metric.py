@@ -24,7 +24,7 @@ from which_metric_runs import RUNS
 
 from axiom_bench.judging.judgement import ALL, GOAL, SIZES, Judgement, chosen_metrics, judge, overall, spoiled_methods
 from axiom_bench.report.options import Options, options_of
-from axiom_bench.report.scorecard.tables import needed_text
+from axiom_bench.report.scorecard import needed_text
 from axiom_bench.statistics.run_folder import RunFolder
 
 OUTPUT = DOCS / "which-metric.md"

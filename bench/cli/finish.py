@@ -16,7 +16,7 @@ from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import mirror, remote, running
-from axiom_bench.report import spent, stamp
+from axiom_bench.report import stamp
 from axiom_bench.run import manifest, same_folder
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
@@ -54,7 +54,9 @@ def _finished(
         start = time.perf_counter()
         page = report.write(run, tell=tell)  # first: its processes draw while this one imports what the headline needs
         times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}
-        lines += spent.lines(times, time.perf_counter() - start)
+        from axiom_bench.report.page.this_run import time_lines  # here: imports what the page was written with
+
+        lines += time_lines(times, time.perf_counter() - start)
         mirror.push(folder)
         lines += [*report.headline(run), f"report: {remote.named(page)}", *([other] if other else [])]
     return exit_code(outcomes), [*lines, *failed(outcomes)]

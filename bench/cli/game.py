@@ -17,7 +17,7 @@ from axiom_bench.cli.game_images import images_with_maps, whole_images, with_two
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.records import files, reading, running
-from axiom_bench.report.game.page import CHECKS, Game, page
+from axiom_bench.report.game_page import CHECKS, Game, page
 from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.computing.compute import cut_of
 from axiom_bench.run.jobs.job import Job, read_hashes

@@ -14,7 +14,7 @@ from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import MethodLeftOut, explained
 from axiom_bench.explanation.explanation import given
-from axiom_bench.report.game.page import Class, TwoClassImage, WholeImage
+from axiom_bench.report.game_page import Class, TwoClassImage, WholeImage
 from axiom_bench.run.jobs.job import Job
 
 MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time

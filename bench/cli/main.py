@@ -248,7 +248,7 @@ def _report(options: Namespace) -> int:
 
 
 def _judge(options: Namespace) -> int:
-    from axiom_bench.report.scorecard.writing import write_judgement
+    from axiom_bench.report.scorecard import write_judgement
 
     metrics = options.metrics.split(",") if options.metrics else None
     lines = write_judgement(options.run_folder, options.truth, metrics)
@@ -330,7 +330,7 @@ def _game(options: Namespace) -> int:
 
 
 def _game_score(options: Namespace) -> int:
-    from axiom_bench.report.game.score import report_score
+    from axiom_bench.report.game_score import report_score
 
     say(report_score(options.answers, options.output, options.seed))
     return 0

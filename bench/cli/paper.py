@@ -9,8 +9,8 @@ from pathlib import Path
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish
 from axiom_bench.records import mirror, remote
-from axiom_bench.report.paper.index import paper as study
-from axiom_bench.report.paper.writing import PaperRun, on_two_classes, write_paper
+from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
+from axiom_bench.report.paper import paper as study
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.progress import progress
 from axiom_bench.statistics.run_folder import RunFolder

@@ -83,14 +83,9 @@ def headline(run: RunFolder | Path) -> list[str]:
     if stored is not None:
         return stored
     from axiom_bench.report.last_lines import last_lines
-
-    return last_lines(_read(run))
-
-
-def _read(run: RunFolder | Path) -> RunFolder:
     from axiom_bench.statistics.run_folder import RunFolder
 
-    return RunFolder.read(run) if isinstance(run, Path) else run
+    return last_lines(RunFolder.read(run) if isinstance(run, Path) else run)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,12 @@
 """Processes that draw a share of a report's figures each: drawing takes most of a report's time, on one core.
 
-Imports nothing that draws, so that they start while this process still imports it.
+Imports nothing that draws, so that they start while this process still imports it. As a command, such a process:
+`python -m axiom_bench.report.processes INDEX COUNT`, which is sent what was read of the run.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -57,6 +59,20 @@ def _send(run: RunFolder, process: Process) -> None:
 
 def _start(index: int, count: int) -> Process:
     # -P keeps modules of the folder that the user works in from hiding a library's.
-    command = [sys.executable, "-P", "-m", "axiom_bench.report.charts", str(index), str(count)]
+    command = [sys.executable, "-P", "-m", "axiom_bench.report.processes", str(index), str(count)]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
+
+
+def _end_with_the_input() -> None:
+    """However the process that started this one ends, nothing is left that draws."""
+    os.read(0, 1)  # no byte ever comes; sys.stdin's lock would be in the way at the interpreter's own end
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    from axiom_bench.report.charts.figures import save_share  # imports what draws, which takes a second
+
+    sent = pickle.load(sys.stdin.buffer)
+    Thread(target=_end_with_the_input, daemon=True).start()
+    save_share(sent, int(sys.argv[1]), int(sys.argv[2]))

@@ -10,12 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.records import artefacts, files, sealed
+from axiom_bench.records import artefacts, sealed
 from axiom_bench.report.options import Options
 
 FILE = "report_stamp.json"  # in the run folder, beside the page
 PAGE = "report.html"
 LIBRARIES = ("matplotlib", "seaborn", "pandas", "numpy", "scipy", "jinja2", "Pillow")
+PACKAGES = ("report", "records", "statistics", "judging")
 SOURCES = (".py", ".j2", ".css", ".js", ".ttf")  # suffixes of files whose content decides a report
 State = list[int]  # of a file: its size, and when it and its entry in the folder last changed, in nanoseconds
 NOT_DECIDING = ("created", "report_seconds")  # keys of the manifest that differ though nothing else does
@@ -23,7 +24,7 @@ NOT_DECIDING = ("created", "report_seconds")  # keys of the manifest that differ
 
 def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
     """SHA-256 of what decides a report: the manifest, the files that it lists (by name and state),
-    the options, the source of this package and of `records`, and the versions of the libraries that draw.
+    the options, the source of PACKAGES, and the versions of the libraries that draw.
 
     Raises BenchError for an unknown option.
     """
@@ -126,7 +127,7 @@ def _source() -> str:
 
 
 def source_files() -> list[Path]:
-    """The files whose content decides a report: this package, `records`, which reads the run, and the overlay."""
-    packages = [Path(module).resolve().parent for module in (__file__, files.__file__)]
-    overlay = packages[0].parent / "explanation" / "overlay.py"
-    return sorted([overlay, *(path for package in packages for path in package.rglob("*") if path.suffix in SOURCES)])
+    """The files whose content decides a report: this package, those that read and compare the run, and the overlay."""
+    bench = Path(__file__).resolve().parents[1]
+    inside = (path for package in PACKAGES for path in (bench / package).rglob("*") if path.suffix in SOURCES)
+    return sorted([bench / "explanation" / "overlay.py", *inside])

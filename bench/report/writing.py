@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from axiom_bench.records import files, reading
-from axiom_bench.report import stamp
-from axiom_bench.report.charts import section as charts
+from axiom_bench.report import gallery, stamp
+from axiom_bench.report import scorecard as judging
+from axiom_bench.report.charts import by_depth, by_method, curves, matrices, scatter
+from axiom_bench.report.charts import figures as page_figures
 from axiom_bench.report.charts.drawing import LeftOut
-from axiom_bench.report.charts.saving import SavedFigure, save_figures
-from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.page import definitions, findings
-from axiom_bench.report.page import figures as page_figures
+from axiom_bench.report.charts.figures import SavedFigure, save_figures
+from axiom_bench.report.charts.vega import Chart, Columns, Panel, method_styles
+from axiom_bench.report.page import findings
 from axiom_bench.report.page import tables as page_tables
-from axiom_bench.report.page.html import Section, assemble
+from axiom_bench.report.page.html import Section, assemble, render
 from axiom_bench.report.page.this_run import combined_runs, header, this_run
 from axiom_bench.report.processes import Process
-from axiom_bench.report.scorecard import writing as judging
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.table import Table
 from axiom_bench.statistics.run_folder import RunFolder
@@ -49,12 +50,12 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure 
 def _sections(
     run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section
 ) -> Iterator[Section]:
-    methods, metrics = definitions.definitions_of(run)
-    terms = definitions.terms(methods, metrics)
+    methods, metrics = page_tables.definitions_of(run)
+    terms = page_tables.terms(methods, metrics)
     yield findings.section(run, terms)
     if not run.records.empty:
         yield page_tables.overview(tables[0], terms)
-        interactive = charts.section(run)
+        interactive = charts_section(run)
         if interactive:
             yield interactive
         judged = judging.section(run, terms)
@@ -64,7 +65,74 @@ def _sections(
         elsewhere = (*(page_figures.CHARTED if interactive else ()), *(page_figures.IN_GALLERY if gallery.data else ()))
         yield page_figures.section(run, figures, elsewhere)
         yield page_tables.section(tables[1:], terms)
-        yield definitions.section(methods, metrics)
+        yield page_tables.definitions_section(methods, metrics)
     yield this_run(run)
     if reading.is_combined(run.manifest):
         yield combined_runs(run)
+
+
+CHARTS = (
+    by_depth.chart, by_method.network_chart, scatter.chart, by_method.chart, curves.chart, scatter.costs_chart,
+    matrices.agreement_chart,
+)  # fmt: skip
+DATA = "chart-data"
+
+
+def charts_section(run: RunFolder) -> Section | None:
+    """All charts that the run has values for; None where it has none."""
+    charts = [chart for draw in CHARTS if (chart := draw(run)) is not None]
+    if not charts:
+        return None
+    styles = method_styles(run)
+    shown = [name for name in styles if any(name in names for names in map(_methods, charts))]
+    methods = [(place, name, styles[name]) for place, name in enumerate(styles) if name in shown]
+    body = render("charts.html.j2", charts=charts, methods=methods)
+    return Section(
+        "charts", "Charts", body, ("charts.css",), ("vega_bundle.js", "charts.js"), {DATA: _data(charts, styles)}
+    )
+
+
+def _methods(chart: Chart) -> set[str]:
+    return {
+        name
+        for choice in chart.choices
+        for panel in choice.panels
+        for table in panel.tables.values()
+        for name in table.get("method", ())
+    }
+
+
+def _specs(charts: list[Chart]) -> dict[str, Any]:
+    """What builds the specs of all panels."""
+    used = {panel.spec for chart in charts for choice in chart.choices for panel in choice.panels}
+    return {name: build for chart in charts for name, build in chart.specs.items() if name in used}
+
+
+def _data(charts: list[Chart], styles: dict[str, Any]) -> dict[str, Any]:
+    """What charts.js reads. Methods and images stand in the tables by their place in one list of each."""
+    methods = {name: place for place, name in enumerate(styles)}
+    images: dict[str, int] = {}
+    return {
+        "methods": [{"name": name, **vars(style)} for name, style in styles.items()],
+        "specs": {name: build() for name, build in _specs(charts).items()},
+        "charts": {
+            chart.id: [[_panel(panel, methods, images) for panel in choice.panels] for choice in chart.choices]
+            for chart in charts
+        },
+        "images": list(images),
+    }
+
+
+def _panel(panel: Panel, methods: dict[str, int], images: dict[str, int]) -> dict[str, Any]:
+    tables = {name: dict(_coded(table, methods, images)) for name, table in panel.tables.items()}
+    return {**vars(panel), "tables": tables}
+
+
+def _coded(table: Columns, methods: dict[str, int], images: dict[str, int]) -> Iterator[tuple[str, Any]]:
+    for name, entries in table.items():
+        if name == "method":
+            yield name, [methods[entry] for entry in entries]
+        elif name == "image":
+            yield name, [images.setdefault(entry, len(images)) for entry in entries]
+        else:
+            yield name, entries

@@ -14,7 +14,7 @@ from PIL import Image
 from axiom_bench.cli import paper as paper_command
 from axiom_bench.cli.main import main
 from axiom_bench.environment import conf_folder
-from axiom_bench.report.paper.index import paper as study
+from axiom_bench.report.paper import paper as study
 from axiom_bench.run.sweep import configuration
 
 NETWORKS = ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]

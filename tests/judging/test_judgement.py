@@ -15,8 +15,8 @@ from axiom_bench import report
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.judging.judgement import BEATS, BELOW, UNCLEAR, chosen_metrics, judge, overall, recovery_of
-from axiom_bench.report.page.definitions import Terms
-from axiom_bench.report.scorecard.writing import section, write_judgement
+from axiom_bench.report.page.tables import Terms
+from axiom_bench.report.scorecard import section, write_judgement
 from axiom_bench.statistics.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from axiom_bench.report.charts.chart import COLOURS, method_styles
+from axiom_bench.report.charts.vega import COLOURS, method_styles
 from axiom_bench.statistics.run_folder import RunFolder
 
 NAMES = [f"cam_{i:02d}" for i in range(2 * len(COLOURS))]

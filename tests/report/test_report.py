@@ -18,8 +18,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.report.charts.drawing import DPI
-from axiom_bench.report.charts.saving import SavedFigure
-from axiom_bench.report.page.figures import embedded
+from axiom_bench.report.charts.figures import SavedFigure, embedded
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -208,7 +208,7 @@ def test_the_seconds_of_a_report_are_kept_and_the_next_one_shows_them(folder: Pa
 def test_the_code_that_reads_records_counts_too() -> None:
     """It decides which methods are compared, and on which images."""
     names = {f"{path.parent.name}/{path.name}" for path in stamp.source_files()}
-    assert {"records/by_metric.py", "records/reading.py", "tables/overview.py", "templates/page.html.j2"} <= names
+    assert {"records/by_metric.py", "records/reading.py", "tables/summaries.py", "templates/page.html.j2"} <= names
     assert {"static/page.css", "static/page.js", "explanation/overlay.py"} <= names
 
 

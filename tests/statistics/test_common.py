@@ -14,11 +14,9 @@ import pytest
 from axiom_bench import report
 from axiom_bench.report.charts import ranking
 from axiom_bench.report.charts.drawing import Drawing
-from axiom_bench.report.page.definitions import Terms
-from axiom_bench.report.page.tables import block
-from axiom_bench.report.tables.details import correctness_tables, metric_tables
+from axiom_bench.report.page.tables import Terms, block
 from axiom_bench.report.tables.latex import to_latex
-from axiom_bench.report.tables.overview import overview_table
+from axiom_bench.report.tables.summaries import correctness_tables, metric_tables, overview_table
 from axiom_bench.report.tables.table import Table, to_markdown
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import COLUMNS

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from axiom_bench.report.charts import vega
-from axiom_bench.report.charts.chart import Panel, columns
+from axiom_bench.report.charts.vega import Panel, columns
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.chart_data import BoxGroup
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value, share

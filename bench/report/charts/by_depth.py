@@ -16,17 +16,6 @@ from matplotlib.ticker import LogLocator
 from axiom_bench.columns import OK
 from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.boxes import axis_label
-from axiom_bench.report.charts.chart import (
-    COLOURS,
-    MARKERS,
-    Chart,
-    Choice,
-    MethodStyle,
-    Panel,
-    beside,
-    columns,
-    method_styles,
-)
 from axiom_bench.report.charts.drawing import (
     SMALL,
     Drawing,
@@ -38,6 +27,17 @@ from axiom_bench.report.charts.drawing import (
     panels,
     set_title,
     wrapped,
+)
+from axiom_bench.report.charts.vega import (
+    COLOURS,
+    MARKERS,
+    Chart,
+    Choice,
+    MethodStyle,
+    Panel,
+    beside,
+    columns,
+    method_styles,
 )
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value

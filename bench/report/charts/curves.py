@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from axiom_bench.report.charts import vega
-from axiom_bench.report.charts.chart import Chart, Choice, MethodStyle, Panel, beside, columns, method_styles
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
+from axiom_bench.report.charts.vega import Chart, Choice, MethodStyle, Panel, beside, columns, method_styles
 from axiom_bench.report.options import COLUMN
 from axiom_bench.statistics.chart_data import MeanCurve, mean_curves
 from axiom_bench.statistics.labels import counts_text

@@ -9,11 +9,11 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from axiom_bench.report.charts.chart import method_styles
+from axiom_bench.report.charts.vega import method_styles
 from axiom_bench.report.last_lines import last_lines, random_weights_lines
 from axiom_bench.report.options import options_of
-from axiom_bench.report.page.definitions import Terms
 from axiom_bench.report.page.html import Section, render
+from axiom_bench.report.page.tables import Terms
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, number
 from axiom_bench.statistics.ranking import Statement, findings
 from axiom_bench.statistics.run_folder import RunFolder

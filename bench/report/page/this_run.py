@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -12,8 +13,7 @@ import yaml
 from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.records import running
 from axiom_bench.report.page.html import Header, Section, render
-from axiom_bench.report.spent import images_per_second
-from axiom_bench.statistics.labels import NOTHING, share
+from axiom_bench.statistics.labels import NOTHING, number, share
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import classified
 
@@ -183,8 +183,29 @@ def _stages(seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mappi
         for name in names
     }
     rows["together"] = [f"{total:.1f}" for total in totals.values()]
-    rows["images/s"] = [images_per_second(work.get(job) or {}) or NOTHING for job in seconds]
+    rows["images/s"] = [_images_per_second(work.get(job) or {}) or NOTHING for job in seconds]
     return {"jobs": list(seconds), "rows": rows}
+
+
+def time_lines(jobs: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]], report: float) -> Iterator[str]:
+    """Where the time of a run went: a line for each job, and one of the report, which all of them share.
+
+    jobs: {job: (the manifest's seconds of each stage, its work)}. report: seconds.
+    """
+    together = report + sum(sum(seconds.values()) for seconds, _ in jobs.values())
+    for job, (seconds, work) in jobs.items():
+        total = sum(seconds.values())
+        rate = _images_per_second(work)
+        speed = f", {rate} images/s" if rate else ""
+        stages = (f"{name} {part:.1f} s ({share(part, total)})" for name, part in seconds.items())
+        yield f"{job}: {total:.1f} s{speed}: {', '.join(stages)}"
+    yield f"together {together:.1f} s: report {report:.1f} s ({share(report, together)})"
+
+
+def _images_per_second(work: Mapping[str, Any]) -> str:
+    """How many images a second were computed; "" where the manifest doesn't say."""
+    rate = work.get("images_per_second", math.nan)
+    return number(rate) if math.isfinite(rate) else ""
 
 
 def _configurations(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -10,9 +10,15 @@ import pandas as pd
 from axiom_bench.records import files
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.comparisons import pair_frame, pair_tables, paired_tables, place_frame, place_tables
-from axiom_bench.report.tables.details import correctness_tables, metric_tables, runtime_table, status_table
 from axiom_bench.report.tables.latex import to_latex
-from axiom_bench.report.tables.overview import headline_tables, overview_table
+from axiom_bench.report.tables.summaries import (
+    correctness_tables,
+    headline_tables,
+    metric_tables,
+    overview_table,
+    runtime_table,
+    status_table,
+)
 from axiom_bench.report.tables.table import Table, to_csv, to_markdown
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder, milliseconds

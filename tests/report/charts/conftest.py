@@ -64,9 +64,9 @@ def chart_page(tmp_path: Path) -> Callable[[RunFolder], Path]:
     """A page of the charts alone."""
 
     def write(run: RunFolder) -> Path:
-        from axiom_bench.report.charts.section import section
+        from axiom_bench.report.writing import charts_section
 
-        part = section(run)
+        part = charts_section(run)
         assert part is not None
         path = tmp_path / "charts.html"
         path.write_text(assemble(header(run), [part]), encoding="utf-8")

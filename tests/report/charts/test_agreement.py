@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.report.charts.agreement import agreement
+from axiom_bench.report.charts.matrices import agreement
 
 METHODS = list("abcde")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.report.charts import axiom_plane
-from axiom_bench.report.charts import axiom_plane as charts_axiom_plane
+from axiom_bench.report.charts import scatter
 from axiom_bench.report.charts.drawing import Drawing, LeftOut
 from axiom_bench.report.options import options_of, read_run
 
@@ -16,7 +15,7 @@ from axiom_bench.report.options import options_of, read_run
 @pytest.mark.parametrize("empty", ["plane", "floor"])
 def test_an_empty_choice_leaves_plane_or_floor_out(usual_run: Path, empty: str) -> None:
     run = read_run(usual_run, {"figures": {empty: []}})
-    (drawing,) = axiom_plane.draw(run)
+    (drawing,) = scatter.draw(run)
     if empty == "plane":
         assert isinstance(drawing, LeftOut)
         assert "report.figures.plane=[METRIC,METRIC]" in drawing.reason
@@ -24,7 +23,7 @@ def test_an_empty_choice_leaves_plane_or_floor_out(usual_run: Path, empty: str) 
         assert isinstance(drawing, Drawing)
         assert "Without the axiom floor" in drawing.caption
         drawing.draw()
-    assert (charts_axiom_plane.chart(run) is None) == (empty == "plane")
+    assert (scatter.chart(run) is None) == (empty == "plane")
 
 
 @pytest.mark.parametrize("names", [["box_iou"], ["box_iou", "zeta", "epsilon"]])

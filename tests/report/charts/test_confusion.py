@@ -13,7 +13,7 @@ import pytest
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.records.by_metric import Records
-from axiom_bench.report.charts import by_method, confusion
+from axiom_bench.report.charts import by_method, matrices
 from axiom_bench.report.charts.drawing import Drawing, LeftOut
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -40,14 +40,14 @@ def run(make_records: Any, make_run: Any) -> RunFolder:
 
 
 def drawn(run: RunFolder) -> Drawing:
-    (drawing,) = confusion.draw(run)
+    (drawing,) = matrices.draw(run)
     assert isinstance(drawing, Drawing)
     return drawing
 
 
 def test_rows_are_shares_of_the_explained_class(run: RunFolder) -> None:
     known = run.class_records.frame().query("method == 'grad_cam' and status == 'ok'")
-    found = confusion.confusion(known, [0, 1, 2])
+    found = matrices.confusion(known, [0, 1, 2])
     expected = np.array([[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [np.nan] * 3])  # 7 has no column, class 2 no map
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -76,12 +76,12 @@ def test_many_classes_are_cut_to_the_most_explained(run: RunFolder) -> None:
     many = pd.concat([rows.assign(target_class=label, value=float(label)) for label in (*range(30), 29)])
     drawing = drawn(replace(run, class_records=Records.of(many)))
     labels = [text.get_text() for text in drawing.draw().axes[0].get_yticklabels()]
-    assert len(labels) == confusion.MAX_CLASSES
+    assert len(labels) == matrices.MAX_CLASSES
     assert "29" in labels
     assert "The 20 of 30 classes that are explained most often." in drawing.caption
 
 
 def test_a_run_without_it_says_so(usual_run: Path) -> None:
-    (left_out,) = confusion.draw(RunFolder.read(usual_run))
+    (left_out,) = matrices.draw(RunFolder.read(usual_run))
     assert isinstance(left_out, LeftOut)
     assert "class_discriminability" in left_out.reason

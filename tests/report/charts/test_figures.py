@@ -19,12 +19,12 @@ from matplotlib.text import Text
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
-from axiom_bench.report.charts import axiom_plane, by_depth, by_method, by_network
+from axiom_bench.report.charts import by_depth, by_method, scatter
 from axiom_bench.report.charts import pictures as figures
 from axiom_bench.report.charts.boxes import MOST_POINTS, draw_boxes, fewer_points, fit
 from axiom_bench.report.charts.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
+from axiom_bench.report.charts.figures import all_figures
 from axiom_bench.report.charts.pictures import load
-from axiom_bench.report.charts.saving import all_figures
 from axiom_bench.report.options import COLUMN, HEIGHT, PAGE
 from axiom_bench.statistics.labels import rows_at
 from axiom_bench.statistics.run_folder import RunFolder
@@ -44,7 +44,7 @@ def run(usual_run: Path) -> RunFolder:
 
 
 def test_the_mean_is_above_each_box(run: RunFolder) -> None:
-    zeta, epsilon = drawn(by_network.draw, run)
+    zeta, epsilon = drawn(by_method.draw_networks, run)
     rows = run.records.frame(["epsilon"])
     means = [rows.loc[rows["model"] == model, "value"].mean() for model in ("scenes_fc", "scenes_residual")]
     assert texts(epsilon) == [f"mean\n{mean:.2f}" for mean in means]
@@ -64,7 +64,7 @@ def test_every_metric_of_methods_has_boxes(run: RunFolder) -> None:
 
 
 def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: RunFolder) -> None:
-    (drawing,) = drawn(axiom_plane.draw, run)
+    (drawing,) = drawn(scatter.draw, run)
     axes = drawing.draw().axes[0]
     points = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() != "None"}
     assert list(points) == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
@@ -87,7 +87,7 @@ def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: R
 def test_the_plane_does_without_the_floor_and_says_so(make_run: Any, make_records: Any) -> None:
     records = make_records(20)
     records = records[~records["metric"].str.startswith("axiom_floor")]
-    (drawing,) = drawn(axiom_plane.draw, RunFolder.read(make_run(records, pictures=False)))
+    (drawing,) = drawn(scatter.draw, RunFolder.read(make_run(records, pictures=False)))
     assert "Without the axiom floor" in drawing.caption
 
 
@@ -95,14 +95,14 @@ def test_the_plane_of_many_images_without_the_floor(make_run: Any, make_records:
     """More than 127 ids, of which the absent floor has none: as categories they had codes of two widths."""
     records = make_records(400)
     records = records[~records["metric"].str.startswith("axiom_floor")]
-    (drawing,) = drawn(axiom_plane.draw, RunFolder.read(make_run(records, pictures=False)))
+    (drawing,) = drawn(scatter.draw, RunFolder.read(make_run(records, pictures=False)))
     assert "scenes_fc 400 images, 400 of 400 rows" in drawing.caption
 
 
 def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
     records = make_records(20)
     records = records[records["metric"] != "sensitivity_error"]
-    (left_out,) = axiom_plane.draw(RunFolder.read(make_run(records, pictures=False)))
+    (left_out,) = scatter.draw(RunFolder.read(make_run(records, pictures=False)))
     assert isinstance(left_out, LeftOut)
     assert "sensitivity_error" in left_out.reason
 
@@ -389,7 +389,7 @@ def test_what_is_left_out_names_the_setting_that_brings_it(
 def test_a_metric_without_a_value_says_its_statuses(make_run: Any, make_records: Any) -> None:
     records = make_records(3)
     records.loc[records["metric"] == "zeta", ["status", "value"]] = ["zero_score", np.nan]
-    zeta = next(iter(by_network.draw(RunFolder.read(make_run(records)))))
+    zeta = next(iter(by_method.draw_networks(RunFolder.read(make_run(records)))))
     assert isinstance(zeta, LeftOut)
     assert zeta.reason == "No row of zeta has status ok (zero_score 6)."
 

@@ -11,7 +11,7 @@ import pytest
 
 import axiom_bench.report.page
 from axiom_bench.report.charts import vega
-from axiom_bench.report.charts.section import CHARTS
+from axiom_bench.report.writing import CHARTS
 from axiom_bench.statistics.run_folder import RunFolder
 
 STATIC = Path(axiom_bench.report.page.__file__).parent / "static"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.report.charts import axiom_plane, by_depth, costs, curves
-from axiom_bench.report.charts.chart import Chart, beside
-from axiom_bench.report.charts.section import section
+from axiom_bench.report.charts import by_depth, curves, scatter
+from axiom_bench.report.charts.vega import Chart, beside
+from axiom_bench.report.writing import charts_section
 from axiom_bench.statistics.run_folder import RunFolder
 
 
@@ -34,7 +34,7 @@ def test_curves_are_means_with_their_bands(rich_run: RunFolder) -> None:
 
 def test_costs_are_of_trace_and_method(rich_run: RunFolder) -> None:
     """The trace takes 10 ms; the methods beyond it 1, 2, 3, ... ms."""
-    choice = drawn(costs.chart(rich_run)).choices[0]
+    choice = drawn(scatter.costs_chart(rich_run)).choices[0]
     points = next(panel for panel in choice.panels if panel.title == "scenes_residual").tables["points"]
     ms = dict(zip(points["method"], points["ms"], strict=True))
     assert (ms["grad_cam"], ms["xgrad_cam"], ms["hires_cam"]) == (11, 12, 13)
@@ -48,7 +48,7 @@ def test_costs_are_of_trace_and_method(rich_run: RunFolder) -> None:
 
 def test_no_costs_where_nothing_was_timed(make_run: Any, make_records: Any) -> None:
     run = RunFolder.read(make_run(make_records(6), runtime=False, pictures=False))
-    assert costs.chart(run) is None
+    assert scatter.costs_chart(run) is None
 
 
 def test_depth_follows_the_layers_order(rich_run: RunFolder) -> None:
@@ -70,7 +70,7 @@ def test_no_depth_without_several_layers(usual_run: Path) -> None:
 
 
 def test_methods_on_one_spot_are_rings(usual_run: Path) -> None:
-    points = drawn(axiom_plane.chart(RunFolder.read(usual_run))).choices[0].panels[0].tables["points"]
+    points = drawn(scatter.chart(RunFolder.read(usual_run))).choices[0].panels[0].tables["points"]
     ring = dict(zip(points["method"], points["ring"], strict=True))
     assert (ring["xgrad_cam"], ring["hires_cam"], ring["grad_cam"]) == (0, 1, 0)
     also = dict(zip(points["method"], points["also"], strict=True))
@@ -84,4 +84,4 @@ def test_beside_names_those_that_print_alike() -> None:
 def test_a_run_without_values_has_no_charts(make_run: Any, make_records: Any) -> None:
     records = make_records(6)
     records["status"], records["value"] = "no_annotation", float("nan")
-    assert section(RunFolder.read(make_run(records, pictures=False))) is None
+    assert charts_section(RunFolder.read(make_run(records, pictures=False))) is None

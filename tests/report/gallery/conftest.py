@@ -15,7 +15,7 @@ from PIL import Image
 
 from axiom_bench.records import store
 from axiom_bench.records.store import GALLERY
-from axiom_bench.report.gallery import section as gallery
+from axiom_bench.report import gallery
 from axiom_bench.report.page.html import Header, assemble
 from axiom_bench.statistics.run_folder import RunFolder
 

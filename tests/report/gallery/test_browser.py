@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from axiom_bench.report.gallery import section as gallery
+from axiom_bench.report import gallery
 from axiom_bench.report.page.html import Header, assemble
 
 if TYPE_CHECKING:

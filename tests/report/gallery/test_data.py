@@ -15,10 +15,8 @@ import pytest
 from axiom_bench import report
 from axiom_bench.errors import BenchError
 from axiom_bench.records import sealed
-from axiom_bench.report import stamp
-from axiom_bench.report.gallery import section as gallery
-from axiom_bench.report.gallery.data import entries, gallery_data, inline
-from axiom_bench.report.gallery.section import STEPS, colour_maps
+from axiom_bench.report import gallery, stamp
+from axiom_bench.report.gallery import STEPS, colour_maps, entries, gallery_data, inline
 
 
 def data_of(run: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.report.gallery.data import Measured, measured, ranked, shown_metrics
+from axiom_bench.report.gallery import Measured, measured, ranked, shown_metrics
 
 
 @pytest.mark.parametrize(

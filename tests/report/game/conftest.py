@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from axiom_bench.report.game.page import CHECKS, Game, TwoClassImage, WholeImage, method_and_class, page, page_data
+from axiom_bench.report.game_page import CHECKS, Game, TwoClassImage, WholeImage, method_and_class, page, page_data
 
 SIDE = 48
 METHODS = {"left_cam": "Left-CAM", "right_cam": "Right-CAM"}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.report.game import page as page_module
-from axiom_bench.report.game.answers import PART, read
+from axiom_bench.report import game_page as page_module
+from axiom_bench.report.game_score import PART, read_answers
 
 pytest.importorskip("playwright")
 PAINTED = "() => !document.getElementById('game-image').classList.contains('game-hidden')"
@@ -77,7 +77,7 @@ def test_a_game_played_by_keyboard_is_saved_and_read(make_page: Callable, open_p
         f"image-{number}": names[cell % 3] for number, cell in enumerate(expected)
     }
     with pytest.raises(BenchError, match="No answer counts"):  # six of the pictures were not told: checks failed
-        read([file])
+        read_answers([file])
 
 
 def test_class_names_that_are_markup_stay_text(make_page: Callable, open_page: Callable):
@@ -101,7 +101,7 @@ def test_strange_names_survive_the_file(make_page: Callable, open_page: Callable
         page.keyboard.press(str(texts.index(shown) + 1))
         page.wait_for_timeout(200)
     page.wait_for_selector("#game-end:not([hidden])")
-    answers = read([saved(page, tmp_path)]).table
+    answers = read_answers([saved(page, tmp_path)]).table
     assert answers["answer"].tolist() == [shown]
 
 

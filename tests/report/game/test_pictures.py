@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from axiom_bench.report.game.page import centred_blob, data_uri, latin_square, method_and_class, visible
+from axiom_bench.report.game_page import centred_blob, data_uri, latin_square, method_and_class, visible
 
 
 def test_the_highest_fifth_is_visible():

@@ -13,7 +13,7 @@ from scipy.stats import binomtest, norm
 
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
-from axiom_bench.report.game.score import Score, cluster_covariance, joined, report_score, score, wilson
+from axiom_bench.report.game_score import Score, cluster_covariance, joined, report_score, score, wilson
 
 EVIL = "<img src=x onerror=alert(1)>"
 Z = float(norm.ppf(0.975))

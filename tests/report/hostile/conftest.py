@@ -15,9 +15,9 @@ from PIL import Image
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import store
 from axiom_bench.records.store import GALLERY, write_arrays
+from axiom_bench.report import gallery
 from axiom_bench.report.charts.drawing import Drawing
-from axiom_bench.report.charts.saving import SavedFigure, all_figures
-from axiom_bench.report.gallery import section as gallery
+from axiom_bench.report.charts.figures import SavedFigure, all_figures
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.writing import page
 from axiom_bench.statistics.run_folder import RunFolder

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.report.page import definitions, this_run
+from axiom_bench.report.page import tables, this_run
 from axiom_bench.report.page.findings import Row, interval_chart
 from axiom_bench.report.page.tables import _parts
 from axiom_bench.report.page.this_run import header
@@ -44,18 +44,18 @@ def test_many_networks_are_counted(run: RunFolder) -> None:
 def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run: RunFolder) -> None:
     about = {**run.manifest["metrics"]["box_iou"], "description": "The best IoU of a <box> -> (B,). It is a ratio."}
     metrics = {**run.manifest["metrics"], "box_iou": about}
-    methods, values = definitions.definitions_of(with_manifest(run, metrics=metrics))
+    methods, values = tables.definitions_of(with_manifest(run, metrics=metrics))
     box_iou = next(entry for entry in values if entry.name == "box_iou")
     assert box_iou.formula == "The best IoU of a <box>. It is a ratio"
     assert box_iou.facts[0] == "Unit: IoU. Higher is better."
-    assert "&lt;box&gt;" in definitions.section(methods, values).body
-    terms = definitions.terms(methods, values)
+    assert "&lt;box&gt;" in tables.definitions_section(methods, values).body
+    terms = tables.terms(methods, values)
     assert terms.metrics["box_iou"] == terms.titles["Box IoU"] == "metric-box_iou"
     assert terms.methods["grad_cam"] == "method-grad_cam"
 
 
 def test_a_method_says_that_the_axioms_do_not_apply(run: RunFolder) -> None:
-    methods, _ = definitions.definitions_of(run)
+    methods, _ = tables.definitions_of(run)
     random = next(entry for entry in methods if entry.name == "random")
     assert any("axiom errors don't apply" in fact for fact in random.facts)
 

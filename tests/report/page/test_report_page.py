@@ -11,7 +11,7 @@ import pytest
 
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
-from axiom_bench.report.gallery import section as gallery
+from axiom_bench.report import gallery
 from axiom_bench.report.tables import all_tables
 from axiom_bench.report.writing import page as page_of
 from axiom_bench.statistics.labels import NOTHING

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.records.by_metric import Records
-from axiom_bench.report.paper.writing import PaperRun, cost_table, on_two_classes, write_paper
+from axiom_bench.report.paper import PaperRun, cost_table, on_two_classes, write_paper
 from axiom_bench.statistics.run_folder import RunFolder
 
 

@@ -14,7 +14,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.report.options import COLUMN, PAGE, Options
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.latex import LETTERS, POINTS, SEPARATION, breakable, escape, fit, number, to_latex
-from axiom_bench.report.tables.overview import headline_tables
+from axiom_bench.report.tables.summaries import headline_tables
 from axiom_bench.report.tables.table import Group, Table, row
 from axiom_bench.statistics.run_folder import RunFolder
 

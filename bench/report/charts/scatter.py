@@ -1,4 +1,4 @@
-"""The axiom plane: mean sensitivity against mean conservation error, one point a method, above the axiom floor."""
+"""Methods as points: the axiom plane (mean sensitivity against mean conservation error), and cost against quality."""
 
 from __future__ import annotations
 
@@ -15,13 +15,23 @@ from matplotlib.ticker import MaxNLocator
 
 from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.boxes import axis_label
-from axiom_bench.report.charts.chart import Chart, Choice, MethodStyle, Panel, beside, columns, method_styles
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
+from axiom_bench.report.charts.vega import (
+    Chart,
+    Choice,
+    MethodStyle,
+    Panel,
+    beside,
+    columns,
+    method_styles,
+    metrics_in_order,
+)
 from axiom_bench.report.options import COLUMN, options_of
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.chart_data import Plane, axiom_plane
-from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, number
-from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, counts_text, number, rows_at
+from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
+from axiom_bench.statistics.summary import leading
 
 TITLE = "Axiom plane"
 CORNERS, PRINTED_CORNERS = 200, 1000  # of the floor that are drawn: on the page, and in a file
@@ -180,3 +190,79 @@ def _legend(figure: Figure, titles: list[str], width: float) -> None:
     for handle in legend(figure, [entries[label] for label in order], order, width).legend_handles:
         if isinstance(handle, Line2D):
             handle.set_markersize(5)
+
+
+COSTS_HEIGHT = 300
+MS = "milliseconds an image, with the trace"
+
+
+def costs_chart(run: RunFolder) -> Chart | None:
+    """A choice for each metric with a direction; None where run time wasn't measured."""
+    costs = {setting: ms for setting in run.settings if len(ms := _costs(run, setting)) > 1}
+    rows = leading(run.summary)
+    rows = rows[(rows["method"] != METHOD_FREE) & (rows["n"] > 0)]
+    values = [run.metadata.value(name) for name in metrics_in_order(run, set(rows["metric"]))]
+    measured = [value for value in values if value.has_direction]
+    choices = [
+        choice for value in measured if (choice := _cost_choice(run, value, rows[rows["metric"] == value.name], costs))
+    ]
+    return Chart("costs", "Cost against quality", "Metric", choices, {"costs": _costs_spec}) if choices else None
+
+
+def _costs(run: RunFolder, setting: Setting) -> pd.Series:
+    """ms an image of each method with its trace."""
+    times = milliseconds(run, setting)
+    return times.drop(TRACE) + times[TRACE] if TRACE in times else pd.Series(dtype=float)
+
+
+def _cost_choice(run: RunFolder, value: Value, rows: pd.DataFrame, costs: dict[Setting, pd.Series]) -> Choice | None:
+    tables = {setting: _cost_table(run, value, rows_at(rows, setting), ms) for setting, ms in costs.items()}
+    tables = {setting: table for setting, table in tables.items() if len(table)}
+    if not tables:
+        return None
+    title = f"{vega.capital(value.lead)} of {vega.small(vega.axis_title(value))}"
+    panels = []
+    for setting, table in tables.items():
+        ends = table[["low", "value", "high"]].to_numpy().ravel()
+        params = {"title": title, **_log_axis(table["ms"]), **vega.symlog_params("y", ends)}
+        label = run.label(setting)
+        description = f"{value.title} of each method against its {MS}, {label}."
+        panels.append(Panel(label, "costs", description, {"points": columns(table)}, COSTS_HEIGHT, params))
+    everything = pd.concat(tables.values())
+    counts = counts_text(everything["images"], everything["n"])
+    caption = (
+        f"Cost: run time of trace and method together, measured apart from the run. Quality: the {value.lead} with its "
+        f"95 % interval, by image. {counts} a point."
+    )
+    return Choice(value.title, caption, panels)
+
+
+def _cost_table(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -> pd.DataFrame:
+    rows = rows[rows["method"].isin(ms.index)]
+    ends = {end: rows[f"{value.lead}_{end}"].fillna(rows[value.lead]) for end in ("low", "high")}
+    table = pd.DataFrame({"method": rows["method"], "ms": rows["method"].map(ms), "value": rows[value.lead], **ends})
+    titles = [run.metadata.method_title(name) for name in table["method"]]
+    return table.assign(also=beside(titles, table["ms"], table["value"]), n=rows["n"], images=rows["images"])
+
+
+def _log_axis(ms: pd.Series) -> dict[str, Any]:
+    low, high = ms.min() / 1.5, ms.max() * 1.5
+    return {"x_low": low, "x_high": high, "x_ticks": vega.log_ticks(low, high)}
+
+
+def _costs_spec() -> dict[str, Any]:
+    domain = [alt.ExprRef("x_low"), alt.ExprRef("x_high")]
+    x_axis = alt.Axis(title=vega.capital(MS), values=alt.ExprRef("x_ticks"), labelExpr=vega.LABEL)
+    x = alt.X("ms:Q", scale=alt.Scale(type="log", domain=domain, nice=False), axis=x_axis)
+    data = alt.Chart(alt.NamedData("points")).transform_filter(vega.SHOWN)
+    colour = {"color": alt.Color("colour:N", scale=None)}
+    bar = data.mark_rule(strokeWidth=1.5, clip=True)
+    point = data.mark_point(size=70, strokeWidth=2, filled=True, opacity=1)
+    look_of_point = colour | {"stroke": alt.Stroke("colour:N", scale=None), "shape": alt.Shape("shape:N", scale=None)}
+    bar = bar.encode(x, vega.symlog(alt.Y, "y", "low"), alt.Y2("high"), **colour)
+    point = point.encode(x, vega.symlog(alt.Y, "y", "value"), **look_of_point)
+    hover = {"title": "Method", "ms": vega.capital(MS), "value": "Value", "low": "95 % interval from", "high": "to",
+             "n": "Rows", "images": "Images", "also": "Also here"}  # fmt: skip
+    title = alt.TitleParams(alt.ExprRef("title"), orient="left", anchor="middle")
+    params = ("title", "x_low", "x_high", "x_ticks", *(f"y_{name}" for name in vega.SYMLOG))
+    return vega.finished(alt.layer(bar, point, title=title), {"points": hover}, params)

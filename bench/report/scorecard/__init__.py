@@ -1,1 +1,0 @@
-"""The scorecard of metrics as tables and a section of the page."""
